@@ -1,0 +1,96 @@
+"""What was decided: a `Lock`, one list of `LockedPackage` per platform."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any, Self
+
+from builder.canonical import key_of
+from builder.spec import EnvironmentSpec
+
+
+@dataclass(frozen=True)
+class LockedPackage:
+    """One package archive, as its channel's repodata records it. Sizes in bytes, timestamp in milliseconds UTC."""
+
+    name: str
+    version: str
+    build: str
+    build_number: int
+    subdir: str
+    channel: str
+    """The channel's name or URL, without credentials."""
+    url: str
+    """Where the archive is, without credentials."""
+    file_name: str
+    size: int | None
+    sha256: str | None
+    md5: str | None
+    depends: tuple[str, ...] = ()
+    constrains: tuple[str, ...] = ()
+    license: str | None = None
+    timestamp: int | None = None
+    noarch: str | None = None
+    """`python`, `generic` or None."""
+    python_site_packages_path: str | None = None
+    """Of a python package: where noarch packages go under the prefix (CEP 17)."""
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.version}-{self.build}"
+
+    @property
+    def archive_key(self) -> str:
+        """Names the archive's content: its sha256, or its md5 where the record has only that."""
+        if self.sha256:
+            return self.sha256
+        if self.md5:
+            return f"md5-{self.md5}"
+        raise ValueError(f"{self.file_name} has neither sha256 nor md5")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        known = {field.name for field in fields(cls)}
+        values = {name: value for name, value in document.items() if name in known}
+        values["depends"] = tuple(values.get("depends", ()))
+        values["constrains"] = tuple(values.get("constrains", ()))
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Lock:
+    """The packages of every platform, in dependency order (a package after all it depends on, ties by name).
+
+    It holds the spec without its cut-off date, so a dated tag and `latest` that choose the same packages are one lock,
+    and the same lock makes the same bytes, labels included.
+    """
+
+    spec: EnvironmentSpec
+    packages: Mapping[str, tuple[LockedPackage, ...]]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "spec": self.spec.to_json(),
+            "packages": {
+                platform: [package.to_json() for package in packages] for platform, packages in self.packages.items()
+            },
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        return cls(
+            spec=EnvironmentSpec.from_json(document["spec"]),
+            packages={
+                platform: tuple(LockedPackage.from_json(package) for package in packages)
+                for platform, packages in document["packages"].items()
+            },
+        )
+
+    @cached_property
+    def key(self) -> str:
+        """The lock's hash, 64 hex digits: the `<hex>` of the tag `lock-<hex>`."""
+        return key_of("lock", self.to_json())

@@ -1,0 +1,110 @@
+"""What was asked for: an `EnvironmentSpec`, frozen, canonical and hashable."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+from builder.canonical import key_of
+
+SPEC_FORMAT = 1
+"""Part of every spec's key: raise it when the same spec has to give another image."""
+
+DEFAULT_PREFIX = "/opt/conda"
+
+
+@dataclass(frozen=True, order=True)
+class Constraint:
+    """One version constraint: a conda operator (`>`, `>=`, `<`, `<=`, `==`, `!=`, `=`, `~=`) and a version."""
+
+    operator: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.operator}{self.version}"
+
+
+@dataclass(frozen=True)
+class PackageItem:
+    """One package that was asked for. `build` is what its build string must contain."""
+
+    name: str
+    channel: str | None = None
+    constraints: tuple[Constraint, ...] = ()
+    build: str | None = None
+
+    def match_spec(self) -> str:
+        """The item as a conda match spec (CEP 29), e.g. `bioconda::samtools >=1.2,<2`; brackets hold what is not plain."""
+        version = ",".join(str(constraint) for constraint in self.constraints)
+        build = f'[build="*{self.build}*"]' if self.build else ""
+        return f"{self.channel}::{self.name} {version}{build}".rstrip() if self.channel else f"{self.name} {version}{build}".rstrip()
+
+
+@dataclass(frozen=True)
+class EnvironmentSpec:
+    """Match specs, channels, platforms, virtual packages and cut-off date.
+
+    Equal wishes are equal objects: items sorted and merged, channels in their order of priority, platforms sorted.
+    """
+
+    items: tuple[PackageItem, ...]
+    channels: tuple[str, ...]
+    platforms: tuple[str, ...] = ("linux-64",)
+    single: bool = False
+    """Answer with the one platform's manifest rather than an index."""
+    virtual_packages: tuple[tuple[str, str], ...] = ()
+    """Beyond the server's own, e.g. `("__cuda", "12.4")`."""
+    until: datetime.date | None = None
+    """Packages newer than the end of this day (UTC) are left out."""
+    prefix: str = DEFAULT_PREFIX
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": SPEC_FORMAT,
+            "items": [
+                {
+                    "name": item.name,
+                    "channel": item.channel,
+                    "constraints": [[constraint.operator, constraint.version] for constraint in item.constraints],
+                    "build": item.build,
+                }
+                for item in self.items
+            ],
+            "channels": list(self.channels),
+            "platforms": list(self.platforms),
+            "single": self.single,
+            "virtual_packages": [list(pair) for pair in self.virtual_packages],
+            "until": self.until.isoformat() if self.until else None,
+            "prefix": self.prefix,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        return cls(
+            items=tuple(
+                PackageItem(
+                    name=item["name"],
+                    channel=item["channel"],
+                    constraints=tuple(Constraint(operator, version) for operator, version in item["constraints"]),
+                    build=item["build"],
+                )
+                for item in document["items"]
+            ),
+            channels=tuple(document["channels"]),
+            platforms=tuple(document["platforms"]),
+            single=document["single"],
+            virtual_packages=tuple((name, version) for name, version in document["virtual_packages"]),
+            until=datetime.date.fromisoformat(document["until"]) if document["until"] else None,
+            prefix=document["prefix"],
+        )
+
+    @cached_property
+    def key(self) -> str:
+        """The spec's hash: 64 hex digits over everything above."""
+        return key_of("spec", self.to_json())
+
+    def match_specs(self) -> list[str]:
+        return [item.match_spec() for item in self.items]

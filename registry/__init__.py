@@ -1,0 +1,1 @@
+"""Everything that speaks to a client: the distribution API, files beside the manifests, and the command line."""

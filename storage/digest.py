@@ -1,0 +1,68 @@
+"""Content digests and descriptors, as in the OCI image specification (descriptor.md)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from storage.errors import DigestInvalid
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+
+
+class Digest(str):
+    """A checked `algorithm:hex` string; a `str` so that it is its own JSON, key and log value."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The digest that `text` spells; raises DigestInvalid."""
+        if not _DIGEST.fullmatch(text):
+            raise DigestInvalid(text)
+        return cls(text)
+
+    @classmethod
+    def of(cls, data: bytes) -> Self:
+        """The sha256 digest of `data`."""
+        return cls("sha256:" + hashlib.sha256(data).hexdigest())
+
+    @property
+    def algorithm(self) -> str:
+        return self.partition(":")[0]
+
+    @property
+    def hex(self) -> str:
+        return self.partition(":")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """What is where: media type, digest, size in bytes, and for an index's entries the OCI platform."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    platform: Mapping[str, str] | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        document: dict[str, Any] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+        if self.platform:
+            document["platform"] = dict(self.platform)
+        if self.annotations:
+            document["annotations"] = dict(self.annotations)
+        return document
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        return cls(
+            media_type=document["mediaType"],
+            digest=Digest.parse(document["digest"]),
+            size=int(document["size"]),
+            platform=document.get("platform"),
+            annotations=document.get("annotations", {}),
+        )

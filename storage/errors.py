@@ -1,0 +1,48 @@
+"""The root of condery's errors, and what can go wrong with bytes at rest.
+
+    ConderyError
+    ├── StorageError
+    │   ├── BlobUnknown
+    │   ├── DigestInvalid
+    │   ├── DigestMismatch
+    │   └── StorageFull
+    └── builder.errors.BuilderError ...
+
+An error is raised where the fact is known and carries its fields; `registry.errors` maps each class to an answer.
+"""
+
+from __future__ import annotations
+
+
+class ConderyError(Exception):
+    """A failure that condery understands; its text is written for the person who asked."""
+
+
+class StorageError(ConderyError):
+    """Bytes or facts could not be read or written."""
+
+
+class BlobUnknown(StorageError):
+    def __init__(self, digest: str) -> None:
+        super().__init__(f"blob {digest} is not stored here")
+        self.digest = digest
+
+
+class DigestInvalid(StorageError):
+    def __init__(self, text: str) -> None:
+        shown = text if len(text) <= 150 else text[:147] + "..."
+        super().__init__(f"{shown!r} is not a digest: expected sha256:<64 lower-case hex digits> or sha512:<128>")
+        self.text = text
+
+
+class DigestMismatch(StorageError):
+    def __init__(self, expected: str, found: str) -> None:
+        super().__init__(f"content has digest {found}, not {expected}")
+        self.expected = expected
+        self.found = found
+
+
+class StorageFull(StorageError):
+    def __init__(self, where: str) -> None:
+        super().__init__(f"no space left on the server while writing {where}; ask its administrator to free some")
+        self.where = where
