@@ -1,0 +1,75 @@
+"""Writes docs/settings.md and examples/condery.toml from the settings themselves: `make docs`."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+from registry.settings import SECTIONS, Setting, all_settings
+
+ROOT = Path(__file__).parents[1]
+
+INTRODUCTION = """\
+# Settings
+
+Every setting has one name. `fresh_for`, for example, is
+
+- `--fresh-for 600` on the command line of `condery serve` and of the other commands it matters to,
+- `CONDERY_FRESH_FOR=600` in the environment,
+- `fresh_for = 600` in the settings file,
+
+and the first of these that has it wins; then the default. The settings file is TOML: the one named by `--config` or
+`CONDERY_CONFIG`, else `condery.toml` in the working directory, else `/etc/condery/condery.toml`.
+[examples/condery.toml](../examples/condery.toml) shows every setting. A list is a TOML array, or comma separated text
+or a JSON array in a variable; a list's flag may be repeated, and then it adds up. `--channel`, `--platform` and
+`--data-dir` are short for `--channels`, `--platforms` and `--data-directory`. Times are in seconds and sizes in bytes.
+
+A name that is not a setting is refused, in the file always, in the environment when it resembles one.
+`condery settings show` prints what is in effect and where each value came from, without secrets.
+"""
+
+TABLE_HEAD = "| setting | type | default | what it does |\n|---|---|---|---|\n"
+
+TITLES = {"http": "The server", "builder": "Images", "storage": "Storage", "log": "Logs"}
+
+EXAMPLES: dict[str, object] = {
+    "credentials": "/etc/condery/credentials.json",
+    "glibc": "2.28",
+    "user": 1000,
+    "workers": 4,
+    "data_directory": "/var/lib/condery",
+}
+"""For settings whose default cannot be written down."""
+
+
+def row(setting: Setting) -> str:
+    default = f"`{setting.default}`" if setting.default else ""
+    return f"| `{setting.name}` | {setting.kind.replace('|', ', ')} | {default} | {setting.description} |"
+
+
+def document() -> str:
+    parts = [INTRODUCTION]
+    for section, settings in itertools.groupby(all_settings(), key=lambda setting: setting.section):
+        parts.append(
+            f"\n## {TITLES[section]}\n\n{SECTIONS[section].__doc__}\n\n{TABLE_HEAD}"
+            + "\n".join(row(setting) for setting in settings)
+            + "\n"
+        )
+    return "".join(parts)
+
+
+def example() -> str:
+    lines = ["# Settings of condery with their defaults; see docs/settings.md. Uncomment what you change.\n"]
+    for section, settings in itertools.groupby(all_settings(), key=lambda setting: setting.section):
+        lines.append(f"\n# {TITLES[section]}\n")
+        for setting in settings:
+            value = EXAMPLES.get(setting.name, setting.field.default)
+            # A JSON scalar or array of strings is a TOML value as well.
+            lines.append(f"\n# {setting.description}\n# {setting.name} = {json.dumps(value)}\n")
+    return "".join(lines)
+
+
+if __name__ == "__main__":
+    (ROOT / "docs/settings.md").write_text(document())
+    (ROOT / "examples/condery.toml").write_text(example())

@@ -1,0 +1,74 @@
+"""Structured logs: one JSON object a line, or text for people; never a secret in either."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, TextIO
+
+import orjson
+import structlog
+
+from registry.settings import LogSettings
+
+SECRET_NAMES = frozenset({"authorization", "cookie", "password", "secret", "token", "credentials", "set-cookie"})
+"""Names whose values are never written."""
+
+MASK = "***"
+
+_USER_INFORMATION = re.compile(r"""(?<=://)[^/\s@"']+@""")
+_CONDA_TOKEN = re.compile(r"""(?<=/t/)[^/\s"']+(?=/)""")
+
+
+def redact(text: str) -> str:
+    """The text without the user information of URLs and without conda's `/t/<token>/` path parts."""
+    if "://" not in text:
+        return text
+    return _CONDA_TOKEN.sub(MASK, _USER_INFORMATION.sub(f"{MASK}@", text))
+
+
+def mask_secret_names(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor."""
+    for name in SECRET_NAMES.intersection(event):
+        event[name] = MASK
+    return event
+
+
+def configure(settings: LogSettings, stream: TextIO = sys.stderr) -> None:
+    """Sets up structlog, and the standard library's loggers to go the same way. Call once, before the first line."""
+    console = settings.log_format == "console" or (settings.log_format == "auto" and stream.isatty())
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer = (
+        structlog.dev.ConsoleRenderer(colors=stream.isatty()) if console else structlog.processors.JSONRenderer(_json)
+    )
+
+    def render(logger: object, method: str, event: MutableMapping[str, Any]) -> str:
+        # Only the finished line shows every URL: those in tracebacks and in objects that became text as well.
+        return redact(str(renderer(logger, method, event)))
+
+    last: list[structlog.typing.Processor] = [mask_secret_names, structlog.processors.format_exc_info, render]
+    structlog.configure(
+        processors=shared + last,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+
+
+def _json(value: object, **_: object) -> str:
+    return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()

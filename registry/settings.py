@@ -1,0 +1,298 @@
+"""All settings: read once, from every source, into one frozen model.
+
+A setting has one flat name: `fresh_for` is `--fresh-for` on the command line, `CONDERY_FRESH_FOR` in the environment
+and `fresh_for` in the TOML file. The first of these that has it wins, then the default. This is the only module that
+reads environment variables.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
+
+from builder.settings import BuilderSettings
+from registry.http_settings import HttpSettings
+from storage.errors import ConderyError
+
+ENVIRONMENT_PREFIX = "CONDERY_"
+CONFIG_FILES = (Path("condery.toml"), Path("/etc/condery/condery.toml"))
+"""Where a settings file is looked for when none is named; the first that exists is read."""
+
+_DEFAULT_RULES = {"data_directory": "~/.local/share/condery", "workers": "one per CPU", "processes": "one per CPU"}
+
+NOT_SETTINGS = frozenset({"config", "debug", "require_clients"})
+"""Variables with the prefix that are not settings: the file's path, tracebacks, and the tests' switch."""
+
+
+class InvalidSettings(ConderyError):
+    """A setting is unknown or has a value it cannot have; the text names the setting and where it was set."""
+
+
+def default_data_directory() -> Path:
+    """`$XDG_DATA_HOME/condery`, by the XDG base directory specification."""
+    home = os.environ.get("XDG_DATA_HOME")
+    return (Path(home) if home else Path.home() / ".local/share") / "condery"
+
+
+class LogSettings(BaseModel):
+    """What is logged, and how."""
+
+    model_config = ConfigDict(frozen=True)
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line written")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="one JSON object a line, or text for people; auto is console on a terminal, else json"
+    )
+
+
+class StorageSettings(BaseModel):
+    """Where bytes and facts are kept."""
+
+    model_config = ConfigDict(frozen=True)
+
+    data_directory: Path = Field(
+        default_factory=default_data_directory,
+        description="directory of everything condery stores: blobs, fragments, downloaded archives, the database",
+    )
+
+
+SECTIONS: Mapping[str, type[BaseModel]] = {
+    "http": HttpSettings,
+    "builder": BuilderSettings,
+    "storage": StorageSettings,
+    "log": LogSettings,
+}
+"""The model of each part of the program; field names differ across all of them."""
+
+
+class Settings(BaseModel):
+    """Every setting, each part's in its own model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    http: HttpSettings = Field(default_factory=HttpSettings)
+    builder: BuilderSettings = Field(default_factory=BuilderSettings)
+    storage: StorageSettings = Field(default_factory=StorageSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+
+    @property
+    def data_directory(self) -> Path:
+        return self.storage.data_directory
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting as it is documented: its names, type, default and what it does."""
+
+    section: str
+    name: str
+    field: FieldInfo
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return ENVIRONMENT_PREFIX + self.name.upper()
+
+    @property
+    def description(self) -> str:
+        return self.field.description or ""
+
+    @property
+    def is_list(self) -> bool:
+        return get_origin(self.field.annotation) is tuple
+
+    @property
+    def is_flag(self) -> bool:
+        return self.field.annotation is bool
+
+    @property
+    def kind(self) -> str:
+        """The type in a word or two: `text`, `number`, `path`, `a|b`, `list`, `true|false`."""
+        return _kind(self.field.annotation)
+
+    @property
+    def default(self) -> str:
+        """The default in words; what depends on the machine is told by its rule."""
+        return _DEFAULT_RULES.get(self.name) or written(self.field.default)
+
+
+def _kind(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return "|".join(get_args(annotation))
+    if get_origin(annotation) is tuple:
+        return "list"
+    inner = [each for each in get_args(annotation) if each is not type(None)]
+    if inner:
+        return _kind(inner[0])
+    return {bool: "true|false", int: "number", float: "number", Path: "path"}.get(annotation, "text")
+
+
+def written(value: object) -> str:
+    """A value as a person would set it; lists comma separated, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(written(each) for each in value)
+    return str(value)
+
+
+def all_settings() -> Iterator[Setting]:
+    for section, model in SECTIONS.items():
+        for name, field in model.model_fields.items():
+            yield Setting(section, name, field)
+
+
+@dataclass(frozen=True)
+class LoadedSettings:
+    settings: Settings
+    origins: Mapping[str, str]
+    """For each setting that is not at its default, where it was set: a flag, a variable, or a file."""
+
+    def value(self, setting: Setting) -> object:
+        return getattr(getattr(self.settings, setting.section), setting.name)
+
+
+def load(flags: Mapping[str, object] | None = None, config: Path | None = None) -> LoadedSettings:
+    """Flags over variables over the settings file over defaults.
+
+    `flags` are values by setting name, lists as lists or comma separated text. Raises InvalidSettings.
+    """
+    sources = [
+        _from_flags(flags or {}),
+        _from_environment(),
+        _from_file(config),
+    ]
+    values: dict[str, dict[str, object]] = {section: {} for section in SECTIONS}
+    origins: dict[str, str] = {}
+    for setting in all_settings():
+        for source in sources:
+            if setting.name in source:
+                values[setting.section][setting.name], origins[setting.name] = source[setting.name]
+                break
+    try:
+        return LoadedSettings(Settings.model_validate(values), origins)
+    except ValidationError as error:
+        raise InvalidSettings("; ".join(_told(problem, origins) for problem in error.errors())) from error
+
+
+def environment_flag(name: str) -> bool:
+    """Whether one of the variables that are not settings is switched on."""
+    return os.environ.get(ENVIRONMENT_PREFIX + name.upper(), "").lower() in {"1", "true", "yes", "on"}
+
+
+def search_path() -> str:
+    """PATH, for programs that are started with an environment of their own."""
+    return os.environ.get("PATH", os.defpath)
+
+
+_Source = Mapping[str, tuple[object, str]]
+
+
+def _told(problem: Any, origins: Mapping[str, str]) -> str:
+    name = str(problem["loc"][1])
+    text = problem["msg"].replace("Input should be a valid tuple", "must be a list").replace("Input should", "must")
+    return f"{origins[name]}: {text.removeprefix('Value error, ')}, not {problem['input']!r}"
+
+
+def _names() -> dict[str, Setting]:
+    return {setting.name: setting for setting in all_settings()}
+
+
+def _from_flags(flags: Mapping[str, object]) -> _Source:
+    settings = _names()
+    return {
+        name: (split(value) if settings[name].is_list else value, settings[name].flag)
+        for name, value in flags.items()
+        if value is not None and value != []
+    }
+
+
+def split(value: object) -> object:
+    """A list from comma separated or JSON text, or from a list of such texts; anything else as it is."""
+    if isinstance(value, str):
+        if value.lstrip().startswith("["):
+            return orjson.loads(value)
+        return [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, list):
+        return [part for each in value for part in (split(each) if isinstance(each, str) else [each])]  # type: ignore[attr-defined] # text splits into a list
+    return value
+
+
+class _FlatSettings(BuilderSettings, HttpSettings, StorageSettings, LogSettings, BaseSettings):
+    """All fields side by side, for pydantic-settings' sources to look up; never instantiated."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)  # type: ignore[assignment] # BaseSettings' own type has more keys
+
+
+class _EnvironmentSource(EnvSettingsSource):
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        return split(value)
+
+
+def _from_environment() -> _Source:
+    settings = _names()
+    for variable in os.environ:
+        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if variable.startswith(ENVIRONMENT_PREFIX) and name not in settings and name not in NOT_SETTINGS:
+            _refuse_misspelt(variable, [setting.variable for setting in settings.values()])
+    try:
+        source: PydanticBaseSettingsSource = _EnvironmentSource(_FlatSettings, env_prefix=ENVIRONMENT_PREFIX)
+        found = source()
+    except ValueError as error:
+        raise InvalidSettings(f"environment variables: {error}") from error
+    return {
+        name: (value, settings[name].variable)
+        for name, value in found.items()
+        # Kubernetes gives every pod <SERVICE>_PORT=tcp://... for each Service, and that is likely called condery.
+        if not (name == "port" and str(value).startswith("tcp://"))
+    }
+
+
+def _refuse_misspelt(variable: str, known: list[str]) -> None:
+    """Unknown variables that resemble a setting are mistakes; others may be some other program's."""
+    close = difflib.get_close_matches(variable, known, n=1, cutoff=0.85)
+    if close:
+        raise InvalidSettings(f"{variable} is not a setting; did you mean {close[0]}?")
+
+
+def _from_file(config: Path | None) -> _Source:
+    path = config or _config_file()
+    if path is None:
+        return {}
+    try:
+        with path.open("rb") as file:
+            document = tomllib.load(file)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InvalidSettings(f"settings file {path}: {reason}") from error
+    settings = _names()
+    for name in document:
+        if name not in settings:
+            close = difflib.get_close_matches(name, settings, n=1, cutoff=0.6)
+            hint = f"; did you mean {close[0]}?" if close else "; `condery settings show` lists them all"
+            raise InvalidSettings(f"settings file {path}: {name} is not a setting{hint}")
+    return {
+        name: (split(value) if settings[name].is_list else value, f"{path}: {name}") for name, value in document.items()
+    }
+
+
+def _config_file() -> Path | None:
+    named = os.environ.get(ENVIRONMENT_PREFIX + "CONFIG")
+    if named:
+        return Path(named)
+    return next((path for path in CONFIG_FILES if path.is_file()), None)

@@ -1,0 +1,145 @@
+"""Settings: where values come from, what wins, what a mistake is told, and that the documents know every setting."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from registry.settings import InvalidSettings, LoadedSettings, all_settings, load, split, written
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "condery.toml"
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for setting in all_settings():
+        monkeypatch.delenv(setting.variable, raising=False)
+    monkeypatch.delenv("CONDERY_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def loaded_from(text: str, directory: Path, **flags: object) -> LoadedSettings:
+    path = directory / "given.toml"
+    path.write_text(text)
+    return load(flags, path)
+
+
+def test_flags_win_over_variables_over_the_file_over_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "port = 1\nhost = 'file'\nroot = 'file'\n"
+    monkeypatch.setenv("CONDERY_PORT", "2")
+    monkeypatch.setenv("CONDERY_HOST", "variable")
+    loaded = loaded_from(text, tmp_path, port="3")
+    assert (loaded.settings.http.port, loaded.settings.http.host, loaded.settings.builder.root) == (
+        3,
+        "variable",
+        "file",
+    )
+    assert loaded.settings.builder.base == "host"
+    assert loaded.origins == {
+        "port": "--port",
+        "host": "CONDERY_HOST",
+        "root": f"{tmp_path / 'given.toml'}: root",
+    }
+
+
+@pytest.mark.parametrize("text", ["a,b", " a , b ,", '["a", "b"]'])
+def test_lists_are_comma_separated_or_json(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONDERY_CHANNELS", text)
+    assert load().settings.builder.channels == ("a", "b")
+    monkeypatch.delenv("CONDERY_CHANNELS")
+    assert load({"channels": text}).settings.builder.channels == ("a", "b")
+
+
+def test_a_repeated_list_flag_adds_up() -> None:
+    assert load({"channels": ["a,b", "c"]}).settings.builder.channels == ("a", "b", "c")
+    assert load({"channels": []}).settings.builder.channels == ("conda-forge",)
+
+
+def test_the_file_is_found_in_the_working_directory_or_by_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "condery.toml").write_text("port = 1234")
+    assert load().settings.http.port == 1234
+    (tmp_path / "other.toml").write_text("port = 4321")
+    monkeypatch.setenv("CONDERY_CONFIG", str(tmp_path / "other.toml"))
+    assert load().settings.http.port == 4321
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("chanels = ['x']", r"chanels is not a setting; did you mean channels\?"),
+        ("qqqq = 1", r"qqqq is not a setting; `condery settings show` lists them all"),
+        ("port = 'x'", r"given.toml: port: must be a valid integer.* not 'x'"),
+        ("port = 70000", r"given.toml: port: must be less than"),
+        ("channels = 3", r"given.toml: channels: must be a list, not 3"),
+        ("log_level = 'loud'", r"log_level: must be 'debug', 'info', 'warning' or 'error', not 'loud'"),
+        ("port = \n", r"given.toml: Invalid value .at line 1"),
+    ],
+)
+def test_mistakes_in_the_file(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match=message):
+        loaded_from(text, tmp_path)
+
+
+def test_a_missing_file_that_was_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match=r"none\.toml: No such file"):
+        load(config=tmp_path / "none.toml")
+
+
+def test_a_misspelt_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONDERY_CHANNEL", "x")
+    with pytest.raises(InvalidSettings, match=r"CONDERY_CHANNEL is not a setting; did you mean CONDERY_CHANNELS\?"):
+        load()
+
+
+def test_what_kubernetes_says_of_a_service_called_condery_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONDERY_PORT", "tcp://10.0.0.1:5000")
+    monkeypatch.setenv("CONDERY_PORT_5000_TCP_ADDR", "10.0.0.1")
+    monkeypatch.setenv("CONDERY_SERVICE_HOST", "10.0.0.1")
+    assert load().settings.http.port == 5000
+
+
+def test_flat_names_are_unambiguous() -> None:
+    counts = Counter(setting.name for setting in all_settings())
+    assert [name for name, count in counts.items() if count > 1] == []
+
+
+def test_every_setting_has_a_description() -> None:
+    assert [setting.name for setting in all_settings() if not setting.description] == []
+
+
+def test_the_document_tells_every_setting_as_it_is() -> None:
+    rows = {
+        match["name"]: (match["kind"], match["default"], match["text"])
+        for match in re.finditer(
+            r"^\| `(?P<name>\w+)` \| (?P<kind>.*?) \| (?P<default>.*?) \| (?P<text>.*) \|$",
+            DOCUMENT.read_text(),
+            re.MULTILINE,
+        )
+    }
+    expected = {
+        setting.name: (
+            setting.kind.replace("|", ", "),
+            f"`{setting.default}`" if setting.default else "",
+            setting.description,
+        )
+        for setting in all_settings()
+    }
+    assert rows == expected, "run `make docs`"
+
+
+def test_the_example_file_shows_every_setting_and_is_read(tmp_path: Path) -> None:
+    text = EXAMPLE.read_text()
+    assert re.findall(r"^#? ?(\w+) = ", text, re.MULTILINE) == [setting.name for setting in all_settings()]
+    uncommented = re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE)
+    assert set(loaded_from(uncommented, tmp_path).origins) == {setting.name for setting in all_settings()}
+
+
+def test_split_and_written_agree() -> None:
+    assert split(written(("a", "b"))) == ["a", "b"]
+    assert (written(None), written(True), written(3.5)) == ("", "true", "3.5")
