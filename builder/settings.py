@@ -15,35 +15,45 @@ class BuilderSettings(BaseModel):
 
     root: str = Field("conda-store-dynamic", description="first part of every on-demand repository name")
     channels: tuple[str, ...] = Field(
-        ("conda-forge",), description="channels searched by default: names, URLs, file:// or oci:// addresses, in order of priority"
+        ("conda-forge",),
+        description="channels searched by default: names, URLs, file:// or oci:// addresses, in order of priority",
     )
-    channel_alias: str = Field(
-        "https://conda.anaconda.org", description="where a channel named without a URL is found"
-    )
+    channel_alias: str = Field("https://conda.anaconda.org", description="where a channel named without a URL is found")
     credentials: Path | None = Field(
         None, description="file with channel and registry credentials, in the form of rattler's credentials.json"
     )
     platforms: tuple[str, ...] = Field(("linux-64",), description="conda platforms that an image index holds")
     base: str = Field(
         "host",
-        description="base layer: host, scratch, a registry reference, oci-layout:PATH[:TAG] or docker-archive:PATH[:TAG]",
+        description="host, scratch, a registry reference, oci-layout:PATH[:TAG] or docker-archive:PATH[:TAG]",
     )
     prefix: str = Field("/opt/conda", description="where the environment lies in the image")
-    glibc: str | None = Field(None, description="version of the virtual package __glibc; taken from the host base when unset, else 2.28")
-    user: int | None = Field(None, description="numeric user the container runs as, with a writable home; root when unset")
-    refuse_scripts: bool = Field(False, description="refuse packages with link scripts instead of reporting them as skipped")
+    glibc: str | None = Field(
+        None, description="version of the virtual package __glibc; taken from the host base when unset, else 2.28"
+    )
+    user: int | None = Field(
+        None, description="numeric user the container runs as, with a writable home; root when unset"
+    )
+    refuse_scripts: bool = Field(
+        False, description="refuse packages with link scripts instead of reporting them as skipped"
+    )
     shell_packages: tuple[str, ...] = Field(
         ("bash", "coreutils", "findutils", "grep", "sed", "gawk", "less", "which"),
         description="packages that the item `shell` stands for",
     )
-    fresh_for: float = Field(3600, description="seconds for which `latest` answers with the last lock before it is solved again")
+    fresh_for: float = Field(
+        3600, description="seconds for which `latest` answers with the last lock before it is solved again"
+    )
     failure_memory: float = Field(60, description="seconds for which a failed build is answered from memory")
     transient_failure_memory: float = Field(10, description="the same for failures that may pass by themselves")
     solve_seconds: float = Field(120, description="longest time one solve may take")
     solve_memory: int = Field(4 << 30, description="most resident memory of the solver process")
-    repodata_refresh: float = Field(900, description="seconds between background refreshes of repodata in use; 0 turns them off")
+    repodata_refresh: float = Field(
+        900, description="seconds between background refreshes of repodata in use; 0 turns them off"
+    )
     downloads: int = Field(8, description="archives downloaded at a time")
     download_seconds: float = Field(60, description="seconds without a byte after which a download is resumed")
+    concurrent_builds: int = Field(8, description="builds that run at a time; more wait for their turn")
     workers: int = Field(default_factory=lambda: os.cpu_count() or 2, description="processes that transcode packages")
     max_expanded: int = Field(64 << 30, description="most bytes a package may expand to")
     max_ratio: float = Field(500, description="most times a package may grow when expanded")

@@ -55,8 +55,8 @@ Part = bytes | FragmentPart
 class BlobStore(Protocol):
     """Bytes by their digest. Methods block: call them from threads or worker processes.
 
-    A blob is visible to `size`, `segments` and `read` only after the `put` that made it has returned, and then whole and
-    on stable storage. Every `put` may be repeated; the second changes nothing.
+    A blob is visible to `size`, `segments` and `read` only after the `put` that made it has returned, and then whole
+    and on stable storage. Every `put` may be repeated; the second changes nothing.
     """
 
     def size(self, digest: Digest) -> int:

@@ -13,9 +13,21 @@ An error is raised where the fact is known and carries its fields; `registry.err
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class ConderyError(Exception):
     """A failure that condery understands; its text is written for the person who asked."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # the default calls the class with `args`, which are not what the subclasses' constructors take
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(cls: type[ConderyError], args: tuple[Any, ...], fields: dict[str, Any]) -> ConderyError:
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class StorageError(ConderyError):

@@ -1,0 +1,228 @@
+"""What a client may ask for by name: images and files, from storage when they are fresh there, else from a build."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Self, TypeVar
+
+from builder import names
+from builder.artifacts import ARTIFACTS
+from builder.canonical import key_of
+from builder.errors import UnknownArtifact, UnknownLock
+from builder.job import Job
+from builder.queue import BuildQueue, Flight
+from builder.settings import BuilderSettings
+from builder.spec import EnvironmentSpec
+from storage.catalog import Catalog
+from storage.digest import Descriptor, Digest
+
+T = TypeVar("T")
+
+FOREVER = math.inf
+
+
+@dataclass(frozen=True)
+class Image:
+    """A finished image: the same content in the forms that clients accept, the preferred first."""
+
+    lock_key: str
+    variants: tuple[Descriptor, ...]
+    """OCI index (not for a spec with `single`), then the first platform's OCI manifest and docker schema 2 manifest."""
+    warnings: tuple[str, ...] = ()
+    expires: float = FOREVER
+    """UNIX seconds until which this answers the tag it was asked by."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "lock_key": self.lock_key,
+            "variants": [variant.to_json() for variant in self.variants],
+            "warnings": list(self.warnings),
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        return cls(
+            lock_key=document["lock_key"],
+            variants=tuple(Descriptor.from_json(variant) for variant in document["variants"]),
+            warnings=tuple(document["warnings"]),
+        )
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished file, whose bytes are in the blob store."""
+
+    digest: Digest
+    size: int
+    media_type: str
+    file_name: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "digest": self.digest,
+            "size": self.size,
+            "media_type": self.media_type,
+            "file_name": self.file_name,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        return cls(Digest.parse(document["digest"]), document["size"], document["media_type"], document["file_name"])
+
+
+class Ticket(Generic[T]):
+    """A claim to a result that is there already or being made."""
+
+    def __init__(
+        self,
+        spec: EnvironmentSpec,
+        *,
+        ready: T | None = None,
+        flight: Flight | None = None,
+        fetch: Callable[[], Awaitable[T | None]] | None = None,
+    ) -> None:
+        self.spec = spec
+        self._ready = ready
+        self._flight = flight
+        self._fetch = fetch
+
+    @property
+    def build_id(self) -> str:
+        """The build that makes the result; empty when none was needed."""
+        return self._flight.build_id if self._flight else ""
+
+    async def wait(self, seconds: float | None) -> T | None:
+        """The result, or None when it is still being made after `seconds`; raises BuildFailed.
+
+        A caller that is cancelled does not disturb the build.
+        """
+        if self._ready is not None:
+            return self._ready
+        assert self._flight is not None
+        assert self._fetch is not None
+        done, _ = await asyncio.wait({self._flight.ended}, timeout=seconds)
+        if not done:
+            return None
+        failure = self._flight.ended.result()
+        if failure:
+            raise failure
+        self._ready = await self._fetch()
+        assert self._ready is not None, "a completed build has stored its result"
+        return self._ready
+
+
+class Demand:
+    """Answers repository names and tags under the on-demand root."""
+
+    def __init__(
+        self,
+        settings: BuilderSettings,
+        catalog: Catalog,
+        queue: BuildQueue,
+        image_key: Callable[[str, Sequence[str]], str | None],
+    ) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._queue = queue
+        self._image_key = image_key
+        """The key of the image of a lock for platforms, over the bases of now; None while a base is not known."""
+
+    def owns(self, repository: str) -> bool:
+        """Whether `repository` is under the on-demand root."""
+        return repository == self._settings.root or repository.startswith(self._settings.root + "/")
+
+    async def image(self, repository: str, tag: str) -> Ticket[Image]:
+        """Raises InvalidImageName, UnknownLock, or BuildFailed while a failure is remembered."""
+        return await self.image_of(await self._job("image", repository, tag))
+
+    async def image_of(self, job: Job) -> Ticket[Image]:
+        return await self._ticket(job, lambda now: self._find_image(job, now))
+
+    async def artifact(self, repository: str, tag: str, name: str) -> Ticket[Artifact]:
+        """Raises UnknownArtifact and what `image` raises."""
+        if name not in ARTIFACTS:
+            raise UnknownArtifact(name, ARTIFACTS)
+        job = replace(await self._job("artifact", repository, tag), artifact=name)
+        return await self._ticket(job, lambda now: self._find_artifact(job, now))
+
+    async def tags(self, repository: str) -> list[str]:
+        """The tags that exist by now, sorted: `latest`, the days and the locks this repository was solved to."""
+        spec = names.parse(repository, "latest", self._settings, today=_today()).spec
+        locks = [f"lock-{key[:12]}" for key in await self._catalog.locks_of_spec(spec.key)]
+        return sorted({"latest", *locks, *await self._catalog.days_of_spec(spec.key)}) if locks else []
+
+    async def _ticket(self, job: Job, find: Callable[[float], Awaitable[T | None]]) -> Ticket[T]:
+        found = await find(time.time())
+        if found is not None:
+            return Ticket(job.spec, ready=found)
+        failure = await self._queue.remembered_failure(job)
+        if failure:
+            raise failure
+        return Ticket(job.spec, flight=self._queue.submit(job), fetch=lambda: find(-FOREVER))
+
+    async def _job(self, kind: Any, repository: str, tag: str) -> Job:
+        request = names.parse(repository, tag, self._settings, today=_today())
+        if isinstance(request.reference, names.LockReference):
+            return Job(kind, request.spec, await self._lock_of(tag, request.reference.hex, request.spec))
+        return Job(kind, request.spec)
+
+    async def _lock_of(self, tag: str, prefix: str, spec: EnvironmentSpec) -> str:
+        found = await self._catalog.locks(prefix)
+        if not found:
+            raise UnknownLock(
+                tag, "no such lock is stored here; pull the tag latest, whose label io.condery.lock names its lock"
+            )
+        mine = [key for key, spec_key in found if spec_key == spec.key]
+        if not mine:
+            raise UnknownLock(tag, "this lock is of another environment; pull it by the name it was made under")
+        if len(found) > 1:
+            raise UnknownLock(tag, "more than one lock begins so; give more of its digits")
+        return mine[0]
+
+    async def _find_lock(self, job: Job, now: float) -> tuple[str, float] | None:
+        """The key of the lock that `job` means at the time `now`, and until when."""
+        if job.lock_key:
+            return job.lock_key, FOREVER
+        resolution = await self._catalog.resolution(job.spec.key)
+        if resolution is None:
+            return None
+        expires = fresh_until(job.spec, resolution.solved, self._settings.fresh_for)
+        return (resolution.lock_key, expires) if expires > now else None
+
+    async def _find_image(self, job: Job, now: float) -> Image | None:
+        found = await self._find_lock(job, now)
+        key = self._image_key(found[0], job.spec.platforms) if found else None
+        document = await self._catalog.image(key) if key else None
+        return replace(Image.from_json(document["image"]), expires=found[1]) if found and document else None
+
+    async def _find_artifact(self, job: Job, now: float) -> Artifact | None:
+        assert job.artifact is not None
+        found = await self._find_lock(job, now)
+        document = await self._catalog.artifact(artifact_key(found[0], job.artifact)) if found else None
+        return Artifact.from_json(document) if document else None
+
+
+def artifact_key(lock_key: str, name: str) -> str:
+    return key_of("artifact", [lock_key, name])
+
+
+def fresh_until(spec: EnvironmentSpec, solved: float, fresh_for: float) -> float:
+    """Until when (UNIX seconds) a solve answers its spec: for ever when the spec's last day was over by then."""
+    if spec.until:
+        end = datetime.datetime.combine(
+            spec.until + datetime.timedelta(days=1), datetime.time(), tzinfo=datetime.UTC
+        ).timestamp()
+        if solved >= end:
+            return FOREVER
+        # a lock of a day that is not over must not outlive it
+        return min(solved + fresh_for, end)
+    return solved + fresh_for
+
+
+def _today() -> datetime.date:
+    return datetime.datetime.now(tz=datetime.UTC).date()

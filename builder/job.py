@@ -1,0 +1,42 @@
+"""One piece of work of the queue: what to make, from a spec or from a lock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Self
+
+from builder.canonical import key_of
+from builder.spec import EnvironmentSpec
+
+
+@dataclass(frozen=True)
+class Job:
+    """An image of `spec`, or a file beside it; of the lock `lock_key` where that is given."""
+
+    kind: Literal["image", "artifact"]
+    spec: EnvironmentSpec
+    lock_key: str | None = None
+    artifact: str | None = None
+
+    @cached_property
+    def key(self) -> str:
+        return key_of("job", [self.kind, self.spec.key, self.lock_key, self.artifact])
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "spec": self.spec.to_json(),
+            "lock_key": self.lock_key,
+            "artifact": self.artifact,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        return cls(
+            kind=document["kind"],
+            spec=EnvironmentSpec.from_json(document["spec"]),
+            lock_key=document["lock_key"],
+            artifact=document["artifact"],
+        )

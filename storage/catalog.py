@@ -1,0 +1,303 @@
+"""Facts at rest: manifests, locks, what tags resolved to, finished images, and builds.
+
+A build's unfinished row is the lock of its key: the database admits one, whichever process or machine it is in. The row
+says who works on it (`owner`) and when that owner last gave a sign (`heartbeat`), so another may take over from the
+dead.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from sqlalchemy import Table, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from storage import tables
+from storage.database import open_engine
+from storage.digest import Digest
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    digest: Digest
+    media_type: str
+    body: bytes
+
+    @classmethod
+    def of(cls, media_type: str, body: bytes) -> Self:
+        return cls(Digest.of(body), media_type, body)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """The lock that a request was last solved to, and when (UNIX seconds)."""
+
+    lock_key: str
+    solved: float
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRow:
+    """One attempt to make something; `request` is the builder's own document."""
+
+    id: str
+    key: str
+    request: Document
+    status: str
+    owner: str
+    heartbeat: float
+    attempts: int
+    created: float
+    ended: float | None
+    error_kind: str | None
+    error_message: str | None
+    error_transient: bool | None
+
+
+class Catalog:
+    """The database's tables as methods. Every method is one transaction; documents are JSON-able."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """The catalog at `url`, which `storage.database.migrate` has brought up to date."""
+        return cls(open_engine(url))
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def ping(self) -> None:
+        """Raise the driver's error when the database does not answer."""
+        async with self._engine.connect() as connection:
+            await connection.execute(select(1))
+
+    # manifests and images
+
+    async def manifest(self, digest: Digest) -> StoredManifest | None:
+        query = select(tables.manifest.c.media_type, tables.manifest.c.body).where(tables.manifest.c.digest == digest)
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(query)).first()
+        return StoredManifest(digest, row.media_type, row.body) if row else None
+
+    async def put_image(
+        self, key: str, lock_key: str, document: Mapping[str, Any], manifests: Sequence[StoredManifest]
+    ) -> None:
+        """Record an image and its manifests at once, so that nobody meets one without the other."""
+        now = time.time()
+        async with self._engine.begin() as connection:
+            for manifest in manifests:
+                await self._insert(
+                    connection,
+                    tables.manifest,
+                    digest=manifest.digest,
+                    media_type=manifest.media_type,
+                    body=manifest.body,
+                    created=now,
+                )
+            await self._put_document(connection, tables.image, key, lock_key, document)
+
+    async def image(self, key: str) -> Document | None:
+        return await self._document(tables.image, key)
+
+    async def image_of_lock(self, lock_key: str) -> Document | None:
+        """The newest image made from a lock, whatever its base."""
+        query = (
+            select(tables.image.c.document)
+            .where(tables.image.c.lock_key == lock_key)
+            .order_by(tables.image.c.created.desc())
+            .limit(1)
+        )
+        async with self._engine.connect() as connection:
+            text = (await connection.execute(query)).scalar()
+        return json.loads(text) if text is not None else None
+
+    async def put_artifact(self, key: str, lock_key: str, document: Mapping[str, Any]) -> None:
+        async with self._engine.begin() as connection:
+            await self._put_document(connection, tables.artifact, key, lock_key, document)
+
+    async def artifact(self, key: str) -> Document | None:
+        return await self._document(tables.artifact, key)
+
+    # locks and what requests resolved to
+
+    async def put_lock(self, key: str, spec_key: str, document: Mapping[str, Any]) -> None:
+        async with self._engine.begin() as connection:
+            await self._insert(
+                connection,
+                tables.lock,
+                key=key,
+                spec_key=spec_key,
+                document=json.dumps(document),
+                created=time.time(),
+            )
+
+    async def lock(self, key: str) -> Document | None:
+        async with self._engine.connect() as connection:
+            text = (await connection.execute(select(tables.lock.c.document).where(tables.lock.c.key == key))).scalar()
+        return json.loads(text) if text is not None else None
+
+    async def locks(self, prefix: str, limit: int = 2) -> list[tuple[str, str]]:
+        """(key, spec_key) of locks whose key begins with `prefix`, which holds hex digits only; at most `limit`."""
+        column = tables.lock.c.key
+        query = (
+            select(column, tables.lock.c.spec_key)
+            .where(column >= prefix, column < prefix + "g")
+            .order_by(column)
+            .limit(limit)
+        )
+        async with self._engine.connect() as connection:
+            return [(row.key, row.spec_key) for row in await connection.execute(query)]
+
+    async def locks_of_spec(self, spec_key: str) -> list[str]:
+        query = select(tables.lock.c.key).where(tables.lock.c.spec_key == spec_key).order_by(tables.lock.c.key)
+        async with self._engine.connect() as connection:
+            return list((await connection.execute(query)).scalars())
+
+    async def resolution(self, request_key: str) -> Resolution | None:
+        table = tables.resolution
+        query = select(table.c.lock_key, table.c.solved).where(table.c.request_key == request_key)
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(query)).first()
+        return Resolution(row.lock_key, row.solved) if row else None
+
+    async def put_resolution(
+        self, request_key: str, spec_key: str, until: str | None, lock_key: str, solved: float
+    ) -> None:
+        """A request is now solved to this lock; a later solve replaces an earlier one, never the other way round."""
+        table = tables.resolution
+        async with self._engine.begin() as connection:
+            await connection.execute(delete(table).where(table.c.request_key == request_key, table.c.solved <= solved))
+            await self._insert(
+                connection,
+                table,
+                request_key=request_key,
+                spec_key=spec_key,
+                until=until,
+                lock_key=lock_key,
+                solved=solved,
+            )
+
+    async def days_of_spec(self, spec_key: str) -> list[str]:
+        """The cut-off days for which a spec was solved, sorted."""
+        table = tables.resolution
+        query = select(table.c.until).where(table.c.spec_key == spec_key, table.c.until.is_not(None))
+        async with self._engine.connect() as connection:
+            return sorted(day for day in (await connection.execute(query)).scalars() if day is not None)
+
+    # builds
+
+    async def begin_build(self, build_id: str, key: str, request: Document, owner: str) -> BuildRow | None:
+        """Insert an unfinished build; None when the key has one already."""
+        now = time.time()
+        row = BuildRow(build_id, key, request, "QUEUED", owner, now, 1, now, None, None, None, None)
+        statement = tables.build.insert().values(
+            id=build_id,
+            key=key,
+            request=json.dumps(request),
+            status=row.status,
+            owner=owner,
+            heartbeat=now,
+            attempts=1,
+            created=now,
+        )
+        try:
+            async with self._engine.begin() as connection:
+                await connection.execute(statement)
+        except IntegrityError:
+            return None
+        return row
+
+    async def last_build(self, key: str) -> BuildRow | None:
+        query = select(tables.build).where(tables.build.c.key == key).order_by(tables.build.c.created.desc()).limit(1)
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(query)).first()
+        return _build_row(row) if row else None
+
+    async def unfinished_builds(self) -> list[BuildRow]:
+        query = select(tables.build).where(tables.build.c.ended.is_(None)).order_by(tables.build.c.created)
+        async with self._engine.connect() as connection:
+            return [_build_row(row) for row in await connection.execute(query)]
+
+    async def take_build(self, row: BuildRow, owner: str) -> bool:
+        """Make `owner` the owner of an unfinished build, unless its state changed since `row` was read."""
+        table = tables.build
+        statement = (
+            update(table)
+            .where(table.c.id == row.id, table.c.owner == row.owner, table.c.heartbeat == row.heartbeat)
+            .where(table.c.ended.is_(None))
+            .values(owner=owner, heartbeat=time.time(), attempts=table.c.attempts + 1)
+        )
+        async with self._engine.begin() as connection:
+            return (await connection.execute(statement)).rowcount == 1
+
+    async def beat(self, owner: str) -> None:
+        """A sign of life for all unfinished builds of `owner`."""
+        table = tables.build
+        statement = update(table).where(table.c.owner == owner, table.c.ended.is_(None)).values(heartbeat=time.time())
+        async with self._engine.begin() as connection:
+            await connection.execute(statement)
+
+    async def set_building(self, build_id: str) -> None:
+        table = tables.build
+        async with self._engine.begin() as connection:
+            await connection.execute(update(table).where(table.c.id == build_id).values(status="BUILDING"))
+
+    async def end_build(
+        self, build_id: str, *, kind: str | None = None, message: str | None = None, transient: bool = False
+    ) -> None:
+        """Completed, or failed when `kind` is given."""
+        table = tables.build
+        statement = (
+            update(table)
+            .where(table.c.id == build_id)
+            .values(
+                status="FAILED" if kind else "COMPLETED",
+                ended=time.time(),
+                error_kind=kind,
+                error_message=message,
+                error_transient=transient if kind else None,
+            )
+        )
+        async with self._engine.begin() as connection:
+            await connection.execute(statement)
+
+    async def count_builds(self, key: str) -> int:
+        query = select(func.count()).select_from(tables.build).where(tables.build.c.key == key)
+        async with self._engine.connect() as connection:
+            return int((await connection.execute(query)).scalar_one())
+
+    # shared
+
+    async def _document(self, table: Table, key: str) -> Document | None:
+        async with self._engine.connect() as connection:
+            text = (await connection.execute(select(table.c.document).where(table.c.key == key))).scalar()
+        return json.loads(text) if text is not None else None
+
+    async def _put_document(
+        self, connection: AsyncConnection, table: Table, key: str, lock_key: str, document: Mapping[str, Any]
+    ) -> None:
+        await connection.execute(delete(table).where(table.c.key == key))
+        await connection.execute(
+            table.insert().values(key=key, lock_key=lock_key, document=json.dumps(document), created=time.time())
+        )
+
+    async def _insert(self, connection: AsyncConnection, table: Table, **values: Any) -> None:
+        """Insert a row unless its key is there: rows are named by content, the first is as good as the next."""
+        dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
+        await connection.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
+
+
+def _build_row(row: Any) -> BuildRow:
+    values = dict(row._mapping)
+    values["request"] = json.loads(values["request"])
+    return BuildRow(**values)
