@@ -1,0 +1,170 @@
+"""Layers on their way into the blob store: compressing them, and looking into them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import IO, cast
+
+import zstandard
+from isal import igzip, isal_zlib
+
+from builder.base.vocabulary import BaseLayer
+from storage.blobs import CHUNK, BlobStore
+from storage.digest import Descriptor, Digest
+from storage.errors import BlobUnknown
+
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
+OCI_LAYER_GZIP = OCI_LAYER + "+gzip"
+OCI_LAYER_ZSTD = OCI_LAYER + "+zstd"
+
+GZIP_MAGIC = b"\x1f\x8b"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+_SHELL = frozenset({"bin/sh", "usr/bin/sh"})
+_VERSION_IN_NAME = re.compile(r"libc-(\d+\.\d+)\.so")
+_VERSION_IN_FILE = re.compile(rb"GNU C Library [^\n]*? version (\d+\.\d+)")
+
+
+class LayerWriter(io.RawIOBase):
+    """Takes a tar, writes it to `file` as gzip (isal level 1), and knows the digests and the size afterwards.
+
+    The compressor is always fed CHUNK bytes at a time, so the same tar gives the same blob however it was written here.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self._file = file
+        self._compressor = isal_zlib.compressobj(1, wbits=31)
+        self._pending = bytearray()
+        self._digest = hashlib.sha256()
+        self._diff_id = hashlib.sha256()
+        self._size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]  # typeshed's Buffer is wider than what comes here
+        self._pending += data
+        while len(self._pending) >= CHUNK:
+            self._compress(bytes(self._pending[:CHUNK]))
+            del self._pending[:CHUNK]
+        return len(data)
+
+    def finish(self) -> BaseLayer:
+        """Write the rest; the layer that the file now holds."""
+        self._compress(bytes(self._pending))
+        self._pending.clear()
+        self._emit(self._compressor.flush())
+        descriptor = Descriptor(OCI_LAYER_GZIP, Digest("sha256:" + self._digest.hexdigest()), self._size)
+        return BaseLayer(descriptor, Digest("sha256:" + self._diff_id.hexdigest()))
+
+    def _compress(self, data: bytes) -> None:
+        self._diff_id.update(data)
+        self._emit(self._compressor.compress(data))
+
+    def _emit(self, data: bytes) -> None:
+        self._digest.update(data)
+        self._file.write(data)
+        self._size += len(data)
+
+
+class _Chunks(io.RawIOBase):
+    """An iterator of chunks as a file to read."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        super().__init__()
+        self._chunks = iter(chunks)
+        self._left = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed's Buffer is wider
+        while not self._left:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._left = memoryview(chunk)
+        taken = self._left[: len(buffer)]
+        self._left = self._left[len(taken) :]
+        buffer[: len(taken)] = taken
+        return len(taken)
+
+
+def read_chunks(file: IO[bytes]) -> Iterator[bytes]:
+    """The rest of `file`, at most CHUNK bytes at a time."""
+    while chunk := file.read(CHUNK):
+        yield chunk
+
+
+def open_tar_stream(chunks: Iterable[bytes]) -> IO[bytes]:
+    """The uncompressed tar of a layer's blob, whichever of gzip, zstd and nothing it is compressed with."""
+    file = io.BufferedReader(_Chunks(chunks), CHUNK)
+    start = file.peek(4)[:4]
+    if start.startswith(GZIP_MAGIC):
+        return cast(IO[bytes], igzip.IGzipFile(fileobj=file, mode="rb"))  # type: ignore[no-untyped-call]  # published so
+    if start == ZSTD_MAGIC:
+        return cast(IO[bytes], zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True))
+    return file
+
+
+def are_stored(layers: Iterable[BaseLayer], blobs: BlobStore) -> bool:
+    """Whether the store still has them all, in their sizes."""
+    try:
+        return all(blobs.size(layer.descriptor.digest) == layer.descriptor.size for layer in layers)
+    except BlobUnknown:
+        return False
+
+
+@dataclass(frozen=True)
+class RootFacts:
+    """What the builder wants to know of a root file system."""
+
+    glibc: str | None = None
+    has_shell: bool = False
+
+
+def look_into(layers: Iterable[BaseLayer], blobs: BlobStore) -> RootFacts:
+    """Read every layer once, lowest first, for a shell and the C library; raises tarfile.TarError and OSError."""
+    shells: set[str] = set()
+    versions: dict[str, str | None] = {}
+    for layer in layers:
+        with (
+            open_tar_stream(blobs.read(layer.descriptor.digest)) as stream,
+            tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK) as tar,
+        ):
+            for member in tar:
+                _look_at(tar, member, shells, versions)
+    known = [version for version in versions.values() if version]
+    return RootFacts(glibc=max(known, key=_as_numbers, default=None), has_shell=bool(shells))
+
+
+def _look_at(tar: tarfile.TarFile, member: tarfile.TarInfo, shells: set[str], versions: dict[str, str | None]) -> None:
+    path = member.name.removeprefix("./").lstrip("/")
+    directory, _, name = path.rpartition("/")
+    if name.startswith(".wh."):
+        hidden = f"{directory}/{name.removeprefix('.wh.')}".lstrip("/")
+        shells.discard(hidden)
+        versions.pop(hidden, None)
+    elif path in _SHELL:
+        shells.add(path)
+    elif name == "libc.so.6":
+        versions[path] = _glibc_version(tar, member)
+
+
+def _glibc_version(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str | None:
+    if member.issym():  # as it was up to glibc 2.33
+        match = _VERSION_IN_NAME.search(member.linkname)
+        return match[1] if match else None
+    file = tar.extractfile(member) if member.isreg() else None
+    found = _VERSION_IN_FILE.search(file.read(16 << 20)) if file else None
+    return found[1].decode() if found else None
+
+
+def _as_numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))

@@ -1,0 +1,189 @@
+"""From an index or manifest, wherever it is read from, to a BaseImage whose blobs are stored.
+
+image-spec: image-index.md, manifest.md, config.md; docker's manifest list and schema 2, which differ in media types.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import zstandard
+
+from builder.base.layers import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, RootFacts, look_into
+from builder.base.vocabulary import BaseImage, BaseLayer
+from builder.errors import BaseUnavailable
+from builder.platforms import conda_platform
+from storage.blobs import BlobStore
+from storage.digest import Descriptor, Digest
+from storage.errors import BlobUnknown, DigestInvalid, DigestMismatch
+
+INDEX_TYPES = frozenset(
+    {"application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"}
+)
+MANIFEST_TYPES = frozenset(
+    {"application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"}
+)
+
+_LAYER_TYPES = {
+    OCI_LAYER: OCI_LAYER,
+    OCI_LAYER_GZIP: OCI_LAYER_GZIP,
+    OCI_LAYER_ZSTD: OCI_LAYER_ZSTD,
+    "application/vnd.docker.image.rootfs.diff.tar": OCI_LAYER,
+    "application/vnd.docker.image.rootfs.diff.tar.gzip": OCI_LAYER_GZIP,
+    "application/vnd.docker.image.rootfs.diff.tar.zstd": OCI_LAYER_ZSTD,
+}
+
+
+class ImageSource(Protocol):
+    """Where documents and blobs are read from; methods block and raise BaseUnavailable."""
+
+    def document(self, descriptor: Descriptor) -> bytes:
+        """A manifest, index or config, at most 4 MiB, not yet checked against its digest."""
+
+    def blob(self, descriptor: Descriptor) -> Iterable[bytes]:
+        """A layer's chunks, not yet checked."""
+
+
+class ImageReader:
+    """Reads one image for one conda platform out of a source. `base` names it in errors."""
+
+    def __init__(self, base: str, source: ImageSource, blobs: BlobStore) -> None:
+        self._base = base
+        self._source = source
+        self._blobs = blobs
+
+    def read(self, top: Mapping[str, Any], platform: str, *, reference: str, digest: Digest) -> BaseImage:
+        """The image for `platform` that `top`, an index or manifest, leads to; raises BaseUnavailable."""
+        found = dict(self._candidates(top))
+        if platform not in found:
+            raise BaseUnavailable(
+                self._base, f"it has no image for {platform}, only for {', '.join(sorted(found)) or 'other systems'}"
+            )
+        chosen = found[platform]
+        manifest = self.fetch(chosen) if isinstance(chosen, Descriptor) else chosen
+        config = self._config(manifest)
+        if conda_platform(config) != platform:
+            raise BaseUnavailable(self._base, f"its index says {platform}, the image's config {conda_platform(config)}")
+        layers = self._layers(manifest, config)
+        for layer in layers:
+            self._store(layer.descriptor)
+        facts = look_into_base(self._base, layers, self._blobs)
+        return BaseImage(
+            reference=reference,
+            digest=digest,
+            platform=platform,
+            layers=layers,
+            config=inherited(config),
+            glibc=facts.glibc,
+            has_shell=facts.has_shell,
+        )
+
+    def fetch(self, descriptor: Descriptor) -> dict[str, Any]:
+        """The JSON document behind `descriptor`, checked against its digest."""
+        data = self._source.document(descriptor)
+        if hashlib.new(descriptor.digest.algorithm, data).hexdigest() != descriptor.digest.hex:
+            raise BaseUnavailable(self._base, f"the content of {descriptor.digest} has another digest")
+        return parse_document(self._base, data)
+
+    def _candidates(
+        self, top: Mapping[str, Any], depth: int = 0
+    ) -> Iterator[tuple[str, Descriptor | Mapping[str, Any]]]:
+        """(conda platform, manifest or where it is) below `top`, last entry first, so that a dict keeps the first."""
+        if is_manifest(top):
+            if platform := conda_platform(self._config(top)):
+                yield platform, top
+            return
+        if not isinstance(top.get("manifests"), list) or "layers" in top:
+            raise BaseUnavailable(self._base, "it is neither an image manifest nor an image index")
+        if depth > 1:
+            raise BaseUnavailable(self._base, "its indexes are nested too deeply")
+        for entry in reversed(descriptors(self._base, top["manifests"])):
+            if entry.media_type in MANIFEST_TYPES and entry.platform:
+                # Attestations stand in an index under the platform unknown/unknown.
+                if platform := conda_platform(entry.platform):
+                    yield platform, entry
+            elif entry.media_type in INDEX_TYPES | MANIFEST_TYPES:
+                yield from self._candidates(self.fetch(entry), depth + 1)
+
+    def _config(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        (descriptor,) = descriptors(self._base, [manifest.get("config")])
+        return self.fetch(descriptor)
+
+    def _layers(self, manifest: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[BaseLayer, ...]:
+        found = descriptors(self._base, manifest.get("layers"))
+        diff_ids = diff_ids_of(self._base, config)
+        if len(found) != len(diff_ids):
+            raise BaseUnavailable(self._base, f"its manifest has {len(found)} layers, its config {len(diff_ids)}")
+        return tuple(BaseLayer(self._normal(layer), diff_id) for layer, diff_id in zip(found, diff_ids, strict=True))
+
+    def _normal(self, layer: Descriptor) -> Descriptor:
+        try:
+            return Descriptor(_LAYER_TYPES[layer.media_type], layer.digest, layer.size)
+        except KeyError:
+            raise BaseUnavailable(
+                self._base, f"its layer {layer.digest} is of type {layer.media_type}, which cannot be passed on"
+            ) from None
+
+    def _store(self, layer: Descriptor) -> None:
+        try:
+            size = self._blobs.size(layer.digest)
+        except BlobUnknown:
+            try:
+                size = self._blobs.put(layer.digest, self._source.blob(layer))
+            except DigestMismatch as error:
+                raise BaseUnavailable(self._base, str(error)) from None
+        if size != layer.size:
+            raise BaseUnavailable(self._base, f"{layer.digest} has {size} bytes, not {layer.size} as its manifest says")
+
+
+def is_manifest(document: Mapping[str, Any]) -> bool:
+    """Whether it is an image manifest. What is an index as well is neither: readers would see two images in it."""
+    return "config" in document and "layers" in document and "manifests" not in document
+
+
+def parse_document(base: str, data: bytes) -> dict[str, Any]:
+    """`data` as a JSON object; raises BaseUnavailable."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        raise BaseUnavailable(base, "one of its documents is not JSON") from None
+    if not isinstance(document, dict):
+        raise BaseUnavailable(base, "one of its documents is not a JSON object")
+    if document.get("schemaVersion") == 1:
+        raise BaseUnavailable(base, "it is in docker's old schema 1; push it again with a current docker")
+    return document
+
+
+def descriptors(base: str, entries: object) -> list[Descriptor]:
+    """A document's descriptors; raises BaseUnavailable where they are none."""
+    try:
+        if not isinstance(entries, list):
+            raise TypeError
+        return [Descriptor.from_json(entry) for entry in entries]
+    except (KeyError, TypeError, ValueError, AttributeError, DigestInvalid):
+        raise BaseUnavailable(base, "one of its manifests is malformed") from None
+
+
+def diff_ids_of(base: str, config: Mapping[str, Any]) -> list[Digest]:
+    """The config's `rootfs.diff_ids`; raises BaseUnavailable."""
+    try:
+        return [Digest.parse(diff_id) for diff_id in config["rootfs"]["diff_ids"]]
+    except (KeyError, TypeError, DigestInvalid):
+        raise BaseUnavailable(base, "its image config is malformed") from None
+
+
+def inherited(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a base's config an image made on it takes over."""
+    return {name: config[name] for name in ("config", "history") if config.get(name)}
+
+
+def look_into_base(base: str, layers: Sequence[BaseLayer], blobs: BlobStore) -> RootFacts:
+    """`look_into`, with BaseUnavailable for layers that are no tar."""
+    try:
+        return look_into(layers, blobs)
+    except (tarfile.TarError, OSError, EOFError, zstandard.ZstdError) as error:
+        raise BaseUnavailable(base, f"one of its layers cannot be read: {error}") from None

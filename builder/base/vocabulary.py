@@ -1,0 +1,81 @@
+"""The words of base images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
+
+from storage.digest import Descriptor, Digest
+
+
+@dataclass(frozen=True)
+class BaseLayer:
+    """One layer of a base: its blob, under an OCI media type, and the digest of its uncompressed tar."""
+
+    descriptor: Descriptor
+    diff_id: Digest
+
+    def to_json(self) -> dict[str, Any]:
+        return {"descriptor": self.descriptor.to_json(), "diff_id": self.diff_id}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        return cls(Descriptor.from_json(document["descriptor"]), Digest.parse(document["diff_id"]))
+
+
+@dataclass(frozen=True)
+class BaseImage:
+    """What lies below the packages, for one platform. Every layer's blob is stored."""
+
+    reference: str
+    """Names the base in labels. A path of this machine is not part of it, so that equal bases give equal images."""
+    digest: Digest | None
+    """Of what was pinned: an index, manifest, archive config or host layer. None for scratch."""
+    platform: str
+    """The conda platform."""
+    layers: tuple[BaseLayer, ...]
+    """Lowest first."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """`config` (Env, Entrypoint, User, ...) and `history` of the base's own image config (image-spec, config.md)."""
+    glibc: str | None = None
+    """Version of the C library, e.g. `2.36`; None where there is no glibc."""
+    has_shell: bool = False
+    """Whether /bin/sh is there."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "reference": self.reference,
+            "digest": self.digest,
+            "platform": self.platform,
+            "layers": [layer.to_json() for layer in self.layers],
+            "config": dict(self.config),
+            "glibc": self.glibc,
+            "has_shell": self.has_shell,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        return cls(
+            reference=document["reference"],
+            digest=Digest.parse(document["digest"]) if document["digest"] else None,
+            platform=document["platform"],
+            layers=tuple(BaseLayer.from_json(layer) for layer in document["layers"]),
+            config=document["config"],
+            glibc=document["glibc"],
+            has_shell=document["has_shell"],
+        )
+
+
+class Base(Protocol):
+    """Where the lowest layers of every image come from."""
+
+    @property
+    def reference(self) -> str:
+        """The setting it was opened from."""
+
+    async def resolve(self, platform: str) -> BaseImage:
+        """The base for the conda platform, its blobs stored before this returns. May be called again, and at once.
+
+        The same base gives the same answer for as long as it is the same. Raises BaseUnavailable.
+        """

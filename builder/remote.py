@@ -1,0 +1,408 @@
+"""Repositories of other registries: where base images come from and images are pushed to.
+
+oras keeps the session, tokens and addresses. What it lacks for a server is here: bodies that are streams (its uploads
+read a blob into memory), a token that is replaced when it is refused, time limits, and care whom credentials are shown.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import ipaddress
+import json
+import re
+import socket
+import threading
+import urllib.parse
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import oras.auth
+import oras.auth.utils
+import oras.container
+import oras.provider
+import oras.utils
+import requests
+import requests.adapters
+
+from builder.errors import CredentialsInvalid, RemoteUnavailable
+from storage.blobs import CHUNK
+from storage.digest import Descriptor, Digest
+from storage.errors import DigestInvalid
+
+MAX_DOCUMENT = 4 << 20
+"""Largest manifest and config that is read, in bytes; podman and containerd refuse larger manifests too."""
+
+MANIFEST_TYPES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+
+_CONNECT_SECONDS = 10.0
+_READ_SECONDS = 60.0
+
+_HOST = re.compile(
+    r"(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|[A-Za-z0-9-]+(?=:)|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
+)
+_REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+
+_DOCKER_HUB = "docker.io"
+_DOCKER_HUB_NAMES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
+_DOCKER_HUB_API = "registry-1.docker.io"
+
+
+@dataclass(frozen=True)
+class ImageReference:
+    """`HOST/REPOSITORY[:TAG][@DIGEST]` (distribution-spec, pulling manifests). Without either the tag is `latest`."""
+
+    host: str
+    repository: str
+    tag: str | None
+    digest: Digest | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> ImageReference:
+        """Raises ValueError that says what is wrong."""
+        host, slash, rest = text.partition("/")
+        if not slash or not _HOST.fullmatch(host):
+            raise ValueError(f"{text!r} does not begin with a registry's host, such as docker.io/ or localhost:5000/")
+        rest, at, digest = rest.partition("@")
+        repository, colon, tag = rest.partition(":")
+        if host in _DOCKER_HUB_NAMES:
+            host = _DOCKER_HUB
+            if "/" not in repository:
+                repository = f"library/{repository}"
+        if not _REPOSITORY.fullmatch(repository):
+            raise ValueError(f"{repository!r} is not a repository name")
+        if colon and not _TAG.fullmatch(tag):
+            raise ValueError(f"{tag!r} is not a tag")
+        if not at:
+            return cls(host, repository, tag or "latest")
+        try:
+            return cls(host, repository, tag or None, Digest.parse(digest))
+        except DigestInvalid as error:
+            raise ValueError(str(error)) from None
+
+    @property
+    def target(self) -> str:
+        """What stands behind `manifests/`: the digest where there is one, else the tag."""
+        return self.digest or self.tag or "latest"
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        digest = f"@{self.digest}" if self.digest else ""
+        return f"{self.host}/{self.repository}{tag}{digest}"
+
+
+@dataclass(frozen=True)
+class Login:
+    """Who to be at a registry. The password shows in no repr."""
+
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"Login({self.username!r})"
+
+
+def read_logins(path: Path) -> dict[str, Login]:
+    """Logins by registry host from a file, docker's config.json (`auths`) or rattler's credentials.json (`BasicHTTP`).
+
+    Entries of other kinds, credential helpers for one, are left out. Raises CredentialsInvalid.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+        entries = document["auths"] if isinstance(document.get("auths"), dict) else document
+        found = {_login_host(name): _login(entry) for name, entry in entries.items() if isinstance(entry, dict)}
+    except OSError as error:
+        raise CredentialsInvalid(str(path), error.strerror or "cannot be read") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise CredentialsInvalid(str(path), "is neither a docker config.json nor a rattler credentials.json") from None
+    return {host: login for host, login in found.items() if login}
+
+
+def _login_host(name: str) -> str:
+    host = (urllib.parse.urlsplit(name).netloc if "://" in name else name).partition("/")[0]
+    return _DOCKER_HUB if host in _DOCKER_HUB_NAMES else host
+
+
+def _login(entry: Mapping[str, Any]) -> Login | None:
+    if isinstance(plain := entry.get("BasicHTTP"), dict):
+        return Login(plain["username"], plain["password"])
+    if encoded := entry.get("auth"):
+        username, _, password = base64.b64decode(encoded).decode().partition(":")
+        return Login(username, password)
+    if "username" in entry and "password" in entry:
+        return Login(entry["username"], entry["password"])
+    return None
+
+
+@dataclass(frozen=True)
+class RepeatableBody:
+    """A request's body that is read anew each time it is sent: `requests` iterates it, and asks its length."""
+
+    size: int
+    read: Callable[[], Iterable[bytes]]
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.read())
+
+
+class _TimedAdapter(requests.adapters.HTTPAdapter):
+    """Requests that oras makes itself, for tokens, have no time limit otherwise."""
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
+        if options.get("timeout") is None:
+            options["timeout"] = (_CONNECT_SECONDS, _READ_SECONDS)
+        return super().send(request, *args, **options)
+
+
+class RemoteRepository:
+    """One repository of another registry. Methods block, may be called from threads, and raise RemoteUnavailable."""
+
+    def __init__(
+        self,
+        reference: ImageReference,
+        *,
+        logins: Mapping[str, Login],
+        insecure: Collection[str] = (),
+    ) -> None:
+        self.reference = reference
+        api = _DOCKER_HUB_API if reference.host == _DOCKER_HUB else reference.host
+        self._name = _host_name(api)
+        self._local = _is_local(self._name)
+        self._insecure = self._local or bool({reference.host, self._name} & set(insecure))
+        self._login = logins.get(reference.host) or logins.get(self._name)
+        self._container = oras.container.Container(f"{api}/{reference.repository}")
+        self._client = oras.provider.Registry(hostname=api, insecure=self._insecure)
+        session: requests.Session = self._client.session
+        session.auth = _keep_headers
+        session.hooks["response"].append(self._check_redirect)
+        session.mount("https://", _TimedAdapter(pool_maxsize=8))
+        session.mount("http://", _TimedAdapter(pool_maxsize=8))
+        self._session = session
+        self._authorizing = threading.Lock()
+        self._authorization: dict[str, str] = {}
+
+    def manifest(self, target: str) -> tuple[bytes, str]:
+        """The document at a tag or digest, checked against the digest, and its media type."""
+        url = self._url(self._container.manifest_url(target))
+        with self._send("GET", url, headers={"Accept": ", ".join(MANIFEST_TYPES)}, stream=True) as response:
+            self._expect(response, f"manifest {target}", 200)
+            body = _read_limited(response, self.reference)
+            media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        if target.startswith("sha") and ":" in target:
+            self._check(Digest.parse(target), body)
+        return body, media_type
+
+    def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
+        """The blob in chunks; whoever stores it checks the digest. Longer than announced is an error at once."""
+        url = self._url(self._container.get_blob_url(descriptor.digest))
+        received = 0
+        with self._send("GET", url, stream=True) as response:
+            self._expect(response, f"blob {descriptor.digest}", 200)
+            try:
+                for chunk in response.iter_content(CHUNK):
+                    received += len(chunk)
+                    if received > descriptor.size:
+                        raise RemoteUnavailable(
+                            str(self.reference),
+                            f"{descriptor.digest} is longer than the {descriptor.size} bytes announced",
+                        )
+                    yield chunk
+            except requests.RequestException as error:
+                raise self._failure(error) from None
+
+    def small_blob(self, descriptor: Descriptor) -> bytes:
+        """A config, of at most MAX_DOCUMENT bytes."""
+        if descriptor.size > MAX_DOCUMENT:
+            raise RemoteUnavailable(str(self.reference), f"{descriptor.digest} is larger than {MAX_DOCUMENT} bytes")
+        return b"".join(self.blob(descriptor))
+
+    def has_blob(self, digest: Digest) -> bool:
+        with self._send("HEAD", self._url(self._container.get_blob_url(digest))) as response:
+            self._expect(response, f"blob {digest}", 200, 404)
+            return response.status_code == 200
+
+    def put_blob(self, digest: Digest, body: RepeatableBody) -> None:
+        """Upload in one PUT (distribution-spec, POST then PUT)."""
+        # The POST without a body also gets the token to write with, so the body is not sent in vain.
+        with self._send(
+            "POST", self._url(self._container.upload_blob_url()), headers={"Content-Length": "0"}
+        ) as started:
+            self._expect(started, "upload", 202)
+            location = urllib.parse.urljoin(started.url, started.headers.get("Location", ""))
+        self._check_address(location)
+        url = oras.utils.append_url_params(location, {"digest": digest})
+        headers = {"Content-Type": "application/octet-stream"}
+        with self._send("PUT", url, headers=headers, data=body if body.size else b"") as response:
+            self._expect(response, f"blob {digest}", 201)
+
+    def put_manifest(self, target: str, media_type: str, body: bytes) -> None:
+        url = self._url(self._container.manifest_url(target))
+        with self._send("PUT", url, headers={"Content-Type": media_type}, data=body) as response:
+            self._expect(response, f"manifest {target}", 201)
+
+    def _url(self, address: str) -> str:
+        return f"{self._client.prefix}://{address}"
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        data: RepeatableBody | bytes | None = None,
+        stream: bool = False,
+    ) -> requests.Response:
+        """One request, and once more with new authorization where the first is answered 401."""
+        try:
+            for attempt in (1, 2):
+                # Uploads may go to another host, a storage service's, which credentials are not for.
+                own = self._authorization if _host_name_of(url) == self._name else {}
+                response = self._session.request(
+                    method,
+                    url,
+                    data=data,
+                    headers={**(headers or {}), **own},
+                    stream=stream,
+                )
+                if response.status_code != 401 or attempt == 2:
+                    break
+                response.close()
+                self._authorize(response, own)
+        except requests.RequestException as error:
+            raise self._failure(error) from None
+        return response
+
+    def _authorize(self, refused: requests.Response, used: Mapping[str, str]) -> None:
+        with self._authorizing:
+            if self._authorization is not used and self._authorization != used:
+                return  # another thread has just done it
+            challenge = refused.headers.get("WWW-Authenticate", "")
+            basic = challenge.lower().startswith("basic")
+            if self._login is None and basic:
+                raise RemoteUnavailable(str(self.reference), f"{self.reference.host} asks for a login, and none is set")
+            backend = oras.auth.get_auth_backend("basic" if basic else "token", self._session, self._insecure)
+            if self._login:
+                backend.set_basic_auth(self._login.username, self._login.password)
+            if not basic:
+                self._check_realm(oras.auth.utils.parse_auth_header(challenge).realm or "")
+            headers, changed = backend.authenticate_request(refused, {}, refresh=True)
+            if not changed:
+                raise RemoteUnavailable(str(self.reference), f"{self.reference.host} gives no token for it: log in")
+            self._authorization = {"Authorization": headers["Authorization"]}
+
+    def _check_realm(self, realm: str) -> None:
+        """The token server is named by the registry: it may get the password only if both are of one organisation."""
+        self._check_address(realm)
+        name = _host_name_of(realm)
+        same = name == self._name or _domain(name) == _domain(self._name)
+        if self._login is not None and not same:
+            raise RemoteUnavailable(str(self.reference), f"{self.reference.host} asks to send its login to {name}")
+
+    def _check_redirect(self, response: requests.Response, *_args: Any, **_options: Any) -> None:
+        if response.is_redirect:
+            self._check_address(urllib.parse.urljoin(response.url, response.headers["Location"]))
+
+    def _check_address(self, url: str) -> None:
+        """Refuse to be sent to addresses inside this machine, cloud metadata services above all."""
+        name = _host_name_of(url)
+        scheme = urllib.parse.urlsplit(url).scheme
+        if name == self._name and scheme == self._client.prefix:
+            return
+        if scheme not in (("http", "https") if self._insecure else ("https",)) or not name:
+            raise RemoteUnavailable(str(self.reference), f"{self.reference.host} refers to {scheme or 'no'}://{name}")
+        if any(_is_unsafe(address, self._local) for address in _addresses(name)):
+            raise RemoteUnavailable(str(self.reference), f"{self.reference.host} refers to {name}, an internal address")
+
+    def _expect(self, response: requests.Response, what: str, *statuses: int) -> None:
+        if response.status_code in statuses:
+            return
+        raise RemoteUnavailable(
+            str(self.reference), f"{what}: {response.status_code} {_error_message(response)}".rstrip()
+        )
+
+    def _check(self, digest: Digest, body: bytes) -> None:
+        if hashlib.new(digest.algorithm, body).hexdigest() != digest.hex:
+            raise RemoteUnavailable(str(self.reference), f"the content sent for {digest} has another digest")
+
+    def _failure(self, error: requests.RequestException) -> RemoteUnavailable:
+        if isinstance(error, requests.Timeout):
+            reason = "does not answer in time"
+        elif isinstance(error, requests.exceptions.SSLError):
+            reason = "has no certificate that is trusted here"
+        elif isinstance(error, requests.ConnectionError):
+            reason = "cannot be reached, or broke the connection"
+        else:
+            reason = type(error).__name__
+        return RemoteUnavailable(str(self.reference), f"{self.reference.host} {reason}")
+
+
+def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """As a session's auth this keeps `requests` from overwriting the Authorization header out of a .netrc."""
+    return request
+
+
+def _read_limited(response: requests.Response, reference: ImageReference) -> bytes:
+    body = b""
+    for chunk in response.iter_content(CHUNK):
+        body += chunk
+        if len(body) > MAX_DOCUMENT:
+            raise RemoteUnavailable(str(reference), f"its manifest is larger than {MAX_DOCUMENT} bytes")
+    return body
+
+
+def _error_message(response: requests.Response) -> str:
+    """The registry's own words (distribution-spec, error codes), shortened; else the status line's."""
+    try:
+        body = next(response.iter_content(4096), b"")
+        first = json.loads(body)["errors"][0]
+        return f"{first.get('code', '')} {first.get('message', '')}".strip()[:300]
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, requests.RequestException):
+        return response.reason or ""
+
+
+def _host_name(host: str) -> str:
+    return (urllib.parse.urlsplit(f"//{host}").hostname or "").lower()
+
+
+def _host_name_of(url: str) -> str:
+    return (urllib.parse.urlsplit(url).hostname or "").lower()
+
+
+def _domain(name: str) -> str:
+    """The last two labels; an address is its own domain."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return ".".join(name.split(".")[-2:])
+    return name
+
+
+def _is_local(name: str) -> bool:
+    """Docker's rule: localhost and 127.0.0.0/8 are spoken to by http."""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+def _addresses(name: str) -> list[str]:
+    try:
+        return [str(entry[4][0]) for entry in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)]
+    except OSError:
+        return []  # the request itself will say that the name is unknown
+
+
+def _is_unsafe(address: str, local: bool) -> bool:
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    return parsed.is_link_local or (not local and (parsed.is_loopback or parsed.is_unspecified))
