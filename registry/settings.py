@@ -103,6 +103,11 @@ class Setting:
         return "--" + self.name.replace("_", "-")
 
     @property
+    def no_flag(self) -> str:
+        """What switches a true|false setting off."""
+        return "--no-" + self.flag.removeprefix("--")
+
+    @property
     def variable(self) -> str:
         return ENVIRONMENT_PREFIX + self.name.upper()
 
@@ -190,14 +195,21 @@ def load(flags: Mapping[str, object] | None = None, config: Path | None = None) 
         raise InvalidSettings("; ".join(_told(problem, origins) for problem in error.errors())) from error
 
 
+def as_flags(settings: Settings) -> list[str]:
+    """The command line of another process that is to have the same settings, whatever its environment and files say."""
+    flags: list[str] = []
+    for setting in all_settings():
+        value = getattr(getattr(settings, setting.section), setting.name)
+        if setting.is_flag:
+            flags.append(setting.flag if value else setting.no_flag)
+        elif value is not None:
+            flags += [setting.flag, written(value)]
+    return flags
+
+
 def environment_flag(name: str) -> bool:
     """Whether one of the variables that are not settings is switched on."""
     return os.environ.get(ENVIRONMENT_PREFIX + name.upper(), "").lower() in {"1", "true", "yes", "on"}
-
-
-def search_path() -> str:
-    """PATH, for programs that are started with an environment of their own."""
-    return os.environ.get("PATH", os.defpath)
 
 
 _Source = Mapping[str, tuple[object, str]]

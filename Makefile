@@ -1,0 +1,60 @@
+# Everything below works on a fresh machine with Python 3.11 or newer (with venv), pip and make.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.installed
+CHECKED = registry builder storage auth tests docs $(wildcard bench)
+
+.PHONY: help venv demo demo-once test check format bench docs constraints clean
+
+help:
+	@echo 'make demo         make a sample channel, serve images made from it, and say what to pull'
+	@echo 'make demo-once    the same, then pull an image, run its python, check its answer, and stop'
+	@echo 'make test         run the tests'
+	@echo 'make check        run ruff, mypy and the tests'
+	@echo 'make bench        run the measured comparisons'
+	@echo 'make format       format the code'
+	@echo 'make docs         write docs/settings.md and examples/condery.toml from the settings'
+	@echo 'make constraints  resolve the pinned versions of constraints.txt anew'
+
+venv: $(INSTALLED)
+
+# Dependency groups need pip 25.1.
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group dev -e .
+	touch $@
+
+demo: venv
+	$(BIN)/condery demo
+
+demo-once: venv
+	$(BIN)/condery demo --once
+
+test: venv
+	$(BIN)/python -m pytest
+
+check: venv
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+format: venv
+	$(BIN)/ruff check --fix $(CHECKED)
+	$(BIN)/ruff format $(CHECKED)
+
+bench: venv
+	$(BIN)/python -m bench
+
+docs: venv
+	$(BIN)/python docs/write_settings.py
+
+constraints: venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile --quiet --upgrade --universal --no-header --no-annotate --python-version 3.11 --group dev pyproject.toml -o constraints.txt
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,43 @@
+"""`condery demo`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from registry.cli.options import takes_settings
+from registry.settings import SECTIONS, LoadedSettings
+
+
+@takes_settings(*SECTIONS)
+def demo(
+    loaded: LoadedSettings,
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="where the sample channel and the server's data are kept")
+    ] = Path("demo"),
+    once: Annotated[
+        bool, typer.Option("--once", help="pull an image, run its python, check its answer, and stop")
+    ] = False,
+    docker: Annotated[
+        bool | None,
+        typer.Option(
+            "--docker/--no-docker",
+            help="with --once: pull and run with docker, or unpack the layers; docker if its daemon answers",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Serve images made from a sample channel, without any network but PyPI's."""
+    from registry.cli.sample_channel import make
+    from registry.cli.serve import run_server
+    from registry.demo import demo_settings, try_once
+
+    make(directory / "channel", [])
+    settings = demo_settings(loaded, directory, once=once)
+    if once:
+        asyncio.run(try_once(settings, typer.echo, with_docker=docker))
+    else:
+        run_server(settings)

@@ -1,0 +1,132 @@
+"""What every command shares: settings as flags, and failures as one line and an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.markup import escape
+
+from registry.logs import redact
+from registry.settings import InvalidSettings, Setting, all_settings, environment_flag, load
+from storage.errors import ConderyError
+
+FAILED = 1
+USAGE = 2
+INTERRUPTED = 130
+
+SHORT_FLAGS = {"channels": "--channel", "platforms": "--platform", "data_directory": "--data-dir"}
+"""A second, handier flag of some settings."""
+
+T = TypeVar("T")
+
+
+class UsageError(ConderyError):
+    """The command line asks for something that cannot be meant; ends with exit code 2."""
+
+
+def takes_settings(*sections: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes a command of a function that takes `loaded: LoadedSettings` first and its own parameters after it.
+
+    The command has a flag for every setting of `sections`, `--config` and `--debug`.
+    """
+    settings = [setting for setting in all_settings() if setting.section in sections]
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        parameters = [*own, _config_option(), _debug_option(), *(_option(setting) for setting in settings)]
+
+        def command(config: Path | None, debug: bool, **arguments: Any) -> None:
+            flags = {setting.name: arguments.pop(setting.name) for setting in settings}
+            run_reporting(lambda: function(load(flags, config), **arguments), debug=debug)
+
+        _set_signature(command, function, parameters)
+        return command
+
+    return decorate
+
+
+def reports_errors(function: Callable[..., None]) -> Callable[..., None]:
+    """Makes a command of a function that needs no settings; it gets `--debug`."""
+    own = list(inspect.signature(function, eval_str=True).parameters.values())
+
+    def command(debug: bool, **arguments: Any) -> None:
+        run_reporting(lambda: function(**arguments), debug=debug)
+
+    _set_signature(command, function, [*own, _debug_option()])
+    return command
+
+
+def run_reporting(call: Callable[[], None], *, debug: bool) -> None:
+    """Runs a command; what goes wrong becomes one line on stderr and an exit code, or with `debug` a traceback."""
+    if debug or environment_flag("debug"):
+        call()
+        return
+    try:
+        call()
+    except (UsageError, InvalidSettings) as error:
+        fail(str(error), USAGE)
+    except (ConderyError, OSError) as error:
+        fail(str(error), FAILED)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def fail(message: str, code: int) -> None:
+    sys.stderr.write(f"condery: {redact(message)}\n")
+    raise typer.Exit(code)
+
+
+def run_async(main: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine on uvloop, as the server does."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+def _set_signature(command: Any, function: Callable[..., None], parameters: list[inspect.Parameter]) -> None:
+    """Typer reads both, the signature for the order and the annotations for the types."""
+    command.__name__ = function.__name__
+    command.__doc__ = function.__doc__
+    command.__signature__ = inspect.Signature(
+        [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    )
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+
+
+def _parameter(name: str, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _option(setting: Setting) -> inspect.Parameter:
+    names = [setting.flag, *([SHORT_FLAGS[setting.name]] if setting.name in SHORT_FLAGS else [])]
+    default = f" [default: {setting.default}]" if setting.default else ""
+    shared: dict[str, Any] = {
+        # Square brackets are markup to rich.
+        "help": escape(setting.description + default),
+        "show_default": False,
+        "rich_help_panel": "Settings",
+    }
+    if setting.is_flag:
+        option = typer.Option(f"{setting.flag}/{setting.no_flag}", **shared)
+        return _parameter(setting.name, Annotated[bool | None, option])
+    option = typer.Option(*names, metavar=setting.kind.upper(), **shared)
+    return _parameter(setting.name, Annotated[list[str] | None if setting.is_list else str | None, option])
+
+
+def _config_option() -> inspect.Parameter:
+    option = typer.Option(
+        "--config", metavar="PATH", help="settings file (TOML)", show_default=False, rich_help_panel="Settings"
+    )
+    return _parameter("config", Annotated[Path | None, option])
+
+
+def _debug_option() -> inspect.Parameter:
+    option = typer.Option("--debug", help="show a traceback when the command fails", show_default=False)
+    return inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option])

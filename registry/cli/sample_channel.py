@@ -1,0 +1,73 @@
+"""`condery sample-channel`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from registry.cli.options import reports_errors
+
+if TYPE_CHECKING:
+    from builder.sample_channel import ChannelSummary, Step
+    from builder.sample_channel import Progress as Report
+
+
+@reports_errors
+def sample_channel(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="where the channel is made; may exist already")],
+    with_: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="NAME", help="another PyPI project to include, with its dependencies; repeatable"),
+    ] = None,
+) -> None:
+    """Make a real conda channel from PyPI wheels and this Python, for machines that reach no channel.
+
+    Resumes what an earlier run left, and works offline once the wheels are cached.
+    """
+    summary = make(directory, with_ or [])
+    typer.echo(f"{summary}")
+    typer.echo(f"use it: condery serve --channels {directory.resolve().as_uri()}")
+
+
+def make(directory: Path, extra: Sequence[str]) -> ChannelSummary:
+    """The channel in `directory`, with its making shown on stderr."""
+    from builder.sample_channel import DEFAULT, make_channel
+
+    with _display() as report:
+        return make_channel(directory, [*DEFAULT, *extra], progress=report)
+
+
+@contextmanager
+def _display() -> Iterator[Report]:
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        seen: set[str] = set()
+
+        def print_stage(step: Step) -> None:
+            if step.stage not in seen:
+                seen.add(step.stage)
+                console.print(f"sample channel: {step.stage} ...")
+
+        yield print_stage
+        return
+    columns = (
+        TextColumn("{task.description:<9}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[detail]}"),
+    )
+    with Progress(*columns, console=console) as bars:
+        tasks = {name: bars.add_task(name, total=None, start=False, detail="") for name in ("wheels", "packages", "index")}
+
+        def show(step: Step) -> None:
+            bars.start_task(tasks[step.stage])
+            bars.update(tasks[step.stage], completed=step.done, total=step.total or None, detail=step.detail[:40])
+
+        yield show

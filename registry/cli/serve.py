@@ -1,0 +1,24 @@
+"""`condery serve`."""
+
+from __future__ import annotations
+
+from registry.cli.options import run_async, takes_settings
+from registry.settings import SECTIONS, LoadedSettings, Settings
+
+
+@takes_settings(*SECTIONS)
+def serve(loaded: LoadedSettings) -> None:
+    """Serve images: `docker pull HOST:PORT/ROOT/numpy/scipy` makes one.
+
+    Stops at SIGTERM or SIGINT: running requests are finished, unfinished builds are resumed at the next start.
+    """
+    run_server(loaded.settings)
+
+
+def run_server(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT."""
+    from registry.logs import configure
+    from registry.server import announce, serve_until_stopped
+
+    configure(settings.log)
+    run_async(serve_until_stopped(settings, on_ready=announce))

@@ -1,0 +1,41 @@
+"""`condery settings show`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from registry.cli.options import takes_settings
+from registry.logs import redact
+from registry.settings import SECTIONS, LoadedSettings, all_settings, written
+
+app = typer.Typer(help="The settings that are in effect.", no_args_is_help=True)
+
+
+@app.command("show")
+@takes_settings(*SECTIONS)
+def show(
+    loaded: LoadedSettings, json: Annotated[bool, typer.Option("--json", help="print a JSON document")] = False
+) -> None:
+    """Print every setting, its value, and where it was set. Secrets are masked."""
+    rows = [
+        (setting.name, redact(written(loaded.value(setting))), loaded.origins.get(setting.name, "default"))
+        for setting in all_settings()
+    ]
+    if json:
+        document = {name: {"value": value, "origin": origin} for name, value, origin in rows}
+        typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        return
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        for name, value, origin in rows:
+            typer.echo(f"{name} = {value}  ({origin})")
+        return
+    table = Table("setting", "value", "from")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)

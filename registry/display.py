@@ -1,0 +1,85 @@
+"""How a build looks while it runs: live bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from builder.progress import Event, Stage
+from builder.progress import Progress as Report
+
+DETAIL_WIDTH = 40
+
+
+@contextlib.contextmanager
+def build_display(console: Console) -> Iterator[Report]:
+    """The Progress to give to a build, shown on `console` until the block ends."""
+    if not console.is_terminal:
+        yield PlainLines(console)
+        return
+    columns = (
+        SpinnerColumn(finished_text="[green]✓"),
+        TextColumn("{task.description:<9}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[amount]:>20}"),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[detail]}"),
+    )
+    with Progress(*columns, console=console) as bars:
+        yield LiveBars(bars)
+
+
+class LiveBars:
+    """One bar a stage, in the order in which stages begin."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[Stage, TaskID] = {}
+
+    def __call__(self, event: Event) -> None:
+        if event.stage not in self._tasks:
+            self._tasks[event.stage] = self._bars.add_task(event.stage, total=None, amount="", detail="")
+        self._bars.update(
+            self._tasks[event.stage],
+            completed=event.done,
+            total=event.total or None,
+            amount=amount(event),
+            detail="" if _ended(event) else event.detail[:DETAIL_WIDTH],
+        )
+
+
+class PlainLines:
+    """A line when a stage begins and one when it ends."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._started: dict[Stage, float] = {}
+        self._ended: set[Stage] = set()
+
+    def __call__(self, event: Event) -> None:
+        now = time.monotonic()
+        if event.stage not in self._started:
+            self._started[event.stage] = now
+            if not _ended(event):
+                self._line(f"{event.stage} ...")
+        if _ended(event) and event.stage not in self._ended:
+            self._ended.add(event.stage)
+            self._line(f"{event.stage} done: {amount(event)} in {now - self._started[event.stage]:.1f} s")
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False)
+
+
+def _ended(event: Event) -> bool:
+    return event.total > 0 and event.done >= event.total
+
+
+def amount(event: Event) -> str:
+    """`3 of 7`, or for downloads megabytes."""
+    if event.stage == "download":
+        return f"{event.done / 1e6:.1f} of {event.total / 1e6:.1f} MB"
+    return f"{event.done} of {event.total}"

@@ -1,0 +1,138 @@
+"""What tests of several folders share: the sample channel, a real server, and the rule about missing clients."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+CLIENTS_ARE_REQUIRED = os.environ.get("CONDERY_REQUIRE_CLIENTS") == "1"
+"""Where every client program is installed a test that does not find its own has found nothing out."""
+
+START_SECONDS = 60
+STOP_SECONDS = 60
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = yield
+    skipped = report.skipped and not hasattr(report, "wasxfail")
+    if CLIENTS_ARE_REQUIRED and skipped and item.get_closest_marker("clients"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, though CONDERY_REQUIRE_CLIENTS is set: {_reason(report)}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    report = yield
+    if CLIENTS_ARE_REQUIRED and report.skipped and "clients" in collector.nodeid:
+        report.outcome = "failed"
+        report.longrepr = f"skipped as a whole, though CONDERY_REQUIRE_CLIENTS is set: {_reason(report)}"
+    return report
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    return str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+
+
+@dataclass
+class Server:
+    """A `condery serve` process of its own, on a port that the system chose."""
+
+    flags: tuple[str, ...]
+    data_dir: Path
+    log: Path
+    port: int = 0
+    process: subprocess.Popen[str] = field(init=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def address(self) -> str:
+        """What image references begin with."""
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Returns when the server answers; after the first start always on the same port."""
+        command = [sys.executable, "-m", "registry.cli", "serve", *self.flags]
+        command += ["--host", "127.0.0.1", "--port", str(self.port), "--data-dir", str(self.data_dir)]
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+            )
+        watchdog = threading.Timer(START_SECONDS, self.process.kill)
+        watchdog.start()
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        watchdog.cancel()
+        found = re.search(r"http://\S+:(\d+)", line)
+        assert found, f"the server did not start:\n{self.log.read_text()}"
+        self.port = int(found[1])
+
+    def terminate(self) -> int:
+        """SIGTERM, as an init system stops it; the exit code."""
+        self.process.terminate()
+        return self._ended()
+
+    def kill(self) -> None:
+        """SIGKILL to the server and all its workers at once, as a crash of the machine ends them."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self._ended()
+
+    def restart(self) -> None:
+        """A clean stop, unless the server is dead already, then a start over the same data."""
+        if self.process.poll() is None:
+            self.terminate()
+        self.start()
+
+    def _ended(self) -> int:
+        assert self.process.stdout is not None
+        code = self.process.wait(STOP_SECONDS)
+        self.process.stdout.close()
+        return code
+
+
+StartServer = Callable[..., Server]
+
+
+@pytest.fixture
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """Starts servers with given flags, over data directories of their own unless one is given; stops them at the end."""
+    started: list[Server] = []
+
+    def start(*flags: str, data_dir: Path | None = None) -> Server:
+        directory = tmp_path_factory.mktemp("server")
+        server = Server(flags, data_dir or directory / "data", directory / "log")
+        started.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in started:
+        if server.process.poll() is None:
+            server.kill()
+
+
+@pytest.fixture
+def server(start_server: StartServer, sample_channel: Path) -> Server:
+    """A server whose one channel is the sample channel."""
+    return start_server("--channels", sample_channel.as_uri())
+
+
+@pytest.fixture(scope="session")
+def sample_channel() -> Path:
+    """The directory of a real channel with python, numpy, scipy and what else the sample has; made once a machine."""
+    from tests.sample import sample_channel_directory
+
+    return sample_channel_directory()

@@ -1,0 +1,93 @@
+"""The direction of imports, and who alone may use what."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("registry", "builder", "auth", "storage")
+
+MAY_IMPORT = {
+    "registry": {"registry", "builder", "auth", "storage"},
+    "builder": {"builder", "storage"},
+    "auth": {"auth", "storage"},
+    "storage": {"storage"},
+}
+
+RATTLER_USERS = ("builder/solve", "builder/environment_directory.py", "builder/sample_channel/")
+ENVIRONMENT_READERS = ("registry/settings.py",)
+
+
+def sources(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def modules_imported(path: Path) -> Iterator[str]:
+    """Every module that is imported, those of `if TYPE_CHECKING:` and of functions included."""
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            assert node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def environment_reads(path: Path) -> Iterator[int]:
+    """Lines that name `os.environ` or `os.getenv`, whichever way they are imported."""
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        names = (
+            [node.attr]
+            if isinstance(node, ast.Attribute)
+            else [alias.name for alias in node.names]
+            if isinstance(node, ast.ImportFrom) and node.module == "os"
+            else []
+        )
+        if {"environ", "environb", "getenv", "getenvb"} & set(names):
+            yield getattr(node, "lineno", 0)
+
+
+def is_or_is_in(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+ALL = [(package, path) for package in PACKAGES for path in sources(package)]
+
+
+@pytest.mark.parametrize(("package", "path"), ALL, ids=lambda value: str(value).removeprefix(f"{ROOT}/"))
+class TestEveryModule:
+    def test_imports_only_what_is_below_it(self, package: str, path: Path) -> None:
+        ours = {module.partition(".")[0] for module in modules_imported(path)} & set(PACKAGES)
+        assert ours <= MAY_IMPORT[package]
+
+    def test_uses_rattler_and_the_http_server_only_where_they_belong(self, package: str, path: Path) -> None:
+        name = path.relative_to(ROOT).as_posix()
+        imported = list(modules_imported(path))
+        if not name.startswith(RATTLER_USERS):
+            assert [module for module in imported if is_or_is_in(module, "rattler")] == []
+        if package != "registry":
+            assert [module for module in imported if is_or_is_in(module, "aiohttp.web")] == []
+
+    def test_reads_no_environment_variable_outside_the_settings(self, package: str, path: Path) -> None:
+        if path.relative_to(ROOT).as_posix() not in ENVIRONMENT_READERS:
+            assert list(environment_reads(path)) == []
+
+    def test_imports_no_tests_and_no_measurements(self, package: str, path: Path) -> None:
+        assert [module for module in modules_imported(path) if is_or_is_in(module, "tests")] == []
+        assert [module for module in modules_imported(path) if is_or_is_in(module, "bench")] == []
+
+
+def test_the_rules_above_catch_what_they_forbid(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(
+        "import os\nfrom os import environ\nfrom aiohttp import web\nimport rattler.index\n"
+        "def f():\n    from registry import app\n    return os.environ, os.getenv('A')\n"
+    )
+    assert set(modules_imported(path)) == {"os", "os.environ", "aiohttp.web", "rattler.index", "registry.app"}
+    assert sorted(environment_reads(path)) == [2, 7, 7]
+    assert is_or_is_in("rattler.index", "rattler")
+    assert not is_or_is_in("rattlers", "rattler")
