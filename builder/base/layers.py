@@ -73,7 +73,7 @@ class LayerWriter(io.RawIOBase):
         self._size += len(data)
 
 
-class _Chunks(io.RawIOBase):
+class ChunkReader(io.RawIOBase):
     """An iterator of chunks as a file to read."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
@@ -104,7 +104,7 @@ def read_chunks(file: IO[bytes]) -> Iterator[bytes]:
 
 def open_tar_stream(chunks: Iterable[bytes]) -> IO[bytes]:
     """The uncompressed tar of a layer's blob, whichever of gzip, zstd and nothing it is compressed with."""
-    file = io.BufferedReader(_Chunks(chunks), CHUNK)
+    file = io.BufferedReader(ChunkReader(chunks), CHUNK)
     start = file.peek(4)[:4]
     if start.startswith(GZIP_MAGIC):
         return cast(IO[bytes], igzip.IGzipFile(fileobj=file, mode="rb"))  # type: ignore[no-untyped-call]  # published so

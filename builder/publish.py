@@ -1,0 +1,294 @@
+"""A finished image, taken out of the stores: to an OCI layout, a docker archive, or another registry.
+
+Functions block. Blobs pass in chunks, so memory does not grow with their size. An output appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import os
+import secrets
+import shutil
+import tarfile
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from builder.base.layers import ChunkReader
+from builder.errors import PublishFailed, RemoteUnavailable
+from builder.platforms import conda_platform
+from builder.remote import ImageReference, Login, RemoteRepository, RepeatableBody
+from storage.blobs import BlobStore
+from storage.digest import Descriptor, Digest
+from storage.errors import StorageFull
+from storage.files import TEMPORARY, atomic_write, sync_directory
+
+Manifests = Callable[[Digest], bytes]
+"""Gives the manifest or index of a digest; raises a ConderyError where there is none."""
+
+Report = Callable[[int, int, str], None]
+"""Is told the bytes done, the bytes in all, and the digest of the blob; called from threads, one call at a time."""
+
+_LAYOUT_MARKER = b'{"imageLayoutVersion":"1.0.0"}'
+_REF_NAME = "org.opencontainers.image.ref.name"
+_CONTAINERD_NAME = "io.containerd.image.name"
+_UPLOADS = 4
+_NO_LOGINS: Mapping[str, Login] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An image or index by its descriptor, and where its parts are."""
+
+    descriptor: Descriptor
+    blobs: BlobStore
+    manifest: Manifests
+
+    def of_platform(self, platform: str | None) -> StoredImage:
+        """The manifest for a conda platform, which may be None where there is only one. Raises ValueError."""
+        document = json.loads(self.manifest(self.descriptor.digest))
+        if "manifests" not in document:
+            return self
+        entries = [Descriptor.from_json(entry) for entry in document["manifests"]]
+        found = {conda_platform(entry.platform or {}) or "unknown": entry for entry in entries}
+        if platform is None and len(found) == 1:
+            (platform,) = found
+        if platform not in found:
+            raise ValueError(f"name one of the image's platforms: {', '.join(sorted(found))}")
+        return StoredImage(found[platform], self.blobs, self.manifest)
+
+
+def silent(_done: int, _total: int, _detail: str) -> None:
+    """A Report for when nobody watches."""
+
+
+def write_oci_layout(directory: Path, image: StoredImage, *, tag: str | None = None, report: Report = silent) -> None:
+    """The image as an OCI layout (image-spec, image-layout.md) in a new or empty directory.
+
+    `tag` becomes its `org.opencontainers.image.ref.name`. Raises PublishFailed, StorageFull, BlobUnknown.
+    """
+    target = str(directory)
+    if os.path.lexists(directory) and (not directory.is_dir() or any(directory.iterdir())):
+        raise PublishFailed(target, "it exists already; name a new directory")
+    temporary = directory.with_name(f"{TEMPORARY}{secrets.token_hex(8)}-{directory.name}")
+    try:
+        with _as_publish_error(target):
+            temporary.mkdir(parents=True)
+            annotations = {_REF_NAME: tag} if tag else {}
+            for name, _, content in _layout_files(target, image, annotations, report):
+                _write_file(temporary / name, content)
+            os.replace(temporary, directory)
+            sync_directory(directory.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_docker_archive(
+    path: Path, image: StoredImage, *, name: str | None = None, platform: str | None = None, report: Report = silent
+) -> None:
+    """The image of one platform as a file that `docker load` takes; an OCI layout in a tar as well.
+
+    `name` is what it is called once loaded, e.g. `team/science:latest`; a file that exists is replaced. Raises
+    PublishFailed, StorageFull, BlobUnknown.
+    """
+    target = str(path)
+    try:
+        single = image.of_platform(platform)
+    except ValueError as error:
+        raise PublishFailed(target, str(error)) from None
+    annotations = {_CONTAINERD_NAME: _full_name(name), _REF_NAME: name.rpartition(":")[2]} if name else {}
+    with _as_publish_error(target), atomic_write(path) as file, tarfile.open(fileobj=file, mode="w|") as tar:
+        for entry, size, content in _layout_files(target, single, annotations, report):
+            _add_member(tar, entry, size, content)
+        manifest = _docker_manifest(single, name)
+        _add_member(tar, "manifest.json", len(manifest), [manifest])
+
+
+def push(
+    reference: str,
+    image: StoredImage,
+    *,
+    logins: Mapping[str, Login] = _NO_LOGINS,
+    insecure: Collection[str] = (),
+    report: Report = silent,
+) -> None:
+    """Push to another registry: blobs it has not yet, then manifests, the tag last. Raises PublishFailed.
+
+    `reference` is `HOST/REPOSITORY[:TAG]`; `logins` and `insecure` are by host, as for base images.
+    """
+    try:
+        target = ImageReference.parse(reference)
+    except ValueError as error:
+        raise PublishFailed(reference, str(error)) from None
+    if target.digest not in (None, image.descriptor.digest):
+        raise PublishFailed(reference, f"the image's digest is {image.descriptor.digest}")
+    repository = RemoteRepository(target, logins=logins, insecure=insecure)
+    parts = _parts(reference, image)
+    meter = _Meter(parts.blobs, report)
+
+    def upload(blob: Descriptor) -> None:
+        if not repository.has_blob(blob.digest):
+            repository.put_blob(blob.digest, RepeatableBody(blob.size, lambda: meter.watch(blob, image.blobs)))
+        meter.finish(blob)
+
+    try:
+        with ThreadPoolExecutor(_UPLOADS, thread_name_prefix="push") as pool:
+            uploads = [pool.submit(upload, blob) for blob in parts.blobs]
+            try:
+                for each in uploads:
+                    each.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        *children, (top, body) = parts.manifests
+        for descriptor, child in children:
+            repository.put_manifest(descriptor.digest, descriptor.media_type, child)
+        repository.put_manifest(target.tag or target.target, top.media_type, body)
+    except RemoteUnavailable as error:
+        raise PublishFailed(reference, error.reason) from None
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Everything an image is made of, each digest once; the manifest that names the others last."""
+
+    manifests: tuple[tuple[Descriptor, bytes], ...]
+    blobs: tuple[Descriptor, ...]
+
+
+def _parts(target: str, image: StoredImage) -> _Parts:
+    manifests: dict[str, tuple[Descriptor, bytes]] = {}
+    blobs: dict[str, Descriptor] = {}
+
+    def visit(descriptor: Descriptor) -> None:
+        body = image.manifest(descriptor.digest)
+        if hashlib.new(descriptor.digest.algorithm, body).hexdigest() != descriptor.digest.hex:
+            raise PublishFailed(target, f"the stored manifest {descriptor.digest} is damaged")
+        document = json.loads(body)
+        for entry in document.get("manifests", ()):
+            visit(Descriptor.from_json(entry))
+        for entry in (*([document["config"]] if "config" in document else ()), *document.get("layers", ())):
+            blob = Descriptor.from_json(entry)
+            blobs.setdefault(blob.digest, blob)
+        manifests[descriptor.digest] = (descriptor, body)
+
+    visit(image.descriptor)
+    return _Parts(tuple(manifests.values()), tuple(blobs.values()))
+
+
+class _Meter:
+    """Adds up what has passed; a body that is sent again is counted again from its start."""
+
+    def __init__(self, blobs: Iterable[Descriptor], report: Report) -> None:
+        self._total = sum(blob.size for blob in blobs)
+        self._report = report
+        self._done: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def watch(self, blob: Descriptor, store: BlobStore) -> Iterator[bytes]:
+        passed = 0
+        for chunk in store.read(blob.digest):
+            yield chunk
+            passed += len(chunk)
+            self._set(blob, passed)
+
+    def finish(self, blob: Descriptor) -> None:
+        self._set(blob, blob.size)
+
+    def _set(self, blob: Descriptor, done: int) -> None:
+        with self._lock:
+            self._done[blob.digest] = done
+            self._report(sum(self._done.values()), self._total, blob.digest)
+
+
+def _layout_files(
+    target: str, image: StoredImage, annotations: Mapping[str, str], report: Report
+) -> Iterator[tuple[str, int, Iterable[bytes]]]:
+    """(path, size, content) of every file of the layout, index.json last."""
+    parts = _parts(target, image)
+    meter = _Meter(parts.blobs, report)
+    yield "oci-layout", len(_LAYOUT_MARKER), [_LAYOUT_MARKER]
+    for blob in parts.blobs:
+        yield _blob_path(blob.digest), blob.size, _verified(target, blob, meter.watch(blob, image.blobs))
+    for descriptor, body in parts.manifests:
+        yield _blob_path(descriptor.digest), len(body), [body]
+    top = image.descriptor
+    entry = Descriptor(top.media_type, top.digest, top.size, top.platform, {**top.annotations, **annotations})
+    index = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [entry.to_json()],
+    }
+    content = json.dumps(index).encode()
+    yield "index.json", len(content), [content]
+
+
+def _verified(target: str, blob: Descriptor, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    hasher = hashlib.new(blob.digest.algorithm)
+    size = 0
+    for chunk in chunks:
+        hasher.update(chunk)
+        size += len(chunk)
+        yield chunk
+    if hasher.hexdigest() != blob.digest.hex or size != blob.size:
+        raise PublishFailed(target, f"the stored blob {blob.digest} is damaged")
+
+
+def _blob_path(digest: Digest) -> str:
+    return f"blobs/{digest.algorithm}/{digest.hex}"
+
+
+def _docker_manifest(image: StoredImage, name: str | None) -> bytes:
+    """manifest.json of docker's image archive (moby, image/spec/v1.2)."""
+    document: dict[str, Any] = json.loads(image.manifest(image.descriptor.digest))
+    entry = {
+        "Config": _blob_path(Digest.parse(document["config"]["digest"])),
+        "RepoTags": [name] if name else None,
+        "Layers": [_blob_path(Digest.parse(layer["digest"])) for layer in document["layers"]],
+    }
+    return json.dumps([entry]).encode()
+
+
+def _full_name(name: str) -> str:
+    """containerd knows images by whole references only."""
+    first, slash, _ = name.partition("/")
+    if slash and (first == "localhost" or "." in first or ":" in first):
+        return name
+    return f"docker.io/{name}" if slash else f"docker.io/library/{name}"
+
+
+def _write_file(path: Path, content: Iterable[bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as file:
+        file.writelines(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _add_member(tar: tarfile.TarFile, name: str, size: int, content: Iterable[bytes]) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = size
+    member.mode = 0o644
+    with io.BufferedReader(ChunkReader(content)) as file:
+        tar.addfile(member, file)
+        # addfile stops at the size announced; at the end of the content its digest is checked.
+        while file.read(1 << 16):
+            pass
+
+
+@contextlib.contextmanager
+def _as_publish_error(target: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(target) from error
+        raise PublishFailed(target, error.strerror or str(error)) from None
