@@ -12,8 +12,15 @@
         ├── DownloadFailed
         ├── PackageRefused         an archive that is corrupt, lies, or must not be installed by copying
         ├── PathConflict           two packages that cannot be laid over each other
+        ├── UnknownArtifact        a document beside the image that does not exist
+        ├── FormatUnsuitable       a lock that a document's format cannot express
+        ├── ArchiveFailed          the environment's archive cannot be packed
+        ├── CredentialsInvalid     the credentials file cannot be used
         ├── BaseUnavailable        the base layer cannot be had, or lacks the platform
+        ├── RemoteUnavailable      another registry cannot be reached, or refuses
+        ├── PublishFailed          a finished image cannot be written or pushed where it was wanted
         ├── WorkerLost             a worker process died, again and again
+        ├── SampleChannelFailed    the sample channel cannot be made on this machine
         └── BuildFailed            a build's recorded failure, as every later request meets it
 
 Texts are read by the person who typed `docker pull`: they say what is wrong, where, and what to do.
@@ -53,12 +60,14 @@ class SolveError(BuilderError):
 
 
 class UnknownPackage(SolveError):
-    def __init__(self, name: str, channels: Sequence[str], close: Sequence[str] = ()) -> None:
+    def __init__(self, name: str, channels: Sequence[str], close: Sequence[str] = (), platform: str = "") -> None:
+        where = f" for {platform}" if platform else ""
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        super().__init__(f"no package {name} in {', '.join(channels)}{hint}")
+        super().__init__(f"no package {name}{where} in {', '.join(channels)}{hint}")
         self.name = name
         self.channels = tuple(channels)
         self.close = tuple(close)
+        self.platform = platform
 
 
 class Unsatisfiable(SolveError):
@@ -70,8 +79,11 @@ class Unsatisfiable(SolveError):
 
 class SolveLimit(SolveError):
     def __init__(self, what: str, limit: str) -> None:
-        super().__init__(f"the solve needed more than the allowed {what} of {limit}; ask for fewer or narrower packages")
+        super().__init__(
+            f"the solve needed more than the allowed {what} of {limit}; ask for fewer or narrower packages"
+        )
         self.what = what
+        self.limit = limit
 
 
 class ChannelUnavailable(SolveError):
@@ -108,12 +120,58 @@ class PathConflict(BuilderError):
         self.packages = tuple(packages)
 
 
+class UnknownArtifact(BuilderError):
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(f"there is no {name!r} beside an image; there are {', '.join(known)}")
+        self.name = name
+        self.known = tuple(known)
+
+
+class FormatUnsuitable(BuilderError):
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name} cannot be written: {reason}; explicit.txt has no such limit")
+        self.name = name
+        self.reason = reason
+
+
+class ArchiveFailed(BuilderError):
+    def __init__(self, platform: str, reason: str) -> None:
+        super().__init__(f"the archive for {platform} cannot be packed: {reason}")
+        self.platform = platform
+        self.reason = reason
+
+
+class CredentialsInvalid(BuilderError):
+    """Raised when the server starts, never by a pull."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"credentials file {path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
 class BaseUnavailable(BuilderError):
     transient = True
 
     def __init__(self, base: str, reason: str) -> None:
         super().__init__(f"base image {base}: {reason}")
         self.base = base
+        self.reason = reason
+
+
+class RemoteUnavailable(BuilderError):
+    transient = True
+
+    def __init__(self, reference: str, reason: str) -> None:
+        super().__init__(f"{reference}: {reason}")
+        self.reference = reference
+        self.reason = reason
+
+
+class PublishFailed(BuilderError):
+    def __init__(self, target: str, reason: str) -> None:
+        super().__init__(f"cannot publish to {target}: {reason}")
+        self.target = target
         self.reason = reason
 
 
@@ -133,3 +191,7 @@ class BuildFailed(BuilderError):
         self.build_id = build_id
         self.kind = kind
         self.message = message
+
+
+class SampleChannelFailed(BuilderError):
+    """The sample channel cannot be made on this machine; raised by `condery sample-channel`, never at a pull."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import heapq
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, Self
@@ -94,3 +96,46 @@ class Lock:
     def key(self) -> str:
         """The lock's hash, 64 hex digits: the `<hex>` of the tag `lock-<hex>`."""
         return key_of("lock", self.to_json())
+
+
+def in_dependency_order(packages: Iterable[LockedPackage]) -> tuple[LockedPackage, ...]:
+    """`packages` with each after all it depends on, ties by name; a function of the set alone, not of its order.
+
+    Where packages depend on each other in a circle, as python and pip do, python comes first, else the first by name.
+    """
+    by_name = {package.name: package for package in packages}
+    waiting = {
+        name: {dependency for dependency in map(_dependency_name, package.depends) if dependency in by_name} - {name}
+        for name, package in by_name.items()
+    }
+    wanted_by: dict[str, list[str]] = {name: [] for name in by_name}
+    for name, dependencies in waiting.items():
+        for dependency in dependencies:
+            wanted_by[dependency].append(name)
+    ready = [name for name, dependencies in waiting.items() if not dependencies]
+    heapq.heapify(ready)
+    ordered: list[LockedPackage] = []
+    while waiting:
+        name = heapq.heappop(ready) if ready else _first_of_circle(waiting)
+        del waiting[name]
+        ordered.append(by_name[name])
+        for dependant in wanted_by[name]:
+            if dependant in waiting:
+                waiting[dependant].discard(name)
+                if not waiting[dependant]:
+                    heapq.heappush(ready, dependant)
+    return tuple(ordered)
+
+
+def _dependency_name(match_spec: str) -> str:
+    return re.split(r"[\s=<>!~\[]", match_spec.rpartition("::")[2].strip(), maxsplit=1)[0].lower()
+
+
+def _first_of_circle(waiting: Mapping[str, set[str]]) -> str:
+    """The package to break a circle at; every package here waits for another."""
+    trail: list[str] = []
+    name = min(waiting)
+    while name not in trail:
+        trail.append(name)
+        name = min(waiting[name])
+    return min(trail[trail.index(name) :], key=lambda each: (each != "python", each))

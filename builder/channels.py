@@ -1,0 +1,136 @@
+"""Channels: from what people write to addresses, and the credentials that some of them need.
+
+Credentials come from one file (the form of rattler's credentials.json) and from nowhere else: an address that holds a
+user, a password or a `/t/<token>/` is refused, because addresses are written into locks, labels and logs.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from builder.errors import ChannelUnavailable, CredentialsInvalid
+
+HIDDEN = "***"
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+_USER = re.compile(r"(?<=://)[^/@\s]+@")
+_TOKEN = re.compile(r"/t/[^/\s]+/?")
+_SCHEMES = ("http", "https", "file", "oci")
+
+
+def redact(text: str) -> str:
+    """`text` with `user:password@` and the token of `/t/<token>/` in every address hidden."""
+    return _TOKEN.sub(f"/t/{HIDDEN}/", _USER.sub(f"{HIDDEN}@", text))
+
+
+def without_credentials(url: str) -> str:
+    """`url` as it may be stored: no user, password or `/t/<token>`."""
+    parts = urlsplit(url)
+    path = parts.path if parts.scheme == "file" else re.sub(r"^/t/[^/]+(?=/|$)", "", parts.path)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], path=path))
+
+
+def address(channel: str, alias: str) -> str:
+    """The URL, ending in `/`, of a channel given by name, URL or absolute path; raises ChannelUnavailable.
+
+    `alias` is the URL under which channels are found by name.
+    """
+    if "://" in channel:
+        parts = urlsplit(channel)
+        if parts.scheme not in _SCHEMES:
+            raise ChannelUnavailable(redact(channel), f"its scheme is none of {', '.join(_SCHEMES)}")
+        if parts.scheme != "file" and not parts.hostname:
+            raise ChannelUnavailable(redact(channel), "the address has no host")
+        if without_credentials(channel) != channel:
+            raise ChannelUnavailable(
+                redact(channel),
+                "an address must not hold a user, password or token; put them into the credentials file",
+            )
+        return channel.rstrip("/") + "/"
+    if channel.startswith("/"):
+        return f"file://{quote(channel.rstrip('/'))}/"
+    if not _NAME.fullmatch(channel):
+        raise ChannelUnavailable(channel, "it is neither a channel's name nor an address (https://, file://, oci://)")
+    return f"{alias.rstrip('/')}/{channel}/"
+
+
+@dataclass(frozen=True)
+class Credential:
+    """What one host is told. `kind` is BasicHTTP, BearerToken or CondaToken, as in the file."""
+
+    kind: str
+    secret: str = field(repr=False)
+    username: str = field(default="", repr=False)
+
+    def authorize(self, url: str) -> tuple[str, dict[str, str]]:
+        """The address to ask and the headers to send for `url`. A CondaToken goes into the path: `/t/<token>/...`."""
+        if self.kind == "CondaToken":
+            parts = urlsplit(url)
+            return urlunsplit(parts._replace(path=f"/t/{self.secret}{parts.path}")), {}
+        if self.kind == "BearerToken":
+            return url, {"Authorization": f"Bearer {self.secret}"}
+        pair = base64.b64encode(f"{self.username}:{self.secret}".encode()).decode()
+        return url, {"Authorization": f"Basic {pair}"}
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Credentials by host name (without port) or `*.domain`, the most exact first, as rattler looks them up."""
+
+    by_host: Mapping[str, Credential] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def read(cls, path: Path | None) -> Self:
+        """The credentials in a file of rattler's form; none without a file. Raises CredentialsInvalid."""
+        if path is None:
+            return cls()
+        try:
+            document = json.loads(path.read_bytes())
+        except OSError as error:
+            raise CredentialsInvalid(str(path), error.strerror or "it cannot be read") from None
+        except ValueError:
+            raise CredentialsInvalid(str(path), "it is not JSON") from None
+        if not isinstance(document, dict):
+            raise CredentialsInvalid(str(path), "it must be an object of host names")
+        return cls({host: _credential(path, host, entry) for host, entry in document.items()})
+
+    def for_url(self, url: str) -> Credential | None:
+        host = urlsplit(url).hostname or ""
+        if host in self.by_host:
+            return self.by_host[host]
+        domain = host
+        while domain:
+            if found := self.by_host.get(f"*.{domain}"):
+                return found
+            domain = domain.partition(".")[2]
+        return None
+
+    def redact(self, text: str) -> str:
+        """`text` without any secret known here and without credentials in addresses."""
+        for credential in self.by_host.values():
+            for secret in (credential.secret, quote(credential.secret, safe="")):
+                if secret:
+                    text = text.replace(secret, HIDDEN)
+        return redact(text)
+
+
+def _credential(path: Path, host: str, entry: Any) -> Credential:
+    match entry:
+        case {"BasicHTTP": {"username": str(username), "password": str(password)}}:
+            return Credential("BasicHTTP", password, username)
+        case {"BearerToken": str(token)}:
+            return Credential("BearerToken", token)
+        case {"CondaToken": str(token)}:
+            return Credential("CondaToken", token)
+    raise CredentialsInvalid(
+        str(path),
+        f'{host} must have one of {{"BasicHTTP": {{"username": ..., "password": ...}}}}, '
+        '{"BearerToken": ...} or {"CondaToken": ...}',
+    )

@@ -1,0 +1,23 @@
+"""JSON documents over a stream: a length of four bytes, big-endian, then the document."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+_LENGTH = 4
+
+
+def frame(document: Any) -> bytes:
+    body = json.dumps(document, separators=(",", ":")).encode()
+    return len(body).to_bytes(_LENGTH, "big") + body
+
+
+async def read_frame(reader: asyncio.StreamReader) -> Any | None:
+    """The next document, or None when the other side is gone, even in the middle of one."""
+    try:
+        length = int.from_bytes(await reader.readexactly(_LENGTH), "big")
+        return json.loads(await reader.readexactly(length))
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None

@@ -1,0 +1,334 @@
+"""From an `EnvironmentSpec` to a `Lock`, by a process of its own that keeps the channels' repodata warm.
+
+    async with Solver(settings) as solver:
+        lock = await solver.solve(spec)
+
+rattler solves in native code that cannot be interrupted, so its process is what is limited: one that takes too long or
+too much memory is killed, the request that did it is answered with `SolveLimit`, and the others are asked again of a
+new process, as they are when the process dies by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from builder.channels import Credentials
+from builder.errors import (
+    BuilderError,
+    ChannelUnavailable,
+    SolveError,
+    SolveLimit,
+    UnknownPackage,
+    Unsatisfiable,
+    WorkerLost,
+)
+from builder.frames import frame, read_frame
+from builder.lock import Lock, LockedPackage
+from builder.spec import EnvironmentSpec
+
+log = logging.getLogger(__name__)
+
+_GRACE = 2.0
+"""Seconds past the time limit in which the process may still say itself that it is over."""
+_WATCH = 0.2
+"""Seconds between two looks at the process's memory."""
+_IN_USE = 24 * 3600.0
+"""Seconds for which repodata that nobody asks for is still refreshed."""
+_TRANSFER = 3600.0
+"""Seconds that a download from an OCI registry may take."""
+
+_ERRORS: dict[str, type[BuilderError]] = {
+    error.__name__: error for error in (UnknownPackage, Unsatisfiable, SolveLimit, ChannelUnavailable)
+}
+
+Cause = Literal["died", "time", "memory"]
+
+
+@dataclass(frozen=True)
+class SolverSettings:
+    """Times in seconds, memory in bytes. `glibc` is the base layer's, `channel_alias` where named channels are."""
+
+    repodata: Path
+    channel_alias: str = "https://conda.anaconda.org"
+    credentials: Path | None = None
+    glibc: str = "2.28"
+    seconds: float = 120
+    memory: int = 4 << 30
+    refresh: float = 900
+    """Between background refreshes of repodata in use; 0 turns them off."""
+
+
+class Solver:
+    """Solves any number of specs at once. Use it as a context manager; every method may be called concurrently."""
+
+    def __init__(self, settings: SolverSettings) -> None:
+        self._settings = settings
+        self._child: _Child | None = None
+        self._starting = asyncio.Lock()
+        self._alone = asyncio.Lock()
+        self._refresher: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Start the process; raises CredentialsInvalid."""
+        self._redact = Credentials.read(self._settings.credentials).redact
+        self._settings.repodata.mkdir(parents=True, exist_ok=True)
+        await self._living()
+        if self._settings.refresh:
+            self._refresher = asyncio.create_task(self._refresh_forever())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._refresher:
+            self._refresher.cancel()
+            await asyncio.gather(self._refresher, return_exceptions=True)
+        if self._child:
+            await self._child.close()
+
+    @property
+    def pid(self) -> int | None:
+        """The process that solves now."""
+        return self._child.pid if self._child and not self._child.gone else None
+
+    async def solve(self, spec: EnvironmentSpec) -> Lock:
+        """The newest packages that satisfy `spec` on each of its platforms.
+
+        Raises UnknownPackage, Unsatisfiable, SolveLimit, ChannelUnavailable, WorkerLost.
+        """
+        begin = time.monotonic()
+        answer = await self._ask("solving", self._settings.seconds, do="solve", spec=spec.to_json())
+        packages = {
+            platform: tuple(LockedPackage.from_json(package) for package in packages)
+            for platform, packages in answer.items()
+        }
+        lock = Lock(replace(spec, until=None), packages)
+        counts = {platform: len(each) for platform, each in packages.items()}
+        log.info("solved %s in %.3f s: packages %s", " ".join(spec.match_specs()), time.monotonic() - begin, counts)
+        return lock
+
+    async def package_names(self, channels: Sequence[str], platforms: Sequence[str]) -> list[str]:
+        """The names of all packages of the channels, sorted; `noarch` is a platform like others here.
+
+        Raises ChannelUnavailable, SolveLimit, WorkerLost.
+        """
+        answer = await self._ask(
+            "listing packages", self._settings.seconds, do="names", channels=list(channels), platforms=list(platforms)
+        )
+        return [str(name) for name in answer]
+
+    async def refresh(self) -> None:
+        """Ask the channels in use whether they have changed; solves go on with what is known meanwhile."""
+        await self._ask("refreshing", max(self._settings.seconds, 600), do="refresh", idle=_IN_USE)
+
+    async def download(self, url: str, path: Path) -> None:
+        """Write what an `oci://` channel has at `url` to `path`, unverified; raises SolveError, WorkerLost."""
+        await self._ask("downloading", _TRANSFER, do="download", url=url, path=str(path))
+
+    async def _ask(self, doing: str, seconds: float, **request: Any) -> Any:
+        """The answer of the process, asked a second time of a new one when the first is lost through no fault of this.
+
+        Several requests can be running when the memory limit is passed. Nobody knows which one did it, so they are
+        repeated one after the other, and the one that passes the limit then is the one.
+        """
+        try:
+            return await self._ask_once(seconds, request)
+        except _Gone as gone:
+            if gone.cause == "memory" and gone.alone:
+                raise self._memory_limit() from None
+            log.warning("the solver process is lost (%s) while %s; asking a new one", gone.cause, doing)
+        async with self._alone:
+            try:
+                return await self._ask_once(seconds, request)
+            except _Gone as gone:
+                raise self._memory_limit() if gone.cause == "memory" else WorkerLost(doing) from None
+
+    def _memory_limit(self) -> SolveLimit:
+        return SolveLimit("memory", f"{self._settings.memory / 2**20:.0f} MiB")
+
+    async def _ask_once(self, seconds: float, request: dict[str, Any]) -> Any:
+        child = await self._living()
+        try:
+            async with asyncio.timeout(seconds + _GRACE):
+                reply = await child.ask({**request, "seconds": seconds})
+        except TimeoutError:
+            child.kill("time")
+            raise SolveLimit("time", f"{seconds:g} s") from None
+        if "error" in reply:
+            raise _error(reply["error"])
+        return reply["answer"]
+
+    async def _living(self) -> _Child:
+        async with self._starting:
+            if self._child is None or self._child.gone:
+                if self._child:
+                    await self._child.close()
+                self._child = await _Child.start(self._settings, self._redact)
+            return self._child
+
+    async def _refresh_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.refresh)
+            try:
+                await self.refresh()
+            except BuilderError as error:
+                log.warning("repodata could not be refreshed: %s", error)
+
+
+def _error(document: dict[str, Any]) -> BuilderError:
+    """The process's error, as raised here."""
+    kind = _ERRORS.get(document["kind"])
+    if kind is None:
+        return SolveError(f"the solver failed: {document.get('text') or document['fields']}")
+    return kind(**document["fields"])
+
+
+class _Gone(Exception):
+    """A signal between the two classes here: the process ended before it answered.
+
+    `alone`: no other request was running.
+    """
+
+    def __init__(self, cause: Cause, *, alone: bool) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.alone = alone
+
+
+class _Child:
+    """One process: its requests in flight, its log, its memory."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        memory: int,
+        redact: Callable[[str], str],
+    ) -> None:
+        self.gone = False
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._memory = memory
+        self._redact = redact
+        self._cause: Cause = "died"
+        self._numbers = itertools.count()
+        self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._busy = asyncio.Event()
+        self._tasks = [asyncio.create_task(run) for run in (self._read(), self._watch_memory(), self._copy_log())]
+
+    @classmethod
+    async def start(cls, settings: SolverSettings, redact: Callable[[str], str]) -> Self:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "builder.solver_process",
+                str(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                pass_fds=[theirs.fileno()],
+                # Where this package was imported from, installed or not.
+                cwd=Path(__file__).parents[1],
+            )
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        configuration = {
+            "repodata": str(settings.repodata.absolute()),
+            "channel_alias": settings.channel_alias,
+            "credentials": str(settings.credentials.absolute()) if settings.credentials else None,
+            "glibc": settings.glibc,
+        }
+        writer.write(frame(configuration))
+        return cls(process, reader, writer, settings.memory, redact)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The reply to `request`; raises _Gone."""
+        if self.gone:
+            raise _Gone(self._cause, alone=False)
+        number = next(self._numbers)
+        future = self._pending[number] = asyncio.get_running_loop().create_future()
+        self._busy.set()
+        try:
+            self._writer.write(frame({**request, "id": number}))
+            reply: dict[str, Any] = await future
+            return reply
+        finally:
+            self._pending.pop(number, None)
+            if not self._pending:
+                self._busy.clear()
+
+    def kill(self, cause: Cause) -> None:
+        if not self.gone:
+            self._cause = cause
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            self._end()
+
+    async def close(self) -> None:
+        """End the process by closing its socket, which it takes as its end, or else by force."""
+        self._end()
+        self._writer.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), 5)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _end(self) -> None:
+        self.gone = True
+        alone = len(self._pending) == 1
+        for future in self._pending.values():
+            if not future.done():
+                future.set_exception(_Gone(self._cause, alone=alone))
+
+    async def _read(self) -> None:
+        while (reply := await read_frame(self._reader)) is not None:
+            future = self._pending.get(reply["id"])
+            if future and not future.done():
+                future.set_result(reply)
+        self._end()
+
+    async def _watch_memory(self) -> None:
+        page = os.sysconf("SC_PAGE_SIZE")
+        statm = Path(f"/proc/{self._process.pid}/statm")
+        while not self.gone:
+            await self._busy.wait()
+            try:
+                resident = int(statm.read_text().split()[1]) * page
+            except (OSError, IndexError):
+                return
+            if resident > self._memory:
+                log.warning("the solver process has %d MiB and is ended", resident >> 20)
+                self.kill("memory")
+            await asyncio.sleep(_WATCH)
+
+    async def _copy_log(self) -> None:
+        """What the process writes to its stderr, without secrets, into this process's log."""
+        assert self._process.stderr is not None
+        while True:
+            try:
+                line = await self._process.stderr.readline()
+            except ValueError:
+                continue
+            if not line:
+                return
+            log.info("solver process: %s", self._redact(line.decode(errors="replace").rstrip()))

@@ -1,0 +1,153 @@
+"""Why there is no solution, for a person: an unknown name, a version that is not there, or the solver's own words."""
+
+from __future__ import annotations
+
+import bisect
+import datetime
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rattler import Channel, Gateway, MatchSpec, RepoDataRecord, Subdir, Version
+
+from builder.errors import UnknownPackage, Unsatisfiable
+from builder.names import close_names
+from builder.spec import Constraint, PackageItem
+
+_LINES = 40
+_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One item with the match spec it was solved as, and the channels (URL to name) it may come from."""
+
+    item: PackageItem
+    spec: MatchSpec
+    channels: dict[str, str]
+
+
+async def raise_reason(
+    gateway: Gateway,
+    wishes: Sequence[Wish],
+    platform: str,
+    virtual: Sequence[tuple[str, str, str]],
+    until: datetime.datetime | None,
+    text: str,
+) -> None:
+    """Raise UnknownPackage or Unsatisfiable for a solve that failed with `text`.
+
+    The solver's text is the same for a name that is in no channel and for a version that does not exist, so both are
+    looked up.
+    """
+    for wish in wishes:
+        await _raise_if_unknown(gateway, wish, platform)
+    for wish in wishes:
+        await _raise_if_unmatched(gateway, wish, platform, until)
+    raise Unsatisfiable(platform, readable(text, virtual))
+
+
+async def package_names(gateway: Gateway, urls: Iterable[str], platforms: Iterable[str]) -> set[str]:
+    names = await gateway.names(
+        [Channel(url) for url in urls], list(map(Subdir, platforms)), channel_relations="disabled"
+    )
+    return {name.normalized for name in names}
+
+
+def readable(text: str, virtual: Sequence[tuple[str, str, str]]) -> str:
+    """The solver's explanation without its internal words, at most 40 lines."""
+    text = text.removeprefix("Cannot solve the request because of: ").strip()
+    text = re.sub(r"(?<=\w) \*(?=[ ,\n]|$)", "", text)
+    has = {name: version for name, version, _ in virtual}
+
+    def explain(match: re.Match[str]) -> str:
+        version = has.get(match[2])
+        return f"{match[1]}, and the image has {f'{match[2]} {version}' if version else f'no {match[2]}'}"
+
+    text = re.sub(r"((__\w+)[^,\n]*(?:,[^\s,][^,\n]*)*), for which no candidates were found", explain, text)
+    lines = _without_echoes(text.splitlines())
+    if len(lines) > _LINES:
+        lines = [*lines[:_LINES], f"... and {len(lines) - _LINES} more lines"]
+    return "\n".join(lines)
+
+
+def _without_echoes(lines: list[str]) -> list[str]:
+    """The tree without the lines that say of each version alone that it conflicts with what was said before."""
+    kept = [line for line in lines if not line.endswith(", which conflicts with the versions reported above.")]
+    for number, line in enumerate(kept):
+        below = kept[number + 1] if number + 1 < len(kept) else ""
+        if _depth(below) <= _depth(line):
+            kept[number] = re.sub(
+                r",? (which )?cannot be installed because there are no viable options:$",
+                lambda match: ", which conflicts with the rest." if match[1] else " conflicts with the rest:",
+                line,
+            )
+    return kept
+
+
+def _depth(line: str) -> int:
+    return len(line) - len(line.lstrip("│├└─ "))
+
+
+async def _raise_if_unknown(gateway: Gateway, wish: Wish, platform: str) -> None:
+    name = wish.item.name
+    known = await package_names(gateway, wish.channels, [platform, "noarch"])
+    if name in known:
+        return
+    # `numpy.1.26` reads as a package's name: an operator was forgotten.
+    forgotten = re.fullmatch(r"(.+?)\.(\d[^/]*)", name)
+    close = [f"{forgotten[1]}.like.{forgotten[2]}"] if forgotten and forgotten[1] in known else close_names(name, known)
+    raise UnknownPackage(name, tuple(wish.channels.values()), close, platform)
+
+
+async def _raise_if_unmatched(gateway: Gateway, wish: Wish, platform: str, until: datetime.datetime | None) -> None:
+    item = wish.item
+    answer = await gateway.query(
+        [Channel(url) for url in wish.channels],
+        [Subdir(platform), Subdir("noarch")],
+        [MatchSpec(item.name)],
+        recursive=False,
+        channel_relations="disabled",
+    )
+    records = [record for source in answer for record in source]
+    there = [record for record in records if until is None or (record.timestamp and record.timestamp <= until)]
+    where = f"in {', '.join(wish.channels.values())}"
+    asked = " ".join([item.name, ",".join(map(str, item.constraints))]).strip()
+    if not there:
+        date = until.date() if until else ""
+        raise Unsatisfiable(platform, f"no {item.name} {where} is as old as {date}; its first is {_oldest(records)}")
+    plain = MatchSpec(item.name)
+    version_spec = (
+        MatchSpec(f'{item.name}[version="{",".join(map(str, item.constraints))}"]', strict=False)
+        if item.constraints
+        else plain
+    )
+    right = [record for record in there if record.matches(version_spec)]
+    if not right:
+        raise Unsatisfiable(platform, f"no {asked} {where}; there is {_versions(there, item.constraints)}")
+    if item.build and not any(item.build in str(record.build) for record in right):
+        builds = sorted({str(record.build) for record in right}, reverse=True)
+        more = f" and {len(builds) - _SHOWN} more" if len(builds) > _SHOWN else ""
+        raise Unsatisfiable(
+            platform,
+            f"no build of {asked} {where} contains {item.build!r}; there is {', '.join(builds[:_SHOWN])}{more}",
+        )
+
+
+def _oldest(records: Sequence[RepoDataRecord]) -> str:
+    dated = [(record.timestamp, str(record.version)) for record in records if record.timestamp]
+    return "{1} of {0:%Y-%m-%d}".format(*min(dated)) if dated else "undated"
+
+
+def _versions(records: Sequence[RepoDataRecord], constraints: Sequence[Constraint]) -> str:
+    """The versions that are there: all when few, else those around the wanted one and the newest."""
+    versions = sorted({record.version for record in records})
+    if len(versions) <= _SHOWN:
+        return ", ".join(map(str, versions))
+    place = (
+        bisect.bisect(versions, Version(constraints[0].version.removesuffix(".*"))) if constraints else len(versions)
+    )
+    start = max(0, min(place - _SHOWN // 2, len(versions) - _SHOWN))
+    near = versions[start : start + _SHOWN]
+    newest = "" if near[-1] == versions[-1] else f"; the newest is {versions[-1]}"
+    return f"{', '.join(map(str, near))} ({len(versions)} in all{newest})"

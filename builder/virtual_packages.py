@@ -1,0 +1,41 @@
+"""What a container's machine has, as packages that nobody installs (CEP 30). The server decides, never its host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+LINUX = "5.10"
+"""Of the container's host nothing is known; this kernel is older than any that is still maintained."""
+MACOS = "13.0"
+
+_ARCHSPECS = {
+    "32": "x86",
+    "64": "x86_64",
+    "aarch64": "aarch64",
+    "arm64": "m1",
+    "armv6l": "armv6l",
+    "armv7l": "armv7l",
+    "loong64": "loongarch64",
+    "ppc64": "ppc64",
+    "ppc64le": "ppc64le",
+    "riscv64": "riscv64",
+    "s390x": "s390x",
+}
+
+
+def virtual_packages(
+    platform: str, glibc: str, extra: Sequence[tuple[str, str]] = ()
+) -> tuple[tuple[str, str, str], ...]:
+    """(name, version, build) of each virtual package of a conda platform; `extra` (name, version) adds or replaces."""
+    system, _, machine = platform.partition("-")
+    found: dict[str, tuple[str, str]] = {}
+    if system == "linux":
+        found = {"__unix": ("0", "0"), "__linux": (LINUX, "0"), "__glibc": (glibc, "0")}
+    elif system == "osx":
+        found = {"__unix": ("0", "0"), "__osx": (MACOS, "0")}
+    elif system == "win":
+        found = {"__win": ("0", "0")}
+    if machine in _ARCHSPECS:
+        found["__archspec"] = ("1", _ARCHSPECS[machine])
+    found.update({name: (version, "0") for name, version in extra})
+    return tuple((name, version, build) for name, (version, build) in sorted(found.items()))
