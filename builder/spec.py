@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, repeat
 from typing import Any, Self
 
 from builder.canonical import key_of
@@ -37,10 +38,30 @@ class PackageItem:
     build: str | None = None
 
     def match_spec(self) -> str:
-        """The item as a conda match spec (CEP 29), e.g. `bioconda::samtools >=1.2,<2`; brackets hold what is not plain."""
-        version = ",".join(str(constraint) for constraint in self.constraints)
+        """The item as a conda match spec (CEP 29), e.g. `bioconda::samtools >=1.2,<2`; brackets hold the build."""
+        channel = f"{self.channel}::" if self.channel else ""
+        version = " " + ",".join(map(str, self.constraints)) if self.constraints else ""
         build = f'[build="*{self.build}*"]' if self.build else ""
-        return f"{self.channel}::{self.name} {version}{build}".rstrip() if self.channel else f"{self.name} {version}{build}".rstrip()
+        return f"{channel}{self.name}{version}{build}"
+
+
+def merge_items(items: Iterable[PackageItem]) -> tuple[PackageItem, ...]:
+    """The same wishes, each once, in canonical order: by channel and name, constraints sorted.
+
+    Wishes for one package become one item. A second thing that the build string must contain is an item of its own,
+    which the solver has to satisfy too.
+    """
+    merged: dict[tuple[str, str], tuple[set[Constraint], set[str]]] = {}
+    for item in items:
+        constraints, builds = merged.setdefault((item.channel or "", item.name), (set(), set()))
+        constraints.update(item.constraints)
+        builds.update([item.build] if item.build else [])
+    no_build: list[str | None] = [None]
+    return tuple(
+        PackageItem(name, channel or None, tuple(sorted(constraints)) if first else (), build)
+        for (channel, name), (constraints, builds) in sorted(merged.items())
+        for first, build in zip(chain([True], repeat(False)), sorted(builds) or no_build, strict=False)
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,256 @@
+"""One item of an image name, read into what it wishes for, and a package item written as one.
+
+numpy  scipy.gt.1.0  python.ge.3.10.lt.3.13  pytorch.build.cuda  bioconda__samtools
+channel.bioconda  platform.linux-aarch64  cuda.12.4  shell
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from builder.errors import InvalidImageName
+from builder.match_spec import is_version, parse_match_spec
+from builder.spec import Constraint, PackageItem, merge_items
+
+OPERATORS = {
+    "gt": ">",
+    "ge": ">=",
+    "gte": ">=",
+    "lt": "<",
+    "le": "<=",
+    "lte": "<=",
+    "eq": "==",
+    "ne": "!=",
+    "like": "=",
+    "compat": "~=",
+}
+BUILD_OPERATOR = "build"
+
+IMAGE_PLATFORMS = (
+    "linux-32",
+    "linux-64",
+    "linux-aarch64",
+    "linux-armv6l",
+    "linux-armv7l",
+    "linux-ppc64le",
+    "linux-riscv64",
+    "linux-s390x",
+)
+"""The conda subdirs that an image can be made for."""
+OTHER_PLATFORMS = (
+    "emscripten-wasm32",
+    "freebsd-64",
+    "noarch",
+    "osx-64",
+    "osx-arm64",
+    "wasi-wasm32",
+    "win-32",
+    "win-64",
+    "win-arm64",
+    "zos-z",
+)
+
+COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*")
+"""A component of a repository name, by the OCI distribution specification."""
+_CUDA = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+_BUILD = re.compile(r"[a-z0-9_.-]+")
+
+_KEYWORDS = ("channel", "platform", "cuda", "spec")
+_MEANT_OPERATORS = {
+    "equal": "eq",
+    "equals": "eq",
+    "is": "eq",
+    "version": "eq",
+    "ver": "eq",
+    "v": "eq",
+    "neq": "ne",
+    "not": "ne",
+    "greater": "gt",
+    "above": "gt",
+    "more": "gt",
+    "geq": "ge",
+    "from": "ge",
+    "min": "ge",
+    "since": "ge",
+    "less": "lt",
+    "below": "lt",
+    "leq": "le",
+    "max": "le",
+    "compatible": "compat",
+}
+_MEANT_PLATFORMS = {
+    "amd64": "linux-64",
+    "linux": "linux-64",
+    "linux-amd64": "linux-64",
+    "linux-x86_64": "linux-64",
+    "x86_64": "linux-64",
+    "aarch64": "linux-aarch64",
+    "arm64": "linux-aarch64",
+    "linux-arm64": "linux-aarch64",
+    "arm": "linux-armv7l",
+    "ppc64le": "linux-ppc64le",
+    "s390x": "linux-s390x",
+}
+
+
+@dataclass(frozen=True)
+class Channel:
+    name: str
+
+
+@dataclass(frozen=True)
+class Platform:
+    name: str
+
+
+@dataclass(frozen=True)
+class Cuda:
+    version: str
+
+
+Wish = PackageItem | Channel | Platform | Cuda
+
+
+def wishes(item: str, shell_packages: Sequence[str]) -> list[Wish]:
+    """What one item asks for; `shell` asks for several packages."""
+    if item.split(".")[0] == "shell":
+        if item != "shell":
+            raise InvalidImageName(item, "shell stands for several packages and takes nothing", "shell")
+        return [PackageItem(name) for name in shell_packages]
+    value = item.partition(".")[2]
+    match keyword(item):
+        case "channel":
+            return [Channel(value)]
+        case "platform":
+            return [Platform(_platform(item, value))]
+        case "cuda":
+            if not _CUDA.fullmatch(value):
+                raise InvalidImageName(item, "cuda takes a version such as cuda.12.4")
+            return [Cuda(value)]
+        case "spec":
+            raise InvalidImageName(item, "a stored spec is an image name of its own, and no part of another")
+    return [*_packages(item)]
+
+
+def keyword(item: str) -> str | None:
+    """`channel`, `platform`, `cuda` or `spec` where the item is one; alone or before an operator they are packages."""
+    word, *values = item.split(".")
+    is_package = not values or _is_operator(values[0])
+    return word if word in _KEYWORDS and not is_package else None
+
+
+def _is_operator(part: str) -> bool:
+    return part in OPERATORS or part == BUILD_OPERATOR
+
+
+def _platform(item: str, name: str) -> str:
+    if name in IMAGE_PLATFORMS:
+        return name
+    if name in OTHER_PLATFORMS:
+        raise InvalidImageName(item, f"images are made for Linux only: {', '.join(IMAGE_PLATFORMS)}")
+    close = [_MEANT_PLATFORMS[name]] if name in _MEANT_PLATFORMS else difflib.get_close_matches(name, IMAGE_PLATFORMS)
+    meant = " or ".join(f"platform.{platform}" for platform in close) or None
+    raise InvalidImageName(item, f"unknown platform; there are {', '.join(IMAGE_PLATFORMS)}", meant)
+
+
+def _packages(item: str) -> tuple[PackageItem, ...]:
+    """`[channel__]name[.operator.value]...`: one package, or one more for every further build string."""
+    parts = item.split(".")
+    ends = [*(index for index, part in enumerate(parts) if index and _is_operator(part)), len(parts)]
+    channel, name = _channel_and_name(item, parts[: ends[0]])
+    asked = [PackageItem(name, channel)]
+    for start, end in pairwise(ends):
+        operator, values = parts[start], parts[start + 1 : end]
+        if not values:
+            raise InvalidImageName(item, f"operator {operator} has no {_operand(operator)}")
+        if operator == BUILD_OPERATOR:
+            asked.append(PackageItem(name, channel, build=_build(item, ".".join(values))))
+        else:
+            asked.append(PackageItem(name, channel, (Constraint(OPERATORS[operator], _version(item, values)),)))
+    return merge_items(asked)
+
+
+def _operand(operator: str) -> str:
+    return "build string" if operator == BUILD_OPERATOR else "version"
+
+
+def _channel_and_name(item: str, parts: Sequence[str]) -> tuple[str | None, str]:
+    _refuse_version_in_name(item, parts)
+    channel, separator, name = ".".join(parts).rpartition("__")
+    if "__" in channel:
+        raise InvalidImageName(item, "__ is between a channel and a package, once")
+    if channel == "pypi":
+        raise InvalidImageName(item, "PyPI packages are not supported yet; conda-forge has most of them", name)
+    return (channel if separator else None), name
+
+
+def _refuse_version_in_name(item: str, parts: Sequence[str]) -> None:
+    """Digits after a dot are a version without its operator: `numpy.1.26`, `numpy.gtt.1`.
+
+    Unless there are digits before the dot too: libclang-cpp20.1 and atk-1.0 are packages.
+    """
+    for index, (before, part) in enumerate(pairwise(parts), start=1):
+        if not part[0].isdigit() or before[-1].isdigit():
+            continue
+        if _is_operator(before):
+            raise InvalidImageName(item, f"operator {before} has no package before it")
+        head, tail = item.split(".")[: index - 1], item.split(".")[index:]
+        meant = _meant_operator(before)
+        if head and meant:
+            suggestion = ".".join([*head, meant, *tail])
+            raise InvalidImageName(item, f"{before} is no operator; there are {_operator_list()}", suggestion)
+        raise InvalidImageName(item, f"no package {'.'.join(parts)}", ".".join([*head, before, "like", *tail]))
+
+
+def _meant_operator(part: str) -> str | None:
+    if part in _MEANT_OPERATORS:
+        return _MEANT_OPERATORS[part]
+    return next(iter(difflib.get_close_matches(part, [*OPERATORS, BUILD_OPERATOR], n=1, cutoff=0.75)), None)
+
+
+def _operator_list() -> str:
+    return ", ".join([*OPERATORS, BUILD_OPERATOR])
+
+
+def _version(item: str, parts: Sequence[str]) -> str:
+    for before, part in pairwise(parts[1:]):
+        meant = _meant_operator(before)
+        if meant and part[0].isdigit():
+            raise InvalidImageName(
+                item,
+                f"{before} is no operator; there are {_operator_list()}",
+                item.replace(f".{before}.", f".{meant}.", 1),
+            )
+    version = ".".join(parts).replace("__", "!").replace("--", "+")
+    if not is_version(version):
+        raise InvalidImageName(item, f"{version!r} is not a version; __ is ! (epoch) and -- is + (local)")
+    return version
+
+
+def _build(item: str, text: str) -> str:
+    if not _BUILD.fullmatch(text):
+        raise InvalidImageName(item, f"{text!r} is no part of a build string")
+    return text
+
+
+def spelled(item: str) -> str | None:
+    """The item that says what a match spec such as `numpy>=1.2` says."""
+    try:
+        text = text_of(parse_match_spec(item))
+    except InvalidImageName:
+        return None
+    return text if COMPONENT.fullmatch(text) else None
+
+
+def text_of(item: PackageItem) -> str:
+    """`item` in the grammar of items, also where it is no component of a repository name."""
+    words = {operator: word for word, operator in reversed(OPERATORS.items())}
+    parts = [f"{item.channel}__{item.name}" if item.channel else item.name]
+    for constraint in item.constraints:
+        version = constraint.version.replace("!", "__").replace("+", "--")
+        parts += [words[constraint.operator], version]
+    return ".".join(parts + ([BUILD_OPERATOR, item.build] if item.build else []))

@@ -1,0 +1,130 @@
+"""Conda match specs as people type them (CEP 29), read into `PackageItem`s: `scipy>1.0`, `bioconda::samtools 1.2.*`."""
+
+from __future__ import annotations
+
+import re
+
+from builder.errors import InvalidImageName
+from builder.spec import Constraint, PackageItem
+
+_PIECES = r"[a-z0-9]+(?:[._-][a-z0-9]+)*"
+_VERSION = re.compile(rf"(?:[0-9]+!)?{_PIECES}(?:\+{_PIECES})?")
+_PACKAGE = re.compile(r"_?[a-z0-9]+(?:(?:[._]|-+)[a-z0-9]+)*")
+"""A package's name; virtual packages, which begin with two underscores, are not meant."""
+_BUILD = re.compile(r"[a-z0-9_.+-]+", re.IGNORECASE)
+_CHANNEL = re.compile(r"(?:https?|file|oci|s3)://[A-Za-z0-9._~%:/-]+|[A-Za-z0-9][A-Za-z0-9._/-]*")
+
+_SPEC = re.compile(
+    r"(?:(?P<channel>[^\s\[\]]+)::)?"
+    r"(?P<name>[^\s=<>!~\[\]:]+)"
+    r"(?P<rest>[^\[\]]*)"
+    r"(?:\[(?P<brackets>[^\[\]]*)\])?"
+)
+_CONSTRAINT = re.compile(r"(?P<operator>[<>=!~]*)(?P<version>[^<>=!~][^<>=~]*)")
+_BRACKET = re.compile(r"""\s*(?P<key>[a-z0-9_]+)\s*=\s*(?P<value>"[^"]*"|'[^']*'|[^,"']*?)\s*(?:,|$)""")
+_ANY = {"", "*", "=*", "==*"}
+_OPERATORS = {">", ">=", "<", "<=", "==", "!=", "=", "~="}
+
+
+def parse_match_spec(text: str) -> PackageItem:
+    """Read one match spec: name, version, build and channel, in plain form or in brackets.
+
+    `numpy=1.26`, `numpy 1.26.*` and `numpy=1.26.*` mean 1.26 and what begins with it; `numpy 1.26` and `numpy==1.26`
+    mean that version. A build is matched where the build string contains it: `*cuda*`, or a whole build string.
+    Raises InvalidImageName, also for what condery cannot keep apart in a key: `|`, and other wildcards.
+    """
+    match = _SPEC.fullmatch(text.strip())
+    if match is None:
+        raise InvalidImageName(text, "not a conda match spec, such as 'numpy>=1.2,<2'")
+    brackets = _brackets(text, match["brackets"] or "")
+    version, build = _version_and_build(text, match["rest"])
+    name = match["name"].lower()
+    if name.startswith("__"):
+        raise InvalidImageName(text, "virtual packages are not asked for; cuda.12.4 says what the machine has")
+    if not _PACKAGE.fullmatch(name):
+        raise InvalidImageName(text, f"{name!r} is not a package's name")
+    channel = match["channel"] or brackets.get("channel")
+    return PackageItem(
+        name,
+        check_channel(text, channel) if channel else None,
+        tuple(sorted(_constraints(text, version) | _constraints(text, brackets.get("version", "")))),
+        _build(text, build or brackets.get("build")),
+    )
+
+
+def is_version(text: str) -> bool:
+    """Whether `text` is a conda version: epoch, pieces, local part, as in `1!2.0.rc1+cu118`.
+
+    Pieces are parted by dots, and by underscores or dashes but not both, as rattler reads them.
+    """
+    return _VERSION.fullmatch(text) is not None and not ("_" in text and "-" in text)
+
+
+def check_channel(text: str, channel: str) -> str:
+    """`channel`, a name or a URL without credentials; raises InvalidImageName about `text` where it is neither."""
+    if "@" in channel:
+        raise InvalidImageName(
+            text.rpartition("@")[2],
+            "a channel's URL holds no credentials here; the server's settings name a file for them",
+        )
+    if not _CHANNEL.fullmatch(channel):
+        raise InvalidImageName(text, f"{channel!r} is not a channel's name or URL")
+    return channel
+
+
+def _brackets(text: str, inside: str) -> dict[str, str]:
+    """The `key=value` pairs between the brackets."""
+    pairs: dict[str, str] = {}
+    position = 0
+    while position < len(inside):
+        match = _BRACKET.match(inside, position)
+        if match is None or match["key"] not in {"version", "build", "channel"}:
+            raise InvalidImageName(text, "only version, build and channel can be in brackets")
+        pairs[match["key"]] = match["value"].strip("\"'")
+        position = match.end()
+    return pairs
+
+
+def _version_and_build(text: str, rest: str) -> tuple[str, str | None]:
+    """Split what follows the name: `=1.2=py_0`, ` >=1.2, <2`, ` 1.2 py_0`."""
+    rest = re.sub(r"\s*,\s*", ",", rest.strip())
+    rest = re.sub(r"([<>=!~])\s+", r"\1", rest)
+    pinned = re.fullmatch(r"(==?[^=\s,]+)=([^=<>!~\s,]+)", rest)
+    if pinned:
+        return pinned[1].replace("==", "=").replace("=", "=="), pinned[2]
+    words = rest.split()
+    if len(words) > 2:
+        raise InvalidImageName(text, "more than a name, a version and a build")
+    return (words[0] if words else ""), (words[1] if len(words) == 2 else None)
+
+
+def _constraints(text: str, version: str) -> set[Constraint]:
+    if "|" in version:
+        raise InvalidImageName(text, "alternatives (|) are not supported; ask for one range of versions")
+    return {_constraint(text, part.strip()) for part in version.split(",") if part.strip() not in _ANY}
+
+
+def _constraint(text: str, part: str) -> Constraint:
+    match = _CONSTRAINT.fullmatch(part)
+    operator, version = (match["operator"] or "==", match["version"].strip().lower()) if match else ("", part)
+    if operator not in _OPERATORS:
+        raise InvalidImageName(text, f"{part!r} is not an operator and a version")
+    starless = re.sub(r"\.?\*$", "", version)
+    if not is_version(starless):
+        raise InvalidImageName(text, f"{version!r} is not a version")
+    if starless == version:
+        return Constraint(operator, version)
+    if operator in {"==", "="}:
+        return Constraint("=", starless)
+    if operator == "!=":
+        return Constraint(operator, f"{starless}.*")
+    return Constraint(operator, starless)
+
+
+def _build(text: str, build: str | None) -> str | None:
+    if build is None or build == "*":
+        return None
+    part = build[1:-1] if len(build) > 2 and build[0] == build[-1] == "*" else build
+    if not _BUILD.fullmatch(part):
+        raise InvalidImageName(text, f"a build string contains what is asked for: write *{part.replace('*', '')}*")
+    return part

@@ -1,0 +1,269 @@
+"""Image names: `<root>/<item>/<item>...[:tag]` read into an `EnvironmentSpec`, and written from one.
+
+The grammar lives inside what the OCI distribution specification allows as a repository name, so there is no `=`, `<`,
+`>`, `*`, `+`, `!` and no upper case: `scipy.gt.1.0` is `scipy >1.0`, `x.eq.1__2.1--cu118` is `x ==1!2.1+cu118`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from heapq import nlargest
+from itertools import pairwise
+from typing import Protocol, TypeVar
+
+from builder.errors import InvalidImageName
+from builder.items import COMPONENT, Channel, Cuda, Platform, Wish, keyword, spelled, text_of, wishes
+from builder.match_spec import check_channel, parse_match_spec
+from builder.spec import EnvironmentSpec, PackageItem, merge_items
+
+MAX_NAME = 255
+"""Characters in a repository name; a host and port in front of it count too, for the client."""
+MAX_ITEMS = 200
+
+_W = TypeVar("_W", bound=Wish)
+
+TAGS = "a tag is latest, a day such as 2026-01-31, or lock- and at least 12 hex digits"
+
+_HANDLE = re.compile(r"[0-9a-f]{12,64}")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+class NameSettings(Protocol):
+    """What a name leaves open; `BuilderSettings` has it all."""
+
+    @property
+    def root(self) -> str: ...
+    @property
+    def channels(self) -> tuple[str, ...]: ...
+    @property
+    def platforms(self) -> tuple[str, ...]: ...
+    @property
+    def shell_packages(self) -> tuple[str, ...]: ...
+    @property
+    def prefix(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Latest:
+    """The best solution now."""
+
+
+@dataclass(frozen=True)
+class UntilDate:
+    """The best solution as of the end of `day`, UTC. Immutable once that day is over."""
+
+    day: datetime.date
+
+
+@dataclass(frozen=True)
+class LockReference:
+    """The lock whose key begins with `hex`: 12 to 64 digits."""
+
+    hex: str
+
+
+Reference = Latest | UntilDate | LockReference
+
+
+@dataclass(frozen=True)
+class ImageRequest:
+    """What one `repository:tag` asks for. With `UntilDate`, `spec.until` is that day."""
+
+    spec: EnvironmentSpec
+    reference: Reference
+
+
+def parse(
+    repository: str, tag: str, settings: NameSettings, *, today: datetime.date, stored: EnvironmentSpec | None = None
+) -> ImageRequest:
+    """Read `repository:tag`, where `today` is the day in UTC.
+
+    `stored` is the spec whose handle `stored_spec_handle` found in the name; a day as tag goes before a day of its own.
+    Raises InvalidImageName.
+    """
+    handle = stored_spec_handle(repository, settings)
+    reference = _reference(tag, today)
+    if handle is None:
+        spec = _spec(_wishes_of(_items(repository, settings), settings), settings, item=repository)
+    elif stored is None:
+        raise InvalidImageName(f"spec.{handle}", "no stored spec has this handle; store the spec through the API again")
+    else:
+        spec = stored
+    return ImageRequest(replace(spec, until=reference.day) if isinstance(reference, UntilDate) else spec, reference)
+
+
+def stored_spec_handle(repository: str, settings: NameSettings) -> str | None:
+    """The hex digits of `<root>/spec.<hex>`, for the caller to look up; None for any other name.
+
+    Raises InvalidImageName where the item is malformed, or not the only one.
+    """
+    items = _items(repository, settings)
+    handles = [item for item in items if keyword(item) == "spec"]
+    if not handles:
+        return None
+    if len(items) > 1:
+        raise InvalidImageName(handles[0], "a stored spec is a whole environment; nothing else can be in the name")
+    handle = handles[0].removeprefix("spec.")
+    if not _HANDLE.fullmatch(handle):
+        raise InvalidImageName(handles[0], "a handle has 12 to 64 hex digits, as the API answered them")
+    return handle
+
+
+def parse_specs(
+    specs: Sequence[str],
+    settings: NameSettings,
+    *,
+    channels: Sequence[str] = (),
+    until: datetime.date | None = None,
+) -> EnvironmentSpec:
+    """Read what is typed on a command line: items as in image names, and conda match specs, in any mixture.
+
+    `channels` are searched before the defaults. Raises InvalidImageName.
+    """
+    asked: list[Wish] = [Channel(check_channel(channel, channel)) for channel in channels]
+    for text in specs:
+        items = text.split("/")
+        if all(COMPONENT.fullmatch(item) for item in items):
+            asked += _wishes_of(items, settings)
+        else:
+            asked.append(parse_match_spec(text))
+    return replace(_spec(asked, settings, item=" ".join(specs)), until=until)
+
+
+def repository_of(spec: EnvironmentSpec, settings: NameSettings) -> str:
+    """The canonical name of `spec`; `parse` of it gives `spec` back, where the tag says its cut-off date.
+
+    Raises InvalidImageName where no name of at most 255 characters says it.
+    """
+    packages = [text_of(item) for item in spec.items]
+    platforms = [f"platform.{platform}" for platform in spec.platforms]
+    if not spec.single and spec.platforms == _default_platforms(settings):
+        platforms = []
+    cuda = [f"cuda.{version}" for name, version in spec.virtual_packages if name == "__cuda"]
+    for explicit in range(len(spec.channels) + 1):
+        channels = [f"channel.{channel}" for channel in spec.channels[:explicit]]
+        repository = "/".join([settings.root, *channels, *platforms, *cuda, *packages])
+        if _says(repository, spec, settings):
+            return repository
+    raise InvalidImageName(
+        " ".join(spec.match_specs()), "no image name says this; store the spec through the API and use its handle"
+    )
+
+
+def close_names(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
+    """Names like `name` among `known`, the closest first: what was probably meant. Some 30,000 names take 30 ms."""
+    pairs = {first + second for first, second in pairwise(name)}
+    slack = max(2, len(name) // 3)
+    shared = (
+        (2 * sum([pair in other for pair in pairs]) - abs(len(other) - len(name)), other)
+        for other in known
+        if abs(len(other) - len(name)) <= slack and other != name
+    )
+    return difflib.get_close_matches(name, [other for _, other in nlargest(200, shared)], n=limit, cutoff=0.7)
+
+
+def _items(repository: str, settings: NameSettings) -> list[str]:
+    """The items after the root, each a component that the distribution specification allows."""
+    if len(repository) > MAX_NAME:
+        raise InvalidImageName(
+            f"{repository[:40]}...",
+            f"the name has {len(repository)} characters, and {MAX_NAME} are allowed; "
+            "store the spec through the API and use its handle",
+        )
+    root, rest = repository[: len(settings.root)], repository[len(settings.root) :]
+    if root != settings.root or rest[:1] not in {"", "/"}:
+        raise InvalidImageName(repository, f"images on demand are under {settings.root}/")
+    items = rest[1:].split("/")
+    if items == [""]:
+        raise InvalidImageName(repository, "the name has no packages", f"{settings.root}/python")
+    for item in items:
+        _check_component(item, repository)
+    return items
+
+
+def _check_component(item: str, repository: str) -> None:
+    if COMPONENT.fullmatch(item):
+        return
+    if not item:
+        raise InvalidImageName(repository, "an item is empty: two slashes meet, or one is at the end")
+    raise InvalidImageName(
+        item, "an item has lower-case letters and digits, with single . or _, or __ or -, between them", spelled(item)
+    )
+
+
+def _wishes_of(items: Sequence[str], settings: NameSettings) -> list[Wish]:
+    return [wish for item in items for wish in wishes(item, settings.shell_packages)]
+
+
+def _default_platforms(settings: NameSettings) -> tuple[str, ...]:
+    return tuple(sorted(set(settings.platforms)))
+
+
+def _spec(asked: Sequence[Wish], settings: NameSettings, *, item: str) -> EnvironmentSpec:
+    """Wishes put together in canonical form. `item` is what to name when they make no environment."""
+    items = merge_items(_of(asked, PackageItem))
+    if not items:
+        raise InvalidImageName(item, "no packages are asked for; add one, such as python")
+    if len(items) > MAX_ITEMS:
+        raise InvalidImageName(item, f"{len(items)} packages are asked for, and {MAX_ITEMS} are allowed")
+    cuda = sorted({wish.version for wish in _of(asked, Cuda)})
+    if len(cuda) > 1:
+        raise InvalidImageName(item, f"a machine has one version of CUDA, and here are {' and '.join(cuda)}")
+    platforms = tuple(sorted({wish.name for wish in _of(asked, Platform)}))
+    explicit = [wish.name for wish in _of(asked, Channel)]
+    return EnvironmentSpec(
+        items=items,
+        channels=_channels(explicit, settings.channels, items),
+        platforms=platforms or _default_platforms(settings),
+        single=len(platforms) == 1,
+        virtual_packages=tuple(("__cuda", version) for version in cuda),
+        prefix=settings.prefix,
+    )
+
+
+def _of(asked: Iterable[Wish], kind: type[_W]) -> list[_W]:
+    return [wish for wish in asked if isinstance(wish, kind)]
+
+
+def _channels(explicit: Sequence[str], defaults: Sequence[str], items: Sequence[PackageItem]) -> tuple[str, ...]:
+    """Channels in order of priority, each once.
+
+    A channel that only an item names comes last: the item is taken from it, and what it depends on where no other
+    channel has it, but it does not displace the packages of a default channel.
+    """
+    return tuple(dict.fromkeys([*explicit, *defaults, *sorted({item.channel for item in items if item.channel})]))
+
+
+def _reference(tag: str, today: datetime.date) -> Reference:
+    if tag == "latest":
+        return Latest()
+    if _DAY.fullmatch(tag):
+        return UntilDate(_day(tag, today))
+    digits = tag.removeprefix("lock-")
+    if digits != tag:
+        if not _HANDLE.fullmatch(digits):
+            raise InvalidImageName(tag, "lock- takes 12 to 64 hex digits; every image says its own in a label")
+        return LockReference(digits)
+    raise InvalidImageName(tag, f"no such tag: {TAGS}", "latest" if close_names(tag, ["latest"]) else None)
+
+
+def _day(tag: str, today: datetime.date) -> datetime.date:
+    try:
+        day = datetime.date.fromisoformat(tag)
+    except ValueError as error:
+        raise InvalidImageName(tag, "there is no such day") from error
+    if day > today:
+        raise InvalidImageName(tag, f"this day is still to come; today is {today}, UTC", "latest")
+    return day
+
+
+def _says(repository: str, spec: EnvironmentSpec, settings: NameSettings) -> bool:
+    try:
+        items = _items(repository, settings)
+        return _spec(_wishes_of(items, settings), settings, item=repository) == replace(spec, until=None)
+    except InvalidImageName:
+        return False

@@ -1,0 +1,384 @@
+"""Image names: the table of the grammar, what is said about a bad one, and what holds for every name."""
+
+from __future__ import annotations
+
+import datetime
+from contextlib import suppress
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rattler import MatchSpec
+
+from builder.errors import InvalidImageName
+from builder.items import IMAGE_PLATFORMS, OPERATORS
+from builder.match_spec import is_version
+from builder.names import (
+    Latest,
+    LockReference,
+    UntilDate,
+    close_names,
+    parse,
+    parse_specs,
+    repository_of,
+    stored_spec_handle,
+)
+from builder.settings import BuilderSettings
+from builder.spec import Constraint, EnvironmentSpec, PackageItem, merge_items
+
+TODAY = datetime.date(2026, 5, 1)
+SETTINGS = BuilderSettings(workers=1)
+
+
+def spec_of(name: str, settings: BuilderSettings = SETTINGS) -> EnvironmentSpec:
+    return parse(f"{settings.root}/{name}", "latest", settings, today=TODAY).spec
+
+
+@pytest.mark.parametrize(
+    ("name", "match_specs"),
+    [
+        ("numpy", ["numpy"]),
+        ("scipy.gt.1.0", ["scipy >1.0"]),
+        ("scipy.ge.1.0", ["scipy >=1.0"]),
+        ("scipy.gte.1.0", ["scipy >=1.0"]),
+        ("scipy.lt.1.0", ["scipy <1.0"]),
+        ("scipy.le.1.0", ["scipy <=1.0"]),
+        ("scipy.lte.1.0", ["scipy <=1.0"]),
+        ("scipy.eq.1.0", ["scipy ==1.0"]),
+        ("scipy.ne.1.0", ["scipy !=1.0"]),
+        ("scipy.like.1.0", ["scipy =1.0"]),
+        ("scipy.compat.1.0", ["scipy ~=1.0"]),
+        ("python.ge.3.10.lt.3.13", ["python <3.13,>=3.10"]),
+        ("python.lt.3.13.ge.3.10.ge.3.10", ["python <3.13,>=3.10"]),
+        ("pytorch.build.cuda", ['pytorch[build="*cuda*"]']),
+        ("pytorch.ge.2.build.cuda", ['pytorch >=2[build="*cuda*"]']),
+        ("pytorch.build.cuda.build.py311", ['pytorch[build="*cuda*"]', 'pytorch[build="*py311*"]']),
+        ("ruamel.yaml", ["ruamel.yaml"]),
+        ("ruamel.yaml.gt.0.15", ["ruamel.yaml >0.15"]),
+        ("x.eq.1__2.0", ["x ==1!2.0"]),
+        ("x.eq.2.1--cu118", ["x ==2.1+cu118"]),
+        ("bioconda__samtools", ["bioconda::samtools"]),
+        ("bioconda__samtools.ge.1.20", ["bioconda::samtools >=1.20"]),
+        ("bioconda__samtools/samtools", ["samtools", "bioconda::samtools"]),
+        ("numpy/numpy.gt.1/numpy.lt.3", ["numpy <3,>1"]),
+        ("atk-1.0/libclang-cpp20.1", ["atk-1.0", "libclang-cpp20.1"]),
+        ("cuda/channel/platform.gt.1/build.eq.1.0", ["build ==1.0", "channel", "cuda", "platform >1"]),
+        ("less/shell", ["bash", "coreutils", "findutils", "gawk", "grep", "less", "sed", "which"]),
+    ],
+)
+def test_items(name: str, match_specs: list[str]) -> None:
+    assert spec_of(name).match_specs() == match_specs
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        ("numpy", ("conda-forge",)),
+        ("channel.bioconda/numpy", ("bioconda", "conda-forge")),
+        ("channel.b/channel.a/numpy/channel.b", ("b", "a", "conda-forge")),
+        ("channel.conda-forge/numpy", ("conda-forge",)),
+        ("bioconda__samtools/aaa__x", ("conda-forge", "aaa", "bioconda")),
+        ("channel.bioconda/bioconda__samtools", ("bioconda", "conda-forge")),
+    ],
+)
+def test_channels(name: str, channels: tuple[str, ...]) -> None:
+    assert spec_of(name).channels == channels
+
+
+def test_platforms() -> None:
+    assert (spec_of("x").platforms, spec_of("x").single) == (("linux-64",), False)
+    one = spec_of("x/platform.linux-aarch64/platform.linux-aarch64")
+    assert (one.platforms, one.single) == (("linux-aarch64",), True)
+    two = spec_of("platform.linux-aarch64/x/platform.linux-64")
+    assert (two.platforms, two.single) == (("linux-64", "linux-aarch64"), False)
+
+
+def test_cuda_is_a_virtual_package() -> None:
+    assert spec_of("cuda.12.4/pytorch").virtual_packages == (("__cuda", "12.4"),)
+    assert spec_of("pytorch").virtual_packages == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "item", "says", "meant"),
+    [
+        ("numpy.gt", "numpy.gt", "operator gt has no version", None),
+        ("numpy.gt.lt.2", "numpy.gt.lt.2", "operator gt has no version", None),
+        ("numpy.gt.1.lt", "numpy.gt.1.lt", "operator lt has no version", None),
+        ("pytorch.build", "pytorch.build", "operator build has no build string", None),
+        ("scipy/numpy.1.26", "numpy.1.26", "no package numpy.1.26", "numpy.like.1.26"),
+        ("numpy.1.26.lt.2", "numpy.1.26.lt.2", "no package numpy.1.26", "numpy.like.1.26.lt.2"),
+        ("zope.interface.5.0", "zope.interface.5.0", "no package", "zope.interface.like.5.0"),
+        ("numpy.gtt.1", "numpy.gtt.1", "gtt is no operator", "numpy.gt.1"),
+        ("numpy.equals.1", "numpy.equals.1", "equals is no operator", "numpy.eq.1"),
+        ("ruamel.yaml.liek.0.15", "ruamel.yaml.liek.0.15", "liek is no operator", "ruamel.yaml.like.0.15"),
+        ("numpy.gt.1.ltt.3", "numpy.gt.1.ltt.3", "ltt is no operator", "numpy.gt.1.lt.3"),
+        ("gt.1", "gt.1", "no package before it", None),
+        ("x.eq.1__2__3", "x.eq.1__2__3", "not a version", None),
+        ("x.eq.a__1", "x.eq.a__1", "not a version", None),
+        ("a__b__c", "a__b__c", "once", None),
+        ("x.eq.1_0-1", "x.eq.1_0-1", "not a version", None),
+        ("pypi__requests.ge.2", "pypi__requests.ge.2", "not supported yet", "requests"),
+        ("platform.linux-arm64/x", "platform.linux-arm64", "unknown platform", "platform.linux-aarch64"),
+        ("platform.linux-46/x", "platform.linux-46", "unknown platform", "platform.linux-64"),
+        ("platform.osx-arm64/x", "platform.osx-arm64", "Linux only", None),
+        ("cuda.new/x", "cuda.new", "cuda.12.4", None),
+        ("cuda.12.4/cuda.11.8/x", "conda-store-dynamic/cuda.12.4/cuda.11.8/x", "11.8 and 12.4", None),
+        ("shell.gt.1", "shell.gt.1", "takes nothing", "shell"),
+        ("channel.x", "conda-store-dynamic/channel.x", "no packages", None),
+        ("", "conda-store-dynamic/", "no packages", "conda-store-dynamic/python"),
+        ("numpy//scipy", "conda-store-dynamic/numpy//scipy", "empty", None),
+        ("numpy/", "conda-store-dynamic/numpy/", "empty", None),
+        ("NumPy", "NumPy", "lower-case", "numpy"),
+        ("numpy>=1.2", "numpy>=1.2", "lower-case", "numpy.ge.1.2"),
+        ("numpy=1.26.*", "numpy=1.26.*", "lower-case", "numpy.like.1.26"),
+        ("numpy\n", "numpy\n", "lower-case", "numpy"),
+        ("_openmp_mutex", "_openmp_mutex", "lower-case", None),
+        ("../numpy", "..", "lower-case", None),
+        ("spec.abc", "spec.abc", "12 to 64 hex digits", None),
+        ("spec.0123456789ab/numpy", "spec.0123456789ab", "nothing else", None),
+        ("spec.0123456789ab", "spec.0123456789ab", "no stored spec", None),
+        ("/".join(f"p{number}" for number in range(100)), "conda-store-dynamic/p0/p1/p2/p3/p4/p5/p6...", "255", None),
+    ],
+)
+def test_what_is_said_about_a_bad_name(name: str, item: str, says: str, meant: str | None) -> None:
+    with pytest.raises(InvalidImageName) as caught:
+        spec_of(name)
+    error = caught.value
+    assert error.item == item
+    assert says in error.reason
+    if meant:
+        assert error.suggestion is not None
+        assert meant in error.suggestion
+    assert "\n" not in str(error)
+
+
+def test_a_name_outside_the_root() -> None:
+    for repository in ("numpy", "conda-store-dynamics/numpy", "other/conda-store-dynamic/numpy"):
+        with pytest.raises(InvalidImageName, match="under conda-store-dynamic/"):
+            parse(repository, "latest", SETTINGS, today=TODAY)
+
+
+def test_too_many_packages() -> None:
+    with pytest.raises(InvalidImageName, match="201 packages"):
+        parse_specs([f"p{number}" for number in range(201)], SETTINGS)
+
+
+def test_tags() -> None:
+    def reference(tag: str) -> object:
+        return parse("conda-store-dynamic/numpy", tag, SETTINGS, today=TODAY).reference
+
+    assert reference("latest") == Latest()
+    assert reference("2026-01-31") == UntilDate(datetime.date(2026, 1, 31))
+    assert reference("2026-05-01") == UntilDate(TODAY)
+    assert reference("lock-0123456789ab") == LockReference("0123456789ab")
+    assert reference("lock-" + "a" * 64) == LockReference("a" * 64)
+
+
+@pytest.mark.parametrize(
+    ("tag", "says"),
+    [
+        ("2026-02-30", "no such day"),
+        ("2026-05-02", "still to come"),
+        ("0000-01-01", "no such day"),
+        ("2026-1-31", "a day such as 2026-01-31"),
+        ("lock-0123456789a", "12 to 64 hex digits"),
+        ("lock-" + "a" * 65, "12 to 64 hex digits"),
+        ("lock-0123456789AB", "12 to 64 hex digits"),
+        ("lock-0123456789ab\n", "12 to 64 hex digits"),
+        ("latest\n", "a tag is latest"),
+        ("lates", "did you mean latest"),
+        ("3.11", "a tag is latest"),
+        ("", "a tag is latest"),
+    ],
+)
+def test_what_is_said_about_a_bad_tag(tag: str, says: str) -> None:
+    with pytest.raises(InvalidImageName, match=says) as caught:
+        parse("conda-store-dynamic/numpy", tag, SETTINGS, today=TODAY)
+    assert caught.value.item == tag
+
+
+def test_a_day_is_part_of_the_spec() -> None:
+    request = parse("conda-store-dynamic/numpy", "2026-01-31", SETTINGS, today=TODAY)
+    assert request.spec.until == datetime.date(2026, 1, 31)
+    assert request.spec.key != spec_of("numpy").key
+
+
+def test_a_stored_spec() -> None:
+    handle = "0123456789ab"
+    stored = spec_of("numpy")
+    repository = f"conda-store-dynamic/spec.{handle}"
+    assert stored_spec_handle(repository, SETTINGS) == handle
+    assert stored_spec_handle("conda-store-dynamic/spec", SETTINGS) is None
+    assert parse(repository, "latest", SETTINGS, today=TODAY, stored=stored).spec == stored
+    dated = parse(repository, "2026-01-31", SETTINGS, today=TODAY, stored=stored).spec
+    assert dated == replace(stored, until=datetime.date(2026, 1, 31))
+
+
+@pytest.mark.parametrize(
+    ("text", "match_spec"),
+    [
+        ("scipy>1.0", "scipy >1.0"),
+        ("numpy.gt.2", "numpy >2"),
+        ("numpy=1.26", "numpy =1.26"),
+        ("numpy 1.26", "numpy ==1.26"),
+        ("numpy==1.26", "numpy ==1.26"),
+        ("numpy=1.26.*", "numpy =1.26"),
+        ("numpy==1.26.*", "numpy =1.26"),
+        ("numpy 1.26.*", "numpy =1.26"),
+        ("numpy>=1.26.*", "numpy >=1.26"),
+        ("numpy!=1.26.*", "numpy !=1.26.*"),
+        ("numpy >= 1.2 , < 2", "numpy <2,>=1.2"),
+        ("numpy~=1.2", "numpy ~=1.2"),
+        ("numpy=1.26=py311_0", 'numpy ==1.26[build="*py311_0*"]'),
+        ("numpy 1.26 *py311*", 'numpy ==1.26[build="*py311*"]'),
+        ("pytorch=*=*cuda*", 'pytorch[build="*cuda*"]'),
+        ("pytorch=2.*=*cuda*", 'pytorch =2[build="*cuda*"]'),
+        ("numpy *", "numpy"),
+        ("PyYAML>6", "pyyaml >6"),
+        ("_openmp_mutex", "_openmp_mutex"),
+        ("bioconda::samtools>1", "bioconda::samtools >1"),
+        ("conda-forge/label/dev::numpy", "conda-forge/label/dev::numpy"),
+        ("https://example.org/my/channel::numpy", "https://example.org/my/channel::numpy"),
+        ("numpy[version='>=1,<2', build=*cuda*]", 'numpy <2,>=1[build="*cuda*"]'),
+        ("numpy[channel=bioconda]", "bioconda::numpy"),
+    ],
+)
+def test_match_specs_of_the_command_line(text: str, match_spec: str) -> None:
+    assert parse_specs([text], SETTINGS).match_specs() == [match_spec]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "not a conda match spec"),
+        ("=1.2", "not a conda match spec"),
+        ("numpy>", "not an operator and a version"),
+        ("numpy>1.2|<1", "alternatives"),
+        ("numpy<>1", "not an operator"),
+        ("numpy>1..2", "not a version"),
+        ("numpy 1.2 py_0 more", "more than a name"),
+        ("numpy=1.2=py*", "contains what is asked for: write \\*py\\*"),
+        ("numpy[md5=abc]", "only version, build and channel"),
+        ("numpy[", "not a conda match spec"),
+        ("__cuda>=12", "virtual packages"),
+        ("nüm", "not a package's name"),
+        ("../x::numpy", "not a channel"),
+        ("numpy.gt", "no version"),
+    ],
+)
+def test_what_is_said_about_a_bad_match_spec(text: str, says: str) -> None:
+    with pytest.raises(InvalidImageName, match=says):
+        parse_specs([text], SETTINGS)
+
+
+def test_credentials_in_a_channel_are_not_repeated() -> None:
+    with pytest.raises(InvalidImageName) as caught:
+        parse_specs(["https://user:secret@example.org/c::numpy"], SETTINGS)
+    assert "secret" not in str(caught.value)
+
+
+def test_command_line_in_any_mixture() -> None:
+    spec = parse_specs(["python/pip", "scipy>1", "platform.linux-64", "a::b"], SETTINGS, channels=["file:///srv/c"])
+    assert spec.match_specs() == ["pip", "python", "scipy >1", "a::b"]
+    assert spec.channels == ("file:///srv/c", "conda-forge", "a")
+    assert spec.single
+
+
+def test_what_no_name_can_say() -> None:
+    for text in ("_openmp_mutex", "https://example.org/c::numpy", "shell>1", "numpy!=1.2.*"):
+        with pytest.raises(InvalidImageName, match="handle"):
+            repository_of(parse_specs([text], SETTINGS), SETTINGS)
+    with pytest.raises(InvalidImageName, match="handle"):
+        repository_of(replace(spec_of("numpy"), prefix="/elsewhere"), SETTINGS)
+    with pytest.raises(InvalidImageName, match="handle"):
+        repository_of(parse_specs([f"package-{number}" for number in range(40)], SETTINGS), SETTINGS)
+
+
+def test_close_names() -> None:
+    known = ["numpy", "numba", "scipy", "pandas", "pytorch", "scikit-learn", *(f"filler-{n}" for n in range(3000))]
+    assert close_names("nunpy", known)[0] == "numpy"
+    assert close_names("torch", known) == ["pytorch"]
+    assert close_names("scikit_learn", known) == ["scikit-learn"]
+    assert close_names("pandsa", known) == ["pandas"]
+    assert close_names("something-else-entirely", known) == []
+    assert close_names("", known) == []
+
+
+packages = st.from_regex(r"[a-z][a-z0-9]{0,7}([._-][a-z][a-z0-9]{0,5}){0,2}", fullmatch=True)
+versions = st.from_regex(
+    r"([0-9]!)?[0-9]{1,2}([._-][a-z0-9]{1,4}){0,3}(\+[a-z0-9]{1,3}(\.[0-9])?)?", fullmatch=True
+).filter(is_version)
+constraints = st.builds(Constraint, st.sampled_from(sorted(set(OPERATORS.values()))), versions)
+package_items = st.builds(
+    PackageItem,
+    packages,
+    st.none() | st.sampled_from(["bioconda", "conda-forge", "a.b-c"]),
+    st.lists(constraints, max_size=3).map(lambda many: tuple(sorted(set(many)))),
+    st.none() | st.from_regex(r"[a-z0-9]{1,6}(_[a-z0-9]{1,3})?", fullmatch=True),
+)
+words = st.sampled_from([*OPERATORS, "build", "channel", "platform", "cuda", "shell", "spec", "1", "2.0", "numpy", "x"])
+near_names = st.lists(words | packages, min_size=1, max_size=6).flatmap(
+    lambda parts: st.lists(st.sampled_from([".", "/", "__", "--", "_"]), min_size=6, max_size=6).map(
+        lambda separators: "".join(part + separator for part, separator in zip(parts, separators, strict=False))[:-1]
+    )
+)
+
+
+@given(
+    st.lists(package_items, min_size=1, max_size=4),
+    st.lists(st.sampled_from(["bioconda", "nvidia", "r"]), max_size=2, unique=True),
+    st.sets(st.sampled_from(IMAGE_PLATFORMS), max_size=2),
+    st.booleans(),
+)
+def test_a_spec_is_read_back_from_its_name(
+    items: list[PackageItem], channels: list[str], platforms: set[str], cuda: bool
+) -> None:
+    merged = merge_items(items)
+    own = sorted({item.channel for item in merged if item.channel})
+    spec = EnvironmentSpec(
+        items=merged,
+        channels=tuple(dict.fromkeys([*channels, "conda-forge", *own])),
+        platforms=tuple(sorted(platforms)) or ("linux-64",),
+        single=len(platforms) == 1,
+        virtual_packages=(("__cuda", "12.4"),) if cuda else (),
+    )
+    try:
+        repository = repository_of(spec, SETTINGS)
+    except InvalidImageName:
+        return  # too long, or a package's name that has an operator in it: the property is about what can be said
+    assert parse(repository, "latest", SETTINGS, today=TODAY).spec == spec
+
+
+@given(st.lists(package_items, min_size=1, max_size=5))
+def test_match_specs_are_read_back(items: list[PackageItem]) -> None:
+    merged = merge_items(items)
+    assert parse_specs([f" {text}" for text in map(PackageItem.match_spec, merged)], SETTINGS).items == merged
+
+
+@given(package_items)
+def test_the_solver_reads_every_match_spec(item: PackageItem) -> None:
+    parsed = MatchSpec(item.match_spec(), strict=True)
+    assert parsed.name is not None
+    assert parsed.name.normalized == item.name
+
+
+@given(st.lists(near_names, min_size=1, max_size=5), st.randoms(use_true_random=False))
+def test_order_and_repeats_do_not_matter(names: list[str], random: Random) -> None:
+    items = [item for name in names for item in name.split("/") if not item.startswith("channel.")]
+    shuffled = items + items[:2]
+    random.shuffle(shuffled)
+    with suppress(InvalidImageName):
+        first = parse_specs(items, SETTINGS)
+        assert parse_specs(shuffled, SETTINGS).key == first.key
+
+
+@given(st.text() | near_names | st.text("abgt.=_-/ 1<>![]*:\n", max_size=30), st.text(max_size=12))
+def test_any_text_is_read_or_refused(text: str, tag: str) -> None:
+    with suppress(InvalidImageName):
+        spec_of(text)
+    with suppress(InvalidImageName):
+        parse("conda-store-dynamic/numpy", tag, SETTINGS, today=TODAY)
+    with suppress(InvalidImageName):
+        parse_specs([text], SETTINGS)
