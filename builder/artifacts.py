@@ -1,0 +1,126 @@
+"""The files beside an image: lock files, and the environment as an archive that runs without containers."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from builder.environment_directory import DEFAULT_LIMITS, PackingLimits, pack
+from builder.environment_layer import history
+from builder.errors import UnknownArtifact
+from builder.lock import Lock, LockedPackage
+from builder.lock_formats import conda_lock_yaml, environment_name, environment_yaml, explicit_text
+from storage.blobs import CHUNK, BlobStore
+from storage.digest import Digest
+
+ARCHIVE = "archive.tar.gz"
+
+_MEDIA_TYPES = {
+    "conda-lock.yml": "application/yaml",
+    "explicit.txt": "text/plain; charset=utf-8",
+    "environment.yaml": "application/yaml",
+    ARCHIVE: "application/gzip",
+}
+
+ARTIFACTS = tuple(_MEDIA_TYPES)
+"""What can be asked for by name."""
+
+Archives = Callable[[Sequence[LockedPackage]], Awaitable[Mapping[str, Path]]]
+"""Gives the verified archives of packages, by `archive_key`, downloading what is missing."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished file, whose bytes are in the blob store."""
+
+    digest: Digest
+    size: int
+    media_type: str
+    file_name: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "digest": self.digest,
+            "size": self.size,
+            "media_type": self.media_type,
+            "file_name": self.file_name,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        return cls(Digest.parse(document["digest"]), document["size"], document["media_type"], document["file_name"])
+
+
+async def make_artifact(
+    name: str,
+    lock: Lock,
+    *,
+    blobs: BlobStore,
+    archives: Archives,
+    working: Path,
+    limits: PackingLimits = DEFAULT_LIMITS,
+) -> Artifact:
+    """Make the file `name` of `lock` and store it. The same lock gives the same bytes.
+
+    `working` is a folder
+    for temporary files, which hold the installed environment while its archive is packed. Raises UnknownArtifact,
+    FormatUnsuitable, ArchiveFailed, StorageFull and what `archives` raises.
+    """
+    if name not in ARTIFACTS:
+        raise UnknownArtifact(name, ARTIFACTS)
+    platform = chosen_platform(lock)
+    if name == ARCHIVE:
+        digest, size = await _store_archive(lock, platform, blobs, archives, working, limits)
+    else:
+        content = document(name, lock, platform)
+        digest = Digest.of(content)
+        size = await asyncio.to_thread(blobs.put, digest, [content])
+    return Artifact(digest, size, _MEDIA_TYPES[name], file_name(name, lock, platform))
+
+
+def document(name: str, lock: Lock, platform: str) -> bytes:
+    """The text file `name`; raises FormatUnsuitable."""
+    if name == "conda-lock.yml":
+        return conda_lock_yaml(lock)
+    if name == "explicit.txt":
+        return explicit_text(lock, platform)
+    return environment_yaml(lock, platform)
+
+
+def file_name(name: str, lock: Lock, platform: str) -> str:
+    """What a browser saves it as, e.g. `numpy-scipy-0123456789ab-linux-64.tar.gz`.
+
+    Tools tell the kind of a text file by its name, so such a name keeps its own at the end.
+    """
+    stem = f"{environment_name(lock.spec)}-{lock.key[:12]}"
+    if name == "conda-lock.yml":
+        return f"{stem}.{name}"
+    return f"{stem}-{platform}.tar.gz" if name == ARCHIVE else f"{stem}-{platform}.{name}"
+
+
+def chosen_platform(lock: Lock) -> str:
+    """The platform of a file that can only be for one: the lock's first, as for a client that takes no index."""
+    return next(iter(lock.packages))
+
+
+async def _store_archive(
+    lock: Lock, platform: str, blobs: BlobStore, archives: Archives, working: Path, limits: PackingLimits
+) -> tuple[Digest, int]:
+    found = await archives(lock.packages[platform])
+    working.mkdir(parents=True, exist_ok=True)
+    directory = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="packing-", dir=working))
+    try:
+        packed = await pack(lock, platform, found, directory, history(lock, platform), limits)
+        return packed.digest, await asyncio.to_thread(_store_file, blobs, packed.digest, packed.path)
+    finally:
+        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+
+def _store_file(blobs: BlobStore, digest: Digest, path: Path) -> int:
+    with open(path, "rb") as file:
+        return blobs.put(digest, iter(lambda: file.read(CHUNK), b""))

@@ -1,0 +1,245 @@
+"""The documents of an image: OCI config, OCI and docker manifests, OCI index. Pure functions; no clock, no host.
+
+The same lock over the same base gives the same bytes. A manifest begins with what the spec alone decides, so that its
+first bytes can be sent while the rest is still being made: see `beginning`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from builder.canonical import canonical_json
+from builder.lock import Lock, LockedPackage
+from builder.lock_formats import described, newest, rfc3339
+from builder.platforms import oci_platform
+from builder.spec import EnvironmentSpec
+from storage.digest import Descriptor, Digest
+
+if TYPE_CHECKING:
+    from builder.base import BaseImage
+
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+
+_DOCKER_LAYER_OF = {
+    OCI_LAYER: DOCKER_LAYER,
+    "application/vnd.oci.image.layer.v1.tar": "application/vnd.docker.image.rootfs.diff.tar",
+    "application/vnd.oci.image.layer.v1.tar+zstd": "application/vnd.docker.image.rootfs.diff.tar.zstd",
+}
+_OCI_LAYER_OF = {docker: oci for oci, docker in _DOCKER_LAYER_OF.items()}
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+HOME = "/home/conda"
+"""Home of the non-root user, where one is set."""
+
+
+@dataclass(frozen=True)
+class ImageLayer:
+    """A layer of ours: its descriptor, the digest of its uncompressed bytes, and what it holds, for the history."""
+
+    descriptor: Descriptor
+    diff_id: Digest
+    packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EnvironmentFacts:
+    """What of an environment shows in the config beyond its lock."""
+
+    entrypoint: str | None = None
+    """Absolute path of the entrypoint in the image; None where the image has no shell."""
+    shell: str | None = None
+    """Absolute path of a shell in the image."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """From the packages' etc/conda/env_vars.d."""
+    user: int | None = None
+    """Numeric user and group of the container's process; root when None."""
+
+
+@dataclass(frozen=True)
+class ImageDocuments:
+    """One platform's config, and the two manifests that name it and the same layers."""
+
+    config: bytes
+    manifest: bytes
+    docker_manifest: bytes
+
+
+def beginning(spec: EnvironmentSpec, media_type: str) -> bytes:
+    """The first bytes of every manifest or index of `media_type` that answers `spec`, whatever the solve gives.
+
+    The cut-off date is no part of it: a dated tag and `latest` may choose the same lock, hence the same image.
+    """
+    if media_type == DOCKER_MANIFEST:
+        start = _json(
+            {"schemaVersion": 2, "mediaType": media_type, "config": {"mediaType": DOCKER_CONFIG, "digest": "sha256:"}}
+        )
+        return start.removesuffix(b'"}}')
+    start = _json({"schemaVersion": 2, "mediaType": media_type, "annotations": _spec_annotations(spec)})
+    return start.removesuffix(b"}}")
+
+
+def write_image(
+    lock: Lock,
+    platform: str,
+    base: BaseImage,
+    layers: Sequence[ImageLayer],
+    environment: EnvironmentFacts,
+) -> ImageDocuments:
+    """Config and manifests of `platform`'s image: the base's layers, then ours."""
+    config = _json(_config(lock, platform, base, layers, environment))
+    digest = Digest.of(config)
+    descriptors = [*(layer.descriptor for layer in base.layers), *(layer.descriptor for layer in layers)]
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "annotations": _spec_annotations(lock.spec) | _lock_annotations(lock, platform, base),
+        "config": Descriptor(OCI_CONFIG, digest, len(config)).to_json(),
+        "layers": [_as_layer(descriptor, _OCI_LAYER_OF) for descriptor in descriptors],
+    }
+    docker_manifest = {
+        "schemaVersion": 2,
+        "mediaType": DOCKER_MANIFEST,
+        "config": Descriptor(DOCKER_CONFIG, digest, len(config)).to_json(),
+        "layers": [_as_layer(descriptor, _DOCKER_LAYER_OF) for descriptor in descriptors],
+    }
+    return ImageDocuments(config, _json(manifest), _json(docker_manifest))
+
+
+def write_index(spec: EnvironmentSpec, entries: Sequence[tuple[str, bytes]]) -> bytes:
+    """The OCI index over `entries`: conda platform and OCI manifest, in order."""
+    manifests = [
+        Descriptor(OCI_MANIFEST, Digest.of(manifest), len(manifest), platform=oci_platform(platform)).to_json()
+        for platform, manifest in entries
+    ]
+    return _json(
+        {"schemaVersion": 2, "mediaType": OCI_INDEX, "annotations": _spec_annotations(spec), "manifests": manifests}
+    )
+
+
+def _config(
+    lock: Lock, platform: str, base: BaseImage, layers: Sequence[ImageLayer], environment: EnvironmentFacts
+) -> dict[str, Any]:
+    """The OCI image configuration (image-spec config.md)."""
+    packages = lock.packages[platform]
+    created = rfc3339(newest(packages))
+    inherited = base.config.get("config") or {}
+    return {
+        "created": created,
+        **oci_platform(platform),
+        # python-docker's model demands these two fields of docker's own configs, and Volumes below; null says nothing
+        "container": None,
+        "container_config": None,
+        "config": _run_config(lock, packages, inherited, environment)
+        | {
+            "Labels": (inherited.get("Labels") or {})
+            | _spec_annotations(lock.spec)
+            | _lock_annotations(lock, platform, base)
+        },
+        "rootfs": {
+            "type": "layers",
+            "diff_ids": [*(layer.diff_id for layer in base.layers), *(layer.diff_id for layer in layers)],
+        },
+        "history": [*_base_history(base, created), *(_history(layer, created) for layer in layers)],
+    }
+
+
+def _run_config(
+    lock: Lock, packages: Sequence[LockedPackage], inherited: Mapping[str, Any], environment: EnvironmentFacts
+) -> dict[str, Any]:
+    """How the container starts. Of the base's own settings those stay that ours do not replace."""
+    names = {package.name for package in packages}
+    env = _environment_variables(lock.spec.prefix, names, inherited.get("Env") or (), environment)
+    # the base's entrypoint belongs to the base's program, which this image does not start
+    kept = {name: value for name, value in inherited.items() if name not in ("Entrypoint", "Cmd", "Healthcheck")}
+    run = {"Volumes": None, **kept, "Env": [f"{name}={value}" for name, value in env.items()]}
+    if environment.entrypoint:
+        run["Entrypoint"] = [environment.entrypoint]
+    if "python" in names:
+        run["Cmd"] = ["python"]
+    elif environment.shell:
+        run["Cmd"] = [environment.shell]
+    run["WorkingDir"] = inherited.get("WorkingDir") or "/"
+    if environment.user is not None:
+        run["User"] = f"{environment.user}:{environment.user}"
+        run["WorkingDir"] = HOME
+    return run
+
+
+def _environment_variables(
+    prefix: str, names: set[str], inherited: Sequence[str], environment: EnvironmentFacts
+) -> dict[str, str]:
+    variables = dict(entry.partition("=")[::2] for entry in inherited)
+    variables["PATH"] = f"{prefix}/bin:{variables.get('PATH') or DEFAULT_PATH}"
+    variables["CONDA_PREFIX"] = prefix
+    variables["CONDA_DEFAULT_ENV"] = prefix
+    variables["LANG"] = "C.UTF-8"
+    if "ca-certificates" in names:
+        variables["SSL_CERT_FILE"] = f"{prefix}/ssl/cacert.pem"
+    if environment.user is not None:
+        # the base's passwd need not know this user, and HOME would then be /
+        variables["HOME"] = HOME
+    return variables | dict(environment.variables)
+
+
+def _base_history(base: BaseImage, created: str) -> list[Any]:
+    """The base's history, or one entry per layer where it does not tell of each of them."""
+    history = list(base.config.get("history") or ())
+    told = sum(not entry.get("empty_layer") for entry in history)
+    if told == len(base.layers):
+        return history
+    return [{"created": created, "created_by": f"base layer of {base.reference}"} for _ in base.layers]
+
+
+def _history(layer: ImageLayer, created: str) -> dict[str, str]:
+    return {"created": created, "created_by": f"condery: {', '.join(layer.packages)}" if layer.packages else "condery"}
+
+
+def _as_layer(descriptor: Descriptor, media_types: Mapping[str, str]) -> dict[str, Any]:
+    media_type = media_types.get(descriptor.media_type, descriptor.media_type)
+    return Descriptor(media_type, descriptor.digest, descriptor.size).to_json()
+
+
+def _spec_annotations(spec: EnvironmentSpec) -> dict[str, str]:
+    """Annotations that are known before the solve."""
+    undated = dataclasses.replace(spec, until=None)
+    return {
+        "org.opencontainers.image.title": described(spec),
+        "org.opencontainers.image.description": _description(spec),
+        "io.condery.spec": canonical_json(undated.to_json()).decode(),
+    }
+
+
+def _description(spec: EnvironmentSpec) -> str:
+    return (
+        f"A conda environment at {spec.prefix} with {described(spec)} and all they depend on, from the channels "
+        f"{', '.join(spec.channels)}. condery made it when it was asked for, out of the packages' own archives: "
+        f"nothing was installed and nothing was run. {spec.prefix}/conda-meta records every package with its files and "
+        "their hashes, and holds the lock file from which the same image can be made again; the tag "
+        "lock-<io.condery.lock> names it."
+    )
+
+
+def _lock_annotations(lock: Lock, platform: str, base: BaseImage) -> dict[str, str]:
+    annotations = {
+        "org.opencontainers.image.created": rfc3339(newest(lock.packages[platform])),
+        "io.condery.lock": lock.key,
+        "org.opencontainers.image.base.name": base.reference,
+    }
+    if base.digest:
+        annotations["org.opencontainers.image.base.digest"] = base.digest
+    return annotations
+
+
+def _json(document: Any) -> bytes:
+    """Compact JSON in the order in which the document was written down, which `beginning` relies on."""
+    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()

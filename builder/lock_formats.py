@@ -1,0 +1,171 @@
+"""A lock as the files people already use: conda-lock v1 YAML, an explicit list, an environment.yaml.
+
+Pure functions from a `Lock` to bytes; equal locks give equal bytes. The URLs are the lock's, which hold no credentials.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import yaml
+
+from builder.errors import FormatUnsuitable
+from builder.lock import Lock, LockedPackage
+from builder.spec import EnvironmentSpec
+
+_SPEC = re.compile(r"(?:.*::)?(?P<name>[A-Za-z0-9_.-]+)\s*(?P<rest>.*)", re.DOTALL)
+
+
+def conda_lock_yaml(lock: Lock) -> bytes:
+    """All platforms of `lock` as a conda-lock v1 file.
+
+    It is what conda-lock's own models write, which a test holds; they are not used here because their import takes
+    over a second of a worker's time and every image holds this file. rattler reads it too. Raises FormatUnsuitable for
+    a package whose channel gives no md5, which conda-lock demands.
+    """
+    document = {
+        "version": 1,
+        "metadata": {
+            "content_hash": dict.fromkeys(lock.packages, lock.spec.key),
+            "channels": [{"url": channel, "used_env_vars": []} for channel in channels(lock)],
+            "platforms": list(lock.packages),
+            "sources": [],
+            "time_metadata": {
+                "created_at": rfc3339(newest(package for group in lock.packages.values() for package in group))
+            },
+            "custom_metadata": {
+                "condery-lock": f"lock-{lock.key}",
+                "condery-specs": ", ".join(lock.spec.match_specs()),
+            },
+        },
+        "package": [
+            _conda_lock_package(package, platform)
+            for platform, packages in lock.packages.items()
+            for package in packages
+        ],
+    }
+    header = (
+        "# A conda-lock file: what this environment holds, with hashes. Install it with one of\n"
+        "#   conda-lock install --name NAME conda-lock.yml\n"
+        "#   micromamba create --name NAME --file conda-lock.yml\n"
+    )
+    return header.encode() + _yaml(document)
+
+
+def explicit_text(lock: Lock, platform: str) -> bytes:
+    """The packages of `platform` as an explicit list (`conda create --name NAME --file explicit.txt`).
+
+    Each URL carries its hash, which conda, mamba and rattler verify.
+    """
+    lines = [
+        f"# Packages of {described(lock.spec)}, lock-{lock.key}",
+        "# Install with: conda create --name NAME --file explicit.txt",
+        f"# platform: {platform}",
+        "@EXPLICIT",
+    ]
+    for package in lock.packages[platform]:
+        fragment = f"sha256:{package.sha256}" if package.sha256 else package.md5
+        lines.append(f"{package.url}#{fragment}" if fragment else package.url)
+    return "\n".join([*lines, ""]).encode()
+
+
+def environment_yaml(lock: Lock, platform: str) -> bytes:
+    """The environment of `platform` as `conda env export` writes it: every package as `name=version=build`.
+
+    So it makes the same environment again on that platform. What was asked for stands in the comment, to be copied
+    where a fresh solve is wanted.
+    """
+    document = {
+        "name": environment_name(lock.spec),
+        "channels": channels(lock),
+        "dependencies": [
+            f"{package.name}={package.version}={package.build}"
+            for package in sorted(lock.packages[platform], key=lambda package: package.name)
+        ],
+    }
+    header = [
+        f"# The exact packages of lock-{lock.key} for {platform}",
+        f"# Asked for: {', '.join(lock.spec.match_specs())}",
+        *(f"# Solved with {name}={version}" for name, version in lock.spec.virtual_packages),
+        "# Create with: conda env create --file environment.yaml",
+    ]
+    return ("\n".join(header) + "\n").encode() + _yaml(document)
+
+
+def environment_name(spec: EnvironmentSpec, longest: int = 60) -> str:
+    """A name people recognise, of at most `longest` characters: the packages asked for, joined by dashes."""
+    name = ""
+    for item in spec.items:
+        longer = f"{name}-{item.name}" if name else item.name
+        if len(longer) > longest:
+            break
+        name = longer
+    return name or (spec.items[0].name[:longest] if spec.items else "empty")
+
+
+def described(spec: EnvironmentSpec) -> str:
+    """The packages asked for, as one line."""
+    return ", ".join(spec.match_specs()) or "an empty environment"
+
+
+def channels(lock: Lock) -> list[str]:
+    """The spec's channels in their order, then those of packages that come from elsewhere."""
+    used = (package.channel for packages in lock.packages.values() for package in packages)
+    return list(dict.fromkeys([*lock.spec.channels, *used]))
+
+
+def newest(packages: Iterable[LockedPackage]) -> int:
+    """The time in milliseconds UTC when the youngest of `packages` was made; 0 where none says."""
+    return max((package.timestamp or 0 for package in packages), default=0)
+
+
+def rfc3339(milliseconds: int) -> str:
+    moment = datetime.datetime.fromtimestamp(milliseconds // 1000, datetime.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _conda_lock_package(package: LockedPackage, platform: str) -> dict[str, Any]:
+    if package.md5 is None:
+        raise FormatUnsuitable(
+            "conda-lock.yml",
+            f"its format demands an md5 of every package, and {package.channel} gives none for {package}",
+        )
+    hashes = {"md5": package.md5} | ({"sha256": package.sha256} if package.sha256 else {})
+    return {
+        "name": package.name,
+        "version": package.version,
+        "manager": "conda",
+        "platform": platform,
+        "dependencies": _dependencies(package.depends),
+        "url": package.url,
+        "hash": hashes,
+        "category": "main",
+        "optional": False,
+    }
+
+
+def _dependencies(depends: Sequence[str]) -> dict[str, str]:
+    """Name to constraint. A name that is given twice (`python >=3.12`, `python <3.13`) gets both if they can join."""
+    merged: dict[str, str] = {}
+    for depend in depends:
+        match = _SPEC.match(depend)
+        if match is None:
+            continue
+        name, rest = match["name"], match["rest"].strip()
+        known = merged.get(name, "")
+        if not known or known == rest:
+            merged[name] = rest
+        elif rest and not re.search(r"[\s\[]", known + rest):
+            merged[name] = f"{known},{rest}"
+        elif len(rest) > len(known):
+            # a constraint with a build string is not a term of a conjunction: keep the one that says more
+            merged[name] = rest
+    return merged
+
+
+def _yaml(document: Any) -> bytes:
+    text: bytes = yaml.dump(document, Dumper=yaml.CSafeDumper, sort_keys=False, width=1000, encoding="utf-8")
+    return text
