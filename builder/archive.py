@@ -1,0 +1,224 @@
+"""Reading conda package archives: `.conda` (CEP 35: a stored zip of two zstandard tars) and `.tar.bz2` (one tar).
+
+Every fault of an archive, whether an accident or a trap, is a PackageRefused that names the package.
+"""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import hashlib
+import os
+import posixpath
+import struct
+import zipfile
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+import zstandard
+
+from builder.errors import PackageRefused
+from builder.tar import DIRECTORY, FILE, HARD_LINK, SYMLINK, Member, TarError, TarReader
+
+_CHUNK = 1 << 20
+_SMALL = 64 << 20
+"""Bytes below which the expansion ratio says nothing: a tar of empty files shrinks well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far an archive may expand, in bytes and as a multiple of its own size."""
+
+    expanded: int = 64 << 30
+    ratio: float = 500
+    info: int = 256 << 20
+    """Bytes that the `info/` files condery reads may have together."""
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def verify(path: Path, package: str, size: int | None, sha256: str | None, md5: str | None) -> None:
+    """Check a whole archive against its record, by md5 only where there is no sha256; raises PackageRefused."""
+    try:
+        found_size = os.stat(path).st_size
+        if size is not None and found_size != size:
+            raise PackageRefused(package, f"the archive has {found_size} bytes, its channel's record says {size}")
+        algorithm, expected = ("sha256", sha256) if sha256 else ("md5", md5)
+        if not expected:
+            raise PackageRefused(package, "its channel's record has neither sha256 nor md5")
+        with open(path, "rb") as file:
+            found = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+    except OSError as error:
+        raise PackageRefused(package, f"the archive cannot be read ({error.strerror})") from error
+    if found != expected.lower():
+        raise PackageRefused(package, f"the archive has {algorithm} {found}, its channel's record says {expected}")
+
+
+@dataclass(frozen=True, slots=True)
+class InfoFile:
+    """One file below `info/`: its content, and its member's mtime in seconds."""
+
+    content: bytes
+    mtime: int
+
+
+@contextlib.contextmanager
+def payload(path: Path, package: str, limits: Limits = DEFAULT_LIMITS) -> Iterator[TarReader]:
+    """The archive's tar of installed files, to be read once from its start; raises PackageRefused.
+
+    Of a `.tar.bz2` it also holds `info/`. Use `checked_name` on each member before its name is believed.
+    """
+    with _refusing(package), open(path, "rb") as file:
+        yield TarReader(_Bounded(_tar_stream(file, "pkg"), os.fstat(file.fileno()).st_size, limits))
+
+
+def read_info(
+    path: Path,
+    package: str,
+    wanted: Collection[str],
+    enough: Callable[[dict[str, InfoFile]], bool],
+    limits: Limits = DEFAULT_LIMITS,
+) -> dict[str, InfoFile]:
+    """Those of the files `wanted` (names without `info/`) that the archive has; raises PackageRefused.
+
+    Reading stops once `enough` says so of what was found: a `.tar.bz2` usually has `info/` at its start, but it may be
+    anywhere, and the whole has to be decompressed to know that a file is missing.
+    """
+    found: dict[str, InfoFile] = {}
+    total = 0
+    with _refusing(package), open(path, "rb") as file:
+        reader = TarReader(_Bounded(_tar_stream(file, "info"), os.fstat(file.fileno()).st_size, limits))
+        for member in reader:
+            folder, _, name = checked_name(member.name).partition("/")
+            if folder != "info" or name not in wanted or member.kind != FILE:
+                continue
+            total += member.size
+            if total > limits.info:
+                raise TarError(f"its info/ files have more than {limits.info} bytes")
+            found[name] = InfoFile(b"".join(map(bytes, reader.chunks())), member.mtime)
+            if enough(found):
+                break
+    return found
+
+
+def checked_name(name: str) -> str:
+    """A member's name in its plain form (`./a//b` is `a/b`); raises TarError for one that leads out of the archive."""
+    if name.startswith("/") or ".." in name.split("/") or "\0" in name:
+        raise TarError(f"member {name!r} leads out of the archive")
+    return posixpath.normpath(name)
+
+
+def check_member(member: Member) -> None:
+    """Raises TarError for what no package may hold: device nodes, fifos, links that lead out of the archive."""
+    if member.kind not in (FILE, HARD_LINK, SYMLINK, DIRECTORY):
+        raise TarError(f"member {member.name!r} is neither file, link nor directory (tar type {member.kind!r})")
+    if member.kind == HARD_LINK:
+        checked_name(member.link)
+
+
+@contextlib.contextmanager
+def _refusing(package: str) -> Iterator[None]:
+    """Turn what the layers below say of a broken archive into PackageRefused."""
+    try:
+        yield
+    except TarError as error:
+        raise PackageRefused(package, f"its archive is not sound: {error}") from error
+    except (zipfile.BadZipFile, struct.error, NotImplementedError) as error:
+        raise PackageRefused(package, f"its archive is not a sound zip file ({error})") from error
+    except zstandard.ZstdError as error:
+        raise PackageRefused(package, f"its archive is not sound zstandard data ({error})") from error
+    except EOFError as error:
+        raise PackageRefused(package, "its archive is truncated") from error
+
+
+def _tar_stream(file: BinaryIO, part: str) -> _Source:
+    """The decompressed tar of `part` (pkg or info) of an open archive; both are the same tar in a `.tar.bz2`."""
+    magic = file.read(4)
+    file.seek(0)
+    if magic == b"PK\x03\x04":
+        stored = cast(BinaryIO, _stored_range(file, part))  # of a file, zstandard uses `read` alone
+        return zstandard.ZstdDecompressor().stream_reader(stored, read_size=_CHUNK, read_across_frames=True)
+    if magic[:3] == b"BZh":
+        return _Bzip2(file)
+    raise TarError("it is neither a .conda nor a .tar.bz2 file")
+
+
+class _Source(Protocol):
+    def readinto(self, buffer: memoryview, /) -> int | None: ...
+
+
+class _Bzip2:
+    """bz2.BZ2File, whose word for unsound data is an OSError, told apart from an error of the disk."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = bz2.BZ2File(file)
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        try:
+            return self._file.readinto(buffer)
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise TarError(f"it is not sound bzip2 data ({error})") from None
+
+
+class _Bounded:
+    """A decompressing source that stops at the limits."""
+
+    def __init__(self, source: _Source, compressed: int, limits: Limits) -> None:
+        self._source = source
+        self._left = int(min(limits.expanded, max(_SMALL, compressed * limits.ratio)))
+        self._limit = self._left
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        count = self._source.readinto(buffer) or 0
+        self._left -= count
+        if self._left < 0:
+            raise TarError(f"it expands to more than the allowed {self._limit} bytes")
+        return count
+
+
+class _Range:
+    """`length` bytes of an open file from where it stands, for zstandard to read."""
+
+    def __init__(self, file: BinaryIO, length: int) -> None:
+        self._file = file
+        self._left = length
+
+    def read(self, count: int = -1) -> bytes:
+        data = self._file.read(min(count, self._left) if count >= 0 else self._left)
+        self._left -= len(data)
+        return data
+
+
+_LOCAL = struct.Struct("<4s22xHH")
+
+
+def _stored_range(file: BinaryIO, part: str) -> _Range:
+    """The stored member `<part>-*.tar.zst` of a zip; what the directory says of it is checked against the file."""
+    with zipfile.ZipFile(file) as archive:
+        directory_start = archive.start_dir
+        entries = [
+            entry
+            for entry in archive.infolist()
+            if entry.filename.startswith(f"{part}-") and entry.filename.endswith(".tar.zst")
+        ]
+    if len(entries) != 1:
+        raise TarError(f"it has {len(entries)} members {part}-*.tar.zst where one is expected")
+    (entry,) = entries
+    if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+        raise TarError(f"{entry.filename} is compressed or encrypted in the zip, where it must be stored")
+    file.seek(entry.header_offset)
+    signature, name_length, extra_length = _LOCAL.unpack(file.read(_LOCAL.size))
+    start = entry.header_offset + _LOCAL.size + name_length + extra_length
+    if (
+        signature != b"PK\x03\x04"
+        or entry.file_size != entry.compress_size
+        or start + entry.file_size > directory_start
+    ):
+        raise TarError(f"the zip's directory lies about where {entry.filename} is")
+    file.seek(start)
+    return _Range(file, entry.file_size)

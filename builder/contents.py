@@ -1,0 +1,452 @@
+"""What a package puts where under the prefix, read from its archive's `info/` alone.
+
+One `PackageContents` has its files as columns, not as objects: a build loads some 150 of them with 50 000 paths, and
+that has to take tens of milliseconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self, cast
+
+import orjson
+
+from builder.archive import DEFAULT_LIMITS, InfoFile, Limits, check_member, checked_name, payload, read_info, verify
+from builder.canonical import key_of
+from builder.errors import PackageRefused
+from builder.lock import LockedPackage
+from builder.prefix import Mode
+from builder.tar import DIRECTORY, SYMLINK
+from storage.files import atomic_write
+
+FORMAT = 1
+"""Part of every inspection's key: raise it when the same archive has to be read differently."""
+
+DEFAULT_PLACEHOLDER = "/opt/" + "".join(f"anaconda{number}" for number in (1, 2, 3))
+"""Written in parts, so that it is not itself taken for a placeholder when condery is packaged."""
+
+Kind = Literal["file", "softlink", "directory"]
+
+_INFO = (
+    "paths.json",
+    "index.json",
+    "link.json",
+    "package_metadata.json",
+    "files",
+    "has_prefix",
+    "no_link",
+    "no_softlink",
+)
+_LINK_SCRIPT = re.compile(r"bin/\.(?P<name>.+)-(pre-link|post-link|pre-unlink)\.sh")
+_IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]*"
+_DOTTED = re.compile(rf"{_IDENTIFIER}(\.{_IDENTIFIER})*")
+_COMMAND = re.compile(r"[^/\\\0\s.][^/\\\0\n\r]*")
+_KINDS = {"hardlink": "file", "softlink": "softlink", "directory": "directory"}
+
+
+@dataclass(frozen=True)
+class PythonLayout:
+    """Where noarch python packages go: the interpreter's `X.Y` and its site-packages under the prefix."""
+
+    version: str
+    site_packages: str
+
+    @classmethod
+    def of(cls, python: LockedPackage) -> Self:
+        """The layout of a `python` package (CEP 17); raises PackageRefused for a record that makes no sense."""
+        match = re.match(r"(\d+)\.(\d+)", python.version)
+        if not match:
+            raise PackageRefused(str(python), f"its version {python.version!r} does not begin with two numbers")
+        version = f"{match[1]}.{match[2]}"
+        site_packages = (python.python_site_packages_path or f"lib/python{version}/site-packages").rstrip("/")
+        _check_paths(str(python), [site_packages])
+        return cls(version, site_packages)
+
+
+class EntryPoint(NamedTuple):
+    """A command of a noarch python package: `bin/<command>` calls `function` of `module`."""
+
+    command: str
+    module: str
+    function: str
+
+
+class Placeholder(NamedTuple):
+    text: str
+    mode: Mode
+
+
+class ContentPath(NamedTuple):
+    """One path of a package, as a row; size in bytes and hexadecimal sha256 are as packaged, before any replacement."""
+
+    source: str
+    target: str
+    kind: Kind
+    size: int | None
+    sha256: str | None
+    placeholder: Placeholder | None
+    no_link: bool
+
+
+@dataclass(frozen=True)
+class PackageContents:
+    """A package's paths in columns of equal length, and what else its `info/` says.
+
+    `sources` are members of the archive, `targets` the same under the prefix (different for noarch python).
+    """
+
+    package: str
+    """`name-version-build`, for messages."""
+    sources: Sequence[str]
+    targets: Sequence[str]
+    kinds: str
+    """One letter a path: `f`ile, `s`oftlink, `d`irectory."""
+    sizes: Sequence[int | None]
+    sha256: Sequence[str | None]
+    placeholders: dict[int, Placeholder]
+    """By the path's index; never of a softlink or a directory."""
+    no_link: frozenset[int]
+    directories: Sequence[str]
+    """Every directory its paths need, parents first, without the prefix itself."""
+    entry_points: Sequence[EntryPoint]
+    link_scripts: Sequence[str]
+    """Scripts conda would run, under the prefix; condery does not (rule 18)."""
+    timestamp: int
+    """When the package was made, seconds UTC."""
+    noarch: str | None
+    """`python`, `generic` or None, as the archive itself says."""
+    python: PythonLayout | None = None
+    """What `targets` and entry points were made for; None unless `noarch` is `python`."""
+
+    def paths(self) -> Iterator[ContentPath]:
+        kinds: dict[str, Kind] = {"f": "file", "s": "softlink", "d": "directory"}
+        for index, (source, target) in enumerate(zip(self.sources, self.targets, strict=True)):
+            yield ContentPath(
+                source,
+                target,
+                kinds[self.kinds[index]],
+                self.sizes[index],
+                self.sha256[index],
+                self.placeholders.get(index),
+                index in self.no_link,
+            )
+
+    def installed(self) -> list[str]:
+        """Paths under the prefix of all that is not a directory, entry points last."""
+        paths: list[str]
+        if "d" in self.kinds:
+            paths = [target for target, kind in zip(self.targets, self.kinds, strict=True) if kind != "d"]
+        else:
+            paths = list(self.targets)
+        paths += (f"bin/{entry.command}" for entry in self.entry_points)
+        return paths
+
+
+def inspect(
+    path: Path, package: LockedPackage, python: PythonLayout | None, cache: Path, limits: Limits = DEFAULT_LIMITS
+) -> PackageContents:
+    """What the archive at `path` puts where, remembered in the folder `cache`.
+
+    The archive is verified against its record before its first reading. `python` matters to noarch python packages
+    only. Raises PackageRefused.
+    """
+    name = str(package)
+    remembered = cache / _cache_name(package)
+    document = _recall(remembered)
+    if document is None:
+        verify(path, name, package.size, package.sha256, package.md5)
+        document = _document(path, name, limits)
+        with atomic_write(remembered, durable=False) as file:
+            file.write(orjson.dumps(document))
+    return _placed(_contents(name, document), python)
+
+
+def _cache_name(package: LockedPackage) -> str:
+    """Of the archive alone: where its files go in which python is worked out anew each time."""
+    key = key_of("contents", [FORMAT, package.archive_key])
+    return f"{key[:2]}/{key}.json"
+
+
+def _recall(path: Path) -> dict[str, Any] | None:
+    with contextlib.suppress(FileNotFoundError, orjson.JSONDecodeError):
+        return cast(dict[str, Any], orjson.loads(path.read_bytes()))
+    return None
+
+
+def _contents(name: str, document: dict[str, Any]) -> PackageContents:
+    return PackageContents(
+        package=name,
+        sources=document["paths"],
+        targets=document["paths"],
+        kinds=document["kinds"],
+        sizes=document["sizes"],
+        sha256=document["sha256"],
+        placeholders={index: Placeholder(text, mode) for index, text, mode in document["placeholders"]},
+        no_link=frozenset(document["no_link"]),
+        directories=document["directories"],
+        entry_points=[EntryPoint(*entry) for entry in document["entry_points"]],
+        link_scripts=document["link_scripts"],
+        timestamp=document["timestamp"],
+        noarch=document["noarch"],
+    )
+
+
+def _placed(contents: PackageContents, python: PythonLayout | None) -> PackageContents:
+    """The contents with noarch python's paths moved to where `python` looks for them."""
+    if contents.noarch != "python":
+        return contents
+    if python is None:
+        raise PackageRefused(
+            contents.package, "it is a noarch python package, and no python is in the environment; ask for python too"
+        )
+    site = f"{python.site_packages}/"
+    targets = [
+        site + source[14:]
+        if source.startswith("site-packages/")
+        else f"bin/{source[15:]}"
+        if source.startswith("python-scripts/")
+        else source
+        for source in contents.sources
+    ]
+    placed = replace(contents, targets=targets, python=python)
+    directories = _directories(contents.package, targets, contents.kinds, bool(contents.entry_points))
+    return replace(placed, directories=directories)
+
+
+def _directories(package: str, targets: Sequence[str], kinds: str, scripts: bool) -> list[str]:
+    """The directories that `targets` need, parents first; raises PackageRefused where one is also a file or link.
+
+    That is where a path would pass through a symbolic link of its own package (rule 5).
+    """
+    found = {target.rpartition("/")[0] for target in targets}
+    if scripts:
+        found.add("bin")
+    pending = list(found)
+    while pending:
+        parent = pending.pop().rpartition("/")[0]
+        if parent not in found:
+            found.add(parent)
+            pending.append(parent)
+    found.discard("")
+    files = set(targets)
+    if len(files) != len(targets):
+        twice = Counter(targets).most_common(1)[0][0]
+        raise PackageRefused(package, f"it lists {twice} twice")
+    if "d" in kinds:
+        explicit = {target for target, kind in zip(targets, kinds, strict=True) if kind == "d"}
+        files -= explicit
+        found |= explicit
+    if both := found & files:
+        raise PackageRefused(package, f"{min(both)} is a file or link in it, and yet has files below it")
+    return sorted(found)
+
+
+def _check_paths(package: str, paths: Sequence[str]) -> None:
+    """Raises PackageRefused for a path that leads out of the prefix, or that an OCI layer takes for a whiteout."""
+    joined = "/" + "/\n/".join(paths) + "/"
+    suspicious = ("/../", "/./", "//", "/.wh.", "\0")
+    if not any(part in joined for part in suspicious) and joined.count("\n") == max(len(paths) - 1, 0):
+        return
+    for path in paths:
+        if "\n" in path or any(part in f"/{path}/" for part in suspicious):
+            raise PackageRefused(package, f"it lists the path {path!r}, which cannot be installed under a prefix")
+
+
+def _document(path: Path, name: str, limits: Limits) -> dict[str, Any]:
+    """What is remembered of an archive, as JSON."""
+    info = read_info(path, name, _INFO, _enough, limits)
+    index = _json_object(name, info, "index.json")
+    noarch = _noarch(name, index)
+    rows = _Rows(name)
+    if "paths.json" in info:
+        _read_paths_json(rows, _json_object(name, info, "paths.json"))
+    elif "files" in info:
+        _read_files(rows, info, _member_kinds(path, name, limits))
+    else:
+        raise PackageRefused(name, "it has neither info/paths.json nor info/files")
+    _check_paths(name, rows.paths)
+    entries = _entry_points(name, info) if noarch == "python" else []
+    kinds = "".join(rows.kinds)
+    return {
+        "paths": rows.paths,
+        "kinds": kinds,
+        "sizes": rows.sizes,
+        "sha256": rows.sha256,
+        "placeholders": rows.placeholders,
+        "no_link": rows.no_link,
+        "directories": _directories(name, rows.paths, kinds, bool(entries)),
+        "entry_points": entries,
+        "link_scripts": sorted(
+            each for each in rows.paths if each.startswith("bin/.") and _LINK_SCRIPT.fullmatch(each)
+        ),
+        "timestamp": _timestamp(name, index, info["index.json"].mtime),
+        "noarch": noarch,
+    }
+
+
+def _enough(found: dict[str, InfoFile]) -> bool:
+    """Whether no other file of `info/` can change the outcome."""
+    if "index.json" not in found or "paths.json" not in found:
+        return False
+    return "link.json" in found or b'"noarch"' not in found["index.json"].content
+
+
+@dataclass
+class _Rows:
+    package: str
+    paths: list[str] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+    sizes: list[int | None] = field(default_factory=list)
+    sha256: list[str | None] = field(default_factory=list)
+    placeholders: list[tuple[int, str, str]] = field(default_factory=list)
+    no_link: list[int] = field(default_factory=list)
+
+    def add(self, path: str, kind: str, size: int | None, sha256: str | None, no_link: bool) -> None:
+        if no_link:
+            self.no_link.append(len(self.paths))
+        self.paths.append(path)
+        self.kinds.append(kind[0])
+        self.sizes.append(size)
+        self.sha256.append(sha256)
+
+    def mark(self, text: str, mode: str) -> None:
+        """Note the last path's placeholder; on links and directories it means nothing (rule 8)."""
+        if mode not in ("text", "binary") or not text:
+            raise PackageRefused(self.package, f"the placeholder of {self.paths[-1]} is neither text nor binary")
+        if self.kinds[-1] == "f":
+            self.placeholders.append((len(self.paths) - 1, text, mode))
+
+
+def _read_paths_json(rows: _Rows, document: dict[str, Any]) -> None:
+    entries = document.get("paths")
+    if document.get("paths_version") != 1 or not isinstance(entries, list):
+        raise PackageRefused(rows.package, "its info/paths.json is not of paths_version 1")
+    try:
+        for entry in entries:
+            path: str = entry["_path"]
+            if path.startswith("info/"):
+                continue
+            kind = _KINDS[entry.get("path_type", "hardlink")]
+            if kind == "directory":
+                path = path.rstrip("/")
+            size, sha256 = entry.get("size_in_bytes"), entry.get("sha256")
+            if not isinstance(path, str) or not isinstance(size, int | None) or not isinstance(sha256, str | None):
+                raise TypeError
+            rows.add(path, kind, size, sha256, bool(entry.get("no_link")))
+            if placeholder := entry.get("prefix_placeholder"):
+                rows.mark(str(placeholder), entry.get("file_mode", "text"))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise PackageRefused(rows.package, f"its info/paths.json has an entry that makes no sense ({error})") from None
+
+
+def _read_files(rows: _Rows, info: dict[str, InfoFile], kinds: dict[str, str]) -> None:
+    """The listing of packages from before paths.json."""
+    prefixes = {}
+    for line in _lines(rows.package, info, "has_prefix"):
+        words = [quoted or bare for quoted, bare in re.findall(r'"([^"]*)"|(\S+)', line)]
+        if len(words) == 1:
+            prefixes[words[0]] = (DEFAULT_PLACEHOLDER, "text")
+        elif len(words) == 3:
+            prefixes[words[2]] = (words[0], words[1].lower())
+        else:
+            raise PackageRefused(rows.package, f"its info/has_prefix has a line that makes no sense: {line!r}")
+    copied = {*_lines(rows.package, info, "no_link"), *_lines(rows.package, info, "no_softlink")}
+    for path in _lines(rows.package, info, "files"):
+        if path.startswith("info/"):
+            continue
+        rows.add(path, kinds.get(path, "file"), None, None, path in copied)
+        if path in prefixes:
+            rows.mark(*prefixes[path])
+
+
+def _member_kinds(path: Path, name: str, limits: Limits) -> dict[str, str]:
+    """What each member that is not a file is; `info/files` does not tell."""
+    kinds = {}
+    with payload(path, name, limits) as members:
+        for member in members:
+            check_member(member)
+            if member.kind in (SYMLINK, DIRECTORY):
+                kinds[checked_name(member.name)] = "softlink" if member.kind == SYMLINK else "directory"
+    return kinds
+
+
+def _lines(package: str, info: dict[str, InfoFile], name: str) -> list[str]:
+    if name not in info:
+        return []
+    try:
+        text = info[name].content.decode()
+    except UnicodeDecodeError:
+        raise PackageRefused(package, f"its info/{name} is not UTF-8") from None
+    return [line for line in text.split("\n") if line.strip()]
+
+
+def _json_object(package: str, info: dict[str, InfoFile], name: str) -> dict[str, Any]:
+    if name not in info:
+        raise PackageRefused(package, f"it has no info/{name}")
+    try:
+        document = orjson.loads(info[name].content)
+    except orjson.JSONDecodeError as error:
+        raise PackageRefused(package, f"its info/{name} is not JSON ({error})") from None
+    if not isinstance(document, dict):
+        raise PackageRefused(package, f"its info/{name} is not a JSON object")
+    return document
+
+
+def _noarch(package: str, index: dict[str, Any]) -> str | None:
+    if index.get("noarch_python"):
+        raise PackageRefused(
+            package,
+            "it is an old-style noarch_python package, which only its own link script can install; use a newer one",
+        )
+    noarch = index.get("noarch")
+    if not noarch:
+        return None
+    # Before noarch had kinds, `true` meant what `generic` means now.
+    return "python" if noarch == "python" else "generic"
+
+
+def _entry_points(package: str, info: dict[str, InfoFile]) -> list[EntryPoint]:
+    """The commands of a noarch python package, each checked: its names are written into code (rule 13)."""
+    name = "link.json" if "link.json" in info else "package_metadata.json"
+    if name not in info:
+        return []
+    noarch = _json_object(package, info, name).get("noarch")
+    lines = noarch.get("entry_points") if isinstance(noarch, dict) else None
+    if lines is None:
+        return []
+    if not isinstance(lines, list):
+        raise PackageRefused(package, f"the entry points in its info/{name} are not a list")
+    entries: dict[str, EntryPoint] = {}
+    for line in lines:
+        entry = _entry_point(package, line)
+        entries[entry.command] = entry
+    return list(entries.values())
+
+
+def _entry_point(package: str, line: object) -> EntryPoint:
+    command, equals, target = str(line).partition("=")
+    module, colon, function = target.partition(":")
+    entry = EntryPoint(command.strip(), module.strip(), function.strip())
+    if (
+        not (equals and colon)
+        or not _COMMAND.fullmatch(entry.command)
+        or not _DOTTED.fullmatch(entry.module)
+        or not _DOTTED.fullmatch(entry.function)
+    ):
+        raise PackageRefused(package, f"its entry point {line!r} is not of the form command = module:function")
+    return entry
+
+
+def _timestamp(package: str, index: dict[str, Any], fallback: int) -> int:
+    """When the package was made, in seconds: milliseconds in its index, seconds in old ones, else that file's mtime."""
+    timestamp = index.get("timestamp")
+    if timestamp is None:
+        return fallback
+    if not isinstance(timestamp, int | float) or not 0 <= timestamp < 1 << 53:
+        raise PackageRefused(package, f"its timestamp {timestamp!r} is not a time")
+    return int(timestamp / 1000) if timestamp > 253402300799 else int(timestamp)

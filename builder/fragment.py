@@ -1,0 +1,394 @@
+"""One package as a compressed run of tar members under the fixed prefix.
+
+A fragment has no directory members (docker refuses a path that occurs twice in a layer, so each layer writes its own
+directories once) and no end-of-archive. It is a gzip member of its own; fragments are joined by concatenation. Its
+bytes are a function of its recipe alone.
+
+    <root>/fragments/ab/<key>         the compressed members
+    <root>/fragments/ab/<key>.json    what is known of them: the FragmentInfo
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any, Protocol, Self
+
+import orjson
+from isal import isal_zlib
+
+from builder.archive import DEFAULT_LIMITS, Limits, check_member, checked_name, payload
+from builder.canonical import key_of
+from builder.contents import EntryPoint, PackageContents, Placeholder, PythonLayout
+from builder.errors import PackageRefused
+from builder.prefix import replace, replace_chunks
+from builder.tar import DIRECTORY, FILE, HARD_LINK, SYMLINK, Member, TarError, TarReader, header, padding
+from storage.files import atomic_write
+
+FORMAT = 1
+"""Part of every fragment's key: raise it when the same recipe gives other bytes."""
+
+CODEC = "gzip-isal-1"
+"""Level 1 of isal gives the same bytes on every x86-64 machine; level 3 does not."""
+
+_CHUNK = 1 << 18
+"""Bytes the compressor gets at a time. The compressed bytes depend on it, so it is part of FORMAT."""
+
+_SMALL = 1 << 20
+"""Largest member in bytes that is handled whole, in memory."""
+
+_SPOOL = 8 << 20
+
+
+@dataclass(frozen=True)
+class FragmentRecipe:
+    """Everything a fragment's bytes depend on."""
+
+    archive_key: str
+    prefix: str
+    python: PythonLayout | None = None
+    """For a noarch python package, else None."""
+    excluded: tuple[str, ...] = ()
+    """Paths under the prefix that another package wins, sorted."""
+    codec: str = CODEC
+
+    @classmethod
+    def of(cls, archive_key: str, contents: PackageContents, prefix: str, excluded: tuple[str, ...] = ()) -> Self:
+        return cls(archive_key, prefix, contents.python, tuple(sorted(excluded)))
+
+    @cached_property
+    def key(self) -> str:
+        """The fragment's name: 64 hex digits."""
+        python = [self.python.version, self.python.site_packages] if self.python else None
+        return key_of("fragment", [FORMAT, self.codec, self.archive_key, self.prefix, python, list(self.excluded)])
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file whose bytes the installation decides: hexadecimal sha256 and size as they are under the prefix."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class FragmentInfo:
+    """What is known of a fragment beside its bytes; sizes in bytes."""
+
+    key: str
+    size: int
+    uncompressed_size: int
+    written: Mapping[str, Written]
+    """By path under the prefix: files with a replaced prefix, and entry points."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "size": self.size,
+            "uncompressed_size": self.uncompressed_size,
+            "written": {path: [file.sha256, file.size] for path, file in self.written.items()},
+        }
+
+    @classmethod
+    def from_json(cls, key: str, document: Mapping[str, Any]) -> Self:
+        written = {path: Written(sha256, size) for path, (sha256, size) in document["written"].items()}
+        return cls(key, document["size"], document["uncompressed_size"], written)
+
+
+def read_info(path: Path) -> FragmentInfo | None:
+    """What is known of the fragment at `path`; None unless fragment and sidecar are there and agree on the size."""
+    with contextlib.suppress(FileNotFoundError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        info = FragmentInfo.from_json(path.name, orjson.loads(_sidecar(path).read_bytes()))
+        if path.stat().st_size == info.size:
+            return info
+    return None
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+class Hasher(Protocol):
+    def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
+
+
+class Compressor:
+    """Takes tar bytes, gives them on as one gzip member; both sides are hashed in the same pass.
+
+    Whatever pieces it gets, the compressor sees the same chunks.
+    """
+
+    def __init__(self, write: Callable[[bytes], object], compressed: Hasher, uncompressed: Hasher) -> None:
+        self._write = write
+        self._compressed = compressed
+        self._uncompressed = uncompressed
+        self._gzip = isal_zlib.compressobj(1, wbits=31)
+        self._buffer = bytearray()
+        self.size = 0
+        self.uncompressed_size = 0
+
+    def add(self, data: bytes | memoryview) -> None:
+        self._buffer += data
+        if len(self._buffer) >= _CHUNK:
+            self._drain()
+
+    def finish(self) -> None:
+        self._consume(self._buffer)
+        self._emit(self._gzip.flush())
+        self._buffer = bytearray()
+
+    def _drain(self) -> None:
+        whole = len(self._buffer) // _CHUNK * _CHUNK
+        with memoryview(self._buffer) as view:
+            for start in range(0, whole, _CHUNK):
+                self._consume(view[start : start + _CHUNK])
+        del self._buffer[:whole]
+
+    def _consume(self, data: bytearray | memoryview) -> None:
+        self.uncompressed_size += len(data)
+        self._uncompressed.update(data)
+        self._emit(self._gzip.compress(data))
+
+    def _emit(self, data: bytes) -> None:
+        if data:
+            self.size += len(data)
+            self._compressed.update(data)
+            self._write(data)
+
+
+def transcode(
+    recipe: FragmentRecipe,
+    contents: PackageContents,
+    archive: Path,
+    path: Path,
+    compressed: Hasher,
+    uncompressed: Hasher,
+    limits: Limits = DEFAULT_LIMITS,
+) -> FragmentInfo:
+    """Make the fragment at `path` from the package's archive, feeding both hashers; raises PackageRefused, StorageFull.
+
+    After an error there is nothing at `path`, and the hashers are of no use.
+    """
+    with atomic_write(path, durable=False) as file:
+        compressor = Compressor(file.write, compressed, uncompressed)
+        job = _Transcoding(recipe, contents, compressor, path.parent)
+        with payload(archive, contents.package, limits) as members:
+            job.copy(members)
+        if job.postponed:
+            with payload(archive, contents.package, limits) as members:
+                job.copy_postponed(members)
+        job.check_complete()
+        job.write_entry_points()
+        compressor.finish()
+    info = FragmentInfo(recipe.key, compressor.size, compressor.uncompressed_size, job.written)
+    with atomic_write(_sidecar(path), durable=False) as file:
+        file.write(orjson.dumps(info.to_json()))
+    return info
+
+
+class _Transcoding:
+    """One run over a package's members."""
+
+    def __init__(
+        self, recipe: FragmentRecipe, contents: PackageContents, compressor: Compressor, scratch: Path
+    ) -> None:
+        self._package = contents.package
+        self._contents = contents
+        self._prefix = recipe.prefix
+        self._root = recipe.prefix.strip("/") + "/"
+        self._add = compressor.add
+        self._scratch = scratch
+        self._patched_time = contents.timestamp + 1
+        self._placeholders = {contents.sources[index]: each for index, each in contents.placeholders.items()}
+        self._check_placeholders()
+        entry_points = {f"bin/{entry.command}" for entry in contents.entry_points}
+        self._left_out = entry_points.union(recipe.excluded)
+        self._excluded = frozenset(recipe.excluded)
+        self._waiting = {
+            source: target
+            for source, target, kind in zip(contents.sources, contents.targets, contents.kinds, strict=True)
+            if kind != "d"
+        }
+        self._directories = frozenset(contents.sources) - self._waiting.keys()
+        self._copied: dict[str, str] = {}
+        """Unpatched files written so far, by member name, with their names in the layer: hard links may point there."""
+        self._symlinks: dict[str, str] = {}
+        self.postponed: dict[str, list[tuple[str, str]]] = {}
+        """By the member they are links to: (source, target) of hard links that become files of their own."""
+        self.written: dict[str, Written] = {}
+
+    def _check_placeholders(self) -> None:
+        for source, placeholder in self._placeholders.items():
+            if placeholder.mode == "binary" and len(self._prefix.encode()) > len(placeholder.text.encode()):
+                raise PackageRefused(
+                    self._package,
+                    f"{source} has room for a prefix of {len(placeholder.text.encode())} bytes, "
+                    f"{self._prefix} is longer; ask the administrator for a shorter prefix",
+                )
+
+    def copy(self, members: TarReader) -> None:
+        """Write all that is listed, in the archive's order."""
+        waiting, patched, left_out, copied = self._waiting, self._placeholders, self._left_out, self._copied
+        add, root = self._add, self._root
+        for member in members:
+            name, size, mode, mtime, kind, _ = member
+            if name in waiting and kind == FILE and size <= _SMALL and name not in patched:
+                target = waiting.pop(name)
+                if target not in left_out:
+                    target = copied[name] = root + target
+                    add(header(target, size=size, mode=0o755 if mode & 0o111 else 0o644, mtime=mtime))
+                    add(members.content())
+                    add(padding(size))
+            else:
+                self._copy_member(members, member)
+
+    def _copy_member(self, members: TarReader, member: Member) -> None:
+        """The rest of `copy`: what is big, patched, linked, oddly named, or not listed."""
+        check_member(member)
+        name = checked_name(member.name)
+        target = self._waiting.pop(name, None)
+        if target is None:
+            if name in self._copied or name in self._symlinks or name in self.written:
+                raise TarError(f"member {name} occurs twice")
+            if name in self._directories and member.kind != DIRECTORY:
+                raise PackageRefused(self._package, f"{name} is listed as a directory, and is none in the archive")
+            return
+        if target in self._left_out:
+            return
+        if member.kind == FILE:
+            self._write_file(members, member, name, target)
+        elif member.kind == SYMLINK:
+            self._symlinks[name] = member.link
+            self._write_symlink(target, member.link, member.mtime)
+        elif member.kind == HARD_LINK:
+            self._write_hard_link(member, name, target)
+        else:
+            raise PackageRefused(self._package, f"{target} is listed as a file, and is a directory in the archive")
+
+    def _write_symlink(self, target: str, link: str, mtime: int) -> None:
+        if not link or "\0" in link:
+            raise PackageRefused(self._package, f"the symbolic link {target} points nowhere")
+        self._add(header(self._root + target, mode=0o777, mtime=mtime, kind=SYMLINK, link=link))
+
+    def _write_hard_link(self, member: Member, name: str, target: str) -> None:
+        origin = checked_name(member.link)
+        if origin in self._symlinks:
+            self._write_symlink(target, self._symlinks[origin], member.mtime)
+        elif origin in self._copied and name not in self._placeholders:
+            self._copied[name] = self._copied[origin]
+            mode = _mode(member)
+            self._add(
+                header(self._root + target, mode=mode, mtime=member.mtime, kind=HARD_LINK, link=self._copied[origin])
+            )
+        else:
+            self.postponed.setdefault(origin, []).append((name, target))
+
+    def _write_file(self, members: TarReader, member: Member, name: str, target: str) -> None:
+        placeholder = self._placeholders.get(name)
+        if placeholder:
+            self._write_patched(map(bytes, members.chunks()), member, target, placeholder)
+            return
+        self._copied[name] = self._root + target
+        self._write_unchanged(members.chunks(), member, target)
+
+    def _write_unchanged(self, pieces: Iterable[bytes | memoryview], member: Member, target: str) -> None:
+        self._add(header(self._root + target, size=member.size, mode=_mode(member), mtime=member.mtime))
+        for piece in pieces:
+            self._add(piece)
+        self._add(padding(member.size))
+
+    def _write_patched(self, pieces: Iterable[bytes], member: Member, target: str, placeholder: Placeholder) -> None:
+        """A file with its prefix replaced, in memory if it is small. A big text's new size is known after its last byte
+        only, and stands before its first, so it goes by way of a temporary file."""
+        text, mode = placeholder
+        if member.size <= _SMALL:
+            content = replace(b"".join(pieces), mode, text, self._prefix)
+            self._write_new([content], len(content), _mode(member), target)
+            return
+        replaced = replace_chunks(pieces, mode, text, self._prefix)
+        if mode == "binary":
+            self._write_new(replaced, member.size, _mode(member), target)
+            return
+        with tempfile.SpooledTemporaryFile(max_size=_SPOOL, dir=str(self._scratch)) as spool:
+            for piece in replaced:
+                spool.write(piece)
+            self._write_new(_rewound(spool), spool.tell(), _mode(member), target)
+
+    def _write_new(self, pieces: Iterable[bytes], size: int, mode: int, target: str) -> None:
+        """A file that is not as it was packaged: its time is later than any recorded in a `.pyc` (rule 11)."""
+        self._add(header(self._root + target, size=size, mode=mode, mtime=self._patched_time))
+        hasher = hashlib.sha256()
+        for piece in pieces:
+            hasher.update(piece)
+            self._add(piece)
+        self._add(padding(size))
+        self.written[target] = Written(hasher.hexdigest(), size)
+
+    def copy_postponed(self, members: TarReader) -> None:
+        """Second run, for hard links to what was patched, left out, or comes later: they become files."""
+        for member in members:
+            name = checked_name(member.name)
+            links = self.postponed.pop(name, None)
+            if links is None:
+                continue
+            if member.kind != FILE:
+                raise TarError(f"{links[0][0]} is a hard link to {name}, which is no file")
+            with tempfile.SpooledTemporaryFile(max_size=_SPOOL, dir=str(self._scratch)) as spool:
+                for chunk in members.chunks():
+                    spool.write(chunk)
+                for source, target in links:
+                    if placeholder := self._placeholders.get(source):
+                        self._write_patched(_rewound(spool), member, target, placeholder)
+                    else:
+                        self._write_unchanged(_rewound(spool), member, target)
+        if self.postponed:
+            origin, links = next(iter(self.postponed.items()))
+            raise TarError(f"{links[0][0]} is a hard link to {origin}, which it does not have")
+
+    def check_complete(self) -> None:
+        """Raises PackageRefused when a file or link that is listed was not in the archive."""
+        if self._waiting:
+            missing = next(iter(self._waiting))
+            raise PackageRefused(self._package, f"it lists {missing}, which its archive does not have")
+
+    def write_entry_points(self) -> None:
+        python = self._contents.python
+        for entry in self._contents.entry_points:
+            target = f"bin/{entry.command}"
+            if python and target not in self._excluded:
+                script = entry_point_script(entry, self._prefix, python)
+                self._write_new([script], len(script), 0o755, target)
+
+
+def _mode(member: Member) -> int:
+    return 0o755 if member.mode & 0o111 else 0o644
+
+
+def _rewound(file: IO[bytes]) -> Iterator[bytes]:
+    """All of `file` in pieces, from its start."""
+    file.seek(0)
+    while piece := file.read(_CHUNK):
+        yield piece
+
+
+def entry_point_script(entry: EntryPoint, prefix: str, python: PythonLayout) -> bytes:
+    """The script of a command, byte for byte as rattler's `install/entry_point.rs` writes it."""
+    interpreter = f"{prefix}/bin/python{python.version}"
+    if len(interpreter.encode()) > 125 or " " in interpreter:
+        first = f"#!/bin/sh\n'''exec' \"{interpreter}\" \"$0\" \"$@\" #'''"
+    else:
+        first = f"#!{interpreter}"
+    return (
+        f"{first}\n"
+        "# -*- coding: utf-8 -*-\n"
+        "import re\n"
+        "import sys\n\n"
+        f"from {entry.module} import {entry.function.partition('.')[0]}\n\n"
+        "if __name__ == '__main__':\n"
+        "\tsys.argv[0] = re.sub(r'(-script\\.pyw?|\\.exe)?$', '', sys.argv[0])\n"
+        f"\tsys.exit({entry.function}())\n"
+    ).encode()

@@ -1,0 +1,144 @@
+"""Paths that several packages of an environment carry, and which package wins each.
+
+The winner is the package that comes last in rattler's topological order (`PackageRecord::sort_topologically`), which is
+what `rattler.install` leaves under the prefix after `clobber_registry.rs` has renamed the others' files. In words: a
+package wins over what it depends on, and of packages that do not depend on each other mostly the first by name wins,
+because that order takes its roots and dependencies from the last name to the first. It differs from the order of
+`Lock.packages`, so it is computed here from `depends`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from builder.contents import PackageContents
+from builder.errors import PathConflict
+from builder.lock import LockedPackage
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """One path under the prefix that several packages carry; packages by `name-version-build`."""
+
+    path: str
+    winner: str
+    losers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    excluded: Mapping[str, tuple[str, ...]]
+    """By package name: the sorted paths that its fragment leaves out. Packages that lose nothing are not in it."""
+    rows: tuple[Overlap, ...]
+    """For the image's report, by path."""
+
+
+def find_overlaps(packages: Sequence[tuple[LockedPackage, PackageContents]]) -> Overlaps:
+    """What is carried twice among all packages of one platform; raises PathConflict for a file against a directory."""
+    by_name = {package.name: (package, contents) for package, contents in packages}
+    order = [by_name[name] for name in reversed(install_order([package for package, _ in packages]))]
+    _check_directories(order)
+    taken: set[str] = set()
+    excluded: dict[str, tuple[str, ...]] = {}
+    for package, contents in order:
+        paths = set(contents.installed())
+        lost = paths & taken
+        if lost:
+            excluded[package.name] = tuple(sorted(lost))
+        taken |= paths
+    return Overlaps(excluded, _rows(order, {path for paths in excluded.values() for path in paths}))
+
+
+def _rows(order: Iterable[tuple[LockedPackage, PackageContents]], lost: set[str]) -> tuple[Overlap, ...]:
+    carriers: dict[str, list[str]] = {path: [] for path in sorted(lost)}
+    if lost:
+        for package, contents in order:
+            for path in lost.intersection(contents.installed()):
+                carriers[path].append(str(package))
+    return tuple(Overlap(path, names[0], tuple(names[1:])) for path, names in carriers.items())
+
+
+def _check_directories(packages: Sequence[tuple[LockedPackage, PackageContents]]) -> None:
+    directories: set[str] = set()
+    for _, contents in packages:
+        directories.update(contents.directories)
+    for package, contents in packages:
+        clash = directories.intersection(contents.installed())
+        if clash:
+            path = min(clash)
+            other = next(str(each) for each, its in packages if path in its.directories)
+            raise PathConflict(path, (str(package), other))
+
+
+def install_order(packages: Sequence[LockedPackage]) -> list[str]:
+    """Package names in rattler's topological order, dependencies first (`repo_data/topological_sort.rs`)."""
+    noarch = {package.name: package.noarch is not None for package in packages}
+    recorded = {
+        package.name: [name for spec in package.depends if (name := _name(spec)) in noarch] for package in packages
+    }
+    depends = {name: sorted(set(names)) for name, names in recorded.items()}
+    for name, dependency in _cycle_breaks(recorded, noarch):
+        depends[name] = [each for each in depends[name] if each != dependency]
+    needed = {name for names in depends.values() for name in names}
+    order: list[str] = []
+    visited: set[str] = set()
+    pending = sorted(depends.keys() - needed)
+    while pending:
+        _visit(pending, depends, visited, order)
+        pending = sorted(depends.keys() - visited)
+    return order
+
+
+def _visit(roots: list[str], depends: Mapping[str, Sequence[str]], visited: set[str], order: list[str]) -> None:
+    stack = [(name, False) for name in roots]
+    while stack:
+        name, resolved = stack.pop()
+        if resolved:
+            order.append(name)
+        elif name not in visited:
+            visited.add(name)
+            stack.append((name, True))
+            stack.extend((dependency, False) for dependency in depends[name])
+
+
+def _cycle_breaks(depends: Mapping[str, Sequence[str]], noarch: Mapping[str, bool]) -> list[tuple[str, str]]:
+    """The edges that rattler leaves out, so that of a cycle's packages a noarch one is installed last."""
+    breaks = []
+    for cycle in _cycles(depends):
+        for index, name in enumerate(cycle):
+            following = cycle[(index + 1) % len(cycle)]
+            if not noarch[name] and noarch[following]:
+                breaks.append((name, following))
+                break
+            if (noarch[name] and not noarch[following]) or index == len(cycle) - 1:
+                breaks.append((following, name))
+                break
+    return breaks
+
+
+def _cycles(depends: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """The cycles that a depth-first walk meets, packages by name and dependencies in their recorded order."""
+    cycles: list[list[str]] = []
+    visited: set[str] = set()
+    for root in sorted(depends):
+        path: list[str] = []
+        stack: list[tuple[str, bool]] = [(root, False)]
+        while stack:
+            name, leaving = stack.pop()
+            if leaving:
+                path.pop()
+            elif name in path:
+                cycles.append(path[path.index(name) :])
+            elif name not in visited:
+                visited.add(name)
+                path.append(name)
+                stack.append((name, True))
+                stack.extend((dependency, False) for dependency in reversed(depends[name]))
+    return cycles
+
+
+def _name(spec: str) -> str:
+    """The package name a match spec begins with."""
+    return re.split(r"[\s=<>!~\[;,]", spec.rpartition("::")[2].strip(), maxsplit=1)[0].lower()

@@ -1,0 +1,218 @@
+"""Replacing the prefix a package was built under by the one it is installed under.
+
+Text: every occurrence, and a first line that would be too long for the kernel is rewritten. Binary: every occurrence in
+a NUL-terminated string, which is then filled up with NULs, so nothing behind it moves. UTF-8 as rattler's
+`install/link.rs` does it; UTF-16 and UTF-32 of both byte orders besides, as conda's `core/portability.py` does, and in
+both modes. A last string that the end of the file terminates counts as terminated (rattler's choice; conda skips it).
+
+A replacer takes a file in pieces of any size and gives the same bytes for any division; it holds back less than two
+placeholders' length.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Literal, Protocol
+
+Mode = Literal["text", "binary"]
+
+MAX_SHEBANG = 127
+"""Longest first line in bytes that Linux before 5.1 takes whole."""
+
+_FIRST_LINE_LIMIT = 1 << 16
+_ENCODINGS = (("utf-8", 1), ("utf-16-le", 2), ("utf-16-be", 2), ("utf-32-le", 4), ("utf-32-be", 4))
+_SHEBANG = re.compile(rb"(#! *(/(?:\\ |[^ \n\r\t])*)([^\n]*))")
+_PYTHON = re.compile(rb"python(?:\d+(?:\.\d+)?)?")
+
+
+class Replacer(Protocol):
+    def feed(self, data: bytes) -> bytes:
+        """What is certain of the result after `data`."""
+
+    def finish(self) -> bytes:
+        """The rest of the result."""
+
+
+def replacer(mode: Mode, placeholder: str, prefix: str) -> Replacer:
+    """A replacer for one file; raises ValueError for a binary one when the prefix is longer than the placeholder."""
+    encoded = [(placeholder.encode(encoding), prefix.encode(encoding), width) for encoding, width in _ENCODINGS]
+    if mode == "binary":
+        return _Chain([_InStrings(old, new, width) for old, new, width in encoded])
+    (old, new, _), *others = encoded
+    return _Chain([_Text(old, new), *(_Everywhere(old, new) for old, new, _ in others)])
+
+
+def replace(data: bytes, mode: Mode, placeholder: str, prefix: str) -> bytes:
+    """A whole file at once; see `replacer`."""
+    steps = replacer(mode, placeholder, prefix)
+    return steps.feed(data) + steps.finish()
+
+
+def replace_chunks(chunks: Iterable[bytes], mode: Mode, placeholder: str, prefix: str) -> Iterator[bytes]:
+    """A file in pieces; see `replacer`."""
+    steps = replacer(mode, placeholder, prefix)
+    for chunk in chunks:
+        yield steps.feed(chunk)
+    yield steps.finish()
+
+
+class _Chain:
+    """Replacers one after the other, each over the whole result of the one before."""
+
+    def __init__(self, steps: list[Replacer]) -> None:
+        self._steps = steps
+
+    def feed(self, data: bytes) -> bytes:
+        for step in self._steps:
+            data = step.feed(data)
+        return data
+
+    def finish(self) -> bytes:
+        rest = b""
+        for step in self._steps:
+            rest = step.feed(rest) + step.finish()
+        return rest
+
+
+class _Everywhere:
+    """Replaces `old` by `new` wherever it is."""
+
+    def __init__(self, old: bytes, new: bytes) -> None:
+        self._old, self._new = old, new
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        data = self._held + data
+        cut = max(len(data) - len(self._old) + 1, _end_of_last(data, self._old), 0)
+        self._held = data[cut:]
+        return data[:cut].replace(self._old, self._new)
+
+    def finish(self) -> bytes:
+        rest, self._held = self._held, b""
+        return rest.replace(self._old, self._new)
+
+
+def _end_of_last(data: bytes, old: bytes) -> int:
+    """Where the last occurrence ends, counting from the left without overlaps."""
+    end = 0
+    while (start := data.find(old, end)) != -1:
+        end = start + len(old)
+    return end
+
+
+class _InStrings:
+    """Replaces in strings that end with `width` NULs, keeping the length of each string."""
+
+    def __init__(self, old: bytes, new: bytes, width: int) -> None:
+        if len(new) > len(old):
+            raise ValueError("the prefix is longer than the placeholder in a binary file")
+        self._old, self._new = old, new
+        self._zeros = bytes(width)
+        self._held = b""
+        self._inside = False
+        self._owed = 0
+        self._seen = b""
+        """Of the string we are in, what was consumed last: a terminator may begin in it."""
+
+    def feed(self, data: bytes) -> bytes:
+        data = self._held + data
+        out: list[bytes] = []
+        position = 0
+        while True:
+            if not self._inside:
+                start = data.find(self._old, position)
+                if start == -1:
+                    break
+                out += (data[position:start], self._new)
+                position = start + len(self._old)
+                self._owed = len(self._old) - len(self._new)
+                self._seen = b""
+                self._inside = True
+            end = self._terminated(data, position)
+            if end == -1:
+                break
+            self._rewrite(out, data[position:end])
+            out.append(bytes(self._owed))
+            position = end
+            self._inside = False
+        return self._hold(out, data, position)
+
+    def finish(self) -> bytes:
+        out: list[bytes] = []
+        if self._inside:
+            self._rewrite(out, self._held)
+            out.append(bytes(self._owed))
+        else:
+            out.append(self._held)
+        self._held, self._inside = b"", False
+        return b"".join(out)
+
+    def _terminated(self, data: bytes, position: int) -> int:
+        """The end of the terminator of the string we are in, -1 while it is not there."""
+        for length in range(len(self._zeros) - 1, 0, -1):
+            if self._seen.endswith(bytes(length)) and data.startswith(bytes(len(self._zeros) - length), position):
+                return position + len(self._zeros) - length
+        start = data.find(self._zeros, position)
+        return -1 if start == -1 else start + len(self._zeros)
+
+    def _rewrite(self, out: list[bytes], string: bytes) -> None:
+        self._owed += (len(self._old) - len(self._new)) * string.count(self._old)
+        out.append(string.replace(self._old, self._new))
+
+    def _hold(self, out: list[bytes], data: bytes, position: int) -> bytes:
+        cut = max(len(data) - len(self._old) + 1, position)
+        if self._inside:
+            cut = max(cut, position + _end_of_last(data[position:], self._old))
+            self._rewrite(out, data[position:cut])
+            self._seen = (self._seen + data[position:cut])[-len(self._zeros) :]
+        else:
+            out.append(data[position:cut])
+        self._held = data[cut:]
+        return b"".join(out)
+
+
+class _Text:
+    """Replaces everywhere, in a first line that names an interpreter by `shebang`."""
+
+    def __init__(self, old: bytes, new: bytes) -> None:
+        self._old, self._new = old, new
+        self._rest = _Everywhere(old, new)
+        self._first: bytes | None = b""
+
+    def feed(self, data: bytes) -> bytes:
+        if self._first is None:
+            return self._rest.feed(data)
+        self._first += data
+        if not self._first.startswith(b"#!"[: len(self._first)]):
+            return self._release(b"", self._first)
+        line, newline, rest = self._first.partition(b"\n")
+        if newline:
+            return self._release(shebang(line, self._old, self._new), newline + rest)
+        return self._release(b"", self._first) if len(self._first) > _FIRST_LINE_LIMIT else b""
+
+    def finish(self) -> bytes:
+        return self._release(b"", self._first or b"") + self._rest.finish()
+
+    def _release(self, line: bytes, rest: bytes) -> bytes:
+        self._first = None
+        return line + self._rest.feed(rest)
+
+
+def shebang(line: bytes, old: bytes, new: bytes) -> bytes:
+    """A `#!` line under the new prefix; one that the kernel would not take goes by way of env, for a python of sh."""
+    if b" " in new:
+        return _by_way_of_env(line).replace(old, new) if old in line else line
+    replaced = line.replace(old, new)
+    return replaced if len(replaced) <= MAX_SHEBANG else _by_way_of_env(replaced)
+
+
+def _by_way_of_env(line: bytes) -> bytes:
+    match = _SHEBANG.fullmatch(line)
+    if not match:
+        return line
+    path, options = match[2], match[3]
+    name = path.rpartition(b"/")[2]
+    if _PYTHON.fullmatch(name):
+        return b"#!/bin/sh\n'''exec' \"%s\"%s \"$0\" \"$@\" #'''" % (path, options)
+    return b"#!/usr/bin/env %s%s" % (name, options)

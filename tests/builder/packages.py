@@ -1,0 +1,212 @@
+"""Small real conda packages for tests: `Package(...).conda(folder)` or `.tar_bz2(folder)`."""
+
+from __future__ import annotations
+
+import bz2
+import hashlib
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from builder.lock import LockedPackage
+
+TIME = 1_600_000_000
+"""mtime of every member, seconds."""
+
+PLACEHOLDER = "/opt/built/" + "placehold_" * 12
+
+
+@dataclass(frozen=True)
+class File:
+    """A member that is a file; with `placeholder` ("text" or "binary") its paths.json entry says so."""
+
+    content: bytes = b""
+    mode: int = 0o664
+    placeholder: str | None = None
+    prefix: str = PLACEHOLDER
+    mtime: int = TIME
+    listed: bool = True
+
+
+@dataclass(frozen=True)
+class Link:
+    """A symbolic link, or a hard link to the member `target`."""
+
+    target: str
+    hard: bool = False
+    placeholder: str | None = None
+    prefix: str = PLACEHOLDER
+    listed: bool = True
+
+
+@dataclass(frozen=True)
+class Directory:
+    listed: bool = True
+
+
+Entry = bytes | File | Link | Directory
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package to be; what is not said has a plain value. `info` replaces files of `info/`, or with None removes."""
+
+    name: str = "sample"
+    version: str = "1.0"
+    build: str = "0"
+    files: Mapping[str, Entry] = field(default_factory=dict)
+    depends: Sequence[str] = ()
+    noarch: str | None = None
+    subdir: str | None = None
+    entry_points: Sequence[str] = ()
+    timestamp: int | None = TIME * 1000
+    info: Mapping[str, bytes | None] = field(default_factory=dict)
+    python_site_packages_path: str | None = None
+
+    @property
+    def stem(self) -> str:
+        return f"{self.name}-{self.version}-{self.build}"
+
+    def index(self) -> dict[str, Any]:
+        document: dict[str, Any] = {
+            "name": self.name,
+            "version": self.version,
+            "build": self.build,
+            "build_number": 0,
+            "depends": list(self.depends),
+            "subdir": self._subdir,
+        }
+        if self.timestamp is not None:
+            document["timestamp"] = self.timestamp
+        if self.noarch:
+            document["noarch"] = self.noarch
+        if self.python_site_packages_path:
+            document["python_site_packages_path"] = self.python_site_packages_path
+        return document
+
+    def paths_json(self) -> dict[str, Any]:
+        rows = [_row(path, entry) for path, entry in sorted(self._entries().items()) if entry.listed]
+        return {"paths": rows, "paths_version": 1}
+
+    def info_files(self) -> dict[str, bytes]:
+        files: dict[str, bytes | None] = {
+            "about.json": b"{}",
+            "index.json": json.dumps(self.index()).encode(),
+            "paths.json": json.dumps(self.paths_json()).encode(),
+        }
+        if self.noarch == "python":
+            noarch = {"type": "python", "entry_points": list(self.entry_points)}
+            files["link.json"] = json.dumps({"noarch": noarch, "package_metadata_version": 1}).encode()
+        files.update(self.info)
+        return {f"info/{name}": content for name, content in files.items() if content is not None}
+
+    def conda(self, folder: Path) -> Made:
+        info = pack({name: File(content) for name, content in self.info_files().items()})
+        parts = {
+            "metadata.json": b'{"conda_pkg_format_version": 2}',
+            f"pkg-{self.stem}.tar.zst": zstandard.compress(pack(self._entries())),
+            f"info-{self.stem}.tar.zst": zstandard.compress(info),
+        }
+        return self.made(folder, f"{self.stem}.conda", zipped(parts))
+
+    def tar_bz2(self, folder: Path, *, info_last: bool = False) -> Made:
+        info: dict[str, Entry] = {name: File(content) for name, content in self.info_files().items()}
+        entries = {**self._entries(), **info} if info_last else {**info, **self._entries()}
+        return self.made(folder, f"{self.stem}.tar.bz2", bz2.compress(pack(entries)))
+
+    def made(self, folder: Path, file_name: str, content: bytes) -> Made:
+        """Write `content` as this package's archive, with a record that fits it."""
+        target = folder / self._subdir
+        target.mkdir(parents=True, exist_ok=True)
+        path = target / file_name
+        path.write_bytes(content)
+        record = LockedPackage(
+            name=self.name,
+            version=self.version,
+            build=self.build,
+            build_number=0,
+            subdir=self._subdir,
+            channel=folder.as_uri(),
+            url=path.as_uri(),
+            file_name=file_name,
+            size=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            md5=hashlib.md5(content, usedforsecurity=False).hexdigest(),
+            depends=tuple(self.depends),
+            timestamp=self.timestamp,
+            noarch=self.noarch,
+            python_site_packages_path=self.python_site_packages_path,
+        )
+        return Made(path, record)
+
+    @property
+    def _subdir(self) -> str:
+        return self.subdir or ("noarch" if self.noarch else "linux-64")
+
+    def _entries(self) -> dict[str, File | Link | Directory]:
+        return {path: File(entry) if isinstance(entry, bytes) else entry for path, entry in self.files.items()}
+
+
+@dataclass(frozen=True)
+class Made:
+    """An archive on disk and the record a channel would have of it."""
+
+    path: Path
+    record: LockedPackage
+
+
+def _row(path: str, entry: File | Link | Directory) -> dict[str, Any]:
+    kind = "hardlink"
+    if isinstance(entry, Directory):
+        kind = "directory"
+    elif isinstance(entry, Link) and not entry.hard:
+        kind = "softlink"
+    row: dict[str, Any] = {"_path": path, "path_type": kind}
+    if isinstance(entry, File):
+        row |= {"sha256": hashlib.sha256(entry.content).hexdigest(), "size_in_bytes": len(entry.content)}
+    if not isinstance(entry, Directory) and entry.placeholder:
+        row |= {"prefix_placeholder": entry.prefix, "file_mode": entry.placeholder}
+    return row
+
+
+def pack(
+    entries: Mapping[str, Entry],
+    change: Callable[[tarfile.TarInfo], None] = lambda _: None,
+    form: int = tarfile.PAX_FORMAT,
+) -> bytes:
+    """A tar of `entries` in their order; `change` may alter each header."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
+        for path, entry in entries.items():
+            info = tarfile.TarInfo(path)
+            info.mtime = TIME
+            content = b""
+            if isinstance(entry, bytes):
+                content = entry
+            elif isinstance(entry, File):
+                content, info.mode, info.mtime = entry.content, entry.mode, entry.mtime
+            elif isinstance(entry, Directory):
+                info.type, info.mode = tarfile.DIRTYPE, 0o775
+            else:
+                info.type, info.linkname = tarfile.LNKTYPE if entry.hard else tarfile.SYMTYPE, entry.target
+            info.size = len(content)
+            change(info)
+            archive.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def zipped(parts: Mapping[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    """A zip of `parts` in their order, zip64 forced as in real packages."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, content in parts.items():
+            with archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as member:
+                member.write(content)
+    return buffer.getvalue()
