@@ -1,0 +1,12 @@
+"""A real conda channel made from PyPI wheels and the CPython that runs this.
+
+For machines that reach no conda channel, for tests and for demonstrations: the packages are ordinary `.conda` files,
+indexed like any other channel's. See docs/sample-channel.md.
+"""
+
+from __future__ import annotations
+
+from builder.sample_channel.channel import DEFAULT, ChannelSummary, make_channel
+from builder.sample_channel.progress import Progress, Step, silent
+
+__all__ = ["DEFAULT", "ChannelSummary", "Progress", "Step", "make_channel", "silent"]

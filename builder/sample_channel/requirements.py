@@ -1,0 +1,80 @@
+"""What a wheel asks for, said the way conda says it: names and version specifiers."""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import json
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from packaging.requirements import Requirement
+from packaging.specifiers import Specifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+_UNDERSCORED = (
+    "importlib_metadata",
+    "jupyter_client",
+    "jupyter_core",
+    "jupyter_events",
+    "jupyter_server",
+    "jupyter_server_terminals",
+    "jupyterlab_server",
+)
+
+
+@functools.cache
+def _renamed() -> Mapping[str, str]:
+    """PyPI name -> conda-forge name where they differ by more than PEP 503, as whl2conda ships it."""
+    # Its own loader copies the table into the user's cache and prefers that copy: results would differ by machine.
+    text = (importlib.resources.files("whl2conda.api") / "stdrename.json").read_text()
+    table: dict[str, str] = {
+        canonicalize_name(name): conda_name for name, conda_name in json.loads(text).items() if not name.startswith("$")
+    }
+    table |= {canonicalize_name(name): name for name in _UNDERSCORED}
+    # conda's `tzdata` is the system's database; the importable package has a name of its own.
+    table["tzdata"] = "python-tzdata"
+    return MappingProxyType(table)
+
+
+def conda_name(name: str) -> str:
+    """The conda package that PyPI's `name` becomes: conda-forge's name where it is known, else the PEP 503 name."""
+    canonical = canonicalize_name(name)
+    return _renamed().get(canonical, canonical)
+
+
+def match_spec(requirement: Requirement) -> str:
+    """The match spec `name constraint` for a requirement; extras and marker are the caller's."""
+    constraint = conda_constraint(requirement.specifier)
+    return f"{conda_name(requirement.name)} {constraint}".rstrip()
+
+
+def conda_constraint(specifiers: SpecifierSet) -> str:
+    """PEP 440 specifiers as a conda version constraint (`>=1.2,<2.0a0`); empty for any version."""
+    return ",".join(part for specifier in _ordered(specifiers) for part in _constraint(specifier))
+
+
+def conda_version(version: Version) -> str:
+    """The version as conda writes it: PEP 440's normal form needs no change, save that conda allows no hyphen."""
+    return str(version).replace("-", "_")
+
+
+def _ordered(specifiers: Iterable[Specifier]) -> list[Specifier]:
+    rank = {"===": 0, "==": 0, "~=": 1, ">=": 1, ">": 1, "<": 2, "<=": 2, "!=": 3}
+    return sorted(specifiers, key=lambda specifier: (rank[specifier.operator], specifier.version))
+
+
+def _constraint(specifier: Specifier) -> list[str]:
+    operator, version = specifier.operator, specifier.version
+    if version.endswith(".*"):
+        return [version if operator == "==" else f"!={version}"]
+    if operator == "===":
+        return [f"=={version}"]
+    if operator == "~=":
+        series = Version(version).release[:-1]
+        return [f">={version}", ".".join(map(str, series)) + ".*"]
+    if operator == "<" and not Version(version).is_prerelease:
+        # PEP 440: `<2` leaves out 2rc1, which conda sorts before 2.
+        return [f"<{version}a0" if "." in version else f"<{version}.0a0"]
+    return [f"{operator}{version}"]

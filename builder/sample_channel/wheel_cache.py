@@ -1,0 +1,93 @@
+"""Wheels by name: chosen and downloaded by pip, kept in a folder, enough to choose from again without a network."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from builder.errors import SampleChannelFailed
+
+
+@dataclass(frozen=True)
+class WheelCache:
+    """A folder of wheels.
+
+    While what it holds satisfies a wish, the network is not asked: delete it to get newer versions.
+    """
+
+    directory: Path
+
+    def choose(
+        self,
+        requirements: Sequence[str],
+        *,
+        dependencies: bool = True,
+        heard: Callable[[str], None] = lambda _name: None,
+    ) -> tuple[Path, ...]:
+        """Wheels for this interpreter that satisfy `requirements` (PEP 508), by default with all their dependencies.
+
+        `heard` is told the file name of each wheel that pip collects. Raises SampleChannelFailed with pip's own reason.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        arguments = [*([] if dependencies else ["--no-deps"]), *requirements]
+        chosen = self._chosen(arguments)
+        if isinstance(chosen, str):
+            self._download(arguments, heard)
+            chosen = self._chosen(arguments)
+        if isinstance(chosen, str):
+            raise SampleChannelFailed(f"no wheels for {', '.join(requirements)}: {chosen}")
+        return chosen
+
+    def _chosen(self, arguments: Sequence[str]) -> tuple[Path, ...] | str:
+        """The wheels of this folder that pip would install, or why it cannot."""
+        # `--ignore-installed` because nothing of this interpreter's own environment counts.
+        options = [
+            "--dry-run",
+            "--ignore-installed",
+            "--report",
+            "-",
+            "--no-index",
+            "--find-links",
+            str(self.directory),
+        ]
+        done = _pip("install", "--quiet", "--only-binary", ":all:", *options, *arguments)
+        if done.returncode:
+            return _reason(done.stderr)
+        report = json.loads(done.stdout)
+        names = (unquote(urlsplit(item["download_info"]["url"]).path).rpartition("/")[2] for item in report["install"])
+        return tuple(self.directory / name for name in sorted(names))
+
+    def _download(self, arguments: Sequence[str], heard: Callable[[str], None]) -> None:
+        options = ["--only-binary", ":all:", "--progress-bar", "off", "--dest", str(self.directory)]
+        command = [*_PIP, "download", *options, "--find-links", str(self.directory), *arguments]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            assert process.stdout is not None
+            lines = []
+            for line in process.stdout:
+                lines.append(line)
+                if found := re.search(
+                    r"(?:Downloading|Using cached) (?:\S*/)?(\S+\.whl)\b(?! metadata|\.metadata)", line
+                ):
+                    heard(found[1])
+        if process.returncode:
+            raise SampleChannelFailed(f"the wheels cannot be downloaded: {_reason(''.join(lines))}")
+
+
+_PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--no-color")
+
+
+def _pip(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*_PIP, *arguments], capture_output=True, text=True, check=False)
+
+
+def _reason(output: str) -> str:
+    """What pip gave as errors, else its last line."""
+    lines = output.strip().splitlines()
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR:")]
+    return "; ".join(errors) or (lines[-1] if lines else "pip said nothing")

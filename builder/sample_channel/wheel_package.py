@@ -1,0 +1,183 @@
+"""A wheel made into a conda package: noarch python from a pure one, else one of this machine's platform."""
+
+from __future__ import annotations
+
+import base64
+import os
+import stat
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from packaging.requirements import Requirement
+
+from builder.sample_channel import elf
+from builder.sample_channel.interpreter import Interpreter, search_path_to_lib
+from builder.sample_channel.libraries import Libraries
+from builder.sample_channel.package import PLACEHOLDER, File, Identity, Member, Recipe
+from builder.sample_channel.requirements import conda_constraint, conda_name, conda_version, match_spec
+from builder.sample_channel.wheel import Wheel, WheelFile
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the files of a wheel go in a package. Paths end without a slash."""
+
+    site_packages: str
+    scripts: str
+    headers: str
+    python: str
+    """The interpreter's name in `bin`."""
+
+    @classmethod
+    def of(cls, wheel: Wheel, interpreter: Interpreter) -> Layout:
+        if wheel.pure:
+            return cls("site-packages", "python-scripts", f"include/{wheel.name}", "python")
+        python = f"python{interpreter.series}"
+        return cls(interpreter.site_packages, "bin", f"include/{python}/{wheel.name}", python)
+
+    def path(self, file: WheelFile) -> str:
+        folders = {"site-packages": self.site_packages, "scripts": self.scripts, "headers": self.headers, "data": ""}
+        return str(PurePosixPath(folders[file.scheme]) / file.path)
+
+
+def needed_libraries(wheel: Wheel) -> frozenset[str]:
+    """The sonames that the wheel's files need and that it does not carry itself."""
+    if wheel.pure:
+        return frozenset()
+    carried = {PurePosixPath(file.path).name for file in wheel.files}
+    needed: set[str] = set()
+    with zipfile.ZipFile(wheel.path) as archive:
+        for file in wheel.files:
+            with archive.open(file.member) as stream:
+                if not elf.is_elf(beginning := stream.read(64)):
+                    continue
+                dynamic = elf.read_dynamic(beginning + stream.read())
+            needed.update(dynamic.needed if dynamic else ())
+    return frozenset(
+        soname for soname in needed - carried if not elf.of_glibc(soname) and not soname.startswith("libpython")
+    )
+
+
+def wheel_recipe(
+    wheel: Wheel,
+    requirements: Iterable[Requirement],
+    interpreter: Interpreter,
+    libraries: Libraries,
+    needed: frozenset[str],
+) -> Recipe:
+    """The package of `wheel`, depending on `requirements` and on the packages of the libraries `needed`."""
+    layout = Layout.of(wheel, interpreter)
+    python = f"python {conda_constraint(wheel.requires_python)}".rstrip() if wheel.pure else interpreter.requirement
+    glibc = [f"__glibc >={wheel.glibc[0]}.{wheel.glibc[1]},<3.0.a0"] if wheel.glibc else []
+    specs = sorted({match_spec(requirement) for requirement in requirements})
+    series = interpreter.series.replace(".", "")
+    return Recipe(
+        identity=Identity(
+            name=conda_name(wheel.name),
+            version=conda_version(wheel.version),
+            subdir="noarch" if wheel.pure else interpreter.subdir,
+            depends=(*glibc, *libraries.match_specs(needed), python, *specs),
+            timestamp=wheel.timestamp,
+            noarch="python" if wheel.pure else None,
+            license=wheel.license,
+            build_pattern="pyh{key}_0" if wheel.pure else f"py{series}h{{key}}_0",
+        ),
+        source={"wheel": wheel.path.name, "sha256": wheel.sha256},
+        members=lambda work: _members(wheel, layout, libraries, work),
+        entry_points=wheel.entry_points if wheel.pure else (),
+        about={"home": wheel.field("Home-page"), "summary": wheel.field("Summary")},
+        licenses=wheel.licenses(),
+    )
+
+
+def _members(wheel: Wheel, layout: Layout, libraries: Libraries, work: Path) -> Iterator[Member]:
+    information = f"{layout.site_packages}/{wheel.information}"
+    dropped = {
+        f"{wheel.information}/{name}" for name in ("RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER", "REQUESTED")
+    }
+    files = []
+    with zipfile.ZipFile(wheel.path) as archive:
+        for number, file in enumerate(wheel.files):
+            if file.member in dropped:
+                continue
+            extracted = work / str(number)
+            with archive.open(file.member) as source, extracted.open("wb") as target:
+                while chunk := source.read(1 << 20):
+                    target.write(chunk)
+            files.append(_file(layout, libraries, file, extracted))
+    files.append(File.of(f"{information}/INSTALLER", b"conda\n", wheel.timestamp))
+    if not wheel.pure:
+        files.extend(_entry_scripts(wheel, layout))
+    yield from files
+    yield File.of(f"{information}/RECORD", _record(wheel, layout, files), wheel.timestamp)
+
+
+def _file(layout: Layout, libraries: Libraries, file: WheelFile, extracted: Path) -> File:
+    path = layout.path(file)
+    with extracted.open("rb") as stream:
+        beginning = stream.read(64)
+    if file.scheme == "scripts" and beginning.startswith(b"#!python"):
+        _, _, rest = extracted.read_bytes().partition(b"\n")
+        content = f"#!{PLACEHOLDER}/bin/{layout.python}\n".encode() + rest
+        return File.of(path, content, file.mtime, executable=True, prefix="text")
+    if elf.is_elf(beginning):
+        _look_into_lib(extracted, path, libraries)
+    return File.of(path, extracted, file.mtime, executable=file.executable)
+
+
+def _look_into_lib(extracted: Path, path: str, libraries: Libraries) -> None:
+    """Let an ELF file find the libraries of the environment, after those it came with."""
+    dynamic = elf.read_dynamic(extracted.read_bytes())
+    if dynamic is None or not any(libraries.provides(soname) for soname in dynamic.needed):
+        return
+    own = search_path_to_lib(path)
+    if own not in dynamic.search:
+        extracted.chmod(extracted.stat().st_mode | stat.S_IWUSR)
+        # A DT_RUNPATH where there was none would hide the inherited DT_RPATH that auditwheel relies on.
+        inherited = dynamic.inherited or not dynamic.search
+        elf.set_search_path(extracted, (*dynamic.search, own), inherited=inherited)
+
+
+def _entry_scripts(wheel: Wheel, layout: Layout) -> Iterator[File]:
+    for command, target in _commands(wheel).items():
+        module, _, function = target.partition(":")
+        # `a.b:c.d` imports c and calls c.d
+        imported = function.partition(".")[0]
+        lines = [
+            f"#!{PLACEHOLDER}/bin/{layout.python}",
+            "import sys",
+            f"from {module} import {imported}",
+            'if __name__ == "__main__":',
+            f"    sys.exit({function}())",
+            "",
+        ]
+        path = f"{layout.scripts}/{command}"
+        yield File.of(path, "\n".join(lines).encode(), wheel.timestamp, executable=True, prefix="text")
+
+
+def _commands(wheel: Wheel) -> Mapping[str, str]:
+    pairs = (point.partition(" = ") for point in wheel.entry_points)
+    return {command: target for command, _, target in pairs}
+
+
+def _record(wheel: Wheel, layout: Layout, files: Iterable[File]) -> bytes:
+    """RECORD of the package as installed: paths from site-packages, no digests for what installing changes."""
+    installed = f"lib/pythonX.Y/{layout.site_packages}" if wheel.pure else layout.site_packages
+    rows = {}
+    for file in files:
+        path = file.path
+        if wheel.pure:
+            path = path.replace("site-packages/", f"{installed}/", 1) if path.startswith("site-packages/") else path
+            path = path.replace("python-scripts/", "bin/", 1) if path.startswith("python-scripts/") else path
+        digest = base64.urlsafe_b64encode(bytes.fromhex(file.sha256)).rstrip(b"=").decode()
+        rows[os.path.relpath(path, installed)] = ",," if file.prefix else f",sha256={digest},{file.size}"
+    if wheel.pure:
+        rows.update({os.path.relpath(f"bin/{command}", installed): ",," for command in _commands(wheel)})
+    rows[f"{wheel.information}/RECORD"] = ",,"
+    return "".join(f"{_quoted(path)}{rest}\n" for path, rest in sorted(rows.items())).encode()
+
+
+def _quoted(path: str) -> str:
+    return '"' + path.replace('"', '""') + '"' if any(character in path for character in ',"') else path
