@@ -30,6 +30,9 @@ from registry.settings import LoadedSettings, Settings, StorageSettings, as_flag
 from storage.errors import ConderyError
 
 REPOSITORY_ITEMS = "python/numpy/scipy.gt.1.0"
+PACKAGES = ("numpy", "scipy")
+"""What the sample channel holds for it, besides python."""
+
 ACCEPT = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 CHUNK = 1 << 20
@@ -77,7 +80,9 @@ def demo_settings(loaded: LoadedSettings, directory: Path, *, once: bool) -> Set
 async def try_once(settings: Settings, say: Say, *, with_docker: bool | None = None) -> None:
     """Starts a server with `settings`, pulls and runs an image of its, and stops it; raises DemoFailed."""
     async with _server(settings) as address:
-        await pull_and_run(address, f"{settings.builder.root}/{REPOSITORY_ITEMS}", "latest", say, with_docker=with_docker)
+        await pull_and_run(
+            address, f"{settings.builder.root}/{REPOSITORY_ITEMS}", "latest", say, with_docker=with_docker
+        )
 
 
 @contextlib.asynccontextmanager

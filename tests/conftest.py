@@ -108,7 +108,7 @@ StartServer = Callable[..., Server]
 
 @pytest.fixture
 def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
-    """Starts servers with given flags, over data directories of their own unless one is given; stops them at the end."""
+    """Starts servers with given flags, over their own data directories unless one is given; stops them at the end."""
     started: list[Server] = []
 
     def start(*flags: str, data_dir: Path | None = None) -> Server:

@@ -31,11 +31,12 @@ def demo(
     ] = None,
 ) -> None:
     """Serve images made from a sample channel, without any network but PyPI's."""
+    from builder.sample_channel import DEFAULT
     from registry.cli.sample_channel import make
     from registry.cli.serve import run_server
-    from registry.demo import demo_settings, try_once
+    from registry.demo import PACKAGES, demo_settings, try_once
 
-    make(directory / "channel", [])
+    make(directory / "channel", PACKAGES if once else DEFAULT)
     settings = demo_settings(loaded, directory, once=once)
     if once:
         asyncio.run(try_once(settings, typer.echo, with_docker=docker))

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from registry.cli.options import reports_errors
+from registry.settings import cache_directory
 
 if TYPE_CHECKING:
     from builder.sample_channel import ChannelSummary, Step
@@ -23,24 +24,38 @@ def sample_channel(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="where the channel is made; may exist already")],
     with_: Annotated[
         list[str] | None,
-        typer.Option("--with", metavar="NAME", help="another PyPI project to include, with its dependencies; repeatable"),
+        typer.Option(
+            "--with", metavar="NAME", help="another PyPI project to include, with its dependencies; repeatable"
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="where wheels are kept \\[default: ~/.cache/condery/wheels]", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Make a real conda channel from PyPI wheels and this Python, for machines that reach no channel.
 
     Resumes what an earlier run left, and works offline once the wheels are cached.
     """
-    summary = make(directory, with_ or [])
-    typer.echo(f"{summary}")
+    from builder.sample_channel import DEFAULT
+
+    summary = make(directory, [*DEFAULT, *(with_ or [])], cache)
+    typer.echo(
+        f"{len(summary.made)} packages made, {len(summary.kept)} kept, {summary.size / 1e6:.0f} MB in {directory}"
+    )
+    if summary.missing_libraries:
+        typer.echo(f"not on this machine, though some package needs them: {', '.join(summary.missing_libraries)}")
     typer.echo(f"use it: condery serve --channels {directory.resolve().as_uri()}")
 
 
-def make(directory: Path, extra: Sequence[str]) -> ChannelSummary:
+def make(directory: Path, names: Sequence[str], cache: Path | None = None) -> ChannelSummary:
     """The channel in `directory`, with its making shown on stderr."""
-    from builder.sample_channel import DEFAULT, make_channel
+    from builder.sample_channel import make_channel
 
     with _display() as report:
-        return make_channel(directory, [*DEFAULT, *extra], progress=report)
+        return make_channel(directory, names, report, cache=cache or cache_directory() / "wheels")
 
 
 @contextmanager
@@ -64,7 +79,9 @@ def _display() -> Iterator[Report]:
         TextColumn("[dim]{task.fields[detail]}"),
     )
     with Progress(*columns, console=console) as bars:
-        tasks = {name: bars.add_task(name, total=None, start=False, detail="") for name in ("wheels", "packages", "index")}
+        tasks = {
+            name: bars.add_task(name, total=None, start=False, detail="") for name in ("wheels", "packages", "index")
+        }
 
         def show(step: Step) -> None:
             bars.start_task(tasks[step.stage])

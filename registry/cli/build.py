@@ -1,0 +1,103 @@
+"""`condery build`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+from rich.console import Console
+
+from registry.cli.options import run_async, takes_settings
+from registry.settings import LoadedSettings, Settings
+
+if TYPE_CHECKING:
+    from builder.demand import Image
+    from builder.publish import StoredImage
+    from builder.spec import EnvironmentSpec
+
+LAYOUT = "oci:"
+ARCHIVE = "docker-archive:"
+
+
+@takes_settings("builder", "storage", "log")
+def build(
+    loaded: LoadedSettings,
+    specs: Annotated[
+        list[str],
+        typer.Argument(metavar="SPEC", help="items as in image names, or conda match specs such as 'numpy>=2'"),
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="write the image: a docker archive when PATH ends with .tar, else an OCI layout directory; "
+            "docker-archive:PATH and oci:PATH say which",
+        ),
+    ] = None,
+    push: Annotated[
+        str | None, typer.Option(metavar="REFERENCE", help="push the image to another registry: HOST/REPOSITORY[:TAG]")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="print a JSON document")] = False,
+) -> None:
+    """Build an image into the local store, and print its reference and digest."""
+    from builder import names
+    from registry.logs import configure
+
+    settings = loaded.settings
+    configure(settings.log.model_copy(update={} if "log_level" in loaded.origins else {"log_level": "warning"}))
+    spec = names.parse_specs(specs, settings.builder)
+    reference, image = run_async(_build(settings, spec, output, push))
+    if json:
+        document = {
+            "reference": reference,
+            "digest": image.variants[0].digest,
+            "media_type": image.variants[0].media_type,
+            "lock": image.lock_key,
+            "warnings": list(image.warnings),
+        }
+        typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        return
+    for warning in image.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(f"{reference}@{image.variants[0].digest}")
+
+
+async def _build(settings: Settings, spec: EnvironmentSpec, output: str | None, push: str | None) -> tuple[str, Image]:
+    from builder import names
+    from builder.publish import StoredImage
+    from registry.cli.local import manifests_below, open_service
+    from registry.display import build_display
+
+    console = Console(stderr=True)
+    async with open_service(settings) as (store, service):
+        with build_display(console) as progress:
+            image = await service.build(spec, progress)
+        reference = f"{names.repository_of(spec, settings.builder)}:lock-{image.lock_key[:12]}"
+        if output or push:
+            manifests = await manifests_below(store.catalog, image.variants[0].digest)
+            stored = StoredImage(image.variants[0], store.blobs, lambda digest: manifests[digest])
+            if output:
+                await asyncio.to_thread(_write, stored, output, reference)
+            if push:
+                await asyncio.to_thread(_push, stored, push, settings)
+    return reference, image
+
+
+def _write(image: StoredImage, output: str, reference: str) -> None:
+    from builder.publish import write_docker_archive, write_oci_layout
+
+    if output.startswith(ARCHIVE) or (output.endswith(".tar") and not output.startswith(LAYOUT)):
+        write_docker_archive(Path(output.removeprefix(ARCHIVE)), image, name=reference)
+    else:
+        write_oci_layout(Path(output.removeprefix(LAYOUT)), image, tag=reference.rpartition(":")[2])
+
+
+def _push(image: StoredImage, reference: str, settings: Settings) -> None:
+    from builder.publish import push
+    from builder.remote import read_logins
+
+    credentials = settings.builder.credentials
+    push(reference, image, logins=read_logins(credentials) if credentials else {})

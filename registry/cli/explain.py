@@ -1,0 +1,155 @@
+"""`condery explain`."""
+
+from __future__ import annotations
+
+import datetime
+import json as json_module
+import re
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from registry.cli.local import LocalStore, open_store
+from registry.cli.options import UsageError, run_async, takes_settings
+from registry.settings import LoadedSettings, Settings
+from storage.digest import Digest
+from storage.errors import ConderyError
+
+LOCK = re.compile(r"(?:lock-)?([0-9a-f]{12,64})")
+LOCK_ANNOTATION = "io.condery.lock"
+
+
+class ImageUnknown(ConderyError):
+    def __init__(self, image: str, reason: str) -> None:
+        super().__init__(f"{image}: {reason}")
+
+
+@takes_settings("builder", "storage")
+def explain(
+    loaded: LoadedSettings,
+    image: Annotated[
+        str, typer.Argument(metavar="IMAGE", help="NAME[:TAG], lock-<hex>, or the digest of a manifest or index")
+    ],
+    json: Annotated[bool, typer.Option("--json", help="print a JSON document")] = False,
+) -> None:
+    """Tell what an image of the local store is made of.
+
+    Layers with their packages and sizes, files that several packages have, link scripts that were skipped, and how long
+    each stage of its making took.
+    """
+    report = run_async(_report(loaded.settings, image))
+    if json:
+        typer.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+    else:
+        show(Console(highlight=False), report)
+
+
+async def _report(settings: Settings, image: str) -> dict[str, Any]:
+    async with open_store(settings) as store:
+        key = await lock_key_of(image, settings, store)
+        document = await store.catalog.image_of_lock(key)
+        if document is None:
+            raise ImageUnknown(image, "its environment was solved, but no image of it was finished; pull or build it")
+        return {"lock": key, **document}
+
+
+async def lock_key_of(image: str, settings: Settings, store: LocalStore) -> str:
+    """The key of the lock that an image was made from; raises ImageUnknown, InvalidImageName."""
+    if found := LOCK.fullmatch(image):
+        return await _lock_with_prefix(image, found[1], store)
+    if image.startswith(("sha256:", "sha512:")):
+        return await _lock_of_manifest(image, store)
+    return await _lock_of_name(image, settings, store)
+
+
+async def _lock_with_prefix(image: str, prefix: str, store: LocalStore) -> str:
+    locks = await store.catalog.locks(prefix)
+    if not locks:
+        raise ImageUnknown(image, "no such lock is stored here")
+    if len(locks) > 1:
+        raise ImageUnknown(image, "more than one lock begins so; give more of its digits")
+    return locks[0][0]
+
+
+async def _lock_of_manifest(image: str, store: LocalStore) -> str:
+    stored = await store.catalog.manifest(Digest.parse(image))
+    if stored is None:
+        raise ImageUnknown(image, "no manifest with this digest is stored here")
+    document = json_module.loads(stored.body)
+    if "manifests" in document:
+        return await _lock_of_manifest(document["manifests"][0]["digest"], store)
+    if key := (document.get("annotations") or {}).get(LOCK_ANNOTATION):
+        return str(key)
+    # Docker's manifests have no annotations, but their config has the same as labels.
+    config = json_module.loads(b"".join(store.blobs.read(Digest.parse(document["config"]["digest"]))))
+    return str(config["config"]["Labels"][LOCK_ANNOTATION])
+
+
+async def _lock_of_name(image: str, settings: Settings, store: LocalStore) -> str:
+    from builder import names
+
+    repository, tag = _repository_and_tag(image, settings.builder.root)
+    today = datetime.datetime.now(tz=datetime.UTC).date()
+    request = names.parse(repository, tag, settings.builder, today=today)
+    if isinstance(request.reference, names.LockReference):
+        return await _lock_with_prefix(tag, request.reference.hex, store)
+    resolution = await store.catalog.resolution(request.spec.key)
+    if resolution is None:
+        raise ImageUnknown(image, "this has not been built here yet; pull it, or `condery build` it")
+    return resolution.lock_key
+
+
+def _repository_and_tag(image: str, root: str) -> tuple[str, str]:
+    """The parts of `[host:port/][root/]items[:tag]`, as people copy it from a pull or from a build's output."""
+    name, _, digest = image.partition("@")
+    if digest:
+        raise UsageError(f"{image}: give the name with its tag, or the digest alone")
+    host, slash, rest = name.partition("/")
+    if slash and (":" in host or host == "localhost"):
+        name = rest
+    repository, _, tag = name.partition(":")
+    if repository.partition("/")[0] != root:
+        repository = f"{root}/{repository}"
+    return repository, tag or "latest"
+
+
+def show(console: Console, report: dict[str, Any]) -> None:
+    """Tables for people; the same facts as the JSON document."""
+    console.print(f"lock-{report['lock']}")
+    for variant in report["image"]["variants"]:
+        console.print(f"{variant['digest']}  {variant['mediaType']}")
+    for platform, facts in report["report"]["platforms"].items():
+        console.print(_layers(platform, facts["layers"]))
+        _show_overlaps(console, facts["overlaps"])
+        for package, scripts in facts["scripts"].items():
+            console.print(f"link scripts of {package} were not run: {', '.join(scripts)}")
+    seconds = report["report"]["seconds"]
+    stages = ", ".join(f"{stage} {taken:.2f} s" for stage, taken in seconds.items())
+    console.print(f"made in {sum(seconds.values()):.2f} s: {stages}")
+
+
+def _layers(platform: str, layers: list[dict[str, Any]]) -> Table:
+    """Sizes are of compressed bytes, in MB; what a layer has beyond its packages is its directories."""
+    table = Table("layer", "MB", "packages", title=f"{platform}, without the base", title_justify="left")
+    for layer in layers:
+        packages = sorted(layer["packages"], key=lambda package: -package["size"])
+        named = ", ".join(f"{package['name']} {_megabytes(package['size'])}" for package in packages)
+        table.add_row(layer["digest"][7:19], _megabytes(layer["size"]), named or "the environment's own files")
+    table.add_row("", _megabytes(sum(layer["size"] for layer in layers)), "in all", style="bold")
+    return table
+
+
+def _show_overlaps(console: Console, overlaps: list[dict[str, Any]]) -> None:
+    if not overlaps:
+        return
+    table = Table("path", "taken from", "left out of", title="files that several packages have", title_justify="left")
+    for row in overlaps:
+        table.add_row(row["path"], row["winner"], ", ".join(row["losers"]))
+    console.print(table)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f}" if size >= 50_000 else f"{size / 1e6:.3f}"

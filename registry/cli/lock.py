@@ -1,0 +1,75 @@
+"""`condery lock`."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from registry.cli.options import UsageError, run_async, takes_settings
+from registry.settings import LoadedSettings, Settings
+
+if TYPE_CHECKING:
+    from builder.lock import Lock
+    from builder.spec import EnvironmentSpec
+
+
+class LockFormat(enum.StrEnum):
+    CONDA_LOCK = "conda-lock"
+    EXPLICIT = "explicit"
+    YAML = "yaml"
+
+
+@takes_settings("builder", "storage", "log")
+def lock(
+    loaded: LoadedSettings,
+    specs: Annotated[
+        list[str],
+        typer.Argument(metavar="SPEC", help="items as in image names, or conda match specs such as 'numpy>=2'"),
+    ],
+    output: Annotated[Path | None, typer.Option(metavar="PATH", help="file to write; stdout when not given")] = None,
+    format: Annotated[  # noqa: A002 - the flag's name
+        LockFormat,
+        typer.Option(help="conda-lock.yml, an explicit list of URLs, or an environment file with exact versions"),
+    ] = LockFormat.CONDA_LOCK,
+) -> None:
+    """Solve, and write the lock file. Nothing is downloaded or built."""
+    from builder import names
+    from registry.logs import configure
+    from storage.files import atomic_write
+
+    settings = loaded.settings
+    configure(settings.log.model_copy(update={} if "log_level" in loaded.origins else {"log_level": "warning"}))
+    spec = names.parse_specs(specs, settings.builder)
+    text = _text(run_async(_solve(settings, spec)), format)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    with atomic_write(output) as file:
+        file.write(text)
+
+
+async def _solve(settings: Settings, spec: EnvironmentSpec) -> Lock:
+    from registry.cli.local import open_service
+    from registry.display import build_display
+
+    async with open_service(settings) as (_, service):
+        with build_display(Console(stderr=True)) as progress:
+            return await service.lock(spec, progress)
+
+
+def _text(lock: Lock, format: LockFormat) -> bytes:  # noqa: A002 - the flag's name
+    from builder.lock_formats import conda_lock_yaml, environment_yaml, explicit_text
+
+    if format is LockFormat.CONDA_LOCK:
+        return conda_lock_yaml(lock)
+    if len(lock.packages) > 1:
+        raise UsageError(
+            f"a lock file of the format {format} is for one platform; name one with --platform, "
+            f"of {', '.join(sorted(lock.packages))}"
+        )
+    [platform] = lock.packages
+    return explicit_text(lock, platform) if format is LockFormat.EXPLICIT else environment_yaml(lock, platform)
