@@ -1,0 +1,267 @@
+"""The environment layer as conda's and other tools see it, and its entrypoint under real shells."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+import rattler
+
+from builder.contents import EntryPoint, PackageContents, Placeholder, PythonLayout
+from builder.environment_layer import (
+    EnvironmentLayer,
+    InstalledPackage,
+    LayerMember,
+    entrypoint,
+    find_shell,
+    history,
+    make_layer,
+    members,
+    package_variables,
+    prefix_record,
+)
+from builder.errors import PackageRefused
+from builder.fragment import Written
+from builder.lock import Lock, LockedPackage
+from storage.digest import Digest
+from tests.builder.locks import LOCK, SPEC, package
+
+PACKED, IN_PREFIX = hashlib.sha256(b"packed").hexdigest(), hashlib.sha256(b"in prefix").hexdigest()
+MODIFIED = 1_700_000_200
+
+
+def contents_of(record: LockedPackage, *targets: str) -> PackageContents:
+    return PackageContents(
+        package=str(record),
+        sources=targets,
+        targets=targets,
+        kinds="f" * len(targets),
+        sizes=[10] * len(targets),
+        sha256=[PACKED] * len(targets),
+        placeholders={},
+        no_link=frozenset(),
+        directories=(),
+        entry_points=(),
+        link_scripts=(),
+        timestamp=0,
+        noarch=record.noarch,
+    )
+
+
+def installed(record: LockedPackage) -> InstalledPackage:
+    return InstalledPackage(record, contents_of(record, f"share/{record.name}.txt"), {})
+
+
+def layer_of(lock: Lock = LOCK, shell: str | None = "/bin/sh", user: int | None = None) -> EnvironmentLayer:
+    packages = [installed(record) for record in lock.packages["linux-64"]]
+    return make_layer(members(lock, "linux-64", packages, shell=shell, user=user), MODIFIED)
+
+
+def unpacked(layer: EnvironmentLayer) -> dict[str, tarfile.TarInfo]:
+    with tarfile.open(fileobj=io.BytesIO(layer.content)) as tar:
+        return {member.name: member for member in tar}
+
+
+def test_members() -> None:
+    found = unpacked(layer_of())
+    assert [name for name, member in found.items() if member.isdir()] == [
+        "opt",
+        "opt/conda",
+        "opt/conda/.condery",
+        "opt/conda/conda-meta",
+    ]
+    assert sorted(name for name, member in found.items() if member.isreg()) == [
+        "opt/conda/.condery/entrypoint",
+        "opt/conda/conda-meta/ca-certificates-2026.1.1-hbcca054_0.json",
+        "opt/conda/conda-meta/click-8.1.7-pyh1_0.json",
+        "opt/conda/conda-meta/conda-lock.yml",
+        "opt/conda/conda-meta/history",
+        "opt/conda/conda-meta/numpy-2.1.0-py312h1_0.json",
+        "opt/conda/conda-meta/python-3.12.8-h1_1_cpython.json",
+        "opt/conda/conda-meta/tzdata-2026a-h0_0.json",
+    ]
+    assert found["opt/conda/.condery/entrypoint"].mode == 0o755
+    assert {member.mtime for member in found.values()} == {MODIFIED}
+    assert {(member.uid, member.gid) for member in found.values()} == {(0, 0)}
+    seen: set[str] = set()
+    for name in found:
+        assert os.path.dirname(name) in seen | {""}
+        seen.add(name)
+
+
+def test_no_shell_no_entrypoint() -> None:
+    assert not [name for name in unpacked(layer_of(shell=None)) if ".condery" in name]
+
+
+def test_home_of_the_user() -> None:
+    found = unpacked(layer_of(user=1000))
+    assert found["home"].uid == 0
+    assert found["home/conda"].isdir()
+    assert (found["home/conda"].uid, found["home/conda"].gid, found["home/conda"].mode) == (1000, 1000, 0o755)
+
+
+def test_lock_without_md5_is_kept_as_explicit_list() -> None:
+    found = unpacked(layer_of(Lock(SPEC, {"linux-64": (package("old", md5=None),)})))
+    assert "opt/conda/conda-meta/explicit.txt" in found
+    assert "opt/conda/conda-meta/conda-lock.yml" not in found
+
+
+def test_digests_and_determinism() -> None:
+    layer = layer_of()
+    assert layer == layer_of()
+    assert layer.layer.descriptor.digest == Digest.of(layer.content)
+    assert layer.layer.descriptor.size == len(layer.content)
+    assert layer.layer.diff_id == Digest.of(gzip.decompress(layer.content))
+
+
+def test_record_as_rattler_reads_it(tmp_path: Path) -> None:
+    record = package(
+        "tool",
+        "2.0",
+        "py_1",
+        subdir="noarch",
+        noarch="python",
+        license="MIT",
+        depends=("python >=3.9",),
+        build_number=1,
+    )
+    contents = PackageContents(
+        package=str(record),
+        sources=["site-packages/tool.py", "etc/tool.conf", "lib/tool", "var/empty", "share/lost"],
+        targets=["lib/python3.12/site-packages/tool.py", "etc/tool.conf", "lib/tool", "var/empty", "share/lost"],
+        kinds="ffsdf",
+        sizes=[10, 20, None, None, 30],
+        sha256=[PACKED, PACKED, PACKED, None, PACKED],
+        placeholders={1: Placeholder("/placeholder", "text")},
+        no_link=frozenset({1}),
+        directories=(),
+        entry_points=[EntryPoint("tool", "tool", "main")],
+        link_scripts=(),
+        timestamp=0,
+        noarch="python",
+        python=PythonLayout("3.12", "lib/python3.12/site-packages"),
+    )
+    written = {"etc/tool.conf": Written(IN_PREFIX, 12), "bin/tool": Written(IN_PREFIX, 99)}
+    path = tmp_path / f"{record}.json"
+    path.write_bytes(prefix_record(InstalledPackage(record, contents, written, {"share/lost"}), "tool >=2"))
+
+    read = rattler.PrefixRecord.from_path(path)
+    assert (read.name.normalized, str(read.version), str(read.build), read.build_number) == ("tool", "2.0", "py_1", 1)
+    assert (str(read.url), read.sha256.hex(), read.license) == (record.url, record.sha256, "MIT")
+    assert (read.requested_spec, read.requested_specs) == ("tool >=2", ["tool >=2"])
+    assert [str(file) for file in read.files] == [
+        "bin/tool",
+        "etc/tool.conf",
+        "lib/python3.12/site-packages/tool.py",
+        "lib/tool",
+    ]
+    entries = {str(entry.relative_path): entry for entry in read.paths_data.paths}
+    assert len(entries) == 5
+    assert entries["bin/tool"].path_type.unix_python_entry_point
+    assert entries["lib/tool"].path_type.softlink
+    assert entries["var/empty"].path_type.directory
+    conf = entries["etc/tool.conf"]
+    assert conf.path_type.hardlink
+    assert conf.prefix_placeholder == "/placeholder"
+    assert (conf.sha256.hex(), conf.sha256_in_prefix.hex(), conf.size_in_bytes) == (PACKED, IN_PREFIX, 20)
+    assert entries["bin/tool"].sha256_in_prefix.hex() == IN_PREFIX
+    module = entries["lib/python3.12/site-packages/tool.py"]
+    assert module.sha256_in_prefix.hex() == PACKED
+    assert json.loads(path.read_bytes())["paths_data"]["paths"][2]["original_path"] == "site-packages/tool.py"
+
+
+def test_history() -> None:
+    assert history(LOCK, "linux-64").decode() == (
+        "==> 2023-11-14 22:16:40 <==\n"
+        '# cmd: condery build "numpy" "python =3.12"\n'
+        "+conda-forge/linux-64::ca-certificates-2026.1.1-hbcca054_0\n"
+        "+conda-forge/linux-64::numpy-2.1.0-py312h1_0\n"
+        "+conda-forge/linux-64::python-3.12.8-h1_1_cpython\n"
+        "+conda-forge/noarch::click-8.1.7-pyh1_0\n"
+        "+conda-forge/noarch::tzdata-2026a-h0_0\n"
+        "# update specs: ['numpy', 'python =3.12']\n"
+    )
+
+
+SHELLS = [
+    pytest.param(
+        command, marks=pytest.mark.skipif(not shutil.which(command[0]), reason=f"{command[0]} is not installed")
+    )
+    for command in (["sh"], ["dash"], ["bash"], ["busybox", "sh"])
+]
+
+SCRIPTS = {
+    "10-first.sh": "export ORDER=1\n",
+    "20-unset.sh": 'export ORDER="$ORDER 2 $NOT_SET"\n',
+    "30-arguments.sh": 'set -- swallowed; set -eu; export SECOND="$CONDA_PREFIX/share"\n',
+    "40-broken.sh": "if then fi (\n",
+    "50-last.sh": 'export ORDER="$ORDER 5"\n',
+    "notes.txt": "exit 3\n",
+}
+
+
+def activated(shell: list[str], prefix: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    script = prefix / "entrypoint"
+    script.write_bytes(entrypoint("/bin/sh"))
+    environment = {"CONDA_PREFIX": str(prefix), "PATH": os.environ["PATH"]}
+    return subprocess.run([*shell, script, *command], env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_entrypoint_activates(shell: list[str], tmp_path: Path) -> None:
+    prefix = tmp_path / "a prefix"
+    folder = prefix / "etc/conda/activate.d"
+    folder.mkdir(parents=True)
+    for name, text in SCRIPTS.items():
+        (folder / name).write_text(text)
+    done = activated(shell, prefix, "sh", "-c", 'echo "$ORDER|$SECOND|$1|${script-unset}"; exit 7', "sh", "two words")
+    assert done.stdout == f"1 2  5|{prefix}/share|two words|unset\n"
+    assert done.returncode == 7
+    assert "40-broken.sh" in done.stderr
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_entrypoint_without_scripts(shell: list[str], tmp_path: Path) -> None:
+    done = activated(shell, tmp_path, "echo", "ready")
+    assert (done.stdout, done.stderr, done.returncode) == ("ready\n", "", 0)
+
+
+def test_which_shell() -> None:
+    plain = contents_of(package("tool"), "bin/tool")
+    dash = contents_of(package("dash"), "bin/dash")
+    bash = contents_of(package("bash"), "bin/bash", "bin/sh")
+    assert find_shell("/opt/conda", [plain], base_has_shell=False) is None
+    assert find_shell("/opt/conda", [plain], base_has_shell=True) == "/bin/sh"
+    assert find_shell("/opt/conda", [plain, dash], base_has_shell=False) == "/opt/conda/bin/dash"
+    assert find_shell("/opt/conda", [plain, bash], base_has_shell=True) == "/opt/conda/bin/bash"
+
+
+def test_variables_of_packages() -> None:
+    files = [
+        ("b-1-0", "etc/conda/env_vars.d/b.json", b'{"X": "b"}'),
+        ("a-1-0", "etc/conda/env_vars.d/a.json", b'{"X": "a", "Y": "1"}'),
+    ]
+    assert package_variables(files) == {"X": "b", "Y": "1"}
+
+
+@pytest.mark.parametrize(
+    "content", [b"not JSON", b"[]", b'{"X": 1}', b'{"A=B": "1"}', b'{"": "1"}', b'{"X": "\\u0000"}']
+)
+def test_broken_variables(content: bytes) -> None:
+    with pytest.raises(PackageRefused, match=r"tool-1-0.*env_vars\.d/tool\.json"):
+        package_variables([("tool-1-0", "etc/conda/env_vars.d/tool.json", content)])
+
+
+def test_a_home_is_not_listed_twice() -> None:
+    layer = make_layer(
+        [LayerMember("home/conda", None, 0o755, 5), LayerMember("home/conda/file", b"", owner=5)], MODIFIED
+    )
+    assert list(unpacked(layer)) == ["home", "home/conda", "home/conda/file"]
