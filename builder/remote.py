@@ -147,13 +147,13 @@ class RepeatableBody:
     """A request's body that is read anew each time it is sent: `requests` iterates it, and asks its length."""
 
     size: int
-    read: Callable[[], Iterable[bytes]]
+    chunks: Callable[[], Iterable[bytes]]
 
     def __len__(self) -> int:
         return self.size
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self.read())
+        return iter(self.chunks())
 
 
 class _TimedAdapter(requests.adapters.HTTPAdapter):
@@ -190,7 +190,8 @@ class RemoteRepository:
         session.mount("http://", _TimedAdapter(pool_maxsize=8))
         self._session = session
         self._authorizing = threading.Lock()
-        self._authorization: dict[str, str] = {}
+        # Tokens are good for one scope: one to read with and one to write with, else threads take turns to renew them.
+        self._authorization: dict[bool, dict[str, str]] = {}
 
     def manifest(self, target: str) -> tuple[bytes, str]:
         """The document at a tag or digest, checked against the digest, and its media type."""
@@ -264,29 +265,27 @@ class RemoteRepository:
         stream: bool = False,
     ) -> requests.Response:
         """One request, and once more with new authorization where the first is answered 401."""
+        writing = method not in ("GET", "HEAD")
         try:
             for attempt in (1, 2):
                 # Uploads may go to another host, a storage service's, which credentials are not for.
-                own = self._authorization if _host_name_of(url) == self._name else {}
+                own = self._authorization.get(writing, {}) if _host_name_of(url) == self._name else {}
                 response = self._session.request(
-                    method,
-                    url,
-                    data=data,
-                    headers={**(headers or {}), **own},
-                    stream=stream,
+                    method, url, data=data, headers={**(headers or {}), **own}, stream=stream
                 )
                 if response.status_code != 401 or attempt == 2:
                     break
                 response.close()
-                self._authorize(response, own)
+                self._authorize(response, writing, own)
         except requests.RequestException as error:
             raise self._failure(error) from None
         return response
 
-    def _authorize(self, refused: requests.Response, used: Mapping[str, str]) -> None:
+    def _authorize(self, refused: requests.Response, writing: bool, used: Mapping[str, str]) -> None:
+        """Get the authorization that the challenge of a 401 asks for, unless another thread has done it meanwhile."""
         with self._authorizing:
-            if self._authorization is not used and self._authorization != used:
-                return  # another thread has just done it
+            if self._authorization.get(writing, {}) != used:
+                return
             challenge = refused.headers.get("WWW-Authenticate", "")
             basic = challenge.lower().startswith("basic")
             if self._login is None and basic:
@@ -299,7 +298,7 @@ class RemoteRepository:
             headers, changed = backend.authenticate_request(refused, {}, refresh=True)
             if not changed:
                 raise RemoteUnavailable(str(self.reference), f"{self.reference.host} gives no token for it: log in")
-            self._authorization = {"Authorization": headers["Authorization"]}
+            self._authorization[writing] = {"Authorization": headers["Authorization"]}
 
     def _check_realm(self, realm: str) -> None:
         """The token server is named by the registry: it may get the password only if both are of one organisation."""
