@@ -280,7 +280,7 @@ def _document(path: Path, name: str, limits: Limits) -> dict[str, Any]:
         "placeholders": rows.placeholders,
         "no_link": rows.no_link,
         "directories": _directories(name, rows.paths, kinds, bool(entries)),
-        "entry_points": entries,
+        "entry_points": [list(entry) for entry in entries],
         "link_scripts": sorted(
             each for each in rows.paths if each.startswith("bin/.") and _LINK_SCRIPT.fullmatch(each)
         ),

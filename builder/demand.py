@@ -11,15 +11,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, Self, TypeVar
 
 from builder import names
-from builder.artifacts import ARTIFACTS
+from builder.artifacts import ARTIFACTS, Artifact
 from builder.canonical import key_of
 from builder.errors import UnknownArtifact, UnknownLock
 from builder.job import Job
+from builder.lock import Lock
 from builder.queue import BuildQueue, Flight
 from builder.settings import BuilderSettings
 from builder.spec import EnvironmentSpec
 from storage.catalog import Catalog
-from storage.digest import Descriptor, Digest
+from storage.digest import Descriptor
 
 T = TypeVar("T")
 
@@ -51,28 +52,6 @@ class Image:
             variants=tuple(Descriptor.from_json(variant) for variant in document["variants"]),
             warnings=tuple(document["warnings"]),
         )
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A finished file, whose bytes are in the blob store."""
-
-    digest: Digest
-    size: int
-    media_type: str
-    file_name: str
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "digest": self.digest,
-            "size": self.size,
-            "media_type": self.media_type,
-            "file_name": self.file_name,
-        }
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Self:
-        return cls(Digest.parse(document["digest"]), document["size"], document["media_type"], document["file_name"])
 
 
 class Ticket(Generic[T]):
@@ -152,7 +131,7 @@ class Demand:
 
     async def tags(self, repository: str) -> list[str]:
         """The tags that exist by now, sorted: `latest`, the days and the locks this repository was solved to."""
-        spec = names.parse(repository, "latest", self._settings, today=_today()).spec
+        spec = (await self._request(repository, "latest")).spec
         locks = [f"lock-{key[:12]}" for key in await self._catalog.locks_of_spec(spec.key)]
         return sorted({"latest", *locks, *await self._catalog.days_of_spec(spec.key)}) if locks else []
 
@@ -166,10 +145,16 @@ class Demand:
         return Ticket(job.spec, flight=self._queue.submit(job), fetch=lambda: find(-FOREVER))
 
     async def _job(self, kind: Any, repository: str, tag: str) -> Job:
-        request = names.parse(repository, tag, self._settings, today=_today())
+        request = await self._request(repository, tag)
         if isinstance(request.reference, names.LockReference):
             return Job(kind, request.spec, await self._lock_of(tag, request.reference.hex, request.spec))
         return Job(kind, request.spec)
+
+    async def _request(self, repository: str, tag: str) -> names.ImageRequest:
+        handle = names.stored_spec_handle(repository, self._settings)
+        document = await self._catalog.lock_of_spec(handle) if handle else None
+        stored = Lock.from_json(document).spec if document else None
+        return names.parse(repository, tag, self._settings, today=_today(), stored=stored)
 
     async def _lock_of(self, tag: str, prefix: str, spec: EnvironmentSpec) -> str:
         found = await self._catalog.locks(prefix)

@@ -163,6 +163,14 @@ class Catalog:
         async with self._engine.connect() as connection:
             return list((await connection.execute(query)).scalars())
 
+    async def lock_of_spec(self, prefix: str) -> Document | None:
+        """A lock whose spec's key begins with `prefix`, which holds hex digits only; None unless that is one spec."""
+        column = tables.lock.c.spec_key
+        query = select(column, tables.lock.c.document).where(column >= prefix, column < prefix + "g").limit(100)
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(query)).all()
+        return json.loads(rows[0].document) if len({row.spec_key for row in rows}) == 1 else None
+
     async def resolution(self, request_key: str) -> Resolution | None:
         table = tables.resolution
         query = select(table.c.lock_key, table.c.solved).where(table.c.request_key == request_key)

@@ -1,0 +1,1 @@
+"""Measured comparisons with named peers, each in the same run. Never run by the tests: `make bench`."""

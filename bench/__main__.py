@@ -1,0 +1,55 @@
+"""`python -m bench`: run every measurement, print the table, write it as JSON; exit 1 when a figure is not met."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import build, http
+from bench.row import Row
+
+SUITES = {"build": build.measure, "http": http.measure}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("suites", nargs="*", choices=[*SUITES, []], help="default: all")
+    parser.add_argument("--short", action="store_true", help="smaller inputs and fewer repetitions, as in CI")
+    parser.add_argument("--output", type=Path, default=Path("results/bench.json"))
+    chosen = parser.parse_args(arguments)
+    rows = [row for name in chosen.suites or SUITES for row in SUITES[name](short=chosen.short)]
+    Console(width=180).print(table(rows))
+    chosen.output.parent.mkdir(parents=True, exist_ok=True)
+    machine = {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
+    chosen.output.write_text(json.dumps({"machine": machine, "rows": [row.to_json() for row in rows]}, indent=2))
+    return 0 if all(row.holds for row in rows) else 1
+
+
+def table(rows: Sequence[Row]) -> Table:
+    result = Table(title="condery, measured")
+    for heading in ("measured", "value", "peer", "its value", "figure", "must", "", "note"):
+        result.add_column(heading, overflow="fold")
+    for row in rows:
+        result.add_row(
+            row.name,
+            f"{row.value:,.3g} {row.unit}" if row.value < 1000 else f"{row.value:,.0f} {row.unit}",
+            row.peer,
+            "" if row.peer_value is None else f"{row.peer_value:,.4g}",
+            f"{row.figure:,.3g}",
+            f"{row.bound} {row.must:g}",
+            "ok" if row.holds else "NOT MET",
+            row.note,
+        )
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

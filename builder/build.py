@@ -1,0 +1,388 @@
+"""One build: from a spec to a lock, from a lock to an image.
+
+    solve -> download -> inspect -> overlaps -> plan -> layers -> environment layer -> config, manifests, index -> record
+
+All blobs are stored before the manifests, the manifests with the image, the image before anybody is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from builder import image as documents
+from builder.archive import Limits
+from builder.artifacts import make_artifact
+from builder.base import Base, BaseImage
+from builder.canonical import key_of
+from builder.contents import PackageContents, PythonLayout, inspect
+from builder.demand import Image, artifact_key, fresh_until
+from builder.download import Downloader
+from builder.environment import EnvironmentTask, FinishedEnvironment, finish_environment
+from builder.errors import PackageRefused
+from builder.fragment import FragmentRecipe
+from builder.image import ImageDocuments, ImageLayer
+from builder.job import Job
+from builder.layer import AssembledLayer, FragmentTask, LayerTask, assemble
+from builder.lock import Lock, LockedPackage
+from builder.overlap import Overlaps, find_overlaps
+from builder.plan import Plan, PlanPackage, plan
+from builder.pool import WorkerPool
+from builder.popularity import Popularity
+from builder.progress import Event, Progress, Stage, silent
+from builder.settings import BuilderSettings
+from builder.single_flight import SingleFlight
+from builder.solve import Solver
+from builder.spec import EnvironmentSpec
+from storage.blobs import FileBlobStore
+from storage.catalog import Catalog, StoredManifest
+from storage.digest import Descriptor, Digest
+
+IMAGE_FORMAT = 1
+"""Part of every image's key: raise it when the same lock and base have to give other bytes."""
+
+
+@dataclass
+class Stopwatch:
+    """Seconds spent in each stage of a build."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @contextlib.contextmanager
+    def stage(self, name: Stage) -> Iterator[None]:
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - begun
+
+
+@dataclass(frozen=True)
+class PlatformImage:
+    """One platform's documents, and what the report says of how they came about."""
+
+    platform: str
+    documents: ImageDocuments
+    report: Mapping[str, Any]
+    scripts: tuple[str, ...]
+    """Packages whose link scripts were not run."""
+
+
+@dataclass(frozen=True)
+class Builder:
+    """What builds need; a build is a method that uses it."""
+
+    settings: BuilderSettings
+    root: Path
+    catalog: Catalog
+    blobs: FileBlobStore
+    solver: Solver
+    downloader: Downloader
+    pool: WorkerPool
+    base: Base
+    popularity: Popularity
+    _bases: dict[str, BaseImage] = field(default_factory=dict)
+    _solves: SingleFlight[str, Lock] = field(default_factory=SingleFlight)
+
+    async def run(self, job: Job, progress: Progress = silent) -> None:
+        """Make what `job` asks for; idempotent, and quick where all of it is there."""
+        watch = Stopwatch()
+        lock = await self.lock(job, progress, watch)
+        if job.artifact:
+            await self.artifact(lock, job.artifact)
+        else:
+            await self.image(lock, progress, watch)
+
+    async def lock(self, job: Job, progress: Progress = silent, watch: Stopwatch | None = None) -> Lock:
+        """The lock that `job` names, or that its spec has by now."""
+        if job.lock_key:
+            document = await self.catalog.lock(job.lock_key)
+            assert document is not None, "a job names a stored lock"
+            return Lock.from_json(document)
+        with (watch or Stopwatch()).stage("solve"):
+            progress(Event("solve", 0, 1, " ".join(job.spec.match_specs())))
+            lock = await self._solves.do(job.spec.key, lambda: self._solve(job.spec))
+            progress(Event("solve", 1, 1, f"{sum(map(len, lock.packages.values()))} packages"))
+        return lock
+
+    async def _solve(self, spec: EnvironmentSpec) -> Lock:
+        """The stored lock while it is fresh, else a new one, stored."""
+        now = time.time()
+        resolution = await self.catalog.resolution(spec.key)
+        if resolution and fresh_until(spec, resolution.solved, self.settings.fresh_for) > now:
+            document = await self.catalog.lock(resolution.lock_key)
+            if document:
+                return Lock.from_json(document)
+        lock = await self.solver.solve(spec)
+        await self.catalog.put_lock(lock.key, lock.spec.key, lock.to_json())
+        until = spec.until.isoformat() if spec.until else None
+        await self.catalog.put_resolution(spec.key, lock.spec.key, until, lock.key, now)
+        return lock
+
+    async def artifact(self, lock: Lock, name: str) -> None:
+        """Make and record the file `name` of `lock`."""
+        key = artifact_key(lock.key, name)
+        if await self.catalog.artifact(key):
+            return
+        working = self.root / "working"
+        working.mkdir(parents=True, exist_ok=True)
+        artifact = await make_artifact(name, lock, blobs=self.blobs, archives=self._archives, working=working)
+        await self.catalog.put_artifact(key, lock.key, artifact.to_json())
+
+    async def image(self, lock: Lock, progress: Progress = silent, watch: Stopwatch | None = None) -> Image:
+        """The image of `lock`, made and recorded unless it is there."""
+        watch = watch or Stopwatch()
+        for platform in lock.packages:
+            self._bases[platform] = await self.base.resolve(platform)
+        key = self.image_key(lock.key, tuple(lock.packages))
+        assert key is not None, "every base was just resolved"
+        document = await self.catalog.image(key)
+        if document:
+            return Image.from_json(document["image"])
+        archives = await self._archives_of(lock, progress, watch)
+        platforms = [
+            await self._platform(lock, platform, archives, progress, watch) for platform in sorted(lock.packages)
+        ]
+        with watch.stage("image"):
+            image, manifests = await asyncio.to_thread(self._store_documents, lock, platforms)
+        report = {
+            "seconds": {name: round(seconds, 4) for name, seconds in watch.seconds.items()},
+            "platforms": {each.platform: each.report for each in platforms},
+        }
+        await self.catalog.put_image(key, lock.key, {"image": image.to_json(), "report": report}, manifests)
+        progress(Event("image", 1, 1, image.variants[0].digest))
+        return image
+
+    def image_key(self, lock_key: str, platforms: Sequence[str]) -> str | None:
+        """The key of a lock's image over the bases of now; None while a base has not been resolved."""
+        bases = [self._bases.get(platform) for platform in sorted(platforms)]
+        if None in bases:
+            return None
+        return key_of(
+            "image",
+            {
+                "format": IMAGE_FORMAT,
+                "lock": lock_key,
+                "bases": [[base.platform, base.reference, base.digest] for base in bases if base],
+                "user": self.settings.user,
+                "popularity": self.popularity.version,
+            },
+        )
+
+    async def warm(self) -> None:
+        """Do what the first build would wait for: start workers, resolve the bases of the default platforms."""
+        await self.pool.warm()
+        for platform in self.settings.platforms:
+            self._bases[platform] = await self.base.resolve(platform)
+
+    async def _archives(self, packages: Sequence[LockedPackage]) -> dict[str, Path]:
+        """The archives of packages, by archive key, downloaded in parallel where they are not local."""
+        paths = await asyncio.gather(*(self.downloader.fetch(package) for package in packages))
+        return {package.archive_key: path for package, path in zip(packages, paths, strict=True)}
+
+    async def _archives_of(self, lock: Lock, progress: Progress, watch: Stopwatch) -> dict[str, Path]:
+        unique = {package.archive_key: package for packages in lock.packages.values() for package in packages}
+        total = sum(package.size or 0 for package in unique.values())
+        done = 0
+
+        async def fetch(package: LockedPackage) -> tuple[str, Path]:
+            nonlocal done
+            path = await self.downloader.fetch(package)
+            done += package.size or 0
+            progress(Event("download", done, total, str(package)))
+            return package.archive_key, path
+
+        with watch.stage("download"):
+            return dict(await _all(fetch(package) for package in unique.values()))
+
+    async def _platform(
+        self, lock: Lock, platform: str, archives: Mapping[str, Path], progress: Progress, watch: Stopwatch
+    ) -> PlatformImage:
+        packages = lock.packages[platform]
+        with watch.stage("inspect"):
+            contents = await self._inspect(packages, archives, progress)
+            overlaps = await asyncio.to_thread(
+                find_overlaps, [(package, contents[package.name]) for package in packages]
+            )
+            scripts = self._link_scripts(packages, contents)
+        with watch.stage("layers"):
+            tasks = self._layer_tasks(lock.spec.prefix, packages, contents, archives, overlaps)
+            assembled = await self._assemble(tasks, progress)
+        with watch.stage("image"):
+            base = self._bases[platform]
+            task = EnvironmentTask(
+                self.root, lock, platform, base.has_shell, self.settings.user,
+                tuple(fragment for task in tasks for fragment in task.fragments),
+            )  # fmt: skip
+            environment = await self.pool.run("writing the environment layer", finish_environment, task)
+            layers = [*map(_image_layer, assembled, tasks), environment.layer]
+            written = documents.write_image(lock, platform, base, layers, environment.facts)
+        report = _report(assembled, tasks, environment, overlaps, scripts)
+        return PlatformImage(platform, written, report, tuple(scripts))
+
+    async def _inspect(
+        self, packages: Sequence[LockedPackage], archives: Mapping[str, Path], progress: Progress
+    ) -> dict[str, PackageContents]:
+        python = next((PythonLayout.of(package) for package in packages if package.name == "python"), None)
+        done = 0
+
+        async def read(some: Sequence[LockedPackage]) -> list[PackageContents]:
+            nonlocal done
+            paths = [archives[package.archive_key] for package in some]
+            result = await self.pool.run(
+                f"reading {some[0]}", inspect_all, some, paths, python, self.root / "contents", self._limits
+            )
+            done += len(some)
+            progress(Event("inspect", done, len(packages), str(some[-1])))
+            return result
+
+        found = await _all(read(some) for some in _shares(packages, 4 * self.settings.workers))
+        return {
+            package.name: contents
+            for some, each in zip(_shares(packages, 4 * self.settings.workers), found, strict=True)
+            for package, contents in zip(some, each, strict=True)
+        }
+
+    @property
+    def _limits(self) -> Limits:
+        return Limits(expanded=self.settings.max_expanded, ratio=self.settings.max_ratio)
+
+    def _link_scripts(
+        self, packages: Sequence[LockedPackage], contents: Mapping[str, PackageContents]
+    ) -> dict[str, list[str]]:
+        """By package; raises PackageRefused where the setting forbids to skip them."""
+        scripts = {str(package): list(contents[package.name].link_scripts) for package in packages}
+        scripts = {package: names for package, names in scripts.items() if names}
+        if scripts and self.settings.refuse_scripts:
+            package, names = next(iter(scripts.items()))
+            raise PackageRefused(
+                package, f"it has {names[0]}, which copying cannot run, and a setting forbids to skip it"
+            )
+        return scripts
+
+    def _layer_tasks(
+        self,
+        prefix: str,
+        packages: Sequence[LockedPackage],
+        contents: Mapping[str, PackageContents],
+        archives: Mapping[str, Path],
+        overlaps: Overlaps,
+    ) -> list[LayerTask]:
+        chosen: Plan = plan(
+            [PlanPackage(package.name, package.size or 0) for package in packages], popularity=self.popularity
+        )
+        by_name = {package.name: package for package in packages}
+
+        def fragment(name: str) -> FragmentTask:
+            package = by_name[name]
+            recipe = FragmentRecipe.of(package.archive_key, contents[name], prefix, overlaps.excluded.get(name, ()))
+            return FragmentTask(recipe, package, archives[package.archive_key])
+
+        return [
+            LayerTask(self.root, prefix, tuple(fragment(name) for name in layer), self._limits)
+            for layer in chosen.layers
+        ]
+
+    async def _assemble(self, tasks: Sequence[LayerTask], progress: Progress) -> list[AssembledLayer]:
+        done = 0
+
+        async def one(task: LayerTask) -> AssembledLayer:
+            nonlocal done
+            names = ", ".join(fragment.package.name for fragment in task.fragments[:3])
+            layer = await self.pool.run(f"transcoding {names}", assemble, task)
+            done += 1
+            progress(Event("layers", done, len(tasks), names))
+            return layer
+
+        # the longest first, so that no process is left alone with a long one at the end
+        order = sorted(range(len(tasks)), key=lambda index: -_work(tasks[index]))
+        finished = await _all(one(tasks[index]) for index in order)
+        by_index = dict(zip(order, finished, strict=True))
+        return [by_index[index] for index in range(len(tasks))]
+
+    def _store_documents(self, lock: Lock, platforms: Sequence[PlatformImage]) -> tuple[Image, list[StoredManifest]]:
+        """Store the configs; give the image with all the manifests that go into the catalog with it."""
+        for each in platforms:
+            self.blobs.put(Digest.of(each.documents.config), [each.documents.config])
+        oci = [StoredManifest.of(documents.OCI_MANIFEST, each.documents.manifest) for each in platforms]
+        docker = [StoredManifest.of(documents.DOCKER_MANIFEST, each.documents.docker_manifest) for each in platforms]
+        entries = [(each.platform, each.documents.manifest) for each in platforms]
+        index = [] if lock.spec.single else [
+            StoredManifest.of(documents.OCI_INDEX, documents.write_index(lock.spec, entries))
+        ]  # fmt: skip
+        variants = tuple(
+            Descriptor(manifest.media_type, manifest.digest, len(manifest.body))
+            for manifest in (*index, oci[0], docker[0])
+        )
+        packages = sorted({package for each in platforms for package in each.scripts})
+        warnings = (f"link scripts were not run: {', '.join(packages)}",) if packages else ()
+        return Image(lock.key, variants, warnings), [*index, *oci, *docker]
+
+
+def inspect_all(
+    packages: Sequence[LockedPackage], paths: Sequence[Path], python: PythonLayout | None, cache: Path, limits: Limits
+) -> list[PackageContents]:
+    """`inspect` for several packages in one task of the pool."""
+    return [inspect(path, package, python, cache, limits) for package, path in zip(packages, paths, strict=True)]
+
+
+async def _all(work: Any) -> list[Any]:
+    """Everything at once; the first failure cancels what has not begun and is raised alone."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+def _shares(packages: Sequence[LockedPackage], count: int) -> list[Sequence[LockedPackage]]:
+    """`packages` dealt out into at most `count` shares of about the same number of bytes."""
+    shares: list[list[LockedPackage]] = [[] for _ in range(count)]
+    for position, package in enumerate(sorted(packages, key=lambda each: (-(each.size or 0), each.name))):
+        shares[position % count].append(package)
+    return [share for share in shares if share]
+
+
+def _work(task: LayerTask) -> int:
+    return sum(fragment.package.size or 0 for fragment in task.fragments)
+
+
+def _image_layer(layer: AssembledLayer, task: LayerTask) -> ImageLayer:
+    descriptor = Descriptor(documents.OCI_LAYER, layer.digest, layer.size)
+    return ImageLayer(descriptor, layer.diff_id, tuple(str(fragment.package) for fragment in task.fragments))
+
+
+def _report(
+    assembled: Sequence[AssembledLayer],
+    tasks: Sequence[LayerTask],
+    environment: FinishedEnvironment,
+    overlaps: Overlaps,
+    scripts: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    """What `condery explain` shows; sizes in bytes, compressed."""
+    layers = [
+        {
+            "digest": layer.digest,
+            "size": layer.size,
+            "packages": [
+                {"name": str(fragment.package), "size": info.size}
+                for fragment, info in zip(task.fragments, layer.fragments, strict=True)
+            ],
+        }
+        for layer, task in zip(assembled, tasks, strict=True)
+    ]
+    last = environment.layer.descriptor
+    return {
+        "layers": [*layers, {"digest": last.digest, "size": last.size, "packages": []}],
+        "overlaps": [asdict(row) for row in overlaps.rows],
+        "scripts": {package: list(names) for package, names in scripts.items()},
+    }

@@ -1,0 +1,92 @@
+"""The last layer of an image, from what inspection and transcoding have left in the data directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.archive import payload
+from builder.contents import PackageContents, inspect
+from builder.environment_layer import (
+    ENTRYPOINT,
+    VARIABLES_DIRECTORY,
+    InstalledPackage,
+    find_shell,
+    make_layer,
+    members,
+    package_variables,
+)
+from builder.fragment import read_info
+from builder.image import EnvironmentFacts, ImageLayer
+from builder.layer import FragmentTask
+from builder.lock import Lock
+from builder.lock_formats import newest
+from storage.blobs import FileBlobStore
+
+
+@dataclass(frozen=True)
+class EnvironmentTask:
+    """One platform's environment; every fragment of it has been made. Picklable, for the pool."""
+
+    root: Path
+    lock: Lock
+    platform: str
+    base_has_shell: bool
+    user: int | None
+    fragments: tuple[FragmentTask, ...]
+
+
+@dataclass(frozen=True)
+class FinishedEnvironment:
+    """The environment layer, stored, and what the image's config says because of it."""
+
+    layer: ImageLayer
+    facts: EnvironmentFacts
+
+
+def finish_environment(task: EnvironmentTask) -> FinishedEnvironment:
+    """Make and store the environment layer; raises PackageRefused, StorageFull."""
+    blobs = FileBlobStore(task.root)
+    installed = [_installed(task, fragment, blobs) for fragment in task.fragments]
+    variables = [
+        file
+        for fragment, each in zip(task.fragments, installed, strict=True)
+        for file in _variable_files(fragment.archive, each.contents)
+    ]
+    prefix = task.lock.spec.prefix
+    shell = find_shell(prefix, (each.contents for each in installed), task.base_has_shell)
+    layer = make_layer(
+        members(task.lock, task.platform, installed, shell=shell, user=task.user),
+        newest(task.lock.packages[task.platform]) // 1000,
+    )
+    blobs.put(layer.layer.descriptor.digest, [layer.content])
+    facts = EnvironmentFacts(
+        entrypoint=f"{prefix}/{ENTRYPOINT}" if shell else None,
+        shell=shell,
+        variables=package_variables(variables),
+        user=task.user,
+    )
+    return FinishedEnvironment(layer.layer, facts)
+
+
+def _installed(task: EnvironmentTask, fragment: FragmentTask, blobs: FileBlobStore) -> InstalledPackage:
+    contents = inspect(fragment.archive, fragment.package, fragment.recipe.python, task.root / "contents")
+    info = read_info(blobs.fragment_path(fragment.recipe.key))
+    assert info is not None, "the layers were made before the environment layer"
+    return InstalledPackage(fragment.package, contents, info.written, frozenset(fragment.recipe.excluded))
+
+
+def _variable_files(archive: Path, contents: PackageContents) -> Iterator[tuple[str, str, bytes]]:
+    """(package, path, content) of the files whose variables go into the image's Env (conda `activate.py`)."""
+    wanted = {
+        source: target
+        for source, target in zip(contents.sources, contents.targets, strict=True)
+        if target.startswith(VARIABLES_DIRECTORY) and target.endswith(".json")
+    }
+    if not wanted:
+        return
+    with payload(archive, contents.package) as tar:
+        for member in tar:
+            if member.name in wanted:
+                yield contents.package, wanted[member.name], b"".join(map(bytes, tar.chunks()))

@@ -1,0 +1,96 @@
+"""The builder as one thing that is opened and closed: solver, downloads, workers, queue, and what clients may ask."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from builder.base import open_base
+from builder.base.host import glibc_version
+from builder.build import Builder
+from builder.channels import Credentials
+from builder.demand import Demand, Image
+from builder.download import Downloader, DownloadSettings
+from builder.job import Job
+from builder.lock import Lock
+from builder.pool import WorkerPool
+from builder.popularity import Popularity
+from builder.progress import Progress, silent
+from builder.queue import BuildQueue
+from builder.settings import BuilderSettings
+from builder.solve import Solver, SolverSettings
+from builder.spec import EnvironmentSpec
+from storage.blobs import FileBlobStore
+from storage.catalog import Catalog
+from storage.errors import ConderyError
+
+log = structlog.get_logger(__name__)
+
+OLDEST_GLIBC = "2.28"
+"""Assumed of a base that is not the host's and for which no setting says more."""
+
+
+@dataclass(frozen=True)
+class BuilderService:
+    """`demand` is for clients that wait, `builder` for the command line that watches."""
+
+    builder: Builder
+    queue: BuildQueue
+    demand: Demand
+
+    async def build(self, spec: EnvironmentSpec, progress: Progress = silent) -> Image:
+        """The image of `spec`, built here and now; raises BuilderError, StorageError."""
+        lock = await self.lock(spec, progress)
+        return await self.builder.image(lock, progress)
+
+    async def lock(self, spec: EnvironmentSpec, progress: Progress = silent) -> Lock:
+        """The lock of `spec`: the stored one while it is fresh, else a new one."""
+        return await self.builder.lock(Job("image", spec), progress)
+
+
+@contextlib.asynccontextmanager
+async def open_builder(
+    settings: BuilderSettings, root: Path, catalog: Catalog, blobs: FileBlobStore, *, resume: bool = False
+) -> AsyncIterator[BuilderService]:
+    """The builder over the data directory `root`. With `resume` it goes on with what a dead server left unfinished.
+
+    Closing it leaves unfinished builds to be resumed. Raises BaseUnavailable for a base that makes no sense, and what
+    `Solver` and `Credentials` raise.
+    """
+    credentials = Credentials.read(settings.credentials)
+    base = open_base(settings.base, blobs=blobs, directory=root / "bases")
+    glibc = settings.glibc or (glibc_version() if settings.base == "host" else OLDEST_GLIBC)
+    solver_settings = SolverSettings(
+        repodata=root / "repodata",
+        channel_alias=settings.channel_alias,
+        credentials=settings.credentials,
+        glibc=glibc,
+        seconds=settings.solve_seconds,
+        memory=settings.solve_memory,
+        refresh=settings.repodata_refresh,
+    )
+    download_settings = DownloadSettings(root / "archives", settings.downloads, settings.download_seconds)
+    async with contextlib.AsyncExitStack() as stack:
+        solver = await stack.enter_async_context(Solver(solver_settings))
+        downloader = await stack.enter_async_context(Downloader(download_settings, credentials, solver.download))
+        pool = await stack.enter_async_context(WorkerPool(settings.workers))
+        builder = Builder(settings, root, catalog, blobs, solver, downloader, pool, base, Popularity.load())
+        queue = BuildQueue(catalog, lambda job, _build: builder.run(job), settings)
+        stack.push_async_callback(queue.close)
+        if resume:
+            await queue.start()
+            warming = asyncio.create_task(_warm(builder))
+            stack.callback(warming.cancel)
+        yield BuilderService(builder, queue, Demand(settings, catalog, queue, builder.image_key))
+
+
+async def _warm(builder: Builder) -> None:
+    try:
+        await builder.warm()
+    except ConderyError as error:
+        log.warning("not ready to build yet", reason=str(error))
