@@ -72,7 +72,7 @@ class Credential:
     def authorize(self, url: str) -> tuple[str, dict[str, str]]:
         """The address to ask and the headers to send for `url`. A CondaToken goes into the path: `/t/<token>/...`."""
         if self.kind == "CondaToken":
-            parts = urlsplit(url)
+            parts = urlsplit(without_credentials(url))
             return urlunsplit(parts._replace(path=f"/t/{self.secret}{parts.path}")), {}
         if self.kind == "BearerToken":
             return url, {"Authorization": f"Bearer {self.secret}"}

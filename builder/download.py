@@ -1,0 +1,301 @@
+"""Package archives from channels to `<data>/archives`, verified."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import unquote, urljoin, urlsplit
+
+import aiohttp
+from yarl import URL
+
+from builder.channels import Credentials
+from builder.errors import BuilderError, DownloadFailed, PackageRefused
+from builder.lock import LockedPackage
+from builder.part_file import PartFile
+from builder.single_flight import SingleFlight
+from storage.errors import StorageFull
+
+_CHUNK = 1 << 20
+_REDIRECTS = 10
+_CONNECT = 30.0
+_OTHER_PROCESS = 0.5
+"""Seconds between two looks at a download that another process does."""
+_LONGEST_WAIT = 60.0
+_FINAL = frozenset({400, 401, 403, 404, 405, 410, 451})
+"""Answers that another try will not change."""
+
+Received = Callable[[int, int | None], None]
+"""Called on the event loop with the bytes that are there and the size, None where the channel does not say."""
+
+FetchOci = Callable[[str, Path], Awaitable[None]]
+"""Writes what an `oci://` address holds to a path; `Solver.download` is one."""
+
+
+@dataclass(frozen=True)
+class DownloadSettings:
+    """`directory` is `<data>/archives`; a connection that brings nothing for `seconds` is given up."""
+
+    directory: Path
+    limit: int = 8
+    seconds: float = 60
+    attempts: int = 5
+    """Tries in a row that bring nothing new, after which a download has failed."""
+    backoff: float = 0.5
+    """Seconds before the second try; doubled before each further one."""
+
+
+class Downloader:
+    """Fetches archives in parallel, at most `limit` at a time; each once, however many ask for it at once.
+
+    An archive appears under its final name when it is whole and has the hash of its record. Until then it grows in a
+    `.part` file, from which a later try, also of a later process, goes on. Credentials go to their own host alone, and
+    never from https to http. Proxies are those of the environment.
+    """
+
+    def __init__(self, settings: DownloadSettings, credentials: Credentials, fetch_oci: FetchOci | None = None) -> None:
+        self._settings = settings
+        self._credentials = credentials
+        self._fetch_oci = fetch_oci
+        self._flights: SingleFlight[str, Path] = SingleFlight()
+        self._turns = asyncio.Semaphore(settings.limit)
+
+    async def __aenter__(self) -> Self:
+        self._settings.directory.mkdir(parents=True, exist_ok=True)
+        self._session = aiohttp.ClientSession(
+            auto_decompress=False,
+            trust_env=True,
+            read_bufsize=_CHUNK,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "condery", "Accept-Encoding": "identity"},
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=min(_CONNECT, self._settings.seconds), sock_read=self._settings.seconds
+            ),
+            connector=aiohttp.TCPConnector(limit=self._settings.limit),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._flights.close()
+        await self._session.close()
+
+    async def fetch(self, package: LockedPackage, received: Received | None = None) -> Path:
+        """The verified archive of `package`; of a `file://` channel its own file, whose size alone is looked at.
+
+        The sha256 is what is compared where the record has both hashes. `received` is told of bytes by the call that
+        does the download, not by those that join it. Raises DownloadFailed, PackageRefused (another hash or size than
+        the record's, or no hash), StorageFull.
+        """
+        if not (package.sha256 or package.md5):
+            raise PackageRefused(package.file_name, "its channel records neither sha256 nor md5 of it")
+        if package.url.startswith("file://"):
+            return _local(package)
+        return await self._flights.do(package.archive_key, lambda: self._fetch(package, received or _nobody))
+
+    async def _fetch(self, package: LockedPackage, received: Received) -> Path:
+        path = self._settings.directory / f"{package.archive_key}{_extension(package)}"
+        algorithm: Literal["sha256", "md5"] = "sha256" if package.sha256 else "md5"
+        async with self._turns:
+            while not _is_whole(path, package.size):
+                part = await asyncio.to_thread(PartFile.open, path, algorithm)
+                if part is None:
+                    await asyncio.sleep(_OTHER_PROCESS)
+                    continue
+                try:
+                    await self._complete(package, part, received)
+                    await asyncio.to_thread(part.publish)
+                except OSError as error:
+                    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                        part.discard()
+                        raise StorageFull(f"package {package.file_name}") from None
+                    raise
+                finally:
+                    part.close()
+        return path
+
+    async def _complete(self, package: LockedPackage, part: PartFile, received: Received) -> None:
+        """Bring the whole archive into `part`, or raise; starts over once when an old part does not fit."""
+        resumed = part.size > 0
+        await self._bring(package, part, received)
+        if resumed and _problem(package, part):
+            await asyncio.to_thread(part.restart)
+            await self._bring(package, part, received)
+        if problem := _problem(package, part):
+            part.discard()
+            raise PackageRefused(package.file_name, problem)
+
+    async def _bring(self, package: LockedPackage, part: PartFile, received: Received) -> None:
+        """Bring all bytes, in as many connections as it takes; raises DownloadFailed."""
+        if package.url.startswith("oci://"):
+            await self._bring_oci(package, part, received)
+            return
+        transfer = _Transfer(package, part, received)
+        fruitless, most = 0, part.size
+        while problem := await self._try(transfer):
+            fruitless = 0 if part.size > most else fruitless + 1
+            most = max(most, part.size)
+            if problem.final or fruitless >= self._settings.attempts:
+                raise DownloadFailed(package.file_name, self._credentials.redact(problem.reason))
+            wait = max(self._settings.backoff * 2**fruitless, problem.retry_after)
+            await asyncio.sleep(min(wait, _LONGEST_WAIT))
+
+    async def _try(self, transfer: _Transfer) -> _Problem | None:
+        """One connection; what went wrong, None when the last byte is there."""
+        if transfer.is_complete():
+            return None
+        try:
+            async with self._get(transfer.package.url, transfer.headers()) as response:
+                return await transfer.take(response)
+        except TimeoutError:
+            return _Problem(f"nothing came for {self._settings.seconds:g} s")
+        except aiohttp.ClientError as error:
+            return _Problem(str(error) or type(error).__name__)
+
+    @asynccontextmanager
+    async def _get(self, url: str, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer to a GET after at most ten redirects, each asked with the credentials of its own host."""
+        secure = url.startswith("https:")
+        for _ in range(_REDIRECTS + 1):
+            asked, authorization = url, dict[str, str]()
+            credential = self._credentials.for_url(url)
+            if credential and (not secure or url.startswith("https:")):
+                asked, authorization = credential.authorize(url)
+            async with self._session.get(
+                URL(asked, encoded=True), headers={**headers, **authorization}, allow_redirects=False
+            ) as response:
+                if response.status not in (301, 302, 303, 307, 308):
+                    yield response
+                    return
+                url = urljoin(url, response.headers.get("Location", ""))
+            if urlsplit(url).scheme not in ("http", "https"):
+                raise aiohttp.ClientError(f"it redirects to {urlsplit(url).scheme}:, which is not followed")
+        raise aiohttp.ClientError(f"more than {_REDIRECTS} redirects")
+
+    async def _bring_oci(self, package: LockedPackage, part: PartFile, received: Received) -> None:
+        if self._fetch_oci is None:
+            raise DownloadFailed(package.file_name, "oci:// channels are not read here")
+        try:
+            await self._fetch_oci(package.url, part.path)
+        except BuilderError as error:
+            raise DownloadFailed(package.file_name, self._credentials.redact(str(error))) from None
+        await asyncio.to_thread(part.rehash)
+        received(part.size, package.size)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """Why a try did not bring the rest. `final`: another try is of no use. `retry_after` in seconds."""
+
+    reason: str
+    final: bool = False
+    retry_after: float = 0.0
+
+
+class _Transfer:
+    """One archive's bytes, over one connection or several."""
+
+    def __init__(self, package: LockedPackage, part: PartFile, received: Received) -> None:
+        self.package = package
+        self._part = part
+        self._received = received
+        self._validator: str | None = None
+
+    def is_complete(self) -> bool:
+        return self._part.size == self.package.size
+
+    def headers(self) -> dict[str, str]:
+        """What asks for the rest. A part of an earlier process has no validator; the hash tells whether it fits."""
+        if not self._part.size:
+            return {}
+        condition = {"If-Range": self._validator} if self._validator else {}
+        return {"Range": f"bytes={self._part.size}-", **condition}
+
+    async def take(self, response: aiohttp.ClientResponse) -> _Problem | None:
+        """Append what `response` brings; None when it brought the last byte, or one too many."""
+        if response.status not in (200, 206):
+            return await self._refusal(response)
+        begin = _begin(response)
+        if begin != self._part.size:
+            await asyncio.to_thread(self._part.restart)
+            if begin:
+                return _Problem("it sends another range than was asked for")
+        etag = response.headers.get("ETag", "")
+        self._validator = etag if etag.startswith('"') else None
+        size = self.package.size
+        async for chunk in response.content.iter_chunked(_CHUNK):
+            await asyncio.to_thread(self._part.append, chunk)
+            self._received(self._part.size, size)
+            if size is not None and self._part.size > size:
+                return None
+        if size is None or self.is_complete():
+            return None
+        return _Problem(f"it ends after {self._part.size} of {size} bytes")
+
+    async def _refusal(self, response: aiohttp.ClientResponse) -> _Problem:
+        if response.status == 416:
+            reason = f"it has no bytes after the first {self._part.size} of {self.package.size}"
+            await asyncio.to_thread(self._part.restart)
+            return _Problem(reason)
+        where = urlsplit(str(response.url))._replace(query="").geturl()
+        reason = f"{where} answers {response.status} {response.reason or ''}".rstrip()
+        if response.status in (401, 403):
+            reason += "; the credentials for its host are missing or wrong"
+        after = response.headers.get("Retry-After", "")
+        return _Problem(reason, response.status in _FINAL, float(after) if after.isdigit() else 0.0)
+
+
+def _begin(response: aiohttp.ClientResponse) -> int:
+    """At which byte the body begins; -1 for a partial answer that does not say."""
+    if response.status == 200:
+        return 0
+    match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    return int(match[1]) if match else -1
+
+
+def _problem(package: LockedPackage, part: PartFile) -> str | None:
+    """What differs between the bytes that came and the package's record."""
+    if package.size is not None and part.size != package.size:
+        more = "or more " if part.size > package.size else ""
+        return f"it has {part.size} {more}bytes, and its channel's index says {package.size}"
+    kind, expected = ("sha256", package.sha256) if package.sha256 else ("md5", package.md5)
+    if part.digest != expected:
+        return f"its {kind} is {part.digest}, and its channel's index says {expected}"
+    return None
+
+
+def _is_whole(path: Path, size: int | None) -> bool:
+    try:
+        return size in (None, path.stat().st_size)
+    except FileNotFoundError:
+        return False
+
+
+def _local(package: LockedPackage) -> Path:
+    path = Path(unquote(urlsplit(package.url).path))
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise DownloadFailed(package.file_name, f"{path}: {error.strerror}") from None
+    if package.size not in (None, size):
+        raise PackageRefused(
+            package.file_name,
+            f"it has {size} bytes, and its channel's index says {package.size}; index the channel again",
+        )
+    return path
+
+
+def _extension(package: LockedPackage) -> str:
+    for extension in (".conda", ".tar.bz2"):
+        if package.file_name.endswith(extension):
+            return extension
+    raise PackageRefused(package.file_name, "it is neither a .conda nor a .tar.bz2 file")
+
+
+def _nobody(_done: int, _size: int | None) -> None:
+    """Received, when nobody watches."""

@@ -1,0 +1,84 @@
+"""A file that grows while it is downloaded, hashed in the same pass, and is renamed when it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+from pathlib import Path
+from typing import Literal, Self
+
+_CHUNK = 1 << 20
+
+
+class PartFile:
+    """`<path>.part`, locked against other processes. Every method blocks: call it in a thread.
+
+    What an earlier try left is kept and hashed first, so a download goes on where it was broken off.
+    """
+
+    def __init__(self, path: Path, descriptor: int, algorithm: Literal["sha256", "md5"]) -> None:
+        self.path = _part(path)
+        self._final = path
+        self._file = os.fdopen(descriptor, "r+b", buffering=0)
+        self._algorithm = algorithm
+        self.rehash()
+
+    @classmethod
+    def open(cls, path: Path, algorithm: Literal["sha256", "md5"]) -> Self | None:
+        """None when another process is writing it, or has just finished it."""
+        descriptor = os.open(_part(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The lock may be one on a file that was renamed to its final name between the two calls.
+            if os.stat(_part(path)).st_ino == os.fstat(descriptor).st_ino:
+                return cls(path, descriptor, algorithm)
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        return None
+
+    def rehash(self) -> None:
+        """Hash what is in the file from its beginning."""
+        self._hash = hashlib.new(self._algorithm)
+        self._file.seek(0)
+        self.size = 0
+        while chunk := self._file.read(_CHUNK):
+            self._hash.update(chunk)
+            self.size += len(chunk)
+
+    def append(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+        self._hash.update(data)
+        self.size += len(data)
+
+    def restart(self) -> None:
+        self._file.truncate(0)
+        self.rehash()
+
+    @property
+    def digest(self) -> str:
+        """Hexadecimal, over all bytes so far."""
+        return self._hash.hexdigest()
+
+    def publish(self) -> None:
+        """Give the file its final name."""
+        os.fsync(self._file.fileno())
+        os.replace(self.path, self._final)
+
+    def discard(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")

@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import errno
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from builder.channels import Credential, Credentials
+from builder.download import Downloader, DownloadSettings
+from builder.errors import DownloadFailed, PackageRefused, SolveError
+from builder.lock import LockedPackage
+from builder.part_file import PartFile
+from storage.errors import StorageFull
+from tests.builder.channel_server import ChannelServer
+from tests.builder.packages import File, Package
+
+SECRET = "s3cret"
+BASIC = "Basic " + base64.b64encode(f"u:{SECRET}".encode()).decode()
+CREDENTIALS = Credentials({"127.0.0.1": Credential("BasicHTTP", SECRET, "u")})
+
+
+@pytest.fixture
+def channel(tmp_path: Path) -> Path:
+    return tmp_path / "channel"
+
+
+@pytest.fixture
+def record(channel: Path) -> LockedPackage:
+    """A package of about 300 kB that does not compress."""
+    return Package("big", files={"share/big": File(os.urandom(300_000))}).conda(channel).record
+
+
+@pytest.fixture
+async def server(channel: Path) -> AsyncIterator[ChannelServer]:
+    async with ChannelServer(channel) as running:
+        yield running
+
+
+def on(server: ChannelServer, record: LockedPackage) -> LockedPackage:
+    return replace(record, url=f"{server.url}/{record.subdir}/{record.file_name}")
+
+
+def settings(tmp_path: Path, seconds: float = 10, attempts: int = 3) -> DownloadSettings:
+    return DownloadSettings(tmp_path / "archives", limit=4, seconds=seconds, attempts=attempts, backoff=0.001)
+
+
+def only_file(tmp_path: Path) -> list[str]:
+    return sorted(path.name for path in (tmp_path / "archives").iterdir())
+
+
+async def test_fetch_verifies_names_and_reports(tmp_path: Path, server: ChannelServer, record: LockedPackage) -> None:
+    seen: list[tuple[int, int | None]] = []
+    async with Downloader(settings(tmp_path), Credentials()) as downloader:
+        path = await downloader.fetch(on(server, record), lambda done, total: seen.append((done, total)))
+        assert path == tmp_path / "archives" / f"{record.sha256}.conda"
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == record.sha256
+        assert seen[-1] == (record.size, record.size)
+        assert await downloader.fetch(on(server, record)) == path
+    assert len(server.requests) == 1, "what is there is not asked for again"
+    assert only_file(tmp_path) == [path.name]
+
+
+async def test_one_download_for_many_who_ask(tmp_path: Path, server: ChannelServer, record: LockedPackage) -> None:
+    async with Downloader(settings(tmp_path), Credentials()) as downloader:
+        paths = await asyncio.gather(*(downloader.fetch(on(server, record)) for _ in range(20)))
+    assert len(set(paths)) == 1
+    assert len(server.requests) == 1
+
+
+async def test_two_processes_write_one_archive(tmp_path: Path, server: ChannelServer, record: LockedPackage) -> None:
+    """Two downloaders share nothing but the directory, as two processes do."""
+    server.fail(record.file_name, cut_after=1000)
+    async with (
+        Downloader(settings(tmp_path), Credentials()) as one,
+        Downloader(settings(tmp_path), Credentials()) as two,
+    ):
+        paths = await asyncio.gather(one.fetch(on(server, record)), two.fetch(on(server, record)))
+    assert paths[0] == paths[1]
+    assert hashlib.sha256(paths[0].read_bytes()).hexdigest() == record.sha256
+    assert [request.status for request in server.requests] == [200, 206]
+
+
+async def test_broken_connections_are_resumed(tmp_path: Path, server: ChannelServer, record: LockedPackage) -> None:
+    server.fail(record.file_name, cut_after=100_000, times=2)
+    async with Downloader(settings(tmp_path), Credentials()) as downloader:
+        path = await downloader.fetch(on(server, record))
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == record.sha256
+    assert [request.headers.get("Range") for request in server.requests] == [None, "bytes=100000-", "bytes=200000-"]
+    assert all(request.headers["If-Range"].startswith('"') for request in server.requests[1:])
+
+
+async def test_a_later_process_resumes(tmp_path: Path, server: ChannelServer, record: LockedPackage) -> None:
+    server.fail(record.file_name, cut_after=100_000)
+    server.fail(record.file_name, status=503, times=9)
+    async with Downloader(settings(tmp_path), Credentials()) as downloader:
+        with pytest.raises(DownloadFailed, match="503") as caught:
+            await downloader.fetch(on(server, record))
+    assert caught.value.transient
+    assert only_file(tmp_path) == [f"{record.sha256}.conda.part"], "never under its final name"
+    server.faults.clear()
+    async with Downloader(settings(tmp_path), Credentials()) as downloader:
+        path = await downloader.fetch(on(server, record))
+    assert server.requests[-1].headers["Range"] == "bytes=100000-"
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == record.sha256
+
+
+async def test_a_part_of_something_else_is_thrown_away(
+    tmp_path: Path, server: ChannelServer, record: LockedPackage
+) -> None:
+    (tmp_path / "archives").mkdir()
+    for length in (1000, record.size or 0, 1_000_000):
+        (tmp_path / "archives" / f"{record.sha256}.conda.part").write_bytes(b"x" * length)
+        async with Downloader(settings(tmp_path), Credentials()) as downloader:
+            path = await downloader.fetch(on(server, record))
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == record.sha256
+        path.unlink()
+
+
+async def test_an_archive_that_changes_while_it_comes(
+    tmp_path: Path, channel: Path, server: ChannelServer, record: LockedPackage
+) -> None:
+    """If-Range makes the server send all of the new file; its hash is not the record's."""
+    server.fail(record.file_name, cut_after=100_000)
+    replaced = False
+
+    def replace_file(_done: int, _size: int | None) -> None:
+        nonlocal replaced
+        if not replaced:
+            replaced = True
+            (channel / record.subdir / record.file_name).write_bytes(os.urandom(record.size or 0))
+
+    async with Downloader(settings(tmp_path), Credentials()) as downloader:
+        with pytest.raises(PackageRefused, match="sha256"):
+            await downloader.fetch(on(server, record), replace_file)
+    assert [request.status for request in server.requests] == [200, 200]
+
+
+async def test_a_server_without_ranges(tmp_path: Path, server: ChannelServer, record: LockedPackage) -> None:
+    server.ranges = False
+    server.fail(record.file_name, cut_after=100_000)
+    async with Downloader(settings(tmp_path), Credentials()) as downloader:
+        path = await downloader.fetch(on(server, record))
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == record.sha256
+
+
+async def test_a_silent_server_is_given_up(tmp_path: Path, server: ChannelServer, record: LockedPackage) -> None:
+    server.fail(record.file_name, cut_after=100_000, stall=True)
+    async with Downloader(settings(tmp_path, seconds=0.2), Credentials()) as downloader:
+        path = await downloader.fetch(on(server, record))
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == record.sha256
+    assert server.requests[-1].headers["Range"] == "bytes=100000-"
+
+
+@pytest.mark.parametrize("status", [404, 403, 500])
+async def test_refusals(tmp_path: Path, server: ChannelServer, record: LockedPackage, status: int) -> None:
+    server.fail(record.file_name, status=status, times=99)
+    async with Downloader(settings(tmp_path), Credentials()) as downloader:
+        with pytest.raises(DownloadFailed, match=f"{record.file_name}.* answers {status}"):
+            await downloader.fetch(on(server, record))
+    assert len(server.requests) == (3 if status == 500 else 1)
+
+
+async def test_an_unreachable_server(tmp_path: Path, channel: Path, record: LockedPackage) -> None:
+    async with ChannelServer(channel) as server:
+        gone = on(server, record)
+    async with Downloader(settings(tmp_path), Credentials()) as downloader:
+        with pytest.raises(DownloadFailed, match="127.0.0.1"):
+            await downloader.fetch(gone)
+
+
+async def test_wrong_hash(tmp_path: Path, server: ChannelServer, record: LockedPackage) -> None:
+    lying = replace(on(server, record), sha256="0" * 64)
+    async with Downloader(settings(tmp_path), Credentials()) as downloader:
+        with pytest.raises(PackageRefused, match=f"{record.sha256}.*{'0' * 64}"):
+            await downloader.fetch(lying)
+    assert only_file(tmp_path) == []
+
+
+async def test_truncated_on_the_server(tmp_path: Path, server: ChannelServer, record: LockedPackage) -> None:
+    assert record.size
+    async with Downloader(settings(tmp_path), Credentials()) as downloader:
+        with pytest.raises(DownloadFailed, match=str(record.size)):
+            await downloader.fetch(replace(on(server, record), size=record.size + 1))
+
+
+async def test_longer_than_its_record(tmp_path: Path, server: ChannelServer, record: LockedPackage) -> None:
+    async with Downloader(settings(tmp_path), Credentials()) as downloader:
+        with pytest.raises(PackageRefused, match="says 1000"):
+            await downloader.fetch(replace(on(server, record), size=1000))
+    assert only_file(tmp_path) == []
+
+
+async def test_old_records(tmp_path: Path, channel: Path, server: ChannelServer) -> None:
+    """Only an md5, no size, .tar.bz2."""
+    made = Package("old", files={"share/old": b"old"}).tar_bz2(channel)
+    record = replace(on(server, made.record), sha256=None, size=None)
+    async with Downloader(settings(tmp_path), Credentials()) as downloader:
+        path = await downloader.fetch(record)
+        assert path.name == f"md5-{record.md5}.tar.bz2"
+        assert path.read_bytes() == made.path.read_bytes()
+        with pytest.raises(PackageRefused, match="md5"):
+            await downloader.fetch(replace(record, md5="0" * 32))
+        with pytest.raises(PackageRefused, match="neither sha256 nor md5"):
+            await downloader.fetch(replace(record, md5=None))
+        with pytest.raises(PackageRefused, match="neither a .conda nor"):
+            await downloader.fetch(replace(record, file_name="old.whl", md5="1" * 32))
+
+
+async def test_local_channels_are_used_in_place(tmp_path: Path, channel: Path) -> None:
+    made = Package("a b", files={"share/a": b"a"}).conda(channel)
+    async with Downloader(settings(tmp_path), Credentials()) as downloader:
+        assert await downloader.fetch(made.record) == made.path
+        with pytest.raises(PackageRefused, match="bytes"):
+            await downloader.fetch(replace(made.record, size=1))
+        made.path.unlink()
+        with pytest.raises(DownloadFailed, match="No such file"):
+            await downloader.fetch(made.record)
+
+
+async def test_credentials_go_to_their_host_alone(tmp_path: Path, channel: Path, record: LockedPackage) -> None:
+    async with ChannelServer(channel, authorization=BASIC) as private, ChannelServer(channel) as mirror:
+        async with Downloader(settings(tmp_path), CREDENTIALS) as downloader:
+            await downloader.fetch(on(private, record))
+        assert private.requests[-1].headers["Authorization"] == BASIC
+        (tmp_path / "archives" / f"{record.sha256}.conda").unlink()
+        elsewhere = f"http://localhost:{mirror.port}/{record.subdir}/{record.file_name}"
+        private.fail(record.file_name, redirect=elsewhere)
+        async with Downloader(settings(tmp_path), CREDENTIALS) as downloader:
+            await downloader.fetch(on(private, record))
+        assert "Authorization" not in mirror.requests[-1].headers
+
+
+async def test_wrong_credentials(tmp_path: Path, channel: Path, record: LockedPackage) -> None:
+    async with ChannelServer(channel, authorization="Basic other") as private:
+        async with Downloader(settings(tmp_path), CREDENTIALS) as downloader:
+            with pytest.raises(DownloadFailed, match="401.*credentials") as caught:
+                await downloader.fetch(on(private, record))
+    assert SECRET not in str(caught.value)
+    assert len(private.requests) == 1
+
+
+async def test_a_conda_token_goes_into_the_path(tmp_path: Path, channel: Path, record: LockedPackage) -> None:
+    async with ChannelServer(channel) as server:
+        server.fail(record.file_name, redirect=f"{server.url}/{record.subdir}/{record.file_name}")
+        credentials = Credentials({"127.0.0.1": Credential("CondaToken", "tk-1")})
+        async with Downloader(settings(tmp_path), credentials) as downloader:
+            with pytest.raises(DownloadFailed, match="404") as caught:
+                await downloader.fetch(on(server, record))
+    assert [request.path for request in server.requests] == [f"/t/tk-1/{record.subdir}/{record.file_name}"] * 2
+    assert "tk-1" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("target", "reason"), [("file:///etc/passwd", "file:"), ("{self}", "10 redirects")])
+async def test_redirects_that_are_not_followed(
+    tmp_path: Path, server: ChannelServer, record: LockedPackage, target: str, reason: str
+) -> None:
+    package = on(server, record)
+    server.fail(record.file_name, redirect=target.format(self=package.url), times=99)
+    async with Downloader(settings(tmp_path, attempts=1), Credentials()) as downloader:
+        with pytest.raises(DownloadFailed, match=reason):
+            await downloader.fetch(package)
+
+
+async def test_a_full_disk(
+    tmp_path: Path, server: ChannelServer, record: LockedPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_part: PartFile, _data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async with Downloader(settings(tmp_path), Credentials()) as downloader:
+        with monkeypatch.context() as patch:
+            patch.setattr(PartFile, "append", full)
+            with pytest.raises(StorageFull, match=record.file_name):
+                await downloader.fetch(on(server, record))
+        assert only_file(tmp_path) == [], "what fills the disk is removed"
+        await downloader.fetch(on(server, record))
+
+
+async def test_oci_channels(tmp_path: Path, channel: Path, record: LockedPackage) -> None:
+    package = replace(record, url=f"oci://ghcr.io/mirrors/{record.subdir}/{record.file_name}")
+
+    async def fetch(url: str, path: Path) -> None:
+        assert url == package.url
+        path.write_bytes((channel / record.subdir / record.file_name).read_bytes())
+
+    async def fail(url: str, path: Path) -> None:
+        raise SolveError(f"no answer from https://u:{SECRET}@ghcr.io")
+
+    async with Downloader(settings(tmp_path), CREDENTIALS, fail) as downloader:
+        with pytest.raises(DownloadFailed, match="no answer") as caught:
+            await downloader.fetch(package)
+        assert SECRET not in str(caught.value)
+    async with Downloader(settings(tmp_path), Credentials(), fetch) as downloader:
+        path = await downloader.fetch(package)
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == record.sha256
+        with pytest.raises(PackageRefused, match="sha256"):
+            await downloader.fetch(replace(package, sha256="1" * 64))
