@@ -135,7 +135,7 @@ def _login(entry: Mapping[str, Any]) -> Login | None:
     if isinstance(plain := entry.get("BasicHTTP"), dict):
         return Login(plain["username"], plain["password"])
     if encoded := entry.get("auth"):
-        username, _, password = base64.b64decode(encoded).decode().partition(":")
+        username, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
         return Login(username, password)
     if "username" in entry and "password" in entry:
         return Login(entry["username"], entry["password"])

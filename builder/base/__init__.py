@@ -63,8 +63,10 @@ def open_base(
 
 
 def _path_and_tag(text: str) -> tuple[Path, str | None]:
-    """A path may hold colons itself: what exists as a whole has no tag, nor has what ends in a directory's name."""
-    path, colon, tag = text.rpartition(":")
-    if not colon or "/" in tag or Path(text).exists():
-        return Path(text), None
-    return Path(path), tag
+    """Paths and tags may both hold colons: the longest beginning that exists is the path."""
+    parts = text.split(":")
+    for length in range(len(parts), 0, -1):
+        path = Path(":".join(parts[:length]))
+        if path.exists():
+            return path, ":".join(parts[length:]) or None
+    return Path(parts[0]), ":".join(parts[1:]) or None

@@ -80,7 +80,9 @@ def _dynamic(data: bytes, order: str, wide: bool, segments: list[_Segment]) -> l
     found = next((segment for segment in segments if segment.type == _PT_DYNAMIC), None)
     if found is None:
         return []
-    table = data[found.offset : found.offset + found.size // entry.size * entry.size]
+    table = data[found.offset : found.offset + found.size]
+    if len(table) < found.size:
+        raise ValueError("the dynamic section is cut short")
     return [(tag, value) for tag, value in entry.iter_unpack(table) if tag]
 
 
