@@ -1,0 +1,43 @@
+"""The composition root: from settings to the application, with everything it works over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from functools import partial
+
+from aiohttp import web
+
+from builder.image import beginning
+from builder.service import BuilderService
+from registry.health import storage_check
+from registry.parts import Parts
+from registry.request_log import request_log
+from registry.routes import compose
+from registry.settings import Settings
+from storage.blobs import FileBlobStore
+from storage.catalog import Catalog
+from storage.database import migrate, sqlite_url
+
+
+def create_app(settings: Settings) -> web.Application:
+    """What `condery serve` runs; its parts are opened at start and closed after the last request."""
+    return compose(settings.http, partial(open_parts, settings), request_log(settings.log))
+
+
+@contextlib.asynccontextmanager
+async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
+    """Catalog and blobs of the data directory, and the builder over them; unfinished builds are resumed."""
+    directory = settings.data_directory
+    directory.mkdir(parents=True, exist_ok=True)
+    url = sqlite_url(directory / "condery.sqlite")
+    await asyncio.to_thread(migrate, url)
+    catalog = Catalog.open(url)
+    blobs = FileBlobStore(directory)
+    try:
+        async with BuilderService.open(settings.builder, directory, catalog, blobs) as service:
+            checks = {"database": catalog.ping, "storage": storage_check(directory)}
+            yield Parts(service.demand, catalog, blobs, beginning, checks)
+    finally:
+        await catalog.close()

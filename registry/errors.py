@@ -1,0 +1,163 @@
+"""Every error's answer: one table from class to status and code, and the two forms in which it is written.
+
+Below /v2 the form is the distribution specification's, elsewhere the REST API's. Build and user errors are 404: docker,
+podman and skopeo show the message of a 404 and of no 5xx, and retry neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import orjson
+from aiohttp import web
+
+from builder import errors as builder
+from storage import errors as storage
+from storage.errors import ConderyError
+
+
+class RequestError(ConderyError):
+    """The request itself cannot be answered."""
+
+
+class NameInvalid(RequestError):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{shortened(name)} is not a repository name: parts of a-z and 0-9, joined inside by '.', '_', '__' or any "
+            "number of '-', separated by '/', 255 characters at most"
+        )
+
+
+class TagInvalid(RequestError):
+    def __init__(self, tag: str) -> None:
+        super().__init__(
+            f"{shortened(tag)} is not a tag: a letter, digit or '_', then at most 127 letters, digits, '_', '.' or '-'"
+        )
+
+
+class DigestMalformed(RequestError):
+    """A digest in a path that names nothing because it is none (404, where `DigestInvalid` is 400)."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{shortened(text)} is not a digest: sha256: and 64, or sha512: and 128 lower-case hex digits")
+
+
+class RepositoryUnknown(RequestError):
+    def __init__(self, repository: str) -> None:
+        super().__init__(f"there is no repository {repository} here")
+
+
+class ManifestUnknown(RequestError):
+    def __init__(self, repository: str, reference: str) -> None:
+        super().__init__(f"there is no manifest {reference} in {repository}")
+
+
+class PageInvalid(RequestError):
+    def __init__(self, parameter: str, value: str) -> None:
+        super().__init__(f"query parameter {parameter}={shortened(value)}: expected a whole number from 0 to 1000000")
+
+
+class RouteUnknown(RequestError):
+    def __init__(self, path: str) -> None:
+        super().__init__(f"nothing is served at {shortened(path)}")
+
+
+class MethodUnsupported(RequestError):
+    def __init__(self, method: str, allowed: str) -> None:
+        super().__init__(f"{shortened(method)} is not supported here; this serves {allowed}")
+        self.allowed = allowed
+
+
+class StillBuilding(RequestError):
+    """A file that is not there yet, and of which no beginning can be sent. Asking again waits again."""
+
+    retry_after = 1
+
+    def __init__(self, what: str, build_id: str) -> None:
+        super().__init__(
+            f"{what} is still being built (build {build_id}); ask again, e.g. with curl --fail --retry 100"
+        )
+
+
+class BrokenPromise(ConderyError):
+    """A manifest that does not begin with what was sent of it."""
+
+    def __init__(self, digest: str, sent: int) -> None:
+        super().__init__(f"manifest {digest} does not begin with the {sent} bytes that were sent of it")
+
+
+class Answer(NamedTuple):
+    status: int
+    code: str
+
+
+ANSWERS: Mapping[type[ConderyError], Answer] = {
+    NameInvalid: Answer(400, "NAME_INVALID"),
+    TagInvalid: Answer(404, "MANIFEST_UNKNOWN"),
+    DigestMalformed: Answer(404, "DIGEST_INVALID"),
+    RepositoryUnknown: Answer(404, "NAME_UNKNOWN"),
+    ManifestUnknown: Answer(404, "MANIFEST_UNKNOWN"),
+    PageInvalid: Answer(400, "PAGINATION_NUMBER_INVALID"),
+    RouteUnknown: Answer(404, "NOT_FOUND"),
+    MethodUnsupported: Answer(405, "UNSUPPORTED"),
+    StillBuilding: Answer(503, "BUILDING"),
+    BrokenPromise: Answer(500, "UNKNOWN"),
+    RequestError: Answer(400, "UNSUPPORTED"),
+    storage.BlobUnknown: Answer(404, "BLOB_UNKNOWN"),
+    storage.DigestInvalid: Answer(400, "DIGEST_INVALID"),
+    storage.DigestMismatch: Answer(400, "DIGEST_INVALID"),
+    storage.StorageFull: Answer(507, "STORAGE_FULL"),
+    storage.StorageError: Answer(500, "UNKNOWN"),
+    builder.BuilderError: Answer(404, "MANIFEST_UNKNOWN"),
+}
+"""An error is answered as the nearest of its classes that is here."""
+
+_CODES_OF_STATUS = {401: "UNAUTHORIZED", 403: "DENIED", 404: "NOT_FOUND", 405: "UNSUPPORTED", 413: "SIZE_INVALID"}
+
+
+def answer_of(error: type[ConderyError]) -> Answer | None:
+    return next((ANSWERS[each] for each in error.__mro__ if each in ANSWERS), None)
+
+
+def error_response(path: str, error: ConderyError) -> web.Response:
+    """The answer to a request of `path` that failed with `error`."""
+    status, code = answer_of(type(error)) or Answer(500, "UNKNOWN")
+    headers = {}
+    if isinstance(error, MethodUnsupported):
+        headers["Allow"] = error.allowed
+    if isinstance(error, StillBuilding):
+        headers["Retry-After"] = str(error.retry_after)
+    return written(path, status, code, str(error), headers=headers)
+
+
+def http_error_response(path: str, error: web.HTTPException) -> web.Response:
+    """aiohttp's own errors in our form."""
+    code = _CODES_OF_STATUS.get(error.status, "UNSUPPORTED" if error.status < 500 else "UNKNOWN")
+    allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+    return written(path, error.status, code, error.reason, headers=allowed)
+
+
+def crash_response(path: str, request_id: str) -> web.Response:
+    """The answer to a defect of ours, which tells nothing but where the log has it."""
+    return written(path, 500, "UNKNOWN", f"internal error; the server's log has the details under request {request_id}")
+
+
+def written(
+    path: str, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    document: dict[str, Any]
+    if path == "/v2" or path.startswith("/v2/"):
+        document = {"errors": [{"code": code, "message": message, "detail": None}]}
+    else:
+        document = {"status": "error", "code": code, "message": message}
+    return web.Response(
+        status=status,
+        body=orjson.dumps(document),
+        headers={"Content-Type": "application/json", "X-Content-Type-Options": "nosniff", **(headers or {})},
+    )
+
+
+def shortened(text: str) -> str:
+    """`text` quoted and cut, so that an answer never grows with what was sent."""
+    return repr(text if len(text) <= 150 else text[:147] + "...")

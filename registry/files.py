@@ -1,0 +1,59 @@
+"""Files beside the manifests: `GET /files/<repository>/<tag>/<name>`, for people with curl.
+
+The same single flight as a pull. A file's beginning is not known before it is made, so the waiting differs: after
+`answer_within` the answer is 503 with Retry-After, which `curl --retry`, wget and most HTTP libraries come back on (and
+which, unlike a 202, none of them saves as if it were the file).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import quote
+
+from aiohttp import web
+
+from registry.errors import MethodUnsupported, RepositoryUnknown, RouteUnknown, StillBuilding
+from registry.parts import LOG_FIELDS, PARTS, SETTINGS
+from registry.references import checked_tag, repository_name
+from registry.transfer import send_content
+
+
+async def get_file(request: web.Request) -> web.StreamResponse:
+    if request.method not in ("GET", "HEAD"):
+        raise MethodUnsupported(request.method, "GET, HEAD")
+    path = request.rel_url.raw_path
+    *parts, tag, name = path.removeprefix("/files/").split("/") if path.count("/") >= 4 else ("", "", "")
+    if not any(parts):
+        raise RouteUnknown(path)
+    repository, tag = repository_name(parts), checked_tag(tag)
+    demand, settings = request.app[PARTS].demand, request.app[SETTINGS]
+    if not demand.owns(repository):
+        raise RepositoryUnknown(repository)
+    deadline = asyncio.get_running_loop().time() + settings.answer_within
+    ticket = await demand.artifact(repository, tag, name)
+    if ticket.build_id:
+        request[LOG_FIELDS]["build"] = ticket.build_id
+    artifact = await ticket.wait(max(deadline - asyncio.get_running_loop().time(), 0))
+    if artifact is None:
+        raise StillBuilding(name, ticket.build_id)
+    headers = {
+        "Content-Type": content_type(artifact.media_type),
+        "Content-Disposition": disposition(artifact.file_name),
+        # a tag may mean something else tomorrow; the entity tag makes asking cheap
+        "Cache-Control": "no-cache",
+    }
+    return await send_content(
+        request, request.app[PARTS].blobs, artifact.digest, headers, stall_seconds=settings.stall_seconds
+    )
+
+
+def content_type(media_type: str) -> str:
+    """All our text is UTF-8, which a text/* type has to say (RFC 6657)."""
+    return f"{media_type}; charset=utf-8" if media_type.startswith("text/") and ";" not in media_type else media_type
+
+
+def disposition(file_name: str) -> str:
+    """Content-Disposition for a download (RFC 6266)."""
+    plain = "".join(each if each.isascii() and (each.isalnum() or each in "._-+ ") else "_" for each in file_name)
+    extended = f"; filename*=UTF-8''{quote(file_name, safe='')}" if plain != file_name else ""
+    return f'attachment; filename="{plain}"{extended}'

@@ -1,0 +1,57 @@
+"""/healthz: the process answers. /readyz: everything it needs works, so it should be sent requests."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from pathlib import Path
+
+import orjson
+from aiohttp import web
+
+from registry.parts import PARTS, SETTINGS, STOPPING, Check
+
+
+async def healthz(_request: web.Request) -> web.Response:
+    return _json(200, {"status": "ok"})
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """503 while a check fails or the server is stopping; which check, and how it failed, by class of error only."""
+    if request.app[STOPPING].is_set():
+        return _json(503, {"status": "stopping"})
+    checks = request.app[PARTS].checks
+    seconds = request.app[SETTINGS].check_seconds
+    results = dict(zip(checks, await asyncio.gather(*(_run(each, seconds) for each in checks.values())), strict=True))
+    works = all(result == "ok" for result in results.values())
+    return _json(200 if works else 503, {"status": "ok" if works else "unavailable", "checks": results})
+
+
+async def _run(check: Check, seconds: float) -> str:
+    try:
+        async with asyncio.timeout(seconds):
+            await check()
+    except Exception as error:  # noqa: BLE001 - whatever a check raises is its result
+        return f"failed: {type(error).__name__}"
+    return "ok"
+
+
+def storage_check(directory: Path) -> Check:
+    """A check that `directory` can be written to and has room for a file."""
+
+    def write() -> None:
+        path = directory / f".ready-{secrets.token_hex(8)}"
+        try:
+            path.write_bytes(b"\0" * 4096)
+        finally:
+            path.unlink(missing_ok=True)
+
+    async def check() -> None:
+        await asyncio.to_thread(write)
+
+    return check
+
+
+def _json(status: int, document: object) -> web.Response:
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+    return web.Response(status=status, body=orjson.dumps(document), headers=headers)

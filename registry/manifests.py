@@ -1,0 +1,131 @@
+"""Manifests ready to be sent: their headers, which one a client accepts, and a bounded memory of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from cachetools import LRUCache, TLRUCache
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from storage.catalog import StoredManifest
+from storage.digest import Digest
+
+OVERHEAD = 1024
+"""Bytes an entry is taken to cost beside its manifests."""
+
+MOST_WARNINGS = 8
+LONGEST_WARNING = 240
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One manifest and the headers it is always sent with."""
+
+    media_type: str
+    digest: Digest
+    body: bytes
+    headers: CIMultiDictProxy[str]
+
+    @classmethod
+    def of(cls, manifest: StoredManifest) -> Prepared:
+        headers = CIMultiDict(
+            {
+                "Content-Type": manifest.media_type,
+                "Content-Length": str(len(manifest.body)),
+                "Docker-Content-Digest": manifest.digest,
+                "ETag": f'"{manifest.digest}"',
+                "X-Content-Type-Options": "nosniff",
+            }
+        )
+        return cls(manifest.media_type, manifest.digest, manifest.body, CIMultiDictProxy(headers))
+
+    def with_warnings(self, texts: Sequence[str]) -> Prepared:
+        """The same, sent with `texts` as Warning headers; a client may show the first few."""
+        headers = self.headers.copy()
+        for text in texts[:MOST_WARNINGS]:
+            headers.add("Warning", warning(text))
+        return replace(self, headers=CIMultiDictProxy(headers))
+
+
+@dataclass(frozen=True, slots=True)
+class Variants:
+    """What a tag means until `expires` (UNIX seconds): one image in the forms clients accept, preferred first."""
+
+    prepared: tuple[Prepared, ...]
+    expires: float
+
+    @property
+    def size(self) -> int:
+        return OVERHEAD + sum(len(each.body) for each in self.prepared)
+
+
+class ManifestMemory:
+    """Manifests by digest and by tag, at most `most` bytes in all; tags for at most `tag_seconds`.
+
+    The limit on tags is what other processes' changes take to be seen.
+    """
+
+    def __init__(self, most: int, tag_seconds: float) -> None:
+        self._tag_seconds = tag_seconds
+        self._digests: LRUCache[str, Prepared] = LRUCache(most // 2, getsizeof=lambda one: OVERHEAD + len(one.body))
+        self._tags: TLRUCache[tuple[str, str], Variants] = TLRUCache(
+            most - most // 2,
+            ttu=lambda _key, variants, _now: variants.expires,
+            timer=time.time,
+            getsizeof=lambda v: v.size,
+        )
+
+    def digest(self, digest: str) -> Prepared | None:
+        return self._digests.get(digest)
+
+    def keep_digest(self, prepared: Prepared) -> None:
+        if OVERHEAD + len(prepared.body) <= self._digests.maxsize:
+            self._digests[prepared.digest] = prepared
+
+    def tag(self, repository: str, tag: str) -> Variants | None:
+        return self._tags.get((repository, tag))
+
+    def keep_tag(self, repository: str, tag: str, variants: Variants) -> None:
+        expires = min(variants.expires, time.time() + self._tag_seconds)
+        if variants.size <= self._tags.maxsize:
+            self._tags[repository, tag] = Variants(variants.prepared, expires)
+
+
+@lru_cache(maxsize=512)
+def accepted(header: str, offered: tuple[str, ...]) -> str:
+    """The first of the media types `offered` that an Accept header admits (RFC 9110, 12.5.1), else the first of all.
+
+    Clients send what they can read in no useful order, so the server's preference decides; and one that names nothing
+    we have is better served with something than with an error nobody shows it.
+    """
+    ranges = [_media_range(text) for text in header.split(",") if text.strip()]
+    admitted = {name for name, quality in ranges if quality > 0}
+    refused = {name for name, quality in ranges if quality <= 0}
+    for media_type in offered:
+        names = (media_type, media_type.partition("/")[0] + "/*", "*/*")
+        if media_type not in refused and any(name in admitted for name in names):
+            return media_type
+    return offered[0]
+
+
+def _media_range(text: str) -> tuple[str, float]:
+    name, *parameters = text.split(";")
+    quality = 1.0
+    for parameter in parameters:
+        key, _, value = parameter.partition("=")
+        if key.strip().lower() == "q":
+            try:
+                quality = float(value)
+            except ValueError:
+                quality = 0.0
+    return name.strip().lower(), quality
+
+
+def warning(text: str) -> str:
+    """`text` as the value of a Warning header (RFC 7234, 5.5; the distribution specification's "Warnings")."""
+    plain = "".join(character if " " <= character <= "~" else "?" for character in text[:LONGEST_WARNING])
+    escaped = plain.replace("\\", "\\\\").replace('"', '\\"')
+    return f'299 - "{escaped}"'

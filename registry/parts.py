@@ -1,0 +1,107 @@
+"""What the HTTP side is made over: the builder's demand, the catalog, the blobs, and the checks of /readyz."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from aiohttp import web
+
+from builder.spec import EnvironmentSpec
+from registry.http_settings import HttpSettings
+from registry.manifests import ManifestMemory
+from storage.blobs import BlobStore
+from storage.catalog import StoredManifest
+from storage.digest import Descriptor, Digest
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Ticket(Protocol[T_co]):
+    """A claim to a result; `builder.demand.Ticket`."""
+
+    @property
+    def build_id(self) -> str: ...
+
+    @property
+    def spec(self) -> EnvironmentSpec: ...
+
+    async def wait(self, seconds: float | None) -> T_co | None:
+        """The result, or None when it is still being made after `seconds`; raises BuilderError.
+
+        May be called again, and cancelled without harm to the build.
+        """
+
+
+class Image(Protocol):
+    """A finished image; `builder.demand.Image`."""
+
+    @property
+    def variants(self) -> tuple[Descriptor, ...]: ...
+
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
+
+    @property
+    def expires(self) -> float:
+        """UNIX seconds until which this answers the tag it was asked by."""
+
+
+class Artifact(Protocol):
+    """A finished file in the blob store; `builder.demand.Artifact`."""
+
+    @property
+    def digest(self) -> Digest: ...
+
+    @property
+    def media_type(self) -> str: ...
+
+    @property
+    def file_name(self) -> str: ...
+
+
+class Demand(Protocol):
+    """Names and tags to images and files; `builder.demand.Demand`. Raises BuilderError at once for a bad name."""
+
+    def owns(self, repository: str) -> bool: ...
+
+    async def image(self, repository: str, tag: str) -> Ticket[Image]: ...
+
+    async def artifact(self, repository: str, tag: str, name: str) -> Ticket[Artifact]: ...
+
+    async def tags(self, repository: str) -> Sequence[str]: ...
+
+
+class Manifests(Protocol):
+    """Stored manifests by digest; `storage.catalog.Catalog`."""
+
+    async def manifest(self, digest: Digest) -> StoredManifest | None: ...
+
+
+Check = Callable[[], Awaitable[None]]
+"""Raises when the thing it is named after does not work."""
+
+Beginning = Callable[[EnvironmentSpec, str], bytes]
+"""The first bytes of the manifest of a media type, known before the solve; `builder.image.beginning`."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The running parts of one server process."""
+
+    demand: Demand
+    manifests: Manifests
+    blobs: BlobStore
+    beginning: Beginning
+    checks: Mapping[str, Check] = field(default_factory=dict)
+
+
+SETTINGS = web.AppKey("settings", HttpSettings)
+PARTS = web.AppKey("parts", Parts)
+MEMORY = web.AppKey("memory", ManifestMemory)
+STOPPING = web.AppKey("stopping", asyncio.Event)
+LOG_FIELDS = web.RequestKey("log_fields", dict[str, Any])
+"""What a handler adds to its request's log line."""
+REQUEST_ID = web.RequestKey("request_id", str)

@@ -1,0 +1,88 @@
+"""What a path below /v2/ names.
+
+Repository names hold slashes and may hold the words of the API themselves (`a/blobs/uploads`, `x/tags/list`), so a path
+is read from its end: the last parts say what is meant, the rest is the name. The path is read as it was sent; only the
+last part, which is no name, may be percent-encoded (clients differ on the colon of a digest).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+from urllib.parse import unquote
+
+from registry.errors import DigestMalformed, NameInvalid, RouteUnknown, TagInvalid
+from storage.digest import Digest
+from storage.errors import DigestInvalid
+
+Kind = Literal["base", "manifests", "blobs", "uploads", "tags", "referrers"]
+
+LONGEST_NAME = 255
+
+# distribution specification, "Pulling manifests". The name's parts are matched one by one: with `-+` inside a repeated
+# group a single expression over the whole name would backtrack over what a client chose to send.
+_NAME_PART = re.compile(r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*")
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A kind of thing, its repository, and for manifests a tag or digest, for blobs and referrers a digest as text."""
+
+    kind: Kind
+    repository: str = ""
+    reference: str = ""
+
+
+@lru_cache(maxsize=4096)
+def parse_path(path: str) -> Target:
+    """The target of the raw path `path`, which begins with /v2; raises NameInvalid or RouteUnknown.
+
+    The reference is not checked yet: what is wrong with it depends on the method.
+    """
+    if path in ("/v2", "/v2/"):
+        return Target("base")
+    parts = path.removeprefix("/v2/").split("/")
+    if path.startswith("/v2/") and len(parts) >= 3:
+        word, last = parts[-2], parts[-1]
+        if word == "manifests":
+            return Target("manifests", repository_name(parts[:-2]), unquote(last))
+        if word == "tags" and last == "list":
+            return Target("tags", repository_name(parts[:-2]))
+        if len(parts) >= 4 and parts[-3] == "blobs" and word == "uploads":
+            return Target("uploads", repository_name(parts[:-3]), unquote(last))
+        if word == "blobs":
+            return Target("blobs", repository_name(parts[:-2]), unquote(last))
+        if word == "referrers":
+            return Target("referrers", repository_name(parts[:-2]), unquote(last))
+    raise RouteUnknown(path)
+
+
+def repository_name(parts: list[str]) -> str:
+    """The repository of these path parts; raises NameInvalid."""
+    name = "/".join(parts)
+    if len(name) > LONGEST_NAME or not all(_NAME_PART.fullmatch(part) for part in parts):
+        raise NameInvalid(name)
+    return name
+
+
+def is_digest(reference: str) -> bool:
+    """Whether a manifest's reference can only be a digest: no tag has a colon."""
+    return ":" in reference
+
+
+def path_digest(text: str) -> Digest:
+    """The digest in a path; raises DigestMalformed."""
+    try:
+        return Digest.parse(text)
+    except DigestInvalid:
+        raise DigestMalformed(text) from None
+
+
+def checked_tag(text: str) -> str:
+    """The tag in a path; raises TagInvalid."""
+    if not _TAG.fullmatch(text):
+        raise TagInvalid(text)
+    return text

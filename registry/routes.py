@@ -1,0 +1,44 @@
+"""The HTTP side by itself: routes, the middleware, and the keys under which handlers find what they work with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+
+from aiohttp import web
+
+from registry.distribution import dispatch
+from registry.files import get_file
+from registry.health import healthz, readyz
+from registry.http_settings import HttpSettings
+from registry.manifests import ManifestMemory
+from registry.middleware import add_common_headers, observe
+from registry.parts import MEMORY, PARTS, SETTINGS, STOPPING, Parts
+from registry.request_log import RequestLog
+
+
+def compose(
+    settings: HttpSettings,
+    open_parts: Callable[[], AbstractAsyncContextManager[Parts]],
+    request_log: RequestLog,
+) -> web.Application:
+    """The application over the parts that `open_parts` opens when it starts and closes after its last request."""
+    app = web.Application(middlewares=[observe(request_log)])
+    app[SETTINGS] = settings
+    app[MEMORY] = ManifestMemory(settings.manifest_memory, settings.tag_memory_seconds)
+    app[STOPPING] = asyncio.Event()
+
+    async def parts(app: web.Application) -> AsyncIterator[None]:
+        async with open_parts() as opened:
+            app[PARTS] = opened
+            yield
+        request_log.flush()
+
+    app.cleanup_ctx.append(parts)
+    app.on_response_prepare.append(add_common_headers)
+    app.router.add_route("*", "/v2{path:.*}", dispatch)
+    app.router.add_route("*", "/files/{path:.*}", get_file)
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    return app

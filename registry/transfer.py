@@ -1,0 +1,219 @@
+"""Sending content: the headers that go with it, and its segments straight from the page cache to the socket.
+
+aiohttp's FileResponse needs `loop.sendfile`, which uvloop lacks, and knows one file where a layer is many ranges. So
+the response's headers go through the transport as ever; when its buffer is empty, the segments are written to a
+duplicate of the socket's descriptor, which the loop will watch for room while the transport owns the original.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+
+from aiohttp import web
+
+from registry.ranges import matches, parse_range
+from storage.blobs import BlobStore, FileRange, Segment, read_segment
+from storage.digest import Digest
+
+SENDFILE_MOST = 1 << 20
+"""Bytes asked of one sendfile(2): the loop serves others in between."""
+
+COPY_CHUNK = 256 << 10
+PAUSE_EVERY = 4
+
+
+async def send_content(
+    request: web.Request,
+    blobs: BlobStore,
+    digest: Digest,
+    headers: Mapping[str, str],
+    *,
+    stall_seconds: float,
+) -> web.StreamResponse:
+    """Answer a GET or HEAD of a blob, whole or a part, with `headers` beside its own; raises BlobUnknown."""
+    size = await asyncio.to_thread(blobs.size, digest)
+    etag = f'"{digest}"'
+    common = {
+        **headers,
+        "ETag": etag,
+        "Docker-Content-Digest": digest,
+        "Accept-Ranges": "bytes",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if "If-None-Match" in request.headers and matches(request.headers["If-None-Match"], etag):
+        return web.Response(status=304, headers=common)
+    span = parse_range(_range_header(request, etag), size)
+    if span == "unsatisfiable":
+        return web.Response(status=416, headers={**common, "Content-Range": f"bytes */{size}"})
+    status, start, stop = 200, 0, size
+    if span != "whole":
+        status, (start, stop) = 206, span
+        common["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+    response = web.StreamResponse(status=status, headers={**common, "Content-Length": str(stop - start)})
+    if request.method == "HEAD":
+        return response
+    segments = await asyncio.to_thread(blobs.segments, digest, start, stop)
+    await send_segments(request, response, segments, stall_seconds)
+    return response
+
+
+def _range_header(request: web.Request, etag: str) -> str | None:
+    """The Range header where it counts: for GET (RFC 9110, 14.2), and while an If-Range names what we have (13.1.5)."""
+    if request.method != "GET" or request.headers.get("If-Range", etag) != etag:
+        return None
+    return request.headers.get("Range")
+
+
+async def send_segments(
+    request: web.Request, response: web.StreamResponse, segments: Sequence[Segment], stall_seconds: float
+) -> None:
+    """Send `response`'s headers, then the segments, which have its Content-Length in all.
+
+    Raises ConnectionError when the client is gone or takes nothing for `stall_seconds`, and OSError or EOFError when a
+    file cannot be read: then the connection must be aborted, for the headers are out.
+    """
+    await response.prepare(request)
+    transport = request.transport
+    if transport is None:
+        raise ConnectionResetError("the client is gone")
+    if transport.get_extra_info("sslcontext") is not None:
+        await _copy(response, segments, stall_seconds)
+    else:
+        await _drain(request, transport, stall_seconds)
+        with _Outlet(transport, stall_seconds) as outlet:
+            for segment in segments:
+                if isinstance(segment, bytes):
+                    await outlet.send(segment)
+                else:
+                    await outlet.send_file(segment)
+    await response.write_eof()
+
+
+async def _copy(response: web.StreamResponse, segments: Sequence[Segment], stall_seconds: float) -> None:
+    """Through the event loop, for what the kernel cannot send by itself: TLS."""
+    for segment in segments:
+        chunks = read_segment(segment, COPY_CHUNK)
+        while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+            async with _stall_limit(stall_seconds):
+                await response.write(chunk)
+
+
+async def _drain(request: web.Request, transport: asyncio.Transport, stall_seconds: float) -> None:
+    """Return when everything written to the transport so far is in the socket's buffer."""
+    low, high = transport.get_write_buffer_limits()
+    # a limit of nothing pauses the writer while anything is buffered, which makes drain() wait for the last byte
+    transport.set_write_buffer_limits(high=0)
+    try:
+        async with _stall_limit(stall_seconds):
+            await request.writer.drain()
+    finally:
+        transport.set_write_buffer_limits(high=high, low=low)
+
+
+class _Outlet:
+    """The socket below a transport whose own buffer is empty and stays so."""
+
+    def __init__(self, transport: asyncio.Transport, stall_seconds: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stall_seconds = stall_seconds
+        self._transport = transport
+        # a descriptor of its own: loops refuse to watch one that belongs to a transport
+        self._socket = os.dup(transport.get_extra_info("socket").fileno())
+        self._turns = 0
+
+    def __enter__(self) -> _Outlet:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        os.close(self._socket)
+
+    async def send(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._socket, view[:SENDFILE_MOST]) :]
+            except BlockingIOError:
+                await self._writable()
+            else:
+                await self._let_others()
+
+    async def send_file(self, segment: FileRange) -> None:
+        file = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            offset, stop = segment.offset, segment.offset + segment.length
+            while offset < stop:
+                offset += await self._send_some(file, offset, min(stop - offset, SENDFILE_MOST))
+        finally:
+            os.close(file)
+
+    async def _send_some(self, file: int, offset: int, count: int) -> int:
+        try:
+            if _is_cached(file, offset) and _is_cached(file, offset + count - 1):
+                sent = os.sendfile(self._socket, file, offset, count)
+            else:
+                sent = await self._send_from_disk(file, offset, count)
+        except BlockingIOError:
+            await self._writable()
+            return 0
+        if sent == 0:
+            raise EOFError("a stored file is shorter than recorded")
+        await self._let_others()
+        return sent
+
+    async def _send_from_disk(self, file: int, offset: int, count: int) -> int:
+        """In a thread, where waiting for the disk holds up nobody. Descriptors stay open until the thread is done."""
+        sending = self._loop.run_in_executor(None, os.sendfile, self._socket, file, offset, count)
+        try:
+            return await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            await asyncio.wait([sending])
+            raise
+
+    async def _writable(self) -> None:
+        if self._transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        room = self._loop.create_future()
+        self._loop.add_writer(self._socket, _wake, room)
+        try:
+            async with _stall_limit(self._stall_seconds):
+                await room
+        finally:
+            self._loop.remove_writer(self._socket)
+
+    async def _let_others(self) -> None:
+        self._turns += 1
+        if self._turns % PAUSE_EVERY == 0:
+            await asyncio.sleep(0)
+
+
+def _wake(room: asyncio.Future[None]) -> None:
+    if not room.done():
+        room.set_result(None)
+
+
+def _is_cached(file: int, offset: int) -> bool:
+    """Whether the byte at `offset` can be read without waiting for a disk (preadv2(2), RWF_NOWAIT)."""
+    try:
+        os.preadv(file, [bytearray(1)], offset, os.RWF_NOWAIT)
+    except OSError:
+        # EAGAIN: not in memory. EOPNOTSUPP: a file system that cannot tell, so a thread is the safe way.
+        return False
+    return True
+
+
+class _stall_limit:  # noqa: N801 - used like a function
+    """Turns a wait of more than `seconds` into ConnectionResetError."""
+
+    def __init__(self, seconds: float) -> None:
+        self._timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(self, *exception: object) -> None:
+        try:
+            await self._timeout.__aexit__(*exception)  # type: ignore[arg-type] # passed through as they came
+        except TimeoutError:
+            raise ConnectionResetError("the client took no bytes for too long") from None

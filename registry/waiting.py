@@ -1,0 +1,80 @@
+"""Answering a pull while its image is built.
+
+Nobody waits longer than `answer_within` without a byte: containerd gives up after 30 seconds without response headers,
+load balancers after 60 without traffic. docs/clients.md has what was measured.
+
+    GET   done in time     the manifest
+          failed in time   404 with the reason
+          still building   200 without a digest, and the manifest's own first bytes one by one, then the rest of it;
+                           when the build fails after all, the connection is cut
+    HEAD  still building   200 without a digest, which sends clients back with GET
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+
+from aiohttp import web
+
+from builder.image import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from builder.spec import EnvironmentSpec
+from registry.errors import BrokenPromise
+from registry.http_settings import HttpSettings
+from registry.manifests import Prepared
+from registry.parts import Image, Ticket
+
+
+def offered(spec: EnvironmentSpec) -> tuple[str, ...]:
+    """The media types an image of `spec` will have, in its order of preference."""
+    return (OCI_MANIFEST, DOCKER_MANIFEST) if spec.single else (OCI_INDEX, OCI_MANIFEST, DOCKER_MANIFEST)
+
+
+def pauses(count: int, settings: HttpSettings) -> Iterator[float]:
+    """Seconds before each of `count` bytes: short at first, and long for as many as `trickle_cover` needs."""
+    slow = min(count, int(settings.trickle_cover / settings.trickle_slowest))
+    for _ in range(count - slow):
+        yield settings.trickle_interval
+    for _ in range(slow):
+        yield settings.trickle_slowest
+
+
+def building_head(media_type: str) -> web.StreamResponse:
+    """The answer to a HEAD of what is still being built: it exists, its digest is not known."""
+    return web.StreamResponse(headers={"Content-Type": media_type, "Cache-Control": "no-store"})
+
+
+async def trickle(
+    request: web.Request,
+    ticket: Ticket[Image],
+    media_type: str,
+    start: bytes,
+    settings: HttpSettings,
+    prepare: Callable[[Image], Awaitable[Prepared]],
+) -> web.StreamResponse:
+    """Send headers and then `start` byte by byte until the build has ended, then the rest of the manifest.
+
+    `prepare` gives the manifest of `media_type` of the finished image. Raises the build's error, BrokenPromise, or
+    ConnectionError when the client hung up, which the build does not notice.
+    """
+    response = web.StreamResponse(headers={"Content-Type": media_type, "Cache-Control": "no-store"})
+    await response.prepare(request)
+    await response.write(start[:1])
+    sent = 1
+    image = None
+    for pause in pauses(len(start) - 1, settings):
+        image = await ticket.wait(pause)
+        if image is not None:
+            break
+        await response.write(start[sent : sent + 1])
+        sent += 1
+    manifest = await prepare(image or await _finished(ticket))
+    if not manifest.body.startswith(start[:sent]) or manifest.media_type != media_type:
+        raise BrokenPromise(manifest.digest, sent)
+    await response.write_eof(manifest.body[sent:])
+    return response
+
+
+async def _finished(ticket: Ticket[Image]) -> Image:
+    image = await ticket.wait(None)
+    assert image is not None, "a wait without a limit ends with the image"
+    return image
