@@ -131,8 +131,9 @@ class Compressor:
         self.size = 0
         self.uncompressed_size = 0
 
-    def add(self, data: bytes | memoryview) -> None:
-        self._buffer += data
+    def add(self, *pieces: bytes | memoryview) -> None:
+        for piece in pieces:
+            self._buffer += piece
         if len(self._buffer) >= _CHUNK:
             self._drain()
 
@@ -240,9 +241,11 @@ class _Transcoding:
                 target = waiting.pop(name)
                 if target not in left_out:
                     target = copied[name] = root + target
-                    add(header(target, size=size, mode=0o755 if mode & 0o111 else 0o644, mtime=mtime))
-                    add(members.content())
-                    add(padding(size))
+                    add(
+                        header(target, size=size, mode=0o755 if mode & 0o111 else 0o644, mtime=mtime),
+                        members.content(),
+                        padding(size),
+                    )
             else:
                 self._copy_member(members, member)
 

@@ -174,7 +174,8 @@ class TarReader:
 
     def __iter__(self) -> Iterator[Member]:
         while True:
-            self._skip()
+            if self._unread or self._padding:
+                self._skip()
             member = self._member()
             if member is None:
                 return
@@ -232,27 +233,31 @@ class TarReader:
         name, mode, size, mtime, checksum, kind, link, magic, prefix = _HEADER.unpack_from(self._buffer, start)
         try:
             expected = int(checksum.rstrip(b" \0"), 8) + sum(checksum) - 8 * 32 + 1
-            plain_size = int(size.rstrip(b" \0"), 8)
-            plain_mode = int(mode.rstrip(b" \0"), 8)
-            plain_mtime = int(mtime.rstrip(b" \0"), 8)
+            member = Member(
+                name.partition(b"\0")[0].decode("utf-8", "surrogateescape"),
+                int(size.rstrip(b" \0"), 8),
+                int(mode.rstrip(b" \0"), 8),
+                int(mtime.rstrip(b" \0"), 8),
+                kind,
+                "",
+            )
         except ValueError:
             return self._unusual()
         if (
             expected % _ADLER != zlib.adler32(self._view[start : start + BLOCK]) & 0xFFFF
             or kind not in b"0125"
-            or plain_size < 0
+            or member.size < 0
             or self._defaults
         ):
             return self._unusual()
         self._position = start + BLOCK
-        text = _text(name)
         if prefix[0] and magic == b"ustar\0":
-            text = f"{_text(prefix)}/{text}"
-        if kind != FILE or text.endswith("/"):
-            return self._begin(Member(text, plain_size, plain_mode, plain_mtime, kind, _text(link)))
-        self._unread = plain_size
-        self._padding = -plain_size & 511
-        return Member(text, plain_size, plain_mode, plain_mtime, kind, "")
+            member = member._replace(name=f"{_text(prefix)}/{member.name}")
+        if kind == FILE and not member.name.endswith("/"):
+            self._unread = member.size
+            self._padding = -member.size & 511
+            return member
+        return self._begin(member._replace(link=_text(link)))
 
     def _begin(self, member: Member) -> Member:
         """Links and directories have no content, whatever their headers say; a file named `x/` is a directory."""

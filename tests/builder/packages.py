@@ -207,6 +207,8 @@ def zipped(parts: Mapping[str, bytes], compression: int = zipfile.ZIP_STORED) ->
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, content in parts.items():
-            with archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as member:
+            entry = zipfile.ZipInfo(name)
+            entry.compress_type = compression
+            with archive.open(entry, "w", force_zip64=True) as member:
                 member.write(content)
     return buffer.getvalue()
