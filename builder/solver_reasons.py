@@ -16,6 +16,7 @@ from builder.spec import Constraint, PackageItem
 
 _LINES = 40
 _SHOWN = 6
+_NEVER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ async def _raise_if_unmatched(gateway: Gateway, wish: Wish, platform: str, until
         channel_relations="disabled",
     )
     records = [record for source in answer for record in source]
-    there = [record for record in records if until is None or (record.timestamp and record.timestamp <= until)]
+    there = [record for record in records if until is None or _since(record) <= until]
     where = f"in {', '.join(wish.channels.values())}"
     asked = " ".join([item.name, ",".join(map(str, item.constraints))]).strip()
     if not there:
@@ -134,9 +135,14 @@ async def _raise_if_unmatched(gateway: Gateway, wish: Wish, platform: str, until
         )
 
 
+def _since(record: RepoDataRecord) -> datetime.datetime:
+    """Since when the package is in the channel, as the solver sees it; one without any date is never old enough."""
+    return record.indexed_timestamp or record.timestamp or _NEVER
+
+
 def _oldest(records: Sequence[RepoDataRecord]) -> str:
-    dated = [(record.timestamp, str(record.version)) for record in records if record.timestamp]
-    return "{1} of {0:%Y-%m-%d}".format(*min(dated)) if dated else "undated"
+    since, version = min((_since(record), str(record.version)) for record in records)
+    return "undated" if since == _NEVER else f"{version} of {since:%Y-%m-%d}"
 
 
 def _versions(records: Sequence[RepoDataRecord], constraints: Sequence[Constraint]) -> str:

@@ -170,7 +170,7 @@ async def test_an_unreachable_server(tmp_path: Path, channel: Path, record: Lock
     async with ChannelServer(channel) as server:
         gone = on(server, record)
     async with Downloader(settings(tmp_path), Credentials()) as downloader:
-        with pytest.raises(DownloadFailed, match="127.0.0.1"):
+        with pytest.raises(DownloadFailed, match=r"127.0.0.1"):
             await downloader.fetch(gone)
 
 
@@ -208,7 +208,7 @@ async def test_old_records(tmp_path: Path, channel: Path, server: ChannelServer)
             await downloader.fetch(replace(record, md5="0" * 32))
         with pytest.raises(PackageRefused, match="neither sha256 nor md5"):
             await downloader.fetch(replace(record, md5=None))
-        with pytest.raises(PackageRefused, match="neither a .conda nor"):
+        with pytest.raises(PackageRefused, match=r"neither a .conda nor"):
             await downloader.fetch(replace(record, file_name="old.whl", md5="1" * 32))
 
 
@@ -239,7 +239,7 @@ async def test_credentials_go_to_their_host_alone(tmp_path: Path, channel: Path,
 async def test_wrong_credentials(tmp_path: Path, channel: Path, record: LockedPackage) -> None:
     async with ChannelServer(channel, authorization="Basic other") as private:
         async with Downloader(settings(tmp_path), CREDENTIALS) as downloader:
-            with pytest.raises(DownloadFailed, match="401.*credentials") as caught:
+            with pytest.raises(DownloadFailed, match=r"401.*credentials") as caught:
                 await downloader.fetch(on(private, record))
     assert SECRET not in str(caught.value)
     assert len(private.requests) == 1
