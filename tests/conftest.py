@@ -34,7 +34,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
     report = yield
-    if CLIENTS_ARE_REQUIRED and report.skipped and "clients" in collector.nodeid:
+    if CLIENTS_ARE_REQUIRED and report.skipped and "clients" in collector.path.parts:
         report.outcome = "failed"
         report.longrepr = f"skipped as a whole, though CONDERY_REQUIRE_CLIENTS is set: {_reason(report)}"
     return report

@@ -5,18 +5,20 @@ from __future__ import annotations
 import datetime
 import json as json_module
 import re
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from registry.cli.local import LocalStore, open_store
 from registry.cli.options import UsageError, run_async, takes_settings
 from registry.settings import LoadedSettings, Settings
 from storage.digest import Digest
 from storage.errors import ConderyError
+
+if TYPE_CHECKING:
+    from registry.cli.local import LocalStore
 
 LOCK = re.compile(r"(?:lock-)?([0-9a-f]{12,64})")
 LOCK_ANNOTATION = "io.condery.lock"
@@ -48,6 +50,8 @@ def explain(
 
 
 async def _report(settings: Settings, image: str) -> dict[str, Any]:
+    from registry.cli.local import open_store
+
     async with open_store(settings) as store:
         key = await lock_key_of(image, settings, store)
         document = await store.catalog.image_of_lock(key)

@@ -43,10 +43,12 @@ async def open_store(settings: Settings) -> AsyncIterator[LocalStore]:
 @contextlib.asynccontextmanager
 async def open_service(settings: Settings) -> AsyncIterator[tuple[LocalStore, BuilderService]]:
     """The store, and a builder over it."""
-    from builder.service import open_builder
+    from builder.service import BuilderService
 
     async with open_store(settings) as store:
-        async with open_builder(settings.builder, settings.data_directory, store.catalog, store.blobs) as service:
+        async with BuilderService.open(
+            settings.builder, settings.data_directory, store.catalog, store.blobs
+        ) as service:
             yield store, service
 
 

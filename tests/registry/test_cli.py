@@ -1,0 +1,210 @@
+"""The command line: help, exit codes, errors as one line, and the commands over a real channel."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from builder.progress import Event
+from registry.cli.app import app
+from registry.cli.explain import _repository_and_tag
+from registry.cli.options import UsageError, reports_errors, takes_settings
+from registry.display import PlainLines
+from registry.settings import SECTIONS, InvalidSettings, LoadedSettings, all_settings
+from storage.errors import ConderyError
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def condery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command in this process, in an empty directory; starting a process each time would cost seconds."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_the_console_script_and_the_module_are_the_program() -> None:
+    script = str(Path(sys.executable).with_name("condery"))
+    for command in ([script], [sys.executable, "-m", "registry.cli"]):
+        done = subprocess.run([*command, "--version"], capture_output=True, text=True)
+        assert (done.returncode, done.stdout.split()[0], done.stderr) == (0, "condery", "")
+
+
+COMMANDS = ["serve", "build", "lock", "explain", "sample-channel", "demo", "settings"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_in_the_help_and_has_its_own(command: str) -> None:
+    runner = CliRunner()
+    assert command in runner.invoke(app, ["--help"]).output
+    assert runner.invoke(app, [command, "--help"]).exit_code == 0
+
+
+def test_serve_has_a_flag_for_every_setting() -> None:
+    output = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["serve", "--help"]).output
+    assert [setting.flag for setting in all_settings() if setting.flag not in output] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["no-such-command"], 2, "no-such-command"),
+        (["lock"], 2, "SPEC"),
+        (["lock", "--format", "poem", "numpy"], 2, "poem"),
+        (["settings", "show", "--port", "x"], 2, "condery: --port: must be a valid integer"),
+        (
+            ["settings", "show", "--config", "none.toml"],
+            2,
+            "condery: settings file none.toml: No such file or directory",
+        ),
+        (["build", "numpy.gt"], 1, "condery: 'numpy.gt': operator gt has no version"),
+        (["explain", "numpy"], 1, "condery: numpy: this has not been built here yet"),
+        (["explain", "lock-0123456789ab"], 1, "condery: lock-0123456789ab: no such lock is stored here"),
+        (["explain", "sha256:12"], 1, "condery: 'sha256:12' is not a digest"),
+        (["explain", "numpy@sha256:12"], 2, "the digest alone"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    condery: Run, tmp_path: Path, arguments: list[str], code: int, says: str
+) -> None:
+    own_data = [] if arguments[0] in ("settings", "no-such-command") else ["--data-dir", tmp_path / "data"]
+    done = condery(*arguments, *own_data)
+    assert done.exit_code == code
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    if done.stderr.startswith("condery: "):
+        assert done.stderr.count("\n") == 1
+
+
+def test_debug_lets_the_error_through(condery: Run) -> None:
+    done = condery("settings", "show", "--port", "x", "--debug")
+    assert isinstance(done.exception, InvalidSettings)
+
+
+def test_settings_show_tells_values_and_where_they_come_from(condery: Run, tmp_path: Path) -> None:
+    (tmp_path / "condery.toml").write_text("root = 'images'\nchannels = ['https://me:hunter2@host/t/hunter2/c']\n")
+    done = condery("settings", "show", "--json", "--port", "7")
+    shown = json.loads(done.stdout)
+    assert shown["port"] == {"value": "7", "origin": "--port"}
+    assert shown["root"] == {"value": "images", "origin": "condery.toml: root"}
+    assert shown["base"] == {"value": "host", "origin": "default"}
+    assert shown["channels"]["value"] == "https://***@host/t/***/c"
+    assert "port = 7  (--port)" in condery("settings", "show", "--port", "7").stdout
+
+
+def test_a_command_has_its_own_parameters_and_its_sections_settings() -> None:
+    seen: list[tuple[LoadedSettings, str]] = []
+
+    @takes_settings("log")
+    def command(loaded: LoadedSettings, word: str) -> None:
+        """Says a word."""
+        seen.append((loaded, word))
+
+    assert list(inspect.signature(command).parameters) == ["word", "config", "debug", "log_level", "log_format"]
+    command(word="w", config=None, debug=False, log_level="error", log_format=None)
+    [(loaded, word)] = seen
+    assert (loaded.settings.log.log_level, word) == ("error", "w")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(ConderyError("it broke"), 1), (OSError(28, "No space"), 1), (UsageError("not so"), 2)]
+)
+def test_exit_codes(error: Exception, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    @reports_errors
+    def command() -> None:
+        raise error
+
+    with pytest.raises(typer.Exit) as raised:
+        command(debug=False)
+    assert raised.value.exit_code == code
+    assert capsys.readouterr().err == f"condery: {error}\n"
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ("numpy", ("root/numpy", "latest")),
+        ("numpy/scipy:2026-01-31", ("root/numpy/scipy", "2026-01-31")),
+        ("root/numpy:latest", ("root/numpy", "latest")),
+        ("localhost:5000/root/numpy:lock-0123456789ab", ("root/numpy", "lock-0123456789ab")),
+        ("localhost/root/numpy", ("root/numpy", "latest")),
+    ],
+)
+def test_images_are_named_as_people_copy_them(image: str, expected: tuple[str, str]) -> None:
+    assert _repository_and_tag(image, "root") == expected
+
+
+def test_plain_progress_has_a_line_when_a_stage_begins_and_when_it_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    lines = PlainLines(Console(force_terminal=False))
+    for done in range(3):
+        lines(Event("layers", done, 2, "numpy"))
+    lines(Event("image", 1, 1))
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first == "layers ..."
+    assert second.startswith("layers done: 2 of 2 in ")
+    assert third.startswith("image done: 1 of 1 in ")
+
+
+class TestOverARealChannel:
+    """Build, lock and explain over one store."""
+
+    @pytest.fixture(scope="class")
+    def flags(self, sample_channel: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+        data = tmp_path_factory.mktemp("cli") / "data"
+        return ["--data-dir", str(data), "--channel", sample_channel.as_uri(), "--base", "scratch"]
+
+    def test_lock_writes_each_format(self, condery: Run, flags: list[str], tmp_path: Path) -> None:
+        done = condery("lock", "tzdata", *flags)
+        assert done.exit_code == 0, done.stderr
+        assert "version: 1" in done.stdout
+        assert condery("lock", "tzdata", "--format", "explicit", *flags).stdout.count("@EXPLICIT") == 1
+        assert condery("lock", "tzdata", "--format", "yaml", "--output", tmp_path / "e.yaml", *flags).stdout == ""
+        assert "- tzdata=" in (tmp_path / "e.yaml").read_text()
+
+    def test_an_unknown_package_is_told(self, condery: Run, flags: list[str]) -> None:
+        done = condery("lock", "tzdatta", *flags)
+        assert done.exit_code == 1
+        assert done.stderr.splitlines()[-1].startswith("condery: no package tzdatta in ")
+        assert "did you mean tzdata" in done.stderr
+
+    def test_build_writes_an_archive_and_a_layout_and_explain_knows_the_image(
+        self, condery: Run, flags: list[str], tmp_path: Path
+    ) -> None:
+        done = condery("build", "tzdata", "--json", "--output", tmp_path / "image.tar", *flags)
+        assert done.exit_code == 0, done.stderr
+        built = json.loads(done.stdout)
+        with tarfile.open(tmp_path / "image.tar") as archive:
+            assert {"manifest.json", "index.json"} <= set(archive.getnames())
+
+        done = condery("build", "tzdata", "--output", tmp_path / "layout", *flags)
+        assert done.stdout == f"{built['reference']}@{built['digest']}\n"
+        index = json.loads((tmp_path / "layout/index.json").read_text())
+        assert [entry["digest"] for entry in index["manifests"]] == [built["digest"]]
+
+        reports = [
+            json.loads(condery("explain", image, "--json", *flags).stdout)
+            for image in ("tzdata", built["reference"], built["lock"], built["digest"])
+        ]
+        assert reports == [reports[0]] * 4
+        [layer, own] = reports[0]["report"]["platforms"]["linux-64"]["layers"]
+        assert [package["name"].partition("-")[0] for package in layer["packages"]] == ["tzdata"]
+        assert own["packages"] == []
+        shown = condery("explain", "tzdata", *flags).stdout
+        assert "tzdata" in shown
+        assert "made in" in shown
+
+
+def test_every_section_is_known() -> None:
+    assert {setting.section for setting in all_settings()} == set(SECTIONS)
