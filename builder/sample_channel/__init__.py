@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from builder.sample_channel.channel import DEFAULT, ChannelSummary, make_channel
 from builder.sample_channel.progress import Progress, Step, silent
+from builder.sample_channel.wheel_cache import WheelsUnavailable
 
-__all__ = ["DEFAULT", "ChannelSummary", "Progress", "Step", "make_channel", "silent"]
+__all__ = ["DEFAULT", "ChannelSummary", "Progress", "Step", "WheelsUnavailable", "make_channel", "silent"]

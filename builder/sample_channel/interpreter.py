@@ -33,19 +33,33 @@ _LEFT_OUT = frozenset(
 )
 # nis drags Kerberos along, tkinter X11; the rest are CPython's own tests.
 _EXTENSIONS_LEFT_OUT = re.compile(r"(nis|_tkinter|_test.*|_ctypes_test|xx.*|_xx.*)\..*")
-_DEBIAN_SITE = '''
+# Not by a change of site.py: that module is frozen into the executable.
+_DEBIAN_SITE = '''\
+"""Packages lie in site-packages here, whatever the distribution does that this interpreter comes from."""
+
+import os
+import site
+import sys
+
+
 def getsitepackages(prefixes=None):
-    """Packages lie in site-packages here, whatever the distribution does that this interpreter comes from."""
     versioned = "python%d.%d" % sys.version_info[:2]
-    unique = dict.fromkeys(prefix for prefix in prefixes or PREFIXES if prefix)
+    unique = dict.fromkeys(prefix for prefix in prefixes or site.PREFIXES if prefix)
     return [os.path.join(prefix, "lib", versioned, "site-packages") for prefix in unique]
 
 
+if sys.prefix == sys.base_prefix:
+    site.getsitepackages = getsitepackages
+    for directory in filter(os.path.isdir, getsitepackages()):
+        site.addsitedir(directory)
 '''
-_DEBIAN_SCHEMES = """
-
+_DEBIAN_SCHEME = "posix_local"
+# Before `get_preferred_scheme`, since later functions call that for the defaults of their arguments.
+_DEBIAN_SCHEMES = """\
 def _get_preferred_schemes():
     return {"prefix": "posix_prefix", "home": "posix_home", "user": "posix_user"}
+
+
 """
 
 
@@ -104,6 +118,11 @@ class Interpreter:
         """libpython, where the executable loads one."""
         loaded = elf.loaded_libraries([self.executable])
         return next((path.resolve() for soname, path in loaded.items() if soname.startswith("libpython")), None)
+
+    @cached_property
+    def keeps_packages_elsewhere(self) -> bool:
+        """Whether it looks into `dist-packages`, as Debian's does, instead of `site-packages`."""
+        return "dist-packages" in (self.stdlib / "site.py").read_text()
 
     @cached_property
     def binaries(self) -> dict[str, Path]:
@@ -181,6 +200,8 @@ def _members(interpreter: Interpreter, libraries: Libraries, work: Path) -> Iter
     yield Link("bin/python3", versioned)
     script = f"#!{PLACEHOLDER}/bin/{versioned}\nimport pydoc\n\nif __name__ == '__main__':\n    pydoc.cli()\n"
     mtime = int(interpreter.executable.stat().st_mtime)
+    if interpreter.keeps_packages_elsewhere:
+        yield File.of(f"{interpreter.library}/sitecustomize.py", _DEBIAN_SITE.encode(), mtime)
     yield File.of(f"bin/pydoc{interpreter.series}", script.encode(), mtime, executable=True, prefix="text")
     yield Link("bin/pydoc3", f"pydoc{interpreter.series}")
     yield Link("bin/pydoc", "pydoc3")
@@ -221,8 +242,10 @@ def _source(interpreter: Interpreter, path: str, source: Path) -> Member:
     if relative.startswith("_sysconfig"):
         text = _with_placeholder(source.read_text(), interpreter.prefix)
         return File.of(path, text.encode(), member.mtime, prefix="text")
-    if relative in ("site.py", "sysconfig.py", "sysconfig/__init__.py"):
-        text = _without_debian(relative, source.read_text())
+    if relative in ("sysconfig.py", "sysconfig/__init__.py"):
+        text = source.read_text()
+        if _DEBIAN_SCHEME in text:
+            text = re.sub(r"^(?=def get_preferred_scheme\()", _DEBIAN_SCHEMES, text, count=1, flags=re.MULTILINE)
         return File.of(path, text.encode(), member.mtime, executable=member.executable)
     return member
 
@@ -232,20 +255,3 @@ def _with_placeholder(text: str, prefix: str) -> str:
     own = re.compile(rf"(?<![\w./-]){re.escape(prefix)}(?=/(?:bin|include|lib|lib64|share)\b|['\"\s])")
     text = own.sub(PLACEHOLDER, text)
     return re.sub(r"""(["']TZPATH["']: )(["'])[^"']*["']""", rf"\1\2{PLACEHOLDER}/share/zoneinfo\2", text)
-
-
-def _without_debian(relative: str, text: str) -> str:
-    """`site` and `sysconfig` as CPython has them, as far as the place of packages goes."""
-    if relative == "site.py" and "dist-packages" in text:
-        changed, count = re.subn(
-            r"^def venv\(", lambda found: _DEBIAN_SITE.lstrip("\n") + found[0], text, count=1, flags=re.MULTILINE
-        )
-        if not count:
-            raise SampleChannelFailed(
-                "this interpreter's site.py looks for packages in dist-packages and cannot be changed"
-            )
-        return changed
-    if relative != "site.py" and "posix_local" in text:
-        before, guard, after = text.partition("\nif __name__ == '__main__':")
-        return before + _DEBIAN_SCHEMES + guard + after
-    return text

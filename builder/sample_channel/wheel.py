@@ -128,7 +128,7 @@ class Wheel:
             sorted(
                 f"{point.name} = {point.value.partition('[')[0].strip()}"
                 for point in self.metadata.entry_points
-                if point.group in ("console_scripts", "gui_scripts")
+                if point.group in ("console_scripts", "gui_scripts") and ":" in point.value
             )
         )
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from builder.errors import SampleChannelFailed
+from storage.files import TEMPORARY
+
+
+class WheelsUnavailable(SampleChannelFailed):
+    """Neither the folder nor the package index has what was asked for."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class WheelCache:
     ) -> tuple[Path, ...]:
         """Wheels for this interpreter that satisfy `requirements` (PEP 508), by default with all their dependencies.
 
-        `heard` is told the file name of each wheel that pip collects. Raises SampleChannelFailed with pip's own reason.
+        `heard` is told the file name of each wheel that pip collects. Raises WheelsUnavailable with pip's own reason.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         arguments = [*([] if dependencies else ["--no-deps"]), *requirements]
@@ -41,22 +48,17 @@ class WheelCache:
             self._download(arguments, heard)
             chosen = self._chosen(arguments)
         if isinstance(chosen, str):
-            raise SampleChannelFailed(f"no wheels for {', '.join(requirements)}: {chosen}")
+            raise WheelsUnavailable(f"no wheels for {', '.join(requirements)}: {chosen}")
         return chosen
 
     def _chosen(self, arguments: Sequence[str]) -> tuple[Path, ...] | str:
         """The wheels of this folder that pip would install, or why it cannot."""
-        # `--ignore-installed` because nothing of this interpreter's own environment counts.
-        options = [
-            "--dry-run",
-            "--ignore-installed",
-            "--report",
-            "-",
-            "--no-index",
-            "--find-links",
-            str(self.directory),
-        ]
-        done = _pip("install", "--quiet", "--only-binary", ":all:", *options, *arguments)
+        # `--ignore-installed` because nothing of this interpreter's own environment counts; an environment of its own
+        # because pip's settings may name other places where wheels lie.
+        command = [*_PIP, "install", "--isolated", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
+        command += ["--only-binary", ":all:", "--no-index", "--find-links", str(self.directory), *arguments]
+        environment = {"PATH": os.defpath, "PIP_CONFIG_FILE": os.devnull, "PYTHONUTF8": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if done.returncode:
             return _reason(done.stderr)
         report = json.loads(done.stdout)
@@ -64,26 +66,25 @@ class WheelCache:
         return tuple(self.directory / name for name in sorted(names))
 
     def _download(self, arguments: Sequence[str], heard: Callable[[str], None]) -> None:
-        options = ["--only-binary", ":all:", "--progress-bar", "off", "--dest", str(self.directory)]
-        command = [*_PIP, "download", *options, "--find-links", str(self.directory), *arguments]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-            assert process.stdout is not None
-            lines = []
-            for line in process.stdout:
-                lines.append(line)
-                if found := re.search(
-                    r"(?:Downloading|Using cached) (?:\S*/)?(\S+\.whl)\b(?! metadata|\.metadata)", line
-                ):
-                    heard(found[1])
-        if process.returncode:
-            raise SampleChannelFailed(f"the wheels cannot be downloaded: {_reason(''.join(lines))}")
+        """Fill the folder with what pip chooses; its settings say from where."""
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=self.directory) as incomplete:
+            command = [*_PIP, "download", "--only-binary", ":all:", "--progress-bar", "off", "--dest", incomplete]
+            command += ["--find-links", str(self.directory), *arguments]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+                assert process.stdout is not None
+                lines = []
+                for line in process.stdout:
+                    lines.append(line)
+                    if found := _WHEEL.search(line):
+                        heard(found[1])
+            if process.returncode:
+                raise WheelsUnavailable(f"the wheels cannot be downloaded: {_reason(''.join(lines))}")
+            for wheel in Path(incomplete).iterdir():
+                wheel.replace(self.directory / wheel.name)
 
 
 _PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--no-color")
-
-
-def _pip(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*_PIP, *arguments], capture_output=True, text=True, check=False)
+_WHEEL = re.compile(r"(?:Downloading|Using cached|Processing) (?:\S*/)?(\S+\.whl)(?!\S)")
 
 
 def _reason(output: str) -> str:
