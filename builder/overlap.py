@@ -84,10 +84,10 @@ def install_order(packages: Sequence[LockedPackage]) -> list[str]:
     needed = {name for names in depends.values() for name in names}
     order: list[str] = []
     visited: set[str] = set()
-    pending = sorted(depends.keys() - needed)
-    while pending:
-        _visit(pending, depends, visited, order)
-        pending = sorted(depends.keys() - visited)
+    _visit(sorted(depends.keys() - needed), depends, visited, order)
+    # What no root leads to are cycles that nothing else depends on.
+    while rest := sorted(depends.keys() - visited):
+        _visit(rest, depends, visited, order)
     return order
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import rattler
 import zstandard
 
 from builder.lock import LockedPackage
@@ -160,6 +161,42 @@ class Made:
 
     path: Path
     record: LockedPackage
+
+    def repodata_record(self) -> rattler.RepoDataRecord:
+        """The record as rattler wants it."""
+        package = rattler.PackageRecord(
+            self.record.name,
+            self.record.version,
+            rattler.BuildString(self.record.build),
+            self.record.build_number,
+            self.record.subdir,
+            noarch=self.record.noarch,  # type: ignore[arg-type]  # one of its literals
+            depends=list(self.record.depends),
+            sha256=bytes.fromhex(self.record.sha256 or ""),
+            size=self.record.size,
+            python_site_packages_path=self.record.python_site_packages_path,
+        )
+        return rattler.RepoDataRecord(package, self.record.file_name, self.record.url, self.record.channel)
+
+
+async def installed(packages: Sequence[Made], target: Path, prefix: str) -> Path:
+    """`target`, with the packages installed by rattler as if it were `prefix`."""
+    await rattler.install(
+        [made.repodata_record() for made in packages],
+        target,
+        cache_dir=target.with_name(f"{target.name}-cache"),
+        platform=rattler.Subdir("linux-64"),
+        show_progress=False,
+        alternative_target_prefix=prefix,
+    )
+    return target
+
+
+def installed_paths(target: Path) -> list[str]:
+    """The files and links that packages put under `target`, sorted."""
+    paths = [str(path.relative_to(target)) for path in target.rglob("*") if path.is_symlink() or path.is_file()]
+    own = ("conda-meta/", "__clobbers__/", ".", "CACHEDIR.TAG")
+    return sorted(path for path in paths if not path.startswith(own))
 
 
 def _row(path: str, entry: File | Link | Directory) -> dict[str, Any]:
