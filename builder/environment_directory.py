@@ -11,16 +11,18 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import os
 import resource
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
+from builder.contents import PythonLayout
 from builder.errors import ArchiveFailed
 from builder.lock import Lock, LockedPackage
 from builder.lock_formats import newest
@@ -140,18 +142,22 @@ def write_archive(
     from conda_pack.core import Packer
 
     environment = working / "environment"
-    metadata = {path.name: json.loads(path.read_bytes()) for path in sorted(environment.glob("conda-meta/*.json"))}
+    metadata = {path.name: _prefix_record(path) for path in sorted(environment.glob("conda-meta/*.json"))}
+    site_packages = next(
+        (PythonLayout.of(package).site_packages for package in packages if package.name == "python"), None
+    )
     modified = newest(packages) // 1000
-    with open(working / _ARCHIVE, "wb") as file, _compressed(file) as (stream, hasher):
+    with open(working / _ARCHIVE, "wb") as output, _compressed(output) as (stream, hasher):
         with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="w", format=tarfile.GNU_FORMAT) as tar:
-            output = _Output(tar, working / "cache", modified)
-            packer = Packer(prefix, output)
-            for source in _files(environment, metadata.values()):
-                packer.add(source)
+            entries = _Entries(tar, working / "cache", modified)
+            packer = Packer(prefix, entries)
+            files = [file for document in metadata.values() for file in _files(environment, document, site_packages)]
+            for file in sorted(files, key=lambda file: file.target):
+                packer.add(file)
             by_file = {f"{package}.json": package for package in packages}
             for name, document in metadata.items():
-                output.add_bytes(None, _published(document, by_file[name], requested), f"conda-meta/{name}")
-            output.add_bytes(None, history, "conda-meta/history")
+                entries.add_bytes(None, _published(document, by_file[name], requested), f"conda-meta/{name}")
+            entries.add_bytes(None, history, "conda-meta/history")
             packer.finish()
     return Digest(f"sha256:{hasher.hexdigest()}")
 
@@ -164,7 +170,7 @@ class _Hash(Protocol):
     def hexdigest(self) -> str: ...
 
 
-class _Output:
+class _Entries:
     """What conda-pack calls an archive, written to `tar` with owner 0:0 and a fixed time.
 
     Files as they were in a package, under `packed`, keep their time: it is what a `.pyc` file records of its source.
@@ -225,32 +231,44 @@ def _compressed(file: IO[bytes]) -> Iterator[tuple[_Writer, _Hash]]:
         stream.close()
 
 
-def _files(environment: Path, metadata: Iterable[Any]) -> list[Any]:
-    """Every installed file as conda-pack wants it, by path: as it was packed, with its placeholder, where it has one.
+def _files(environment: Path, document: Mapping[str, Any], site_packages: str | None) -> Iterator[Any]:
+    """A package's files as conda-pack wants them: as they were packed, with their placeholder, where they have one.
 
-    Taken from the prefix records rather than by conda-pack's own search, which knows neither CEP 17's
-    site-packages nor what rattler did where two packages have one path.
+    Taken from its prefix record rather than by conda-pack's own search, which knows neither CEP 17's site-packages nor
+    what rattler did where two packages have one path.
     """
     from conda_pack.core import File
 
-    files: dict[str, Any] = {}
-    for document in metadata:
-        cached = Path(document["link"]["source"]) if document.get("link") else Path(document["extracted_package_dir"])
-        for entry in document["paths_data"]["paths"]:
-            target = entry["_path"]
-            original = cached / (entry.get("original_path") or target)
-            placeholder = entry.get("prefix_placeholder")
-            installed = environment / target
-            if placeholder:
-                files[target] = File(
-                    str(original), target, file_mode=entry["file_mode"], prefix_placeholder=placeholder
-                )
-            elif entry["path_type"] == "unix_python_entry_point":
-                files[target] = File(str(installed), target, file_mode="unknown")
-            else:
-                source = original if original.is_symlink() or original.exists() else installed
-                files[target] = File(str(source), target)
-    return [files[target] for target in sorted(files)]
+    packed = Path(document["extracted_package_dir"])
+    for entry in document["paths_data"]["paths"]:
+        target = entry["_path"]
+        source = _packed_file(packed, target, site_packages if document.get("noarch") == "python" else None)
+        if entry["path_type"] == "unix_python_entry_point":
+            yield File(str(environment / target), target, file_mode="unknown")
+        elif entry.get("prefix_placeholder"):
+            mode, placeholder = entry["file_mode"], entry["prefix_placeholder"]
+            yield File(str(source), target, file_mode=mode, prefix_placeholder=placeholder)
+        else:
+            yield File(str(source if os.path.lexists(source) else environment / target), target)
+
+
+def _packed_file(packed: Path, target: str, site_packages: str | None) -> Path:
+    """Where the installed file `target` is in its package; `site_packages` is given for noarch python ones."""
+    if site_packages and target.startswith(f"{site_packages}/"):
+        return packed / "site-packages" / target.removeprefix(f"{site_packages}/")
+    if site_packages and target.startswith("bin/") and not os.path.lexists(packed / target):
+        return packed / "python-scripts" / target.removeprefix("bin/")
+    return packed / target
+
+
+def _prefix_record(path: Path) -> dict[str, Any]:
+    """What rattler recorded, without the files that another package won and which it therefore renamed."""
+    document: dict[str, Any] = json.loads(path.read_bytes())
+    paths = document["paths_data"]["paths"]
+    lost = {entry["_path"] for entry in paths if entry.get("original_path")}
+    document["paths_data"]["paths"] = [entry for entry in paths if entry["_path"] not in lost]
+    document["files"] = [file for file in document["files"] if file not in lost]
+    return document
 
 
 def _published(document: dict[str, Any], package: LockedPackage, requested: Mapping[str, str]) -> bytes:

@@ -220,33 +220,29 @@ def _lock_file(lock: Lock, platform: str, prefix: str) -> LayerMember:
 
 
 def _path_entries(installed: InstalledPackage) -> list[dict[str, Any]]:
-    """`paths_data.paths`: hashes and sizes as packaged, and the hash of what lies in the image; sorted by path."""
+    """`paths_data.paths`: hash as packaged, hash and size of what lies in the image; sorted by path."""
     contents, written, excluded = installed.contents, installed.written, installed.excluded
-    entries = [
-        _path_entry(*row)
-        for row in zip(contents.sources, contents.targets, contents.kinds, contents.sizes, contents.sha256, strict=True)
-    ]
+    columns = zip(contents.targets, contents.kinds, contents.sizes, contents.sha256, strict=True)
+    entries = [_path_entry(*row) for row in columns]
     for index, placeholder in contents.placeholders.items():
         entries[index]["prefix_placeholder"], entries[index]["file_mode"] = placeholder
     for index in contents.no_link:
         entries[index]["no_link"] = True
-    for command in contents.entry_points:
-        target = f"bin/{command.command}"
-        entry = {"_path": target, "path_type": "unix_python_entry_point"}
-        entries.append(entry | ({"size_in_bytes": written[target].size} if target in written else {}))
+    entries += (
+        {"_path": f"bin/{entry_point.command}", "path_type": "unix_python_entry_point"}
+        for entry_point in contents.entry_points
+    )
     for entry in entries:
-        if entry["_path"] in written:
-            entry["sha256_in_prefix"] = written[entry["_path"]].sha256
+        if file := written.get(entry["_path"]):
+            entry["sha256_in_prefix"], entry["size_in_bytes"] = file.sha256, file.size
     if excluded:
         entries = [entry for entry in entries if entry["_path"] not in excluded]
     entries.sort(key=itemgetter("_path"))
     return entries
 
 
-def _path_entry(source: str, target: str, kind: str, size: int | None, sha256: str | None) -> dict[str, Any]:
+def _path_entry(target: str, kind: str, size: int | None, sha256: str | None) -> dict[str, Any]:
     entry: dict[str, Any] = {"_path": target, "path_type": _PATH_TYPES[kind]}
-    if source != target:
-        entry["original_path"] = source
     if sha256:
         entry["sha256"] = entry["sha256_in_prefix"] = sha256
     if size is not None:
