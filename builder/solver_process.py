@@ -59,7 +59,7 @@ class SolverProcess:
         self._alias = configuration.channel_alias
         self._glibc = configuration.glibc
         self._credentials = Credentials.read(Path(configuration.credentials) if configuration.credentials else None)
-        self._repodata = Repodata(Path(configuration.repodata))
+        self._repodata = Repodata(Path(configuration.repodata), configuration.credentials)
 
     async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """The reply to a request; never raises for what the request is about."""
@@ -226,11 +226,7 @@ async def serve(connection: socket.socket) -> None:
     first = await read_frame(reader)
     if first is None:
         return
-    configuration = Configuration(**first)
-    if configuration.credentials:
-        # The one way to tell rattler's authentication of a file for everything, OCI registries included.
-        os.environ["RATTLER_AUTH_FILE"] = configuration.credentials
-    process = SolverProcess(configuration)
+    process = SolverProcess(Configuration(**first))
     running: set[asyncio.Task[None]] = set()
 
     async def reply(request: dict[str, Any]) -> None:

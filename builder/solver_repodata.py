@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from rattler import Channel, Gateway, SourceConfig, Subdir
+from rattler.config import Config
 from rattler.exceptions import GatewayError
 from rattler.networking import Client
 
@@ -35,9 +37,11 @@ class Repodata:
       A channel that answers with a refusal (401, 403, 404) is not read from the copy.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, credentials: str | None) -> None:
         self._directory = directory
-        self._client = Client.default_client(max_retries=_RETRIES, user_agent="condery")
+        # A JSON string is a TOML string too.
+        toml = f"authentication-override-file = {json.dumps(credentials)}" if credentials else ""
+        self._client = Client.from_config(Config.from_toml(toml), max_retries=_RETRIES, user_agent="condery")
         self._offline: frozenset[str] = frozenset()
         self._gateway = self._open(self._offline)
         self._loaded: set[ChannelSubdir] = set()
