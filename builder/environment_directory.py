@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
@@ -262,18 +263,21 @@ def _packed_file(packed: Path, target: str, site_packages: str | None) -> Path:
 
 
 def _prefix_record(path: Path) -> dict[str, Any]:
-    """What rattler recorded, without the files that another package won and which it therefore renamed."""
+    """What rattler recorded, in a fixed order, without the files that another package won and it therefore renamed."""
     document: dict[str, Any] = json.loads(path.read_bytes())
     paths = document["paths_data"]["paths"]
     lost = {entry["_path"] for entry in paths if entry.get("original_path")}
-    document["paths_data"]["paths"] = [entry for entry in paths if entry["_path"] not in lost]
-    document["files"] = [file for file in document["files"] if file not in lost]
+    kept = [entry for entry in paths if entry["_path"] not in lost]
+    document["paths_data"]["paths"] = sorted(kept, key=itemgetter("_path"))
+    document["files"] = sorted(file for file in document["files"] if file not in lost)
     return document
 
 
 def _published(document: dict[str, Any], package: LockedPackage, requested: Mapping[str, str]) -> bytes:
     """A prefix record that names the channel's archive rather than our copy of it."""
     document |= {"url": package.url, "channel": package.channel, "fn": package.file_name}
+    if package.timestamp:
+        document["timestamp"] = package.timestamp
     if package.name in requested:
         document |= {"requested_spec": requested[package.name], "requested_specs": [requested[package.name]]}
     document |= {"extracted_package_dir": "", "package_tarball_full_path": ""}

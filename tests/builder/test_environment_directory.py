@@ -3,120 +3,75 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import subprocess
 import sys
 import tarfile
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from builder.environment_directory import PackedArchive, PackingLimits, pack
 from builder.environment_layer import history
 from builder.errors import ArchiveFailed
-from builder.lock import Lock, LockedPackage
+from builder.lock import Lock
 from builder.spec import EnvironmentSpec, PackageItem
-from tests.builder.locks import package
+from tests.builder.packages import PLACEHOLDER, File, Link, Made, Package
 
-PLACEHOLDER = "/placeholder" + "_of_a_builder" * 10
+SITE_PACKAGES = "lib/python3.13t/site-packages"
 
-
-def make_package(
-    folder: Path, record: LockedPackage, files: Mapping[str, bytes | str], info: Mapping[str, Any] | None = None
-) -> LockedPackage:
-    """Write `record`'s archive with `files` (a str is a symlink's target); the record with its true size and hashes."""
-    paths: list[dict[str, Any]] = []
-    members: dict[str, bytes | str] = dict(files)
-    for path, content in files.items():
-        if isinstance(content, str):
-            paths.append({"_path": path, "path_type": "softlink", "sha256": hashlib.sha256(b"").hexdigest()})
-            continue
-        entry: dict[str, Any] = {"_path": path, "path_type": "hardlink", "size_in_bytes": len(content)}
-        entry["sha256"] = hashlib.sha256(content).hexdigest()
-        if PLACEHOLDER.encode() in content:
-            entry |= {"prefix_placeholder": PLACEHOLDER, "file_mode": "binary" if b"\0" in content else "text"}
-        paths.append(entry)
-    index = {name: getattr(record, name) for name in ("name", "version", "build", "build_number", "subdir", "noarch")}
-    members["info/index.json"] = json.dumps(
-        {name: value for name, value in index.items() if value} | {"build_number": 0, "depends": list(record.depends)}
-    ).encode()
-    members["info/paths.json"] = json.dumps({"paths": paths, "paths_version": 1}).encode()
-    members |= {f"info/{name}": json.dumps(content).encode() for name, content in (info or {}).items()}
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:bz2") as archive:
-        for path, content in members.items():
-            member = tarfile.TarInfo(path)
-            member.mtime = 1_600_000_000
-            if isinstance(content, str):
-                member.type, member.linkname = tarfile.SYMTYPE, content
-                archive.addfile(member)
-            else:
-                member.size = len(content)
-                member.mode = 0o755 if path.startswith("bin/") else 0o644
-                archive.addfile(member, io.BytesIO(content))
-    data = buffer.getvalue()
-    file_name = f"{record}.tar.bz2"
-    (folder / file_name).write_bytes(data)
-    return replace(
-        record,
-        file_name=file_name,
-        url=f"https://conda.example.org/conda-forge/{record.subdir}/{file_name}",
-        size=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
-        md5=hashlib.md5(data).hexdigest(),
-    )
+TOOL = Package(
+    "tool",
+    files={
+        "bin/hello": File(f"#!{PLACEHOLDER}/bin/python3.13\nprint('hello')\n".encode(), 0o755, "text"),
+        "etc/tool.conf": File(f"home = {PLACEHOLDER}/share\n".encode(), placeholder="text"),
+        "lib/tool.bin": File(b"\x7f" + f"{PLACEHOLDER}/lib".encode() + b"\0rest\xff\0", placeholder="binary"),
+        "lib/tool.so": Link("tool.bin"),
+        "share/both.txt": b"of tool\n",
+    },
+)
+PYTHON = Package(
+    "python",
+    "3.13.1",
+    files={"bin/python3.13": File(b"#!/bin/sh\n", 0o755)},
+    python_site_packages_path=SITE_PACKAGES,
+)
+GREETER = Package(
+    "greeter",
+    depends=("python", "tool"),
+    noarch="python",
+    files={
+        "site-packages/greeter.py": b"def main(): print('greetings')\n",
+        "python-scripts/wave": File(f"#!{PLACEHOLDER}/bin/python\n".encode(), 0o755, "text"),
+        "share/both.txt": b"of greeter\n",
+    },
+    entry_points=("greet = greeter:main",),
+)
 
 
 @pytest.fixture
-def packages(tmp_path: Path) -> tuple[LockedPackage, ...]:
-    """A tool with its prefix in text and binary, and a noarch package with an entry point for a python of sorts."""
-    folder = tmp_path / "archives"
-    folder.mkdir()
-    shebang = f"#!{PLACEHOLDER}/bin/python3.12\nprint('hello')\n".encode()
-    tool = make_package(
-        folder,
-        package("tool"),
-        {
-            "bin/hello": shebang,
-            "etc/tool.conf": f"home = {PLACEHOLDER}/share\n".encode(),
-            "lib/tool.bin": b"\x7f" + f"{PLACEHOLDER}/lib".encode() + b"\0rest\xff\0",
-            "lib/tool.so": "tool.bin",
-        },
-    )
-    python = make_package(folder, package("python", "3.12.8"), {"bin/python3.12": b"#!/bin/sh\n"})
-    noarch = make_package(
-        folder,
-        package("greeter", subdir="noarch", noarch="python", depends=("python",)),
-        {"site-packages/greeter.py": b"def main(): print('greetings')\n"},
-        {
-            "link.json": {
-                "noarch": {"type": "python", "entry_points": ["greet = greeter:main"]},
-                "package_metadata_version": 1,
-            }
-        },
-    )
-    return tool, python, noarch
+def packages(tmp_path: Path) -> list[Made]:
+    """A tool with its prefix in text and binary, a python of sorts, and a noarch package for it."""
+    folder = tmp_path / "channel"
+    return [TOOL.conda(folder), PYTHON.tar_bz2(folder), GREETER.conda(folder)]
 
 
-async def packed(tmp_path: Path, lock: Lock, name: str = "work", limits: PackingLimits | None = None) -> PackedArchive:
+async def packed(tmp_path: Path, packages: list[Made], name: str = "work", **limits: float) -> PackedArchive:
     working = tmp_path / name
     working.mkdir()
-    archives = {found.archive_key: tmp_path / "archives" / found.file_name for found in lock.packages["linux-64"]}
-    return await pack(
-        lock, "linux-64", archives, working, history(lock, "linux-64"), limits or PackingLimits(seconds=60)
-    )
+    archives = {made.record.archive_key: made.path for made in packages}
+    lock = lock_of(packages)
+    allowed = PackingLimits(seconds=limits.get("seconds", 60), memory=int(limits.get("memory", 4 << 30)))
+    return await pack(lock, "linux-64", archives, working, history(lock, "linux-64"), allowed)
 
 
-def lock_of(packages: tuple[LockedPackage, ...]) -> Lock:
-    return Lock(EnvironmentSpec(items=(PackageItem("greeter"),), channels=("conda-forge",)), {"linux-64": packages})
+def lock_of(packages: list[Made]) -> Lock:
+    spec = EnvironmentSpec(items=(PackageItem("greeter"),), channels=("conda-forge",))
+    return Lock(spec, {"linux-64": tuple(made.record for made in packages)})
 
 
-async def test_unpacks_elsewhere(tmp_path: Path, packages: tuple[LockedPackage, ...]) -> None:
-    archive = await packed(tmp_path, lock_of(packages))
+async def test_unpacks_elsewhere(tmp_path: Path, packages: list[Made]) -> None:
+    archive = await packed(tmp_path, packages)
     place = tmp_path / "some" / "other place"
     with tarfile.open(archive.path) as tar:
         assert len(tar.getnames()) == len(set(tar.getnames()))
@@ -131,41 +86,57 @@ async def test_unpacks_elsewhere(tmp_path: Path, packages: tuple[LockedPackage, 
     assert binary.endswith(b"rest\xff\0")
     assert len(binary) == len(b"\x7f" + PLACEHOLDER.encode() + b"/lib\0rest\xff\0")
     assert (place / "lib/tool.so").readlink() == Path("tool.bin")
-    assert (place / "lib/python3.12/site-packages/greeter.py").exists()
-    assert (place / "bin/greet").read_text().startswith("#!/usr/bin/env python3.12\n")
+    assert (place / SITE_PACKAGES / "greeter.py").exists()
+    assert (place / "bin/hello").read_text().startswith("#!/usr/bin/env python3.13\n")
+    assert (place / "bin/wave").read_text() == "#!/usr/bin/env python\n"
+    assert (place / "bin/greet").read_text().startswith("#!/usr/bin/env python3.13\n")
     assert (place / "bin/greet").stat().st_mode & 0o777 == 0o755
 
 
-async def test_metadata_names_the_channel(tmp_path: Path, packages: tuple[LockedPackage, ...]) -> None:
-    lock = lock_of(packages)
-    with tarfile.open((await packed(tmp_path, lock)).path) as tar:
-        contents = {m.name: tar.extractfile(m).read() for m in tar if m.isreg()}  # type: ignore[union-attr]
-    record = json.loads(contents["conda-meta/greeter-1.0-h0_0.json"])
-    assert record["url"] == packages[2].url
+async def test_one_of_two_files_of_one_path(tmp_path: Path, packages: list[Made]) -> None:
+    """The later in dependency order wins, and nothing is left of the other."""
+    with tarfile.open((await packed(tmp_path, packages)).path) as tar:
+        assert read(tar, "share/both.txt") == b"of greeter\n"
+        assert not [name for name in tar.getnames() if "clobber" in name]
+        loser = json.loads(read(tar, "conda-meta/tool-1.0-0.json"))
+    paths = [entry["_path"] for entry in loser["paths_data"]["paths"]]
+    assert paths == loser["files"] == ["bin/hello", "etc/tool.conf", "lib/tool.bin", "lib/tool.so"]
+
+
+async def test_metadata_names_the_channel(tmp_path: Path, packages: list[Made]) -> None:
+    with tarfile.open((await packed(tmp_path, packages)).path) as tar:
+        record = json.loads(read(tar, "conda-meta/greeter-1.0-0.json"))
+        assert read(tar, "conda-meta/history") == history(lock_of(packages), "linux-64")
+        told = [m.name for m in tar if m.isreg() and str(tmp_path / "work").encode() in read(tar, m.name)]
+    assert record["url"] == packages[2].record.url
     assert record["requested_specs"] == ["greeter"]
-    assert contents["conda-meta/history"] == history(lock, "linux-64")
-    assert not [name for name, content in contents.items() if str(tmp_path).encode() in content]
+    assert told == []
 
 
-async def test_same_lock_same_bytes(tmp_path: Path, packages: tuple[LockedPackage, ...]) -> None:
-    lock = lock_of(packages)
-    assert (await packed(tmp_path, lock, "one")).digest == (await packed(tmp_path, lock, "two")).digest
+async def test_same_lock_same_bytes(tmp_path: Path, packages: list[Made]) -> None:
+    assert (await packed(tmp_path, packages, "one")).digest == (await packed(tmp_path, packages, "two")).digest
 
 
-async def test_corrupt_archive(tmp_path: Path, packages: tuple[LockedPackage, ...]) -> None:
-    (tmp_path / "archives" / packages[0].file_name).write_bytes(b"not an archive")
+def read(tar: tarfile.TarFile, name: str) -> bytes:
+    file = tar.extractfile(name)
+    assert file
+    return file.read()
+
+
+async def test_corrupt_archive(tmp_path: Path, packages: list[Made]) -> None:
+    packages[0].path.write_bytes(b"not an archive")
     with pytest.raises(ArchiveFailed, match=r"tool-1\.0"):
-        await packed(tmp_path, lock_of(packages))
+        await packed(tmp_path, packages)
 
 
-async def test_time_limit(tmp_path: Path, packages: tuple[LockedPackage, ...]) -> None:
+async def test_time_limit(tmp_path: Path, packages: list[Made]) -> None:
     with pytest.raises(ArchiveFailed, match=r"0\.01 s"):
-        await packed(tmp_path, lock_of(packages), limits=PackingLimits(seconds=0.01))
+        await packed(tmp_path, packages, seconds=0.01)
 
 
-async def test_memory_limit(tmp_path: Path, packages: tuple[LockedPackage, ...]) -> None:
+async def test_memory_limit(tmp_path: Path, packages: list[Made]) -> None:
     with pytest.raises(ArchiveFailed, match="linux-64 cannot be packed: "):
-        await packed(tmp_path, lock_of(packages), limits=PackingLimits(seconds=60, memory=32 << 20))
+        await packed(tmp_path, packages, memory=32 << 20)
 
 
 async def test_windows(tmp_path: Path) -> None:
