@@ -369,9 +369,11 @@ def test_order_and_repeats_do_not_matter(names: list[str], random: Random) -> No
     items = [item for name in names for item in name.split("/") if not item.startswith("channel.")]
     shuffled = items + items[:2]
     random.shuffle(shuffled)
-    with suppress(InvalidImageName):
+    try:
         first = parse_specs(items, SETTINGS)
-        assert parse_specs(shuffled, SETTINGS).key == first.key
+    except InvalidImageName:
+        return
+    assert parse_specs(shuffled, SETTINGS).key == first.key
 
 
 @given(st.text() | near_names | st.text("abgt.=_-/ 1<>![]*:\n", max_size=30), st.text(max_size=12))
