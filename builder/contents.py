@@ -115,7 +115,7 @@ class PackageContents:
     """Every directory its paths need, parents first, without the prefix itself."""
     entry_points: Sequence[EntryPoint]
     link_scripts: Sequence[str]
-    """Scripts conda would run, under the prefix; condery does not (rule 18)."""
+    """Scripts that conda would run when it links the package, under the prefix. condery never runs them."""
     timestamp: int
     """When the package was made, seconds UTC."""
     noarch: str | None
@@ -152,18 +152,26 @@ def inspect(
 ) -> PackageContents:
     """What the archive at `path` puts where, remembered in the folder `cache`.
 
-    The archive is verified against its record before its first reading. `python` matters to noarch python packages
-    only. Raises PackageRefused.
+    The archive is verified against its record before its first reading, and again when it is not the file it was; one
+    that is gone is remembered. `python` matters to noarch python packages only. Raises PackageRefused.
     """
     name = str(package)
     remembered = cache / _cache_name(package)
     document = _recall(remembered)
-    if document is None:
+    state = _state(path)
+    if document is None or (state and document.get("archive") != state):
         verify(path, name, package.size, package.sha256, package.md5)
-        document = _document(path, name, limits)
+        document = {**(document or _document(path, name, limits)), "archive": state}
         with atomic_write(remembered, durable=False) as file:
             file.write(orjson.dumps(document))
     return _placed(_contents(name, document), python)
+
+
+def inspect_all(
+    packages: Sequence[LockedPackage], paths: Sequence[Path], python: PythonLayout | None, cache: Path, limits: Limits
+) -> list[PackageContents]:
+    """`inspect` for several packages, so that a worker process is asked once for all of them."""
+    return [inspect(path, package, python, cache, limits) for package, path in zip(packages, paths, strict=True)]
 
 
 def _cache_name(package: LockedPackage) -> str:
@@ -175,6 +183,14 @@ def _cache_name(package: LockedPackage) -> str:
 def _recall(path: Path) -> dict[str, Any] | None:
     with contextlib.suppress(FileNotFoundError, orjson.JSONDecodeError):
         return cast(dict[str, Any], orjson.loads(path.read_bytes()))
+    return None
+
+
+def _state(path: Path) -> list[int] | None:
+    """What changes when the file does; None when it is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        status = path.stat()
+        return [status.st_ino, status.st_size, status.st_mtime_ns]
     return None
 
 
@@ -221,7 +237,7 @@ def _placed(contents: PackageContents, python: PythonLayout | None) -> PackageCo
 def _directories(package: str, targets: Sequence[str], kinds: str, scripts: bool) -> list[str]:
     """The directories that `targets` need, parents first; raises PackageRefused where one is also a file or link.
 
-    That is where a path would pass through a symbolic link of its own package (rule 5).
+    That is where a path would pass through a symbolic link of its own package.
     """
     found = {target.rpartition("/")[0] for target in targets}
     if scripts:
@@ -315,7 +331,7 @@ class _Rows:
         self.sha256.append(sha256)
 
     def mark(self, text: str, mode: str) -> None:
-        """Note the last path's placeholder; on links and directories it means nothing (rule 8)."""
+        """Note the last path's placeholder; on links and directories it means nothing."""
         if mode not in ("text", "binary") or not text:
             raise PackageRefused(self.package, f"the placeholder of {self.paths[-1]} is neither text nor binary")
         if self.kinds[-1] == "f":
@@ -411,7 +427,7 @@ def _noarch(package: str, index: dict[str, Any]) -> str | None:
 
 
 def _entry_points(package: str, info: dict[str, InfoFile]) -> list[EntryPoint]:
-    """The commands of a noarch python package, each checked: its names are written into code (rule 13)."""
+    """The commands of a noarch python package, each checked: its names are written into code."""
     name = "link.json" if "link.json" in info else "package_metadata.json"
     if name not in info:
         return []

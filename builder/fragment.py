@@ -322,7 +322,7 @@ class _Transcoding:
             self._write_new(_rewound(spool), spool.tell(), _mode(member), target)
 
     def _write_new(self, pieces: Iterable[bytes], size: int, mode: int, target: str) -> None:
-        """A file that is not as it was packaged: its time is later than any recorded in a `.pyc` (rule 11)."""
+        """A file that is not as it was packaged: its time is later than any recorded in a `.pyc`."""
         self._add(header(self._root + target, size=size, mode=mode, mtime=self._patched_time))
         hasher = hashlib.sha256()
         for piece in pieces:

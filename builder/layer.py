@@ -26,7 +26,7 @@ from builder.fragment import Compressor, FragmentInfo, FragmentRecipe, read_info
 from builder.lock import LockedPackage
 from storage.blobs import FileBlobStore, FragmentPart, Part
 from storage.digest import Digest
-from storage.errors import BlobUnknown
+from storage.errors import StorageError
 from storage.files import atomic_write
 
 FORMAT = 1
@@ -154,7 +154,7 @@ def _with_parents(paths: Iterable[str]) -> set[str]:
 
 def _recall(task: LayerTask, blobs: FileBlobStore, remembered: Path) -> AssembledLayer | None:
     """The layer as it was made before, if its blob and every fragment are still stored whole."""
-    with contextlib.suppress(FileNotFoundError, orjson.JSONDecodeError, KeyError, BlobUnknown):
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError, StorageError):
         document = orjson.loads(remembered.read_bytes())
         digest = Digest.parse(document["digest"])
         infos = [read_info(blobs.fragment_path(fragment.recipe.key)) for fragment in task.fragments]

@@ -1,4 +1,4 @@
-"""What a package says it puts where: rules 5 to 8, 12, 13, 15 and 18."""
+"""What a package says it puts where, believed only as far as it can be."""
 
 import hashlib
 import json
@@ -221,6 +221,17 @@ def test_inspections_are_remembered_and_broken_memory_is_made_anew(tmp_path: Pat
     (remembered,) = (tmp_path / "contents").rglob("*.json")
     remembered.write_bytes(remembered.read_bytes()[:50])
     assert inspected(made, PYTHON) == first
+
+
+def test_an_archive_that_changed_since_is_verified_again(tmp_path: Path) -> None:
+    made = Package(files={"a": b""}).conda(tmp_path)
+    first = inspected(made)
+    content = made.path.read_bytes()
+    made.path.write_bytes(content[:-1] + b"x")
+    with pytest.raises(PackageRefused, match="sha256"):
+        inspected(made)
+    made.path.write_bytes(content)
+    assert inspected(made) == first
 
 
 def test_an_archive_that_is_not_as_recorded_is_not_read(tmp_path: Path) -> None:

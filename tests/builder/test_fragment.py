@@ -1,4 +1,4 @@
-"""From archive to tar members: rules 3 to 14, and what a hostile archive gets."""
+"""From archive to tar members: as conda and rattler would put them on disk, and nothing from a hostile archive."""
 
 import hashlib
 import io
