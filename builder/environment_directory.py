@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
 import resource
+import signal
 import sys
 import tarfile
 import tempfile
@@ -30,6 +32,7 @@ from builder.lock_formats import newest
 from storage.digest import Digest
 
 _ARCHIVE = "archive.tar.gz"
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ async def pack(
 
 def main() -> None:
     """Do the job on standard input; print the archive's digest, or on standard error why not."""
+    # an orphan would go on for minutes in a folder that the next server believes is its own
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     job = json.load(sys.stdin)
     resource.setrlimit(resource.RLIMIT_DATA, (job["memory"], job["memory"]))
     working = Path(job["working"])

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import warnings
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,25 @@ def test_record_as_rattler_reads_it(tmp_path: Path) -> None:
     assert entries["bin/tool"].sha256_in_prefix.hex() == IN_PREFIX
     module = entries["lib/python3.12/site-packages/tool.py"]
     assert module.sha256_in_prefix.hex() == PACKED
+
+
+def test_conda_reads_it(tmp_path: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(layer_of().content)) as tar:
+        tar.extractall(tmp_path, filter="tar")
+    prefix = str(tmp_path / "opt/conda")
+    with warnings.catch_warnings():
+        # conda's own code, as conda-lock brings it, uses what is deprecated
+        warnings.simplefilter("ignore")
+        from conda_lock._vendor.conda.core.prefix_data import PrefixData
+        from conda_lock._vendor.conda.history import History
+
+        records = {record.name: record for record in PrefixData(prefix).iter_records()}
+        requested = History(prefix).get_requested_specs_map()
+    assert {name: record.dist_str() for name, record in records.items()} == {
+        each.name: f"conda-forge/{each.subdir}::{each}" for each in LOCK.packages["linux-64"]
+    }
+    assert [path._path for path in records["numpy"].paths_data.paths] == ["share/numpy.txt"]
+    assert {name: str(spec) for name, spec in requested.items()} == {"numpy": "numpy", "python": "python=3.12"}
 
 
 def test_history() -> None:

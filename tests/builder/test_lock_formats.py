@@ -25,6 +25,7 @@ from builder.lock_formats import (
 )
 from builder.spec import EnvironmentSpec, PackageItem
 from tests.builder.locks import LOCK, SPEC, package
+from tests.builder.packages import Package
 
 with warnings.catch_warnings():
     # conda-lock and its own copy of conda use what is deprecated when they are imported
@@ -71,6 +72,26 @@ def test_rattler_reads_conda_lock(tmp_path: Path) -> None:
         assert {(r.name.normalized, str(r.url), r.sha256.hex() if r.sha256 else None) for r in records} == {
             (p.name, p.url, p.sha256) for p in expected
         }
+
+
+async def test_rattler_installs_conda_lock(tmp_path: Path) -> None:
+    channel = tmp_path / "channel"
+    tool = Package("tool", files={"bin/tool": b"tool"}).conda(channel)
+    noarch = Package("words", noarch="generic", files={"share/words": b"words"}).tar_bz2(channel)
+    path = tmp_path / "conda-lock.yml"
+    path.write_bytes(conda_lock_yaml(Lock(SPEC, {"linux-64": (tool.record, noarch.record)})))
+
+    lock_file = rattler.LockFile.from_path(path)
+    environment = lock_file.default_environment()
+    assert environment
+    records = environment.conda_repodata_records_for_platform(lock_file.platforms()[0])
+    target = tmp_path / "environment"
+    await rattler.install(
+        records or [], target, cache_dir=tmp_path / "cache", platform=rattler.Subdir("linux-64"), show_progress=False
+    )
+
+    assert (target / "bin/tool").read_bytes() == b"tool"
+    assert (target / "share/words").read_bytes() == b"words"
 
 
 def test_dependencies_given_twice() -> None:

@@ -1,0 +1,99 @@
+"""The files beside an image, made and stored; the archive with a real Python, which then runs elsewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import pytest
+
+from builder.artifacts import ARCHIVE, ARTIFACTS, Artifact, document, make_artifact
+from builder.errors import ArchiveFailed, FormatUnsuitable, UnknownArtifact
+from builder.lock import Lock, LockedPackage
+from storage.blobs import FileBlobStore
+from tests.builder.locks import LOCK, SPEC, package
+from tests.builder.packages import File, Package
+from tests.builder.services import open_service, spec_of
+
+
+async def local(packages: Sequence[LockedPackage]) -> Mapping[str, Path]:
+    """The archives of a channel in a folder."""
+    return {each.archive_key: Path(url2pathname(urlsplit(each.url).path)) for each in packages}
+
+
+async def make(name: str, lock: Lock, tmp_path: Path) -> tuple[Artifact, bytes]:
+    blobs = FileBlobStore(tmp_path / "data")
+    working = tmp_path / "working"
+    artifact = await make_artifact(name, lock, blobs=blobs, archives=local, working=working)
+    assert not list(working.glob("*"))
+    content = b"".join(blobs.read(artifact.digest))
+    assert len(content) == artifact.size
+    return artifact, content
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type", "file_name"),
+    [
+        ("conda-lock.yml", "application/yaml", f"numpy-python-{LOCK.key[:12]}.conda-lock.yml"),
+        ("explicit.txt", "text/plain; charset=utf-8", f"numpy-python-{LOCK.key[:12]}-linux-64.explicit.txt"),
+        ("environment.yaml", "application/yaml", f"numpy-python-{LOCK.key[:12]}-linux-64.environment.yaml"),
+    ],
+)
+async def test_text(name: str, media_type: str, file_name: str, tmp_path: Path) -> None:
+    artifact, content = await make(name, LOCK, tmp_path)
+    assert (artifact.media_type, artifact.file_name) == (media_type, file_name)
+    assert content == document(name, LOCK, "linux-64")
+    assert Artifact.from_json(artifact.to_json()) == artifact
+
+
+async def test_unknown_name(tmp_path: Path) -> None:
+    with pytest.raises(UnknownArtifact, match=re.escape(", ".join(ARTIFACTS))):
+        await make("environment.json", LOCK, tmp_path)
+
+
+async def test_failures_leave_nothing(tmp_path: Path) -> None:
+    with pytest.raises(FormatUnsuitable):
+        await make("conda-lock.yml", Lock(SPEC, {"linux-64": (package("old", md5=None),)}), tmp_path)
+    made = Package("tool").conda(tmp_path / "channel")
+    made.path.write_bytes(b"")
+    with pytest.raises(ArchiveFailed):
+        await make(ARCHIVE, Lock(SPEC, {"linux-64": (made.record,)}), tmp_path)
+    assert not list((tmp_path / "working").glob("*"))
+    assert not list((tmp_path / "data").rglob("*"))
+
+
+async def test_archive_of_another_platform(tmp_path: Path) -> None:
+    """Nothing of it is run, so any platform's can be made."""
+    made = Package("tool", subdir="linux-ppc64le", files={"bin/tool": File(b"\x7fELF", 0o755)}).conda(
+        tmp_path / "channel"
+    )
+    artifact, _ = await make(ARCHIVE, Lock(SPEC, {"linux-ppc64le": (made.record,)}), tmp_path)
+    assert artifact.media_type == "application/gzip"
+    assert artifact.file_name.endswith("-linux-ppc64le.tar.gz")
+
+
+async def test_archive_runs_elsewhere(sample_channel: Path, tmp_path: Path) -> None:
+    async with open_service(tmp_path / "service", sample_channel.as_uri(), glibc="2.99") as service:
+        lock = await service.lock(spec_of(service, "python", "numpy", "flask"))
+    artifact, content = await make(ARCHIVE, lock, tmp_path)
+    assert artifact.file_name == f"flask-numpy-python-{lock.key[:12]}-linux-64.tar.gz"
+    place = tmp_path / "unpacked"
+    place.mkdir()
+    subprocess.run(["tar", "xz", "-C", place], input=content, check=True)
+    if b"$ORIGIN/../lib" not in (place / "bin/python").read_bytes():
+        pytest.skip("the sample's python does not find its library before conda-unpack, as conda-forge's does")
+
+    def run(*command: str | Path) -> str:
+        environment = {"PATH": f"{place}/bin:{os.defpath}"}
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+
+    run(place / "bin/python", place / "bin/conda-unpack")
+
+    assert run("python", "-c", "import numpy; print(numpy.linalg.det(numpy.eye(3) * 2))").strip() == "8.0"
+    assert "Flask" in run("flask", "--version")
+    assert run("python", "-c", "import sys; print(sys.prefix)").strip() == str(place)
