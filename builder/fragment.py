@@ -215,8 +215,8 @@ class _Transcoding:
             if kind != "d"
         }
         self._directories = frozenset(contents.sources) - self._waiting.keys()
-        self._copied: dict[str, str] = {}
-        """Unpatched files written so far, by member name, with their names in the layer: hard links may point there."""
+        self._copied: dict[str, tuple[str, int, int]] = {}
+        """Unpatched files written so far, by member name: name in the layer, mode, mtime; hard links may follow."""
         self._symlinks: dict[str, str] = {}
         self.postponed: dict[str, list[tuple[str, str]]] = {}
         """By the member they are links to: (source, target) of hard links that become files of their own."""
@@ -240,9 +240,11 @@ class _Transcoding:
             if name in waiting and kind == FILE and size <= _SMALL and name not in patched:
                 target = waiting.pop(name)
                 if target not in left_out:
-                    target = copied[name] = root + target
+                    target = root + target
+                    mode = 0o755 if mode & 0o111 else 0o644
+                    copied[name] = target, mode, mtime
                     add(
-                        header(target, size=size, mode=0o755 if mode & 0o111 else 0o644, mtime=mtime),
+                        header(target, size=size, mode=mode, mtime=mtime),
                         members.content(),
                         padding(size),
                     )
@@ -282,11 +284,9 @@ class _Transcoding:
         if origin in self._symlinks:
             self._write_symlink(target, self._symlinks[origin], member.mtime)
         elif origin in self._copied and name not in self._placeholders:
-            self._copied[name] = self._copied[origin]
-            mode = _mode(member)
-            self._add(
-                header(self._root + target, mode=mode, mtime=member.mtime, kind=HARD_LINK, link=self._copied[origin])
-            )
+            # docker gives the file the mode and time of its last link's header
+            self._copied[name] = path, mode, mtime = self._copied[origin]
+            self._add(header(self._root + target, mode=mode, mtime=mtime, kind=HARD_LINK, link=path))
         else:
             self.postponed.setdefault(origin, []).append((name, target))
 
@@ -295,7 +295,7 @@ class _Transcoding:
         if placeholder:
             self._write_patched(map(bytes, members.chunks()), member, target, placeholder)
             return
-        self._copied[name] = self._root + target
+        self._copied[name] = self._root + target, _mode(member), member.mtime
         self._write_unchanged(members.chunks(), member, target)
 
     def _write_unchanged(self, pieces: Iterable[bytes | memoryview], member: Member, target: str) -> None:

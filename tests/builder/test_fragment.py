@@ -143,6 +143,14 @@ def test_hard_links_stay_where_their_target_stays(tmp_path: Path) -> None:
     assert "opt/conda/gone" not in fragment.members
 
 
+@pytest.mark.parametrize("size", [1, 2 << 20])
+def test_a_hard_link_has_the_mode_and_time_of_its_file(tmp_path: Path, size: int) -> None:
+    files = {"a": File(b"x" * size, 0o6755, mtime=TIME - 99), "b": Link("a", hard=True), "c": Link("b", hard=True)}
+    fragment = Fragment(conda(files, tmp_path))
+    assert {(member.mode, member.mtime) for member in fragment.members.values()} == {(0o755, TIME - 99)}
+    assert [fragment[name].linkname for name in "bc"] == ["opt/conda/a"] * 2
+
+
 def test_a_hard_link_to_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PackageRefused, match="hard link to nowhere"):
         Fragment(conda({"a": Link("nowhere", hard=True)}, tmp_path))
