@@ -42,30 +42,34 @@ def is_elf(data: bytes) -> bool:
 
 
 def read_dynamic(data: bytes) -> Dynamic | None:
-    """The dynamic section of a whole 64-bit little-endian ELF file; None where there is none."""
+    """The dynamic section of a whole 64-bit little-endian ELF file; None where there is none.
+
+    Raises SampleChannelFailed for a damaged file.
+    """
     if not is_elf(data):
         return None
     try:
-        segments = list(_segments(data))
-        dynamic = next(((offset, size) for kind, offset, _, size in segments if kind == _PT_DYNAMIC), None)
-        if dynamic is None:
-            return None
-        entries = list(_entries(data, *dynamic))
-        table = next((value for tag, value in entries if tag == _DT_STRTAB), None)
-        if table is None:
-            return None
-        base = next(
-            offset + table - address
-            for kind, offset, address, size in segments
-            if kind == _PT_LOAD and address <= table < address + size
-        )
-    except (struct.error, StopIteration) as error:
-        raise SampleChannelFailed(f"a damaged ELF file: {error or 'no string table'}") from error
+        return _read_dynamic(data)
+    except (struct.error, ValueError, OverflowError) as error:
+        raise SampleChannelFailed(f"a damaged ELF file: {error}") from error
+
+
+def _read_dynamic(data: bytes) -> Dynamic | None:
+    segments = list(_segments(data))
+    entries = [
+        entry for kind, offset, _, size in segments if kind == _PT_DYNAMIC for entry in _entries(data, offset, size)
+    ]
+    table = next((value for tag, value in entries if tag == _DT_STRTAB), None)
+    if table is None:
+        return None
+    loaded = ((offset, address, size) for kind, offset, address, size in segments if kind == _PT_LOAD)
+    base = next((table - address + offset for offset, address, size in loaded if 0 <= table - address < size), None)
+    if base is None:
+        raise ValueError("its string table is not loaded")
 
     def strings(wanted: int) -> list[str]:
-        return [
-            data[base + value : data.index(b"\0", base + value)].decode() for tag, value in entries if tag == wanted
-        ]
+        starts = [base + value for tag, value in entries if tag == wanted]
+        return [data[start : data.index(b"\0", start)].decode() for start in starts]
 
     runpath, rpath = strings(_DT_RUNPATH), strings(_DT_RPATH)
     search = (runpath or rpath or [""])[0]

@@ -204,7 +204,7 @@ def _members(interpreter: Interpreter, libraries: Libraries, work: Path) -> Iter
         yield File.of(f"{interpreter.library}/sitecustomize.py", _DEBIAN_SITE.encode(), mtime)
     yield File.of(f"bin/pydoc{interpreter.series}", script.encode(), mtime, executable=True, prefix="text")
     yield Link("bin/pydoc3", f"pydoc{interpreter.series}")
-    yield Link("bin/pydoc", "pydoc3")
+    yield Link("bin/pydoc", f"pydoc{interpreter.series}")
 
 
 def _binary(interpreter: Interpreter, libraries: Libraries, path: str, source: Path, work: Path) -> File:

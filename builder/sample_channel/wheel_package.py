@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import stat
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -128,16 +127,17 @@ def _file(layout: Layout, libraries: Libraries, file: WheelFile, extracted: Path
 
 
 def _look_into_lib(extracted: Path, path: str, libraries: Libraries) -> None:
-    """Let an ELF file find the libraries of the environment, after those it came with."""
+    """Let an ELF file find the libraries of the environment, after those it came with, and none elsewhere."""
     dynamic = elf.read_dynamic(extracted.read_bytes())
-    if dynamic is None or not any(libraries.provides(soname) for soname in dynamic.needed):
+    if dynamic is None:
         return
+    wanted = [part for part in dynamic.search if part.startswith(("$ORIGIN", "${ORIGIN}"))]
     own = search_path_to_lib(path)
-    if own not in dynamic.search:
-        extracted.chmod(extracted.stat().st_mode | stat.S_IWUSR)
+    if own not in wanted and any(libraries.provides(soname) for soname in dynamic.needed):
+        wanted.append(own)
+    if tuple(wanted) != dynamic.search:
         # A DT_RUNPATH where there was none would hide the inherited DT_RPATH that auditwheel relies on.
-        inherited = dynamic.inherited or not dynamic.search
-        elf.set_search_path(extracted, (*dynamic.search, own), inherited=inherited)
+        elf.set_search_path(extracted, wanted, inherited=dynamic.inherited or not dynamic.search)
 
 
 def _entry_scripts(wheel: Wheel, layout: Layout) -> Iterator[File]:
