@@ -1,3 +1,5 @@
 from registry.cli import main
 
-main()
+# Processes that are started by spawning import this module again, under another name.
+if __name__ == "__main__":
+    main()
