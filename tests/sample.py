@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,9 @@ def sample_channel(cache: Path = CACHE) -> Path:
         if not directory.exists():
             unfinished = directory.with_suffix(".unfinished")
             make_channel(unfinished, DEFAULT, cache=wheel_cache(cache))
+            # A younger one may be in use by a run over an earlier state of the code.
             for old in channels.iterdir():
-                if old.is_dir() and old != unfinished:
+                if old.is_dir() and time.time() - old.stat().st_mtime > 24 * 3600:
                     shutil.rmtree(old)
             unfinished.rename(directory)
     return directory

@@ -23,6 +23,9 @@ _UNDERSCORED = (
     "jupyterlab_server",
 )
 
+# matplotlib-base and its like: people and packages ask for matplotlib, which conda-forge splits and this does not.
+_PARTS = ("-base", "-core", "-split")
+
 
 @functools.cache
 def _renamed() -> Mapping[str, str]:
@@ -30,7 +33,9 @@ def _renamed() -> Mapping[str, str]:
     # Its own loader copies the table into the user's cache and prefers that copy: results would differ by machine.
     text = (importlib.resources.files("whl2conda.api") / "stdrename.json").read_text()
     table: dict[str, str] = {
-        canonicalize_name(name): conda_name for name, conda_name in json.loads(text).items() if not name.startswith("$")
+        canonicalize_name(name): conda_name
+        for name, conda_name in json.loads(text).items()
+        if not name.startswith("$") and not conda_name.endswith(_PARTS)
     }
     table |= {canonicalize_name(name): name for name in _UNDERSCORED}
     # conda's `tzdata` is the system's database; the importable package has a name of its own.

@@ -397,10 +397,11 @@ class TestRequirements:
         assert match_spec(Requirement(requirement)) == spec
 
     def test_names(self) -> None:
-        assert [conda_name(name) for name in ("Flask", "a.B_c", "stack-data")] == [
+        assert [conda_name(name) for name in ("Flask", "a.B_c", "stack-data", "matplotlib")] == [
             "flask",
             "a-b-c",
             "stack_data",
+            "matplotlib",
         ]
 
     _releases = st.lists(st.integers(0, 12), min_size=2, max_size=3).map(lambda parts: ".".join(map(str, parts)))
