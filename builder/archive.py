@@ -71,7 +71,7 @@ def payload(path: Path, package: str, limits: Limits = DEFAULT_LIMITS) -> Iterat
 
     Of a `.tar.bz2` it also holds `info/`. Use `checked_name` on each member before its name is believed.
     """
-    with _refusing(package), open(path, "rb") as file:
+    with _refusing(package), _open(path, package) as file:
         yield TarReader(_Bounded(_tar_stream(file, "pkg"), os.fstat(file.fileno()).st_size, limits))
 
 
@@ -89,7 +89,7 @@ def read_info(
     """
     found: dict[str, InfoFile] = {}
     total = 0
-    with _refusing(package), open(path, "rb") as file:
+    with _refusing(package), _open(path, package) as file:
         reader = TarReader(_Bounded(_tar_stream(file, "info"), os.fstat(file.fileno()).st_size, limits))
         for member in reader:
             folder, _, name = checked_name(member.name).partition("/")
@@ -132,6 +132,13 @@ def _refusing(package: str) -> Iterator[None]:
         raise PackageRefused(package, f"its archive is not sound zstandard data ({error})") from error
     except EOFError as error:
         raise PackageRefused(package, "its archive is truncated") from error
+
+
+def _open(path: Path, package: str) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise PackageRefused(package, f"the archive cannot be read ({error.strerror})") from error
 
 
 def _tar_stream(file: BinaryIO, part: str) -> _Source:

@@ -1,6 +1,6 @@
 """One build: from a spec to a lock, from a lock to an image.
 
-    solve -> download -> inspect -> overlaps -> plan -> layers -> environment layer -> config, manifests, index -> record
+    solve -> download -> inspect -> overlaps -> plan -> layers -> environment layer -> config, manifests, index
 
 All blobs are stored before the manifests, the manifests with the image, the image before anybody is answered.
 """
@@ -21,7 +21,7 @@ from builder.archive import Limits
 from builder.artifacts import make_artifact
 from builder.base import Base, BaseImage
 from builder.canonical import key_of
-from builder.contents import PackageContents, PythonLayout, inspect
+from builder.contents import PackageContents, PythonLayout, inspect_all
 from builder.demand import Image, artifact_key, fresh_until
 from builder.download import Downloader
 from builder.environment import EnvironmentTask, FinishedEnvironment, finish_environment
@@ -32,7 +32,7 @@ from builder.job import Job
 from builder.layer import AssembledLayer, FragmentTask, LayerTask, assemble
 from builder.lock import Lock, LockedPackage
 from builder.overlap import Overlaps, find_overlaps
-from builder.plan import Plan, PlanPackage, plan
+from builder.plan import PLAN_FORMAT, PlanPackage, plan
 from builder.pool import WorkerPool
 from builder.popularity import Popularity
 from builder.progress import Event, Progress, Stage, silent
@@ -119,11 +119,18 @@ class Builder:
             document = await self.catalog.lock(resolution.lock_key)
             if document:
                 return Lock.from_json(document)
-        lock = await self.solver.solve(spec)
+        lock = await self.solver.solve(spec, await self._glibc(spec.platforms))
         await self.catalog.put_lock(lock.key, lock.spec.key, lock.to_json())
         until = spec.until.isoformat() if spec.until else None
         await self.catalog.put_resolution(spec.key, lock.spec.key, until, lock.key, now)
         return lock
+
+    async def _glibc(self, platforms: Sequence[str]) -> dict[str, str]:
+        """By platform, the version that `__glibc` stands for: the setting's, else that of the base."""
+        if self.settings.glibc:
+            return dict.fromkeys(platforms, self.settings.glibc)
+        await self._resolve_bases(platforms)
+        return {platform: glibc for platform in platforms if (glibc := self._bases[platform].glibc)}
 
     async def artifact(self, lock: Lock, name: str) -> None:
         """Make and record the file `name` of `lock`."""
@@ -138,8 +145,7 @@ class Builder:
     async def image(self, lock: Lock, progress: Progress = silent, watch: Stopwatch | None = None) -> Image:
         """The image of `lock`, made and recorded unless it is there."""
         watch = watch or Stopwatch()
-        for platform in lock.packages:
-            self._bases[platform] = await self.base.resolve(platform)
+        await self._resolve_bases(lock.spec.platforms)
         key = self.image_key(lock.key, tuple(lock.packages))
         assert key is not None, "every base was just resolved"
         document = await self.catalog.image(key)
@@ -171,14 +177,17 @@ class Builder:
                 "lock": lock_key,
                 "bases": [[base.platform, base.reference, base.digest] for base in bases if base],
                 "user": self.settings.user,
-                "popularity": self.popularity.version,
+                "plan": [PLAN_FORMAT, self.popularity.version],
             },
         )
 
     async def warm(self) -> None:
         """Do what the first build would wait for: start workers, resolve the bases of the default platforms."""
         await self.pool.warm()
-        for platform in self.settings.platforms:
+        await self._resolve_bases(self.settings.platforms)
+
+    async def _resolve_bases(self, platforms: Sequence[str]) -> None:
+        for platform in platforms:
             self._bases[platform] = await self.base.resolve(platform)
 
     async def _archives(self, packages: Sequence[LockedPackage]) -> dict[str, Path]:
@@ -217,7 +226,7 @@ class Builder:
         with watch.stage("image"):
             base = self._bases[platform]
             task = EnvironmentTask(
-                self.root, lock, platform, base.has_shell, self.settings.user,
+                self.root, lock, platform, base.has_shell, self.settings.user, self._limits,
                 tuple(fragment for task in tasks for fragment in task.fragments),
             )  # fmt: skip
             environment = await self.pool.run("writing the environment layer", finish_environment, task)
@@ -274,9 +283,7 @@ class Builder:
         archives: Mapping[str, Path],
         overlaps: Overlaps,
     ) -> list[LayerTask]:
-        chosen: Plan = plan(
-            [PlanPackage(package.name, package.size or 0) for package in packages], popularity=self.popularity
-        )
+        chosen = plan([PlanPackage.of(package) for package in packages], popularity=self.popularity)
         by_name = {package.name: package for package in packages}
 
         def fragment(name: str) -> FragmentTask:
@@ -323,13 +330,6 @@ class Builder:
         packages = sorted({package for each in platforms for package in each.scripts})
         warnings = (f"link scripts were not run: {', '.join(packages)}",) if packages else ()
         return Image(lock.key, variants, warnings), [*index, *oci, *docker]
-
-
-def inspect_all(
-    packages: Sequence[LockedPackage], paths: Sequence[Path], python: PythonLayout | None, cache: Path, limits: Limits
-) -> list[PackageContents]:
-    """`inspect` for several packages in one task of the pool."""
-    return [inspect(path, package, python, cache, limits) for package, path in zip(packages, paths, strict=True)]
 
 
 async def _all(work: Any) -> list[Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.archive import payload
+from builder.archive import Limits, payload
 from builder.contents import PackageContents, inspect
 from builder.environment_layer import (
     ENTRYPOINT,
@@ -34,6 +34,7 @@ class EnvironmentTask:
     platform: str
     base_has_shell: bool
     user: int | None
+    limits: Limits
     fragments: tuple[FragmentTask, ...]
 
 
@@ -52,7 +53,7 @@ def finish_environment(task: EnvironmentTask) -> FinishedEnvironment:
     variables = [
         file
         for fragment, each in zip(task.fragments, installed, strict=True)
-        for file in _variable_files(fragment.archive, each.contents)
+        for file in _variable_files(fragment.archive, each.contents, task.limits)
     ]
     prefix = task.lock.spec.prefix
     shell = find_shell(prefix, (each.contents for each in installed), task.base_has_shell)
@@ -71,13 +72,13 @@ def finish_environment(task: EnvironmentTask) -> FinishedEnvironment:
 
 
 def _installed(task: EnvironmentTask, fragment: FragmentTask, blobs: FileBlobStore) -> InstalledPackage:
-    contents = inspect(fragment.archive, fragment.package, fragment.recipe.python, task.root / "contents")
+    contents = inspect(fragment.archive, fragment.package, fragment.recipe.python, task.root / "contents", task.limits)
     info = read_info(blobs.fragment_path(fragment.recipe.key))
     assert info is not None, "the layers were made before the environment layer"
     return InstalledPackage(fragment.package, contents, info.written, frozenset(fragment.recipe.excluded))
 
 
-def _variable_files(archive: Path, contents: PackageContents) -> Iterator[tuple[str, str, bytes]]:
+def _variable_files(archive: Path, contents: PackageContents, limits: Limits) -> Iterator[tuple[str, str, bytes]]:
     """(package, path, content) of the files whose variables go into the image's Env (conda `activate.py`)."""
     wanted = {
         source: target
@@ -86,7 +87,7 @@ def _variable_files(archive: Path, contents: PackageContents) -> Iterator[tuple[
     }
     if not wanted:
         return
-    with payload(archive, contents.package) as tar:
+    with payload(archive, contents.package, limits) as tar:
         for member in tar:
             if member.name in wanted:
                 yield contents.package, wanted[member.name], b"".join(map(bytes, tar.chunks()))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 from isal import igzip_lib, isal_zlib
@@ -76,20 +76,6 @@ class AssembledLayer:
     """Of the packages in the layer, in its order."""
 
 
-@dataclass(frozen=True)
-class LayerMember:
-    """One member of a layer that is made of bytes in memory; `path` is under the image's root, without its slash."""
-
-    path: str
-    kind: Literal["file", "symlink", "directory"] = "file"
-    content: bytes = b""
-    link: str = ""
-    mode: int = 0o644
-    mtime: int = tar.EARLIEST
-    owner: int = 0
-    """User and group."""
-
-
 def assemble(task: LayerTask) -> AssembledLayer:
     """Make a layer and store it: reuse fragments that are there, transcode those that are not.
 
@@ -103,42 +89,6 @@ def assemble(task: LayerTask) -> AssembledLayer:
         with atomic_write(remembered, durable=False) as file:
             file.write(orjson.dumps(_to_json(layer)))
     return layer
-
-
-def assemble_members(root: Path, members: Sequence[LayerMember]) -> AssembledLayer:
-    """Make and store a layer of `members`, in their order, after all directories they are in.
-
-    A directory among `members` is written with its own mode and owner, any other as 0755 of root. Raises StorageFull.
-    """
-    explicit = {member.path: member for member in members if member.kind == "directory"}
-    compressed, uncompressed = hashlib.sha256(), hashlib.sha256()
-    pieces: list[bytes] = []
-    compressor = Compressor(pieces.append, compressed, uncompressed)
-    for path in sorted(_with_parents(member.path for member in members) | explicit.keys()):
-        member = explicit.get(path, LayerMember(path, "directory", mode=0o755))
-        compressor.add(tar.directory(path, mode=member.mode, mtime=member.mtime, owner=member.owner))
-    for member in members:
-        for piece in _member_bytes(member):
-            compressor.add(piece)
-    compressor.add(tar.END)
-    compressor.finish()
-    digest = Digest(f"sha256:{compressed.hexdigest()}")
-    FileBlobStore(root).put(digest, pieces)
-    diff_id = Digest(f"sha256:{uncompressed.hexdigest()}")
-    return AssembledLayer(key_of("members", digest), digest, diff_id, compressor.size, compressor.uncompressed_size)
-
-
-def _member_bytes(member: LayerMember) -> Iterator[bytes]:
-    if member.kind == "file":
-        yield tar.header(
-            member.path, size=len(member.content), mode=member.mode, mtime=member.mtime, owner=member.owner
-        )
-        yield member.content
-        yield tar.padding(len(member.content))
-    elif member.kind == "symlink":
-        yield tar.header(
-            member.path, mode=0o777, mtime=member.mtime, kind=tar.SYMLINK, link=member.link, owner=member.owner
-        )
 
 
 def _with_parents(paths: Iterable[str]) -> set[str]:

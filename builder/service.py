@@ -7,11 +7,11 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import structlog
 
 from builder.base import open_base
-from builder.base.host import glibc_version
 from builder.build import Builder
 from builder.channels import Credentials
 from builder.demand import Demand, Image
@@ -22,6 +22,7 @@ from builder.pool import WorkerPool
 from builder.popularity import Popularity
 from builder.progress import Progress, silent
 from builder.queue import BuildQueue
+from builder.remote import read_logins
 from builder.settings import BuilderSettings
 from builder.solve import Solver, SolverSettings
 from builder.spec import EnvironmentSpec
@@ -30,9 +31,6 @@ from storage.catalog import Catalog
 from storage.errors import ConderyError
 
 log = structlog.get_logger(__name__)
-
-OLDEST_GLIBC = "2.28"
-"""Assumed of a base that is not the host's and for which no setting says more."""
 
 
 @dataclass(frozen=True)
@@ -52,41 +50,45 @@ class BuilderService:
         """The lock of `spec`: the stored one while it is fresh, else a new one."""
         return await self.builder.lock(Job("image", spec), progress)
 
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(
+        cls, settings: BuilderSettings, root: Path, catalog: Catalog, blobs: FileBlobStore, *, resume: bool = False
+    ) -> AsyncIterator[Self]:
+        """The builder over the data directory `root`. With `resume` it goes on with what a dead server left unfinished.
 
-@contextlib.asynccontextmanager
-async def open_builder(
-    settings: BuilderSettings, root: Path, catalog: Catalog, blobs: FileBlobStore, *, resume: bool = False
-) -> AsyncIterator[BuilderService]:
-    """The builder over the data directory `root`. With `resume` it goes on with what a dead server left unfinished.
-
-    Closing it leaves unfinished builds to be resumed. Raises BaseUnavailable for a base that makes no sense, and what
-    `Solver` and `Credentials` raise.
-    """
-    credentials = Credentials.read(settings.credentials)
-    base = open_base(settings.base, blobs=blobs, directory=root / "bases")
-    glibc = settings.glibc or (glibc_version() if settings.base == "host" else OLDEST_GLIBC)
-    solver_settings = SolverSettings(
-        repodata=root / "repodata",
-        channel_alias=settings.channel_alias,
-        credentials=settings.credentials,
-        glibc=glibc,
-        seconds=settings.solve_seconds,
-        memory=settings.solve_memory,
-        refresh=settings.repodata_refresh,
-    )
-    download_settings = DownloadSettings(root / "archives", settings.downloads, settings.download_seconds)
-    async with contextlib.AsyncExitStack() as stack:
-        solver = await stack.enter_async_context(Solver(solver_settings))
-        downloader = await stack.enter_async_context(Downloader(download_settings, credentials, solver.download))
-        pool = await stack.enter_async_context(WorkerPool(settings.workers))
-        builder = Builder(settings, root, catalog, blobs, solver, downloader, pool, base, Popularity.load())
-        queue = BuildQueue(catalog, lambda job, _build: builder.run(job), settings)
-        stack.push_async_callback(queue.close)
-        if resume:
-            await queue.start()
-            warming = asyncio.create_task(_warm(builder))
-            stack.callback(warming.cancel)
-        yield BuilderService(builder, queue, Demand(settings, catalog, queue, builder.image_key))
+        Closing it leaves unfinished builds to be resumed. Raises BaseUnavailable for a base that makes no sense, and
+        what `Solver` and `Credentials` raise.
+        """
+        credentials = Credentials.read(settings.credentials)
+        base = open_base(
+            settings.base,
+            blobs=blobs,
+            directory=root / "bases",
+            logins=read_logins(settings.credentials) if settings.credentials else {},
+            insecure=settings.insecure_registries,
+        )
+        solver_settings = SolverSettings(
+            repodata=root / "repodata",
+            channel_alias=settings.channel_alias,
+            credentials=settings.credentials,
+            seconds=settings.solve_seconds,
+            memory=settings.solve_memory,
+            refresh=settings.repodata_refresh,
+        )
+        download_settings = DownloadSettings(root / "archives", settings.downloads, settings.download_seconds)
+        async with contextlib.AsyncExitStack() as stack:
+            solver = await stack.enter_async_context(Solver(solver_settings))
+            downloader = await stack.enter_async_context(Downloader(download_settings, credentials, solver.download))
+            pool = await stack.enter_async_context(WorkerPool(settings.workers))
+            builder = Builder(settings, root, catalog, blobs, solver, downloader, pool, base, Popularity.shipped())
+            queue = BuildQueue(catalog, lambda job, _build: builder.run(job), settings)
+            stack.push_async_callback(queue.close)
+            if resume:
+                await queue.start()
+                warming = asyncio.create_task(_warm(builder))
+                stack.callback(warming.cancel)
+            yield cls(builder, queue, Demand(settings, catalog, queue, builder.image_key))
 
 
 async def _warm(builder: Builder) -> None:

@@ -27,9 +27,12 @@ class BuilderSettings(BaseModel):
         "host",
         description="host, scratch, a registry reference, oci-layout:PATH[:TAG] or docker-archive:PATH[:TAG]",
     )
+    insecure_registries: tuple[str, ...] = Field(
+        (), description="registries (host or host:port) that are spoken to by plain http, as this machine's own are"
+    )
     prefix: str = Field("/opt/conda", description="where the environment lies in the image")
     glibc: str | None = Field(
-        None, description="version of the virtual package __glibc; taken from the host base when unset, else 2.28"
+        None, description="version of the virtual package __glibc; taken from the base when unset, else 2.28"
     )
     user: int | None = Field(
         None, description="numeric user the container runs as, with a writable home; root when unset"

@@ -18,9 +18,10 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Self
 
 from builder.channels import Credentials
@@ -57,7 +58,7 @@ Cause = Literal["died", "time", "memory"]
 
 @dataclass(frozen=True)
 class SolverSettings:
-    """Times in seconds, memory in bytes. `glibc` is the base layer's, `channel_alias` where named channels are."""
+    """Times in seconds, memory in bytes. `glibc` is assumed of a base layer, `channel_alias` where channels are."""
 
     repodata: Path
     channel_alias: str = "https://conda.anaconda.org"
@@ -100,13 +101,14 @@ class Solver:
         """The process that solves now."""
         return self._child.pid if self._child and not self._child.gone else None
 
-    async def solve(self, spec: EnvironmentSpec) -> Lock:
+    async def solve(self, spec: EnvironmentSpec, glibc: Mapping[str, str] = MappingProxyType({})) -> Lock:
         """The newest packages that satisfy `spec` on each of its platforms.
 
+        `glibc` has the version of the base layer's C library by platform, where it is another than the settings say.
         Raises UnknownPackage, Unsatisfiable, SolveLimit, ChannelUnavailable, WorkerLost.
         """
         begin = time.monotonic()
-        answer = await self._ask("solving", self._settings.seconds, do="solve", spec=spec.to_json())
+        answer = await self._ask("solving", self._settings.seconds, do="solve", spec=spec.to_json(), glibc=dict(glibc))
         packages = {
             platform: tuple(LockedPackage.from_json(package) for package in packages)
             for platform, packages in answer.items()

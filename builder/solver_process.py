@@ -44,7 +44,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Configuration:
-    """What the process is told once. `glibc` is the version of `__glibc` on Linux platforms."""
+    """What the process is told once. `glibc` is the version of `__glibc` where a request has none."""
 
     repodata: str
     channel_alias: str
@@ -66,7 +66,9 @@ class SolverProcess:
         try:
             match request["do"]:
                 case "solve":
-                    answer: Any = await self._solve(EnvironmentSpec.from_json(request["spec"]), request["seconds"])
+                    spec = EnvironmentSpec.from_json(request["spec"])
+                    glibc = dict.fromkeys(spec.platforms, self._glibc) | request["glibc"]
+                    answer: Any = await self._solve(spec, glibc, request["seconds"])
                 case "names":
                     answer = sorted(await self._names(request["channels"], request["platforms"]))
                 case "refresh":
@@ -96,7 +98,7 @@ class SolverProcess:
         gateway = await self._repodata.gateway(urls, platforms)
         return await package_names(gateway, urls, platforms)
 
-    async def _solve(self, spec: EnvironmentSpec, seconds: float) -> dict[str, Any]:
+    async def _solve(self, spec: EnvironmentSpec, glibc: dict[str, str], seconds: float) -> dict[str, Any]:
         """The packages of every platform, as `LockedPackage.to_json` gives them."""
         for platform in spec.platforms:
             _check_platform(platform)
@@ -109,7 +111,7 @@ class SolverProcess:
                 await self._repodata.gateway(channels, platforms)
         except TimeoutError:
             raise ChannelUnavailable(", ".join(channels.values()), f"no complete answer within {seconds:g} s") from None
-        solve = PlatformSolve(self._repodata, channels, self._alias, spec, self._glibc, seconds)
+        solve = PlatformSolve(self._repodata, channels, self._alias, spec, glibc, seconds)
         solutions = await asyncio.gather(*map(solve.packages, spec.platforms), return_exceptions=True)
         answer: dict[str, Any] = {}
         for platform, solution in zip(spec.platforms, solutions, strict=True):
@@ -127,7 +129,7 @@ class PlatformSolve:
     channels: dict[str, str]
     alias: str
     spec: EnvironmentSpec
-    glibc: str
+    glibc: dict[str, str]
     seconds: float
 
     async def packages(self, platform: str) -> tuple[LockedPackage, ...]:
@@ -149,7 +151,7 @@ class PlatformSolve:
 
     async def _records(self, platform: str) -> list[RepoDataRecord]:
         gateway = await self.repodata.gateway(self.channels, [platform, "noarch"])
-        virtual = virtual_packages(platform, self.glibc, self.spec.virtual_packages)
+        virtual = virtual_packages(platform, self.glibc[platform], self.spec.virtual_packages)
         wishes = [self._wish(item) for item in self.spec.items]
         until = datetime.datetime.combine(self.spec.until, datetime.time.max, datetime.UTC) if self.spec.until else None
         try:

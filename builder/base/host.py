@@ -157,12 +157,12 @@ class HostBase:
             digest=layer.descriptor.digest,
             platform=platform,
             layers=(layer,),
-            glibc=glibc_version(),
+            glibc=_glibc_version(),
             has_shell=tree.has("/bin/sh"),
         )
 
 
-def glibc_version() -> str:
+def _glibc_version() -> str:
     try:
         name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
     except (ValueError, OSError):
@@ -199,7 +199,7 @@ class HostTree:
 
     def collect(self) -> None:
         """Choose everything; raises BaseUnavailable where this machine cannot be a base."""
-        glibc_version()
+        _glibc_version()
         loader = self.take(self._abi.loader)
         elf = read_elf(self._on_host(loader)) if loader else None
         if elf is None:

@@ -16,7 +16,7 @@ import pytest
 from builder.contents import inspect
 from builder.errors import InvalidImageName, PackageRefused, PathConflict, UnknownPackage
 from builder.fragment import FragmentRecipe
-from builder.layer import AssembledLayer, FragmentTask, LayerMember, LayerTask, assemble, assemble_members
+from builder.layer import AssembledLayer, FragmentTask, LayerTask, assemble
 from storage.blobs import FileBlobStore
 from storage.digest import Digest
 from storage.errors import ConderyError, StorageFull
@@ -196,30 +196,3 @@ def test_errors_come_back_whole_from_another_process(error: ConderyError) -> Non
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error)
     assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
-
-
-def test_a_layer_of_members(tmp_path: Path) -> None:
-    wanted = [
-        LayerMember("opt/conda/conda-meta/history", content=b"==> now <==\n"),
-        LayerMember("home/user", "directory", mode=0o700, owner=1000),
-        LayerMember("home/user/.profile", content=b"x", owner=1000, mtime=400_000_000),
-        LayerMember("entrypoint", content=b"#!/bin/sh\n", mode=0o755),
-        LayerMember("usr/bin/python", "symlink", link="/opt/conda/bin/python"),
-    ]
-    layer = assemble_members(tmp_path, wanted)
-    data = blob(tmp_path, layer)
-    assert layer == assemble_members(tmp_path, wanted)
-    assert (layer.digest, layer.diff_id) == (Digest.of(data), Digest.of(gzip.decompress(data)))
-    assert [(m.name, m.mode, m.uid, m.linkname) for m in members(data)] == [
-        ("home", 0o755, 0, ""),
-        ("home/user", 0o700, 1000, ""),
-        ("opt", 0o755, 0, ""),
-        ("opt/conda", 0o755, 0, ""),
-        ("opt/conda/conda-meta", 0o755, 0, ""),
-        ("usr", 0o755, 0, ""),
-        ("usr/bin", 0o755, 0, ""),
-        ("opt/conda/conda-meta/history", 0o644, 0, ""),
-        ("home/user/.profile", 0o644, 1000, ""),
-        ("entrypoint", 0o755, 0, ""),
-        ("usr/bin/python", 0o777, 0, "/opt/conda/bin/python"),
-    ]

@@ -1,0 +1,259 @@
+"""Whole builds over small channels: determinism, what is stored anew, and every failure that leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from builder.demand import Image
+from builder.errors import BaseUnavailable, BuildFailed, PackageRefused, PathConflict, UnknownPackage
+from builder.image import OCI_INDEX, OCI_MANIFEST, beginning
+from builder.job import Job
+from builder.progress import Event
+from builder.service import BuilderService
+from storage.digest import Digest
+from storage.errors import StorageFull
+from storage.files import TEMPORARY
+from tests.builder.packages import PLACEHOLDER, File, Package
+from tests.builder.services import make_channel, open_service, spec_of
+
+PYTHON = Package(
+    name="python",
+    version="3.12.1",
+    files={"bin/python3.12": File(f"#!{PLACEHOLDER}\n".encode(), mode=0o775, placeholder="text")},
+    python_site_packages_path="lib/python3.12/site-packages",
+)
+TOOL = Package(
+    name="tool",
+    noarch="python",
+    depends=["python >=3.10"],
+    entry_points=["tool = tool.cli:main"],
+    files={"site-packages/tool/cli.py": b"def main(): print('tool')\n"},
+)
+BIG = Package(name="big", files={f"share/big/{number}": os.urandom(200_000) for number in range(10)})
+ACTIVE = Package(
+    name="active",
+    files={
+        "etc/conda/activate.d/active.sh": b"export ACTIVE=1\n",
+        "etc/conda/env_vars.d/active.json": b'{"ACTIVE_VARIABLE": "yes"}',
+        "bin/.active-post-link.sh": b"exit 1\n",
+    },
+)
+PACKAGES = [PYTHON, TOOL, BIG, ACTIVE]
+
+
+async def manifest_of(service: BuilderService, image: Image, media_type: str = OCI_MANIFEST) -> dict[str, object]:
+    (descriptor,) = [variant for variant in image.variants if variant.media_type == media_type]
+    stored = await service.builder.catalog.manifest(descriptor.digest)
+    assert stored is not None
+    assert stored.media_type == media_type
+    document: dict[str, object] = json.loads(stored.body)
+    return document
+
+
+def stored_files(root: Path) -> dict[str, int]:
+    return {
+        str(path.relative_to(root)): path.stat().st_size
+        for folder in ("blobs", "fragments")
+        for path in (root / folder).rglob("*")
+        if path.is_file()
+    }
+
+
+async def test_two_fresh_servers_make_the_same_image(tmp_path: Path) -> None:
+    channel = await make_channel(tmp_path / "channel", PACKAGES)
+    images = []
+    for name, workers in (("one", 1), ("two", 3)):
+        async with open_service(tmp_path / name, channel, workers=workers) as service:
+            images.append(await service.build(spec_of(service, "tool", "big", "active")))
+    assert images[0] == images[1]
+    assert images[0].variants[0].media_type == OCI_INDEX
+
+
+async def test_an_image_is_whole(tmp_path: Path) -> None:
+    channel = await make_channel(tmp_path / "channel", PACKAGES)
+    async with open_service(tmp_path / "data", channel) as service:
+        events: list[Event] = []
+        spec = spec_of(service, "tool", "active")
+        image = await service.build(spec, events.append)
+        assert {event.stage for event in events} == {"solve", "download", "inspect", "layers", "image"}
+        for variant in image.variants:
+            stored = await service.builder.catalog.manifest(variant.digest)
+            assert stored is not None
+            assert stored.body.startswith(beginning(spec, variant.media_type))
+        manifest = await manifest_of(service, image)
+        blobs = service.builder.blobs
+        for descriptor in [manifest["config"], *manifest["layers"]]:  # type: ignore[misc]  # JSON
+            content = b"".join(blobs.read(Digest.parse(descriptor["digest"])))
+            assert Digest.of(content) == descriptor["digest"]
+            assert len(content) == descriptor["size"]
+        config = json.loads(b"".join(blobs.read(Digest.parse(manifest["config"]["digest"]))))  # type: ignore[index]
+        assert "ACTIVE_VARIABLE=yes" in config["config"]["Env"]
+        assert config["config"]["Labels"]["io.condery.lock"] == image.lock_key
+        assert image.warnings == ("link scripts were not run: active-1.0-0",)
+
+
+async def test_one_more_package_adds_its_fragment_and_the_environment_layer(tmp_path: Path) -> None:
+    more = Package(name="more", files={"share/more": os.urandom(5000)})
+    channel = await make_channel(tmp_path / "channel", [*PACKAGES, more])
+    root = tmp_path / "data"
+    async with open_service(root, channel) as service:
+        await service.build(spec_of(service, "tool", "big"))
+        before = stored_files(root)
+        await service.build(spec_of(service, "tool", "big", "more"))
+        after = stored_files(root)
+    new = {name: size for name, size in after.items() if name not in before}
+    assert all(after[name] == before[name] for name in before)
+    fragments = [name for name in new if name.startswith("fragments") and not name.endswith(".json")]
+    assert len(fragments) == 1
+    assert 5000 <= new[fragments[0]] < 6000
+    # beside it: the environment layer, the config, and joins that only name their parts
+    assert all(name.endswith(".join") or new[name] < 10_000 for name in new if name.startswith("blobs"))
+    assert sum(size for name, size in new.items() if name.startswith("blobs")) < 20_000
+
+
+async def test_several_platforms_are_an_index_made_without_running_anything(tmp_path: Path) -> None:
+    arm = Package(name="big", subdir="linux-aarch64", files={"share/arm": b"arm"})
+    channel = await make_channel(tmp_path / "channel", [BIG, arm])
+    async with open_service(tmp_path / "data", channel, platforms=("linux-64", "linux-aarch64")) as service:
+        image = await service.build(spec_of(service, "big"))
+        index = await manifest_of(service, image, OCI_INDEX)
+        platforms = [entry["platform"]["architecture"] for entry in index["manifests"]]  # type: ignore[attr-defined]
+        assert sorted(platforms) == ["amd64", "arm64"]
+
+
+async def test_the_host_base_has_one_platform(tmp_path: Path) -> None:
+    channel = await make_channel(
+        tmp_path / "channel", [Package(name="big", subdir="linux-s390x", files={"share/x": b"x"})]
+    )
+    async with open_service(tmp_path / "data", channel, base="host", platforms=("linux-s390x",)) as service:
+        with pytest.raises(BaseUnavailable, match="linux-s390x"):
+            await service.build(spec_of(service, "big"))
+
+
+async def test_packages_that_cannot_share_a_prefix(tmp_path: Path) -> None:
+    channel = await make_channel(
+        tmp_path / "channel",
+        [Package(name="one", files={"share/thing": b"file"}), Package(name="two", files={"share/thing/x": b"x"})],
+    )
+    async with open_service(tmp_path / "data", channel) as service:
+        with pytest.raises(PathConflict, match="share/thing"):
+            await service.build(spec_of(service, "one", "two"))
+
+
+async def test_overlaps_are_reported_and_written_once(tmp_path: Path) -> None:
+    channel = await make_channel(
+        tmp_path / "channel",
+        [Package(name="one", files={"share/thing": b"1"}), Package(name="two", files={"share/thing": b"2"})],
+    )
+    async with open_service(tmp_path / "data", channel) as service:
+        image = await service.build(spec_of(service, "one", "two"))
+        document = await service.builder.catalog.image_of_lock(image.lock_key)
+        assert document is not None
+        (row,) = document["report"]["platforms"]["linux-64"]["overlaps"]
+        assert row["path"] == "share/thing"
+        assert {row["winner"], *row["losers"]} == {"one-1.0-0", "two-1.0-0"}
+
+
+async def test_link_scripts_can_be_refused(tmp_path: Path) -> None:
+    channel = await make_channel(tmp_path / "channel", [ACTIVE])
+    async with open_service(tmp_path / "data", channel, refuse_scripts=True) as service:
+        with pytest.raises(PackageRefused, match=r"active.*post-link"):
+            await service.build(spec_of(service, "active"))
+
+
+async def test_a_damaged_archive_fails_once_and_works_when_mended(tmp_path: Path) -> None:
+    directory = tmp_path / "channel"
+    channel = await make_channel(directory, PACKAGES)
+    archive = directory / "linux-64" / "big-1.0-0.conda"
+    good = archive.read_bytes()
+    archive.write_bytes(good[:-10] + b"0123456789")
+    root = tmp_path / "data"
+    async with open_service(root, channel, failure_memory=30) as service:
+        job = Job("image", spec_of(service, "big"))
+        ticket = await service.demand.image_of(job)
+        with pytest.raises(BuildFailed, match=r"big-1.0-0.*sha256"):
+            await ticket.wait(None)
+        with pytest.raises(BuildFailed, match=r"big-1.0-0.*sha256"):
+            await service.demand.image_of(job)
+        assert not [name for name in stored_files(root) if name.startswith("fragments")]
+        archive.write_bytes(good)
+    async with open_service(root, channel, failure_memory=0) as service:
+        ticket = await service.demand.image_of(job)
+        assert await ticket.wait(None)
+
+
+async def test_an_unknown_package_is_told_with_its_neighbours(tmp_path: Path) -> None:
+    channel = await make_channel(tmp_path / "channel", PACKAGES)
+    async with open_service(tmp_path / "data", channel) as service:
+        with pytest.raises(UnknownPackage, match="did you mean python"):
+            await service.build(spec_of(service, "pyhton"))
+
+
+async def test_fifty_requests_make_one_build(tmp_path: Path) -> None:
+    channel = await make_channel(tmp_path / "channel", PACKAGES)
+    async with open_service(tmp_path / "data", channel) as service:
+        tickets = await asyncio.gather(
+            *(service.demand.image("conda-store-dynamic/" + name, "latest") for name in ["tool/big", "big/tool"] * 25)
+        )
+        images = await asyncio.gather(*(ticket.wait(None) for ticket in tickets))
+        assert len({image.variants[0].digest for image in images if image}) == 1
+        job = Job("image", tickets[0].spec)
+        assert await service.builder.catalog.count_builds(job.key) == 1
+        again = await service.demand.image("conda-store-dynamic/big/tool", "latest")
+        assert again.build_id == ""
+        assert "lock-" + images[0].lock_key[:12] in await service.demand.tags("conda-store-dynamic/big/tool")
+
+
+async def test_a_lock_names_its_image_for_ever(tmp_path: Path) -> None:
+    directory = tmp_path / "channel"
+    channel = await make_channel(directory, PACKAGES)
+    async with open_service(tmp_path / "data", channel, fresh_for=0) as service:
+        name = "conda-store-dynamic/big"
+        first = await (await service.demand.image(name, "latest")).wait(None)
+        assert first
+        await make_channel(directory, [Package(name="big", version="2.0", files={"share/big/new": b"new"})])
+        second = await (await service.demand.image(name, "latest")).wait(None)
+        assert second
+        assert second.lock_key != first.lock_key
+        locked = await (await service.demand.image(name, f"lock-{first.lock_key[:12]}")).wait(None)
+        assert locked
+        assert locked.variants == first.variants
+        handle = "conda-store-dynamic/spec." + spec_of(service, "big").key[:16]
+        by_handle = await (await service.demand.image(handle, "latest")).wait(None)
+        assert by_handle
+        assert by_handle.variants == second.variants
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MB."""
+    if os.geteuid():
+        pytest.skip("mounting a small file system needs root")
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", directory], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.decode().strip()}")
+    yield directory
+    subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+async def test_a_full_disk_stores_nothing_by_halves(tmp_path: Path, small_disk: Path) -> None:
+    huge = Package(name="huge", files={"share/huge": os.urandom(4_000_000)})
+    channel = await make_channel(tmp_path / "channel", [huge, ACTIVE])
+    async with open_service(small_disk, channel) as service:
+        with pytest.raises(StorageFull, match="no space left"):
+            await service.build(spec_of(service, "huge"))
+        left = [path for path in small_disk.rglob("*") if path.name.startswith(TEMPORARY)]
+        assert left == []
+        assert not [name for name in stored_files(small_disk) if "fragments" in name]
+        assert shutil.disk_usage(small_disk).free > 1_500_000
+        assert await service.build(spec_of(service, "active"))

@@ -1,0 +1,167 @@
+"""The proof of the install rules: an image holds what `rattler.install` puts on the disk, but for the list below.
+
+- `conda-meta` is condery's own; `.condery` holds the entrypoint.
+- directories: an image has those its files need, with fixed modes.
+- a file with a replaced prefix has another mtime; mtimes are not compared.
+- rattler leaves a CACHEDIR.TAG for backup programs, and the losers of an overlap aside in `__clobbers__`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import rattler
+
+from builder.image import OCI_MANIFEST
+from builder.service import BuilderService
+from storage.catalog import StoredManifest
+from storage.digest import Digest
+from tests.builder.packages import PLACEHOLDER, File, Link, Package
+from tests.builder.services import make_channel, open_service, spec_of
+
+PREFIX = "opt/conda/"
+OURS = ("conda-meta/", ".condery/")
+THEIRS = ("conda-meta/", "CACHEDIR.TAG", "__clobbers__/")
+
+
+@dataclass(frozen=True)
+class Found:
+    """One path: `kind` is file or link, `executable` the mode class, `content` a hash or the link's target."""
+
+    kind: str
+    executable: bool
+    content: str
+
+
+def unpacked(service: BuilderService, manifest: StoredManifest) -> dict[str, Found]:
+    found: dict[str, Found] = {}
+    for layer in json.loads(manifest.body)["layers"]:
+        content = b"".join(service.builder.blobs.read(Digest.parse(layer["digest"])))
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
+            names = tar.getnames()
+            assert len(names) == len(set(names)), "docker refuses a path that occurs twice"
+            for member in tar:
+                assert (member.uid, member.gid) == (0, 0)
+                name = member.name.removeprefix(PREFIX)
+                if member.isdir() or name.startswith(OURS):
+                    continue
+                assert name not in found, f"{name} is in two layers"
+                if member.issym():
+                    found[name] = Found("link", False, member.linkname)
+                else:
+                    file = tar.extractfile(member)
+                    assert file is not None
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                    found[name] = Found("file", bool(member.mode & 0o111), digest)
+    return found
+
+
+def installed(directory: Path) -> Iterator[tuple[str, Found]]:
+    for folder, folders, names in os.walk(directory):
+        for name in [*names, *(each for each in folders if os.path.islink(os.path.join(folder, each)))]:
+            path = Path(folder, name)
+            relative = str(path.relative_to(directory))
+            if relative.startswith(THEIRS):
+                continue
+            if path.is_symlink():
+                yield relative, Found("link", False, os.readlink(path))
+            else:
+                with path.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                yield relative, Found("file", bool(path.stat().st_mode & 0o111), digest)
+
+
+async def compare(service: BuilderService, work: Path, *specs: str) -> int:
+    """Build and install the same lock, compare every path; how many there were."""
+    spec = spec_of(service, *specs)
+    lock = await service.lock(spec)
+    image = await service.build(spec)
+    (descriptor,) = [variant for variant in image.variants if variant.media_type == OCI_MANIFEST]
+    manifest = await service.builder.catalog.manifest(descriptor.digest)
+    assert manifest is not None
+    records = await rattler.solve(
+        [lock.packages["linux-64"][0].channel],
+        [f"{package.name} =={package.version} {package.build}" for package in lock.packages["linux-64"]],
+        platforms=["linux-64", "noarch"],
+        virtual_packages=[
+            rattler.GenericVirtualPackage(rattler.PackageName(name), rattler.Version(version), rattler.BuildString("0"))
+            for name, version in (("__linux", "6"), ("__unix", "0"), ("__glibc", "2.36"), ("__archspec", "1"))
+        ],
+    )
+    assert {record.file_name for record in records} == {package.file_name for package in lock.packages["linux-64"]}
+    prefix = work / "prefix"
+    await rattler.install(
+        records,
+        target_prefix=prefix,
+        cache_dir=work / "cache",
+        alternative_target_prefix="/opt/conda",
+        show_progress=False,
+        execute_link_scripts=False,
+    )
+    ours = await asyncio.to_thread(unpacked, service, manifest)
+    theirs = dict(await asyncio.to_thread(lambda: list(installed(prefix))))
+    assert ours.keys() ^ theirs.keys() == set()
+    assert {path: (ours[path], found) for path, found in theirs.items() if ours[path] != found} == {}
+    return len(ours)
+
+
+async def test_every_kind_of_file(tmp_path: Path) -> None:
+    binary = b"\x7fELF\0" + PLACEHOLDER.encode() + b"/lib:" + PLACEHOLDER.encode() + b"/lib64\0rest\0" + b"x" * 100
+    text = f"#!{PLACEHOLDER}/bin/python\nhome = {PLACEHOLDER}\nagain = {PLACEHOLDER}{PLACEHOLDER}\n".encode()
+    packages = [
+        Package(
+            name="python",
+            version="3.12.1",
+            files={
+                "bin/python3.12": File(b"\x7fELF" + PLACEHOLDER.encode() + b"\0", mode=0o775, placeholder="binary"),
+                "bin/python": Link("python3.12"),
+            },
+            python_site_packages_path="lib/python3.12/site-packages",
+        ),
+        Package(
+            name="kinds",
+            files={
+                "bin/text": File(text, mode=0o775, placeholder="text"),
+                "lib/binary.so": File(binary, mode=0o644, placeholder="binary"),
+                "lib/plain": File(b"plain", mode=0o6755),
+                "lib/hard": Link("lib/plain", hard=True),
+                "lib/link": Link("../lib/plain"),
+                "lib/dangling": Link("/nowhere"),
+                "share/" + "deep/" * 30 + "name": b"deep",
+                "share/empty": b"",
+                "share/ünïcode name": b"unicode",
+                "share/both": b"from kinds",
+            },
+        ),
+        Package(name="twin", files={"share/both": b"from twin"}, depends=["kinds"]),
+        Package(
+            name="pure",
+            noarch="python",
+            depends=["python"],
+            entry_points=["pure = pure.cli:main", "pure-sub = pure.cli:Main.run"],
+            files={
+                "site-packages/pure/cli.py": b"def main(): pass\n",
+                "site-packages/pure/data": File(f"{PLACEHOLDER}/x\n".encode(), placeholder="text"),
+                "python-scripts/pure-script": File(f"#!{PLACEHOLDER}/bin/python\n".encode(), placeholder="text"),
+                "etc/pure.conf": b"x",
+            },
+        ),
+    ]
+    channel = await make_channel(tmp_path / "channel", packages)
+    async with open_service(tmp_path / "data", channel) as service:
+        assert await compare(service, tmp_path, "pure", "twin") == 18
+
+
+@pytest.mark.parametrize("specs", [("python", "numpy", "flask"), ("jupyterlab", "pandas", "scipy")])
+async def test_real_environments(sample_channel: Path, tmp_path: Path, specs: tuple[str, ...]) -> None:
+    async with open_service(tmp_path / "data", sample_channel.as_uri(), glibc="2.36") as service:
+        assert await compare(service, tmp_path, *specs) > 1000

@@ -1,0 +1,1 @@
+"""Real clients against a running server: docker, containerd, podman, skopeo, oras, python-docker."""
