@@ -36,7 +36,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     catalog = Catalog.open(url)
     blobs = FileBlobStore(directory)
     try:
-        async with BuilderService.open(settings.builder, directory, catalog, blobs) as service:
+        async with BuilderService.open(settings.builder, directory, catalog, blobs, resume=True) as service:
             checks = {"database": catalog.ping, "storage": storage_check(directory)}
             yield Parts(service.demand, catalog, blobs, beginning, checks)
     finally:

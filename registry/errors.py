@@ -109,6 +109,7 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     storage.DigestMismatch: Answer(400, "DIGEST_INVALID"),
     storage.StorageFull: Answer(507, "STORAGE_FULL"),
     storage.StorageError: Answer(500, "UNKNOWN"),
+    builder.UnknownArtifact: Answer(404, "NOT_FOUND"),
     builder.BuilderError: Answer(404, "MANIFEST_UNKNOWN"),
 }
 """An error is answered as the nearest of its classes that is here."""

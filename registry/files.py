@@ -22,10 +22,10 @@ async def get_file(request: web.Request) -> web.StreamResponse:
     if request.method not in ("GET", "HEAD"):
         raise MethodUnsupported(request.method, "GET, HEAD")
     path = request.rel_url.raw_path
-    *parts, tag, name = path.removeprefix("/files/").split("/") if path.count("/") >= 4 else ("", "", "")
-    if not any(parts):
+    parts = path.removeprefix("/files/").split("/")
+    if len(parts) < 3:
         raise RouteUnknown(path)
-    repository, tag = repository_name(parts), checked_tag(tag)
+    repository, tag, name = repository_name(parts[:-2]), checked_tag(parts[-2]), parts[-1]
     demand, settings = request.app[PARTS].demand, request.app[SETTINGS]
     if not demand.owns(repository):
         raise RepositoryUnknown(repository)

@@ -37,8 +37,8 @@ def compose(
 
     app.cleanup_ctx.append(parts)
     app.on_response_prepare.append(add_common_headers)
-    app.router.add_route("*", "/v2{path:.*}", dispatch)
-    app.router.add_route("*", "/files/{path:.*}", get_file)
+    app.router.add_route("*", "/v2{path:(?s:.*)}", dispatch)
+    app.router.add_route("*", "/files/{path:(?s:.*)}", get_file)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     return app

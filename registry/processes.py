@@ -1,0 +1,137 @@
+"""Several server processes on one port: the kernel deals connections out among them (SO_REUSEPORT, socket(7)).
+
+This process only holds the port and looks after the others: it starts one again that dies, and stops them all when it
+is stopped. They stop by themselves when it is gone, however it went.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+
+import structlog
+
+from registry.server import CannotListen, Listening, serve_until_stopped
+from registry.settings import Settings
+from storage.errors import ConderyError
+
+log = structlog.get_logger(__name__)
+
+RESTART_SECONDS = 1.0
+"""Pause before a dead process is replaced, so that one which cannot live does not take the machine."""
+
+
+class ProcessFailed(ConderyError):
+    def __init__(self, code: int | None) -> None:
+        super().__init__(f"a server process ended with code {code} before it was ready; its log lines say why")
+
+
+@dataclass(frozen=True)
+class _Child:
+    process: SpawnProcess
+    connection: Connection
+
+
+async def serve_processes(settings: Settings, on_ready: Callable[[Listening], None]) -> None:
+    """Serve with `settings.http.processes` processes until SIGTERM or SIGINT. Raises CannotListen, ProcessFailed."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    with reserved_port(settings.http.host, settings.http.port) as port:
+        fixed = settings.model_copy(update={"http": settings.http.model_copy(update={"port": port})})
+        children = [_start(fixed) for _ in range(settings.http.processes)]
+        try:
+            ready = [asyncio.to_thread(_first_message, child) for child in children]
+            listening = await asyncio.gather(*ready)
+            on_ready(listening[0])
+            await asyncio.gather(*(_look_after(children, index, fixed, stopped) for index in range(len(children))))
+        finally:
+            for child in children:
+                child.process.terminate()
+            await asyncio.gather(*(asyncio.to_thread(child.process.join) for child in children))
+
+
+@contextlib.contextmanager
+def reserved_port(host: str, port: int) -> Iterator[int]:
+    """The port, or a free one for 0, bound so that only sockets with SO_REUSEPORT of this user may listen on it."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            holder.bind(address)
+        except OSError as error:
+            raise CannotListen(host, port, error.strerror or str(error)) from error
+        yield holder.getsockname()[1]
+
+
+def _start(settings: Settings) -> _Child:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_run, args=(settings, theirs), name="condery-server")
+    process.start()
+    theirs.close()
+    return _Child(process, ours)
+
+
+def _first_message(child: _Child) -> Listening:
+    try:
+        message: Listening = child.connection.recv()
+    except EOFError:
+        child.process.join()
+        raise ProcessFailed(child.process.exitcode) from None
+    return message
+
+
+async def _look_after(children: list[_Child], index: int, settings: Settings, stopped: asyncio.Event) -> None:
+    """Replace the child when it dies; return when `stopped` is set."""
+    while not stopped.is_set():
+        if await _ended(children[index].process, stopped):
+            log.error("server process died", code=children[index].process.exitcode)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopped.wait(), RESTART_SECONDS)
+                return
+            children[index] = _start(settings)
+
+
+async def _ended(process: SpawnProcess, stopped: asyncio.Event) -> bool:
+    """True when the process has ended, False when `stopped` came first."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(process.sentinel, ended.set)
+    waits = [asyncio.ensure_future(ended.wait()), asyncio.ensure_future(stopped.wait())]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        loop.remove_reader(process.sentinel)
+        for each in waits:
+            each.cancel()
+    if ended.is_set():
+        process.join()
+    return ended.is_set()
+
+
+def _run(settings: Settings, connection: Connection) -> None:
+    """What a child process does: serve, until it is told to stop or its parent is gone."""
+    # spawned processes begin with nothing set up, and import the least before that
+    import uvloop
+
+    from registry.logs import configure
+
+    configure(settings.log)
+
+    async def serve() -> None:
+        stopped = asyncio.Event()
+        asyncio.get_running_loop().add_reader(connection.fileno(), stopped.set)
+        await serve_until_stopped(settings, connection.send, shared_port=True, stopped=stopped)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve())

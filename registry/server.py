@@ -1,0 +1,116 @@
+"""The running server: the application on a socket, from its start to a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from registry.app import create_app
+from registry.parts import STOPPING
+from registry.settings import Settings
+from storage.errors import ConderyError
+
+BACKLOG = 1024
+
+
+class CannotListen(ConderyError):
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(f"cannot listen on {host}:{port}: {reason}; choose another --port or --host")
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where a server is reached, and what names its images begin with."""
+
+    host: str
+    port: int
+    root: str
+
+    @property
+    def address(self) -> str:
+        """`host:port` as a client on this machine writes it."""
+        anywhere = {"0.0.0.0": "localhost", "::": "localhost", "127.0.0.1": "localhost"}  # noqa: S104 - not bound to here
+        host = anywhere.get(self.host, self.host)
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings, *, shared_port: bool = False) -> AsyncIterator[Listening]:
+    """A server that answers while the block runs, and then ends cleanly.
+
+    First only /readyz fails, for `drain_seconds`, so that load balancers look elsewhere. Then nothing new is accepted,
+    running requests get `shutdown_seconds` to finish, and the builder leaves its unfinished builds to be resumed.
+
+    With `shared_port` other processes listen on the same port. Raises CannotListen.
+    """
+    http = settings.http
+    app = create_app(settings)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        keepalive_timeout=http.keep_alive,
+        shutdown_timeout=http.shutdown_seconds,
+        logger=connection_logger(),
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, http.host, http.port, backlog=BACKLOG, reuse_port=shared_port or None)
+        try:
+            await site.start()
+        except OSError as error:
+            raise CannotListen(http.host, http.port, error.strerror or str(error)) from error
+        yield Listening(http.host, runner.addresses[0][1], settings.builder.root)
+        app[STOPPING].set()
+        await asyncio.sleep(http.drain_seconds)
+    finally:
+        await runner.cleanup()
+
+
+async def serve_until_stopped(
+    settings: Settings,
+    on_ready: Callable[[Listening], None],
+    *,
+    shared_port: bool = False,
+    stopped: asyncio.Event | None = None,
+) -> None:
+    """Serves until SIGTERM, SIGINT or `stopped`; a second signal ends the process at once."""
+    stopped = stopped or asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with serving(settings, shared_port=shared_port) as listening:
+        on_ready(listening)
+        await stopped.wait()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def announce(listening: Listening) -> None:
+    """One line on stdout: where the server is and what to pull."""
+    image = f"{listening.address}/{listening.root}/python/numpy/scipy.gt.1.0"
+    sys.stdout.write(f"condery listens on http://{listening.address}; try: docker pull {image}\n")
+    sys.stdout.flush()
+
+
+def connection_logger() -> logging.Logger:
+    """aiohttp's logger of connections, without a traceback for every client that does not speak HTTP."""
+    logger = logging.getLogger("aiohttp.server")
+    if not any(isinstance(each, _NoTraceback) for each in logger.filters):
+        logger.addFilter(_NoTraceback())
+    return logger
+
+
+class _NoTraceback(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and type(error).__module__ == "aiohttp.http_exceptions":
+            record.exc_info = None
+            record.levelno, record.levelname = logging.INFO, "INFO"
+        return True

@@ -1,0 +1,185 @@
+"""The HTTP side on a real socket, over a real catalog and blob store, with builds that end when a test says so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from builder.artifacts import ARTIFACTS
+from builder.demand import Artifact, Image
+from builder.errors import InvalidImageName, UnknownArtifact
+from builder.image import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, beginning
+from builder.spec import EnvironmentSpec, PackageItem
+from registry.http_settings import HttpSettings
+from registry.parts import STOPPING, Check, Parts
+from registry.request_log import JsonRequestLog
+from registry.routes import compose
+from storage.blobs import FileBlobStore
+from storage.catalog import Catalog, StoredManifest
+from storage.database import migrate, sqlite_url
+from storage.digest import Descriptor, Digest
+
+T = TypeVar("T")
+
+ROOT = "conda-store-dynamic"
+NUMPY = f"{ROOT}/numpy"
+DOCUMENT = b"version: 1\npackage: []\n"
+
+
+def spec_of(repository: str) -> EnvironmentSpec:
+    items = tuple(PackageItem(name) for name in repository.split("/")[1:] if name != "single")
+    return EnvironmentSpec(items, ("conda-forge",), single="/single" in repository)
+
+
+@dataclass
+class Build(Generic[T]):
+    """A ticket whose build ends when the test calls `finish` or `fail`; one for any number of requests."""
+
+    build_id: str
+    spec: EnvironmentSpec
+    ended: asyncio.Future[T]
+
+    async def wait(self, seconds: float | None) -> T | None:
+        done, _ = await asyncio.wait({self.ended}, timeout=seconds)
+        return self.ended.result() if done else None
+
+
+@dataclass
+class Workshop:
+    """A `registry.parts.Demand`. Repositories of `stored` are there at once; every other one needs a build."""
+
+    catalog: Catalog
+    blobs: FileBlobStore
+    warnings: tuple[str, ...] = ()
+    builds: dict[str, Build[Image]] = field(default_factory=dict)
+    artifacts: dict[str, Build[Artifact]] = field(default_factory=dict)
+    stored: dict[str, Image] = field(default_factory=dict)
+    tag_list: list[str] = field(default_factory=lambda: ["latest", "2026-01-31", "lock-0123456789ab"])
+    asked: int = 0
+
+    def owns(self, repository: str) -> bool:
+        return repository.split("/")[0] == ROOT
+
+    async def image(self, repository: str, tag: str) -> Build[Image]:
+        self.asked += 1
+        if repository == f"{ROOT}/crash":
+            raise ZeroDivisionError("a defect with a secret in it")
+        if tag != "latest":
+            raise InvalidImageName(tag, "tags are latest, a date, or lock- and hex digits")
+        if repository not in self.builds:
+            self.builds[repository] = self._build(repository)
+        if repository in self.stored and not self.builds[repository].ended.done():
+            self.builds[repository].ended.set_result(self.stored[repository])
+        return self.builds[repository]
+
+    async def artifact(self, repository: str, tag: str, name: str) -> Build[Artifact]:
+        if name not in ARTIFACTS:
+            raise UnknownArtifact(name, list(ARTIFACTS))
+        key = f"{repository}:{name}"
+        if key not in self.artifacts:
+            self.artifacts[key] = self._build(repository)
+        return self.artifacts[key]
+
+    async def tags(self, repository: str) -> list[str]:
+        return self.tag_list
+
+    def _build(self, repository: str) -> Build[T]:
+        return Build(f"build{len(self.builds)}", spec_of(repository), asyncio.get_running_loop().create_future())
+
+    async def put(self, repository: str, *, tail: bytes = b',"rest":true}') -> Image:
+        """Store an image of `repository` whose manifests end with `tail`; the next request finds it."""
+        spec = spec_of(repository)
+        media_types = (OCI_MANIFEST, DOCKER_MANIFEST) if spec.single else (OCI_INDEX, OCI_MANIFEST, DOCKER_MANIFEST)
+        manifests = [StoredManifest.of(each, beginning(spec, each) + tail) for each in media_types]
+        image = Image(
+            lock_key="0" * 64,
+            variants=tuple(Descriptor(each.media_type, each.digest, len(each.body)) for each in manifests),
+            warnings=self.warnings,
+        )
+        await self.catalog.put_image(repository, image.lock_key, {}, manifests)
+        self.stored[repository] = image
+        return image
+
+    async def finish(self, repository: str) -> Image:
+        image = await self.put(repository)
+        self.builds[repository].ended.set_result(image)
+        return image
+
+    def put_blob(self, content: bytes) -> Digest:
+        digest = Digest.of(content)
+        self.blobs.put(digest, [content])
+        return digest
+
+
+@dataclass
+class Site:
+    """A running server and a client of it."""
+
+    url: str
+    workshop: Workshop
+    client: aiohttp.ClientSession
+    log: io.StringIO
+    app: web.Application
+    runner: web.AppRunner
+
+    @property
+    def host_port(self) -> tuple[str, int]:
+        url = URL(self.url)
+        assert url.host
+        assert url.port
+        return url.host, url.port
+
+    def request(
+        self, method: str, path: str, **options: object
+    ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """A request of `path` exactly as it is written."""
+        return self.client.request(method, URL(self.url + path, encoded=True), **options)  # type: ignore[arg-type]
+
+    async def started(self, repository: str) -> Build[Image]:
+        """The build of `repository`, once a request has asked for it."""
+        while repository not in self.workshop.builds:
+            await asyncio.sleep(0.005)
+        return self.workshop.builds[repository]
+
+    def stop_accepting(self) -> None:
+        self.app[STOPPING].set()
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    directory: Path, settings: HttpSettings | None = None, checks: dict[str, Check] | None = None
+) -> AsyncIterator[Site]:
+    settings = settings or HttpSettings()
+    url = sqlite_url(directory / "condery.sqlite")
+    migrate(url)
+    workshops: list[Workshop] = []
+
+    @contextlib.asynccontextmanager
+    async def open_parts() -> AsyncIterator[Parts]:
+        catalog = Catalog.open(url)
+        workshop = Workshop(catalog, FileBlobStore(directory))
+        workshops.append(workshop)
+        yield Parts(workshop, catalog, workshop.blobs, beginning, {"database": catalog.ping, **(checks or {})})
+        await catalog.close()
+
+    log = io.StringIO()
+    app = compose(settings, open_parts, JsonRequestLog(log, least=20))
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=settings.shutdown_seconds)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        async with aiohttp.ClientSession(auto_decompress=False) as client:
+            yield Site(address, workshops[0], client, log, app, runner)
+    finally:
+        await runner.cleanup()
