@@ -80,9 +80,9 @@ class Server:
         assert found, f"the server did not start:\n{self.log.read_text()}"
         self.port = int(found[1])
 
-    def terminate(self) -> int:
-        """SIGTERM, as an init system stops it; the exit code."""
-        self.process.terminate()
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """By a signal, as an init system or a terminal does it; the exit code."""
+        self.process.send_signal(number)
         return self._ended()
 
     def kill(self) -> None:
@@ -93,7 +93,7 @@ class Server:
     def restart(self) -> None:
         """A clean stop, unless the server is dead already, then a start over the same data."""
         if self.process.poll() is None:
-            self.terminate()
+            self.stop()
         self.start()
 
     def _ended(self) -> int:

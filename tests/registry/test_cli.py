@@ -157,53 +157,54 @@ def test_plain_progress_has_a_line_when_a_stage_begins_and_when_it_ends(capsys: 
     assert third.startswith("image done: 1 of 1 in ")
 
 
-class TestOverARealChannel:
-    """Build, lock and explain over one store."""
+@pytest.fixture(scope="module")
+def flags(sample_channel: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """One store over the sample channel, for all of the tests below."""
+    data = tmp_path_factory.mktemp("cli") / "data"
+    return ["--data-dir", str(data), "--channel", sample_channel.as_uri(), "--base", "scratch"]
 
-    @pytest.fixture(scope="class")
-    def flags(self, sample_channel: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-        data = tmp_path_factory.mktemp("cli") / "data"
-        return ["--data-dir", str(data), "--channel", sample_channel.as_uri(), "--base", "scratch"]
 
-    def test_lock_writes_each_format(self, condery: Run, flags: list[str], tmp_path: Path) -> None:
-        done = condery("lock", "tzdata", *flags)
-        assert done.exit_code == 0, done.stderr
-        assert "version: 1" in done.stdout
-        assert condery("lock", "tzdata", "--format", "explicit", *flags).stdout.count("@EXPLICIT") == 1
-        assert condery("lock", "tzdata", "--format", "yaml", "--output", tmp_path / "e.yaml", *flags).stdout == ""
-        assert "- tzdata=" in (tmp_path / "e.yaml").read_text()
+def test_lock_writes_each_format(condery: Run, flags: list[str], tmp_path: Path) -> None:
+    done = condery("lock", "tzdata", *flags)
+    assert done.exit_code == 0, done.stderr
+    assert "version: 1" in done.stdout
+    assert condery("lock", "tzdata", "--format", "explicit", *flags).stdout.count("@EXPLICIT") == 1
+    assert condery("lock", "tzdata", "--format", "yaml", "--output", tmp_path / "e.yaml", *flags).stdout == ""
+    assert "- tzdata=" in (tmp_path / "e.yaml").read_text()
 
-    def test_an_unknown_package_is_told(self, condery: Run, flags: list[str]) -> None:
-        done = condery("lock", "tzdatta", *flags)
-        assert done.exit_code == 1
-        assert done.stderr.splitlines()[-1].startswith("condery: no package tzdatta in ")
-        assert "did you mean tzdata" in done.stderr
 
-    def test_build_writes_an_archive_and_a_layout_and_explain_knows_the_image(
-        self, condery: Run, flags: list[str], tmp_path: Path
-    ) -> None:
-        done = condery("build", "tzdata", "--json", "--output", tmp_path / "image.tar", *flags)
-        assert done.exit_code == 0, done.stderr
-        built = json.loads(done.stdout)
-        with tarfile.open(tmp_path / "image.tar") as archive:
-            assert {"manifest.json", "index.json"} <= set(archive.getnames())
+def test_an_unknown_package_is_told(condery: Run, flags: list[str]) -> None:
+    done = condery("lock", "tzdatta", *flags)
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].startswith("condery: no package tzdatta ")
+    assert "did you mean tzdata" in done.stderr
 
-        done = condery("build", "tzdata", "--output", tmp_path / "layout", *flags)
-        assert done.stdout == f"{built['reference']}@{built['digest']}\n"
-        index = json.loads((tmp_path / "layout/index.json").read_text())
-        assert [entry["digest"] for entry in index["manifests"]] == [built["digest"]]
 
-        reports = [
-            json.loads(condery("explain", image, "--json", *flags).stdout)
-            for image in ("tzdata", built["reference"], built["lock"], built["digest"])
-        ]
-        assert reports == [reports[0]] * 4
-        [layer, own] = reports[0]["report"]["platforms"]["linux-64"]["layers"]
-        assert [package["name"].partition("-")[0] for package in layer["packages"]] == ["tzdata"]
-        assert own["packages"] == []
-        shown = condery("explain", "tzdata", *flags).stdout
-        assert "tzdata" in shown
-        assert "made in" in shown
+def test_build_writes_an_archive_and_a_layout_and_explain_knows_the_image(
+    condery: Run, flags: list[str], tmp_path: Path
+) -> None:
+    done = condery("build", "tzdata", "--json", "--output", tmp_path / "image.tar", *flags)
+    assert done.exit_code == 0, done.stderr
+    built = json.loads(done.stdout)
+    with tarfile.open(tmp_path / "image.tar") as archive:
+        assert {"manifest.json", "index.json"} <= set(archive.getnames())
+
+    done = condery("build", "tzdata", "--output", tmp_path / "layout", *flags)
+    assert done.stdout == f"{built['reference']}@{built['digest']}\n"
+    index = json.loads((tmp_path / "layout/index.json").read_text())
+    assert [entry["digest"] for entry in index["manifests"]] == [built["digest"]]
+
+    reports = [
+        json.loads(condery("explain", image, "--json", *flags).stdout)
+        for image in ("tzdata", built["reference"], built["lock"], built["digest"])
+    ]
+    assert reports == [reports[0]] * 4
+    [layer, own] = reports[0]["report"]["platforms"]["linux-64"]["layers"]
+    assert [package["name"].partition("-")[0] for package in layer["packages"]] == ["tzdata"]
+    assert own["packages"] == []
+    shown = condery("explain", "tzdata", *flags).stdout
+    assert "tzdata" in shown
+    assert "made in" in shown
 
 
 def test_every_section_is_known() -> None:
