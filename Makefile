@@ -20,11 +20,11 @@ help:
 
 venv: $(INSTALLED)
 
-# Dependency groups need pip 25.1.
+# Dependency groups need pip 25.1. setuptools warns of every editable installation, which tells a newcomer nothing.
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group dev -e .
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group dev -e .
 	touch $@
 
 demo: venv
