@@ -13,10 +13,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import build, http
+from bench import build
 from bench.row import Row
 
-SUITES = {"build": build.measure, "http": http.measure}
+SUITES = {"build": build.measure}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Row:
-    """`value` and `peer_value` in `unit`; `must` bounds `value / peer_value`, or `value` itself where there is no peer."""
+    """`value` and `peer_value` in `unit`; `must` bounds their ratio, or `value` itself where there is no peer."""
 
     name: str
     value: float

@@ -128,7 +128,7 @@ async def install(
     """
     import rattler
 
-    records = [_record(package, Path(archives[package.archive_key])) for package in packages]
+    records = [rattler_record(package, Path(archives[package.archive_key])) for package in packages]
     await rattler.install(
         records,
         target_prefix=working / "environment",
@@ -291,7 +291,7 @@ def _published(document: dict[str, Any], package: LockedPackage, requested: Mapp
     return json.dumps(document, indent=1, sort_keys=True).encode()
 
 
-def _record(package: LockedPackage, archive: Path) -> Any:
+def rattler_record(package: LockedPackage, archive: Path) -> Any:
     """What rattler installs: the locked package, from the file `archive`, whose hash it verifies."""
     import rattler
 

@@ -1,0 +1,176 @@
+"""Builds, against the bare C libraries over the same bytes and against installing and tarring."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from bench.bare import bare_libraries, install_and_tar
+from bench.row import Row
+from builder.environment_directory import rattler_record
+from builder.lock import Lock
+from builder.names import parse_specs
+from builder.service import BuilderService
+from builder.settings import BuilderSettings
+from storage.blobs import FileBlobStore
+from storage.catalog import Catalog
+from storage.database import migrate, sqlite_url
+from tests.builder.packages import File, Package
+from tests.builder.services import make_channel
+from tests.sample import sample_channel
+
+SPECS = ("python", "numpy", "scipy", "pandas", "jupyterlab")
+ONE_MORE = "flask"
+CORES = os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Built:
+    """One build's times in seconds, and bytes on the disk of blobs and fragments after it."""
+
+    solve: float
+    image: float
+    stored: dict[str, int]
+    lock: Lock
+
+
+def measure(*, short: bool) -> list[Row]:
+    specs = SPECS[:2] if short else SPECS
+    channel = sample_channel().as_uri()
+    with tempfile.TemporaryDirectory() as work:
+        return [
+            *against_peers(channel, specs, 1 if short else 5, Path(work)),
+            *one_more(channel, specs, 1 if short else 5, Path(work)),
+            memory(Path(work), (100 if short else 1000) << 20),
+        ]
+
+
+def against_peers(channel: str, specs: Sequence[str], repetitions: int, work: Path) -> list[Row]:
+    """Cold builds and both peers in turn, so that what else the machine does meets them alike; medians."""
+    builds, bares, installs = [], [], []
+    size = 0
+    for repetition in range(repetitions):
+        built = asyncio.run(build(work / f"cold-{repetition}", channel, specs))
+        builds.append(built.solve + built.image)
+        packages = built.lock.packages["linux-64"]
+        bare, size = bare_libraries([_local(package.url) for package in packages], CORES)
+        bares.append(bare)
+        if repetition < 2:
+            records = [rattler_record(package, _local(package.url)) for package in packages]
+            installs.append(install_and_tar(records, work / f"install-{repetition}"))
+            shutil.rmtree(work / f"install-{repetition}")
+        shutil.rmtree(work / f"cold-{repetition}")
+    cold, bare, install = (statistics.median(times) for times in (builds, bares, installs))
+    note = f"{len(packages)} packages, {size / 1e6:.0f} MB, solve included, {CORES} processes"
+    return [
+        Row("cold build", cold, "s", 1.5, "at most", "zstd, 2x sha256, isal level 1", bare, note),
+        Row(
+            "install and tar", install, "s", 5, "at least", "cold build", cold, "rattler.install, tarfile, gzip level 6"
+        ),
+    ]
+
+
+def one_more(channel: str, specs: Sequence[str], repetitions: int, work: Path) -> list[Row]:
+    """The same image with one more small package, over the stores that the first left."""
+    times, extras = [], []
+    for repetition in range(repetitions):
+        root = work / f"more-{repetition}"
+        first = asyncio.run(build(root, channel, specs))
+        second = asyncio.run(build(root, channel, (*specs, ONE_MORE)))
+        times.append(second.image)
+        new = {name: size for name, size in second.stored.items() if name not in first.stored}
+        extras.append(sum(new.values()))
+        expected = sum(size for name, size in new.items() if name.startswith("fragments"))
+        environment = max(size for name, size in new.items() if name.startswith("blobs"))
+        shutil.rmtree(root)
+    asked = {package.name for package in second.lock.packages["linux-64"]}
+    added = len(asked - {package.name for package in first.lock.packages["linux-64"]})
+    note = (
+        f"{added} packages more; {expected / 1e3:.0f} kB of fragments and {environment / 1e3:.0f} kB environment layer"
+    )
+    return [
+        Row("one more package, after the solve", statistics.median(times), "s", 0.5, "at most", note=note),
+        Row(
+            "its new bytes", extras[-1] / 1e3, "kB", 1.1, "at most", "its fragments and environment layer",
+            (expected + environment) / 1e3, "the rest: joins, config, sidecars",
+        ),
+    ]  # fmt: skip
+
+
+def memory(work: Path, size: int) -> Row:
+    """Most resident memory of any of condery's processes while it builds a package with one big file."""
+
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        # in a process of its own, whose memory is not counted
+        channel = pool.submit(huge_package, work / "huge-channel", size).result()
+    peak = asyncio.run(peak_memory(work / "huge", channel))
+    return Row("memory for a large package", peak / 2**20, "MiB", 300, "at most", note=f"one file of {size >> 20} MiB")
+
+
+def huge_package(directory: Path, size: int) -> str:
+    """A channel whose one package has a file of `size` bytes, of which half can be compressed; its URL."""
+    content = b"".join(os.urandom(1 << 19) + bytes(1 << 19) for _ in range(size >> 20))
+    return asyncio.run(make_channel(directory, [Package(name="huge", files={"share/huge": File(content)})]))
+
+
+async def peak_memory(root: Path, channel: str) -> float:
+    async with service(root, channel) as opened:
+        lock = await opened.lock(parse_specs(["huge"], opened.builder.settings))
+        await opened.builder.image(lock)
+        here = psutil.Process()
+        return max(_peak(process.pid) for process in [here, *here.children(recursive=True)])
+
+
+async def build(root: Path, channel: str, specs: Sequence[str]) -> Built:
+    """One build over `root`, with a server's warm processes."""
+    async with service(root, channel) as opened:
+        await opened.builder.warm()
+        await opened.builder.solver.package_names([channel], ["linux-64", "noarch"])
+        begun = time.perf_counter()
+        lock = await opened.lock(parse_specs(specs, opened.builder.settings))
+        solved = time.perf_counter()
+        await opened.builder.image(lock)
+        ended = time.perf_counter()
+    stored = {
+        str(path.relative_to(root)): path.stat().st_size
+        for folder in ("blobs", "fragments")
+        for path in (root / folder).rglob("*")
+        if path.is_file()
+    }
+    return Built(solved - begun, ended - solved, stored, lock)
+
+
+@contextlib.asynccontextmanager
+async def service(root: Path, channel: str) -> AsyncIterator[BuilderService]:
+    root.mkdir(exist_ok=True)
+    url = sqlite_url(root / "condery.sqlite")
+    await asyncio.to_thread(migrate, url)
+    catalog = Catalog.open(url)
+    settings = BuilderSettings(channels=(channel,), workers=CORES)
+    try:
+        async with BuilderService.open(settings, root, catalog, FileBlobStore(root)) as opened:
+            yield opened
+    finally:
+        await catalog.close()
+
+
+def _local(url: str) -> Path:
+    return Path(url.removeprefix("file://"))
+
+
+def _peak(pid: int) -> float:
+    """Peak resident memory in bytes (VmHWM, proc(5))."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(float(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
