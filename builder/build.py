@@ -29,7 +29,7 @@ from builder.errors import PackageRefused
 from builder.fragment import FragmentRecipe
 from builder.image import ImageDocuments, ImageLayer
 from builder.job import Job
-from builder.layer import AssembledLayer, FragmentTask, LayerTask, assemble
+from builder.layer import AssembledLayer, FragmentTask, LayerTask, assemble, keep
 from builder.lock import Lock, LockedPackage
 from builder.overlap import Overlaps, find_overlaps
 from builder.plan import PLAN_FORMAT, PlanPackage, plan
@@ -303,6 +303,7 @@ class Builder:
             nonlocal done
             names = ", ".join(fragment.package.name for fragment in task.fragments[:3])
             layer = await self.pool.run(f"transcoding {names}", assemble, task)
+            await asyncio.to_thread(keep, task, layer)
             done += 1
             progress(Event("layers", done, len(tasks), names))
             return layer

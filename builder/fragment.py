@@ -133,9 +133,25 @@ class Compressor:
 
     def add(self, *pieces: bytes | memoryview) -> None:
         for piece in pieces:
-            self._buffer += piece
+            if len(piece) < _CHUNK:
+                self._buffer += piece
+            else:
+                self._add_large(memoryview(piece))
         if len(self._buffer) >= _CHUNK:
             self._drain()
+
+    def _add_large(self, piece: memoryview) -> None:
+        """Fill the buffer to a chunk's end, then give whole chunks on without a copy."""
+        if len(self._buffer) >= _CHUNK:
+            self._drain()
+        start = -len(self._buffer) % _CHUNK
+        self._buffer += piece[:start]
+        if start:
+            self._drain()
+        stop = start + (len(piece) - start) // _CHUNK * _CHUNK
+        for position in range(start, stop, _CHUNK):
+            self._consume(piece[position : position + _CHUNK])
+        self._buffer += piece[stop:]
 
     def finish(self) -> None:
         self._consume(self._buffer)

@@ -74,21 +74,33 @@ class AssembledLayer:
     uncompressed_size: int
     fragments: tuple[FragmentInfo, ...] = ()
     """Of the packages in the layer, in its order."""
+    parts: tuple[Part, ...] = ()
+    """What to store as the layer's join; none for a layer that is stored already."""
 
 
 def assemble(task: LayerTask) -> AssembledLayer:
-    """Make a layer and store it: reuse fragments that are there, transcode those that are not.
+    """Make a layer: reuse fragments that are there, transcode those that are not. Its blob is stored by `keep`.
 
     A layer that was made before and is still stored is not read again. Raises PackageRefused, StorageFull.
     """
     blobs = FileBlobStore(task.root)
-    remembered = task.root / "layers" / task.key[:2] / f"{task.key}.json"
-    layer = _recall(task, blobs, remembered)
-    if layer is None:
-        layer = _join(task, blobs)
-        with atomic_write(remembered, durable=False) as file:
-            file.write(orjson.dumps(_to_json(layer)))
-    return layer
+    return _recall(task, blobs) or _join(task, blobs)
+
+
+def keep(task: LayerTask, layer: AssembledLayer) -> None:
+    """Store an assembled layer's blob, and remember the layer; raises StorageFull.
+
+    Apart from `assemble`, since it waits for the disk where the other keeps a processor busy.
+    """
+    if not layer.parts:
+        return
+    FileBlobStore(task.root).put_join(layer.digest, layer.parts)
+    with atomic_write(_remembered(task), durable=False) as file:
+        file.write(orjson.dumps(_to_json(layer)))
+
+
+def _remembered(task: LayerTask) -> Path:
+    return task.root / "layers" / task.key[:2] / f"{task.key}.json"
 
 
 def _with_parents(paths: Iterable[str]) -> set[str]:
@@ -102,10 +114,10 @@ def _with_parents(paths: Iterable[str]) -> set[str]:
     return found
 
 
-def _recall(task: LayerTask, blobs: FileBlobStore, remembered: Path) -> AssembledLayer | None:
+def _recall(task: LayerTask, blobs: FileBlobStore) -> AssembledLayer | None:
     """The layer as it was made before, if its blob and every fragment are still stored whole."""
     with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError, StorageError):
-        document = orjson.loads(remembered.read_bytes())
+        document = orjson.loads(_remembered(task).read_bytes())
         digest = Digest.parse(document["digest"])
         infos = [read_info(blobs.fragment_path(fragment.recipe.key)) for fragment in task.fragments]
         if None in infos or blobs.size(digest) != document["size"]:
@@ -133,18 +145,17 @@ def _to_json(layer: AssembledLayer) -> dict[str, Any]:
 def _join(task: LayerTask, blobs: FileBlobStore) -> AssembledLayer:
     join = _Join(task, blobs)
     join.add_directories()
-    for fragment in task.fragments:
-        join.add_fragment(fragment)
+    join.add_fragments()
     join.add_bytes([tar.END])
     digest = Digest(f"sha256:{join.compressed.hexdigest()}")
-    size = blobs.put_join(digest, join.parts)
     return AssembledLayer(
         key=task.key,
         digest=digest,
         diff_id=Digest(f"sha256:{join.uncompressed.hexdigest()}"),
-        size=size,
+        size=sum(len(part) if isinstance(part, bytes) else part.size for part in join.parts),
         uncompressed_size=join.uncompressed_size,
         fragments=tuple(join.infos),
+        parts=tuple(join.parts),
     )
 
 
@@ -154,6 +165,10 @@ class _Join:
     def __init__(self, task: LayerTask, blobs: FileBlobStore) -> None:
         self._task = task
         self._blobs = blobs
+        self._contents = [
+            inspect(each.archive, each.package, each.recipe.python, task.root / "contents", task.limits)
+            for each in task.fragments
+        ]
         self.compressed = hashlib.sha256()
         self.uncompressed = hashlib.sha256()
         self.uncompressed_size = 0
@@ -173,15 +188,19 @@ class _Join:
     def add_directories(self) -> None:
         root = self._task.prefix.strip("/")
         paths = _with_parents([f"{root}/x"])
-        for fragment in self._task.fragments:
-            paths.update(f"{root}/{directory}" for directory in self._contents(fragment).directories)
+        for contents in self._contents:
+            paths.update(f"{root}/{directory}" for directory in contents.directories)
         self.add_bytes(tar.directory(path) for path in sorted(paths))
 
-    def add_fragment(self, fragment: FragmentTask) -> None:
+    def add_fragments(self) -> None:
+        for fragment, contents in zip(self._task.fragments, self._contents, strict=True):
+            self._add_fragment(fragment, contents)
+
+    def _add_fragment(self, fragment: FragmentTask, contents: PackageContents) -> None:
         path = self._blobs.fragment_path(fragment.recipe.key)
         info = self._add_stored(path) or transcode(
             fragment.recipe,
-            self._contents(fragment),
+            contents,
             fragment.archive,
             path,
             self.compressed,
@@ -191,11 +210,6 @@ class _Join:
         self.parts.append(FragmentPart(info.key, info.size))
         self.infos.append(info)
         self.uncompressed_size += info.uncompressed_size
-
-    def _contents(self, fragment: FragmentTask) -> PackageContents:
-        return inspect(
-            fragment.archive, fragment.package, fragment.recipe.python, self._task.root / "contents", self._task.limits
-        )
 
     def _add_stored(self, path: Path) -> FragmentInfo | None:
         """Hash a fragment that is there; None, and nothing hashed, when there is none or it is not sound."""

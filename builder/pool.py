@@ -7,6 +7,7 @@ write is atomic and named by content, so a second run is harmless.
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import threading
@@ -66,8 +67,15 @@ class WorkerPool:
     def _start(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOAD)
-        self._executor = ProcessPoolExecutor(self._workers, mp_context=context, initializer=_die_with_parent)
+        self._executor = ProcessPoolExecutor(self._workers, mp_context=context, initializer=_start_worker)
         return self._executor
+
+
+def _start_worker() -> None:
+    _die_with_parent()
+    # what is loaded by now stays, and tens of thousands of paths are no reason to look for cycles
+    gc.freeze()
+    gc.set_threshold(200_000)
 
 
 def _die_with_parent() -> None:

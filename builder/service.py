@@ -29,8 +29,13 @@ from builder.spec import EnvironmentSpec
 from storage.blobs import FileBlobStore
 from storage.catalog import Catalog
 from storage.errors import ConderyError
+from storage.files import make_folders
 
 log = structlog.get_logger(__name__)
+
+
+FOLDERS = ("blobs/sha256", "contents", "fragments", "layers")
+"""Of the data directory, those whose files are spread over 256 folders: made once, not looked for at every write."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ class BuilderService:
         what `Solver` and `Credentials` raise.
         """
         credentials = Credentials.read(settings.credentials)
+        for folder in FOLDERS:
+            await asyncio.to_thread(make_folders, root / folder)
         base = open_base(
             settings.base,
             blobs=blobs,

@@ -85,8 +85,7 @@ def header(
     mtime = min(max(mtime, EARLIEST), _LATEST)
     if len(name) <= 100 and kind == FILE and not owner and size <= _LARGEST and name.isascii() and mode in _ROOT_MODES:
         head = name.encode().ljust(100, b"\0") + _ROOT_MODES[mode] + b"%011o\0%011o\0" % (size, mtime)
-        # The low half of Adler-32 is 1 + the sum of the bytes modulo 65521, which a header of ASCII never reaches.
-        return head + b"%06o\0 " % ((zlib.adler32(head) & 0xFFFF) - 1 + _FILE_TAIL_SUM) + _FILE_TAIL
+        return head + b"%06o\0 " % (_sum(head) + _FILE_TAIL_SUM) + _FILE_TAIL
     return _any_header(name, size, mode, mtime, kind, link, owner)
 
 
@@ -124,7 +123,12 @@ def _raw_header(
 ) -> bytes:
     head = name.ljust(100, b"\0") + b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, owner, owner, size, mtime)
     tail = _tail(kind, link, prefix)
-    return head + b"%06o\0 " % (sum(head) + 8 * 32 + sum(tail)) + tail
+    return head + b"%06o\0 " % (_sum(head) + 8 * 32 + _sum(tail)) + tail
+
+
+def _sum(data: bytes) -> int:
+    """The sum of the bytes of half a header, by the low half of Adler-32, which is 1 + that modulo 65521."""
+    return (zlib.adler32(data) & 0xFFFF) - 1
 
 
 def _split(name: str) -> tuple[bytes, bytes | None]:

@@ -15,6 +15,21 @@ from storage.errors import StorageFull
 TEMPORARY = ".part-"
 
 
+def sync_file(path: Path) -> None:
+    """Make the content of the file `path` survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folders(directory: Path) -> None:
+    """Make the 256 folders below `directory` into which names of hex digits are spread by their first two."""
+    for number in range(256):
+        (directory / f"{number:02x}").mkdir(parents=True, exist_ok=True)
+
+
 def sync_directory(directory: Path) -> None:
     """Make renames into `directory` survive a power cut."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

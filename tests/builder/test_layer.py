@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tarfile
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from builder.contents import inspect
 from builder.errors import InvalidImageName, PackageRefused, PathConflict, UnknownPackage
 from builder.fragment import FragmentRecipe
-from builder.layer import AssembledLayer, FragmentTask, LayerTask, assemble
+from builder.layer import AssembledLayer, FragmentTask, LayerTask, assemble, keep
 from storage.blobs import FileBlobStore
 from storage.digest import Digest
 from storage.errors import ConderyError, StorageFull
@@ -36,6 +37,13 @@ PACKAGES = (
     ),
     Package("gamma"),
 )
+
+
+def made(task: LayerTask) -> AssembledLayer:
+    """The layer, stored."""
+    layer = assemble(task)
+    keep(task, layer)
+    return replace(layer, parts=())
 
 
 def layer_task(root: Path, *packages: Package, archives: Path | None = None) -> LayerTask:
@@ -58,7 +66,7 @@ def members(data: bytes) -> list[tarfile.TarInfo]:
 
 
 def test_a_layer_is_directories_then_fragments_and_no_path_twice(tmp_path: Path) -> None:
-    layer = assemble(layer_task(tmp_path / "data", *PACKAGES))
+    layer = made(layer_task(tmp_path / "data", *PACKAGES))
     data = blob(tmp_path / "data", layer)
     plain = gzip.decompress(data)
     assert layer.digest == Digest.of(data)
@@ -83,7 +91,7 @@ def test_a_layer_is_directories_then_fragments_and_no_path_twice(tmp_path: Path)
 
 
 def test_gnu_tar_unpacks_it(tmp_path: Path) -> None:
-    (tmp_path / "l.tar.gz").write_bytes(blob(tmp_path / "data", assemble(layer_task(tmp_path / "data", *PACKAGES))))
+    (tmp_path / "l.tar.gz").write_bytes(blob(tmp_path / "data", made(layer_task(tmp_path / "data", *PACKAGES))))
     (tmp_path / "out").mkdir()
     done = subprocess.run(
         ["tar", "--no-same-owner", "-xzf", tmp_path / "l.tar.gz", "-C", tmp_path / "out"],
@@ -99,22 +107,22 @@ def test_gnu_tar_unpacks_it(tmp_path: Path) -> None:
 
 def test_the_same_task_gives_the_same_layer_from_archives_fragments_or_memory(tmp_path: Path) -> None:
     task = layer_task(tmp_path / "one", *PACKAGES)
-    cold = assemble(task)
-    remembered = assemble(task)
+    cold = made(task)
+    remembered = made(task)
     shutil.rmtree(tmp_path / "one/layers")
     for fragment in task.fragments:
         fragment.archive.unlink()
-    joined = assemble(task)
-    other = assemble(layer_task(tmp_path / "two", *PACKAGES))
+    joined = made(task)
+    other = made(layer_task(tmp_path / "two", *PACKAGES))
     assert cold == remembered == joined == other
     assert blob(tmp_path / "one", cold) == blob(tmp_path / "two", cold)
 
 
 def test_fragments_are_shared_between_layers(tmp_path: Path) -> None:
     root = tmp_path / "data"
-    assemble(layer_task(root, *PACKAGES))
+    made(layer_task(root, *PACKAGES))
     before = {path: path.stat().st_mtime_ns for path in (root / "fragments").rglob("*") if path.is_file()}
-    assemble(layer_task(root, PACKAGES[1], PACKAGES[0]))
+    made(layer_task(root, PACKAGES[1], PACKAGES[0]))
     assert before == {path: path.stat().st_mtime_ns for path in (root / "fragments").rglob("*") if path.is_file()}
 
 
@@ -122,7 +130,7 @@ def test_fragments_are_shared_between_layers(tmp_path: Path) -> None:
 def test_a_damaged_fragment_is_made_anew(tmp_path: Path, damage: str) -> None:
     root = tmp_path / "data"
     task = layer_task(root, *PACKAGES)
-    layer = assemble(task)
+    layer = made(task)
     path = FileBlobStore(root).fragment_path(task.fragments[0].recipe.key)
     sidecar = path.with_name(path.name + ".json")
     whole, said = path.read_bytes(), sidecar.read_bytes()
@@ -140,7 +148,7 @@ def test_a_damaged_fragment_is_made_anew(tmp_path: Path, damage: str) -> None:
         sidecar.write_bytes(said.replace(f'"size":{len(whole)}'.encode(), size, 1))
     elif damage == "sidecar":
         sidecar.write_bytes(said[:-5])
-    assert assemble(task) == layer
+    assert made(task) == layer
     assert path.read_bytes() == whole
     assert Digest.of(blob(root, layer)) == layer.digest
 
@@ -148,10 +156,10 @@ def test_a_damaged_fragment_is_made_anew(tmp_path: Path, damage: str) -> None:
 def test_a_remembered_layer_needs_its_blob_and_fragments(tmp_path: Path) -> None:
     root = tmp_path / "data"
     task = layer_task(root, *PACKAGES)
-    layer = assemble(task)
+    layer = made(task)
     for lost in ("blobs", "fragments"):
         shutil.rmtree(root / lost)
-        assert assemble(task) == layer
+        assert made(task) == layer
         assert Digest.of(blob(root, layer)) == layer.digest
 
 
