@@ -216,8 +216,10 @@ def _binary(interpreter: Interpreter, libraries: Libraries, path: str, source: P
     if dynamic is None:
         return File.of(path, data, mtime, executable=True)
     outside = any(libraries.provides(soname) or soname.startswith("libpython") for soname in dynamic.needed)
-    # The program's path is absolute, as conda-build's are, and so a placeholder in a binary file.
-    wanted = (f"{PLACEHOLDER}/lib",) if is_program else (search_path_to_lib(path),) if outside else ()
+    relative = (search_path_to_lib(path),) if is_program or outside else ()
+    # A program's `$ORIGIN` is read from /proc, so where that is not mounted it takes the absolute path, which is also a
+    # placeholder in a binary file. Relative first: an archive of the environment runs this before it knows its place.
+    wanted = (*relative, f"{PLACEHOLDER}/lib") if is_program else relative
     if wanted != dynamic.search:
         copy = work / Path(path).name
         copy.write_bytes(data)

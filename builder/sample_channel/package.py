@@ -18,7 +18,7 @@ import zstandard
 from builder.canonical import key_of
 from storage.files import atomic_write
 
-FORMAT = 1
+FORMAT = 2
 """Goes into every build string. Raise it when the same sources give other bytes than before."""
 
 PLACEHOLDER = ("/opt/sample_channel" + "_placehold" * 24)[:255]

@@ -85,8 +85,6 @@ async def test_archive_runs_elsewhere(sample_channel: Path, tmp_path: Path) -> N
     place = tmp_path / "unpacked"
     place.mkdir()
     subprocess.run(["tar", "xz", "-C", place], input=content, check=True)
-    if b"$ORIGIN/../lib" not in (place / "bin/python").read_bytes():
-        pytest.skip("the sample's python does not find its library before conda-unpack, as conda-forge's does")
 
     def run(*command: str | Path) -> str:
         environment = {"PATH": f"{place}/bin:{os.defpath}"}
@@ -94,6 +92,6 @@ async def test_archive_runs_elsewhere(sample_channel: Path, tmp_path: Path) -> N
 
     run(place / "bin/python", place / "bin/conda-unpack")
 
-    assert run("python", "-c", "import numpy; print(numpy.linalg.det(numpy.eye(3) * 2))").strip() == "8.0"
+    assert run("python", "-c", "import numpy; print(round(float(numpy.linalg.det(numpy.eye(3) * 2)), 6))").strip() == "8.0"
     assert "Flask" in run("flask", "--version")
     assert run("python", "-c", "import sys; print(sys.prefix)").strip() == str(place)

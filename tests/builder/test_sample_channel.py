@@ -286,6 +286,9 @@ class TestPackages:
         assert modes[f"bin/pydoc{SERIES}"] == "text"
         assert [mode for path, mode in modes.items() if "_sysconfigdata" in path and mode]
         assert {python.members[f"bin/{name}"].linkname for name in ("python", "python3")} == {f"python{SERIES}"}
+        program = elf.read_dynamic(python.contents[f"bin/python{SERIES}"])
+        assert program
+        assert program.search == ("$ORIGIN/../lib", f"{PLACEHOLDER}/lib")
         assert python.info["index.json"]["python_site_packages_path"] == SITE_PACKAGES
         assert not [path for path in modes if "__pycache__" in path or "-packages/" in path or "/test/" in path]
 
