@@ -20,14 +20,17 @@ from builder.errors import ChannelUnavailable, CredentialsInvalid
 HIDDEN = "***"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
-_USER = re.compile(r"(?<=://)[^/@\s]+@")
-_TOKEN = re.compile(r"/t/[^/\s]+/?")
+# A quotation mark ends both: in a JSON line the next `@` may be another value's.
+_USER = re.compile(r"""(?<=://)[^/@\s"]+@""")
+_TOKEN = re.compile(r"""(?<=/t/)[^/\s"']+""")
 _SCHEMES = ("http", "https", "file", "oci")
 
 
 def redact(text: str) -> str:
     """`text` with `user:password@` and the token of `/t/<token>/` in every address hidden."""
-    return _TOKEN.sub(f"/t/{HIDDEN}/", _USER.sub(f"{HIDDEN}@", text))
+    if "://" not in text:
+        return text
+    return _TOKEN.sub(HIDDEN, _USER.sub(f"{HIDDEN}@", text))
 
 
 def without_credentials(url: str) -> str:

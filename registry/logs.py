@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any, TextIO
@@ -11,28 +10,17 @@ from typing import Any, TextIO
 import orjson
 import structlog
 
+from builder.channels import HIDDEN, redact
 from registry.settings import LogSettings
 
 SECRET_NAMES = frozenset({"authorization", "cookie", "password", "secret", "token", "credentials", "set-cookie"})
 """Names whose values are never written."""
 
-MASK = "***"
-
-_USER_INFORMATION = re.compile(r"""(?<=://)[^/\s@"']+@""")
-_CONDA_TOKEN = re.compile(r"""(?<=/t/)[^/\s"']+(?=/)""")
-
-
-def redact(text: str) -> str:
-    """The text without the user information of URLs and without conda's `/t/<token>/` path parts."""
-    if "://" not in text:
-        return text
-    return _CONDA_TOKEN.sub(MASK, _USER_INFORMATION.sub(f"{MASK}@", text))
-
 
 def mask_secret_names(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """A structlog processor."""
     for name in SECRET_NAMES.intersection(event):
-        event[name] = MASK
+        event[name] = HIDDEN
     return event
 
 

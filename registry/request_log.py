@@ -15,7 +15,7 @@ from typing import Any, Protocol, TextIO
 import orjson
 import structlog
 
-from registry.logs import redact
+from builder.channels import redact
 from registry.settings import LogSettings
 
 FLUSH_SECONDS = 0.1

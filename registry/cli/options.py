@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.markup import escape
 
-from registry.logs import redact
+from builder.channels import redact
 from registry.settings import InvalidSettings, Setting, all_settings, environment_flag, load
 from storage.errors import ConderyError
 

@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from builder.channels import redact
 from registry.cli.options import takes_settings
-from registry.logs import redact
 from registry.settings import SECTIONS, LoadedSettings, all_settings, written
 
 app = typer.Typer(help="The settings that are in effect.", no_args_is_help=True)
