@@ -42,11 +42,10 @@ async def get_manifest(request: web.Request, target: Target) -> web.StreamRespon
     if is_digest(target.reference):
         digest = path_digest(target.reference)
         return _answer(request, await _stored(request, target.repository, digest))
-    tag = checked_tag(target.reference)
-    variants = request.app[MEMORY].tag(target.repository, tag)
+    variants = request.app[MEMORY].tag(target.repository, target.reference)
     if variants is None:
-        return await _demanded(request, target.repository, tag)
-    return _answer(request, _chosen(request, variants))
+        return await _demanded(request, target.repository, checked_tag(target.reference))
+    return _answer(request, variants.choose(_accept_header(request)))
 
 
 async def get_blob(request: web.Request, target: Target) -> web.StreamResponse:
@@ -107,12 +106,14 @@ async def _demanded(request: web.Request, repository: str, tag: str) -> web.Stre
         request[LOG_FIELDS]["build"] = ticket.build_id
     image = await ticket.wait(max(deadline - asyncio.get_running_loop().time(), 0))
     if image is not None:
-        return _answer(request, _chosen(request, await _remembered(request, repository, tag, image)))
+        variants = await _remembered(request, repository, tag, image)
+        return _answer(request, variants.choose(_accept_header(request)))
     return await _unfinished(request, repository, tag, ticket)
 
 
 async def _unfinished(request: web.Request, repository: str, tag: str, ticket: Ticket[Image]) -> web.StreamResponse:
-    media_type = accepted(_accept_header(request), offered(ticket.spec))
+    media_types = offered(ticket.spec)
+    media_type = media_types[accepted(_accept_header(request), media_types)]
     if request.method == "HEAD":
         return building_head(media_type)
 
@@ -127,8 +128,7 @@ async def _unfinished(request: web.Request, repository: str, tag: str, ticket: T
 async def _remembered(request: web.Request, repository: str, tag: str, image: Image) -> Variants:
     """The image's manifests, now in memory."""
     stored = [await _stored(request, repository, variant.digest) for variant in image.variants]
-    prepared = tuple(each.with_warnings(image.warnings) for each in stored)
-    variants = Variants(prepared, image.expires)
+    variants = Variants.of([each.with_warnings(image.warnings) for each in stored], image.expires)
     request.app[MEMORY].keep_tag(repository, tag, variants)
     return variants
 
@@ -144,11 +144,6 @@ async def _stored(request: web.Request, repository: str, digest: Digest) -> Prep
         prepared = Prepared.of(stored)
         memory.keep_digest(prepared)
     return prepared
-
-
-def _chosen(request: web.Request, variants: Variants) -> Prepared:
-    media_type = accepted(_accept_header(request), tuple([each.media_type for each in variants.prepared]))
-    return next(each for each in variants.prepared if each.media_type == media_type)
 
 
 def _accept_header(request: web.Request) -> str:

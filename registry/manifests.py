@@ -55,11 +55,20 @@ class Variants:
     """What a tag means until `expires` (UNIX seconds): one image in the forms clients accept, preferred first."""
 
     prepared: tuple[Prepared, ...]
+    media_types: tuple[str, ...]
     expires: float
+
+    @classmethod
+    def of(cls, prepared: Sequence[Prepared], expires: float) -> Variants:
+        return cls(tuple(prepared), tuple(each.media_type for each in prepared), expires)
 
     @property
     def size(self) -> int:
         return OVERHEAD + sum(len(each.body) for each in self.prepared)
+
+    def choose(self, accept: str) -> Prepared:
+        """The one for a client that sent this Accept header."""
+        return self.prepared[accepted(accept, self.media_types)]
 
 
 class ManifestMemory:
@@ -86,17 +95,20 @@ class ManifestMemory:
             self._digests[prepared.digest] = prepared
 
     def tag(self, repository: str, tag: str) -> Variants | None:
-        return self._tags.get((repository, tag))
+        try:
+            return self._tags[repository, tag]
+        except KeyError:
+            return None
 
     def keep_tag(self, repository: str, tag: str, variants: Variants) -> None:
         expires = min(variants.expires, time.time() + self._tag_seconds)
         if variants.size <= self._tags.maxsize:
-            self._tags[repository, tag] = Variants(variants.prepared, expires)
+            self._tags[repository, tag] = replace(variants, expires=expires)
 
 
 @lru_cache(maxsize=512)
-def accepted(header: str, offered: tuple[str, ...]) -> str:
-    """The first of the media types `offered` that an Accept header admits (RFC 9110, 12.5.1), else the first of all.
+def accepted(header: str, offered: tuple[str, ...]) -> int:
+    """The index of the first media type `offered` that an Accept header admits (RFC 9110, 12.5.1), else 0.
 
     Clients send what they can read in no useful order, so the server's preference decides; and one that names nothing
     we have is better served with something than with an error nobody shows it.
@@ -104,11 +116,11 @@ def accepted(header: str, offered: tuple[str, ...]) -> str:
     ranges = [_media_range(text) for text in header.split(",") if text.strip()]
     admitted = {name for name, quality in ranges if quality > 0}
     refused = {name for name, quality in ranges if quality <= 0}
-    for media_type in offered:
+    for index, media_type in enumerate(offered):
         names = (media_type, media_type.partition("/")[0] + "/*", "*/*")
         if media_type not in refused and any(name in admitted for name in names):
-            return media_type
-    return offered[0]
+            return index
+    return 0
 
 
 def _media_range(text: str) -> tuple[str, float]:

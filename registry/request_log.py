@@ -74,7 +74,8 @@ class JsonRequestLog:
             self._timer = None
         if self._lines:
             lines, self._lines = self._lines, []
-            self._stream.write("".join([redact(line.decode()) + "\n" for line in lines]))
+            text = b"\n".join(lines).decode()
+            self._stream.write((redact(text) if "://" in text else text) + "\n")
             self._stream.flush()
 
     def _timestamp(self, now: float) -> str:
