@@ -12,7 +12,7 @@ from typing import Self
 import structlog
 
 from builder.base import open_base
-from builder.build import Builder
+from builder.build import Builder, Stopwatch
 from builder.channels import Credentials
 from builder.demand import Demand, Image
 from builder.download import Downloader, DownloadSettings
@@ -48,8 +48,9 @@ class BuilderService:
 
     async def build(self, spec: EnvironmentSpec, progress: Progress = silent) -> Image:
         """The image of `spec`, built here and now; raises BuilderError, StorageError."""
-        lock = await self.lock(spec, progress)
-        return await self.builder.image(lock, progress)
+        watch = Stopwatch()
+        lock = await self.builder.lock(Job("image", spec), progress, watch)
+        return await self.builder.image(lock, progress, watch)
 
     async def lock(self, spec: EnvironmentSpec, progress: Progress = silent) -> Lock:
         """The lock of `spec`: the stored one while it is fresh, else a new one."""

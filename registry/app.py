@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
@@ -16,9 +15,7 @@ from registry.parts import Parts
 from registry.request_log import request_log
 from registry.routes import compose
 from registry.settings import Settings
-from storage.blobs import FileBlobStore
-from storage.catalog import Catalog
-from storage.database import migrate, sqlite_url
+from registry.store import open_store
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -30,14 +27,7 @@ def create_app(settings: Settings) -> web.Application:
 async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     """Catalog and blobs of the data directory, and the builder over them; unfinished builds are resumed."""
     directory = settings.data_directory
-    directory.mkdir(parents=True, exist_ok=True)
-    url = sqlite_url(directory / "condery.sqlite")
-    await asyncio.to_thread(migrate, url)
-    catalog = Catalog.open(url)
-    blobs = FileBlobStore(directory)
-    try:
-        async with BuilderService.open(settings.builder, directory, catalog, blobs, resume=True) as service:
-            checks = {"database": catalog.ping, "storage": storage_check(directory)}
-            yield Parts(service.demand, catalog, blobs, beginning, checks)
-    finally:
-        await catalog.close()
+    async with open_store(directory) as store:
+        async with BuilderService.open(settings.builder, directory, store.catalog, store.blobs, resume=True) as service:
+            checks = {"database": store.catalog.ping, "storage": storage_check(directory)}
+            yield Parts(service.demand, store.catalog, store.blobs, beginning, checks)

@@ -24,8 +24,12 @@ def mask_secret_names(logger: object, method: str, event: MutableMapping[str, An
     return event
 
 
-def configure(settings: LogSettings, stream: TextIO = sys.stderr) -> None:
-    """Sets up structlog, and the standard library's loggers to go the same way. Call once, before the first line."""
+def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
+    """Sets up structlog, and the standard library's loggers to go the same way. Call once, before the first line.
+
+    Lines go to `stream`, else to standard error.
+    """
+    stream = stream or sys.stderr
     console = settings.log_format == "console" or (settings.log_format == "auto" and stream.isatty())
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     shared: list[structlog.typing.Processor] = [

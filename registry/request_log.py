@@ -87,8 +87,9 @@ class JsonRequestLog:
         return f"{self._prefix}.{int((now - second) * 1_000_000):06d}Z"
 
 
-def request_log(settings: LogSettings, stream: TextIO = sys.stderr) -> RequestLog:
+def request_log(settings: LogSettings, stream: TextIO | None = None) -> RequestLog:
     """The request log that goes with `registry.logs.configure(settings, stream)`."""
+    stream = stream or sys.stderr
     if settings.log_format == "json" or (settings.log_format == "auto" and not stream.isatty()):
         return JsonRequestLog(stream, logging.getLevelNamesMapping()[settings.log_level.upper()])
     return StructuredRequestLog(structlog.get_logger("condery.http"))

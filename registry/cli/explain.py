@@ -18,7 +18,7 @@ from storage.digest import Digest
 from storage.errors import ConderyError
 
 if TYPE_CHECKING:
-    from registry.cli.local import LocalStore
+    from registry.store import Store
 
 LOCK = re.compile(r"(?:lock-)?([0-9a-f]{12,64})")
 LOCK_ANNOTATION = "io.condery.lock"
@@ -50,9 +50,9 @@ def explain(
 
 
 async def _report(settings: Settings, image: str) -> dict[str, Any]:
-    from registry.cli.local import open_store
+    from registry.store import open_store
 
-    async with open_store(settings) as store:
+    async with open_store(settings.data_directory) as store:
         key = await lock_key_of(image, settings, store)
         document = await store.catalog.image_of_lock(key)
         if document is None:
@@ -60,7 +60,7 @@ async def _report(settings: Settings, image: str) -> dict[str, Any]:
         return {"lock": key, **document}
 
 
-async def lock_key_of(image: str, settings: Settings, store: LocalStore) -> str:
+async def lock_key_of(image: str, settings: Settings, store: Store) -> str:
     """The key of the lock that an image was made from; raises ImageUnknown, InvalidImageName."""
     if found := LOCK.fullmatch(image):
         return await _lock_with_prefix(image, found[1], store)
@@ -69,7 +69,7 @@ async def lock_key_of(image: str, settings: Settings, store: LocalStore) -> str:
     return await _lock_of_name(image, settings, store)
 
 
-async def _lock_with_prefix(image: str, prefix: str, store: LocalStore) -> str:
+async def _lock_with_prefix(image: str, prefix: str, store: Store) -> str:
     locks = await store.catalog.locks(prefix)
     if not locks:
         raise ImageUnknown(image, "no such lock is stored here")
@@ -78,7 +78,7 @@ async def _lock_with_prefix(image: str, prefix: str, store: LocalStore) -> str:
     return locks[0][0]
 
 
-async def _lock_of_manifest(image: str, store: LocalStore) -> str:
+async def _lock_of_manifest(image: str, store: Store) -> str:
     stored = await store.catalog.manifest(Digest.parse(image))
     if stored is None:
         raise ImageUnknown(image, "no manifest with this digest is stored here")
@@ -92,7 +92,7 @@ async def _lock_of_manifest(image: str, store: LocalStore) -> str:
     return str(config["config"]["Labels"][LOCK_ANNOTATION])
 
 
-async def _lock_of_name(image: str, settings: Settings, store: LocalStore) -> str:
+async def _lock_of_name(image: str, settings: Settings, store: Store) -> str:
     from builder import names
 
     repository, tag = _repository_and_tag(image, settings.builder.root)

@@ -26,7 +26,7 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def condery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def condery(restored_logs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command in this process, in an empty directory; starting a process each time would cost seconds."""
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
@@ -199,6 +199,7 @@ def test_build_writes_an_archive_and_a_layout_and_explain_knows_the_image(
         for image in ("tzdata", built["reference"], built["lock"], built["digest"])
     ]
     assert reports == [reports[0]] * 4
+    assert list(reports[0]["report"]["seconds"]) == ["solve", "download", "inspect", "layers", "image"]
     [layer, own] = reports[0]["report"]["platforms"]["linux-64"]["layers"]
     assert [package["name"].partition("-")[0] for package in layer["packages"]] == ["tzdata"]
     assert own["packages"] == []
