@@ -11,10 +11,10 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from builder import image as documents
 from builder.archive import Limits
@@ -43,6 +43,8 @@ from builder.spec import EnvironmentSpec
 from storage.blobs import FileBlobStore
 from storage.catalog import Catalog, StoredManifest
 from storage.digest import Descriptor, Digest
+
+T = TypeVar("T")
 
 IMAGE_FORMAT = 1
 """Part of every image's key: raise it when the same lock and base have to give other bytes."""
@@ -89,6 +91,13 @@ class Builder:
     popularity: Popularity
     _bases: dict[str, BaseImage] = field(default_factory=dict)
     _solves: SingleFlight[str, Lock] = field(default_factory=SingleFlight)
+    _images: SingleFlight[str, Image] = field(default_factory=SingleFlight)
+    _layers: SingleFlight[str, AssembledLayer] = field(default_factory=SingleFlight)
+
+    async def close(self) -> None:
+        """Stop what is being made; nothing half-made is kept."""
+        for flights in (self._images, self._solves, self._layers):
+            await flights.close()
 
     async def run(self, job: Job, progress: Progress = silent) -> None:
         """Make what `job` asks for; idempotent, and quick where all of it is there."""
@@ -151,6 +160,9 @@ class Builder:
         document = await self.catalog.image(key)
         if document:
             return Image.from_json(document["image"])
+        return await self._images.do(key, lambda: self._make_image(key, lock, progress, watch))
+
+    async def _make_image(self, key: str, lock: Lock, progress: Progress, watch: Stopwatch) -> Image:
         archives = await self._archives_of(lock, progress, watch)
         platforms = [
             await self._platform(lock, platform, archives, progress, watch) for platform in sorted(lock.packages)
@@ -302,8 +314,7 @@ class Builder:
         async def one(task: LayerTask) -> AssembledLayer:
             nonlocal done
             names = ", ".join(fragment.package.name for fragment in task.fragments[:3])
-            layer = await self.pool.run(f"transcoding {names}", assemble, task)
-            await asyncio.to_thread(keep, task, layer)
+            layer = await self._layers.do(task.key, lambda: self._layer(task, names))
             done += 1
             progress(Event("layers", done, len(tasks), names))
             return layer
@@ -313,6 +324,11 @@ class Builder:
         finished = await _all(one(tasks[index]) for index in order)
         by_index = dict(zip(order, finished, strict=True))
         return [by_index[index] for index in range(len(tasks))]
+
+    async def _layer(self, task: LayerTask, names: str) -> AssembledLayer:
+        layer = await self.pool.run(f"transcoding {names}", assemble, task)
+        await asyncio.to_thread(keep, task, layer)
+        return layer
 
     def _store_documents(self, lock: Lock, platforms: Sequence[PlatformImage]) -> tuple[Image, list[StoredManifest]]:
         """Store the configs; give the image with all the manifests that go into the catalog with it."""
@@ -333,7 +349,7 @@ class Builder:
         return Image(lock.key, variants, warnings), [*index, *oci, *docker]
 
 
-async def _all(work: Any) -> list[Any]:
+async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Everything at once; the first failure cancels what has not begun and is raised alone."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:

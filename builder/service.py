@@ -90,6 +90,7 @@ class BuilderService:
             downloader = await stack.enter_async_context(Downloader(download_settings, credentials, solver.download))
             pool = await stack.enter_async_context(WorkerPool(settings.workers))
             builder = Builder(settings, root, catalog, blobs, solver, downloader, pool, base, Popularity.shipped())
+            stack.push_async_callback(builder.close)
             queue = BuildQueue(catalog, lambda job, _build: builder.run(job), settings)
             stack.push_async_callback(queue.close)
             if resume:
