@@ -4,14 +4,18 @@ async with ChannelServer(directory) as server:
     server.fail("numpy-1.0-0.conda", status=500, times=2)
     ... server.url ...
     assert server.requests[-1].path == "/noarch/numpy-1.0-0.conda"
+
+A test that has no loop of its own to spare runs it `in_a_thread`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -29,6 +33,20 @@ class Fault:
     cut_after: int | None = None
     redirect: str | None = None
     stall: bool = False
+
+
+@dataclass(frozen=True)
+class Held:
+    """Requests whose path ends with `path` wait from `reached` until `released`; both may be used by other threads."""
+
+    path: str
+    reached: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
+
+    async def pass_through(self) -> None:
+        self.reached.set()
+        while not self.released.is_set():
+            await asyncio.sleep(0.02)
 
 
 @dataclass(frozen=True)
@@ -53,6 +71,7 @@ class ChannelServer:
     port: int = 0
     requests: list[Seen] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    holds: list[Held] = field(default_factory=list)
 
     async def __aenter__(self) -> Self:
         application = web.Application()
@@ -84,6 +103,11 @@ class ChannelServer:
         """Answer `status`, close the connection after `cut_after` bytes of body, redirect, or say nothing more."""
         self.faults.append(Fault(path, times, status, cut_after, redirect, stall))
 
+    def hold(self, path: str) -> Held:
+        """Let requests whose path ends with `path` wait until the result is released."""
+        self.holds.append(Held(path))
+        return self.holds[-1]
+
     def seen(self, suffix: str) -> list[Seen]:
         return [request for request in self.requests if request.path.endswith(suffix)]
 
@@ -95,6 +119,9 @@ class ChannelServer:
         return None
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
+        for held in self.holds:
+            if request.path.endswith(held.path):
+                await held.pass_through()
         fault = self._take_fault(request.path)
         file = self.directory / request.path.lstrip("/")
         if self.authorization and request.headers.get("Authorization") != self.authorization:
@@ -143,3 +170,21 @@ class ChannelServer:
 
     def _note(self, request: web.Request, status: int) -> None:
         self.requests.append(Seen(request.path, dict(request.headers), status))
+
+
+@contextlib.contextmanager
+def in_a_thread(server: ChannelServer) -> Iterator[ChannelServer]:
+    """`server`, answering from a thread with a loop of its own while the block runs."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result()
+        yield server
+    finally:
+        for held in server.holds:
+            held.released.set()
+        asyncio.run_coroutine_threadsafe(server.__aexit__(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

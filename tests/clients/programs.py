@@ -1,4 +1,4 @@
-"""The client programs, each as one function that pulls a reference or fails with what the program said.
+"""The client programs, each as an object that pulls a reference or raises with what the program said.
 
 A program that is missing skips the test, except where CONDERY_REQUIRE_CLIENTS is set (see tests/conftest.py).
 """
@@ -15,23 +15,35 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
+import oras.provider
 import pytest
+import python_docker.registry
+
+from builder.image import OCI_MANIFEST
 
 PULL_SECONDS = 240
+START_SECONDS = 30
 
 
 class ClientError(Exception):
     """What a client said when it failed."""
 
 
-def run(command: Sequence[str | Path], *, seconds: float = PULL_SECONDS, **options: object) -> str:
+class Client(Protocol):
+    name: str
+
+    def pull(self, reference: str) -> None:
+        """Pull `reference`, host:port/repository:tag of a server that speaks plain http; raises ClientError."""
+
+
+def run(command: Sequence[str | Path], *, seconds: float = PULL_SECONDS) -> str:
     """The standard output of `command`; raises ClientError with all it said when it fails."""
-    result = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, timeout=seconds, check=False
-    )
+    words = [str(word) for word in command]
+    result = subprocess.run(words, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL)
     if result.returncode:
-        raise ClientError(f"{' '.join(map(str, command))}: exit {result.returncode}\n{result.stdout}{result.stderr}")
+        raise ClientError(f"{' '.join(words)}: exit {result.returncode}\n{result.stdout}{result.stderr}")
     return result.stdout
 
 
@@ -40,18 +52,13 @@ def need(program: str) -> None:
         pytest.skip(f"{program} is not installed")
 
 
-@dataclass(frozen=True)
-class Client:
-    """A program that pulls; `reference` is host:port/repository:tag of a server that speaks plain http."""
-
-    name: str
-
-    def pull(self, reference: str) -> None:
-        raise NotImplementedError
+def need_root(program: str) -> None:
+    if os.geteuid():
+        pytest.skip(f"{program} needs root")
 
 
 @dataclass(frozen=True)
-class Docker(Client):
+class Docker:
     name: str = "docker"
 
     def pull(self, reference: str) -> None:
@@ -60,80 +67,164 @@ class Docker(Client):
     def run(self, reference: str, *command: str, options: Sequence[str] = ()) -> str:
         return run(["docker", "run", "--rm", "--network", "none", *options, reference, *command])
 
-    def remove(self, reference: str) -> None:
-        with contextlib.suppress(ClientError):
-            run(["docker", "rmi", "--force", reference])
+    def inspect(self, reference: str) -> str:
+        return run(["docker", "image", "inspect", reference])
+
+    def remove_images_of(self, address: str) -> None:
+        """Remove what was pulled from the registry at `address` (host:port)."""
+        names = run(["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"]).split()
+        ours = [name for name in names if name.startswith(f"{address}/")]
+        if ours:
+            run(["docker", "rmi", "--force", *ours])
 
 
 @dataclass(frozen=True)
-class Containerd(Client):
-    socket: Path = Path("/run/containerd/containerd.sock")
+class Containerd:
+    """`ctr`, over a containerd process of the tests' own."""
+
+    socket: Path
     name: str = "containerd"
 
+    def command(self, *words: str) -> list[str | Path]:
+        return ["ctr", "--address", self.socket, *words]
+
     def pull(self, reference: str) -> None:
-        run(["ctr", "--address", self.socket, "images", "pull", "--plain-http", reference])
+        run(self.command("images", "pull", "--plain-http", reference))
+
+    def run(self, reference: str, *command: str) -> str:
+        return run(self.command("run", "--rm", reference, "condery-test", *command))
 
 
 @dataclass(frozen=True)
-class Podman(Client):
-    storage: Path = Path()
+class Podman:
+    """podman over a storage of the tests' own. It need not be able to run containers to pull."""
+
+    storage: Path
+    driver: str
     name: str = "podman"
 
     def command(self, *words: str) -> list[str | Path]:
         return [
             "podman", "--root", self.storage / "root", "--runroot", self.storage / "run",
-            "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", *words,
+            "--storage-driver", self.driver, "--cgroup-manager", "cgroupfs", *words,
         ]  # fmt: skip
 
     def pull(self, reference: str) -> None:
         run(self.command("pull", "--quiet", "--tls-verify=false", reference))
 
+    def run(self, reference: str, *command: str) -> str:
+        # its own default limits may be above those of the machine
+        limits = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
+        return run(self.command("run", "--rm", "--network", "none", *limits, reference, *command))
+
 
 @dataclass(frozen=True)
-class Skopeo(Client):
-    directory: Path = Path()
+class Skopeo:
+    directory: Path
     name: str = "skopeo"
 
     def pull(self, reference: str) -> None:
-        target = tempfile.mkdtemp(dir=self.directory)
-        run(["skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", f"docker://{reference}", f"dir:{target}"])
-        shutil.rmtree(target)
+        self.copy(reference, f"dir:{tempfile.mkdtemp(dir=self.directory)}")
 
-    def inspect(self, reference: str) -> dict[str, object]:
+    def copy(self, reference: str, target: str, *options: str) -> None:
+        command = ["skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", *options]
+        run([*command, f"docker://{reference}", target])
+
+    def inspect(self, reference: str) -> dict[str, Any]:
         text = run(["skopeo", "inspect", "--tls-verify=false", f"docker://{reference}"])
-        document: dict[str, object] = json.loads(text)
+        document: dict[str, Any] = json.loads(text)
         return document
+
+
+@dataclass(frozen=True)
+class Oras:
+    """The oras library for Python."""
+
+    name: str = "oras"
+
+    def pull(self, reference: str) -> None:
+        self.blobs(reference)
+
+    def blobs(self, reference: str) -> dict[str, bytes]:
+        """The config and layers of the OCI manifest, by digest."""
+        registry = oras.provider.Registry(hostname=reference.partition("/")[0], insecure=True)
+        with registry.session:
+            manifest = registry.get_manifest(reference, [OCI_MANIFEST])
+            digests = [each["digest"] for each in (manifest["config"], *manifest["layers"])]
+            return {digest: registry.get_blob(reference, digest).content for digest in digests}
+
+
+@dataclass(frozen=True)
+class PythonDocker:
+    """The python-docker library, which reads docker's schema 2 manifests alone."""
+
+    name: str = "python-docker"
+
+    def pull(self, reference: str) -> None:
+        self.image(reference)
+
+    def image(self, reference: str) -> python_docker.base.Image:
+        address, _, name = reference.partition("/")
+        repository, _, tag = name.rpartition(":")
+        registry = python_docker.registry.Registry(f"http://{address}")
+        with registry.session:
+            return registry.pull_image(repository, tag)
 
 
 @contextlib.contextmanager
 def containerd(directory: Path) -> Iterator[Containerd]:
-    """A containerd of our own, on a socket in `directory`."""
+    """A containerd of our own, with its data in `directory`."""
     need("containerd")
     need("ctr")
-    if os.geteuid():
-        pytest.skip("containerd needs root")
-    # an address in a deep directory is longer than a socket's may be
-    socket = Path(tempfile.mkdtemp(prefix="ctr-")) / "socket"
+    need_root("containerd")
     config = directory / "config.toml"
     config.write_text('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(
-            ["containerd", "--config", config, "--address", socket, "--root", directory / "root", "--state", socket.parent / "state"],
-            stdout=log,
-            stderr=log,
-        )  # fmt: skip
-        try:
-            for _ in range(150):
-                if socket.exists() and process.poll() is None:
-                    break
-                time.sleep(0.1)
-            else:
-                pytest.fail(f"containerd did not start:\n{(directory / 'log').read_text()}")
-            yield Containerd(socket=socket)
-        finally:
-            process.terminate()
-            process.wait(30)
-            shutil.rmtree(socket.parent, ignore_errors=True)
+    # the address of a socket may have 107 bytes, and a test's directory is deep
+    short = Path(tempfile.mkdtemp(prefix="ctr-"))
+    client = Containerd(short / "socket")
+    command: list[str | Path] = ["containerd", "--config", config, "--address", client.socket]
+    command += ["--root", directory / "root", "--state", short / "state"]
+    log = directory / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        _await_answer(client, process, log)
+        yield client
+    finally:
+        process.terminate()
+        process.wait(30)
+        for each in (short, directory / "root"):
+            shutil.rmtree(each, ignore_errors=True)
+
+
+def _await_answer(client: Containerd, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(ClientError):
+            run(client.command("version"))
+            return
+        time.sleep(0.1)
+    pytest.fail(f"containerd did not start:\n{log.read_text()}")
+
+
+@contextlib.contextmanager
+def podman(directory: Path) -> Iterator[Podman]:
+    """A podman whose images are in `directory`."""
+    need("podman")
+    need_root("podman")
+    for driver in ("overlay", "vfs"):
+        client = Podman(directory / driver, driver)
+        with contextlib.suppress(ClientError):
+            run(client.command("info"))
+            break
+    else:
+        pytest.skip("podman has no storage driver that works here")
+    try:
+        yield client
+    finally:
+        # it leaves its overlay directory mounted on itself, where nobody could remove it
+        subprocess.run(["umount", client.storage / "root" / "overlay"], capture_output=True)
+        shutil.rmtree(client.storage, ignore_errors=True)
 
 
 def docker() -> Docker:

@@ -1,0 +1,59 @@
+"""What a server has on its disk and in its log, read from outside while it runs or when it is dead."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from storage.blobs import FileBlobStore
+from storage.digest import Digest
+from storage.files import TEMPORARY
+from tests.conftest import Server
+
+
+@dataclass(frozen=True)
+class Build:
+    id: str
+    status: str
+    attempts: int
+    error_kind: str | None
+
+
+def builds(server: Server) -> list[Build]:
+    """Every build of the catalog, the oldest first."""
+    address = f"file:{server.data_dir / 'condery.sqlite'}?mode=ro"
+    with closing(sqlite3.connect(address, uri=True)) as connection:
+        rows = connection.execute("SELECT id, status, attempts, error_kind FROM build ORDER BY created")
+        return [Build(*row) for row in rows]
+
+
+def logged(server: Server, event: str) -> list[dict[str, Any]]:
+    """The lines of the server's log that tell of `event`."""
+    lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == event]
+
+
+def leftovers(data_dir: Path) -> list[Path]:
+    """What interrupted writes, downloads and packings left behind."""
+    found = [path for path in data_dir.rglob("*") if path.name.startswith(TEMPORARY) or path.suffix == ".part"]
+    return [*found, *(data_dir / "working").glob("*")]
+
+
+def stored_digests(data_dir: Path) -> Iterator[Digest]:
+    for path in (data_dir / "blobs" / "sha256").glob("*/*"):
+        if not path.name.startswith(TEMPORARY):
+            yield Digest.parse(f"sha256:{path.name.removesuffix('.join')}")
+
+
+def assert_blobs_are_sound(data_dir: Path) -> None:
+    """Every stored blob, a join or a file, has the bytes that its name says."""
+    store = FileBlobStore(data_dir)
+    digests = list(stored_digests(data_dir))
+    assert digests
+    for digest in digests:
+        assert Digest.of(b"".join(store.read(digest))) == digest
