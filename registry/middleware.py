@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
 import time
@@ -60,29 +59,48 @@ def observe(request_log: RequestLog) -> Middleware:
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The handler's answer, or its error's; raises ConnectionError when the connection cannot be used any more."""
+    """The handler's answer, or its error's; CutShort when the connection cannot be used any more."""
     try:
         return await handler(request)
     except web.HTTPException as error:
         return http_error_response(request.path, error)
-    except (ConnectionError, asyncio.CancelledError):
-        raise
+    except ConnectionError:
+        return _cut(request)
     except Exception as error:
-        fields = request[LOG_FIELDS]
         known = isinstance(error, ConderyError) and answer_of(type(error)) is not None
         if known:
-            fields["error"] = type(error).__name__
-            fields["reason"] = str(error)
+            request[LOG_FIELDS] |= {"error": type(error).__name__, "reason": str(error)}
         else:
             log.exception("request crashed", request=request[REQUEST_ID], method=request.method, path=request.path)
         if request.writer.output_size > 0:
             # headers are out: an unexpected end is all that can still be said, and a clean end would be a lie
-            if request.transport is not None:
-                request.transport.abort()
-            raise ConnectionResetError("the answer cannot be finished") from error
+            return _cut(request)
         if isinstance(error, ConderyError) and known:
             return error_response(request.path, error)
         return crash_response(request.path, request[REQUEST_ID])
+
+
+class CutShort(web.StreamResponse):
+    """Stands for an answer whose connection is gone, and sends nothing.
+
+    Raising would do as well, but aiohttp logs a traceback for it, and clients hang up every day.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(status=CLIENT_GONE)
+        self.force_close()
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None
+
+
+def _cut(request: web.Request) -> CutShort:
+    if request.transport is not None:
+        request.transport.abort()
+    return CutShort()
 
 
 def _size(request: web.Request, response: web.StreamResponse) -> int:

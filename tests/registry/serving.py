@@ -14,8 +14,8 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from builder.artifacts import ARTIFACTS
-from builder.demand import Artifact, Image
+from builder.artifacts import ARTIFACTS, Artifact
+from builder.demand import Image
 from builder.errors import InvalidImageName, UnknownArtifact
 from builder.image import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, beginning
 from builder.spec import EnvironmentSpec, PackageItem

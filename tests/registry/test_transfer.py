@@ -166,7 +166,9 @@ def test_client_that_takes_nothing_is_dropped(run: Callable[..., None], tmp_path
     run(scenario())
 
 
-def test_client_that_hangs_up_leaves_no_descriptor_open(run: Callable[..., None], tmp_path: Path) -> None:
+def test_client_that_hangs_up_leaves_no_descriptor_open_and_no_traceback(
+    run: Callable[..., None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def scenario() -> None:
         async with serving(tmp_path) as site:
             digest = site.workshop.put_blob(bytes(30_000_000))
@@ -178,8 +180,11 @@ def test_client_that_hangs_up_leaves_no_descriptor_open(run: Callable[..., None]
                 writer.transport.abort()
             while len(os.listdir("/proc/self/fd")) > before:
                 await asyncio.sleep(0.02)
+            await asyncio.sleep(0.15)
+            assert site.log.getvalue().count('"status":499') == 5
 
     run(scenario())
+    assert caplog.records == []
 
 
 def test_file_that_became_shorter_cuts_the_connection(run: Callable[..., None], tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ async def test_build_longer_than_its_beginning_is_still_answered(site: Site) -> 
         assert Digest.of(start + await answer.read()) == image.variants[0].digest
 
 
-async def test_failure_after_the_headers_cuts_the_connection(site: Site) -> None:
+async def test_failure_after_the_headers_cuts_the_connection(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     async with site.request("GET", PATH) as answer:
         assert answer.status == 200
         site.workshop.builds[NUMPY].ended.set_exception(Unsatisfiable("linux-64", "no"))
@@ -90,6 +90,7 @@ async def test_failure_after_the_headers_cuts_the_connection(site: Site) -> None
     await asyncio.sleep(0.15)
     (line,) = map(json.loads, site.log.getvalue().splitlines())
     assert (line["error"], line["status"], line["build"]) == ("Unsatisfiable", 499, "build0")
+    assert caplog.records == []
 
 
 async def test_manifest_that_does_not_begin_as_sent_cuts_the_connection(site: Site) -> None:
@@ -145,7 +146,7 @@ async def test_no_pause_between_bytes_is_long(tmp_path: Path) -> None:
             await answer.read()
 
 
-async def test_hang_up_does_not_cancel_the_build(site: Site) -> None:
+async def test_hang_up_does_not_cancel_the_build(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     for moment in ("before headers", "in the trickle"):
         reader, writer = await asyncio.open_connection(*site.host_port)
         writer.write(f"GET {PATH} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
@@ -161,6 +162,7 @@ async def test_hang_up_does_not_cancel_the_build(site: Site) -> None:
     answer, body = await get(site)
     assert answer.headers["Docker-Content-Digest"] == image.variants[0].digest == Digest.of(body)
     assert len(site.workshop.builds) == 1
+    assert caplog.records == []
 
 
 async def test_many_waiting_requests_share_one_build(site: Site) -> None:

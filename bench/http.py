@@ -1,0 +1,156 @@
+"""Manifests a second and blob bytes a second: server and client each on one core, wrk as the client, peers in turn.
+
+The peers of a run are measured alternately and the medians compared, for a machine is rarely quiet for long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench.http_server import MANIFEST_PATH
+from bench.row import Row
+from storage.blobs import FileBlobStore
+from storage.digest import Digest
+
+MANIFESTS_MUST = 10_000
+MANIFESTS_MUST_OF_BARE = 0.8
+BLOB_MUST_OF_NGINX = 0.9
+BLOB_SIZE = 100 << 20
+
+CORES = sorted(os.sched_getaffinity(0))
+UNITS = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
+
+NGINX = """
+daemon off; worker_processes 1; pid {directory}/nginx.pid; error_log stderr crit;
+events {{ worker_connections 256; }}
+http {{
+    access_log off; sendfile on; tcp_nopush on;
+    client_body_temp_path {directory}/t; proxy_temp_path {directory}/t; fastcgi_temp_path {directory}/t;
+    uwsgi_temp_path {directory}/t; scgi_temp_path {directory}/t;
+    server {{ listen 127.0.0.1:{port}; root {directory}/data; }}
+}}
+"""
+
+
+def measure(*, short: bool = False) -> list[Row]:
+    """All rows of this module; none where wrk is not installed."""
+    if not shutil.which("wrk"):
+        print("wrk is not installed: the HTTP side is not measured")
+        return []
+    return [*measure_manifest(short=short), *measure_blob(short=short)]
+
+
+def measure_manifest(*, short: bool = False) -> list[Row]:
+    """GET of a cached manifest by tag, on 16 connections: requests a second, beside a bare aiohttp handler's."""
+    with tempfile.TemporaryDirectory() as directory, aiohttp_server("condery", directory) as ours:
+        with aiohttp_server("bare", directory) as bare:
+            urls = [f"http://127.0.0.1:{port}{MANIFEST_PATH}" for port in (ours, bare)]
+            value, peer = alternating(urls, "Requests/sec", connections=16, short=short)
+    name = "manifest GET by tag, cached"
+    if value >= MANIFESTS_MUST:
+        note = f"bare aiohttp handler in the same run: {peer:,.0f}/s, so {value / peer:.2f} of it"
+        return [Row(name, value, "requests/s", MANIFESTS_MUST, "at least", note=note)]
+    note = f"or at least {MANIFESTS_MUST:,}/s"
+    return [Row(name, value, "requests/s", MANIFESTS_MUST_OF_BARE, "at least", "bare aiohttp handler", peer, note)]
+
+
+def measure_blob(*, short: bool = False) -> list[Row]:
+    """GET of 100 MiB on 3 connections, as many as docker opens: bytes a second, beside nginx's sendfile."""
+    if not find_nginx():
+        print("nginx is not installed: blobs are not measured")
+        return []
+    with tempfile.TemporaryDirectory() as text:
+        directory = Path(text)
+        # nginx may run its worker as another user
+        directory.chmod(0o755)
+        content = secrets.token_bytes(BLOB_SIZE)
+        digest = Digest.of(content)
+        store = FileBlobStore(directory / "data")
+        store.put(digest, [content])
+        path = store.path(digest)
+        for parent in [path, *path.parents[: len(path.relative_to(directory).parts)]]:
+            parent.chmod(0o755)
+        with aiohttp_server("condery", str(directory / "data")) as ours, nginx_server(directory) as nginx:
+            urls = [
+                f"http://127.0.0.1:{ours}/v2/bench/blobs/{digest}",
+                f"http://127.0.0.1:{nginx}/{path.relative_to(directory / 'data')}",
+            ]
+            value, peer = alternating(urls, "Transfer/sec", connections=3, short=short)
+    return [Row("blob GET, 100 MiB", value / 1e6, "MB/s", BLOB_MUST_OF_NGINX, "at least", "nginx", peer / 1e6)]
+
+
+def alternating(urls: Sequence[str], figure: str, *, connections: int, short: bool) -> list[float]:
+    """For each URL the median of several runs of wrk, taken in turn."""
+    runs, seconds = (3, 1) if short else (5, 3)
+    for url in urls:
+        wrk(url, figure, connections=connections, seconds=1)
+    results = [[wrk(url, figure, connections=connections, seconds=seconds) for url in urls] for _ in range(runs)]
+    return [statistics.median(each) for each in zip(*results, strict=True)]
+
+
+def wrk(url: str, figure: str, *, connections: int, seconds: int) -> float:
+    """A figure of wrk's report, in units of one."""
+    command = [*on_core(-1), "wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--timeout", "30", url]
+    report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in report or "Socket errors" in report:
+        raise RuntimeError(f"{url}: {report}")
+    found = re.search(rf"{figure}:\s+([0-9.]+)([A-Z]*)", report)
+    assert found, report
+    return float(found[1]) * UNITS.get(found[2], 1)
+
+
+@contextlib.contextmanager
+def aiohttp_server(kind: str, directory: str) -> Iterator[int]:
+    """A server of `bench.http_server` on the first core; its port."""
+    command = [*on_core(0), sys.executable, "-m", "bench.http_server", kind, directory]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdin
+        yield int(process.stdout.readline())
+        process.stdin.close()
+
+
+@contextlib.contextmanager
+def nginx_server(directory: Path) -> Iterator[int]:
+    """nginx over `directory`/data on the first core; its port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    config = directory / "nginx.conf"
+    config.write_text(NGINX.format(directory=directory, port=port))
+    program = find_nginx()
+    assert program
+    with subprocess.Popen([*on_core(0), program, "-c", str(config)], stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_for(port)
+            yield port
+        finally:
+            process.terminate()
+
+
+def find_nginx() -> str | None:
+    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+
+
+def wait_for(port: int) -> None:
+    for _ in range(200):
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"nothing listens on port {port}")
+
+
+def on_core(index: int) -> list[str]:
+    return ["taskset", "-c", str(CORES[index])] if shutil.which("taskset") else []

@@ -1,0 +1,100 @@
+"""The servers that `bench.http` measures, each a process: condery's HTTP side with one image, or bare aiohttp.
+
+python -m bench.http_server condery|bare DIRECTORY
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+from aiohttp import web
+
+from builder.artifacts import Artifact
+from builder.demand import Image, Ticket
+from builder.errors import UnknownArtifact
+from builder.image import OCI_INDEX, beginning
+from builder.spec import EnvironmentSpec, PackageItem
+from registry.http_settings import HttpSettings
+from registry.parts import Parts
+from registry.request_log import request_log
+from registry.routes import compose
+from registry.settings import LogSettings
+from storage.blobs import FileBlobStore
+from storage.catalog import Catalog, StoredManifest
+from storage.database import migrate, sqlite_url
+from storage.digest import Descriptor
+
+SPEC = EnvironmentSpec((PackageItem("numpy"),), ("conda-forge",))
+MANIFEST = StoredManifest.of(OCI_INDEX, beginning(SPEC, OCI_INDEX) + b'},"manifests":[' + b'"' + b"0" * 700 + b'"]}')
+REPOSITORY = "conda-store-dynamic/numpy"
+MANIFEST_PATH = f"/v2/{REPOSITORY}/manifests/latest"
+
+
+@dataclass(frozen=True)
+class OneImage:
+    """A `registry.parts.Demand` that has one image, built."""
+
+    def owns(self, repository: str) -> bool:
+        return repository == REPOSITORY
+
+    async def image(self, repository: str, tag: str) -> Ticket[Image]:
+        descriptor = Descriptor(MANIFEST.media_type, MANIFEST.digest, len(MANIFEST.body))
+        return Ticket(SPEC, ready=Image("0" * 64, (descriptor,)))
+
+    async def artifact(self, repository: str, tag: str, name: str) -> Ticket[Artifact]:
+        raise UnknownArtifact(name, ())
+
+    async def tags(self, repository: str) -> list[str]:
+        return ["latest"]
+
+
+def condery(directory: Path) -> web.Application:
+    """With everything a request meets in service: request id, a JSON line written to a file, error mapping."""
+
+    @contextlib.asynccontextmanager
+    async def parts() -> AsyncIterator[Parts]:
+        url = sqlite_url(directory / "condery.sqlite")
+        migrate(url)
+        catalog = Catalog.open(url)
+        await catalog.put_image("bench", "0" * 64, {}, [MANIFEST])
+        yield Parts(OneImage(), catalog, FileBlobStore(directory), beginning)
+        await catalog.close()
+
+    log = (directory / "requests.log").open("w")
+    return compose(HttpSettings(), parts, request_log(LogSettings(log_format="json"), log))
+
+
+def bare(_directory: Path) -> web.Application:
+    """The least that answers the same bytes with the same headers."""
+
+    async def handler(_request: web.Request) -> web.Response:
+        headers = {
+            "Content-Type": MANIFEST.media_type,
+            "Docker-Content-Digest": MANIFEST.digest,
+            "ETag": f'"{MANIFEST.digest}"',
+        }
+        return web.Response(body=MANIFEST.body, headers=headers)
+
+    app = web.Application()
+    app.router.add_get("/v2/{path:.*}", handler)
+    return app
+
+
+async def serve(app: web.Application) -> None:
+    """Print the port, then serve until standard input ends."""
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    print(runner.addresses[0][1], flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await runner.cleanup()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve({"condery": condery, "bare": bare}[sys.argv[1]](Path(sys.argv[2]))))
