@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class HttpSettings(BaseModel):
-    """What `registry.app` and `registry.server` need to know; read once by `registry.settings`."""
+    """Where the server listens, how long it waits for builds and clients, and what it keeps in memory."""
 
     model_config = ConfigDict(frozen=True)
 
