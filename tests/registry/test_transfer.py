@@ -92,6 +92,8 @@ def test_joins_and_their_ranges(run: Callable[..., None], tmp_path: Path) -> Non
                 assert body == content[part]
                 assert answer.headers["Docker-Content-Digest"] == digest
                 assert answer.headers["Accept-Ranges"] == "bytes"
+                assert answer.headers["Server"] == "condery"
+                assert answer.headers["X-Request-ID"]
                 if status == 206:
                     first, stop, _ = part.indices(len(content))
                     assert answer.headers["Content-Range"] == f"bytes {first}-{stop - 1}/{len(content)}"

@@ -62,6 +62,8 @@ async def test_long_build_trickles_the_manifest_itself(
         assert not build.ended.done()
         assert answer.status == 200
         assert answer.headers["Content-Type"] == media_type
+        assert answer.headers["Server"] == "condery"
+        assert answer.headers["X-Request-ID"]
         assert "Docker-Content-Digest" not in answer.headers
         assert "Content-Length" not in answer.headers
         first = await answer.content.readexactly(12)
