@@ -18,7 +18,7 @@ from multiprocessing.context import SpawnProcess
 
 import structlog
 
-from registry.server import CannotListen, Listening, serve_until_stopped
+from registry.listening import CannotListen, Listening
 from registry.settings import Settings
 from storage.errors import ConderyError
 
@@ -125,6 +125,7 @@ def _run(settings: Settings, connection: Connection) -> None:
     import uvloop
 
     from registry.logs import configure
+    from registry.server import serve_until_stopped
 
     configure(settings.log)
 

@@ -6,39 +6,16 @@ import asyncio
 import contextlib
 import logging
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 
 from aiohttp import web
 
 from registry.app import create_app
+from registry.listening import CannotListen, Listening
 from registry.parts import STOPPING
 from registry.settings import Settings
-from storage.errors import ConderyError
 
 BACKLOG = 1024
-
-
-class CannotListen(ConderyError):
-    def __init__(self, host: str, port: int, reason: str) -> None:
-        super().__init__(f"cannot listen on {host}:{port}: {reason}; choose another --port or --host")
-
-
-@dataclass(frozen=True)
-class Listening:
-    """Where a server is reached, and what names its images begin with."""
-
-    host: str
-    port: int
-    root: str
-
-    @property
-    def address(self) -> str:
-        """`host:port` as a client on this machine writes it."""
-        anywhere = {"0.0.0.0": "localhost", "::": "localhost", "127.0.0.1": "localhost"}  # noqa: S104 - not bound to here
-        host = anywhere.get(self.host, self.host)
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
 
 @contextlib.asynccontextmanager
@@ -90,13 +67,6 @@ async def serve_until_stopped(
         await stopped.wait()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-
-
-def announce(listening: Listening) -> None:
-    """One line on stdout: where the server is and what to pull."""
-    image = f"{listening.address}/{listening.root}/python/numpy/scipy.gt.1.0"
-    sys.stdout.write(f"condery listens on http://{listening.address}; try: docker pull {image}\n")
-    sys.stdout.flush()
 
 
 def connection_logger() -> logging.Logger:

@@ -18,7 +18,6 @@ from typing import Any, Literal, get_args, get_origin
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
 from builder.settings import BuilderSettings
 from registry.http_settings import HttpSettings
@@ -254,26 +253,16 @@ def split(value: object) -> object:
     return value
 
 
-class _FlatSettings(BuilderSettings, HttpSettings, StorageSettings, LogSettings, BaseSettings):
-    """All fields side by side, for pydantic-settings' sources to look up; never instantiated."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)  # type: ignore[assignment] # BaseSettings' own type has more keys
-
-
-class _EnvironmentSource(EnvSettingsSource):
-    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        return split(value)
-
-
 def _from_environment() -> _Source:
+    from registry import environment
+
     settings = _names()
     for variable in os.environ:
         name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
         if variable.startswith(ENVIRONMENT_PREFIX) and name not in settings and name not in NOT_SETTINGS:
             _refuse_misspelt(variable, [setting.variable for setting in settings.values()])
     try:
-        source: PydanticBaseSettingsSource = _EnvironmentSource(_FlatSettings, env_prefix=ENVIRONMENT_PREFIX)
-        found = source()
+        found = environment.values()
     except ValueError as error:
         raise InvalidSettings(f"environment variables: {error}") from error
     return {

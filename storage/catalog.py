@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from sqlalchemy import Table, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -301,8 +300,19 @@ class Catalog:
 
     async def _insert(self, connection: AsyncConnection, table: Table, **values: Any) -> None:
         """Insert a row unless its key is there: rows are named by content, the first is as good as the next."""
-        dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
-        await connection.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
+        insert = _inserting(self._engine.dialect.name)
+        await connection.execute(insert(table).values(**values).on_conflict_do_nothing())
+
+
+def _inserting(dialect: str) -> Callable[[Table], Any]:
+    """The dialect's `insert`. Imported here: PostgreSQL's brings all its drivers' modules, at every start."""
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert
 
 
 def _build_row(row: Any) -> BuildRow:

@@ -17,10 +17,15 @@ def serve(loaded: LoadedSettings) -> None:
 
 def run_server(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, in one process or as many as are set."""
+    from registry.listening import announce
     from registry.logs import configure
-    from registry.processes import serve_processes
-    from registry.server import announce, serve_until_stopped
 
     configure(settings.log)
-    serve_all = serve_until_stopped if settings.http.processes == 1 else serve_processes
-    run_async(serve_all(settings, announce))
+    if settings.http.processes == 1:
+        from registry.server import serve_until_stopped
+
+        run_async(serve_until_stopped(settings, announce))
+    else:
+        from registry.processes import serve_processes
+
+        run_async(serve_processes(settings, announce))

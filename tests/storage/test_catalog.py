@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 
 from storage.catalog import Catalog, StoredManifest
-from storage.database import migrate, sqlite_url
+from storage.database import NEWEST, migrate, migrations, sqlite_url
 
 
 @pytest.fixture
@@ -90,3 +91,7 @@ async def test_locks_are_found_by_the_beginning_of_their_key(catalog: Catalog) -
     assert await catalog.locks_of_spec("specab") == ["ab" * 32, "ab" * 31 + "ac"]
     await catalog.put_resolution("dated", "specab", "2026-01-31", "ab" * 32, 1.0)
     assert await catalog.days_of_spec("specab") == ["2026-01-31"]
+
+
+def test_the_newest_revision_is_the_last_script() -> None:
+    assert ScriptDirectory.from_config(migrations()).get_current_head() == NEWEST
