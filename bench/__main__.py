@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -16,7 +16,7 @@ from rich.table import Table
 from bench import build, http
 from bench.row import Row
 
-SUITES = {"build": build.measure, "http": http.measure}
+SUITES: dict[str, Callable[..., list[Row]]] = {"build": build.measure, "http": http.measure}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

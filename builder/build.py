@@ -25,6 +25,7 @@ from builder.contents import PackageContents, PythonLayout, inspect_all
 from builder.demand import Image, artifact_key, fresh_until
 from builder.download import Downloader
 from builder.environment import EnvironmentTask, FinishedEnvironment, finish_environment
+from builder.environment_directory import PackingLimits
 from builder.errors import PackageRefused
 from builder.fragment import FragmentRecipe
 from builder.image import ImageDocuments, ImageLayer
@@ -148,7 +149,10 @@ class Builder:
             return
         working = self.root / "working"
         working.mkdir(parents=True, exist_ok=True)
-        artifact = await make_artifact(name, lock, blobs=self.blobs, archives=self._archives, working=working)
+        limits = PackingLimits(self.settings.archive_seconds, self.settings.archive_memory)
+        artifact = await make_artifact(
+            name, lock, blobs=self.blobs, archives=self._archives, working=working, limits=limits
+        )
         await self.catalog.put_artifact(key, lock.key, artifact.to_json())
 
     async def image(self, lock: Lock, progress: Progress = silent, watch: Stopwatch | None = None) -> Image:
