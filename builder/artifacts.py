@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from builder.lock import Lock, LockedPackage
 from builder.lock_formats import conda_lock_yaml, environment_name, environment_yaml, explicit_text
 from storage.blobs import CHUNK, BlobStore
 from storage.digest import Digest
+from storage.files import temporary_directory
 
 ARCHIVE = "archive.tar.gz"
 
@@ -67,9 +67,8 @@ async def make_artifact(
 ) -> Artifact:
     """Make the file `name` of `lock` and store it. The same lock gives the same bytes.
 
-    `working` is a folder
-    for temporary files, which hold the installed environment while its archive is packed. Raises UnknownArtifact,
-    FormatUnsuitable, ArchiveFailed, StorageFull and what `archives` raises.
+    `working` is a folder for temporary files, which hold the installed environment while its archive is packed. Raises
+    UnknownArtifact, FormatUnsuitable, ArchiveFailed, StorageFull and what `archives` raises.
     """
     if name not in ARTIFACTS:
         raise UnknownArtifact(name, ARTIFACTS)
@@ -112,13 +111,13 @@ async def _store_archive(
     lock: Lock, platform: str, blobs: BlobStore, archives: Archives, working: Path, limits: PackingLimits
 ) -> tuple[Digest, int]:
     found = await archives(lock.packages[platform])
-    working.mkdir(parents=True, exist_ok=True)
-    directory = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="packing-", dir=working))
+    cleanup = contextlib.ExitStack()
+    directory = await asyncio.to_thread(cleanup.enter_context, temporary_directory(working))
     try:
         packed = await pack(lock, platform, found, directory, history(lock, platform), limits)
         return packed.digest, await asyncio.to_thread(_store_file, blobs, packed.digest, packed.path)
     finally:
-        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+        await asyncio.to_thread(cleanup.close)
 
 
 def _store_file(blobs: BlobStore, digest: Digest, path: Path) -> int:

@@ -29,8 +29,10 @@ PRELOAD = ["builder.layer", "builder.contents"]
 class WorkerPool:
     """`workers` processes, started when first needed. Use as an async context manager."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, on_loss: Callable[[], object] | None = None) -> None:
         self._workers = workers
+        self._on_loss = on_loss
+        """Called in a thread when workers have died, to clear away what they left."""
         self._executor: ProcessPoolExecutor | None = None
 
     async def __aenter__(self) -> Self:
@@ -57,12 +59,17 @@ class WorkerPool:
             except BrokenProcessPool:
                 if self._executor is executor:
                     self._executor = None
-                    executor.shutdown(wait=False)
+                    await asyncio.to_thread(self._bury, executor)
         raise WorkerLost(doing)
 
     async def warm(self) -> None:
         """Start every worker now, so that the first build does not pay for it."""
         await asyncio.gather(*(self.run("starting", os.getpid) for _ in range(self._workers)))
+
+    def _bury(self, executor: ProcessPoolExecutor) -> None:
+        executor.shutdown(wait=True)
+        if self._on_loss:
+            self._on_loss()
 
     def _start(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("forkserver")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -29,7 +30,7 @@ from builder.spec import EnvironmentSpec
 from storage.blobs import FileBlobStore
 from storage.catalog import Catalog
 from storage.errors import ConderyError
-from storage.files import make_folders
+from storage.files import make_folders, remove_leftovers
 
 log = structlog.get_logger(__name__)
 
@@ -88,7 +89,7 @@ class BuilderService:
         async with contextlib.AsyncExitStack() as stack:
             solver = await stack.enter_async_context(Solver(solver_settings))
             downloader = await stack.enter_async_context(Downloader(download_settings, credentials, solver.download))
-            pool = await stack.enter_async_context(WorkerPool(settings.workers))
+            pool = await stack.enter_async_context(WorkerPool(settings.workers, partial(remove_leftovers, root)))
             builder = Builder(settings, root, catalog, blobs, solver, downloader, pool, base, Popularity.shipped())
             stack.push_async_callback(builder.close)
             queue = BuildQueue(catalog, lambda job, _build: builder.run(job), settings)
@@ -101,6 +102,9 @@ class BuilderService:
 
 
 async def _warm(builder: Builder) -> None:
+    removed = await asyncio.to_thread(remove_leftovers, builder.root)
+    if removed:
+        log.info("leftovers of interrupted writes removed", count=removed)
     try:
         await builder.warm()
     except ConderyError as error:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -47,17 +49,12 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
     """
     temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}-{path.name[:80]}")
     try:
-        try:
-            file = open(temporary, "wb")  # noqa: SIM115 - closed below, before the rename
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = open(temporary, "wb")  # noqa: SIM115 - closed below, before the rename
-        with file:
+        with _open_held(temporary) as file:
             yield file
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        os.replace(temporary, path)
+            os.replace(temporary, path)
         if durable:
             sync_directory(path.parent)
     except BaseException as error:
@@ -68,16 +65,61 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
         raise
 
 
-def remove_leftovers(root: Path) -> int:
-    """Remove what interrupted writes left under `root`; returns how many files.
+@contextlib.contextmanager
+def temporary_directory(parent: Path) -> Iterator[Path]:
+    """A directory below `parent` that is removed with all in it when the block ends."""
+    directory = parent / f"{TEMPORARY}{secrets.token_hex(8)}"
+    directory.mkdir(mode=0o700, parents=True)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield directory
+    finally:
+        os.close(descriptor)
+        shutil.rmtree(directory, ignore_errors=True)
 
-    Only for a root that no other process writes to.
+
+def remove_leftovers(root: Path) -> int:
+    """Remove what interrupted writes left under `root`; returns how many. What is being written is let be.
+
+    A writer holds a lock on its file, which the kernel takes away with the process, however that ends.
     """
     removed = 0
-    for directory, _, names in os.walk(root):
-        for name in names:
-            if name.startswith(TEMPORARY):
-                with contextlib.suppress(OSError):
-                    os.unlink(os.path.join(directory, name))
-                    removed += 1
+    for directory, folders, names in os.walk(root):
+        left = [name for name in (*folders, *names) if name.startswith(TEMPORARY)]
+        folders[:] = [name for name in folders if not name.startswith(TEMPORARY)]
+        removed += sum(_remove_unheld(os.path.join(directory, name)) for name in left)
     return removed
+
+
+def _open_held(path: Path) -> IO[bytes]:
+    """A new file that `remove_leftovers` leaves alone as long as it is open."""
+    while True:
+        try:
+            file = open(path, "wb")  # noqa: SIM115 - the caller closes it
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            continue
+        fcntl.flock(file, fcntl.LOCK_SH)
+        # it may have been taken for a leftover before it was locked
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()
+
+
+def _remove_unheld(path: str) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
