@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ast
+import sys
+import tomllib
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("registry", "builder", "auth", "storage")
@@ -91,3 +96,14 @@ def test_the_rules_above_catch_what_they_forbid(tmp_path: Path) -> None:
     assert sorted(environment_reads(path)) == [2, 7, 7]
     assert is_or_is_in("rattler.index", "rattler")
     assert not is_or_is_in("rattlers", "rattler")
+
+
+def test_everything_imported_is_a_dependency() -> None:
+    """What comes along with something else today may not tomorrow."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {canonicalize_name(Requirement(text).name) for text in project["dependencies"]}
+    provided = metadata.packages_distributions()
+    tops = {module.partition(".")[0] for _, path in ALL for module in modules_imported(path)}
+    foreign = tops - sys.stdlib_module_names - set(PACKAGES)
+    assert foreign
+    assert [top for top in foreign if not declared & {canonicalize_name(name) for name in provided.get(top, ())}] == []
