@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
@@ -98,13 +99,28 @@ class BuilderService:
                 await queue.start()
                 warming = asyncio.create_task(_warm(builder))
                 stack.callback(warming.cancel)
+                await stack.enter_async_context(_tidying(root))
             yield cls(builder, queue, Demand(settings, catalog, queue, builder.image_key))
 
 
+@contextlib.asynccontextmanager
+async def _tidying(root: Path) -> AsyncIterator[None]:
+    """Removes what killed processes left, beside the block; nobody waits for it, and it ends with the block."""
+    stopped = threading.Event()
+
+    def tidy() -> None:
+        if removed := remove_leftovers(root, stopped.is_set):
+            log.info("leftovers of interrupted writes removed", count=removed)
+
+    task = asyncio.create_task(asyncio.to_thread(tidy))
+    try:
+        yield
+    finally:
+        stopped.set()
+        await task
+
+
 async def _warm(builder: Builder) -> None:
-    removed = await asyncio.to_thread(remove_leftovers, builder.root)
-    if removed:
-        log.info("leftovers of interrupted writes removed", count=removed)
     try:
         await builder.warm()
     except ConderyError as error:

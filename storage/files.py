@@ -8,7 +8,7 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -79,13 +79,16 @@ def temporary_directory(parent: Path) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def remove_leftovers(root: Path) -> int:
+def remove_leftovers(root: Path, stopped: Callable[[], bool] = lambda: False) -> int:
     """Remove what interrupted writes left under `root`; returns how many. What is being written is let be.
 
-    A writer holds a lock on its file, which the kernel takes away with the process, however that ends.
+    A writer holds a lock on its file, which the kernel takes away with the process, however that ends. This looks at
+    every directory, so it takes its time where much is stored; it ends early once `stopped` says so.
     """
     removed = 0
     for directory, folders, names in os.walk(root):
+        if stopped():
+            break
         left = [name for name in (*folders, *names) if name.startswith(TEMPORARY)]
         folders[:] = [name for name in folders if not name.startswith(TEMPORARY)]
         removed += sum(_remove_unheld(os.path.join(directory, name)) for name in left)

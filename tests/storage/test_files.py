@@ -35,3 +35,12 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("*"))) == 4
     assert remove_leftovers(tmp_path) == 2
     assert [path.name for path in tmp_path.rglob("*")] == ["working"]
+
+
+def test_it_ends_when_it_is_told(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / f"{TEMPORARY}left").touch()
+    answers = iter([False, False, True])
+    assert remove_leftovers(tmp_path, lambda: next(answers)) == 1
+    assert remove_leftovers(tmp_path) == 2
