@@ -27,7 +27,7 @@ ENVIRONMENT_PREFIX = "CONDERY_"
 CONFIG_FILES = (Path("condery.toml"), Path("/etc/condery/condery.toml"))
 """Where a settings file is looked for when none is named; the first that exists is read."""
 
-_DEFAULT_RULES = {"data_directory": "~/.local/share/condery", "workers": "one per CPU", "processes": "one per CPU"}
+_DEFAULT_RULES = {"data_directory": "~/.local/share/condery", "workers": "one per CPU"}
 
 NOT_SETTINGS = frozenset({"config", "debug", "require_clients"})
 """Variables with the prefix that are not settings: the file's path, tracebacks, and the tests' switch."""
