@@ -92,6 +92,8 @@ async def test_archive_runs_elsewhere(sample_channel: Path, tmp_path: Path) -> N
 
     run(place / "bin/python", place / "bin/conda-unpack")
 
-    assert run("python", "-c", "import numpy; print(round(float(numpy.linalg.det(numpy.eye(3) * 2)), 6))").strip() == "8.0"
+    assert (
+        run("python", "-c", "import numpy; print(round(float(numpy.linalg.det(numpy.eye(3) * 2)), 6))").strip() == "8.0"
+    )
     assert "Flask" in run("flask", "--version")
     assert run("python", "-c", "import sys; print(sys.prefix)").strip() == str(place)
