@@ -194,6 +194,11 @@ class Catalog:
                 solved=solved,
             )
 
+    async def forget_resolution(self, request_key: str) -> None:
+        """Let the next request be solved anew."""
+        async with self._engine.begin() as connection:
+            await connection.execute(delete(tables.resolution).where(tables.resolution.c.request_key == request_key))
+
     async def days_of_spec(self, spec_key: str) -> list[str]:
         """The cut-off days for which a spec was solved, sorted."""
         table = tables.resolution

@@ -6,8 +6,6 @@ import asyncio
 import json
 import os
 import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +21,7 @@ from storage.errors import StorageFull
 from storage.files import TEMPORARY
 from tests.builder.packages import PLACEHOLDER, File, Package
 from tests.builder.services import make_channel, open_service, spec_of
+from tests.small_disk import small_disk
 
 PYTHON = Package(
     name="python",
@@ -232,28 +231,15 @@ async def test_a_lock_names_its_image_for_ever(tmp_path: Path) -> None:
         assert by_handle.variants == second.variants
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 MB."""
-    if os.geteuid():
-        pytest.skip("mounting a small file system needs root")
-    directory = tmp_path / "disk"
-    directory.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", directory], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.decode().strip()}")
-    yield directory
-    subprocess.run(["umount", "--lazy", directory], check=True)
-
-
-async def test_a_full_disk_stores_nothing_by_halves(tmp_path: Path, small_disk: Path) -> None:
+async def test_a_full_disk_stores_nothing_by_halves(tmp_path: Path) -> None:
     huge = Package(name="huge", files={"share/huge": os.urandom(4_000_000)})
     channel = await make_channel(tmp_path / "channel", [huge, ACTIVE])
-    async with open_service(small_disk, channel) as service:
-        with pytest.raises(StorageFull, match="no space left"):
-            await service.build(spec_of(service, "huge"))
-        left = [path for path in small_disk.rglob("*") if path.name.startswith(TEMPORARY)]
-        assert left == []
-        assert not [name for name in stored_files(small_disk) if "fragments" in name]
-        assert shutil.disk_usage(small_disk).free > 1_500_000
-        assert await service.build(spec_of(service, "active"))
+    with small_disk(tmp_path / "disk", 3) as disk:
+        async with open_service(disk, channel) as service:
+            with pytest.raises(StorageFull, match="no space left"):
+                await service.build(spec_of(service, "huge"))
+            left = [path for path in disk.rglob("*") if path.name.startswith(TEMPORARY)]
+            assert left == []
+            assert not [name for name in stored_files(disk) if "fragments" in name]
+            assert shutil.disk_usage(disk).free > 1_500_000
+            assert await service.build(spec_of(service, "active"))
