@@ -24,8 +24,9 @@ from builder.canonical import key_of
 from builder.contents import PackageContents, PythonLayout, inspect_all
 from builder.demand import Image, artifact_key, fresh_until
 from builder.download import Downloader
-from builder.environment import EnvironmentTask, FinishedEnvironment, finish_environment
+from builder.environment import EnvironmentTask, FinishedEnvironment, finish_environment, has_variables
 from builder.environment_directory import PackingLimits
+from builder.environment_layer import SHELLS
 from builder.errors import PackageRefused
 from builder.fragment import FragmentRecipe
 from builder.image import ImageDocuments, ImageLayer
@@ -241,9 +242,12 @@ class Builder:
             assembled = await self._assemble(tasks, progress)
         with watch.stage("image"):
             base = self._bases[platform]
+            fragments = tuple(fragment for task in tasks for fragment in task.fragments)
             task = EnvironmentTask(
                 self.root, lock, platform, base.has_shell, self.settings.user, self._limits,
-                tuple(fragment for task in tasks for fragment in task.fragments),
+                fragments,
+                shells=frozenset(shell for shell in SHELLS if any(shell in each.targets for each in contents.values())),
+                variables=tuple(each for each in fragments if has_variables(contents[each.package.name])),
             )  # fmt: skip
             environment = await self.pool.run("writing the environment layer", finish_environment, task)
             layers = [*map(_image_layer, assembled, tasks), environment.layer]

@@ -17,7 +17,7 @@ from builder.environment_layer import (
     members,
     package_variables,
 )
-from builder.fragment import read_info
+from builder.fragment import read_paths
 from builder.image import EnvironmentFacts, ImageLayer
 from builder.layer import FragmentTask
 from builder.lock import Lock
@@ -36,6 +36,10 @@ class EnvironmentTask:
     user: int | None
     limits: Limits
     fragments: tuple[FragmentTask, ...]
+    shells: frozenset[str]
+    """Those of SHELLS that packages bring."""
+    variables: tuple[FragmentTask, ...]
+    """Those of the fragments whose packages bring files of variables."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,13 @@ class FinishedEnvironment:
 def finish_environment(task: EnvironmentTask) -> FinishedEnvironment:
     """Make and store the environment layer; raises PackageRefused, StorageFull."""
     blobs = FileBlobStore(task.root)
-    installed = [_installed(task, fragment, blobs) for fragment in task.fragments]
-    variables = [
-        file
-        for fragment, each in zip(task.fragments, installed, strict=True)
-        for file in _variable_files(fragment.archive, each.contents, task.limits)
+    installed = [
+        InstalledPackage(fragment.package, read_paths(blobs.fragment_path(fragment.recipe.key)))
+        for fragment in task.fragments
     ]
+    variables = [file for fragment in task.variables for file in _variable_files(fragment, task)]
     prefix = task.lock.spec.prefix
-    shell = find_shell(prefix, (each.contents for each in installed), task.base_has_shell)
+    shell = find_shell(prefix, task.shells, task.base_has_shell)
     layer = make_layer(
         members(task.lock, task.platform, installed, shell=shell, user=task.user),
         newest(task.lock.packages[task.platform]) // 1000,
@@ -71,23 +74,25 @@ def finish_environment(task: EnvironmentTask) -> FinishedEnvironment:
     return FinishedEnvironment(layer.layer, facts)
 
 
-def _installed(task: EnvironmentTask, fragment: FragmentTask, blobs: FileBlobStore) -> InstalledPackage:
-    contents = inspect(fragment.archive, fragment.package, fragment.recipe.python, task.root / "contents", task.limits)
-    info = read_info(blobs.fragment_path(fragment.recipe.key))
-    assert info is not None, "the layers were made before the environment layer"
-    return InstalledPackage(fragment.package, contents, info.written, frozenset(fragment.recipe.excluded))
+def has_variables(contents: PackageContents) -> bool:
+    """Whether a package brings files whose variables go into the image's Env."""
+    return any(_is_variable_file(target) for target in contents.targets)
 
 
-def _variable_files(archive: Path, contents: PackageContents, limits: Limits) -> Iterator[tuple[str, str, bytes]]:
+def _is_variable_file(target: str) -> bool:
+    return target.startswith(VARIABLES_DIRECTORY) and target.endswith(".json")
+
+
+def _variable_files(fragment: FragmentTask, task: EnvironmentTask) -> Iterator[tuple[str, str, bytes]]:
     """(package, path, content) of the files whose variables go into the image's Env (conda `activate.py`)."""
+    archive = fragment.archive
+    contents = inspect(archive, fragment.package, fragment.recipe.python, task.root / "contents", task.limits)
     wanted = {
         source: target
         for source, target in zip(contents.sources, contents.targets, strict=True)
-        if target.startswith(VARIABLES_DIRECTORY) and target.endswith(".json")
+        if _is_variable_file(target)
     }
-    if not wanted:
-        return
-    with payload(archive, contents.package, limits) as tar:
+    with payload(archive, contents.package, task.limits) as tar:
         for member in tar:
             if member.name in wanted:
                 yield contents.package, wanted[member.name], b"".join(map(bytes, tar.chunks()))

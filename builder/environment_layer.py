@@ -9,21 +9,18 @@ from __future__ import annotations
 import datetime
 import importlib.resources
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
-from typing import Any
 
 import orjson
 from isal import isal_zlib
 
 from builder import tar
-from builder.contents import PackageContents
 from builder.errors import FormatUnsuitable, PackageRefused
-from builder.fragment import Written
 from builder.image import HOME, OCI_LAYER, ImageLayer
 from builder.lock import Lock, LockedPackage
 from builder.lock_formats import conda_lock_yaml, explicit_text, newest
+from builder.prefix_record import prefix_record
 from storage.digest import Descriptor, Digest
 
 ENTRYPOINT = ".condery/entrypoint"
@@ -31,10 +28,8 @@ ENTRYPOINT = ".condery/entrypoint"
 
 VARIABLES_DIRECTORY = "etc/conda/env_vars.d/"
 
-_SHELLS = ("bin/bash", "bin/dash", "bin/sh")
-_PATH_TYPES = {"f": "hardlink", "s": "softlink", "d": "directory"}
-_LINK_COPY = 3
-"""Of conda's LinkType: neither a hard link into a package cache nor a symbolic one."""
+SHELLS = ("bin/bash", "bin/dash", "bin/sh")
+"""Under the prefix, the preferred first."""
 _CHUNK = 1 << 20
 
 
@@ -43,11 +38,8 @@ class InstalledPackage:
     """A package as it lies in the image."""
 
     package: LockedPackage
-    contents: PackageContents
-    written: Mapping[str, Written]
-    """Of its fragment: what the files with a replaced prefix and the entry points became, by path."""
-    excluded: Collection[str] = ()
-    """Paths that another package won."""
+    paths: bytes
+    """What its prefix record says of them, from `builder.prefix_record.recorded_paths`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +76,10 @@ def members(
     prefix = lock.spec.prefix.strip("/")
     requested = {item.name: item.match_spec() for item in lock.spec.items}
     result = [
-        LayerMember(f"{prefix}/conda-meta/{each.package}.json", prefix_record(each, requested.get(each.package.name)))
+        LayerMember(
+            f"{prefix}/conda-meta/{each.package}.json",
+            prefix_record(each.package, each.paths, requested.get(each.package.name)),
+        )
         for each in installed
     ]
     result.append(LayerMember(f"{prefix}/conda-meta/history", history(lock, platform)))
@@ -129,39 +124,6 @@ def tar_archive(contents: Iterable[LayerMember], modified: int) -> bytes:
     return b"".join([*parts, tar.END])
 
 
-def prefix_record(installed: InstalledPackage, requested: str | None) -> bytes:
-    """`conda-meta/<package>.json`: the channel's record, and every path with its hashes (conda `models/records.py`)."""
-    package = installed.package
-    entries = _path_entries(installed)
-    record: dict[str, Any] = {
-        "build": package.build,
-        "build_number": package.build_number,
-        "channel": package.channel,
-        "constrains": package.constrains,
-        "depends": package.depends,
-        "extracted_package_dir": "",
-        "files": [entry["_path"] for entry in entries if entry["path_type"] != "directory"],
-        "fn": package.file_name,
-        "license": package.license,
-        "link": {"source": "", "type": _LINK_COPY},
-        "md5": package.md5,
-        "name": package.name,
-        "noarch": package.noarch,
-        "package_tarball_full_path": "",
-        "paths_data": {"paths": entries, "paths_version": 1},
-        "python_site_packages_path": package.python_site_packages_path,
-        "requested_spec": requested,
-        "requested_specs": [requested] if requested else None,
-        "sha256": package.sha256,
-        "size": package.size,
-        "subdir": package.subdir,
-        "timestamp": package.timestamp,
-        "url": package.url,
-        "version": package.version,
-    }
-    return orjson.dumps({name: value for name, value in record.items() if value is not None})
-
-
 def history(lock: Lock, platform: str) -> bytes:
     """`conda-meta/history`: one revision that adds every package for the specs asked for (conda `history.py`)."""
     packages = lock.packages[platform]
@@ -182,14 +144,16 @@ def entrypoint(shell: str) -> bytes:
     return f"#!{shell}\n".encode() + script
 
 
-def find_shell(prefix: str, contents: Iterable[PackageContents], base_has_shell: bool) -> str | None:
-    """A shell of the image: bash of the environment, which activation scripts are written for, else the base's."""
-    own = {path for each in contents for path in _SHELLS if path in each.targets}
-    if _SHELLS[0] in own:
-        return f"{prefix}/{_SHELLS[0]}"
+def find_shell(prefix: str, installed: Collection[str], base_has_shell: bool) -> str | None:
+    """A shell of the image: bash of the environment, which activation scripts are written for, else the base's.
+
+    `installed` has those of SHELLS that packages bring.
+    """
+    if SHELLS[0] in installed:
+        return f"{prefix}/{SHELLS[0]}"
     if base_has_shell:
         return "/bin/sh"
-    return f"{prefix}/{min(own, key=_SHELLS.index)}" if own else None
+    return f"{prefix}/{min(installed, key=SHELLS.index)}" if installed else None
 
 
 def package_variables(files: Iterable[tuple[str, str, bytes]]) -> dict[str, str]:
@@ -217,37 +181,6 @@ def _lock_file(lock: Lock, platform: str, prefix: str) -> LayerMember:
         return LayerMember(f"{prefix}/conda-meta/conda-lock.yml", conda_lock_yaml(lock))
     except FormatUnsuitable:
         return LayerMember(f"{prefix}/conda-meta/explicit.txt", explicit_text(lock, platform))
-
-
-def _path_entries(installed: InstalledPackage) -> list[dict[str, Any]]:
-    """`paths_data.paths`: hash as packaged, hash and size of what lies in the image; sorted by path."""
-    contents, written, excluded = installed.contents, installed.written, installed.excluded
-    columns = zip(contents.targets, contents.kinds, contents.sizes, contents.sha256, strict=True)
-    entries = [_path_entry(*row) for row in columns]
-    for index, placeholder in contents.placeholders.items():
-        entries[index]["prefix_placeholder"], entries[index]["file_mode"] = placeholder
-    for index in contents.no_link:
-        entries[index]["no_link"] = True
-    entries += (
-        {"_path": f"bin/{entry_point.command}", "path_type": "unix_python_entry_point"}
-        for entry_point in contents.entry_points
-    )
-    for entry in entries:
-        if file := written.get(entry["_path"]):
-            entry["sha256_in_prefix"], entry["size_in_bytes"] = file.sha256, file.size
-    if excluded:
-        entries = [entry for entry in entries if entry["_path"] not in excluded]
-    entries.sort(key=itemgetter("_path"))
-    return entries
-
-
-def _path_entry(target: str, kind: str, size: int | None, sha256: str | None) -> dict[str, Any]:
-    entry: dict[str, Any] = {"_path": target, "path_type": _PATH_TYPES[kind]}
-    if sha256:
-        entry["sha256"] = entry["sha256_in_prefix"] = sha256
-    if size is not None:
-        entry["size_in_bytes"] = size
-    return entry
 
 
 def _parents(path: str) -> Iterable[str]:

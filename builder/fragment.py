@@ -5,7 +5,7 @@ directories once) and no end-of-archive. It is a gzip member of its own; fragmen
 bytes are a function of its recipe alone.
 
     <root>/fragments/ab/<key>         the compressed members
-    <root>/fragments/ab/<key>.json    what is known of them: the FragmentInfo
+    <root>/fragments/ab/<key>.json    what is known of them: a line with the FragmentInfo, one for the prefix record
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from builder.canonical import key_of
 from builder.contents import EntryPoint, PackageContents, Placeholder, PythonLayout
 from builder.errors import PackageRefused
 from builder.prefix import replace, replace_chunks
+from builder.prefix_record import Written, recorded_paths
 from builder.tar import DIRECTORY, FILE, HARD_LINK, SYMLINK, Member, TarError, TarReader, header, padding
 from storage.files import atomic_write
 
@@ -68,14 +69,6 @@ class FragmentRecipe:
         return key_of("fragment", [FORMAT, self.codec, self.archive_key, self.prefix, python, list(self.excluded)])
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A file whose bytes the installation decides: hexadecimal sha256 and size as they are under the prefix."""
-
-    sha256: str
-    size: int
-
-
 @dataclass(frozen=True)
 class FragmentInfo:
     """What is known of a fragment beside its bytes; sizes in bytes."""
@@ -102,10 +95,18 @@ class FragmentInfo:
 def read_info(path: Path) -> FragmentInfo | None:
     """What is known of the fragment at `path`; None unless fragment and sidecar are there and agree on the size."""
     with contextlib.suppress(FileNotFoundError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-        info = FragmentInfo.from_json(path.name, orjson.loads(_sidecar(path).read_bytes()))
+        with open(_sidecar(path), "rb") as sidecar:
+            info = FragmentInfo.from_json(path.name, orjson.loads(sidecar.readline()))
         if path.stat().st_size == info.size:
             return info
     return None
+
+
+def read_paths(path: Path) -> bytes:
+    """What the prefix record of the package says of its paths: `recorded_paths` of the fragment at `path`."""
+    with open(_sidecar(path), "rb") as sidecar:
+        sidecar.readline()
+        return sidecar.read()
 
 
 def _sidecar(path: Path) -> Path:
@@ -203,7 +204,8 @@ def transcode(
         compressor.finish()
     info = FragmentInfo(recipe.key, compressor.size, compressor.uncompressed_size, job.written)
     with atomic_write(_sidecar(path), durable=False) as file:
-        file.write(orjson.dumps(info.to_json()))
+        file.write(orjson.dumps(info.to_json()) + b"\n")
+        file.write(recorded_paths(contents, job.written, frozenset(recipe.excluded)))
     return info
 
 

@@ -26,11 +26,10 @@ from builder.environment_layer import (
     make_layer,
     members,
     package_variables,
-    prefix_record,
 )
 from builder.errors import PackageRefused
-from builder.fragment import Written
 from builder.lock import Lock, LockedPackage
+from builder.prefix_record import Written, prefix_record, recorded_paths
 from storage.digest import Digest
 from tests.builder.locks import LOCK, SPEC, package
 
@@ -57,7 +56,7 @@ def contents_of(record: LockedPackage, *targets: str) -> PackageContents:
 
 
 def installed(record: LockedPackage) -> InstalledPackage:
-    return InstalledPackage(record, contents_of(record, f"share/{record.name}.txt"), {})
+    return InstalledPackage(record, recorded_paths(contents_of(record, f"share/{record.name}.txt"), {}, ()))
 
 
 def layer_of(lock: Lock = LOCK, shell: str | None = "/bin/sh", user: int | None = None) -> EnvironmentLayer:
@@ -151,7 +150,7 @@ def test_record_as_rattler_reads_it(tmp_path: Path) -> None:
     )
     written = {"etc/tool.conf": Written(IN_PREFIX, 12), "bin/tool": Written(IN_PREFIX, 99)}
     path = tmp_path / f"{record}.json"
-    path.write_bytes(prefix_record(InstalledPackage(record, contents, written, {"share/lost"}), "tool >=2"))
+    path.write_bytes(prefix_record(record, recorded_paths(contents, written, {"share/lost"}), "tool >=2"))
 
     read = rattler.PrefixRecord.from_path(path)
     assert (read.name.normalized, str(read.version), str(read.build), read.build_number) == ("tool", "2.0", "py_1", 1)
@@ -254,13 +253,10 @@ def test_entrypoint_without_scripts(shell: list[str], tmp_path: Path) -> None:
 
 
 def test_which_shell() -> None:
-    plain = contents_of(package("tool"), "bin/tool")
-    dash = contents_of(package("dash"), "bin/dash")
-    bash = contents_of(package("bash"), "bin/bash", "bin/sh")
-    assert find_shell("/opt/conda", [plain], base_has_shell=False) is None
-    assert find_shell("/opt/conda", [plain], base_has_shell=True) == "/bin/sh"
-    assert find_shell("/opt/conda", [plain, dash], base_has_shell=False) == "/opt/conda/bin/dash"
-    assert find_shell("/opt/conda", [plain, bash], base_has_shell=True) == "/opt/conda/bin/bash"
+    assert find_shell("/opt/conda", frozenset(), base_has_shell=False) is None
+    assert find_shell("/opt/conda", frozenset(), base_has_shell=True) == "/bin/sh"
+    assert find_shell("/opt/conda", {"bin/dash"}, base_has_shell=False) == "/opt/conda/bin/dash"
+    assert find_shell("/opt/conda", {"bin/bash", "bin/sh"}, base_has_shell=True) == "/opt/conda/bin/bash"
 
 
 def test_variables_of_packages() -> None:
