@@ -11,6 +11,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from auth.principal import ANONYMOUS
 from registry.errors import answer_of, crash_response, error_response, http_error_response
 from registry.parts import LOG_FIELDS, REQUEST_ID
 from registry.request_log import RequestLog
@@ -49,7 +50,7 @@ def observe(request_log: RequestLog) -> Middleware:
                 "status": status,
                 "bytes": size,
                 "seconds": round(time.perf_counter() - started, 6),
-                "principal": "anonymous",
+                "principal": ANONYMOUS.name,
                 "request": request_id,
             }
             request_log.write("info" if status < 500 or status == BUSY else "error", fields)

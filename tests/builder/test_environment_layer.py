@@ -32,6 +32,7 @@ from builder.lock import Lock, LockedPackage
 from builder.prefix_record import Written, prefix_record, recorded_paths
 from storage.digest import Digest
 from tests.builder.locks import LOCK, SPEC, package
+from tests.unpacking import extract_all
 
 PACKED, IN_PREFIX = hashlib.sha256(b"packed").hexdigest(), hashlib.sha256(b"in prefix").hexdigest()
 MODIFIED = 1_700_000_200
@@ -179,7 +180,7 @@ def test_record_as_rattler_reads_it(tmp_path: Path) -> None:
 
 def test_conda_reads_it(tmp_path: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(layer_of().content)) as tar:
-        tar.extractall(tmp_path, filter="tar")
+        extract_all(tar, tmp_path)
     prefix = str(tmp_path / "opt/conda")
     with warnings.catch_warnings():
         # conda's own code, as conda-lock brings it, uses what is deprecated
