@@ -21,14 +21,20 @@ class Build:
     id: str
     status: str
     attempts: int
+    owner: str
     error_kind: str | None
+
+    @property
+    def pid(self) -> int:
+        """The server process that works on it."""
+        return int(self.owner.split("/")[1])
 
 
 def builds(server: Server) -> list[Build]:
     """Every build of the catalog, the oldest first."""
     address = f"file:{server.data_dir / 'condery.sqlite'}?mode=ro"
     with closing(sqlite3.connect(address, uri=True)) as connection:
-        rows = connection.execute("SELECT id, status, attempts, error_kind FROM build ORDER BY created")
+        rows = connection.execute("SELECT id, status, attempts, owner, error_kind FROM build ORDER BY created")
         return [Build(*row) for row in rows]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -53,9 +54,17 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.fixture
-def start(start_server: StartServer, channel: ChannelServer) -> Callable[..., Server]:
+def data_dir(tmp_path: Path) -> Iterator[Path]:
+    """Removed at the end: what all these tests store would be gigabytes."""
+    yield tmp_path / "data"
+    shutil.rmtree(tmp_path / "data")
+
+
+@pytest.fixture
+def start(data_dir: Path, start_server: StartServer, channel: ChannelServer) -> Callable[..., Server]:
     """A server over the channel, with more flags."""
-    return lambda *flags: start_server("--channels", channel.url, "--base", "scratch", "--workers", "2", *flags)
+    flags = ("--channels", channel.url, "--base", "scratch", "--workers", "2")
+    return lambda *more: start_server(*flags, *more, data_dir=data_dir)
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -98,6 +107,15 @@ def met_at_work(server: Server) -> psutil.Process:
     return found[0]
 
 
+def connections(server: Server) -> int:
+    """How many clients are connected to the server's processes."""
+    found = 0
+    for process in (psutil.Process(server.process.pid), *children(server)):
+        here = process.net_connections("tcp")
+        found += sum(each.laddr.port == server.port and each.status == psutil.CONN_ESTABLISHED for each in here)
+    return found
+
+
 def completed(server: Server) -> bool:
     return [build.status for build in builds(server)] == ["COMPLETED"]
 
@@ -111,6 +129,7 @@ def test_fifty_pulls_of_a_new_image_make_one_build(
     with ThreadPoolExecutor(50) as threads:
         pulls = [threads.submit(ask, server, BIG) for _ in range(50)]
         assert held.reached.wait(DEADLINE)
+        until(lambda: connections(server) == 50)
         held.released.set()
         answers = {(pull.result().status, pull.result().body) for pull in pulls}
     assert [status for status, _ in answers] == [200]
@@ -199,6 +218,25 @@ def test_a_killed_server_goes_on_where_it_was(
     assert ask(server, BIG).status == 200
     assert_blobs_are_sound(server.data_dir)
     assert leftovers(server.data_dir) == []
+
+
+def test_another_process_takes_over_from_a_killed_one(start: Callable[..., Server], channel: ChannelServer) -> None:
+    server = start("--processes", "2")
+    held = channel.hold(ARCHIVE)
+    with ThreadPoolExecutor(8) as threads:
+        pulls = [threads.submit(ask, server, BIG) for _ in range(8)]
+        assert held.reached.wait(DEADLINE)
+        [begun] = builds(server)
+        psutil.Process(begun.pid).kill()
+        held.released.set()
+        for pull in pulls:
+            # those who were connected to the killed process have lost their connection
+            with suppress(HTTPException, OSError):
+                assert pull.result().status == 200
+    assert ask(server, BIG).status == 200
+    [ended] = builds(server)
+    assert (ended.id, ended.status) == (begun.id, "COMPLETED")
+    assert ended.pid != begun.pid
 
 
 def test_a_server_killed_in_a_download_goes_on_with_it(start: Callable[..., Server], channel: ChannelServer) -> None:
