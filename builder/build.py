@@ -27,7 +27,7 @@ from builder.download import Downloader
 from builder.environment import EnvironmentTask, FinishedEnvironment, finish_environment, has_variables
 from builder.environment_directory import PackingLimits
 from builder.environment_layer import SHELLS
-from builder.errors import PackageRefused
+from builder.errors import BuilderError, PackageRefused
 from builder.fragment import FragmentRecipe
 from builder.image import ImageDocuments, ImageLayer
 from builder.job import Job
@@ -102,13 +102,21 @@ class Builder:
             await flights.close()
 
     async def run(self, job: Job, progress: Progress = silent) -> None:
-        """Make what `job` asks for; idempotent, and quick where all of it is there."""
+        """Make what `job` asks for; idempotent, and quick where all of it is there.
+
+        A lock that fails is not kept for its time: when the channel is mended, the next solve shows it.
+        """
         watch = Stopwatch()
-        lock = await self.lock(job, progress, watch)
-        if job.artifact:
-            await self.artifact(lock, job.artifact)
-        else:
-            await self.image(lock, progress, watch)
+        try:
+            lock = await self.lock(job, progress, watch)
+            if job.artifact:
+                await self.artifact(lock, job.artifact)
+            else:
+                await self.image(lock, progress, watch)
+        except BuilderError:
+            if not job.lock_key:
+                await self.catalog.forget_resolution(job.spec.key)
+            raise
 
     async def lock(self, job: Job, progress: Progress = silent, watch: Stopwatch | None = None) -> Lock:
         """The lock that `job` names, or that its spec has by now."""

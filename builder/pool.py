@@ -23,6 +23,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 ATTEMPTS = 3
+CLOSE_SECONDS = 5.0
 PRELOAD = ["builder.layer", "builder.contents"]
 
 
@@ -42,10 +43,18 @@ class WorkerPool:
         await self.close()
 
     async def close(self) -> None:
-        """Stop the workers; tasks that wait are dropped, running ones are left to finish."""
+        """Stop the workers; tasks that wait are dropped, running ones get CLOSE_SECONDS to finish."""
         executor, self._executor = self._executor, None
-        if executor:
-            await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
+        if executor is None:
+            return
+        # a list of the executor's own, which `shutdown` forgets; Python 3.14 has a method that ends them
+        workers = list((executor._processes or {}).values())
+        ending = asyncio.create_task(asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True))
+        done, _ = await asyncio.wait({ending}, timeout=CLOSE_SECONDS)
+        if not done:
+            for worker in workers:
+                worker.kill()
+        await ending
 
     async def run(self, doing: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`function(*args)` in a worker; it and its arguments are pickled.

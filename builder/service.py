@@ -18,7 +18,6 @@ from builder.build import Builder, Stopwatch
 from builder.channels import Credentials
 from builder.demand import Demand, Image
 from builder.download import Downloader, DownloadSettings
-from builder.errors import BuilderError
 from builder.job import Job
 from builder.lock import Lock
 from builder.pool import WorkerPool
@@ -94,7 +93,7 @@ class BuilderService:
             pool = await stack.enter_async_context(WorkerPool(settings.workers, partial(remove_leftovers, root)))
             builder = Builder(settings, root, catalog, blobs, solver, downloader, pool, base, Popularity.shipped())
             stack.push_async_callback(builder.close)
-            queue = BuildQueue(catalog, lambda job, _build: _run(builder, job), settings)
+            queue = BuildQueue(catalog, lambda job, _build: builder.run(job), settings)
             stack.push_async_callback(queue.close)
             if resume:
                 await queue.start()
@@ -119,16 +118,6 @@ async def _tidying(root: Path) -> AsyncIterator[None]:
     finally:
         stopped.set()
         await task
-
-
-async def _run(builder: Builder, job: Job) -> None:
-    """Do `job`. A lock that fails is not kept for its time: when the channel is mended, the next solve shows it."""
-    try:
-        await builder.run(job)
-    except BuilderError:
-        if not job.lock_key:
-            await builder.catalog.forget_resolution(job.spec.key)
-        raise
 
 
 async def _warm(builder: Builder) -> None:

@@ -52,6 +52,16 @@ async def test_a_task_that_always_kills_its_worker_is_given_up() -> None:
         assert await pool.run("adding", sum, [1]) == 1
 
 
+async def test_closing_does_not_wait_for_a_long_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builder.pool.CLOSE_SECONDS", 0.2)
+    pool = WorkerPool(1)
+    await pool.warm()
+    task = asyncio.create_task(pool.run("sleeping", time.sleep, 600))
+    await asyncio.sleep(0.3)
+    task.cancel()
+    await asyncio.wait_for(pool.close(), 60)
+
+
 async def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
     script = f"""
 import asyncio, os, sys
