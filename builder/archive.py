@@ -22,7 +22,7 @@ import zstandard
 from builder.errors import PackageRefused
 from builder.tar import DIRECTORY, FILE, HARD_LINK, SYMLINK, Member, TarError, TarReader
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 17
 _SMALL = 64 << 20
 """Bytes below which the expansion ratio says nothing: a tar of empty files shrinks well."""
 

@@ -170,8 +170,14 @@ def inspect(
 def inspect_all(
     packages: Sequence[LockedPackage], paths: Sequence[Path], python: PythonLayout | None, cache: Path, limits: Limits
 ) -> list[PackageContents]:
-    """`inspect` for several packages, so that a worker process is asked once for all of them."""
-    return [inspect(path, package, python, cache, limits) for package, path in zip(packages, paths, strict=True)]
+    """`inspect` for several packages, so that a worker process is asked once for all of them.
+
+    Without sizes, hashes and placeholders, which are most of what would have to be passed between processes.
+    """
+    return [
+        replace(inspect(path, package, python, cache, limits), sources=(), sizes=(), sha256=(), placeholders={})
+        for package, path in zip(packages, paths, strict=True)
+    ]
 
 
 def _cache_name(package: LockedPackage) -> str:

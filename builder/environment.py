@@ -76,7 +76,7 @@ def finish_environment(task: EnvironmentTask) -> FinishedEnvironment:
 
 def has_variables(contents: PackageContents) -> bool:
     """Whether a package brings files whose variables go into the image's Env."""
-    return any(_is_variable_file(target) for target in contents.targets)
+    return VARIABLES_DIRECTORY.rstrip("/") in contents.directories
 
 
 def _is_variable_file(target: str) -> bool:

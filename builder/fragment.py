@@ -40,7 +40,7 @@ CODEC = "gzip-isal-1"
 _CHUNK = 1 << 18
 """Bytes the compressor gets at a time. The compressed bytes depend on it, so it is part of FORMAT."""
 
-_SMALL = 1 << 20
+_SMALL = 1 << 18
 """Largest member in bytes that is handled whole, in memory."""
 
 _SPOOL = 8 << 20

@@ -153,9 +153,13 @@ class FileBlobStore:
     def _sync_fragments(self, keys: Sequence[str]) -> None:
         """Fragments are written without a flush, being a cache; a layer that refers to them needs them on the disk."""
         paths = [self.fragment_path(key) for key in keys]
-        with ThreadPoolExecutor(SYNC_THREADS) as threads:
-            list(threads.map(sync_file, paths))
-            list(threads.map(sync_directory, {path.parent for path in paths}))
+        if len(paths) == 1:
+            sync_file(paths[0])
+            sync_directory(paths[0].parent)
+        elif paths:
+            with ThreadPoolExecutor(min(len(paths), SYNC_THREADS)) as threads:
+                list(threads.map(sync_file, paths))
+                list(threads.map(sync_directory, {path.parent for path in paths}))
 
 
 def cut(segments: Sequence[Segment], start: int, stop: int | None) -> list[Segment]:
