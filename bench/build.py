@@ -62,12 +62,15 @@ def against_peers(channel: str, specs: Sequence[str], repetitions: int, work: Pa
     builds, bares, installs = [], [], []
     size = 0
     for repetition in range(repetitions):
+        # what the measurement before has left to be written is not this one's to wait for
+        os.sync()
         built = asyncio.run(build(work / f"cold-{repetition}", channel, specs))
         builds.append(built.solve + built.image)
         packages = built.lock.packages["linux-64"]
         bare, size = bare_libraries([_local(package.url) for package in packages], CORES)
         bares.append(bare)
         if repetition < 2:
+            os.sync()
             records = [rattler_record(package, _local(package.url)) for package in packages]
             installs.append(install_and_tar(records, work / f"install-{repetition}"))
             shutil.rmtree(work / f"install-{repetition}")
