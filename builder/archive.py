@@ -66,13 +66,15 @@ class InfoFile:
 
 
 @contextlib.contextmanager
-def payload(path: Path, package: str, limits: Limits = DEFAULT_LIMITS) -> Iterator[TarReader]:
+def payload(
+    path: Path, package: str, limits: Limits = DEFAULT_LIMITS, sink: Callable[[memoryview], object] | None = None
+) -> Iterator[TarReader]:
     """The archive's tar of installed files, to be read once from its start; raises PackageRefused.
 
     Of a `.tar.bz2` it also holds `info/`. Use `checked_name` on each member before its name is believed.
     """
     with _refusing(package), _open(path, package) as file:
-        yield TarReader(_Bounded(_tar_stream(file, "pkg"), os.fstat(file.fileno()).st_size, limits))
+        yield TarReader(_Bounded(_tar_stream(file, "pkg"), os.fstat(file.fileno()).st_size, limits), sink)
 
 
 def read_info(

@@ -28,7 +28,7 @@ from builder.contents import EntryPoint, PackageContents, Placeholder, PythonLay
 from builder.errors import PackageRefused
 from builder.prefix import replace, replace_chunks
 from builder.prefix_record import Written, recorded_paths
-from builder.tar import DIRECTORY, FILE, HARD_LINK, SYMLINK, Member, TarError, TarReader, header, padding
+from builder.tar import BLOCK, DIRECTORY, FILE, HARD_LINK, SYMLINK, Member, TarError, TarReader, header, padding
 from storage.files import atomic_write
 
 FORMAT = 1
@@ -194,7 +194,7 @@ def transcode(
     with atomic_write(path, durable=False) as file:
         compressor = Compressor(file.write, compressed, uncompressed)
         job = _Transcoding(recipe, contents, compressor, path.parent)
-        with payload(archive, contents.package, limits) as members:
+        with payload(archive, contents.package, limits, compressor.add) as members:
             job.copy(members)
         if job.postponed:
             with payload(archive, contents.package, limits) as members:
@@ -261,13 +261,14 @@ class _Transcoding:
                     target = root + target
                     mode = 0o755 if mode & 0o111 else 0o644
                     copied[name] = target, mode, mtime
-                    add(
-                        header(target, size=size, mode=mode, mtime=mtime),
-                        members.content(),
-                        padding(size),
-                    )
+                    head = header(target, size=size, mode=mode, mtime=mtime)
+                    if len(head) != BLOCK or not members.pass_on(head):
+                        members.flush()
+                        add(head, members.content(), padding(size))
             else:
+                members.flush()
                 self._copy_member(members, member)
+        members.flush()
 
     def _copy_member(self, members: TarReader, member: Member) -> None:
         """The rest of `copy`: what is big, patched, linked, oddly named, or not listed."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 BLOCK = 512
@@ -166,8 +166,10 @@ class TarReader:
     memory views they give are valid until the reader is used again. Raises TarError.
     """
 
-    def __init__(self, source: Readable) -> None:
+    def __init__(self, source: Readable, sink: Callable[[memoryview], object] | None = None) -> None:
         self._source = source
+        self._sink = sink
+        self._run_start = self._run_stop = -1
         self._buffer = bytearray(2 * _BUFFER)
         self._view = memoryview(self._buffer)
         self._position = 0
@@ -184,6 +186,32 @@ class TarReader:
             if member is None:
                 return
             yield member
+
+    def pass_on(self, header: bytes) -> bool:
+        """Give the member to the sink under another header of one block; False when not all of it is in the buffer.
+
+        Members in a row are given as one piece, without a copy, by the next `flush` or when the buffer moves on.
+        """
+        start = self._position - BLOCK
+        stop = self._position + self._unread + self._padding
+        if stop > self._end:
+            return False
+        if start != self._run_stop:
+            self.flush()
+            self._run_start = start
+        self._view[start : self._position] = header
+        if self._padding:
+            self._view[stop - self._padding : stop] = bytes(self._padding)
+        self._position = self._run_stop = stop
+        self._unread = self._padding = 0
+        return True
+
+    def flush(self) -> None:
+        """Give the sink what `pass_on` has kept back; to be called before anything else is written."""
+        if self._run_stop > self._run_start:
+            assert self._sink is not None, "members are passed on to a sink"
+            self._sink(self._view[self._run_start : self._run_stop])
+        self._run_start = self._run_stop = -1
 
     def content(self) -> memoryview:
         """The rest of the member, which must be at most 1 MiB."""
@@ -212,6 +240,7 @@ class TarReader:
             raise TarError("it ends in the middle of a member (truncated)")
 
     def _fill(self, count: int) -> None:
+        self.flush()
         kept = self._end - self._position
         self._view[:kept] = self._buffer[self._position : self._end]
         self._position, self._end = 0, kept

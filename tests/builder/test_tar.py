@@ -136,3 +136,30 @@ def test_gnu_tar_reads_it(tmp_path: Path) -> None:
         ["tar", "--quoting-style=literal", "-tf", tmp_path / "t.tar"], capture_output=True, check=True
     ).stdout.decode()
     assert listed.splitlines() == [*names, "dir/"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0, 1, 511, 512, 5000, 200_000, 262_144]), st.sampled_from(["pass", "copy", "skip"])),
+        max_size=12,
+    )
+)
+def test_members_passed_on_are_those_copied(members: list[tuple[int, str]]) -> None:
+    sizes = dict(enumerate(size for size, _ in members))
+    archive = pack({f"file{number}": bytes([number + 1]) * size for number, size in sizes.items()})
+    written = bytearray()
+    reader = TarReader(io.BytesIO(archive), written.extend)
+    expected = b""
+    for member in reader:
+        number = int(member.name.removeprefix("file"))
+        do = members[number][1]
+        if do == "skip":
+            continue
+        head = header(f"new/{number}", size=member.size)
+        expected += head + bytes([number + 1]) * member.size + padding(member.size)
+        if do == "copy" or not reader.pass_on(head):
+            reader.flush()
+            for piece in (head, reader.content(), padding(member.size)):
+                written += piece
+    reader.flush()
+    assert bytes(written) == expected
