@@ -58,7 +58,7 @@ def measure(*, short: bool) -> list[Row]:
 
 
 def against_peers(channel: str, specs: Sequence[str], repetitions: int, work: Path) -> list[Row]:
-    """Cold builds and both peers in turn, so that what else the machine does meets them alike; medians."""
+    """Cold builds and the bare libraries in turn, so that what else the machine does meets both alike; medians."""
     builds, bares, installs = [], [], []
     size = 0
     for repetition in range(repetitions):
@@ -69,12 +69,12 @@ def against_peers(channel: str, specs: Sequence[str], repetitions: int, work: Pa
         packages = built.lock.packages["linux-64"]
         bare, size = bare_libraries([_local(package.url) for package in packages], CORES)
         bares.append(bare)
-        if repetition < 2:
-            os.sync()
-            records = [rattler_record(package, _local(package.url)) for package in packages]
-            installs.append(install_and_tar(records, work / f"install-{repetition}"))
-            shutil.rmtree(work / f"install-{repetition}")
         shutil.rmtree(work / f"cold-{repetition}")
+    # after all the others: what it leaves to be written and thrown away keeps the kernel busy for a long while
+    for repetition in range(min(repetitions, 2)):
+        records = [rattler_record(package, _local(package.url)) for package in packages]
+        installs.append(install_and_tar(records, work / f"install-{repetition}"))
+        shutil.rmtree(work / f"install-{repetition}")
     cold, bare, install = (statistics.median(times) for times in (builds, bares, installs))
     note = f"{len(packages)} packages, {size / 1e6:.0f} MB, solve included, {CORES} processes"
     return [
