@@ -319,4 +319,16 @@ def _last_line(errors: bytes) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    code = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = 1
+        if isinstance(end.code, str):
+            sys.stderr.write(end.code + "\n")
+        elif isinstance(end.code, int):
+            code = end.code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # rattler's threads can crash an interpreter that takes itself apart, and the crash's text would hide the answer
+    os._exit(code)
