@@ -58,3 +58,18 @@ class StorageFull(StorageError):
     def __init__(self, where: str) -> None:
         super().__init__(f"no space left on the server while writing {where}; ask its administrator to free some")
         self.where = where
+
+
+class StorageUnavailable(StorageError):
+    """The store cannot be used now; the same request may work later."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"the server's storage ({where}) does not work: {reason}; try again, and tell its administrator")
+        self.where = where
+        self.reason = reason
+
+
+class ObjectMissing(StorageError):
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the stored bytes {key} are gone; the server's administrator should run `condery verify`")
+        self.key = key
