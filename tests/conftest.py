@@ -1,4 +1,4 @@
-"""What tests of several folders share: the sample channel, a real server, and the rule about missing clients."""
+"""What tests of several folders share: the sample channel, real servers, and the rule about missing programs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.s3_server import S3Server
+from tests.s3_server import s3_server as run_s3_server
+
 CLIENTS_ARE_REQUIRED = os.environ.get("CONDERY_REQUIRE_CLIENTS") == "1"
-"""Where every client program is installed a test that does not find its own has found nothing out."""
+"""Where every client program and service is installed a test that does not find its own has found nothing out."""
 
 START_SECONDS = 60
 STOP_SECONDS = 60
@@ -25,7 +28,8 @@ STOP_SECONDS = 60
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield
     skipped = report.skipped and not hasattr(report, "wasxfail")
-    if CLIENTS_ARE_REQUIRED and skipped and item.get_closest_marker("clients"):
+    needs = any(item.get_closest_marker(name) for name in ("clients", "services"))
+    if CLIENTS_ARE_REQUIRED and skipped and needs:
         report.outcome = "failed"
         report.longrepr = f"skipped, though CONDERY_REQUIRE_CLIENTS is set: {_reason(report)}"
     return report
@@ -136,3 +140,20 @@ def sample_channel() -> Path:
     from tests.sample import sample_channel_directory
 
     return sample_channel_directory()
+
+
+@pytest.fixture(scope="session")
+def _s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with run_s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_server(_s3_server: S3Server) -> S3Server:
+    """An S3 server that runs when the test begins, whatever the last one did to it. Each test makes its own bucket.
+
+    Tests that use it, or their parameter that does, are marked `services`.
+    """
+    if not _s3_server.running:
+        _s3_server.start()
+    return _s3_server

@@ -1,4 +1,4 @@
-"""Where clients are required, a test that skipped its client fails; elsewhere it skips."""
+"""Where clients and services are required, a test that skipped its own fails; elsewhere it skips."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ import pytest
 def test_a_client():
     pytest.skip("ctr is not installed")
 
+@pytest.mark.services
+def test_a_service():
+    pytest.skip("PostgreSQL is not installed")
+
 def test_something_else():
     pytest.skip("not on this machine")
 """
@@ -28,7 +32,7 @@ pytest.importorskip("a_module_that_nobody_has")
 """
 
 
-@pytest.mark.parametrize(("required", "summary"), [("", "3 skipped"), ("1", "1 failed, 1 skipped, 1 error")])
+@pytest.mark.parametrize(("required", "summary"), [("", "4 skipped"), ("1", "2 failed, 1 skipped, 1 error")])
 def test_a_skip_is_a_failure_only_where_clients_are_required(tmp_path: Path, required: str, summary: str) -> None:
     folder = tmp_path / "clients"
     folder.mkdir()

