@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres import Postgres
+from tests.postgres import postgres as run_postgres
 from tests.s3_server import S3Server
 from tests.s3_server import s3_server as run_s3_server
 
@@ -157,3 +159,23 @@ def s3_server(_s3_server: S3Server) -> S3Server:
     if not _s3_server.running:
         _s3_server.start()
     return _s3_server
+
+
+@pytest.fixture(scope="session")
+def _postgres() -> Iterator[Postgres]:
+    with run_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(_postgres: Postgres) -> Postgres:
+    """A PostgreSQL that runs when the test begins, whatever the last one did to it. Marked like `s3_server`."""
+    if not _postgres.running:
+        _postgres.start()
+    return _postgres
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> str:
+    """The SQLAlchemy URL of an empty database."""
+    return postgres.new_database()

@@ -1,0 +1,148 @@
+"""A real PostgreSQL over a temporary directory, on a unix socket."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+import pytest
+
+INSTALLATIONS = Path("/usr/lib/postgresql")
+USER = "condery"
+
+START_SECONDS = 60
+STOP_SECONDS = 60
+
+SETTINGS = {
+    "listen_addresses": "",
+    "max_connections": "200",
+    # what a killed server leaves is safe in the kernel's memory
+    "fsync": "off",
+    "full_page_writes": "off",
+    "log_min_messages": "warning",
+}
+
+
+@dataclass
+class Postgres:
+    """A PostgreSQL server of its own; its files and its socket are in `directory`."""
+
+    programs: Path
+    directory: Path
+    settings: dict[str, str] = field(default_factory=lambda: dict(SETTINGS))
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "log"
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def initialize(self) -> None:
+        command = [self.programs / "initdb", "--pgdata", self.directory / "data", "--username", USER, "--auth", "trust"]
+        # a collation that is not that of bytes, as servers commonly have it
+        command += ["--encoding", "UTF8", "--locale", "C.UTF-8", "--locale-provider", "icu", "--icu-locale", "en-US"]
+        command += ["--no-sync"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=self.directory, **_account())
+        assert done.returncode == 0, f"initdb failed:\n{done.stdout}{done.stderr}"
+
+    def start(self, **settings: str) -> None:
+        """Returns when the server answers. `settings` hold for this run alone."""
+        command = [self.programs / "postgres", "-D", self.directory / "data", "-k", self.directory]
+        for name, value in {**self.settings, **settings}.items():
+            command += ["-c", f"{name}={value}"]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                start_new_session=True,
+                **_account(),
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while self.running and time.monotonic() < deadline:
+            with contextlib.suppress(psycopg.OperationalError):
+                self.execute("SELECT 1")
+                return
+            time.sleep(0.02)
+        if self.running:
+            self.kill()
+        pytest.fail(f"PostgreSQL did not start:\n{self.log.read_text()}")
+
+    def stop(self) -> None:
+        """Connections are ended, what they had committed is written."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(STOP_SECONDS)
+
+    def kill(self) -> None:
+        """All its processes at once, as a crash of the machine ends them."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(STOP_SECONDS)
+
+    def restart(self, **settings: str) -> None:
+        if self.running:
+            self.stop()
+        self.start(**settings)
+
+    def url(self, database: str) -> str:
+        """What SQLAlchemy connects to."""
+        return f"postgresql+psycopg://{USER}@/{database}?host={self.directory}"
+
+    def new_database(self) -> str:
+        """The URL of an empty database that no other test has."""
+        name = f"test_{uuid.uuid4().hex}"
+        self.execute(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def execute(self, statement: str, database: str = "postgres") -> None:
+        with psycopg.connect(
+            host=str(self.directory), user=USER, dbname=database, autocommit=True, connect_timeout=START_SECONDS
+        ) as connection:
+            connection.execute(statement)
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[Postgres]:
+    """A server while the block runs; skips the test where PostgreSQL is not installed."""
+    programs = _programs()
+    # the address of a socket may have 107 bytes, and a test's directory is deep and of its user's alone
+    directory = Path(tempfile.mkdtemp(prefix="condery-postgres-"))
+    try:
+        if not os.geteuid():
+            shutil.chown(directory, **_account())
+        server = Postgres(programs, directory)
+        server.initialize()
+        server.start()
+        try:
+            yield server
+        finally:
+            if server.running:
+                server.kill()
+    finally:
+        shutil.rmtree(directory)
+
+
+def _programs() -> Path:
+    found = [path.parent for path in INSTALLATIONS.glob("*/bin/initdb") if path.parts[-3].isdigit()]
+    if not found:
+        pytest.skip(f"PostgreSQL is not installed: no {INSTALLATIONS}/*/bin/initdb (Debian: postgresql)")
+    return max(found, key=lambda path: int(path.parent.name))
+
+
+def _account() -> dict[str, str]:
+    """Whose processes they are: initdb and postgres refuse to be root's."""
+    return {} if os.geteuid() else {"user": "postgres", "group": "postgres"}
