@@ -1,4 +1,4 @@
-"""What a data directory holds, opened: the catalog and the blobs."""
+"""What is at rest, opened: the database, the blobs, and what is kept in both."""
 
 from __future__ import annotations
 
@@ -8,25 +8,46 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.blobs import FileBlobStore
+from storage.blobs import BlobStore
 from storage.catalog import Catalog
-from storage.database import migrate, sqlite_url
+from storage.changes import Changes
+from storage.database import Database, database_url, migrate
+from storage.limits import Limits
+from storage.objects import FileObjects
+from storage.repositories import Repositories
+from storage.uploads import Uploads
 
 
 @dataclass(frozen=True)
 class Store:
+    database: Database
+    changes: Changes
+    blobs: BlobStore
     catalog: Catalog
-    blobs: FileBlobStore
+    repositories: Repositories
+    uploads: Uploads
 
 
 @contextlib.asynccontextmanager
-async def open_store(directory: Path) -> AsyncIterator[Store]:
+async def open_store(directory: Path, limits: Limits | None = None) -> AsyncIterator[Store]:
     """The data directory `directory`, made if it is missing; other processes may have it open at the same time."""
     directory.mkdir(parents=True, exist_ok=True)
-    url = sqlite_url(directory / "condery.sqlite")
+    url = database_url(None, directory)
     await asyncio.to_thread(migrate, url)
-    catalog = Catalog.open(url)
+    database = Database.open(url)
+    changes = Changes(directory / "changes")
+    # a process that died may have committed a change that it did not mark
+    changes.mark_all()
+    blobs = BlobStore(database, FileObjects(directory / "blobs"), directory / "fragments")
+    repositories = Repositories(database, changes, limits)
     try:
-        yield Store(catalog, FileBlobStore(directory))
+        yield Store(
+            database,
+            changes,
+            blobs,
+            Catalog(database, changes),
+            repositories,
+            Uploads(blobs, repositories, changes),
+        )
     finally:
-        await catalog.close()
+        await database.close()

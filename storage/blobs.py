@@ -1,47 +1,45 @@
-"""Content-addressed bytes.
+"""Content-addressed bytes: the database says which digests there are, an object store has their bytes.
 
-A layer is a join of fragments, and a fragment is in many layers, so the store keeps a *join* as the list of its parts
-rather than their copy: small runs of bytes inline, and files of the `fragments` folder by name. To a reader a join is a
-blob like any other.
+A layer is a join of fragments, and a fragment is in many layers, so beside files a *join* is kept as the list of its
+parts rather than their copy: small runs of bytes inline, and files of the `fragments` folder by name. To a reader a
+join is a blob like any other. Stores that are not local get the joined bytes as one object.
 
-    blobs/sha256/ab/<hex>          the bytes
-    blobs/sha256/ab/<hex>.join     the parts of a join, as JSON
-    fragments/ab/<key>             a fragment's compressed bytes
+Nothing in the object store is ever unknown to the database: a key is recorded as pending before a byte is written
+under it, and the transaction that makes it the bytes of a digest takes that record away. What stays pending past its
+time belongs to nobody and is deleted, with no need to look through the store.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
-import hashlib
 import json
-import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage import tables
+from storage.database import Database
 from storage.digest import Digest
-from storage.errors import BlobUnknown, DigestMismatch
-from storage.files import atomic_write, sync_directory, sync_file
+from storage.errors import BlobUnknown, DigestMismatch, FragmentsGone, StorageError, WriteExpired
+from storage.files import sync_directory, sync_file
+from storage.objects import FileRange, ObjectStore, Segment, cut, new_key, read_segment, writing
 
-CHUNK = 1 << 20
+WRITE_SECONDS = 24 * 3600.0
+"""How long the writing of one object may take."""
+
 SYNC_THREADS = 8
 """A disk takes several flushes at a time in little more than the time of one."""
 
-
-@dataclass(frozen=True, slots=True)
-class FileRange:
-    """`length` bytes of the file `path` from `offset`."""
-
-    path: Path
-    offset: int
-    length: int
-
-
-Segment = bytes | FileRange
-"""A blob is served as segments in order: bytes from memory, ranges of files by sendfile."""
+FRAGMENTS_LOCK = "fragments"
+"""Held by who makes joins of fragments, and by who evicts fragments that no join needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,141 +53,290 @@ class FragmentPart:
 Part = bytes | FragmentPart
 
 
-class BlobStore(Protocol):
-    """Bytes by their digest. Methods block: call them from threads or worker processes.
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """A digest, and where its bytes are: under the object `key`, or the join of `parts`."""
 
-    A blob is visible to `size`, `segments` and `read` only after the `put` that made it has returned, and then whole
-    and on stable storage. Every `put` may be repeated; the second changes nothing.
+    digest: Digest
+    size: int
+    key: str | None = None
+    parts: tuple[Part, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """A blob to be made of fragments, which the caller has hashed to `digest`."""
+
+    digest: Digest
+    parts: tuple[Part, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(len(part) if isinstance(part, bytes) else part.size for part in self.parts)
+
+    @property
+    def fragments(self) -> list[str]:
+        return [part.key for part in self.parts if isinstance(part, FragmentPart)]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A join by the key of what it is made of, and what an image's config says of it."""
+
+    key: str
+    join: Join
+    diff_id: Digest
+    uncompressed_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class KnownLayer:
+    digest: Digest
+    size: int
+    diff_id: Digest
+    uncompressed_size: int
+
+
+class BlobStore:
+    """Blobs by digest. A blob is known only when its bytes are whole and on stable storage.
+
+    `fragments` is the folder of fragments, local even where the objects are not. All methods raise StorageUnavailable
+    and StorageFull.
     """
 
-    def size(self, digest: Digest) -> int:
-        """Size in bytes; raises BlobUnknown."""
-
-    def segments(self, digest: Digest, start: int = 0, stop: int | None = None) -> Sequence[Segment]:
-        """The bytes [start, stop) as segments; raises BlobUnknown."""
-
-    def read(self, digest: Digest) -> Iterator[bytes]:
-        """The content in chunks; raises BlobUnknown."""
-
-    def put(self, digest: Digest, content: Iterable[bytes]) -> int:
-        """Store `content`, which must hash to `digest` (else DigestMismatch); returns its size."""
-
-    def put_join(self, digest: Digest, parts: Sequence[Part]) -> int:
-        """Store the join of `parts`, which the caller has hashed to `digest`; returns its size."""
-
-
-class FileBlobStore:
-    """A BlobStore in a folder of the local file system."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._blobs = root / "blobs"
-        self._fragments = root / "fragments"
-
-    def path(self, digest: Digest) -> Path:
-        return self._blobs / digest.algorithm / digest.hex[:2] / digest.hex
+    def __init__(self, database: Database, objects: ObjectStore, fragments: Path, *, joins: bool = True) -> None:
+        self.database = database
+        self.objects = objects
+        self._fragments = fragments
+        self._joins = joins
+        """Whether joins are kept as such, or written out as objects."""
 
     def fragment_path(self, key: str) -> Path:
         return self._fragments / key[:2] / key
 
-    def size(self, digest: Digest) -> int:
-        with contextlib.suppress(FileNotFoundError):
-            return os.stat(self.path(digest)).st_size
-        return sum(len(part) if isinstance(part, bytes) else part.size for part in self._parts(digest))
+    async def find(self, digest: Digest) -> StoredBlob:
+        """Raises BlobUnknown."""
+        query = select(*BLOB_COLUMNS).where(tables.blob.c.digest == digest)
+        async with self.database.reading() as connection:
+            row = (await connection.execute(query)).first()
+        if row is None:
+            raise BlobUnknown(digest)
+        return stored_blob(row)
 
-    def segments(self, digest: Digest, start: int = 0, stop: int | None = None) -> list[Segment]:
-        path = self.path(digest)
-        whole: Sequence[Segment]
-        try:
-            whole = [FileRange(path, 0, os.stat(path).st_size)]
-        except FileNotFoundError:
-            whole = [
-                part if isinstance(part, bytes) else FileRange(self.fragment_path(part.key), 0, part.size)
-                for part in self._parts(digest)
-            ]
+    async def need(self, digests: Sequence[Digest]) -> dict[Digest, StoredBlob]:
+        """Those of `digests` that are stored; they are safe from garbage collection for its grace time."""
+        if not digests:
+            return {}
+        table = tables.blob
+        statement = update(table).where(table.c.digest.in_(digests)).values(used=time.time()).returning(*BLOB_COLUMNS)
+        async with self.database.writing() as connection:
+            found = [stored_blob(row) for row in await connection.execute(statement)]
+        return {blob.digest: blob for blob in found}
+
+    def segments(self, blob: StoredBlob, start: int = 0, stop: int | None = None) -> list[Segment]:
+        """The bytes [start, stop) of `blob`. Blocks; raises ObjectMissing."""
+        stop = blob.size if stop is None else stop
+        if blob.key is not None:
+            return list(self.objects.segments(blob.key, start, stop))
+        whole: list[Segment] = [
+            part if isinstance(part, bytes) else FileRange(self.fragment_path(part.key), 0, part.size)
+            for part in blob.parts
+        ]
         return cut(whole, start, stop)
 
-    def read(self, digest: Digest) -> Iterator[bytes]:
-        for segment in self.segments(digest):
+    def read(self, blob: StoredBlob) -> Iterator[bytes]:
+        """The content in chunks. Blocks; raises ObjectMissing."""
+        for segment in self.segments(blob):
             yield from read_segment(segment)
 
-    def put(self, digest: Digest, content: Iterable[bytes]) -> int:
-        hasher = hashlib.new(digest.algorithm)
-        size = 0
-        with atomic_write(self.path(digest)) as file:
+    async def content(self, digest: Digest) -> bytes:
+        """All of a small blob; raises BlobUnknown."""
+        blob = await self.find(digest)
+        return await asyncio.to_thread(lambda: b"".join(self.read(blob)))
+
+    async def put(self, digest: Digest, content: Iterable[bytes]) -> StoredBlob:
+        """Store `content`, which must hash to `digest` (else DigestMismatch); may be repeated."""
+        known = await self.need([digest])
+        if digest in known:
+            return known[digest]
+        async with self.pending() as key:
+            size = await asyncio.to_thread(self._write, key, digest, content)
+            return await self.adopt(StoredBlob(digest, size, key))
+
+    async def adopt(self, blob: StoredBlob) -> StoredBlob:
+        """Make the pending object of `blob` the bytes of its digest, unless the digest has bytes already.
+
+        Returns where they are now. Raises WriteExpired.
+        """
+        assert blob.key is not None
+        async with self.database.writing() as connection:
+            await claim(connection, blob.key)
+            return await register(self.database, connection, blob)
+
+    @contextlib.asynccontextmanager
+    async def pending(self) -> Any:
+        """The key of an object to be written in the block; it is deleted afterwards unless some blob has it by then."""
+        (key,) = await self.reserve(1)
+        try:
+            yield key
+        finally:
+            await asyncio.shield(self.release([key]))
+
+    async def reserve(self, count: int) -> list[str]:
+        """New keys, recorded as pending."""
+        keys = [new_key() for _ in range(count)]
+        async with self.database.writing() as connection:
+            await make_pending(connection, keys, time.time() + WRITE_SECONDS)
+        return keys
+
+    async def release(self, keys: Sequence[str]) -> None:
+        """Delete those of `keys` that are still pending. What fails is left for the garbage collection."""
+        with contextlib.suppress(StorageError):
+            table = tables.pending
+            query = select(table.c.key).where(table.c.key.in_(keys))
+            async with self.database.reading() as connection:
+                left = list((await connection.execute(query)).scalars())
+            if left:
+                await asyncio.to_thread(self.objects.delete, left)
+                async with self.database.writing() as connection:
+                    await connection.execute(delete(table).where(table.c.key.in_(left)))
+
+    # layers
+
+    async def layers(self, keys: Sequence[str]) -> dict[str, KnownLayer]:
+        """The layers that were made before and are still stored, safe from garbage collection for its grace time."""
+        layer, blob = tables.layer, tables.blob
+        query = (
+            select(layer, blob.c.size).join(blob, blob.c.digest == layer.c.digest).where(layer.c.key.in_(keys))
+        )  # fmt: skip
+        async with self.database.writing() as connection:
+            rows = (await connection.execute(query)).all()
+            await touch(connection, [row.digest for row in rows])
+        return {
+            row.key: KnownLayer(Digest(row.digest), row.size, Digest(row.diff_id), row.uncompressed_size)
+            for row in rows
+        }
+
+    async def put_layers(self, layers: Sequence[Layer]) -> None:
+        """Store layers; raises FragmentsGone when a fragment is not there (any more)."""
+        if not self._joins:
+            await asyncio.gather(*(self._put_written_out(layer) for layer in layers))
+            return
+        await asyncio.to_thread(self._sync_fragments, {key for layer in layers for key in layer.join.fragments})
+        async with self.database.writing() as connection:
+            await self.database.lock(connection, FRAGMENTS_LOCK)
+            for layer in layers:
+                missing = [key for key in layer.join.fragments if not self.fragment_path(key).exists()]
+                if missing:
+                    raise FragmentsGone(missing)
+                await register(self.database, connection, _joined(layer.join))
+                await self._insert_layer(connection, layer)
+
+    async def _put_written_out(self, layer: Layer) -> None:
+        blob = StoredBlob(layer.join.digest, layer.join.size, None, layer.join.parts)
+        try:
+            await self.put(layer.join.digest, self.read(blob))
+        except FileNotFoundError:
+            raise FragmentsGone(layer.join.fragments) from None
+        async with self.database.writing() as connection:
+            await self._insert_layer(connection, layer)
+
+    async def _insert_layer(self, connection: AsyncConnection, layer: Layer) -> None:
+        statement = self.database.insert(tables.layer).values(
+            key=layer.key,
+            digest=layer.join.digest,
+            diff_id=layer.diff_id,
+            uncompressed_size=layer.uncompressed_size,
+        )
+        await connection.execute(statement.on_conflict_do_nothing())
+
+    def _sync_fragments(self, keys: Iterable[str]) -> None:
+        """Fragments are written without a flush, being a cache; a layer that refers to them needs them on the disk."""
+        paths = [self.fragment_path(key) for key in keys]
+        with contextlib.suppress(FileNotFoundError), ThreadPoolExecutor(SYNC_THREADS) as threads:
+            list(threads.map(sync_file, paths))
+            list(threads.map(sync_directory, {path.parent for path in paths}))
+
+    def _write(self, key: str, digest: Digest, content: Iterable[bytes]) -> int:
+        hasher = digest.hasher()
+        with writing(self.objects, key) as writer:
             for chunk in content:
                 hasher.update(chunk)
-                file.write(chunk)
-                size += len(chunk)
-            found = f"{digest.algorithm}:{hasher.hexdigest()}"
+                writer.write(chunk)
+            found = Digest.of_hasher(hasher)
             if found != digest:
                 raise DigestMismatch(digest, found)
-        return size
+        return writer.size
 
-    def put_join(self, digest: Digest, parts: Sequence[Part]) -> int:
-        self._sync_fragments([part.key for part in parts if isinstance(part, FragmentPart)])
-        document = [
+
+BLOB_COLUMNS = (tables.blob.c.digest, tables.blob.c.size, tables.blob.c.key, tables.blob.c.parts)
+
+
+def stored_blob(row: Any) -> StoredBlob:
+    """From a row that has BLOB_COLUMNS."""
+    parts: tuple[Part, ...] = ()
+    if row.parts is not None:
+        parts = tuple(
+            base64.b64decode(part) if isinstance(part, str) else FragmentPart(part["fragment"], part["size"])
+            for part in json.loads(row.parts)
+        )
+    return StoredBlob(Digest(row.digest), row.size, row.key, parts)
+
+
+async def register(database: Database, connection: AsyncConnection, blob: StoredBlob) -> StoredBlob:
+    """Record the bytes of a digest, unless it has some already, and say which it has now.
+
+    An object that is not needed is pending afterwards, to be released by the caller. The row is locked until the
+    transaction ends, and by its new `used` the garbage collection, which looks at it under the same lock, lets it be.
+    """
+    now = time.time()
+    table = tables.blob
+    statement = database.insert(table).values(
+        digest=blob.digest,
+        size=blob.size,
+        key=blob.key,
+        parts=_document(blob.parts) if blob.key is None else None,
+        created=now,
+        used=now,
+    )
+    statement = statement.on_conflict_do_update(index_elements=["digest"], set_={"used": now})
+    row = (await connection.execute(statement.returning(*BLOB_COLUMNS))).one()
+    if blob.key is not None and row.key != blob.key:
+        await make_pending(connection, [blob.key], now)
+    elif blob.key is None and row.key is None:
+        rows = [{"fragment": part.key, "digest": blob.digest} for part in blob.parts if isinstance(part, FragmentPart)]
+        if rows:
+            await connection.execute(database.insert(tables.fragment_use).on_conflict_do_nothing(), rows)
+    return stored_blob(row)
+
+
+async def touch(connection: AsyncConnection, digests: Iterable[str]) -> set[str]:
+    """Keep blobs from the garbage collection for its grace time; returns those that are there."""
+    table = tables.blob
+    statement = update(table).where(table.c.digest.in_(list(digests))).values(used=time.time())
+    return set((await connection.execute(statement.returning(table.c.digest))).scalars())
+
+
+async def make_pending(connection: AsyncConnection, keys: Sequence[str], expires: float) -> None:
+    if keys:
+        await connection.execute(tables.pending.insert(), [{"key": key, "expires": expires} for key in keys])
+
+
+async def claim(connection: AsyncConnection, key: str) -> None:
+    """Take a written object out of the pending ones; raises WriteExpired when it may have been deleted."""
+    result = await connection.execute(delete(tables.pending).where(tables.pending.c.key == key))
+    if result.rowcount != 1:
+        raise WriteExpired
+
+
+def _joined(join: Join) -> StoredBlob:
+    return StoredBlob(join.digest, join.size, None, join.parts)
+
+
+def _document(parts: Sequence[Part]) -> str:
+    return json.dumps(
+        [
             base64.b64encode(part).decode() if isinstance(part, bytes) else {"fragment": part.key, "size": part.size}
             for part in parts
         ]
-        with atomic_write(self._join_path(digest)) as file:
-            file.write(json.dumps(document).encode())
-        return sum(len(part) if isinstance(part, bytes) else part.size for part in parts)
-
-    def _join_path(self, digest: Digest) -> Path:
-        path = self.path(digest)
-        return path.with_name(path.name + ".join")
-
-    def _parts(self, digest: Digest) -> list[Part]:
-        try:
-            document = json.loads(self._join_path(digest).read_bytes())
-        except FileNotFoundError:
-            raise BlobUnknown(digest) from None
-        return [
-            base64.b64decode(part) if isinstance(part, str) else FragmentPart(part["fragment"], part["size"])
-            for part in document
-        ]
-
-    def _sync_fragments(self, keys: Sequence[str]) -> None:
-        """Fragments are written without a flush, being a cache; a layer that refers to them needs them on the disk."""
-        paths = [self.fragment_path(key) for key in keys]
-        if len(paths) == 1:
-            sync_file(paths[0])
-            sync_directory(paths[0].parent)
-        elif paths:
-            with ThreadPoolExecutor(min(len(paths), SYNC_THREADS)) as threads:
-                list(threads.map(sync_file, paths))
-                list(threads.map(sync_directory, {path.parent for path in paths}))
-
-
-def cut(segments: Sequence[Segment], start: int, stop: int | None) -> list[Segment]:
-    """The bytes [start, stop) of the concatenation of `segments`."""
-    result: list[Segment] = []
-    position = 0
-    for segment in segments:
-        length = len(segment) if isinstance(segment, bytes) else segment.length
-        first = max(start - position, 0)
-        last = length if stop is None else min(stop - position, length)
-        if first < last:
-            if isinstance(segment, bytes):
-                result.append(segment[first:last])
-            else:
-                result.append(FileRange(segment.path, segment.offset + first, last - first))
-        position += length
-    return result
-
-
-def read_segment(segment: Segment, chunk: int = CHUNK) -> Iterator[bytes]:
-    """The bytes of one segment, at most `chunk` at a time."""
-    if isinstance(segment, bytes):
-        yield segment
-        return
-    remaining = segment.length
-    with open(segment.path, "rb") as file:
-        file.seek(segment.offset)
-        while remaining > 0:
-            data = file.read(min(chunk, remaining))
-            if not data:
-                raise EOFError(f"{segment.path.name} is {remaining} bytes shorter than recorded")
-            remaining -= len(data)
-            yield data
+    )

@@ -1,4 +1,4 @@
-"""Facts at rest: manifests, locks, what tags resolved to, finished images, and builds.
+"""Facts of the builder: locks, what names resolved to, finished images and files, and builds.
 
 A build's unfinished row is the lock of its key: the database admits one, whichever process or machine it is in. The row
 says who works on it (`owner`) and when that owner last gave a sign (`heartbeat`), so another may take over from the
@@ -9,30 +9,32 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal
 
 from sqlalchemy import Table, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage import tables
-from storage.database import open_engine
+from storage.blobs import touch
+from storage.changes import Changes
+from storage.database import Database
 from storage.digest import Digest
+from storage.errors import BlobUnknown, ManifestBlobUnknown
+from storage.repositories import (
+    Push,
+    StoredManifest,
+    ensure_repository,
+    insert_manifest,
+    link_blobs,
+    pin_blobs,
+)
+
+USE_SECONDS = 3600.0
 
 Document = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredManifest:
-    digest: Digest
-    media_type: str
-    body: bytes
-
-    @classmethod
-    def of(cls, media_type: str, body: bytes) -> Self:
-        return cls(Digest.of(body), media_type, body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,46 +66,44 @@ class BuildRow:
 class Catalog:
     """The database's tables as methods. Every method is one transaction; documents are JSON-able."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, database: Database, changes: Changes) -> None:
+        self._database = database
+        self._changes = changes
 
-    @classmethod
-    def open(cls, url: str) -> Self:
-        """The catalog at `url`, which `storage.database.migrate` has brought up to date."""
-        return cls(open_engine(url))
-
-    async def close(self) -> None:
-        await self._engine.dispose()
-
-    async def ping(self) -> None:
-        """Raise the driver's error when the database does not answer."""
-        async with self._engine.connect() as connection:
-            await connection.execute(select(1))
-
-    # manifests and images
+    # images and files
 
     async def manifest(self, digest: Digest) -> StoredManifest | None:
-        query = select(tables.manifest.c.media_type, tables.manifest.c.body).where(tables.manifest.c.digest == digest)
-        async with self._engine.connect() as connection:
-            row = (await connection.execute(query)).first()
-        return StoredManifest(digest, row.media_type, row.body) if row else None
+        """A manifest of whichever repository has it; for who works on the store itself, not for clients."""
+        row, body = tables.repository_manifest, tables.manifest
+        query = (
+            select(row.c.media_type, body.c.body)
+            .join(body, body.c.digest == row.c.digest)
+            .where(row.c.digest == digest)
+            .limit(1)
+        )
+        async with self._database.reading() as connection:
+            found = (await connection.execute(query)).first()
+        return StoredManifest(digest, found.media_type, found.body) if found else None
 
     async def put_image(
-        self, key: str, lock_key: str, document: Mapping[str, Any], manifests: Sequence[StoredManifest]
+        self, key: str, lock_key: str, document: Mapping[str, Any], repository: str, pushes: Sequence[Push]
     ) -> None:
-        """Record an image and its manifests at once, so that nobody meets one without the other."""
-        now = time.time()
-        async with self._engine.begin() as connection:
-            for manifest in manifests:
-                await self._insert(
-                    connection,
-                    tables.manifest,
-                    digest=manifest.digest,
-                    media_type=manifest.media_type,
-                    body=manifest.body,
-                    created=now,
-                )
+        """Record an image, and its manifests and blobs as `repository`'s, at once: nobody meets one without the others.
+
+        Raises ManifestBlobUnknown when a blob is gone (again), SizeMismatch.
+        """
+        blobs = {blob.digest: blob for push in pushes for blob in push.blobs}
+        async with self._database.writing() as connection:
+            await ensure_repository(self._database, connection, repository)
+            found = await touch(connection, blobs)
+            if missing := blobs.keys() - found:
+                raise ManifestBlobUnknown(repository, sorted(missing))
+            await link_blobs(self._database, connection, repository, blobs)
+            await pin_blobs(connection, repository, list(blobs.values()))
+            for push in pushes:
+                await insert_manifest(self._database, connection, repository, push)
             await self._put_document(connection, tables.image, key, lock_key, document)
+        self._changes.mark(repository)
 
     async def image(self, key: str) -> Document | None:
         return await self._document(tables.image, key)
@@ -116,13 +116,16 @@ class Catalog:
             .order_by(tables.image.c.created.desc())
             .limit(1)
         )
-        async with self._engine.connect() as connection:
+        async with self._database.reading() as connection:
             text = (await connection.execute(query)).scalar()
         return json.loads(text) if text is not None else None
 
-    async def put_artifact(self, key: str, lock_key: str, document: Mapping[str, Any]) -> None:
-        async with self._engine.begin() as connection:
-            await self._put_document(connection, tables.artifact, key, lock_key, document)
+    async def put_artifact(self, key: str, lock_key: str, document: Mapping[str, Any], digest: Digest) -> None:
+        """Record a file and the blob that has its bytes; raises BlobUnknown when that is gone (again)."""
+        async with self._database.writing() as connection:
+            if not await touch(connection, [digest]):
+                raise BlobUnknown(digest)
+            await self._put_document(connection, tables.artifact, key, lock_key, document, digest=digest)
 
     async def artifact(self, key: str) -> Document | None:
         return await self._document(tables.artifact, key)
@@ -130,7 +133,7 @@ class Catalog:
     # locks and what requests resolved to
 
     async def put_lock(self, key: str, spec_key: str, document: Mapping[str, Any]) -> None:
-        async with self._engine.begin() as connection:
+        async with self._database.writing() as connection:
             await self._insert(
                 connection,
                 tables.lock,
@@ -141,7 +144,7 @@ class Catalog:
             )
 
     async def lock(self, key: str) -> Document | None:
-        async with self._engine.connect() as connection:
+        async with self._database.reading() as connection:
             text = (await connection.execute(select(tables.lock.c.document).where(tables.lock.c.key == key))).scalar()
         return json.loads(text) if text is not None else None
 
@@ -154,26 +157,26 @@ class Catalog:
             .order_by(column)
             .limit(limit)
         )
-        async with self._engine.connect() as connection:
+        async with self._database.reading() as connection:
             return [(row.key, row.spec_key) for row in await connection.execute(query)]
 
     async def locks_of_spec(self, spec_key: str) -> list[str]:
         query = select(tables.lock.c.key).where(tables.lock.c.spec_key == spec_key).order_by(tables.lock.c.key)
-        async with self._engine.connect() as connection:
+        async with self._database.reading() as connection:
             return list((await connection.execute(query)).scalars())
 
     async def lock_of_spec(self, prefix: str) -> Document | None:
         """A lock whose spec's key begins with `prefix`, which holds hex digits only; None unless that is one spec."""
         column = tables.lock.c.spec_key
         query = select(column, tables.lock.c.document).where(column >= prefix, column < prefix + "g").limit(100)
-        async with self._engine.connect() as connection:
+        async with self._database.reading() as connection:
             rows = (await connection.execute(query)).all()
         return json.loads(rows[0].document) if len({row.spec_key for row in rows}) == 1 else None
 
     async def resolution(self, request_key: str) -> Resolution | None:
         table = tables.resolution
         query = select(table.c.lock_key, table.c.solved).where(table.c.request_key == request_key)
-        async with self._engine.connect() as connection:
+        async with self._database.reading() as connection:
             row = (await connection.execute(query)).first()
         return Resolution(row.lock_key, row.solved) if row else None
 
@@ -182,7 +185,7 @@ class Catalog:
     ) -> None:
         """A request is now solved to this lock; a later solve replaces an earlier one, never the other way round."""
         table = tables.resolution
-        async with self._engine.begin() as connection:
+        async with self._database.writing() as connection:
             await connection.execute(delete(table).where(table.c.request_key == request_key, table.c.solved <= solved))
             await self._insert(
                 connection,
@@ -196,14 +199,14 @@ class Catalog:
 
     async def forget_resolution(self, request_key: str) -> None:
         """Let the next request be solved anew."""
-        async with self._engine.begin() as connection:
+        async with self._database.writing() as connection:
             await connection.execute(delete(tables.resolution).where(tables.resolution.c.request_key == request_key))
 
     async def days_of_spec(self, spec_key: str) -> list[str]:
         """The cut-off days for which a spec was solved, sorted."""
         table = tables.resolution
         query = select(table.c.until).where(table.c.spec_key == spec_key, table.c.until.is_not(None))
-        async with self._engine.connect() as connection:
+        async with self._database.reading() as connection:
             return sorted(day for day in (await connection.execute(query)).scalars() if day is not None)
 
     # builds
@@ -223,7 +226,7 @@ class Catalog:
             created=now,
         )
         try:
-            async with self._engine.begin() as connection:
+            async with self._database.writing() as connection:
                 await connection.execute(statement)
         except IntegrityError:
             return None
@@ -231,13 +234,13 @@ class Catalog:
 
     async def last_build(self, key: str) -> BuildRow | None:
         query = select(tables.build).where(tables.build.c.key == key).order_by(tables.build.c.created.desc()).limit(1)
-        async with self._engine.connect() as connection:
+        async with self._database.reading() as connection:
             row = (await connection.execute(query)).first()
         return _build_row(row) if row else None
 
     async def unfinished_builds(self) -> list[BuildRow]:
         query = select(tables.build).where(tables.build.c.ended.is_(None)).order_by(tables.build.c.created)
-        async with self._engine.connect() as connection:
+        async with self._database.reading() as connection:
             return [_build_row(row) for row in await connection.execute(query)]
 
     async def take_build(self, row: BuildRow, owner: str) -> bool:
@@ -249,19 +252,19 @@ class Catalog:
             .where(table.c.ended.is_(None))
             .values(owner=owner, heartbeat=time.time(), attempts=table.c.attempts + 1)
         )
-        async with self._engine.begin() as connection:
+        async with self._database.writing() as connection:
             return (await connection.execute(statement)).rowcount == 1
 
     async def beat(self, owner: str) -> None:
         """A sign of life for all unfinished builds of `owner`."""
         table = tables.build
         statement = update(table).where(table.c.owner == owner, table.c.ended.is_(None)).values(heartbeat=time.time())
-        async with self._engine.begin() as connection:
+        async with self._database.writing() as connection:
             await connection.execute(statement)
 
     async def set_building(self, build_id: str) -> None:
         table = tables.build
-        async with self._engine.begin() as connection:
+        async with self._database.writing() as connection:
             await connection.execute(update(table).where(table.c.id == build_id).values(status="BUILDING"))
 
     async def end_build(
@@ -280,44 +283,51 @@ class Catalog:
                 error_transient=transient if kind else None,
             )
         )
-        async with self._engine.begin() as connection:
+        async with self._database.writing() as connection:
             await connection.execute(statement)
 
     async def count_builds(self, key: str) -> int:
         query = select(func.count()).select_from(tables.build).where(tables.build.c.key == key)
-        async with self._engine.connect() as connection:
+        async with self._database.reading() as connection:
             return int((await connection.execute(query)).scalar_one())
 
     # shared
 
+    async def note_use(self, kind: Literal["image", "artifact"], key: str) -> None:
+        """Write down that an image or file was asked for, at most once in USE_SECONDS."""
+        table, now = (tables.image if kind == "image" else tables.artifact), time.time()
+        query = select(table.c.used).where(table.c.key == key)
+        async with self._database.reading() as connection:
+            used = (await connection.execute(query)).scalar()
+        if used is not None and used < now - USE_SECONDS:
+            async with self._database.writing() as connection:
+                await connection.execute(update(table).where(table.c.key == key).values(used=now))
+
     async def _document(self, table: Table, key: str) -> Document | None:
-        async with self._engine.connect() as connection:
+        async with self._database.reading() as connection:
             text = (await connection.execute(select(table.c.document).where(table.c.key == key))).scalar()
         return json.loads(text) if text is not None else None
 
     async def _put_document(
-        self, connection: AsyncConnection, table: Table, key: str, lock_key: str, document: Mapping[str, Any]
+        self,
+        connection: AsyncConnection,
+        table: Table,
+        key: str,
+        lock_key: str,
+        document: Mapping[str, Any],
+        **columns: Any,
     ) -> None:
+        now = time.time()
         await connection.execute(delete(table).where(table.c.key == key))
         await connection.execute(
-            table.insert().values(key=key, lock_key=lock_key, document=json.dumps(document), created=time.time())
+            table.insert().values(
+                key=key, lock_key=lock_key, document=json.dumps(document), created=now, used=now, **columns
+            )
         )
 
     async def _insert(self, connection: AsyncConnection, table: Table, **values: Any) -> None:
         """Insert a row unless its key is there: rows are named by content, the first is as good as the next."""
-        insert = _inserting(self._engine.dialect.name)
-        await connection.execute(insert(table).values(**values).on_conflict_do_nothing())
-
-
-def _inserting(dialect: str) -> Callable[[Table], Any]:
-    """The dialect's `insert`. Imported here: PostgreSQL's brings all its drivers' modules, at every start."""
-    if dialect == "postgresql":
-        from sqlalchemy.dialects import postgresql
-
-        return postgresql.insert
-    from sqlalchemy.dialects import sqlite
-
-    return sqlite.insert
+        await connection.execute(self._database.insert(table).values(**values).on_conflict_do_nothing())
 
 
 def _build_row(row: Any) -> BuildRow:

@@ -1,44 +1,170 @@
-"""The database's engine: SQLite beside the blobs, or PostgreSQL; the same tables and migrations on both."""
+"""The database's engine and its transactions: SQLite beside the blobs, or PostgreSQL; one schema on both."""
 
 from __future__ import annotations
 
+import contextlib
 import time
+import zlib
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from sqlalchemy import Connection, create_engine, event, inspect, text
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy import Connection, Table, create_engine, event, func, inspect, select, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from storage.errors import StorageFull, StorageUnavailable
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 BUSY_SECONDS = 30
-NEWEST = "0001"
+CONNECT_SECONDS = 10
+POOL_SIZE = 20
+NEWEST = "0002"
 """The last revision of storage/migrations/versions."""
+
+_WRITES = "condery_writes"
+_FULL = ("database or disk is full", "No space left on device", "could not extend file")
+
+
+class Database:
+    """Transactions. Each raises StorageFull or StorageUnavailable where the database cannot be used."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """The database at `url`, which `migrate` has brought up to date."""
+        return cls(open_engine(url))
+
+    @property
+    def dialect(self) -> str:
+        return self.engine.dialect.name
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+    async def ping(self) -> None:
+        async with self.reading() as connection:
+            await connection.execute(select(1))
+
+    @contextlib.asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """One consistent view of the database."""
+        with known_errors():
+            async with self.engine.connect() as connection:
+                yield connection
+
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """All or nothing, and on stable storage when the block has ended.
+
+        On SQLite it has the one write lock from its beginning, so that what it reads stays true until it ends; on
+        PostgreSQL that holds for the rows it has updated.
+        """
+        with known_errors():
+            async with self.engine.connect() as connection:
+                await connection.execution_options(**{_WRITES: True})
+                async with connection.begin():
+                    yield connection
+
+    async def lock(self, connection: AsyncConnection, name: str) -> None:
+        """Be the only writing transaction that holds the lock `name`, until the transaction ends."""
+        if self.dialect == "postgresql":
+            await connection.execute(select(func.pg_advisory_xact_lock(zlib.crc32(name.encode()))))
+
+    def insert(self, table: Table) -> Any:
+        """The dialect's `insert`, which has `on_conflict_do_nothing` and `on_conflict_do_update`."""
+        return _inserting(self.dialect)(table)
+
+
+@contextlib.contextmanager
+def known_errors() -> Any:
+    """The drivers' errors of a database that cannot be used, as ours; those of wrong statements pass."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise _known(error) from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise _known(error) from error
+        raise
+
+
+def _known(error: DBAPIError) -> StorageFull | StorageUnavailable:
+    reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
+    if any(each in reason for each in _FULL):
+        return StorageFull("the database")
+    return StorageUnavailable("the database", reason)
+
+
+def _inserting(dialect: str) -> Callable[[Table], Any]:
+    """Imported here: PostgreSQL's brings all its drivers' modules, at every start."""
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert
 
 
 def sqlite_url(path: Path) -> str:
     return f"sqlite+aiosqlite:///{path}"
 
 
+def database_url(given: str | None, directory: Path) -> str:
+    """The URL with its driver: of SQLite in `directory`, unless one is given."""
+    if given is None:
+        return sqlite_url(directory / "condery.sqlite")
+    url = make_url(given)
+    drivers = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "sqlite": "sqlite+aiosqlite"}
+    return url.set(drivername=drivers.get(url.drivername, url.drivername)).render_as_string(hide_password=False)
+
+
 def open_engine(url: str) -> AsyncEngine:
     """An engine for `url`, to which `migrate` has been."""
-    engine = create_async_engine(url)
-    if engine.dialect.name == "sqlite":
+    if make_url(url).get_backend_name() == "sqlite":
+        engine = create_async_engine(url)
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-    return engine
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        return engine
+    return create_async_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=POOL_SIZE,
+        max_overflow=POOL_SIZE,
+        connect_args={"connect_timeout": CONNECT_SECONDS},
+    )
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # `_begin_sqlite` begins transactions: the driver's own take no lock before they write, and then may be refused it
+    connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in (f"busy_timeout={BUSY_SECONDS * 1000}", "synchronous=NORMAL", "foreign_keys=ON"):
+    for pragma in (f"busy_timeout={BUSY_SECONDS * 1000}", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
 def migrate(url: str) -> None:
-    """Bring the database at `url` to the newest revision. Blocks; may be run by several processes at once."""
+    """Bring the database at `url` to the newest revision. Blocks; may be run by several processes at once.
+
+    Raises StorageUnavailable.
+    """
+    with known_errors():
+        _migrate(url)
+
+
+def _migrate(url: str) -> None:
     engine = create_engine(url.replace("+aiosqlite", ""))
     try:
         with engine.connect() as connection:
@@ -51,10 +177,16 @@ def migrate(url: str) -> None:
             if engine.dialect.name == "sqlite":
                 # SQLite's DDL is outside the driver's implicit transactions: take the write lock before looking
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
             _upgrade(connection)
             connection.commit()
     finally:
         engine.dispose()
+
+
+_MIGRATION_LOCK = 0x636F6E64
+"""Any number that no other program on the same database takes."""
 
 
 def _write_ahead(connection: Connection) -> None:

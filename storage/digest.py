@@ -6,11 +6,29 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from storage.errors import DigestInvalid
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+
+
+class Hasher(Protocol):
+    """hashlib's objects."""
+
+    @property
+    def name(self) -> str: ...
+
+    def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
+
+    def copy(self) -> Hasher: ...
+
+
+def new_hasher(algorithm: str) -> Hasher:
+    """For `sha256` or `sha512`."""
+    return hashlib.new(algorithm, usedforsecurity=False)
 
 
 class Digest(str):
@@ -29,6 +47,15 @@ class Digest(str):
     def of(cls, data: bytes) -> Self:
         """The sha256 digest of `data`."""
         return cls("sha256:" + hashlib.sha256(data).hexdigest())
+
+    def hasher(self) -> Hasher:
+        """A new one of this digest's algorithm."""
+        return new_hasher(self.algorithm)
+
+    @classmethod
+    def of_hasher(cls, hasher: Hasher) -> Self:
+        """The digest of what `hasher` was given."""
+        return cls(f"{hasher.name}:{hasher.hexdigest()}")
 
     @property
     def algorithm(self) -> str:

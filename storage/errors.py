@@ -5,7 +5,16 @@
     │   ├── BlobUnknown
     │   ├── DigestInvalid
     │   ├── DigestMismatch
-    │   └── StorageFull
+    │   ├── StorageFull
+    │   ├── StorageUnavailable
+    │   ├── ObjectMissing      bytes that a row names are not there
+    │   ├── WriteExpired
+    │   ├── FragmentsGone
+    │   └── ContentError       what a client pushes, mounts or deletes cannot be done
+    │       ├── RepositoryUnknown, ManifestUnknown, UploadUnknown
+    │       ├── ManifestBlobUnknown, BlobInUse, SizeMismatch
+    │       ├── RangeInvalid
+    │       └── TagImmutable, QuotaExceeded
     └── builder.errors.BuilderError ...
 
 An error is raised where the fact is known and carries its fields; `registry.errors` maps each class to an answer.
@@ -13,6 +22,7 @@ An error is raised where the fact is known and carries its fields; `registry.err
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -64,7 +74,7 @@ class StorageUnavailable(StorageError):
     """The store cannot be used now; the same request may work later."""
 
     def __init__(self, where: str, reason: str) -> None:
-        super().__init__(f"the server's storage ({where}) does not work: {reason}; try again, and tell its administrator")
+        super().__init__(f"the server's storage ({where}) fails: {reason}; try again, and tell its administrator")
         self.where = where
         self.reason = reason
 
@@ -73,3 +83,79 @@ class ObjectMissing(StorageError):
     def __init__(self, key: str) -> None:
         super().__init__(f"the stored bytes {key} are gone; the server's administrator should run `condery verify`")
         self.key = key
+
+
+class WriteExpired(StorageError):
+    def __init__(self) -> None:
+        super().__init__("writing took longer than a day, and its bytes were removed; send them again")
+
+
+class FragmentsGone(StorageError):
+    """Fragments were evicted while a layer was made of them; making it again makes them again."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        super().__init__(f"{len(keys)} cached pieces of packages were evicted while they were needed; try again")
+        self.keys = tuple(keys)
+
+
+class ContentError(StorageError):
+    """What a client pushes, mounts or deletes cannot be done."""
+
+
+class RepositoryUnknown(ContentError):
+    def __init__(self, repository: str) -> None:
+        super().__init__(f"there is no repository {repository} here")
+        self.repository = repository
+
+
+class ManifestUnknown(ContentError):
+    def __init__(self, repository: str, reference: str) -> None:
+        super().__init__(f"there is no manifest {reference} in {repository}")
+        self.repository = repository
+        self.reference = reference
+
+
+class ManifestBlobUnknown(ContentError):
+    def __init__(self, repository: str, digests: Sequence[str]) -> None:
+        shown = ", ".join(sorted(digests)[:3]) + (" and others" if len(digests) > 3 else "")
+        super().__init__(f"the manifest names {shown}, not stored in {repository}; push or mount that first")
+        self.digests = tuple(digests)
+
+
+class SizeMismatch(ContentError):
+    def __init__(self, digest: str, said: int, stored: int) -> None:
+        super().__init__(f"the manifest says that {digest} has {said} bytes, and it has {stored}")
+        self.digest = digest
+
+
+class BlobInUse(ContentError):
+    def __init__(self, digest: str, manifest: str) -> None:
+        super().__init__(f"blob {digest} is part of manifest {manifest}; delete that first")
+        self.digest = digest
+        self.manifest = manifest
+
+
+class UploadUnknown(ContentError):
+    def __init__(self, upload: str) -> None:
+        shown = upload if len(upload) <= 40 else upload[:37] + "..."
+        super().__init__(f"there is no upload {shown!r} here; it has ended, expired, or is another's: begin a new one")
+
+
+class RangeInvalid(ContentError):
+    """Bytes out of order. The session lives on; `size` is how many it has."""
+
+    def __init__(self, size: int, reason: str) -> None:
+        super().__init__(f"{reason}; {size} bytes of this upload are stored, go on after them")
+        self.size = size
+
+
+class TagImmutable(ContentError):
+    def __init__(self, repository: str, tag: str, pattern: str) -> None:
+        super().__init__(f"{repository}:{tag} must not be changed or deleted (immutable_tags has {pattern!r})")
+        self.tag = tag
+
+
+class QuotaExceeded(ContentError):
+    def __init__(self, prefix: str, what: str, limit: str, needed: str) -> None:
+        super().__init__(f"{prefix} may hold {limit} {what}, and this would make it {needed}; delete something first")
+        self.prefix = prefix

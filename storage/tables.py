@@ -1,11 +1,15 @@
-"""The catalog's tables. Times are UNIX seconds, documents are JSON text, keys are 64 hex digits."""
+"""The database's tables. Times are UNIX seconds, documents are JSON text, keys are 64 hex digits."""
 
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     Float,
+    ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -22,14 +26,21 @@ metadata = MetaData(
         "uq": "uq_%(table_name)s_%(column_0_N_name)s",
         "fk": "fk_%(table_name)s_%(column_0_N_name)s",
         "pk": "pk_%(table_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
     }
 )
+
+# PostgreSQL would sort by its locale; the specification sorts tags by their characters
+NAME = String(255).with_variant(String(255, collation="C"), "postgresql")
+TAG = String(128).with_variant(String(128, collation="C"), "postgresql")
+DIGEST = String(140).with_variant(String(140, collation="C"), "postgresql")
+
+# builds
 
 manifest = Table(
     "manifest",
     metadata,
-    Column("digest", String(140), primary_key=True),
-    Column("media_type", String(255), nullable=False),
+    Column("digest", DIGEST, primary_key=True),
     Column("body", LargeBinary, nullable=False),
     Column("created", Float, nullable=False),
 )
@@ -61,6 +72,7 @@ image = Table(
     Column("lock_key", String(64), nullable=False, index=True),
     Column("document", Text, nullable=False),
     Column("created", Float, nullable=False),
+    Column("used", Float, nullable=False, index=True),
 )
 
 artifact = Table(
@@ -68,8 +80,10 @@ artifact = Table(
     metadata,
     Column("key", String(64), primary_key=True),
     Column("lock_key", String(64), nullable=False, index=True),
+    Column("digest", DIGEST, ForeignKey("blob.digest"), nullable=False, index=True),
     Column("document", Text, nullable=False),
     Column("created", Float, nullable=False),
+    Column("used", Float, nullable=False, index=True),
 )
 
 UNFINISHED = "status IN ('QUEUED', 'BUILDING')"
@@ -94,4 +108,163 @@ build = Table(
         "uq_build_unfinished_key", "key", unique=True, sqlite_where=text(UNFINISHED), postgresql_where=text(UNFINISHED)
     ),
     Index("ix_build_key_created", "key", "created"),
+)
+
+# bytes
+
+pending = Table(
+    "pending",
+    metadata,
+    # an object that is being written, or is to be deleted: it belongs to nobody, and after `expires` nobody claims it
+    Column("key", String(64), primary_key=True),
+    Column("expires", Float, nullable=False, index=True),
+)
+
+blob = Table(
+    "blob",
+    metadata,
+    Column("digest", DIGEST, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    # where its bytes are: an object, or the parts of a join (a JSON document)
+    Column("key", String(64), unique=True),
+    Column("parts", Text),
+    Column("created", Float, nullable=False),
+    # when something last came to need it
+    Column("used", Float, nullable=False, index=True),
+    CheckConstraint("(key IS NULL) <> (parts IS NULL)", name="is_object_or_join"),
+)
+
+fragment_use = Table(
+    "fragment_use",
+    metadata,
+    Column("fragment", String(64), primary_key=True),
+    Column("digest", DIGEST, ForeignKey("blob.digest", ondelete="CASCADE"), primary_key=True, index=True),
+)
+
+layer = Table(
+    "layer",
+    metadata,
+    # of the fragments it is made of
+    Column("key", String(64), primary_key=True),
+    Column("digest", DIGEST, ForeignKey("blob.digest", ondelete="CASCADE"), nullable=False, index=True),
+    Column("diff_id", DIGEST, nullable=False),
+    Column("uncompressed_size", BigInteger, nullable=False),
+)
+
+# repositories
+
+repository = Table(
+    "repository",
+    metadata,
+    Column("name", NAME, primary_key=True),
+    Column("created", Float, nullable=False),
+)
+
+link = Table(
+    "link",
+    metadata,
+    # a blob is there for a repository's clients by this alone
+    Column("repository", NAME, ForeignKey("repository.name"), primary_key=True),
+    Column("digest", DIGEST, ForeignKey("blob.digest"), primary_key=True, index=True),
+    Column("created", Float, nullable=False, index=True),
+)
+
+repository_manifest = Table(
+    "repository_manifest",
+    metadata,
+    Column("repository", NAME, ForeignKey("repository.name"), primary_key=True),
+    Column("digest", DIGEST, ForeignKey("manifest.digest"), primary_key=True, index=True),
+    Column("media_type", String(255), nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("artifact_type", String(255)),
+    Column("annotations", Text),
+    Column("subject", DIGEST),
+    Column("pushed", Float, nullable=False),
+    # since when no tag has led to it; none while one does
+    Column("untagged", Float),
+    Index("ix_repository_manifest_subject", "repository", "subject", "digest"),
+    Index("ix_repository_manifest_untagged", "untagged"),
+)
+
+manifest_blob = Table(
+    "manifest_blob",
+    metadata,
+    Column("repository", NAME, primary_key=True),
+    Column("manifest", DIGEST, primary_key=True),
+    Column("digest", DIGEST, primary_key=True),
+    ForeignKeyConstraint(
+        ["repository", "manifest"],
+        ["repository_manifest.repository", "repository_manifest.digest"],
+        ondelete="CASCADE",
+        name="fk_manifest_blob_manifest",
+    ),
+    ForeignKeyConstraint(["repository", "digest"], ["link.repository", "link.digest"], name="fk_manifest_blob_link"),
+    Index("ix_manifest_blob_link", "repository", "digest"),
+)
+
+manifest_child = Table(
+    "manifest_child",
+    metadata,
+    Column("repository", NAME, primary_key=True),
+    Column("manifest", DIGEST, primary_key=True),
+    # which may be missing: an index may name what was never pushed here
+    Column("digest", DIGEST, primary_key=True),
+    ForeignKeyConstraint(
+        ["repository", "manifest"],
+        ["repository_manifest.repository", "repository_manifest.digest"],
+        ondelete="CASCADE",
+        name="fk_manifest_child_manifest",
+    ),
+    Index("ix_manifest_child_digest", "repository", "digest"),
+)
+
+tag = Table(
+    "tag",
+    metadata,
+    Column("repository", NAME, primary_key=True),
+    Column("name", TAG, primary_key=True),
+    Column("digest", DIGEST, nullable=False),
+    Column("updated", Float, nullable=False),
+    ForeignKeyConstraint(
+        ["repository", "digest"],
+        ["repository_manifest.repository", "repository_manifest.digest"],
+        ondelete="CASCADE",
+        name="fk_tag_manifest",
+    ),
+    Index("ix_tag_digest", "repository", "digest"),
+)
+
+# upload sessions
+
+upload = Table(
+    "upload",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("repository", NAME, nullable=False),
+    Column("principal", String(255), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("parts", Integer, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("touched", Float, nullable=False, index=True),
+)
+
+upload_part = Table(
+    "upload_part",
+    metadata,
+    Column("upload", String(36), ForeignKey("upload.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("key", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+)
+
+event = Table(
+    "event",
+    metadata,
+    # a notification that an endpoint has not taken yet
+    Column("id", String(36), primary_key=True),
+    Column("endpoint", String(255), primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due", Float, nullable=False, index=True),
 )

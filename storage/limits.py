@@ -1,0 +1,184 @@
+"""What repositories may hold, and which tags stay as they are: rules by repository, written as lines of text.
+
+    quotas = ["team/* bytes=10GB tags=100"]             everything under team/ together
+    immutable_tags = ["*:v*", "prod/*:*"]               repository:tag
+    retention = ["ci/* keep-last=10 keep-days=30 keep=release-*"]
+
+A `*` matches any number of any characters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage import tables
+from storage.blobs import StoredBlob
+from storage.database import Database
+from storage.digest import Digest
+from storage.errors import QuotaExceeded, TagImmutable
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_SIZE = re.compile(r"(\d{1,15})\s*([kmgt]i?)?b?", re.IGNORECASE)
+_GLOB = re.compile(r"[a-zA-Z0-9._/*-]+")
+
+
+@dataclass(frozen=True)
+class Quota:
+    """What all repositories whose names match may hold together; None is no limit."""
+
+    pattern: str
+    bytes: int | None = None
+    tags: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError."""
+        pattern, values = _rule(text, {"bytes", "tags"})
+        if not values:
+            raise ValueError(f"{text!r}: say bytes=10GB, tags=100, or both")
+        size = parse_size(values["bytes"]) if "bytes" in values else None
+        return cls(pattern, size, _count(values["tags"]) if "tags" in values else None)
+
+
+@dataclass(frozen=True)
+class Immutable:
+    """Tags that are never moved or deleted once they are there."""
+
+    repository: str
+    tag: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError."""
+        repository, colon, tag = text.partition(":")
+        if not colon or not _GLOB.fullmatch(repository) or not _GLOB.fullmatch(tag):
+            raise ValueError(f"{text!r} is not REPOSITORY:TAG, in which * stands for anything")
+        return cls(repository, tag)
+
+    def holds(self, repository: str, tag: str) -> bool:
+        return matches(self.repository, repository) and matches(self.tag, tag)
+
+    def __str__(self) -> str:
+        return f"{self.repository}:{self.tag}"
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Which tags of matching repositories the garbage collection deletes: those that no rule keeps.
+
+    A tag is kept if it is one of the last `last` updated, younger than `days`, or matches one of `patterns`.
+    """
+
+    pattern: str
+    last: int | None = None
+    days: float | None = None
+    patterns: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError."""
+        pattern, values = _rule(text, {"keep-last", "keep-days", "keep"})
+        if not values.keys() & {"keep-last", "keep-days"}:
+            raise ValueError(f"{text!r}: say keep-last=10, keep-days=30, or both, or every tag would be deleted")
+        last = _count(values["keep-last"]) if "keep-last" in values else None
+        days = float(_count(values["keep-days"])) if "keep-days" in values else None
+        return cls(pattern, last, days, tuple(filter(None, values.get("keep", "").split("|"))))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The rules that pushes and deletions are held against; the first matching one of each kind counts."""
+
+    quotas: tuple[Quota, ...] = ()
+    immutable: tuple[Immutable, ...] = ()
+    retention: tuple[Retention, ...] = ()
+
+    def check_deletion(self, repository: str, tags: Sequence[str]) -> None:
+        """Raises TagImmutable."""
+        for tag in tags:
+            for rule in self.immutable:
+                if rule.holds(repository, tag):
+                    raise TagImmutable(repository, tag, str(rule))
+
+    async def check_tags(
+        self, database: Database, connection: AsyncConnection, repository: str, digest: Digest, tags: Sequence[str]
+    ) -> None:
+        """Whether `tags` may come to mean `digest`; raises TagImmutable, QuotaExceeded."""
+        if not tags:
+            return
+        table = tables.tag
+        query = select(table.c.name, table.c.digest).where(table.c.repository == repository, table.c.name.in_(tags))
+        present = {row.name: row.digest for row in await connection.execute(query)}
+        self.check_deletion(repository, [tag for tag, meant in present.items() if meant != digest])
+        quota = self._quota(repository)
+        new = len(set(tags) - present.keys())
+        if quota and quota.tags is not None and new:
+            await database.lock(connection, f"quota {quota.pattern}")
+            count = select(func.count()).where(_like(table.c.repository, quota.pattern))
+            held = int((await connection.execute(count)).scalar_one())
+            if held + new > quota.tags:
+                raise QuotaExceeded(quota.pattern, "tags", str(quota.tags), str(held + new))
+
+    async def check_bytes(
+        self, database: Database, connection: AsyncConnection, repository: str, blob: StoredBlob
+    ) -> None:
+        """Whether a registered blob may come to be the repository's; raises QuotaExceeded."""
+        quota = self._quota(repository)
+        if not quota or quota.bytes is None:
+            return
+        await database.lock(connection, f"quota {quota.pattern}")
+        link, table = tables.link, tables.blob
+        held_digests = select(link.c.digest).where(
+            _like(link.c.repository, quota.pattern), link.c.digest != blob.digest
+        )
+        total = select(func.coalesce(func.sum(table.c.size), 0)).where(table.c.digest.in_(held_digests))
+        needed = int((await connection.execute(total)).scalar_one()) + blob.size
+        if needed > quota.bytes:
+            raise QuotaExceeded(quota.pattern, "bytes", f"{quota.bytes:,}", f"{needed:,}")
+
+    def _quota(self, repository: str) -> Quota | None:
+        return next((quota for quota in self.quotas if matches(quota.pattern, repository)), None)
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether `text` is as `pattern` says, in which only `*` is special."""
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text, re.DOTALL) is not None
+
+
+def parse_size(text: str) -> int:
+    """Bytes from `10GB` (10^9), `10GiB` (2^30) or a number; raises ValueError."""
+    found = _SIZE.fullmatch(text.strip())
+    if not found:
+        raise ValueError(f"{text!r} is not a size: write 500MB, 10GiB, or a number of bytes")
+    return int(found[1]) * _UNITS[(found[2] or "").lower()]
+
+
+def _like(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
+    """`matches` in SQL. GLOB and LIKE differ between databases, and `_` is a wildcard of LIKE that names may have."""
+    text = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").replace("*", "%")
+    return column.like(text, escape="\\")
+
+
+def _rule(text: str, known: set[str]) -> tuple[str, Mapping[str, str]]:
+    pattern, *words = text.split()
+    if not _GLOB.fullmatch(pattern):
+        raise ValueError(f"{text!r} does not begin with the name of a repository, in which * stands for anything")
+    values = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name not in known or not equals:
+            raise ValueError(f"{text!r}: {word!r} is not one of {', '.join(f'{each}=' for each in sorted(known))}")
+        values[name] = value
+    return pattern, values
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", text):
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)

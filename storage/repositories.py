@@ -1,0 +1,358 @@
+"""What clients push: manifests, tags, which blobs a repository has, and what refers to what.
+
+Every method that changes something is one transaction, and marks the repository as changed before it returns.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Self, TypeVar
+
+from sqlalchemy import case, delete, exists, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage import tables
+from storage.blobs import BLOB_COLUMNS, StoredBlob, stored_blob
+from storage.changes import Changes
+from storage.database import Database
+from storage.digest import Descriptor, Digest
+from storage.errors import (
+    BlobInUse,
+    BlobUnknown,
+    ManifestBlobUnknown,
+    ManifestUnknown,
+    RepositoryUnknown,
+    SizeMismatch,
+)
+from storage.limits import Limits
+
+T = TypeVar("T")
+
+MOUNT_CANDIDATES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    digest: Digest
+    media_type: str
+    body: bytes
+
+    @classmethod
+    def of(cls, media_type: str, body: bytes) -> Self:
+        return cls(Digest.of(body), media_type, body)
+
+
+@dataclass(frozen=True)
+class Push:
+    """A manifest for a repository, with what its body says that the database has to know."""
+
+    manifest: StoredManifest
+    blobs: Sequence[Descriptor] = ()
+    """Which have to be in the repository."""
+    children: Sequence[Digest] = ()
+    subject: Digest | None = None
+    artifact_type: str | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Referrer:
+    descriptor: Descriptor
+    artifact_type: str | None
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """`items` in order; `more` says that others follow the last."""
+
+    items: list[T]
+    more: bool
+
+
+class Repositories:
+    """Repositories by name. Names and tags are checked by who reads the requests."""
+
+    def __init__(self, database: Database, changes: Changes, limits: Limits | None = None) -> None:
+        self._database = database
+        self.changes = changes
+        self._limits = limits or Limits()
+
+    # manifests
+
+    async def manifest(self, repository: str, digest: Digest) -> StoredManifest | None:
+        row = tables.repository_manifest
+        query = _manifest_query().where(row.c.repository == repository, row.c.digest == digest)
+        return await self._one_manifest(query)
+
+    async def tagged(self, repository: str, tag: str) -> StoredManifest | None:
+        row, name = tables.repository_manifest, tables.tag
+        on = (name.c.repository == row.c.repository) & (name.c.digest == row.c.digest)
+        query = _manifest_query().join(name, on).where(name.c.repository == repository, name.c.name == tag)
+        return await self._one_manifest(query)
+
+    async def _one_manifest(self, query: Any) -> StoredManifest | None:
+        async with self._database.reading() as connection:
+            row = (await connection.execute(query)).first()
+        return StoredManifest(Digest(row.digest), row.media_type, row.body) if row else None
+
+    async def put_manifest(self, repository: str, push: Push, tags: Sequence[str] = ()) -> None:
+        """Store a manifest, pin its blobs, and let `tags` mean it.
+
+        Raises ManifestBlobUnknown, SizeMismatch, TagImmutable, QuotaExceeded.
+        """
+        digest = push.manifest.digest
+        async with self._database.writing() as connection:
+            await ensure_repository(self._database, connection, repository)
+            await self._limits.check_tags(self._database, connection, repository, digest, tags)
+            await pin_blobs(connection, repository, push.blobs)
+            await insert_manifest(self._database, connection, repository, push)
+            await self._set_tags(connection, repository, digest, tags)
+        self.changes.mark(repository)
+
+    async def _set_tags(
+        self, connection: AsyncConnection, repository: str, digest: Digest, tags: Sequence[str]
+    ) -> None:
+        table, now = tables.tag, time.time()
+        if not tags:
+            return
+        query = select(table.c.digest).where(table.c.repository == repository, table.c.name.in_(tags))
+        moved = set((await connection.execute(query)).scalars()) - {digest}
+        rows = [
+            {"repository": repository, "name": tag, "digest": digest, "updated": now} for tag in dict.fromkeys(tags)
+        ]
+        statement = self._database.insert(table)
+        changed = {"digest": statement.excluded.digest, "updated": now}
+        await connection.execute(
+            statement.on_conflict_do_update(index_elements=["repository", "name"], set_=changed), rows
+        )
+        await note_tags(connection, repository, {digest, *moved})
+
+    async def delete_manifest(self, repository: str, digest: Digest) -> list[str]:
+        """Delete a manifest with its tags, which are returned; raises ManifestUnknown, TagImmutable."""
+        table = tables.repository_manifest
+        async with self._database.writing() as connection:
+            query = select(tables.tag.c.name).where(
+                tables.tag.c.repository == repository, tables.tag.c.digest == digest
+            )
+            tags = list((await connection.execute(query)).scalars())
+            self._limits.check_deletion(repository, tags)
+            statement = delete(table).where(table.c.repository == repository, table.c.digest == digest)
+            if (await connection.execute(statement)).rowcount == 0:
+                raise ManifestUnknown(repository, digest)
+        self.changes.mark(repository)
+        return tags
+
+    async def delete_tag(self, repository: str, tag: str) -> Digest:
+        """Delete a tag, not what it means, which is returned; raises ManifestUnknown, TagImmutable."""
+        table = tables.tag
+        self._limits.check_deletion(repository, [tag])
+        async with self._database.writing() as connection:
+            statement = delete(table).where(table.c.repository == repository, table.c.name == tag)
+            digest = (await connection.execute(statement.returning(table.c.digest))).scalar()
+            if digest is None:
+                raise ManifestUnknown(repository, tag)
+            await note_tags(connection, repository, [digest])
+        self.changes.mark(repository)
+        return Digest(digest)
+
+    # blobs
+
+    async def blob(self, repository: str, digest: Digest) -> StoredBlob:
+        """The blob as this repository's; raises BlobUnknown, also where another repository has it."""
+        link, blob = tables.link, tables.blob
+        query = (
+            select(*BLOB_COLUMNS)
+            .join(link, link.c.digest == blob.c.digest)
+            .where(link.c.repository == repository, link.c.digest == digest)
+        )
+        async with self._database.reading() as connection:
+            row = (await connection.execute(query)).first()
+        if row is None:
+            raise BlobUnknown(digest)
+        return stored_blob(row)
+
+    async def mount(
+        self, repository: str, digest: Digest, source: str | None, readable: Callable[[str], bool]
+    ) -> StoredBlob | None:
+        """Let `repository` have a blob that `source`, or any repository that is `readable`, has; None when none has.
+
+        Raises QuotaExceeded.
+        """
+        link, blob = tables.link, tables.blob
+        query = select(link.c.repository).where(link.c.digest == digest).limit(MOUNT_CANDIDATES)
+        if source is not None:
+            query = query.where(link.c.repository == source)
+        async with self._database.writing() as connection:
+            found = [name for name in (await connection.execute(query)).scalars() if readable(name)]
+            if not found:
+                return None
+            statement = update(blob).where(blob.c.digest == digest).values(used=time.time()).returning(*BLOB_COLUMNS)
+            row = (await connection.execute(statement)).first()
+            if row is None:
+                return None
+            await self.link(connection, repository, stored_blob(row))
+        self.changes.mark(repository)
+        return stored_blob(row)
+
+    async def link(self, connection: AsyncConnection, repository: str, blob: StoredBlob) -> None:
+        """Make a registered blob the repository's, within a transaction; the caller marks the change."""
+        await ensure_repository(self._database, connection, repository)
+        await self._limits.check_bytes(self._database, connection, repository, blob)
+        await link_blobs(self._database, connection, repository, [blob.digest])
+
+    async def delete_blob(self, repository: str, digest: Digest) -> None:
+        """Take a blob from a repository; raises BlobUnknown, and BlobInUse while a manifest there names it."""
+        link, use = tables.link, tables.manifest_blob
+        async with self._database.writing() as connection:
+            query = select(use.c.manifest).where(use.c.repository == repository, use.c.digest == digest).limit(1)
+            if manifest := (await connection.execute(query)).scalar():
+                raise BlobInUse(digest, manifest)
+            statement = delete(link).where(link.c.repository == repository, link.c.digest == digest)
+            if (await connection.execute(statement)).rowcount == 0:
+                raise BlobUnknown(digest)
+        self.changes.mark(repository)
+
+    # lists
+
+    async def tags(self, repository: str, last: str | None, limit: int) -> Page[str]:
+        """Tags after `last` in the order of their characters; raises RepositoryUnknown."""
+        table = tables.tag
+        query = select(table.c.name).where(table.c.repository == repository).order_by(table.c.name)
+        if last is not None:
+            query = query.where(table.c.name > last)
+        async with self._database.reading() as connection:
+            page = _page((await connection.execute(query.limit(limit + 1))).scalars(), limit)
+            if not page.items and not await _exists(connection, repository):
+                raise RepositoryUnknown(repository)
+        return page
+
+    async def names(self, last: str | None, limit: int) -> Page[str]:
+        """Names of repositories after `last` in the order of their characters."""
+        table = tables.repository
+        query = select(table.c.name).order_by(table.c.name).limit(limit + 1)
+        if last is not None:
+            query = query.where(table.c.name > last)
+        async with self._database.reading() as connection:
+            return _page((await connection.execute(query)).scalars(), limit)
+
+    async def referrers(
+        self, repository: str, subject: Digest, artifact_type: str | None, last: str | None, limit: int
+    ) -> Page[Referrer]:
+        """The manifests whose subject is `subject`, whether that is here or not, after the digest `last`."""
+        table = tables.repository_manifest
+        query = select(table).where(table.c.repository == repository, table.c.subject == subject)
+        if artifact_type is not None:
+            query = query.where(table.c.artifact_type == artifact_type)
+        if last is not None:
+            query = query.where(table.c.digest > last)
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(query.order_by(table.c.digest).limit(limit + 1))).all()
+        return _page(map(_referrer, rows), limit)
+
+
+def _manifest_query() -> Any:
+    row, body = tables.repository_manifest, tables.manifest
+    return select(row.c.digest, row.c.media_type, body.c.body).join(body, body.c.digest == row.c.digest)
+
+
+def _page(items: Iterable[T], limit: int) -> Page[T]:
+    found = list(items)
+    return Page(found[:limit], len(found) > limit)
+
+
+def _referrer(row: Any) -> Referrer:
+    annotations = json.loads(row.annotations) if row.annotations else {}
+    descriptor = Descriptor(row.media_type, Digest(row.digest), row.size, annotations=annotations)
+    return Referrer(descriptor, row.artifact_type)
+
+
+async def _exists(connection: AsyncConnection, repository: str) -> bool:
+    query = select(exists().where(tables.repository.c.name == repository))
+    return bool((await connection.execute(query)).scalar())
+
+
+async def ensure_repository(database: Database, connection: AsyncConnection, repository: str) -> None:
+    statement = database.insert(tables.repository).values(name=repository, created=time.time())
+    await connection.execute(statement.on_conflict_do_nothing())
+
+
+async def link_blobs(
+    database: Database, connection: AsyncConnection, repository: str, digests: Iterable[Digest]
+) -> None:
+    """Make registered blobs the repository's, as if pushed now."""
+    now = time.time()
+    rows = [{"repository": repository, "digest": digest, "created": now} for digest in sorted(digests)]
+    if rows:
+        statement = database.insert(tables.link)
+        statement = statement.on_conflict_do_update(index_elements=["repository", "digest"], set_={"created": now})
+        await connection.execute(statement, rows)
+
+
+async def pin_blobs(connection: AsyncConnection, repository: str, blobs: Sequence[Descriptor]) -> None:
+    """Keep what a manifest names; raises ManifestBlobUnknown, SizeMismatch.
+
+    Touching the rows locks them against the garbage collection until the manifest's own rows refer to them.
+    """
+    wanted = {blob.digest: blob.size for blob in blobs}
+    if not wanted:
+        return
+    link, blob = tables.link, tables.blob
+    linked = select(link.c.digest).where(link.c.repository == repository, link.c.digest.in_(list(wanted)))
+    statement = update(blob).where(blob.c.digest.in_(linked)).values(used=time.time())
+    rows = (await connection.execute(statement.returning(blob.c.digest, blob.c.size))).all()
+    missing = wanted.keys() - {row.digest for row in rows}
+    if missing:
+        raise ManifestBlobUnknown(repository, sorted(missing))
+    for row in rows:
+        if row.size != wanted[row.digest]:
+            raise SizeMismatch(row.digest, wanted[row.digest], row.size)
+
+
+async def insert_manifest(database: Database, connection: AsyncConnection, repository: str, push: Push) -> None:
+    """The rows of a manifest whose blobs are linked; nothing new for one that is there."""
+    manifest, now = push.manifest, time.time()
+    body = database.insert(tables.manifest).values(digest=manifest.digest, body=manifest.body, created=now)
+    await connection.execute(
+        # touched, so that the garbage collection lets a body be that it was about to delete
+        body.on_conflict_do_update(index_elements=["digest"], set_={"created": now})
+    )
+    row = database.insert(tables.repository_manifest).values(
+        repository=repository,
+        digest=manifest.digest,
+        media_type=manifest.media_type,
+        size=len(manifest.body),
+        artifact_type=push.artifact_type,
+        annotations=json.dumps(dict(push.annotations)) if push.annotations else None,
+        subject=push.subject,
+        pushed=now,
+        untagged=now,
+    )
+    # pushed again without a tag it is wanted again: its time without one begins anew
+    since = tables.repository_manifest.c.untagged
+    changed = {
+        "media_type": manifest.media_type,
+        "pushed": now,
+        "untagged": case((since.is_(None), None), else_=now),
+    }
+    await connection.execute(row.on_conflict_do_update(index_elements=["repository", "digest"], set_=changed))
+    for table, digests in (
+        (tables.manifest_blob, {blob.digest for blob in push.blobs}),
+        (tables.manifest_child, set(push.children)),
+    ):
+        rows = [{"repository": repository, "manifest": manifest.digest, "digest": each} for each in sorted(digests)]
+        if rows:
+            await connection.execute(database.insert(table).on_conflict_do_nothing(), rows)
+
+
+async def note_tags(connection: AsyncConnection, repository: str, digests: Iterable[str]) -> None:
+    """Write down of manifests, whose tags have changed, since when they have none."""
+    table, name = tables.repository_manifest, tables.tag
+    has_tag = exists().where(name.c.repository == table.c.repository, name.c.digest == table.c.digest)
+    these = (table.c.repository == repository) & table.c.digest.in_(list(digests))
+    await connection.execute(update(table).where(these, has_tag).values(untagged=None))
+    await connection.execute(
+        update(table).where(these, ~has_tag, table.c.untagged.is_(None)).values(untagged=time.time())
+    )

@@ -1,0 +1,220 @@
+"""Upload sessions: bytes that arrive in several requests, at any of several processes, before they are a blob.
+
+Each request's bytes are an object of their own, and the session's row says which there are. So a request that breaks,
+or a process that dies, leaves the session as it was; and of two requests that continue the same session at the same
+time, the one that is recorded first counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cachetools import TTLCache
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage import tables
+from storage.blobs import BlobStore, StoredBlob, claim, make_pending, register
+from storage.changes import Changes
+from storage.digest import Digest, Hasher, new_hasher
+from storage.errors import DigestMismatch, RangeInvalid, UploadUnknown
+from storage.objects import ObjectPart, read_segment
+from storage.repositories import Repositories
+
+MOST_HASHES = 4096
+HASH_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A session as its row has it; `size` bytes are stored."""
+
+    id: str
+    repository: str
+    principal: str
+    size: int
+    parts: int
+
+
+@dataclass(frozen=True)
+class Received:
+    """The object `key`, committed and still pending, that holds the next `size` bytes of an upload."""
+
+    key: str
+    size: int
+    hasher: Hasher | None = None
+    """Of all bytes of the upload up to its end, where that is known."""
+
+
+class Uploads:
+    """Sessions by id; each belongs to the repository and the principal that opened it.
+
+    Hashes are kept in memory while a session's requests come to the same process, and else made anew from its bytes.
+    """
+
+    def __init__(self, blobs: BlobStore, repositories: Repositories, changes: Changes) -> None:
+        self._blobs = blobs
+        self._database = blobs.database
+        self._repositories = repositories
+        self._changes = changes
+        self._hashes: TTLCache[str, tuple[int, Hasher]] = TTLCache(MOST_HASHES, HASH_SECONDS)
+
+    async def open(self, repository: str, principal: str) -> Upload:
+        now = time.time()
+        upload = Upload(str(uuid.uuid4()), repository, principal, 0, 0)
+        async with self._database.writing() as connection:
+            await connection.execute(
+                tables.upload.insert().values(
+                    id=upload.id,
+                    repository=repository,
+                    principal=principal,
+                    size=0,
+                    parts=0,
+                    created=now,
+                    touched=now,
+                )
+            )
+        return upload
+
+    async def find(self, repository: str, upload_id: str, principal: str) -> Upload:
+        """Raises UploadUnknown, also for what is another's."""
+        table = tables.upload
+        query = select(table).where(
+            table.c.id == upload_id, table.c.repository == repository, table.c.principal == principal
+        )
+        async with self._database.reading() as connection:
+            row = (await connection.execute(query)).first()
+        if row is None:
+            raise UploadUnknown(upload_id)
+        return Upload(row.id, row.repository, row.principal, row.size, row.parts)
+
+    def hasher(self, upload: Upload, algorithm: str = "sha256") -> Hasher | None:
+        """The hash of the session's bytes so far, to go on with; None when it is not known here."""
+        if upload.size == 0:
+            return new_hasher(algorithm)
+        size, hasher = self._hashes.get(upload.id, (-1, None))
+        return hasher.copy() if hasher is not None and size == upload.size and hasher.name == algorithm else None
+
+    async def append(self, upload: Upload, received: Received) -> Upload:
+        """Record the bytes as the session's next; raises RangeInvalid when others were faster, UploadUnknown."""
+        table = tables.upload
+        size = upload.size + received.size
+        async with self._database.writing() as connection:
+            statement = (
+                update(table)
+                .where(table.c.id == upload.id, table.c.parts == upload.parts)
+                .values(size=size, parts=upload.parts + 1, touched=time.time())
+            )
+            if (await connection.execute(statement)).rowcount != 1:
+                await self._refuse(connection, upload)
+            await claim(connection, received.key)
+            await connection.execute(
+                tables.upload_part.insert().values(
+                    upload=upload.id, position=upload.parts, key=received.key, size=received.size
+                )
+            )
+        if received.hasher is not None:
+            self._hashes[upload.id] = (size, received.hasher)
+        return Upload(upload.id, upload.repository, upload.principal, size, upload.parts + 1)
+
+    async def _refuse(self, connection: AsyncConnection, upload: Upload) -> None:
+        query = select(tables.upload.c.size).where(tables.upload.c.id == upload.id)
+        size = (await connection.execute(query)).scalar()
+        if size is None:
+            raise UploadUnknown(upload.id)
+        raise RangeInvalid(size, "another request has continued this upload")
+
+    async def finish(self, upload: Upload, digest: Digest) -> StoredBlob:
+        """Make the session's bytes the blob `digest` of its repository, and end it.
+
+        Raises DigestMismatch, after which the session lives on; UploadUnknown, QuotaExceeded.
+        """
+        parts = await self._parts(upload)
+        await self._verify(upload, parts, digest)
+        if len(parts) == 1:
+            return await self._complete(upload, parts, StoredBlob(digest, upload.size, parts[0].key))
+        async with self._blobs.pending() as key:
+            await asyncio.to_thread(self._blobs.objects.concatenate, key, parts)
+            return await self._complete(upload, parts, StoredBlob(digest, upload.size, key))
+
+    async def _complete(self, upload: Upload, parts: Sequence[ObjectPart], blob: StoredBlob) -> StoredBlob:
+        assert blob.key is not None
+        keys = [part.key for part in parts]
+        async with self._database.writing() as connection:
+            await _end(connection, upload)
+            if blob.key in keys:
+                keys.remove(blob.key)
+            else:
+                await claim(connection, blob.key)
+            await make_pending(connection, keys, time.time())
+            stored = await register(self._database, connection, blob)
+            await self._repositories.link(connection, upload.repository, stored)
+        self._changes.mark(upload.repository)
+        self._hashes.pop(upload.id, None)
+        left = [*keys, *([blob.key] if stored.key != blob.key else [])]
+        if left:
+            await asyncio.shield(self._blobs.release(left))
+        return stored
+
+    async def store(self, repository: str, digest: Digest, received: Received) -> StoredBlob:
+        """Make bytes that came in one request the blob `digest`; raises DigestMismatch, QuotaExceeded."""
+        if received.hasher is None or received.hasher.name != digest.algorithm:
+            parts = [ObjectPart(received.key, received.size)]
+            found = await asyncio.to_thread(self._rehash, parts, digest.algorithm)
+        else:
+            found = received.hasher
+        _check(found, digest)
+        blob = StoredBlob(digest, received.size, received.key)
+        async with self._database.writing() as connection:
+            await claim(connection, received.key)
+            stored = await register(self._database, connection, blob)
+            await self._repositories.link(connection, repository, stored)
+        self._changes.mark(repository)
+        return stored
+
+    async def cancel(self, upload: Upload) -> None:
+        """End a session and remove its bytes; raises UploadUnknown."""
+        keys = [part.key for part in await self._parts(upload)]
+        async with self._database.writing() as connection:
+            await _end(connection, upload)
+            await make_pending(connection, keys, time.time())
+        self._hashes.pop(upload.id, None)
+        await asyncio.shield(self._blobs.release(keys))
+
+    async def _parts(self, upload: Upload) -> list[ObjectPart]:
+        table = tables.upload_part
+        query = select(table.c.key, table.c.size).where(table.c.upload == upload.id).order_by(table.c.position)
+        async with self._database.reading() as connection:
+            return [ObjectPart(row.key, row.size) for row in await connection.execute(query)]
+
+    async def _verify(self, upload: Upload, parts: Sequence[ObjectPart], digest: Digest) -> None:
+        hasher = self.hasher(upload, digest.algorithm)
+        if hasher is None:
+            hasher = await asyncio.to_thread(self._rehash, parts, digest.algorithm)
+        _check(hasher, digest)
+
+    def _rehash(self, parts: Sequence[ObjectPart], algorithm: str) -> Hasher:
+        hasher = new_hasher(algorithm)
+        for part in parts:
+            for segment in self._blobs.objects.segments(part.key, 0, part.size):
+                for chunk in read_segment(segment):
+                    hasher.update(chunk)
+        return hasher
+
+
+def _check(hasher: Hasher, digest: Digest) -> None:
+    found = Digest.of_hasher(hasher)
+    if found != digest:
+        raise DigestMismatch(digest, found)
+
+
+async def _end(connection: AsyncConnection, upload: Upload) -> None:
+    table = tables.upload
+    # the parts that were read are all there are only while the count is the same
+    statement = delete(table).where(table.c.id == upload.id, table.c.parts == upload.parts)
+    if (await connection.execute(statement)).rowcount != 1:
+        raise UploadUnknown(upload.id)
