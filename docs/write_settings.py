@@ -39,6 +39,12 @@ EXAMPLES: dict[str, object] = {
     "user": 1000,
     "workers": 4,
     "data_directory": "/var/lib/condery",
+    "database": "postgresql://condery@db.example.org/condery",
+    "s3_bucket": "condery",
+    "s3_endpoint": "https://s3.internal:9000",
+    "s3_public_endpoint": "https://s3.example.org",
+    "s3_region": "eu-central-1",
+    "s3_credentials": "/etc/condery/s3.json",
 }
 """For settings whose default cannot be written down."""
 

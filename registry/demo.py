@@ -26,8 +26,9 @@ from typing import Any
 
 import aiohttp
 
-from registry.settings import LoadedSettings, Settings, StorageSettings, as_flags
+from registry.settings import LoadedSettings, Settings, as_flags
 from storage.errors import ConderyError
+from storage.settings import StorageSettings
 
 REPOSITORY_ITEMS = "python/numpy/scipy.gt.1.0"
 PACKAGES = ("numpy", "scipy")

@@ -10,7 +10,8 @@ from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from builder.settings import BuilderSettings
 from registry.http_settings import HttpSettings
-from registry.settings import ENVIRONMENT_PREFIX, LogSettings, StorageSettings, split
+from registry.settings import ENVIRONMENT_PREFIX, LogSettings, split
+from storage.settings import StorageSettings
 
 
 def values() -> dict[str, Any]:

@@ -22,12 +22,16 @@ from pydantic.fields import FieldInfo
 from builder.settings import BuilderSettings
 from registry.http_settings import HttpSettings
 from storage.errors import ConderyError
+from storage.settings import StorageSettings
 
 ENVIRONMENT_PREFIX = "CONDERY_"
 CONFIG_FILES = (Path("condery.toml"), Path("/etc/condery/condery.toml"))
 """Where a settings file is looked for when none is named; the first that exists is read."""
 
 _DEFAULT_RULES = {"data_directory": "~/.local/share/condery", "workers": "one per CPU"}
+
+SECRET = frozenset({"database"})
+"""Settings whose values may hold a secret; a mistake in one is told without the value."""
 
 NOT_SETTINGS = frozenset({"config", "debug", "require_clients"})
 """Variables with the prefix that are not settings: the file's path, tracebacks, and the tests' switch."""
@@ -63,17 +67,6 @@ class LogSettings(BaseModel):
     )
 
 
-class StorageSettings(BaseModel):
-    """Where bytes and facts are kept."""
-
-    model_config = ConfigDict(frozen=True)
-
-    data_directory: Path = Field(
-        default_factory=default_data_directory,
-        description="directory of everything condery stores: blobs, fragments, downloaded archives, the database",
-    )
-
-
 SECTIONS: Mapping[str, type[BaseModel]] = {
     "http": HttpSettings,
     "builder": BuilderSettings,
@@ -90,7 +83,7 @@ class Settings(BaseModel):
 
     http: HttpSettings = Field(default_factory=HttpSettings)
     builder: BuilderSettings = Field(default_factory=BuilderSettings)
-    storage: StorageSettings = Field(default_factory=StorageSettings)
+    storage: StorageSettings = Field(default_factory=lambda: StorageSettings(data_directory=default_data_directory()))
     log: LogSettings = Field(default_factory=LogSettings)
 
     @property
@@ -191,6 +184,7 @@ def load(flags: Mapping[str, object] | None = None, config: Path | None = None) 
         _from_file(config),
     ]
     values: dict[str, dict[str, object]] = {section: {} for section in SECTIONS}
+    values["storage"]["data_directory"] = default_data_directory()
     origins: dict[str, str] = {}
     for setting in all_settings():
         for source in sources:
@@ -226,7 +220,8 @@ _Source = Mapping[str, tuple[object, str]]
 def _told(problem: Any, origins: Mapping[str, str]) -> str:
     name = str(problem["loc"][1])
     text = problem["msg"].replace("Input should be a valid tuple", "must be a list").replace("Input should", "must")
-    return f"{origins[name]}: {text.removeprefix('Value error, ')}, not {problem['input']!r}"
+    found = "" if name in SECRET else f", not {problem['input']!r}"
+    return f"{origins[name]}: {text.removeprefix('Value error, ')}{found}"
 
 
 def _names() -> dict[str, Setting]:

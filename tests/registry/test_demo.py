@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from registry.demo import DemoFailed, check, demo_settings, extract
-from registry.settings import as_flags, load
+from registry.settings import all_settings, as_flags, load
 
 # by the sum over permutations, which the demo does not use
 DETERMINANT = 71.0
@@ -108,9 +108,11 @@ def test_the_demo_changes_only_what_was_not_set(tmp_path: Path) -> None:
 
 def test_settings_survive_as_flags() -> None:
     settings = load({"channels": "a,b", "refuse_scripts": "true", "port": "7"}).settings
+    switches = {setting.flag: (setting.name, True) for setting in all_settings() if setting.is_flag}
+    switches |= {setting.no_flag: (setting.name, False) for setting in all_settings() if setting.is_flag}
     words = iter(as_flags(settings))
-    flags = {}
+    flags: dict[str, object] = {}
     for word in words:
-        name = word.removeprefix("--").removeprefix("no-").replace("-", "_")
-        flags[name] = "no" not in word.split("-")[2] if name == "refuse_scripts" else next(words)
+        name, value = switches.get(word) or (word.removeprefix("--").replace("-", "_"), next(words))
+        flags[name] = value
     assert load(flags).settings == settings

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.channels import redact
 from registry.settings import InvalidSettings, LoadedSettings, all_settings, load, split, written
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -84,6 +85,43 @@ def test_the_file_is_found_in_the_working_directory_or_by_the_variable(
 def test_mistakes_in_the_file(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match=message):
         loaded_from(text, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://condery:hunter/2@host/db",
+        "postgresql://condery:hunter@2@host/db",
+        "postgresql://host/db?user=condery&password=hunter2",
+        'postgresql://condery:hun"ter2@host/db',
+        "mysql://condery:hunter2@host/db",
+        "hunter2",
+    ],
+)
+def test_a_database_that_is_refused_is_not_repeated(url: str) -> None:
+    with pytest.raises(InvalidSettings, match="--database: must be postgresql://USER:PASSWORD@HOST/NAME") as caught:
+        load({"database": url})
+    assert "hunt" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://condery:hunter%2F2@host:5432/db?sslmode=require",
+        "postgresql+psycopg://condery:hunter2@[::1]/db",
+        "postgresql:///db?host=/run/postgresql",
+        "sqlite:////var/lib/condery/x.sqlite",
+    ],
+)
+def test_the_password_of_a_database_is_never_shown(url: str) -> None:
+    assert load({"database": url}).settings.storage.database == url
+    assert "hunter" not in redact(url)
+
+
+@pytest.mark.parametrize("address", ["s3.example.org", "https://key:secret@host", "https://host/?x=y", "ftp://host"])
+def test_an_endpoint_is_a_plain_address(address: str) -> None:
+    with pytest.raises(InvalidSettings, match="must be an address such as https"):
+        load({"s3_endpoint": address})
 
 
 def test_a_missing_file_that_was_named(tmp_path: Path) -> None:
