@@ -6,13 +6,14 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 CHECKED = registry builder storage auth tests docs $(wildcard bench)
 
-.PHONY: help venv demo demo-once test check format bench bench-short docs constraints clean
+.PHONY: help venv demo demo-once test check conformance format bench bench-short docs constraints clean
 
 help:
 	@echo 'make demo         make a sample channel, serve images made from it, and say what to pull'
 	@echo 'make demo-once    the same, then pull an image, run its python, check its answer, and stop'
 	@echo 'make test         run the tests'
 	@echo 'make check        run ruff, mypy and the tests'
+	@echo 'make conformance  run the public conformance suite of registries (needs Go)'
 	@echo 'make bench        run the measured comparisons'
 	@echo 'make format       format the code'
 	@echo 'make docs         write docs/settings.md and examples/condery.toml from the settings'
@@ -41,6 +42,9 @@ check: venv
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+conformance: venv
+	$(BIN)/python -m tests.conformance
 
 format: venv
 	$(BIN)/ruff check --fix $(CHECKED)

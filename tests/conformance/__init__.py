@@ -1,0 +1,1 @@
+"""The public conformance suite of the distribution specification, run against a server of its own."""
