@@ -29,5 +29,11 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     directory = settings.data_directory
     async with open_store(directory) as store:
         async with BuilderService.open(settings.builder, directory, store.catalog, store.blobs, resume=True) as service:
-            checks = {"database": store.catalog.ping, "storage": storage_check(directory)}
-            yield Parts(service.demand, store.catalog, store.blobs, beginning, checks)
+            yield Parts(
+                demand=service.demand,
+                blobs=store.blobs,
+                repositories=store.repositories,
+                uploads=store.uploads,
+                beginning=beginning,
+                checks={"database": store.database.ping, "storage": storage_check(directory)},
+            )

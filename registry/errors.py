@@ -15,6 +15,7 @@ from aiohttp import web
 from builder import errors as builder
 from storage import errors as storage
 from storage.errors import ConderyError
+from storage.uploads import Received
 
 
 class RequestError(ConderyError):
@@ -43,19 +44,45 @@ class DigestMalformed(RequestError):
         super().__init__(f"{shortened(text)} is not a digest: sha256: and 64, or sha512: and 128 lower-case hex digits")
 
 
-class RepositoryUnknown(RequestError):
-    def __init__(self, repository: str) -> None:
-        super().__init__(f"there is no repository {repository} here")
-
-
-class ManifestUnknown(RequestError):
-    def __init__(self, repository: str, reference: str) -> None:
-        super().__init__(f"there is no manifest {reference} in {repository}")
-
-
 class PageInvalid(RequestError):
-    def __init__(self, parameter: str, value: str) -> None:
-        super().__init__(f"query parameter {parameter}={shortened(value)}: expected a whole number from 0 to 1000000")
+    def __init__(self, parameter: str, value: str, expected: str) -> None:
+        super().__init__(f"query parameter {parameter}={shortened(value)}: {expected}")
+
+
+class TagMalformed(TagInvalid):
+    """What something is to be pushed as (400, where a tag that is asked for is a 404)."""
+
+
+class TagsInvalid(RequestError):
+    def __init__(self, count: int, most: int) -> None:
+        super().__init__(f"{count} tags in one push; at most {most} are taken")
+
+
+class DigestOfBody(RequestError):
+    def __init__(self, wanted: str, found: str) -> None:
+        super().__init__(f"the body sent for {wanted} has digest {found}")
+
+
+class ContentRangeInvalid(RequestError):
+    def __init__(self, header: str) -> None:
+        super().__init__(f"Content-Range {shortened(header)}: expected FIRST-LAST, two numbers of bytes")
+
+
+class BodyTooLarge(RequestError):
+    def __init__(self, most: int) -> None:
+        super().__init__(f"the body is larger than {most} bytes, the most that is taken here")
+
+
+class BodyBroken(RequestError):
+    """The body ended before its end or stopped coming; `received` is what came of it, where that is kept."""
+
+    def __init__(self, size: int, received: Received | None) -> None:
+        super().__init__(f"the body broke off after {size} bytes")
+        self.received = received
+
+
+class Denied(RequestError):
+    """What is asked for is known and not allowed."""
 
 
 class RouteUnknown(RequestError):
@@ -96,8 +123,13 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     NameInvalid: Answer(400, "NAME_INVALID"),
     TagInvalid: Answer(404, "MANIFEST_UNKNOWN"),
     DigestMalformed: Answer(404, "DIGEST_INVALID"),
-    RepositoryUnknown: Answer(404, "NAME_UNKNOWN"),
-    ManifestUnknown: Answer(404, "MANIFEST_UNKNOWN"),
+    TagMalformed: Answer(400, "TAG_INVALID"),
+    TagsInvalid: Answer(400, "TAG_INVALID"),
+    DigestOfBody: Answer(400, "DIGEST_INVALID"),
+    ContentRangeInvalid: Answer(416, "BLOB_UPLOAD_INVALID"),
+    BodyTooLarge: Answer(413, "SIZE_INVALID"),
+    BodyBroken: Answer(400, "SIZE_INVALID"),
+    Denied: Answer(403, "DENIED"),
     PageInvalid: Answer(400, "PAGINATION_NUMBER_INVALID"),
     RouteUnknown: Answer(404, "NOT_FOUND"),
     MethodUnsupported: Answer(405, "UNSUPPORTED"),
@@ -108,6 +140,18 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     storage.DigestInvalid: Answer(400, "DIGEST_INVALID"),
     storage.DigestMismatch: Answer(400, "DIGEST_INVALID"),
     storage.StorageFull: Answer(507, "STORAGE_FULL"),
+    storage.StorageUnavailable: Answer(503, "UNAVAILABLE"),
+    storage.WriteExpired: Answer(404, "BLOB_UPLOAD_UNKNOWN"),
+    storage.RepositoryUnknown: Answer(404, "NAME_UNKNOWN"),
+    storage.ManifestUnknown: Answer(404, "MANIFEST_UNKNOWN"),
+    storage.ManifestBlobUnknown: Answer(404, "MANIFEST_BLOB_UNKNOWN"),
+    storage.SizeMismatch: Answer(400, "MANIFEST_INVALID"),
+    storage.BlobInUse: Answer(409, "DENIED"),
+    storage.UploadUnknown: Answer(404, "BLOB_UPLOAD_UNKNOWN"),
+    storage.RangeInvalid: Answer(416, "BLOB_UPLOAD_INVALID"),
+    storage.TagImmutable: Answer(403, "DENIED"),
+    storage.QuotaExceeded: Answer(403, "DENIED"),
+    storage.ContentError: Answer(400, "UNSUPPORTED"),
     storage.StorageError: Answer(500, "UNKNOWN"),
     builder.UnknownArtifact: Answer(404, "NOT_FOUND"),
     builder.BuilderError: Answer(404, "MANIFEST_UNKNOWN"),
@@ -129,6 +173,8 @@ def error_response(path: str, error: ConderyError) -> web.Response:
         headers["Allow"] = error.allowed
     if isinstance(error, StillBuilding):
         headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, storage.RangeInvalid):
+        headers["Range"] = f"0-{max(error.size - 1, 0)}"
     return written(path, status, code, str(error), headers=headers)
 
 

@@ -12,10 +12,11 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from registry.errors import MethodUnsupported, RepositoryUnknown, RouteUnknown, StillBuilding
+from registry.errors import MethodUnsupported, RouteUnknown, StillBuilding
 from registry.parts import LOG_FIELDS, PARTS, SETTINGS
 from registry.references import checked_tag, repository_name
 from registry.transfer import send_content
+from storage.errors import RepositoryUnknown
 
 
 async def get_file(request: web.Request) -> web.StreamResponse:
@@ -42,9 +43,9 @@ async def get_file(request: web.Request) -> web.StreamResponse:
         # a tag may mean something else tomorrow; the entity tag makes asking cheap
         "Cache-Control": "no-cache",
     }
-    return await send_content(
-        request, request.app[PARTS].blobs, artifact.digest, headers, stall_seconds=settings.stall_seconds
-    )
+    blobs = request.app[PARTS].blobs
+    blob = await blobs.find(artifact.digest)
+    return await send_content(request, blobs, blob, headers, stall_seconds=settings.stall_seconds)
 
 
 def content_type(media_type: str) -> str:

@@ -1,20 +1,16 @@
-"""Manifests ready to be sent: their headers, which one a client accepts, and a bounded memory of them."""
+"""Manifests ready to be sent: their headers, and which one a client accepts."""
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from cachetools import LRUCache, TLRUCache
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from storage.catalog import StoredManifest
 from storage.digest import Digest
-
-OVERHEAD = 1024
-"""Bytes an entry is taken to cost beside its manifests."""
+from storage.repositories import StoredManifest
 
 MOST_WARNINGS = 8
 LONGEST_WARNING = 240
@@ -62,48 +58,18 @@ class Variants:
     def of(cls, prepared: Sequence[Prepared], expires: float) -> Variants:
         return cls(tuple(prepared), tuple(each.media_type for each in prepared), expires)
 
+    @classmethod
+    def pushed(cls, prepared: Prepared) -> Variants:
+        """What was pushed has one form, and means it until it is pushed again."""
+        return cls((prepared,), (prepared.media_type,), math.inf)
+
     @property
     def size(self) -> int:
-        return OVERHEAD + sum(len(each.body) for each in self.prepared)
+        return sum(len(each.body) for each in self.prepared)
 
     def choose(self, accept: str) -> Prepared:
         """The one for a client that sent this Accept header."""
         return self.prepared[accepted(accept, self.media_types)]
-
-
-class ManifestMemory:
-    """Manifests by digest and by tag, at most `most` bytes in all; tags for at most `tag_seconds`.
-
-    The limit on tags is what other processes' changes take to be seen.
-    """
-
-    def __init__(self, most: int, tag_seconds: float) -> None:
-        self._tag_seconds = tag_seconds
-        self._digests: LRUCache[str, Prepared] = LRUCache(most // 2, getsizeof=lambda one: OVERHEAD + len(one.body))
-        self._tags: TLRUCache[tuple[str, str], Variants] = TLRUCache(
-            most - most // 2,
-            ttu=lambda _key, variants, _now: variants.expires,
-            timer=time.time,
-            getsizeof=lambda v: v.size,
-        )
-
-    def digest(self, digest: str) -> Prepared | None:
-        return self._digests.get(digest)
-
-    def keep_digest(self, prepared: Prepared) -> None:
-        if OVERHEAD + len(prepared.body) <= self._digests.maxsize:
-            self._digests[prepared.digest] = prepared
-
-    def tag(self, repository: str, tag: str) -> Variants | None:
-        try:
-            return self._tags[repository, tag]
-        except KeyError:
-            return None
-
-    def keep_tag(self, repository: str, tag: str, variants: Variants) -> None:
-        expires = min(variants.expires, time.time() + self._tag_seconds)
-        if variants.size <= self._tags.maxsize:
-            self._tags[repository, tag] = replace(variants, expires=expires)
 
 
 @lru_cache(maxsize=512)

@@ -1,4 +1,4 @@
-"""What the HTTP side is made over: the builder's demand, the catalog, the blobs, and the checks of /readyz."""
+"""What the HTTP side is made over: the builder's demand, repositories, blobs, uploads, and the checks of /readyz."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
 
+from auth.access import Access, OpenAccess
+from auth.principal import ANONYMOUS, Principal
 from builder.spec import EnvironmentSpec
 from registry.http_settings import HttpSettings
-from registry.manifests import ManifestMemory
+from registry.memory import Memory
 from storage.blobs import BlobStore
-from storage.catalog import StoredManifest
+from storage.changes import Changes
 from storage.digest import Descriptor, Digest
+from storage.repositories import Repositories
+from storage.uploads import Uploads
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -65,6 +69,10 @@ class Artifact(Protocol):
 class Demand(Protocol):
     """Names and tags to images and files; `builder.demand.Demand`. Raises BuilderError at once for a bad name."""
 
+    @property
+    def root(self) -> str:
+        """The repository that all images made on demand are stored in."""
+
     def owns(self, repository: str) -> bool: ...
 
     async def image(self, repository: str, tag: str) -> Ticket[Image]: ...
@@ -72,12 +80,6 @@ class Demand(Protocol):
     async def artifact(self, repository: str, tag: str, name: str) -> Ticket[Artifact]: ...
 
     async def tags(self, repository: str) -> Sequence[str]: ...
-
-
-class Manifests(Protocol):
-    """Stored manifests by digest; `storage.catalog.Catalog`."""
-
-    async def manifest(self, digest: Digest) -> StoredManifest | None: ...
 
 
 Check = Callable[[], Awaitable[None]]
@@ -92,16 +94,32 @@ class Parts:
     """The running parts of one server process."""
 
     demand: Demand
-    manifests: Manifests
     blobs: BlobStore
+    repositories: Repositories
+    uploads: Uploads
     beginning: Beginning
     checks: Mapping[str, Check] = field(default_factory=dict)
+    access: Access = field(default_factory=OpenAccess)
+    read_only: bool = False
+
+    @property
+    def changes(self) -> Changes:
+        return self.repositories.changes
+
+    def scope(self, repository: str) -> str:
+        """The repository that the database has for a name: all that is made on demand is kept in one."""
+        return self.demand.root if self.demand.owns(repository) else repository
 
 
 SETTINGS = web.AppKey("settings", HttpSettings)
 PARTS = web.AppKey("parts", Parts)
-MEMORY = web.AppKey("memory", ManifestMemory)
+MEMORY = web.AppKey("memory", Memory)
 STOPPING = web.AppKey("stopping", asyncio.Event)
 LOG_FIELDS = web.RequestKey("log_fields", dict[str, Any])
 """What a handler adds to its request's log line."""
 REQUEST_ID = web.RequestKey("request_id", str)
+
+
+def principal_of(_request: web.Request) -> Principal:
+    """Who asks."""
+    return ANONYMOUS

@@ -30,9 +30,8 @@ def parse_range(header: str | None, size: int) -> Span | Literal["whole", "unsat
     if first is None:
         assert last is not None
         return Span(max(size - last, 0), size) if last > 0 and size > 0 else "unsatisfiable"
-    if last is not None and last < first:
-        return "whole"
-    if first >= size:
+    if first >= size or (last is not None and last < first):
+        # RFC 9110 calls a range that ends before it begins invalid; the distribution specification's answer is 416
         return "unsatisfiable"
     return Span(first, size if last is None else min(last + 1, size))
 

@@ -13,11 +13,11 @@ from functools import lru_cache
 from typing import Literal
 from urllib.parse import unquote
 
-from registry.errors import DigestMalformed, NameInvalid, RouteUnknown, TagInvalid
+from registry.errors import DigestMalformed, NameInvalid, RouteUnknown, TagInvalid, TagMalformed
 from storage.digest import Digest
 from storage.errors import DigestInvalid
 
-Kind = Literal["base", "manifests", "blobs", "uploads", "tags", "referrers"]
+Kind = Literal["base", "catalog", "manifests", "blobs", "uploads", "upload", "tags", "referrers"]
 
 LONGEST_NAME = 255
 
@@ -44,15 +44,20 @@ def parse_path(path: str) -> Target:
     """
     if path in ("/v2", "/v2/"):
         return Target("base")
+    if path == "/v2/_catalog":
+        return Target("catalog")
     parts = path.removeprefix("/v2/").split("/")
     if path.startswith("/v2/") and len(parts) >= 3:
         word, last = parts[-2], parts[-1]
         if word == "manifests":
             return Target("manifests", repository_name(parts[:-2]), unquote(last))
+        if word == "blobs" and last == "uploads":
+            # clients leave the slash out; no digest is called so
+            return Target("uploads", repository_name(parts[:-2]))
         if word == "tags" and last == "list":
             return Target("tags", repository_name(parts[:-2]))
         if len(parts) >= 4 and parts[-3] == "blobs" and word == "uploads":
-            return Target("uploads", repository_name(parts[:-3]), unquote(last))
+            return Target("upload" if last else "uploads", repository_name(parts[:-3]), unquote(last))
         if word == "blobs":
             return Target("blobs", repository_name(parts[:-2]), unquote(last))
         if word == "referrers":
@@ -82,7 +87,19 @@ def path_digest(text: str) -> Digest:
 
 
 def checked_tag(text: str) -> str:
-    """The tag in a path; raises TagInvalid."""
+    """The tag in a path that names something; raises TagInvalid."""
     if not _TAG.fullmatch(text):
         raise TagInvalid(text)
     return text
+
+
+def checked_new_tag(text: str) -> str:
+    """The tag that something is pushed as; raises TagMalformed."""
+    if not _TAG.fullmatch(text):
+        raise TagMalformed(text)
+    return text
+
+
+def checked_repository(text: str) -> str:
+    """A repository's name in a query; raises NameInvalid."""
+    return repository_name(text.split("/"))

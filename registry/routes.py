@@ -8,14 +8,14 @@ from contextlib import AbstractAsyncContextManager
 
 from aiohttp import web
 
-from registry.distribution import dispatch
 from registry.files import get_file
 from registry.health import healthz, readyz
 from registry.http_settings import HttpSettings
-from registry.manifests import ManifestMemory
+from registry.memory import Memory
 from registry.middleware import add_common_headers, observe
 from registry.parts import MEMORY, PARTS, SETTINGS, STOPPING, Parts
 from registry.request_log import RequestLog
+from registry.v2.dispatch import dispatch
 
 
 def compose(
@@ -26,7 +26,7 @@ def compose(
     """The application over the parts that `open_parts` opens when it starts and closes after its last request."""
     app = web.Application(middlewares=[observe(request_log)])
     app[SETTINGS] = settings
-    app[MEMORY] = ManifestMemory(settings.manifest_memory, settings.tag_memory_seconds)
+    app[MEMORY] = Memory(settings.manifest_memory, settings.tag_memory_seconds)
     app[STOPPING] = asyncio.Event()
 
     async def parts(app: web.Application) -> AsyncIterator[None]:

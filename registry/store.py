@@ -45,9 +45,9 @@ async def open_store(directory: Path, limits: Limits | None = None) -> AsyncIter
             database,
             changes,
             blobs,
-            Catalog(database, changes),
+            Catalog(database),
             repositories,
-            Uploads(blobs, repositories, changes),
+            Uploads(blobs, repositories),
         )
     finally:
         await database.close()

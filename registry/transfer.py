@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from aiohttp import web
 
 from registry.ranges import matches, parse_range
-from storage.blobs import BlobStore, FileRange, Segment, read_segment
-from storage.digest import Digest
+from storage.blobs import BlobStore, StoredBlob
+from storage.objects import FileRange, Segment, StreamRange, read_segment
 
 SENDFILE_MOST = 1 << 20
 """Bytes asked of one sendfile(2): the loop serves others in between."""
@@ -27,13 +27,17 @@ PAUSE_EVERY = 4
 async def send_content(
     request: web.Request,
     blobs: BlobStore,
-    digest: Digest,
+    blob: StoredBlob,
     headers: Mapping[str, str],
     *,
     stall_seconds: float,
 ) -> web.StreamResponse:
-    """Answer a GET or HEAD of a blob, whole or a part, with `headers` beside its own; raises BlobUnknown."""
-    size = await asyncio.to_thread(blobs.size, digest)
+    """Answer a GET or HEAD of a blob, whole or a part, with `headers` beside its own.
+
+    Where the store gives out links, a GET is sent there; the store then answers Range and the rest. Raises
+    ObjectMissing.
+    """
+    digest, size = blob.digest, blob.size
     etag = f'"{digest}"'
     common = {
         **headers,
@@ -44,6 +48,8 @@ async def send_content(
     }
     if "If-None-Match" in request.headers and matches(request.headers["If-None-Match"], etag):
         return web.Response(status=304, headers=common)
+    if request.method == "GET" and (link := blobs.link(blob, headers.get("Content-Type", ""))) is not None:
+        return web.Response(status=307, headers={**common, "Location": link, "Cache-Control": "no-store"})
     span = parse_range(_range_header(request, etag), size)
     if span == "unsatisfiable":
         return web.Response(status=416, headers={**common, "Content-Range": f"bytes */{size}"})
@@ -54,7 +60,7 @@ async def send_content(
     response = web.StreamResponse(status=status, headers={**common, "Content-Length": str(stop - start)})
     if request.method == "HEAD":
         return response
-    segments = await asyncio.to_thread(blobs.segments, digest, start, stop)
+    segments = await asyncio.to_thread(blobs.segments, blob, start, stop)
     await send_segments(request, response, segments, stall_seconds)
     return response
 
@@ -86,6 +92,9 @@ async def send_segments(
             for segment in segments:
                 if isinstance(segment, bytes):
                     await outlet.send(segment)
+                elif isinstance(segment, StreamRange):
+                    async for chunk in _chunks(segment):
+                        await outlet.send(chunk)
                 else:
                     await outlet.send_file(segment)
     await response.write_eof()
@@ -94,10 +103,16 @@ async def send_segments(
 async def _copy(response: web.StreamResponse, segments: Sequence[Segment], stall_seconds: float) -> None:
     """Through the event loop, for what the kernel cannot send by itself: TLS."""
     for segment in segments:
-        chunks = read_segment(segment, COPY_CHUNK)
-        while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+        async for chunk in _chunks(segment):
             async with _stall_limit(stall_seconds):
                 await response.write(chunk)
+
+
+async def _chunks(segment: Segment) -> AsyncIterator[bytes]:
+    """The bytes of a segment, read in threads."""
+    chunks = read_segment(segment, COPY_CHUNK)
+    while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+        yield chunk
 
 
 async def _drain(request: web.Request, transport: asyncio.Transport, stall_seconds: float) -> None:

@@ -133,6 +133,10 @@ class BlobStore:
             found = [stored_blob(row) for row in await connection.execute(statement)]
         return {blob.digest: blob for blob in found}
 
+    def link(self, blob: StoredBlob, media_type: str) -> str | None:
+        """A URL to get `blob` from for a short while; None where the server has to send it."""
+        return self.objects.link(blob.key, media_type=media_type) if blob.key is not None else None
+
     def segments(self, blob: StoredBlob, start: int = 0, stop: int | None = None) -> list[Segment]:
         """The bytes [start, stop) of `blob`. Blocks; raises ObjectMissing."""
         stop = blob.size if stop is None else stop

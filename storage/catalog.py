@@ -19,7 +19,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage import tables
 from storage.blobs import touch
-from storage.changes import Changes
 from storage.database import Database
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown
@@ -66,9 +65,8 @@ class BuildRow:
 class Catalog:
     """The database's tables as methods. Every method is one transaction; documents are JSON-able."""
 
-    def __init__(self, database: Database, changes: Changes) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._changes = changes
 
     # images and files
 
@@ -99,11 +97,10 @@ class Catalog:
             if missing := blobs.keys() - found:
                 raise ManifestBlobUnknown(repository, sorted(missing))
             await link_blobs(self._database, connection, repository, blobs)
-            await pin_blobs(connection, repository, list(blobs.values()))
             for push in pushes:
-                await insert_manifest(self._database, connection, repository, push)
+                pinned = await pin_blobs(connection, repository, push.blobs)
+                await insert_manifest(self._database, connection, repository, push, pinned)
             await self._put_document(connection, tables.image, key, lock_key, document)
-        self._changes.mark(repository)
 
     async def image(self, key: str) -> Document | None:
         return await self._document(tables.image, key)

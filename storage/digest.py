@@ -10,6 +10,9 @@ from typing import Any, Protocol, Self
 
 from storage.errors import DigestInvalid
 
+ALGORITHMS = ("sha256", "sha512")
+"""Those that descriptors may use here."""
+
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
 
@@ -27,7 +30,9 @@ class Hasher(Protocol):
 
 
 def new_hasher(algorithm: str) -> Hasher:
-    """For `sha256` or `sha512`."""
+    """For `sha256` or `sha512`; raises DigestInvalid for others, which hashlib may know or not."""
+    if algorithm not in ALGORITHMS:
+        raise DigestInvalid(algorithm)
     return hashlib.new(algorithm, usedforsecurity=False)
 
 
@@ -44,9 +49,11 @@ class Digest(str):
         return cls(text)
 
     @classmethod
-    def of(cls, data: bytes) -> Self:
-        """The sha256 digest of `data`."""
-        return cls("sha256:" + hashlib.sha256(data).hexdigest())
+    def of(cls, data: bytes, algorithm: str = "sha256") -> Self:
+        """The digest of `data`; raises DigestInvalid for an algorithm that is not used here."""
+        hasher = new_hasher(algorithm)
+        hasher.update(data)
+        return cls.of_hasher(hasher)
 
     def hasher(self) -> Hasher:
         """A new one of this digest's algorithm."""
@@ -68,16 +75,21 @@ class Digest(str):
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What is where: media type, digest, size in bytes, and for an index's entries the OCI platform."""
+    """What is where: media type, digest, size in bytes, for an index's entries the OCI platform, for a manifest the
+    type of the artifact it is.
+    """
 
     media_type: str
     digest: Digest
     size: int
     platform: Mapping[str, str] | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
+    artifact_type: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         document: dict[str, Any] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+        if self.artifact_type:
+            document["artifactType"] = self.artifact_type
         if self.platform:
             document["platform"] = dict(self.platform)
         if self.annotations:
@@ -92,4 +104,5 @@ class Descriptor:
             size=int(document["size"]),
             platform=document.get("platform"),
             annotations=document.get("annotations", {}),
+            artifact_type=document.get("artifactType"),
         )

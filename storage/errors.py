@@ -15,6 +15,8 @@
     │       ├── ManifestBlobUnknown, BlobInUse, SizeMismatch
     │       ├── RangeInvalid
     │       └── TagImmutable, QuotaExceeded
+    ├── JsonInvalid
+    ├── ManifestInvalid
     └── builder.errors.BuilderError ...
 
 An error is raised where the fact is known and carries its fields; `registry.errors` maps each class to an answer.
@@ -159,3 +161,21 @@ class QuotaExceeded(ContentError):
     def __init__(self, prefix: str, what: str, limit: str, needed: str) -> None:
         super().__init__(f"{prefix} may hold {limit} {what}, and this would make it {needed}; delete something first")
         self.prefix = prefix
+
+
+class JsonInvalid(ConderyError):
+    """A document from outside that is no JSON, or JSON that two readers could understand differently."""
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(f"invalid JSON at {where}: {problem}")
+        self.where = where
+        self.problem = problem
+
+
+class ManifestInvalid(ConderyError):
+    """JSON that is no manifest; `where` is a field's path (`layers[2].size`), `problem` what of it is wrong."""
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(f"invalid manifest: {where} {problem}")
+        self.where = where
+        self.problem = problem

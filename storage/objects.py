@@ -86,8 +86,8 @@ class ObjectStore(Protocol):
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects, and what a writer of them that never ended has left. Unknown keys are fine."""
 
-    def link(self, key: str, *, media_type: str, seconds: int) -> str | None:
-        """A URL that anybody may GET the object from for so long; None when the server has to send the bytes."""
+    def link(self, key: str, *, media_type: str) -> str | None:
+        """A URL that anybody may GET the object from for a short while; None when the server has to send the bytes."""
 
     def check(self) -> None:
         """Raises StorageError when the store cannot be written to and read."""
@@ -130,7 +130,7 @@ class FileObjects:
                 for each in (path, _beside(path)):
                     each.unlink(missing_ok=True)
 
-    def link(self, key: str, *, media_type: str, seconds: int) -> str | None:
+    def link(self, key: str, *, media_type: str) -> str | None:
         return None
 
     def check(self) -> None:

@@ -1,6 +1,7 @@
 """What clients push: manifests, tags, which blobs a repository has, and what refers to what.
 
-Every method that changes something is one transaction, and marks the repository as changed before it returns.
+Every method that changes something is one transaction, and one that moves or deletes something marks the repository as
+changed before it returns. What is new needs no mark: nobody remembers that something was not there.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ class Push:
     manifest: StoredManifest
     blobs: Sequence[Descriptor] = ()
     """Which have to be in the repository."""
+    optional_blobs: Sequence[Descriptor] = ()
+    """Which may be in the repository, and then are kept as long as the manifest."""
     children: Sequence[Digest] = ()
     subject: Digest | None = None
     artifact_type: str | None = None
@@ -62,6 +65,11 @@ class Push:
 class Referrer:
     descriptor: Descriptor
     artifact_type: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The descriptor in a list of referrers (distribution-spec, "Listing Referrers")."""
+        document = self.descriptor.to_json()
+        return {**document, "artifactType": self.artifact_type} if self.artifact_type is not None else document
 
 
 @dataclass(frozen=True)
@@ -107,8 +115,8 @@ class Repositories:
         async with self._database.writing() as connection:
             await ensure_repository(self._database, connection, repository)
             await self._limits.check_tags(self._database, connection, repository, digest, tags)
-            await pin_blobs(connection, repository, push.blobs)
-            await insert_manifest(self._database, connection, repository, push)
+            pinned = await pin_blobs(connection, repository, push.blobs, push.optional_blobs)
+            await insert_manifest(self._database, connection, repository, push, pinned)
             await self._set_tags(connection, repository, digest, tags)
         self.changes.mark(repository)
 
@@ -194,11 +202,10 @@ class Repositories:
             if row is None:
                 return None
             await self.link(connection, repository, stored_blob(row))
-        self.changes.mark(repository)
         return stored_blob(row)
 
     async def link(self, connection: AsyncConnection, repository: str, blob: StoredBlob) -> None:
-        """Make a registered blob the repository's, within a transaction; the caller marks the change."""
+        """Make a registered blob the repository's, within a transaction; raises QuotaExceeded."""
         await ensure_repository(self._database, connection, repository)
         await self._limits.check_bytes(self._database, connection, repository, blob)
         await link_blobs(self._database, connection, repository, [blob.digest])
@@ -216,6 +223,11 @@ class Repositories:
         self.changes.mark(repository)
 
     # lists
+
+    async def exists(self, repository: str) -> bool:
+        """Whether anything was ever pushed to it and not collected since."""
+        async with self._database.reading() as connection:
+            return await _exists(connection, repository)
 
     async def tags(self, repository: str, last: str | None, limit: int) -> Page[str]:
         """Tags after `last` in the order of their characters; raises RepositoryUnknown."""
@@ -291,28 +303,33 @@ async def link_blobs(
         await connection.execute(statement, rows)
 
 
-async def pin_blobs(connection: AsyncConnection, repository: str, blobs: Sequence[Descriptor]) -> None:
-    """Keep what a manifest names; raises ManifestBlobUnknown, SizeMismatch.
+async def pin_blobs(
+    connection: AsyncConnection, repository: str, blobs: Sequence[Descriptor], optional: Sequence[Descriptor] = ()
+) -> set[str]:
+    """Keep what a manifest names, and say what that is; raises ManifestBlobUnknown, SizeMismatch.
 
     Touching the rows locks them against the garbage collection until the manifest's own rows refer to them.
     """
-    wanted = {blob.digest: blob.size for blob in blobs}
+    wanted = {blob.digest: blob.size for blob in (*optional, *blobs)}
     if not wanted:
-        return
+        return set()
     link, blob = tables.link, tables.blob
     linked = select(link.c.digest).where(link.c.repository == repository, link.c.digest.in_(list(wanted)))
     statement = update(blob).where(blob.c.digest.in_(linked)).values(used=time.time())
     rows = (await connection.execute(statement.returning(blob.c.digest, blob.c.size))).all()
-    missing = wanted.keys() - {row.digest for row in rows}
-    if missing:
+    found = {row.digest for row in rows}
+    if missing := {blob.digest for blob in blobs} - found:
         raise ManifestBlobUnknown(repository, sorted(missing))
     for row in rows:
         if row.size != wanted[row.digest]:
             raise SizeMismatch(row.digest, wanted[row.digest], row.size)
+    return found
 
 
-async def insert_manifest(database: Database, connection: AsyncConnection, repository: str, push: Push) -> None:
-    """The rows of a manifest whose blobs are linked; nothing new for one that is there."""
+async def insert_manifest(
+    database: Database, connection: AsyncConnection, repository: str, push: Push, pinned: Iterable[str]
+) -> None:
+    """The rows of a manifest and of the blobs that were `pinned` for it; nothing new for one that is there."""
     manifest, now = push.manifest, time.time()
     body = database.insert(tables.manifest).values(digest=manifest.digest, body=manifest.body, created=now)
     await connection.execute(
@@ -339,7 +356,7 @@ async def insert_manifest(database: Database, connection: AsyncConnection, repos
     }
     await connection.execute(row.on_conflict_do_update(index_elements=["repository", "digest"], set_=changed))
     for table, digests in (
-        (tables.manifest_blob, {blob.digest for blob in push.blobs}),
+        (tables.manifest_blob, set(pinned)),
         (tables.manifest_child, set(push.children)),
     ):
         rows = [{"repository": repository, "manifest": manifest.digest, "digest": each} for each in sorted(digests)]

@@ -19,7 +19,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage import tables
 from storage.blobs import BlobStore, StoredBlob, claim, make_pending, register
-from storage.changes import Changes
 from storage.digest import Digest, Hasher, new_hasher
 from storage.errors import DigestMismatch, RangeInvalid, UploadUnknown
 from storage.objects import ObjectPart, read_segment
@@ -56,11 +55,10 @@ class Uploads:
     Hashes are kept in memory while a session's requests come to the same process, and else made anew from its bytes.
     """
 
-    def __init__(self, blobs: BlobStore, repositories: Repositories, changes: Changes) -> None:
+    def __init__(self, blobs: BlobStore, repositories: Repositories) -> None:
         self._blobs = blobs
         self._database = blobs.database
         self._repositories = repositories
-        self._changes = changes
         self._hashes: TTLCache[str, tuple[int, Hasher]] = TTLCache(MOST_HASHES, HASH_SECONDS)
 
     async def open(self, repository: str, principal: str) -> Upload:
@@ -128,52 +126,48 @@ class Uploads:
             raise UploadUnknown(upload.id)
         raise RangeInvalid(size, "another request has continued this upload")
 
-    async def finish(self, upload: Upload, digest: Digest) -> StoredBlob:
-        """Make the session's bytes the blob `digest` of its repository, and end it.
+    async def finish(self, upload: Upload, digest: Digest, last: Received | None = None) -> StoredBlob:
+        """Make the session's bytes, and those of `last` after them, the blob `digest` of its repository, and end it.
 
-        Raises DigestMismatch, after which the session lives on; UploadUnknown, QuotaExceeded.
+        Raises DigestMismatch, after which the session is as it was; UploadUnknown, QuotaExceeded.
         """
         parts = await self._parts(upload)
-        await self._verify(upload, parts, digest)
+        if last is not None:
+            parts.append(ObjectPart(last.key, last.size))
+        await self._verify(last.hasher if last is not None else self.hasher(upload, digest.algorithm), parts, digest)
+        size = sum(part.size for part in parts)
         if len(parts) == 1:
-            return await self._complete(upload, parts, StoredBlob(digest, upload.size, parts[0].key))
+            return await self._complete(upload, parts, last, StoredBlob(digest, size, parts[0].key))
         async with self._blobs.pending() as key:
             await asyncio.to_thread(self._blobs.objects.concatenate, key, parts)
-            return await self._complete(upload, parts, StoredBlob(digest, upload.size, key))
+            return await self._complete(upload, parts, last, StoredBlob(digest, size, key))
 
-    async def _complete(self, upload: Upload, parts: Sequence[ObjectPart], blob: StoredBlob) -> StoredBlob:
-        assert blob.key is not None
-        keys = [part.key for part in parts]
+    async def _complete(
+        self, upload: Upload, parts: Sequence[ObjectPart], last: Received | None, blob: StoredBlob
+    ) -> StoredBlob:
+        owned = {part.key for part in parts} - ({last.key} if last else set())
         async with self._database.writing() as connection:
             await _end(connection, upload)
-            if blob.key in keys:
-                keys.remove(blob.key)
-            else:
-                await claim(connection, blob.key)
-            await make_pending(connection, keys, time.time())
+            if blob.key not in owned:
+                await claim(connection, blob.key or "")
+            await make_pending(connection, sorted(owned - {blob.key}), time.time())
             stored = await register(self._database, connection, blob)
             await self._repositories.link(connection, upload.repository, stored)
-        self._changes.mark(upload.repository)
         self._hashes.pop(upload.id, None)
-        left = [*keys, *([blob.key] if stored.key != blob.key else [])]
+        # of `last` and of a joined object whoever made it pending takes care
+        left = owned - ({blob.key} if stored.key == blob.key else set())
         if left:
-            await asyncio.shield(self._blobs.release(left))
+            await asyncio.shield(self._blobs.release(sorted(left)))
         return stored
 
     async def store(self, repository: str, digest: Digest, received: Received) -> StoredBlob:
         """Make bytes that came in one request the blob `digest`; raises DigestMismatch, QuotaExceeded."""
-        if received.hasher is None or received.hasher.name != digest.algorithm:
-            parts = [ObjectPart(received.key, received.size)]
-            found = await asyncio.to_thread(self._rehash, parts, digest.algorithm)
-        else:
-            found = received.hasher
-        _check(found, digest)
+        await self._verify(received.hasher, [ObjectPart(received.key, received.size)], digest)
         blob = StoredBlob(digest, received.size, received.key)
         async with self._database.writing() as connection:
             await claim(connection, received.key)
             stored = await register(self._database, connection, blob)
             await self._repositories.link(connection, repository, stored)
-        self._changes.mark(repository)
         return stored
 
     async def cancel(self, upload: Upload) -> None:
@@ -191,11 +185,12 @@ class Uploads:
         async with self._database.reading() as connection:
             return [ObjectPart(row.key, row.size) for row in await connection.execute(query)]
 
-    async def _verify(self, upload: Upload, parts: Sequence[ObjectPart], digest: Digest) -> None:
-        hasher = self.hasher(upload, digest.algorithm)
-        if hasher is None:
+    async def _verify(self, hasher: Hasher | None, parts: Sequence[ObjectPart], digest: Digest) -> None:
+        if hasher is None or hasher.name != digest.algorithm:
             hasher = await asyncio.to_thread(self._rehash, parts, digest.algorithm)
-        _check(hasher, digest)
+        found = Digest.of_hasher(hasher)
+        if found != digest:
+            raise DigestMismatch(digest, found)
 
     def _rehash(self, parts: Sequence[ObjectPart], algorithm: str) -> Hasher:
         hasher = new_hasher(algorithm)
@@ -204,12 +199,6 @@ class Uploads:
                 for chunk in read_segment(segment):
                     hasher.update(chunk)
         return hasher
-
-
-def _check(hasher: Hasher, digest: Digest) -> None:
-    found = Digest.of_hasher(hasher)
-    if found != digest:
-        raise DigestMismatch(digest, found)
 
 
 async def _end(connection: AsyncConnection, upload: Upload) -> None:

@@ -14,6 +14,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
+from auth.access import Access, OpenAccess
 from builder.artifacts import ARTIFACTS, Artifact
 from builder.demand import Image
 from builder.errors import InvalidImageName, UnknownArtifact
@@ -23,10 +24,11 @@ from registry.http_settings import HttpSettings
 from registry.parts import STOPPING, Check, Parts
 from registry.request_log import JsonRequestLog
 from registry.routes import compose
-from storage.blobs import FileBlobStore
-from storage.catalog import Catalog, StoredManifest
-from storage.database import migrate, sqlite_url
+from registry.store import Store, open_store
+from storage.blobs import StoredBlob
 from storage.digest import Descriptor, Digest
+from storage.limits import Limits
+from storage.repositories import Push, StoredManifest
 
 T = TypeVar("T")
 
@@ -57,14 +59,17 @@ class Build(Generic[T]):
 class Workshop:
     """A `registry.parts.Demand`. Repositories of `stored` are there at once; every other one needs a build."""
 
-    catalog: Catalog
-    blobs: FileBlobStore
+    store: Store
     warnings: tuple[str, ...] = ()
     builds: dict[str, Build[Image]] = field(default_factory=dict)
     artifacts: dict[str, Build[Artifact]] = field(default_factory=dict)
     stored: dict[str, Image] = field(default_factory=dict)
     tag_list: list[str] = field(default_factory=lambda: ["latest", "2026-01-31", "lock-0123456789ab"])
     asked: int = 0
+
+    @property
+    def root(self) -> str:
+        return ROOT
 
     def owns(self, repository: str) -> bool:
         return repository.split("/")[0] == ROOT
@@ -105,7 +110,8 @@ class Workshop:
             variants=tuple(Descriptor(each.media_type, each.digest, len(each.body)) for each in manifests),
             warnings=self.warnings,
         )
-        await self.catalog.put_image(repository, image.lock_key, {}, manifests)
+        pushes = [Push(manifest) for manifest in manifests]
+        await self.store.catalog.put_image(repository, image.lock_key, {}, ROOT, pushes)
         self.stored[repository] = image
         return image
 
@@ -114,10 +120,15 @@ class Workshop:
         self.builds[repository].ended.set_result(image)
         return image
 
-    def put_blob(self, content: bytes) -> Digest:
-        digest = Digest.of(content)
-        self.blobs.put(digest, [content])
-        return digest
+    async def put_blob(self, content: bytes, repository: str = ROOT) -> Digest:
+        """Store a blob and let `repository` have it."""
+        blob = await self.store.blobs.put(Digest.of(content), [content])
+        await self.link_blob(blob, repository)
+        return blob.digest
+
+    async def link_blob(self, blob: StoredBlob, repository: str = ROOT) -> None:
+        async with self.store.database.writing() as connection:
+            await self.store.repositories.link(connection, repository, blob)
 
 
 @dataclass
@@ -156,20 +167,31 @@ class Site:
 
 @contextlib.asynccontextmanager
 async def serving(
-    directory: Path, settings: HttpSettings | None = None, checks: dict[str, Check] | None = None
+    directory: Path,
+    settings: HttpSettings | None = None,
+    checks: dict[str, Check] | None = None,
+    *,
+    limits: Limits | None = None,
+    access: Access | None = None,
+    read_only: bool = False,
 ) -> AsyncIterator[Site]:
     settings = settings or HttpSettings()
-    url = sqlite_url(directory / "condery.sqlite")
-    migrate(url)
     workshops: list[Workshop] = []
 
     @contextlib.asynccontextmanager
     async def open_parts() -> AsyncIterator[Parts]:
-        catalog = Catalog.open(url)
-        workshop = Workshop(catalog, FileBlobStore(directory))
-        workshops.append(workshop)
-        yield Parts(workshop, catalog, workshop.blobs, beginning, {"database": catalog.ping, **(checks or {})})
-        await catalog.close()
+        async with open_store(directory, limits) as store:
+            workshops.append(Workshop(store))
+            yield Parts(
+                demand=workshops[0],
+                blobs=store.blobs,
+                repositories=store.repositories,
+                uploads=store.uploads,
+                beginning=beginning,
+                checks={"database": store.database.ping, **(checks or {})},
+                access=access or OpenAccess(),
+                read_only=read_only,
+            )
 
     log = io.StringIO()
     app = compose(settings, open_parts, JsonRequestLog(log, least=20))

@@ -33,11 +33,13 @@ REQUESTS = [
     ("POST", "/v2/", 405, "UNSUPPORTED"),
     ("GET", "/v2/x", 404, "NOT_FOUND"),
     ("GET", "/v2x/", 404, "NOT_FOUND"),
-    ("GET", "/v2/_catalog", 404, "NOT_FOUND"),
+    ("GET", "/v2/_catalog", 200, None),
+    ("POST", "/v2/_catalog", 405, "UNSUPPORTED"),
+    ("GET", "/v2/_catalog/", 404, "NOT_FOUND"),
     ("GET", f"{V2}/manifests/latest", 200, None),
     ("HEAD", f"{V2}/manifests/latest", 200, None),
-    ("PUT", f"{V2}/manifests/latest", 405, "UNSUPPORTED"),
-    ("DELETE", f"{V2}/manifests/latest", 405, "UNSUPPORTED"),
+    ("PUT", f"{V2}/manifests/latest", 403, "DENIED"),
+    ("DELETE", f"{V2}/manifests/latest", 403, "DENIED"),
     ("PATCH", f"{V2}/manifests/latest", 405, "UNSUPPORTED"),
     ("GET", f"{V2}/manifests/other", 404, "MANIFEST_UNKNOWN"),
     ("GET", f"{V2}/manifests/-bad", 404, "MANIFEST_UNKNOWN"),
@@ -66,11 +68,13 @@ REQUESTS = [
     ("GET", f"{V2}/blobs/sha256:xyz", 404, "DIGEST_INVALID"),
     ("GET", f"{V2}/blobs/sha512:{'0' * 128}", 404, "BLOB_UNKNOWN"),
     ("GET", f"{V2}/blobs/%2e%2e%2f%2e%2e%2fcondery.sqlite", 404, "DIGEST_INVALID"),
-    ("POST", f"{V2}/blobs/uploads/", 405, "UNSUPPORTED"),
-    ("POST", f"{V2}/blobs/uploads", 405, "UNSUPPORTED"),
-    ("PUT", f"{V2}/blobs/uploads/8be4df61-93ca-11d2-aa0d-00e098032b8c", 405, "UNSUPPORTED"),
-    ("GET", f"{V2}/blobs/uploads/8be4df61-93ca-11d2-aa0d-00e098032b8c", 404, "NOT_FOUND"),
-    ("DELETE", f"{V2}/blobs/{ABSENT}", 405, "UNSUPPORTED"),
+    ("POST", f"{V2}/blobs/uploads/", 403, "DENIED"),
+    ("POST", f"{V2}/blobs/uploads", 403, "DENIED"),
+    ("GET", f"{V2}/blobs/uploads/", 405, "UNSUPPORTED"),
+    ("PUT", f"{V2}/blobs/uploads/8be4df61-93ca-11d2-aa0d-00e098032b8c", 403, "DENIED"),
+    ("GET", f"{V2}/blobs/uploads/8be4df61-93ca-11d2-aa0d-00e098032b8c", 403, "DENIED"),
+    ("HEAD", f"{V2}/blobs/uploads/8be4df61-93ca-11d2-aa0d-00e098032b8c", 405, "UNSUPPORTED"),
+    ("DELETE", f"{V2}/blobs/{ABSENT}", 403, "DENIED"),
     ("GET", f"{V2}/tags/list", 200, None),
     ("GET", f"{V2}/tags/list?n=0", 200, None),
     ("GET", f"{V2}/tags/list?n=1000000000", 400, "PAGINATION_NUMBER_INVALID"),
@@ -90,7 +94,7 @@ REQUESTS = [
     ("GET", f"/v2/{ROOT}/manifests/manifests/other", 404, "MANIFEST_UNKNOWN"),
     ("GET", f"/v2/{ROOT}/x/tags/list/tags/list", 200, None),
     ("GET", f"/v2/a/blobs/uploads/blobs/{ABSENT}", 404, "BLOB_UNKNOWN"),
-    ("POST", "/v2/a/manifests/blobs/uploads/", 405, "UNSUPPORTED"),
+    ("POST", "/v2/a/manifests/blobs/uploads/", 202, None),
     ("GET", f"/v2/{ROOT}/crash/manifests/latest", 500, "UNKNOWN"),
 ]
 
@@ -117,14 +121,22 @@ async def test_request_is_answered(site: Site, method: str, path: str, status: i
         assert error["message"]
         assert "secret" not in error["message"]
     if status == 405:
-        assert answer.headers["Allow"] == "GET, HEAD"
+        assert method not in answer.headers["Allow"].split(", ")
 
 
-async def test_every_form_of_a_write_is_refused_on_every_route(site: Site) -> None:
-    for path in ("/v2/", f"{V2}/manifests/latest", f"{V2}/blobs/{ABSENT}", f"{V2}/tags/list", "/files/a/b/c"):
+async def test_nothing_made_on_demand_can_be_written_or_deleted(site: Site) -> None:
+    paths = (
+        "/v2/",
+        f"{V2}/manifests/latest",
+        f"{V2}/blobs/{ABSENT}",
+        f"{V2}/blobs/uploads/",
+        f"{V2}/tags/list",
+        "/files/a/b/c",
+    )
+    for path in paths:
         for method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"):
             async with site.request(method, path) as answer:
-                assert (method, path, answer.status) == (method, path, 405)
+                assert (method, path, answer.status in (403, 405)) == (method, path, True)
 
 
 async def test_manifest_has_the_headers_clients_look_at(site: Site) -> None:

@@ -26,14 +26,14 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         yield running
 
 
-def artifact(site: Site) -> Artifact:
-    return Artifact(site.workshop.put_blob(DOCUMENT), len(DOCUMENT), "application/yaml", "conda-lock.yml")
+async def artifact(site: Site) -> Artifact:
+    return Artifact(await site.workshop.put_blob(DOCUMENT), len(DOCUMENT), "application/yaml", "conda-lock.yml")
 
 
 async def finish(site: Site) -> Artifact:
     while KEY not in site.workshop.artifacts:
         await asyncio.sleep(0.005)
-    made = artifact(site)
+    made = await artifact(site)
     site.workshop.artifacts[KEY].ended.set_result(made)
     return made
 

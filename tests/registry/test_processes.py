@@ -13,12 +13,12 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import psutil
 import pytest
 
 from registry.listening import CannotListen
 from registry.processes import reserved_port
-from storage.blobs import FileBlobStore
 from storage.digest import Digest
 from tests.conftest import StartServer
 
@@ -121,7 +121,9 @@ async def test_sigterm_lets_a_running_request_finish(start_server: StartServer) 
     server = await asyncio.to_thread(start_server, "--base", "scratch", "--workers", "1")
     content = os.urandom(40_000_000)
     digest = Digest.of(content)
-    FileBlobStore(server.data_dir).put(digest, [content])
+    async with aiohttp.ClientSession() as client:
+        async with client.post(f"{server.url}/v2/a/blobs/uploads/?digest={digest}", data=content) as answer:
+            assert answer.status == 201
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1 << 16)
     writer.write(f"GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
     await reader.readuntil(b"\r\n\r\n")

@@ -28,8 +28,9 @@ def test_every_repository_has_its_blobs(name: str) -> None:
     assert parse_path(f"/v2/{name}/blobs/{digest}") == Target("blobs", name, digest)
     assert parse_path(f"/v2/{name}/blobs/sha256%3A{'0' * 64}") == Target("blobs", name, digest)
     assert parse_path(f"/v2/{name}/referrers/{digest}") == Target("referrers", name, digest)
+    assert parse_path(f"/v2/{name}/blobs/uploads") == Target("uploads", name)
     assert parse_path(f"/v2/{name}/blobs/uploads/") == Target("uploads", name)
-    assert parse_path(f"/v2/{name}/blobs/uploads/some-id") == Target("uploads", name, "some-id")
+    assert parse_path(f"/v2/{name}/blobs/uploads/some-id") == Target("upload", name, "some-id")
 
 
 @given(st.lists(PIECES, max_size=12).map("".join))

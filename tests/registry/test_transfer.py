@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from registry.http_settings import HttpSettings
 from registry.ranges import Span, matches, parse_range
-from storage.blobs import FragmentPart
+from storage.blobs import FragmentPart, Join, Layer
 from storage.digest import Digest
+from storage.objects import FileObjects
 from tests.registry.serving import NUMPY, Site, serving
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -36,14 +37,14 @@ def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, None]],
     return run
 
 
-def put_join(site: Site, *, fragments: int = 3, size: int = 700_000) -> tuple[Digest, bytes]:
+async def put_join(site: Site, *, fragments: int = 3, size: int = 700_000) -> tuple[Digest, bytes]:
     """A layer as the builder stores one: bytes, files, bytes."""
     source = random.Random(1)
     parts: list[bytes | FragmentPart] = [source.randbytes(5_000)]
     content = parts[0]
     for number in range(fragments):
         data = source.randbytes(size + number)
-        path = site.workshop.blobs.fragment_path(f"{number:064x}")
+        path = site.workshop.store.blobs.fragment_path(f"{number:064x}")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         parts.append(FragmentPart(f"{number:064x}", len(data)))
@@ -51,7 +52,9 @@ def put_join(site: Site, *, fragments: int = 3, size: int = 700_000) -> tuple[Di
     parts.append(source.randbytes(30))
     content += parts[-1]
     digest = Digest.of(content)
-    site.workshop.blobs.put_join(digest, parts)
+    layer = Layer(f"{0:064x}", Join(digest, tuple(parts)), digest, len(content))
+    await site.workshop.store.blobs.put_layers([layer])
+    await site.workshop.link_blob(await site.workshop.store.blobs.find(digest))
     return digest, content
 
 
@@ -83,7 +86,7 @@ RANGES = [
 def test_joins_and_their_ranges(run: Callable[..., None], tmp_path: Path) -> None:
     async def scenario() -> None:
         async with serving(tmp_path) as site:
-            digest, content = put_join(site)
+            digest, content = await put_join(site)
             for header, status, part in RANGES:
                 headers = {"Range": header} if header else {}
                 async with site.request("GET", path_of(digest), headers=headers) as answer:
@@ -108,7 +111,7 @@ def test_plain_file_is_sent_and_the_connection_is_used_again(run: Callable[..., 
     async def scenario() -> None:
         async with serving(tmp_path) as site:
             content = random.Random(2).randbytes(9_000_000)
-            digest = site.workshop.put_blob(content)
+            digest = await site.workshop.put_blob(content)
             reader, writer = await asyncio.open_connection(*site.host_port, limit=1 << 20)
             request = f"GET {path_of(digest)} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
             writer.write(request * 3)
@@ -125,7 +128,7 @@ def test_plain_file_is_sent_and_the_connection_is_used_again(run: Callable[..., 
 def test_many_at_once_with_slow_readers(run: Callable[..., None], tmp_path: Path) -> None:
     async def scenario() -> None:
         async with serving(tmp_path) as site:
-            digest, content = put_join(site)
+            digest, content = await put_join(site)
 
             async def fetch(pause: float) -> bytes:
                 async with site.request("GET", path_of(digest)) as answer:
@@ -145,8 +148,10 @@ def test_cold_file_is_read_in_a_thread(run: Callable[..., None], tmp_path: Path)
     async def scenario() -> None:
         async with serving(tmp_path) as site:
             content = random.Random(3).randbytes(3_000_000)
-            digest = site.workshop.put_blob(content)
-            with site.workshop.blobs.path(digest).open("rb") as file:
+            digest = await site.workshop.put_blob(content)
+            blobs = site.workshop.store.blobs
+            assert isinstance(blobs.objects, FileObjects)
+            with blobs.objects.path((await blobs.find(digest)).key or "").open("rb") as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             async with site.request("GET", path_of(digest)) as answer:
                 assert await answer.read() == content
@@ -157,7 +162,7 @@ def test_cold_file_is_read_in_a_thread(run: Callable[..., None], tmp_path: Path)
 def test_client_that_takes_nothing_is_dropped(run: Callable[..., None], tmp_path: Path) -> None:
     async def scenario() -> None:
         async with serving(tmp_path, HttpSettings(stall_seconds=0.2)) as site:
-            digest = site.workshop.put_blob(bytes(30_000_000))
+            digest = await site.workshop.put_blob(bytes(30_000_000))
             _, writer = await asyncio.open_connection(*site.host_port, limit=1024)
             writer.transport.pause_reading()  # type: ignore[attr-defined] # a read transport as well
             writer.write(f"GET {path_of(digest)} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
@@ -173,7 +178,7 @@ def test_client_that_hangs_up_leaves_no_descriptor_open_and_no_traceback(
 ) -> None:
     async def scenario() -> None:
         async with serving(tmp_path) as site:
-            digest = site.workshop.put_blob(bytes(30_000_000))
+            digest = await site.workshop.put_blob(bytes(30_000_000))
             before = len(os.listdir("/proc/self/fd"))
             for _ in range(5):
                 reader, writer = await asyncio.open_connection(*site.host_port, limit=1024)
@@ -192,8 +197,8 @@ def test_client_that_hangs_up_leaves_no_descriptor_open_and_no_traceback(
 def test_file_that_became_shorter_cuts_the_connection(run: Callable[..., None], tmp_path: Path) -> None:
     async def scenario() -> None:
         async with serving(tmp_path) as site:
-            digest, _ = put_join(site)
-            os.truncate(site.workshop.blobs.fragment_path(f"{1:064x}"), 1000)
+            digest, _ = await put_join(site)
+            os.truncate(site.workshop.store.blobs.fragment_path(f"{1:064x}"), 1000)
             with pytest.raises(aiohttp.ClientError):
                 async with site.request("GET", path_of(digest)) as answer:
                     await answer.read()
@@ -216,7 +221,7 @@ def test_tls_is_served_by_copying(run: Callable[..., None], tmp_path: Path) -> N
 
     async def scenario() -> None:
         async with serving(tmp_path) as site:
-            digest, content = put_join(site)
+            digest, content = await put_join(site)
             secure = web.TCPSite(site.runner, "localhost", 0, ssl_context=server_context)
             await secure.start()
             port = next(address[1] for address in site.runner.addresses if str(address[1]) not in site.url)
@@ -231,7 +236,7 @@ def test_tls_is_served_by_copying(run: Callable[..., None], tmp_path: Path) -> N
 
 async def test_conditions(tmp_path: Path) -> None:
     async with serving(tmp_path) as site:
-        digest = site.workshop.put_blob(b"0123456789")
+        digest = await site.workshop.put_blob(b"0123456789")
         etag = f'"{digest}"'
         for headers, status, body in (
             ({"If-None-Match": etag}, 304, b""),
@@ -250,7 +255,7 @@ async def test_conditions(tmp_path: Path) -> None:
 
 async def test_empty_blob(tmp_path: Path) -> None:
     async with serving(tmp_path) as site:
-        digest = site.workshop.put_blob(b"")
+        digest = await site.workshop.put_blob(b"")
         for headers, status in (({}, 200), ({"Range": "bytes=0-"}, 416), ({"Range": "bytes=-5"}, 416)):
             async with site.request("GET", path_of(digest), headers=headers) as answer:
                 assert (answer.status, await answer.read()) == (status, b"")

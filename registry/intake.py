@@ -1,0 +1,113 @@
+"""Taking a request's body into an object: read on the event loop, hashed and written in threads, a batch at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestPayloadError
+
+from registry.errors import BodyBroken, BodyTooLarge
+from storage.digest import Hasher
+from storage.objects import ObjectWriter
+from storage.uploads import Received
+
+BATCH = 1 << 20
+"""Bytes that are handed to a thread at once: few enough to be kept for many clients, enough to be worth the switch."""
+
+
+async def receive(
+    request: web.Request, writer: ObjectWriter, key: str, hasher: Hasher | None, stall_seconds: float
+) -> Received:
+    """Write the body to `writer` and commit it; `hasher` goes along.
+
+    Raises BodyBroken when the body ends too soon or stalls: the object then holds what came of it. Whatever else is
+    raised leaves nothing.
+    """
+    try:
+        broken = None
+        try:
+            await _pump(request, writer, hasher, stall_seconds)
+        except _BROKEN as error:
+            broken = error
+        if broken is not None and writer.size == 0:
+            await asyncio.to_thread(writer.abort)
+            raise BodyBroken(0, None) from broken
+        await asyncio.to_thread(writer.commit)
+        received = Received(key, writer.size, hasher)
+        if broken is not None:
+            raise BodyBroken(writer.size, received) from broken
+        return received
+    except BodyBroken:
+        raise
+    except BaseException:
+        await asyncio.shield(asyncio.to_thread(writer.abort))
+        raise
+
+
+_BROKEN = (ConnectionError, TimeoutError, RequestPayloadError, HttpProcessingError)
+
+
+async def _pump(request: web.Request, writer: ObjectWriter, hasher: Hasher | None, stall_seconds: float) -> None:
+    """While a thread takes one batch the next is read; never more than two are in memory."""
+    taking: asyncio.Future[None] | None = None
+    try:
+        async for batch in _batches(request, stall_seconds):
+            if taking is not None:
+                await taking
+            taking = asyncio.ensure_future(asyncio.to_thread(_take, batch, writer, hasher))
+    finally:
+        if taking is not None:
+            # the writer is not to be touched before its thread is done with it; a full disk counts before a lost client
+            await asyncio.wait([taking])
+            taking.result()
+
+
+async def _batches(request: web.Request, stall_seconds: float) -> AsyncIterator[list[bytes]]:
+    """The body as lists of chunks; what was read before it broke comes before the error."""
+    content = request.content
+    batch: list[bytes] = []
+    size = 0
+    error: BaseException | None = None
+    while True:
+        try:
+            async with asyncio.timeout(stall_seconds):
+                chunk = await content.readany()
+        except _BROKEN as problem:
+            error, chunk = problem, b""
+        if not chunk:
+            break
+        batch.append(chunk)
+        size += len(chunk)
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+    if error is not None:
+        raise error
+
+
+def _take(batch: Sequence[bytes], writer: ObjectWriter, hasher: Hasher | None) -> None:
+    for chunk in batch:
+        if hasher is not None:
+            hasher.update(chunk)
+        writer.write(chunk)
+
+
+async def read_limited(request: web.Request, most: int, stall_seconds: float) -> bytes:
+    """A small body; raises BodyTooLarge, BodyBroken."""
+    if request.content_length is not None and request.content_length > most:
+        raise BodyTooLarge(most)
+    body = bytearray()
+    try:
+        async for batch in _batches(request, stall_seconds):
+            for chunk in batch:
+                body += chunk
+            if len(body) > most:
+                raise BodyTooLarge(most)
+    except _BROKEN as error:
+        raise BodyBroken(len(body), None) from error
+    return bytes(body)

@@ -1,0 +1,37 @@
+"""Blobs of a repository: read and deleted. How they come is `registry.v2.uploads`."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from registry.parts import MEMORY, PARTS, SETTINGS
+from registry.references import Target, path_digest
+from registry.transfer import send_content
+from storage.blobs import StoredBlob
+from storage.digest import Digest
+
+HEADERS = {"Content-Type": "application/octet-stream", "Cache-Control": "max-age=31536000, immutable"}
+
+
+async def get_blob(request: web.Request, target: Target) -> web.StreamResponse:
+    blob = await find_blob(request, target.repository, path_digest(target.reference))
+    return await send_content(
+        request, request.app[PARTS].blobs, blob, HEADERS, stall_seconds=request.app[SETTINGS].stall_seconds
+    )
+
+
+async def find_blob(request: web.Request, repository: str, digest: Digest) -> StoredBlob:
+    """From memory or the database; raises BlobUnknown for what this repository does not have."""
+    parts, memory = request.app[PARTS], request.app[MEMORY]
+    scope = parts.scope(repository)
+    stamp = parts.changes.stamp(scope)
+    blob = memory.blob(scope, digest, stamp)
+    if blob is None:
+        blob = await parts.repositories.blob(scope, digest)
+        memory.keep_blob(scope, blob, stamp)
+    return blob
+
+
+async def delete_blob(request: web.Request, target: Target) -> web.StreamResponse:
+    await request.app[PARTS].repositories.delete_blob(target.repository, path_digest(target.reference))
+    return web.Response(status=202)

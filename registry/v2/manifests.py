@@ -1,0 +1,175 @@
+"""Manifests by tag and digest: from memory, from the database, or by a build; pushed and deleted."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+from storage.manifest_document import read_manifest
+
+from registry.errors import DigestOfBody, TagsInvalid
+from registry.intake import read_limited
+from registry.manifests import Prepared, Variants, accepted
+from registry.parts import LOG_FIELDS, MEMORY, PARTS, SETTINGS, Image, Ticket
+from registry.ranges import matches
+from registry.references import Target, checked_new_tag, checked_tag, is_digest, path_digest
+from registry.waiting import building_head, offered, trickle
+from storage.digest import Digest
+from storage.errors import ManifestUnknown, RepositoryUnknown
+from storage.repositories import Push, StoredManifest
+
+LARGEST = 4 << 20
+"""Bytes of a manifest: what clients read, and the specification asks for at least."""
+
+MOST_TAGS = 100
+"""Of one push."""
+
+
+async def get_manifest(request: web.Request, target: Target) -> web.StreamResponse:
+    parts, repository, reference = request.app[PARTS], target.repository, target.reference
+    scope = parts.scope(repository)
+    stamp = parts.changes.stamp(scope)
+    if is_digest(reference):
+        return _answer(request, await _stored(request, scope, path_digest(reference), stamp))
+    variants = request.app[MEMORY].tag(repository, reference, stamp)
+    if variants is None:
+        tag = checked_tag(reference)
+        if parts.demand.owns(repository):
+            return await _demanded(request, repository, tag, stamp)
+        variants = await _tagged(request, repository, tag, stamp)
+    return _answer(request, variants.choose(_accept_header(request)))
+
+
+async def _tagged(request: web.Request, repository: str, tag: str, stamp: int) -> Variants:
+    """What was pushed as `tag`, now in memory; raises ManifestUnknown, RepositoryUnknown."""
+    parts = request.app[PARTS]
+    stored = await parts.repositories.tagged(repository, tag)
+    if stored is None:
+        if not await parts.repositories.exists(repository):
+            raise RepositoryUnknown(repository)
+        raise ManifestUnknown(repository, tag)
+    variants = Variants.pushed(Prepared.of(stored))
+    request.app[MEMORY].keep_tag(repository, tag, variants, stamp)
+    return variants
+
+
+async def put_manifest(request: web.Request, target: Target) -> web.StreamResponse:
+    """Store a manifest under its digest, and under a tag: of the path, or the query's `tag` beside a digest."""
+    parts, repository = request.app[PARTS], target.repository
+    wanted = Digest.parse(target.reference) if is_digest(target.reference) else None
+    tags = _tags(request) if wanted is not None else [checked_new_tag(target.reference)]
+    body = await read_limited(request, LARGEST, request.app[SETTINGS].stall_seconds)
+    document = await asyncio.to_thread(read_manifest, request.headers.get("Content-Type"), body)
+    digest = _digest_of(body, wanted)
+    push = Push(
+        manifest=StoredManifest(digest, document.media_type, body),
+        blobs=document.blobs,
+        optional_blobs=document.optional_blobs,
+        children=[child.digest for child in document.children],
+        subject=document.subject.digest if document.subject else None,
+        artifact_type=document.artifact_type,
+        annotations=document.annotations,
+    )
+    await parts.repositories.put_manifest(repository, push, tags)
+    response = web.Response(status=201, headers={"Docker-Content-Digest": digest})
+    response.headers["Location"] = f"/v2/{repository}/manifests/{digest}"
+    if document.subject is not None:
+        response.headers["OCI-Subject"] = document.subject.digest
+    if wanted is not None:
+        for tag in tags:
+            response.headers.add("OCI-Tag", tag)
+    return response
+
+
+def _tags(request: web.Request) -> list[str]:
+    """The query's tags, each once; raises TagsInvalid, TagMalformed."""
+    texts = [tag for text in request.query.getall("tag", ()) for tag in text.split(",")]
+    if len(texts) > MOST_TAGS:
+        raise TagsInvalid(len(texts), MOST_TAGS)
+    return list(dict.fromkeys(map(checked_new_tag, texts)))
+
+
+def _digest_of(body: bytes, wanted: Digest | None) -> Digest:
+    """Raises DigestOfBody when it is not the one that is wanted."""
+    if wanted is None:
+        return Digest.of(body)
+    hasher = wanted.hasher()
+    hasher.update(body)
+    found = Digest.of_hasher(hasher)
+    if found != wanted:
+        raise DigestOfBody(wanted, found)
+    return found
+
+
+async def delete_manifest(request: web.Request, target: Target) -> web.StreamResponse:
+    """A digest with all its tags, or one tag alone; gone when this answers."""
+    repositories = request.app[PARTS].repositories
+    if is_digest(target.reference):
+        await repositories.delete_manifest(target.repository, path_digest(target.reference))
+    else:
+        await repositories.delete_tag(target.repository, checked_tag(target.reference))
+    return web.Response(status=202)
+
+
+async def _demanded(request: web.Request, repository: str, tag: str, stamp: int) -> web.StreamResponse:
+    """Answer a tag that is not in memory: from the catalog, or by a build and the rules of `registry.waiting`."""
+    parts, settings = request.app[PARTS], request.app[SETTINGS]
+    deadline = asyncio.get_running_loop().time() + settings.answer_within
+    ticket = await parts.demand.image(repository, tag)
+    if ticket.build_id:
+        request[LOG_FIELDS]["build"] = ticket.build_id
+    image = await ticket.wait(max(deadline - asyncio.get_running_loop().time(), 0))
+    if image is not None:
+        variants = await _remembered(request, repository, tag, image)
+        return _answer(request, variants.choose(_accept_header(request)))
+    return await _unfinished(request, repository, tag, ticket)
+
+
+async def _unfinished(request: web.Request, repository: str, tag: str, ticket: Ticket[Image]) -> web.StreamResponse:
+    media_types = offered(ticket.spec)
+    media_type = media_types[accepted(_accept_header(request), media_types)]
+    if request.method == "HEAD":
+        return building_head(media_type)
+
+    async def prepare(image: Image) -> Prepared:
+        variants = await _remembered(request, repository, tag, image)
+        return next(each for each in variants.prepared if each.media_type == media_type)
+
+    start = request.app[PARTS].beginning(ticket.spec, media_type)
+    return await trickle(request, ticket, media_type, start, request.app[SETTINGS], prepare)
+
+
+async def _remembered(request: web.Request, repository: str, tag: str, image: Image) -> Variants:
+    """The image's manifests, now in memory."""
+    parts = request.app[PARTS]
+    scope = parts.scope(repository)
+    # taken after the build, which changes the scope itself, and before the manifests are read
+    stamp = parts.changes.stamp(scope)
+    stored = [await _stored(request, scope, variant.digest, stamp) for variant in image.variants]
+    variants = Variants.of([each.with_warnings(image.warnings) for each in stored], image.expires)
+    request.app[MEMORY].keep_tag(repository, tag, variants, stamp)
+    return variants
+
+
+async def _stored(request: web.Request, scope: str, digest: Digest, stamp: int) -> Prepared:
+    """The manifest `digest`, from memory or the database; never by the builder. Raises ManifestUnknown."""
+    memory = request.app[MEMORY]
+    prepared = memory.digest(scope, digest, stamp)
+    if prepared is None:
+        stored = await request.app[PARTS].repositories.manifest(scope, digest)
+        if stored is None:
+            raise ManifestUnknown(scope, digest)
+        prepared = Prepared.of(stored)
+        memory.keep_digest(scope, prepared, stamp)
+    return prepared
+
+
+def _accept_header(request: web.Request) -> str:
+    """All Accept headers as one: docker sends a line for each media type. None means all."""
+    return ",".join(request.headers.getall("Accept", ())) or "*/*"
+
+
+def _answer(request: web.Request, manifest: Prepared) -> web.Response:
+    if "If-None-Match" in request.headers and matches(request.headers["If-None-Match"], manifest.headers["ETag"]):
+        return web.Response(status=304, headers=manifest.headers)
+    return web.Response(body=manifest.body, headers=manifest.headers)

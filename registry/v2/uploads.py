@@ -1,0 +1,152 @@
+"""Pushing blobs: mounts, whole blobs in one request, and sessions (distribution-spec, "Pushing blobs").
+
+Locations are relative, so they hold whatever the server is called by. A request that breaks leaves what came of it, and
+the client goes on from there; one that comes out of order is refused, and the session lives on.
+"""
+
+from __future__ import annotations
+
+import re
+
+from aiohttp import web
+
+from registry.errors import BodyBroken, ContentRangeInvalid
+from registry.intake import receive
+from registry.parts import PARTS, SETTINGS, principal_of
+from registry.references import Target, checked_repository
+from storage.digest import Digest, Hasher
+from storage.errors import DigestInvalid, RangeInvalid
+from storage.uploads import Received, Upload
+
+_RANGE = re.compile(r"(?:bytes[ =])?\s*([0-9]{1,18})-([0-9]{1,18})(?:/(?:\*|[0-9]{1,18}))?")
+
+
+async def open_upload(request: web.Request, target: Target) -> web.StreamResponse:
+    """Mount a blob, take a whole one, or open a session."""
+    parts, query = request.app[PARTS], request.query
+    if "mount" in query:
+        digest = Digest.parse(query["mount"])
+        source = checked_repository(query["from"]) if "from" in query else None
+        principal = principal_of(request)
+        blob = await parts.repositories.mount(
+            target.repository,
+            digest,
+            parts.scope(source) if source is not None else None,
+            lambda name: parts.access.may(principal, "pull", name),
+        )
+        if blob is not None:
+            return _created(target.repository, digest)
+    elif "digest" in query:
+        digest = Digest.parse(query["digest"])
+        return await _take_whole(request, target.repository, digest)
+    upload = await parts.uploads.open(target.repository, principal_of(request).name)
+    return _accepted(upload)
+
+
+async def _take_whole(request: web.Request, repository: str, digest: Digest) -> web.StreamResponse:
+    parts = request.app[PARTS]
+    async with parts.blobs.pending() as key:
+        received = await _received(request, key, digest.hasher())
+        await parts.uploads.store(repository, digest, received)
+    return _created(repository, digest)
+
+
+async def get_upload(request: web.Request, target: Target) -> web.StreamResponse:
+    return _state(await _find(request, target), 204)
+
+
+async def append_to_upload(request: web.Request, target: Target) -> web.StreamResponse:
+    """Add the body to the session: at the place its Content-Range says, or streamed after what is there."""
+    parts = request.app[PARTS]
+    upload = await _find(request, target)
+    length = _expected(request, upload)
+    async with parts.blobs.pending() as key:
+        hasher = parts.uploads.hasher(upload)
+        try:
+            received = await _received(request, key, hasher)
+        except BodyBroken as error:
+            # what came may stay: the client asks how much that is, and goes on
+            if error.received is not None and length is None:
+                await parts.uploads.append(upload, error.received)
+            raise
+        _check_length(upload, length, received.size)
+        if received.size:
+            upload = await parts.uploads.append(upload, received)
+    return _accepted(upload)
+
+
+async def finish_upload(request: web.Request, target: Target) -> web.StreamResponse:
+    """The session's bytes, and what the body brings more, become a blob."""
+    parts = request.app[PARTS]
+    upload = await _find(request, target)
+    if "digest" not in request.query:
+        raise DigestInvalid("")
+    digest = Digest.parse(request.query["digest"])
+    if not request.can_read_body or request.content_length == 0:
+        await parts.uploads.finish(upload, digest)
+        return _created(target.repository, digest)
+    length = _expected(request, upload)
+    async with parts.blobs.pending() as key:
+        received = await _received(request, key, parts.uploads.hasher(upload, digest.algorithm))
+        _check_length(upload, length, received.size)
+        await parts.uploads.finish(upload, digest, received)
+    return _created(target.repository, digest)
+
+
+async def cancel_upload(request: web.Request, target: Target) -> web.StreamResponse:
+    await request.app[PARTS].uploads.cancel(await _find(request, target))
+    return web.Response(status=204)
+
+
+async def _find(request: web.Request, target: Target) -> Upload:
+    return await request.app[PARTS].uploads.find(target.repository, target.reference, principal_of(request).name)
+
+
+async def _received(request: web.Request, key: str, hasher: Hasher | None) -> Received:
+    """The body, written to the object `key`. Raises BodyBroken, with what came."""
+    objects = request.app[PARTS].blobs.objects
+    return await receive(request, objects.writer(key), key, hasher, request.app[SETTINGS].stall_seconds)
+
+
+def _expected(request: web.Request, upload: Upload) -> int | None:
+    """How many bytes the body's Content-Range announces; raises RangeInvalid where they do not follow."""
+    header = request.headers.get("Content-Range")
+    if header is None:
+        return None
+    found = _RANGE.fullmatch(header.strip())
+    if found is None:
+        raise ContentRangeInvalid(header)
+    start, stop = int(found[1]), int(found[2]) + 1
+    if start != upload.size:
+        raise RangeInvalid(upload.size, f"this chunk begins at byte {start}")
+    if stop < start or request.content_length not in (None, stop - start):
+        raise RangeInvalid(upload.size, f"Content-Range {start}-{stop - 1} is not what Content-Length says")
+    return stop - start
+
+
+def _check_length(upload: Upload, expected: int | None, size: int) -> None:
+    if expected is not None and size != expected:
+        raise RangeInvalid(upload.size, f"{size} bytes came where Content-Range says {expected}")
+
+
+def _location(upload: Upload) -> str:
+    return f"/v2/{upload.repository}/blobs/uploads/{upload.id}"
+
+
+def _state(upload: Upload, status: int) -> web.Response:
+    headers = {
+        "Location": _location(upload),
+        "Range": f"0-{max(upload.size - 1, 0)}",
+        "Docker-Upload-UUID": upload.id,
+        "Cache-Control": "no-store",
+    }
+    return web.Response(status=status, headers=headers)
+
+
+def _accepted(upload: Upload) -> web.Response:
+    return _state(upload, 202)
+
+
+def _created(repository: str, digest: Digest) -> web.Response:
+    headers = {"Location": f"/v2/{repository}/blobs/{digest}", "Docker-Content-Digest": digest}
+    return web.Response(status=201, headers=headers)
