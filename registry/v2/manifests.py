@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from aiohttp import web
-from storage.manifest_document import read_manifest
 
 from registry.errors import DigestOfBody, TagsInvalid
 from registry.intake import read_limited
@@ -16,6 +15,7 @@ from registry.references import Target, checked_new_tag, checked_tag, is_digest,
 from registry.waiting import building_head, offered, trickle
 from storage.digest import Digest
 from storage.errors import ManifestUnknown, RepositoryUnknown
+from storage.manifest_document import read_manifest
 from storage.repositories import Push, StoredManifest
 
 LARGEST = 4 << 20
