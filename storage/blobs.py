@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import ColumnElement, Table, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage import tables
@@ -130,6 +130,7 @@ class BlobStore:
         table = tables.blob
         statement = update(table).where(table.c.digest.in_(digests)).values(used=time.time()).returning(*BLOB_COLUMNS)
         async with self.database.writing() as connection:
+            await lock_rows(connection, table, table.c.digest.in_(digests))
             found = [stored_blob(row) for row in await connection.execute(statement)]
         return {blob.digest: blob for blob in found}
 
@@ -229,7 +230,7 @@ class BlobStore:
         await asyncio.to_thread(self._sync_fragments, {key for layer in layers for key in layer.join.fragments})
         async with self.database.writing() as connection:
             await self.database.lock(connection, FRAGMENTS_LOCK)
-            for layer in layers:
+            for layer in sorted(layers, key=lambda layer: layer.join.digest):
                 missing = [key for key in layer.join.fragments if not self.fragment_path(key).exists()]
                 if missing:
                     raise FragmentsGone(missing)
@@ -317,8 +318,25 @@ async def register(database: Database, connection: AsyncConnection, blob: Stored
 async def touch(connection: AsyncConnection, digests: Iterable[str]) -> set[str]:
     """Keep blobs from the garbage collection for its grace time; returns those that are there."""
     table = tables.blob
-    statement = update(table).where(table.c.digest.in_(list(digests))).values(used=time.time())
+    these = table.c.digest.in_(list(digests))
+    await lock_rows(connection, table, these)
+    statement = update(table).where(these).values(used=time.time())
     return set((await connection.execute(statement.returning(table.c.digest))).scalars())
+
+
+async def lock_rows(connection: AsyncConnection, table: Table, *where: ColumnElement[bool]) -> None:
+    """Lock rows before several of them are changed, so that whoever else locks some of them has the same order.
+
+    On SQLite a writing transaction has all of them anyhow.
+    """
+    if connection.dialect.name == "postgresql":
+        keys = list(table.primary_key)
+        query = select(*keys).where(*where).order_by(*keys)
+        await connection.execute(query.with_for_update(key_share=True))
+
+
+DOOMED = 0.0
+"""The `expires` of pending objects whose deletion has begun."""
 
 
 async def make_pending(connection: AsyncConnection, keys: Sequence[str], expires: float) -> None:
@@ -328,7 +346,8 @@ async def make_pending(connection: AsyncConnection, keys: Sequence[str], expires
 
 async def claim(connection: AsyncConnection, key: str) -> None:
     """Take a written object out of the pending ones; raises WriteExpired when it may have been deleted."""
-    result = await connection.execute(delete(tables.pending).where(tables.pending.c.key == key))
+    table = tables.pending
+    result = await connection.execute(delete(table).where(table.c.key == key, table.c.expires > DOOMED))
     if result.rowcount != 1:
         raise WriteExpired
 

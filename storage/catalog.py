@@ -28,6 +28,7 @@ from storage.repositories import (
     ensure_repository,
     insert_manifest,
     link_blobs,
+    lock_manifests,
     pin_blobs,
 )
 
@@ -92,15 +93,18 @@ class Catalog:
         """
         blobs = {blob.digest: blob for push in pushes for blob in push.blobs}
         async with self._database.writing() as connection:
-            await ensure_repository(self._database, connection, repository)
+            await lock_manifests(self._database, connection, repository)
             found = await touch(connection, blobs)
             if missing := blobs.keys() - found:
                 raise ManifestBlobUnknown(repository, sorted(missing))
+            await ensure_repository(self._database, connection, repository)
             await link_blobs(self._database, connection, repository, blobs)
             for push in pushes:
                 pinned = await pin_blobs(connection, repository, push.blobs)
                 await insert_manifest(self._database, connection, repository, push, pinned)
             await self._put_document(connection, tables.image, key, lock_key, document)
+            rows = [{"image": key, "digest": push.manifest.digest} for push in pushes]
+            await connection.execute(self._database.insert(tables.image_manifest).on_conflict_do_nothing(), rows)
 
     async def image(self, key: str) -> Document | None:
         return await self._document(tables.image, key)

@@ -2,6 +2,9 @@
 
 Every method that changes something is one transaction, and one that moves or deletes something marks the repository as
 changed before it returns. What is new needs no mark: nobody remembers that something was not there.
+
+Locks are taken in one order, or two transactions could wait for each other for ever: the one of a repository's
+manifests, then rows of blobs in the order of their digests, then the repository's own row, links, quotas, manifests.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from sqlalchemy import case, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage import tables
-from storage.blobs import BLOB_COLUMNS, StoredBlob, stored_blob
+from storage.blobs import BLOB_COLUMNS, StoredBlob, lock_rows, stored_blob
 from storage.changes import Changes
 from storage.database import Database
 from storage.digest import Descriptor, Digest
@@ -113,9 +116,10 @@ class Repositories:
         """
         digest = push.manifest.digest
         async with self._database.writing() as connection:
+            await lock_manifests(self._database, connection, repository)
+            pinned = await pin_blobs(connection, repository, push.blobs, push.optional_blobs)
             await ensure_repository(self._database, connection, repository)
             await self._limits.check_tags(self._database, connection, repository, digest, tags)
-            pinned = await pin_blobs(connection, repository, push.blobs, push.optional_blobs)
             await insert_manifest(self._database, connection, repository, push, pinned)
             await self._set_tags(connection, repository, digest, tags)
         self.changes.mark(repository)
@@ -128,9 +132,7 @@ class Repositories:
             return
         query = select(table.c.digest).where(table.c.repository == repository, table.c.name.in_(tags))
         moved = set((await connection.execute(query)).scalars()) - {digest}
-        rows = [
-            {"repository": repository, "name": tag, "digest": digest, "updated": now} for tag in dict.fromkeys(tags)
-        ]
+        rows = [{"repository": repository, "name": tag, "digest": digest, "updated": now} for tag in sorted(set(tags))]
         statement = self._database.insert(table)
         changed = {"digest": statement.excluded.digest, "updated": now}
         await connection.execute(
@@ -142,6 +144,7 @@ class Repositories:
         """Delete a manifest with its tags, which are returned; raises ManifestUnknown, TagImmutable."""
         table = tables.repository_manifest
         async with self._database.writing() as connection:
+            await lock_manifests(self._database, connection, repository)
             query = select(tables.tag.c.name).where(
                 tables.tag.c.repository == repository, tables.tag.c.digest == digest
             )
@@ -158,6 +161,7 @@ class Repositories:
         table = tables.tag
         self._limits.check_deletion(repository, [tag])
         async with self._database.writing() as connection:
+            await lock_manifests(self._database, connection, repository)
             statement = delete(table).where(table.c.repository == repository, table.c.name == tag)
             digest = (await connection.execute(statement.returning(table.c.digest))).scalar()
             if digest is None:
@@ -214,6 +218,8 @@ class Repositories:
         """Take a blob from a repository; raises BlobUnknown, and BlobInUse while a manifest there names it."""
         link, use = tables.link, tables.manifest_blob
         async with self._database.writing() as connection:
+            # from here on no manifest can come to name it
+            await lock_rows(connection, link, link.c.repository == repository, link.c.digest == digest)
             query = select(use.c.manifest).where(use.c.repository == repository, use.c.digest == digest).limit(1)
             if manifest := (await connection.execute(query)).scalar():
                 raise BlobInUse(digest, manifest)
@@ -286,9 +292,21 @@ async def _exists(connection: AsyncConnection, repository: str) -> bool:
     return bool((await connection.execute(query)).scalar())
 
 
+async def lock_manifests(database: Database, connection: AsyncConnection, repository: str) -> None:
+    """Be the only one who changes which manifests and tags `repository` has, until the transaction ends."""
+    await database.lock(connection, f"manifests of {repository}")
+
+
 async def ensure_repository(database: Database, connection: AsyncConnection, repository: str) -> None:
-    statement = database.insert(tables.repository).values(name=repository, created=time.time())
-    await connection.execute(statement.on_conflict_do_nothing())
+    """The repository is there until the transaction ends, and after it when there is something in it."""
+    table = tables.repository
+    statement = database.insert(table).values(name=repository, created=time.time()).on_conflict_do_nothing()
+    query = select(table.c.name).where(table.c.name == repository).with_for_update(read=True, key_share=True)
+    while True:
+        await connection.execute(statement)
+        # the garbage collection may have deleted an empty one after it was met
+        if (await connection.execute(query)).first() is not None:
+            return
 
 
 async def link_blobs(
@@ -308,21 +326,24 @@ async def pin_blobs(
 ) -> set[str]:
     """Keep what a manifest names, and say what that is; raises ManifestBlobUnknown, SizeMismatch.
 
-    Touching the rows locks them against the garbage collection until the manifest's own rows refer to them.
+    Touching the rows locks them against the garbage collection and deletions until the manifest's own refer to them.
     """
     wanted = {blob.digest: blob.size for blob in (*optional, *blobs)}
     if not wanted:
         return set()
-    link, blob = tables.link, tables.blob
+    now, link, blob = time.time(), tables.link, tables.blob
     linked = select(link.c.digest).where(link.c.repository == repository, link.c.digest.in_(list(wanted)))
-    statement = update(blob).where(blob.c.digest.in_(linked)).values(used=time.time())
-    rows = (await connection.execute(statement.returning(blob.c.digest, blob.c.size))).all()
-    found = {row.digest for row in rows}
+    await lock_rows(connection, blob, blob.c.digest.in_(linked))
+    statement = update(blob).where(blob.c.digest.in_(linked)).values(used=now)
+    sizes = dict(map(tuple, await connection.execute(statement.returning(blob.c.digest, blob.c.size))))
+    these = (link.c.repository == repository) & link.c.digest.in_(list(sizes))
+    touched = update(link).where(these).values(created=now).returning(link.c.digest)
+    found = set((await connection.execute(touched)).scalars())
     if missing := {blob.digest for blob in blobs} - found:
         raise ManifestBlobUnknown(repository, sorted(missing))
-    for row in rows:
-        if row.size != wanted[row.digest]:
-            raise SizeMismatch(row.digest, wanted[row.digest], row.size)
+    for digest in sorted(found):
+        if sizes[digest] != wanted[digest]:
+            raise SizeMismatch(digest, wanted[digest], sizes[digest])
     return found
 
 

@@ -75,6 +75,14 @@ image = Table(
     Column("used", Float, nullable=False, index=True),
 )
 
+image_manifest = Table(
+    "image_manifest",
+    metadata,
+    # an image keeps these, for no tag leads to them
+    Column("image", String(64), ForeignKey("image.key", ondelete="CASCADE"), primary_key=True),
+    Column("digest", DIGEST, primary_key=True, index=True),
+)
+
 artifact = Table(
     "artifact",
     metadata,
