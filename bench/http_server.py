@@ -25,10 +25,9 @@ from registry.parts import Parts
 from registry.request_log import request_log
 from registry.routes import compose
 from registry.settings import LogSettings
-from storage.blobs import FileBlobStore
-from storage.catalog import Catalog, StoredManifest
-from storage.database import migrate, sqlite_url
+from registry.store import open_store
 from storage.digest import Descriptor
+from storage.repositories import Push, StoredManifest
 
 SPEC = EnvironmentSpec((PackageItem("numpy"),), ("conda-forge",))
 MANIFEST = StoredManifest.of(OCI_INDEX, beginning(SPEC, OCI_INDEX) + b'},"manifests":[' + b'"' + b"0" * 700 + b'"]}')
@@ -39,6 +38,8 @@ MANIFEST_PATH = f"/v2/{REPOSITORY}/manifests/latest"
 @dataclass(frozen=True)
 class OneImage:
     """A `registry.parts.Demand` that has one image, built."""
+
+    root = "conda-store-dynamic"
 
     def owns(self, repository: str) -> bool:
         return repository == REPOSITORY
@@ -59,12 +60,9 @@ def condery(directory: Path) -> web.Application:
 
     @contextlib.asynccontextmanager
     async def parts() -> AsyncIterator[Parts]:
-        url = sqlite_url(directory / "condery.sqlite")
-        migrate(url)
-        catalog = Catalog.open(url)
-        await catalog.put_image("bench", "0" * 64, {}, [MANIFEST])
-        yield Parts(OneImage(), catalog, FileBlobStore(directory), beginning)
-        await catalog.close()
+        async with open_store(directory) as store:
+            await store.catalog.put_image("bench", "0" * 64, {}, OneImage.root, [Push(MANIFEST)])
+            yield Parts(OneImage(), store.blobs, store.repositories, store.uploads, beginning)
 
     log = (directory / "requests.log").open("w")
     return compose(HttpSettings(), parts, request_log(LogSettings(log_format="json"), log))

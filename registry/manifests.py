@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from registry.instant import head_of
 from storage.digest import Digest
 from storage.repositories import StoredManifest
 
@@ -24,6 +25,8 @@ class Prepared:
     digest: Digest
     body: bytes
     headers: CIMultiDictProxy[str]
+    head: bytes
+    """The headers as they are sent."""
 
     @classmethod
     def of(cls, manifest: StoredManifest) -> Prepared:
@@ -36,14 +39,16 @@ class Prepared:
                 "X-Content-Type-Options": "nosniff",
             }
         )
-        return cls(manifest.media_type, manifest.digest, manifest.body, CIMultiDictProxy(headers))
+        return cls(
+            manifest.media_type, manifest.digest, manifest.body, CIMultiDictProxy(headers), head_of(headers.items())
+        )
 
     def with_warnings(self, texts: Sequence[str]) -> Prepared:
         """The same, sent with `texts` as Warning headers; a client may show the first few."""
         headers = self.headers.copy()
         for text in texts[:MOST_WARNINGS]:
             headers.add("Warning", warning(text))
-        return replace(self, headers=CIMultiDictProxy(headers))
+        return replace(self, headers=CIMultiDictProxy(headers), head=head_of(headers.items()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from aiohttp import web
 from auth.access import Access, OpenAccess
 from auth.principal import ANONYMOUS, Principal
 from builder.spec import EnvironmentSpec
+from registry.forwarded import Proxies
 from registry.http_settings import HttpSettings
 from registry.memory import Memory
 from storage.blobs import BlobStore
@@ -114,6 +115,7 @@ class Parts:
 SETTINGS = web.AppKey("settings", HttpSettings)
 PARTS = web.AppKey("parts", Parts)
 MEMORY = web.AppKey("memory", Memory)
+PROXIES = web.AppKey("proxies", Proxies)
 STOPPING = web.AppKey("stopping", asyncio.Event)
 LOG_FIELDS = web.RequestKey("log_fields", dict[str, Any])
 """What a handler adds to its request's log line."""

@@ -7,9 +7,10 @@ import asyncio
 from aiohttp import web
 
 from registry.errors import DigestOfBody, TagsInvalid
+from registry.instant import Instant, suits
 from registry.intake import read_limited
 from registry.manifests import Prepared, Variants, accepted
-from registry.parts import LOG_FIELDS, MEMORY, PARTS, SETTINGS, Image, Ticket
+from registry.parts import LOG_FIELDS, MEMORY, PARTS, REQUEST_ID, SETTINGS, Image, Ticket
 from registry.ranges import matches
 from registry.references import Target, checked_new_tag, checked_tag, is_digest, path_digest
 from registry.waiting import building_head, offered, trickle
@@ -169,7 +170,9 @@ def _accept_header(request: web.Request) -> str:
     return ",".join(request.headers.getall("Accept", ())) or "*/*"
 
 
-def _answer(request: web.Request, manifest: Prepared) -> web.Response:
+def _answer(request: web.Request, manifest: Prepared) -> web.StreamResponse:
     if "If-None-Match" in request.headers and matches(request.headers["If-None-Match"], manifest.headers["ETag"]):
         return web.Response(status=304, headers=manifest.headers)
+    if suits(request):
+        return Instant(manifest.head, manifest.body, request[REQUEST_ID])
     return web.Response(body=manifest.body, headers=manifest.headers)
