@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+import re
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from registry.networks import network
+from registry.webhooks import parse_webhooks, rejoined
+
+_PUBLIC_URL = re.compile(r"https?://[^/@?#\s]+/?")
 
 
 class HttpSettings(BaseModel):
@@ -36,3 +45,59 @@ class HttpSettings(BaseModel):
         60, ge=0, description="longest time a tag is answered from memory without asking the database"
     )
     check_seconds: float = Field(5, gt=0, description="seconds each check of /readyz may take")
+    tls_certificate: Path | None = Field(
+        None,
+        description="PEM file of the server's certificate and those it is signed by; with it only https is spoken. "
+        "Read again when it changes",
+    )
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's key, without a password")
+    public_url: str | None = Field(
+        None,
+        description="address by which clients reach this server, such as https://registry.example.org, for where it is "
+        "told in full; what each request says when unset",
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        (), description="addresses and networks of the proxies that are believed whom they pass on requests of"
+    )
+    proxy_headers: Literal["x-forwarded", "forwarded"] = Field(
+        "x-forwarded",
+        description="what trusted proxies tell it by: X-Forwarded-For, -Proto and -Host, or Forwarded (RFC 7239)",
+    )
+    webhooks: tuple[str, ...] = Field(
+        (),
+        description="addresses that events are posted to, each with what it wants after it if that is not all: "
+        "https://host/path actions=push,delete repositories=team/*",
+    )
+    webhook_secret_file: Path | None = Field(
+        None, description="file with the secret that what is posted to webhooks is signed with; unsigned when unset"
+    )
+    webhook_blob_pulls: bool = Field(False, description="tell webhooks of pulled blobs as well as of pulled manifests")
+    webhook_seconds: float = Field(10, gt=0, description="seconds a webhook may take to answer")
+    webhook_days: float = Field(3, gt=0, description="days after which what a webhook did not take is given up")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            network(each)
+        return value
+
+    @field_validator("webhooks")
+    @classmethod
+    def _are_webhooks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        lines = rejoined(value)
+        parse_webhooks(lines)
+        return lines
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_public_url(cls, value: str | None) -> str | None:
+        if value is not None and not _PUBLIC_URL.fullmatch(value):
+            raise ValueError("must be an address such as https://registry.example.org, without a path")
+        return value
+
+    @model_validator(mode="after")
+    def _has_both(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together: set both or none")
+        return self

@@ -9,11 +9,12 @@ from contextlib import AbstractAsyncContextManager
 from aiohttp import web
 
 from registry.files import get_file
+from registry.forwarded import Proxies
 from registry.health import healthz, readyz
 from registry.http_settings import HttpSettings
 from registry.memory import Memory
 from registry.middleware import add_common_headers, observe
-from registry.parts import MEMORY, PARTS, SETTINGS, STOPPING, Parts
+from registry.parts import MEMORY, PARTS, PROXIES, SETTINGS, STOPPING, Parts
 from registry.request_log import RequestLog
 from registry.v2.dispatch import dispatch
 
@@ -27,6 +28,7 @@ def compose(
     app = web.Application(middlewares=[observe(request_log)])
     app[SETTINGS] = settings
     app[MEMORY] = Memory(settings.manifest_memory, settings.tag_memory_seconds)
+    app[PROXIES] = Proxies(settings.trusted_proxies, settings.proxy_headers, settings.public_url)
     app[STOPPING] = asyncio.Event()
 
     async def parts(app: web.Application) -> AsyncIterator[None]:

@@ -30,7 +30,7 @@ CONFIG_FILES = (Path("condery.toml"), Path("/etc/condery/condery.toml"))
 
 _DEFAULT_RULES = {"data_directory": "~/.local/share/condery", "workers": "one per CPU"}
 
-SECRET = frozenset({"database"})
+SECRET = frozenset({"database", "webhooks"})
 """Settings whose values may hold a secret; a mistake in one is told without the value."""
 
 NOT_SETTINGS = frozenset({"config", "debug", "require_clients"})
@@ -218,10 +218,13 @@ _Source = Mapping[str, tuple[object, str]]
 
 
 def _told(problem: Any, origins: Mapping[str, str]) -> str:
+    text = str(problem["msg"]).removeprefix("Value error, ")
+    text = text.replace("Input should be a valid tuple", "must be a list").replace("Input should", "must")
+    if len(problem["loc"]) == 1:
+        # of several settings together, which the text names
+        return text
     name = str(problem["loc"][1])
-    text = problem["msg"].replace("Input should be a valid tuple", "must be a list").replace("Input should", "must")
-    found = "" if name in SECRET else f", not {problem['input']!r}"
-    return f"{origins[name]}: {text.removeprefix('Value error, ')}{found}"
+    return f"{origins[name]}: {text}" + ("" if name in SECRET else f", not {problem['input']!r}")
 
 
 def _names() -> dict[str, Setting]:

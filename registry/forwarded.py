@@ -1,0 +1,159 @@
+"""Who sent a request and by which address it was made, behind proxies that tell.
+
+A proxy adds what it knows to the end of what its client sent, so these headers are read from their end: what a trusted
+peer says is believed, and what it says somebody else said only where that one is trusted, too. Whatever is further left
+anybody may have written. Only one kind of header is ever read: a proxy passes on the other kind as its client sent it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from aiohttp import web
+from multidict import MultiMapping
+
+from registry.networks import is_in, network, node_address, plain_address
+
+HeaderKind = Literal["x-forwarded", "forwarded"]
+"""X-Forwarded-For, -Proto and -Host, or the one header of RFC 7239."""
+
+LONGEST_CHAIN = 32
+"""Proxies that are followed."""
+
+_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+
+# RFC 7239, section 4, with the white space that RFC 9110 lets lists have
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - the word of the grammar
+_QUOTED = r'"(?:[\t \x21\x23-\x5b\x5d-\x7e]|\\[\t \x21-\x7e])*"'
+_PAIR = re.compile(rf"[ \t]*({_TOKEN})=({_TOKEN}|{_QUOTED})[ \t]*")
+_EMPTY = re.compile(r"[ \t]*,[ \t]*|[ \t]+$")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A request as its client made it. `host` may have a port, and is empty when it is not known."""
+
+    client: str
+    scheme: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Hop:
+    """What a proxy says of a request that it got; empty where it does not say."""
+
+    client: str
+    scheme: str = ""
+    host: str = ""
+
+
+class Proxies:
+    """Whose word is taken for where a request comes from. `public_url` is how clients reach us, where that is set."""
+
+    def __init__(
+        self, trusted: Sequence[str] = (), headers: HeaderKind = "x-forwarded", public_url: str | None = None
+    ) -> None:
+        self._trusted = tuple(map(network, trusted))
+        self._headers = headers
+        self._public_url = public_url.rstrip("/") if public_url else None
+
+    def client(self, request: web.BaseRequest) -> str:
+        """The address, without a port, of who sent the request; empty when it came by no network."""
+        peer = plain_address(request.remote or "")
+        return self._of(request, peer).client if self._trusts(peer) else peer
+
+    def seen(self, request: web.BaseRequest) -> Seen:
+        return self._of(request, plain_address(request.remote or ""))
+
+    def base_url(self, request: web.BaseRequest) -> str | None:
+        """`scheme://host[:port]` by which the client reached this server; None when nobody said a host that can be."""
+        if self._public_url is not None:
+            return self._public_url
+        seen = self.seen(request)
+        return f"{seen.scheme}://{seen.host}" if seen.host else None
+
+    @property
+    def public_url(self) -> str | None:
+        """The base URL where there is no request to learn it from."""
+        return self._public_url
+
+    def _of(self, request: web.BaseRequest, peer: str) -> Seen:
+        return self.read(Seen(peer, request.scheme, request.host), request.headers)
+
+    def read(self, direct: Seen, headers: MultiMapping[str]) -> Seen:
+        """What `headers` make of a request that came as `direct` says."""
+        seen = replace(direct, host=direct.host if _HOST.fullmatch(direct.host) else "")
+        if not self._trusts(direct.client):
+            return seen
+        hops = _forwarded(headers) if self._headers == "forwarded" else _x_forwarded(headers)
+        for _, hop in zip(range(LONGEST_CHAIN), hops, strict=False):
+            if hop.scheme.lower() in ("http", "https"):
+                seen = replace(seen, scheme=hop.scheme.lower())
+            if _HOST.fullmatch(hop.host):
+                seen = replace(seen, host=hop.host)
+            address = node_address(hop.client)
+            if address is None:
+                break
+            seen = replace(seen, client=address)
+            if not self._trusts(address):
+                break
+        return seen
+
+    def _trusts(self, address: str) -> bool:
+        return bool(self._trusted) and is_in(address, self._trusted)
+
+
+def _x_forwarded(headers: MultiMapping[str]) -> Iterator[_Hop]:
+    """The last first. Scheme and host are the trusted peer's words alone: others may not have said anything."""
+    scheme, host = _last(headers, "X-Forwarded-Proto"), _last(headers, "X-Forwarded-Host")
+    clients = _list(headers, "X-Forwarded-For") or [""]
+    yield _Hop(clients.pop(), scheme, host)
+    for client in reversed(clients):
+        yield _Hop(client)
+
+
+def _list(headers: MultiMapping[str], name: str) -> list[str]:
+    return [part.strip() for line in headers.getall(name, ()) for part in line.split(",")]
+
+
+def _last(headers: MultiMapping[str], name: str) -> str:
+    return (_list(headers, name) or [""])[-1]
+
+
+def _forwarded(headers: MultiMapping[str]) -> Iterator[_Hop]:
+    """The last first; none from a line that is not as RFC 7239 says, nor from those before it."""
+    for line in reversed(headers.getall("Forwarded", ())):
+        elements = _elements(line)
+        if elements is None:
+            return
+        for element in reversed(elements):
+            yield _Hop(element.get("for", ""), element.get("proto", ""), element.get("host", ""))
+
+
+def _elements(line: str) -> list[dict[str, str]] | None:
+    """The elements of a whole line, or None. A quote that a client leaves open must not swallow what follows it."""
+    elements: list[dict[str, str]] = [{}]
+    position = 0
+    while position < len(line):
+        if empty := _EMPTY.match(line, position):
+            # lists may have empty elements (RFC 9110, 5.6.1)
+            position = empty.end()
+            continue
+        pair = _PAIR.match(line, position)
+        if pair is None or pair[1].lower() in elements[-1]:
+            return None
+        elements[-1][pair[1].lower()] = _unquoted(pair[2])
+        position = pair.end() + 1
+        separator = line[pair.end() : position]
+        if separator == ",":
+            elements.append({})
+        elif separator not in (";", ""):
+            return None
+    return [element for element in elements if element]
+
+
+def _unquoted(value: str) -> str:
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value

@@ -1,0 +1,129 @@
+"""Webhooks: who is told of what, written as lines of text.
+
+    https://ci.example.org/hooks/condery
+    https://audit.example.org/events actions=push,delete repositories=team/*,prod/*
+
+A `*` matches any number of any characters. Lines with the same address are one webhook, which is told of what any of
+them says. An address may hold a secret in its path, so it is shown up to its host only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Literal, Self, get_args
+from urllib.parse import urlsplit
+
+Action = Literal["push", "mount", "pull", "delete", "build"]
+ACTIONS: tuple[Action, ...] = get_args(Action)
+
+_ADDRESS = re.compile(r"https?://[^/@?#\s]+(?:[/?][^#\s]*)?")
+_PATTERN = re.compile(r"[a-z0-9._/*-]+")
+_WORDS = ("actions", "repositories")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which events are wanted: of these actions, in repositories that match one of the patterns."""
+
+    actions: frozenset[Action] = frozenset(ACTIONS)
+    repositories: tuple[str, ...] = ("*",)
+
+    def wants(self, action: Action, repository: str) -> bool:
+        return action in self.actions and any(fnmatchcase(repository, pattern) for pattern in self.repositories)
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """An address that events are posted to."""
+
+    url: str
+    rules: tuple[Rule, ...]
+
+    @cached_property
+    def key(self) -> str:
+        """What the events that wait for it are kept under."""
+        return hashlib.sha256(self.url.encode()).hexdigest()[:32]
+
+    @cached_property
+    def shown(self) -> str:
+        """The address without what may be a secret in it."""
+        return shown(self.url)
+
+    def wants(self, action: Action, repository: str) -> bool:
+        return any(rule.wants(action, repository) for rule in self.rules)
+
+    @classmethod
+    def parse(cls, line: str) -> Self:
+        """Raises ValueError, whose text does not repeat the address."""
+        url, *words = line.split()
+        if not _ADDRESS.fullmatch(url) or not _has_port(url):
+            raise ValueError("must begin with an address such as https://host/path, without a user or a fragment")
+        values = {name: value for name, _, value in (word.partition("=") for word in words)}
+        for word in words:
+            if word.partition("=")[0] not in _WORDS or not values[word.partition("=")[0]]:
+                raise ValueError(f"{word!r} is neither actions=... nor repositories=...")
+        if len(values) < len(words):
+            raise ValueError("actions= and repositories= may each be there once")
+        return cls(url, (_rule(values.get("actions"), values.get("repositories")),))
+
+
+def parse_webhooks(lines: Iterable[str]) -> tuple[Webhook, ...]:
+    """One webhook for each address; raises ValueError."""
+    by_url: dict[str, Webhook] = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            found = Webhook.parse(line)
+        except ValueError as error:
+            raise ValueError(f"webhook {number}: {error}") from None
+        known = by_url.get(found.url)
+        by_url[found.url] = Webhook(found.url, (*known.rules, *found.rules)) if known else found
+    return tuple(by_url.values())
+
+
+def rejoined(parts: Sequence[str]) -> tuple[str, ...]:
+    """The lines of a list that was split at all its commas, those within a line included."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and not re.match(r"[a-z]+://", part):
+            lines[-1] += "," + part
+        else:
+            lines.append(part)
+    return tuple(lines)
+
+
+def shown(line: str) -> str:
+    """A line, or an address by itself, as it may be printed: the address ends with its host."""
+    return re.sub(r"(://)(?:[^/\s]*@)?([^/?#\s]+)[/?#]\S+", r"\1\2/***", line)
+
+
+def _rule(actions: str | None, repositories: str | None) -> Rule:
+    return Rule(
+        frozenset(map(_action, actions.split(","))) if actions else frozenset(ACTIONS),
+        tuple(map(_pattern, repositories.split(","))) if repositories else ("*",),
+    )
+
+
+def _action(text: str) -> Action:
+    for action in ACTIONS:
+        if text == action:
+            return action
+    raise ValueError(f"{text!r} is not one of the actions {', '.join(ACTIONS)}")
+
+
+def _pattern(text: str) -> str:
+    if not _PATTERN.fullmatch(text):
+        raise ValueError(f"{text!r} is not the name of a repository, in which * stands for anything")
+    return text
+
+
+def _has_port(url: str) -> bool:
+    """Whether the port, if there is one, is a number that a port can be."""
+    try:
+        return urlsplit(url).port != 0 and bool(urlsplit(url).hostname)
+    except ValueError:
+        return False
