@@ -1,7 +1,8 @@
 """What clients push: manifests, tags, which blobs a repository has, and what refers to what.
 
-Every method that changes something is one transaction, and one that moves or deletes something marks the repository as
-changed before it returns. What is new needs no mark: nobody remembers that something was not there.
+Every method that changes something is one transaction, in which `record` writes down what is to be told of it. One that
+moves or deletes something marks the repository as changed before it returns. What is new needs no mark: nobody
+remembers that something was not there.
 
 Locks are taken in one order, or two transactions could wait for each other for ever: the one of a repository's
 manifests, then rows of blobs in the order of their digests, then the repository's own row, links, quotas, manifests.
@@ -32,6 +33,7 @@ from storage.errors import (
     SizeMismatch,
 )
 from storage.limits import Limits
+from storage.outbox import Record
 
 T = TypeVar("T")
 
@@ -109,7 +111,9 @@ class Repositories:
             row = (await connection.execute(query)).first()
         return StoredManifest(Digest(row.digest), row.media_type, row.body) if row else None
 
-    async def put_manifest(self, repository: str, push: Push, tags: Sequence[str] = ()) -> None:
+    async def put_manifest(
+        self, repository: str, push: Push, tags: Sequence[str] = (), record: Record[None] | None = None
+    ) -> None:
         """Store a manifest, pin its blobs, and let `tags` mean it.
 
         Raises ManifestBlobUnknown, SizeMismatch, TagImmutable, QuotaExceeded.
@@ -121,10 +125,12 @@ class Repositories:
             await ensure_repository(self._database, connection, repository)
             await self._limits.check_tags(self._database, connection, repository, digest, tags)
             await insert_manifest(self._database, connection, repository, push, pinned)
-            await self._set_tags(connection, repository, digest, tags)
+            await self.set_tags(connection, repository, digest, tags)
+            if record is not None:
+                await record(connection, None)
         self.changes.mark(repository)
 
-    async def _set_tags(
+    async def set_tags(
         self, connection: AsyncConnection, repository: str, digest: Digest, tags: Sequence[str]
     ) -> None:
         table, now = tables.tag, time.time()
@@ -140,7 +146,9 @@ class Repositories:
         )
         await note_tags(connection, repository, {digest, *moved})
 
-    async def delete_manifest(self, repository: str, digest: Digest) -> list[str]:
+    async def delete_manifest(
+        self, repository: str, digest: Digest, record: Record[list[str]] | None = None
+    ) -> list[str]:
         """Delete a manifest with its tags, which are returned; raises ManifestUnknown, TagImmutable."""
         table = tables.repository_manifest
         async with self._database.writing() as connection:
@@ -153,10 +161,12 @@ class Repositories:
             statement = delete(table).where(table.c.repository == repository, table.c.digest == digest)
             if (await connection.execute(statement)).rowcount == 0:
                 raise ManifestUnknown(repository, digest)
+            if record is not None:
+                await record(connection, tags)
         self.changes.mark(repository)
         return tags
 
-    async def delete_tag(self, repository: str, tag: str) -> Digest:
+    async def delete_tag(self, repository: str, tag: str, record: Record[Digest] | None = None) -> Digest:
         """Delete a tag, not what it means, which is returned; raises ManifestUnknown, TagImmutable."""
         table = tables.tag
         self._limits.check_deletion(repository, [tag])
@@ -167,6 +177,8 @@ class Repositories:
             if digest is None:
                 raise ManifestUnknown(repository, tag)
             await note_tags(connection, repository, [digest])
+            if record is not None:
+                await record(connection, Digest(digest))
         self.changes.mark(repository)
         return Digest(digest)
 
@@ -187,7 +199,12 @@ class Repositories:
         return stored_blob(row)
 
     async def mount(
-        self, repository: str, digest: Digest, source: str | None, readable: Callable[[str], bool]
+        self,
+        repository: str,
+        digest: Digest,
+        source: str | None,
+        readable: Callable[[str], bool],
+        record: Record[StoredBlob] | None = None,
     ) -> StoredBlob | None:
         """Let `repository` have a blob that `source`, or any repository that is `readable`, has; None when none has.
 
@@ -206,6 +223,8 @@ class Repositories:
             if row is None:
                 return None
             await self.link(connection, repository, stored_blob(row))
+            if record is not None:
+                await record(connection, stored_blob(row))
         return stored_blob(row)
 
     async def link(self, connection: AsyncConnection, repository: str, blob: StoredBlob) -> None:
@@ -214,7 +233,7 @@ class Repositories:
         await self._limits.check_bytes(self._database, connection, repository, blob)
         await link_blobs(self._database, connection, repository, [blob.digest])
 
-    async def delete_blob(self, repository: str, digest: Digest) -> None:
+    async def delete_blob(self, repository: str, digest: Digest, record: Record[None] | None = None) -> None:
         """Take a blob from a repository; raises BlobUnknown, and BlobInUse while a manifest there names it."""
         link, use = tables.link, tables.manifest_blob
         async with self._database.writing() as connection:
@@ -226,6 +245,8 @@ class Repositories:
             statement = delete(link).where(link.c.repository == repository, link.c.digest == digest)
             if (await connection.execute(statement)).rowcount == 0:
                 raise BlobUnknown(digest)
+            if record is not None:
+                await record(connection, None)
         self.changes.mark(repository)
 
     # lists

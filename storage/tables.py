@@ -268,11 +268,21 @@ upload_part = Table(
 event = Table(
     "event",
     metadata,
-    # a notification that an endpoint has not taken yet
-    Column("id", String(36), primary_key=True),
+    # a notification that a webhook has not taken yet
     Column("endpoint", String(255), primary_key=True),
     Column("document", Text, nullable=False),
     Column("created", Float, nullable=False),
     Column("attempts", Integer, nullable=False),
-    Column("due", Float, nullable=False, index=True),
+    Column("due", Float, nullable=False),
 )
+
+lease = Table(
+    "lease",
+    metadata,
+    # what only one process does at a time
+    Column("name", String(64), primary_key=True),
+    Column("owner", String(255), nullable=False),
+    Column("until", Float, nullable=False),
+)
+    # which sorts by the time it was made at
+    Column("id", String(36), primary_key=True),

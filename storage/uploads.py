@@ -22,6 +22,7 @@ from storage.blobs import BlobStore, StoredBlob, claim, make_pending, register
 from storage.digest import Digest, Hasher, new_hasher
 from storage.errors import DigestMismatch, RangeInvalid, UploadUnknown
 from storage.objects import ObjectPart, read_segment
+from storage.outbox import Record
 from storage.repositories import Repositories
 
 MOST_HASHES = 4096
@@ -126,7 +127,9 @@ class Uploads:
             raise UploadUnknown(upload.id)
         raise RangeInvalid(size, "another request has continued this upload")
 
-    async def finish(self, upload: Upload, digest: Digest, last: Received | None = None) -> StoredBlob:
+    async def finish(
+        self, upload: Upload, digest: Digest, last: Received | None = None, record: Record[StoredBlob] | None = None
+    ) -> StoredBlob:
         """Make the session's bytes, and those of `last` after them, the blob `digest` of its repository, and end it.
 
         Raises DigestMismatch, after which the session is as it was; UploadUnknown, QuotaExceeded.
@@ -137,13 +140,18 @@ class Uploads:
         await self._verify(last.hasher if last is not None else self.hasher(upload, digest.algorithm), parts, digest)
         size = sum(part.size for part in parts)
         if len(parts) == 1:
-            return await self._complete(upload, parts, last, StoredBlob(digest, size, parts[0].key))
+            return await self._complete(upload, parts, last, StoredBlob(digest, size, parts[0].key), record)
         async with self._blobs.pending() as key:
             await asyncio.to_thread(self._blobs.objects.concatenate, key, parts)
-            return await self._complete(upload, parts, last, StoredBlob(digest, size, key))
+            return await self._complete(upload, parts, last, StoredBlob(digest, size, key), record)
 
     async def _complete(
-        self, upload: Upload, parts: Sequence[ObjectPart], last: Received | None, blob: StoredBlob
+        self,
+        upload: Upload,
+        parts: Sequence[ObjectPart],
+        last: Received | None,
+        blob: StoredBlob,
+        record: Record[StoredBlob] | None,
     ) -> StoredBlob:
         owned = {part.key for part in parts} - ({last.key} if last else set())
         async with self._database.writing() as connection:
@@ -153,6 +161,8 @@ class Uploads:
             await make_pending(connection, sorted(owned - {blob.key}), time.time())
             stored = await register(self._database, connection, blob)
             await self._repositories.link(connection, upload.repository, stored)
+            if record is not None:
+                await record(connection, stored)
         self._hashes.pop(upload.id, None)
         # of `last` and of a joined object whoever made it pending takes care
         left = owned - ({blob.key} if stored.key == blob.key else set())
@@ -160,7 +170,9 @@ class Uploads:
             await asyncio.shield(self._blobs.release(sorted(left)))
         return stored
 
-    async def store(self, repository: str, digest: Digest, received: Received) -> StoredBlob:
+    async def store(
+        self, repository: str, digest: Digest, received: Received, record: Record[StoredBlob] | None = None
+    ) -> StoredBlob:
         """Make bytes that came in one request the blob `digest`; raises DigestMismatch, QuotaExceeded."""
         await self._verify(received.hasher, [ObjectPart(received.key, received.size)], digest)
         blob = StoredBlob(digest, received.size, received.key)
@@ -168,6 +180,8 @@ class Uploads:
             await claim(connection, received.key)
             stored = await register(self._database, connection, blob)
             await self._repositories.link(connection, repository, stored)
+            if record is not None:
+                await record(connection, stored)
         return stored
 
     async def cancel(self, upload: Upload) -> None:

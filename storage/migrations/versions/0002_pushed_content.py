@@ -36,17 +36,21 @@ def upgrade() -> None:
 
     op.create_table(
         "event",
-        sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("endpoint", sa.String(length=255), nullable=False),
+        sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("document", sa.Text(), nullable=False),
         sa.Column("created", sa.Float(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("due", sa.Float(), nullable=False),
-        sa.PrimaryKeyConstraint("id", "endpoint", name=op.f("pk_event")),
+        sa.PrimaryKeyConstraint("endpoint", "id", name=op.f("pk_event")),
     )
-    with op.batch_alter_table("event", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_event_due"), ["due"], unique=False)
-
+    op.create_table(
+        "lease",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("owner", sa.String(length=255), nullable=False),
+        sa.Column("until", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_lease")),
+    )
     op.create_table(
         "image",
         sa.Column("key", sa.String(length=64), nullable=False),
