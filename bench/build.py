@@ -24,12 +24,10 @@ from builder.lock import Lock
 from builder.names import parse_specs
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
-from storage.blobs import FileBlobStore
-from storage.catalog import Catalog
-from storage.database import migrate, sqlite_url
 from tests.builder.packages import File, Package
 from tests.builder.services import make_channel
 from tests.sample import sample_channel
+from tests.storage.stores import open_stores
 
 SPECS = ("python", "numpy", "scipy", "pandas", "jupyterlab")
 ONE_MORE = "flask"
@@ -157,16 +155,10 @@ async def build(root: Path, channel: str, specs: Sequence[str]) -> Built:
 
 @contextlib.asynccontextmanager
 async def service(root: Path, channel: str) -> AsyncIterator[BuilderService]:
-    root.mkdir(exist_ok=True)
-    url = sqlite_url(root / "condery.sqlite")
-    await asyncio.to_thread(migrate, url)
-    catalog = Catalog.open(url)
     settings = BuilderSettings(channels=(channel,), workers=CORES)
-    try:
-        async with BuilderService.open(settings, root, catalog, FileBlobStore(root)) as opened:
+    async with open_stores(root) as stores:
+        async with BuilderService.open(settings, root, stores.catalog, stores.blobs) as opened:
             yield opened
-    finally:
-        await catalog.close()
 
 
 def _local(url: str) -> Path:

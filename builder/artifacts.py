@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,9 +14,10 @@ from builder.environment_layer import history
 from builder.errors import UnknownArtifact
 from builder.lock import Lock, LockedPackage
 from builder.lock_formats import conda_lock_yaml, environment_name, environment_yaml, explicit_text
-from storage.blobs import CHUNK, BlobStore
+from storage.blobs import BlobStore
 from storage.digest import Digest
 from storage.files import temporary_directory
+from storage.objects import CHUNK
 
 ARCHIVE = "archive.tar.gz"
 
@@ -78,7 +79,7 @@ async def make_artifact(
     else:
         content = document(name, lock, platform)
         digest = Digest.of(content)
-        size = await asyncio.to_thread(blobs.put, digest, [content])
+        size = (await blobs.put(digest, [content])).size
     return Artifact(digest, size, _MEDIA_TYPES[name], file_name(name, lock, platform))
 
 
@@ -115,11 +116,12 @@ async def _store_archive(
     directory = await asyncio.to_thread(cleanup.enter_context, temporary_directory(working))
     try:
         packed = await pack(lock, platform, found, directory, history(lock, platform), limits)
-        return packed.digest, await asyncio.to_thread(_store_file, blobs, packed.digest, packed.path)
+        return packed.digest, (await blobs.put(packed.digest, _chunks(packed.path))).size
     finally:
         await asyncio.to_thread(cleanup.close)
 
 
-def _store_file(blobs: BlobStore, digest: Digest, path: Path) -> int:
+def _chunks(path: Path) -> Iterator[bytes]:
     with open(path, "rb") as file:
-        return blobs.put(digest, iter(lambda: file.read(CHUNK), b""))
+        while chunk := file.read(CHUNK):
+            yield chunk

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,9 +29,11 @@ from builder.environment_directory import PackingLimits
 from builder.environment_layer import SHELLS
 from builder.errors import BuilderError, PackageRefused
 from builder.fragment import FragmentRecipe
+from builder.gather import all_of
 from builder.image import ImageDocuments, ImageLayer
 from builder.job import Job
-from builder.layer import AssembledLayer, FragmentTask, LayerTask, assemble, keep
+from builder.layer import AssembledLayer, FragmentTask, LayerTask
+from builder.layers import Layers
 from builder.lock import Lock, LockedPackage
 from builder.overlap import Overlaps, find_overlaps
 from builder.plan import PLAN_FORMAT, PlanPackage, plan
@@ -42,14 +44,19 @@ from builder.settings import BuilderSettings
 from builder.single_flight import SingleFlight
 from builder.solve import Solver
 from builder.spec import EnvironmentSpec
-from storage.blobs import FileBlobStore
-from storage.catalog import Catalog, StoredManifest
+from storage.blobs import BlobStore
+from storage.catalog import Catalog
 from storage.digest import Descriptor, Digest
+from storage.errors import BlobUnknown, FragmentsGone, ManifestBlobUnknown, StorageUnavailable
+from storage.repositories import Push, StoredManifest
 
 T = TypeVar("T")
 
 IMAGE_FORMAT = 1
 """Part of every image's key: raise it when the same lock and base have to give other bytes."""
+
+ATTEMPTS = 3
+"""How often something is made of parts that are deleted while it is made."""
 
 
 @dataclass
@@ -73,6 +80,8 @@ class PlatformImage:
 
     platform: str
     documents: ImageDocuments
+    blobs: tuple[Descriptor, ...]
+    """Of its manifests: config and layers, those of the base too."""
     report: Mapping[str, Any]
     scripts: tuple[str, ...]
     """Packages whose link scripts were not run."""
@@ -85,7 +94,8 @@ class Builder:
     settings: BuilderSettings
     root: Path
     catalog: Catalog
-    blobs: FileBlobStore
+    blobs: BlobStore
+    layers: Layers
     solver: Solver
     downloader: Downloader
     pool: WorkerPool
@@ -94,12 +104,11 @@ class Builder:
     _bases: dict[str, BaseImage] = field(default_factory=dict)
     _solves: SingleFlight[str, Lock] = field(default_factory=SingleFlight)
     _images: SingleFlight[str, Image] = field(default_factory=SingleFlight)
-    _layers: SingleFlight[str, AssembledLayer] = field(default_factory=SingleFlight)
 
     async def close(self) -> None:
         """Stop what is being made; nothing half-made is kept."""
-        for flights in (self._images, self._solves, self._layers):
-            await flights.close()
+        for part in (self._images, self._solves, self.layers):
+            await part.close()
 
     async def run(self, job: Job, progress: Progress = silent) -> None:
         """Make what `job` asks for; idempotent, and quick where all of it is there.
@@ -159,48 +168,56 @@ class Builder:
         working = self.root / "working"
         working.mkdir(parents=True, exist_ok=True)
         limits = PackingLimits(self.settings.archive_seconds, self.settings.archive_memory)
-        artifact = await make_artifact(
-            name, lock, blobs=self.blobs, archives=self._archives, working=working, limits=limits
-        )
-        await self.catalog.put_artifact(key, lock.key, artifact.to_json())
+
+        async def make() -> None:
+            artifact = await make_artifact(
+                name, lock, blobs=self.blobs, archives=self._archives, working=working, limits=limits
+            )
+            await self.catalog.put_artifact(key, lock.key, artifact.to_json(), artifact.digest)
+
+        await _again_when_collected(make)
 
     async def image(self, lock: Lock, progress: Progress = silent, watch: Stopwatch | None = None) -> Image:
         """The image of `lock`, made and recorded unless it is there."""
-        watch = watch or Stopwatch()
-        await self._resolve_bases(lock.spec.platforms)
-        key = self.image_key(lock.key, tuple(lock.packages))
-        assert key is not None, "every base was just resolved"
+        return await _again_when_collected(lambda: self._image(lock, progress, watch or Stopwatch()))
+
+    async def _image(self, lock: Lock, progress: Progress, watch: Stopwatch) -> Image:
+        bases = await self._resolve_bases(lock.spec.platforms)
+        key = self._key(lock.key, [bases[platform] for platform in sorted(lock.packages)])
         document = await self.catalog.image(key)
         if document:
             return Image.from_json(document["image"])
-        return await self._images.do(key, lambda: self._make_image(key, lock, progress, watch))
+        return await self._images.do(key, lambda: self._make_image(key, lock, bases, progress, watch))
 
-    async def _make_image(self, key: str, lock: Lock, progress: Progress, watch: Stopwatch) -> Image:
+    async def _make_image(
+        self, key: str, lock: Lock, bases: Mapping[str, BaseImage], progress: Progress, watch: Stopwatch
+    ) -> Image:
         archives = await self._archives_of(lock, progress, watch)
         platforms = [
-            await self._platform(lock, platform, archives, progress, watch) for platform in sorted(lock.packages)
+            await self._platform(lock, bases[platform], archives, progress, watch) for platform in sorted(lock.packages)
         ]
-        with watch.stage("image"):
-            image, manifests = await asyncio.to_thread(self._store_documents, lock, platforms)
+        image, pushes = self._image_of(lock, platforms)
         report = {
             "seconds": {name: round(seconds, 4) for name, seconds in watch.seconds.items()},
             "platforms": {each.platform: each.report for each in platforms},
         }
-        await self.catalog.put_image(key, lock.key, {"image": image.to_json(), "report": report}, manifests)
+        document = {"image": image.to_json(), "report": report}
+        await self.catalog.put_image(key, lock.key, document, self.settings.root, pushes)
         progress(Event("image", 1, 1, image.variants[0].digest))
         return image
 
     def image_key(self, lock_key: str, platforms: Sequence[str]) -> str | None:
         """The key of a lock's image over the bases of now; None while a base has not been resolved."""
-        bases = [self._bases.get(platform) for platform in sorted(platforms)]
-        if None in bases:
-            return None
+        bases = [self._bases[platform] for platform in sorted(platforms) if platform in self._bases]
+        return self._key(lock_key, bases) if len(bases) == len(platforms) else None
+
+    def _key(self, lock_key: str, bases: Sequence[BaseImage]) -> str:
         return key_of(
             "image",
             {
                 "format": IMAGE_FORMAT,
                 "lock": lock_key,
-                "bases": [[base.platform, base.reference, base.digest] for base in bases if base],
+                "bases": [[base.platform, base.reference, base.digest] for base in bases],
                 "user": self.settings.user,
                 "plan": [PLAN_FORMAT, self.popularity.version],
             },
@@ -211,9 +228,10 @@ class Builder:
         await self.pool.warm()
         await self._resolve_bases(self.settings.platforms)
 
-    async def _resolve_bases(self, platforms: Sequence[str]) -> None:
+    async def _resolve_bases(self, platforms: Sequence[str]) -> dict[str, BaseImage]:
         for platform in platforms:
             self._bases[platform] = await self.base.resolve(platform)
+        return {platform: self._bases[platform] for platform in platforms}
 
     async def _archives(self, packages: Sequence[LockedPackage]) -> dict[str, Path]:
         """The archives of packages, by archive key, downloaded in parallel where they are not local."""
@@ -233,11 +251,12 @@ class Builder:
             return package.archive_key, path
 
         with watch.stage("download"):
-            return dict(await _all(fetch(package) for package in unique.values()))
+            return dict(await all_of(fetch(package) for package in unique.values()))
 
     async def _platform(
-        self, lock: Lock, platform: str, archives: Mapping[str, Path], progress: Progress, watch: Stopwatch
+        self, lock: Lock, base: BaseImage, archives: Mapping[str, Path], progress: Progress, watch: Stopwatch
     ) -> PlatformImage:
+        platform = base.platform
         packages = lock.packages[platform]
         with watch.stage("inspect"):
             contents = await self._inspect(packages, archives, progress)
@@ -247,9 +266,10 @@ class Builder:
             scripts = self._link_scripts(packages, contents)
         with watch.stage("layers"):
             tasks = self._layer_tasks(lock.spec.prefix, packages, contents, archives, overlaps)
-            assembled = await self._assemble(tasks, progress)
+            assembled = await self.layers.make(
+                tasks, lambda done, names: progress(Event("layers", done, len(tasks), names))
+            )
         with watch.stage("image"):
-            base = self._bases[platform]
             fragments = tuple(fragment for task in tasks for fragment in task.fragments)
             task = EnvironmentTask(
                 self.root, lock, platform, base.has_shell, self.settings.user, self._limits,
@@ -260,8 +280,17 @@ class Builder:
             environment = await self.pool.run("writing the environment layer", finish_environment, task)
             layers = [*map(_image_layer, assembled, tasks), environment.layer]
             written = documents.write_image(lock, platform, base, layers, environment.facts)
+            config = Descriptor(documents.OCI_CONFIG, Digest.of(written.config), len(written.config))
+            await all_of(
+                self.blobs.put(digest, [content])
+                for digest, content in (
+                    (environment.layer.descriptor.digest, environment.content),
+                    (config.digest, written.config),
+                )
+            )
+        blobs = (config, *(layer.descriptor for layer in base.layers), *(layer.descriptor for layer in layers))
         report = _report(assembled, tasks, environment, overlaps, scripts)
-        return PlatformImage(platform, written, report, tuple(scripts))
+        return PlatformImage(platform, written, blobs, report, tuple(scripts))
 
     async def _inspect(
         self, packages: Sequence[LockedPackage], archives: Mapping[str, Path], progress: Progress
@@ -279,7 +308,7 @@ class Builder:
             progress(Event("inspect", done, len(packages), str(some[-1])))
             return result
 
-        found = await _all(read(some) for some in _shares(packages, 4 * self.settings.workers))
+        found = await all_of(read(some) for some in _shares(packages, 4 * self.settings.workers))
         return {
             package.name: contents
             for some, each in zip(_shares(packages, 4 * self.settings.workers), found, strict=True)
@@ -324,57 +353,40 @@ class Builder:
             for layer in chosen.layers
         ]
 
-    async def _assemble(self, tasks: Sequence[LayerTask], progress: Progress) -> list[AssembledLayer]:
-        done = 0
-
-        async def one(task: LayerTask) -> AssembledLayer:
-            nonlocal done
-            names = ", ".join(fragment.package.name for fragment in task.fragments[:3])
-            layer = await self._layers.do(task.key, lambda: self._layer(task, names))
-            done += 1
-            progress(Event("layers", done, len(tasks), names))
-            return layer
-
-        # the longest first, so that no process is left alone with a long one at the end
-        order = sorted(range(len(tasks)), key=lambda index: -_work(tasks[index]))
-        finished = await _all(one(tasks[index]) for index in order)
-        by_index = dict(zip(order, finished, strict=True))
-        return [by_index[index] for index in range(len(tasks))]
-
-    async def _layer(self, task: LayerTask, names: str) -> AssembledLayer:
-        layer = await self.pool.run(f"transcoding {names}", assemble, task)
-        await asyncio.to_thread(keep, task, layer)
-        return layer
-
-    def _store_documents(self, lock: Lock, platforms: Sequence[PlatformImage]) -> tuple[Image, list[StoredManifest]]:
-        """Store the configs; give the image with all the manifests that go into the catalog with it."""
-        for each in platforms:
-            self.blobs.put(Digest.of(each.documents.config), [each.documents.config])
-        oci = [StoredManifest.of(documents.OCI_MANIFEST, each.documents.manifest) for each in platforms]
-        docker = [StoredManifest.of(documents.DOCKER_MANIFEST, each.documents.docker_manifest) for each in platforms]
-        entries = [(each.platform, each.documents.manifest) for each in platforms]
-        index = [] if lock.spec.single else [
-            StoredManifest.of(documents.OCI_INDEX, documents.write_index(lock.spec, entries))
-        ]  # fmt: skip
+    def _image_of(self, lock: Lock, platforms: Sequence[PlatformImage]) -> tuple[Image, list[Push]]:
+        """The image, and all its manifests with what they need, for the catalog to take at once."""
+        oci = [
+            Push(StoredManifest.of(documents.OCI_MANIFEST, each.documents.manifest), each.blobs) for each in platforms
+        ]
+        docker = [
+            Push(StoredManifest.of(documents.DOCKER_MANIFEST, each.documents.docker_manifest), each.blobs)
+            for each in platforms
+        ]
+        index = []
+        if not lock.spec.single:
+            body = documents.write_index(lock.spec, [(each.platform, each.documents.manifest) for each in platforms])
+            children = [push.manifest.digest for push in oci]
+            index = [Push(StoredManifest.of(documents.OCI_INDEX, body), children=children)]
         variants = tuple(
-            Descriptor(manifest.media_type, manifest.digest, len(manifest.body))
-            for manifest in (*index, oci[0], docker[0])
+            Descriptor(push.manifest.media_type, push.manifest.digest, len(push.manifest.body))
+            for push in (*index, oci[0], docker[0])
         )
         packages = sorted({package for each in platforms for package in each.scripts})
         warnings = (f"link scripts were not run: {', '.join(packages)}",) if packages else ()
         return Image(lock.key, variants, warnings), [*index, *oci, *docker]
 
 
-async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Everything at once; the first failure cancels what has not begun and is raised alone."""
-    tasks = [asyncio.ensure_future(each) for each in work]
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
+async def _again_when_collected(make: Callable[[], Awaitable[T]]) -> T:
+    """`make()`, begun again when parts that it needed were deleted as garbage meanwhile; raises StorageUnavailable.
+
+    What is still there is found again, so only what is gone is made again.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            return await make()
+        except (BlobUnknown, FragmentsGone, ManifestBlobUnknown) as error:
+            gone = error
+    raise StorageUnavailable("the builder's blobs", "what is made is deleted before it can be used") from gone
 
 
 def _shares(packages: Sequence[LockedPackage], count: int) -> list[Sequence[LockedPackage]]:
@@ -383,10 +395,6 @@ def _shares(packages: Sequence[LockedPackage], count: int) -> list[Sequence[Lock
     for position, package in enumerate(sorted(packages, key=lambda each: (-(each.size or 0), each.name))):
         shares[position % count].append(package)
     return [share for share in shares if share]
-
-
-def _work(task: LayerTask) -> int:
-    return sum(fragment.package.size or 0 for fragment in task.fragments)
 
 
 def _image_layer(layer: AssembledLayer, task: LayerTask) -> ImageLayer:

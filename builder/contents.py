@@ -162,7 +162,7 @@ def inspect(
     if document is None or (state and document.get("archive") != state):
         verify(path, name, package.size, package.sha256, package.md5)
         document = {**(document or _document(path, name, limits)), "archive": state}
-        with atomic_write(remembered, durable=False) as file:
+        with atomic_write(remembered, durable=False, scratch=cache) as file:
             file.write(orjson.dumps(document))
     return _placed(_contents(name, document), python)
 

@@ -8,7 +8,10 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
+
+import structlog
+from cachetools import TTLCache
 
 from builder import names
 from builder.artifacts import ARTIFACTS, Artifact
@@ -19,12 +22,21 @@ from builder.lock import Lock
 from builder.queue import BuildQueue, Flight
 from builder.settings import BuilderSettings
 from builder.spec import EnvironmentSpec
-from storage.catalog import Catalog
+from storage.catalog import USE_SECONDS, Catalog
 from storage.digest import Descriptor
+from storage.errors import StorageError
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
 FOREVER = math.inf
+
+MOST_NOTED = 10_000
+NOTE_SECONDS = USE_SECONDS / 2
+"""What was just noted as used is not noted again for so long; the catalog would not write it either."""
+
+Kind = Literal["image", "artifact"]
 
 
 @dataclass(frozen=True)
@@ -110,6 +122,13 @@ class Demand:
         self._queue = queue
         self._image_key = image_key
         """The key of the image of a lock for platforms, over the bases of now; None while a base is not known."""
+        self._noted: TTLCache[str, None] = TTLCache(MOST_NOTED, NOTE_SECONDS)
+        self._noting: set[asyncio.Task[None]] = set()
+
+    @property
+    def root(self) -> str:
+        """The repository that all images made on demand are stored in."""
+        return self._settings.root
 
     def owns(self, repository: str) -> bool:
         """Whether `repository` is under the on-demand root."""
@@ -119,15 +138,18 @@ class Demand:
         """Raises InvalidImageName, UnknownLock, or BuildFailed while a failure is remembered."""
         return await self.image_of(await self._job("image", repository, tag))
 
+    async def close(self) -> None:
+        await asyncio.gather(*self._noting, return_exceptions=True)
+
     async def image_of(self, job: Job) -> Ticket[Image]:
-        return await self._ticket(job, lambda now: self._find_image(job, now))
+        return await self._ticket("image", job, lambda now: self._find_image(job, now))
 
     async def artifact(self, repository: str, tag: str, name: str) -> Ticket[Artifact]:
         """Raises UnknownArtifact and what `image` raises."""
         if name not in ARTIFACTS:
             raise UnknownArtifact(name, ARTIFACTS)
         job = replace(await self._job("artifact", repository, tag), artifact=name)
-        return await self._ticket(job, lambda now: self._find_artifact(job, now))
+        return await self._ticket("artifact", job, lambda now: self._find_artifact(job, now))
 
     async def tags(self, repository: str) -> list[str]:
         """The tags that exist by now, sorted: `latest`, the days and the locks this repository was solved to."""
@@ -135,14 +157,39 @@ class Demand:
         locks = [f"lock-{key[:12]}" for key in await self._catalog.locks_of_spec(spec.key)]
         return sorted({"latest", *locks, *await self._catalog.days_of_spec(spec.key)}) if locks else []
 
-    async def _ticket(self, job: Job, find: Callable[[float], Awaitable[T | None]]) -> Ticket[T]:
+    async def _ticket(
+        self, kind: Kind, job: Job, find: Callable[[float], Awaitable[tuple[str, T] | None]]
+    ) -> Ticket[T]:
+        """`find` gives the key of what is stored, and that."""
         found = await find(time.time())
         if found is not None:
-            return Ticket(job.spec, ready=found)
+            self._note_use(kind, found[0])
+            return Ticket(job.spec, ready=found[1])
         failure = await self._queue.remembered_failure(job)
         if failure:
             raise failure
-        return Ticket(job.spec, flight=self._queue.submit(job), fetch=lambda: find(-FOREVER))
+
+        async def fetch() -> T | None:
+            made = await find(-FOREVER)
+            return made[1] if made else None
+
+        return Ticket(job.spec, flight=self._queue.submit(job), fetch=fetch)
+
+    def _note_use(self, kind: Kind, key: str) -> None:
+        """Write down, now and then and beside the request, that something is still asked for."""
+        if key in self._noted:
+            return
+        self._noted[key] = None
+        task = asyncio.create_task(self._write_use(kind, key))
+        self._noting.add(task)
+        task.add_done_callback(self._noting.discard)
+
+    async def _write_use(self, kind: Kind, key: str) -> None:
+        try:
+            await self._catalog.note_use(kind, key)
+        except StorageError as error:
+            self._noted.pop(key, None)
+            log.warning("use not written down", key=key, reason=str(error))
 
     async def _job(self, kind: Any, repository: str, tag: str) -> Job:
         request = await self._request(repository, tag)
@@ -179,17 +226,22 @@ class Demand:
         expires = fresh_until(job.spec, resolution.solved, self._settings.fresh_for)
         return (resolution.lock_key, expires) if expires > now else None
 
-    async def _find_image(self, job: Job, now: float) -> Image | None:
+    async def _find_image(self, job: Job, now: float) -> tuple[str, Image] | None:
         found = await self._find_lock(job, now)
         key = self._image_key(found[0], job.spec.platforms) if found else None
         document = await self._catalog.image(key) if key else None
-        return replace(Image.from_json(document["image"]), expires=found[1]) if found and document else None
+        if not (found and key and document):
+            return None
+        return key, replace(Image.from_json(document["image"]), expires=found[1])
 
-    async def _find_artifact(self, job: Job, now: float) -> Artifact | None:
+    async def _find_artifact(self, job: Job, now: float) -> tuple[str, Artifact] | None:
         assert job.artifact is not None
         found = await self._find_lock(job, now)
-        document = await self._catalog.artifact(artifact_key(found[0], job.artifact)) if found else None
-        return Artifact.from_json(document) if document else None
+        if not found:
+            return None
+        key = artifact_key(found[0], job.artifact)
+        document = await self._catalog.artifact(key)
+        return (key, Artifact.from_json(document)) if document else None
 
 
 def artifact_key(lock_key: str, name: str) -> str:

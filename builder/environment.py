@@ -19,10 +19,11 @@ from builder.environment_layer import (
 )
 from builder.fragment import read_paths
 from builder.image import EnvironmentFacts, ImageLayer
-from builder.layer import FragmentTask
+from builder.layer import FRAGMENTS, FragmentTask
 from builder.lock import Lock
 from builder.lock_formats import newest
-from storage.blobs import FileBlobStore
+from storage.errors import FragmentsGone
+from storage.joins import fragment_path
 
 
 @dataclass(frozen=True)
@@ -44,19 +45,16 @@ class EnvironmentTask:
 
 @dataclass(frozen=True)
 class FinishedEnvironment:
-    """The environment layer, stored, and what the image's config says because of it."""
+    """The environment layer with its bytes, and what the image's config says because of it."""
 
+    content: bytes
     layer: ImageLayer
     facts: EnvironmentFacts
 
 
 def finish_environment(task: EnvironmentTask) -> FinishedEnvironment:
-    """Make and store the environment layer; raises PackageRefused, StorageFull."""
-    blobs = FileBlobStore(task.root)
-    installed = [
-        InstalledPackage(fragment.package, read_paths(blobs.fragment_path(fragment.recipe.key)))
-        for fragment in task.fragments
-    ]
+    """Make the environment layer; whoever calls stores it. Raises PackageRefused, FragmentsGone."""
+    installed = [InstalledPackage(fragment.package, _paths(task, fragment)) for fragment in task.fragments]
     variables = [file for fragment in task.variables for file in _variable_files(fragment, task)]
     prefix = task.lock.spec.prefix
     shell = find_shell(prefix, task.shells, task.base_has_shell)
@@ -64,19 +62,25 @@ def finish_environment(task: EnvironmentTask) -> FinishedEnvironment:
         members(task.lock, task.platform, installed, shell=shell, user=task.user),
         newest(task.lock.packages[task.platform]) // 1000,
     )
-    blobs.put(layer.layer.descriptor.digest, [layer.content])
     facts = EnvironmentFacts(
         entrypoint=f"{prefix}/{ENTRYPOINT}" if shell else None,
         shell=shell,
         variables=package_variables(variables),
         user=task.user,
     )
-    return FinishedEnvironment(layer.layer, facts)
+    return FinishedEnvironment(layer.content, layer.layer, facts)
 
 
 def has_variables(contents: PackageContents) -> bool:
     """Whether a package brings files whose variables go into the image's Env."""
     return VARIABLES_DIRECTORY.rstrip("/") in contents.directories
+
+
+def _paths(task: EnvironmentTask, fragment: FragmentTask) -> bytes:
+    try:
+        return read_paths(fragment_path(task.root / FRAGMENTS, fragment.recipe.key))
+    except FileNotFoundError:
+        raise FragmentsGone([fragment.recipe.key]) from None
 
 
 def _is_variable_file(target: str) -> bool:

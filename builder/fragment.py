@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,6 +46,8 @@ _SMALL = 1 << 18
 """Largest member in bytes that is handled whole, in memory."""
 
 _SPOOL = 8 << 20
+
+USE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,13 @@ def read_paths(path: Path) -> bytes:
     with open(_sidecar(path), "rb") as sidecar:
         sidecar.readline()
         return sidecar.read()
+
+
+def note_use(path: Path) -> None:
+    """Let the sidecar's time tell, to within USE_SECONDS, when the fragment at `path` was used last: eviction asks."""
+    with contextlib.suppress(FileNotFoundError):
+        if _sidecar(path).stat().st_mtime < time.time() - USE_SECONDS:
+            os.utime(_sidecar(path))
 
 
 def _sidecar(path: Path) -> Path:
@@ -191,9 +202,10 @@ def transcode(
 
     After an error there is nothing at `path`, and the hashers are of no use.
     """
-    with atomic_write(path, durable=False) as file:
+    scratch = path.parents[1]
+    with atomic_write(path, durable=False, scratch=scratch) as file:
         compressor = Compressor(file.write, compressed, uncompressed)
-        job = _Transcoding(recipe, contents, compressor, path.parent)
+        job = _Transcoding(recipe, contents, compressor, scratch)
         with payload(archive, contents.package, limits, compressor.add) as members:
             job.copy(members)
         if job.postponed:
@@ -203,7 +215,7 @@ def transcode(
         job.write_entry_points()
         compressor.finish()
     info = FragmentInfo(recipe.key, compressor.size, compressor.uncompressed_size, job.written)
-    with atomic_write(_sidecar(path), durable=False) as file:
+    with atomic_write(_sidecar(path), durable=False, scratch=scratch) as file:
         file.write(orjson.dumps(info.to_json()) + b"\n")
         file.write(recorded_paths(contents, job.written, frozenset(recipe.excluded)))
     return info

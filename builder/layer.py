@@ -7,27 +7,25 @@ nothing is compressed twice; what a layer costs is hashing.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import orjson
 from isal import igzip_lib, isal_zlib
 
 from builder import tar
 from builder.archive import DEFAULT_LIMITS, Limits
 from builder.canonical import key_of
 from builder.contents import PackageContents, inspect
-from builder.fragment import Compressor, FragmentInfo, FragmentRecipe, read_info, transcode
+from builder.fragment import Compressor, FragmentInfo, FragmentRecipe, note_use, read_info, transcode
 from builder.lock import LockedPackage
-from storage.blobs import FileBlobStore, FragmentPart, Part
 from storage.digest import Digest
-from storage.errors import StorageError
-from storage.files import atomic_write
+from storage.joins import FragmentPart, Join, Layer, Part, fragment_path
+
+FRAGMENTS = "fragments"
+"""The folder of the data directory that has the fragments."""
 
 FORMAT = 1
 """Part of every layer's key: raise it when the same fragments join to other bytes."""
@@ -49,7 +47,7 @@ class FragmentTask:
 class LayerTask:
     """Everything `assemble` needs to know, in picklable form.
 
-    `root` is the data directory: blobs/, fragments/, contents/ and layers/ are below it.
+    `root` is the data directory: fragments/ and contents/ are below it.
     """
 
     root: Path
@@ -62,10 +60,13 @@ class LayerTask:
         """The layer's name before its bytes are known: 64 hex digits."""
         return key_of("layer", [FORMAT, self.prefix, [fragment.recipe.key for fragment in self.fragments]])
 
+    def path(self, fragment: FragmentTask) -> Path:
+        return fragment_path(self.root / FRAGMENTS, fragment.recipe.key)
+
 
 @dataclass(frozen=True)
 class AssembledLayer:
-    """A layer that is in the blob store. `digest` and `size` are of the compressed bytes; sizes in bytes."""
+    """A layer whose fragments are there. `digest` and `size` are of the compressed bytes; sizes in bytes."""
 
     key: str
     digest: Digest
@@ -77,30 +78,41 @@ class AssembledLayer:
     parts: tuple[Part, ...] = ()
     """What to store as the layer's join; none for a layer that is stored already."""
 
+    @property
+    def to_store(self) -> Layer:
+        return Layer(self.key, Join(self.digest, self.parts), self.diff_id, self.uncompressed_size)
+
 
 def assemble(task: LayerTask) -> AssembledLayer:
-    """Make a layer: reuse fragments that are there, transcode those that are not. Its blob is stored by `keep`.
+    """Make a layer: reuse fragments that are there, transcode those that are not. Whoever calls stores it.
 
-    A layer that was made before and is still stored is not read again. Raises PackageRefused, StorageFull.
+    Raises PackageRefused, StorageFull.
     """
-    blobs = FileBlobStore(task.root)
-    return _recall(task, blobs) or _join(task, blobs)
+    join = _Join(task)
+    join.add_directories()
+    join.add_fragments()
+    join.add_bytes([tar.END])
+    return AssembledLayer(
+        key=task.key,
+        digest=Digest(f"sha256:{join.compressed.hexdigest()}"),
+        diff_id=Digest(f"sha256:{join.uncompressed.hexdigest()}"),
+        size=sum(len(part) if isinstance(part, bytes) else part.size for part in join.parts),
+        uncompressed_size=join.uncompressed_size,
+        fragments=tuple(join.infos),
+        parts=tuple(join.parts),
+    )
 
 
-def keep(task: LayerTask, layer: AssembledLayer) -> None:
-    """Store an assembled layer's blob, and remember the layer; raises StorageFull.
-
-    Apart from `assemble`, since it waits for the disk where the other keeps a processor busy.
-    """
-    if not layer.parts:
-        return
-    FileBlobStore(task.root).put_join(layer.digest, layer.parts)
-    with atomic_write(_remembered(task), durable=False) as file:
-        file.write(orjson.dumps(_to_json(layer)))
-
-
-def _remembered(task: LayerTask) -> Path:
-    return task.root / "layers" / task.key[:2] / f"{task.key}.json"
+def stored_fragments(task: LayerTask) -> tuple[FragmentInfo, ...] | None:
+    """What is known of the layer's fragments, which are noted as used; None unless they are all there."""
+    infos = []
+    for fragment in task.fragments:
+        info = read_info(task.path(fragment))
+        if info is None:
+            return None
+        note_use(task.path(fragment))
+        infos.append(info)
+    return tuple(infos)
 
 
 def _with_parents(paths: Iterable[str]) -> set[str]:
@@ -114,57 +126,11 @@ def _with_parents(paths: Iterable[str]) -> set[str]:
     return found
 
 
-def _recall(task: LayerTask, blobs: FileBlobStore) -> AssembledLayer | None:
-    """The layer as it was made before, if its blob and every fragment are still stored whole."""
-    with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError, StorageError):
-        document = orjson.loads(_remembered(task).read_bytes())
-        digest = Digest.parse(document["digest"])
-        infos = [read_info(blobs.fragment_path(fragment.recipe.key)) for fragment in task.fragments]
-        if None in infos or blobs.size(digest) != document["size"]:
-            return None
-        return AssembledLayer(
-            key=task.key,
-            digest=digest,
-            diff_id=Digest(document["diff_id"]),
-            size=document["size"],
-            uncompressed_size=document["uncompressed_size"],
-            fragments=tuple(info for info in infos if info),
-        )
-    return None
-
-
-def _to_json(layer: AssembledLayer) -> dict[str, Any]:
-    return {
-        "digest": layer.digest,
-        "diff_id": layer.diff_id,
-        "size": layer.size,
-        "uncompressed_size": layer.uncompressed_size,
-    }
-
-
-def _join(task: LayerTask, blobs: FileBlobStore) -> AssembledLayer:
-    join = _Join(task, blobs)
-    join.add_directories()
-    join.add_fragments()
-    join.add_bytes([tar.END])
-    digest = Digest(f"sha256:{join.compressed.hexdigest()}")
-    return AssembledLayer(
-        key=task.key,
-        digest=digest,
-        diff_id=Digest(f"sha256:{join.uncompressed.hexdigest()}"),
-        size=sum(len(part) if isinstance(part, bytes) else part.size for part in join.parts),
-        uncompressed_size=join.uncompressed_size,
-        fragments=tuple(join.infos),
-        parts=tuple(join.parts),
-    )
-
-
 class _Join:
     """A layer that grows; both hashes run along."""
 
-    def __init__(self, task: LayerTask, blobs: FileBlobStore) -> None:
+    def __init__(self, task: LayerTask) -> None:
         self._task = task
-        self._blobs = blobs
         self._contents = [
             inspect(each.archive, each.package, each.recipe.python, task.root / "contents", task.limits)
             for each in task.fragments
@@ -197,7 +163,7 @@ class _Join:
             self._add_fragment(fragment, contents)
 
     def _add_fragment(self, fragment: FragmentTask, contents: PackageContents) -> None:
-        path = self._blobs.fragment_path(fragment.recipe.key)
+        path = self._task.path(fragment)
         info = self._add_stored(path) or transcode(
             fragment.recipe,
             contents,
@@ -228,6 +194,7 @@ class _Join:
         if size != info.uncompressed_size:
             return None
         self.compressed, self.uncompressed = compressed, uncompressed
+        note_use(path)
         return info
 
 

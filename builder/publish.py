@@ -26,7 +26,7 @@ from builder.base.layers import ChunkReader
 from builder.errors import PublishFailed, RemoteUnavailable
 from builder.platforms import conda_platform
 from builder.remote import ImageReference, Login, RemoteRepository, RepeatableBody
-from storage.blobs import BlobStore
+from storage.blocking import BlobReader
 from storage.digest import Descriptor, Digest
 from storage.errors import StorageFull
 from storage.files import TEMPORARY, atomic_write, sync_directory
@@ -49,7 +49,7 @@ class StoredImage:
     """An image or index by its descriptor, and where its parts are."""
 
     descriptor: Descriptor
-    blobs: BlobStore
+    blobs: BlobReader
     manifest: Manifests
 
     def of_platform(self, platform: str | None) -> StoredImage:
@@ -193,7 +193,7 @@ class _Meter:
         self._done: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def watch(self, blob: Descriptor, store: BlobStore) -> Iterator[bytes]:
+    def watch(self, blob: Descriptor, store: BlobReader) -> Iterator[bytes]:
         passed = 0
         for chunk in store.read(blob.digest):
             yield chunk

@@ -28,9 +28,9 @@ import requests
 import requests.adapters
 
 from builder.errors import CredentialsInvalid, RemoteUnavailable
-from storage.blobs import CHUNK
 from storage.digest import Descriptor, Digest
 from storage.errors import DigestInvalid
+from storage.objects import CHUNK
 
 MAX_DOCUMENT = 4 << 20
 """Largest manifest and config that is read, in bytes; podman and containerd refuse larger manifests too."""

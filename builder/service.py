@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,8 @@ from builder.channels import Credentials
 from builder.demand import Demand, Image
 from builder.download import Downloader, DownloadSettings
 from builder.job import Job
+from builder.layer import FRAGMENTS
+from builder.layers import Layers
 from builder.lock import Lock
 from builder.pool import WorkerPool
 from builder.popularity import Popularity
@@ -28,7 +30,8 @@ from builder.remote import read_logins
 from builder.settings import BuilderSettings
 from builder.solve import Solver, SolverSettings
 from builder.spec import EnvironmentSpec
-from storage.blobs import FileBlobStore
+from storage.blobs import BlobStore
+from storage.blocking import StoreInThreads
 from storage.catalog import Catalog
 from storage.errors import ConderyError
 from storage.files import make_folders, remove_leftovers
@@ -36,8 +39,11 @@ from storage.files import make_folders, remove_leftovers
 log = structlog.get_logger(__name__)
 
 
-FOLDERS = ("blobs/sha256", "contents", "fragments", "layers")
+FOLDERS = ("contents", FRAGMENTS)
 """Of the data directory, those whose files are spread over 256 folders: made once, not looked for at every write."""
+
+SCRATCH = (*FOLDERS, "bases", "working")
+"""Those in which files are that are being written."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ class BuilderService:
     @classmethod
     @contextlib.asynccontextmanager
     async def open(
-        cls, settings: BuilderSettings, root: Path, catalog: Catalog, blobs: FileBlobStore, *, resume: bool = False
+        cls, settings: BuilderSettings, root: Path, catalog: Catalog, blobs: BlobStore, *, resume: bool = False
     ) -> AsyncIterator[Self]:
         """The builder over the data directory `root`. With `resume` it goes on with what a dead server left unfinished.
 
@@ -71,9 +77,10 @@ class BuilderService:
         credentials = Credentials.read(settings.credentials)
         for folder in FOLDERS:
             await asyncio.to_thread(make_folders, root / folder)
+        base_blobs = StoreInThreads(blobs)
         base = open_base(
             settings.base,
-            blobs=blobs,
+            blobs=base_blobs,
             directory=root / "bases",
             logins=read_logins(settings.credentials) if settings.credentials else {},
             insecure=settings.insecure_registries,
@@ -87,11 +94,15 @@ class BuilderService:
             refresh=settings.repodata_refresh,
         )
         download_settings = DownloadSettings(root / "archives", settings.downloads, settings.download_seconds)
+        clear = partial(remove_leftovers, [root / folder for folder in SCRATCH])
         async with contextlib.AsyncExitStack() as stack:
+            stack.callback(base_blobs.close)
             solver = await stack.enter_async_context(Solver(solver_settings))
             downloader = await stack.enter_async_context(Downloader(download_settings, credentials, solver.download))
-            pool = await stack.enter_async_context(WorkerPool(settings.workers, partial(remove_leftovers, root)))
-            builder = Builder(settings, root, catalog, blobs, solver, downloader, pool, base, Popularity.shipped())
+            pool = await stack.enter_async_context(WorkerPool(settings.workers, clear))
+            layers = Layers(blobs, pool)
+            popularity = Popularity.shipped()
+            builder = Builder(settings, root, catalog, blobs, layers, solver, downloader, pool, base, popularity)
             stack.push_async_callback(builder.close)
             queue = BuildQueue(catalog, lambda job, _build: builder.run(job), settings)
             stack.push_async_callback(queue.close)
@@ -99,17 +110,19 @@ class BuilderService:
                 await queue.start()
                 warming = asyncio.create_task(_warm(builder))
                 stack.callback(warming.cancel)
-                await stack.enter_async_context(_tidying(root))
-            yield cls(builder, queue, Demand(settings, catalog, queue, builder.image_key))
+                await stack.enter_async_context(_tidying(clear))
+            demand = Demand(settings, catalog, queue, builder.image_key)
+            stack.push_async_callback(demand.close)
+            yield cls(builder, queue, demand)
 
 
 @contextlib.asynccontextmanager
-async def _tidying(root: Path) -> AsyncIterator[None]:
+async def _tidying(clear: Callable[[Callable[[], bool]], int]) -> AsyncIterator[None]:
     """Removes what killed processes left, beside the block; nobody waits for it, and it ends with the block."""
     stopped = threading.Event()
 
     def tidy() -> None:
-        if removed := remove_leftovers(root, stopped.is_set):
+        if removed := clear(stopped.is_set):
             log.info("leftovers of interrupted writes removed", count=removed)
 
     task = asyncio.create_task(asyncio.to_thread(tidy))

@@ -15,6 +15,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,10 +27,12 @@ from sqlalchemy import ColumnElement, Table, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage import tables
+from storage.cancellation import to_end
 from storage.database import Database
 from storage.digest import Digest
 from storage.errors import BlobUnknown, DigestMismatch, FragmentsGone, StorageError, WriteExpired
 from storage.files import sync_directory, sync_file
+from storage.joins import FragmentPart, Join, Layer, Part, fragment_path
 from storage.objects import FileRange, ObjectStore, Segment, cut, new_key, read_segment, writing
 
 WRITE_SECONDS = 24 * 3600.0
@@ -43,17 +46,6 @@ FRAGMENTS_LOCK = "fragments"
 
 
 @dataclass(frozen=True, slots=True)
-class FragmentPart:
-    """A whole fragment, by its key, of `size` bytes, as a part of a join."""
-
-    key: str
-    size: int
-
-
-Part = bytes | FragmentPart
-
-
-@dataclass(frozen=True, slots=True)
 class StoredBlob:
     """A digest, and where its bytes are: under the object `key`, or the join of `parts`."""
 
@@ -61,32 +53,6 @@ class StoredBlob:
     size: int
     key: str | None = None
     parts: tuple[Part, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Join:
-    """A blob to be made of fragments, which the caller has hashed to `digest`."""
-
-    digest: Digest
-    parts: tuple[Part, ...]
-
-    @property
-    def size(self) -> int:
-        return sum(len(part) if isinstance(part, bytes) else part.size for part in self.parts)
-
-    @property
-    def fragments(self) -> list[str]:
-        return [part.key for part in self.parts if isinstance(part, FragmentPart)]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A join by the key of what it is made of, and what an image's config says of it."""
-
-    key: str
-    join: Join
-    diff_id: Digest
-    uncompressed_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +78,7 @@ class BlobStore:
         """Whether joins are kept as such, or written out as objects."""
 
     def fragment_path(self, key: str) -> Path:
-        return self._fragments / key[:2] / key
+        return fragment_path(self._fragments, key)
 
     async def find(self, digest: Digest) -> StoredBlob:
         """Raises BlobUnknown."""
@@ -160,13 +126,18 @@ class BlobStore:
         return await asyncio.to_thread(lambda: b"".join(self.read(blob)))
 
     async def put(self, digest: Digest, content: Iterable[bytes]) -> StoredBlob:
-        """Store `content`, which must hash to `digest` (else DigestMismatch); may be repeated."""
+        """Store `content`, which must hash to `digest` (else DigestMismatch); may be repeated.
+
+        It is read in a thread. Whatever ends this early leaves nothing.
+        """
         known = await self.need([digest])
         if digest in known:
             return known[digest]
+        stopped = threading.Event()
         async with self.pending() as key:
-            size = await asyncio.to_thread(self._write, key, digest, content)
-            return await self.adopt(StoredBlob(digest, size, key))
+            work = asyncio.to_thread(self._write, key, digest, _until(stopped, content))
+            size = await to_end(work, stopped.set)
+            return await to_end(self.adopt(StoredBlob(digest, size, key)))
 
     async def adopt(self, blob: StoredBlob) -> StoredBlob:
         """Make the pending object of `blob` the bytes of its digest, unless the digest has bytes already.
@@ -350,6 +321,14 @@ async def claim(connection: AsyncConnection, key: str) -> None:
     result = await connection.execute(delete(table).where(table.c.key == key, table.c.expires > DOOMED))
     if result.rowcount != 1:
         raise WriteExpired
+
+
+def _until(stopped: threading.Event, content: Iterable[bytes]) -> Iterator[bytes]:
+    """`content`, broken off once `stopped` is set, however much is still to come."""
+    for chunk in content:
+        if stopped.is_set():
+            raise InterruptedError
+        yield chunk
 
 
 def _joined(join: Join) -> StoredBlob:

@@ -8,7 +8,7 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -42,19 +42,20 @@ def sync_directory(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, *, durable: bool = True, scratch: Path | None = None) -> Iterator[IO[bytes]]:
     """A writable file that becomes `path` when the block ends, and is removed when it raises.
 
-    With `durable` file and directory are flushed to the disk before this returns. Raises StorageFull.
+    Until then it is in the folder `scratch`, of the same file system, else beside `path`. With `durable` file and
+    directory are flushed to the disk before this returns. Raises StorageFull.
     """
-    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}-{path.name[:80]}")
+    temporary = (scratch or path.parent) / f"{TEMPORARY}{secrets.token_hex(8)}-{path.name[:80]}"
     try:
         with _open_held(temporary) as file:
             yield file
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            _replace(temporary, path)
         if durable:
             sync_directory(path.parent)
     except BaseException as error:
@@ -79,20 +80,28 @@ def temporary_directory(parent: Path) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def remove_leftovers(root: Path, stopped: Callable[[], bool] = lambda: False) -> int:
-    """Remove what interrupted writes left under `root`; returns how many. What is being written is let be.
+def remove_leftovers(folders: Iterable[Path], stopped: Callable[[], bool] = lambda: False) -> int:
+    """Remove what interrupted writes left in `folders`; returns how many. What is being written is let be.
 
-    A writer holds a lock on its file, which the kernel takes away with the process, however that ends. This looks at
-    every directory, so it takes its time where much is stored; it ends early once `stopped` says so.
+    A writer holds a lock on its file, which the kernel takes away with the process, however that ends. Nothing below
+    the folders is looked at: whoever spreads its files over many keeps the unfinished ones in the one above (`scratch`
+    of `atomic_write`). Ends early once `stopped` says so.
     """
     removed = 0
-    for directory, folders, names in os.walk(root):
-        if stopped():
-            break
-        left = [name for name in (*folders, *names) if name.startswith(TEMPORARY)]
-        folders[:] = [name for name in folders if not name.startswith(TEMPORARY)]
-        removed += sum(_remove_unheld(os.path.join(directory, name)) for name in left)
+    for folder in folders:
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(folder):
+                if name.startswith(TEMPORARY) and not stopped():
+                    removed += _remove_unheld(os.path.join(folder, name))
     return removed
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    try:
+        os.replace(temporary, path)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(temporary, path)
 
 
 def _open_held(path: Path) -> IO[bytes]:

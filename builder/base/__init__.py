@@ -21,7 +21,7 @@ from builder.base.scratch import ScratchBase
 from builder.base.vocabulary import Base, BaseImage, BaseLayer
 from builder.errors import BaseUnavailable
 from builder.remote import ImageReference, Login
-from storage.blobs import BlobStore
+from storage.blocking import BlockingBlobs
 
 __all__ = ["Base", "BaseImage", "BaseLayer", "open_base"]
 
@@ -31,7 +31,7 @@ _NO_LOGINS: Mapping[str, Login] = MappingProxyType({})
 def open_base(
     reference: str,
     *,
-    blobs: BlobStore,
+    blobs: BlockingBlobs,
     directory: Path,
     logins: Mapping[str, Login] = _NO_LOGINS,
     insecure: Collection[str] = (),

@@ -12,21 +12,21 @@ from typing import IO, Any
 
 import zstandard
 
-from builder.base.layers import LayerWriter, open_tar_stream, read_chunks
+from builder.base.layers import LayerWriter, are_stored, open_tar_stream, read_chunks
 from builder.base.oci_image import diff_ids_of, inherited, look_into_base, parse_document
 from builder.base.oci_layout import Layout
 from builder.base.vocabulary import BaseImage, BaseLayer
 from builder.errors import BaseUnavailable
 from builder.platforms import conda_platform
 from builder.remote import MAX_DOCUMENT
-from storage.blobs import BlobStore
+from storage.blocking import BlockingBlobs
 from storage.digest import Digest
 
 
 class DockerArchiveBase:
     """A Base in a file. Its layers, which lie there uncompressed, are compressed once for each state of the file."""
 
-    def __init__(self, path: Path, tag: str | None, *, blobs: BlobStore, directory: Path) -> None:
+    def __init__(self, path: Path, tag: str | None, *, blobs: BlockingBlobs, directory: Path) -> None:
         self.reference = f"docker-archive:{path}" + (f":{tag}" if tag else "")
         self._path = path
         self._tag = tag
@@ -43,7 +43,7 @@ class DockerArchiveBase:
         try:
             state = self._path.stat()
             key = (platform, state.st_ino, state.st_size, state.st_mtime_ns)
-            if key not in self._images:
+            if key not in self._images or not are_stored(self._images[key].layers, self._blobs):
                 with open(self._path, "rb") as file:
                     image = self._read(file, platform)
                 self._images.clear()

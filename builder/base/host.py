@@ -20,7 +20,7 @@ from builder.base.layers import LayerWriter, are_stored
 from builder.base.vocabulary import BaseImage, BaseLayer
 from builder.errors import BaseUnavailable
 from builder.platforms import host_platform
-from storage.blobs import BlobStore
+from storage.blocking import BlockingBlobs
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class HostBase:
 
     reference = "host"
 
-    def __init__(self, blobs: BlobStore, root: Path = Path("/")) -> None:
+    def __init__(self, blobs: BlockingBlobs, root: Path = Path("/")) -> None:
         self._blobs = blobs
         self._root = root
         self._image: BaseImage | None = None
@@ -142,9 +142,12 @@ class HostBase:
                 self.reference, f"it is of platform {own}, not {platform}; set a base image that has {platform}"
             )
         async with self._making:
-            if self._image is None or not are_stored(self._image.layers, self._blobs):
-                self._image = await asyncio.to_thread(self._make, platform)
-            return self._image
+            return await asyncio.to_thread(self._resolve, platform)
+
+    def _resolve(self, platform: str) -> BaseImage:
+        if self._image is None or not are_stored(self._image.layers, self._blobs):
+            self._image = self._make(platform)
+        return self._image
 
     def _make(self, platform: str) -> BaseImage:
         tree = HostTree(self._root, platform)

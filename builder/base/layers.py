@@ -14,9 +14,9 @@ import zstandard
 from isal import igzip, isal_zlib
 
 from builder.base.vocabulary import BaseLayer
-from storage.blobs import CHUNK, BlobStore
+from storage.blocking import BlockingBlobs
 from storage.digest import Descriptor, Digest
-from storage.errors import BlobUnknown
+from storage.objects import CHUNK
 
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 OCI_LAYER_GZIP = OCI_LAYER + "+gzip"
@@ -113,12 +113,10 @@ def open_tar_stream(chunks: Iterable[bytes]) -> IO[bytes]:
     return file
 
 
-def are_stored(layers: Iterable[BaseLayer], blobs: BlobStore) -> bool:
-    """Whether the store still has them all, in their sizes."""
-    try:
-        return all(blobs.size(layer.descriptor.digest) == layer.descriptor.size for layer in layers)
-    except BlobUnknown:
-        return False
+def are_stored(layers: Iterable[BaseLayer], blobs: BlockingBlobs) -> bool:
+    """Whether the store still has them all, in their sizes, and will have them while an image is made on them."""
+    wanted = {layer.descriptor.digest: layer.descriptor.size for layer in layers}
+    return blobs.sizes(wanted) == wanted
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ class RootFacts:
     has_shell: bool = False
 
 
-def look_into(layers: Iterable[BaseLayer], blobs: BlobStore) -> RootFacts:
+def look_into(layers: Iterable[BaseLayer], blobs: BlockingBlobs) -> RootFacts:
     """Read every layer once, lowest first, for a shell and the C library; raises tarfile.TarError and OSError."""
     shells: set[str] = set()
     versions: dict[str, str | None] = {}

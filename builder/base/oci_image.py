@@ -17,9 +17,9 @@ from builder.base.layers import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, RootF
 from builder.base.vocabulary import BaseImage, BaseLayer
 from builder.errors import BaseUnavailable
 from builder.platforms import conda_platform
-from storage.blobs import BlobStore
+from storage.blocking import BlockingBlobs
 from storage.digest import Descriptor, Digest
-from storage.errors import BlobUnknown, DigestInvalid, DigestMismatch
+from storage.errors import DigestInvalid, DigestMismatch
 
 INDEX_TYPES = frozenset(
     {"application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"}
@@ -51,7 +51,7 @@ class ImageSource(Protocol):
 class ImageReader:
     """Reads one image for one conda platform out of a source. `base` names it in errors."""
 
-    def __init__(self, base: str, source: ImageSource, blobs: BlobStore) -> None:
+    def __init__(self, base: str, source: ImageSource, blobs: BlockingBlobs) -> None:
         self._base = base
         self._source = source
         self._blobs = blobs
@@ -129,9 +129,8 @@ class ImageReader:
             ) from None
 
     def _store(self, layer: Descriptor) -> None:
-        try:
-            size = self._blobs.size(layer.digest)
-        except BlobUnknown:
+        size = self._blobs.sizes([layer.digest]).get(layer.digest)
+        if size is None:
             try:
                 size = self._blobs.put(layer.digest, self._source.blob(layer))
             except DigestMismatch as error:
@@ -181,7 +180,7 @@ def inherited(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: config[name] for name in ("config", "history") if config.get(name)}
 
 
-def look_into_base(base: str, layers: Sequence[BaseLayer], blobs: BlobStore) -> RootFacts:
+def look_into_base(base: str, layers: Sequence[BaseLayer], blobs: BlockingBlobs) -> RootFacts:
     """`look_into`, with BaseUnavailable for layers that are no tar."""
     try:
         return look_into(layers, blobs)

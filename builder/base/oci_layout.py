@@ -12,7 +12,7 @@ from builder.base.oci_image import ImageReader, descriptors, parse_document
 from builder.base.vocabulary import BaseImage
 from builder.errors import BaseUnavailable
 from builder.remote import MAX_DOCUMENT
-from storage.blobs import BlobStore
+from storage.blocking import BlockingBlobs
 from storage.digest import Descriptor, Digest
 
 _REF_NAME = "org.opencontainers.image.ref.name"
@@ -25,7 +25,7 @@ Opener = Callable[[str], IO[bytes]]
 class OciLayoutBase:
     """A Base in a directory: what its index.json names whenever it is asked for."""
 
-    def __init__(self, path: Path, tag: str | None, *, blobs: BlobStore) -> None:
+    def __init__(self, path: Path, tag: str | None, *, blobs: BlockingBlobs) -> None:
         self.reference = f"oci-layout:{path}" + (f":{tag}" if tag else "")
         self._path = path
         self._tag = tag
@@ -52,7 +52,7 @@ class Layout:
         self._base = base
         self._open = opener
 
-    def read(self, kind: str, tag: str | None, platform: str, blobs: BlobStore) -> BaseImage:
+    def read(self, kind: str, tag: str | None, platform: str, blobs: BlockingBlobs) -> BaseImage:
         """The image with `tag`, or the only one, for `platform`; raises BaseUnavailable."""
         index_bytes = self.index_bytes()
         index = parse_document(self._base, index_bytes)

@@ -19,7 +19,7 @@ from builder.base.vocabulary import BaseImage
 from builder.canonical import key_of
 from builder.errors import BaseUnavailable, RemoteUnavailable
 from builder.remote import ImageReference, Login, RemoteRepository
-from storage.blobs import BlobStore
+from storage.blocking import BlockingBlobs
 from storage.digest import Descriptor, Digest
 from storage.files import atomic_write
 
@@ -34,7 +34,7 @@ class RegistryBase:
         self,
         image: ImageReference,
         *,
-        blobs: BlobStore,
+        blobs: BlockingBlobs,
         directory: Path,
         logins: Mapping[str, Login],
         insecure: Collection[str],

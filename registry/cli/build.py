@@ -70,6 +70,7 @@ async def _build(settings: Settings, spec: EnvironmentSpec, output: str | None, 
     from builder.publish import StoredImage
     from registry.cli.local import manifests_below, open_service
     from registry.display import build_display
+    from storage.blocking import StoreInThreads
 
     console = Console(stderr=True)
     async with open_service(settings) as (store, service):
@@ -78,7 +79,7 @@ async def _build(settings: Settings, spec: EnvironmentSpec, output: str | None, 
         reference = f"{names.repository_of(spec, settings.builder)}:lock-{image.lock_key[:12]}"
         if output or push:
             manifests = await manifests_below(store.catalog, image.variants[0].digest)
-            stored = StoredImage(image.variants[0], store.blobs, lambda digest: manifests[digest])
+            stored = StoredImage(image.variants[0], StoreInThreads(store.blobs), lambda digest: manifests[digest])
             if output:
                 await asyncio.to_thread(_write, stored, output, reference)
             if push:

@@ -88,7 +88,7 @@ async def _lock_of_manifest(image: str, store: Store) -> str:
     if key := (document.get("annotations") or {}).get(LOCK_ANNOTATION):
         return str(key)
     # Docker's manifests have no annotations, but their config has the same as labels.
-    config = json_module.loads(b"".join(store.blobs.read(Digest.parse(document["config"]["digest"]))))
+    config = json_module.loads(await store.blobs.content(Digest.parse(document["config"]["digest"])))
     return str(config["config"]["Labels"][LOCK_ANNOTATION])
 
 

@@ -13,10 +13,8 @@ from builder.names import parse_specs
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
 from builder.spec import EnvironmentSpec
-from storage.blobs import FileBlobStore
-from storage.catalog import Catalog
-from storage.database import migrate, sqlite_url
 from tests.builder.packages import Package
+from tests.storage.stores import open_stores
 
 
 async def make_channel(directory: Path, packages: Sequence[Package]) -> str:
@@ -29,18 +27,14 @@ async def make_channel(directory: Path, packages: Sequence[Package]) -> str:
 
 
 @contextlib.asynccontextmanager
-async def open_service(root: Path, channel: str, **settings: Any) -> AsyncIterator[BuilderService]:
-    root.mkdir(parents=True, exist_ok=True)
-    url = sqlite_url(root / "condery.sqlite")
-    migrate(url)
-    catalog = Catalog.open(url)
+async def open_service(
+    root: Path, channel: str, *, joins: bool = True, **settings: Any
+) -> AsyncIterator[BuilderService]:
     values: dict[str, Any] = {"base": "scratch", "repodata_refresh": 0, "workers": 2} | settings
-    try:
-        chosen = BuilderSettings(channels=(channel,), **values)
-        async with BuilderService.open(chosen, root, catalog, FileBlobStore(root)) as service:
+    chosen = BuilderSettings(channels=(channel,), **values)
+    async with open_stores(root, joins=joins) as stores:
+        async with BuilderService.open(chosen, root, stores.catalog, stores.blobs) as service:
             yield service
-    finally:
-        await catalog.close()
 
 
 def spec_of(service: BuilderService, *specs: str) -> EnvironmentSpec:

@@ -1,0 +1,79 @@
+"""Blobs for code that runs in threads: base images that are read and stored, images that are written out."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError, Future
+from typing import Any, Protocol, TypeVar
+
+from storage.blobs import BlobStore
+from storage.digest import Digest
+from storage.errors import StorageUnavailable
+
+T = TypeVar("T")
+
+
+class BlobReader(Protocol):
+    def read(self, digest: Digest) -> Iterator[bytes]:
+        """The content in chunks; raises BlobUnknown."""
+
+
+class BlockingBlobs(BlobReader, Protocol):
+    """Blobs by digest. Methods block; call them from threads, never from that of the event loop."""
+
+    def sizes(self, digests: Iterable[Digest]) -> Mapping[Digest, int]:
+        """In bytes, of those that are stored; they are safe from garbage collection for its grace time."""
+
+    def put(self, digest: Digest, content: Iterable[bytes]) -> int:
+        """Store `content`, which must hash to `digest` (else DigestMismatch); returns its size. May be repeated."""
+
+
+class StoreInThreads:
+    """A BlobStore as BlockingBlobs; made where its event loop runs, which has to go on running.
+
+    After `close` what is under way in threads, which nothing else can stop, fails with StorageUnavailable.
+    """
+
+    def __init__(self, store: BlobStore) -> None:
+        self._store = store
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+        self._calls: set[Future[Any]] = set()
+        self._closed = False
+
+    def sizes(self, digests: Iterable[Digest]) -> dict[Digest, int]:
+        found = self._wait(self._store.need(list(digests)))
+        return {digest: blob.size for digest, blob in found.items()}
+
+    def read(self, digest: Digest) -> Iterator[bytes]:
+        return self._store.read(self._wait(self._store.find(digest)))
+
+    def put(self, digest: Digest, content: Iterable[bytes]) -> int:
+        return self._wait(self._store.put(digest, content)).size
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            calls = tuple(self._calls)
+        for call in calls:
+            call.cancel()
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        with self._lock:
+            if self._closed:
+                work.close()
+                raise _closing()
+            call = asyncio.run_coroutine_threadsafe(work, self._loop)
+            self._calls.add(call)
+        try:
+            return call.result()
+        except CancelledError:
+            raise _closing() from None
+        finally:
+            self._calls.discard(call)
+
+
+def _closing() -> StorageUnavailable:
+    return StorageUnavailable("blobs", "they are being closed")
