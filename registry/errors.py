@@ -153,6 +153,8 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     storage.QuotaExceeded: Answer(403, "DENIED"),
     storage.ContentError: Answer(400, "UNSUPPORTED"),
     storage.StorageError: Answer(500, "UNKNOWN"),
+    storage.JsonInvalid: Answer(400, "MANIFEST_INVALID"),
+    storage.ManifestInvalid: Answer(400, "MANIFEST_INVALID"),
     builder.UnknownArtifact: Answer(404, "NOT_FOUND"),
     builder.BuilderError: Answer(404, "MANIFEST_UNKNOWN"),
 }
