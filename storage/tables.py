@@ -270,6 +270,8 @@ event = Table(
     metadata,
     # a notification that a webhook has not taken yet
     Column("endpoint", String(255), primary_key=True),
+    # which sorts by the time it was made at
+    Column("id", String(36), primary_key=True),
     Column("document", Text, nullable=False),
     Column("created", Float, nullable=False),
     Column("attempts", Integer, nullable=False),
@@ -284,5 +286,3 @@ lease = Table(
     Column("owner", String(255), nullable=False),
     Column("until", Float, nullable=False),
 )
-    # which sorts by the time it was made at
-    Column("id", String(36), primary_key=True),
