@@ -49,8 +49,7 @@ class S3Server:
         """Returns when the server listens; after the first start always on the same port."""
         self.directory.mkdir(exist_ok=True)
         command = [_program(), "serve", "s3", "--config=", f"--auth-key={ACCESS_KEY},{SECRET_KEY}"]
-        # a bucket is there as soon as it is made, whoever makes it
-        command += ["--dir-cache-time=0", f"--addr=127.0.0.1:{self.port}", str(self.directory)]
+        command += [f"--addr=127.0.0.1:{self.port}", str(self.directory)]
         said = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -101,7 +100,7 @@ class S3Server:
     def new_bucket(self) -> str:
         """An empty bucket that no other test has."""
         name = f"test-{uuid.uuid4().hex}"
-        self.directory.joinpath(name).mkdir()
+        self.client().create_bucket(Bucket=name)
         return name
 
     def _end(self, number: int) -> None:
