@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 BUSY_SECONDS = 30
 CONNECT_SECONDS = 10
 POOL_SIZE = 20
-NEWEST = "0003"
+NEWEST = "0004"
 """The last revision of storage/migrations/versions."""
 
 _WRITES = "condery_writes"

@@ -143,6 +143,11 @@ class FileObjects:
                 path.unlink(missing_ok=True)
 
 
+def readable_part(store: ObjectStore, key: str) -> Path | None:
+    """The file in which the bytes that a writer of `key` has taken can be read until it commits; None without one."""
+    return _beside(store.path(key)) if isinstance(store, FileObjects) else None
+
+
 class _FileWriter:
     """Writes beside, and renames."""
 

@@ -242,6 +242,40 @@ tag = Table(
     Index("ix_tag_digest", "repository", "digest"),
 )
 
+# copies of other registries' content
+
+mirrored_manifest = Table(
+    "mirrored_manifest",
+    metadata,
+    Column("repository", NAME, primary_key=True),
+    Column("digest", DIGEST, primary_key=True),
+    # when a client last asked for it; written down now and then
+    Column("pulled", Float, nullable=False, index=True),
+    ForeignKeyConstraint(
+        ["repository", "digest"],
+        ["repository_manifest.repository", "repository_manifest.digest"],
+        ondelete="CASCADE",
+        name="fk_mirrored_manifest_manifest",
+    ),
+)
+
+mirrored_blob = Table(
+    "mirrored_blob",
+    metadata,
+    Column("repository", NAME, primary_key=True),
+    Column("manifest", DIGEST, primary_key=True),
+    # what the manifest names, whether it is here yet or not
+    Column("digest", DIGEST, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    ForeignKeyConstraint(
+        ["repository", "manifest"],
+        ["mirrored_manifest.repository", "mirrored_manifest.digest"],
+        ondelete="CASCADE",
+        name="fk_mirrored_blob_manifest",
+    ),
+    Index("ix_mirrored_blob_digest", "repository", "digest"),
+)
+
 # upload sessions
 
 upload = Table(

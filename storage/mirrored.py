@@ -1,0 +1,220 @@
+"""Copies of other registries' content.
+
+They are kept like what is pushed, except for the order: a manifest is here before its blobs are, and some of those may
+never be asked for. So what a manifest names is written down with it, and a blob that comes is pinned to the manifests
+that name it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage import tables
+from storage.blobs import BLOB_COLUMNS, StoredBlob, claim, register, stored_blob
+from storage.changes import Changes
+from storage.database import Database
+from storage.digest import Descriptor, Digest
+from storage.repositories import (
+    Push,
+    Repositories,
+    StoredManifest,
+    ensure_repository,
+    insert_manifest,
+    lock_manifests,
+    note_tags,
+    pin_blobs,
+)
+
+EXPIRE_AT_ONCE = 200
+"""Manifests that are dropped in one transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedCopy:
+    """What a tag meant when its registry last said so, at `confirmed` (UNIX seconds)."""
+
+    manifest: StoredManifest
+    confirmed: float
+
+
+class MirroredContent:
+    """Repositories that are copies, by the names they have here."""
+
+    def __init__(self, database: Database, repositories: Repositories) -> None:
+        self._database = database
+        self._repositories = repositories
+
+    # manifests
+
+    async def tagged(self, repository: str, tag: str) -> TaggedCopy | None:
+        table = tables.tag
+        query = select(table.c.digest, table.c.updated).where(table.c.repository == repository, table.c.name == tag)
+        async with self._database.reading() as connection:
+            row = (await connection.execute(query)).first()
+        manifest = await self._repositories.manifest(repository, Digest(row.digest)) if row else None
+        return TaggedCopy(manifest, row.updated) if row and manifest else None
+
+    async def put_manifest(self, repository: str, push: Push, tag: str | None = None) -> None:
+        """Store a manifest and what it names, of which nothing has to be here; let `tag` mean it, as of now.
+
+        Raises SizeMismatch when it gives a blob that is here another size.
+        """
+        names = (*push.blobs, *push.optional_blobs)
+        digest = push.manifest.digest
+        async with self._database.writing() as connection:
+            await lock_manifests(self._database, connection, repository)
+            pinned = await pin_blobs(connection, repository, (), names)
+            await ensure_repository(self._database, connection, repository)
+            await insert_manifest(self._database, connection, repository, push, pinned)
+            await self._note_names(connection, repository, digest, names)
+            await self._repositories.set_tags(connection, repository, digest, [tag] if tag else [])
+        self._repositories.changes.mark(repository)
+
+    async def _note_names(
+        self, connection: AsyncConnection, repository: str, manifest: Digest, names: Sequence[Descriptor]
+    ) -> None:
+        now = time.time()
+        row = self._database.insert(tables.mirrored_manifest).values(repository=repository, digest=manifest, pulled=now)
+        await connection.execute(
+            row.on_conflict_do_update(index_elements=["repository", "digest"], set_={"pulled": now})
+        )
+        rows = [
+            {"repository": repository, "manifest": manifest, "digest": each.digest, "size": each.size} for each in names
+        ]
+        if rows:
+            await connection.execute(self._database.insert(tables.mirrored_blob).on_conflict_do_nothing(), rows)
+
+    async def confirm(self, repository: str, tag: str, digest: Digest) -> bool:
+        """Let `tag` mean the stored manifest `digest` as of now; False when that is not here (any more)."""
+        table, name = tables.repository_manifest, tables.tag
+        query = select(exists().where(table.c.repository == repository, table.c.digest == digest))
+        still = update(name).where(name.c.repository == repository, name.c.name == tag, name.c.digest == digest)
+        async with self._database.writing() as connection:
+            await lock_manifests(self._database, connection, repository)
+            if (await connection.execute(still.values(updated=time.time()))).rowcount:
+                return True
+            if not (await connection.execute(query)).scalar():
+                return False
+            await self._repositories.set_tags(connection, repository, digest, [tag])
+        self._repositories.changes.mark(repository)
+        return True
+
+    async def drop_tag(self, repository: str, tag: str) -> None:
+        """Forget a tag that its registry does not have any more."""
+        table = tables.tag
+        async with self._database.writing() as connection:
+            await lock_manifests(self._database, connection, repository)
+            statement = delete(table).where(table.c.repository == repository, table.c.name == tag)
+            meant = (await connection.execute(statement.returning(table.c.digest))).scalar()
+            if meant is not None:
+                await note_tags(connection, repository, [meant])
+        self._repositories.changes.mark(repository)
+
+    async def note_pull(self, repository: str, digest: Digest) -> None:
+        """Write down that a manifest is still asked for, and with it those that it names."""
+        table, child = tables.mirrored_manifest, tables.manifest_child
+        children = select(child.c.digest).where(child.c.repository == repository, child.c.manifest == digest)
+        these = (table.c.repository == repository) & or_(table.c.digest == digest, table.c.digest.in_(children))
+        async with self._database.writing() as connection:
+            await lock_manifests(self._database, connection, repository)
+            await connection.execute(update(table).where(these).values(pulled=time.time()))
+
+    # blobs
+
+    async def sizes(self, repository: str, digest: Digest) -> set[int]:
+        """What the repository's manifests say of a blob's size; empty when none names it."""
+        table = tables.mirrored_blob
+        query = select(table.c.size).where(table.c.repository == repository, table.c.digest == digest).distinct()
+        async with self._database.reading() as connection:
+            return set((await connection.execute(query)).scalars())
+
+    async def adopt(self, repository: str, blob: StoredBlob) -> StoredBlob:
+        """Make a pending object the repository's blob, pinned to the manifests that name it; says where it is now.
+
+        Raises WriteExpired, QuotaExceeded.
+        """
+        assert blob.key is not None
+        async with self._database.writing() as connection:
+            await lock_manifests(self._database, connection, repository)
+            await claim(connection, blob.key)
+            stored = await register(self._database, connection, blob)
+            await self._take(connection, repository, stored)
+        return stored
+
+    async def has_near(self, digest: Digest, prefix: str) -> bool:
+        """Whether a repository whose name begins with `prefix` has the blob."""
+        async with self._database.reading() as connection:
+            return bool((await connection.execute(select(_linked_near(digest, prefix)))).scalar())
+
+    async def borrow(self, repository: str, digest: Digest, prefix: str) -> StoredBlob | None:
+        """Let the repository have a blob that one whose name begins with `prefix` has; None when none has (any more).
+
+        Raises QuotaExceeded.
+        """
+        table = tables.blob
+        statement = update(table).where(table.c.digest == digest, _linked_near(digest, prefix))
+        async with self._database.writing() as connection:
+            await lock_manifests(self._database, connection, repository)
+            row = (await connection.execute(statement.values(used=time.time()).returning(*BLOB_COLUMNS))).first()
+            if row is None:
+                return None
+            await self._take(connection, repository, stored_blob(row))
+        return stored_blob(row)
+
+    async def _take(self, connection: AsyncConnection, repository: str, blob: StoredBlob) -> None:
+        await self._repositories.link(connection, repository, blob)
+        named = tables.mirrored_blob
+        names = select(named.c.repository, named.c.manifest, named.c.digest).where(
+            # one that gives it another size is wrong, and gets nothing kept
+            named.c.repository == repository, named.c.digest == blob.digest, named.c.size == blob.size
+        )  # fmt: skip
+        pins = self._database.insert(tables.manifest_blob).from_select(["repository", "manifest", "digest"], names)
+        await connection.execute(pins.on_conflict_do_nothing())
+
+
+def _linked_near(digest: Digest, prefix: str) -> ColumnElement[bool]:
+    link = tables.link
+    return exists().where(link.c.digest == digest, link.c.repository.startswith(prefix, autoescape=True))
+
+
+async def expired_mirrors(database: Database, before: float) -> int:
+    """How many copies of manifests nobody has asked for since `before` (UNIX seconds)."""
+    table = tables.mirrored_manifest
+    async with database.reading() as connection:
+        return int((await connection.execute(select(func.count()).where(table.c.pulled < before))).scalar_one())
+
+
+async def expire_mirrors(database: Database, changes: Changes, before: float) -> int:
+    """Drop copies of manifests that nobody has asked for since `before` (UNIX seconds), with their tags.
+
+    Returns how many. Their blobs are left to the garbage collection, which then finds nothing that keeps them.
+    """
+    table = tables.mirrored_manifest
+    query = select(table.c.repository, table.c.digest).where(table.c.pulled < before).order_by(table.c.repository)
+    dropped = 0
+    while True:
+        async with database.reading() as connection:
+            found = (await connection.execute(query.limit(EXPIRE_AT_ONCE))).all()
+        if not found:
+            return dropped
+        for repository in sorted({row.repository for row in found}):
+            digests = [row.digest for row in found if row.repository == repository]
+            dropped += await _expire(database, repository, digests, before)
+            changes.mark(repository)
+
+
+async def _expire(database: Database, repository: str, digests: Iterable[str], before: float) -> int:
+    """Drop those of a repository's manifests that were still not asked for."""
+    manifest, table = tables.repository_manifest, tables.mirrored_manifest
+    old = select(table.c.digest).where(
+        table.c.repository == repository, table.c.digest.in_(list(digests)), table.c.pulled < before
+    )
+    async with database.writing() as connection:
+        await lock_manifests(database, connection, repository)
+        statement = delete(manifest).where(manifest.c.repository == repository, manifest.c.digest.in_(old))
+        return (await connection.execute(statement)).rowcount
