@@ -13,10 +13,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import build, http
+from bench import build, http, registries
 from bench.row import Row
 
-SUITES: dict[str, Callable[..., list[Row]]] = {"build": build.measure, "http": http.measure}
+SUITES: dict[str, Callable[..., list[Row]]] = {
+    "build": build.measure,
+    "http": http.measure,
+    "registries": registries.measure,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,20 +6,18 @@ The peers of a run are measured alternately and the medians compared, for a mach
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 import secrets
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from bench.http_server import MANIFEST_PATH
+from bench.load import in_turn, on_core, wait_for, wrk
 from bench.row import Row
 from storage.blobs import FileBlobStore
 from storage.digest import Digest
@@ -28,9 +26,6 @@ MANIFESTS_MUST = 10_000
 MANIFESTS_MUST_OF_BARE = 0.8
 BLOB_MUST_OF_NGINX = 0.9
 BLOB_SIZE = 100 << 20
-
-CORES = sorted(os.sched_getaffinity(0))
-UNITS = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 NGINX = """
 daemon off; worker_processes 1; pid {directory}/nginx.pid; error_log stderr crit;
@@ -96,19 +91,7 @@ def alternating(urls: Sequence[str], figure: str, *, connections: int, short: bo
     runs, seconds = (3, 1) if short else (5, 3)
     for url in urls:
         wrk(url, figure, connections=connections, seconds=1)
-    results = [[wrk(url, figure, connections=connections, seconds=seconds) for url in urls] for _ in range(runs)]
-    return [statistics.median(each) for each in zip(*results, strict=True)]
-
-
-def wrk(url: str, figure: str, *, connections: int, seconds: int) -> float:
-    """A figure of wrk's report, in units of one."""
-    command = [*on_core(-1), "wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--timeout", "30", url]
-    report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in report or "Socket errors" in report:
-        raise RuntimeError(f"{url}: {report}")
-    found = re.search(rf"{figure}:\s+([0-9.]+)([A-Z]*)", report)
-    assert found, report
-    return float(found[1]) * UNITS.get(found[2], 1)
+    return in_turn([partial(wrk, url, figure, connections=connections, seconds=seconds) for url in urls], runs)
 
 
 @contextlib.contextmanager
@@ -142,15 +125,3 @@ def nginx_server(directory: Path) -> Iterator[int]:
 
 def find_nginx() -> str | None:
     return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-
-
-def wait_for(port: int) -> None:
-    for _ in range(200):
-        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
-            return
-        time.sleep(0.05)
-    raise RuntimeError(f"nothing listens on port {port}")
-
-
-def on_core(index: int) -> list[str]:
-    return ["taskset", "-c", str(CORES[index])] if shutil.which("taskset") else []

@@ -58,6 +58,8 @@ class Server:
     data_dir: Path
     log: Path
     port: int = 0
+    prefix: tuple[str, ...] = ()
+    """A command around the server's, such as `taskset -c 0`."""
     process: subprocess.Popen[str] = field(init=False)
 
     @property
@@ -71,7 +73,7 @@ class Server:
 
     def start(self) -> None:
         """Returns when the server answers; after the first start always on the same port."""
-        command = [sys.executable, "-m", "registry.cli", "serve", *self.flags]
+        command = [*self.prefix, sys.executable, "-m", "registry.cli", "serve", *self.flags]
         command += ["--host", "127.0.0.1", "--port", str(self.port), "--data-dir", str(self.data_dir)]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(

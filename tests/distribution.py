@@ -42,9 +42,9 @@ def docker_registry_2() -> Path:
     return Path(found)
 
 
-def distribution_3() -> Path:
-    """The newest 3.x that can be built; raises GoProgramUnavailable."""
-    return go_program(PACKAGE, VERSIONS)
+def distribution_3(*, build: bool = True) -> Path:
+    """The newest 3.x that is kept or can be built; raises GoProgramUnavailable."""
+    return go_program(PACKAGE, VERSIONS, build=build)
 
 
 @contextlib.contextmanager

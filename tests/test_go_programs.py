@@ -43,10 +43,12 @@ def test_a_go_that_is_too_old(path: Path, tmp_path: Path) -> None:
 
 def test_the_first_version_that_can_be_had_is_built_once(path: Path, tmp_path: Path) -> None:
     make_go(path)
+    with pytest.raises(GoProgramUnavailable, match="not been built"):
+        go_program(PACKAGE, ["v1", "v2"], tmp_path, build=False)
     program = go_program(PACKAGE, ["v1", "v2"], tmp_path)
     assert program.read_text() == "made\n"
     path.joinpath("go").unlink()
-    assert go_program(PACKAGE, ["v1", "v2"], tmp_path) == program
+    assert go_program(PACKAGE, ["v1", "v2"], tmp_path, build=False) == program
     assert {each.name for each in tmp_path.iterdir()} == {"bin", "program@v2"}
 
 

@@ -1,0 +1,57 @@
+"""The servers that are compared: condery, and the reference registry from Debian and, with Go, of its version 3."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests import distribution
+from tests.conftest import Server
+from tests.go_programs import GoProgramUnavailable
+
+REPOSITORY = "bench/image"
+CONDERY, DEBIAN, THREE = "condery", "docker-registry 2.8", "distribution 3"
+
+
+@dataclass(frozen=True)
+class Contender:
+    name: str
+    port: int
+    pid: int
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}/v2/{REPOSITORY}/{path}"
+
+
+def peers(*, build: bool = True) -> dict[str, Path]:
+    """The programs of the reference registry that can be had here, by name; with `build` also what takes minutes."""
+    found = {}
+    try:
+        found[DEBIAN] = distribution.docker_registry_2()
+    except distribution.RegistryUnavailable as error:
+        print(f"not measured against {DEBIAN}: {error}")
+    try:
+        found[THREE] = distribution.distribution_3(build=build)
+    except GoProgramUnavailable as error:
+        print(f"not measured against {THREE}: {error}")
+    return found
+
+
+@contextlib.contextmanager
+def contenders(programs: dict[str, Path], prefix: Sequence[str], processes: int) -> Iterator[list[Contender]]:
+    """condery with so many processes, and the peers, each begun with the command `prefix` and empty."""
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = Server(("--processes", str(processes)), directory / "data", directory / "log", prefix=tuple(prefix))
+        server.start()
+        stack.callback(server.kill)
+        found = [Contender(CONDERY, server.port, server.process.pid)]
+        for name, program in programs.items():
+            own = directory / name.replace(" ", "-")
+            own.mkdir()
+            port, pid = stack.enter_context(distribution.serving(program, own, prefix=prefix))
+            found.append(Contender(name, port, pid))
+        yield found

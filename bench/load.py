@@ -1,0 +1,78 @@
+"""Programs that ask servers for much, and where they run: the client on one core, the server on another."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+CORES = sorted(os.sched_getaffinity(0))
+UNITS = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
+
+
+def in_turn(measured: Sequence[Callable[[], float]], runs: int) -> list[float]:
+    """The median of each over `runs` rounds, so that what else the machine does meets all alike."""
+    rounds = [[measure() for measure in measured] for _ in range(runs)]
+    return [statistics.median(each) for each in zip(*rounds, strict=True)]
+
+
+def on_core(index: int) -> list[str]:
+    """The beginning of a command that runs on one core, of those that this process may use."""
+    return ["taskset", "-c", str(CORES[index])] if shutil.which("taskset") else []
+
+
+@contextlib.contextmanager
+def this_process_on_core(index: int) -> Iterator[None]:
+    """Threads of this process that the block starts stay there as well."""
+    os.sched_setaffinity(0, {CORES[index]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, CORES)
+
+
+def wrk(
+    url: str,
+    figure: str,
+    *,
+    connections: int,
+    seconds: int,
+    headers: Sequence[str] = (),
+    pinned: bool = True,
+) -> float:
+    """A figure of wrk's report, in units of one; on the last core, or unpinned with a thread for each core."""
+    threads = 1 if pinned else min(connections, len(CORES))
+    command = [*(on_core(-1) if pinned else []), "wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}"]
+    command += [word for header in headers for word in ("-H", header)]
+    report = subprocess.run([*command, "--timeout", "30", url], capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in report or "Socket errors" in report:
+        raise RuntimeError(f"{url}: {report}")
+    found = re.search(rf"{figure}:\s+([0-9.]+)([A-Z]*)", report)
+    assert found, report
+    return float(found[1]) * UNITS.get(found[2], 1)
+
+
+def ab_head(url: str, *, connections: int, requests: int) -> float:
+    """HEAD requests a second on kept connections (wrk would wait for the bodies that HEAD does not have)."""
+    command = [*on_core(-1), "ab", "-q", "-i", "-k", "-c", str(connections), "-n", str(requests), url]
+    report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    kept = re.search(r"Keep-Alive requests:\s+(\d+)", report)
+    if "Non-2xx" in report or not re.search(r"Failed requests:\s+0\b", report) or not kept or int(kept[1]) < requests:
+        raise RuntimeError(f"{url}: {report}")
+    found = re.search(r"Requests per second:\s+([0-9.]+)", report)
+    assert found, report
+    return float(found[1])
+
+
+def wait_for(port: int) -> None:
+    for _ in range(200):
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"nothing listens on port {port}")

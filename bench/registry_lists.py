@@ -1,0 +1,80 @@
+"""Pages of long lists: 100,000 tags of a repository, 10,000 repositories."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import sqlalchemy
+
+from bench.load import on_core, this_process_on_core
+from bench.pushing import Pusher
+from bench.row import Row
+from storage import tables
+from tests.conftest import Server
+
+MUST_MS = 50
+TAGS = [f"tag-{number:06}" for number in range(100_000)]
+REPOSITORIES = [f"bench/repository-{number:05}" for number in range(10_000)]
+
+
+def measure_lists(*, short: bool = False) -> list[Row]:
+    """A page from the middle of each list, the slowest of several requests: milliseconds."""
+    tags, repositories = (TAGS[::10], REPOSITORIES[::10]) if short else (TAGS, REPOSITORIES)
+    with tempfile.TemporaryDirectory() as text:
+        directory = Path(text)
+        server = Server((), directory / "data", directory / "log", prefix=tuple(on_core(0)))
+        server.start()
+        with Pusher(server.port) as pusher:
+            digest = pusher.image(repositories[0], "latest", [b"a layer"])
+        server.stop()
+        _fill(directory / "data" / "condery.sqlite", digest, tags, repositories)
+        server.start()
+        try:
+            with this_process_on_core(-1):
+                return [
+                    _row(server.port, f"tags/list of {len(tags):,}", f"/v2/{repositories[0]}/tags/list", "tags", tags),
+                    _row(
+                        server.port, f"_catalog of {len(repositories):,}", "/v2/_catalog", "repositories", repositories
+                    ),
+                ]
+        finally:
+            server.kill()
+
+
+def _fill(path: Path, digest: str, tags: Sequence[str], repositories: Sequence[str]) -> None:
+    """Rows as a hundred thousand pushes would leave them."""
+    now = time.time()
+    engine = sqlalchemy.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        named = [{"name": name, "created": now} for name in repositories[1:]]
+        connection.execute(sqlalchemy.insert(tables.repository), named)
+        common = {"repository": repositories[0], "digest": digest, "updated": now}
+        connection.execute(sqlalchemy.insert(tables.tag), [{"name": tag, **common} for tag in tags])
+    engine.dispose()
+
+
+def _row(port: int, name: str, path: str, field: str, items: Sequence[str]) -> Row:
+    middle = len(items) // 2
+    times: dict[int, list[float]] = {}
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    for size in (100, 1000) * 20:
+        begun = time.perf_counter()
+        connection.request("GET", f"{path}?n={size}&last={items[middle]}")
+        answer = connection.getresponse()
+        body = answer.read()
+        times.setdefault(size, []).append((time.perf_counter() - begun) * 1000)
+        found = json.loads(body).get(field)
+        if found != list(items[middle + 1 : middle + 1 + size]) or (middle + 1 + size < len(items)) != (
+            "Link" in answer.headers
+        ):
+            raise RuntimeError(f"{path}: {answer.status} {body[:500]!r}")
+    connection.close()
+    note = ", ".join(
+        f"n={size}: {sorted(found)[len(found) // 2]:.1f} ms in the middle" for size, found in times.items()
+    )
+    return Row(f"page of {name}", max(map(max, times.values())), "ms", MUST_MS, "at most", note=f"the slowest; {note}")
