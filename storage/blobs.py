@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage import tables
 from storage.cancellation import to_end
-from storage.database import Database
+from storage.database import Database, batches
 from storage.digest import Digest
 from storage.errors import BlobUnknown, DigestMismatch, FragmentsGone, StorageError, WriteExpired
 from storage.files import sync_directory, sync_file
@@ -168,14 +168,18 @@ class BlobStore:
     async def release(self, keys: Sequence[str]) -> None:
         """Delete those of `keys` that are still pending. What fails is left for the garbage collection."""
         with contextlib.suppress(StorageError):
-            table = tables.pending
-            query = select(table.c.key).where(table.c.key.in_(keys))
-            async with self.database.reading() as connection:
-                left = list((await connection.execute(query)).scalars())
-            if left:
-                await asyncio.to_thread(self.objects.delete, left)
-                async with self.database.writing() as connection:
-                    await connection.execute(delete(table).where(table.c.key.in_(left)))
+            for batch in batches(keys):
+                await self._release(batch)
+
+    async def _release(self, keys: Sequence[str]) -> None:
+        table = tables.pending
+        query = select(table.c.key).where(table.c.key.in_(keys))
+        async with self.database.reading() as connection:
+            left = list((await connection.execute(query)).scalars())
+        if left:
+            await asyncio.to_thread(self.objects.delete, left)
+            async with self.database.writing() as connection:
+                await connection.execute(delete(table).where(table.c.key.in_(left)))
 
     # layers
 
@@ -229,8 +233,8 @@ class BlobStore:
     def _sync_fragments(self, keys: Iterable[str]) -> None:
         """Fragments are written without a flush, being a cache; a layer that refers to them needs them on the disk."""
         paths = [self.fragment_path(key) for key in keys]
-        with contextlib.suppress(FileNotFoundError), ThreadPoolExecutor(SYNC_THREADS) as threads:
-            list(threads.map(sync_file, paths))
+        with ThreadPoolExecutor(SYNC_THREADS) as threads:
+            list(threads.map(_sync_if_there, paths))
             list(threads.map(sync_directory, {path.parent for path in paths}))
 
     def _write(self, key: str, digest: Digest, content: Iterable[bytes]) -> int:
@@ -289,10 +293,13 @@ async def register(database: Database, connection: AsyncConnection, blob: Stored
 async def touch(connection: AsyncConnection, digests: Iterable[str]) -> set[str]:
     """Keep blobs from the garbage collection for its grace time; returns those that are there."""
     table = tables.blob
-    these = table.c.digest.in_(list(digests))
-    await lock_rows(connection, table, these)
-    statement = update(table).where(these).values(used=time.time())
-    return set((await connection.execute(statement.returning(table.c.digest))).scalars())
+    found: set[str] = set()
+    for batch in batches(sorted(digests)):
+        these = table.c.digest.in_(batch)
+        await lock_rows(connection, table, these)
+        statement = update(table).where(these).values(used=time.time())
+        found.update((await connection.execute(statement.returning(table.c.digest))).scalars())
+    return found
 
 
 async def lock_rows(connection: AsyncConnection, table: Table, *where: ColumnElement[bool]) -> None:
@@ -329,6 +336,11 @@ def _until(stopped: threading.Event, content: Iterable[bytes]) -> Iterator[bytes
         if stopped.is_set():
             raise InterruptedError
         yield chunk
+
+
+def _sync_if_there(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        sync_file(path)
 
 
 def _joined(join: Join) -> StoredBlob:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sqlalchemy import Connection, Table, create_engine, event, func, inspect, select, text
 from sqlalchemy.engine import make_url
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
 BUSY_SECONDS = 30
 CONNECT_SECONDS = 10
 POOL_SIZE = 20
+MOST_PARAMETERS = 10_000
+"""PostgreSQL takes 65,535 in one statement, SQLite's usual builds 32,766."""
 NEWEST = "0004"
 """The last revision of storage/migrations/versions."""
+
+T = TypeVar("T")
 
 _WRITES = "condery_writes"
 _FULL = ("database or disk is full", "No space left on device", "could not extend file")
@@ -99,6 +104,13 @@ def _known(error: DBAPIError) -> StorageFull | StorageUnavailable:
     if any(each in reason for each in _FULL):
         return StorageFull("the database")
     return StorageUnavailable("the database", reason)
+
+
+def batches(items: Iterable[T]) -> Iterator[list[T]]:
+    """`items` in lists that are short enough to be the parameters of one statement."""
+    rest = iter(items)
+    while batch := list(itertools.islice(rest, MOST_PARAMETERS)):
+        yield batch
 
 
 def _inserting(dialect: str) -> Callable[[Table], Any]:

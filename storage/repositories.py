@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage import tables
 from storage.blobs import BLOB_COLUMNS, StoredBlob, lock_rows, stored_blob
 from storage.changes import Changes
-from storage.database import Database
+from storage.database import Database, batches
 from storage.digest import Descriptor, Digest
 from storage.errors import (
     BlobInUse,
@@ -350,22 +350,27 @@ async def pin_blobs(
     Touching the rows locks them against the garbage collection and deletions until the manifest's own refer to them.
     """
     wanted = {blob.digest: blob.size for blob in (*optional, *blobs)}
-    if not wanted:
-        return set()
+    found: dict[str, int] = {}
+    for batch in batches(sorted(wanted)):
+        found |= await _pin(connection, repository, batch)
+    if missing := {blob.digest for blob in blobs} - found.keys():
+        raise ManifestBlobUnknown(repository, sorted(missing))
+    for digest, size in sorted(found.items()):
+        if size != wanted[Digest(digest)]:
+            raise SizeMismatch(digest, wanted[Digest(digest)], size)
+    return set(found)
+
+
+async def _pin(connection: AsyncConnection, repository: str, digests: Sequence[str]) -> dict[str, int]:
+    """The sizes of those that the repository has, all touched."""
     now, link, blob = time.time(), tables.link, tables.blob
-    linked = select(link.c.digest).where(link.c.repository == repository, link.c.digest.in_(list(wanted)))
+    linked = select(link.c.digest).where(link.c.repository == repository, link.c.digest.in_(digests))
     await lock_rows(connection, blob, blob.c.digest.in_(linked))
     statement = update(blob).where(blob.c.digest.in_(linked)).values(used=now)
     sizes = dict(map(tuple, await connection.execute(statement.returning(blob.c.digest, blob.c.size))))
     these = (link.c.repository == repository) & link.c.digest.in_(list(sizes))
     touched = update(link).where(these).values(created=now).returning(link.c.digest)
-    found = set((await connection.execute(touched)).scalars())
-    if missing := {blob.digest for blob in blobs} - found:
-        raise ManifestBlobUnknown(repository, sorted(missing))
-    for digest in sorted(found):
-        if sizes[digest] != wanted[digest]:
-            raise SizeMismatch(digest, wanted[digest], sizes[digest])
-    return found
+    return {digest: sizes[digest] for digest in (await connection.execute(touched)).scalars()}
 
 
 async def insert_manifest(
