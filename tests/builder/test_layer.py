@@ -5,22 +5,21 @@ import io
 import multiprocessing
 import os
 import pickle
-import shutil
 import subprocess
 import tarfile
+import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from builder.contents import inspect
 from builder.errors import InvalidImageName, PackageRefused, PathConflict, UnknownPackage
-from builder.fragment import FragmentRecipe
-from builder.layer import AssembledLayer, FragmentTask, LayerTask, assemble, keep
-from storage.blobs import FileBlobStore
+from builder.fragment import USE_SECONDS, FragmentRecipe
+from builder.layer import FRAGMENTS, AssembledLayer, FragmentTask, LayerTask, assemble, stored_fragments
 from storage.digest import Digest
-from storage.errors import ConderyError, StorageFull
+from storage.errors import ConderyError, FragmentsGone, StorageFull
+from storage.joins import fragment_path
 from tests.builder.packages import PLACEHOLDER, Directory, File, Link, Package
 
 PACKAGES = (
@@ -39,13 +38,6 @@ PACKAGES = (
 )
 
 
-def made(task: LayerTask) -> AssembledLayer:
-    """The layer, stored."""
-    layer = assemble(task)
-    keep(task, layer)
-    return replace(layer, parts=())
-
-
 def layer_task(root: Path, *packages: Package, archives: Path | None = None) -> LayerTask:
     tasks = []
     for package in packages:
@@ -57,7 +49,11 @@ def layer_task(root: Path, *packages: Package, archives: Path | None = None) -> 
 
 
 def blob(root: Path, layer: AssembledLayer) -> bytes:
-    return b"".join(FileBlobStore(root).read(layer.digest))
+    """What the layer is the join of."""
+    return b"".join(
+        part if isinstance(part, bytes) else fragment_path(root / FRAGMENTS, part.key).read_bytes()
+        for part in layer.parts
+    )
 
 
 def members(data: bytes) -> list[tarfile.TarInfo]:
@@ -66,7 +62,7 @@ def members(data: bytes) -> list[tarfile.TarInfo]:
 
 
 def test_a_layer_is_directories_then_fragments_and_no_path_twice(tmp_path: Path) -> None:
-    layer = made(layer_task(tmp_path / "data", *PACKAGES))
+    layer = assemble(layer_task(tmp_path / "data", *PACKAGES))
     data = blob(tmp_path / "data", layer)
     plain = gzip.decompress(data)
     assert layer.digest == Digest.of(data)
@@ -91,7 +87,7 @@ def test_a_layer_is_directories_then_fragments_and_no_path_twice(tmp_path: Path)
 
 
 def test_gnu_tar_unpacks_it(tmp_path: Path) -> None:
-    (tmp_path / "l.tar.gz").write_bytes(blob(tmp_path / "data", made(layer_task(tmp_path / "data", *PACKAGES))))
+    (tmp_path / "l.tar.gz").write_bytes(blob(tmp_path / "data", assemble(layer_task(tmp_path / "data", *PACKAGES))))
     (tmp_path / "out").mkdir()
     done = subprocess.run(
         ["tar", "--no-same-owner", "-xzf", tmp_path / "l.tar.gz", "-C", tmp_path / "out"],
@@ -105,24 +101,46 @@ def test_gnu_tar_unpacks_it(tmp_path: Path) -> None:
     assert (prefix / "share/empty").is_dir()
 
 
-def test_the_same_task_gives_the_same_layer_from_archives_fragments_or_memory(tmp_path: Path) -> None:
+def test_the_same_task_gives_the_same_layer_from_archives_or_fragments(tmp_path: Path) -> None:
     task = layer_task(tmp_path / "one", *PACKAGES)
-    cold = made(task)
-    remembered = made(task)
-    shutil.rmtree(tmp_path / "one/layers")
+    cold = assemble(task)
     for fragment in task.fragments:
         fragment.archive.unlink()
-    joined = made(task)
-    other = made(layer_task(tmp_path / "two", *PACKAGES))
-    assert cold == remembered == joined == other
+    joined = assemble(task)
+    other = assemble(layer_task(tmp_path / "two", *PACKAGES))
+    assert cold == joined == other
     assert blob(tmp_path / "one", cold) == blob(tmp_path / "two", cold)
+    assert cold.to_store.join.size == cold.size
+
+
+def test_the_use_of_fragments_is_noted_now_and_then(tmp_path: Path) -> None:
+    task = layer_task(tmp_path / "data", *PACKAGES)
+    assemble(task)
+    sidecars = [Path(f"{task.path(fragment)}.json") for fragment in task.fragments]
+    for use in (lambda: assemble(task), lambda: stored_fragments(task)):
+        for ago in (2 * USE_SECONDS, USE_SECONDS / 2):
+            before = time.time() - ago
+            for path in sidecars:
+                os.utime(path, (before, before))
+            use()
+            noted = ago > USE_SECONDS
+            assert [path.stat().st_mtime > time.time() - 60 for path in sidecars] == [noted] * len(sidecars)
+
+
+def test_stored_fragments_are_all_or_none(tmp_path: Path) -> None:
+    task = layer_task(tmp_path / "data", *PACKAGES)
+    assert stored_fragments(task) is None
+    layer = assemble(task)
+    assert stored_fragments(task) == layer.fragments
+    task.path(task.fragments[1]).write_bytes(b"cut")
+    assert stored_fragments(task) is None
 
 
 def test_fragments_are_shared_between_layers(tmp_path: Path) -> None:
     root = tmp_path / "data"
-    made(layer_task(root, *PACKAGES))
+    assemble(layer_task(root, *PACKAGES))
     before = {path: path.stat().st_mtime_ns for path in (root / "fragments").rglob("*") if path.is_file()}
-    made(layer_task(root, PACKAGES[1], PACKAGES[0]))
+    assemble(layer_task(root, PACKAGES[1], PACKAGES[0]))
     assert before == {path: path.stat().st_mtime_ns for path in (root / "fragments").rglob("*") if path.is_file()}
 
 
@@ -130,11 +148,10 @@ def test_fragments_are_shared_between_layers(tmp_path: Path) -> None:
 def test_a_damaged_fragment_is_made_anew(tmp_path: Path, damage: str) -> None:
     root = tmp_path / "data"
     task = layer_task(root, *PACKAGES)
-    layer = made(task)
-    path = FileBlobStore(root).fragment_path(task.fragments[0].recipe.key)
+    layer = assemble(task)
+    path = task.path(task.fragments[0])
     sidecar = path.with_name(path.name + ".json")
     whole, said = path.read_bytes(), sidecar.read_bytes()
-    shutil.rmtree(root / "layers")
     if damage.startswith("cut"):
         path.write_bytes(whole[: len(whole) // 2])
     elif damage == "flip":
@@ -148,19 +165,9 @@ def test_a_damaged_fragment_is_made_anew(tmp_path: Path, damage: str) -> None:
         sidecar.write_bytes(said.replace(f'"size":{len(whole)}'.encode(), size, 1))
     elif damage == "sidecar":
         sidecar.write_bytes(said[:-5])
-    assert made(task) == layer
+    assert assemble(task) == layer
     assert path.read_bytes() == whole
     assert Digest.of(blob(root, layer)) == layer.digest
-
-
-def test_a_remembered_layer_needs_its_blob_and_fragments(tmp_path: Path) -> None:
-    root = tmp_path / "data"
-    task = layer_task(root, *PACKAGES)
-    layer = made(task)
-    for lost in ("blobs", "fragments"):
-        shutil.rmtree(root / lost)
-        assert made(task) == layer
-        assert Digest.of(blob(root, layer)) == layer.digest
 
 
 def test_order_and_content_are_in_the_key(tmp_path: Path) -> None:
@@ -182,8 +189,7 @@ def test_a_refused_package_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(PackageRefused, match="lists gone") as caught:
             pool.submit(assemble, task).result()
     assert caught.value.package == "bad-1.0-0"
-    assert not (root / "blobs").exists()
-    assert not (root / "layers").exists()
+    assert sorted(path.name for path in root.iterdir()) == ["contents", "fragments"]
     assert sorted(path.name for path in (root / "fragments").rglob("*") if path.is_file()) == [
         task.fragments[0].recipe.key,
         task.fragments[0].recipe.key + ".json",
@@ -198,6 +204,7 @@ def test_a_refused_package_leaves_nothing(tmp_path: Path) -> None:
         UnknownPackage("nunpy", ["conda-forge"], ["numpy"]),
         InvalidImageName("x..y", "empty"),
         StorageFull("fragments"),
+        FragmentsGone(["a", "b"]),
     ],
 )
 def test_errors_come_back_whole_from_another_process(error: ConderyError) -> None:

@@ -1,0 +1,183 @@
+"""Layers made and stored: once each, whatever fails beside them, and again when something of them is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from builder.errors import PackageRefused
+from builder.layer import LayerTask, assemble
+from builder.layers import Layers
+from builder.pool import WorkerPool
+from storage import tables
+from storage.digest import Digest
+from storage.errors import FragmentsGone
+from storage.joins import Layer
+from tests.builder.packages import Package
+from tests.builder.test_layer import layer_task
+from tests.storage.stores import Stores, open_stores
+
+ALPHA = Package("alpha", files={"share/alpha": os.urandom(300_000)})
+BETA = Package("beta", files={"share/beta": os.urandom(3000)})
+GAMMA = Package("gamma", files={"share/gamma": b"gamma"})
+
+
+class Pool(WorkerPool):
+    """Counts what it assembles; `then` is called after each."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.assembled: list[str] = []
+        self.then: Callable[[LayerTask], object] = lambda task: None
+
+    async def run(self, doing: str, function: Any, *args: Any, **kwargs: Any) -> Any:
+        if function is assemble:
+            self.assembled.append(args[0].fragments[0].package.name)
+        try:
+            return await super().run(doing, function, *args, **kwargs)
+        finally:
+            if function is assemble:
+                self.then(args[0])
+
+
+@pytest.fixture(params=[True, False], ids=["joins", "objects"])
+async def stores(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
+    async with open_stores(tmp_path / "data", joins=request.param) as stores:
+        yield stores
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[Pool]:
+    async with Pool() as pool:
+        yield pool
+
+
+@pytest.fixture
+async def layers(stores: Stores, pool: Pool) -> AsyncIterator[Layers]:
+    layers = Layers(stores.blobs, pool)
+    yield layers
+    await layers.close()
+
+
+def silent(_done: int, _names: str) -> None:
+    pass
+
+
+async def stored_layers(stores: Stores) -> set[str]:
+    return {row.key for row in await stores.rows(select(tables.layer.c.key))}
+
+
+def lose(task: LayerTask) -> None:
+    for fragment in task.fragments:
+        task.path(fragment).unlink()
+
+
+async def test_a_layer_is_stored_and_then_recalled(stores: Stores, layers: Layers, pool: Pool) -> None:
+    tasks = [layer_task(stores.root, ALPHA, GAMMA), layer_task(stores.root, BETA)]
+    told: list[tuple[int, str]] = []
+    made = await layers.make(tasks, lambda done, names: told.append((done, names)))
+    assert told == [(1, "alpha, gamma"), (2, "beta")]
+    assert [layer.key for layer in made] == [task.key for task in tasks]
+    for layer in made:
+        content = await stores.content(layer.digest)
+        assert (Digest.of(content), len(content)) == (layer.digest, layer.size)
+    assert await layers.make(tasks[::-1], silent) == made[::-1]
+    assert pool.assembled == ["alpha", "beta"]
+    assert await stores.pending() == []
+
+
+async def test_two_builds_that_want_a_layer_make_it_once(stores: Stores, layers: Layers, pool: Pool) -> None:
+    task = layer_task(stores.root, ALPHA)
+    made = await asyncio.gather(*(layers.make([task], silent) for _ in range(5)))
+    assert [each[0].digest for each in made] == [made[0][0].digest] * 5
+    assert pool.assembled == ["alpha"]
+
+
+@pytest.mark.parametrize("lost", ["fragment", "sidecar", "cut", "blob"])
+async def test_what_is_lost_of_a_layer_is_made_again(stores: Stores, layers: Layers, pool: Pool, lost: str) -> None:
+    tasks = [layer_task(stores.root, ALPHA), layer_task(stores.root, BETA)]
+    made = await layers.make(tasks, silent)
+    path = tasks[0].path(tasks[0].fragments[0])
+    if lost == "blob":
+        async with stores.database.writing() as connection:
+            await connection.execute(tables.blob.delete().where(tables.blob.c.digest == made[0].digest))
+    elif lost == "sidecar":
+        Path(f"{path}.json").unlink()
+    elif lost == "cut":
+        path.write_bytes(path.read_bytes()[:-1])
+    else:
+        path.unlink()
+    assert await layers.make(tasks, silent) == made
+    assert pool.assembled == ["alpha", "beta", "alpha"]
+    assert Digest.of(await stores.content(made[0].digest)) == made[0].digest
+    assert path.exists()
+
+
+async def test_fragments_that_go_while_a_layer_is_stored(stores: Stores, layers: Layers, pool: Pool) -> None:
+    """As an eviction may take any fragment that no stored layer needs yet. The layers beside it are stored."""
+    tasks = [layer_task(stores.root, ALPHA), layer_task(stores.root, BETA)]
+    pool.then = lambda task: lose(task) if task is tasks[1] else None
+    with pytest.raises(FragmentsGone) as caught:
+        await layers.make(tasks, silent)
+    assert caught.value.keys == (tasks[1].fragments[0].recipe.key,)
+    assert await stored_layers(stores) == {tasks[0].key}
+    assert await stores.pending() == []
+    pool.then = lambda task: None
+    made = await layers.make(tasks, silent)
+    assert pool.assembled == ["alpha", "beta", "beta"]
+    assert [Digest.of(await stores.content(layer.digest)) for layer in made] == [layer.digest for layer in made]
+
+
+async def test_a_failure_costs_nothing_of_what_was_made(stores: Stores, layers: Layers, pool: Pool) -> None:
+    listing = Package(files={"gone": b""}).info_files()["info/paths.json"]
+    # with one worker, and the larger first, it is there when the other fails
+    good, bad = layer_task(stores.root, ALPHA), layer_task(stores.root, Package("bad", info={"paths.json": listing}))
+    with pytest.raises(PackageRefused, match="lists gone"):
+        await layers.make([bad, good], silent)
+    await layers.close()
+    assert await stored_layers(stores) == {good.key}
+    await Layers(stores.blobs, pool).make([good], silent)
+    assert pool.assembled == ["alpha", "bad"]
+
+
+async def test_a_build_that_is_cancelled_keeps_what_was_made(stores: Stores, layers: Layers, pool: Pool) -> None:
+    tasks = [layer_task(stores.root, ALPHA), layer_task(stores.root, BETA)]
+    building = asyncio.create_task(layers.make(tasks, silent))
+    # at the latest moment: the layer is assembled, and not yet stored
+    pool.then = lambda task: building.cancel() if task is tasks[0] else None
+    with pytest.raises(asyncio.CancelledError):
+        await building
+    while tasks[0].key not in await stored_layers(stores):
+        await asyncio.sleep(0.01)
+    await layers.close()
+    assert await stores.pending() == []
+    # nothing is stored that is not whole
+    for blob in await stores.stored():
+        assert Digest.of(await stores.content(blob.digest)) == blob.digest
+
+
+async def test_layers_that_come_while_others_are_stored_are_stored_together(tmp_path: Path) -> None:
+    async with open_stores(tmp_path / "data") as stores, Pool() as pool:
+        tasks = [layer_task(stores.root, package) for package in (ALPHA, BETA, GAMMA)]
+        batches: list[int] = []
+        done: list[LayerTask] = []
+        pool.then = done.append
+        put_layers = stores.blobs.put_layers
+
+        async def put_slowly(some: list[Layer]) -> None:
+            batches.append(len(some))
+            while len(done) < len(tasks):
+                await asyncio.sleep(0.01)
+            await put_layers(some)
+
+        stores.blobs.put_layers = put_slowly  # type: ignore[method-assign, assignment]  # as a slow disk would be
+        layers = Layers(stores.blobs, pool)
+        await layers.make(tasks, silent)
+        await layers.close()
+        assert batches == [1, 2]
