@@ -28,6 +28,7 @@ from registry.settings import LogSettings
 from registry.store import open_store
 from storage.digest import Descriptor
 from storage.repositories import Push, StoredManifest
+from storage.settings import StorageSettings
 
 SPEC = EnvironmentSpec((PackageItem("numpy"),), ("conda-forge",))
 MANIFEST = StoredManifest.of(OCI_INDEX, beginning(SPEC, OCI_INDEX) + b'},"manifests":[' + b'"' + b"0" * 700 + b'"]}')
@@ -60,7 +61,7 @@ def condery(directory: Path) -> web.Application:
 
     @contextlib.asynccontextmanager
     async def parts() -> AsyncIterator[Parts]:
-        async with open_store(directory) as store:
+        async with open_store(StorageSettings(data_directory=directory)) as store:
             await store.catalog.put_image("bench", "0" * 64, {}, OneImage.root, [Push(MANIFEST)])
             yield Parts(OneImage(), store.blobs, store.repositories, store.uploads, beginning)
 

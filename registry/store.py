@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
+from storage.opening import open_objects
+
+from storage.announcements import listening
 from storage.blobs import BlobStore
 from storage.catalog import Catalog
 from storage.changes import Changes
@@ -15,6 +17,7 @@ from storage.database import Database, database_url, migrate
 from storage.limits import Limits
 from storage.objects import FileObjects
 from storage.repositories import Repositories
+from storage.settings import StorageSettings
 from storage.uploads import Uploads
 
 
@@ -29,25 +32,24 @@ class Store:
 
 
 @contextlib.asynccontextmanager
-async def open_store(directory: Path, limits: Limits | None = None) -> AsyncIterator[Store]:
-    """The data directory `directory`, made if it is missing; other processes may have it open at the same time."""
+async def open_store(settings: StorageSettings, limits: Limits | None = None) -> AsyncIterator[Store]:
+    """The data directory, made if it is missing, and what else holds bytes and facts; others may have it open too.
+
+    Raises StorageUnavailable.
+    """
+    directory = settings.data_directory
     directory.mkdir(parents=True, exist_ok=True)
-    url = database_url(None, directory)
+    url = database_url(settings.database, directory)
     await asyncio.to_thread(migrate, url)
     database = Database.open(url)
     changes = Changes(directory / "changes")
     # a process that died may have committed a change that it did not mark
     changes.mark_all()
-    blobs = BlobStore(database, FileObjects(directory / "blobs"), directory / "fragments")
+    objects = open_objects(settings)
+    blobs = BlobStore(database, objects, directory / "fragments", joins=isinstance(objects, FileObjects))
     repositories = Repositories(database, changes, limits)
     try:
-        yield Store(
-            database,
-            changes,
-            blobs,
-            Catalog(database),
-            repositories,
-            Uploads(blobs, repositories),
-        )
+        async with listening(url, changes):
+            yield Store(database, changes, blobs, Catalog(database), repositories, Uploads(blobs, repositories))
     finally:
         await database.close()

@@ -10,6 +10,7 @@
     │   ├── ObjectMissing      bytes that a row names are not there
     │   ├── WriteExpired
     │   ├── FragmentsGone
+    │   ├── GarbageCollectionRunning
     │   └── ContentError       what a client pushes, mounts or deletes cannot be done
     │       ├── RepositoryUnknown, ManifestUnknown, UploadUnknown
     │       ├── ManifestBlobUnknown, BlobInUse, SizeMismatch
@@ -100,6 +101,12 @@ class FragmentsGone(StorageError):
         self.keys = tuple(keys)
 
 
+class GarbageCollectionRunning(StorageError):
+    def __init__(self, who: str) -> None:
+        super().__init__(f"garbage is being collected already, by {who}; wait until that has ended")
+        self.who = who
+
+
 class ContentError(StorageError):
     """What a client pushes, mounts or deletes cannot be done."""
 
@@ -179,3 +186,12 @@ class ManifestInvalid(ConderyError):
         super().__init__(f"invalid manifest: {where} {problem}")
         self.where = where
         self.problem = problem
+
+
+class BackupFailed(StorageError):
+    """Raised by `condery backup`, never by a request."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(f"backup: {what}: {reason}")
+        self.what = what
+        self.reason = reason

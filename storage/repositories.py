@@ -20,6 +20,7 @@ from sqlalchemy import case, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage import tables
+from storage.announcements import announce
 from storage.blobs import BLOB_COLUMNS, StoredBlob, lock_rows, stored_blob
 from storage.changes import Changes
 from storage.database import Database, batches
@@ -128,6 +129,7 @@ class Repositories:
             await self.set_tags(connection, repository, digest, tags)
             if record is not None:
                 await record(connection, None)
+            await announce(connection, repository)
         self.changes.mark(repository)
 
     async def set_tags(
@@ -163,6 +165,7 @@ class Repositories:
                 raise ManifestUnknown(repository, digest)
             if record is not None:
                 await record(connection, tags)
+            await announce(connection, repository)
         self.changes.mark(repository)
         return tags
 
@@ -179,6 +182,7 @@ class Repositories:
             await note_tags(connection, repository, [digest])
             if record is not None:
                 await record(connection, Digest(digest))
+            await announce(connection, repository)
         self.changes.mark(repository)
         return Digest(digest)
 
@@ -227,6 +231,11 @@ class Repositories:
                 await record(connection, stored_blob(row))
         return stored_blob(row)
 
+    async def check_room(self, repository: str, blob: StoredBlob) -> None:
+        """Raises QuotaExceeded where the repository could not take a blob that is still to come."""
+        async with self._database.reading() as connection:
+            await self._limits.check_bytes(self._database, connection, repository, blob)
+
     async def link(self, connection: AsyncConnection, repository: str, blob: StoredBlob) -> None:
         """Make a registered blob the repository's, within a transaction; raises QuotaExceeded."""
         await ensure_repository(self._database, connection, repository)
@@ -247,6 +256,7 @@ class Repositories:
                 raise BlobUnknown(digest)
             if record is not None:
                 await record(connection, None)
+            await announce(connection, repository)
         self.changes.mark(repository)
 
     # lists

@@ -52,7 +52,7 @@ def explain(
 async def _report(settings: Settings, image: str) -> dict[str, Any]:
     from registry.store import open_store
 
-    async with open_store(settings.data_directory) as store:
+    async with open_store(settings.storage) as store:
         key = await lock_key_of(image, settings, store)
         document = await store.catalog.image_of_lock(key)
         if document is None:

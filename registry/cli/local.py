@@ -22,7 +22,7 @@ async def open_service(settings: Settings) -> AsyncIterator[tuple[Store, Builder
     """The store, and a builder over it."""
     from builder.service import BuilderService
 
-    async with open_store(settings.data_directory) as store:
+    async with open_store(settings.storage) as store:
         async with BuilderService.open(
             settings.builder, settings.data_directory, store.catalog, store.blobs
         ) as service:

@@ -20,7 +20,9 @@ from builder.demand import Image
 from builder.errors import InvalidImageName, UnknownArtifact
 from builder.image import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, beginning
 from builder.spec import EnvironmentSpec, PackageItem
+from registry.delivery import Timing
 from registry.http_settings import HttpSettings
+from registry.notifications import open_notifications
 from registry.parts import STOPPING, Check, Parts
 from registry.request_log import JsonRequestLog
 from registry.routes import compose
@@ -29,6 +31,7 @@ from storage.blobs import StoredBlob
 from storage.digest import Descriptor, Digest
 from storage.limits import Limits
 from storage.repositories import Push, StoredManifest
+from storage.settings import StorageSettings
 
 T = TypeVar("T")
 
@@ -174,13 +177,17 @@ async def serving(
     limits: Limits | None = None,
     access: Access | None = None,
     read_only: bool = False,
+    timing: Timing | None = None,
 ) -> AsyncIterator[Site]:
     settings = settings or HttpSettings()
     workshops: list[Workshop] = []
 
     @contextlib.asynccontextmanager
     async def open_parts() -> AsyncIterator[Parts]:
-        async with open_store(directory, limits) as store:
+        async with (
+            open_store(StorageSettings(data_directory=directory), limits) as store,
+            open_notifications(settings, store.database, timing) as notifier,
+        ):
             workshops.append(Workshop(store))
             yield Parts(
                 demand=workshops[0],
@@ -191,6 +198,7 @@ async def serving(
                 checks={"database": store.database.ping, **(checks or {})},
                 access=access or OpenAccess(),
                 read_only=read_only,
+                notifier=notifier,
             )
 
     log = io.StringIO()

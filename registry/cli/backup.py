@@ -1,0 +1,43 @@
+"""`condery backup`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from registry.cli.options import UsageError, takes_settings
+from registry.settings import LoadedSettings
+
+
+@takes_settings("storage")
+def backup(
+    loaded: LoadedSettings,
+    directory: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="new, or a backup that is to be brought up")],
+    json: Annotated[bool, typer.Option("--json", help="print a JSON document")] = False,
+) -> None:
+    """Copy the data directory's content to DIRECTORY, while the server runs.
+
+    DIRECTORY can then be used as a data directory. What is there already is not copied again. Caches are left out.
+    """
+    from storage.backup import back_up
+    from storage.exclusive import only_here
+
+    settings = loaded.settings.storage
+    if settings.database is not None or settings.s3_bucket is not None:
+        raise UsageError("this is for SQLite and files; for PostgreSQL and S3 see docs/backup.md")
+    console = Console(stderr=True)
+    with only_here(settings.data_directory), Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("copying", total=None)
+        made = back_up(
+            settings.data_directory, directory, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    if json:
+        document = {"files": made.files, "bytes": made.bytes, "copied": made.copied}
+        typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        return
+    typer.echo(f"{directory}: {made.files} files, {made.bytes / 1e6:.1f} MB, {made.copied / 1e6:.1f} MB of them new")

@@ -1,0 +1,126 @@
+"""A copy of everything that cannot be had again, made while the server runs.
+
+The database is copied as of one moment, and then the bytes that it names. No garbage collection may run meanwhile, so
+that none of them goes away: the caller holds `storage.exclusive.only_here`. What is in the backup from an earlier time
+is not copied again, for the bytes of a key never change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.errors import BackupFailed
+from storage.files import TEMPORARY, sync_directory, sync_file
+from storage.objects import FileObjects
+
+DATABASE = "condery.sqlite"
+BUSY_SECONDS = 60
+
+# what was on its way belongs to the server that was backed up
+_FORGET = ("upload_part", "upload", "pending", "lease")
+
+Report = Callable[[int, int], None]
+"""Files done, files in all."""
+
+
+@dataclass(frozen=True)
+class Backup:
+    """What a backup holds: `files` of `bytes` in all, of which `copied` bytes are new."""
+
+    files: int
+    bytes: int
+    copied: int
+
+
+def back_up(data: Path, target: Path, report: Report = lambda _done, _total: None) -> Backup:
+    """Bring the directory `target` to the state of the data directory `data`, which it can then stand in for.
+
+    Blocks. A backup that breaks off leaves the one before it whole. Raises BackupFailed.
+    """
+    with _known_errors(target):
+        target.mkdir(parents=True, exist_ok=True)
+        copy = target / f"{TEMPORARY}{DATABASE}"
+        _copy_database(data / DATABASE, copy)
+        wanted = dict(_files(copy, data, target))
+        sizes = []
+        copied = 0
+        for done, (new, old) in enumerate(wanted.items()):
+            report(done, len(wanted))
+            size, fresh = _bring(old, new)
+            sizes.append(size)
+            copied += size if fresh else 0
+        for folder in {path.parent for path in wanted}:
+            sync_directory(folder)
+        os.replace(copy, target / DATABASE)
+        sync_directory(target)
+        _drop_others(target, set(wanted))
+        report(len(wanted), len(wanted))
+    return Backup(len(wanted), sum(sizes), copied)
+
+
+def _copy_database(source: Path, copy: Path) -> None:
+    if not source.exists():
+        raise BackupFailed(str(source), "there is no such database")
+    copy.unlink(missing_ok=True)
+    with closing(sqlite3.connect(source, timeout=BUSY_SECONDS)) as old, closing(sqlite3.connect(copy)) as new:
+        old.backup(new)
+        for table in _FORGET:
+            new.execute(f"DELETE FROM {table}")  # noqa: S608 - names of ours
+        new.commit()
+        # one file, without a log beside it
+        new.execute("PRAGMA journal_mode=DELETE")
+    sync_file(copy)
+
+
+def _files(database: Path, data: Path, target: Path) -> Iterator[tuple[Path, Path]]:
+    """(place in the backup, place in the data directory) of every file that the copied database needs."""
+    old, new = FileObjects(data / "blobs"), FileObjects(target / "blobs")
+    with closing(sqlite3.connect(database)) as connection:
+        for (key,) in connection.execute("SELECT key FROM blob WHERE key IS NOT NULL"):
+            yield new.path(key), old.path(key)
+        for (key,) in connection.execute("SELECT DISTINCT fragment FROM fragment_use"):
+            for name in (key, f"{key}.json"):
+                path = Path("fragments") / key[:2] / name
+                yield target / path, data / path
+    for path in (data / "bases").rglob("*"):
+        if path.is_file() and not path.name.startswith(TEMPORARY):
+            yield target / path.relative_to(data), path
+
+
+def _bring(old: Path, new: Path) -> tuple[int, bool]:
+    """Copy a file unless it is there; its size, and whether it was copied."""
+    size = old.stat().st_size
+    with contextlib.suppress(FileNotFoundError):
+        if new.stat().st_size == size:
+            return size, False
+    new.parent.mkdir(parents=True, exist_ok=True)
+    part = new.with_name(TEMPORARY + new.name)
+    shutil.copyfile(old, part)
+    sync_file(part)
+    os.replace(part, new)
+    return size, True
+
+
+def _drop_others(target: Path, wanted: set[Path]) -> None:
+    """Files of earlier backups that nothing needs any more."""
+    for folder in ("blobs", "fragments", "bases"):
+        for path in (target / folder).rglob("*"):
+            if path.is_file() and path not in wanted:
+                path.unlink()
+
+
+@contextlib.contextmanager
+def _known_errors(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BackupFailed(error.filename or str(target), error.strerror or str(error)) from error
+    except sqlite3.Error as error:
+        raise BackupFailed(str(target), str(error)) from error
