@@ -136,7 +136,8 @@ def push(
 
     def upload(blob: Descriptor) -> None:
         if not repository.has_blob(blob.digest):
-            repository.put_blob(blob.digest, RepeatableBody(blob.size, lambda: meter.watch(blob, image.blobs)))
+            body = RepeatableBody(blob.size, lambda: _verified(reference, blob, meter.watch(blob, image.blobs)))
+            repository.put_blob(blob.digest, body)
         meter.finish(blob)
 
     try:
@@ -232,14 +233,18 @@ def _layout_files(
 
 
 def _verified(target: str, blob: Descriptor, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    hasher = hashlib.new(blob.digest.algorithm)
+    damaged = PublishFailed(target, f"the stored blob {blob.digest} is damaged")
+    hasher = blob.digest.hasher()
     size = 0
-    for chunk in chunks:
-        hasher.update(chunk)
-        size += len(chunk)
-        yield chunk
+    try:
+        for chunk in chunks:
+            hasher.update(chunk)
+            size += len(chunk)
+            yield chunk
+    except EOFError:
+        raise damaged from None
     if hasher.hexdigest() != blob.digest.hex or size != blob.size:
-        raise PublishFailed(target, f"the stored blob {blob.digest} is damaged")
+        raise damaged
 
 
 def _blob_path(digest: Digest) -> str:

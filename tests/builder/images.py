@@ -8,13 +8,12 @@ import json
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from builder.platforms import oci_platform
 from builder.publish import StoredImage
-from storage.blobs import FileBlobStore
 from storage.digest import Descriptor, Digest
 from storage.errors import BlobUnknown
+from tests.storage.stores import Blocking
 
 OCI = "application/vnd.oci.image."
 DOCKER = "application/vnd.docker."
@@ -41,12 +40,8 @@ def tar_of(files: Mapping[str, bytes | str]) -> bytes:
 class Images:
     """Makes images; `stored` hands them to what publishes."""
 
-    root: Path
+    blobs: Blocking
     manifests: dict[str, bytes] = field(default_factory=dict)
-
-    @property
-    def blobs(self) -> FileBlobStore:
-        return FileBlobStore(self.root)
 
     def stored(self, descriptor: Descriptor) -> StoredImage:
         return StoredImage(descriptor, self.blobs, self.manifest)

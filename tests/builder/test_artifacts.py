@@ -15,10 +15,10 @@ import pytest
 from builder.artifacts import ARCHIVE, ARTIFACTS, Artifact, document, make_artifact
 from builder.errors import ArchiveFailed, FormatUnsuitable, UnknownArtifact
 from builder.lock import Lock, LockedPackage
-from storage.blobs import FileBlobStore
 from tests.builder.locks import LOCK, SPEC, package
 from tests.builder.packages import File, Package
 from tests.builder.services import open_service, spec_of
+from tests.storage.stores import open_stores
 
 
 async def local(packages: Sequence[LockedPackage]) -> Mapping[str, Path]:
@@ -27,13 +27,13 @@ async def local(packages: Sequence[LockedPackage]) -> Mapping[str, Path]:
 
 
 async def make(name: str, lock: Lock, tmp_path: Path) -> tuple[Artifact, bytes]:
-    blobs = FileBlobStore(tmp_path / "data")
     working = tmp_path / "working"
-    artifact = await make_artifact(name, lock, blobs=blobs, archives=local, working=working)
-    assert not list(working.glob("*"))
-    content = b"".join(blobs.read(artifact.digest))
-    assert len(content) == artifact.size
-    return artifact, content
+    async with open_stores(tmp_path / "data") as stores:
+        artifact = await make_artifact(name, lock, blobs=stores.blobs, archives=local, working=working)
+        assert not list(working.glob("*"))
+        content = await stores.content(artifact.digest)
+        assert len(content) == artifact.size
+        return artifact, content
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,8 @@ async def test_failures_leave_nothing(tmp_path: Path) -> None:
     with pytest.raises(ArchiveFailed):
         await make(ARCHIVE, Lock(SPEC, {"linux-64": (made.record,)}), tmp_path)
     assert not list((tmp_path / "working").glob("*"))
-    assert not list((tmp_path / "data").rglob("*"))
+    async with open_stores(tmp_path / "data") as stores:
+        assert (await stores.stored(), await stores.pending(), stores.files()) == ([], [], [])
 
 
 async def test_archive_of_another_platform(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -27,7 +28,6 @@ from builder.errors import BaseUnavailable, CredentialsInvalid, RemoteUnavailabl
 from builder.platforms import OCI_PLATFORMS, conda_platform, host_platform, oci_platform
 from builder.publish import StoredImage, push, write_docker_archive, write_oci_layout
 from builder.remote import ImageReference, Login, RemoteRepository, read_logins
-from storage.blobs import FileBlobStore
 from storage.digest import Descriptor, Digest
 from tests.builder.images import DOCKER, GLIBC_2_31, OCI, Images, tar_of
 from tests.builder.reference_registry import (
@@ -37,40 +37,63 @@ from tests.builder.reference_registry import (
     reference_registry,
     token_auth,
 )
+from tests.storage.stores import Blocking
 from tests.unpacking import extract_all
 
 OWN = host_platform() or "linux-64"
 OTHER = "linux-s390x" if OWN != "linux-s390x" else "linux-64"
 
 
+@dataclass
+class Data:
+    """A data directory, and the store in it."""
+
+    root: Path
+    blobs: Blocking
+
+
+OpenData = Callable[[str], Data]
+
+
 @pytest.fixture
-def images(tmp_path: Path) -> Images:
+def open_data(tmp_path: Path) -> Iterator[OpenData]:
+    """Opens data directories by name."""
+    with contextlib.ExitStack() as stack:
+
+        def open_one(name: str) -> Data:
+            return Data(tmp_path / name, stack.enter_context(contextlib.closing(Blocking(tmp_path / name))))
+
+        yield open_one
+
+
+@pytest.fixture
+def images(open_data: OpenData) -> Images:
     """Where bases come from: a store of its own, apart from the one they are put into."""
-    return Images(tmp_path / "source")
+    return Images(open_data("source").blobs)
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
+def data(open_data: OpenData) -> Data:
+    return open_data("data")
 
 
-def opened(reference: str, data: Path, logins: Mapping[str, Login] | None = None) -> Base:
-    return open_base(reference, blobs=FileBlobStore(data), directory=data / "bases", logins=logins or {})
+def opened(reference: str, data: Data, logins: Mapping[str, Login] | None = None) -> Base:
+    return open_base(reference, blobs=data.blobs, directory=data.root / "bases", logins=logins or {})
 
 
-def check(image: BaseImage, data: Path) -> None:
+def check(image: BaseImage, data: Data) -> None:
     """Every layer is stored, in its size, and uncompresses to its diff_id."""
     for layer in image.layers:
-        blob = b"".join(FileBlobStore(data).read(layer.descriptor.digest))
+        blob = b"".join(data.blobs.read(layer.descriptor.digest))
         assert len(blob) == layer.descriptor.size
         assert layer.descriptor.media_type == OCI + "layer.v1.tar+gzip"
         assert Digest.of(gzip.decompress(blob)) == layer.diff_id
 
 
-def files_of(image: BaseImage, data: Path) -> set[str]:
+def files_of(image: BaseImage, data: Data) -> set[str]:
     names: set[str] = set()
     for layer in image.layers:
-        blob = b"".join(FileBlobStore(data).read(layer.descriptor.digest))
+        blob = b"".join(data.blobs.read(layer.descriptor.digest))
         with tarfile.open(fileobj=io.BytesIO(gzip.decompress(blob))) as tar:
             names.update(tar.getnames())
     return names
@@ -138,7 +161,7 @@ class TestReferences:
             "http://docker.io/a",
         ],
     )
-    def test_bad(self, text: str, data: Path) -> None:
+    def test_bad(self, text: str, data: Data) -> None:
         with pytest.raises(BaseUnavailable, match="a base is host, scratch"):
             opened(text, data)
 
@@ -186,26 +209,27 @@ class TestElf:
 
 
 class TestHost:
-    async def test_the_same_bytes_each_time(self, tmp_path: Path) -> None:
-        made = [await opened("host", tmp_path / name).resolve(OWN) for name in ("a", "b")]
+    async def test_the_same_bytes_each_time(self, open_data: OpenData) -> None:
+        directories = [open_data(name) for name in ("a", "b")]
+        made = [await opened("host", each).resolve(OWN) for each in directories]
         assert made[0] == made[1]
-        check(made[0], tmp_path / "a")
+        check(made[0], directories[0])
         assert made[0].has_shell
         assert made[0].glibc == os.confstr("CS_GNU_LIBC_VERSION").split()[1]  # type: ignore[union-attr]  # glibc here
         assert made[0].layers[0].descriptor.size < 12 << 20
 
-    async def test_a_lost_blob_is_made_again(self, data: Path) -> None:
+    async def test_a_lost_blob_is_made_again(self, data: Data) -> None:
         base = opened("host", data)
         image = await base.resolve(OWN)
-        FileBlobStore(data).path(image.layers[0].descriptor.digest).unlink()
+        data.blobs.lose(image.layers[0].descriptor.digest)
         assert await base.resolve(OWN) == image
         check(image, data)
 
-    async def test_only_its_own_platform(self, data: Path) -> None:
+    async def test_only_its_own_platform(self, data: Data) -> None:
         with pytest.raises(BaseUnavailable, match=f"{OWN}, not {OTHER}"):
             await opened("host", data).resolve(OTHER)
 
-    async def test_every_library_comes_along(self, data: Path, tmp_path: Path) -> None:
+    async def test_every_library_comes_along(self, data: Data, tmp_path: Path) -> None:
         root = await unpacked_host(data, tmp_path)
         present = {path.name for path in root.rglob("*.so*")}
         assert {"libpthread.so.0", "libdl.so.2", "librt.so.1", "libm.so.6", "libresolv.so.2"} <= present
@@ -216,9 +240,9 @@ class TestHost:
         assert len(found) > 20
         assert {name for elf in found for name in elf.needed} <= present
 
-    async def test_no_path_twice_and_parents_first(self, data: Path) -> None:
+    async def test_no_path_twice_and_parents_first(self, data: Data) -> None:
         image = await opened("host", data).resolve(OWN)
-        blob = b"".join(FileBlobStore(data).read(image.layers[0].descriptor.digest))
+        blob = b"".join(data.blobs.read(image.layers[0].descriptor.digest))
         seen: set[str] = set()
         with tarfile.open(fileobj=io.BytesIO(gzip.decompress(blob))) as tar:
             for member in tar:
@@ -229,7 +253,7 @@ class TestHost:
                 assert (member.uid, member.gid) == ((1000, 1000) if member.name == "home/conda" else (0, 0))
                 seen.add(str(path))
 
-    async def test_a_machine_whose_bin_is_a_directory(self, data: Path, tmp_path: Path) -> None:
+    async def test_a_machine_whose_bin_is_a_directory(self, data: Data, tmp_path: Path) -> None:
         """As Debian was before usrmerge: /bin and /lib are directories beside /usr/bin and /usr/lib."""
         merged = await unpacked_host(data, tmp_path)
         old = tmp_path / "old"
@@ -237,17 +261,17 @@ class TestHost:
             shutil.copytree(merged / name, old / name, symlinks=True)
         (old / "usr/bin").mkdir(parents=True)
         shutil.move(old / "bin/env", old / "usr/bin/env")
-        image = await HostBase(FileBlobStore(data), old).resolve(OWN)
+        image = await HostBase(data.blobs, old).resolve(OWN)
         names = files_of(image, data)
         assert {"bin/sh", "bin/ls", "usr/bin/env"} <= names
         assert "usr/bin/ls" not in names
         assert image.has_shell
 
-    async def test_a_machine_without_a_loader(self, data: Path, tmp_path: Path) -> None:
+    async def test_a_machine_without_a_loader(self, data: Data, tmp_path: Path) -> None:
         with pytest.raises(BaseUnavailable, match=r"no dynamic loader.*debian"):
-            await HostBase(FileBlobStore(data), tmp_path).resolve(OWN)
+            await HostBase(data.blobs, tmp_path).resolve(OWN)
 
-    async def test_it_runs_in_a_chroot(self, data: Path, tmp_path: Path) -> None:
+    async def test_it_runs_in_a_chroot(self, data: Data, tmp_path: Path) -> None:
         chroot = chroot_or_skip()
         root = await unpacked_host(data, tmp_path)
         script = "ls / && touch /tmp/by-$(id -u) && id -un"
@@ -261,7 +285,7 @@ class TestHost:
             assert done.returncode == 0, done.stderr
             assert name in done.stdout.splitlines()
 
-    async def test_every_tool_starts_in_a_chroot(self, data: Path, tmp_path: Path) -> None:
+    async def test_every_tool_starts_in_a_chroot(self, data: Data, tmp_path: Path) -> None:
         chroot = chroot_or_skip()
         root = await unpacked_host(data, tmp_path)
         (root / "dev/null").touch()
@@ -278,7 +302,7 @@ class TestHost:
         assert (done.stdout, done.stderr) == ("", "")
 
     @pytest.mark.clients
-    async def test_it_runs_in_docker(self, data: Path, tmp_path: Path) -> None:
+    async def test_it_runs_in_docker(self, data: Data, tmp_path: Path) -> None:
         need_docker()
         image = await opened("host", data).resolve(OWN)
         name = f"condery-test/{tmp_path.name}:host"
@@ -298,12 +322,12 @@ class TestHost:
 
 
 class TestScratch:
-    async def test_nothing_for_every_platform(self, data: Path) -> None:
+    async def test_nothing_for_every_platform(self, data: Data) -> None:
         for platform in OCI_PLATFORMS:
             image = await opened("scratch", data).resolve(platform)
             assert (image.layers, image.digest, image.has_shell, image.glibc) == ((), None, False, None)
 
-    async def test_unknown_platform(self, data: Path) -> None:
+    async def test_unknown_platform(self, data: Data) -> None:
         with pytest.raises(BaseUnavailable, match="win-64"):
             await opened("scratch", data).resolve("win-64")
 
@@ -317,7 +341,7 @@ class TestRegistry:
             yield address
 
     @pytest.mark.parametrize("docker", [False, True], ids=["oci", "docker"])
-    async def test_each_platform_of_an_index(self, images: Images, address: str, data: Path, docker: bool) -> None:
+    async def test_each_platform_of_an_index(self, images: Images, address: str, data: Data, docker: bool) -> None:
         entries = {platform: images.image([GLIBC_2_31, {platform: b""}], platform, docker=docker) for platform in PAIR}
         index = images.index(entries, docker=docker)
         push(f"{address}/debian:12", images.stored(index))
@@ -332,7 +356,7 @@ class TestRegistry:
         with pytest.raises(BaseUnavailable, match=r"linux-s390x, only for linux-64, linux-aarch64"):
             await base.resolve("linux-s390x")
 
-    async def test_one_manifest(self, images: Images, address: str, data: Path) -> None:
+    async def test_one_manifest(self, images: Images, address: str, data: Data) -> None:
         image = images.image([{"x": b""}])
         push(f"{address}/x:1", images.stored(image))
         resolved = await opened(f"{address}/x@{image.digest}", data).resolve("linux-64")
@@ -340,7 +364,7 @@ class TestRegistry:
         with pytest.raises(BaseUnavailable, match="only for linux-64"):
             await opened(f"{address}/x:1", data).resolve("linux-aarch64")
 
-    async def test_pinned_until_refreshed(self, images: Images, address: str, data: Path) -> None:
+    async def test_pinned_until_refreshed(self, images: Images, address: str, data: Data) -> None:
         reference = f"{address}/x:1"
         old, new = (
             images.index({platform: images.image([{state: b""}], platform) for platform in PAIR})
@@ -357,7 +381,7 @@ class TestRegistry:
         assert await base.refresh() == new.digest
         assert "new" in files_of(await base.resolve("linux-64"), data)
 
-    async def test_without_network_once_pulled(self, images: Images, data: Path, tmp_path: Path) -> None:
+    async def test_without_network_once_pulled(self, images: Images, data: Data, tmp_path: Path) -> None:
         with reference_registry(tmp_path / "registry") as address:
             push(f"{address}/x:1", images.stored(images.image([{"x": b""}])))
             first = await opened(f"{address}/x:1", data).resolve("linux-64")
@@ -367,24 +391,25 @@ class TestRegistry:
         with pytest.raises(BaseUnavailable, match="cannot be reached"):
             await base.refresh()
         assert await base.resolve("linux-64") == first
-        FileBlobStore(data).path(first.layers[0].descriptor.digest).unlink()
+        data.blobs.lose(first.layers[0].descriptor.digest)
         with pytest.raises(BaseUnavailable, match="cannot be reached"):
             await base.resolve("linux-64")
 
-    async def test_password_and_tokens(self, images: Images, data: Path, tmp_path: Path) -> None:
+    async def test_password_and_tokens(self, images: Images, open_data: OpenData, tmp_path: Path) -> None:
         stored = images.stored(images.image([{"x": b""}]))
         with token_auth(tmp_path) as (tokens, asked):
             for name, auth in (("password", password_auth(tmp_path)), ("token", tokens)):
                 with reference_registry(tmp_path / name, auth) as address:
                     logins = {address: Login(USER, PASSWORD)}
                     push(f"{address}/x:1", stored, logins=logins)
-                    check(await opened(f"{address}/x:1", data / name, logins).resolve("linux-64"), data / name)
+                    data = open_data(f"data-{name}")
+                    check(await opened(f"{address}/x:1", data, logins).resolve("linux-64"), data)
                     if name == "password":
                         with pytest.raises(BaseUnavailable, match="asks for a login"):
-                            await opened(f"{address}/x:1", data / "anonymous").resolve("linux-64")
+                            await opened(f"{address}/x:1", open_data("anonymous")).resolve("linux-64")
             assert asked.scopes[-1] == "repository:x:pull"
 
-    async def test_damaged_there_stores_nothing_here(self, images: Images, data: Path, tmp_path: Path) -> None:
+    async def test_damaged_there_stores_nothing_here(self, images: Images, data: Data, tmp_path: Path) -> None:
         with reference_registry(tmp_path / "registry") as address:
             image = images.image([{"x": b"content"}])
             push(f"{address}/x:1", images.stored(image))
@@ -393,14 +418,14 @@ class TestRegistry:
             path.write_bytes(b"?" * path.stat().st_size)
             with pytest.raises(BaseUnavailable, match="content has digest"):
                 await opened(f"{address}/x:1", data).resolve("linux-64")
-            assert not [file for file in (data / "blobs").rglob("*") if file.is_file()]
+            assert data.blobs.everything() == ([], [], [])
             path.write_bytes(images.blobs.path(layer).read_bytes())
             check(await opened(f"{address}/x:1", data).resolve("linux-64"), data)
 
-    async def test_no_such_tag(self, address: str, data: Path) -> None:
+    async def test_no_such_tag(self, address: str, data: Data) -> None:
         with pytest.raises(BaseUnavailable, match=r"x:1: manifest 1: 404 MANIFEST_UNKNOWN|NAME_UNKNOWN"):
             await opened(f"{address}/x:1", data).resolve("linux-64")
-        assert not list((data / "bases").glob("*")) if (data / "bases").exists() else True
+        assert not list((data.root / "bases").glob("*"))
 
 
 PAIR = ("linux-64", "linux-aarch64")
@@ -464,7 +489,7 @@ def hostile(status: int, headers: dict[str, str], body: bytes = b"") -> Iterator
         (200, {}, b'{"schemaVersion": 2, "manifests": []}', "other systems"),
     ],
 )
-async def test_hostile_registries(data: Path, status: int, headers: dict[str, str], body: bytes, reason: str) -> None:
+async def test_hostile_registries(data: Data, status: int, headers: dict[str, str], body: bytes, reason: str) -> None:
     with hostile(status, headers, body) as (address, told):
         with pytest.raises(BaseUnavailable, match=reason):
             await opened(f"{address}/x:1", data, {address: Login("me", "secret")}).resolve("linux-64")
@@ -480,7 +505,7 @@ def test_a_blob_longer_than_announced_is_cut_off() -> None:
 
 
 class TestLayout:
-    async def test_what_publish_writes(self, images: Images, data: Path, tmp_path: Path) -> None:
+    async def test_what_publish_writes(self, images: Images, data: Data, tmp_path: Path) -> None:
         index = images.index({platform: images.image([GLIBC_2_31], platform) for platform in PAIR})
         write_oci_layout(tmp_path / "layout", images.stored(index), tag="12")
         for reference in (f"oci-layout:{tmp_path}/layout", f"oci-layout:{tmp_path}/layout:12"):
@@ -491,7 +516,7 @@ class TestLayout:
         with pytest.raises(BaseUnavailable, match="only for linux-64, linux-aarch64"):
             await opened(f"oci-layout:{tmp_path}/layout", data).resolve("linux-s390x")
 
-    async def test_what_it_holds_later_is_the_base_later(self, images: Images, data: Path, tmp_path: Path) -> None:
+    async def test_what_it_holds_later_is_the_base_later(self, images: Images, data: Data, tmp_path: Path) -> None:
         base = opened(f"oci-layout:{tmp_path}/layout", data)
         for state in ("old", "new"):
             shutil.rmtree(tmp_path / "layout", ignore_errors=True)
@@ -511,14 +536,14 @@ class TestLayout:
             (lambda layout: shutil.rmtree(layout), "no oci-layout"),
         ],
     )
-    async def test_damaged(self, images: Images, data: Path, tmp_path: Path, damage: object, reason: str) -> None:
+    async def test_damaged(self, images: Images, data: Data, tmp_path: Path, damage: object, reason: str) -> None:
         write_oci_layout(tmp_path / "layout", images.stored(images.image([{"x": b""}])))
         assert callable(damage)
         damage(tmp_path / "layout")
         with pytest.raises(BaseUnavailable, match=reason):
             await opened(f"oci-layout:{tmp_path}/layout", data).resolve("linux-64")
 
-    async def test_lies(self, images: Images, data: Path, tmp_path: Path) -> None:
+    async def test_lies(self, images: Images, open_data: OpenData, tmp_path: Path) -> None:
         image = images.image([{"x": b""}])
         manifest = json.loads(images.manifest(image.digest))
         layers = manifest["layers"]
@@ -555,7 +580,7 @@ class TestLayout:
             self._write_as_is(layout, images, descriptor)
             platform = "linux-aarch64" if number == 0 else "linux-64"
             with pytest.raises(BaseUnavailable, match=reason):
-                await opened(f"oci-layout:{layout}", data / str(number)).resolve(platform)
+                await opened(f"oci-layout:{layout}", open_data(str(number))).resolve(platform)
 
     def _write_as_is(self, layout: Path, images: Images, descriptor: Descriptor) -> None:
         """A layout of everything that was ever made: what publishes would refuse the lies."""
@@ -564,12 +589,11 @@ class TestLayout:
         (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [descriptor.to_json()]}))
         for digest, body in images.manifests.items():
             (layout / "blobs/sha256" / Digest(digest).hex).write_bytes(body)
-        for file in (images.root / "blobs").rglob("*"):
-            if file.is_file():
-                shutil.copy(file, layout / "blobs/sha256" / file.name)
+        for digest in images.blobs.everything().digests:
+            shutil.copy(images.blobs.path(digest), layout / "blobs/sha256" / digest.hex)
 
     @pytest.mark.clients
-    async def test_what_skopeo_writes(self, images: Images, data: Path, tmp_path: Path) -> None:
+    async def test_what_skopeo_writes(self, images: Images, data: Data, tmp_path: Path) -> None:
         need("skopeo")
         write_oci_layout(tmp_path / "layout", images.stored(images.image([GLIBC_2_31])), tag="a")
         for tag in ("one", "two"):
@@ -597,16 +621,16 @@ class TestDockerArchive:
         files |= {"config.json": json.dumps(config).encode(), "manifest.json": json.dumps(manifest).encode()}
         path.write_bytes(tar_of(files))
 
-    async def test_uncompressed_layers_and_links(self, data: Path, tmp_path: Path) -> None:
+    async def test_uncompressed_layers_and_links(self, data: Data, tmp_path: Path) -> None:
         layer = tar_of(GLIBC_2_31)
         self._write(tmp_path / "it.tar", [layer, layer])
         image = await opened(f"docker-archive:{tmp_path}/it.tar:x:1", data).resolve("linux-64")
         check(image, data)
         assert image.layers[0] == image.layers[1]
         assert (image.glibc, image.has_shell, image.config["config"]) == ("2.31", True, {"Cmd": ["sh"]})
-        assert not list((data / "bases").iterdir())
+        assert not list((data.root / "bases").iterdir())
 
-    async def test_tags(self, data: Path, tmp_path: Path) -> None:
+    async def test_tags(self, data: Data, tmp_path: Path) -> None:
         self._write(tmp_path / "it.tar", [tar_of({})])
         for tag in ("", ":1", ":2", ":y:2"):
             await opened(f"docker-archive:{tmp_path}/it.tar{tag}", data).resolve("linux-64")
@@ -615,7 +639,7 @@ class TestDockerArchive:
         with pytest.raises(BaseUnavailable, match="only for linux-64"):
             await opened(f"docker-archive:{tmp_path}/it.tar", data).resolve("linux-aarch64")
 
-    async def test_damaged(self, data: Path, tmp_path: Path) -> None:
+    async def test_damaged(self, data: Data, tmp_path: Path) -> None:
         path = tmp_path / "it.tar"
         base = opened(f"docker-archive:{path}", data)
         with pytest.raises(BaseUnavailable, match="No such file"):
@@ -637,13 +661,13 @@ class TestDockerArchive:
         with pytest.raises(BaseUnavailable, match="no oci-layout"):
             await base.resolve("linux-64")
 
-    async def test_what_publish_writes(self, images: Images, data: Path, tmp_path: Path) -> None:
+    async def test_what_publish_writes(self, images: Images, data: Data, tmp_path: Path) -> None:
         image = images.image([GLIBC_2_31, {"b": b"b"}])
         write_docker_archive(tmp_path / "it.tar", images.stored(image), name="x:1")
         check(await opened(f"docker-archive:{tmp_path}/it.tar", data).resolve("linux-64"), data)
 
     @pytest.mark.clients
-    async def test_what_docker_and_skopeo_write(self, images: Images, data: Path, tmp_path: Path) -> None:
+    async def test_what_docker_and_skopeo_write(self, images: Images, data: Data, tmp_path: Path) -> None:
         need_docker()
         need("skopeo")
         name = f"condery-test/{tmp_path.name}:v1"
@@ -666,9 +690,9 @@ class TestDockerArchive:
         assert found[0].layers == found[1].layers
 
 
-async def unpacked_host(data: Path, tmp_path: Path) -> Path:
+async def unpacked_host(data: Data, tmp_path: Path) -> Path:
     image = await opened("host", data).resolve(OWN)
-    blob = b"".join(FileBlobStore(data).read(image.layers[0].descriptor.digest))
+    blob = b"".join(data.blobs.read(image.layers[0].descriptor.digest))
     root = tmp_path / "root"
     with tarfile.open(fileobj=io.BytesIO(gzip.decompress(blob))) as tar:
         # links of a root file system are absolute, which safer filters refuse
@@ -676,9 +700,9 @@ async def unpacked_host(data: Path, tmp_path: Path) -> Path:
     return root
 
 
-def as_image(base: BaseImage, data: Path) -> StoredImage:
+def as_image(base: BaseImage, data: Data) -> StoredImage:
     """An image of nothing but the base."""
-    images = Images(data)
+    images = Images(data.blobs)
     config = {
         **oci_platform(base.platform),
         "config": {"Env": ["PATH=/usr/bin:/bin"]},

@@ -14,7 +14,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +23,8 @@ import rattler
 
 from builder.image import OCI_MANIFEST
 from builder.service import BuilderService
-from storage.catalog import StoredManifest
 from storage.digest import Digest
+from storage.repositories import StoredManifest
 from tests.builder.packages import PLACEHOLDER, File, Link, Package
 from tests.builder.services import make_channel, open_service, spec_of
 
@@ -42,10 +42,14 @@ class Found:
     content: str
 
 
-def unpacked(service: BuilderService, manifest: StoredManifest) -> dict[str, Found]:
+async def layers_of(service: BuilderService, manifest: StoredManifest) -> list[bytes]:
+    digests = [Digest.parse(layer["digest"]) for layer in json.loads(manifest.body)["layers"]]
+    return [await service.builder.blobs.content(digest) for digest in digests]
+
+
+def unpacked(layers: Sequence[bytes]) -> dict[str, Found]:
     found: dict[str, Found] = {}
-    for layer in json.loads(manifest.body)["layers"]:
-        content = b"".join(service.builder.blobs.read(Digest.parse(layer["digest"])))
+    for content in layers:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
             names = tar.getnames()
             assert len(names) == len(set(names)), "docker refuses a path that occurs twice"
@@ -107,7 +111,7 @@ async def compare(service: BuilderService, work: Path, *specs: str) -> int:
         show_progress=False,
         execute_link_scripts=False,
     )
-    ours = await asyncio.to_thread(unpacked, service, manifest)
+    ours = await asyncio.to_thread(unpacked, await layers_of(service, manifest))
     theirs = dict(await asyncio.to_thread(lambda: list(installed(prefix))))
     assert ours.keys() ^ theirs.keys() == set()
     assert {path: (ours[path], found) for path, found in theirs.items() if ours[path] != found} == {}

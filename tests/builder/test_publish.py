@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,9 +19,9 @@ import pytest
 from builder.errors import PublishFailed
 from builder.publish import StoredImage, push, write_docker_archive, write_oci_layout
 from builder.remote import Login
-from storage.blobs import CHUNK, FileBlobStore
 from storage.digest import Descriptor, Digest
-from storage.errors import BlobUnknown
+from storage.errors import ObjectMissing
+from storage.objects import CHUNK
 from tests.builder.images import OCI, Images
 from tests.builder.reference_registry import (
     PASSWORD,
@@ -30,13 +31,15 @@ from tests.builder.reference_registry import (
     reference_registry,
     token_auth,
 )
+from tests.storage.stores import Blocking
 
 HELLO = {"hello.txt": b"hello"}
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> Images:
-    return Images(tmp_path / "data")
+def images(tmp_path: Path) -> Iterator[Images]:
+    with contextlib.closing(Blocking(tmp_path / "data")) as blobs:
+        yield Images(blobs)
 
 
 @pytest.fixture
@@ -62,7 +65,7 @@ def test_a_layout_holds_the_bytes_of_every_part(images: Images, index: Descripto
 def test_progress_ends_at_the_total(images: Images, index: Descriptor, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     write_oci_layout(tmp_path / "out", images.stored(index), report=lambda done, total, _: seen.append((done, total)))
-    total = sum(file.stat().st_size for file in (tmp_path / "data/blobs").rglob("*") if file.is_file())
+    total = sum(images.blobs.sizes(images.blobs.everything().digests).values())
     assert seen[-1] == (total, total)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
@@ -88,7 +91,7 @@ def test_a_damaged_store_leaves_no_output(images: Images, tmp_path: Path, damage
         path.write_bytes(content[:-1] if damage == "cut" else content[:-1] + b"?")
     (tmp_path / "out").mkdir()
     write = {"layout": write_oci_layout, "archive": write_docker_archive}[kind]
-    with pytest.raises((PublishFailed, BlobUnknown)):
+    with pytest.raises((PublishFailed, ObjectMissing), match=r"is damaged|are gone"):
         write(tmp_path / "out/it", images.stored(image))
     assert not list((tmp_path / "out").iterdir())
 
@@ -107,8 +110,7 @@ def test_an_archive_is_of_one_platform(images: Images, index: Descriptor, tmp_pa
     assert entry["RepoTags"] == ["x:1"]
 
 
-def test_memory_does_not_grow_with_blobs(tmp_path: Path) -> None:
-    images = Images(tmp_path / "data")
+def test_memory_does_not_grow_with_blobs(images: Images, tmp_path: Path) -> None:
     chunk = os.urandom(CHUNK)
     hasher = hashlib.sha256()
     for _ in range(64):
@@ -179,10 +181,18 @@ class TestPush:
         second = images.image([HELLO, {"new": b"new"}])
         push(f"{registry}/team/x:v1", images.stored(first))
         shared = json.loads(images.manifest(first.digest))["layers"][0]["digest"]
-        store = _CountingStore(images.root)
+        store = _CountingReader(images.blobs)
         push(f"{registry}/team/x:v2", StoredImage(second, store, images.manifest))
         assert shared not in store.seen
         assert len(store.seen) == 2
+
+    @pytest.mark.parametrize("cut", [0, 1])
+    def test_a_damaged_store_is_told(self, images: Images, registry: str, cut: int) -> None:
+        image = images.image([HELLO])
+        path = images.blobs.path(Digest.parse(json.loads(images.manifest(image.digest))["layers"][0]["digest"]))
+        path.write_bytes(path.read_bytes()[: -1 - cut] + b"?")
+        with pytest.raises(PublishFailed, match=r"the stored blob sha256:.* is damaged"):
+            push(f"{registry}/team/x:v1", images.stored(image))
 
     def test_with_a_password(self, images: Images, tmp_path: Path) -> None:
         image = images.stored(images.image([HELLO]))
@@ -208,16 +218,16 @@ class TestPush:
         assert reference in str(failed.value)
 
 
-class _CountingStore(FileBlobStore):
+class _CountingReader:
     """Remembers which blobs were read."""
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
+    def __init__(self, blobs: Blocking) -> None:
+        self._blobs = blobs
         self.seen: set[str] = set()
 
     def read(self, digest: Digest) -> Iterator[bytes]:
         self.seen.add(digest)
-        return super().read(digest)
+        return self._blobs.read(digest)
 
 
 def _run(*command: str) -> bytes:

@@ -18,7 +18,8 @@ from builder.queue import BuildQueue, is_dead
 from builder.settings import BuilderSettings
 from builder.spec import EnvironmentSpec, PackageItem
 from storage.catalog import Catalog
-from storage.database import migrate, sqlite_url
+from storage.database import sqlite_url
+from tests.storage.stores import open_stores
 
 JOB = Job("image", EnvironmentSpec(items=(PackageItem("numpy"),), channels=("conda-forge",)))
 SETTINGS = BuilderSettings(failure_memory=30)
@@ -26,11 +27,8 @@ SETTINGS = BuilderSettings(failure_memory=30)
 
 @pytest.fixture
 async def catalog(tmp_path: Path) -> AsyncIterator[Catalog]:
-    url = sqlite_url(tmp_path / "condery.sqlite")
-    migrate(url)
-    catalog = Catalog.open(url)
-    yield catalog
-    await catalog.close()
+    async with open_stores(tmp_path) as stores:
+        yield stores.catalog
 
 
 class Work:
@@ -124,8 +122,9 @@ sys.path.insert(0, {os.getcwd()!r})
 from builder.job import Job
 from builder.queue import owner_of_this_process
 from storage.catalog import Catalog
+from storage.database import Database
 async def main():
-    catalog = Catalog.open({sqlite_url(tmp_path / "condery.sqlite")!r})
+    catalog = Catalog(Database.open({sqlite_url(tmp_path / "condery.sqlite")!r}))
     await catalog.begin_build("killed", {JOB.key!r}, {JOB.to_json()!r}, owner_of_this_process())
     print("begun", flush=True)
     await asyncio.sleep(60)

@@ -1,23 +1,31 @@
-"""Database, blobs and catalog over a directory of their own."""
+"""Database, blobs and catalog over a directory of their own, for tests that wait and for tests that block."""
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import functools
+import shutil
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import select
 
 from storage import tables
 from storage.blobs import BlobStore, StoredBlob, stored_blob
+from storage.blocking import StoreInThreads
 from storage.catalog import Catalog
 from storage.database import Database, migrate, sqlite_url
 from storage.digest import Digest
 from storage.joins import FragmentPart
 from storage.objects import FileObjects, ObjectStore
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ async def open_stores(
 ) -> AsyncIterator[Stores]:
     """SQLite and files below `root`, unless others are given."""
     root.mkdir(parents=True, exist_ok=True)
-    url = url or sqlite_url(root / "condery.sqlite")
+    url = url or new_sqlite(root / "condery.sqlite")
     await asyncio.to_thread(migrate, url)
     database = Database.open(url)
     objects = objects or FileObjects(root / "blobs")
@@ -68,3 +76,82 @@ async def open_stores(
         )
     finally:
         await database.close()
+
+
+def new_sqlite(path: Path) -> str:
+    """The URL of a database at `path`, in its newest form; migrating each time would take longer than many a test."""
+    if not path.exists():
+        shutil.copyfile(_empty_sqlite(), path)
+    return sqlite_url(path)
+
+
+@functools.cache
+def _empty_sqlite() -> Path:
+    directory = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, directory)
+    migrate(sqlite_url(directory / "empty.sqlite"))
+    return directory / "empty.sqlite"
+
+
+class Everything(NamedTuple):
+    digests: list[Digest]
+    pending: list[str]
+    files: list[str]
+
+
+class Blocking:
+    """BlockingBlobs over a real store, whose event loop runs in a thread of its own until `close`."""
+
+    def __init__(self, root: Path) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self._stack = contextlib.AsyncExitStack()
+        self.stores = self._run(self._stack.enter_async_context(open_stores(root)))
+        self._blobs = self._run(self._in_loop())
+
+    async def _in_loop(self) -> StoreInThreads:
+        return StoreInThreads(self.stores.blobs)
+
+    def close(self) -> None:
+        self._run(self._stack.aclose())
+        self._run(self._loop.shutdown_default_executor())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def sizes(self, digests: Iterable[Digest]) -> dict[Digest, int]:
+        return self._blobs.sizes(digests)
+
+    def read(self, digest: Digest) -> Iterator[bytes]:
+        return self._blobs.read(digest)
+
+    def put(self, digest: Digest, content: Iterable[bytes]) -> int:
+        return self._blobs.put(digest, content)
+
+    def path(self, digest: Digest) -> Path:
+        """The file that has the blob's bytes."""
+        blob = self._run(self.stores.blobs.find(digest))
+        assert isinstance(self.stores.objects, FileObjects)
+        assert blob.key is not None
+        return self.stores.objects.path(blob.key)
+
+    def everything(self) -> Everything:
+        return self._run(self._everything())
+
+    async def _everything(self) -> Everything:
+        digests = sorted(blob.digest for blob in await self.stores.stored())
+        return Everything(digests, await self.stores.pending(), self.stores.files())
+
+    def lose(self, digest: Digest) -> None:
+        """As the garbage collection does."""
+        path = self.path(digest)
+        self._run(self._delete(digest))
+        path.unlink()
+
+    async def _delete(self, digest: Digest) -> None:
+        async with self.stores.database.writing() as connection:
+            await connection.execute(tables.blob.delete().where(tables.blob.c.digest == digest))
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
