@@ -1,1 +1,1 @@
-"""Real clients against a running server: docker, containerd, podman, skopeo, oras, python-docker."""
+"""Real clients against a running server: docker, containerd, podman, skopeo, oras, crane, python-docker, curl."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients import programs
-from tests.clients.programs import Containerd, Docker, Oras, Podman, PythonDocker, Skopeo
+from tests.clients.programs import Containerd, Crane, Docker, Oras, OrasCommand, Podman, PythonDocker, Skopeo
 from tests.conftest import Server
 
 
@@ -17,6 +17,16 @@ def served(tmp_path_factory: pytest.TempPathFactory, sample_channel: Path) -> It
     """A server whose one channel is the sample channel; its images are made once for all clients."""
     directory = tmp_path_factory.mktemp("served")
     server = Server(("--channels", sample_channel.as_uri()), directory / "data", directory / "log")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that has nothing and makes nothing: what is in it was pushed."""
+    directory = tmp_path_factory.mktemp("empty")
+    server = Server(("--base", "scratch", "--workers", "1"), directory / "data", directory / "log")
     server.start()
     yield server
     server.kill()
@@ -48,6 +58,16 @@ def skopeo(tmp_path_factory: pytest.TempPathFactory) -> Skopeo:
 @pytest.fixture(scope="session")
 def oras() -> Oras:
     return Oras()
+
+
+@pytest.fixture(scope="session")
+def oras_command(tmp_path_factory: pytest.TempPathFactory) -> OrasCommand:
+    return programs.oras_command(tmp_path_factory.mktemp("oras"))
+
+
+@pytest.fixture(scope="session")
+def crane() -> Crane:
+    return programs.crane()
 
 
 @pytest.fixture(scope="session")

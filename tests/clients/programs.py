@@ -1,4 +1,4 @@
-"""The client programs, each as an object that pulls a reference or raises with what the program said.
+"""The client programs, each as an object that pulls and pushes, or raises with what the program said.
 
 A program that is missing skips the test, except where CONDERY_REQUIRE_CLIENTS is set (see tests/conftest.py).
 """
@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import oras.client
 import oras.provider
 import pytest
 import python_docker.registry
 
 from builder.image import OCI_MANIFEST
+from tests.go_programs import GoProgramUnavailable, go_program
 
 PULL_SECONDS = 240
 START_SECONDS = 30
@@ -38,10 +40,12 @@ class Client(Protocol):
         """Pull `reference`, host:port/repository:tag of a server that speaks plain http; raises ClientError."""
 
 
-def run(command: Sequence[str | Path], *, seconds: float = PULL_SECONDS) -> str:
-    """The standard output of `command`; raises ClientError with all it said when it fails."""
+def run(command: Sequence[str | Path], *, seconds: float = PULL_SECONDS, directory: Path | None = None) -> str:
+    """The standard output of `command`, run in `directory`; raises ClientError with all it said when it fails."""
     words = [str(word) for word in command]
-    result = subprocess.run(words, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL)
+    result = subprocess.run(
+        words, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL, cwd=directory
+    )
     if result.returncode:
         raise ClientError(f"{' '.join(words)}: exit {result.returncode}\n{result.stdout}{result.stderr}")
     return result.stdout
@@ -70,6 +74,20 @@ class Docker:
     def inspect(self, reference: str) -> str:
         return run(["docker", "image", "inspect", reference])
 
+    def load(self, archive: Path) -> None:
+        run(["docker", "load", "--quiet", "--input", archive])
+
+    def build(self, directory: Path, reference: str) -> None:
+        """By the builder that docker 20.10 has without a plugin."""
+        run(["env", "DOCKER_BUILDKIT=0", "docker", "build", "--quiet", "--tag", reference, directory])
+
+    def tag(self, reference: str, other: str) -> None:
+        run(["docker", "tag", reference, other])
+
+    def push(self, reference: str) -> str:
+        """What it said of each layer, and of the digest."""
+        return run(["docker", "push", reference])
+
     def remove_images_of(self, address: str) -> None:
         """Remove what was pulled from the registry at `address` (host:port)."""
         names = run(["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"]).split()
@@ -90,6 +108,16 @@ class Containerd:
 
     def pull(self, reference: str) -> None:
         run(self.command("images", "pull", "--plain-http", reference))
+
+    def load(self, archive: Path, *options: str) -> None:
+        """A docker archive or an OCI layout as a tar."""
+        run(self.command("images", "import", *options, str(archive)))
+
+    def push(self, reference: str) -> None:
+        run(self.command("images", "push", "--plain-http", reference))
+
+    def remove(self, reference: str) -> None:
+        run(self.command("images", "remove", "--sync", reference))
 
     def run(self, reference: str, *command: str) -> str:
         return run(self.command("run", "--rm", reference, "condery-test", *command))
@@ -112,6 +140,16 @@ class Podman:
     def pull(self, reference: str) -> None:
         run(self.command("pull", "--quiet", "--tls-verify=false", reference))
 
+    def load(self, archive: Path) -> None:
+        run(self.command("load", "--quiet", "--input", str(archive)))
+
+    def push(self, image: str, reference: str, manifest_format: str) -> None:
+        """The manifest in `oci` or `v2s2`."""
+        run(self.command("push", "--quiet", "--tls-verify=false", "--format", manifest_format, image, reference))
+
+    def remove_all(self) -> None:
+        run(self.command("rmi", "--all", "--force"))
+
     def run(self, reference: str, *command: str) -> str:
         # its own default limits may be above those of the machine
         limits = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
@@ -129,6 +167,17 @@ class Skopeo:
     def copy(self, reference: str, target: str, *options: str) -> None:
         command = ["skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", *options]
         run([*command, f"docker://{reference}", target])
+
+    def push(self, source: str, reference: str, *options: str) -> None:
+        command = ["skopeo", "--insecure-policy", "copy", "--dest-tls-verify=false", *options]
+        run([*command, source, f"docker://{reference}"])
+
+    def delete(self, reference: str) -> None:
+        run(["skopeo", "delete", "--tls-verify=false", f"docker://{reference}"])
+
+    def tags(self, name: str) -> list[str]:
+        text = run(["skopeo", "list-tags", "--tls-verify=false", f"docker://{name}"])
+        return list(json.loads(text)["Tags"])
 
     def inspect(self, reference: str) -> dict[str, Any]:
         text = run(["skopeo", "inspect", "--tls-verify=false", f"docker://{reference}"])
@@ -153,6 +202,34 @@ class Oras:
             digests = [each["digest"] for each in (manifest["config"], *manifest["layers"])]
             return {digest: registry.get_blob(reference, digest).content for digest in digests}
 
+    def client(self, address: str) -> oras.client.OrasClient:
+        return oras.client.OrasClient(hostname=address, insecure=True)
+
+
+@dataclass(frozen=True)
+class OrasCommand:
+    """The `oras` program, in a directory of its own: it takes files by relative names."""
+
+    program: Path
+    directory: Path
+
+    def __call__(self, command: str, *words: str) -> str:
+        """What it printed; `command` may be two words."""
+        return self.run(command, "--plain-http", *words)
+
+    def run(self, command: str, *words: str) -> str:
+        """For commands that know two registries, and have two options for plain HTTP."""
+        return run([self.program, *command.split(), *words], directory=self.directory)
+
+
+@dataclass(frozen=True)
+class Crane:
+    program: Path
+
+    def __call__(self, *words: str | Path) -> str:
+        """What it printed, without the end of the last line."""
+        return run([self.program, *words]).rstrip("\n")
+
 
 @dataclass(frozen=True)
 class PythonDocker:
@@ -166,9 +243,14 @@ class PythonDocker:
     def image(self, reference: str) -> python_docker.base.Image:
         address, _, name = reference.partition("/")
         repository, _, tag = name.rpartition(":")
+        with self.registry(address) as registry:
+            return registry.pull_image(repository, tag)
+
+    @contextlib.contextmanager
+    def registry(self, address: str) -> Iterator[python_docker.registry.Registry]:
         registry = python_docker.registry.Registry(f"http://{address}")
         with registry.session:
-            return registry.pull_image(repository, tag)
+            yield registry
 
 
 @contextlib.contextmanager
@@ -225,6 +307,21 @@ def podman(directory: Path) -> Iterator[Podman]:
         # it leaves its overlay directory mounted on itself, where nobody could remove it
         subprocess.run(["umount", client.storage / "root" / "overlay"], capture_output=True)
         shutil.rmtree(client.storage, ignore_errors=True)
+
+
+def oras_command(directory: Path) -> OrasCommand:
+    return OrasCommand(_go_client("oras.land/oras/cmd/oras", ("v1.3.6", "v1.3.5", "v1.3.4")), directory)
+
+
+def crane() -> Crane:
+    return Crane(_go_client("github.com/google/go-containerregistry/cmd/crane", ("v0.22.1", "v0.21.9", "v0.20.8")))
+
+
+def _go_client(package: str, versions: Sequence[str]) -> Path:
+    try:
+        return go_program(package, versions)
+    except GoProgramUnavailable as error:
+        pytest.skip(f"{package} cannot be built: {error}")
 
 
 def docker() -> Docker:
