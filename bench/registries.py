@@ -74,7 +74,7 @@ def measure_reads(programs: dict[str, Path], *, short: bool) -> list[Row]:
                 pusher.blob(REPOSITORY, content, digest_of(content))
         rows = []
         if shutil.which("ab"):
-            head = partial(ab_head, connections=16, requests=2_000 if short else 20_000)
+            head = partial(ab_head, connections=16, seconds=1 if short else 3)
             values = in_turn([partial(head, each.url(blob)) for each in found], 2 if short else 5)
             rows.append(_row("blob HEAD, 16 connections", values, "requests/s", HEAD_MUST, found))
         else:
