@@ -17,7 +17,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,8 +234,8 @@ class BlobStore:
         """Fragments are written without a flush, being a cache; a layer that refers to them needs them on the disk."""
         paths = [self.fragment_path(key) for key in keys]
         with ThreadPoolExecutor(SYNC_THREADS) as threads:
-            list(threads.map(_sync_if_there, paths))
-            list(threads.map(sync_directory, {path.parent for path in paths}))
+            list(threads.map(_if_there(sync_file), paths))
+            list(threads.map(_if_there(sync_directory), {path.parent for path in paths}))
 
     def _write(self, key: str, digest: Digest, content: Iterable[bytes]) -> int:
         hasher = digest.hasher()
@@ -338,9 +338,12 @@ def _until(stopped: threading.Event, content: Iterable[bytes]) -> Iterator[bytes
         yield chunk
 
 
-def _sync_if_there(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        sync_file(path)
+def _if_there(function: Callable[[Path], None]) -> Callable[[Path], None]:
+    def call(path: Path) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            function(path)
+
+    return call
 
 
 def _joined(join: Join) -> StoredBlob:
