@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
+from registry.direct import goes_directly, receive_directly
 from registry.errors import BodyBroken, BodyTooLarge
 from storage.digest import Hasher
 from storage.objects import ObjectWriter
@@ -16,6 +17,20 @@ from storage.uploads import Received
 
 BATCH = 1 << 20
 """Bytes that are handed to a thread at once: few enough to be kept for many clients, enough to be worth the switch."""
+
+MOST_CHUNKS = 1024
+"""In a batch: a client may send two bytes at a time, each of which would be an object of 35."""
+
+
+async def leave_to_reader(_request: web.Request) -> None:
+    """What is done about an Expect header before a request is looked at: nothing."""
+
+
+async def _invite(request: web.Request) -> None:
+    """Tell a client that asked first (RFC 9110, 10.1.1) to send its body, now that nothing speaks against it."""
+    if request.version == HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
 
 
 async def receive(
@@ -29,6 +44,7 @@ async def receive(
     try:
         broken = None
         try:
+            await _invite(request)
             await _pump(request, writer, hasher, stall_seconds)
         except _BROKEN as error:
             broken = error
@@ -52,6 +68,9 @@ _BROKEN = (ConnectionError, TimeoutError, RequestPayloadError, HttpProcessingErr
 
 async def _pump(request: web.Request, writer: ObjectWriter, hasher: Hasher | None, stall_seconds: float) -> None:
     """While a thread takes one batch the next is read; never more than two are in memory."""
+    if goes_directly(request):
+        await receive_directly(request, lambda data: _take([data], writer, hasher), stall_seconds)
+        return
     taking: asyncio.Future[None] | None = None
     try:
         async for batch in _batches(request, stall_seconds):
@@ -81,7 +100,7 @@ async def _batches(request: web.Request, stall_seconds: float) -> AsyncIterator[
             break
         batch.append(chunk)
         size += len(chunk)
-        if size >= BATCH:
+        if size >= BATCH or len(batch) >= MOST_CHUNKS:
             yield batch
             batch, size = [], 0
     if batch:
@@ -90,7 +109,7 @@ async def _batches(request: web.Request, stall_seconds: float) -> AsyncIterator[
         raise error
 
 
-def _take(batch: Sequence[bytes], writer: ObjectWriter, hasher: Hasher | None) -> None:
+def _take(batch: Sequence[bytes | memoryview], writer: ObjectWriter, hasher: Hasher | None) -> None:
     for chunk in batch:
         if hasher is not None:
             hasher.update(chunk)
@@ -103,6 +122,7 @@ async def read_limited(request: web.Request, most: int, stall_seconds: float) ->
         raise BodyTooLarge(most)
     body = bytearray()
     try:
+        await _invite(request)
         async for batch in _batches(request, stall_seconds):
             for chunk in batch:
                 body += chunk

@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from auth.principal import ANONYMOUS
+from registry.direct import SPENT
 from registry.errors import answer_of, crash_response, error_response, http_error_response
 from registry.instant import SERVER
 from registry.parts import LOG_FIELDS, PROXIES, REQUEST_ID
@@ -49,6 +50,8 @@ def observe(request_log: RequestLog) -> Middleware:
         status, size = CLIENT_GONE, 0
         try:
             response = await _answered(request, handler)
+            if request.get(SPENT):
+                response.force_close()
             status, size = response.status, _size(request, response)
         finally:
             fields |= {

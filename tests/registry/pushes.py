@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,6 +55,9 @@ class Pusher:
     site: Site
 
     async def request(self, method: str, path: str, **options: Any) -> Answer:
+        if isinstance(options.get("data"), bytes):
+            # a file is sent in pieces
+            options["data"] = io.BytesIO(options["data"])
         async with self.site.request(method, path, **options) as answer:
             return Answer(answer.status, answer.headers, await answer.read())
 
