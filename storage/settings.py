@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -41,7 +42,9 @@ class StorageSettings(BaseModel):
         description='file with access key and secret key, a line each or as {"access_key": ..., "secret_key": ...}; '
         "when unset they are searched for as boto3 does",
     )
-    s3_path_style: bool = Field(False, description="put the bucket into addresses' path instead of their host name")
+    s3_addressing: Literal["auto", "path", "virtual"] = Field(
+        "auto", description="where addresses have the bucket: path, host name (virtual); auto is path but at AWS"
+    )
     s3_proxy: bool = Field(False, description="send the bytes of blobs ourselves instead of redirecting to the store")
     s3_link_seconds: int = Field(
         300,

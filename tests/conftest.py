@@ -16,6 +16,8 @@ import pytest
 
 from tests.postgres import Postgres
 from tests.postgres import postgres as run_postgres
+from tests.s3_gateway import S3Gateway
+from tests.s3_gateway import s3_gateway as run_s3_gateway
 from tests.s3_server import S3Server
 from tests.s3_server import s3_server as run_s3_server
 
@@ -161,6 +163,13 @@ def s3_server(_s3_server: S3Server) -> S3Server:
     if not _s3_server.running:
         _s3_server.start()
     return _s3_server
+
+
+@pytest.fixture(scope="session")
+def s3_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Gateway]:
+    """Another S3 server, for what rclone's does not do; it runs as long as the tests."""
+    with run_s3_gateway(tmp_path_factory.mktemp("s3-gateway")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,68 @@
+"""Another S3 server, versitygw, built with Go: it copies parts and has rules for uploads, as rclone's has not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.go_programs import GoProgramUnavailable, go_program
+from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
+
+PACKAGE = "github.com/versity/versitygw/cmd/versitygw"
+VERSIONS = ("v1.8.0", "v1.0.20")
+
+START_SECONDS = 30
+
+
+@dataclass
+class S3Gateway(S3Server):
+    """A versitygw process of its own; it cannot choose its port itself."""
+
+    def start(self) -> None:
+        try:
+            program = go_program(PACKAGE, VERSIONS)
+        except GoProgramUnavailable as error:
+            pytest.skip(str(error))
+        sidecar = self.directory.with_name("sidecar")
+        for directory in (self.directory, sidecar):
+            directory.mkdir(exist_ok=True)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        command = [program, f"--port=127.0.0.1:{self.port}", "--keep-alive", "--quiet", "posix"]
+        environment = {**os.environ, "ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, f"--sidecar={sidecar}", self.directory],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while self.running and time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                return
+            time.sleep(0.02)
+        self.process.kill()
+        pytest.fail(f"versitygw did not start:\n{self.log.read_text()}")
+
+
+@contextlib.contextmanager
+def s3_gateway(directory: Path) -> Iterator[S3Gateway]:
+    """A server over `directory`/buckets while the block runs; skips the test where it cannot be built."""
+    server = S3Gateway(directory / "buckets", directory / "log")
+    server.start()
+    try:
+        yield server
+    finally:
+        if server.running:
+            server.kill()
