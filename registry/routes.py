@@ -12,6 +12,7 @@ from registry.files import get_file
 from registry.forwarded import Proxies
 from registry.health import healthz, readyz
 from registry.http_settings import HttpSettings
+from registry.intake import leave_to_reader
 from registry.memory import Memory
 from registry.middleware import add_common_headers, observe
 from registry.parts import MEMORY, PARTS, PROXIES, SETTINGS, STOPPING, Parts
@@ -39,8 +40,8 @@ def compose(
 
     app.cleanup_ctx.append(parts)
     app.on_response_prepare.append(add_common_headers)
-    app.router.add_route("*", "/v2{path:(?s:.*)}", dispatch)
-    app.router.add_route("*", "/files/{path:(?s:.*)}", get_file)
+    app.router.add_route("*", "/v2{path:(?s:.*)}", dispatch, expect_handler=leave_to_reader)
+    app.router.add_route("*", "/files/{path:(?s:.*)}", get_file, expect_handler=leave_to_reader)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     return app

@@ -32,6 +32,7 @@ async def serving(settings: Settings, *, shared_port: bool = False) -> AsyncIter
     runner = web.AppRunner(
         app,
         access_log=None,
+        auto_decompress=False,  # what is pushed is stored as it comes; and a small body could become any size
         keepalive_timeout=http.keep_alive,
         shutdown_timeout=http.shutdown_seconds,
         logger=connection_logger(),
