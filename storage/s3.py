@@ -163,7 +163,7 @@ class _Upload:
         with contextlib.suppress(StorageError):
             self._bucket.cancel(self._name, self._id)
             if self._completing:
-                self._bucket.delete([self._name])
+                self._bucket.discard(self._name)
 
 
 class _S3Writer:
@@ -208,7 +208,7 @@ class _S3Writer:
         elif self._putting:
             # it failed, as far as we know
             with contextlib.suppress(StorageError):
-                self._bucket.delete([self._name])
+                self._bucket.discard(self._name)
         self._end()
 
     def _room(self) -> mmap.mmap:

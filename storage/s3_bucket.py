@@ -92,12 +92,12 @@ class Bucket:
         with self._known_errors():
             self._usual.put_object(Bucket=self.location.bucket, Key=name, Body=body)
 
-    def size(self, name: str) -> int | None:
+    def size(self, name: str, *, hasty: bool = False) -> int | None:
         """In bytes; None when there is no such object."""
         try:
             with self._known_errors(name):
-                found = self._usual.head_object(Bucket=self.location.bucket, Key=name)
-                return int(found["ContentLength"])
+                client = self._hasty if hasty else self._usual
+                return int(client.head_object(Bucket=self.location.bucket, Key=name)["ContentLength"])
         except ObjectMissing:
             return None
 
@@ -116,6 +116,11 @@ class Bucket:
         with self._known_errors():
             data: bytes = stream.read(size)
             return data
+
+    def discard(self, name: str) -> None:
+        """Delete what may have come about of a request that failed, if that can be done soon."""
+        with self._known_errors():
+            self._hasty.delete_object(Bucket=self.location.bucket, Key=name)
 
     def delete(self, names: Sequence[str]) -> None:
         """Unknown names are fine."""
@@ -189,7 +194,7 @@ class Bucket:
                 )
         except StorageError:
             # the answer may be lost, or be that to a second try, which found the upload ended by the first
-            if self.size(name) != size:
+            if self.size(name, hasty=True) != size:
                 raise
         else:
             self._verify(name, size)
