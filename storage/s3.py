@@ -237,8 +237,11 @@ class _S3Writer:
         self._buffer = None
 
 
-class _Body(io.RawIOBase):
-    """Memory as a file. The HTTP library limits the time of one `send`: of bytes it makes one, of a file many."""
+class _Body:
+    """Memory as a file, for two reasons.
+
+    The HTTP library limits the time of one `send`: of bytes it makes one, of a file many. And nothing is copied.
+    """
 
     def __init__(self, content: memoryview) -> None:
         self._content = content
@@ -247,19 +250,13 @@ class _Body(io.RawIOBase):
     def __len__(self) -> int:
         return len(self._content)
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        stop = len(self._content) if size is None or size < 0 else self._position + size
-        data = bytes(self._content[self._position : stop])
+    def read(self, size: int = -1) -> memoryview:
+        stop = len(self._content) if size < 0 else self._position + size
+        data = self._content[self._position : stop]
         self._position += len(data)
         return data
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._content)}[whence]
         self._position = max(start + offset, 0)
         return self._position

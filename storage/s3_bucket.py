@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from storage.errors import ObjectMissing, StorageError, StorageFull, StorageUnavailable
+from storage.s3_plan import SMALLEST_PART
 
 CONNECT_SECONDS = 4
 READ_SECONDS = 15
@@ -24,8 +25,9 @@ LONG_READ_SECONDS = 60
 """For requests that a store may work on for a while before it says anything."""
 
 LONG_ATTEMPTS = 2
-SHORT_SECONDS = 4
-"""For what need not succeed, or is asked again soon."""
+SHORT_SECONDS = 3
+SHORT_ATTEMPTS = 2
+"""For what need not succeed, or is asked again soon; twice, since an idle connection may have been closed."""
 
 CONNECTIONS = 64
 BATCH = 1000
@@ -65,8 +67,8 @@ class S3Location:
     addressing: str = "auto"
     """Where addresses have the bucket: `path`, `virtual` (the host name), or what boto3 deems best."""
 
-    part_size: int = 8 << 20
-    """Bytes of a multipart upload's first parts; a writer has so many in memory."""
+    part_size: int = SMALLEST_PART
+    """Bytes of a multipart upload's first parts; a writer has so many in memory, and there are many writers."""
 
     link_seconds: int = 300
     """How long a link is good for."""
@@ -240,7 +242,7 @@ class Bucket:
 
     @property
     def _hasty(self) -> Any:
-        return self._client("hasty", SHORT_SECONDS, 1)
+        return self._client("hasty", SHORT_SECONDS, SHORT_ATTEMPTS)
 
     @property
     def _public(self) -> Any:
