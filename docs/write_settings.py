@@ -31,7 +31,7 @@ A name that is not a setting is refused, in the file always, in the environment 
 
 TABLE_HEAD = "| setting | type | default | what it does |\n|---|---|---|---|\n"
 
-TITLES = {"http": "The server", "builder": "Images", "storage": "Storage", "log": "Logs"}
+TITLES = {"http": "The server", "builder": "Images", "storage": "Storage", "mirror": "Mirrors", "log": "Logs"}
 
 EXAMPLES: dict[str, object] = {
     "credentials": "/etc/condery/credentials.json",
@@ -49,6 +49,8 @@ EXAMPLES: dict[str, object] = {
     "s3_public_endpoint": "https://s3.example.org",
     "s3_region": "eu-central-1",
     "s3_credentials": "/etc/condery/s3.json",
+    "mirrors": ["docker.io", "ghcr.io", "quay.io"],
+    "mirror_internal_hosts": ["registry.internal:5000"],
 }
 """For settings whose default cannot be written down."""
 

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from builder.settings import BuilderSettings
 from registry.http_settings import HttpSettings
+from registry.mirror_settings import MirrorSettings
 from registry.settings import ENVIRONMENT_PREFIX, LogSettings, split
 from storage.settings import StorageSettings
 
@@ -19,7 +20,7 @@ def values() -> dict[str, Any]:
     return _EnvironmentSource(_FlatSettings, env_prefix=ENVIRONMENT_PREFIX)()
 
 
-class _FlatSettings(BuilderSettings, HttpSettings, StorageSettings, LogSettings, BaseSettings):
+class _FlatSettings(BuilderSettings, HttpSettings, StorageSettings, MirrorSettings, LogSettings, BaseSettings):
     """All fields side by side, for pydantic-settings' source to look up; never instantiated."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)  # type: ignore[assignment] # BaseSettings' own type has more keys

@@ -13,6 +13,7 @@ import orjson
 from aiohttp import web
 
 from builder import errors as builder
+from registry.mirror import errors as mirror
 from storage import errors as storage
 from storage.errors import ConderyError
 from storage.uploads import Received
@@ -155,6 +156,11 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     storage.StorageError: Answer(500, "UNKNOWN"),
     storage.JsonInvalid: Answer(400, "MANIFEST_INVALID"),
     storage.ManifestInvalid: Answer(400, "MANIFEST_INVALID"),
+    mirror.NotMirrored: Answer(404, "NAME_UNKNOWN"),
+    mirror.RepositoryLacking: Answer(404, "NAME_UNKNOWN"),
+    mirror.BlobLacking: Answer(404, "BLOB_UNKNOWN"),
+    mirror.UpstreamLimits: Answer(429, "TOOMANYREQUESTS"),
+    mirror.MirrorError: Answer(404, "MANIFEST_UNKNOWN"),
     builder.UnknownArtifact: Answer(404, "NOT_FOUND"),
     builder.BuilderError: Answer(404, "MANIFEST_UNKNOWN"),
 }
@@ -175,6 +181,8 @@ def error_response(path: str, error: ConderyError) -> web.Response:
         headers["Allow"] = error.allowed
     if isinstance(error, StillBuilding):
         headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, mirror.UpstreamLimits) and error.retry_after is not None:
+        headers["Retry-After"] = f"{error.retry_after:.0f}"
     if isinstance(error, storage.RangeInvalid):
         headers["Range"] = f"0-{max(error.size - 1, 0)}"
     return written(path, status, code, str(error), headers=headers)

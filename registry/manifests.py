@@ -45,9 +45,16 @@ class Prepared:
 
     def with_warnings(self, texts: Sequence[str]) -> Prepared:
         """The same, sent with `texts` as Warning headers; a client may show the first few."""
+        return self._warning([warning(text) for text in texts[:MOST_WARNINGS]])
+
+    def with_stale(self, reason: str | None) -> Prepared:
+        """The same, with what says that it may not be true any more, where there is a reason for that."""
+        return self._warning(stale_warnings(reason)) if reason is not None else self
+
+    def _warning(self, values: Sequence[str]) -> Prepared:
         headers = self.headers.copy()
-        for text in texts[:MOST_WARNINGS]:
-            headers.add("Warning", warning(text))
+        for value in values:
+            headers.add("Warning", value)
         return replace(self, headers=CIMultiDictProxy(headers), head=head_of(headers.items()))
 
 
@@ -107,8 +114,13 @@ def _media_range(text: str) -> tuple[str, float]:
     return name.strip().lower(), quality
 
 
-def warning(text: str) -> str:
+def stale_warnings(reason: str) -> list[str]:
+    """The Warning headers of what is served though it could not be asked for, and why (RFC 7234, 5.5)."""
+    return [warning("Response is Stale", 110), warning(f"Revalidation Failed: {reason}", 111)]
+
+
+def warning(text: str, code: int = 299) -> str:
     """`text` as the value of a Warning header (RFC 7234, 5.5; the distribution specification's "Warnings")."""
     plain = "".join(character if " " <= character <= "~" else "?" for character in text[:LONGEST_WARNING])
     escaped = plain.replace("\\", "\\\\").replace('"', '\\"')
-    return f'299 - "{escaped}"'
+    return f'{code} - "{escaped}"'

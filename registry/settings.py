@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 
 from builder.settings import BuilderSettings
 from registry.http_settings import HttpSettings
+from registry.mirror_settings import MirrorSettings
 from storage.errors import ConderyError
 from storage.settings import StorageSettings
 
@@ -71,6 +72,7 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "http": HttpSettings,
     "builder": BuilderSettings,
     "storage": StorageSettings,
+    "mirror": MirrorSettings,
     "log": LogSettings,
 }
 """The model of each part of the program; field names differ across all of them."""
@@ -84,6 +86,7 @@ class Settings(BaseModel):
     http: HttpSettings = Field(default_factory=HttpSettings)
     builder: BuilderSettings = Field(default_factory=BuilderSettings)
     storage: StorageSettings = Field(default_factory=lambda: StorageSettings(data_directory=default_data_directory()))
+    mirror: MirrorSettings = Field(default_factory=MirrorSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
     @property

@@ -8,13 +8,15 @@ duplicate of the socket's descriptor, which the loop will watch for room while t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
 from aiohttp import web
 
-from registry.ranges import matches, parse_range
+from registry.ranges import Span, matches, parse_range
 from storage.blobs import BlobStore, StoredBlob
+from storage.digest import Digest
 from storage.objects import FileRange, Segment, StreamRange, read_segment
 
 SENDFILE_MOST = 1 << 20
@@ -37,32 +39,43 @@ async def send_content(
     Where the store gives out links, a GET is sent there; the store then answers Range and the rest. Raises
     ObjectMissing.
     """
-    digest, size = blob.digest, blob.size
-    etag = f'"{digest}"'
-    common = {
+    common = content_headers(blob.digest, headers)
+    if "If-None-Match" in request.headers and matches(request.headers["If-None-Match"], common["ETag"]):
+        return web.Response(status=304, headers=common)
+    if request.method == "GET" and (link := blobs.link(blob, headers.get("Content-Type", ""))) is not None:
+        return web.Response(status=307, headers={**common, "Location": link, "Cache-Control": "no-store"})
+    response, span = answer_of_part(request, common, blob.size)
+    if span is None:
+        return response
+    segments = await asyncio.to_thread(blobs.segments, blob, span.start, span.stop)
+    await send_segments(request, response, segments, stall_seconds)
+    return response
+
+
+def content_headers(digest: Digest, headers: Mapping[str, str]) -> dict[str, str]:
+    """What goes with the content of `digest`, whole or a part, beside `headers`."""
+    return {
         **headers,
-        "ETag": etag,
+        "ETag": f'"{digest}"',
         "Docker-Content-Digest": digest,
         "Accept-Ranges": "bytes",
         "X-Content-Type-Options": "nosniff",
     }
-    if "If-None-Match" in request.headers and matches(request.headers["If-None-Match"], etag):
-        return web.Response(status=304, headers=common)
-    if request.method == "GET" and (link := blobs.link(blob, headers.get("Content-Type", ""))) is not None:
-        return web.Response(status=307, headers={**common, "Location": link, "Cache-Control": "no-store"})
-    span = parse_range(_range_header(request, etag), size)
+
+
+def answer_of_part(
+    request: web.Request, headers: Mapping[str, str], size: int
+) -> tuple[web.StreamResponse, Span | None]:
+    """The answer's beginning, and what of the `size` bytes is to follow; None when nothing is."""
+    span = parse_range(_range_header(request, headers["ETag"]), size)
     if span == "unsatisfiable":
-        return web.Response(status=416, headers={**common, "Content-Range": f"bytes */{size}"})
-    status, start, stop = 200, 0, size
-    if span != "whole":
-        status, (start, stop) = 206, span
-        common["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
-    response = web.StreamResponse(status=status, headers={**common, "Content-Length": str(stop - start)})
-    if request.method == "HEAD":
-        return response
-    segments = await asyncio.to_thread(blobs.segments, blob, start, stop)
-    await send_segments(request, response, segments, stall_seconds)
-    return response
+        return web.Response(status=416, headers={**headers, "Content-Range": f"bytes */{size}"}), None
+    status, part = (200, Span(0, size)) if span == "whole" else (206, span)
+    response = web.StreamResponse(status=status, headers=headers)
+    response.headers["Content-Length"] = str(part.stop - part.start)
+    if status == 206:
+        response.headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
+    return response, part if request.method != "HEAD" else None
 
 
 def _range_header(request: web.Request, etag: str) -> str | None:
@@ -97,6 +110,18 @@ async def send_segments(
                         await outlet.send(chunk)
                 else:
                     await outlet.send_file(segment)
+    await response.write_eof()
+
+
+async def send_chunks(
+    request: web.Request, response: web.StreamResponse, chunks: AsyncGenerator[bytes, None], stall_seconds: float
+) -> None:
+    """Send `response`'s headers, then the chunks as they come. Raises what they raise, and as `send_segments`."""
+    await response.prepare(request)
+    async with contextlib.aclosing(chunks):
+        async for chunk in chunks:
+            async with _stall_limit(stall_seconds):
+                await response.write(chunk)
     await response.write_eof()
 
 

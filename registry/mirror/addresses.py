@@ -1,0 +1,111 @@
+"""Which addresses another registry may send us to.
+
+A registry chooses the hosts of its redirects and of its token server, and whoever owns a name chooses its addresses,
+which may be another at every look. So a name is looked up once for a connection, what comes is checked, and the
+connection is made to just that.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Collection
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# IANA's registries of special-purpose addresses, with multicast and what is reserved; Python's own `is_global` has
+# changed with its versions
+_NOT_PUBLIC = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+            "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24",
+            "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+            "2001::/23", "2001:db8::/32", "3fff::/20",
+        ),
+    )
+)  # fmt: skip
+
+_UNICAST = ipaddress.IPv6Network("2000::/3")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+USUAL_PORTS = (80, 443)
+
+
+class InternalAddress(Exception):
+    """A host whose address is not a public one."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(f"{host} has an internal address")
+        self.host = host if port in USUAL_PORTS else f"{host}:{port}"
+
+
+def is_public(text: str) -> bool:
+    """Whether an address (with or without a zone) is one of the open Internet's; False for what is none."""
+    try:
+        return _is_public(ipaddress.ip_address(text.partition("%")[0]))
+    except ValueError:
+        return False
+
+
+def _is_public(address: Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = _carried(address)
+        if inner is not None:
+            return _is_public(inner)
+        if address not in _UNICAST:
+            return False
+    return not any(address in network for network in _NOT_PUBLIC if network.version == address.version)
+
+
+def _carried(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that packets for an IPv6 one go to: mapped, 6to4 or translated (RFC 4291, 3056, 6052)."""
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour
+
+
+class AddressGuard:
+    """Admits hosts at public addresses, and at any the `internal` ones: `host:port`, or `host` for http and https."""
+
+    def __init__(self, internal: Collection[str]) -> None:
+        self._internal = frozenset(internal)
+
+    def check(self, host: str, port: int, addresses: Collection[str]) -> None:
+        """Raises InternalAddress when one of a host's addresses is not admitted."""
+        host = host.lower().rstrip(".")
+        if f"{host}:{port}" in self._internal or (port in USUAL_PORTS and host in self._internal):
+            return
+        if not all(map(is_public, addresses)):
+            raise InternalAddress(host, port)
+
+    def check_host(self, host: str, port: int) -> None:
+        """The same for a host that is written as an address, which no resolver gets to see."""
+        try:
+            ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            return
+        self.check(host, port, [host])
+
+
+class GuardedResolver(AbstractResolver):
+    """Looks names up with `resolver`, and gives only what the guard admits."""
+
+    def __init__(self, guard: AddressGuard, resolver: AbstractResolver) -> None:
+        self._guard = guard
+        self._resolver = resolver
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Raises InternalAddress."""
+        found = await self._resolver.resolve(host, port, family)
+        self._guard.check(host, port, [each["host"] for each in found])
+        return found
+
+    async def close(self) -> None:
+        await self._resolver.close()

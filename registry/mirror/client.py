@@ -1,0 +1,268 @@
+"""Requests to other registries: where they may go, who is told the login, and how long they may take."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import ssl
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from http import HTTPStatus
+from typing import Any, Self
+
+import aiohttp
+from aiohttp.abc import AbstractResolver
+from cachetools import TLRUCache
+from yarl import URL
+
+from builder.remote import Login
+from builder.single_flight import SingleFlight
+from registry.mirror import tokens
+from registry.mirror.addresses import AddressGuard, GuardedResolver, InternalAddress
+from registry.mirror.errors import (
+    MirrorError,
+    RepositoryLacking,
+    UpstreamBroke,
+    UpstreamFailed,
+    UpstreamLacks,
+    UpstreamLimits,
+)
+from registry.mirror.names import Source
+from registry.mirror.tokens import Grant
+from storage import strict_json
+from storage.errors import ConderyError, JsonInvalid
+
+MOST_REDIRECTS = 5
+MOST_GRANTS = 4096
+CONNECT_SECONDS = 10.0
+READ_BUFFER = 512 << 10
+"""Bytes of one answer that are kept while nobody takes them."""
+
+TOKEN_BYTES = 1 << 20
+ERROR_BYTES = 64 << 10
+LONGEST_MESSAGE = 300
+MOST_DIGITS = 9
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class UpstreamClient:
+    """Speaks to registries. `logins` are by registry; those of `insecure` are spoken to by http. Raises MirrorError."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        guard: AddressGuard,
+        logins: Mapping[str, Login],
+        insecure: Collection[str],
+    ) -> None:
+        self._session = session
+        self._guard = guard
+        self._logins = logins
+        self._insecure = frozenset(insecure)
+        self._grants: TLRUCache[Source, Grant] = TLRUCache(MOST_GRANTS, lambda _, grant, now: now + grant.seconds)
+        self._granting: SingleFlight[Source, Grant] = SingleFlight()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(
+        cls,
+        *,
+        internal: Collection[str],
+        logins: Mapping[str, Login],
+        insecure: Collection[str],
+        seconds: float,
+        resolver: AbstractResolver | None = None,
+    ) -> AsyncIterator[Self]:
+        """`internal` hosts may have any address; `seconds` is how long a registry may be silent."""
+        guard = AddressGuard(internal)
+        connector = aiohttp.TCPConnector(
+            resolver=GuardedResolver(guard, resolver or aiohttp.ThreadedResolver()), limit=0
+        )
+        session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # what is encoded has another digest, and a length that is not told
+            headers={"User-Agent": "condery", "Accept-Encoding": "identity"},
+            auto_decompress=False,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=seconds),
+            read_bufsize=READ_BUFFER,
+        )
+        async with session:
+            client = cls(session, guard, logins, insecure)
+            try:
+                yield client
+            finally:
+                await client._granting.close()
+
+    def url(self, source: Source, path: str) -> URL:
+        """The address of `path` below the repository."""
+        return URL(f"{self._scheme(source)}://{source.api}/v2/{source.repository}/{path}", encoded=True)
+
+    @contextlib.asynccontextmanager
+    async def send(
+        self, method: str, source: Source, url: URL, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer, whatever its status; what breaks while the block reads it is raised as MirrorError too."""
+        with _known_errors(source):
+            response = await self._authorized(method, source, url, headers or {})
+            try:
+                yield response
+            finally:
+                response.close()
+
+    async def _authorized(
+        self, method: str, source: Source, url: URL, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        """One request, and once more with a new grant where the registry itself answers 401."""
+        used = self._grants.get(source)
+        response = await self._follow(method, source, url, headers, used)
+        if response.status != HTTPStatus.UNAUTHORIZED or response.url.origin() != url.origin():
+            return response
+        challenge = tokens.read_challenge(response.headers.getall("WWW-Authenticate", []))
+        if challenge is None or (challenge.scheme == "basic" and source.registry not in self._logins):
+            return response
+        response.close()
+        grant = self._grants.get(source)
+        if grant is None or grant is used:
+            grant = await self._granting.do(source, lambda: self._grant(source, challenge))
+        return await self._follow(method, source, url, headers, grant)
+
+    async def _grant(self, source: Source, challenge: tokens.Challenge) -> Grant:
+        login = self._logins.get(source.registry)
+        if challenge.scheme == "basic":
+            assert login is not None
+            grant = tokens.basic(login)
+        else:
+            grant = tokens.read_token(source, await self._token(source, challenge, login))
+        self._grants[source] = grant
+        return grant
+
+    async def _token(self, source: Source, challenge: tokens.Challenge, login: Login | None) -> Any:
+        url = tokens.token_url(source, challenge)
+        headers = {"Accept": "application/json"}
+        if login is not None:
+            tokens.check_login(source, url)
+            headers["Authorization"] = tokens.basic(login).header
+        self._check(source, url)
+        with _known_errors(source):
+            async with self._session.get(url, headers=headers, allow_redirects=False) as response:
+                if response.status != HTTPStatus.OK:
+                    raise await refusal(source, response, "token")
+                return await parsed(source, await read_limited(source, response, TOKEN_BYTES))
+
+    async def _follow(
+        self, method: str, source: Source, url: URL, headers: Mapping[str, str], grant: Grant | None
+    ) -> aiohttp.ClientResponse:
+        """The request, wherever it is redirected to; the grant is for the registry alone."""
+        home = url.origin()
+        for _ in range(MOST_REDIRECTS + 1):
+            self._check(source, url)
+            own = {"Authorization": grant.header} if grant and url.origin() == home else {}
+            response = await self._session.request(method, url, headers={**headers, **own}, allow_redirects=False)
+            location = response.headers.get("Location")
+            if response.status not in _REDIRECTS or location is None:
+                return response
+            response.close()
+            # as it was sent: the signature of a storage service's address is of its very characters
+            url = url.join(URL(location, encoded=True))
+        raise UpstreamFailed(source.registry, "redirects without end")
+
+    def _check(self, source: Source, url: URL) -> None:
+        """Raises UpstreamFailed for an address that a registry may not send us to, whatever it resolves to."""
+        schemes = ("https", "http") if self._scheme(source) == "http" else ("https",)
+        if url.scheme not in schemes or not url.host or not url.port or url.user is not None:
+            raise UpstreamFailed(source.registry, f"refers to {url.scheme or 'no scheme'}://{url.host or ''}")
+        self._guard.check_host(url.host, url.port)
+
+    def _scheme(self, source: Source) -> str:
+        host = source.api.partition(":")[0]
+        plain = _is_this_machine(host) or self._insecure & {source.registry, source.api, host}
+        return "http" if plain else "https"
+
+
+def _is_this_machine(host: str) -> bool:
+    """Docker's rule: localhost and 127.0.0.0/8 are spoken to by http."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@contextlib.contextmanager
+def _known_errors(source: Source) -> Iterator[None]:
+    """aiohttp's errors as ours, without addresses, which may have secrets in them."""
+    registry = source.registry
+    try:
+        yield
+    except InternalAddress as error:
+        referred = "" if error.host == source.api else f"refers to {error.host}, which "
+        reason = f"{referred}has an internal address; mirror_internal_hosts does not have it"
+        raise UpstreamFailed(registry, reason) from None
+    except (aiohttp.ClientSSLError, ssl.SSLError):
+        raise UpstreamFailed(registry, "has no certificate that is trusted here") from None
+    except aiohttp.ClientConnectorDNSError:
+        raise UpstreamFailed(registry, "has no address that is known here") from None
+    except TimeoutError:
+        raise UpstreamBroke(registry, "does not answer in time") from None
+    except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError):
+        raise UpstreamBroke(registry, "cannot be reached, or broke the connection") from None
+    except (aiohttp.InvalidURL, ValueError):
+        raise UpstreamFailed(registry, "refers to an address that makes no sense") from None
+    except aiohttp.ClientError as error:
+        raise UpstreamFailed(registry, f"answers what is not understood ({type(error).__name__})") from None
+
+
+async def refusal(
+    source: Source, response: aiohttp.ClientResponse, what: str, lacking: type[UpstreamLacks] = UpstreamLacks
+) -> MirrorError:
+    """The error that an answer other than a good one to a request of `what` is."""
+    code, message = await _told(source, response)
+    if response.status == HTTPStatus.NOT_FOUND:
+        kind = RepositoryLacking if code == "NAME_UNKNOWN" else lacking
+        return kind(source.registry, f"{what} in {source.repository}", message)
+    if response.status == HTTPStatus.TOO_MANY_REQUESTS:
+        return UpstreamLimits(source.registry, message, _retry_after(response))
+    return UpstreamFailed(
+        source.registry, f"answers {response.status} to the request of {what} in {source.repository}: {message}"
+    )
+
+
+async def _told(source: Source, response: aiohttp.ClientResponse) -> tuple[str, str]:
+    """Code and message of an error's document (distribution-spec, "Error Codes"), else the status line's words."""
+    try:
+        document = strict_json.parse(await read_limited(source, response, ERROR_BYTES))
+        first = document["errors"][0]
+        return _plain(first.get("code")), _plain(first.get("message"))
+    except (ConderyError, KeyError, IndexError, TypeError, AttributeError, aiohttp.ClientError, OSError):
+        return "", _plain(response.reason)
+
+
+def _plain(text: object) -> str:
+    """A registry's words, for terminals: no control characters, and not many."""
+    if not isinstance(text, str):
+        return ""
+    return "".join(each if each.isprintable() else " " for each in text[:LONGEST_MESSAGE]).strip()
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+    text = response.headers.get("Retry-After", "")
+    return float(text) if text.isascii() and text.isdigit() and len(text) < MOST_DIGITS else None
+
+
+async def read_limited(source: Source, response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The body; raises UpstreamFailed when it is longer than `most` bytes."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > most:
+            raise UpstreamFailed(source.registry, f"answers with more than the {most} bytes that are read")
+    return bytes(body)
+
+
+async def parsed(source: Source, body: bytes) -> Any:
+    """The JSON document that `body` is; raises UpstreamFailed."""
+    try:
+        return await asyncio.to_thread(strict_json.parse, body)
+    except JsonInvalid as error:
+        raise UpstreamFailed(source.registry, f"answers with {error}") from None

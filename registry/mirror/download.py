@@ -1,0 +1,114 @@
+"""A blob on its way: out of another registry into the store, and to everybody who waits for it, as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator
+
+from registry.mirror.errors import UpstreamSlow
+from registry.mirror.names import Source
+from storage.blobs import StoredBlob
+from storage.digest import Digest
+from storage.errors import ConderyError
+
+CHUNK = 256 << 10
+
+
+class Descriptor:
+    """An open file; closed when nobody has this any more."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
+class Download:
+    """What has come of a blob so far; whoever brings it says so by the methods at the end.
+
+    Nobody gets the last byte that he asked for before the whole blob has its digest and is stored: until then what came
+    is only what the other registry says it is.
+    """
+
+    def __init__(self, source: Source, digest: Digest) -> None:
+        self.source = source
+        self.digest = digest
+        self.size: int | None = None
+        self.blob: StoredBlob | None = None
+        """Where the bytes are, once they are stored."""
+        self._come = 0
+        self._file: Descriptor | None = None
+        self._failure: ConderyError | None = None
+        self._changed = asyncio.Event()
+
+    # for readers
+
+    async def begun(self, seconds: float) -> int:
+        """The blob's size, once that is known. Raises UpstreamSlow after `seconds`, or why there is no blob."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self.size is None:
+                    await self._progress()
+        except TimeoutError:
+            raise UpstreamSlow(self.source.registry, seconds) from None
+        return self.size
+
+    async def stored(self, seconds: float) -> bool:
+        """Whether the blob is stored, or is so within `seconds`. Raises why there is no blob."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self.blob is None:
+                    await self._progress()
+        except TimeoutError:
+            return False
+        return True
+
+    async def read(self, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+        """The bytes [start, stop) as they come. Raises why no more will come."""
+        position = start
+        while position < stop or self.blob is None:
+            ready = stop if self.blob is not None else min(self._come, stop - 1)
+            if position < ready and self._file is not None:
+                chunk = await asyncio.to_thread(_read, self._file, position, min(ready - position, CHUNK))
+                position += len(chunk)
+                yield chunk
+            else:
+                await self._progress()
+
+    async def _progress(self) -> None:
+        """Return when there is something new; raises why there will be nothing."""
+        if self._failure is not None:
+            raise self._failure
+        await self._changed.wait()
+
+    # for whoever brings it
+
+    def begin(self, size: int) -> None:
+        self.size = size
+        self._tell()
+
+    def advance(self, come: int, file: Descriptor | None) -> None:
+        """The first `come` bytes can be read from `file`."""
+        self._come, self._file = come, file
+        self._tell()
+
+    def finish(self, blob: StoredBlob) -> None:
+        self.blob, self.size = blob, blob.size
+        self._tell()
+
+    def fail(self, error: ConderyError) -> None:
+        self._failure, self._file = error, None
+        self._tell()
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+
+def _read(file: Descriptor, position: int, count: int) -> bytes:
+    chunk = os.pread(file.number, count, position)
+    if not chunk:
+        raise EOFError("a file that is being written is shorter than what was written")
+    return chunk

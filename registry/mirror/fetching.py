@@ -1,0 +1,225 @@
+"""Blobs brought from other registries, each once for everybody who waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import tempfile
+from pathlib import Path
+from typing import IO
+
+import structlog
+
+from registry.mirror.download import Descriptor, Download
+from registry.mirror.errors import MirrorError, UpstreamBroke, UpstreamLies
+from registry.mirror.names import Source
+from registry.mirror.upstream import BlobStream, Upstream
+from storage.blobs import BlobStore, StoredBlob
+from storage.cancellation import to_end
+from storage.digest import Digest
+from storage.errors import BlobUnknown, ConderyError, StorageFull, StorageUnavailable
+from storage.mirrored import MirroredContent
+from storage.objects import ObjectStore, readable_part
+from storage.repositories import Repositories
+
+MOST_RESUMED = 5
+"""How often in a row an attempt to go on may bring nothing."""
+
+PAUSE_SECONDS = 0.2
+"""Before the first of those; twice as long before each further one."""
+
+log = structlog.get_logger(__name__)
+
+
+class Fetching:
+    """The downloads of this process. One that has begun goes on when its clients hang up.
+
+    `directory` is for what is on its way into a store that it cannot be read from meanwhile.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        content: MirroredContent,
+        repositories: Repositories,
+        blobs: BlobStore,
+        directory: Path,
+    ) -> None:
+        self._upstream = upstream
+        self._content = content
+        self._repositories = repositories
+        self._blobs = blobs
+        self._directory = directory
+        self._running: dict[tuple[str, Digest], Download] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def running(self, source: Source, digest: Digest) -> Download | None:
+        return self._running.get((source.scope, digest))
+
+    def download(self, source: Source, digest: Digest) -> Download:
+        """The one of this blob: that which is under way, or a new one."""
+        key = (source.scope, digest)
+        download = self._running.get(key)
+        if download is None:
+            download = self._running[key] = Download(source, digest)
+            task = asyncio.create_task(self._run(download))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return download
+
+    async def close(self) -> None:
+        """Break off what is under way, which leaves nothing."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, download: Download) -> None:
+        source, digest = download.source, download.digest
+        try:
+            download.finish(await self._brought(download))
+        except ConderyError as error:
+            log.warning("blob not mirrored", repository=source.scope, digest=digest, reason=str(error))
+            download.fail(error)
+        except BaseException:
+            download.fail(UpstreamBroke(source.registry, "is not waited for any more: this server stops, or failed"))
+            raise
+        finally:
+            del self._running[source.scope, digest]
+
+    async def _brought(self, download: Download) -> StoredBlob:
+        source, digest = download.source, download.digest
+        with contextlib.suppress(BlobUnknown):
+            # it may have come between the look of whoever asks for it and this
+            return await self._repositories.blob(source.scope, digest)
+        return await self._borrowed(source, digest) or await self._fetched(download)
+
+    async def _borrowed(self, source: Source, digest: Digest) -> StoredBlob | None:
+        """The blob of another repository of the same registry, if that says that this one has it as well."""
+        if not await self._content.has_near(digest, source.siblings):
+            return None
+        await self._upstream.blob_size(source, digest)
+        return await self._content.borrow(source.scope, digest, source.siblings)
+
+    async def _fetched(self, download: Download) -> StoredBlob:
+        source, digest = download.source, download.digest
+        sizes = await self._content.sizes(source.scope, digest)
+        async with self._blobs.pending() as key:
+            sink = _Sink(self._blobs.objects, key, digest, self._directory)
+            try:
+                await self._pump(download, sink, sizes)
+                if sink.digest != digest:
+                    raise UpstreamLies(source.registry, f"sends content of digest {sink.digest} for blob {digest}")
+                await to_end(asyncio.to_thread(sink.commit))
+                return await to_end(self._content.adopt(source.scope, StoredBlob(digest, sink.size, key)))
+            finally:
+                await to_end(asyncio.to_thread(sink.close))
+
+    async def _pump(self, download: Download, sink: _Sink, sizes: set[int]) -> None:
+        """Take all of the blob; where the connection breaks, go on from there."""
+        source, digest = download.source, download.digest
+        in_vain = 0
+        while download.size is None or sink.size < download.size:
+            before = sink.size
+            error: MirrorError = UpstreamBroke(source.registry, f"sends only {before} bytes of blob {digest}")
+            try:
+                async with self._upstream.blob(source, digest, sink.size) as stream:
+                    size = _agreed(source, digest, stream, sizes if download.size is None else {download.size})
+                    if download.size is None:
+                        await self._repositories.check_room(source.scope, StoredBlob(digest, size))
+                        download.begin(size)
+                    await _take(download, sink, stream, size)
+            except UpstreamLies:
+                raise
+            except MirrorError as problem:
+                if download.size is None:
+                    raise
+                error = problem
+            in_vain = in_vain + 1 if sink.size == before else 0
+            if in_vain > MOST_RESUMED:
+                raise error
+            if sink.size < (download.size or 0):
+                log.info("blob resumed", repository=source.scope, digest=digest, size=sink.size, reason=str(error))
+                await asyncio.sleep(PAUSE_SECONDS * 2**in_vain)
+
+
+def _agreed(source: Source, digest: Digest, stream: BlobStream, sizes: set[int]) -> int:
+    """The blob's size, of which manifests say that it is one of `sizes`; raises UpstreamLies."""
+    size = stream.size
+    if size is None and len(sizes) == 1:
+        (size,) = sizes
+    if size is None:
+        raise UpstreamLies(source.registry, f"does not tell the size of blob {digest}")
+    if sizes and size not in sizes:
+        said = " or ".join(map(str, sorted(sizes)))
+        raise UpstreamLies(source.registry, f"announces {size} bytes for blob {digest}, which has {said}")
+    return size
+
+
+async def _take(download: Download, sink: _Sink, stream: BlobStream, size: int) -> None:
+    skip = stream.skip
+    while data := await stream.content.readany():
+        fresh = data[skip:]
+        skip -= len(data) - len(fresh)
+        if not fresh:
+            continue
+        if sink.size + len(fresh) > size:
+            raise UpstreamLies(download.source.registry, f"sends more than {size} bytes for blob {download.digest}")
+        # the next bytes come meanwhile, as many as the session's buffer takes
+        await to_end(asyncio.to_thread(sink.take, fresh))
+        download.advance(sink.size, sink.file)
+
+
+class _Sink:
+    """Takes a blob's bytes: hashes them, writes them into the store, and keeps them readable. Methods block."""
+
+    def __init__(self, objects: ObjectStore, key: str, digest: Digest, directory: Path) -> None:
+        self.size = 0
+        self.file: Descriptor | None = None
+        self._writer = objects.writer(key)
+        self._part = readable_part(objects, key)
+        self._hasher = digest.hasher()
+        self._directory = directory
+        self._spool: IO[bytes] | None = None
+
+    @property
+    def digest(self) -> Digest:
+        return Digest.of_hasher(self._hasher)
+
+    def take(self, data: bytes) -> None:
+        """Raises StorageError."""
+        self._hasher.update(data)
+        self._writer.write(data)
+        if self._part is None:
+            self._keep(data)
+        elif self.file is None:
+            self.file = Descriptor(os.open(self._part, os.O_RDONLY | os.O_CLOEXEC))
+        self.size += len(data)
+
+    def commit(self) -> None:
+        self._writer.commit()
+
+    def close(self) -> None:
+        """Without a `commit` before, nothing remains."""
+        self._writer.abort()
+        # tracebacks may keep this for long
+        self.file = None
+        if self._spool is not None:
+            self._spool.close()
+
+    def _keep(self, data: bytes) -> None:
+        """Write beside the store, to a file without a name, of which nothing stays whatever happens."""
+        try:
+            if self._spool is None:
+                self._directory.mkdir(parents=True, exist_ok=True)
+                self._spool = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115 - closed by close
+                self.file = Descriptor(os.dup(self._spool.fileno()))
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._spool.write(rest) :]
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StorageFull(self._directory.name) from error
+            raise StorageUnavailable(self._directory.name, error.strerror or str(error)) from error

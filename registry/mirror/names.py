@@ -1,0 +1,97 @@
+"""Which repository of which registry a name under `mirror/` stands for.
+
+    mirror/docker.io/debian                docker.io's library/debian
+    mirror/ghcr.io/owner/image             ghcr.io's owner/image
+    mirror/localhost_5000/team/app         team/app of the registry at localhost:5000
+
+A colon cannot be in a repository's name, and an underscore not in a host's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from registry.mirror.errors import NotMirrored
+from registry.references import LONGEST_NAME
+
+PREFIX = "mirror"
+
+DOCKER_HUB = "docker.io"
+DOCKER_HUB_API = "registry-1.docker.io"
+_DOCKER_HUB_NAMES = frozenset({DOCKER_HUB, DOCKER_HUB_API, "index.docker.io"})
+
+_HOST = re.compile(r"[a-z0-9]+(?:[.-]+[a-z0-9]+)*(?::[0-9]{1,5})?")
+_WRITTEN_PORT = re.compile(r"_([0-9]{1,5})\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A repository of another registry: `registry` as the settings write it, and the name it has there."""
+
+    registry: str
+    repository: str
+
+    @property
+    def scope(self) -> str:
+        """The repository that has the copy here."""
+        return self.siblings + self.repository
+
+    @property
+    def siblings(self) -> str:
+        """What the names of all copies of the same registry's repositories begin with."""
+        return f"{PREFIX}/{self.registry.replace(':', '_')}/"
+
+    @property
+    def api(self) -> str:
+        """The host and port that answer for the registry."""
+        return DOCKER_HUB_API if self.registry == DOCKER_HUB else self.registry
+
+    def __str__(self) -> str:
+        return f"{self.registry}/{self.repository}"
+
+
+def is_mirror(repository: str) -> bool:
+    """Whether the name is reserved for copies, whatever is mirrored now: what is pushed there could become one."""
+    return repository == PREFIX or repository.startswith(f"{PREFIX}/")
+
+
+def checked_host(text: str) -> str:
+    """A host, with its port or without, of the settings; raises ValueError."""
+    text = text.strip().lower()
+    if not _HOST.fullmatch(text):
+        raise ValueError(f"{text!r} is not a host such as registry.example.org or localhost:5000")
+    return text
+
+
+def checked_registry(text: str) -> str:
+    """A registry of the settings, by the one name it has here; raises ValueError."""
+    host = checked_host(text)
+    return DOCKER_HUB if host in _DOCKER_HUB_NAMES else host
+
+
+def source_of(repository: str, registries: Collection[str]) -> Source:
+    """What the name `repository` stands for; raises NotMirrored unless that is of one of `registries`."""
+    _, _, rest = repository.partition("/")
+    host, _, name = rest.partition("/")
+    registry = _WRITTEN_PORT.sub(r":\1", host)
+    if registry in _DOCKER_HUB_NAMES:
+        registry = DOCKER_HUB
+    if registry not in registries:
+        raise NotMirrored(_not_mirrored(registry, registries))
+    if not name:
+        raise NotMirrored(f"{repository} names no repository: write {PREFIX}/{host}/NAME")
+    if registry == DOCKER_HUB and "/" not in name:
+        name = f"library/{name}"
+    source = Source(registry, name)
+    if len(source.scope) > LONGEST_NAME:
+        raise NotMirrored(f"{source.scope} is longer than the {LONGEST_NAME} characters that a name may have")
+    return source
+
+
+def _not_mirrored(registry: str, registries: Collection[str]) -> str:
+    if not registries:
+        return "no other registry is mirrored here; the setting `mirrors` says which are"
+    listed = ", ".join(sorted(registries))
+    return f"{registry or 'nothing'} is not mirrored here; {listed} {'is' if len(registries) == 1 else 'are'}"

@@ -1,0 +1,318 @@
+"""Copies of other registries: what is fresh is served, what is not is asked for, and what cannot be had is stale."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar
+
+import structlog
+from aiohttp.abc import AbstractResolver
+from cachetools import LRUCache, TLRUCache, TTLCache
+
+from builder.remote import Login
+from builder.single_flight import SingleFlight
+from registry.mirror.client import UpstreamClient
+from registry.mirror.download import Download
+from registry.mirror.errors import MirrorError, NotMirrored, UpstreamFailed, UpstreamLacks, UpstreamLimits, UpstreamSlow
+from registry.mirror.fetching import Fetching
+from registry.mirror.names import Source, source_of
+from registry.mirror.upstream import Upstream
+from registry.mirror_settings import MirrorSettings
+from storage.blobs import BlobStore
+from storage.digest import Digest
+from storage.errors import ConderyError, RepositoryUnknown, SizeMismatch, StorageError
+from storage.mirrored import MirroredContent, TaggedCopy
+from storage.repositories import Push, Referrer, Repositories, StoredManifest
+
+T = TypeVar("T")
+
+MOST_REMEMBERED = 10_000
+LONGEST_LIMIT = 600.0
+"""Seconds that a registry which limits requests is let be at most, whatever it asks for."""
+
+NOTE_SECONDS = 3600.0
+"""How often the pull of a manifest is written down; less than any sensible time to keep it."""
+
+LISTED = 1_000_000
+"""Tags and referrers in memory."""
+
+STORED_LISTED = 10_000
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """What a tag means, to be said until `expires` (UNIX seconds); `stale` is why that may not be true any more."""
+
+    manifest: StoredManifest
+    expires: float
+    stale: str | None = None
+
+
+@dataclass(frozen=True)
+class Listed(Generic[T]):
+    """A whole list in order; `stale` is why it may not be true any more."""
+
+    items: Sequence[T]
+    stale: str | None = None
+
+
+@dataclass(frozen=True)
+class _Kept:
+    items: Sequence[Any]
+    until: float
+
+
+class Mirror:
+    """Repositories of other registries. Raises MirrorError for what cannot be had, by whatever fault.
+
+    `seconds` is how long a caller waits for a registry; what was asked goes on, for the next one who asks.
+    """
+
+    def __init__(
+        self,
+        settings: MirrorSettings,
+        upstream: Upstream,
+        content: MirroredContent,
+        repositories: Repositories,
+        fetching: Fetching,
+    ) -> None:
+        self._settings = settings
+        self._upstream = upstream
+        self._content = content
+        self._repositories = repositories
+        self._fetching = fetching
+        self._asking: SingleFlight[Hashable, Any] = SingleFlight()
+        self._failures: TLRUCache[Hashable, MirrorError] = TLRUCache(
+            MOST_REMEMBERED, lambda _, error, now: now + self._memory(error)
+        )
+        self._lists: LRUCache[Hashable, _Kept] = LRUCache(LISTED, lambda kept: len(kept.items) + 1)
+        self._noted: TTLCache[tuple[str, str], None] = TTLCache(MOST_REMEMBERED, NOTE_SECONDS)
+        self._noting: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(
+        cls,
+        settings: MirrorSettings,
+        blobs: BlobStore,
+        repositories: Repositories,
+        directory: Path,
+        *,
+        logins: Mapping[str, Login],
+        insecure: Sequence[str],
+        resolver: AbstractResolver | None = None,
+    ) -> AsyncIterator[Self]:
+        """`directory` is for what is on its way; `resolver` is the system's unless given."""
+        async with UpstreamClient.open(
+            internal=settings.mirror_internal_hosts,
+            logins=logins,
+            insecure=insecure,
+            seconds=settings.mirror_stall_seconds,
+            resolver=resolver,
+        ) as client:
+            upstream = Upstream(client)
+            content = MirroredContent(blobs.database, repositories)
+            fetching = Fetching(upstream, content, repositories, blobs, directory)
+            mirror = cls(settings, upstream, content, repositories, fetching)
+            try:
+                yield mirror
+            finally:
+                await mirror._asking.close()
+                await fetching.close()
+                await asyncio.gather(*mirror._noting, return_exceptions=True)
+
+    def source(self, repository: str) -> Source:
+        """What a name under `mirror/` stands for; raises NotMirrored."""
+        return source_of(repository, self._settings.mirrors)
+
+    def scope(self, repository: str) -> str:
+        """The repository that the database has for a name under `mirror/`."""
+        try:
+            return self.source(repository).scope
+        except NotMirrored:
+            return repository
+
+    # manifests
+
+    async def tagged(self, source: Source, tag: str, seconds: float) -> Tagged:
+        """What the tag means: by the copy while that is fresh, or when the registry fails; else by the registry."""
+        copy = await self._content.tagged(source.scope, tag)
+        now, fresh_for = time.time(), self._settings.mirror_fresh_for
+        if copy is not None and 0 <= now - copy.confirmed < fresh_for:
+            return Tagged(copy.manifest, copy.confirmed + fresh_for)
+        patience = seconds if copy is None else min(seconds, self._settings.mirror_patience)
+        try:
+            manifest = await self._ask(source, ("tag", source, tag), lambda: self._refresh(source, tag, copy), patience)
+        except UpstreamLacks:
+            raise
+        except MirrorError as error:
+            if copy is None:
+                raise
+            log.warning("stale copy served", repository=source.scope, tag=tag, reason=str(error))
+            return Tagged(copy.manifest, now + self._settings.mirror_retry_after, str(error))
+        return Tagged(manifest, time.time() + fresh_for)
+
+    async def _refresh(self, source: Source, tag: str, copy: TaggedCopy | None) -> StoredManifest:
+        """What the tag means at the registry now, stored and tagged."""
+        try:
+            meant = await self._upstream.tagged(source, tag) if copy else None
+            if meant is not None and (manifest := await self._confirmed(source, tag, meant)):
+                return manifest
+            push = await self._upstream.manifest(source, meant or tag, copy.manifest.digest if copy else None)
+        except UpstreamLacks:
+            if copy is not None:
+                await self._content.drop_tag(source.scope, tag)
+            raise
+        if push is None:
+            assert copy is not None, "only what is here can be unchanged"
+            await self._content.confirm(source.scope, tag, copy.manifest.digest)
+            return copy.manifest
+        return await self._stored(source, push, tag)
+
+    async def _confirmed(self, source: Source, tag: str, digest: Digest) -> StoredManifest | None:
+        """The manifest that the tag means as of now; None when it is not here."""
+        if not await self._content.confirm(source.scope, tag, digest):
+            return None
+        return await self._repositories.manifest(source.scope, digest)
+
+    async def manifest(self, source: Source, digest: Digest, seconds: float) -> StoredManifest:
+        stored = await self._repositories.manifest(source.scope, digest)
+        if stored is not None:
+            return stored
+        return await self._ask(source, ("manifest", source, digest), lambda: self._fetched(source, digest), seconds)
+
+    async def _fetched(self, source: Source, digest: Digest) -> StoredManifest:
+        push = await self._upstream.manifest(source, digest)
+        assert push is not None, "nothing was said to be here"
+        return await self._stored(source, push)
+
+    async def _stored(self, source: Source, push: Push, tag: str | None = None) -> StoredManifest:
+        try:
+            await self._content.put_manifest(source.scope, push, tag)
+        except SizeMismatch as error:
+            raise UpstreamFailed(source.registry, f"has a manifest that is wrong: {error}") from None
+        return push.manifest
+
+    def note_pull(self, source: Source, digest: Digest) -> None:
+        """Write down, now and then and beside the request, that a manifest is still asked for."""
+        key = (source.scope, digest)
+        if key not in self._noted:
+            self._noted[key] = None
+            task = asyncio.create_task(self._write_pull(source.scope, digest))
+            self._noting.add(task)
+            task.add_done_callback(self._noting.discard)
+
+    async def _write_pull(self, repository: str, digest: Digest) -> None:
+        try:
+            await self._content.note_pull(repository, digest)
+        except StorageError as error:
+            self._noted.pop((repository, digest), None)
+            log.warning("pull not written down", repository=repository, digest=digest, reason=str(error))
+
+    # blobs
+
+    async def blob(self, source: Source, digest: Digest, seconds: float) -> tuple[Download, int]:
+        """A blob that is not here yet, begun to be brought, and its size; raises QuotaExceeded too."""
+        download = self._fetching.download(source, digest)
+        return download, await download.begun(seconds)
+
+    async def blob_size(self, source: Source, digest: Digest, seconds: float) -> int:
+        """Of a blob that is not here yet, by the registry, which has it."""
+        running = self._fetching.running(source, digest)
+        if running is not None:
+            return await running.begun(seconds)
+        key = ("blob", source, digest)
+        size: int | None = await self._ask(source, key, lambda: self._upstream.blob_size(source, digest), seconds)
+        if size is None:
+            raise UpstreamFailed(source.registry, f"does not tell the size of blob {digest}")
+        return size
+
+    # lists
+
+    async def tags(self, source: Source, seconds: float) -> Listed[str]:
+        """All tags of the registry; when it fails, those that it had last, or those that there are copies of."""
+
+        async def stored() -> Sequence[str]:
+            return (await self._repositories.tags(source.scope, None, STORED_LISTED)).items
+
+        return await self._list(source, ("tags", source), lambda: self._upstream.tags(source), stored, seconds)
+
+    async def referrers(self, source: Source, subject: Digest, seconds: float) -> Listed[Referrer]:
+        """Everything of the registry that refers to the manifest `subject`; when it fails, as `tags`."""
+
+        async def asked() -> Sequence[Referrer]:
+            return [Referrer(each, each.artifact_type) for each in await self._upstream.referrers(source, subject)]
+
+        async def stored() -> Sequence[Referrer]:
+            return (await self._repositories.referrers(source.scope, subject, None, None, STORED_LISTED)).items
+
+        return await self._list(source, ("referrers", source, subject), asked, stored, seconds)
+
+    async def _list(
+        self,
+        source: Source,
+        key: Hashable,
+        ask: Callable[[], Awaitable[Sequence[T]]],
+        stored: Callable[[], Awaitable[Sequence[T]]],
+        seconds: float,
+    ) -> Listed[T]:
+        kept = self._lists.get(key)
+        now = time.monotonic()
+        if kept is not None and now < kept.until:
+            return Listed(kept.items)
+        patience = seconds if kept is None else min(seconds, self._settings.mirror_patience)
+        try:
+            items = await self._ask(source, key, ask, patience)
+        except UpstreamLacks:
+            self._lists.pop(key, None)
+            raise
+        except MirrorError as error:
+            try:
+                old = kept.items if kept is not None else await stored()
+            except RepositoryUnknown:
+                raise error from None
+            log.warning("stale list served", repository=source.scope, reason=str(error))
+            return Listed(old, str(error))
+        if len(items) < LISTED:
+            self._lists[key] = _Kept(items, time.monotonic() + self._settings.mirror_fresh_for)
+        return Listed(items)
+
+    # asking
+
+    async def _ask(self, source: Source, key: Hashable, ask: Callable[[], Awaitable[T]], seconds: float) -> T:
+        """What `ask` returns, which is called once for all who want `key` at the same time, and after a failure not
+        again for a while.
+        """
+        if (failure := self._failures.get(key)) is not None:
+            raise failure
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await self._asking.do(key, lambda: self._outcome(key, ask))
+        except TimeoutError:
+            raise UpstreamSlow(source.registry, seconds) from None
+        if isinstance(answer, ConderyError):
+            raise answer
+        result: T = answer
+        return result
+
+    async def _outcome(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T | ConderyError:
+        """The result or the error, as a value: perhaps nobody waits for it any more."""
+        try:
+            return await ask()
+        except ConderyError as error:
+            if isinstance(error, MirrorError) and not isinstance(error, UpstreamLacks):
+                self._failures[key] = error
+            return error
+
+    def _memory(self, error: MirrorError) -> float:
+        """For how many seconds a failure is remembered."""
+        if isinstance(error, UpstreamLimits) and error.retry_after is not None:
+            return min(error.retry_after, LONGEST_LIMIT)
+        return self._settings.mirror_retry_after

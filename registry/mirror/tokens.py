@@ -1,0 +1,98 @@
+"""What a registry wants to see: nothing, a login, or a token (distribution, "Token Authentication Specification")."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import oras.auth.utils
+from yarl import URL
+
+from builder.remote import Login
+from registry.mirror.errors import UpstreamFailed
+from registry.mirror.names import Source
+
+TOKEN_SECONDS = 60.0
+"""How long a token is good for that does not say so."""
+
+EARLY_SECONDS = 10.0
+"""Before its end a token is not used any more: a request takes a while, and clocks differ."""
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """What an answer 401 asks for; `realm` is set for a token alone."""
+
+    scheme: str
+    realm: str = ""
+    service: str = ""
+    scope: str = ""
+
+
+@dataclass(frozen=True)
+class Grant:
+    """The value of an Authorization header, good for `seconds`. It shows in no repr."""
+
+    header: str
+    seconds: float = math.inf
+
+    def __repr__(self) -> str:
+        return "Grant()"
+
+
+def read_challenge(headers: Sequence[str]) -> Challenge | None:
+    """The one of the WWW-Authenticate headers that can be met: a token's before a login's."""
+    by_scheme = {text.strip().partition(" ")[0].lower(): text for text in reversed(headers)}
+    if "bearer" in by_scheme:
+        found = oras.auth.utils.parse_auth_header(by_scheme["bearer"])
+        return Challenge("bearer", found.realm or "", found.service or "", found.scope or "")
+    return Challenge("basic") if "basic" in by_scheme else None
+
+
+def basic(login: Login) -> Grant:
+    return Grant(f"Basic {oras.auth.utils.get_basic_auth(login.username, login.password)}")
+
+
+def token_url(source: Source, challenge: Challenge) -> URL:
+    """Where the token is to be had. Raises UpstreamFailed."""
+    try:
+        realm = URL(challenge.realm)
+    except ValueError:
+        raise UpstreamFailed(source.registry, "names a token server that makes no sense") from None
+    query = {"scope": challenge.scope or f"repository:{source.repository}:pull"}
+    if challenge.service:
+        query["service"] = challenge.service
+    return realm.update_query(query)
+
+
+def check_login(source: Source, realm: URL) -> None:
+    """Raises UpstreamFailed unless the token server is one that may see the registry's password.
+
+    The registry names it, and so could whoever got hold of its answers.
+    """
+    home, host = URL(f"//{source.api}").host or "", realm.host or ""
+    if host != home and _organisation(host) != _organisation(home):
+        raise UpstreamFailed(source.registry, f"asks to send its login to {host}, which is another's")
+
+
+def _organisation(host: str) -> str:
+    """The last two labels; an address is its own."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return ".".join(host.split(".")[-2:])
+    return host
+
+
+def read_token(source: Source, document: Any) -> Grant:
+    """The grant that a token server's answer is. Raises UpstreamFailed."""
+    fields: Mapping[str, Any] = document if isinstance(document, dict) else {}
+    token = fields.get("token") or fields.get("access_token")
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+        raise UpstreamFailed(source.registry, "gives no token")
+    seconds = fields.get("expires_in")
+    lifetime = float(seconds) if isinstance(seconds, int | float) and seconds > 0 else TOKEN_SECONDS
+    return Grant(f"Bearer {token}", max(lifetime - EARLY_SECONDS, lifetime / 2))

@@ -1,0 +1,201 @@
+"""What is asked of another registry (distribution-spec, "Pull" and "Content Discovery"), and its answers checked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import NamedTuple
+
+import aiohttp
+from yarl import URL
+
+from registry.errors import TagInvalid
+from registry.mirror.client import UpstreamClient, parsed, read_limited, refusal
+from registry.mirror.errors import BlobLacking, RepositoryLacking, UpstreamFailed, UpstreamLacks, UpstreamLies
+from registry.mirror.names import Source
+from registry.references import checked_tag, is_digest
+from storage.digest import Descriptor, Digest
+from storage.errors import DigestInvalid, JsonInvalid, ManifestInvalid
+from storage.manifest_document import KINDS, OCI_INDEX, ManifestDocument, read_manifest
+from storage.repositories import Push, StoredManifest
+
+MANIFEST_BYTES = 4 << 20
+LIST_BYTES = 16 << 20
+MOST_PAGES = 1000
+TAGS_ASKED = 1000
+"""On a page; registries have limits of their own, and some ignore it."""
+
+LONGEST_REFERRERS_TAG = 128
+"""What is longer is cut off: sha512 has 128 digits."""
+
+_ACCEPT = ", ".join(KINDS)
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})")
+
+
+@dataclass(frozen=True)
+class BlobStream:
+    """A blob's bytes as they come, `skip` to be thrown away first; `size` is the whole blob's, where that is told."""
+
+    content: aiohttp.StreamReader
+    size: int | None
+    skip: int = 0
+
+
+class Upstream:
+    """Other registries by what they have. Raises MirrorError."""
+
+    def __init__(self, client: UpstreamClient) -> None:
+        self._client = client
+
+    # manifests
+
+    async def tagged(self, source: Source, tag: str) -> Digest | None:
+        """What the tag means; None when that is not told, as by one that is still making it. Costs no pull."""
+        async with self._ask("HEAD", source, f"manifests/{tag}", {"Accept": _ACCEPT}) as response:
+            if response.status != HTTPStatus.OK:
+                raise await refusal(source, response, f"manifest {tag}")
+            return _told_digest(source, response)
+
+    async def manifest(self, source: Source, reference: str, known: Digest | None = None) -> Push | None:
+        """The manifest at a tag or digest, of which nothing has to be here; None when that is still `known`."""
+        headers = {"Accept": _ACCEPT, **({"If-None-Match": f'"{known}"'} if known else {})}
+        what = f"manifest {reference}"
+        async with self._ask("GET", source, f"manifests/{reference}", headers) as response:
+            if known and response.status == HTTPStatus.NOT_MODIFIED:
+                return None
+            if response.status != HTTPStatus.OK:
+                raise await refusal(source, response, what)
+            body = await read_limited(source, response, MANIFEST_BYTES)
+            wanted = Digest.parse(reference) if is_digest(reference) else _told_digest(source, response)
+        digest = Digest.of(body, wanted.algorithm if wanted else "sha256")
+        if wanted and digest != wanted:
+            raise UpstreamLies(source.registry, f"sends content of digest {digest} for {what}, which is {wanted}")
+        document = await _document(source, what, response.headers.get("Content-Type"), body)
+        return Push(
+            StoredManifest(digest, document.media_type, body),
+            optional_blobs=[*document.blobs, *document.optional_blobs],
+            children=[child.digest for child in document.children],
+            subject=document.subject.digest if document.subject else None,
+            artifact_type=document.artifact_type,
+            annotations=document.annotations,
+        )
+
+    # blobs
+
+    async def blob_size(self, source: Source, digest: Digest) -> int | None:
+        """Of a blob that the registry has; None where it does not tell."""
+        async with self._ask("HEAD", source, f"blobs/{digest}") as response:
+            if response.status != HTTPStatus.OK:
+                raise await refusal(source, response, f"blob {digest}", BlobLacking)
+            return response.content_length
+
+    @contextlib.asynccontextmanager
+    async def blob(self, source: Source, digest: Digest, start: int = 0) -> AsyncIterator[BlobStream]:
+        """The blob from `start` on. What breaks while the block reads it is raised as MirrorError too."""
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        async with self._ask("GET", source, f"blobs/{digest}", headers) as response:
+            if response.status == HTTPStatus.OK:
+                yield BlobStream(response.content, response.content_length, start)
+                return
+            found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+            if not (start and response.status == HTTPStatus.PARTIAL_CONTENT and found and int(found[1]) == start):
+                raise await refusal(source, response, f"blob {digest}", BlobLacking)
+            yield BlobStream(response.content, int(found[2]))
+
+    # lists
+
+    async def tags(self, source: Source) -> list[str]:
+        """All tags, in the order of their characters."""
+        found: set[str] = set()
+        async for page in self._pages(source, f"tags/list?n={TAGS_ASKED}", "list of tags", "application/json"):
+            found.update(await _tags(source, page))
+        return sorted(found)
+
+    async def referrers(self, source: Source, subject: Digest) -> list[Descriptor]:
+        """All manifests that have the subject, in the order of their digests; of registries without the API by tag."""
+        found: dict[Digest, Descriptor] = {}
+        try:
+            async for page in self._pages(source, f"referrers/{subject}", "list of referrers", OCI_INDEX):
+                found.update((each.digest, each) for each in await _entries(source, page))
+        except UpstreamLacks:
+            found = {each.digest: each for each in await self._referrers_by_tag(source, subject)}
+        return [found[digest] for digest in sorted(found)]
+
+    async def _referrers_by_tag(self, source: Source, subject: Digest) -> list[Descriptor]:
+        """Distribution-spec, "Referrers Tag Schema"."""
+        path = f"manifests/{subject.algorithm}-{subject.hex}"[: len("manifests/") + LONGEST_REFERRERS_TAG]
+        try:
+            return [
+                each
+                async for page in self._pages(source, path, "list of referrers", OCI_INDEX)
+                for each in await _entries(source, page)
+            ]
+        except UpstreamLacks:
+            return []
+
+    async def _pages(self, source: Source, path: str, what: str, accept: str) -> AsyncIterator[_Page]:
+        url = self._client.url(source, path)
+        home = url.origin()
+        for _ in range(MOST_PAGES):
+            async with self._client.send("GET", source, url, {"Accept": accept}) as response:
+                if response.status != HTTPStatus.OK:
+                    raise await refusal(source, response, what, RepositoryLacking)
+                page = _Page(response.headers.get("Content-Type"), await read_limited(source, response, LIST_BYTES))
+                rest = response.links.get("next")
+            yield page
+            if rest is None:
+                return
+            url = URL(rest["url"])
+            if url.origin() != home:
+                raise UpstreamFailed(source.registry, f"has the rest of its {what} at {url.host}")
+        raise UpstreamFailed(source.registry, f"has a {what} of more than {MOST_PAGES} pages")
+
+    def _ask(
+        self, method: str, source: Source, path: str, headers: dict[str, str] | None = None
+    ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self._client.send(method, source, self._client.url(source, path), headers)
+
+
+class _Page(NamedTuple):
+    content_type: str | None
+    body: bytes
+
+
+async def _tags(source: Source, page: _Page) -> list[str]:
+    """Those that can be tags; null is an empty list to whoever writes it in Go."""
+    document = await parsed(source, page.body)
+    names = document.get("tags") if isinstance(document, dict) else None
+    return [name for name in names if _is_tag(name)] if isinstance(names, list) else []
+
+
+async def _entries(source: Source, page: _Page) -> list[Descriptor]:
+    document = await _document(source, "list of referrers", page.content_type, page.body)
+    return [*document.children, *document.optional_blobs] if document.kind == "index" else []
+
+
+async def _document(source: Source, what: str, content_type: str | None, body: bytes) -> ManifestDocument:
+    try:
+        return await asyncio.to_thread(read_manifest, content_type, body)
+    except (JsonInvalid, ManifestInvalid) as error:
+        raise UpstreamFailed(
+            source.registry, f"has a {what} in {source.repository} that is not taken: {error}"
+        ) from None
+
+
+def _told_digest(source: Source, response: aiohttp.ClientResponse) -> Digest | None:
+    text = response.headers.get("Docker-Content-Digest")
+    try:
+        return Digest.parse(text) if text is not None else None
+    except DigestInvalid as error:
+        raise UpstreamFailed(source.registry, f"answers with a header that is wrong: {error}") from None
+
+
+def _is_tag(name: object) -> bool:
+    try:
+        return isinstance(name, str) and checked_tag(name) == name
+    except TagInvalid:
+        return False
