@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -23,8 +22,6 @@ from storage.s3 import S3Objects
 from storage.s3_bucket import S3Location
 from storage.s3_plan import SMALLEST_PART
 from tests.cutting_proxy import CuttingProxy, cutting_proxy
-from tests.s3_gateway import S3Gateway
-from tests.s3_gateway import s3_gateway as run_s3_gateway
 from tests.s3_server import SECRET_KEY, S3Server
 from tests.s3_server import s3_server as run_s3_server
 from tests.small_disk import small_disk
@@ -63,6 +60,19 @@ def written(store: S3Objects, content: bytes) -> str:
     with writing(store, key) as writer:
         writer.write(content)
     return key
+
+
+def fails_when_full(server: S3Server, error: type[StorageError]) -> None:
+    """On a disk of 12 MiB."""
+    where = location(server, part_size=PART)
+    store = S3Objects(where)
+    kept = written(S3Objects(dataclasses.replace(where, part_size=16 << 20)), bytes(9 << 20))
+    for size in (PART, 3 * PART):
+        with pytest.raises(error):
+            written(store, CONTENT[:size])
+        assert names_in(server, where) == {kept}
+    store.delete([kept])
+    written(store, CONTENT[:PART])
 
 
 # links
@@ -169,21 +179,10 @@ def test_the_secret_is_in_no_text(where: S3Location) -> None:
     assert SECRET_KEY not in bucket._shown(f"the server said {SECRET_KEY}")
 
 
-# rclone does not tell why it fails
-@pytest.mark.parametrize(("run", "error"), [(run_s3_gateway, StorageFull), (run_s3_server, StorageError)])
-def test_a_full_disk_is_told_and_nothing_stays(
-    tmp_path: Path, run: Callable[[Path], AbstractContextManager[S3Server]], error: type[StorageError]
-) -> None:
-    with small_disk(tmp_path / "small", 12) as directory, run(directory) as server:
-        where = location(server, part_size=PART)
-        store = S3Objects(where)
-        kept = written(S3Objects(dataclasses.replace(where, part_size=16 << 20)), bytes(9 << 20))
-        for size in (PART, 3 * PART):
-            with pytest.raises(error):
-                written(store, CONTENT[:size])
-            assert names_in(server, where) == {kept}
-        store.delete([kept])
-        written(store, CONTENT[:PART])
+def test_a_full_disk_fails_and_nothing_stays(tmp_path: Path) -> None:
+    """That it is full rclone does not say."""
+    with small_disk(tmp_path / "small", 12) as directory, run_s3_server(directory) as server:
+        fails_when_full(server, StorageError)
 
 
 @pytest.mark.parametrize(
@@ -303,23 +302,6 @@ def test_an_object_is_whole_when_the_answer_to_its_commit_was_lost(
     assert proxy.cuts == 1
     assert read(store, key, size) == CONTENT[:size]
     assert names_in(s3_server, where) == {key}
-
-
-# a store that copies
-
-
-def test_parts_are_copied_by_the_store(s3_gateway: S3Gateway) -> None:
-    store = S3Objects(location(s3_gateway, part_size=PART))
-    parts = [ObjectPart(written(store, CONTENT[:size]), size) for size in (2 * PART, 100, 2 * PART)]
-    received: list[int] = []
-    client = store._bucket._patient
-    client.meta.events.register(
-        "after-call.s3.UploadPartCopy", lambda http_response, **_: received.append(http_response.status_code)
-    )
-    key = new_key()
-    store.concatenate(key, parts)
-    assert received == [200, 200]
-    assert read(store, key, 4 * PART + 100) == CONTENT[: 2 * PART] + CONTENT[:100] + CONTENT[: 2 * PART]
 
 
 def test_a_store_that_cannot_copy_is_asked_once(s3_server: S3Server, where: S3Location, store: S3Objects) -> None:
