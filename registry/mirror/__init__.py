@@ -5,7 +5,8 @@
     tokens      what a registry wants to see before it answers
     client      requests: redirects, authorization, time limits
     upstream    what is asked of a registry, and its answers checked
-    download    a blob on its way: into the store, and to everybody who waits for it
+    download    a blob on its way, for those who wait for it
+    fetching    how it comes, and becomes a blob of the store
     service     what is fresh, what is stale, what is fetched
 
 Base images and pushes go through oras (`builder.remote`), in threads that wait for one registry. Here any number of

@@ -36,7 +36,7 @@ LONGEST_LIMIT = 600.0
 """Seconds that a registry which limits requests is let be at most, whatever it asks for."""
 
 NOTE_SECONDS = 3600.0
-"""How often the pull of a manifest is written down; less than any sensible time to keep it."""
+"""How often at most the pull of a manifest is written down."""
 
 LISTED = 1_000_000
 """Tags and referrers in memory."""
@@ -93,7 +93,8 @@ class Mirror:
             MOST_REMEMBERED, lambda _, error, now: now + self._memory(error)
         )
         self._lists: LRUCache[Hashable, _Kept] = LRUCache(LISTED, lambda kept: len(kept.items) + 1)
-        self._noted: TTLCache[tuple[str, str], None] = TTLCache(MOST_REMEMBERED, NOTE_SECONDS)
+        note_seconds = min(NOTE_SECONDS, (settings.mirror_keep or NOTE_SECONDS) / 4)
+        self._noted: TTLCache[tuple[str, str], None] = TTLCache(MOST_REMEMBERED, note_seconds)
         self._noting: set[asyncio.Task[None]] = set()
 
     @classmethod

@@ -71,7 +71,7 @@ class Upstream:
                 raise await refusal(source, response, what)
             body = await read_limited(source, response, MANIFEST_BYTES)
             wanted = Digest.parse(reference) if is_digest(reference) else _told_digest(source, response)
-        digest = Digest.of(body, wanted.algorithm if wanted else "sha256")
+        digest = await asyncio.to_thread(Digest.of, body, wanted.algorithm if wanted else "sha256")
         if wanted and digest != wanted:
             raise UpstreamLies(source.registry, f"sends content of digest {digest} for {what}, which is {wanted}")
         document = await _document(source, what, response.headers.get("Content-Type"), body)
