@@ -16,7 +16,8 @@ from cachetools import TTLCache
 from builder import names
 from builder.artifacts import ARTIFACTS, Artifact
 from builder.canonical import key_of
-from builder.errors import UnknownArtifact, UnknownLock
+from builder.ended import EndedBuild
+from builder.errors import BuildFailed, InvalidImageName, UnknownArtifact, UnknownLock
 from builder.job import Job
 from builder.lock import Lock
 from builder.queue import BuildQueue, Flight
@@ -150,6 +151,26 @@ class Demand:
             raise UnknownArtifact(name, ARTIFACTS)
         job = replace(await self._job("artifact", repository, tag), artifact=name)
         return await self._ticket("artifact", job, lambda now: self._find_artifact(job, now))
+
+    async def ended(self, job: Job, build_id: str, seconds: float, failure: BuildFailed | None) -> EndedBuild:
+        """What there is to tell of a build of `job`."""
+        kind = job.artifact or job.kind
+        try:
+            repository = names.repository_of(job.spec, self._settings)
+        except InvalidImageName:
+            repository = self.root
+        if failure is not None:
+            return EndedBuild(build_id, kind, repository, seconds, failure)
+        lock = await self._find_lock(job, -FOREVER)
+        image = await self._find_image(job, -FOREVER) if job.kind == "image" else None
+        return EndedBuild(
+            build_id,
+            kind,
+            repository,
+            seconds,
+            tag=f"lock-{lock[0][:12]}" if lock else None,
+            manifest=image[1].variants[0] if image else None,
+        )
 
     async def tags(self, repository: str) -> list[str]:
         """The tags that exist by now, sorted: `latest`, the days and the locks this repository was solved to."""

@@ -24,6 +24,7 @@ from builder.job import Job
 from builder.settings import BuilderSettings
 from storage.catalog import BuildRow, Catalog
 from storage.errors import ConderyError
+from storage.outbox import Record
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +36,13 @@ MOST_ATTEMPTS = 5
 
 Run = Callable[[Job, str], Awaitable[None]]
 """Does a job, given the id of its build; the result is in the stores when it returns."""
+
+Tell = Callable[[Job, str, float, BuildFailed | None], Awaitable[Record[None] | None]]
+"""What is to be recorded with the end of a build: of a job, by the build's id, after seconds, with its failure."""
+
+
+async def tell_nobody(job: Job, build_id: str, seconds: float, failure: BuildFailed | None) -> None:
+    return None
 
 
 @dataclass
@@ -48,9 +56,10 @@ class Flight:
 class BuildQueue:
     """Runs jobs with `run`, each key once at a time."""
 
-    def __init__(self, catalog: Catalog, run: Run, settings: BuilderSettings) -> None:
+    def __init__(self, catalog: Catalog, run: Run, settings: BuilderSettings, tell: Tell = tell_nobody) -> None:
         self._catalog = catalog
         self._run = run
+        self._tell = tell
         self._settings = settings
         self._owner = owner_of_this_process()
         self._flights: dict[str, Flight] = {}
@@ -139,25 +148,28 @@ class BuildQueue:
             await self._run(job, row.id)
         except ConderyError as error:
             transient = not isinstance(error, BuilderError) or error.transient
-            return await self._fail(bound, row, type(error).__name__, str(error), transient)
+            return await self._fail(bound, job, row, BuildFailed(row.id, type(error).__name__, str(error)), transient)
         except Exception as error:  # noqa: BLE001 - a defect fails the build, not the server; it is logged
             bound.exception("build crashed")
             message = "internal error; the server's log has the details under the build's id"
-            return await self._fail(bound, row, type(error).__name__, message, transient=True)
-        await self._catalog.end_build(row.id)
+            return await self._fail(bound, job, row, BuildFailed(row.id, type(error).__name__, message), True)
+        await self._catalog.end_build(row.id, record=await self._tell(job, row.id, time.time() - row.created, None))
         bound.info("build completed", seconds=round(time.monotonic() - started, 3))
         return None
 
     async def _fail(
-        self, bound: structlog.stdlib.BoundLogger, row: BuildRow, kind: str, message: str, transient: bool
+        self, bound: structlog.stdlib.BoundLogger, job: Job, row: BuildRow, failure: BuildFailed, transient: bool
     ) -> BuildFailed:
-        bound.warning("build failed", error=kind, reason=message)
+        bound.warning("build failed", error=failure.kind, reason=failure.message)
         # a full disk may keep even this from being recorded; the waiting requests get their answer all the same
         try:
-            await self._catalog.end_build(row.id, kind=kind, message=message, transient=transient)
+            record = await self._tell(job, row.id, time.time() - row.created, failure)
+            await self._catalog.end_build(
+                row.id, kind=failure.kind, message=failure.message, transient=transient, record=record
+            )
         except Exception:  # noqa: BLE001 - logged, and the caller still has its answer
             bound.exception("failure not recorded")
-        return BuildFailed(row.id, kind, message)
+        return failure
 
     async def _beat(self) -> None:
         while True:

@@ -18,6 +18,8 @@ from builder.build import Builder, Stopwatch
 from builder.channels import Credentials
 from builder.demand import Demand, Image
 from builder.download import Downloader, DownloadSettings
+from builder.ended import Announce
+from builder.errors import BuildFailed
 from builder.job import Job
 from builder.layer import FRAGMENTS
 from builder.layers import Layers
@@ -35,6 +37,7 @@ from storage.blocking import StoreInThreads
 from storage.catalog import Catalog
 from storage.errors import ConderyError
 from storage.files import make_folders, remove_leftovers
+from storage.outbox import Record
 
 log = structlog.get_logger(__name__)
 
@@ -67,9 +70,18 @@ class BuilderService:
     @classmethod
     @contextlib.asynccontextmanager
     async def open(
-        cls, settings: BuilderSettings, root: Path, catalog: Catalog, blobs: BlobStore, *, resume: bool = False
+        cls,
+        settings: BuilderSettings,
+        root: Path,
+        catalog: Catalog,
+        blobs: BlobStore,
+        *,
+        resume: bool = False,
+        announce: Announce | None = None,
     ) -> AsyncIterator[Self]:
         """The builder over the data directory `root`. With `resume` it goes on with what a dead server left unfinished.
+
+        `announce` is told of every build that ends here.
 
         Closing it leaves unfinished builds to be resumed. Raises BaseUnavailable for a base that makes no sense, and
         what `Solver` and `Credentials` raise.
@@ -104,15 +116,19 @@ class BuilderService:
             popularity = Popularity.shipped()
             builder = Builder(settings, root, catalog, blobs, layers, solver, downloader, pool, base, popularity)
             stack.push_async_callback(builder.close)
-            queue = BuildQueue(catalog, lambda job, _build: builder.run(job), settings)
+
+            async def tell(job: Job, build_id: str, seconds: float, failure: BuildFailed | None) -> Record[None] | None:
+                return announce(await demand.ended(job, build_id, seconds, failure)) if announce else None
+
+            queue = BuildQueue(catalog, lambda job, _build: builder.run(job), settings, tell)
+            demand = Demand(settings, catalog, queue, builder.image_key)
+            stack.push_async_callback(demand.close)
             stack.push_async_callback(queue.close)
             if resume:
                 await queue.start()
                 warming = asyncio.create_task(_warm(builder))
                 stack.callback(warming.cancel)
                 await stack.enter_async_context(_tidying(clear))
-            demand = Demand(settings, catalog, queue, builder.image_key)
-            stack.push_async_callback(demand.close)
             yield cls(builder, queue, demand)
 
 

@@ -11,6 +11,7 @@ from aiohttp import web
 from builder.image import beginning
 from builder.service import BuilderService
 from registry.health import storage_check
+from registry.notifications import open_notifications
 from registry.parts import Parts
 from registry.request_log import request_log
 from registry.routes import compose
@@ -27,8 +28,15 @@ def create_app(settings: Settings) -> web.Application:
 async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     """Catalog and blobs of the data directory, and the builder over them; unfinished builds are resumed."""
     directory = settings.data_directory
-    async with open_store(directory) as store:
-        async with BuilderService.open(settings.builder, directory, store.catalog, store.blobs, resume=True) as service:
+    async with open_store(directory) as store, open_notifications(settings.http, store.database) as notifier:
+        async with BuilderService.open(
+            settings.builder,
+            directory,
+            store.catalog,
+            store.blobs,
+            resume=True,
+            announce=notifier.build_recorder if notifier else None,
+        ) as service:
             yield Parts(
                 demand=service.demand,
                 blobs=store.blobs,
@@ -36,4 +44,5 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                 uploads=store.uploads,
                 beginning=beginning,
                 checks={"database": store.database.ping, "storage": storage_check(directory)},
+                notifier=notifier,
             )

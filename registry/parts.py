@@ -15,6 +15,7 @@ from builder.spec import EnvironmentSpec
 from registry.forwarded import Proxies
 from registry.http_settings import HttpSettings
 from registry.memory import Memory
+from registry.notifier import Notifier
 from storage.blobs import BlobStore
 from storage.changes import Changes
 from storage.digest import Descriptor, Digest
@@ -102,6 +103,8 @@ class Parts:
     checks: Mapping[str, Check] = field(default_factory=dict)
     access: Access = field(default_factory=OpenAccess)
     read_only: bool = False
+    notifier: Notifier | None = None
+    """None when there are no webhooks."""
 
     @property
     def changes(self) -> Changes:

@@ -22,6 +22,7 @@ from storage.blobs import touch
 from storage.database import Database
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown
+from storage.outbox import Record
 from storage.repositories import (
     Push,
     StoredManifest,
@@ -269,9 +270,15 @@ class Catalog:
             await connection.execute(update(table).where(table.c.id == build_id).values(status="BUILDING"))
 
     async def end_build(
-        self, build_id: str, *, kind: str | None = None, message: str | None = None, transient: bool = False
+        self,
+        build_id: str,
+        *,
+        kind: str | None = None,
+        message: str | None = None,
+        transient: bool = False,
+        record: Record[None] | None = None,
     ) -> None:
-        """Completed, or failed when `kind` is given."""
+        """Completed, or failed when `kind` is given; `record` belongs to the same transaction."""
         table = tables.build
         statement = (
             update(table)
@@ -286,6 +293,8 @@ class Catalog:
         )
         async with self._database.writing() as connection:
             await connection.execute(statement)
+            if record is not None:
+                await record(connection, None)
 
     async def count_builds(self, key: str) -> int:
         query = select(func.count()).select_from(tables.build).where(tables.build.c.key == key)

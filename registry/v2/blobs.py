@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from registry.events import EventTarget
+from registry.notifications import note_blob_pull, recorder
 from registry.parts import MEMORY, PARTS, SETTINGS
 from registry.references import Target, path_digest
 from registry.transfer import send_content
@@ -15,9 +17,11 @@ HEADERS = {"Content-Type": "application/octet-stream", "Cache-Control": "max-age
 
 async def get_blob(request: web.Request, target: Target) -> web.StreamResponse:
     blob = await find_blob(request, target.repository, path_digest(target.reference))
-    return await send_content(
+    answer = await send_content(
         request, request.app[PARTS].blobs, blob, HEADERS, stall_seconds=request.app[SETTINGS].stall_seconds
     )
+    note_blob_pull(request, target.repository, blob, answer.status)
+    return answer
 
 
 async def find_blob(request: web.Request, repository: str, digest: Digest) -> StoredBlob:
@@ -33,5 +37,8 @@ async def find_blob(request: web.Request, repository: str, digest: Digest) -> St
 
 
 async def delete_blob(request: web.Request, target: Target) -> web.StreamResponse:
-    await request.app[PARTS].repositories.delete_blob(target.repository, path_digest(target.reference))
+    repository, digest = target.repository, path_digest(target.reference)
+    await request.app[PARTS].repositories.delete_blob(
+        repository, digest, recorder(request, "delete", repository, lambda _: [EventTarget(digest)])
+    )
     return web.Response(status=202)

@@ -45,7 +45,10 @@ async def dispatch(request: web.Request) -> web.StreamResponse:
         raise MethodUnsupported(request.method, _allowed(target.kind))
     if target.repository:
         _check_access(request, method, target)
-    return await handler(request, target)
+    answer = await handler(request, target)
+    if method != "GET" and (notifier := request.app[PARTS].notifier) is not None:
+        notifier.changed()
+    return answer
 
 
 def _allowed(kind: Kind) -> str:

@@ -7,9 +7,11 @@ import asyncio
 from aiohttp import web
 
 from registry.errors import DigestOfBody, TagsInvalid
+from registry.events import EventTarget
 from registry.instant import Instant, suits
 from registry.intake import read_limited
 from registry.manifests import Prepared, Variants, accepted
+from registry.notifications import note_manifest_pull, recorder
 from registry.parts import LOG_FIELDS, MEMORY, PARTS, REQUEST_ID, SETTINGS, Image, Ticket
 from registry.ranges import matches
 from registry.references import Target, checked_new_tag, checked_tag, is_digest, path_digest
@@ -22,8 +24,8 @@ from storage.repositories import Push, StoredManifest
 LARGEST = 4 << 20
 """Bytes of a manifest: what clients read, and the specification asks for at least."""
 
-MOST_TAGS = 100
-"""Of one push."""
+MOST_TAGS = 64
+"""Of one push. Each is a header of the answer, and Python's HTTP client takes no answer with more than 100."""
 
 
 async def get_manifest(request: web.Request, target: Target) -> web.StreamResponse:
@@ -31,14 +33,14 @@ async def get_manifest(request: web.Request, target: Target) -> web.StreamRespon
     scope = parts.scope(repository)
     stamp = parts.changes.stamp(scope)
     if is_digest(reference):
-        return _answer(request, await _stored(request, scope, path_digest(reference), stamp))
+        return answer(request, await _stored(request, scope, path_digest(reference), stamp))
     variants = request.app[MEMORY].tag(repository, reference, stamp)
     if variants is None:
         tag = checked_tag(reference)
         if parts.demand.owns(repository):
             return await _demanded(request, repository, tag, stamp)
         variants = await _tagged(request, repository, tag, stamp)
-    return _answer(request, variants.choose(_accept_header(request)))
+    return answer(request, variants.choose(accept_header(request)))
 
 
 async def _tagged(request: web.Request, repository: str, tag: str, stamp: int) -> Variants:
@@ -71,7 +73,9 @@ async def put_manifest(request: web.Request, target: Target) -> web.StreamRespon
         artifact_type=document.artifact_type,
         annotations=document.annotations,
     )
-    await parts.repositories.put_manifest(repository, push, tags)
+    named = (*document.blobs, *document.children)
+    told = [EventTarget(digest, document.media_type, len(body), tag, references=named) for tag in tags or (None,)]
+    await parts.repositories.put_manifest(repository, push, tags, recorder(request, "push", repository, lambda _: told))
     response = web.Response(status=201, headers={"Docker-Content-Digest": digest})
     response.headers["Location"] = f"/v2/{repository}/manifests/{digest}"
     if document.subject is not None:
@@ -104,11 +108,24 @@ def _digest_of(body: bytes, wanted: Digest | None) -> Digest:
 
 async def delete_manifest(request: web.Request, target: Target) -> web.StreamResponse:
     """A digest with all its tags, or one tag alone; gone when this answers."""
-    repositories = request.app[PARTS].repositories
+    repositories, repository = request.app[PARTS].repositories, target.repository
     if is_digest(target.reference):
-        await repositories.delete_manifest(target.repository, path_digest(target.reference))
+        digest = path_digest(target.reference)
+        await repositories.delete_manifest(
+            repository,
+            digest,
+            recorder(
+                request,
+                "delete",
+                repository,
+                lambda tags: [*(EventTarget(tag=tag) for tag in tags), EventTarget(digest)],
+            ),
+        )
     else:
-        await repositories.delete_tag(target.repository, checked_tag(target.reference))
+        tag = checked_tag(target.reference)
+        await repositories.delete_tag(
+            repository, tag, recorder(request, "delete", repository, lambda _: [EventTarget(tag=tag)])
+        )
     return web.Response(status=202)
 
 
@@ -122,19 +139,21 @@ async def _demanded(request: web.Request, repository: str, tag: str, stamp: int)
     image = await ticket.wait(max(deadline - asyncio.get_running_loop().time(), 0))
     if image is not None:
         variants = await _remembered(request, repository, tag, image)
-        return _answer(request, variants.choose(_accept_header(request)))
+        return answer(request, variants.choose(accept_header(request)))
     return await _unfinished(request, repository, tag, ticket)
 
 
 async def _unfinished(request: web.Request, repository: str, tag: str, ticket: Ticket[Image]) -> web.StreamResponse:
     media_types = offered(ticket.spec)
-    media_type = media_types[accepted(_accept_header(request), media_types)]
+    media_type = media_types[accepted(accept_header(request), media_types)]
     if request.method == "HEAD":
         return building_head(media_type)
 
     async def prepare(image: Image) -> Prepared:
         variants = await _remembered(request, repository, tag, image)
-        return next(each for each in variants.prepared if each.media_type == media_type)
+        manifest = next(each for each in variants.prepared if each.media_type == media_type)
+        note_manifest_pull(request, manifest)
+        return manifest
 
     start = request.app[PARTS].beginning(ticket.spec, media_type)
     return await trickle(request, ticket, media_type, start, request.app[SETTINGS], prepare)
@@ -165,14 +184,15 @@ async def _stored(request: web.Request, scope: str, digest: Digest, stamp: int) 
     return prepared
 
 
-def _accept_header(request: web.Request) -> str:
+def accept_header(request: web.Request) -> str:
     """All Accept headers as one: docker sends a line for each media type. None means all."""
     return ",".join(request.headers.getall("Accept", ())) or "*/*"
 
 
-def _answer(request: web.Request, manifest: Prepared) -> web.StreamResponse:
+def answer(request: web.Request, manifest: Prepared) -> web.StreamResponse:
     if "If-None-Match" in request.headers and matches(request.headers["If-None-Match"], manifest.headers["ETag"]):
         return web.Response(status=304, headers=manifest.headers)
+    note_manifest_pull(request, manifest)
     if suits(request):
         return Instant(manifest.head, manifest.body, request[REQUEST_ID])
     return web.Response(body=manifest.body, headers=manifest.headers)

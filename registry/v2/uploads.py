@@ -11,13 +11,18 @@ import re
 from aiohttp import web
 
 from registry.errors import BodyBroken, ContentRangeInvalid
+from registry.events import EventTarget
 from registry.intake import receive
+from registry.notifications import recorder
 from registry.parts import PARTS, SETTINGS, principal_of
 from registry.references import Target, checked_repository
+from storage.blobs import StoredBlob
 from storage.digest import Digest, Hasher
-from storage.errors import DigestInvalid, RangeInvalid
+from storage.errors import DigestInvalid, RangeInvalid, UploadUnknown
+from storage.outbox import Record
 from storage.uploads import Received, Upload
 
+_SESSION = re.compile(r"[0-9a-f-]{36}")
 _RANGE = re.compile(r"(?:bytes[ =])?\s*([0-9]{1,18})-([0-9]{1,18})(?:/(?:\*|[0-9]{1,18}))?")
 
 
@@ -33,6 +38,12 @@ async def open_upload(request: web.Request, target: Target) -> web.StreamRespons
             digest,
             parts.scope(source) if source is not None else None,
             lambda name: parts.access.may(principal, "pull", name),
+            recorder(
+                request,
+                "mount",
+                target.repository,
+                lambda blob: [EventTarget.blob(blob.digest, blob.size, source=source)],
+            ),
         )
         if blob is not None:
             return _created(target.repository, digest)
@@ -47,7 +58,7 @@ async def _take_whole(request: web.Request, repository: str, digest: Digest) -> 
     parts = request.app[PARTS]
     async with parts.blobs.pending() as key:
         received = await _received(request, key, digest.hasher())
-        await parts.uploads.store(repository, digest, received)
+        await parts.uploads.store(repository, digest, received, _pushed(request, repository))
     return _created(repository, digest)
 
 
@@ -83,13 +94,13 @@ async def finish_upload(request: web.Request, target: Target) -> web.StreamRespo
         raise DigestInvalid("")
     digest = Digest.parse(request.query["digest"])
     if not request.can_read_body or request.content_length == 0:
-        await parts.uploads.finish(upload, digest)
+        await parts.uploads.finish(upload, digest, record=_pushed(request, target.repository))
         return _created(target.repository, digest)
     length = _expected(request, upload)
     async with parts.blobs.pending() as key:
         received = await _received(request, key, parts.uploads.hasher(upload, digest.algorithm))
         _check_length(upload, length, received.size)
-        await parts.uploads.finish(upload, digest, received)
+        await parts.uploads.finish(upload, digest, received, _pushed(request, target.repository))
     return _created(target.repository, digest)
 
 
@@ -98,7 +109,13 @@ async def cancel_upload(request: web.Request, target: Target) -> web.StreamRespo
     return web.Response(status=204)
 
 
+def _pushed(request: web.Request, repository: str) -> Record[StoredBlob] | None:
+    return recorder(request, "push", repository, lambda blob: [EventTarget.blob(blob.digest, blob.size)])
+
+
 async def _find(request: web.Request, target: Target) -> Upload:
+    if not _SESSION.fullmatch(target.reference):  # a database may refuse to look for it
+        raise UploadUnknown(target.reference)
     return await request.app[PARTS].uploads.find(target.repository, target.reference, principal_of(request).name)
 
 

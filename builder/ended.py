@@ -1,0 +1,30 @@
+"""What is told of a build that has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from builder.errors import BuildFailed
+from storage.digest import Descriptor
+from storage.outbox import Record
+
+
+@dataclass(frozen=True)
+class EndedBuild:
+    """A build of `repository`, which took `seconds`; `failure` says why it made nothing."""
+
+    id: str
+    kind: str
+    """`image`, or the name of a file."""
+    repository: str
+    seconds: float
+    failure: BuildFailed | None = None
+    tag: str | None = None
+    """By which what was made can be had for ever."""
+    manifest: Descriptor | None = None
+    """Of an image, in the form that most clients get."""
+
+
+Announce = Callable[[EndedBuild], Record[None] | None]
+"""Says what the transaction is to record in which a build is ended."""

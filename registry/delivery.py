@@ -1,0 +1,236 @@
+"""Delivery: what waits in the outbox is posted to its webhooks, by one process at a time.
+
+Each webhook has a line of its own, so that one which is gone or slow holds up no other. Events are sent in their order,
+some at a time, and a failure stops the line for a while that doubles with each: the first event is tried again until
+it is taken or too old. Only one that a webhook keeps refusing is put aside, for those behind it. What was taken and
+could not be forgotten in time is sent again: every event at least once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import ssl
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+import aiohttp
+import structlog
+
+from registry.events import MEDIA_TYPE, envelope
+from registry.signing import signed
+from registry.webhooks import Webhook
+from storage.errors import StorageError
+from storage.leases import Leases
+from storage.outbox import Outbox, Waiting
+
+LEASE = "webhooks"
+POLL_SECONDS = 1.0
+"""How soon an event is found that another process recorded."""
+
+BATCH = 100
+BATCH_BYTES = 512 << 10
+PATIENCE = 5
+"""How often in a row an event may be refused before those behind it are tried."""
+
+_MAY_PASS = frozenset({408, 425, 429})
+"""Client errors by which a server says that it would take the same later."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds: of one post, of the pauses after failures in a row, after which an event is given up, of the lease.
+
+    Pauses double from `first_pause` to `longest_pause`, less up to half of it by chance.
+    """
+
+    post: float = 10.0
+    first_pause: float = 1.0
+    longest_pause: float = 2 * 3600.0
+    give_up: float = 3 * 86_400.0
+    lease: float = 15.0
+
+    def bound(self, failures: int) -> float:
+        return min(self.longest_pause, self.first_pause * 2.0 ** min(failures - 1, 40))
+
+    def pause(self, failures: int) -> float:
+        return self.bound(failures) * random.uniform(0.5, 1)  # noqa: S311 - only spreads load
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a webhook did not take what was posted; `refused` when it answered that it never will."""
+
+    reason: str
+    refused: bool = False
+
+
+class Line:
+    """The events that wait for one webhook."""
+
+    def __init__(self, webhook: Webhook, outbox: Outbox, timing: Timing, secret: bytes | None) -> None:
+        self._webhook = webhook
+        self._outbox = outbox
+        self._timing = timing
+        self._secret = secret
+        self._failures = 0
+        """Of posts in a row."""
+        self._refusals = 0
+        """Of the first event in a row."""
+        self.news = asyncio.Event()
+        """Set when something new may wait."""
+
+    async def serve(self, session: aiohttp.ClientSession) -> None:
+        """Deliver, without an end."""
+        while True:
+            try:
+                await self._turn(session)
+            except StorageError as error:
+                self._failures += 1
+                log.warning("webhook waits for the database", webhook=self._webhook.shown, reason=str(error))
+            except Exception:
+                self._failures += 1
+                log.exception("webhook delivery crashed", webhook=self._webhook.shown)
+            if self._failures:
+                await asyncio.sleep(self._timing.pause(self._failures))
+
+    async def _turn(self, session: aiohttp.ClientSession) -> None:
+        """Post what is next, or wait for it."""
+        # after a failure one event at a time, so that one which is refused takes no others with it
+        events = fitting(await self._outbox.next(self._webhook.key, 1 if self._failures else BATCH))
+        if not events:
+            self._failures = 0
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.news.wait(), POLL_SECONDS)
+            self.news.clear()
+            return
+        failure = await self._post(session, envelope(event.document for event in events))
+        if failure is None:
+            await self._outbox.taken(self._webhook.key, [event.id for event in events])
+            self._failures = self._refusals = 0
+            log.debug("webhook told", webhook=self._webhook.shown, events=len(events))
+        else:
+            await self._failed(events[0], failure)
+
+    async def _failed(self, event: Waiting, failure: Failure) -> None:
+        log.warning("webhook failed", webhook=self._webhook.shown, reason=failure.reason, attempts=event.attempts + 1)
+        self._failures += 1
+        self._refusals = self._refusals + 1 if failure.refused else 0
+        now = due = time.time()
+        if failure.refused and max(self._refusals, event.attempts) >= PATIENCE:
+            # for longer than this line pauses, so that it is another's turn after that
+            due += 2 * self._timing.bound(max(self._failures, event.attempts + 1))
+            self._refusals = 0
+        await self._outbox.failed(self._webhook.key, event.id, due)
+        if count := await self._outbox.give_up(now - self._timing.give_up, self._webhook.key):
+            log.error("events given up", webhook=self._webhook.shown, count=count)
+
+    async def _post(self, session: aiohttp.ClientSession, body: bytes) -> Failure | None:
+        headers = {"Content-Type": MEDIA_TYPE}
+        if self._secret is not None:
+            headers |= signed(self._secret, int(time.time()), body)
+        try:
+            async with asyncio.timeout(self._timing.post):
+                # an answer is a status: whoever gives it does not decide where the events go next
+                async with session.post(self._webhook.url, data=body, headers=headers, allow_redirects=False) as answer:
+                    status = answer.status
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            return Failure(self._reason(error))
+        if 200 <= status < 300:
+            return None
+        return Failure(f"it answered {status}", refused=300 <= status < 500 and status not in _MAY_PASS)
+
+    def _reason(self, error: Exception) -> str:
+        """Without the address, which may hold a secret and is in some of aiohttp's texts."""
+        if isinstance(error, TimeoutError):
+            return f"no answer within {self._timing.post:g} seconds"
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            inner = error.certificate_error
+            return getattr(inner, "verify_message", "") or type(inner).__name__
+        if isinstance(error, (OSError, ssl.SSLError)) and error.strerror:
+            return f"{type(error).__name__}: {error.strerror}"
+        return type(error).__name__
+
+
+class Deliverer:
+    """The lines of `webhooks`, served while this process, which is `owner`, has the lease."""
+
+    def __init__(
+        self,
+        webhooks: Sequence[Webhook],
+        outbox: Outbox,
+        leases: Leases,
+        owner: str,
+        *,
+        timing: Timing,
+        secret: bytes | None = None,
+    ) -> None:
+        self._outbox = outbox
+        self._leases = leases
+        self._owner = owner
+        self._timing = timing
+        self._lines = {webhook.key: Line(webhook, outbox, timing, secret) for webhook in webhooks}
+
+    def wake(self) -> None:
+        """There may be something new."""
+        for line in self._lines.values():
+            line.news.set()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Delivers while the block runs. A post that is cut at its end is repeated by whoever delivers next."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._deliver()
+            except StorageError as error:
+                log.warning("webhooks wait for the database", reason=str(error))
+            except Exception:
+                log.exception("webhook delivery crashed")
+            await asyncio.sleep(self._timing.lease / 3)
+
+    async def _deliver(self) -> None:
+        """Serve the lines for as long as the lease is ours."""
+        if not await self._has_lease():
+            return
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self._leases.give_up, LEASE, self._owner)
+            # neither proxies nor credentials from the environment, and no cookies
+            session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), headers={"User-Agent": "condery"})
+            await stack.enter_async_context(session)
+            for line in self._lines.values():
+                stack.push_async_callback(_ended, asyncio.create_task(line.serve(session)))
+            await self._outbox.give_up_others(time.time() - self._timing.give_up, list(self._lines))
+            while True:
+                await asyncio.sleep(self._timing.lease / 3)
+                if not await self._has_lease():
+                    return
+
+    async def _has_lease(self) -> bool:
+        return await self._leases.take(LEASE, self._owner, self._timing.lease)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def fitting(events: Sequence[Waiting]) -> Sequence[Waiting]:
+    """The first events, as many as may be posted at once; one at least."""
+    size = 0
+    for count, event in enumerate(events):
+        size += len(event.document)
+        if count and size > BATCH_BYTES:
+            return events[:count]
+    return events

@@ -1,0 +1,106 @@
+"""What requests and builds tell webhooks. Nothing here does anything where no webhook is set.
+
+handlers, builds -> Notifier -> outbox (in the transaction of the change) -> Deliverer -> webhooks
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TypeVar
+
+from aiohttp import web
+
+from registry.delivery import Deliverer, Timing
+from registry.events import Cause, EventTarget, Source
+from registry.http_settings import HttpSettings
+from registry.manifests import Prepared
+from registry.notifier import Notifier
+from registry.parts import PARTS, PROXIES, REQUEST_ID, principal_of
+from registry.references import is_digest, parse_path
+from registry.signing import read_secret
+from registry.webhooks import Action, parse_webhooks
+from storage.blobs import StoredBlob
+from storage.database import Database
+from storage.leases import Leases
+from storage.outbox import Outbox, Record
+
+T = TypeVar("T")
+
+_WHOLE = (200, 307)
+"""Statuses of answers by which a client gets a whole blob; who asks for parts asks many times."""
+
+
+@contextlib.asynccontextmanager
+async def open_notifications(
+    settings: HttpSettings, database: Database, timing: Timing | None = None
+) -> AsyncIterator[Notifier | None]:
+    """The notifier, while what it records is delivered; None without webhooks. Raises SecretInvalid."""
+    webhooks = parse_webhooks(settings.webhooks)
+    if not webhooks:
+        yield None
+        return
+    secret = read_secret(settings.webhook_secret_file) if settings.webhook_secret_file else None
+    timing = timing or Timing(post=settings.webhook_seconds, give_up=settings.webhook_days * 86_400)
+    source = Source(f"{socket.gethostname()}:{settings.port}", str(uuid.uuid4()))
+    outbox = Outbox(database)
+    deliverer = Deliverer(webhooks, outbox, Leases(database), source.instance, timing=timing, secret=secret)
+    notifier = Notifier(
+        webhooks,
+        outbox,
+        source,
+        public_url=settings.public_url,
+        blob_pulls=settings.webhook_blob_pulls,
+        changed=deliverer.wake,
+    )
+    async with deliverer.running(), notifier.flushing():
+        yield notifier
+
+
+def recorder(
+    request: web.Request, action: Action, repository: str, targets: Callable[[T], Sequence[EventTarget]]
+) -> Record[T] | None:
+    """What the request's change of `repository` adds to its transaction; see `Notifier.recorder`."""
+    notifier = request.app[PARTS].notifier
+    if notifier is None or not notifier.wants(action, repository):
+        return None
+    return notifier.recorder(action, repository, _cause(request), targets)
+
+
+def note_manifest_pull(request: web.Request, manifest: Prepared) -> None:
+    """That `manifest` answers the request."""
+    notifier = request.app[PARTS].notifier
+    if notifier is None or request.method != "GET":
+        return
+    asked = parse_path(request.rel_url.raw_path)
+    if notifier.wants("pull", asked.repository):
+        tag = None if is_digest(asked.reference) else asked.reference
+        target = EventTarget(manifest.digest, manifest.media_type, len(manifest.body), tag)
+        notifier.note_pull(asked.repository, target, _cause(request))
+
+
+def note_blob_pull(request: web.Request, repository: str, blob: StoredBlob, status: int) -> None:
+    """That `blob` was asked for, and answered with `status`."""
+    notifier = request.app[PARTS].notifier
+    if notifier is None or not notifier.blob_pulls or request.method != "GET" or status not in _WHOLE:
+        return
+    if notifier.wants("pull", repository):
+        notifier.note_pull(repository, EventTarget.blob(blob.digest, blob.size), _cause(request))
+
+
+def _cause(request: web.Request) -> Cause:
+    proxies = request.app[PROXIES]
+    seen = proxies.seen(request)
+    return Cause(
+        time=time.time(),
+        actor=principal_of(request).name,
+        request_id=request[REQUEST_ID],
+        address=seen.client,
+        host=seen.host,
+        method=request.method,
+        user_agent=request.headers.get("User-Agent", ""),
+        base_url=proxies.base_url(request),
+    )
