@@ -42,12 +42,12 @@ async def send_content(
     common = content_headers(blob.digest, headers)
     if "If-None-Match" in request.headers and matches(request.headers["If-None-Match"], common["ETag"]):
         return web.Response(status=304, headers=common)
-    if request.method == "GET" and (link := blobs.link(blob, headers.get("Content-Type", ""))) is not None:
+    if request.method == "GET" and (link := await blobs.link(blob, headers.get("Content-Type", ""))) is not None:
         return web.Response(status=307, headers={**common, "Location": link, "Cache-Control": "no-store"})
     response, span = answer_of_part(request, common, blob.size)
     if span is None:
         return response
-    segments = await asyncio.to_thread(blobs.segments, blob, span.start, span.stop)
+    segments = blobs.segments(blob, span.start, span.stop)
     await send_segments(request, response, segments, stall_seconds)
     return response
 
