@@ -281,12 +281,8 @@ class Builder:
             layers = [*map(_image_layer, assembled, tasks), environment.layer]
             written = documents.write_image(lock, platform, base, layers, environment.facts)
             config = Descriptor(documents.OCI_CONFIG, Digest.of(written.config), len(written.config))
-            await all_of(
-                self.blobs.put(digest, [content])
-                for digest, content in (
-                    (environment.layer.descriptor.digest, environment.content),
-                    (config.digest, written.config),
-                )
+            await self.blobs.put_all(
+                {environment.layer.descriptor.digest: [environment.content], config.digest: [written.config]}
             )
         blobs = (config, *(layer.descriptor for layer in base.layers), *(layer.descriptor for layer in layers))
         report = _report(assembled, tasks, environment, overlaps, scripts)

@@ -17,7 +17,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +75,7 @@ class BlobStore:
         self.objects = objects
         self._fragments = fragments
         self._joins = joins
-        """Whether joins are kept as such, or written out as objects."""
+        """Whether joins are kept as such, or written out as objects: where the objects are files, they are."""
 
     def fragment_path(self, key: str) -> Path:
         return fragment_path(self._fragments, key)
@@ -100,12 +100,15 @@ class BlobStore:
             found = [stored_blob(row) for row in await connection.execute(statement)]
         return {blob.digest: blob for blob in found}
 
-    def link(self, blob: StoredBlob, media_type: str) -> str | None:
+    async def link(self, blob: StoredBlob, media_type: str) -> str | None:
         """A URL to get `blob` from for a short while; None where the server has to send it."""
-        return self.objects.link(blob.key, media_type=media_type) if blob.key is not None else None
+        if self._joins or blob.key is None:
+            return None
+        # signing may have to get credentials first
+        return await asyncio.to_thread(self.objects.link, blob.key, media_type=media_type)
 
     def segments(self, blob: StoredBlob, start: int = 0, stop: int | None = None) -> list[Segment]:
-        """The bytes [start, stop) of `blob`. Blocks; raises ObjectMissing."""
+        """The bytes [start, stop) of `blob`, which are not read yet; raises ObjectMissing."""
         stop = blob.size if stop is None else stop
         if blob.key is not None:
             return list(self.objects.segments(blob.key, start, stop))
@@ -130,24 +133,56 @@ class BlobStore:
 
         It is read in a thread. Whatever ends this early leaves nothing.
         """
-        known = await self.need([digest])
-        if digest in known:
-            return known[digest]
+        return (await self.put_all({digest: content}))[digest]
+
+    async def put_all(self, contents: Mapping[Digest, Iterable[bytes]]) -> dict[Digest, StoredBlob]:
+        """`put` of several at once, in no more transactions than one takes: all of them, or none that is new."""
+        found = await self.need(list(contents))
+        missing = sorted(contents.keys() - found.keys())
+        if not missing:
+            return found
+        keys = await self.reserve(len(missing))
+        try:
+            written = await self._write_all(zip(keys, missing, (contents[digest] for digest in missing), strict=True))
+            adopted = await to_end(self._adopt_all(written))
+            keys = sorted(set(keys) - {blob.key for blob in adopted})
+        finally:
+            if keys:
+                await asyncio.shield(self.release(keys))
+        return found | {blob.digest: blob for blob in adopted}
+
+    async def _write_all(self, contents: Iterable[tuple[str, Digest, Iterable[bytes]]]) -> list[StoredBlob]:
         stopped = threading.Event()
-        async with self.pending() as key:
-            work = asyncio.to_thread(self._write, key, digest, _until(stopped, content))
-            size = await to_end(work, stopped.set)
-            return await to_end(self.adopt(StoredBlob(digest, size, key)))
+        work = asyncio.gather(
+            *(
+                asyncio.to_thread(self._write, key, digest, _until(stopped, content))
+                for key, digest, content in contents
+            ),
+            return_exceptions=True,
+        )
+        blobs = []
+        for result in await to_end(work, stopped.set):
+            if isinstance(result, BaseException):
+                raise result
+            blobs.append(result)
+        return blobs
 
     async def adopt(self, blob: StoredBlob) -> StoredBlob:
         """Make the pending object of `blob` the bytes of its digest, unless the digest has bytes already.
 
         Returns where they are now. Raises WriteExpired.
         """
-        assert blob.key is not None
+        [adopted] = await self._adopt_all([blob])
+        return adopted
+
+    async def _adopt_all(self, blobs: Sequence[StoredBlob]) -> list[StoredBlob]:
+        adopted = []
         async with self.database.writing() as connection:
-            await claim(connection, blob.key)
-            return await register(self.database, connection, blob)
+            for blob in blobs:
+                assert blob.key is not None
+                await claim(connection, blob.key)
+                adopted.append(await register(self.database, connection, blob))
+        return adopted
 
     @contextlib.asynccontextmanager
     async def pending(self) -> Any:
@@ -237,7 +272,7 @@ class BlobStore:
             list(threads.map(_if_there(sync_file), paths))
             list(threads.map(_if_there(sync_directory), {path.parent for path in paths}))
 
-    def _write(self, key: str, digest: Digest, content: Iterable[bytes]) -> int:
+    def _write(self, key: str, digest: Digest, content: Iterable[bytes]) -> StoredBlob:
         hasher = digest.hasher()
         with writing(self.objects, key) as writer:
             for chunk in content:
@@ -246,7 +281,7 @@ class BlobStore:
             found = Digest.of_hasher(hasher)
             if found != digest:
                 raise DigestMismatch(digest, found)
-        return writer.size
+        return StoredBlob(digest, writer.size, key)
 
 
 BLOB_COLUMNS = (tables.blob.c.digest, tables.blob.c.size, tables.blob.c.key, tables.blob.c.parts)

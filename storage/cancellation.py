@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 T = TypeVar("T")
 
 
-async def to_end(work: Coroutine[Any, Any, T], stop: Callable[[], object] = lambda: None) -> T:
+async def to_end(work: Awaitable[T], stop: Callable[[], object] = lambda: None) -> T:
     """`await work`, which is not cancelled: a caller that is learns of it when the work has ended.
 
     So what it clears away afterwards stays away: a thread cannot be cancelled, and a commit that was cancelled may

@@ -104,6 +104,26 @@ async def test_what_is_there_is_not_read_again(stores: Stores) -> None:
     assert await everything(stores) == ([DIGEST], [], [first.key])
 
 
+async def test_several_are_put_at_once(stores: Stores) -> None:
+    known = await stores.blobs.put(DIGEST, [DATA])
+    contents = {Digest.of(data): [data] for data in (b"one", b"other", DATA)}
+    blobs = await stores.blobs.put_all(contents)
+    assert blobs.keys() == contents.keys()
+    assert blobs[DIGEST] == known
+    assert {digest: await stores.content(digest) for digest in blobs} == {
+        digest: content for digest, [content] in contents.items()
+    }
+    assert await stores.pending() == []
+    assert await stores.blobs.put_all(contents) == blobs
+    assert len(stores.files()) == 3
+
+
+async def test_of_several_all_are_put_or_none(stores: Stores) -> None:
+    with pytest.raises(DigestMismatch):
+        await stores.blobs.put_all({DIGEST: [DATA], Digest.of(b"one"): [b"other"], Digest.of(b"two"): [b"two"]})
+    assert await everything(stores) == NOTHING
+
+
 async def test_two_that_put_the_same_at_once_leave_one_object(stores: Stores) -> None:
     meeting = threading.Barrier(2)
 
