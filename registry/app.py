@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
@@ -9,14 +10,16 @@ from functools import partial
 from aiohttp import web
 
 from builder.image import beginning
+from builder.remote import read_logins
 from builder.service import BuilderService
 from registry.health import storage_check
+from registry.mirror.service import Mirror
 from registry.notifications import open_notifications
 from registry.parts import Parts
 from registry.request_log import request_log
 from registry.routes import compose
 from registry.settings import Settings
-from registry.store import open_store
+from registry.store import Store, open_store
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -28,21 +31,47 @@ def create_app(settings: Settings) -> web.Application:
 async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     """Catalog and blobs of the data directory, and the builder over them; unfinished builds are resumed."""
     directory = settings.data_directory
-    async with open_store(directory) as store, open_notifications(settings.http, store.database) as notifier:
-        async with BuilderService.open(
-            settings.builder,
-            directory,
-            store.catalog,
-            store.blobs,
-            resume=True,
-            announce=notifier.build_recorder if notifier else None,
-        ) as service:
+    async with open_store(settings.storage) as store, open_notifications(settings.http, store.database) as notifier:
+        async with (
+            BuilderService.open(
+                settings.builder,
+                directory,
+                store.catalog,
+                store.blobs,
+                resume=True,
+                announce=notifier.build_recorder if notifier else None,
+            ) as service,
+            open_mirror(settings, store) as mirror,
+        ):
             yield Parts(
                 demand=service.demand,
                 blobs=store.blobs,
                 repositories=store.repositories,
                 uploads=store.uploads,
                 beginning=beginning,
-                checks={"database": store.database.ping, "storage": storage_check(directory)},
+                checks={
+                    "database": store.database.ping,
+                    "storage": storage_check(directory),
+                    "blobs": lambda: asyncio.to_thread(store.blobs.objects.check),
+                },
                 notifier=notifier,
+                mirror=mirror,
             )
+
+
+@contextlib.asynccontextmanager
+async def open_mirror(settings: Settings, store: Store) -> AsyncIterator[Mirror | None]:
+    """What is between this registry and others; None when none is mirrored. Raises CredentialsInvalid."""
+    if not settings.mirror.mirrors:
+        yield None
+        return
+    credentials = settings.builder.credentials
+    async with Mirror.open(
+        settings.mirror,
+        store.blobs,
+        store.repositories,
+        settings.data_directory / "mirror",
+        logins=read_logins(credentials) if credentials else {},
+        insecure=settings.builder.insecure_registries,
+    ) as mirror:
+        yield mirror

@@ -50,6 +50,11 @@ class PageInvalid(RequestError):
         super().__init__(f"query parameter {parameter}={shortened(value)}: {expected}")
 
 
+class FilterInvalid(RequestError):
+    def __init__(self, text: str) -> None:
+        super().__init__(f"query parameter artifactType={shortened(text)}: expected a media type")
+
+
 class TagMalformed(TagInvalid):
     """What something is to be pushed as (400, where a tag that is asked for is a 404)."""
 

@@ -15,6 +15,8 @@ from builder.spec import EnvironmentSpec
 from registry.forwarded import Proxies
 from registry.http_settings import HttpSettings
 from registry.memory import Memory
+from registry.mirror.names import is_mirror
+from registry.mirror.service import Mirror
 from registry.notifier import Notifier
 from storage.blobs import BlobStore
 from storage.changes import Changes
@@ -105,6 +107,8 @@ class Parts:
     read_only: bool = False
     notifier: Notifier | None = None
     """None when there are no webhooks."""
+    mirror: Mirror | None = None
+    """None when no other registry is mirrored."""
 
     @property
     def changes(self) -> Changes:
@@ -112,7 +116,11 @@ class Parts:
 
     def scope(self, repository: str) -> str:
         """The repository that the database has for a name: all that is made on demand is kept in one."""
-        return self.demand.root if self.demand.owns(repository) else repository
+        if self.demand.owns(repository):
+            return self.demand.root
+        if self.mirror is not None and is_mirror(repository):
+            return self.mirror.scope(repository)
+        return repository
 
 
 SETTINGS = web.AppKey("settings", HttpSettings)

@@ -8,9 +8,10 @@ from aiohttp import web
 
 from auth.access import Action
 from registry.errors import Denied, MethodUnsupported
+from registry.mirror.names import is_mirror
 from registry.parts import PARTS, principal_of
 from registry.references import Kind, Target, parse_path
-from registry.v2 import blobs, lists, manifests, uploads
+from registry.v2 import blobs, lists, manifests, mirrored, uploads
 
 Handler = Callable[[web.Request, Target], Awaitable[web.StreamResponse]]
 
@@ -30,6 +31,14 @@ _HANDLERS: dict[Kind, dict[str, Handler]] = {
     },
 }
 
+_MIRRORED: dict[Kind, Handler] = {
+    "tags": mirrored.get_tags,
+    "referrers": mirrored.get_referrers,
+    "manifests": mirrored.get_manifest,
+    "blobs": mirrored.get_blob,
+}
+"""Of reading copies of other registries' repositories; they cannot be written to."""
+
 _NO_HEAD = frozenset({"uploads", "upload"})
 _ACTIONS: dict[str, Action] = {"GET": "pull", "DELETE": "delete"}
 """Of methods; all others push. A session is the pusher's own, whatever is done with it."""
@@ -45,6 +54,8 @@ async def dispatch(request: web.Request) -> web.StreamResponse:
         raise MethodUnsupported(request.method, _allowed(target.kind))
     if target.repository:
         _check_access(request, method, target)
+        if is_mirror(target.repository):
+            handler = _MIRRORED[target.kind]
     answer = await handler(request, target)
     if method != "GET" and (notifier := request.app[PARTS].notifier) is not None:
         notifier.changed()
@@ -65,6 +76,8 @@ def _check_access(request: web.Request, method: str, target: Target) -> None:
     if action != "pull":
         if parts.demand.owns(target.repository):
             raise Denied(f"{target.repository} is made from its name; nothing can be pushed to it or deleted from it")
+        if is_mirror(target.repository):
+            raise Denied(f"{target.repository} is kept for a copy of another registry's; push to that, or delete there")
         if parts.read_only:
             raise Denied("this registry is read-only now; its administrator has switched off pushing and deleting")
     if not parts.access.may(principal_of(request), action, target.repository):

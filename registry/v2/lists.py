@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 import orjson
@@ -12,11 +12,11 @@ from aiohttp import web
 from multidict import MultiMapping
 
 from builder.image import OCI_INDEX
-from registry.errors import PageInvalid, shortened
+from registry.errors import FilterInvalid, PageInvalid, shortened
 from registry.parts import PARTS, principal_of
 from registry.references import LONGEST_NAME, Target
 from storage.digest import Digest
-from storage.repositories import Referrer
+from storage.repositories import Page, Referrer
 
 DEFAULT_PAGE = 1000
 MOST_ON_PAGE = 10_000
@@ -24,6 +24,8 @@ MOST_ASKED = 1_000_000
 REFERRERS_PAGE = 500
 REFERRERS_BYTES = 3 << 20
 """Clients refuse manifests of over 4 MiB, and so such a list."""
+
+JSON_HEADERS = {"Content-Type": "application/json", "X-Content-Type-Options": "nosniff"}
 
 _NUMBER = re.compile(r"[0-9]{1,7}")
 
@@ -37,13 +39,20 @@ async def get_tags(request: web.Request, target: Target) -> web.StreamResponse:
     limit, last = _page(request.query)
     parts = request.app[PARTS]
     if parts.demand.owns(target.repository):
-        found = [tag for tag in sorted(await parts.demand.tags(target.repository)) if last is None or tag > last]
-        tags, more = found[:limit], len(found) > limit
-    else:
-        page = await parts.repositories.tags(target.repository, last, limit)
-        tags, more = page.items, page.more
-    headers = _link(f"/v2/{target.repository}/tags/list", limit, tags, more)
-    return _json({"name": target.repository, "tags": tags}, headers)
+        return answer_tags(request, target, sorted(await parts.demand.tags(target.repository)))
+    return _tags_page(target, limit, await parts.repositories.tags(target.repository, last, limit))
+
+
+def answer_tags(request: web.Request, target: Target, tags: Sequence[str]) -> web.Response:
+    """The page that is asked for of `tags`, which are all, in order."""
+    limit, last = _page(request.query)
+    found = [tag for tag in tags if last is None or tag > last]
+    return _tags_page(target, limit, Page(found[:limit], len(found) > limit))
+
+
+def _tags_page(target: Target, limit: int, page: Page[str]) -> web.Response:
+    headers = _link(f"/v2/{target.repository}/tags/list", limit, page.items, page.more)
+    return _json({"name": target.repository, "tags": page.items}, headers)
 
 
 async def get_catalog(request: web.Request, _target: Target) -> web.StreamResponse:
@@ -64,21 +73,50 @@ async def get_catalog(request: web.Request, _target: Target) -> web.StreamRespon
 
 async def get_referrers(request: web.Request, target: Target) -> web.StreamResponse:
     """An image index of what has the digest as its subject; empty, never 404, where nothing has."""
-    parts = request.app[PARTS]
-    subject = Digest.parse(target.reference)
-    wanted = request.query.get("artifactType") or None
+    parts, asked = request.app[PARTS], _referrers_asked(request, target)
+    scope = parts.scope(target.repository)
+    page = await parts.repositories.referrers(scope, asked.subject, asked.artifact_type, asked.last, asked.limit)
+    return _referrers_page(target, asked, page)
+
+
+def answer_referrers(request: web.Request, target: Target, referrers: Sequence[Referrer]) -> web.Response:
+    """The page that is asked for of `referrers`, which are all, in the order of their digests."""
+    asked = _referrers_asked(request, target)
+    found = [
+        each
+        for each in referrers
+        if asked.artifact_type in (None, each.artifact_type)
+        and (asked.last is None or each.descriptor.digest > asked.last)
+    ]
+    return _referrers_page(target, asked, Page(found[: asked.limit], len(found) > asked.limit))
+
+
+class _ReferrersAsked(NamedTuple):
+    subject: Digest
+    artifact_type: str | None
+    last: Digest | None
+    limit: int
+
+
+def _referrers_asked(request: web.Request, target: Target) -> _ReferrersAsked:
     limit = min(_page(request.query)[0], REFERRERS_PAGE) or REFERRERS_PAGE
     last = Digest.parse(request.query["last"]) if "last" in request.query else None
-    page = await parts.repositories.referrers(parts.scope(target.repository), subject, wanted, last, limit)
+    wanted = request.query.get("artifactType") or None
+    if wanted is not None and not wanted.isprintable():  # a database may refuse to look for it
+        raise FilterInvalid(wanted)
+    return _ReferrersAsked(Digest.parse(target.reference), wanted, last, limit)
+
+
+def _referrers_page(target: Target, asked: _ReferrersAsked, page: Page[Referrer]) -> web.Response:
     entries, cut = _fitting(page.items)
     headers = {"Content-Type": OCI_INDEX}
-    if wanted is not None:
+    if asked.artifact_type is not None:
         headers["OCI-Filters-Applied"] = "artifactType"
     if page.more or cut:
-        query: dict[str, Any] = {"n": limit, "last": entries[-1]["digest"]}
-        if wanted is not None:
-            query["artifactType"] = wanted
-        path = f"/v2/{target.repository}/referrers/{subject}"
+        query: dict[str, Any] = {"n": asked.limit, "last": entries[-1]["digest"]}
+        if asked.artifact_type is not None:
+            query["artifactType"] = asked.artifact_type
+        path = f"/v2/{target.repository}/referrers/{asked.subject}"
         headers["Link"] = f'<{path}?{urlencode(query, quote_via=quote)}>; rel="next"'
     return _json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}, headers)
 
@@ -116,4 +154,4 @@ def _link(path: str, limit: int, shown: Sequence[str], more: bool) -> dict[str, 
 
 
 def _json(document: object, headers: dict[str, str]) -> web.Response:
-    return web.Response(body=orjson.dumps(document), headers={"Content-Type": "application/json", **headers})
+    return web.Response(body=orjson.dumps(document), headers={**JSON_HEADERS, **headers})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -22,6 +22,7 @@ from builder.image import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, beginning
 from builder.spec import EnvironmentSpec, PackageItem
 from registry.delivery import Timing
 from registry.http_settings import HttpSettings
+from registry.mirror.service import Mirror
 from registry.notifications import open_notifications
 from registry.parts import STOPPING, Check, Parts
 from registry.request_log import JsonRequestLog
@@ -177,7 +178,9 @@ async def serving(
     limits: Limits | None = None,
     access: Access | None = None,
     read_only: bool = False,
+    database: str | None = None,
     timing: Timing | None = None,
+    open_mirror: Callable[[Store], contextlib.AbstractAsyncContextManager[Mirror]] | None = None,
 ) -> AsyncIterator[Site]:
     settings = settings or HttpSettings()
     workshops: list[Workshop] = []
@@ -185,8 +188,9 @@ async def serving(
     @contextlib.asynccontextmanager
     async def open_parts() -> AsyncIterator[Parts]:
         async with (
-            open_store(StorageSettings(data_directory=directory), limits) as store,
+            open_store(StorageSettings(data_directory=directory, database=database), limits) as store,
             open_notifications(settings, store.database, timing) as notifier,
+            open_mirror(store) if open_mirror else contextlib.nullcontext() as mirror,
         ):
             workshops.append(Workshop(store))
             yield Parts(
@@ -199,11 +203,18 @@ async def serving(
                 access=access or OpenAccess(),
                 read_only=read_only,
                 notifier=notifier,
+                mirror=mirror,
             )
 
     log = io.StringIO()
     app = compose(settings, open_parts, JsonRequestLog(log, least=20))
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=settings.shutdown_seconds)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        auto_decompress=False,
+        keepalive_timeout=settings.keep_alive,
+        shutdown_timeout=settings.shutdown_seconds,
+    )
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

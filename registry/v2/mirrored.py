@@ -1,0 +1,109 @@
+"""Repositories of other registries, read: from their copies, and what those lack from the registries themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from registry.manifests import Prepared, Variants, stale_warnings
+from registry.mirror.errors import NotMirrored
+from registry.mirror.names import Source
+from registry.mirror.service import Listed, Mirror
+from registry.notifications import note_blob_pull
+from registry.parts import MEMORY, PARTS, SETTINGS
+from registry.references import Target, checked_tag, is_digest, path_digest
+from registry.transfer import answer_of_part, content_headers, send_chunks, send_content
+from registry.v2 import lists
+from registry.v2.blobs import HEADERS, find_blob
+from registry.v2.manifests import accept_header, answer
+from storage.blobs import StoredBlob
+from storage.digest import Digest
+from storage.errors import BlobUnknown
+
+
+async def get_manifest(request: web.Request, target: Target) -> web.StreamResponse:
+    mirror, source = _mirrored(request, target)
+    memory = request.app[MEMORY]
+    stamp = request.app[PARTS].changes.stamp(source.scope)
+    if is_digest(target.reference):
+        digest = path_digest(target.reference)
+        prepared = memory.digest(source.scope, digest, stamp)
+        if prepared is None:
+            prepared = Prepared.of(await mirror.manifest(source, digest, _seconds(request)))
+            memory.keep_digest(source.scope, prepared, stamp)
+    else:
+        variants = memory.tag(source.scope, target.reference, stamp)
+        if variants is None:
+            tag = checked_tag(target.reference)
+            tagged = await mirror.tagged(source, tag, _seconds(request))
+            variants = Variants.of([Prepared.of(tagged.manifest).with_stale(tagged.stale)], tagged.expires)
+            memory.keep_tag(source.scope, tag, variants, stamp)
+        prepared = variants.choose(accept_header(request))
+    mirror.note_pull(source, prepared.digest)
+    return answer(request, prepared)
+
+
+async def get_blob(request: web.Request, target: Target) -> web.StreamResponse:
+    mirror, source = _mirrored(request, target)
+    digest = path_digest(target.reference)
+    try:
+        return await _send(request, target, source, digest)
+    except BlobUnknown:
+        pass
+    headers = content_headers(digest, HEADERS)
+    if request.method == "HEAD":
+        size = await mirror.blob_size(source, digest, _seconds(request))
+        return answer_of_part(request, headers, size)[0]
+    download, size = await mirror.blob(source, digest, _seconds(request))
+    if "Range" in request.headers:
+        # a part is best cut from what is whole, and can only be sent whole when that is
+        await download.stored(_seconds(request))
+    if download.blob is not None:
+        return await _send(request, target, source, digest)
+    response, span = answer_of_part(request, headers, size)
+    if span is not None:
+        chunks = download.read(span.start, span.stop)
+        await send_chunks(request, response, chunks, request.app[SETTINGS].stall_seconds)
+        note_blob_pull(request, target.repository, StoredBlob(digest, size), response.status)
+    return response
+
+
+async def _send(request: web.Request, target: Target, source: Source, digest: Digest) -> web.StreamResponse:
+    """The blob as the store has it; raises BlobUnknown."""
+    blob = await find_blob(request, source.scope, digest)
+    stall_seconds = request.app[SETTINGS].stall_seconds
+    response = await send_content(request, request.app[PARTS].blobs, blob, HEADERS, stall_seconds=stall_seconds)
+    note_blob_pull(request, target.repository, blob, response.status)
+    return response
+
+
+async def get_tags(request: web.Request, target: Target) -> web.StreamResponse:
+    mirror, source = _mirrored(request, target)
+    listed = await mirror.tags(source, _seconds(request))
+    return _warned(lists.answer_tags(request, target, listed.items), listed)
+
+
+async def get_referrers(request: web.Request, target: Target) -> web.StreamResponse:
+    mirror, source = _mirrored(request, target)
+    listed = await mirror.referrers(source, Digest.parse(target.reference), _seconds(request))
+    return _warned(lists.answer_referrers(request, target, listed.items), listed)
+
+
+def _mirrored(request: web.Request, target: Target) -> tuple[Mirror, Source]:
+    """Raises NotMirrored."""
+    mirror = request.app[PARTS].mirror
+    if mirror is None:
+        raise NotMirrored("no other registry is mirrored here; the setting `mirrors` says which are")
+    return mirror, mirror.source(target.repository)
+
+
+def _seconds(request: web.Request) -> float:
+    """How long the client may be kept waiting."""
+    return request.app[SETTINGS].answer_within
+
+
+def _warned(response: web.Response, listed: Listed[Any]) -> web.Response:
+    for value in stale_warnings(listed.stale) if listed.stale is not None else ():
+        response.headers.add("Warning", value)
+    return response
