@@ -25,10 +25,13 @@ from storage.digest import Digest
 from storage.errors import StorageFull
 from storage.limits import Limits, Quota
 from storage.objects import FileObjects, ObjectPart, ObjectWriter, Segment
+from storage.s3 import S3Objects
 from tests import distribution
 from tests.registry.serving import Site
 from tests.registry.test_mirror import APP, get, name_of, refused
 from tests.registry.upstreams import ScriptedRegistry, image, line_to, mirroring, part_of, push, scripted_registry
+from tests.s3_server import S3Server
+from tests.storage.s3_buckets import location, names_in
 
 LAYER = os.urandom(3_000_000)
 HALF = len(LAYER) // 2
@@ -510,7 +513,7 @@ class FarObjects:
     def delete(self, keys: Iterable[str]) -> None:
         self._files.delete(keys)
 
-    def link(self, key: str, *, media_type: str, seconds: int = 60) -> str | None:
+    def link(self, key: str, *, media_type: str) -> str | None:
         return None
 
     def check(self) -> None:
@@ -550,6 +553,31 @@ async def test_a_store_that_is_far_away(
             assert await response.content.read() == LAYER[HALF:]
         assert await get(site, path_of(upstream).removeprefix("/v2/")) == LAYER
         assert list((tmp_path / "mirror").iterdir()) == [], "what was on its way stayed"
+
+
+@pytest.mark.services
+async def test_a_bucket(
+    tmp_path: Path, upstream: ScriptedRegistry, gate: Gate, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = location(s3_server)
+    monkeypatch.setattr("registry.store.open_objects", lambda _settings: S3Objects(where))
+    async with mirroring(tmp_path, upstream.host) as site:
+        async with site.request("GET", path_of(upstream)) as response:
+            assert await response.content.readexactly(HALF) == LAYER[:HALF]
+            gate.rest.set()
+            assert await response.content.read() == LAYER[HALF:]
+        blob = await site.workshop.store.blobs.find(IMAGE.layer)
+        assert names_in(s3_server, where) == {blob.key}
+        # from there on it is the bucket's to send
+        async with site.request("GET", path_of(upstream), allow_redirects=False) as response:
+            assert response.status == 307
+        assert await get(site, path_of(upstream).removeprefix("/v2/")) == LAYER
+        upstream.behaviour = Sends(OTHER, len(OTHER))
+        upstream.put(APP, image(b"other"))
+        await cut_short(site, path_of(upstream, Digest.of(b"other")))
+        while site_downloads(site):
+            await asyncio.sleep(0.01)
+        assert names_in(s3_server, where) == {blob.key}
 
 
 async def test_a_full_disk_cuts_the_client_off_and_leaves_nothing(
