@@ -20,6 +20,8 @@ class Listening:
     host: str
     port: int
     root: str
+    secure: bool = False
+    """Whether https is spoken, and not http."""
 
     @property
     def address(self) -> str:
@@ -32,5 +34,6 @@ class Listening:
 def announce(listening: Listening) -> None:
     """One line on stdout: where the server is and what to pull."""
     image = f"{listening.address}/{listening.root}/python/numpy/scipy.gt.1.0"
-    sys.stdout.write(f"condery listens on http://{listening.address}; try: docker pull {image}\n")
+    scheme = "https" if listening.secure else "http"
+    sys.stdout.write(f"condery listens on {scheme}://{listening.address}; try: docker pull {image}\n")
     sys.stdout.flush()

@@ -18,8 +18,11 @@ from multiprocessing.context import SpawnProcess
 
 import structlog
 
+from registry.http_settings import HttpSettings
 from registry.listening import CannotListen, Listening
 from registry.settings import Settings
+from registry.signing import read_secret
+from registry.tls import Certificates
 from storage.errors import ConderyError
 
 log = structlog.get_logger(__name__)
@@ -40,7 +43,11 @@ class _Child:
 
 
 async def serve_processes(settings: Settings, on_ready: Callable[[Listening], None]) -> None:
-    """Serve with `settings.http.processes` processes until SIGTERM or SIGINT. Raises CannotListen, ProcessFailed."""
+    """Serve with `settings.http.processes` processes until SIGTERM or SIGINT.
+
+    Raises CannotListen, CertificateInvalid, SecretInvalid, ProcessFailed.
+    """
+    _check_files(settings.http)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -57,6 +64,14 @@ async def serve_processes(settings: Settings, on_ready: Callable[[Listening], No
             for child in children:
                 child.process.terminate()
             await asyncio.gather(*(asyncio.to_thread(child.process.join) for child in children))
+
+
+def _check_files(http: HttpSettings) -> None:
+    """What is wrong with files is better told here once than by every process."""
+    if http.tls_certificate is not None and http.tls_key is not None:
+        Certificates(http.tls_certificate, http.tls_key)
+    if http.webhooks and http.webhook_secret_file is not None:
+        read_secret(http.webhook_secret_file)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import ssl
 from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
@@ -14,6 +15,7 @@ from registry.app import create_app
 from registry.listening import CannotListen, Listening
 from registry.parts import STOPPING
 from registry.settings import Settings
+from registry.tls import tls_context
 
 BACKLOG = 1024
 
@@ -25,8 +27,17 @@ async def serving(settings: Settings, *, shared_port: bool = False) -> AsyncIter
     First only /readyz fails, for `drain_seconds`, so that load balancers look elsewhere. Then nothing new is accepted,
     running requests get `shutdown_seconds` to finish, and the builder leaves its unfinished builds to be resumed.
 
-    With `shared_port` other processes listen on the same port. Raises CannotListen.
+    With `shared_port` other processes listen on the same port. Raises CannotListen, CertificateInvalid.
     """
+    async with tls_context(settings.http) as context:
+        async with _listening(settings, context, shared_port=shared_port) as listening:
+            yield listening
+
+
+@contextlib.asynccontextmanager
+async def _listening(
+    settings: Settings, context: ssl.SSLContext | None, *, shared_port: bool
+) -> AsyncIterator[Listening]:
     http = settings.http
     app = create_app(settings)
     runner = web.AppRunner(
@@ -39,12 +50,14 @@ async def serving(settings: Settings, *, shared_port: bool = False) -> AsyncIter
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, http.host, http.port, backlog=BACKLOG, reuse_port=shared_port or None)
+        site = web.TCPSite(
+            runner, http.host, http.port, ssl_context=context, backlog=BACKLOG, reuse_port=shared_port or None
+        )
         try:
             await site.start()
         except OSError as error:
             raise CannotListen(http.host, http.port, error.strerror or str(error)) from error
-        yield Listening(http.host, runner.addresses[0][1], settings.builder.root)
+        yield Listening(http.host, runner.addresses[0][1], settings.builder.root, secure=context is not None)
         app[STOPPING].set()
         await asyncio.sleep(http.drain_seconds)
     finally:

@@ -86,7 +86,7 @@ class Server:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         watchdog.cancel()
-        found = re.search(r"http://\S+:(\d+)", line)
+        found = re.search(r"https?://\S+:(\d+)", line)
         assert found, f"the server did not start:\n{self.log.read_text()}"
         self.port = int(found[1])
 

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from builder.channels import redact
 from registry.cli.options import takes_settings
-from registry.settings import SECTIONS, LoadedSettings, all_settings, written
+from registry.settings import SECTIONS, LoadedSettings, Setting, all_settings, written
+from registry.webhooks import shown
 
 app = typer.Typer(help="The settings that are in effect.", no_args_is_help=True)
 
@@ -23,7 +24,7 @@ def show(
 ) -> None:
     """Print every setting, its value, and where it was set. Secrets are masked."""
     rows = [
-        (setting.name, redact(written(loaded.value(setting))), loaded.origins.get(setting.name, "default"))
+        (setting.name, _shown(setting, loaded), loaded.origins.get(setting.name, "default"))
         for setting in all_settings()
     ]
     if json:
@@ -39,3 +40,9 @@ def show(
     for row in rows:
         table.add_row(*row)
     console.print(table)
+
+
+def _shown(setting: Setting, loaded: LoadedSettings) -> str:
+    if setting.name == "webhooks":
+        return written(tuple(map(shown, loaded.settings.http.webhooks)))
+    return redact(written(loaded.value(setting)))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from typer.testing import CliRunner
 
+from registry.cli.app import app
 from registry.settings import InvalidSettings, as_flags, load
 from registry.webhooks import ACTIONS, Action, Webhook, parse_webhooks, shown
 
@@ -105,3 +107,10 @@ def test_commas_within_a_line_do_not_split_it(value: object) -> None:
 def test_an_address_is_shown_without_what_may_be_a_secret(line: str, text: str) -> None:
     assert shown(line) == text
     assert Webhook.parse(line).shown == text.split()[0]
+
+
+def test_settings_show_hides_it() -> None:
+    lines = [f"--webhooks={SECRET_PATH} actions=push,delete", "--webhooks=https://h/hunter2"]
+    output = CliRunner().invoke(app, ["settings", "show", *lines]).output
+    assert "webhooks = https://hooks.example.org/*** actions=push,delete,https://h/***  (--webhooks)" in output
+    assert "hunter2" not in output

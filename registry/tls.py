@@ -1,0 +1,154 @@
+"""TLS by certificate files, which may be replaced while the server runs.
+
+Certificates are renewed every few weeks, and a restart would cut uploads. A new pair is read into a context of its own,
+and connections are given that one from then on: a pair that does not fit, such as one of which half is written so far,
+never serves anybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import structlog
+
+from registry.http_settings import HttpSettings
+from storage.errors import ConderyError
+
+log = structlog.get_logger(__name__)
+
+WATCH_SECONDS = 5.0
+"""How often the files are looked at."""
+
+
+class CertificateInvalid(ConderyError):
+    """The certificate or its key cannot be used; `path` is the file with the fault."""
+
+    def __init__(self, setting: str, path: Path, reason: str) -> None:
+        super().__init__(f"{setting} {path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class _KeyEncrypted(Exception):
+    """There is nobody to ask for a password."""
+
+
+Stamp = tuple[tuple[int, int, int], ...]
+
+
+class Certificates:
+    """A certificate chain and its key, both PEM, and the context of a server that has them as they are now."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        """Raises CertificateInvalid."""
+        self._certificate = certificate
+        self._key = key
+        self._seen = self._stamp()
+        self._current = self.read()
+        self.context = self._current
+        self.context.sni_callback = self._choose
+
+    def read(self) -> ssl.SSLContext:
+        """A context with what the files have; raises CertificateInvalid."""
+        self._stamp()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        try:
+            context.load_cert_chain(self._certificate, self._key, password=_refuse)
+        except _KeyEncrypted:
+            raise CertificateInvalid(
+                "tls_key", self._key, "the key is encrypted; give one without a password, readable for condery alone"
+            ) from None
+        except ssl.SSLError as error:
+            raise self._invalid(error) from error
+        return context
+
+    def reload(self) -> bool:
+        """Use what the files have now, if they have changed since they were last read, and say whether they had.
+
+        Raises CertificateInvalid and goes on with what was read before; a pair that is wrong is tried once.
+        """
+        stamp = self._stamp()
+        if stamp == self._seen:
+            return False
+        self._seen = stamp
+        self._current = self.read()
+        return True
+
+    def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        """Called in every handshake, with a name or without one."""
+        connection.context = self._current
+
+    def _stamp(self) -> Stamp:
+        """What is different when a file is another or was written to; raises CertificateInvalid."""
+        return (
+            _stamp_of("tls_certificate", self._certificate),
+            _stamp_of("tls_key", self._key),
+        )
+
+    def _invalid(self, error: ssl.SSLError) -> CertificateInvalid:
+        """Which of the two files it is, which OpenSSL does not say."""
+        if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
+            reason = f"the key is not that of the certificate {self._certificate}"
+            return CertificateInvalid("tls_key", self._key, reason)
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(self._certificate)
+        except ssl.SSLError:
+            return CertificateInvalid("tls_certificate", self._certificate, "there is no PEM certificate in it")
+        return CertificateInvalid("tls_key", self._key, f"there is no PEM key in it that can be used ({error.reason})")
+
+
+@contextlib.asynccontextmanager
+async def tls_context(settings: HttpSettings) -> AsyncIterator[ssl.SSLContext | None]:
+    """The context to listen with, kept up to date; None where TLS is not set. Raises CertificateInvalid."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        yield None
+        return
+    certificates = Certificates(settings.tls_certificate, settings.tls_key)
+    async with watching(certificates):
+        yield certificates.context
+
+
+@contextlib.asynccontextmanager
+async def watching(certificates: Certificates, seconds: float = WATCH_SECONDS) -> AsyncIterator[None]:
+    """Looks after the files while the block runs, and logs what becomes of them."""
+
+    async def watch() -> None:
+        told: str | None = None
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                if await asyncio.to_thread(certificates.reload):
+                    log.info("certificate reloaded")
+                    told = None
+            except CertificateInvalid as error:
+                if str(error) != told:
+                    told = str(error)
+                    log.warning("certificate not reloaded, the old one stays in use", reason=told)
+
+    task = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _refuse() -> str:
+    raise _KeyEncrypted
+
+
+def _stamp_of(setting: str, path: Path) -> tuple[int, int, int]:
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+    except OSError as error:
+        raise CertificateInvalid(setting, path, error.strerror or "it cannot be read") from error
+    return status.st_ino, status.st_mtime_ns, status.st_size
