@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 FOREVER = math.inf
 
+CLOSE_SECONDS = 5.0
+
 MOST_NOTED = 10_000
 NOTE_SECONDS = USE_SECONDS / 2
 """What was just noted as used is not noted again for so long; the catalog would not write it either."""
@@ -140,7 +142,12 @@ class Demand:
         return await self.image_of(await self._job("image", repository, tag))
 
     async def close(self) -> None:
-        await asyncio.gather(*self._noting, return_exceptions=True)
+        """Write down what was used, within CLOSE_SECONDS."""
+        if self._noting:
+            _, late = await asyncio.wait(self._noting, timeout=CLOSE_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def image_of(self, job: Job) -> Ticket[Image]:
         return await self._ticket("image", job, lambda now: self._find_image(job, now))

@@ -18,9 +18,11 @@ from builder.job import Job
 from builder.progress import Event
 from builder.service import BuilderService
 from storage import tables
+from storage.changes import Changes
 from storage.digest import Digest
 from storage.errors import StorageFull
 from storage.files import TEMPORARY
+from storage.repositories import Repositories
 from tests.builder.packages import PLACEHOLDER, File, Package
 from tests.builder.services import make_channel, open_service, spec_of
 from tests.small_disk import small_disk
@@ -79,15 +81,17 @@ async def test_two_fresh_servers_make_the_same_image(tmp_path: Path) -> None:
     channel = await make_channel(tmp_path / "channel", PACKAGES)
     images = []
     for name, workers in (("one", 1), ("two", 3)):
-        async with open_service(tmp_path / name, channel, workers=workers) as service:
+        # wherever the bytes of layers are kept, too
+        async with open_service(tmp_path / name, channel, workers=workers, joins=name == "one") as service:
             images.append(await service.build(spec_of(service, "tool", "big", "active")))
     assert images[0] == images[1]
     assert images[0].variants[0].media_type == OCI_INDEX
 
 
-async def test_an_image_is_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("joins", [True, False], ids=["joins", "objects"])
+async def test_an_image_is_whole(tmp_path: Path, joins: bool) -> None:
     channel = await make_channel(tmp_path / "channel", PACKAGES)
-    async with open_service(tmp_path / "data", channel) as service:
+    async with open_service(tmp_path / "data", channel, joins=joins) as service:
         events: list[Event] = []
         spec = spec_of(service, "tool", "active")
         image = await service.build(spec, events.append)
@@ -98,10 +102,14 @@ async def test_an_image_is_whole(tmp_path: Path) -> None:
             assert stored.body.startswith(beginning(spec, variant.media_type))
         manifest = await manifest_of(service, image)
         blobs = service.builder.blobs
+        repositories = Repositories(blobs.database, Changes(tmp_path / "changes"))
         for descriptor in [manifest["config"], *manifest["layers"]]:  # type: ignore[misc]  # JSON
             content = await blobs.content(Digest.parse(descriptor["digest"]))
             assert Digest.of(content) == descriptor["digest"]
             assert len(content) == descriptor["size"]
+            assert await repositories.blob("conda-store-dynamic", Digest.parse(descriptor["digest"]))
+        for variant in image.variants:
+            assert await repositories.manifest("conda-store-dynamic", variant.digest)
         config = json.loads(await blobs.content(Digest.parse(manifest["config"]["digest"])))  # type: ignore[index]
         assert "ACTIVE_VARIABLE=yes" in config["config"]["Env"]
         assert config["config"]["Labels"]["io.condery.lock"] == image.lock_key

@@ -194,11 +194,14 @@ def test_build_writes_an_archive_and_a_layout_and_explain_knows_the_image(
     index = json.loads((tmp_path / "layout/index.json").read_text())
     assert [entry["digest"] for entry in index["manifests"]] == [built["digest"]]
 
+    shown = json.loads(condery("explain", "tzdata", "--json", *flags).stdout)
+    variants = [variant["digest"] for variant in shown["image"]["variants"]]
+    assert variants[0] == built["digest"]
     reports = [
         json.loads(condery("explain", image, "--json", *flags).stdout)
-        for image in ("tzdata", built["reference"], built["lock"], built["digest"])
+        for image in (built["reference"], built["lock"], *variants)
     ]
-    assert reports == [reports[0]] * 4
+    assert reports == [shown] * 5
     assert list(reports[0]["report"]["seconds"]) == ["solve", "download", "inspect", "layers", "image"]
     [layer, own] = reports[0]["report"]["platforms"]["linux-64"]["layers"]
     assert [package["name"].partition("-")[0] for package in layer["packages"]] == ["tzdata"]

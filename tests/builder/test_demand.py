@@ -1,0 +1,95 @@
+"""What is asked for is noted as used, now and then, and beside the request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from sqlalchemy import Table, select
+
+from builder.demand import Demand
+from builder.service import BuilderService
+from storage import tables
+from storage.catalog import Catalog
+from storage.errors import StorageUnavailable
+from tests.builder.packages import Package
+from tests.builder.services import make_channel, open_service
+
+NAME = "conda-store-dynamic/small"
+LONG_AGO = 1.0
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[BuilderService]:
+    """One that has an image and a file, which nobody has asked for since long ago."""
+    channel = await make_channel(tmp_path / "channel", [Package("small", files={"share/small": b"small"})])
+    async with open_service(tmp_path / "data", channel) as service:
+        await (await service.demand.image(NAME, "latest")).wait(None)
+        await (await service.demand.artifact(NAME, "latest", "explicit.txt")).wait(None)
+        await forget(service)
+        yield service
+
+
+async def forget(service: BuilderService) -> None:
+    async with service.builder.blobs.database.writing() as connection:
+        for table in (tables.image, tables.artifact):
+            await connection.execute(table.update().values(used=LONG_AGO))
+
+
+async def used(service: BuilderService, table: Table) -> float:
+    async with service.builder.blobs.database.reading() as connection:
+        return float((await connection.execute(select(table.c.used))).scalar_one())
+
+
+async def test_the_use_of_images_is_noted(service: BuilderService) -> None:
+    await service.demand.image(NAME, "latest")
+    await service.demand.close()
+    assert await used(service, tables.image) > LONG_AGO
+    assert await used(service, tables.artifact) == LONG_AGO
+
+
+async def test_the_use_of_files_is_noted(service: BuilderService) -> None:
+    await service.demand.artifact(NAME, "latest", "explicit.txt")
+    await service.demand.close()
+    assert await used(service, tables.artifact) > LONG_AGO
+    assert await used(service, tables.image) == LONG_AGO
+
+
+async def test_what_was_just_noted_is_not_noted_again(service: BuilderService) -> None:
+    await service.demand.image(NAME, "latest")
+    await service.demand.close()
+    await forget(service)
+    await service.demand.image(NAME, "latest")
+    await service.demand.close()
+    assert await used(service, tables.image) == LONG_AGO
+
+
+class Stuck(Catalog):
+    """Whose database lets everybody read and nobody write."""
+
+    def __init__(self, catalog: Catalog, failure: StorageUnavailable | None) -> None:
+        super().__init__(catalog._database)
+        self.failure = failure
+        self.tries = 0
+
+    async def note_use(self, kind: Literal["image", "artifact"], key: str) -> None:
+        self.tries += 1
+        if self.failure:
+            raise self.failure
+        await asyncio.Event().wait()
+
+
+async def test_a_request_neither_waits_for_the_note_nor_fails_with_it(service: BuilderService) -> None:
+    builder = service.builder
+    for failure in (None, StorageUnavailable("the database", "it is locked")):
+        catalog = Stuck(builder.catalog, failure)
+        demand = Demand(builder.settings, catalog, service.queue, builder.image_key)
+        for _ in range(2):
+            ticket = await demand.image(NAME, "latest")
+            assert await ticket.wait(0)
+            await asyncio.sleep(0)
+        # what failed is tried again with the next request, what is under way is not
+        assert catalog.tries == (2 if failure else 1)
