@@ -386,7 +386,9 @@ class TestRegistry:
             push(f"{address}/x:1", images.stored(images.image([{"x": b""}])))
             first = await opened(f"{address}/x:1", data).resolve("linux-64")
         base = opened(f"{address}/x:1", data)
+        data.blobs.make_old()
         assert await base.resolve("linux-64") == first
+        assert data.blobs.old() == set()
         assert isinstance(base, RegistryBase)
         with pytest.raises(BaseUnavailable, match="cannot be reached"):
             await base.refresh()
@@ -688,6 +690,27 @@ class TestDockerArchive:
             check(each, data)
             assert (each.glibc, each.has_shell) == ("2.31", True)
         assert found[0].layers == found[1].layers
+
+
+@pytest.mark.parametrize("kind", ["host", "oci-layout", "docker-archive"])
+async def test_a_base_that_is_built_on_is_safe_from_garbage_collection(
+    images: Images, data: Data, tmp_path: Path, kind: str
+) -> None:
+    image = images.stored(images.image([GLIBC_2_31, {"b": b"b"}], OWN))
+    if kind == "oci-layout":
+        write_oci_layout(tmp_path / "it", image)
+    elif kind == "docker-archive":
+        write_docker_archive(tmp_path / "it", image)
+    base = opened("host" if kind == "host" else f"{kind}:{tmp_path}/it", data)
+    resolved = await base.resolve(OWN)
+    layers = {layer.descriptor.digest for layer in resolved.layers}
+    for each in (base, opened(base.reference, data)):
+        data.blobs.make_old()
+        assert await each.resolve(OWN) == resolved
+        assert not layers & data.blobs.old()
+        data.blobs.lose(min(layers))
+        assert await each.resolve(OWN) == resolved
+        check(resolved, data)
 
 
 async def unpacked_host(data: Data, tmp_path: Path) -> Path:

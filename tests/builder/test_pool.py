@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from builder.errors import PackageRefused, WorkerLost
-from builder.pool import WorkerPool
+from builder.pool import PRELOAD, WorkerPool
+
+FOREIGN = ("sqlalchemy", "boto3", "aiohttp", "rattler")
 
 
 def refuse(package: str) -> None:
@@ -50,6 +52,14 @@ async def test_a_task_that_always_kills_its_worker_is_given_up() -> None:
         with pytest.raises(WorkerLost, match="dying"):
             await pool.run("dying", die)
         assert await pool.run("adding", sum, [1]) == 1
+
+
+def test_workers_know_no_database() -> None:
+    """They write fragments alone; and what they import, each build's first workers wait for."""
+    modules = [*PRELOAD, "builder.environment"]
+    script = f"import sys, {', '.join(modules)}; print([name for name in sys.modules if name in {FOREIGN}])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 async def test_closing_does_not_wait_for_a_long_task(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,6 +149,19 @@ class Blocking:
         self._run(self._delete(digest))
         path.unlink()
 
+    def make_old(self) -> None:
+        """As if nothing had been used for long."""
+        self._run(self._make_old())
+
+    async def _make_old(self) -> None:
+        async with self.stores.database.writing() as connection:
+            await connection.execute(tables.blob.update().values(used=1.0))
+
+    def old(self) -> set[Digest]:
+        """What has not been used since `make_old`."""
+        rows = self._run(self.stores.rows(select(tables.blob.c.digest).where(tables.blob.c.used == 1.0)))
+        return {Digest(row.digest) for row in rows}
+
     async def _delete(self, digest: Digest) -> None:
         async with self.stores.database.writing() as connection:
             await connection.execute(tables.blob.delete().where(tables.blob.c.digest == digest))
