@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from sqlalchemy import select
 
 from bench.bare import bare_libraries, install_and_tar
 from bench.row import Row
@@ -24,6 +25,8 @@ from builder.lock import Lock
 from builder.names import parse_specs
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
+from storage import tables
+from storage.blobs import BlobStore
 from tests.builder.packages import File, Package
 from tests.builder.services import make_channel
 from tests.sample import sample_channel
@@ -36,7 +39,7 @@ CORES = os.cpu_count() or 1
 
 @dataclass(frozen=True)
 class Built:
-    """One build's times in seconds, and bytes on the disk of blobs and fragments after it."""
+    """One build's times in seconds, and after it the bytes of blobs and fragments by name."""
 
     solve: float
     image: float
@@ -144,13 +147,21 @@ async def build(root: Path, channel: str, specs: Sequence[str]) -> Built:
         solved = time.perf_counter()
         await opened.builder.image(lock)
         ended = time.perf_counter()
-    stored = {
+        stored = await joins(opened.builder.blobs)
+    stored |= {
         str(path.relative_to(root)): path.stat().st_size
         for folder in ("blobs", "fragments")
         for path in (root / folder).rglob("*")
         if path.is_file()
     }
     return Built(solved - begun, ended - solved, stored, lock)
+
+
+async def joins(blobs: BlobStore) -> dict[str, int]:
+    """What the database has of layers: the lists of their parts."""
+    query = select(tables.blob.c.digest, tables.blob.c.parts).where(tables.blob.c.key.is_(None))
+    async with blobs.database.reading() as connection:
+        return {f"joins/{row.digest}": len(row.parts) for row in await connection.execute(query)}
 
 
 @contextlib.asynccontextmanager
