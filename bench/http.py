@@ -18,9 +18,8 @@ from pathlib import Path
 
 from bench.http_server import MANIFEST_PATH
 from bench.load import in_turn, on_core, wait_for, wrk
+from bench.pushing import Pusher, digest_of
 from bench.row import Row
-from storage.blobs import FileBlobStore
-from storage.digest import Digest
 
 MANIFESTS_MUST = 10_000
 MANIFESTS_MUST_OF_BARE = 0.8
@@ -71,17 +70,16 @@ def measure_blob(*, short: bool = False) -> list[Row]:
         # nginx may run its worker as another user
         directory.chmod(0o755)
         content = secrets.token_bytes(BLOB_SIZE)
-        digest = Digest.of(content)
-        store = FileBlobStore(directory / "data")
-        store.put(digest, [content])
-        path = store.path(digest)
-        for parent in [path, *path.parents[: len(path.relative_to(directory).parts)]]:
-            parent.chmod(0o755)
-        with aiohttp_server("condery", str(directory / "data")) as ours, nginx_server(directory) as nginx:
-            urls = [
-                f"http://127.0.0.1:{ours}/v2/bench/blobs/{digest}",
-                f"http://127.0.0.1:{nginx}/{path.relative_to(directory / 'data')}",
-            ]
+        path = directory / "data" / "blob"
+        path.parent.mkdir(mode=0o755)
+        path.write_bytes(content)
+        path.chmod(0o644)
+        store = directory / "store"
+        store.mkdir()
+        with aiohttp_server("condery", str(store)) as ours, nginx_server(directory) as nginx:
+            with Pusher(ours) as pusher:
+                pusher.blob("bench", content, digest_of(content))
+            urls = [f"http://127.0.0.1:{ours}/v2/bench/blobs/{digest_of(content)}", f"http://127.0.0.1:{nginx}/blob"]
             value, peer = alternating(urls, "Transfer/sec", connections=3, short=short)
     return [Row("blob GET, 100 MiB", value / 1e6, "MB/s", BLOB_MUST_OF_NGINX, "at least", "nginx", peer / 1e6)]
 
