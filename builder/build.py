@@ -12,9 +12,9 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from builder import image as documents
 from builder.archive import Limits
@@ -24,19 +24,19 @@ from builder.canonical import key_of
 from builder.contents import PackageContents, PythonLayout, inspect_all
 from builder.demand import Image, artifact_key, fresh_until
 from builder.download import Downloader
-from builder.environment import EnvironmentTask, FinishedEnvironment, finish_environment, has_variables
+from builder.environment import EnvironmentTask, finish_environment, has_variables
 from builder.environment_directory import PackingLimits
 from builder.environment_layer import SHELLS
 from builder.errors import BuilderError, PackageRefused
 from builder.fragment import FragmentRecipe
 from builder.gather import all_of
-from builder.image import ImageDocuments, ImageLayer
 from builder.job import Job
-from builder.layer import AssembledLayer, FragmentTask, LayerTask
+from builder.layer import FragmentTask, LayerTask
 from builder.layers import Layers
 from builder.lock import Lock, LockedPackage
 from builder.overlap import Overlaps, find_overlaps
 from builder.plan import PLAN_FORMAT, PlanPackage, plan
+from builder.platform_image import PlatformImage, image_layer, image_of, report_of
 from builder.pool import WorkerPool
 from builder.popularity import Popularity
 from builder.progress import Event, Progress, Stage, silent
@@ -48,7 +48,6 @@ from storage.blobs import BlobStore
 from storage.catalog import Catalog
 from storage.digest import Descriptor, Digest
 from storage.errors import BlobUnknown, FragmentsGone, ManifestBlobUnknown, StorageUnavailable
-from storage.repositories import Push, StoredManifest
 
 T = TypeVar("T")
 
@@ -72,19 +71,6 @@ class Stopwatch:
             yield
         finally:
             self.seconds[name] += time.perf_counter() - begun
-
-
-@dataclass(frozen=True)
-class PlatformImage:
-    """One platform's documents, and what the report says of how they came about."""
-
-    platform: str
-    documents: ImageDocuments
-    blobs: tuple[Descriptor, ...]
-    """Of its manifests: config and layers, those of the base too."""
-    report: Mapping[str, Any]
-    scripts: tuple[str, ...]
-    """Packages whose link scripts were not run."""
 
 
 @dataclass(frozen=True)
@@ -157,8 +143,8 @@ class Builder:
         """By platform, the version that `__glibc` stands for: the setting's, else that of the base."""
         if self.settings.glibc:
             return dict.fromkeys(platforms, self.settings.glibc)
-        await self._resolve_bases(platforms)
-        return {platform: glibc for platform in platforms if (glibc := self._bases[platform].glibc)}
+        bases = await self._resolve_bases(platforms)
+        return {platform: glibc for platform, base in bases.items() if (glibc := base.glibc)}
 
     async def artifact(self, lock: Lock, name: str) -> None:
         """Make and record the file `name` of `lock`."""
@@ -196,7 +182,7 @@ class Builder:
         platforms = [
             await self._platform(lock, bases[platform], archives, progress, watch) for platform in sorted(lock.packages)
         ]
-        image, pushes = self._image_of(lock, platforms)
+        image, pushes = image_of(lock, platforms)
         report = {
             "seconds": {name: round(seconds, 4) for name, seconds in watch.seconds.items()},
             "platforms": {each.platform: each.report for each in platforms},
@@ -229,9 +215,9 @@ class Builder:
         await self._resolve_bases(self.settings.platforms)
 
     async def _resolve_bases(self, platforms: Sequence[str]) -> dict[str, BaseImage]:
-        for platform in platforms:
-            self._bases[platform] = await self.base.resolve(platform)
-        return {platform: self._bases[platform] for platform in platforms}
+        found = {platform: await self.base.resolve(platform) for platform in platforms}
+        self._bases.update(found)
+        return found
 
     async def _archives(self, packages: Sequence[LockedPackage]) -> dict[str, Path]:
         """The archives of packages, by archive key, downloaded in parallel where they are not local."""
@@ -278,14 +264,14 @@ class Builder:
                 variables=tuple(each for each in fragments if has_variables(contents[each.package.name])),
             )  # fmt: skip
             environment = await self.pool.run("writing the environment layer", finish_environment, task)
-            layers = [*map(_image_layer, assembled, tasks), environment.layer]
+            layers = [*map(image_layer, assembled, tasks), environment.layer]
             written = documents.write_image(lock, platform, base, layers, environment.facts)
             config = Descriptor(documents.OCI_CONFIG, Digest.of(written.config), len(written.config))
             await self.blobs.put_all(
                 {environment.layer.descriptor.digest: [environment.content], config.digest: [written.config]}
             )
         blobs = (config, *(layer.descriptor for layer in base.layers), *(layer.descriptor for layer in layers))
-        report = _report(assembled, tasks, environment, overlaps, scripts)
+        report = report_of(assembled, tasks, environment, overlaps, scripts)
         return PlatformImage(platform, written, blobs, report, tuple(scripts))
 
     async def _inspect(
@@ -349,28 +335,6 @@ class Builder:
             for layer in chosen.layers
         ]
 
-    def _image_of(self, lock: Lock, platforms: Sequence[PlatformImage]) -> tuple[Image, list[Push]]:
-        """The image, and all its manifests with what they need, for the catalog to take at once."""
-        oci = [
-            Push(StoredManifest.of(documents.OCI_MANIFEST, each.documents.manifest), each.blobs) for each in platforms
-        ]
-        docker = [
-            Push(StoredManifest.of(documents.DOCKER_MANIFEST, each.documents.docker_manifest), each.blobs)
-            for each in platforms
-        ]
-        index = []
-        if not lock.spec.single:
-            body = documents.write_index(lock.spec, [(each.platform, each.documents.manifest) for each in platforms])
-            children = [push.manifest.digest for push in oci]
-            index = [Push(StoredManifest.of(documents.OCI_INDEX, body), children=children)]
-        variants = tuple(
-            Descriptor(push.manifest.media_type, push.manifest.digest, len(push.manifest.body))
-            for push in (*index, oci[0], docker[0])
-        )
-        packages = sorted({package for each in platforms for package in each.scripts})
-        warnings = (f"link scripts were not run: {', '.join(packages)}",) if packages else ()
-        return Image(lock.key, variants, warnings), [*index, *oci, *docker]
-
 
 async def _again_when_collected(make: Callable[[], Awaitable[T]]) -> T:
     """`make()`, begun again when parts that it needed were deleted as garbage meanwhile; raises StorageUnavailable.
@@ -391,35 +355,3 @@ def _shares(packages: Sequence[LockedPackage], count: int) -> list[Sequence[Lock
     for position, package in enumerate(sorted(packages, key=lambda each: (-(each.size or 0), each.name))):
         shares[position % count].append(package)
     return [share for share in shares if share]
-
-
-def _image_layer(layer: AssembledLayer, task: LayerTask) -> ImageLayer:
-    descriptor = Descriptor(documents.OCI_LAYER, layer.digest, layer.size)
-    return ImageLayer(descriptor, layer.diff_id, tuple(str(fragment.package) for fragment in task.fragments))
-
-
-def _report(
-    assembled: Sequence[AssembledLayer],
-    tasks: Sequence[LayerTask],
-    environment: FinishedEnvironment,
-    overlaps: Overlaps,
-    scripts: Mapping[str, Sequence[str]],
-) -> dict[str, Any]:
-    """What `condery explain` shows; sizes in bytes, compressed."""
-    layers = [
-        {
-            "digest": layer.digest,
-            "size": layer.size,
-            "packages": [
-                {"name": str(fragment.package), "size": info.size}
-                for fragment, info in zip(task.fragments, layer.fragments, strict=True)
-            ],
-        }
-        for layer, task in zip(assembled, tasks, strict=True)
-    ]
-    last = environment.layer.descriptor
-    return {
-        "layers": [*layers, {"digest": last.digest, "size": last.size, "packages": []}],
-        "overlaps": [asdict(row) for row in overlaps.rows],
-        "scripts": {package: list(names) for package, names in scripts.items()},
-    }

@@ -13,6 +13,7 @@ from builder.names import parse_specs
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
 from builder.spec import EnvironmentSpec
+from storage.objects import ObjectStore
 from tests.builder.packages import Package
 from tests.storage.stores import open_stores
 
@@ -28,11 +29,11 @@ async def make_channel(directory: Path, packages: Sequence[Package]) -> str:
 
 @contextlib.asynccontextmanager
 async def open_service(
-    root: Path, channel: str, *, joins: bool = True, **settings: Any
+    root: Path, channel: str, *, joins: bool = True, objects: ObjectStore | None = None, **settings: Any
 ) -> AsyncIterator[BuilderService]:
     values: dict[str, Any] = {"base": "scratch", "repodata_refresh": 0, "workers": 2} | settings
     chosen = BuilderSettings(channels=(channel,), **values)
-    async with open_stores(root, joins=joins) as stores:
+    async with open_stores(root, joins=joins, objects=objects) as stores:
         async with BuilderService.open(chosen, root, stores.catalog, stores.blobs) as service:
             yield service
 

@@ -23,9 +23,11 @@ from storage.digest import Digest
 from storage.errors import StorageFull
 from storage.files import TEMPORARY
 from storage.repositories import Repositories
+from storage.s3 import S3Objects
 from tests.builder.packages import PLACEHOLDER, File, Package
 from tests.builder.services import make_channel, open_service, spec_of
 from tests.small_disk import small_disk
+from tests.storage.s3_buckets import location
 
 PYTHON = Package(
     name="python",
@@ -88,10 +90,13 @@ async def test_two_fresh_servers_make_the_same_image(tmp_path: Path) -> None:
     assert images[0].variants[0].media_type == OCI_INDEX
 
 
-@pytest.mark.parametrize("joins", [True, False], ids=["joins", "objects"])
-async def test_an_image_is_whole(tmp_path: Path, joins: bool) -> None:
+@pytest.mark.parametrize("where", ["joins", "objects", pytest.param("s3", marks=pytest.mark.services)])
+async def test_an_image_is_whole(tmp_path: Path, request: pytest.FixtureRequest, where: str) -> None:
     channel = await make_channel(tmp_path / "channel", PACKAGES)
-    async with open_service(tmp_path / "data", channel, joins=joins) as service:
+    objects = S3Objects(location(request.getfixturevalue("s3_server"))) if where == "s3" else None
+    async with open_service(
+        tmp_path / "data", channel, joins=where == "joins", objects=objects, base="host"
+    ) as service:
         events: list[Event] = []
         spec = spec_of(service, "tool", "active")
         image = await service.build(spec, events.append)
