@@ -8,6 +8,7 @@ import logging
 import signal
 import ssl
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
 
@@ -18,6 +19,8 @@ from registry.settings import Settings
 from registry.tls import tls_context
 
 BACKLOG = 1024
+THREADS = 64
+"""Most that wait for disks and object stores at a time; asyncio's own choice is by cores, which these do not use."""
 
 
 @contextlib.asynccontextmanager
@@ -39,6 +42,7 @@ async def _listening(
     settings: Settings, context: ssl.SSLContext | None, *, shared_port: bool
 ) -> AsyncIterator[Listening]:
     http = settings.http
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="condery"))
     app = create_app(settings)
     runner = web.AppRunner(
         app,
