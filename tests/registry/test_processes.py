@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
 import subprocess
@@ -122,7 +123,7 @@ async def test_sigterm_lets_a_running_request_finish(start_server: StartServer) 
     content = os.urandom(40_000_000)
     digest = Digest.of(content)
     async with aiohttp.ClientSession() as client:
-        async with client.post(f"{server.url}/v2/a/blobs/uploads/?digest={digest}", data=content) as answer:
+        async with client.post(f"{server.url}/v2/a/blobs/uploads/?digest={digest}", data=io.BytesIO(content)) as answer:
             assert answer.status == 201
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1 << 16)
     writer.write(f"GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
