@@ -20,7 +20,8 @@ from typing import BinaryIO, Protocol, cast
 import zstandard
 
 from builder.errors import PackageRefused
-from builder.tar import DIRECTORY, FILE, HARD_LINK, SYMLINK, Member, TarError, TarReader
+from builder.tar import DIRECTORY, FILE, HARD_LINK, SYMLINK
+from builder.tar_reader import Member, Sink, TarError, TarReader
 
 _CHUNK = 1 << 17
 _SMALL = 64 << 20
@@ -66,9 +67,7 @@ class InfoFile:
 
 
 @contextlib.contextmanager
-def payload(
-    path: Path, package: str, limits: Limits = DEFAULT_LIMITS, sink: Callable[[memoryview], object] | None = None
-) -> Iterator[TarReader]:
+def payload(path: Path, package: str, limits: Limits = DEFAULT_LIMITS, sink: Sink | None = None) -> Iterator[TarReader]:
     """The archive's tar of installed files, to be read once from its start; raises PackageRefused.
 
     Of a `.tar.bz2` it also holds `info/`. Use `checked_name` on each member before its name is believed.

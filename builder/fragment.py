@@ -15,7 +15,7 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,8 @@ from builder.contents import EntryPoint, PackageContents, Placeholder, PythonLay
 from builder.errors import PackageRefused
 from builder.prefix import replace, replace_chunks
 from builder.prefix_record import Written, recorded_paths
-from builder.tar import BLOCK, DIRECTORY, FILE, HARD_LINK, SYMLINK, Member, TarError, TarReader, header, padding
+from builder.tar import DIRECTORY, FILE, HARD_LINK, SYMLINK, file_mode, header, padding
+from builder.tar_reader import Member, Renamed, TarError, TarReader
 from storage.files import atomic_write
 
 FORMAT = 1
@@ -143,39 +144,34 @@ class Compressor:
         self.size = 0
         self.uncompressed_size = 0
 
+    @property
+    def room(self) -> int:
+        """Bytes that are missing to a chunk; what is added from there on is not copied."""
+        return _CHUNK - len(self._buffer)
+
     def add(self, *pieces: bytes | memoryview) -> None:
         for piece in pieces:
-            if len(piece) < _CHUNK:
+            if len(self._buffer) + len(piece) < _CHUNK:
                 self._buffer += piece
             else:
-                self._add_large(memoryview(piece))
-        if len(self._buffer) >= _CHUNK:
-            self._drain()
+                self._add_chunks(memoryview(piece))
 
-    def _add_large(self, piece: memoryview) -> None:
-        """Fill the buffer to a chunk's end, then give whole chunks on without a copy."""
-        if len(self._buffer) >= _CHUNK:
-            self._drain()
-        start = -len(self._buffer) % _CHUNK
-        self._buffer += piece[:start]
-        if start:
-            self._drain()
-        stop = start + (len(piece) - start) // _CHUNK * _CHUNK
-        for position in range(start, stop, _CHUNK):
-            self._consume(piece[position : position + _CHUNK])
-        self._buffer += piece[stop:]
+    def _add_chunks(self, piece: memoryview) -> None:
+        start = 0
+        if self._buffer:
+            start = self.room
+            self._buffer += piece[:start]
+            self._consume(self._buffer)
+            self._buffer = bytearray()
+        while start + _CHUNK <= len(piece):
+            self._consume(piece[start : start + _CHUNK])
+            start += _CHUNK
+        self._buffer += piece[start:]
 
     def finish(self) -> None:
         self._consume(self._buffer)
         self._emit(self._gzip.flush())
         self._buffer = bytearray()
-
-    def _drain(self) -> None:
-        whole = len(self._buffer) // _CHUNK * _CHUNK
-        with memoryview(self._buffer) as view:
-            for start in range(0, whole, _CHUNK):
-                self._consume(view[start : start + _CHUNK])
-        del self._buffer[:whole]
 
     def _consume(self, data: bytearray | memoryview) -> None:
         self.uncompressed_size += len(data)
@@ -183,10 +179,9 @@ class Compressor:
         self._emit(self._gzip.compress(data))
 
     def _emit(self, data: bytes) -> None:
-        if data:
-            self.size += len(data)
-            self._compressed.update(data)
-            self._write(data)
+        self.size += len(data)
+        self._compressed.update(data)
+        self._write(data)
 
 
 def transcode(
@@ -206,7 +201,7 @@ def transcode(
     with atomic_write(path, durable=False, scratch=scratch) as file:
         compressor = Compressor(file.write, compressed, uncompressed)
         job = _Transcoding(recipe, contents, compressor, scratch)
-        with payload(archive, contents.package, limits, compressor.add) as members:
+        with payload(archive, contents.package, limits, compressor) as members:
             job.copy(members)
         if job.postponed:
             with payload(archive, contents.package, limits) as members:
@@ -236,21 +231,33 @@ class _Transcoding:
         self._patched_time = contents.timestamp + 1
         self._placeholders = {contents.sources[index]: each for index, each in contents.placeholders.items()}
         self._check_placeholders()
-        entry_points = {f"bin/{entry.command}" for entry in contents.entry_points}
-        self._left_out = entry_points.union(recipe.excluded)
         self._excluded = frozenset(recipe.excluded)
-        self._waiting = {
-            source: target
-            for source, target, kind in zip(contents.sources, contents.targets, contents.kinds, strict=True)
-            if kind != "d"
-        }
-        self._directories = frozenset(contents.sources) - self._waiting.keys()
-        self._copied: dict[str, tuple[str, int, int]] = {}
-        """Unpatched files written so far, by member name: name in the layer, mode, mtime; hard links may follow."""
-        self._symlinks: dict[str, str] = {}
+        self._left_out = self._excluded.union(f"bin/{entry.command}" for entry in contents.entry_points)
+        names = zip(_encoded(contents.sources), _encoded(contents.targets, self._root), contents.kinds, strict=True)
+        self._plain = {source: target for source, target, kind in names if kind != "d"}
+        """Names of files and links that wait for their members: in the archive, and in the layer."""
+        self._changed: dict[bytes, str] = {}
+        """The same of those that are patched or left out, under the prefix."""
+        self._set_changed_apart()
+        self._directories = frozenset(
+            source for source, kind in zip(contents.sources, contents.kinds, strict=True) if kind == "d"
+        )
+        self._copied: dict[bytes, Renamed] = {}
+        """Unpatched files written so far, by member name; hard links may follow."""
+        self._symlinks: dict[bytes, str] = {}
         self.postponed: dict[str, list[tuple[str, str]]] = {}
         """By the member they are links to: (source, target) of hard links that become files of their own."""
         self.written: dict[str, Written] = {}
+
+    def _set_changed_apart(self) -> None:
+        contents = self._contents
+        rows = list(contents.placeholders)
+        if self._left_out:
+            rows += (index for index, target in enumerate(contents.targets) if target in self._left_out)
+        for index in rows:
+            source = contents.sources[index].encode()
+            if self._plain.pop(source, None):
+                self._changed[source] = contents.targets[index]
 
     def _check_placeholders(self) -> None:
         for source, placeholder in self._placeholders.items():
@@ -263,47 +270,45 @@ class _Transcoding:
 
     def copy(self, members: TarReader) -> None:
         """Write all that is listed, in the archive's order."""
-        waiting, patched, left_out, copied = self._waiting, self._placeholders, self._left_out, self._copied
-        add, root = self._add, self._root
-        for member in members:
-            name, size, mode, mtime, kind, _ = member
-            if name in waiting and kind == FILE and size <= _SMALL and name not in patched:
-                target = waiting.pop(name)
-                if target not in left_out:
-                    target = root + target
-                    mode = 0o755 if mode & 0o111 else 0o644
-                    copied[name] = target, mode, mtime
-                    head = header(target, size=size, mode=mode, mtime=mtime)
-                    if len(head) != BLOCK or not members.pass_on(head):
-                        members.flush()
-                        add(head, members.content(), padding(size))
-            else:
-                members.flush()
-                self._copy_member(members, member)
-        members.flush()
+        while True:
+            members.rename(self._plain, self._copied)
+            member = members.next()
+            if member is None:
+                return
+            self._copy_member(members, member)
 
     def _copy_member(self, members: TarReader, member: Member) -> None:
-        """The rest of `copy`: what is big, patched, linked, oddly named, or not listed."""
+        """What is big, patched, linked, oddly named, or not listed."""
         check_member(member)
         name = checked_name(member.name)
-        target = self._waiting.pop(name, None)
+        target = self._taken(name)
         if target is None:
-            if name in self._copied or name in self._symlinks or name in self.written:
-                raise TarError(f"member {name} occurs twice")
-            if name in self._directories and member.kind != DIRECTORY:
-                raise PackageRefused(self._package, f"{name} is listed as a directory, and is none in the archive")
+            self._pass_over(member, name)
+        elif target in self._left_out:
             return
-        if target in self._left_out:
-            return
-        if member.kind == FILE:
+        elif member.kind == FILE:
             self._write_file(members, member, name, target)
         elif member.kind == SYMLINK:
-            self._symlinks[name] = member.link
+            self._symlinks[_raw(name)] = member.link
             self._write_symlink(target, member.link, member.mtime)
         elif member.kind == HARD_LINK:
             self._write_hard_link(member, name, target)
         else:
             raise PackageRefused(self._package, f"{target} is listed as a file, and is a directory in the archive")
+
+    def _taken(self, name: str) -> str | None:
+        """Where the file or link `name` goes under the prefix, which is asked once; None when it does not wait."""
+        raw = _raw(name)
+        if target := self._plain.pop(raw, None):
+            return target.decode()[len(self._root) :]
+        return self._changed.pop(raw, None)
+
+    def _pass_over(self, member: Member, name: str) -> None:
+        raw = _raw(name)
+        if raw in self._copied or raw in self._symlinks or name in self.written:
+            raise TarError(f"member {name} occurs twice")
+        if name in self._directories and member.kind != DIRECTORY:
+            raise PackageRefused(self._package, f"{name} is listed as a directory, and is none in the archive")
 
     def _write_symlink(self, target: str, link: str, mtime: int) -> None:
         if not link or "\0" in link:
@@ -312,12 +317,13 @@ class _Transcoding:
 
     def _write_hard_link(self, member: Member, name: str, target: str) -> None:
         origin = checked_name(member.link)
-        if origin in self._symlinks:
-            self._write_symlink(target, self._symlinks[origin], member.mtime)
-        elif origin in self._copied and name not in self._placeholders:
+        raw = _raw(origin)
+        if raw in self._symlinks:
+            self._write_symlink(target, self._symlinks[raw], member.mtime)
+        elif raw in self._copied and name not in self._placeholders:
             # docker gives the file the mode and time of its last link's header
-            self._copied[name] = path, mode, mtime = self._copied[origin]
-            self._add(header(self._root + target, mode=mode, mtime=mtime, kind=HARD_LINK, link=path))
+            self._copied[_raw(name)] = path, mode, mtime = self._copied[raw]
+            self._add(header(self._root + target, mode=mode, mtime=mtime, kind=HARD_LINK, link=path.decode()))
         else:
             self.postponed.setdefault(origin, []).append((name, target))
 
@@ -326,11 +332,11 @@ class _Transcoding:
         if placeholder:
             self._write_patched(map(bytes, members.chunks()), member, target, placeholder)
             return
-        self._copied[name] = self._root + target, _mode(member), member.mtime
+        self._copied[_raw(name)] = (self._root + target).encode(), file_mode(member.mode), member.mtime
         self._write_unchanged(members.chunks(), member, target)
 
     def _write_unchanged(self, pieces: Iterable[bytes | memoryview], member: Member, target: str) -> None:
-        self._add(header(self._root + target, size=member.size, mode=_mode(member), mtime=member.mtime))
+        self._add(header(self._root + target, size=member.size, mode=file_mode(member.mode), mtime=member.mtime))
         for piece in pieces:
             self._add(piece)
         self._add(padding(member.size))
@@ -341,16 +347,16 @@ class _Transcoding:
         text, mode = placeholder
         if member.size <= _SMALL:
             content = replace(b"".join(pieces), mode, text, self._prefix)
-            self._write_new([content], len(content), _mode(member), target)
+            self._write_new([content], len(content), file_mode(member.mode), target)
             return
         replaced = replace_chunks(pieces, mode, text, self._prefix)
         if mode == "binary":
-            self._write_new(replaced, member.size, _mode(member), target)
+            self._write_new(replaced, member.size, file_mode(member.mode), target)
             return
         with tempfile.SpooledTemporaryFile(max_size=_SPOOL, dir=str(self._scratch)) as spool:
             for piece in replaced:
                 spool.write(piece)
-            self._write_new(_rewound(spool), spool.tell(), _mode(member), target)
+            self._write_new(_rewound(spool), spool.tell(), file_mode(member.mode), target)
 
     def _write_new(self, pieces: Iterable[bytes], size: int, mode: int, target: str) -> None:
         """A file that is not as it was packaged: its time is later than any recorded in a `.pyc`."""
@@ -385,9 +391,8 @@ class _Transcoding:
 
     def check_complete(self) -> None:
         """Raises PackageRefused when a file or link that is listed was not in the archive."""
-        if self._waiting:
-            missing = next(iter(self._waiting))
-            raise PackageRefused(self._package, f"it lists {missing}, which its archive does not have")
+        for missing in (*self._plain, *self._changed):
+            raise PackageRefused(self._package, f"it lists {missing.decode()}, which its archive does not have")
 
     def write_entry_points(self) -> None:
         python = self._contents.python
@@ -398,8 +403,14 @@ class _Transcoding:
                 self._write_new([script], len(script), 0o755, target)
 
 
-def _mode(member: Member) -> int:
-    return 0o755 if member.mode & 0o111 else 0o644
+def _encoded(names: Sequence[str], root: str = "") -> list[bytes]:
+    """`root + name` of each, which has no NUL, in a fraction of the time of as many calls."""
+    joined = f"\0{root}".join(["", *names]).encode()
+    return joined.split(b"\0")[1:]
+
+
+def _raw(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
 
 
 def _rewound(file: IO[bytes]) -> Iterator[bytes]:

@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from builder import tar
-from builder.tar import Member, TarError, TarReader, header, padding
-from tests.builder.packages import Directory, File, Link, pack
+from builder.tar import header, padding
+from builder.tar_reader import Member, Renamed, TarError, TarReader
+from tests.builder.packages import TIME, Directory, File, Link, pack
 
 _part = st.text(
     st.characters(blacklist_categories=("Cs",), blacklist_characters="/\0"), min_size=1, max_size=60
@@ -138,28 +139,96 @@ def test_gnu_tar_reads_it(tmp_path: Path) -> None:
     assert listed.splitlines() == [*names, "dir/"]
 
 
+class Written:
+    """A sink that takes pieces of 256 KiB, of which it has `begun` bytes."""
+
+    def __init__(self, begun: int) -> None:
+        self.content = bytearray()
+        self.pieces: list[int] = []
+        self._begun = begun
+
+    @property
+    def room(self) -> int:
+        return CHUNK - (self._begun + len(self.content)) % CHUNK
+
+    def add(self, piece: bytes | memoryview) -> None:
+        self.content += piece
+        self.pieces.append(len(piece))
+
+
+class Dripping(io.BytesIO):
+    """A file that gives no more than 100,000 bytes at a time."""
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # TarReader gives nothing else
+        return super().readinto(buffer[:100_000])
+
+
+CHUNK = 1 << 18
+_sizes = st.sampled_from([0, 1, 511, 512, 5000, 200_000, CHUNK - 512, CHUNK - 511, CHUNK, 3 * CHUNK - 100])
+_names = st.sampled_from(["plain", "d" * 90 + "/plain", "long/" + "x" * 120, "é"])
+
+
 @given(
-    st.lists(
-        st.tuples(st.sampled_from([0, 1, 511, 512, 5000, 200_000, 262_144]), st.sampled_from(["pass", "copy", "skip"])),
-        max_size=12,
-    )
+    st.lists(st.tuples(_sizes, _names, _names, st.sampled_from(["rename", "copy", "skip"])), max_size=8),
+    st.integers(0, 3).map(lambda blocks: blocks * 512),
+    st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]),
 )
-def test_members_passed_on_are_those_copied(members: list[tuple[int, str]]) -> None:
-    sizes = dict(enumerate(size for size, _ in members))
-    archive = pack({f"file{number}": bytes([number + 1]) * size for number, size in sizes.items()})
-    written = bytearray()
-    reader = TarReader(io.BytesIO(archive), written.extend)
-    expected = b""
-    for member in reader:
-        number = int(member.name.removeprefix("file"))
-        do = members[number][1]
-        if do == "skip":
-            continue
-        head = header(f"new/{number}", size=member.size)
-        expected += head + bytes([number + 1]) * member.size + padding(member.size)
-        if do == "copy" or not reader.pass_on(head):
-            reader.flush()
-            for piece in (head, reader.content(), padding(member.size)):
-                written += piece
-    reader.flush()
-    assert bytes(written) == expected
+@example([(CHUNK - 512, "plain", "plain", "rename")] * 3, 0, tarfile.PAX_FORMAT)
+def test_renamed_members_are_those_copied(members: list[tuple[int, str, str, str]], begun: int, form: int) -> None:
+    files, names, expected = {}, {}, b""
+    for number, (size, old, new, do) in enumerate(members):
+        old, new, content = f"{number}/{old}", f"{number}/new/{new}", bytes([number + 1]) * size
+        files[old] = File(content, 0o700 if number % 2 else 0o640)
+        if do == "rename":
+            names[old.encode()] = new.encode()
+        if do != "skip":
+            mode = 0o755 if number % 2 else 0o644
+            expected += header(new, size=size, mode=mode, mtime=TIME) + content + padding(size)
+    left, renamed, sink = dict(names), dict[bytes, Renamed](), Written(begun)
+    reader = TarReader(Dripping(pack(files, form=form)), sink)
+    while True:
+        reader.rename(left, renamed)
+        member = reader.next()
+        if member is None:
+            break
+        number = int(member.name.partition("/")[0])
+        if members[number][3] != "skip":
+            new = f"{number}/new/{members[number][2]}"
+            sink.add(header(new, size=member.size, mode=tar.file_mode(member.mode), mtime=member.mtime))
+            for chunk in reader.chunks():
+                sink.add(chunk)
+            sink.add(padding(member.size))
+    assert bytes(sink.content) == expected
+    assert all(new == names[old] and mtime == TIME for old, (new, _, mtime) in renamed.items())
+    assert {**left, **{old: new for old, (new, _, _) in renamed.items()}} == names
+
+
+def test_what_is_renamed_comes_in_whole_pieces() -> None:
+    sink = Written(0)
+    files = {f"{number}": File(bytes(size)) for number, size in enumerate([1000, 3 * CHUNK, 50_000, 7, CHUNK])}
+    TarReader(io.BytesIO(pack(files)), sink).rename({name.encode(): b"new/" + name.encode() for name in files}, {})
+    assert set(sink.pieces[:-1]) == {CHUNK}
+
+
+@pytest.mark.parametrize(
+    ("offset", "value"), [(0, b"b"), (124, b"9"), (135, b" "), (136, b"+"), (148, b"7"), (156, b"7"), (345, b"p")]
+)
+def test_an_odd_or_broken_header_is_not_passed_on(offset: int, value: bytes) -> None:
+    data = bytearray(pack({"a": b"x"}))
+    data[offset : offset + 1] = value
+    sink = Written(0)
+    TarReader(io.BytesIO(bytes(data)), sink).rename({b"a": b"new/a"}, {})
+    assert not sink.content
+
+
+@pytest.mark.parametrize("length", [600, 1024 + 511, CHUNK + 512, 2 * CHUNK])
+def test_a_renamed_member_that_is_cut_is_an_error(length: int) -> None:
+    data = pack({"a": b"x" * 100, "b": b"y" * 2 * CHUNK})[:length]
+    reader = TarReader(io.BytesIO(data), Written(0))
+
+    def read_on() -> None:
+        reader.rename({b"a": b"new/a", b"b": b"new/b"}, {})
+        reader.next()
+
+    with pytest.raises(TarError, match="truncated"):
+        read_on()
