@@ -43,6 +43,9 @@ CODEC = "gzip-isal-1"
 _CHUNK = 1 << 18
 """Bytes the compressor gets at a time. The compressed bytes depend on it, so it is part of FORMAT."""
 
+_WRITE = 1 << 20
+"""Bytes that are written at a time. A file system takes as many in small pieces half as long again."""
+
 _SMALL = 1 << 18
 """Largest member in bytes that is handled whole, in memory."""
 
@@ -141,6 +144,8 @@ class Compressor:
         self._uncompressed = uncompressed
         self._gzip = isal_zlib.compressobj(1, wbits=31)
         self._buffer = bytearray()
+        self._unwritten: list[bytes] = []
+        self._unwritten_size = 0
         self.size = 0
         self.uncompressed_size = 0
 
@@ -171,6 +176,7 @@ class Compressor:
     def finish(self) -> None:
         self._consume(self._buffer)
         self._emit(self._gzip.flush())
+        self._flush()
         self._buffer = bytearray()
 
     def _consume(self, data: bytearray | memoryview) -> None:
@@ -181,7 +187,14 @@ class Compressor:
     def _emit(self, data: bytes) -> None:
         self.size += len(data)
         self._compressed.update(data)
-        self._write(data)
+        self._unwritten.append(data)
+        self._unwritten_size += len(data)
+        if self._unwritten_size >= _WRITE:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._write(b"".join(self._unwritten))
+        self._unwritten, self._unwritten_size = [], 0
 
 
 def transcode(
