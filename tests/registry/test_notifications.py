@@ -8,6 +8,7 @@ import io
 import json
 import re
 import socket
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,14 @@ from registry.http_settings import HttpSettings
 from registry.logs import configure
 from registry.parts import PARTS
 from registry.settings import LogSettings
-from registry.signing import SecretInvalid
+from registry.signing import SecretInvalid, read_secret, signed
 from storage import tables
 from storage.digest import Digest
 from tests.registry.pushes import CONFIG, INDEX, LAYER, MANIFEST, Pusher
 from tests.registry.receiver import Receiver, receiving
 from tests.registry.serving import NUMPY, Site, serving
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "notifications.md"
 SECRET = b"0123456789abcdef0123456789abcdef"
 QUICK = Timing(post=5, first_pause=0.01, longest_pause=0.02, lease=3)
 EMPTY = Digest.of(b"{}")
@@ -421,6 +423,19 @@ async def test_no_secret_is_logged(tmp_path: Path, receiver: Receiver) -> None:
     }
     assert "hunter2" not in stream.getvalue()
     assert SECRET.decode() not in stream.getvalue()
+
+
+async def test_the_documents_way_to_verify_works(tmp_path: Path, secret_file: Path) -> None:
+    found = re.search(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    assert found
+    names: dict[str, Any] = {}
+    exec(found[1], names)  # what the document tells people to write
+    for altered, expected in ((b"", True), (b" ", False)):
+        body = b'{"events":[]}'
+        headers = signed(read_secret(secret_file), int(time.time()), body)
+        assert names["verified"](SECRET, headers, body + altered) is expected
+    old = signed(SECRET, int(time.time()) - 301, body)
+    assert names["verified"](SECRET, old, body) is False
 
 
 @pytest.mark.parametrize(
