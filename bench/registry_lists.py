@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import statistics
 import tempfile
 import time
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ REPOSITORIES = [f"bench/repository-{number:05}" for number in range(10_000)]
 
 
 def measure_lists(*, short: bool = False) -> list[Row]:
-    """A page from the middle of each list, the slowest of several requests: milliseconds."""
+    """Pages from the middle of each list, the median of several requests for the slower size: milliseconds."""
     tags, repositories = (TAGS[::10], REPOSITORIES[::10]) if short else (TAGS, REPOSITORIES)
     with tempfile.TemporaryDirectory() as text:
         directory = Path(text)
@@ -74,7 +75,6 @@ def _row(port: int, name: str, path: str, field: str, items: Sequence[str]) -> R
         ):
             raise RuntimeError(f"{path}: {answer.status} {body[:500]!r}")
     connection.close()
-    note = ", ".join(
-        f"n={size}: {sorted(found)[len(found) // 2]:.1f} ms in the middle" for size, found in times.items()
-    )
-    return Row(f"page of {name}", max(map(max, times.values())), "ms", MUST_MS, "at most", note=f"the slowest; {note}")
+    medians = {size: statistics.median(found) for size, found in times.items()}
+    note = ", ".join(f"n={size}: {medians[size]:.1f} ms, slowest {max(found):.1f}" for size, found in times.items())
+    return Row(f"page of {name}", max(medians.values()), "ms", MUST_MS, "at most", note=note)
