@@ -8,8 +8,9 @@ anybody may have written. Only one kind of header is ever read: a proxy passes o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 from aiohttp import web
@@ -22,6 +23,16 @@ HeaderKind = Literal["x-forwarded", "forwarded"]
 
 LONGEST_CHAIN = 32
 """Proxies that are followed."""
+
+REMEMBERED = 512
+
+_Values = tuple[str, ...]
+"""A header's, one for each of its lines."""
+
+_NAMES: Mapping[HeaderKind, _Values] = {
+    "x-forwarded": ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host"),
+    "forwarded": ("Forwarded",),
+}
 
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
@@ -58,15 +69,17 @@ class Proxies:
     ) -> None:
         self._trusted = tuple(map(network, trusted))
         self._headers = headers
-        self._public_url = public_url.rstrip("/") if public_url else None
+        self._public_url = public_url
+        # proxies say the same of most requests, and reading it takes longer than many an answer
+        self._told = lru_cache(maxsize=REMEMBERED)(self._read_lines)
 
     def client(self, request: web.BaseRequest) -> str:
         """The address, without a port, of who sent the request; empty when it came by no network."""
         peer = plain_address(request.remote or "")
-        return self._of(request, peer).client if self._trusts(peer) else peer
+        return self.seen(request).client if self._trusts(peer) else peer
 
     def seen(self, request: web.BaseRequest) -> Seen:
-        return self._of(request, plain_address(request.remote or ""))
+        return self.read(Seen(plain_address(request.remote or ""), request.scheme, request.host), request.headers)
 
     def base_url(self, request: web.BaseRequest) -> str | None:
         """`scheme://host[:port]` by which the client reached this server; None when nobody said a host that can be."""
@@ -75,57 +88,51 @@ class Proxies:
         seen = self.seen(request)
         return f"{seen.scheme}://{seen.host}" if seen.host else None
 
-    @property
-    def public_url(self) -> str | None:
-        """The base URL where there is no request to learn it from."""
-        return self._public_url
-
-    def _of(self, request: web.BaseRequest, peer: str) -> Seen:
-        return self.read(Seen(peer, request.scheme, request.host), request.headers)
-
     def read(self, direct: Seen, headers: MultiMapping[str]) -> Seen:
         """What `headers` make of a request that came as `direct` says."""
-        seen = replace(direct, host=direct.host if _HOST.fullmatch(direct.host) else "")
         if not self._trusts(direct.client):
-            return seen
-        hops = _forwarded(headers) if self._headers == "forwarded" else _x_forwarded(headers)
+            return replace(direct, host=_host(direct.host))
+        return self._told(direct, tuple(tuple(headers.getall(name, ())) for name in _NAMES[self._headers]))
+
+    def _read_lines(self, direct: Seen, lines: tuple[_Values, ...]) -> Seen:
+        client, scheme, host = direct.client, direct.scheme, _host(direct.host)
+        hops = _forwarded(*lines) if self._headers == "forwarded" else _x_forwarded(*lines)
         for _, hop in zip(range(LONGEST_CHAIN), hops, strict=False):
-            if hop.scheme.lower() in ("http", "https"):
-                seen = replace(seen, scheme=hop.scheme.lower())
-            if _HOST.fullmatch(hop.host):
-                seen = replace(seen, host=hop.host)
+            scheme = hop.scheme.lower() if hop.scheme.lower() in ("http", "https") else scheme
+            host = _host(hop.host) or host
             address = node_address(hop.client)
             if address is None:
                 break
-            seen = replace(seen, client=address)
-            if not self._trusts(address):
+            client = address
+            if not self._trusts(client):
                 break
-        return seen
+        return Seen(client, scheme, host)
 
     def _trusts(self, address: str) -> bool:
         return bool(self._trusted) and is_in(address, self._trusted)
 
 
-def _x_forwarded(headers: MultiMapping[str]) -> Iterator[_Hop]:
+def _host(text: str) -> str:
+    """`text` if it is a host with or without a port, else nothing."""
+    return text if _HOST.fullmatch(text) else ""
+
+
+def _x_forwarded(clients: _Values, schemes: _Values, hosts: _Values) -> Iterator[_Hop]:
     """The last first. Scheme and host are the trusted peer's words alone: others may not have said anything."""
-    scheme, host = _last(headers, "X-Forwarded-Proto"), _last(headers, "X-Forwarded-Host")
-    clients = _list(headers, "X-Forwarded-For") or [""]
-    yield _Hop(clients.pop(), scheme, host)
-    for client in reversed(clients):
+    *others, last = _list(clients)
+    yield _Hop(last, _list(schemes)[-1], _list(hosts)[-1])
+    for client in reversed(others):
         yield _Hop(client)
 
 
-def _list(headers: MultiMapping[str], name: str) -> list[str]:
-    return [part.strip() for line in headers.getall(name, ()) for part in line.split(",")]
+def _list(lines: _Values) -> list[str]:
+    """The elements of a header, one at least."""
+    return [part.strip() for part in ",".join(lines).split(",")]
 
 
-def _last(headers: MultiMapping[str], name: str) -> str:
-    return (_list(headers, name) or [""])[-1]
-
-
-def _forwarded(headers: MultiMapping[str]) -> Iterator[_Hop]:
+def _forwarded(lines: _Values) -> Iterator[_Hop]:
     """The last first; none from a line that is not as RFC 7239 says, nor from those before it."""
-    for line in reversed(headers.getall("Forwarded", ())):
+    for line in reversed(lines):
         elements = _elements(line)
         if elements is None:
             return

@@ -94,7 +94,7 @@ class HttpSettings(BaseModel):
     def _is_public_url(cls, value: str | None) -> str | None:
         if value is not None and not _PUBLIC_URL.fullmatch(value):
             raise ValueError("must be an address such as https://registry.example.org, without a path")
-        return value
+        return value.rstrip("/") if value is not None else None
 
     @model_validator(mode="after")
     def _has_both(self) -> Self:
