@@ -34,8 +34,12 @@ class HttpSettings(BaseModel):
         10, gt=0, description="seconds between the last of those bytes, which are spread over a long build"
     )
     trickle_cover: float = Field(900, ge=0, description="seconds of building the slow bytes are to cover")
-    stall_seconds: float = Field(60, gt=0, description="seconds after which a client that takes no bytes is dropped")
-    keep_alive: float = Field(75, gt=0, description="seconds an idle connection is kept open")
+    stall_seconds: float = Field(
+        60, gt=0, description="seconds after which a client that takes or sends no bytes is dropped"
+    )
+    keep_alive: float = Field(
+        75, gt=0, description="seconds an idle connection is kept open, and the head of a request may take to come"
+    )
     shutdown_seconds: float = Field(25, gt=0, description="seconds running requests get to end when the server stops")
     drain_seconds: float = Field(
         0, ge=0, description="seconds /readyz fails before the server stops listening, for load balancers to notice"
