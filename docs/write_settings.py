@@ -31,7 +31,14 @@ A name that is not a setting is refused, in the file always, in the environment 
 
 TABLE_HEAD = "| setting | type | default | what it does |\n|---|---|---|---|\n"
 
-TITLES = {"http": "The server", "builder": "Images", "storage": "Storage", "mirror": "Mirrors", "log": "Logs"}
+TITLES = {
+    "http": "The server",
+    "builder": "Images",
+    "storage": "Storage",
+    "mirror": "Mirrors",
+    "upkeep": "Upkeep",
+    "log": "Logs",
+}
 
 EXAMPLES: dict[str, object] = {
     "credentials": "/etc/condery/credentials.json",
@@ -57,7 +64,7 @@ EXAMPLES: dict[str, object] = {
 
 def row(setting: Setting) -> str:
     default = f"`{setting.default}`" if setting.default else ""
-    return f"| `{setting.name}` | {setting.kind.replace('|', ', ')} | {default} | {setting.description} |"
+    return f"| `{setting.name}` | {setting.kind.replace('|', ', ')} | {default} | {setting.description.replace('|', chr(92) + '|')} |"
 
 
 def document() -> str:

@@ -20,6 +20,7 @@ from registry.request_log import request_log
 from registry.routes import compose
 from registry.settings import Settings
 from registry.store import Store, open_store
+from registry.upkeep import collecting
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -31,7 +32,10 @@ def create_app(settings: Settings) -> web.Application:
 async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     """Catalog and blobs of the data directory, and the builder over them; unfinished builds are resumed."""
     directory = settings.data_directory
-    async with open_store(settings.storage) as store, open_notifications(settings.http, store.database) as notifier:
+    async with (
+        open_store(settings.storage, settings.upkeep.limits) as store,
+        open_notifications(settings.http, store.database) as notifier,
+    ):
         async with (
             BuilderService.open(
                 settings.builder,
@@ -42,6 +46,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                 announce=notifier.build_recorder if notifier else None,
             ) as service,
             open_mirror(settings, store) as mirror,
+            collecting(settings, store),
         ):
             yield Parts(
                 demand=service.demand,
@@ -54,6 +59,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                     "storage": storage_check(directory),
                     "blobs": lambda: asyncio.to_thread(store.blobs.objects.check),
                 },
+                read_only=settings.upkeep.read_only,
                 notifier=notifier,
                 mirror=mirror,
             )

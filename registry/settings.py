@@ -24,6 +24,7 @@ from registry.http_settings import HttpSettings
 from registry.mirror_settings import MirrorSettings
 from storage.errors import ConderyError
 from storage.settings import StorageSettings
+from storage.upkeep_settings import UpkeepSettings
 
 ENVIRONMENT_PREFIX = "CONDERY_"
 CONFIG_FILES = (Path("condery.toml"), Path("/etc/condery/condery.toml"))
@@ -73,6 +74,7 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "builder": BuilderSettings,
     "storage": StorageSettings,
     "mirror": MirrorSettings,
+    "upkeep": UpkeepSettings,
     "log": LogSettings,
 }
 """The model of each part of the program; field names differ across all of them."""
@@ -87,6 +89,7 @@ class Settings(BaseModel):
     builder: BuilderSettings = Field(default_factory=BuilderSettings)
     storage: StorageSettings = Field(default_factory=lambda: StorageSettings(data_directory=default_data_directory()))
     mirror: MirrorSettings = Field(default_factory=MirrorSettings)
+    upkeep: UpkeepSettings = Field(default_factory=UpkeepSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
     @property

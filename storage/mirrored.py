@@ -2,21 +2,20 @@
 
 They are kept like what is pushed, except for the order: a manifest is here before its blobs are, and some of those may
 never be asked for. So what a manifest names is written down with it, and a blob that comes is pinned to the manifests
-that name it.
+that name it. When a manifest was last asked for is written down too: the garbage collection drops what nobody pulls.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, delete, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage import tables
 from storage.blobs import BLOB_COLUMNS, StoredBlob, claim, register, stored_blob
-from storage.changes import Changes
 from storage.database import Database
 from storage.digest import Descriptor, Digest
 from storage.repositories import (
@@ -29,9 +28,6 @@ from storage.repositories import (
     note_tags,
     pin_blobs,
 )
-
-EXPIRE_AT_ONCE = 200
-"""Manifests that are dropped in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,41 +176,3 @@ class MirroredContent:
 def _linked_near(digest: Digest, prefix: str) -> ColumnElement[bool]:
     link = tables.link
     return exists().where(link.c.digest == digest, link.c.repository.startswith(prefix, autoescape=True))
-
-
-async def expired_mirrors(database: Database, before: float) -> int:
-    """How many copies of manifests nobody has asked for since `before` (UNIX seconds)."""
-    table = tables.mirrored_manifest
-    async with database.reading() as connection:
-        return int((await connection.execute(select(func.count()).where(table.c.pulled < before))).scalar_one())
-
-
-async def expire_mirrors(database: Database, changes: Changes, before: float) -> int:
-    """Drop copies of manifests that nobody has asked for since `before` (UNIX seconds), with their tags.
-
-    Returns how many. Their blobs are left to the garbage collection, which then finds nothing that keeps them.
-    """
-    table = tables.mirrored_manifest
-    query = select(table.c.repository, table.c.digest).where(table.c.pulled < before).order_by(table.c.repository)
-    dropped = 0
-    while True:
-        async with database.reading() as connection:
-            found = (await connection.execute(query.limit(EXPIRE_AT_ONCE))).all()
-        if not found:
-            return dropped
-        for repository in sorted({row.repository for row in found}):
-            digests = [row.digest for row in found if row.repository == repository]
-            dropped += await _expire(database, repository, digests, before)
-            changes.mark(repository)
-
-
-async def _expire(database: Database, repository: str, digests: Iterable[str], before: float) -> int:
-    """Drop those of a repository's manifests that were still not asked for."""
-    manifest, table = tables.repository_manifest, tables.mirrored_manifest
-    old = select(table.c.digest).where(
-        table.c.repository == repository, table.c.digest.in_(list(digests)), table.c.pulled < before
-    )
-    async with database.writing() as connection:
-        await lock_manifests(database, connection, repository)
-        statement = delete(manifest).where(manifest.c.repository == repository, manifest.c.digest.in_(old))
-        return (await connection.execute(statement)).rowcount

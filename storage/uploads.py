@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage import tables
 from storage.blobs import BlobStore, StoredBlob, claim, make_pending, register
 from storage.digest import Digest, Hasher, new_hasher
-from storage.errors import DigestMismatch, RangeInvalid, UploadUnknown
+from storage.errors import DigestMismatch, ObjectMissing, RangeInvalid, UploadUnknown
 from storage.objects import ObjectPart, read_segment
 from storage.outbox import Record
 from storage.repositories import Repositories
@@ -137,6 +137,21 @@ class Uploads:
         parts = await self._parts(upload)
         if last is not None:
             parts.append(ObjectPart(last.key, last.size))
+        try:
+            return await self._finish(upload, parts, digest, last, record)
+        except (ObjectMissing, FileNotFoundError):
+            # it may have expired while its bytes were read
+            await self._parts(upload)
+            raise
+
+    async def _finish(
+        self,
+        upload: Upload,
+        parts: Sequence[ObjectPart],
+        digest: Digest,
+        last: Received | None,
+        record: Record[StoredBlob] | None,
+    ) -> StoredBlob:
         await self._verify(last.hasher if last is not None else self.hasher(upload, digest.algorithm), parts, digest)
         size = sum(part.size for part in parts)
         if len(parts) == 1:
@@ -194,10 +209,14 @@ class Uploads:
         await asyncio.shield(self._blobs.release(keys))
 
     async def _parts(self, upload: Upload) -> list[ObjectPart]:
+        """Raises UploadUnknown for a session that has ended since it was found."""
         table = tables.upload_part
         query = select(table.c.key, table.c.size).where(table.c.upload == upload.id).order_by(table.c.position)
         async with self._database.reading() as connection:
-            return [ObjectPart(row.key, row.size) for row in await connection.execute(query)]
+            parts = [ObjectPart(row.key, row.size) for row in await connection.execute(query)]
+        if len(parts) < upload.parts:
+            raise UploadUnknown(upload.id)
+        return parts
 
     async def _verify(self, hasher: Hasher | None, parts: Sequence[ObjectPart], digest: Digest) -> None:
         if hasher is None or hasher.name != digest.algorithm:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from registry.cli import backup, build, demo, explain, lock, sample_channel, serve, settings
+from registry.cli import backup, build, demo, explain, gc, lock, sample_channel, serve, settings, verify
 
 app = typer.Typer(
     name="condery",
@@ -41,6 +41,8 @@ app.command()(serve.serve)
 app.command()(build.build)
 app.command()(lock.lock)
 app.command()(explain.explain)
+app.command()(gc.gc)
+app.command()(verify.verify)
 app.command()(backup.backup)
 app.command("sample-channel")(sample_channel.sample_channel)
 app.command()(demo.demo)

@@ -16,8 +16,10 @@ from storage.blobs import StoredBlob
 from storage.changes import Changes
 from storage.digest import Descriptor, Digest
 from storage.errors import BlobInUse, BlobUnknown, QuotaExceeded, SizeMismatch
+from storage.garbage import Garbage
+from storage.garbage_rules import Policy
 from storage.limits import Limits, Quota
-from storage.mirrored import MirroredContent, expire_mirrors, expired_mirrors
+from storage.mirrored import MirroredContent
 from storage.objects import writing
 from storage.repositories import Push, Repositories, StoredManifest
 from tests.storage.stores import Stores, open_stores
@@ -46,6 +48,12 @@ class Kept:
         table = tables.manifest_blob
         query = select(table.c.manifest, table.c.digest).where(table.c.repository == repository)
         return {(row.manifest, row.digest) for row in await self.stores.rows(query)}
+
+    async def collect(self, *, grace: float = 3600.0, copy_retention: float = 3600.0) -> int:
+        """How many copies of manifests the garbage collection dropped."""
+        policy = Policy("conda-store-dynamic", grace=grace, linger=0.0, copy_retention=copy_retention)
+        report = await Garbage(self.stores.blobs, self.changes, policy).collect()
+        return report.steps["copies"].count
 
     async def pulled_at(self, digest: Digest, when: float) -> None:
         async with self.stores.database.writing() as connection:
@@ -179,14 +187,24 @@ async def test_what_nobody_asks_for_is_dropped_though_it_has_a_tag(kept: Kept) -
         await kept.pulled_at(push.manifest.digest, 100.0)
     await kept.content.note_pull(DEBIAN, used.manifest.digest)
     stamp = kept.changes.stamp(DEBIAN)
-    assert await expired_mirrors(kept.stores.database, 1000.0) == 1
-    assert await expire_mirrors(kept.stores.database, kept.changes, 1000.0) == 1
+    assert await kept.collect() == 1
     assert await kept.repositories.manifest(DEBIAN, old.manifest.digest) is None
     assert await kept.content.tagged(DEBIAN, "old") is None
     assert await kept.content.tagged(DEBIAN, "used") is not None
     assert await kept.pins() == {(used.manifest.digest, Digest.of(LAYER))}
     assert kept.changes.stamp(DEBIAN) != stamp
-    assert await expire_mirrors(kept.stores.database, kept.changes, 1000.0) == 0
+    assert await kept.collect() == 0
+
+
+async def test_what_is_dropped_takes_its_blobs_along(kept: Kept) -> None:
+    await kept.content.put_manifest(DEBIAN, manifest(1, LAYER, b"shared"), "old")
+    await kept.content.put_manifest(DEBIAN, manifest(2, b"shared"), "used")
+    for data in (LAYER, b"shared"):
+        await kept.arrive(DEBIAN, data)
+    await kept.pulled_at(manifest(1).manifest.digest, 100.0)
+    assert await kept.collect(grace=-1.0) == 1
+    assert [blob.digest for blob in await kept.stores.stored()] == [Digest.of(b"shared")]
+    assert len(kept.stores.files()) == 1
 
 
 async def test_who_asks_for_an_index_keeps_its_manifests(kept: Kept) -> None:
@@ -196,18 +214,20 @@ async def test_who_asks_for_an_index_keeps_its_manifests(kept: Kept) -> None:
         await kept.content.put_manifest(DEBIAN, push)
         await kept.pulled_at(push.manifest.digest, 100.0)
     await kept.content.note_pull(DEBIAN, index.manifest.digest)
-    assert await expire_mirrors(kept.stores.database, kept.changes, 1000.0) == 0
+    assert await kept.collect() == 0
+
+
+async def test_blobs_that_were_never_asked_for_do_not_matter(kept: Kept) -> None:
+    await kept.content.put_manifest(DEBIAN, manifest(1, LAYER), "latest")
+    assert await kept.collect(grace=-1.0) == 0
+    assert await kept.content.tagged(DEBIAN, "latest") is not None
+    await kept.arrive(DEBIAN, LAYER)
+    await kept.collect(grace=-1.0)
+    assert await kept.stores.content(Digest.of(LAYER)) == LAYER
 
 
 async def test_what_was_pushed_is_never_dropped(kept: Kept) -> None:
     pushed = manifest(1)
     await kept.repositories.put_manifest("team/app", pushed, ["latest"])
-    assert await expire_mirrors(kept.stores.database, kept.changes, time.time() + 1000) == 0
+    assert await kept.collect(copy_retention=-1000.0) == 0
     assert await kept.repositories.tagged("team/app", "latest") == pushed.manifest
-
-
-async def test_more_than_one_transaction_takes(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.mirrored.EXPIRE_AT_ONCE", 3)
-    for number in range(10):
-        await kept.content.put_manifest((DEBIAN, PYTHON)[number % 2], manifest(number))
-    assert await expire_mirrors(kept.stores.database, kept.changes, time.time() + 1) == 10

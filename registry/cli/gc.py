@@ -1,0 +1,52 @@
+"""`condery gc`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from registry.cli.options import run_async, takes_settings
+from registry.settings import LoadedSettings, Settings
+
+if TYPE_CHECKING:
+    from storage.garbage import Report
+
+
+@takes_settings("storage", "upkeep", "mirror")
+def gc(
+    loaded: LoadedSettings,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="tell what would be deleted, and delete nothing")] = False,
+    json: Annotated[bool, typer.Option("--json", help="print a JSON document")] = False,
+) -> None:
+    """Delete what nothing needs any more, now; servers may go on.
+
+    Between the deletion of a blob and that of its bytes lies a minute, for those who have just begun to read them.
+    """
+    report = run_async(_collect(loaded.settings, dry_run))
+    if json:
+        typer.echo(orjson.dumps(report.to_json(), option=orjson.OPT_INDENT_2))
+    else:
+        show(Console(highlight=False), report)
+
+
+async def _collect(settings: Settings, dry_run: bool) -> Report:
+    from registry.store import open_store
+    from registry.upkeep import collect
+
+    async with open_store(settings.storage, settings.upkeep.limits) as store:
+        return await collect(settings, store, dry_run=dry_run)
+
+
+def show(console: Console, report: Report) -> None:
+    """A table for people; the same facts as the JSON document."""
+    table = Table("what", "deleted" if not report.dry_run else "would be deleted", "MB freed")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for step in report.steps.values():
+        table.add_row(step.name, f"{step.count:,}", f"{step.bytes / 1e6:,.1f}")
+    table.add_row("in all", "", f"{report.bytes / 1e6:,.1f}", style="bold")
+    console.print(table)

@@ -1,0 +1,62 @@
+"""`condery verify`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+from registry.cli.options import FAILED, run_async, takes_settings
+from registry.settings import LoadedSettings, Settings
+
+if TYPE_CHECKING:
+    from storage.verify import Verification
+
+
+@takes_settings("storage")
+def verify(
+    loaded: LoadedSettings,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="forget damaged blobs, so that the next push or build stores them again")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="print a JSON document")] = False,
+) -> None:
+    """Read every stored byte and compare it with its digest. Exits with 1 when something is damaged or missing."""
+    result = run_async(_verify(loaded.settings, repair))
+    if json:
+        typer.echo(orjson.dumps(result.to_json(), option=orjson.OPT_INDENT_2))
+    else:
+        _show(result)
+    if result.damage:
+        raise typer.Exit(FAILED)
+
+
+async def _verify(settings: Settings, repair: bool) -> Verification:
+    from registry.store import open_store
+    from storage.verify import Verifier
+
+    console = Console(stderr=True)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    async with open_store(settings.storage) as store:
+        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+            task = bar.add_task("reading", total=None)
+            verifier = Verifier(
+                store.blobs, store.changes, lambda done, total: bar.update(task, completed=done, total=total)
+            )
+            result = await verifier.verify()
+        if repair:
+            await verifier.repair()
+    return result
+
+
+def _show(result: Verification) -> None:
+    for each in result.damage:
+        needed = f"; needed by {', '.join(each.needed_by)}" if each.needed_by else ""
+        typer.echo(f"{each.kind} {each.digest}: {each.problem}{needed}")
+    if result.forgotten:
+        typer.echo(f"{result.forgotten} damaged blobs forgotten: push what needs them again; images are made again")
+    sound = "all sound" if not result.damage else f"{len(result.damage)} damaged"
+    typer.echo(f"{result.blobs} blobs, {result.manifests} manifests, {result.bytes / 1e6:.1f} MB read: {sound}")

@@ -1,0 +1,109 @@
+"""Garbage collection as the server and the command line do it: by the settings, one at a time, on a schedule."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator
+
+import structlog
+
+from registry.settings import Settings
+from registry.store import Store
+from storage.errors import GarbageCollectionRunning, StorageError
+from storage.eviction import Bounds, Eviction
+from storage.exclusive import last_collection, only_here, only_one
+from storage.garbage import Garbage, Report
+from storage.garbage_rules import Policy
+from storage.rehearsal import rehearse
+
+LINGER_SECONDS = 60.0
+FIRST_SECONDS = 60.0
+"""After the start, when there is more to do than to tidy up."""
+
+JITTER = 0.1
+LOOK_SECONDS = 60.0
+"""Longest time between looks at when the last collection was, and after one that failed."""
+
+log = structlog.get_logger(__name__)
+
+
+def policy_of(settings: Settings) -> Policy:
+    upkeep = settings.upkeep
+    return Policy(
+        root=settings.builder.root,
+        grace=upkeep.gc_grace,
+        linger=min(LINGER_SECONDS, upkeep.gc_grace),
+        upload_seconds=upkeep.upload_seconds,
+        untagged_for=upkeep.untagged_for,
+        image_retention=upkeep.image_retention,
+        copy_retention=settings.mirror.mirror_keep,
+        limits=upkeep.limits,
+    )
+
+
+async def collect(settings: Settings, store: Store, *, dry_run: bool = False) -> Report:
+    """Collect garbage and keep the caches within their bounds.
+
+    Raises GarbageCollectionRunning when somebody else is at it, StorageUnavailable.
+    """
+    policy, upkeep, begun = policy_of(settings), settings.upkeep, time.monotonic()
+    bounds = Bounds(upkeep.fragments_limit, upkeep.archives_limit, upkeep.repodata_limit)
+    eviction = Eviction(settings.data_directory, store.blobs, bounds)
+    if dry_run:
+        report = await rehearse(store.blobs, policy)
+    else:
+        with only_here(settings.data_directory):
+            async with only_one(store.database):
+                report = await Garbage(store.blobs, store.changes, policy).collect()
+    # the caches of a machine are its own, whoever collects what is shared
+    for step in await eviction.evict(dry_run=dry_run):
+        report.add(step)
+    report.seconds = time.monotonic() - begun
+    return report
+
+
+@contextlib.asynccontextmanager
+async def collecting(settings: Settings, store: Store) -> AsyncIterator[None]:
+    """Collect every `gc_interval` while the block runs, unless another process has done so meanwhile."""
+    if not settings.upkeep.gc_interval:
+        yield
+        return
+    task = asyncio.create_task(_collect_on_schedule(settings, store))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _collect_on_schedule(settings: Settings, store: Store) -> None:
+    interval = settings.upkeep.gc_interval
+    # several processes and machines would otherwise all come at the same time
+    jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
+    await asyncio.sleep(min(FIRST_SECONDS, interval) * jitter)
+    while True:
+        wait = last_collection(settings.data_directory) + interval * jitter - time.time()
+        if wait > 0:
+            # meanwhile another process, or a person, may collect
+            await asyncio.sleep(min(wait, LOOK_SECONDS))
+        elif not await _collect_and_log(settings, store):
+            await asyncio.sleep(min(interval, LOOK_SECONDS))
+
+
+async def _collect_and_log(settings: Settings, store: Store) -> bool:
+    """Whether it was done."""
+    try:
+        report = await collect(settings, store)
+    except GarbageCollectionRunning:
+        return False
+    except StorageError as error:
+        log.warning("garbage collection failed", error=type(error).__name__, reason=str(error))
+        return False
+    except Exception:
+        log.exception("garbage collection crashed")
+        return False
+    log.info("garbage collected", **report.to_json())
+    return True

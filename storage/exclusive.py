@@ -1,0 +1,95 @@
+"""Only one garbage collection at a time: of a data directory, and of a database that several machines share.
+
+Two at once would do no harm, for each step looks again at what it deletes; they would only do everything twice. The
+locks end with the process that holds them, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.database import Database, known_errors
+from storage.errors import GarbageCollectionRunning
+
+FILE = "collecting"
+_KEY = 0x67617262
+"""Any number that no other program on the same database takes."""
+
+_HOLDER = text(
+    "SELECT application_name FROM pg_stat_activity JOIN pg_locks USING (pid) "
+    "WHERE locktype = 'advisory' AND classid = 0 AND objid = :key AND objsubid = 1 AND granted"
+)
+
+
+@contextlib.contextmanager
+def only_here(directory: Path) -> Iterator[None]:
+    """Be the only collection of the data directory; raises GarbageCollectionRunning.
+
+    The time of the directory's file `collecting` is that at which the last collection began or ended.
+    """
+    with open(directory / FILE, "a+b", buffering=0) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise GarbageCollectionRunning(file.read(200).decode(errors="replace") or "another process") from None
+        file.truncate(0)
+        file.write(_who().encode())
+        try:
+            yield
+        finally:
+            file.truncate(0)
+            os.utime(file.fileno())
+
+
+@contextlib.asynccontextmanager
+async def only_one(database: Database) -> AsyncIterator[None]:
+    """Be the only collection of a database that other machines may use; raises GarbageCollectionRunning.
+
+    On SQLite `only_here` is that already.
+    """
+    if database.dialect != "postgresql":
+        yield
+        return
+    with known_errors():
+        # a session's lock, not a transaction's: an open transaction would keep the database from tidying up
+        engine = database.engine.execution_options(isolation_level="AUTOCOMMIT")
+        async with engine.connect() as connection:
+            await connection.execute(select(func.set_config("application_name", _who()[:63], False)))
+            try:
+                if not (await connection.execute(select(func.pg_try_advisory_lock(_KEY)))).scalar():
+                    holder = (await connection.execute(_HOLDER, {"key": _KEY})).scalar()
+                    raise GarbageCollectionRunning(holder or "another process")
+                yield
+            finally:
+                await _let_go(connection)
+
+
+async def _let_go(connection: AsyncConnection) -> None:
+    """A connection that is broken has lost its lock, and is not used again."""
+    with contextlib.suppress(SQLAlchemyError):
+        await connection.execute(select(func.pg_advisory_unlock_all()))
+        await connection.execute(text("RESET application_name"))
+
+
+def last_collection(directory: Path) -> float:
+    """When a collection of the data directory last began or ended, in UNIX seconds; 0 when none ever did."""
+    try:
+        return (directory / FILE).stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _who() -> str:
+    now = datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds")
+    return f"process {os.getpid()} on {socket.gethostname()[:20]} since {now}"

@@ -1,0 +1,273 @@
+"""Garbage collection while everything goes on.
+
+Each step deletes rows of one kind, some at a time, in transactions that are short enough for pushes between them. What
+is garbage is first only read; then, in the transaction that deletes it, those rows are locked that nobody else has
+locked, and looked at again. A push locks the rows it comes to need, and by that changes what is seen there: so either
+the push finds them gone and says so, or they stay.
+
+The bytes of a blob are recorded as pending in the transaction that deletes its row, and deleted some time after it. A
+collection that ends half-way has done a part of its work, and the next one does the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, delete, func, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage import tables
+from storage.announcements import announce
+from storage.blobs import DOOMED, BlobStore, make_pending
+from storage.cancellation import to_end
+from storage.changes import Changes
+from storage.garbage_rules import (
+    BLOBS,
+    BUILD_SILENT_SECONDS,
+    KINDS,
+    MANIFESTS,
+    TAGS,
+    UPLOADS,
+    Kind,
+    Policy,
+    Rules,
+)
+from storage.limits import Retention
+from storage.repositories import lock_manifests, note_tags
+from storage.retention import given_up, names_given_up, rule_of
+
+BATCH = 200
+"""Rows that are deleted in one transaction."""
+
+OBJECTS = "objects"
+"""The step that deletes bytes which belong to nobody: of what was deleted, and of writes that never ended."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step deleted: how many, and the bytes that the disk gets back."""
+
+    name: str
+    count: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: Step) -> Step:
+        return Step(self.name, self.count + other.count, self.bytes + other.bytes)
+
+
+@dataclass
+class Report:
+    """What a collection deleted, or with `dry_run` would have."""
+
+    dry_run: bool = False
+    steps: dict[str, Step] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def add(self, step: Step) -> None:
+        self.steps[step.name] = self.steps.get(step.name, Step(step.name)) + step
+
+    @property
+    def bytes(self) -> int:
+        return sum(step.bytes for step in self.steps.values())
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "dry_run": self.dry_run,
+            "bytes": self.bytes,
+            "seconds": round(self.seconds, 3),
+            "steps": {step.name: {"count": step.count, "bytes": step.bytes} for step in self.steps.values()},
+        }
+
+
+class Garbage:
+    """Collects what is garbage by `policy`; see `storage.exclusive` for one at a time."""
+
+    def __init__(self, blobs: BlobStore, changes: Changes, policy: Policy) -> None:
+        self._blobs = blobs
+        self._database = blobs.database
+        self._changes = changes
+        self._policy = policy
+
+    async def collect(self) -> Report:
+        """Delete all that is garbage. Raises StorageUnavailable, having done a part."""
+        report, begun = Report(), time.monotonic()
+        # somebody may have died between a commit and its mark, and what is remembered of it is about to lose its bytes
+        self._changes.mark_all()
+        rules = await rules_now(self._blobs, self._policy)
+        last_deleted = 0.0
+        for kind in KINDS:
+            step = await (self._sweep_tags(rules) if kind is TAGS else self._sweep(kind, rules))
+            report.add(step)
+            if kind in (UPLOADS, BLOBS) and step.count:
+                last_deleted = time.time()
+        # readers who found a blob before its row went open its bytes within this time
+        await asyncio.sleep(max(last_deleted + self._policy.linger - time.time(), 0))
+        report.add(await self.delete_objects())
+        report.seconds = time.monotonic() - begun
+        return report
+
+    async def _sweep(self, kind: Kind, rules: Rules) -> Step:
+        """Delete the garbage of one kind."""
+        total = Step(kind.name)
+        while True:
+            found = await self._sweep_once(kind, rules)
+            total += found
+            # a manifest that is gone may have been all that led to another
+            if kind is not MANIFESTS or not found.count:
+                return total
+
+    async def _sweep_once(self, kind: Kind, rules: Rules) -> Step:
+        key, step = list(kind.table.primary_key), Step(kind.name)
+        garbage = rules.garbage(kind)
+        last: Sequence[str] | None = None
+        while True:
+            query = select(*key).where(garbage).order_by(*key).limit(BATCH)
+            if last is not None:
+                query = query.where(tuple_(*key) > tuple_(*last))
+            async with self._database.reading() as connection:
+                rows = [tuple(row) for row in await connection.execute(query)]
+            if not rows:
+                return step
+            last = rows[-1]
+            for batch in _batches(kind, rows):
+                step += await to_end(self._delete(kind, batch, garbage))
+
+    async def _delete(self, kind: Kind, keys: Sequence[Sequence[str]], garbage: ColumnElement[bool]) -> Step:
+        """Delete those of the rows that are still garbage."""
+        table, begun = kind.table, time.monotonic()
+        key = list(table.primary_key)
+        async with self._database.writing() as connection:
+            if kind.of_manifests:
+                await lock_manifests(self._database, connection, keys[0][0])
+            free = select(*key, kind.size).where(_among(key, keys), garbage).order_by(*key)
+            found = await connection.execute(free.with_for_update(skip_locked=True))
+            sizes = {tuple(row[:-1]): int(row[-1]) for row in found}
+            if not sizes:
+                return Step(kind.name)
+            if kind is UPLOADS:
+                await _doom_parts(connection, [each[0] for each in sizes], self._expires)
+            columns = [*key, table.c.key] if kind is BLOBS else key
+            statement = delete(table).where(_among(key, list(sizes)), garbage).returning(*columns)
+            gone = (await connection.execute(statement)).all()
+            if kind is BLOBS:
+                await make_pending(connection, [row.key for row in gone if row.key], self._expires)
+            changed = {row.repository for row in gone} if "repository" in table.primary_key else set()
+            for repository in changed:
+                await announce(connection, repository)
+        for repository in changed:
+            self._changes.mark(repository)
+        await _give_way(begun)
+        return Step(kind.name, len(gone), sum(sizes[tuple(row[: len(key)])] for row in gone))
+
+    @property
+    def _expires(self) -> float:
+        return time.time() + self._policy.linger
+
+    # tags
+
+    async def _sweep_tags(self, rules: Rules) -> Step:
+        step = Step(TAGS.name)
+        for repository, rule in await ruled_repositories(self._blobs, self._policy):
+            garbage = given_up(rule, repository, rules.now)
+            async with self._database.reading() as connection:
+                names = await tags_given_up(connection, self._policy, rule, repository, rules.now)
+            for start in range(0, len(names), BATCH):
+                step += await to_end(self._delete_tags(repository, names[start : start + BATCH], garbage))
+        return step
+
+    async def _delete_tags(self, repository: str, names: Sequence[str], garbage: ColumnElement[bool]) -> Step:
+        table, begun = tables.tag, time.monotonic()
+        async with self._database.writing() as connection:
+            await lock_manifests(self._database, connection, repository)
+            statement = delete(table).where(table.c.name.in_(names), garbage).returning(table.c.digest)
+            meant = list((await connection.execute(statement)).scalars())
+            await note_tags(connection, repository, meant)
+            await announce(connection, repository)
+        self._changes.mark(repository)
+        await _give_way(begun)
+        return Step(TAGS.name, len(meant))
+
+    # bytes
+
+    async def delete_objects(self) -> Step:
+        """Delete the bytes of what was deleted, and of writes that never ended."""
+        step = Step(OBJECTS)
+        while keys := await self._doom():
+            await asyncio.to_thread(self._blobs.objects.delete, keys)
+            begun, table = time.monotonic(), tables.pending
+            async with self._database.writing() as connection:
+                await connection.execute(delete(table).where(table.c.key.in_(_free(table.c.key.in_(keys)))))
+            await _give_way(begun)
+            step += Step(OBJECTS, len(keys))
+        return step
+
+    async def _doom(self) -> Sequence[str]:
+        """Keys of objects that nobody can claim any more: who wrote one may be about to, and must not find it gone."""
+        table = tables.pending
+        due = _free(table.c.expires <= time.time()).limit(BATCH)
+        statement = update(table).where(table.c.key.in_(due)).values(expires=DOOMED).returning(table.c.key)
+        async with self._database.writing() as connection:
+            return list((await connection.execute(statement)).scalars())
+
+
+def _free(where: ColumnElement[bool]) -> Any:
+    """The pending objects that are not being claimed or released."""
+    key = tables.pending.c.key
+    return select(key).where(where).order_by(key).with_for_update(skip_locked=True)
+
+
+async def rules_now(blobs: BlobStore, policy: Policy) -> Rules:
+    """The rules of this moment."""
+    table, now = tables.build, time.time()
+    living = table.c.ended.is_(None) & (table.c.heartbeat > now - BUILD_SILENT_SECONDS)
+    async with blobs.database.reading() as connection:
+        oldest = (await connection.execute(select(func.min(table.c.created)).where(living))).scalar()
+    return Rules(policy, now, oldest)
+
+
+async def ruled_repositories(blobs: BlobStore, policy: Policy) -> list[tuple[str, Retention]]:
+    """The repositories that a retention rule is for; never that of the on-demand images."""
+    if not policy.limits.retention:
+        return []
+    table = tables.repository
+    async with blobs.database.reading() as connection:
+        names = list((await connection.execute(select(table.c.name).order_by(table.c.name))).scalars())
+    found = [(name, rule_of(policy.limits, name)) for name in names if name != policy.root]
+    return [(name, rule) for name, rule in found if rule is not None]
+
+
+async def tags_given_up(
+    connection: AsyncConnection, policy: Policy, rule: Retention, repository: str, now: float
+) -> Sequence[str]:
+    table = tables.tag
+    query = select(table.c.name).where(given_up(rule, repository, now)).order_by(table.c.name)
+    names = (await connection.execute(query)).scalars()
+    return names_given_up(policy.limits, rule, repository, names)
+
+
+async def _doom_parts(connection: AsyncConnection, uploads: Collection[str], expires: float) -> None:
+    table = tables.upload_part
+    query = select(table.c.key).where(table.c.upload.in_(uploads))
+    await make_pending(connection, list((await connection.execute(query)).scalars()), expires)
+
+
+def _batches(kind: Kind, rows: Sequence[Sequence[str]]) -> list[Sequence[Sequence[str]]]:
+    """What may be deleted in one transaction: of manifests those of one repository, whose lock it holds."""
+    if not kind.of_manifests:
+        return [rows]
+    return [[row for row in rows if row[0] == repository] for repository in sorted({row[0] for row in rows})]
+
+
+def _among(key: Sequence[Column[Any]], values: Sequence[Sequence[str]]) -> ColumnElement[bool]:
+    if len(key) == 1:
+        return key[0].in_([value[0] for value in values])
+    return tuple_(*key).in_([tuple(value) for value in values])
+
+
+async def _give_way(begun: float) -> None:
+    """On SQLite only one writes at a time, and who waits looks now and then: leave them as much time as was taken."""
+    await asyncio.sleep(time.monotonic() - begun)

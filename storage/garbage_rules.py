@@ -1,0 +1,202 @@
+"""What is garbage, as conditions on rows.
+
+    tag         its repository's retention rule does not keep it
+    image       (on demand) nobody asked for it for long; likewise a file beside one, and a copy from another registry
+    manifest    no tag, no image, no index and no subject leads to it, and that for long
+    link        no manifest needs the blob in this repository, and nobody has just pushed it
+    blob        no repository and no file has it, and nobody has just come to need it
+
+The schema's foreign keys say what refers to what. A manifest is garbage only after all that leads to it is gone, so
+that a whole graph of them goes from its top, one by one, each for a reason that can be seen in a single statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sqlalchemy import ColumnElement, FromClause, Table, and_, case, exists, false, func, literal, or_
+
+from storage import tables
+from storage.limits import Limits
+
+BUILD_SILENT_SECONDS = 60.0
+"""A build that gave no sign for so long is not waited for. Four times what its own queue gives it."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How long what is not needed stays, in seconds."""
+
+    root: str
+    """The repository of the images that are made on demand."""
+    grace: float = 24 * 3600.0
+    """Since a blob was pushed or last came to be needed. Longer than any push takes."""
+    linger: float = 60.0
+    """From the deletion of a blob to that of its bytes, for those who have just begun to read them."""
+    upload_seconds: float = 24 * 3600.0
+    """Since the last request of an upload session."""
+    untagged_for: float = 30 * 24 * 3600.0
+    """Since a manifest was pushed, used by its digest, or lost its last tag; 0 is for ever."""
+    image_retention: float = 90 * 24 * 3600.0
+    """Since an on-demand image or file was asked for; 0 is for ever."""
+    copy_retention: float = 0.0
+    """Since a copy from another registry was asked for; 0 is for ever."""
+    limits: Limits = field(default_factory=Limits)
+
+
+class Gone(Protocol):
+    """Rows that are taken for deleted though they are there."""
+
+    def has(self, table: Table, key: Sequence[ColumnElement[Any]]) -> ColumnElement[bool] | None:
+        """Whether the row of `table` with this primary key is one of them; None when there are none at all."""
+
+
+class NothingGone:
+    def has(self, table: Table, key: Sequence[ColumnElement[Any]]) -> ColumnElement[bool] | None:
+        return None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Rows of one table that are deleted in one step; `size` is what the disk gets back by that, in bytes."""
+
+    name: str
+    table: Table
+    size: ColumnElement[int] = field(default_factory=lambda: literal(0))
+
+    @property
+    def of_manifests(self) -> bool:
+        """Whether a repository's manifests have to be locked to delete such a row."""
+        return self.table is tables.repository_manifest
+
+
+UPLOADS = Kind("uploads", tables.upload, tables.upload.c.size)
+TAGS = Kind("tags", tables.tag)
+IMAGES = Kind("images", tables.image)
+FILES = Kind("files", tables.artifact)
+COPIES = Kind("copies", tables.repository_manifest)
+MANIFESTS = Kind("manifests", tables.repository_manifest)
+LINKS = Kind("links", tables.link)
+BLOBS = Kind("blobs", tables.blob, case((tables.blob.c.key.is_(None), 0), else_=tables.blob.c.size))
+BODIES = Kind("bodies", tables.manifest, func.length(tables.manifest.c.body))
+REPOSITORIES = Kind("repositories", tables.repository)
+
+KINDS = (UPLOADS, TAGS, IMAGES, FILES, COPIES, MANIFESTS, LINKS, BLOBS, BODIES, REPOSITORIES)
+"""In the order of the steps: each makes garbage for those after it."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A policy at the time `now` (UNIX seconds), while the oldest of the running builds began at `oldest_build`."""
+
+    policy: Policy
+    now: float
+    oldest_build: float | None = None
+    gone: Gone = field(default_factory=NothingGone)
+
+    def garbage(self, kind: Kind) -> ColumnElement[bool]:
+        """Whether a row of the kind's table is garbage, unless the kind is TAGS, for which `retention` is asked."""
+        conditions = {
+            UPLOADS.name: self._uploads,
+            IMAGES.name: self._images,
+            FILES.name: self._files,
+            COPIES.name: self._copies,
+            MANIFESTS.name: self._manifests,
+            LINKS.name: self._links,
+            BLOBS.name: self._blobs,
+            BODIES.name: self._bodies,
+            REPOSITORIES.name: self._repositories,
+        }
+        return and_(conditions[kind.name](), *self._kept(kind.table))
+
+    @property
+    def _grace(self) -> float:
+        return self.now - self.policy.grace
+
+    def _uploads(self) -> ColumnElement[bool]:
+        return tables.upload.c.touched < self.now - self.policy.upload_seconds
+
+    def _images(self) -> ColumnElement[bool]:
+        return self._unused(tables.image.c.used, self.policy.image_retention)
+
+    def _files(self) -> ColumnElement[bool]:
+        return self._unused(tables.artifact.c.used, self.policy.image_retention)
+
+    def _copies(self) -> ColumnElement[bool]:
+        row, copy = tables.repository_manifest, tables.mirrored_manifest
+        unused = self._unused(copy.c.pulled, self.policy.copy_retention)
+        return exists().where(copy.c.repository == row.c.repository, copy.c.digest == row.c.digest, unused)
+
+    def _unused(self, last: ColumnElement[float], seconds: float) -> ColumnElement[bool]:
+        return last < self.now - seconds if seconds else false()
+
+    def _manifests(self) -> ColumnElement[bool]:
+        row, upper = tables.repository_manifest, tables.repository_manifest.alias("upper")
+        child, tag, copy = tables.manifest_child, tables.tag, tables.mirrored_manifest
+        return and_(
+            or_(
+                and_(row.c.repository == self.policy.root, self._unneeded_on_demand()),
+                and_(row.c.repository != self.policy.root, self._long_untagged()),
+            ),
+            ~exists().where(tag.c.repository == row.c.repository, tag.c.digest == row.c.digest),
+            ~exists().where(copy.c.repository == row.c.repository, copy.c.digest == row.c.digest, *self._kept(copy)),
+            ~exists().where(child.c.repository == row.c.repository, child.c.digest == row.c.digest, *self._kept(child)),
+            ~exists().where(
+                upper.c.repository == row.c.repository,
+                upper.c.digest == row.c.subject,
+                *self._kept(tables.repository_manifest, upper),
+            ),
+        )
+
+    def _long_untagged(self) -> ColumnElement[bool]:
+        row, before = tables.repository_manifest, self.now - self.policy.untagged_for
+        return and_(row.c.untagged < before, row.c.pushed < before) if self.policy.untagged_for else false()
+
+    def _unneeded_on_demand(self) -> ColumnElement[bool]:
+        row, image = tables.repository_manifest, tables.image_manifest
+        return and_(row.c.pushed < self._grace, ~exists().where(image.c.digest == row.c.digest, *self._kept(image)))
+
+    def _links(self) -> ColumnElement[bool]:
+        link, upload = tables.link, tables.upload
+        # a push takes as long as its longest upload: what was here when that began is still wanted when it ends
+        pushing = exists().where(
+            upload.c.repository == link.c.repository,
+            upload.c.created < link.c.created + self.policy.grace,
+            *self._kept(upload),
+        )
+        return and_(link.c.created < self._grace, *self._unreferenced(link), ~pushing)
+
+    def _blobs(self) -> ColumnElement[bool]:
+        # a build needs what it has made or found since it began
+        before = self._grace if self.oldest_build is None else min(self._grace, self.oldest_build)
+        return and_(tables.blob.c.used < before, *self._unreferenced(tables.blob))
+
+    def _bodies(self) -> ColumnElement[bool]:
+        return and_(tables.manifest.c.created < self._grace, *self._unreferenced(tables.manifest))
+
+    def _repositories(self) -> ColumnElement[bool]:
+        upload = tables.upload
+        pushing = exists().where(upload.c.repository == tables.repository.c.name, *self._kept(upload))
+        return and_(*self._unreferenced(tables.repository), ~pushing)
+
+    def _unreferenced(self, table: Table) -> Iterator[ColumnElement[bool]]:
+        """Conditions that no row refers to one of `table`, other than rows that go with it."""
+        for other in table.metadata.sorted_tables:
+            for key in other.foreign_key_constraints:
+                if key.referred_table is table and key.ondelete != "CASCADE":
+                    yield ~exists().where(*(each.parent == each.column for each in key.elements), *self._kept(other))
+
+    def _kept(self, table: Table, row: FromClause | None = None) -> Iterator[ColumnElement[bool]]:
+        """Conditions that a row of `table`, or of its alias, is not gone, by itself or with what it belongs to."""
+        row = table if row is None else row
+        owners: list[tuple[Table, list[str]]] = [(table, [column.name for column in table.primary_key])]
+        owners += [
+            (key.referred_table, [each.parent.name for each in key.elements])
+            for key in table.foreign_key_constraints
+            if key.ondelete == "CASCADE"
+        ]
+        for owner, columns in owners:
+            if (gone := self.gone.has(owner, [row.c[name] for name in columns])) is not None:
+                yield ~gone

@@ -1,0 +1,102 @@
+"""What a garbage collection would delete, found without deleting anything.
+
+The steps of `storage.garbage` are gone through with the same rules, but what each would delete is written into a table
+of this session alone, and the rules of the steps after it take those rows for deleted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, ColumnElement, MetaData, String, Table, exists, func, literal, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.schema import CreateTable
+
+from storage import tables
+from storage.blobs import BlobStore
+from storage.garbage import OBJECTS, Report, Step, ruled_repositories, rules_now, tags_given_up
+from storage.garbage_rules import KINDS, MANIFESTS, TAGS, Kind, Policy, Rules
+
+_TEXT = String(255).with_variant(String(255, collation="C"), "postgresql")
+
+_gone = Table(
+    "gone",
+    MetaData(),
+    Column("kind", _TEXT, primary_key=True),
+    Column("first", _TEXT, primary_key=True),
+    Column("second", _TEXT, primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    prefixes=["TEMPORARY"],
+)
+
+
+class _TableOfGone:
+    """The session's table as `storage.garbage_rules.Gone`. Keys have one or two columns."""
+
+    def has(self, table: Table, key: Sequence[ColumnElement[Any]]) -> ColumnElement[bool]:
+        first, second = _pair(key)
+        return exists().where(_gone.c.kind == table.name, _gone.c.first == first, _gone.c.second == second)
+
+
+async def rehearse(blobs: BlobStore, policy: Policy) -> Report:
+    """The report of a collection, which does not take place."""
+    report, begun = Report(dry_run=True), time.monotonic()
+    now = await rules_now(blobs, policy)
+    rules = Rules(policy, now.now, now.oldest_build, _TableOfGone())
+    async with blobs.database.reading() as connection:
+        await connection.execute(CreateTable(_gone))
+        try:
+            for kind in KINDS:
+                if kind is TAGS:
+                    report.add(await _tags(connection, blobs, policy, rules))
+                else:
+                    report.add(await _mark(connection, kind, rules))
+            report.add(await _objects(connection, rules.now))
+        finally:
+            await connection.rollback()
+    report.seconds = time.monotonic() - begun
+    return report
+
+
+async def _mark(connection: AsyncConnection, kind: Kind, rules: Rules) -> Step:
+    key = list(kind.table.primary_key)
+    garbage = select(literal(kind.table.name), *_pair(key), kind.size).where(rules.garbage(kind))
+    total = Step(kind.name)
+    while True:
+        before = await _counted(connection, kind)
+        await connection.execute(_gone.insert().from_select(list(_gone.c), garbage))
+        after = await _counted(connection, kind)
+        found = Step(kind.name, after.count - before.count, after.bytes - before.bytes)
+        total += found
+        if kind is not MANIFESTS or not found.count:
+            return total
+
+
+async def _counted(connection: AsyncConnection, kind: Kind) -> Step:
+    total = func.coalesce(func.sum(_gone.c.bytes), 0)
+    row = (await connection.execute(select(func.count(), total).where(_gone.c.kind == kind.table.name))).one()
+    return Step(kind.name, row[0], int(row[1]))
+
+
+async def _tags(connection: AsyncConnection, blobs: BlobStore, policy: Policy, rules: Rules) -> Step:
+    count = 0
+    for repository, rule in await ruled_repositories(blobs, policy):
+        count += len(await tags_given_up(connection, policy, rule, repository, rules.now))
+    return Step(TAGS.name, count)
+
+
+async def _objects(connection: AsyncConnection, now: float) -> Step:
+    """Those that are due, those of the blobs and the parts of uploads."""
+    blob, part, pending, has = tables.blob, tables.upload_part, tables.pending, _TableOfGone().has
+    queries = (
+        select(func.count()).select_from(pending).where(pending.c.expires <= now),
+        select(func.count()).select_from(blob).where(blob.c.key.is_not(None), has(blob, [blob.c.digest])),
+        select(func.count()).select_from(part).where(has(tables.upload, [part.c.upload])),
+    )
+    return Step(OBJECTS, sum([int((await connection.execute(query)).scalar_one()) for query in queries]))
+
+
+def _pair(key: Sequence[ColumnElement[Any]]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+    return key[0], key[1] if len(key) > 1 else literal("")

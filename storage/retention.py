@@ -1,0 +1,55 @@
+"""Which tags the retention rules of `storage.limits` give up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import ColumnElement, and_, exists, or_, select, true
+
+from storage import tables
+from storage.limits import Limits, Retention, matches
+
+
+def rule_of(limits: Limits, repository: str) -> Retention | None:
+    """The first rule for a repository."""
+    return next((rule for rule in limits.retention if matches(rule.pattern, repository)), None)
+
+
+def given_up(rule: Retention, repository: str, now: float) -> ColumnElement[bool]:
+    """Whether a row of the table of tags is neither young nor among the last: what the names say is not looked at.
+
+    Of tags that were updated at the same time the last by name counts as the last. Tags of copies from another
+    registry are that registry's to delete.
+    """
+    tag, copy = tables.tag, tables.mirrored_manifest
+    is_copy = exists().where(copy.c.repository == tag.c.repository, copy.c.digest == tag.c.digest)
+    young = tag.c.updated >= now - rule.days * 86400 if rule.days is not None else ~true()
+    return and_(tag.c.repository == repository, ~young, ~is_copy, _behind(rule.last, repository))
+
+
+def _behind(last: int | None, repository: str) -> ColumnElement[bool]:
+    """Whether a tag comes after the `last` that were updated last."""
+    if not last:
+        return true()
+    tag, other = tables.tag, tables.tag.alias("other")
+    newest = (
+        select(other.c.updated, other.c.name)
+        .where(other.c.repository == repository)
+        .order_by(other.c.updated.desc(), other.c.name.desc())
+        .limit(1)
+        .offset(last - 1)
+        .subquery("newest")
+    )
+    before = or_(tag.c.updated < newest.c.updated, and_(tag.c.updated == newest.c.updated, tag.c.name < newest.c.name))
+    return exists(select(newest.c.name).where(before))
+
+
+def kept_by_name(limits: Limits, rule: Retention, repository: str, tag: str) -> bool:
+    """Whether a pattern of the rule keeps a tag, or it is immutable."""
+    return any(matches(pattern, tag) for pattern in rule.patterns) or any(
+        immutable.holds(repository, tag) for immutable in limits.immutable
+    )
+
+
+def names_given_up(limits: Limits, rule: Retention, repository: str, tags: Iterable[str]) -> Sequence[str]:
+    return [tag for tag in tags if not kept_by_name(limits, rule, repository, tag)]
