@@ -64,7 +64,7 @@ EXAMPLES: dict[str, object] = {
 
 def row(setting: Setting) -> str:
     default = f"`{setting.default}`" if setting.default else ""
-    return f"| `{setting.name}` | {setting.kind.replace('|', ', ')} | {default} | {setting.description.replace('|', chr(92) + '|')} |"
+    return f"| `{setting.name}` | {setting.kind.replace('|', ', ')} | {default} | {setting.description} |"
 
 
 def document() -> str:

@@ -2,7 +2,7 @@
 
     quotas = ["team/* bytes=10GB tags=100"]             everything under team/ together
     immutable_tags = ["*:v*", "prod/*:*"]               repository:tag
-    retention = ["ci/* keep-last=10 keep-days=30 keep=release-*"]
+    retention = ["ci/* keep-last=10 keep-days=30 keep=v*+release-*"]
 
 A `*` matches any number of any characters.
 """
@@ -88,7 +88,7 @@ class Retention:
             raise ValueError(f"{text!r}: say keep-last=10, keep-days=30, or both, or every tag would be deleted")
         last = _count(values["keep-last"]) if "keep-last" in values else None
         days = float(_count(values["keep-days"])) if "keep-days" in values else None
-        return cls(pattern, last, days, tuple(filter(None, values.get("keep", "").split("|"))))
+        return cls(pattern, last, days, tuple(filter(None, values.get("keep", "").split("+"))))
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class UpkeepSettings(BaseModel):
         (), description="tags that are never moved or deleted: REPOSITORY:TAG, where * is anything, such as 'prod/*:v*'"
     )
     retention: tuple[str, ...] = Field(
-        (), description="tags that are kept, others being deleted: 'ci/* keep-last=10 keep-days=30 keep=v*|release-*'"
+        (), description="tags that are kept, others being deleted: 'ci/* keep-last=10 keep-days=30 keep=v*+release-*'"
     )
     read_only: bool = Field(False, description="refuse to push and delete; images are still made on demand")
 

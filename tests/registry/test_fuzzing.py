@@ -31,7 +31,7 @@ IMAGE = image_manifest(b"{}", [HELLO])
 ABSENT = Digest("sha256:" + "0" * 64)
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 
-fuzzed = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+fuzzed = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,22 @@ class Target:
         return replies
 
 
-@pytest.fixture(scope="module")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
+def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """Over each of the databases, which differ in the text and the numbers that they take."""
     directory = tmp_path_factory.mktemp("fuzzed")
-    flags = ("--base", "scratch", "--workers", "1", "--channels", "file:///nowhere", "--stall-seconds", "0.3")
+    flags: tuple[str, ...] = (
+        "--base",
+        "scratch",
+        "--workers",
+        "1",
+        "--channels",
+        "file:///nowhere",
+        "--stall-seconds",
+        "0.3",
+    )
+    if request.param == "postgresql":
+        flags += ("--database", request.getfixturevalue("_postgres").new_database())
     server = Server((*flags, "--keep-alive", "2", "--answer-within", "2"), directory / "data", directory / "log")
     server.start()
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,7 +33,7 @@ async def test_a_committed_change_is_heard_and_one_that_is_rolled_back_is_not(
     async with listening(postgres_url, changes):
         await until(lambda: not changes.blind)
         before = {name: changes.stamp(name) for name in ("a", "b", "c")}
-        with pytest.raises(ZeroDivisionError):
+        with contextlib.suppress(ZeroDivisionError):
             async with database.writing() as connection:
                 await announce(connection, "a")
                 raise ZeroDivisionError

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from storage.changes import Changes
 
-MARK = "import sys; from pathlib import Path; from storage.changes import Changes\nChanges(Path(sys.argv[1])).mark('team/a')"
+MARK = """
+import sys; from pathlib import Path; from storage.changes import Changes
+Changes(Path(sys.argv[1])).mark("team/a")
+"""
 
 
 def test_a_mark_is_seen_by_another_process(tmp_path: Path) -> None:
