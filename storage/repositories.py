@@ -132,9 +132,7 @@ class Repositories:
             await announce(connection, repository)
         self.changes.mark(repository)
 
-    async def set_tags(
-        self, connection: AsyncConnection, repository: str, digest: Digest, tags: Sequence[str]
-    ) -> None:
+    async def set_tags(self, connection: AsyncConnection, repository: str, digest: Digest, tags: Sequence[str]) -> None:
         table, now = tables.tag, time.time()
         if not tags:
             return

@@ -343,7 +343,7 @@ RETENTION = [
     ("a keep-days=3", ["t2", "t3", "t4"]),
     ("a keep-last=1 keep-days=2", ["t3", "t4"]),
     ("a keep-last=4 keep-days=2", ["t1", "t2", "t3", "t4"]),
-    ("a keep-last=1 keep=t0|*2", ["t0", "t2", "t4"]),
+    ("a keep-last=1 keep=t0+*2", ["t0", "t2", "t4"]),
     ("b keep-last=1", ["t0", "t1", "t2", "t3", "t4"]),
     ("* keep-last=1", ["t4"]),
 ]
