@@ -145,22 +145,34 @@ class Mirror:
     async def tagged(self, source: Source, tag: str, seconds: float) -> Tagged:
         """What the tag means: by the copy while that is fresh, or when the registry fails; else by the registry."""
         copy = await self._content.tagged(source.scope, tag)
-        now, fresh_for = time.time(), self._settings.mirror_fresh_for
-        if copy is not None and 0 <= now - copy.confirmed < fresh_for:
-            return Tagged(copy.manifest, copy.confirmed + fresh_for)
+        if copy is not None and self._is_fresh(copy):
+            return self._fresh(copy)
         patience = seconds if copy is None else min(seconds, self._settings.mirror_patience)
         try:
-            manifest = await self._ask(source, ("tag", source, tag), lambda: self._refresh(source, tag, copy), patience)
+            return await self._ask(source, ("tag", source, tag), lambda: self._refreshed(source, tag), patience)
         except UpstreamLacks:
             raise
         except MirrorError as error:
             if copy is None:
                 raise
             log.warning("stale copy served", repository=source.scope, tag=tag, reason=str(error))
-            return Tagged(copy.manifest, now + self._settings.mirror_retry_after, str(error))
-        return Tagged(manifest, time.time() + fresh_for)
+            return Tagged(copy.manifest, time.time() + self._settings.mirror_retry_after, str(error))
 
-    async def _refresh(self, source: Source, tag: str, copy: TaggedCopy | None) -> StoredManifest:
+    def _is_fresh(self, copy: TaggedCopy) -> bool:
+        return 0 <= time.time() - copy.confirmed < self._settings.mirror_fresh_for
+
+    def _fresh(self, copy: TaggedCopy) -> Tagged:
+        return Tagged(copy.manifest, copy.confirmed + self._settings.mirror_fresh_for)
+
+    async def _refreshed(self, source: Source, tag: str) -> Tagged:
+        copy = await self._content.tagged(source.scope, tag)
+        if copy is not None and self._is_fresh(copy):
+            # another was asked, and had the answer, between the look of whoever wants it and this
+            return self._fresh(copy)
+        asked = time.time()
+        return self._fresh(TaggedCopy(await self._asked(source, tag, copy), asked))
+
+    async def _asked(self, source: Source, tag: str, copy: TaggedCopy | None) -> StoredManifest:
         """What the tag means at the registry now, stored and tagged."""
         try:
             meant = await self._upstream.tagged(source, tag) if copy else None
@@ -190,6 +202,9 @@ class Mirror:
         return await self._ask(source, ("manifest", source, digest), lambda: self._fetched(source, digest), seconds)
 
     async def _fetched(self, source: Source, digest: Digest) -> StoredManifest:
+        stored = await self._repositories.manifest(source.scope, digest)
+        if stored is not None:
+            return stored
         push = await self._upstream.manifest(source, digest)
         assert push is not None, "nothing was said to be here"
         return await self._stored(source, push)

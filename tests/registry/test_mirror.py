@@ -386,11 +386,13 @@ async def test_an_upstream_that_takes_its_time_is_not_waited_for(tmp_path: Path,
 
 
 async def test_many_who_ask_at_once_ask_the_upstream_once(tmp_path: Path, upstream: ScriptedRegistry) -> None:
+    upstream.put(APP, SECOND)
     async with mirroring(tmp_path, upstream.host) as site:
         path = f"{upstream.mirrored}/{APP}"
         await asyncio.gather(*(get(site, f"{path}/manifests/latest") for _ in range(20)))
+        await asyncio.gather(*(get(site, f"{path}/manifests/{SECOND.digest}") for _ in range(20)))
         await asyncio.gather(*(get(site, f"{path}/tags/list", 404) for _ in range(20)))
-        assert upstream.count("GET", "/manifests/") == 1
+        assert upstream.count("GET", "/manifests/") == 2
 
 
 # what is not taken

