@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from aiohttp import web
 
 from registry.events import EventTarget
@@ -11,17 +13,30 @@ from registry.references import Target, path_digest
 from registry.transfer import send_content
 from storage.blobs import StoredBlob
 from storage.digest import Digest
+from storage.errors import ObjectMissing, StorageError
+from storage.uses import note_blob_use
 
 HEADERS = {"Content-Type": "application/octet-stream", "Cache-Control": "max-age=31536000, immutable"}
 
 
 async def get_blob(request: web.Request, target: Target) -> web.StreamResponse:
-    blob = await find_blob(request, target.repository, path_digest(target.reference))
-    answer = await send_content(
-        request, request.app[PARTS].blobs, blob, HEADERS, stall_seconds=request.app[SETTINGS].stall_seconds
-    )
-    note_blob_pull(request, target.repository, blob, answer.status)
+    repository, digest = target.repository, path_digest(target.reference)
+    blob = await find_blob(request, repository, digest)
+    try:
+        answer = await _send(request, blob)
+    except ObjectMissing:
+        if request.writer.output_size > 0:
+            raise
+        # it may have been collected, and even pushed again, since it was found
+        blob = await request.app[PARTS].repositories.blob(request.app[PARTS].scope(repository), digest)
+        answer = await _send(request, blob)
+    note_blob_pull(request, repository, blob, answer.status)
     return answer
+
+
+async def _send(request: web.Request, blob: StoredBlob) -> web.StreamResponse:
+    parts, stall_seconds = request.app[PARTS], request.app[SETTINGS].stall_seconds
+    return await send_content(request, parts.blobs, blob, HEADERS, stall_seconds=stall_seconds)
 
 
 async def find_blob(request: web.Request, repository: str, digest: Digest) -> StoredBlob:
@@ -32,6 +47,10 @@ async def find_blob(request: web.Request, repository: str, digest: Digest) -> St
     blob = memory.blob(scope, digest, stamp)
     if blob is None:
         blob = await parts.repositories.blob(scope, digest)
+        if request.method == "HEAD":
+            # who finds it here will not push it, and then name it
+            with contextlib.suppress(StorageError):
+                await note_blob_use(parts.blobs.database, scope, digest)
         memory.keep_blob(scope, blob, stamp)
     return blob
 

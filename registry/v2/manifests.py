@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from aiohttp import web
 
@@ -17,9 +18,10 @@ from registry.ranges import matches
 from registry.references import Target, checked_new_tag, checked_tag, is_digest, path_digest
 from registry.waiting import building_head, offered, trickle
 from storage.digest import Digest
-from storage.errors import ManifestUnknown, RepositoryUnknown
+from storage.errors import ManifestUnknown, RepositoryUnknown, StorageError
 from storage.manifest_document import read_manifest
 from storage.repositories import Push, StoredManifest
+from storage.uses import note_manifest_use
 
 LARGEST = 4 << 20
 """Bytes of a manifest: what clients read, and the specification asks for at least."""
@@ -179,6 +181,8 @@ async def _stored(request: web.Request, scope: str, digest: Digest, stamp: int) 
         stored = await request.app[PARTS].repositories.manifest(scope, digest)
         if stored is None:
             raise ManifestUnknown(scope, digest)
+        with contextlib.suppress(StorageError):
+            await note_manifest_use(request.app[PARTS].blobs.database, scope, digest)
         prepared = Prepared.of(stored)
         memory.keep_digest(scope, prepared, stamp)
     return prepared

@@ -1,0 +1,56 @@
+"""Notes that something which nothing else keeps is still wanted, for the garbage collection to let it be.
+
+An image may be pulled by its digest for years after its tag has moved on, and a client that asks whether a blob or
+manifest is there will name it in what it pushes next. Such a note is written at most once in USE_SECONDS.
+
+Who answers from memory need not note anything: a collection begins by making everybody forget, so between two of them
+whatever is asked for is looked up at least once.
+"""
+
+from __future__ import annotations
+
+import time
+
+from sqlalchemy import exists, select, update
+
+from storage import tables
+from storage.catalog import USE_SECONDS
+from storage.database import Database
+from storage.digest import Digest
+
+
+async def note_manifest_use(database: Database, repository: str, digest: Digest) -> None:
+    """For a manifest without a tag, and the images made on demand that have it."""
+    row, image, made = tables.repository_manifest, tables.image, tables.image_manifest
+    now = time.time()
+    untagged = (row.c.repository == repository) & (row.c.digest == digest) & (row.c.untagged < now - USE_SECONDS)
+    images = (
+        select(image.c.key)
+        .join(made, made.c.image == image.c.key)
+        .where(made.c.digest == digest, image.c.used < now - USE_SECONDS)
+    )
+    async with database.reading() as connection:
+        is_old = (await connection.execute(select(exists().where(untagged)))).scalar()
+        keys = list((await connection.execute(images)).scalars())
+    if is_old:
+        async with database.writing() as connection:
+            await connection.execute(update(row).where(untagged).values(untagged=now))
+    for key in keys:
+        async with database.writing() as connection:
+            await connection.execute(update(image).where(image.c.key == key).values(used=now))
+
+
+async def note_blob_use(database: Database, repository: str, digest: Digest) -> None:
+    """For a blob that no manifest of the repository names (yet)."""
+    link, use, now = tables.link, tables.manifest_blob, time.time()
+    unused = (
+        (link.c.repository == repository)
+        & (link.c.digest == digest)
+        & (link.c.created < now - USE_SECONDS)
+        & ~exists().where(use.c.repository == link.c.repository, use.c.digest == link.c.digest)
+    )
+    async with database.reading() as connection:
+        is_old = (await connection.execute(select(exists().where(unused)))).scalar()
+    if is_old:
+        async with database.writing() as connection:
+            await connection.execute(update(link).where(unused).values(created=now))
