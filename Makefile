@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 CHECKED = registry builder storage auth tests docs $(wildcard bench)
 
-.PHONY: help venv demo demo-once test check conformance format bench bench-short docs constraints clean
+.PHONY: help venv demo demo-once test check conformance soak format bench bench-short docs constraints clean
 
 help:
 	@echo 'make demo         make a sample channel, serve images made from it, and say what to pull'
@@ -14,6 +14,7 @@ help:
 	@echo 'make test         run the tests'
 	@echo 'make check        run ruff, mypy and the tests'
 	@echo 'make conformance  run the public conformance suite of registries (needs Go)'
+	@echo 'make soak         push, mount, pull, delete and collect garbage for some minutes'
 	@echo 'make bench        run the measured comparisons'
 	@echo 'make format       format the code'
 	@echo 'make docs         write docs/settings.md and examples/condery.toml from the settings'
@@ -45,6 +46,9 @@ check: venv
 
 conformance: venv
 	$(BIN)/python -m tests.conformance
+
+soak: venv
+	SOAK_SECONDS=240 $(BIN)/python -m pytest -s tests/registry/test_soak.py
 
 format: venv
 	$(BIN)/ruff check --fix $(CHECKED)
