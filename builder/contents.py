@@ -22,7 +22,7 @@ from builder.errors import PackageRefused
 from builder.lock import LockedPackage
 from builder.prefix import Mode
 from builder.tar import DIRECTORY, SYMLINK
-from storage.files import atomic_write
+from storage.files import atomic_write, note_use
 
 FORMAT = 1
 """Part of every inspection's key: raise it when the same archive has to be read differently."""
@@ -187,6 +187,7 @@ def _cache_name(package: LockedPackage) -> str:
 
 
 def _recall(path: Path) -> dict[str, Any] | None:
+    note_use(path)
     with contextlib.suppress(FileNotFoundError, orjson.JSONDecodeError):
         return cast(dict[str, Any], orjson.loads(path.read_bytes()))
     return None

@@ -21,6 +21,7 @@ from builder.lock import LockedPackage
 from builder.part_file import PartFile
 from builder.single_flight import SingleFlight
 from storage.errors import StorageFull
+from storage.files import note_use
 
 _CHUNK = 1 << 20
 _REDIRECTS = 10
@@ -101,6 +102,7 @@ class Downloader:
     async def _fetch(self, package: LockedPackage, received: Received) -> Path:
         path = self._settings.directory / f"{package.archive_key}{_extension(package)}"
         algorithm: Literal["sha256", "md5"] = "sha256" if package.sha256 else "md5"
+        await asyncio.to_thread(note_use, path)
         async with self._turns:
             while not _is_whole(path, package.size):
                 part = await asyncio.to_thread(PartFile.open, path, algorithm)

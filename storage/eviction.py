@@ -1,7 +1,8 @@
 """Bounds on the caches of the data directory: what was used least recently goes first.
 
 Fragments, downloaded packages and channels' indexes can be had again. This looks through their folders, which hold no
-blobs: of those the database knows all there is to know.
+blobs: of those the database knows all there is to know. A fragment that a stored layer consists of is content and no
+cache: it is never evicted, and does not count.
 """
 
 from __future__ import annotations
@@ -16,16 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage import tables
 from storage.blobs import FRAGMENTS_LOCK, BlobStore
-from storage.files import TEMPORARY
-from storage.garbage import Step
+from storage.files import TEMPORARY, USE_SECONDS
+from storage.garbage import Step, oldest_build
 
-IN_USE_SECONDS = 3600.0
-"""What was used within this time may be in use: a build that runs needs what it has downloaded."""
+IN_USE_SECONDS = 2 * USE_SECONDS
+"""What was used within this time, or since a build began that still runs, may be in use. Uses are noted to within
+USE_SECONDS."""
 
 BATCH = 100
+
+_FOLDERS = {"archives": ("archives", "contents"), "repodata": ("repodata",)}
+"""Of each cache but the fragments. What was read from archives is as good as they are."""
 
 
 @dataclass(frozen=True)
@@ -57,32 +63,50 @@ class Eviction:
 
     async def evict(self, *, dry_run: bool = False) -> list[Step]:
         """Delete what is over the bounds; what was deleted of each cache. Raises StorageUnavailable."""
+        now = time.time()
+        build = await oldest_build(self._blobs.database, now)
+        before = min(now - IN_USE_SECONDS, build if build is not None else now)
         steps = []
-        for name in ("archives", "repodata"):
-            entries = await self._over(name, getattr(self._bounds, name))
+        for name, folders in _FOLDERS.items():
+            entries: list[Entry] = []
+            if bound := getattr(self._bounds, name):
+                entries = over(await self._survey(folders), bound, before)
             if not dry_run:
                 await asyncio.to_thread(_remove, entries)
             steps.append(_step(name, entries))
-        candidates = await self._over("fragments", self._bounds.fragments)
-        free = [entry for batch in _batches(candidates) for entry in await self._release(batch, dry_run)]
-        return [*steps, _step("fragments", free)]
+        return [*steps, _step("fragments", await self._evict_fragments(before, dry_run))]
 
-    async def _over(self, folder: str, bound: int) -> list[Entry]:
+    async def _survey(self, folders: Sequence[str]) -> list[Entry]:
+        return [entry for folder in folders for entry in await asyncio.to_thread(survey, self._root / folder)]
+
+    async def _evict_fragments(self, before: float, dry_run: bool) -> list[Entry]:
+        database, bound = self._blobs.database, self._bounds.fragments
         if not bound:
             return []
-        return over(await asyncio.to_thread(survey, self._root / folder), bound, time.time() - IN_USE_SECONDS)
-
-    async def _release(self, entries: Sequence[Entry], dry_run: bool) -> list[Entry]:
-        """Those of `entries` that no join needs, deleted while nobody can make a join that does."""
-        database, use = self._blobs.database, tables.fragment_use
-        query = select(use.c.fragment).where(use.c.fragment.in_([entry.name for entry in entries])).distinct()
-        async with database.writing() as connection:
-            await database.lock(connection, FRAGMENTS_LOCK)
-            needed = set((await connection.execute(query)).scalars())
-            free = [entry for entry in entries if entry.name not in needed]
-            if not dry_run:
+        unneeded: list[Entry] = []
+        for batch in _batches(await self._survey(["fragments"])):
+            async with database.reading() as connection:
+                unneeded += await _unneeded(connection, batch)
+        chosen = over(unneeded, bound, before)
+        if dry_run:
+            return chosen
+        evicted: list[Entry] = []
+        for batch in _batches(chosen):
+            async with database.writing() as connection:
+                # nobody can make a join of them until they are gone
+                await database.lock(connection, FRAGMENTS_LOCK)
+                free = await _unneeded(connection, batch)
                 await asyncio.to_thread(_remove, free)
-        return free
+                evicted += free
+        return evicted
+
+
+async def _unneeded(connection: AsyncConnection, entries: Sequence[Entry]) -> list[Entry]:
+    """Those fragments of which no join consists."""
+    use = tables.fragment_use
+    query = select(use.c.fragment).where(use.c.fragment.in_([entry.name for entry in entries])).distinct()
+    needed = set((await connection.execute(query)).scalars())
+    return [entry for entry in entries if entry.name not in needed]
 
 
 def survey(folder: Path) -> list[Entry]:

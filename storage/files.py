@@ -8,6 +8,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
@@ -15,6 +16,7 @@ from typing import IO
 from storage.errors import StorageFull
 
 TEMPORARY = ".part-"
+USE_SECONDS = 3600.0
 
 
 def sync_file(path: Path) -> None:
@@ -78,6 +80,17 @@ def temporary_directory(parent: Path) -> Iterator[Path]:
     finally:
         os.close(descriptor)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def note_use(path: Path) -> None:
+    """Let the file's time of access tell, to within USE_SECONDS, when it was used last, however it is mounted.
+
+    That is what evictions go by. What else is known of the file stays.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        status = path.stat()
+        if max(status.st_atime, status.st_mtime) < time.time() - USE_SECONDS:
+            os.utime(path, ns=(time.time_ns(), status.st_mtime_ns))
 
 
 def remove_leftovers(folders: Iterable[Path], stopped: Callable[[], bool] = lambda: False) -> int:

@@ -25,6 +25,7 @@ from storage.announcements import announce
 from storage.blobs import DOOMED, BlobStore, make_pending
 from storage.cancellation import to_end
 from storage.changes import Changes
+from storage.database import Database
 from storage.garbage_rules import (
     BLOBS,
     BUILD_SILENT_SECONDS,
@@ -222,11 +223,17 @@ def _free(where: ColumnElement[bool]) -> Any:
 
 async def rules_now(blobs: BlobStore, policy: Policy) -> Rules:
     """The rules of this moment."""
-    table, now = tables.build, time.time()
+    now = time.time()
+    return Rules(policy, now, await oldest_build(blobs.database, now))
+
+
+async def oldest_build(database: Database, now: float) -> float | None:
+    """When the oldest of the builds began that run at the time `now`; both in UNIX seconds."""
+    table = tables.build
     living = table.c.ended.is_(None) & (table.c.heartbeat > now - BUILD_SILENT_SECONDS)
-    async with blobs.database.reading() as connection:
-        oldest = (await connection.execute(select(func.min(table.c.created)).where(living))).scalar()
-    return Rules(policy, now, oldest)
+    async with database.reading() as connection:
+        begun: float | None = (await connection.execute(select(func.min(table.c.created)).where(living))).scalar()
+    return begun
 
 
 async def ruled_repositories(blobs: BlobStore, policy: Policy) -> list[tuple[str, Retention]]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage import tables
+from storage.blobs import BlobStore
+from storage.database import Database
 from storage.digest import Digest
 from storage.eviction import IN_USE_SECONDS, Bounds, Entry, Eviction, over, survey
+from storage.files import note_use
 from storage.joins import Join, Layer
 from tests.storage.stores import Stores, open_stores
 
@@ -56,27 +62,82 @@ async def test_what_may_be_in_use_stays_whatever_the_bound(stores: Stores) -> No
     assert path.exists()
 
 
+async def test_what_a_running_build_may_use_stays(stores: Stores) -> None:
+    before = put(stores.root / "archives" / "before.conda", 1000, OLD - 10)
+    since = put(stores.root / "archives" / "since.conda", 1000, OLD + 10)
+    await stores.catalog.begin_build("b", "key", {}, "me/1/2")
+    async with stores.database.writing() as connection:
+        await connection.execute(tables.build.update().values(created=OLD))
+    assert (await evicted(stores, Bounds(archives=1)))["cached archives"] == (1, 1000)
+    assert (before.exists(), since.exists()) == (False, True)
+
+
+async def test_what_was_read_from_archives_counts_with_them(stores: Stores) -> None:
+    put(stores.root / "archives" / "a.conda", 100, OLD + 1)
+    contents = put(stores.root / "contents" / "ab" / "a.json", 100, OLD)
+    assert (await evicted(stores, Bounds(archives=150)))["cached archives"] == (1, 100)
+    assert not contents.exists()
+
+
+async def test_a_use_is_noted_without_changing_what_else_is_known(stores: Stores) -> None:
+    used, other = (put(stores.root / "archives" / name, 100, OLD) for name in ("a.conda", "b.conda"))
+    note_use(used)
+    note_use(stores.root / "archives" / "missing")
+    assert used.stat().st_mtime == pytest.approx(OLD)
+    await evicted(stores, Bounds(archives=100))
+    assert (used.exists(), other.exists()) == (True, False)
+
+
 async def test_no_bound_is_no_bound(stores: Stores) -> None:
     path = put(stores.root / "archives" / "old.conda", 1000, OLD)
     assert (await evicted(stores, Bounds()))["cached archives"] == (0, 0)
     assert path.exists()
 
 
-async def test_fragments_that_layers_need_stay(stores: Stores) -> None:
-    needed, free = f"{1:064x}", f"{2:064x}"
-    for key in (needed, free):
+async def test_fragments_that_layers_need_stay_and_do_not_count(stores: Stores) -> None:
+    needed, free, newer = f"{1:064x}", f"{2:064x}", f"{3:064x}"
+    for key in (needed, free, newer):
         part = stores.fragment(key, key.encode() * 10)
         path = stores.blobs.fragment_path(key)
         put(path.with_name(f"{key}.json"), 10, OLD)
-        os.utime(path, (OLD, OLD))
+        os.utime(path, (OLD, OLD + (key == newer)))
         if key == needed:
             digest = Digest.of(key.encode() * 10)
             await stores.blobs.put_layers([Layer("1" * 64, Join(digest, (part,)), digest, 640)])
             os.utime(path, (OLD, OLD))
-    assert (await evicted(stores, Bounds(fragments=1)))["cached fragments"] == (1, 650)
-    assert [stores.blobs.fragment_path(key).exists() for key in (needed, free)] == [True, False]
+    for dry_run in (True, False):
+        assert (await evicted(stores, Bounds(fragments=650), dry_run=dry_run))["cached fragments"] == (1, 650)
+    assert [stores.blobs.fragment_path(key).exists() for key in (needed, free, newer)] == [True, False, True]
     assert not stores.blobs.fragment_path(free).with_name(f"{free}.json").exists()
     assert await stores.content(digest) == needed.encode() * 10
+
+
+class _LateDatabase(Database):
+    """Something happens before each writing transaction."""
+
+    first: Callable[[], Awaitable[None]]
+
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        await self.first()
+        async with super().writing() as connection:
+            yield connection
+
+
+async def test_a_layer_that_is_made_as_its_fragments_are_about_to_go_keeps_them(stores: Stores) -> None:
+    key = f"{1:064x}"
+    part = stores.fragment(key, b"fragment")
+    os.utime(stores.blobs.fragment_path(key), (OLD, OLD))
+    digest = Digest.of(b"fragment")
+
+    async def make_layer() -> None:
+        await stores.blobs.put_layers([Layer("1" * 64, Join(digest, (part,)), digest, 8)])
+
+    database = _LateDatabase(stores.database.engine)
+    database.first = make_layer
+    blobs = BlobStore(database, stores.objects, stores.root / "fragments")
+    assert (await Eviction(stores.root, blobs, Bounds(fragments=1)).evict())[-1].count == 0
+    assert await stores.content(digest) == b"fragment"
 
 
 def test_files_of_one_name_are_one_entry(tmp_path: Path) -> None:
