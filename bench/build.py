@@ -63,7 +63,11 @@ def measure(*, short: bool) -> list[Row]:
 
 
 def against_peers(channel: str, specs: Sequence[str], repetitions: int, work: Path) -> list[Row]:
-    """Cold builds and the bare libraries in turn, so that what else the machine does meets both alike; medians."""
+    """Cold builds and the bare libraries in turn, so that what else the machine does meets both alike; medians.
+
+    What is built stays until all is measured: ext4 does not give an inode again for minutes after its file was deleted,
+    and looks past each of them for every new file, so a build would pay for the removal of the one before.
+    """
     builds, bares, installs = [], [], []
     size = 0
     for repetition in range(repetitions):
@@ -74,7 +78,6 @@ def against_peers(channel: str, specs: Sequence[str], repetitions: int, work: Pa
         packages = built.lock.packages["linux-64"]
         bare, size = bare_libraries([_local(package.url) for package in packages], CORES)
         bares.append(bare)
-        shutil.rmtree(work / f"cold-{repetition}")
     # after all the others: what it leaves to be written and thrown away keeps the kernel busy for a long while
     for repetition in range(min(repetitions, 2)):
         records = [rattler_record(package, _local(package.url)) for package in packages]
