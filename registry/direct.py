@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 
 from aiohttp import web
 
+from storage.cancellation import to_end
+
 LEAST = 4 << 20
 """Bytes of a body for which it is worth a connection."""
 
@@ -59,7 +61,7 @@ async def receive_directly(request: web.Request, sink: Sink, stall_seconds: floa
     left = request.content_length - sum(map(len, parsed))
     try:
         for data in parsed:
-            await asyncio.to_thread(sink, data)
+            await to_end(asyncio.to_thread(sink, data))
         with _duplicate(transport.get_extra_info("socket").fileno()) as received:
             await _receive(received, left, sink, stall_seconds)
     except BaseException:
@@ -74,7 +76,8 @@ async def _receive(received: socket.socket, left: int, sink: Sink, stall_seconds
     while left:
         received.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, min(left, AT_ONCE))
         stalled = not await _readable(received, stall_seconds)
-        count = await asyncio.to_thread(_take, received, buffer, left, sink)
+        # a cancelled wait would leave the thread at the socket and the sink
+        count = await to_end(asyncio.to_thread(_take, received, buffer, left, sink))
         left -= count
         if stalled and not count:
             raise TimeoutError

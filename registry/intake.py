@@ -11,6 +11,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from registry.direct import goes_directly, receive_directly
 from registry.errors import BodyBroken, BodyTooLarge
+from storage.cancellation import to_end
 from storage.digest import Hasher
 from storage.objects import ObjectWriter
 from storage.uploads import Received
@@ -51,7 +52,7 @@ async def receive(
         if broken is not None and writer.size == 0:
             await asyncio.to_thread(writer.abort)
             raise BodyBroken(0, None) from broken
-        await asyncio.to_thread(writer.commit)
+        await to_end(asyncio.to_thread(writer.commit))
         received = Received(key, writer.size, hasher)
         if broken is not None:
             raise BodyBroken(writer.size, received) from broken
@@ -59,7 +60,7 @@ async def receive(
     except BodyBroken:
         raise
     except BaseException:
-        await asyncio.shield(asyncio.to_thread(writer.abort))
+        await to_end(asyncio.to_thread(writer.abort))
         raise
 
 
@@ -75,7 +76,9 @@ async def _pump(request: web.Request, writer: ObjectWriter, hasher: Hasher | Non
     try:
         async for batch in _batches(request, stall_seconds):
             if taking is not None:
-                await taking
+                # not awaited itself: that would cancel it together with this, and leave its thread at the writer
+                await asyncio.wait([taking])
+                taking.result()
             taking = asyncio.ensure_future(asyncio.to_thread(_take, batch, writer, hasher))
     finally:
         if taking is not None:

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage import tables
 from storage.blobs import BlobStore, StoredBlob, claim, make_pending, register
+from storage.cancellation import to_end
 from storage.digest import Digest, Hasher, new_hasher
 from storage.errors import DigestMismatch, ObjectMissing, RangeInvalid, UploadUnknown
 from storage.objects import ObjectPart, read_segment
@@ -157,7 +158,7 @@ class Uploads:
         if len(parts) == 1:
             return await self._complete(upload, parts, last, StoredBlob(digest, size, parts[0].key), record)
         async with self._blobs.pending() as key:
-            await asyncio.to_thread(self._blobs.objects.concatenate, key, parts)
+            await to_end(asyncio.to_thread(self._blobs.objects.concatenate, key, parts))
             return await self._complete(upload, parts, last, StoredBlob(digest, size, key), record)
 
     async def _complete(
