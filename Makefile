@@ -35,14 +35,17 @@ demo: venv
 demo-once: venv
 	$(BIN)/condery demo --once
 
+# A file of tests a process: most tests wait for servers rather than compute.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
+
 test: venv
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: venv
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 conformance: venv
 	$(BIN)/python -m tests.conformance
