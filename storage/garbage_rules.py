@@ -135,11 +135,14 @@ class Rules:
     def _manifests(self) -> ColumnElement[bool]:
         row, upper = tables.repository_manifest, tables.repository_manifest.alias("upper")
         child, tag, copy = tables.manifest_child, tables.tag, tables.mirrored_manifest
+        image = tables.image_manifest
         return and_(
             or_(
-                and_(row.c.repository == self.policy.root, self._unneeded_on_demand()),
+                and_(row.c.repository == self.policy.root, row.c.pushed < self._grace),
                 and_(row.c.repository != self.policy.root, self._long_untagged()),
             ),
+            # whichever repository is the root's: it may have been another when the image was made
+            ~exists().where(image.c.digest == row.c.digest, *self._kept(image)),
             ~exists().where(tag.c.repository == row.c.repository, tag.c.digest == row.c.digest),
             ~exists().where(copy.c.repository == row.c.repository, copy.c.digest == row.c.digest, *self._kept(copy)),
             ~exists().where(child.c.repository == row.c.repository, child.c.digest == row.c.digest, *self._kept(child)),
@@ -153,10 +156,6 @@ class Rules:
     def _long_untagged(self) -> ColumnElement[bool]:
         row, before = tables.repository_manifest, self.now - self.policy.untagged_for
         return and_(row.c.untagged < before, row.c.pushed < before) if self.policy.untagged_for else false()
-
-    def _unneeded_on_demand(self) -> ColumnElement[bool]:
-        row, image = tables.repository_manifest, tables.image_manifest
-        return and_(row.c.pushed < self._grace, ~exists().where(image.c.digest == row.c.digest, *self._kept(image)))
 
     def _links(self) -> ColumnElement[bool]:
         link, upload = tables.link, tables.upload

@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+import threading
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import delete, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import exists, select
 
 from storage import tables
-from storage.announcements import announce
-from storage.blobs import BLOB_COLUMNS, FRAGMENTS_LOCK, BlobStore, StoredBlob, make_pending, stored_blob
-from storage.changes import Changes
-from storage.database import batches
+from storage.blobs import BLOB_COLUMNS, BlobStore, StoredBlob, stored_blob
 from storage.digest import Digest
-from storage.errors import BlobUnknown, ObjectMissing
+from storage.errors import BlobUnknown, JsonInvalid, ManifestInvalid, ObjectMissing
 from storage.joins import FragmentPart
+from storage.manifest_document import read_manifest
 
 AT_ONCE = 4
 BATCH = 200
+MANIFESTS = 50
+"""Bodies that are in memory at once."""
 
 Progress = Callable[[int, int], None]
 """Bytes read, bytes in all."""
@@ -32,8 +33,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Damage:
-    """Bytes that are not there or not what their digest says, and where they are needed: `repository` or
-    `repository:tag` of what names them."""
+    """A blob or manifest that is not whole, and where it is needed: `repository` or `repository:tag`."""
 
     digest: str
     kind: str
@@ -43,11 +43,14 @@ class Damage:
 
 @dataclass
 class Verification:
+    """What was read and found; `bytes` are of blobs."""
+
     blobs: int = 0
     manifests: int = 0
     bytes: int = 0
     damage: list[Damage] = field(default_factory=list)
-    forgotten: int = 0
+    broken_blobs: list[StoredBlob] = field(default_factory=list)
+    broken_manifests: list[Digest] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -55,80 +58,57 @@ class Verification:
             "manifests": self.manifests,
             "bytes": self.bytes,
             "damage": [asdict(each) for each in self.damage],
-            "forgotten": self.forgotten,
         }
 
 
 class Verifier:
     """Reads everything once."""
 
-    def __init__(self, blobs: BlobStore, changes: Changes, progress: Progress = lambda _done, _total: None) -> None:
+    def __init__(self, blobs: BlobStore, progress: Progress = lambda _done, _total: None) -> None:
         self._blobs = blobs
         self._database = blobs.database
-        self._changes = changes
         self._progress = progress
         self._total = 0
+        self._counting = threading.Lock()
         self._result = Verification()
-        self._broken: list[StoredBlob] = []
 
     async def verify(self) -> Verification:
         """Raises StorageUnavailable when database or store do not answer, which says nothing of what they hold."""
         self._total = sum([blob.size async for blob in self._stored()])
-        limit = asyncio.Semaphore(AT_ONCE)
-
-        async def one(blob: StoredBlob) -> None:
-            async with limit:
-                await self._check_blob(blob)
-
-        async with asyncio.TaskGroup() as group:
-            async for blob in self._stored():
-                await limit.acquire()
-                limit.release()
-                group.create_task(one(blob))
-        async for digest, body in self._bodies():
-            self._result.manifests += 1
-            hasher = digest.hasher()
-            hasher.update(body)
-            if Digest.of_hasher(hasher) != digest:
-                await self._damaged(digest, "manifest", f"its content has digest {Digest.of_hasher(hasher)}")
+        await self._check_blobs()
+        async for bodies in self._bodies():
+            await self._check_bodies(bodies)
+        self._result.damage.sort(key=lambda each: (each.kind, each.digest))
         return self._result
 
-    async def repair(self) -> None:
-        """Forget the blobs that were found damaged, so that the next push or build stores them again.
+    # blobs
 
-        Manifests that need them stay, and cannot be pulled whole until then; images made on demand are made again.
-        """
-        for blob in self._broken:
-            async with self._database.writing() as connection:
-                repositories = await _forget(connection, blob.digest)
-                for repository in repositories:
-                    await announce(connection, repository)
-            for repository in repositories:
-                self._changes.mark(repository)
-            self._result.forgotten += 1
-        await self._drop_fragments(
-            {part.key for blob in self._broken for part in blob.parts if isinstance(part, FragmentPart)}
-        )
+    async def _check_blobs(self) -> None:
+        stored, taking = self._stored(), asyncio.Lock()
 
-    async def _drop_fragments(self, keys: set[str]) -> None:
-        """Of the broken joins' fragments those that no sound join has: the next build would take them for good."""
-        use = tables.fragment_use
-        async with self._database.writing() as connection:
-            await self._database.lock(connection, FRAGMENTS_LOCK)
-            for batch in batches(sorted(keys)):
-                query = select(use.c.fragment).where(use.c.fragment.in_(batch)).distinct()
-                sound = set((await connection.execute(query)).scalars())
-                for key in set(batch) - sound:
-                    path = self._blobs.fragment_path(key)
-                    for each in (path, path.with_name(f"{key}.json")):
-                        each.unlink(missing_ok=True)
+        async def work() -> None:
+            while True:
+                async with taking:
+                    blob = await anext(stored, None)
+                if blob is None:
+                    return
+                await self._check_blob(blob)
+
+        tasks = [asyncio.create_task(work()) for _ in range(AT_ONCE)]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await stored.aclose()
 
     async def _check_blob(self, blob: StoredBlob) -> None:
         self._result.blobs += 1
         problem = await asyncio.to_thread(self._problem, blob)
         if problem is not None and await self._is_still(blob):
-            self._broken.append(blob)
-            await self._damaged(blob.digest, "blob", problem)
+            self._result.broken_blobs.append(blob)
+            self._result.damage.append(Damage(blob.digest, "blob", problem, await self._needed_by(blob.digest)))
 
     def _problem(self, blob: StoredBlob) -> str | None:
         hasher, size = blob.digest.hasher(), 0
@@ -136,10 +116,9 @@ class Verifier:
             for chunk in self._blobs.read(blob):
                 hasher.update(chunk)
                 size += len(chunk)
-                self._result.bytes += len(chunk)
-                self._progress(self._result.bytes, self._total)
+                self._count(len(chunk))
         except (ObjectMissing, FileNotFoundError):
-            return "its bytes are missing"
+            return self._missing(blob)
         except EOFError as error:
             return str(error)
         except OSError as error:
@@ -147,27 +126,98 @@ class Verifier:
         found = Digest.of_hasher(hasher)
         return None if found == blob.digest else f"its {size} bytes have digest {found}"
 
+    def _missing(self, blob: StoredBlob) -> str:
+        keys = [part.key for part in blob.parts if isinstance(part, FragmentPart)]
+        if not keys:
+            return "its bytes are missing"
+        lost = [key for key in keys if not self._blobs.fragment_path(key).exists()]
+        return f"{len(lost)} of the {len(keys)} fragments it consists of are missing"
+
+    def _count(self, size: int) -> None:
+        with self._counting:
+            self._result.bytes += size
+            done = self._result.bytes
+        self._progress(done, self._total)
+
     async def _is_still(self, blob: StoredBlob) -> bool:
         """Whether it was not deleted while it was read."""
         with contextlib.suppress(BlobUnknown):
             return await self._blobs.find(blob.digest) == blob
         return False
 
-    async def _damaged(self, digest: Digest, kind: str, problem: str) -> None:
-        self._result.damage.append(Damage(digest, kind, problem, tuple(await self._needed_by(digest))))
-
-    async def _needed_by(self, digest: Digest) -> Sequence[str]:
-        use, tag, row = tables.manifest_blob, tables.tag, tables.repository_manifest
-        by_blob = select(use.c.repository, use.c.manifest).where(use.c.digest == digest)
-        itself = select(row.c.repository, row.c.digest).where(row.c.digest == digest)
-        needing = by_blob.union(itself).subquery("needing")
-        on = (tag.c.repository == needing.c.repository) & (tag.c.digest == needing.c.manifest)
-        query = select(needing.c.repository, tag.c.name).join(tag, on, isouter=True).distinct()
+    async def _needed_by(self, digest: Digest) -> tuple[str, ...]:
+        link, use, file = tables.link, tables.manifest_blob, tables.artifact
+        linked = select(link.c.repository).where(link.c.digest == digest)
+        needing = select(use.c.repository, use.c.manifest).where(use.c.digest == digest)
+        files = select(exists().where(file.c.digest == digest))
         async with self._database.reading() as connection:
-            rows = (await connection.execute(query)).all()
-        return sorted({f"{row[0]}:{row[1]}" if row[1] else str(row[0]) for row in rows})
+            found = set((await connection.execute(linked)).scalars())
+            manifests = [_Place(*row) for row in await connection.execute(needing)]
+            if (await connection.execute(files)).scalar():
+                found.add("a file beside an image")
+        names = await self._names(manifests)
+        # what is there for the sake of a manifest is told by that one's tags
+        return tuple(sorted((found - {place.repository for place in manifests}) | {*sum(names.values(), ())}))
 
-    async def _stored(self) -> AsyncIterator[StoredBlob]:
+    # manifests
+
+    async def _check_bodies(self, bodies: Mapping[Digest, bytes]) -> None:
+        self._result.manifests += len(bodies)
+        broken = {digest: found for digest, body in bodies.items() if (found := digest_of(body, digest)) != digest}
+        places = await self._places(bodies)
+        for digest, found in broken.items():
+            names = await self._names([place for place in places if place.digest == digest])
+            self._result.broken_manifests.append(digest)
+            self._result.damage.append(
+                Damage(digest, "manifest", f"its content has digest {found}", tuple(sorted(sum(names.values(), ()))))
+            )
+        pinned = await self._pinned(bodies)
+        for place, media_type in places.items():
+            lacking = _blobs_of(media_type, bodies[place.digest]) - pinned[place]
+            if lacking and place.digest not in broken and await self._is_there(place, lacking):
+                names = await self._names([place])
+                problem = f"it names {', '.join(sorted(lacking))}, not stored in {place.repository} for it"
+                self._result.damage.append(Damage(place.digest, "manifest", problem, names[place]))
+
+    async def _places(self, digests: Mapping[Digest, bytes]) -> dict[_Place, str]:
+        """In which repositories manifests have to be whole, and their media types. Copies may lack blobs."""
+        row, copy = tables.repository_manifest, tables.mirrored_manifest
+        is_copy = exists().where(copy.c.repository == row.c.repository, copy.c.digest == row.c.digest)
+        query = select(row.c.repository, row.c.digest, row.c.media_type).where(
+            row.c.digest.in_(list(digests)), ~is_copy
+        )
+        async with self._database.reading() as connection:
+            return {_Place(found[0], Digest(found[1])): found[2] for found in await connection.execute(query)}
+
+    async def _pinned(self, digests: Mapping[Digest, bytes]) -> dict[_Place, set[str]]:
+        use = tables.manifest_blob
+        query = select(use.c.repository, use.c.manifest, use.c.digest).where(use.c.manifest.in_(list(digests)))
+        pinned: dict[_Place, set[str]] = defaultdict(set)
+        async with self._database.reading() as connection:
+            for row in await connection.execute(query):
+                pinned[_Place(row[0], Digest(row[1]))].add(row[2])
+        return pinned
+
+    async def _is_there(self, place: _Place, lacking: set[str]) -> bool:
+        """Whether it was not deleted, or pushed again, while it was looked at."""
+        return place in await self._places({place.digest: b""}) and bool(
+            lacking - (await self._pinned({place.digest: b""}))[place]
+        )
+
+    async def _names(self, places: Sequence[_Place]) -> dict[_Place, tuple[str, ...]]:
+        """`repository:tag` for each tag of a manifest, or the repository."""
+        names: dict[_Place, tuple[str, ...]] = {}
+        tag = tables.tag
+        for place in places:
+            query = select(tag.c.name).where(tag.c.repository == place.repository, tag.c.digest == place.digest)
+            async with self._database.reading() as connection:
+                tags = sorted((await connection.execute(query)).scalars())
+            names[place] = tuple(f"{place.repository}:{each}" for each in tags) or (place.repository,)
+        return names
+
+    # pages
+
+    async def _stored(self) -> AsyncGenerator[StoredBlob, None]:
         table, last = tables.blob, ""
         while True:
             query = select(*BLOB_COLUMNS).where(table.c.digest > last).order_by(table.c.digest).limit(BATCH)
@@ -179,31 +229,33 @@ class Verifier:
                 return
             last = found[-1].digest
 
-    async def _bodies(self) -> AsyncIterator[tuple[Digest, bytes]]:
+    async def _bodies(self) -> AsyncIterator[dict[Digest, bytes]]:
         table, last = tables.manifest, ""
         while True:
-            query = select(table.c.digest, table.c.body).where(table.c.digest > last).order_by(table.c.digest).limit(50)
+            query = select(table.c.digest, table.c.body).where(table.c.digest > last).order_by(table.c.digest)
             async with self._database.reading() as connection:
-                rows = (await connection.execute(query)).all()
-            for row in rows:
-                yield Digest(row.digest), row.body
+                rows = (await connection.execute(query.limit(MANIFESTS))).all()
             if not rows:
                 return
+            yield {Digest(row.digest): row.body for row in rows}
             last = rows[-1].digest
 
 
-async def _forget(connection: AsyncConnection, digest: str) -> list[str]:
-    """Take a blob's rows away, and of the manifests that need it only what pins it; the repositories concerned."""
-    blob, link, use, made = tables.blob, tables.link, tables.manifest_blob, tables.image_manifest
-    needing = select(use.c.manifest).where(use.c.digest == digest)
-    images = select(made.c.image).where(made.c.digest.in_(needing))
-    await connection.execute(delete(tables.image).where(tables.image.c.key.in_(images)))
-    query = select(link.c.repository).where(link.c.digest == digest)
-    repositories = list((await connection.execute(query)).scalars())
-    await connection.execute(delete(use).where(use.c.digest == digest))
-    await connection.execute(delete(link).where(link.c.digest == digest))
-    await connection.execute(delete(tables.artifact).where(tables.artifact.c.digest == digest))
-    key = (await connection.execute(delete(blob).where(blob.c.digest == digest).returning(blob.c.key))).scalar()
-    if key is not None:
-        await make_pending(connection, [key], 0.0)
-    return repositories
+class _Place(NamedTuple):
+    """A manifest as one repository has it."""
+
+    repository: str
+    digest: Digest
+
+
+def digest_of(body: bytes, like: Digest) -> Digest:
+    hasher = like.hasher()
+    hasher.update(body)
+    return Digest.of_hasher(hasher)
+
+
+def _blobs_of(media_type: str, body: bytes) -> set[str]:
+    """The blobs that have to be there; none of a manifest that cannot be read."""
+    with contextlib.suppress(JsonInvalid, ManifestInvalid):
+        return {blob.digest for blob in read_manifest(media_type, body).blobs}
+    return set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import orjson
@@ -13,6 +14,7 @@ from registry.cli.options import FAILED, run_async, takes_settings
 from registry.settings import LoadedSettings, Settings
 
 if TYPE_CHECKING:
+    from storage.repair import Repaired
     from storage.verify import Verification
 
 
@@ -20,22 +22,24 @@ if TYPE_CHECKING:
 def verify(
     loaded: LoadedSettings,
     repair: Annotated[
-        bool, typer.Option("--repair", help="forget damaged blobs, so that the next push or build stores them again")
+        bool, typer.Option("--repair", help="forget what is damaged, so that the next push or build stores it again")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="print a JSON document")] = False,
 ) -> None:
     """Read every stored byte and compare it with its digest. Exits with 1 when something is damaged or missing."""
-    result = run_async(_verify(loaded.settings, repair))
+    result, repaired = run_async(_verify(loaded.settings, repair))
     if json:
-        typer.echo(orjson.dumps(result.to_json(), option=orjson.OPT_INDENT_2))
+        document = result.to_json() | ({"forgotten": asdict(repaired)} if repaired else {})
+        typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     else:
-        _show(result)
+        _show(result, repaired)
     if result.damage:
         raise typer.Exit(FAILED)
 
 
-async def _verify(settings: Settings, repair: bool) -> Verification:
+async def _verify(settings: Settings, mend: bool) -> tuple[Verification, Repaired | None]:
     from registry.store import open_store
+    from storage.repair import repair
     from storage.verify import Verifier
 
     console = Console(stderr=True)
@@ -43,20 +47,19 @@ async def _verify(settings: Settings, repair: bool) -> Verification:
     async with open_store(settings.storage) as store:
         with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
             task = bar.add_task("reading", total=None)
-            verifier = Verifier(
-                store.blobs, store.changes, lambda done, total: bar.update(task, completed=done, total=total)
-            )
+            verifier = Verifier(store.blobs, lambda done, total: bar.update(task, completed=done, total=total))
             result = await verifier.verify()
-        if repair:
-            await verifier.repair()
-    return result
+        return result, await repair(store.blobs, store.changes, result) if mend else None
 
 
-def _show(result: Verification) -> None:
+def _show(result: Verification, repaired: Repaired | None) -> None:
     for each in result.damage:
         needed = f"; needed by {', '.join(each.needed_by)}" if each.needed_by else ""
         typer.echo(f"{each.kind} {each.digest}: {each.problem}{needed}")
-    if result.forgotten:
-        typer.echo(f"{result.forgotten} damaged blobs forgotten: push what needs them again; images are made again")
+    if repaired:
+        typer.echo(
+            f"{repaired.blobs} blobs and {repaired.manifests} manifests with their tags forgotten: push what needs "
+            f"them again; {repaired.images} images are made again when they are asked for"
+        )
     sound = "all sound" if not result.damage else f"{len(result.damage)} damaged"
     typer.echo(f"{result.blobs} blobs, {result.manifests} manifests, {result.bytes / 1e6:.1f} MB read: {sound}")

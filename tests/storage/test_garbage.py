@@ -114,6 +114,15 @@ async def test_what_is_made_on_demand_stays_while_it_is_used(content: Content, s
     assert content.stores.files() == []
 
 
+async def test_images_stay_when_the_root_is_called_otherwise_now(content: Content) -> None:
+    await on_demand_image(content)
+    before = await content.counts()
+    await content.collect(replace(AT_ONCE, root="another", image_retention=DAY))
+    assert await content.counts() == before
+    await content.collect(replace(AT_ONCE, root="another"))
+    assert await content.counts() == {}
+
+
 async def test_of_images_that_share_each_keeps_its_own(content: Content) -> None:
     await two_images_that_share(content)
     await content.change(tables.image, tables.image.c.key == "i", used=time.time() - 2 * DAY)
