@@ -44,8 +44,8 @@ def containerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containerd]
 
 
 @pytest.fixture(scope="session")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
-    with programs.podman(tmp_path_factory.mktemp("podman")) as client:
+def podman() -> Iterator[Podman]:
+    with programs.podman() as client:
         yield client
 
 

@@ -290,10 +290,12 @@ def _await_answer(client: Containerd, process: subprocess.Popen[bytes], log: Pat
 
 
 @contextlib.contextmanager
-def podman(directory: Path) -> Iterator[Podman]:
-    """A podman whose images are in `directory`."""
+def podman() -> Iterator[Podman]:
+    """A podman with a storage of its own."""
     need("podman")
     need_root("podman")
+    # it takes no directory for its state whose path is longer than 50 characters
+    directory = Path(tempfile.mkdtemp(prefix="podman-"))
     for driver in ("overlay", "vfs"):
         client = Podman(directory / driver, driver)
         with contextlib.suppress(ClientError):
@@ -306,7 +308,7 @@ def podman(directory: Path) -> Iterator[Podman]:
     finally:
         # it leaves its overlay directory mounted on itself, where nobody could remove it
         subprocess.run(["umount", client.storage / "root" / "overlay"], capture_output=True)
-        shutil.rmtree(client.storage, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def oras_command(directory: Path) -> OrasCommand:
