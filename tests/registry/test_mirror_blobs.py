@@ -599,6 +599,8 @@ async def test_a_full_disk_cuts_the_client_off_and_leaves_nothing(
 async def test_nothing_stays_open(tmp_path: Path, upstream: ScriptedRegistry) -> None:
     async with mirroring(tmp_path, upstream.host) as site:
         await get(site, path_of(upstream, CONFIG).removeprefix("/v2/"))
+        while site_downloads(site):
+            await asyncio.sleep(0.01)
         before = open_files(tmp_path)
         upstream.behaviour = Sends(OTHER, len(OTHER))
         await cut_short(site, path_of(upstream))
