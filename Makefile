@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 CHECKED = registry builder storage auth tests docs $(wildcard bench)
 
-.PHONY: help venv demo demo-once test check conformance soak format bench bench-short docs constraints clean
+.PHONY: help venv demo demo-once test test-failed lint check conformance soak format bench bench-short docs constraints clean
 
 help:
 	@echo 'make demo         make a sample channel, serve images made from it, and say what to pull'
@@ -41,11 +41,16 @@ PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
 test: venv
 	$(PYTEST)
 
-check: venv
+lint: venv
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/mypy
-	$(PYTEST)
+
+check: lint test
+
+# The tests that failed last, one after another with the machine to themselves.
+test-failed: venv
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 conformance: venv
 	$(BIN)/python -m tests.conformance

@@ -88,7 +88,11 @@ class Retention:
             raise ValueError(f"{text!r}: say keep-last=10, keep-days=30, or both, or every tag would be deleted")
         last = _count(values["keep-last"]) if "keep-last" in values else None
         days = float(_count(values["keep-days"])) if "keep-days" in values else None
-        return cls(pattern, last, days, tuple(filter(None, values.get("keep", "").split("+"))))
+        patterns = tuple(filter(None, values.get("keep", "").split("+")))
+        for each in patterns:
+            if not _GLOB.fullmatch(each):
+                raise ValueError(f"{text!r}: {each!r} is not a pattern of tags, in which * stands for anything")
+        return cls(pattern, last, days, patterns)
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ class Limits:
         new = len(set(tags) - present.keys())
         if quota and quota.tags is not None and new:
             await database.lock(connection, f"quota {quota.pattern}")
-            count = select(func.count()).where(_like(table.c.repository, quota.pattern))
+            count = select(func.count()).where(like(table.c.repository, quota.pattern))
             held = int((await connection.execute(count)).scalar_one())
             if held + new > quota.tags:
                 raise QuotaExceeded(quota.pattern, "tags", str(quota.tags), str(held + new))
@@ -135,7 +139,7 @@ class Limits:
         await database.lock(connection, f"quota {quota.pattern}")
         link, table = tables.link, tables.blob
         held_digests = select(link.c.digest).where(
-            _like(link.c.repository, quota.pattern), link.c.digest != blob.digest
+            like(link.c.repository, quota.pattern), link.c.digest != blob.digest
         )
         total = select(func.coalesce(func.sum(table.c.size), 0)).where(table.c.digest.in_(held_digests))
         needed = int((await connection.execute(total)).scalar_one()) + blob.size
@@ -159,14 +163,14 @@ def parse_size(text: str) -> int:
     return int(found[1]) * _UNITS[(found[2] or "").lower()]
 
 
-def _like(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
+def like(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
     """`matches` in SQL. GLOB and LIKE differ between databases, and `_` is a wildcard of LIKE that names may have."""
     text = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").replace("*", "%")
     return column.like(text, escape="\\")
 
 
 def _rule(text: str, known: set[str]) -> tuple[str, Mapping[str, str]]:
-    pattern, *words = text.split()
+    pattern, *words = text.split() or [""]
     if not _GLOB.fullmatch(pattern):
         raise ValueError(f"{text!r} does not begin with the name of a repository, in which * stands for anything")
     values = {}
@@ -174,6 +178,8 @@ def _rule(text: str, known: set[str]) -> tuple[str, Mapping[str, str]]:
         name, equals, value = word.partition("=")
         if name not in known or not equals:
             raise ValueError(f"{text!r}: {word!r} is not one of {', '.join(f'{each}=' for each in sorted(known))}")
+        if name in values:
+            raise ValueError(f"{text!r}: {word!r} says again what was said")
         values[name] = value
     return pattern, values
 
