@@ -138,9 +138,7 @@ class Limits:
             return
         await database.lock(connection, f"quota {quota.pattern}")
         link, table = tables.link, tables.blob
-        held_digests = select(link.c.digest).where(
-            like(link.c.repository, quota.pattern), link.c.digest != blob.digest
-        )
+        held_digests = select(link.c.digest).where(like(link.c.repository, quota.pattern), link.c.digest != blob.digest)
         total = select(func.coalesce(func.sum(table.c.size), 0)).where(table.c.digest.in_(held_digests))
         needed = int((await connection.execute(total)).scalar_one()) + blob.size
         if needed > quota.bytes:

@@ -60,9 +60,6 @@ class Content:
             await self.uploads.store(repository, digest, received)
         return digest
 
-    async def mount_or_push(self, repository: str, data: bytes) -> None:
-        await self.push_blob(repository, data)
-
     def receive(self, key: str, data: bytes) -> Received:
         hasher = new_hasher("sha256")
         hasher.update(data)
