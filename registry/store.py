@@ -7,8 +7,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from storage.opening import open_objects
-
 from storage.announcements import listening
 from storage.blobs import BlobStore
 from storage.catalog import Catalog
@@ -16,6 +14,7 @@ from storage.changes import Changes
 from storage.database import Database, database_url, migrate
 from storage.limits import Limits
 from storage.objects import FileObjects
+from storage.opening import open_objects
 from storage.repositories import Repositories
 from storage.settings import StorageSettings
 from storage.uploads import Uploads
