@@ -68,6 +68,10 @@ class Docker:
     def pull(self, reference: str) -> None:
         run(["docker", "pull", "--quiet", reference])
 
+    def pull_aloud(self, reference: str) -> str:
+        """What it said of each layer."""
+        return run(["docker", "pull", reference])
+
     def run(self, reference: str, *command: str, options: Sequence[str] = ()) -> str:
         return run(["docker", "run", "--rm", "--network", "none", *options, reference, *command])
 

@@ -5,6 +5,7 @@ All that is pushed is made here; every client uses repositories of its own.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -19,6 +20,8 @@ import requests
 from builder.image import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from registry.v2.manifests import MOST_TAGS
 from storage.digest import Digest
+from tests.builder.packages import Package
+from tests.builder.services import make_channel
 from tests.clients import layouts
 from tests.clients.layouts import CONFIG
 from tests.clients.programs import (
@@ -32,7 +35,7 @@ from tests.clients.programs import (
     PythonDocker,
     Skopeo,
 )
-from tests.conftest import Server
+from tests.conftest import Server, StartServer
 from tests.registry.stored import logged
 
 pytestmark = pytest.mark.clients
@@ -40,7 +43,6 @@ pytestmark = pytest.mark.clients
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 ANY = f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_LIST}, {DOCKER_MANIFEST}"
-SMALL = "conda-store-dynamic/tzdata:latest"
 
 
 def layers(count: int = 2) -> list[bytes]:
@@ -124,28 +126,34 @@ def test_docker_pushes_mounts_and_pulls_back(clean_docker: Docker, empty: Server
 
 
 def test_docker_pushes_an_image_from_one_that_was_made_on_demand(
-    docker: Docker, served: Server, tmp_path: Path
+    docker: Docker, start_server: StartServer, tmp_path: Path
 ) -> None:
-    """The layers of the base are there already, and are mounted."""
-    base, derived = f"{served.address}/{SMALL}", f"{served.address}/team/derived:v1"
+    """The base has its layers here, and they are mounted: those that docker pulled from here, and so knows of."""
+    package = Package("unheard", files={"share/unheard": os.urandom(30_000)})
+    asyncio.run(make_channel(tmp_path / "channel", [package]))
+    server = start_server("--channels", (tmp_path / "channel").as_uri(), "--base", "scratch", "--workers", "1")
+    name = "conda-store-dynamic/unheard"
+    base, derived = f"{server.address}/{name}:latest", f"{server.address}/team/derived:v1"
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "more").write_bytes(os.urandom(1000))
+    (context / "Dockerfile").write_text(f"FROM {base}\nCOPY more /more\nLABEL made=by-hand\n")
     try:
-        docker.pull(base)
+        pulled = docker.pull_aloud(base).count("Pull complete")
         [image] = json.loads(docker.inspect(base))
-        (tmp_path / "more").write_bytes(os.urandom(1000))
-        (tmp_path / "Dockerfile").write_text(f"FROM {base}\nCOPY more /more\nLABEL made=by-hand\n")
-        docker.build(tmp_path, derived)
-        said = docker.push(derived)
-        of_base = len(image["RootFS"]["Layers"])
-        assert said.count(f"Mounted from {SMALL.removesuffix(':latest')}") == of_base
-        # the layer that was added, and the config
-        assert uploads(served, "team/derived") == {"mounted": of_base, "sent": 2}
-        docker.remove_images_of(served.address)
+        docker.build(context, derived)
+        assert pulled > 0
+        assert docker.push(derived).count(f"Mounted from {name}") == pulled
+        # sent are what it had already, the layer that was added, and the config
+        of_base = image["RootFS"]["Layers"]
+        assert uploads(server, "team/derived") == {"mounted": pulled, "sent": len(of_base) - pulled + 2}
+        docker.remove_images_of(server.address)
         docker.pull(derived)
         [again] = json.loads(docker.inspect(derived))
-        assert again["RootFS"]["Layers"][:of_base] == image["RootFS"]["Layers"]
+        assert again["RootFS"]["Layers"][: len(of_base)] == of_base
         assert again["Config"]["Labels"]["made"] == "by-hand"
     finally:
-        docker.remove_images_of(served.address)
+        docker.remove_images_of(server.address)
 
 
 def test_docker_is_told_that_images_made_on_demand_cannot_be_pushed(
