@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pytest
+
 from tests.go_programs import go_program
 
 PACKAGE = "github.com/distribution/distribution/v3/cmd/registry"
@@ -40,6 +42,14 @@ def docker_registry_2() -> Path:
     if not found:
         raise RegistryUnavailable("docker-registry is not installed (Debian: docker-registry)")
     return Path(found)
+
+
+def needed_registry() -> Path:
+    """Debian's program; skips the test where it is missing."""
+    try:
+        return docker_registry_2()
+    except RegistryUnavailable as error:
+        pytest.skip(str(error))
 
 
 def distribution_3(*, build: bool = True) -> Path:

@@ -28,7 +28,7 @@ def written(address: str) -> str:
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory, served: Server, skopeo: Skopeo) -> Iterator[tuple[str, int]]:
     """The reference registry with an image in it: its host:port, and its process."""
-    with distribution.serving(distribution.docker_registry_2(), tmp_path_factory.mktemp("reference")) as (
+    with distribution.serving(distribution.needed_registry(), tmp_path_factory.mktemp("reference")) as (
         port,
         process,
     ):
@@ -114,7 +114,7 @@ def test_podman_is_set_up_with_it_as_its_mirror(
 def test_docker_pulls_though_the_registry_is_dead(
     docker: Docker, skopeo: Skopeo, start_server: StartServer, served: Server, tmp_path: Path
 ) -> None:
-    with distribution.serving(distribution.docker_registry_2(), tmp_path) as (port, process):
+    with distribution.serving(distribution.needed_registry(), tmp_path) as (port, process):
         address = f"127.0.0.1:{port}"
         skopeo.copy(f"{served.address}/{SMALL}", f"docker://{address}/{APP}", "--all", "--dest-tls-verify=false")
         flags = ("--base", "scratch", "--workers", "1", "--mirrors", address, "--mirror-internal-hosts", address)

@@ -22,7 +22,7 @@ from registry.v2.manifests import MOST_TAGS
 from storage.digest import Digest
 from tests.builder.packages import Package
 from tests.builder.services import make_channel
-from tests.clients import layouts
+from tests.clients import layouts, programs
 from tests.clients.layouts import CONFIG
 from tests.clients.programs import (
     ClientError,
@@ -501,6 +501,7 @@ def test_lists_of_referrers_that_clients_keep_themselves(empty: Server) -> None:
 
 def test_curl_streams_a_blob_of_unknown_length(empty: Server, tmp_path: Path) -> None:
     """And asks before it sends: an upload of this size makes it wait for 100 Continue."""
+    programs.need("curl")
     content = os.urandom(3 << 20)
     url = f"{empty.url}/v2/curl/blob/blobs/uploads/?digest={Digest.of(content)}"
     command = ["curl", "--silent", "--show-error", "--fail", "--request", "POST", "--upload-file", "-", url]

@@ -214,7 +214,7 @@ async def test_a_token_that_has_ended_is_replaced(tmp_path: Path) -> None:
 async def test_a_copy_outlives_its_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = tmp_path / "upstream"
     directory.mkdir()
-    with distribution.serving(distribution.docker_registry_2(), directory) as (port, process):
+    with distribution.serving(distribution.needed_registry(), directory) as (port, process):
         address = f"127.0.0.1:{port}"
         await push(address, APP, FIRST, "latest", "other")
         async with mirroring(tmp_path / "data", address, **QUICK) as site:

@@ -296,7 +296,7 @@ async def cut_short(client: Site | aiohttp.ClientSession, path: str) -> bytes:
 async def test_an_upstream_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
     directory = tmp_path / "upstream"
     directory.mkdir()
-    with distribution.serving(distribution.docker_registry_2(), directory) as (port, process):
+    with distribution.serving(distribution.needed_registry(), directory) as (port, process):
         await push(f"127.0.0.1:{port}", APP, IMAGE, "latest")
         async with line_to(port) as line:
             address = f"127.0.0.1:{line.port}"
