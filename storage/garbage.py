@@ -25,7 +25,7 @@ from storage.announcements import announce
 from storage.blobs import DOOMED, BlobStore, make_pending
 from storage.cancellation import to_end
 from storage.changes import Changes
-from storage.database import Database
+from storage.database import Database, batches
 from storage.garbage_rules import (
     BLOBS,
     BUILD_SILENT_SECONDS,
@@ -40,6 +40,7 @@ from storage.garbage_rules import (
 from storage.limits import Retention
 from storage.repositories import lock_manifests, note_tags
 from storage.retention import given_up, names_given_up, rule_of
+from storage.rings import repositories_with_rings, rings
 
 BATCH = 200
 """Rows that are deleted in one transaction."""
@@ -116,10 +117,36 @@ class Garbage:
         total = Step(kind.name)
         while True:
             found = await self._sweep_once(kind, rules)
+            if kind is MANIFESTS and not found.count:
+                found = await self._sweep_rings(rules)
             total += found
             # a manifest that is gone may have been all that led to another
             if kind is not MANIFESTS or not found.count:
                 return total
+
+    async def _sweep_rings(self, rules: Rules) -> Step:
+        step = Step(MANIFESTS.name)
+        async with self._database.reading() as connection:
+            repositories = await repositories_with_rings(connection, rules)
+        for repository in repositories:
+            async with self._database.reading() as connection:
+                found = await rings(connection, rules, repository)
+            if found:
+                step += await to_end(self._delete_rings(repository, rules))
+        return step
+
+    async def _delete_rings(self, repository: str, rules: Rules) -> Step:
+        table, begun = tables.repository_manifest, time.monotonic()
+        async with self._database.writing() as connection:
+            await lock_manifests(self._database, connection, repository)
+            found = await rings(connection, rules, repository)
+            for batch in batches(found):
+                these = (table.c.repository == repository) & table.c.digest.in_(batch)
+                await connection.execute(delete(table).where(these))
+            await announce(connection, repository)
+        self._changes.mark(repository)
+        await _give_way(begun)
+        return Step(MANIFESTS.name, len(found))
 
     async def _sweep_once(self, kind: Kind, rules: Rules) -> Step:
         key, step = list(kind.table.primary_key), Step(kind.name)

@@ -7,7 +7,8 @@
     blob        no repository and no file has it, and nobody has just come to need it
 
 The schema's foreign keys say what refers to what. A manifest is garbage only after all that leads to it is gone, so
-that a whole graph of them goes from its top, one by one, each for a reason that can be seen in a single statement.
+that a whole graph of them goes from its top, one by one, each for a reason that can be seen in a single statement. Of
+the few graphs that have no top `storage.rings` finds out.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class Rules:
             BODIES.name: self._bodies,
             REPOSITORIES.name: self._repositories,
         }
-        return and_(conditions[kind.name](), *self._kept(kind.table))
+        return and_(conditions[kind.name](), *self.kept(kind.table))
 
     @property
     def _grace(self) -> float:
@@ -133,29 +134,43 @@ class Rules:
         return last < self.now - seconds if seconds else false()
 
     def _manifests(self) -> ColumnElement[bool]:
-        row, upper = tables.repository_manifest, tables.repository_manifest.alias("upper")
-        child, tag, copy = tables.manifest_child, tables.tag, tables.mirrored_manifest
-        image = tables.image_manifest
+        row, child = tables.repository_manifest, tables.manifest_child
+        return and_(
+            self.unneeded(row),
+            ~exists().where(child.c.repository == row.c.repository, child.c.digest == row.c.digest, *self.kept(child)),
+            ~self.subject_is_there(row),
+        )
+
+    def unneeded(self, row: FromClause) -> ColumnElement[bool]:
+        """Whether a manifest is garbage unless another leads to it; `row` is the table or an alias of it."""
+        tag, copy, image = tables.tag, tables.mirrored_manifest, tables.image_manifest
         return and_(
             or_(
                 and_(row.c.repository == self.policy.root, row.c.pushed < self._grace),
-                and_(row.c.repository != self.policy.root, self._long_untagged()),
+                and_(row.c.repository != self.policy.root, self._long_untagged(row)),
             ),
-            # whichever repository is the root's: it may have been another when the image was made
-            ~exists().where(image.c.digest == row.c.digest, *self._kept(image)),
             ~exists().where(tag.c.repository == row.c.repository, tag.c.digest == row.c.digest),
-            ~exists().where(copy.c.repository == row.c.repository, copy.c.digest == row.c.digest, *self._kept(copy)),
-            ~exists().where(child.c.repository == row.c.repository, child.c.digest == row.c.digest, *self._kept(child)),
-            ~exists().where(
-                upper.c.repository == row.c.repository,
-                upper.c.digest == row.c.subject,
-                *self._kept(tables.repository_manifest, upper),
-            ),
+            # whichever repository is the root's: it may have been another when the image was made
+            ~exists().where(image.c.digest == row.c.digest, *self.kept(image)),
+            ~exists().where(copy.c.repository == row.c.repository, copy.c.digest == row.c.digest, *self.kept(copy)),
+            *self.kept(tables.repository_manifest, row),
         )
 
-    def _long_untagged(self) -> ColumnElement[bool]:
-        row, before = tables.repository_manifest, self.now - self.policy.untagged_for
+    def _long_untagged(self, row: FromClause) -> ColumnElement[bool]:
+        before = self.now - self.policy.untagged_for
         return and_(row.c.untagged < before, row.c.pushed < before) if self.policy.untagged_for else false()
+
+    def subject_is_there(self, row: FromClause) -> ColumnElement[bool]:
+        """Whether the repository has the subject of a manifest."""
+        upper = tables.repository_manifest.alias("upper")
+        same = (upper.c.repository == row.c.repository, upper.c.digest == row.c.subject)
+        return exists().where(*same, *self.kept(tables.repository_manifest, upper))
+
+    def subject_is_unneeded(self, row: FromClause) -> ColumnElement[bool]:
+        """Whether the repository has the subject of a manifest, which is `unneeded` too."""
+        upper = tables.repository_manifest.alias("upper")
+        same = (upper.c.repository == row.c.repository, upper.c.digest == row.c.subject)
+        return exists().where(*same, self.unneeded(upper))
 
     def _links(self) -> ColumnElement[bool]:
         link, upload = tables.link, tables.upload
@@ -163,7 +178,7 @@ class Rules:
         pushing = exists().where(
             upload.c.repository == link.c.repository,
             upload.c.created < link.c.created + self.policy.grace,
-            *self._kept(upload),
+            *self.kept(upload),
         )
         return and_(link.c.created < self._grace, *self._unreferenced(link), ~pushing)
 
@@ -177,7 +192,7 @@ class Rules:
 
     def _repositories(self) -> ColumnElement[bool]:
         upload = tables.upload
-        pushing = exists().where(upload.c.repository == tables.repository.c.name, *self._kept(upload))
+        pushing = exists().where(upload.c.repository == tables.repository.c.name, *self.kept(upload))
         return and_(*self._unreferenced(tables.repository), ~pushing)
 
     def _unreferenced(self, table: Table) -> Iterator[ColumnElement[bool]]:
@@ -185,9 +200,9 @@ class Rules:
         for other in table.metadata.sorted_tables:
             for key in other.foreign_key_constraints:
                 if key.referred_table is table and key.ondelete != "CASCADE":
-                    yield ~exists().where(*(each.parent == each.column for each in key.elements), *self._kept(other))
+                    yield ~exists().where(*(each.parent == each.column for each in key.elements), *self.kept(other))
 
-    def _kept(self, table: Table, row: FromClause | None = None) -> Iterator[ColumnElement[bool]]:
+    def kept(self, table: Table, row: FromClause | None = None) -> Iterator[ColumnElement[bool]]:
         """Conditions that a row of `table`, or of its alias, is not gone, by itself or with what it belongs to."""
         row = table if row is None else row
         owners: list[tuple[Table, list[str]]] = [(table, [column.name for column in table.primary_key])]

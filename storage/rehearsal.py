@@ -18,6 +18,7 @@ from storage import tables
 from storage.blobs import BlobStore
 from storage.garbage import OBJECTS, Report, Step, ruled_repositories, rules_now, tags_given_up
 from storage.garbage_rules import KINDS, MANIFESTS, TAGS, Kind, Policy, Rules
+from storage.rings import repositories_with_rings, rings
 
 _TEXT = String(255).with_variant(String(255, collation="C"), "postgresql")
 
@@ -69,9 +70,22 @@ async def _mark(connection: AsyncConnection, kind: Kind, rules: Rules) -> Step:
         await connection.execute(_gone.insert().from_select(list(_gone.c), garbage))
         after = await _counted(connection, kind)
         found = Step(kind.name, after.count - before.count, after.bytes - before.bytes)
+        if kind is MANIFESTS and not found.count:
+            found = await _mark_rings(connection, rules)
         total += found
         if kind is not MANIFESTS or not found.count:
             return total
+
+
+async def _mark_rings(connection: AsyncConnection, rules: Rules) -> Step:
+    step = Step(MANIFESTS.name)
+    for repository in await repositories_with_rings(connection, rules):
+        found = await rings(connection, rules, repository)
+        rows = [{"kind": MANIFESTS.table.name, "first": repository, "second": each, "bytes": 0} for each in found]
+        if rows:
+            await connection.execute(_gone.insert(), rows)
+        step += Step(MANIFESTS.name, len(rows))
+    return step
 
 
 async def _counted(connection: AsyncConnection, kind: Kind) -> Step:

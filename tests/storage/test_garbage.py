@@ -181,6 +181,28 @@ async def test_a_graph_of_garbage_is_rehearsed_whole(content: Content) -> None:
     assert report.steps["manifests"].count == count == 5
 
 
+@pytest.mark.parametrize("tagged", [True, False])
+async def test_a_ring_of_manifests(content: Content, tagged: bool) -> None:
+    """Each needs the next: an index of its own subject, and of an index of that."""
+    image = await content.push_image("a", None, b"one")
+    signature = await content.push_manifest("a", None, subject=image, name="signature")
+    inner = await content.push_manifest("a", None, children=[image], subject=image)
+    await content.push_manifest("a", None, children=[inner], subject=signature)
+    await content.push_manifest("a", None, subject=inner, name="of the inner one")
+    if tagged:
+        await content.push_manifest("a", "v1", children=[signature])
+    before = await content.counts()
+    rehearsed = await rehearse(content.stores.blobs, AT_ONCE)
+    report = await content.collect()
+    assert rehearsed.to_json()["steps"] == report.to_json()["steps"]
+    if tagged:
+        assert await content.counts() == before
+        await content.repositories.delete_tag("a", "v1")
+        report = await content.collect()
+    assert report.steps["manifests"].count == 5 + tagged
+    assert await content.counts() == {}
+
+
 async def test_a_referrer_of_what_is_not_here_goes_by_its_own_age(content: Content) -> None:
     absent = Digest.of(b"absent")
     await content.push_manifest("a", "kept", children=[absent])

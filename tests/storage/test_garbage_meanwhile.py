@@ -25,6 +25,7 @@ from storage.errors import BlobUnknown, ManifestBlobUnknown, UploadUnknown, Writ
 from storage.garbage import Garbage
 from storage.repositories import Push, Repositories
 from storage.uploads import Received, Upload, Uploads
+from tests.storage.ageing import make_old
 from tests.storage.content import AT_ONCE, ROOT, Content, push_of
 
 OLD = replace(AT_ONCE, grace=3600, upload_seconds=3600, untagged_for=3600, image_retention=3600)
@@ -59,23 +60,6 @@ class Hold:
         if self._number == 0:
             self.reached.set()
             await self.go_on.wait()
-
-
-AGES = {
-    tables.repository_manifest: ("pushed", "untagged"),
-    tables.manifest: ("created",),
-    tables.link: ("created",),
-    tables.blob: ("created", "used"),
-    tables.image: ("used",),
-    tables.artifact: ("used",),
-    tables.upload: ("created", "touched"),
-    tables.pending: ("expires",),
-}
-
-
-async def make_old(content: Content) -> None:
-    for table, columns in AGES.items():
-        await content.change(table, **dict.fromkeys(columns, 1.0))
 
 
 @dataclass(frozen=True)

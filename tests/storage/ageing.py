@@ -1,0 +1,25 @@
+"""Making all that is stored old."""
+
+from __future__ import annotations
+
+from storage import tables
+from tests.storage.content import Content
+
+AGES = {
+    tables.repository_manifest: ("pushed",),
+    tables.manifest: ("created",),
+    tables.link: ("created",),
+    tables.blob: ("created", "used"),
+    tables.image: ("used",),
+    tables.artifact: ("used",),
+    tables.upload: ("created", "touched"),
+    tables.pending: ("expires",),
+}
+
+
+async def make_old(content: Content) -> None:
+    """As if it had all been pushed, made or used for the last time in 1970."""
+    for table, columns in AGES.items():
+        await content.change(table, **dict.fromkeys(columns, 1.0))
+    manifest = tables.repository_manifest
+    await content.change(manifest, manifest.c.untagged.is_not(None), untagged=1.0)
