@@ -56,7 +56,7 @@ conformance: venv
 	$(BIN)/python -m tests.conformance
 
 soak: venv
-	SOAK_SECONDS=240 $(BIN)/python -m pytest -s tests/registry/test_soak.py
+	SOAK_SECONDS=120 $(BIN)/python -m pytest -s tests/registry/test_soak.py
 
 format: venv
 	$(BIN)/ruff check --fix $(CHECKED)

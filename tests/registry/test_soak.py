@@ -16,17 +16,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from storage.digest import Digest
 from tests.conftest import StartServer
 from tests.registry.pushes import image_manifest
+from tests.registry.stored import logged
 from tests.registry.test_crashes import QUIET, Client
 from tests.registry.test_upkeep import files, report
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "12"))
 CLIENTS = 6
-GRACE = 3
-LAYERS = [random.Random(number).randbytes(20_000 + number) for number in range(8)]
+GRACE = 2
+COMMON = [random.Random(number).randbytes(20_000 + number) for number in range(8)]
 """Few, so that whoever pushes, mounts and deletes meets the others at the same blobs."""
+
+RARE = [random.Random(number).randbytes(5_000 + number) for number in range(100, 500)]
+"""So many that one is often collected, or about to be, when it is pushed again."""
 
 
 @dataclass
@@ -44,7 +50,8 @@ class Worker:
         return f"soak/r{self.number}"
 
     def step(self) -> None:
-        self.random.choice((self.push, self.push, self.pull, self.pull, self.mount, self.delete))()
+        deeds = (self.push, self.push, self.pull, self.pull, self.peek, self.mount, self.delete, self.delete_blob)
+        self.random.choice(deeds)()
 
     def count(self, what: str, status: int, *expected: int) -> int:
         self.statuses[what, status] += 1
@@ -52,7 +59,7 @@ class Worker:
         return status
 
     def push(self) -> None:
-        layers = self.random.sample(LAYERS, 3)
+        layers = [*self.random.sample(COMMON, 2), *self.random.sample(RARE, 2)]
         body = image_manifest(b"{}", layers, annotations={"n": str(self.random.random())})
         tag = f"t{self.random.randrange(4)}"
         for _ in range(3):
@@ -66,12 +73,17 @@ class Worker:
         raise AssertionError("a manifest was refused three times")
 
     def mount(self) -> None:
-        data = self.random.choice(LAYERS)
+        data = self.random.choice((*COMMON, *RARE))
         source = f"soak/r{self.random.randrange(CLIENTS)}"
-        if self.count("mount", self.client.mount(self.repository, source, data), 201, 202) == 201:
+        path = f"/v2/{self.repository}/blobs/uploads/?mount={Digest.of(data)}&from={source}"
+        status, headers, _ = self.client.ask("POST", path)
+        if self.count("mount", status, 201, 202) == 201:
             status, _, body = self.client.ask("GET", f"/v2/{self.repository}/blobs/{Digest.of(data)}")
             self.count("pull", status, 200)
             assert body == data
+        else:
+            # the session that was opened instead would keep what is pushed while it lasts
+            self.count("cancel", self.client.ask("DELETE", headers["Location"])[0], 204)
 
     def pull(self) -> None:
         for tag, wanted in self.tags.items():
@@ -82,6 +94,19 @@ class Worker:
                 status, _, content = self.client.ask("GET", f"/v2/{self.repository}/blobs/{layer['digest']}")
                 self.count("pull", status, 200)
                 assert Digest.of(content) == layer["digest"]
+
+    def peek(self) -> None:
+        """At what somebody else has, or had."""
+        data = self.random.choice((*COMMON, *RARE))
+        path = f"/v2/soak/r{self.random.randrange(CLIENTS)}/blobs/{Digest.of(data)}"
+        status, _, body = self.client.ask("GET", path)
+        if self.count("peek", status, 200, 404) == 200:
+            assert body == data
+
+    def delete_blob(self) -> None:
+        path = f"/v2/{self.repository}/blobs/{Digest.of(self.random.choice(COMMON))}"
+        if self.count("delete blob", self.client.ask("DELETE", path)[0], 202, 404, 409) == 202:
+            self.count("peek", self.client.ask("GET", path)[0], 404)
 
     def delete(self) -> None:
         if not self.tags:
@@ -94,9 +119,11 @@ class Worker:
             self.count("delete", self.client.delete(self.repository, tag), 202)
 
 
-def test_soak(start_server: StartServer, tmp_path: Path) -> None:
-    flags = ("--gc-interval", "1", "--gc-grace", str(GRACE), "--untagged-for", "0.5", "--processes", "2")
-    server = start_server(*QUIET, *flags, data_dir=tmp_path / "data")
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
+def test_soak(request: pytest.FixtureRequest, start_server: StartServer, tmp_path: Path, database: str) -> None:
+    flags = ["--gc-interval", "1", "--gc-grace", str(GRACE), "--untagged-for", "0.5", "--processes", "2"]
+    where = [] if database == "sqlite" else ["--database", _address(request.getfixturevalue("postgres_url"))]
+    server = start_server(*QUIET, *flags, *where, data_dir=tmp_path / "data")
     workers = [Worker(Client(server), number, random.Random(number)) for number in range(CLIENTS)]
     stopped, end = threading.Event(), time.monotonic() + SECONDS
 
@@ -117,9 +144,17 @@ def test_soak(start_server: StartServer, tmp_path: Path) -> None:
             assert worker.client.delete(worker.repository, tag) == 202
     assert sum(count for worker in workers for (what, _), count in worker.statuses.items() if what == "push")
     server.stop()
-    assert report(server.data_dir, "verify")["damage"] == []
+    assert logged(server, "garbage collection failed") == []
+    if SECONDS >= 60:
+        assert sum(each["steps"]["blobs"]["count"] for each in logged(server, "garbage collected"))
+    assert report(server.data_dir, "verify", *where)["damage"] == []
     time.sleep(1)
     # a mount that was not possible has opened a session
     at_once = ("--gc-grace", "0", "--untagged-for", "0.001", "--upload-seconds", "0.001")
-    collected = report(server.data_dir, "gc", *at_once)
+    collected = report(server.data_dir, "gc", *at_once, *where)
     assert files(server.data_dir) == [], collected
+
+
+def _address(url: str) -> str:
+    """A URL of SQLAlchemy's as it is written in the settings."""
+    return url.replace("postgresql+psycopg://", "postgresql://")
