@@ -161,16 +161,15 @@ class Garbage:
             if not rows:
                 return step
             last = rows[-1]
-            for batch in _batches(kind, rows):
-                step += await to_end(self._delete(kind, batch, garbage))
+            step += await to_end(self._delete(kind, rows, garbage))
 
     async def _delete(self, kind: Kind, keys: Sequence[Sequence[str]], garbage: ColumnElement[bool]) -> Step:
         """Delete those of the rows that are still garbage."""
         table, begun = kind.table, time.monotonic()
         key = list(table.primary_key)
         async with self._database.writing() as connection:
-            if kind.of_manifests:
-                await lock_manifests(self._database, connection, keys[0][0])
+            for repository in sorted({each[0] for each in keys} if kind.of_manifests else ()):
+                await lock_manifests(self._database, connection, repository)
             free = select(*key, kind.size).where(_among(key, keys), garbage).order_by(*key)
             found = await connection.execute(free.with_for_update(skip_locked=True))
             sizes = {tuple(row[:-1]): int(row[-1]) for row in found}
@@ -287,13 +286,6 @@ async def _doom_parts(connection: AsyncConnection, uploads: Collection[str], exp
     table = tables.upload_part
     query = select(table.c.key).where(table.c.upload.in_(uploads))
     await make_pending(connection, list((await connection.execute(query)).scalars()), expires)
-
-
-def _batches(kind: Kind, rows: Sequence[Sequence[str]]) -> list[Sequence[Sequence[str]]]:
-    """What may be deleted in one transaction: of manifests those of one repository, whose lock it holds."""
-    if not kind.of_manifests:
-        return [rows]
-    return [[row for row in rows if row[0] == repository] for repository in sorted({row[0] for row in rows})]
 
 
 def _among(key: Sequence[Column[Any]], values: Sequence[Sequence[str]]) -> ColumnElement[bool]:
