@@ -32,16 +32,17 @@ def _behind(last: int | None, repository: str) -> ColumnElement[bool]:
     if not last:
         return true()
     tag, other = tables.tag, tables.tag.alias("other")
-    newest = (
-        select(other.c.updated, other.c.name)
+    # the last one that stays: as scalars, for those are looked up once and not for every tag
+    updated, name = (
+        select(column)
         .where(other.c.repository == repository)
         .order_by(other.c.updated.desc(), other.c.name.desc())
         .limit(1)
         .offset(last - 1)
-        .subquery("newest")
+        .scalar_subquery()
+        for column in (other.c.updated, other.c.name)
     )
-    before = or_(tag.c.updated < newest.c.updated, and_(tag.c.updated == newest.c.updated, tag.c.name < newest.c.name))
-    return exists(select(newest.c.name).where(before))
+    return or_(tag.c.updated < updated, and_(tag.c.updated == updated, tag.c.name < name))
 
 
 def kept_by_name(limits: Limits, rule: Retention, repository: str, tag: str) -> bool:
