@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 
 import pytest
 import structlog
+
+GlobalLogger = type(structlog.get_logger())
 
 
 @pytest.fixture
@@ -15,5 +18,9 @@ def restored_logs() -> Iterator[None]:
     handlers, level = logging.root.handlers[:], logging.root.level
     yield
     structlog.reset_defaults()
+    for module in list(sys.modules.values()):
+        # a logger that was used since keeps where its lines went; without this it is made anew at its next line
+        if isinstance(logger := vars(module).get("log"), GlobalLogger):
+            vars(logger).pop("bind", None)
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
