@@ -26,7 +26,7 @@ from typing import Any
 
 import aiohttp
 
-from registry.settings import LoadedSettings, Settings, as_flags
+from registry.settings import LoadedSettings, Settings, child_environment
 from storage.errors import ConderyError
 from storage.settings import StorageSettings
 
@@ -91,8 +91,9 @@ async def try_once(settings: Settings, say: Say, *, with_docker: bool | None = N
 @contextlib.asynccontextmanager
 async def _server(settings: Settings) -> AsyncIterator[str]:
     """A `condery serve` of its own, as a user would start it; yields 127.0.0.1:port."""
-    command = [sys.executable, "-m", "registry.cli", "serve", *as_flags(settings)]
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    command = [sys.executable, "-m", "registry.cli", "serve"]
+    environment = child_environment(settings)
+    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     try:
         line = (await process.stdout.readline()).decode()

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ConfigDict
+from pydantic import create_model
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
-from builder.settings import BuilderSettings
-from registry.http_settings import HttpSettings
-from registry.mirror_settings import MirrorSettings
-from registry.settings import ENVIRONMENT_PREFIX, LogSettings, split
-from storage.settings import StorageSettings
+from registry.settings import ENVIRONMENT_PREFIX, SECTIONS, split
 
 
 def values() -> dict[str, Any]:
     """By setting name, the values that variables give; raises ValueError for text that cannot be read."""
-    return _EnvironmentSource(_FlatSettings, env_prefix=ENVIRONMENT_PREFIX)()
+    return _EnvironmentSource(_flat_settings(), env_prefix=ENVIRONMENT_PREFIX)()
 
 
-class _FlatSettings(BuilderSettings, HttpSettings, StorageSettings, MirrorSettings, LogSettings, BaseSettings):
+def _flat_settings() -> type[BaseSettings]:
     """All fields side by side, for pydantic-settings' source to look up; never instantiated."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)  # type: ignore[assignment] # BaseSettings' own type has more keys
+    fields: dict[str, Any] = {
+        name: (field.annotation, field) for model in SECTIONS.values() for name, field in model.model_fields.items()
+    }
+    return create_model("FlatSettings", __base__=BaseSettings, **fields)
 
 
 class _EnvironmentSource(EnvSettingsSource):

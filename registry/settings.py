@@ -203,16 +203,14 @@ def load(flags: Mapping[str, object] | None = None, config: Path | None = None) 
         raise InvalidSettings("; ".join(_told(problem, origins) for problem in error.errors())) from error
 
 
-def as_flags(settings: Settings) -> list[str]:
-    """The command line of another process that is to have the same settings, whatever its environment and files say."""
-    flags: list[str] = []
-    for setting in all_settings():
-        value = getattr(getattr(settings, setting.section), setting.name)
-        if setting.is_flag:
-            flags.append(setting.flag if value else setting.no_flag)
-        elif value is not None:
-            flags += [setting.flag, written(value)]
-    return flags
+def child_environment(settings: Settings) -> dict[str, str]:
+    """Environment variables for another process that is to have the same settings, and may not be told of secrets by
+    its command line, which everybody on the machine can read.
+    """
+    named = {setting.variable: setting for setting in all_settings()}
+    inherited = {name: value for name, value in os.environ.items() if name not in named}
+    values = {name: getattr(getattr(settings, each.section), each.name) for name, each in named.items()}
+    return inherited | {name: written(value) for name, value in values.items() if value is not None}
 
 
 def environment_flag(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from registry.demo import DemoFailed, check, demo_settings, extract
-from registry.settings import all_settings, as_flags, load
+from registry.settings import child_environment, load
 
 # by the sum over permutations, which the demo does not use
 DETERMINANT = 71.0
@@ -106,13 +107,11 @@ def test_the_demo_changes_only_what_was_not_set(tmp_path: Path) -> None:
     assert (chosen.http.port, chosen.data_directory) == (7, tmp_path)
 
 
-def test_settings_survive_as_flags() -> None:
-    settings = load({"channels": "a,b", "refuse_scripts": "true", "port": "7"}).settings
-    switches = {setting.flag: (setting.name, True) for setting in all_settings() if setting.is_flag}
-    switches |= {setting.no_flag: (setting.name, False) for setting in all_settings() if setting.is_flag}
-    words = iter(as_flags(settings))
-    flags: dict[str, object] = {}
-    for word in words:
-        name, value = switches.get(word) or (word.removeprefix("--").replace("-", "_"), next(words))
-        flags[name] = value
-    assert load(flags).settings == settings
+def test_another_process_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONDERY_FRAGMENTS_LIMIT", "7")
+    flags = {"channels": "a,b", "refuse_scripts": "true", "port": "7", "gc_interval": "9"}
+    settings = load({**flags, "webhooks": "https://h/a,b actions=push,delete,https://o"}).settings
+    environment = child_environment(settings)
+    assert environment["PATH"] == os.environ["PATH"]
+    monkeypatch.setattr(os, "environ", environment)
+    assert load().settings == settings

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from builder.channels import redact
+from registry import environment
 from registry.settings import InvalidSettings, LoadedSettings, all_settings, load, split, written
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -145,6 +146,14 @@ def test_what_kubernetes_says_of_a_service_called_condery_is_no_setting(monkeypa
 def test_flat_names_are_unambiguous() -> None:
     counts = Counter(setting.name for setting in all_settings())
     assert [name for name, count in counts.items() if count > 1] == []
+
+
+def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    for setting in all_settings():
+        default = setting.field.default
+        value = default if isinstance(default, str | int | float) else "x=y"
+        monkeypatch.setenv(setting.variable, written(value))
+    assert environment.values().keys() == {setting.name for setting in all_settings()}
 
 
 def test_every_setting_has_a_description() -> None:

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from registry.cli.app import app
-from registry.settings import InvalidSettings, as_flags, load
+from registry.settings import InvalidSettings, load, written
 from registry.webhooks import ACTIONS, Action, Webhook, parse_webhooks, shown
 
 SECRET_PATH = "https://hooks.example.org/T0/B0/hunter2"
@@ -90,8 +90,7 @@ LINE = "https://h/a,b?c=d,e actions=push,delete repositories=x,y/*"
 def test_commas_within_a_line_do_not_split_it(value: object) -> None:
     settings = load({"webhooks": value}).settings
     assert settings.http.webhooks == (LINE, "https://o")
-    flags = as_flags(settings)
-    assert load({"webhooks": flags[flags.index("--webhooks") + 1]}).settings.http.webhooks == (LINE, "https://o")
+    assert load({"webhooks": written(settings.http.webhooks)}).settings.http.webhooks == (LINE, "https://o")
 
 
 @pytest.mark.parametrize(
