@@ -35,8 +35,8 @@ demo: venv
 demo-once: venv
 	$(BIN)/condery demo --once
 
-# Twice as many files of tests at once as two cores: most tests wait for servers rather than compute.
-PYTEST = $(BIN)/python -m pytest -n 4 --dist loadfile --durations 25
+# A file of tests a process: most tests wait for servers rather than compute.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --durations 25
 
 test: venv
 	$(PYTEST)

@@ -30,8 +30,8 @@ from storage import tables
 from storage.cancellation import to_end
 from storage.database import Database, batches
 from storage.digest import Digest
-from storage.errors import BlobUnknown, DigestMismatch, FragmentsGone, StorageError, WriteExpired
-from storage.files import sync_directory, sync_file
+from storage.errors import BlobUnknown, DigestMismatch, FragmentsGone, ObjectMissing, StorageError, WriteExpired
+from storage.files import known_errors, sync_directory, sync_file
 from storage.joins import FragmentPart, Join, Layer, Part, fragment_path
 from storage.objects import FileRange, ObjectStore, Segment, cut, new_key, read_segment, writing
 
@@ -112,6 +112,8 @@ class BlobStore:
         stop = blob.size if stop is None else stop
         if blob.key is not None:
             return list(self.objects.segments(blob.key, start, stop))
+        if missing := self._missing(part.key for part in blob.parts if isinstance(part, FragmentPart)):
+            raise ObjectMissing(missing[0])
         whole: list[Segment] = [
             part if isinstance(part, bytes) else FileRange(self.fragment_path(part.key), 0, part.size)
             for part in blob.parts
@@ -241,8 +243,7 @@ class BlobStore:
         async with self.database.writing() as connection:
             await self.database.lock(connection, FRAGMENTS_LOCK)
             for layer in sorted(layers, key=lambda layer: layer.join.digest):
-                missing = [key for key in layer.join.fragments if not self.fragment_path(key).exists()]
-                if missing:
+                if missing := self._missing(layer.join.fragments):
                     raise FragmentsGone(missing)
                 await register(self.database, connection, _joined(layer.join))
                 await self._insert_layer(connection, layer)
@@ -251,7 +252,7 @@ class BlobStore:
         blob = StoredBlob(layer.join.digest, layer.join.size, None, layer.join.parts)
         try:
             await self.put(layer.join.digest, self.read(blob))
-        except FileNotFoundError:
+        except (ObjectMissing, FileNotFoundError):
             raise FragmentsGone(layer.join.fragments) from None
         async with self.database.writing() as connection:
             await self._insert_layer(connection, layer)
@@ -268,9 +269,13 @@ class BlobStore:
     def _sync_fragments(self, keys: Iterable[str]) -> None:
         """Fragments are written without a flush, being a cache; a layer that refers to them needs them on the disk."""
         paths = [self.fragment_path(key) for key in keys]
-        with ThreadPoolExecutor(SYNC_THREADS) as threads:
+        with known_errors(self._fragments), ThreadPoolExecutor(SYNC_THREADS) as threads:
             list(threads.map(_if_there(sync_file), paths))
             list(threads.map(_if_there(sync_directory), {path.parent for path in paths}))
+
+    def _missing(self, keys: Iterable[str]) -> list[str]:
+        """Those of the fragments that are not there."""
+        return [key for key in keys if not self.fragment_path(key).exists()]
 
     def _write(self, key: str, digest: Digest, content: Iterable[bytes]) -> StoredBlob:
         hasher = digest.hasher()

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from storage.errors import StorageFull
+from storage.errors import StorageFull, StorageUnavailable
 
 TEMPORARY = ".part-"
 USE_SECONDS = 3600.0
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def sync_file(path: Path) -> None:
@@ -63,9 +65,20 @@ def atomic_write(path: Path, *, durable: bool = True, scratch: Path | None = Non
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in FULL:
             raise StorageFull(str(path.parent.name)) from error
         raise
+
+
+@contextlib.contextmanager
+def known_errors(where: Path) -> Iterator[None]:
+    """The operating system's errors in the folder `where` as StorageFull and StorageUnavailable."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise StorageFull(where.name) from error
+        raise StorageUnavailable(where.name, error.strerror or str(error)) from error
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ deletes what it meant to delete: no newer bytes can be under the same key.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 import uuid
@@ -19,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-from storage.errors import ObjectMissing, StorageFull, StorageUnavailable
-from storage.files import TEMPORARY, sync_directory
+from storage.errors import ObjectMissing
+from storage.files import TEMPORARY, known_errors, sync_directory
 
 CHUNK = 1 << 20
 
@@ -124,7 +123,7 @@ class FileObjects:
                         writer.write(chunk)
 
     def delete(self, keys: Iterable[str]) -> None:
-        with _known_errors(self._root):
+        with known_errors(self._root):
             for key in keys:
                 path = self.path(key)
                 for each in (path, _beside(path)):
@@ -134,7 +133,7 @@ class FileObjects:
         return None
 
     def check(self) -> None:
-        with _known_errors(self._root):
+        with known_errors(self._root):
             self._root.mkdir(parents=True, exist_ok=True)
             path = self._root / f"{TEMPORARY}check-{secrets.token_hex(8)}"
             try:
@@ -158,7 +157,7 @@ class _FileWriter:
         self._file: IO[bytes] | None = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        with _known_errors(self._path.parent):
+        with known_errors(self._path.parent):
             file = self._opened()
             rest = memoryview(data)
             while rest:
@@ -166,7 +165,7 @@ class _FileWriter:
         self.size += len(data)
 
     def commit(self) -> None:
-        with _known_errors(self._path.parent):
+        with known_errors(self._path.parent):
             file = self._opened()
             os.fsync(file.fileno())
             file.close()
@@ -250,14 +249,3 @@ def _read_file(segment: FileRange, chunk: int) -> Iterator[bytes]:
 
 def _beside(path: Path) -> Path:
     return path.with_name(TEMPORARY + path.name)
-
-
-@contextlib.contextmanager
-def _known_errors(where: Path) -> Iterator[None]:
-    """The operating system's errors as ours."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(where.name) from error
-        raise StorageUnavailable(where.name, error.strerror or str(error)) from error

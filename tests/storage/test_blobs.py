@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from storage import tables
 from storage.blobs import StoredBlob
 from storage.digest import Digest
-from storage.errors import BlobUnknown, DigestMismatch, FragmentsGone, ObjectMissing, WriteExpired
+from storage.errors import BlobUnknown, DigestMismatch, FragmentsGone, ObjectMissing, StorageUnavailable, WriteExpired
 from storage.joins import FragmentPart, Join, Layer
 from storage.objects import read_segment, writing
 from tests.storage.stores import Stores, open_stores
@@ -316,6 +318,26 @@ async def test_fragments_have_to_be_there(either: Stores) -> None:
     with pytest.raises(BlobUnknown):
         await either.blobs.find(gone.join.digest)
     assert await either.pending() == []
+
+
+async def test_a_fragment_that_is_lost(stores: Stores) -> None:
+    made = layer(b"head", stores.fragment("a" * 64, b"body"), data=b"headbody")
+    await stores.blobs.put_layers([made])
+    blob = await stores.blobs.find(made.join.digest)
+    stores.blobs.fragment_path("a" * 64).unlink()
+    with pytest.raises(ObjectMissing, match="a" * 64):
+        stores.blobs.segments(blob)
+
+
+async def test_a_disk_that_does_not_take_a_fragment(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    made = layer(stores.fragment("a" * 64, b"body"), data=b"body")
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(StorageUnavailable, match="Input/output error"):
+        await stores.blobs.put_layers([made])
+    assert await stores.blobs.layers([made.key]) == {}
 
 
 async def test_joins_say_which_fragments_they_need(stores: Stores) -> None:
