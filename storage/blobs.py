@@ -237,7 +237,10 @@ class BlobStore:
     async def put_layers(self, layers: Sequence[Layer]) -> None:
         """Store layers; raises FragmentsGone when a fragment is not there (any more)."""
         if not self._joins:
-            await asyncio.gather(*(self._put_written_out(layer) for layer in layers))
+            work = [self._put_written_out(layer) for layer in layers]
+            for result in await asyncio.gather(*work, return_exceptions=True):
+                if isinstance(result, BaseException):
+                    raise result
             return
         await asyncio.to_thread(self._sync_fragments, {key for layer in layers for key in layer.join.fragments})
         async with self.database.writing() as connection:

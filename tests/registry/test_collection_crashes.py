@@ -19,7 +19,7 @@ from tests.registry.test_upkeep import files, report
 
 pytestmark = pytest.mark.services
 
-STEPS = (1, 2, 4, 9)
+STEPS = (1, 3, 9)
 """At which call of a kind, counted for each thread."""
 
 AT_ONCE = ("--gc-grace", "0", "--untagged-for", "0.001", "--upload-seconds", "0.001")
