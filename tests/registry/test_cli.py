@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from registry.cli.options import UsageError, reports_errors, takes_settings
 from registry.display import PlainLines
 from registry.settings import SECTIONS, InvalidSettings, LoadedSettings, all_settings
 from storage.errors import ConderyError
+from tests.conftest import StartServer
 
 Run = Callable[..., Result]
 
@@ -39,7 +41,7 @@ def test_the_console_script_and_the_module_are_the_program() -> None:
         assert (done.returncode, done.stdout.split()[0], done.stderr) == (0, "condery", "")
 
 
-COMMANDS = ["serve", "build", "lock", "explain", "sample-channel", "demo", "settings"]
+COMMANDS = ["serve", "build", "lock", "explain", "gc", "verify", "backup", "sample-channel", "demo", "settings"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -209,6 +211,18 @@ def test_build_writes_an_archive_and_a_layout_and_explain_knows_the_image(
     shown = condery("explain", "tzdata", *flags).stdout
     assert "tzdata" in shown
     assert "made in" in shown
+
+
+def test_build_pushes_to_another_registry(condery: Run, flags: list[str], start_server: StartServer) -> None:
+    other = start_server("--base", "scratch", "--workers", "1", "--channels", "file:///nowhere")
+    done = condery("build", "tzdata", "--json", "--push", f"{other.address}/team/tz:v1", *flags)
+    assert done.exit_code == 0, done.stderr
+    with urllib.request.urlopen(f"{other.url}/v2/team/tz/manifests/v1") as answer:
+        assert answer.headers["Docker-Content-Digest"] == json.loads(done.stdout)["digest"]
+    assert other.stop() == 0
+    done = condery("build", "tzdata", "--push", f"{other.address}/team/tz:v1", *flags)
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].startswith(f"condery: cannot publish to {other.address}/team/tz:v1: ")
 
 
 def test_every_section_is_known() -> None:
