@@ -31,7 +31,7 @@ pytestmark = pytest.mark.services
 
 QUIET = ("--base", "scratch", "--workers", "1", "--channels", "file:///nowhere")
 PATIENCE = 30
-STEPS = (1, 2, 3, 4, 6, 9, 14)
+STEPS = (1, 2, 5, 14)
 """At which call of a kind, counted for each thread; the last is more than one thread makes for what is pushed here."""
 
 

@@ -25,7 +25,7 @@ from tests.registry.stored import logged
 from tests.registry.test_crashes import QUIET, Client
 from tests.registry.test_upkeep import files, report
 
-SECONDS = float(os.environ.get("SOAK_SECONDS", "12"))
+SECONDS = float(os.environ.get("SOAK_SECONDS", "6"))
 CLIENTS = 6
 GRACE = 2
 COMMON = [random.Random(number).randbytes(20_000 + number) for number in range(8)]
