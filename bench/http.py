@@ -9,6 +9,7 @@ import contextlib
 import secrets
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -48,16 +49,23 @@ def measure(*, short: bool = False) -> list[Row]:
 
 def measure_manifest(*, short: bool = False) -> list[Row]:
     """GET of a cached manifest by tag, on 16 connections: requests a second, beside a bare aiohttp handler's."""
-    with tempfile.TemporaryDirectory() as directory, aiohttp_server("condery", directory) as ours:
-        with aiohttp_server("bare", directory) as bare:
-            urls = [f"http://127.0.0.1:{port}{MANIFEST_PATH}" for port in (ours, bare)]
-            value, peer = alternating(urls, "Requests/sec", connections=16, short=short)
+    # processes of the same program differ by a quarter, for as long as they run; so there are several of each
+    pairs = [_manifests_a_second() for _ in range(2 if short else 8)]
+    value, peer = (statistics.median(each) for each in zip(*pairs, strict=True))
     name = "manifest GET by tag, cached"
     if value >= MANIFESTS_MUST:
         note = f"bare aiohttp handler in the same run: {peer:,.0f}/s, so {value / peer:.2f} of it"
         return [Row(name, value, "requests/s", MANIFESTS_MUST, "at least", note=note)]
     note = f"or at least {MANIFESTS_MUST:,}/s"
     return [Row(name, value, "requests/s", MANIFESTS_MUST_OF_BARE, "at least", "bare aiohttp handler", peer, note)]
+
+
+def _manifests_a_second() -> list[float]:
+    """Of a server of ours and a bare one, both new."""
+    with tempfile.TemporaryDirectory() as directory, aiohttp_server("condery", directory) as ours:
+        with aiohttp_server("bare", directory) as bare:
+            urls = [f"http://127.0.0.1:{port}{MANIFEST_PATH}" for port in (ours, bare)]
+            return alternating(urls, "Requests/sec", connections=16, short=True)
 
 
 def measure_blob(*, short: bool = False) -> list[Row]:

@@ -21,9 +21,10 @@ from builder.errors import UnknownArtifact
 from builder.image import OCI_INDEX, beginning
 from builder.spec import EnvironmentSpec, PackageItem
 from registry.http_settings import HttpSettings
-from registry.parts import Parts
+from registry.parts import PARTS, Parts
 from registry.request_log import request_log
 from registry.routes import compose
+from registry.server import rest_collector
 from registry.settings import LogSettings
 from registry.store import open_store
 from storage.digest import Descriptor
@@ -89,6 +90,8 @@ async def serve(app: web.Application) -> None:
     """Print the port, then serve until standard input ends."""
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
+    if PARTS in app:
+        rest_collector()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     print(runner.addresses[0][1], flush=True)
     await asyncio.to_thread(sys.stdin.read)

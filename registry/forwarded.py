@@ -76,7 +76,7 @@ class Proxies:
     def client(self, request: web.BaseRequest) -> str:
         """The address, without a port, of who sent the request; empty when it came by no network."""
         peer = plain_address(request.remote or "")
-        return self.seen(request).client if self._trusts(peer) else peer
+        return self.seen(request).client if self._trusted and self._trusts(peer) else peer
 
     def seen(self, request: web.BaseRequest) -> Seen:
         return self.read(Seen(plain_address(request.remote or ""), request.scheme, request.host), request.headers)

@@ -14,16 +14,17 @@ from email.utils import formatdate
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
+from registry.request_log import REQUEST_ID
+
 SERVER = "condery"
 """What the header of that name says."""
 
 
 class Instant(web.StreamResponse):
-    """A 200 of a head, as `head_of` makes it, and a body; for requests that `suits`."""
+    """A 200 of a head, as `head_of` makes it, and a body; for any number of requests, all of which `suits`."""
 
-    def __init__(self, head: bytes, body: bytes, request_id: str) -> None:
+    def __init__(self, head: bytes, body: bytes) -> None:
         super().__init__()
-        self._id = request_id
         self._head = head
         self._content = body
 
@@ -39,9 +40,8 @@ class Instant(web.StreamResponse):
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the client is gone")
-        last = f"Date: {_date(int(time.time()))}\r\nX-Request-ID: {self._id}\r\n\r\n".encode()
-        pieces = [self._head, last] if request.method == "HEAD" else [self._head, last, self._content]
-        transport.writelines(pieces)
+        last = f"{_date_and_id(int(time.time()))}{request[REQUEST_ID]}\r\n\r\n".encode()
+        transport.write(self._head + last if request.method == "HEAD" else b"".join((self._head, last, self._content)))
         # a client that reads slowly is waited for as ever
         await request.writer.drain()
         return None
@@ -62,5 +62,6 @@ def head_of(headers: Iterable[tuple[str, str]]) -> bytes:
 
 
 @functools.lru_cache(maxsize=2)
-def _date(second: int) -> str:
-    return formatdate(second, usegmt=True)
+def _date_and_id(second: int) -> str:
+    """The header of that second, and the name of the one that follows."""
+    return f"Date: {formatdate(second, usegmt=True)}\r\nX-Request-ID: "

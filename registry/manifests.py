@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from registry.instant import head_of
+from registry.instant import Instant, head_of
 from storage.digest import Digest
 from storage.repositories import StoredManifest
 
@@ -25,23 +25,20 @@ class Prepared:
     digest: Digest
     body: bytes
     headers: CIMultiDictProxy[str]
-    head: bytes
-    """The headers as they are sent."""
+    instant: Instant
+    """The whole answer, for requests that it suits."""
 
     @classmethod
     def of(cls, manifest: StoredManifest) -> Prepared:
-        headers = CIMultiDict(
-            {
-                "Content-Type": manifest.media_type,
-                "Content-Length": str(len(manifest.body)),
-                "Docker-Content-Digest": manifest.digest,
-                "ETag": f'"{manifest.digest}"',
-                "X-Content-Type-Options": "nosniff",
-            }
-        )
-        return cls(
-            manifest.media_type, manifest.digest, manifest.body, CIMultiDictProxy(headers), head_of(headers.items())
-        )
+        headers = {
+            "Content-Type": manifest.media_type,
+            "Content-Length": str(len(manifest.body)),
+            "Docker-Content-Digest": manifest.digest,
+            "ETag": f'"{manifest.digest}"',
+            "X-Content-Type-Options": "nosniff",
+        }
+        instant = Instant(head_of(headers.items()), manifest.body)
+        return cls(manifest.media_type, manifest.digest, manifest.body, CIMultiDictProxy(CIMultiDict(headers)), instant)
 
     def with_warnings(self, texts: Sequence[str]) -> Prepared:
         """The same, sent with `texts` as Warning headers; a client may show the first few."""
@@ -55,7 +52,7 @@ class Prepared:
         headers = self.headers.copy()
         for value in values:
             headers.add("Warning", value)
-        return replace(self, headers=CIMultiDictProxy(headers), head=head_of(headers.items()))
+        return replace(self, headers=CIMultiDictProxy(headers), instant=Instant(head_of(headers.items()), self.body))
 
 
 @dataclass(frozen=True, slots=True)

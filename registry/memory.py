@@ -60,10 +60,11 @@ class Memory:
             self._digests[scope, prepared.digest] = _Manifest(stamp, prepared)
 
     def tag(self, repository: str, tag: str, stamp: int) -> Variants | None:
-        entry = self._tags.get((repository, tag))
-        if entry is None or entry.stamp != stamp or entry.until <= time.time():
+        try:
+            entry = self._tags[repository, tag]
+        except KeyError:
             return None
-        return entry.variants
+        return entry.variants if entry.stamp == stamp and entry.until > time.time() else None
 
     def keep_tag(self, repository: str, tag: str, variants: Variants, stamp: int) -> None:
         until = min(variants.expires, time.time() + self._tag_seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from aiohttp import web
 
@@ -128,9 +128,6 @@ PARTS = web.AppKey("parts", Parts)
 MEMORY = web.AppKey("memory", Memory)
 PROXIES = web.AppKey("proxies", Proxies)
 STOPPING = web.AppKey("stopping", asyncio.Event)
-LOG_FIELDS = web.RequestKey("log_fields", dict[str, Any])
-"""What a handler adds to its request's log line."""
-REQUEST_ID = web.RequestKey("request_id", str)
 
 
 def principal_of(_request: web.Request) -> Principal:

@@ -14,9 +14,14 @@ from typing import Any, Protocol, TextIO
 
 import orjson
 import structlog
+from aiohttp import web
 
 from builder.channels import redact
 from registry.settings import LogSettings
+
+REQUEST_ID = web.RequestKey("request_id", str)
+LOG_FIELDS = web.RequestKey("log_fields", dict[str, Any])
+"""What a handler adds to its request's log line."""
 
 FLUSH_SECONDS = 0.1
 FLUSH_LINES = 1000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import ssl
@@ -19,6 +20,9 @@ from registry.settings import Settings
 from registry.tls import tls_context
 
 BACKLOG = 1024
+COLLECTED_AFTER = 50_000
+"""New objects, after which the cyclic garbage collector looks at them: requests leave little for it to find."""
+
 THREADS = 64
 """Most that wait for disks and object stores at a time; asyncio's own choice is by cores, which these do not use."""
 
@@ -81,10 +85,18 @@ async def serve_until_stopped(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with serving(settings, shared_port=shared_port) as listening:
+        rest_collector()
         on_ready(listening)
         await stopped.wait()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+def rest_collector() -> None:
+    """What is loaded by now stays as long as the process, and is not to be looked at again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECTED_AFTER)
 
 
 def connection_logger() -> logging.Logger:

@@ -9,13 +9,14 @@ from aiohttp import web
 
 from registry.errors import DigestOfBody, TagsInvalid
 from registry.events import EventTarget
-from registry.instant import Instant, suits
+from registry.instant import suits
 from registry.intake import read_limited
 from registry.manifests import Prepared, Variants, accepted
 from registry.notifications import note_manifest_pull, recorder
-from registry.parts import LOG_FIELDS, MEMORY, PARTS, REQUEST_ID, SETTINGS, Image, Ticket
+from registry.parts import MEMORY, PARTS, SETTINGS, Image, Ticket
 from registry.ranges import matches
 from registry.references import Target, checked_new_tag, checked_tag, is_digest, path_digest
+from registry.request_log import LOG_FIELDS
 from registry.waiting import building_head, offered, trickle
 from storage.digest import Digest
 from storage.errors import ManifestUnknown, RepositoryUnknown, StorageError
@@ -31,12 +32,13 @@ MOST_TAGS = 64
 
 
 async def get_manifest(request: web.Request, target: Target) -> web.StreamResponse:
-    parts, repository, reference = request.app[PARTS], target.repository, target.reference
+    app, repository, reference = request.app, target.repository, target.reference
+    parts = app[PARTS]
     scope = parts.scope(repository)
     stamp = parts.changes.stamp(scope)
     if is_digest(reference):
         return answer(request, await _stored(request, scope, path_digest(reference), stamp))
-    variants = request.app[MEMORY].tag(repository, reference, stamp)
+    variants = app[MEMORY].tag(repository, reference, stamp)
     if variants is None:
         tag = checked_tag(reference)
         if parts.demand.owns(repository):
@@ -198,5 +200,5 @@ def answer(request: web.Request, manifest: Prepared) -> web.StreamResponse:
         return web.Response(status=304, headers=manifest.headers)
     note_manifest_pull(request, manifest)
     if suits(request):
-        return Instant(manifest.head, manifest.body, request[REQUEST_ID])
+        return manifest.instant
     return web.Response(body=manifest.body, headers=manifest.headers)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
 from storage.digest import Digest
@@ -245,8 +245,8 @@ def request_of(
 def check(replies: list[Reply]) -> None:
     for reply in replies:
         assert reply.status < 500 or reply.status in UNAVAILABLE, reply
-        # what is no HTTP, or expects (in a header that no browser sets) what there is not, never comes to our code
-        ours = reply.headers["Server"] == "condery" and reply.status != 417
+        # what is no HTTP, or asks for no path (OPTIONS *), is answered by aiohttp and never comes to our code
+        ours = "X-Request-ID" in reply.headers
         if ours and reply.status >= 400 and reply.body:
             assert reply.headers["Content-Type"] == "application/json"
             assert reply.headers["X-Content-Type-Options"] == "nosniff"
@@ -274,6 +274,8 @@ def test_damaged_messages(
 ) -> None:
     """With bytes put in, taken out and put elsewhere: what follows may then be a body, or a request of its own."""
     method, path = route
+    # aiohttp takes what is left of a damaged CONNECT for the beginning of a tunnel, and says nothing
+    assume(method != "CONNECT")
     request = request_of(method, path, lines, body, chunked, target)
     for _ in range(data.draw(st.integers(1, 3))):
         start = data.draw(st.integers(0, len(request)))
