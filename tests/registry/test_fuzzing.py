@@ -31,7 +31,7 @@ IMAGE = image_manifest(b"{}", [HELLO])
 ABSENT = Digest("sha256:" + "0" * 64)
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 
-fuzzed = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+fuzzed = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @dataclass(frozen=True)

@@ -251,10 +251,11 @@ async def test_a_broken_connection_is_taken_up_where_it_broke(tmp_path: Path, up
     upstream.behaviour = breaks
     async with mirroring(tmp_path, upstream.host) as site:
         assert await get(site, path_of(upstream).removeprefix("/v2/")) == LAYER
-    assert ranges[0] is None
-    starts = [int(text.removeprefix("bytes=").removesuffix("-")) for text in ranges[1:] if text]
-    assert len(starts) == len(ranges) - 1 >= 2
+    # of a connection that broke before a byte came the beginning is asked for again
+    starts = [int((text or "bytes=0-").removeprefix("bytes=").removesuffix("-")) for text in ranges]
+    assert starts[0] == 0
     assert starts == sorted(starts)
+    assert len([start for start in starts if start]) >= 2
 
 
 async def test_an_upstream_that_knows_no_ranges_is_read_again_from_the_beginning(
@@ -608,7 +609,9 @@ async def test_nothing_stays_open(tmp_path: Path, upstream: ScriptedRegistry) ->
         await get(site, path_of(upstream).removeprefix("/v2/"))
         while site_downloads(site):
             await asyncio.sleep(0.01)
-        assert open_files(tmp_path) == before
+        # the client may have its last byte before the file is closed
+        while open_files(tmp_path) != before:
+            await asyncio.sleep(0.01)
 
 
 def open_files(directory: Path) -> list[str]:
