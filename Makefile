@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 CHECKED = registry builder storage auth tests docs $(wildcard bench)
 
-.PHONY: help venv demo demo-once test test-failed lint check conformance soak format bench bench-short docs constraints clean
+.PHONY: help venv demo demo-once test test-failed lint check conformance faults soak format bench bench-short docs constraints clean
 
 help:
 	@echo 'make demo         make a sample channel, serve images made from it, and say what to pull'
@@ -14,6 +14,7 @@ help:
 	@echo 'make test         run the tests'
 	@echo 'make check        run ruff, mypy and the tests'
 	@echo 'make conformance  run the public conformance suite of registries (needs Go)'
+	@echo 'make faults       die, fail and be fuzzed at every step (half an hour; make test does it at some)'
 	@echo 'make soak         push, mount, pull, delete and collect garbage for some minutes'
 	@echo 'make bench        run the measured comparisons'
 	@echo 'make format       format the code'
@@ -54,6 +55,10 @@ test-failed: venv
 
 conformance: venv
 	$(BIN)/python -m tests.conformance
+
+faults: venv
+	WIDE=1 $(PYTEST) --timeout 1800 $(addprefix tests/,registry/test_crashes.py registry/test_collection_crashes.py \
+		registry/test_outages.py registry/test_failing_writes.py registry/test_fuzzing.py storage/test_garbage_crashes.py storage/test_garbage_model.py)
 
 soak: venv
 	SOAK_SECONDS=120 $(BIN)/python -m pytest -s tests/registry/test_soak.py

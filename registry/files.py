@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from registry.errors import RouteUnknown, StillBuilding
+from registry.errors import MethodUnsupported, RouteUnknown, StillBuilding
 from registry.parts import PARTS, SETTINGS
 from registry.references import checked_tag, repository_name
 from registry.request_log import LOG_FIELDS
@@ -21,6 +21,8 @@ from storage.errors import RepositoryUnknown
 
 
 async def get_file(request: web.Request) -> web.StreamResponse:
+    if request.method not in ("GET", "HEAD"):
+        raise MethodUnsupported(request.method, "GET, HEAD")
     path = request.rel_url.raw_path
     parts = path.removeprefix("/files/").split("/")
     if len(parts) < 3:

@@ -6,8 +6,6 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import Callable
-from typing import Any
 
 import structlog
 from aiohttp import web
@@ -31,25 +29,24 @@ BUSY = 503
 log = structlog.get_logger(__name__)
 
 
-def observe(request_log: RequestLog, proxies: Proxies) -> Callable[[Handler], Handler]:
-    """What surrounds a handler, with a line in `request_log` for every request.
+class Observer:
+    """What surrounds every handler.
 
-    Not an aiohttp middleware: those cost a tenth of what answering a manifest from memory costs.
+    Not an aiohttp middleware: those cost a twelfth of what answering a manifest from memory costs.
     """
-    ours, numbers = secrets.token_hex(5), itertools.count(1)
 
-    def new_id() -> str:
-        """Of this process, and counted: random bytes for every request would cost more than all else here."""
-        return f"{ours}-{next(numbers):x}"
+    def __init__(self, request_log: RequestLog, proxies: Proxies) -> None:
+        self._request_log = request_log
+        self._proxies = proxies
+        self._process = secrets.token_hex(5)
+        self._numbers = itertools.count(1)
 
-    def observed(handler: Handler) -> Handler:
+    def around(self, handler: Handler) -> Handler:
+        """The handler with a request id, an answer for every error it raises, and a log line."""
+
         async def answer(request: web.Request) -> web.StreamResponse:
             started = time.perf_counter()
-            given = request.headers.get("X-Request-ID")
-            request_id = given if given and _REQUEST_ID.fullmatch(given) else new_id()
-            request[REQUEST_ID] = request_id
-            fields: dict[str, Any] = {}
-            request[LOG_FIELDS] = fields
+            self._begin(request)
             status, size = CLIENT_GONE, 0
             try:
                 try:
@@ -60,23 +57,56 @@ def observe(request_log: RequestLog, proxies: Proxies) -> Callable[[Handler], Ha
                     response.force_close()
                 status, size = response.status, _size(request, response)
             finally:
-                line = {
-                    "method": request.method,
-                    "path": request.rel_url.raw_path,
-                    "status": status,
-                    "bytes": size,
-                    "seconds": round(time.perf_counter() - started, 6),
-                    "principal": ANONYMOUS.name,
-                    "client": proxies.client(request),
-                    "request": request_id,
-                    **fields,
-                }
-                request_log.write("info" if status < 500 or status == BUSY else "error", line)
+                self._log(request, status, size, time.perf_counter() - started)
             return response
 
         return answer
 
-    return observed
+    async def complete(self, request: web.Request, response: web.StreamResponse) -> None:
+        """What every answer carries; a signal handler, so that answers sent from within handlers have it too.
+
+        And aiohttp's own answers in our form: where no route was found, no handler of ours was called.
+        """
+        if REQUEST_ID not in request and isinstance(response, web.HTTPException):
+            self._begin(request)
+            _rewrite(request, response)
+            self._log(request, response.status, _size(request, response), 0.0)
+        response.headers["Server"] = SERVER
+        if REQUEST_ID in request:
+            response.headers["X-Request-ID"] = request[REQUEST_ID]
+
+    def _begin(self, request: web.Request) -> None:
+        given = request.headers.get("X-Request-ID")
+        # of this process, and counted: random bytes for every request would cost more than all else here
+        request[REQUEST_ID] = (
+            given if given and _REQUEST_ID.fullmatch(given) else f"{self._process}-{next(self._numbers):x}"
+        )
+        request[LOG_FIELDS] = {}
+
+    def _log(self, request: web.Request, status: int, size: int, seconds: float) -> None:
+        fields = request[LOG_FIELDS]
+        line = {
+            "method": request.method,
+            "path": request.rel_url.raw_path,
+            "status": status,
+            "bytes": size,
+            "seconds": round(seconds, 6),
+            "principal": ANONYMOUS.name,
+            "client": self._proxies.client(request),
+            "request": request[REQUEST_ID],
+            **fields,
+        }
+        self._request_log.write("info" if status < 500 or status == BUSY else "error", line)
+
+
+def _rewrite(request: web.Request, response: web.HTTPException) -> None:
+    """Give an answer that is being sent the form of our errors; its length has been taken already."""
+    ours = http_error_response(request.path, response)
+    assert isinstance(ours.body, bytes)
+    response.body = ours.body
+    response.headers.update(ours.headers)
+    response.headers["Content-Length"] = str(len(ours.body))
+    request.writer.length = len(ours.body)
 
 
 def _failed(request: web.Request, error: Exception) -> web.StreamResponse:
@@ -134,12 +164,3 @@ def _size(request: web.Request, response: web.StreamResponse) -> int:
     if isinstance(response, Instant):
         return response.body_length
     return response.content_length or response.body_length
-
-
-async def add_common_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """What every answer carries; a signal handler, so that answers sent from within handlers have it too."""
-    headers = response.headers
-    headers["Server"] = SERVER
-    request_id = request.get(REQUEST_ID)
-    if request_id is not None:
-        headers["X-Request-ID"] = request_id

@@ -3,48 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
-from registry.errors import MethodUnsupported, RouteUnknown
 from registry.files import get_file
 from registry.forwarded import Proxies
 from registry.health import healthz, readyz
 from registry.http_settings import HttpSettings
 from registry.intake import leave_to_reader
 from registry.memory import Memory
-from registry.observer import add_common_headers, observe
+from registry.observer import Observer
 from registry.parts import MEMORY, PARTS, PROXIES, SETTINGS, STOPPING, Parts
 from registry.request_log import RequestLog
 from registry.v2.dispatch import dispatch
-
-
-def _reading(handler: Handler) -> Handler:
-    """The handler for GET and HEAD alone."""
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        if request.method not in ("GET", "HEAD"):
-            raise MethodUnsupported(request.method, "GET, HEAD")
-        return await handler(request)
-
-    return answer
-
-
-async def _nothing(request: web.Request) -> web.StreamResponse:
-    raise RouteUnknown(request.path)
-
-
-ROUTES: Mapping[str, Handler] = {
-    "/v2{path:(?s:.*)}": dispatch,
-    "/files/{path:(?s:.*)}": _reading(get_file),
-    "/healthz": _reading(healthz),
-    "/readyz": _reading(readyz),
-    "/{path:(?s:.*)}": _nothing,
-}
-"""Of those that match a path, the one with the longest fixed beginning answers, whatever the method."""
 
 
 def compose(
@@ -56,8 +29,8 @@ def compose(
     app = web.Application()
     app[SETTINGS] = settings
     app[MEMORY] = Memory(settings.manifest_memory, settings.tag_memory_seconds)
-    proxies = Proxies(settings.trusted_proxies, settings.proxy_headers, settings.public_url)
-    app[PROXIES] = proxies
+    app[PROXIES] = Proxies(settings.trusted_proxies, settings.proxy_headers, settings.public_url)
+    observer = Observer(request_log, app[PROXIES])
     app[STOPPING] = asyncio.Event()
 
     async def parts(app: web.Application) -> AsyncIterator[None]:
@@ -67,8 +40,9 @@ def compose(
         request_log.flush()
 
     app.cleanup_ctx.append(parts)
-    app.on_response_prepare.append(add_common_headers)
-    observed = observe(request_log, proxies)
-    for path, handler in ROUTES.items():
-        app.router.add_route("*", path, observed(handler), expect_handler=leave_to_reader)
+    app.on_response_prepare.append(observer.complete)
+    app.router.add_route("*", "/v2{path:(?s:.*)}", observer.around(dispatch), expect_handler=leave_to_reader)
+    app.router.add_route("*", "/files/{path:(?s:.*)}", observer.around(get_file), expect_handler=leave_to_reader)
+    app.router.add_get("/healthz", observer.around(healthz))
+    app.router.add_get("/readyz", observer.around(readyz))
     return app

@@ -15,6 +15,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -112,13 +113,15 @@ class BlobStore:
         stop = blob.size if stop is None else stop
         if blob.key is not None:
             return list(self.objects.segments(blob.key, start, stop))
-        if missing := self._missing(part.key for part in blob.parts if isinstance(part, FragmentPart)):
-            raise ObjectMissing(missing[0])
         whole: list[Segment] = [
             part if isinstance(part, bytes) else FileRange(self.fragment_path(part.key), 0, part.size)
             for part in blob.parts
         ]
-        return cut(whole, start, stop)
+        wanted = cut(whole, start, stop)
+        for segment in wanted:
+            if isinstance(segment, FileRange) and not os.path.exists(segment.path):
+                raise ObjectMissing(segment.path.name)
+        return wanted
 
     def read(self, blob: StoredBlob) -> Iterator[bytes]:
         """The content in chunks. Blocks; raises ObjectMissing."""
@@ -246,7 +249,8 @@ class BlobStore:
         async with self.database.writing() as connection:
             await self.database.lock(connection, FRAGMENTS_LOCK)
             for layer in sorted(layers, key=lambda layer: layer.join.digest):
-                if missing := self._missing(layer.join.fragments):
+                missing = [key for key in layer.join.fragments if not self.fragment_path(key).exists()]
+                if missing:
                     raise FragmentsGone(missing)
                 await register(self.database, connection, _joined(layer.join))
                 await self._insert_layer(connection, layer)
@@ -275,10 +279,6 @@ class BlobStore:
         with known_errors(self._fragments), ThreadPoolExecutor(SYNC_THREADS) as threads:
             list(threads.map(_if_there(sync_file), paths))
             list(threads.map(_if_there(sync_directory), {path.parent for path in paths}))
-
-    def _missing(self, keys: Iterable[str]) -> list[str]:
-        """Those of the fragments that are not there."""
-        return [key for key in keys if not self.fragment_path(key).exists()]
 
     def _write(self, key: str, digest: Digest, content: Iterable[bytes]) -> StoredBlob:
         hasher = digest.hasher()

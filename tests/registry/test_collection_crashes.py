@@ -16,10 +16,11 @@ from tests.conftest import Server, StartServer
 from tests.registry.pushes import image_manifest
 from tests.registry.test_crashes import QUIET, Client
 from tests.registry.test_upkeep import files, report
+from tests.wide import WIDE
 
 pytestmark = pytest.mark.services
 
-STEPS = (1, 3, 9)
+STEPS = (1, 2, 3, 4, 6, 9) if WIDE else (1, 3, 9)
 """At which call of a kind, counted for each thread."""
 
 AT_ONCE = ("--gc-grace", "0", "--untagged-for", "0.001", "--upload-seconds", "0.001")

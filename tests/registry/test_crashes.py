@@ -26,12 +26,13 @@ from storage.digest import Digest
 from tests.conftest import Server, StartServer
 from tests.registry.pushes import MANIFEST, image_manifest
 from tests.small_disk import small_disk
+from tests.wide import WIDE
 
 pytestmark = pytest.mark.services
 
 QUIET = ("--base", "scratch", "--workers", "1", "--channels", "file:///nowhere")
 PATIENCE = 30
-STEPS = (1, 2, 5, 14)
+STEPS = (1, 2, 3, 4, 5, 6, 7, 9, 11, 14) if WIDE else (1, 2, 5, 14)
 """At which call of a kind, counted for each thread; the last is more than one thread makes for what is pushed here."""
 
 

@@ -191,7 +191,7 @@ async def test_body_is_asked_for_when_it_is_wanted(site: Site, push: Pusher) -> 
         (post(DIGEST, CL + b"99999999", EXPECT, repository="A"), 400),
         (b"PUT /v2/a/manifests/x HTTP/1.1\r\nHost: a\r\nContent-Length: 5000000\r\n" + EXPECT + b"\r\n", 413),
         (b"PUT /v2/a/manifests/-x HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n" + EXPECT + b"\r\n", 400),
-        (b"PUT /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n" + EXPECT.replace(b"100", b"200") + b"\r\n", 404),
+        (b"PUT /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n" + EXPECT.replace(b"100", b"200") + b"\r\n", 417),
     ],
 )
 async def test_body_that_is_not_wanted_is_not_asked_for(site: Site, head: bytes, status: int) -> None:

@@ -20,6 +20,7 @@ from tests.conftest import Server
 from tests.registry.asking import ask
 from tests.registry.pushes import CONFIG, INDEX, LAYER, MANIFEST, image_manifest
 from tests.registry.stored import logged
+from tests.wide import WIDE
 
 PATIENCE = 30
 UNAVAILABLE = (503, 507)
@@ -31,7 +32,11 @@ IMAGE = image_manifest(b"{}", [HELLO])
 ABSENT = Digest("sha256:" + "0" * 64)
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 
-fuzzed = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+fuzzed = settings(
+    max_examples=1000 if WIDE else 120,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 
 
 @dataclass(frozen=True)
@@ -245,9 +250,9 @@ def request_of(
 def check(replies: list[Reply]) -> None:
     for reply in replies:
         assert reply.status < 500 or reply.status in UNAVAILABLE, reply
-        # what is no HTTP, or asks for no path (OPTIONS *), is answered by aiohttp and never comes to our code
-        ours = "X-Request-ID" in reply.headers
-        if ours and reply.status >= 400 and reply.body:
+        # what is no HTTP never comes to our code
+        if reply.headers["Server"] == "condery" and reply.status >= 400 and reply.body:
+            assert reply.headers["X-Request-ID"]
             assert reply.headers["Content-Type"] == "application/json"
             assert reply.headers["X-Content-Type-Options"] == "nosniff"
             json.loads(reply.body)
@@ -274,7 +279,7 @@ def test_damaged_messages(
 ) -> None:
     """With bytes put in, taken out and put elsewhere: what follows may then be a body, or a request of its own."""
     method, path = route
-    # aiohttp takes what is left of a damaged CONNECT for the beginning of a tunnel, and says nothing
+    # aiohttp 3.14 fails at a CONNECT without a target, before any code of ours, and never ends the connection
     assume(method != "CONNECT")
     request = request_of(method, path, lines, body, chunked, target)
     for _ in range(data.draw(st.integers(1, 3))):

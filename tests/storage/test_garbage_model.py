@@ -18,6 +18,7 @@ from storage.rehearsal import rehearse
 from storage.uploads import Upload
 from tests.storage.ageing import make_old
 from tests.storage.content import AT_ONCE, ROOT, Content, push_of
+from tests.wide import WIDE
 
 OLD = replace(AT_ONCE, grace=3600, upload_seconds=3600, untagged_for=3600, image_retention=3600)
 
@@ -306,7 +307,7 @@ def _pick(things: Any, choice: int) -> Any:
 
 
 @given(st.lists(st.tuples(st.sampled_from(DEEDS), st.integers(0, 1000)), max_size=30))
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100 if WIDE else 12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_a_store_and_its_model(content: Content, deeds: list[tuple[Deed, int]]) -> None:
     await _clear(content)
     history = History(content)

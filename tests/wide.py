@@ -1,0 +1,7 @@
+"""Whether the tests of faults run in full, which takes too long for every change: `make faults`."""
+
+from __future__ import annotations
+
+import os
+
+WIDE = bool(os.environ.get("WIDE"))
