@@ -328,3 +328,12 @@ async def test_connections_that_say_nothing(site: Site) -> None:
         assert (await exchange(site.host_port, HEALTH.replace(b"\r\n\r\n", b"\r\n" + CLOSE + b"\r\n"))).status == 200
         for connection in connections:
             await connection.ended()
+
+
+@pytest.mark.parametrize("line", [b"OPTIONS *", b"CONNECT a:80", b"GET http://h"])
+async def test_what_asks_for_no_path_is_answered_and_logged_like_all_else(site: Site, line: bytes) -> None:
+    answer = await exchange(site.host_port, line + b" HTTP/1.1\r\nHost: a\r\nX-Request-ID: odd\r\n\r\n")
+    assert (answer.status, answer.headers["X-Request-ID"]) == (404, "odd")
+    assert json.loads(answer.body)["code"] == "NOT_FOUND"
+    while '"request":"odd"' not in site.log.getvalue():
+        await asyncio.sleep(0.01)
