@@ -24,9 +24,8 @@ from builder.canonical import key_of
 from builder.contents import PackageContents, PythonLayout, inspect_all
 from builder.demand import Image, artifact_key, fresh_until
 from builder.download import Downloader
-from builder.environment import EnvironmentTask, finish_environment, has_variables
+from builder.environment import EnvironmentTask, finish_environment, has_variables, shells_in
 from builder.environment_directory import PackingLimits
-from builder.environment_layer import SHELLS
 from builder.errors import BuilderError, PackageRefused
 from builder.fragment import FragmentRecipe
 from builder.gather import all_of
@@ -134,9 +133,10 @@ class Builder:
             if document:
                 return Lock.from_json(document)
         lock = await self.solver.solve(spec, await self._glibc(spec.platforms))
-        await self.catalog.put_lock(lock.key, lock.spec.key, lock.to_json())
         until = spec.until.isoformat() if spec.until else None
-        await self.catalog.put_resolution(spec.key, lock.spec.key, until, lock.key, now)
+        await self.catalog.put_solve(
+            spec.key, until, now, lock_key=lock.key, spec_key=lock.spec.key, document=lock.to_json()
+        )
         return lock
 
     async def _glibc(self, platforms: Sequence[str]) -> dict[str, str]:
@@ -252,7 +252,7 @@ class Builder:
             scripts = self._link_scripts(packages, contents)
         with watch.stage("layers"):
             tasks = self._layer_tasks(lock.spec.prefix, packages, contents, archives, overlaps)
-            assembled = await self.layers.make(
+            assembly = await self.layers.assemble(
                 tasks, lambda done, names: progress(Event("layers", done, len(tasks), names))
             )
         with watch.stage("image"):
@@ -260,18 +260,19 @@ class Builder:
             task = EnvironmentTask(
                 self.root, lock, platform, base.has_shell, self.settings.user, self._limits,
                 fragments,
-                shells=frozenset(shell for shell in SHELLS if any(shell in each.targets for each in contents.values())),
+                shells=shells_in(contents.values()),
                 variables=tuple(each for each in fragments if has_variables(contents[each.package.name])),
             )  # fmt: skip
             environment = await self.pool.run("writing the environment layer", finish_environment, task)
-            layers = [*map(image_layer, assembled, tasks), environment.layer]
+            layers = [*map(image_layer, assembly.layers, tasks), environment.layer]
             written = documents.write_image(lock, platform, base, layers, environment.facts)
             config = Descriptor(documents.OCI_CONFIG, Digest.of(written.config), len(written.config))
             await self.blobs.put_all(
                 {environment.layer.descriptor.digest: [environment.content], config.digest: [written.config]}
             )
+            await assembly.stored()
         blobs = (config, *(layer.descriptor for layer in base.layers), *(layer.descriptor for layer in layers))
-        report = report_of(assembled, tasks, environment, overlaps, scripts)
+        report = report_of(assembly.layers, tasks, environment, overlaps, scripts)
         return PlatformImage(platform, written, blobs, report, tuple(scripts))
 
     async def _inspect(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from builder.archive import Limits, payload
 from builder.contents import PackageContents, inspect
 from builder.environment_layer import (
     ENTRYPOINT,
+    SHELLS,
     VARIABLES_DIRECTORY,
     InstalledPackage,
     find_shell,
@@ -69,6 +70,11 @@ def finish_environment(task: EnvironmentTask) -> FinishedEnvironment:
         user=task.user,
     )
     return FinishedEnvironment(layer.content, layer.layer, facts)
+
+
+def shells_in(contents: Iterable[PackageContents]) -> frozenset[str]:
+    """Those of SHELLS that packages bring."""
+    return frozenset().union(*(frozenset(SHELLS).intersection(each.targets) for each in contents))
 
 
 def has_variables(contents: PackageContents) -> bool:

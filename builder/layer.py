@@ -8,7 +8,7 @@ nothing is compressed twice; what a layer costs is hashing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -101,6 +101,17 @@ def assemble(task: LayerTask) -> AssembledLayer:
         fragments=tuple(join.infos),
         parts=tuple(join.parts),
     )
+
+
+def assemble_all(tasks: Sequence[LayerTask]) -> list[AssembledLayer | Exception]:
+    """`assemble` each, so that a worker is asked once for all of them; in the place of one that fails is its error."""
+    made: list[AssembledLayer | Exception] = []
+    for task in tasks:
+        try:
+            made.append(assemble(task))
+        except Exception as error:  # noqa: BLE001 - raised by those who wait for this layer
+            made.append(error)
+    return made
 
 
 def stored_fragments(task: LayerTask) -> tuple[FragmentInfo, ...] | None:

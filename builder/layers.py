@@ -1,27 +1,62 @@
 """The layers of builds: those that are stored are recalled, the others are assembled by workers and stored.
 
-Assembling keeps processors busy and storing waits for the disk, so layers are stored while others are assembled: each
-time all that are there by then, which share a wait for the disk and a transaction.
+Assembling keeps processors busy and writing waits for the disk, so the bytes of a layer are made safe while others are
+assembled. What the database is told of layers waits for those that are to come soon, for one transaction of them all;
+the last of them is made while the caller goes on with what it needs no stored layers for.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from builder.gather import all_of
-from builder.layer import AssembledLayer, LayerTask, assemble, stored_fragments
+from builder.layer import AssembledLayer, LayerTask, assemble_all, stored_fragments
 from builder.pool import WorkerPool
-from builder.single_flight import SingleFlight
 from storage.blobs import BlobStore, KnownLayer
 from storage.errors import FragmentsGone
 from storage.joins import Layer
 
 CLOSE_SECONDS = 5.0
 
+RECORD_SECONDS = 0.5
+"""How long a layer that is written waits for others. Until it is recorded, its fragments are kept as a cache only."""
+
+SMALL = 1 << 20
+"""Bytes of archives below which layers are assembled several at a time: asking a worker takes as long as making one."""
+
 Report = Callable[[int, str], None]
 """Is told how many layers there are by now, and some of the packages of the one that was just added."""
+
+
+@dataclass(frozen=True)
+class _Making:
+    """One layer on its way."""
+
+    work: asyncio.Task[list[AssembledLayer | Exception]]
+    """Assembles it, and others."""
+    assembled: asyncio.Future[AssembledLayer]
+    stored: asyncio.Task[None]
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """Layers in the order of their tasks, with all their fragments; `stored` has to be awaited before they are used."""
+
+    layers: list[AssembledLayer]
+    _makings: Sequence[_Making]
+
+    async def stored(self) -> None:
+        """Raises FragmentsGone when fragments are evicted faster than they are stored, StorageFull, StorageUnavailable.
+
+        What has been assembled is stored whether or not anybody waits for it.
+        """
+        for making in self._makings:
+            await asyncio.shield(making.stored)
 
 
 class Layers:
@@ -30,41 +65,83 @@ class Layers:
     def __init__(self, blobs: BlobStore, pool: WorkerPool) -> None:
         self._blobs = blobs
         self._pool = pool
-        self._keeper = _Keeper(blobs)
-        self._flights: SingleFlight[str, AssembledLayer] = SingleFlight()
+        self._recorder = _Recorder(blobs)
+        self._makings: dict[str, _Making] = {}
 
     async def close(self) -> None:
-        """Stop what is being assembled; what has been is stored."""
-        await self._flights.close()
-        await self._keeper.close()
+        """Stop what is being assembled; what has been is stored, within CLOSE_SECONDS."""
+        makings = list(self._makings.values())
+        for making in makings:
+            if not making.assembled.done():
+                making.work.cancel()
+        if makings:
+            await asyncio.wait([making.stored for making in makings], timeout=CLOSE_SECONDS)
+        for making in makings:
+            making.stored.cancel()
+        await asyncio.gather(*(making.stored for making in makings), return_exceptions=True)
+        await self._recorder.close()
 
-    async def make(self, tasks: Sequence[LayerTask], report: Report) -> list[AssembledLayer]:
-        """The layers of `tasks`, stored, with all their fragments.
-
-        What has been made is kept, whether or not the others can be. Raises FragmentsGone when fragments are evicted
-        faster than they are stored, and what `assemble` raises.
-        """
+    async def assemble(self, tasks: Sequence[LayerTask], report: Report) -> Assembly:
+        """What has been assembled is kept, whether or not the others can be. Raises what `assemble` raises."""
         known = await self._blobs.layers([task.key for task in tasks])
         recalled = await asyncio.to_thread(_recall, [task for task in tasks if task.key in known], known)
+        wanted = [task for task in tasks if task.key not in recalled]
+        for group in _groups([task for task in wanted if task.key not in self._makings]):
+            self._begin(group)
+        makings = {task.key: self._makings[task.key] for task in wanted}
         done = 0
 
         async def one(task: LayerTask) -> AssembledLayer:
             nonlocal done
-            layer = recalled.get(task.key) or await self._flights.do(task.key, lambda: self._make(task))
+            layer = recalled.get(task.key)
+            if layer is None:
+                layer = await asyncio.shield(makings[task.key].assembled)
             done += 1
             report(done, _names(task))
-            return layer
+            return replace(layer, parts=())
 
-        # the longest first, so that no process is left alone with a long one at the end
-        order = sorted(range(len(tasks)), key=lambda index: -_work(tasks[index]))
-        finished = await all_of(one(tasks[index]) for index in order)
-        by_index = dict(zip(order, finished, strict=True))
-        return [by_index[index] for index in range(len(tasks))]
+        return Assembly(await all_of(one(task) for task in tasks), list(makings.values()))
 
-    async def _make(self, task: LayerTask) -> AssembledLayer:
-        layer = await self._pool.run(f"transcoding {_names(task)}", assemble, task)
-        await self._keeper.keep(layer.to_store)
-        return replace(layer, parts=())
+    def _begin(self, group: Sequence[LayerTask]) -> None:
+        work = asyncio.create_task(self._pool.run(f"transcoding {_names(group[0])}", assemble_all, group))
+        work.add_done_callback(_noticed)
+        for index, task in enumerate(group):
+            assembled: asyncio.Future[AssembledLayer] = asyncio.get_running_loop().create_future()
+            stored = asyncio.create_task(self._make(work, index, assembled))
+            self._makings[task.key] = _Making(work, assembled, stored)
+            stored.add_done_callback(functools.partial(self._ended, task.key))
+            for future in (assembled, stored):
+                future.add_done_callback(_noticed)
+
+    def _ended(self, key: str, _: asyncio.Task[None]) -> None:
+        del self._makings[key]
+
+    async def _make(
+        self,
+        work: asyncio.Task[list[AssembledLayer | Exception]],
+        index: int,
+        assembled: asyncio.Future[AssembledLayer],
+    ) -> None:
+        with self._recorder.expecting():
+            try:
+                layer = (await asyncio.shield(work))[index]
+                if isinstance(layer, Exception):
+                    raise layer
+            except Exception as error:
+                assembled.set_exception(error)
+                raise
+            except BaseException:
+                assembled.cancel()
+                raise
+            assembled.set_result(layer)
+            await self._blobs.write_layer(layer.to_store)
+        await self._recorder.record(layer.to_store)
+
+
+def _noticed(future: asyncio.Future[Any]) -> None:
+    """A build that is given up asks nothing any more, and its layers' failure is not to be complained of then."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _recall(tasks: Sequence[LayerTask], known: dict[str, KnownLayer]) -> dict[str, AssembledLayer]:
@@ -79,67 +156,94 @@ def _recall(tasks: Sequence[LayerTask], known: dict[str, KnownLayer]) -> dict[st
     return found
 
 
-@dataclass
-class _Kept:
+@dataclass(frozen=True)
+class _Written:
     layer: Layer
-    done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    recorded: asyncio.Future[None]
 
 
-class _Keeper:
-    """Stores layers as they come, all at once that came while it was busy."""
+class _Recorder:
+    """Records written layers: all of them together, once no other is expected or the first has waited long enough."""
 
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
-        self._waiting: list[_Kept] = []
+        self._waiting: list[_Written] = []
         self._work: asyncio.Task[None] | None = None
+        self._expected = 0
+        self._complete = asyncio.Event()
 
-    async def keep(self, layer: Layer) -> None:
-        """Returns when `layer` is stored. Once it has begun it goes on, also when the caller is cancelled."""
-        kept = _Kept(layer)
-        self._waiting.append(kept)
+    @contextlib.contextmanager
+    def expecting(self) -> Iterator[None]:
+        """While in here, a layer is on its way."""
+        self._expected += 1
+        self._complete.clear()
+        try:
+            yield
+        finally:
+            self._expected -= 1
+            if not self._expected:
+                self._complete.set()
+
+    async def record(self, layer: Layer) -> None:
+        """Returns when `layer` is recorded. Once it has begun it goes on, also when the caller is cancelled."""
+        written = _Written(layer, asyncio.get_running_loop().create_future())
+        self._waiting.append(written)
         if self._work is None:
-            self._work = asyncio.create_task(self._store())
-        await kept.done
+            self._work = asyncio.create_task(self._record())
+        await written.recorded
 
     async def close(self) -> None:
-        """Store what is there, within CLOSE_SECONDS."""
         if work := self._work:
-            await asyncio.wait({work}, timeout=CLOSE_SECONDS)
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
 
-    async def _store(self) -> None:
+    async def _record(self) -> None:
         try:
             while self._waiting:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._complete.wait(), RECORD_SECONDS)
                 batch, self._waiting = self._waiting, []
-                await self._store_batch(batch)
+                await self._record_batch(batch)
         finally:
             self._work = None
 
-    async def _store_batch(self, batch: Sequence[_Kept]) -> None:
+    async def _record_batch(self, batch: Sequence[_Written]) -> None:
         try:
-            await self._blobs.put_layers([kept.layer for kept in batch])
+            await self._blobs.record_layers([written.layer for written in batch])
         except FragmentsGone as error:
             if len(batch) == 1:
                 _settle(batch, error)
                 return
             # of some: the others are not to be made again for it
-            for kept in batch:
-                await self._store_batch([kept])
+            for written in batch:
+                await self._record_batch([written])
         except Exception as error:  # noqa: BLE001 - raised by those who wait for it
             _settle(batch, error)
         else:
             _settle(batch, None)
 
 
-def _settle(batch: Iterable[_Kept], error: Exception | None) -> None:
-    for kept in batch:
-        if kept.done.done():
+def _settle(batch: Sequence[_Written], error: Exception | None) -> None:
+    for written in batch:
+        if written.recorded.done():
             continue
         if error:
-            kept.done.set_exception(error)
+            written.recorded.set_exception(error)
         else:
-            kept.done.set_result(None)
+            written.recorded.set_result(None)
+
+
+def _groups(tasks: Sequence[LayerTask]) -> list[list[LayerTask]]:
+    """What is assembled at once; the longest first, so that no process is left alone with a long one at the end."""
+    groups: list[list[LayerTask]] = []
+    size = SMALL
+    for task in sorted(tasks, key=_work, reverse=True):
+        if size >= SMALL:
+            groups.append([])
+            size = 0
+        groups[-1].append(task)
+        size += _work(task)
+    return groups
 
 
 def _names(task: LayerTask) -> str:

@@ -77,6 +77,7 @@ class BlobStore:
         self._fragments = fragments
         self._joins = joins
         """Whether joins are kept as such, or written out as objects: where the objects are files, they are."""
+        self._syncing = ThreadPoolExecutor(SYNC_THREADS, "condery-sync")
 
     def fragment_path(self, key: str) -> Path:
         return fragment_path(self._fragments, key)
@@ -94,12 +95,8 @@ class BlobStore:
         """Those of `digests` that are stored; they are safe from garbage collection for its grace time."""
         if not digests:
             return {}
-        table = tables.blob
-        statement = update(table).where(table.c.digest.in_(digests)).values(used=time.time()).returning(*BLOB_COLUMNS)
         async with self.database.writing() as connection:
-            await lock_rows(connection, table, table.c.digest.in_(digests))
-            found = [stored_blob(row) for row in await connection.execute(statement)]
-        return {blob.digest: blob for blob in found}
+            return await _need(connection, digests)
 
     async def link(self, blob: StoredBlob, media_type: str) -> str | None:
         """A URL to get `blob` from for a short while; None where the server has to send it."""
@@ -142,11 +139,12 @@ class BlobStore:
 
     async def put_all(self, contents: Mapping[Digest, Iterable[bytes]]) -> dict[Digest, StoredBlob]:
         """`put` of several at once, in no more transactions than one takes: all of them, or none that is new."""
-        found = await self.need(list(contents))
-        missing = sorted(contents.keys() - found.keys())
+        async with self.database.writing() as connection:
+            found = await _need(connection, list(contents))
+            missing = sorted(contents.keys() - found.keys())
+            keys = await _reserve(connection, len(missing))
         if not missing:
             return found
-        keys = await self.reserve(len(missing))
         try:
             written = await self._write_all(zip(keys, missing, (contents[digest] for digest in missing), strict=True))
             adopted = await to_end(self._adopt_all(written))
@@ -200,10 +198,8 @@ class BlobStore:
 
     async def reserve(self, count: int) -> list[str]:
         """New keys, recorded as pending."""
-        keys = [new_key() for _ in range(count)]
         async with self.database.writing() as connection:
-            await make_pending(connection, keys, time.time() + WRITE_SECONDS)
-        return keys
+            return await _reserve(connection, count)
 
     async def release(self, keys: Sequence[str]) -> None:
         """Delete those of `keys` that are still pending. What fails is left for the garbage collection."""
@@ -237,48 +233,47 @@ class BlobStore:
             for row in rows
         }
 
-    async def put_layers(self, layers: Sequence[Layer]) -> None:
-        """Store layers; raises FragmentsGone when a fragment is not there (any more)."""
-        if not self._joins:
-            work = [self._put_written_out(layer) for layer in layers]
-            for result in await asyncio.gather(*work, return_exceptions=True):
-                if isinstance(result, BaseException):
-                    raise result
+    async def write_layer(self, layer: Layer) -> None:
+        """Put the bytes of `layer` on stable storage, for `record_layers`; raises FragmentsGone."""
+        if self._joins:
+            await asyncio.to_thread(self._sync_fragments, layer.join.fragments)
             return
-        await asyncio.to_thread(self._sync_fragments, {key for layer in layers for key in layer.join.fragments})
-        async with self.database.writing() as connection:
-            await self.database.lock(connection, FRAGMENTS_LOCK)
-            for layer in sorted(layers, key=lambda layer: layer.join.digest):
-                missing = [key for key in layer.join.fragments if not self.fragment_path(key).exists()]
-                if missing:
-                    raise FragmentsGone(missing)
-                await register(self.database, connection, _joined(layer.join))
-                await self._insert_layer(connection, layer)
-
-    async def _put_written_out(self, layer: Layer) -> None:
         blob = StoredBlob(layer.join.digest, layer.join.size, None, layer.join.parts)
         try:
             await self.put(layer.join.digest, self.read(blob))
         except (ObjectMissing, FileNotFoundError):
             raise FragmentsGone(layer.join.fragments) from None
-        async with self.database.writing() as connection:
-            await self._insert_layer(connection, layer)
 
-    async def _insert_layer(self, connection: AsyncConnection, layer: Layer) -> None:
-        statement = self.database.insert(tables.layer).values(
-            key=layer.key,
-            digest=layer.join.digest,
-            diff_id=layer.diff_id,
-            uncompressed_size=layer.uncompressed_size,
-        )
-        await connection.execute(statement.on_conflict_do_nothing())
+    async def record_layers(self, layers: Sequence[Layer]) -> None:
+        """Make layers that were written known, all or none; raises FragmentsGone when one is not there (any more)."""
+        async with self.database.writing() as connection:
+            if self._joins:
+                await self.database.lock(connection, FRAGMENTS_LOCK)
+                keys = sorted({key for layer in layers for key in layer.join.fragments})
+                missing = [key for key in keys if not self.fragment_path(key).exists()]
+                if missing:
+                    raise FragmentsGone(missing)
+                await _register_joins(self.database, connection, [layer.join for layer in layers])
+            await self._insert_layers(connection, layers)
+
+    async def _insert_layers(self, connection: AsyncConnection, layers: Sequence[Layer]) -> None:
+        rows = [
+            {
+                "key": layer.key,
+                "digest": layer.join.digest,
+                "diff_id": layer.diff_id,
+                "uncompressed_size": layer.uncompressed_size,
+            }
+            for layer in sorted(layers, key=lambda layer: layer.key)
+        ]
+        await connection.execute(self.database.insert(tables.layer).on_conflict_do_nothing(), rows)
 
     def _sync_fragments(self, keys: Iterable[str]) -> None:
         """Fragments are written without a flush, being a cache; a layer that refers to them needs them on the disk."""
         paths = [self.fragment_path(key) for key in keys]
-        with known_errors(self._fragments), ThreadPoolExecutor(SYNC_THREADS) as threads:
-            list(threads.map(_if_there(sync_file), paths))
-            list(threads.map(_if_there(sync_directory), {path.parent for path in paths}))
+        with known_errors(self._fragments):
+            list(self._syncing.map(_if_there(sync_file), paths))
+            list(self._syncing.map(_if_there(sync_directory), {path.parent for path in paths}))
 
     def _write(self, key: str, digest: Digest, content: Iterable[bytes]) -> StoredBlob:
         hasher = digest.hasher()
@@ -306,31 +301,58 @@ def stored_blob(row: Any) -> StoredBlob:
     return StoredBlob(Digest(row.digest), row.size, row.key, parts)
 
 
+async def _need(connection: AsyncConnection, digests: Sequence[Digest]) -> dict[Digest, StoredBlob]:
+    table = tables.blob
+    these = table.c.digest.in_(digests)
+    await lock_rows(connection, table, these)
+    statement = update(table).where(these).values(used=time.time()).returning(*BLOB_COLUMNS)
+    return {blob.digest: blob for blob in map(stored_blob, await connection.execute(statement))}
+
+
+async def _reserve(connection: AsyncConnection, count: int) -> list[str]:
+    keys = [new_key() for _ in range(count)]
+    await make_pending(connection, keys, time.time() + WRITE_SECONDS)
+    return keys
+
+
 async def register(database: Database, connection: AsyncConnection, blob: StoredBlob) -> StoredBlob:
-    """Record the bytes of a digest, unless it has some already, and say which it has now.
+    """Record the object of a digest, unless it has bytes already, and say which it has now.
 
     An object that is not needed is pending afterwards, to be released by the caller. The row is locked until the
     transaction ends, and by its new `used` the garbage collection, which looks at it under the same lock, lets it be.
     """
+    assert blob.key is not None
     now = time.time()
-    table = tables.blob
-    statement = database.insert(table).values(
-        digest=blob.digest,
-        size=blob.size,
-        key=blob.key,
-        parts=_document(blob.parts) if blob.key is None else None,
-        created=now,
-        used=now,
+    statement = database.insert(tables.blob).values(
+        digest=blob.digest, size=blob.size, key=blob.key, created=now, used=now
     )
     statement = statement.on_conflict_do_update(index_elements=["digest"], set_={"used": now})
     row = (await connection.execute(statement.returning(*BLOB_COLUMNS))).one()
-    if blob.key is not None and row.key != blob.key:
+    if row.key != blob.key:
         await make_pending(connection, [blob.key], now)
-    elif blob.key is None and row.key is None:
-        rows = [{"fragment": part.key, "digest": blob.digest} for part in blob.parts if isinstance(part, FragmentPart)]
-        if rows:
-            await connection.execute(database.insert(tables.fragment_use).on_conflict_do_nothing(), rows)
     return stored_blob(row)
+
+
+async def _register_joins(database: Database, connection: AsyncConnection, joins: Sequence[Join]) -> None:
+    """Record the parts of each digest that has no bytes yet, and which fragments are needed for them."""
+    now = time.time()
+    table = tables.blob
+    # in the order in which everybody locks rows
+    rows = [
+        {"digest": join.digest, "size": join.size, "parts": _document(join.parts), "created": now, "used": now}
+        for join in sorted(joins, key=lambda join: join.digest)
+    ]
+    statement = database.insert(table).on_conflict_do_update(index_elements=["digest"], set_={"used": now})
+    await connection.execute(statement, rows)
+    digests = {join.digest for join in joins}
+    query = select(table.c.digest).where(table.c.digest.in_(digests), table.c.key.is_(None))
+    joined = set((await connection.execute(query)).scalars())
+    uses = sorted({(key, join.digest) for join in joins if join.digest in joined for key in join.fragments})
+    if uses:
+        await connection.execute(
+            database.insert(tables.fragment_use).on_conflict_do_nothing(),
+            [{"fragment": key, "digest": digest} for key, digest in uses],
+        )
 
 
 async def touch(connection: AsyncConnection, digests: Iterable[str]) -> set[str]:
@@ -387,10 +409,6 @@ def _if_there(function: Callable[[Path], None]) -> Callable[[Path], None]:
             function(path)
 
     return call
-
-
-def _joined(join: Join) -> StoredBlob:
-    return StoredBlob(join.digest, join.size, None, join.parts)
 
 
 def _document(parts: Sequence[Part]) -> str:

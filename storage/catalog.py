@@ -100,9 +100,10 @@ class Catalog:
                 raise ManifestBlobUnknown(repository, sorted(missing))
             await ensure_repository(self._database, connection, repository)
             await link_blobs(self._database, connection, repository, blobs)
+            pinned = await pin_blobs(connection, repository, list(blobs.values()))
             for push in pushes:
-                pinned = await pin_blobs(connection, repository, push.blobs)
-                await insert_manifest(self._database, connection, repository, push, pinned)
+                theirs = pinned.intersection(blob.digest for blob in push.blobs)
+                await insert_manifest(self._database, connection, repository, push, theirs)
             await self._put_document(connection, tables.image, key, lock_key, document)
             rows = [{"image": key, "digest": push.manifest.digest} for push in pushes]
             await connection.execute(self._database.insert(tables.image_manifest).on_conflict_do_nothing(), rows)
@@ -133,17 +134,6 @@ class Catalog:
         return await self._document(tables.artifact, key)
 
     # locks and what requests resolved to
-
-    async def put_lock(self, key: str, spec_key: str, document: Mapping[str, Any]) -> None:
-        async with self._database.writing() as connection:
-            await self._insert(
-                connection,
-                tables.lock,
-                key=key,
-                spec_key=spec_key,
-                document=json.dumps(document),
-                created=time.time(),
-            )
 
     async def lock(self, key: str) -> Document | None:
         async with self._database.reading() as connection:
@@ -182,12 +172,28 @@ class Catalog:
             row = (await connection.execute(query)).first()
         return Resolution(row.lock_key, row.solved) if row else None
 
-    async def put_resolution(
-        self, request_key: str, spec_key: str, until: str | None, lock_key: str, solved: float
+    async def put_solve(
+        self,
+        request_key: str,
+        until: str | None,
+        solved: float,
+        *,
+        lock_key: str,
+        spec_key: str,
+        document: Mapping[str, Any],
     ) -> None:
-        """A request is now solved to this lock; a later solve replaces an earlier one, never the other way round."""
+        """Keep a lock, and that a request is now solved to it: a later solve replaces an earlier one, never the other
+        way round."""
         table = tables.resolution
         async with self._database.writing() as connection:
+            await self._insert(
+                connection,
+                tables.lock,
+                key=lock_key,
+                spec_key=spec_key,
+                document=json.dumps(document),
+                created=time.time(),
+            )
             await connection.execute(delete(table).where(table.c.request_key == request_key, table.c.solved <= solved))
             await self._insert(
                 connection,

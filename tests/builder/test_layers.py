@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+from builder import layers as module
 from builder.errors import PackageRefused
-from builder.layer import LayerTask, assemble
-from builder.layers import Layers
+from builder.layer import AssembledLayer, LayerTask, assemble_all
+from builder.layers import Layers, Report
 from builder.pool import WorkerPool
 from storage import tables
 from storage.digest import Digest
@@ -37,13 +38,13 @@ class Pool(WorkerPool):
         self.then: Callable[[LayerTask], object] = lambda task: None
 
     async def run(self, doing: str, function: Any, *args: Any, **kwargs: Any) -> Any:
-        if function is assemble:
-            self.assembled.append(args[0].fragments[0].package.name)
+        tasks: list[LayerTask] = args[0] if function is assemble_all else []
+        self.assembled += [task.fragments[0].package.name for task in tasks]
         try:
             return await super().run(doing, function, *args, **kwargs)
         finally:
-            if function is assemble:
-                self.then(args[0])
+            for task in tasks:
+                self.then(task)
 
 
 @pytest.fixture(params=[True, False], ids=["joins", "objects"])
@@ -65,6 +66,12 @@ async def layers(stores: Stores, pool: Pool) -> AsyncIterator[Layers]:
     await layers.close()
 
 
+async def make(layers: Layers, tasks: list[LayerTask], report: Report | None = None) -> list[AssembledLayer]:
+    assembly = await layers.assemble(tasks, report or silent)
+    await assembly.stored()
+    return assembly.layers
+
+
 def silent(_done: int, _names: str) -> None:
     pass
 
@@ -81,20 +88,20 @@ def lose(task: LayerTask) -> None:
 async def test_a_layer_is_stored_and_then_recalled(stores: Stores, layers: Layers, pool: Pool) -> None:
     tasks = [layer_task(stores.root, ALPHA, GAMMA), layer_task(stores.root, BETA)]
     told: list[tuple[int, str]] = []
-    made = await layers.make(tasks, lambda done, names: told.append((done, names)))
+    made = await make(layers, tasks, lambda done, names: told.append((done, names)))
     assert told == [(1, "alpha, gamma"), (2, "beta")]
     assert [layer.key for layer in made] == [task.key for task in tasks]
     for layer in made:
         content = await stores.content(layer.digest)
         assert (Digest.of(content), len(content)) == (layer.digest, layer.size)
-    assert await layers.make(tasks[::-1], silent) == made[::-1]
+    assert await make(layers, tasks[::-1]) == made[::-1]
     assert pool.assembled == ["alpha", "beta"]
     assert await stores.pending() == []
 
 
 async def test_two_builds_that_want_a_layer_make_it_once(stores: Stores, layers: Layers, pool: Pool) -> None:
     task = layer_task(stores.root, ALPHA)
-    made = await asyncio.gather(*(layers.make([task], silent) for _ in range(5)))
+    made = await asyncio.gather(*(make(layers, [task]) for _ in range(5)))
     assert [each[0].digest for each in made] == [made[0][0].digest] * 5
     assert pool.assembled == ["alpha"]
 
@@ -102,7 +109,7 @@ async def test_two_builds_that_want_a_layer_make_it_once(stores: Stores, layers:
 @pytest.mark.parametrize("lost", ["fragment", "sidecar", "cut", "blob"])
 async def test_what_is_lost_of_a_layer_is_made_again(stores: Stores, layers: Layers, pool: Pool, lost: str) -> None:
     tasks = [layer_task(stores.root, ALPHA), layer_task(stores.root, BETA)]
-    made = await layers.make(tasks, silent)
+    made = await make(layers, tasks)
     path = tasks[0].path(tasks[0].fragments[0])
     if lost == "blob":
         async with stores.database.writing() as connection:
@@ -113,7 +120,7 @@ async def test_what_is_lost_of_a_layer_is_made_again(stores: Stores, layers: Lay
         path.write_bytes(path.read_bytes()[:-1])
     else:
         path.unlink()
-    assert await layers.make(tasks, silent) == made
+    assert await make(layers, tasks) == made
     assert pool.assembled == ["alpha", "beta", "alpha"]
     assert Digest.of(await stores.content(made[0].digest)) == made[0].digest
     assert path.exists()
@@ -124,12 +131,12 @@ async def test_fragments_that_go_while_a_layer_is_stored(stores: Stores, layers:
     tasks = [layer_task(stores.root, ALPHA), layer_task(stores.root, BETA)]
     pool.then = lambda task: lose(task) if task is tasks[1] else None
     with pytest.raises(FragmentsGone) as caught:
-        await layers.make(tasks, silent)
+        await make(layers, tasks)
     assert caught.value.keys == (tasks[1].fragments[0].recipe.key,)
     assert await stored_layers(stores) == {tasks[0].key}
     assert await stores.pending() == []
     pool.then = lambda task: None
-    made = await layers.make(tasks, silent)
+    made = await make(layers, tasks)
     assert pool.assembled == ["alpha", "beta", "beta"]
     assert [Digest.of(await stores.content(layer.digest)) for layer in made] == [layer.digest for layer in made]
 
@@ -139,16 +146,16 @@ async def test_a_failure_costs_nothing_of_what_was_made(stores: Stores, layers: 
     # with one worker, and the larger first, it is there when the other fails
     good, bad = layer_task(stores.root, ALPHA), layer_task(stores.root, Package("bad", info={"paths.json": listing}))
     with pytest.raises(PackageRefused, match="lists gone"):
-        await layers.make([bad, good], silent)
+        await make(layers, [bad, good])
     await layers.close()
     assert await stored_layers(stores) == {good.key}
-    await Layers(stores.blobs, pool).make([good], silent)
+    await make(Layers(stores.blobs, pool), [good])
     assert pool.assembled == ["alpha", "bad"]
 
 
 async def test_a_build_that_is_cancelled_keeps_what_was_made(stores: Stores, layers: Layers, pool: Pool) -> None:
     tasks = [layer_task(stores.root, ALPHA), layer_task(stores.root, BETA)]
-    building = asyncio.create_task(layers.make(tasks, silent))
+    building = asyncio.create_task(make(layers, tasks))
     # at the latest moment: the layer is assembled, and not yet stored
     pool.then = lambda task: building.cancel() if task is tasks[0] else None
     with pytest.raises(asyncio.CancelledError):
@@ -162,22 +169,55 @@ async def test_a_build_that_is_cancelled_keeps_what_was_made(stores: Stores, lay
         assert Digest.of(await stores.content(blob.digest)) == blob.digest
 
 
-async def test_layers_that_come_while_others_are_stored_are_stored_together(tmp_path: Path) -> None:
-    async with open_stores(tmp_path / "data") as stores, Pool() as pool:
-        tasks = [layer_task(stores.root, package) for package in (ALPHA, BETA, GAMMA)]
-        batches: list[int] = []
-        done: list[LayerTask] = []
-        pool.then = done.append
-        put_layers = stores.blobs.put_layers
+@pytest.fixture
+def recorded(stores: Stores) -> list[list[str]]:
+    """The keys of layers in the order in which they are recorded, by transaction."""
+    batches: list[list[str]] = []
+    record = stores.blobs.record_layers
 
-        async def put_slowly(some: list[Layer]) -> None:
-            batches.append(len(some))
-            while len(done) < len(tasks):
-                await asyncio.sleep(0.01)
-            await put_layers(some)
+    async def noted(some: Sequence[Layer]) -> None:
+        batches.append([layer.key for layer in some])
+        await record(some)
 
-        stores.blobs.put_layers = put_slowly  # type: ignore[method-assign, assignment]  # as a slow disk would be
-        layers = Layers(stores.blobs, pool)
-        await layers.make(tasks, silent)
-        await layers.close()
-        assert batches == [1, 2]
+    stores.blobs.record_layers = noted  # type: ignore[method-assign]  # listened to
+    return batches
+
+
+async def test_layers_are_recorded_together(
+    stores: Stores, pool: Pool, recorded: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SMALL", 1)
+    monkeypatch.setattr(module, "RECORD_SECONDS", 60)
+    tasks = [layer_task(stores.root, package) for package in (ALPHA, BETA, GAMMA)]
+    layers = Layers(stores.blobs, pool)
+    await make(layers, tasks)
+    await layers.close()
+    assert [sorted(batch) for batch in recorded] == [sorted(task.key for task in tasks)]
+
+
+async def test_a_layer_does_not_wait_long_for_others(
+    stores: Stores, pool: Pool, recorded: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SMALL", 1)
+    monkeypatch.setattr(module, "RECORD_SECONDS", 0.01)
+    tasks = [layer_task(stores.root, ALPHA), layer_task(stores.root, BETA)]
+    run = pool.run
+
+    async def second_waits(doing: str, function: Any, *args: Any, **kwargs: Any) -> Any:
+        result = await run(doing, function, *args, **kwargs)
+        while function is assemble_all and args[0][0] is tasks[1] and not recorded:
+            await asyncio.sleep(0.01)
+        return result
+
+    pool.run = second_waits  # type: ignore[method-assign]  # the second layer takes until the first is recorded
+    layers = Layers(stores.blobs, pool)
+    await make(layers, tasks)
+    await layers.close()
+    assert recorded == [[tasks[0].key], [tasks[1].key]]
+
+
+async def test_what_is_assembled_is_stored_though_nobody_waits(stores: Stores, layers: Layers) -> None:
+    task = layer_task(stores.root, ALPHA)
+    await layers.assemble([task], silent)
+    await layers.close()
+    assert await stored_layers(stores) == {task.key}

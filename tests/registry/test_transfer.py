@@ -24,6 +24,7 @@ from storage.blobs import FragmentPart, Join, Layer
 from storage.digest import Digest
 from storage.objects import FileObjects
 from tests.registry.serving import NUMPY, Site, serving
+from tests.storage.stores import put_layers
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
@@ -53,7 +54,7 @@ async def put_join(site: Site, *, fragments: int = 3, size: int = 700_000) -> tu
     content += parts[-1]
     digest = Digest.of(content)
     layer = Layer(f"{0:064x}", Join(digest, tuple(parts)), digest, len(content))
-    await site.workshop.store.blobs.put_layers([layer])
+    await put_layers(site.workshop.store.blobs, layer)
     await site.workshop.link_blob(await site.workshop.store.blobs.find(digest))
     return digest, content
 

@@ -22,7 +22,7 @@ from storage.limits import Limits
 from storage.objects import ObjectStore, writing
 from storage.repositories import Push, Repositories, StoredManifest
 from storage.uploads import Received, Upload, Uploads
-from tests.storage.stores import Stores, open_stores
+from tests.storage.stores import Stores, open_stores, put_layers
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
@@ -112,7 +112,7 @@ class Content:
         found = [self.stores.fragment(part, part.encode() * 10) if isinstance(part, str) else part for part in parts]
         data = b"".join(part.encode() * 10 if isinstance(part, str) else part for part in parts)
         layer = Layer(key, Join(Digest.of(data), tuple(found)), Digest.of(b"diff" + data), len(data))
-        await self.stores.blobs.put_layers([layer])
+        await put_layers(self.stores.blobs, layer)
         return layer.join.digest
 
     # what is there

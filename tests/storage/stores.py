@@ -22,7 +22,7 @@ from storage.blocking import StoreInThreads
 from storage.catalog import Catalog
 from storage.database import Database, migrate, sqlite_url
 from storage.digest import Digest
-from storage.joins import FragmentPart
+from storage.joins import FragmentPart, Layer
 from storage.objects import FileObjects, ObjectStore
 
 T = TypeVar("T")
@@ -58,6 +58,12 @@ class Stores:
 
     async def content(self, digest: Digest) -> bytes:
         return await self.blobs.content(digest)
+
+
+async def put_layers(blobs: BlobStore, *layers: Layer) -> None:
+    for layer in layers:
+        await blobs.write_layer(layer)
+    await blobs.record_layers(layers)
 
 
 @contextlib.asynccontextmanager
