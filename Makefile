@@ -36,8 +36,8 @@ demo: venv
 demo-once: venv
 	$(BIN)/condery demo --once
 
-# A file of tests a process: most tests wait for servers rather than compute.
-PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --durations 25
+# A file of tests a process; three of them also on two cores, since most tests wait for servers rather than compute.
+PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --durations 25
 
 test: venv
 	$(PYTEST)
