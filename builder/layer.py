@@ -19,9 +19,11 @@ from builder import tar
 from builder.archive import DEFAULT_LIMITS, Limits
 from builder.canonical import key_of
 from builder.contents import PackageContents, inspect
+from builder.errors import BuilderError
 from builder.fragment import Compressor, FragmentInfo, FragmentRecipe, note_use, read_info, transcode
 from builder.lock import LockedPackage
 from storage.digest import Digest
+from storage.errors import StorageError
 from storage.joins import FragmentPart, Join, Layer, Part, fragment_path
 
 FRAGMENTS = "fragments"
@@ -103,13 +105,13 @@ def assemble(task: LayerTask) -> AssembledLayer:
     )
 
 
-def assemble_all(tasks: Sequence[LayerTask]) -> list[AssembledLayer | Exception]:
+def assemble_all(tasks: Sequence[LayerTask]) -> list[AssembledLayer | BuilderError | StorageError]:
     """`assemble` each, so that a worker is asked once for all of them; in the place of one that fails is its error."""
-    made: list[AssembledLayer | Exception] = []
+    made: list[AssembledLayer | BuilderError | StorageError] = []
     for task in tasks:
         try:
             made.append(assemble(task))
-        except Exception as error:  # noqa: BLE001 - raised by those who wait for this layer
+        except (BuilderError, StorageError) as error:
             made.append(error)
     return made
 

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from builder.errors import BuilderError
 from builder.gather import all_of
 from builder.layer import AssembledLayer, LayerTask, assemble_all, stored_fragments
 from builder.pool import WorkerPool
 from storage.blobs import BlobStore, KnownLayer
-from storage.errors import FragmentsGone
+from storage.errors import FragmentsGone, StorageError
 from storage.joins import Layer
 
 CLOSE_SECONDS = 5.0
@@ -37,7 +38,7 @@ Report = Callable[[int, str], None]
 class _Making:
     """One layer on its way."""
 
-    work: asyncio.Task[list[AssembledLayer | Exception]]
+    work: asyncio.Task[list[AssembledLayer | BuilderError | StorageError]]
     """Assembles it, and others."""
     assembled: asyncio.Future[AssembledLayer]
     stored: asyncio.Task[None]
@@ -118,14 +119,14 @@ class Layers:
 
     async def _make(
         self,
-        work: asyncio.Task[list[AssembledLayer | Exception]],
+        work: asyncio.Task[list[AssembledLayer | BuilderError | StorageError]],
         index: int,
         assembled: asyncio.Future[AssembledLayer],
     ) -> None:
         with self._recorder.expecting():
             try:
                 layer = (await asyncio.shield(work))[index]
-                if isinstance(layer, Exception):
+                if not isinstance(layer, AssembledLayer):
                     raise layer
             except Exception as error:
                 assembled.set_exception(error)
