@@ -263,7 +263,12 @@ class Builder:
                 shells=shells_in(contents.values()),
                 variables=tuple(each for each in fragments if has_variables(contents[each.package.name])),
             )  # fmt: skip
-            environment = await self.pool.run("writing the environment layer", finish_environment, task)
+            try:
+                environment = await self.pool.run("writing the environment layer", finish_environment, task)
+            except FragmentsGone:
+                # layers that have lost theirs too are to fail now, not in the next attempt
+                await assembly.stored()
+                raise
             layers = [*map(image_layer, assembly.layers, tasks), environment.layer]
             written = documents.write_image(lock, platform, base, layers, environment.facts)
             config = Descriptor(documents.OCI_CONFIG, Digest.of(written.config), len(written.config))

@@ -54,10 +54,13 @@ class Assembly:
     async def stored(self) -> None:
         """Raises FragmentsGone when fragments are evicted faster than they are stored, StorageFull, StorageUnavailable.
 
-        What has been assembled is stored whether or not anybody waits for it.
+        What has been assembled is stored whether or not anybody waits for it. All have ended when this raises, so that
+        another attempt meets none that is about to fail.
         """
-        for making in self._makings:
-            await asyncio.shield(making.stored)
+        work = asyncio.gather(*(making.stored for making in self._makings), return_exceptions=True)
+        for result in await asyncio.shield(work):
+            if isinstance(result, BaseException):
+                raise result
 
 
 class Layers:

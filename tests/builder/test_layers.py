@@ -221,3 +221,25 @@ async def test_what_is_assembled_is_stored_though_nobody_waits(stores: Stores, l
     await layers.assemble([task], silent)
     await layers.close()
     assert await stored_layers(stores) == {task.key}
+
+
+async def test_another_attempt_meets_nothing_that_is_about_to_fail(
+    stores: Stores, layers: Layers, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SMALL", 1)
+    monkeypatch.setattr(module, "RECORD_SECONDS", 0.01)
+    tasks = [layer_task(stores.root, ALPHA), layer_task(stores.root, BETA)]
+    write = stores.blobs.write_layer
+
+    async def write_slowly(layer: Layer) -> None:
+        if layer.key == tasks[1].key:
+            await asyncio.sleep(0.2)
+        await write(layer)
+
+    stores.blobs.write_layer = write_slowly  # type: ignore[method-assign]  # the second fails later than the first
+    pool.then = lose
+    with pytest.raises(FragmentsGone):
+        await make(layers, tasks)
+    pool.then = lambda task: None
+    await make(layers, tasks)
+    assert await stored_layers(stores) == {task.key for task in tasks}
