@@ -14,7 +14,7 @@ help:
 	@echo 'make test         run the tests'
 	@echo 'make check        run ruff, mypy and the tests'
 	@echo 'make conformance  run the public conformance suite of registries (needs Go)'
-	@echo 'make faults       die, fail and be fuzzed at every step (half an hour; make test does it at some)'
+	@echo 'make faults       die, fail and be fuzzed at every step (make test does it at some)'
 	@echo 'make soak         push, mount, pull, delete and collect garbage for some minutes'
 	@echo 'make bench        run the measured comparisons'
 	@echo 'make format       format the code'
