@@ -86,7 +86,10 @@ class Layers:
         await self._recorder.close()
 
     async def assemble(self, tasks: Sequence[LayerTask], report: Report) -> Assembly:
-        """What has been assembled is kept, whether or not the others can be. Raises what `assemble` raises."""
+        """Make the layers that are not stored; what has been assembled is kept, whether or not the others can be.
+
+        Raises what `builder.layer.assemble` raises, and WorkerLost.
+        """
         known = await self._blobs.layers([task.key for task in tasks])
         recalled = await asyncio.to_thread(_recall, [task for task in tasks if task.key in known], known)
         wanted = [task for task in tasks if task.key not in recalled]

@@ -100,10 +100,10 @@ class Catalog:
                 raise ManifestBlobUnknown(repository, sorted(missing))
             await ensure_repository(self._database, connection, repository)
             await link_blobs(self._database, connection, repository, blobs)
-            pinned = await pin_blobs(connection, repository, list(blobs.values()))
+            await pin_blobs(connection, repository, list(blobs.values()))
             for push in pushes:
-                theirs = pinned.intersection(blob.digest for blob in push.blobs)
-                await insert_manifest(self._database, connection, repository, push, theirs)
+                pinned = [blob.digest for blob in push.blobs]
+                await insert_manifest(self._database, connection, repository, push, pinned)
             await self._put_document(connection, tables.image, key, lock_key, document)
             rows = [{"image": key, "digest": push.manifest.digest} for push in pushes]
             await connection.execute(self._database.insert(tables.image_manifest).on_conflict_do_nothing(), rows)
