@@ -17,7 +17,7 @@ from tests.storage.stores import Blocking
 
 OCI = "application/vnd.oci.image."
 DOCKER = "application/vnd.docker."
-GLIBC_2_31 = {"bin/sh": b"#!", "lib/libc-2.31.so": b"", "lib/libc.so.6": "libc-2.31.so"}
+GLIBC_2_31: Mapping[str, bytes | str] = {"bin/sh": b"#!", "lib/libc-2.31.so": b"", "lib/libc.so.6": "libc-2.31.so"}
 
 
 def tar_of(files: Mapping[str, bytes | str]) -> bytes:

@@ -175,9 +175,9 @@ def recorded(stores: Stores) -> list[list[str]]:
     batches: list[list[str]] = []
     record = stores.blobs.record_layers
 
-    async def noted(some: Sequence[Layer]) -> None:
-        batches.append([layer.key for layer in some])
-        await record(some)
+    async def noted(layers: Sequence[Layer]) -> None:
+        batches.append([layer.key for layer in layers])
+        await record(layers)
 
     stores.blobs.record_layers = noted  # type: ignore[method-assign]  # listened to
     return batches
