@@ -4,15 +4,46 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import IO, Any
 
-from rich.console import Console
+import orjson
+import typer
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
+from rich.text import Text
 
 from builder.progress import Event, Stage
 from builder.progress import Progress as Report
+from storage.text import printable, printable_json
 
 DETAIL_WIDTH = 40
+
+
+class SafeConsole(Console):
+    """A console for text that others wrote: it takes no markup, and shows control characters written out."""
+
+    def __init__(self, *, stderr: bool = False, highlight: bool = True, file: IO[str] | None = None) -> None:
+        super().__init__(stderr=stderr, highlight=highlight, markup=False, file=file)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Before it is measured, so that it gets the room it takes."""
+        return super().render_str(printable(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a line that may quote what others wrote."""
+    typer.echo(printable(text), err=err)
+
+
+def echo_json(document: object) -> None:
+    """Print a JSON document, indented."""
+    typer.echo(printable_json(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()))
 
 
 @contextlib.contextmanager
@@ -27,7 +58,7 @@ def build_display(console: Console) -> Iterator[Report]:
         BarColumn(bar_width=30),
         TextColumn("{task.fields[amount]:>20}"),
         TimeElapsedColumn(),
-        TextColumn("[dim]{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", style="dim", markup=False),
     )
     with Progress(*columns, console=console) as bars:
         yield LiveBars(bars)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -12,6 +13,7 @@ import structlog
 
 from builder.channels import HIDDEN, redact
 from registry.settings import LogSettings
+from storage.text import printable, printable_json, printable_line
 
 SECRET_NAMES = frozenset({"authorization", "cookie", "password", "secret", "token", "credentials", "set-cookie"})
 """Names whose values are never written."""
@@ -21,6 +23,14 @@ def mask_secret_names(logger: object, method: str, event: MutableMapping[str, An
     """A structlog processor."""
     for name in SECRET_NAMES.intersection(event):
         event[name] = HIDDEN
+    return event
+
+
+def escape_controls(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor for lines that a terminal shows; a traceback keeps its own lines."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = printable(value) if name in ("exception", "stack") else printable_line(value)
     return event
 
 
@@ -38,14 +48,19 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer = (
-        structlog.dev.ConsoleRenderer(colors=stream.isatty()) if console else structlog.processors.JSONRenderer(_json)
+        structlog.dev.ConsoleRenderer(colors=stream.isatty()) if console else structlog.processors.JSONRenderer(to_json)
     )
 
     def render(logger: object, method: str, event: MutableMapping[str, Any]) -> str:
         # Only the finished line shows every URL: those in tracebacks and in objects that became text as well.
         return redact(str(renderer(logger, method, event)))
 
-    last: list[structlog.typing.Processor] = [mask_secret_names, structlog.processors.format_exc_info, render]
+    last: list[structlog.typing.Processor] = [
+        mask_secret_names,
+        structlog.processors.format_exc_info,
+        *([escape_controls] if console else []),
+        render,
+    ]
     structlog.configure(
         processors=shared + last,
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -62,5 +77,11 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
 
 
-def _json(value: object, **_: object) -> str:
-    return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+def to_json(value: object, **_: object) -> str:
+    """One line of JSON, whatever is in `value`."""
+    try:
+        text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:
+        # half a surrogate pair, which UTF-8 does not have; bytes that are no text become some
+        text = json.dumps(value, default=str, skipkeys=True)
+    return printable_json(text)

@@ -139,15 +139,16 @@ def _run(settings: Settings, connection: Connection) -> None:
     # spawned processes begin with nothing set up, and import the least before that
     import uvloop
 
+    from registry.log_stream import never_waiting_stderr
     from registry.logs import configure
     from registry.server import serve_until_stopped
-
-    configure(settings.log)
 
     async def serve() -> None:
         stopped = asyncio.Event()
         asyncio.get_running_loop().add_reader(connection.fileno(), stopped.set)
         await serve_until_stopped(settings, connection.send, shared_port=True, stopped=stopped)
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve())
+    with never_waiting_stderr():
+        configure(settings.log)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve())

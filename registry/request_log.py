@@ -7,6 +7,7 @@ are made and written a tenth of a second later, many at a time, which costs less
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import sys
 import time
@@ -18,6 +19,7 @@ from aiohttp import web
 
 from builder.channels import redact
 from registry.settings import LogSettings
+from storage.text import printable_json
 
 REQUEST_ID = web.RequestKey("request_id", str)
 LOG_FIELDS = web.RequestKey("log_fields", dict[str, Any])
@@ -76,13 +78,17 @@ class JsonRequestLog:
             self._timer = None
         if self._waiting:
             waiting, self._waiting = self._waiting, []
-            text = b"\n".join([self._line(*each) for each in waiting]).decode()
+            text = printable_json("\n".join([self._line(*each) for each in waiting]))
             self._stream.write((redact(text) if "://" in text else text) + "\n")
             self._stream.flush()
 
-    def _line(self, now: float, level: str, fields: dict[str, Any]) -> bytes:
+    def _line(self, now: float, level: str, fields: dict[str, Any]) -> str:
         line = {**fields, "event": "request", "level": level, "timestamp": self._timestamp(now)}
-        return orjson.dumps(line, default=str)
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except TypeError:
+            # a path may have bytes that are no UTF-8
+            return json.dumps(line, default=str)
 
     def _timestamp(self, now: float) -> str:
         """ISO 8601, UTC, microseconds, as structlog writes it; the part before the point is made once a second."""

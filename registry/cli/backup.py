@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
 from registry.cli.options import UsageError, takes_settings
+from registry.display import SafeConsole, echo_json
 from registry.settings import LoadedSettings
 
 
@@ -30,7 +29,7 @@ def backup(
     settings = loaded.settings.storage
     if settings.database is not None or settings.s3_bucket is not None:
         raise UsageError("this is for SQLite and files; for PostgreSQL and S3 see docs/backup.md")
-    console = Console(stderr=True)
+    console = SafeConsole(stderr=True)
     with only_here(settings.data_directory), Progress(console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("copying", total=None)
         made = back_up(
@@ -38,6 +37,6 @@ def backup(
         )
     if json:
         document = {"files": made.files, "bytes": made.bytes, "copied": made.copied}
-        typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        echo_json(document)
         return
     typer.echo(f"{directory}: {made.files} files, {made.bytes / 1e6:.1f} MB, {made.copied / 1e6:.1f} MB of them new")

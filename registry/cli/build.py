@@ -6,11 +6,10 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
-from rich.console import Console
 
 from registry.cli.options import run_async, takes_settings
+from registry.display import SafeConsole, echo, echo_json
 from registry.settings import LoadedSettings, Settings
 
 if TYPE_CHECKING:
@@ -58,10 +57,10 @@ def build(
             "lock": image.lock_key,
             "warnings": list(image.warnings),
         }
-        typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        echo_json(document)
         return
     for warning in image.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)
     typer.echo(f"{reference}@{image.variants[0].digest}")
 
 
@@ -71,8 +70,9 @@ async def _build(settings: Settings, spec: EnvironmentSpec, output: str | None, 
     from registry.cli.local import manifests_below, open_service
     from registry.display import build_display
     from storage.blocking import StoreInThreads
+    from storage.privacy import masked
 
-    console = Console(stderr=True)
+    console = SafeConsole(stderr=True)
     async with open_service(settings) as (store, service):
         with build_display(console) as progress:
             image = await service.build(spec, progress)
@@ -81,7 +81,8 @@ async def _build(settings: Settings, spec: EnvironmentSpec, output: str | None, 
             manifests = await manifests_below(store.catalog, image.variants[0].digest)
             stored = StoredImage(image.variants[0], StoreInThreads(store.blobs), lambda digest: manifests[digest])
             if output:
-                await asyncio.to_thread(_write, stored, output, reference)
+                with masked(store.umask):
+                    await asyncio.to_thread(_write, stored, output, reference)
             if push:
                 await asyncio.to_thread(_push, stored, push, settings)
     return reference, image

@@ -7,12 +7,11 @@ import json as json_module
 import re
 from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from registry.cli.options import UsageError, run_async, takes_settings
+from registry.display import SafeConsole, echo_json
 from registry.settings import LoadedSettings, Settings
 from storage.digest import Digest
 from storage.errors import ConderyError
@@ -44,9 +43,9 @@ def explain(
     """
     report = run_async(_report(loaded.settings, image))
     if json:
-        typer.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+        echo_json(report)
     else:
-        show(Console(highlight=False), report)
+        show(SafeConsole(highlight=False), report)
 
 
 async def _report(settings: Settings, image: str) -> dict[str, Any]:
@@ -120,7 +119,7 @@ def _repository_and_tag(image: str, root: str) -> tuple[str, str]:
     return repository, tag or "latest"
 
 
-def show(console: Console, report: dict[str, Any]) -> None:
+def show(console: SafeConsole, report: dict[str, Any]) -> None:
     """Tables for people; the same facts as the JSON document."""
     console.print(f"lock-{report['lock']}")
     for variant in report["image"]["variants"]:
@@ -146,7 +145,7 @@ def _layers(platform: str, layers: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _show_overlaps(console: Console, overlaps: list[dict[str, Any]]) -> None:
+def _show_overlaps(console: SafeConsole, overlaps: list[dict[str, Any]]) -> None:
     if not overlaps:
         return
     table = Table("path", "taken from", "left out of", title="files that several packages have", title_justify="left")

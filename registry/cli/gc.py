@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from registry.cli.options import run_async, takes_settings
+from registry.display import SafeConsole, echo_json
 from registry.settings import LoadedSettings, Settings
 
 if TYPE_CHECKING:
@@ -28,9 +27,9 @@ def gc(
     """
     report = run_async(_collect(loaded.settings, dry_run))
     if json:
-        typer.echo(orjson.dumps(report.to_json(), option=orjson.OPT_INDENT_2))
+        echo_json(report.to_json())
     else:
-        show(Console(highlight=False), report)
+        show(SafeConsole(highlight=False), report)
 
 
 async def _collect(settings: Settings, dry_run: bool) -> Report:
@@ -41,7 +40,7 @@ async def _collect(settings: Settings, dry_run: bool) -> Report:
         return await collect(settings, store, dry_run=dry_run)
 
 
-def show(console: Console, report: Report) -> None:
+def show(console: SafeConsole, report: Report) -> None:
     """A table for people; the same facts as the JSON document."""
     table = Table("what", "deleted" if not report.dry_run else "would be deleted", "MB freed")
     for column in table.columns[1:]:

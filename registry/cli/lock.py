@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from registry.cli.options import UsageError, run_async, takes_settings
+from registry.display import SafeConsole
 from registry.settings import LoadedSettings, Settings
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ async def _solve(settings: Settings, spec: EnvironmentSpec) -> Lock:
     from registry.display import build_display
 
     async with open_service(settings) as (_, service):
-        with build_display(Console(stderr=True)) as progress:
+        with build_display(SafeConsole(stderr=True)) as progress:
             return await service.lock(spec, progress)
 
 

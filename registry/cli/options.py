@@ -15,6 +15,7 @@ from rich.markup import escape
 from builder.channels import redact
 from registry.settings import InvalidSettings, Setting, all_settings, environment_flag, load
 from storage.errors import ConderyError
+from storage.text import printable
 
 FAILED = 1
 USAGE = 2
@@ -78,7 +79,7 @@ def run_reporting(call: Callable[[], None], *, debug: bool) -> None:
 
 
 def fail(message: str, code: int) -> None:
-    sys.stderr.write(f"condery: {redact(message)}\n")
+    sys.stderr.write(f"condery: {printable(redact(message))}\n")
     raise typer.Exit(code)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from registry.cli.options import reports_errors
+from registry.display import SafeConsole
 from registry.settings import cache_directory
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def make(directory: Path, names: Sequence[str], cache: Path | None = None) -> Ch
 
 @contextmanager
 def _display() -> Iterator[Report]:
-    console = Console(stderr=True, highlight=False)
+    console = SafeConsole(stderr=True, highlight=False)
     if not console.is_terminal:
         seen: set[str] = set()
 
@@ -76,7 +76,7 @@ def _display() -> Iterator[Report]:
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("[dim]{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", style="dim", markup=False),
     )
     with Progress(*columns, console=console) as bars:
         tasks = {

@@ -18,14 +18,16 @@ def serve(loaded: LoadedSettings) -> None:
 def run_server(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, in one process or as many as are set."""
     from registry.listening import announce
+    from registry.log_stream import never_waiting_stderr
     from registry.logs import configure
 
-    configure(settings.log)
-    if settings.http.processes == 1:
-        from registry.server import serve_until_stopped
+    with never_waiting_stderr():
+        configure(settings.log)
+        if settings.http.processes == 1:
+            from registry.server import serve_until_stopped
 
-        run_async(serve_until_stopped(settings, announce))
-    else:
-        from registry.processes import serve_processes
+            run_async(serve_until_stopped(settings, announce))
+        else:
+            from registry.processes import serve_processes
 
-        run_async(serve_processes(settings, announce))
+            run_async(serve_processes(settings, announce))

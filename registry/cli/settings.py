@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from builder.channels import redact
 from registry.cli.options import takes_settings
+from registry.display import SafeConsole, echo_json
 from registry.settings import SECTIONS, LoadedSettings, Setting, all_settings, written
 from registry.webhooks import shown
 
@@ -29,9 +28,9 @@ def show(
     ]
     if json:
         document = {name: {"value": value, "origin": origin} for name, value, origin in rows}
-        typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        echo_json(document)
         return
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     if not console.is_terminal:
         for name, value, origin in rows:
             typer.echo(f"{name} = {value}  ({origin})")

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from registry.cli.options import FAILED, run_async, takes_settings
+from registry.display import SafeConsole, echo, echo_json
 from registry.settings import LoadedSettings, Settings
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def verify(
     result, repaired = run_async(_verify(loaded.settings, repair))
     if json:
         document = result.to_json() | ({"forgotten": asdict(repaired)} if repaired else {})
-        typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        echo_json(document)
     else:
         _show(result, repaired)
     if result.damage:
@@ -42,7 +41,7 @@ async def _verify(settings: Settings, mend: bool) -> tuple[Verification, Repaire
     from storage.repair import repair
     from storage.verify import Verifier
 
-    console = Console(stderr=True)
+    console = SafeConsole(stderr=True)
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     async with open_store(settings.storage) as store:
         with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
@@ -55,7 +54,7 @@ async def _verify(settings: Settings, mend: bool) -> tuple[Verification, Repaire
 def _show(result: Verification, repaired: Repaired | None) -> None:
     for each in result.damage:
         needed = f"; needed by {', '.join(each.needed_by)}" if each.needed_by else ""
-        typer.echo(f"{each.kind} {each.digest}: {each.problem}{needed}")
+        echo(f"{each.kind} {each.digest}: {each.problem}{needed}")
     if repaired:
         typer.echo(
             f"{repaired.blobs} blobs and {repaired.manifests} manifests with their tags forgotten: push what needs "

@@ -1,0 +1,34 @@
+"""Text from outside, made fit for a terminal and for a line of a log."""
+
+from __future__ import annotations
+
+import re
+
+# C0 without tab and line feed, DEL and C1; marks that turn the direction of writing; the separators of lines and
+# paragraphs; halves of surrogate pairs, which UTF-8 does not have
+_UNSAFE = "\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ufeff\\ud800-\\udfff"
+_CONTROLS = re.compile(f"[{_UNSAFE}]")
+_CONTROLS_AND_BREAKS = re.compile(f"[\\n\\t{_UNSAFE}]")
+
+
+def printable(text: str) -> str:
+    r"""`text` with every control character written out, as `\x1b`; line feeds and tabs stay.
+
+    A terminal obeys control characters, and whoever names a package or a tag could write them.
+    """
+    return _CONTROLS.sub(_written_out, text) if _CONTROLS.search(text) else text
+
+
+def printable_line(text: str) -> str:
+    """The same for text that has to stay on one line: line feeds and tabs are written out, too."""
+    return _CONTROLS_AND_BREAKS.sub(_written_out, text) if _CONTROLS_AND_BREAKS.search(text) else text
+
+
+def printable_json(text: str) -> str:
+    r"""A JSON document with every control character written as `\u009b`; it means the same."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) if _CONTROLS.search(text) else text
+
+
+def _written_out(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

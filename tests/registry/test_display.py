@@ -1,0 +1,77 @@
+"""What others wrote is shown, and never obeyed by the terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.table import Table
+
+from builder.progress import Event
+from registry.cli.options import fail
+from registry.display import PlainLines, SafeConsole, echo, echo_json
+from registry.errors import error_response
+from registry.logs import configure
+from registry.request_log import request_log
+from registry.settings import LogSettings
+from storage.errors import ConderyError
+
+EVIL = "x\x1b]0;owned\x07\x9b31m\u202e\x7f[red]y[/red]"
+SHOWN = "x\\x1b]0;owned\\x07\\x9b31m\\u202e\\x7f[red]y[/red]"
+
+
+def test_a_console_shows_them_in_lines_and_tables() -> None:
+    file = io.StringIO()
+    console = SafeConsole(file=file)
+    table = Table("path")
+    table.add_row(EVIL)
+    console.print(EVIL)
+    console.print(table)
+    PlainLines(console)(Event("download", 1, 2, EVIL))
+    assert file.getvalue().count(SHOWN) == 2
+    assert "\x1b" not in file.getvalue()
+
+
+def test_lines_of_commands_and_their_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    echo(EVIL)
+    echo_json({"name": EVIL})
+    with pytest.raises(BaseException, match=r"\A1?\Z"):
+        fail(EVIL, 1)
+    out, err = capsys.readouterr()
+    first, _, document = out.partition("\n")
+    assert first == SHOWN
+    assert json.loads(document) == {"name": EVIL}
+    assert all(character.isprintable() or character == "\n" for character in out + err)
+    assert SHOWN in err
+
+
+@pytest.mark.parametrize("path", ["/v2/a/manifests/b", "/files/a"])
+def test_an_answers_message(path: str) -> None:
+    response = error_response(path, ConderyError(f"a\nb {EVIL}"))
+    assert isinstance(response.body, bytes)
+    assert b"\\\\x0a" in response.body
+    assert b"\\\\x1b" in response.body
+    assert response.body.isascii()
+
+
+@pytest.mark.usefixtures("restored_logs")
+@pytest.mark.parametrize("form", ["json", "console"])
+async def test_log_lines(form: str) -> None:
+    import structlog
+
+    stream = io.StringIO()
+    settings = LogSettings(log_format=form)  # type: ignore[arg-type]  # one of its literals
+    configure(settings, stream)
+    structlog.get_logger().info("built", package=f"{EVIL}\nforged line", packages=[EVIL])
+    try:
+        raise ValueError(EVIL)
+    except ValueError:
+        structlog.get_logger().exception("failed")
+    log = request_log(settings, stream)
+    log.write("info", {"path": f"{EVIL}\udcff", "status": 200})
+    log.flush()
+    text = stream.getvalue()
+    assert all(character.isprintable() or character == "\n" for character in text)
+    assert not any(line.startswith("forged") for line in text.splitlines())
+    assert "x\\" in text
