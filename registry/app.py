@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 
+import structlog
 from aiohttp import web
 
 from builder.image import beginning
@@ -20,7 +22,10 @@ from registry.request_log import request_log
 from registry.routes import compose
 from registry.settings import Settings
 from registry.store import Store, open_store
-from registry.upkeep import collecting
+from registry.upkeep import collecting, keeping
+from storage.privacy import open_to_others
+
+log = structlog.get_logger(__name__)
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -36,6 +41,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         open_store(settings.storage, settings.upkeep.limits) as store,
         open_notifications(settings.http, store.database) as notifier,
     ):
+        _tell_privacy(directory)
         async with (
             BuilderService.open(
                 settings.builder,
@@ -47,6 +53,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             ) as service,
             open_mirror(settings, store) as mirror,
             collecting(settings, store),
+            keeping(store.reserve),
         ):
             yield Parts(
                 demand=service.demand,
@@ -61,8 +68,19 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                 },
                 read_only=settings.upkeep.read_only,
                 notifier=notifier,
+                reserve=store.reserve,
                 mirror=mirror,
             )
+
+
+def _tell_privacy(directory: Path) -> None:
+    if mode := open_to_others(directory):
+        log.warning(
+            "other users of this machine may enter the data directory",
+            directory=str(directory),
+            mode=mode,
+            mend=f"chmod -R go= {directory}",
+        )
 
 
 @contextlib.asynccontextmanager

@@ -16,6 +16,7 @@ from builder import errors as builder
 from registry.mirror import errors as mirror
 from storage import errors as storage
 from storage.errors import ConderyError
+from storage.text import printable_line
 from storage.uploads import Received
 
 
@@ -113,6 +114,13 @@ class StillBuilding(RequestError):
         )
 
 
+class TooManyConnections(RequestError):
+    retry_after = 5
+
+    def __init__(self) -> None:
+        super().__init__(f"too many connections are open; try again in {self.retry_after} seconds")
+
+
 class BrokenPromise(ConderyError):
     """A manifest that does not begin with what was sent of it."""
 
@@ -140,6 +148,7 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     RouteUnknown: Answer(404, "NOT_FOUND"),
     MethodUnsupported: Answer(405, "UNSUPPORTED"),
     StillBuilding: Answer(503, "BUILDING"),
+    TooManyConnections: Answer(503, "UNAVAILABLE"),
     BrokenPromise: Answer(500, "UNKNOWN"),
     RequestError: Answer(400, "UNSUPPORTED"),
     storage.BlobUnknown: Answer(404, "BLOB_UNKNOWN"),
@@ -147,6 +156,7 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     storage.DigestMismatch: Answer(400, "DIGEST_INVALID"),
     storage.StorageFull: Answer(507, "STORAGE_FULL"),
     storage.StorageUnavailable: Answer(503, "UNAVAILABLE"),
+    storage.StorageBusy: Answer(503, "UNAVAILABLE"),
     storage.WriteExpired: Answer(404, "BLOB_UPLOAD_UNKNOWN"),
     storage.RepositoryUnknown: Answer(404, "NAME_UNKNOWN"),
     storage.ManifestUnknown: Answer(404, "MANIFEST_UNKNOWN"),
@@ -184,7 +194,7 @@ def error_response(path: str, error: ConderyError) -> web.Response:
     headers = {}
     if isinstance(error, MethodUnsupported):
         headers["Allow"] = error.allowed
-    if isinstance(error, StillBuilding):
+    if isinstance(error, StillBuilding | TooManyConnections | storage.StorageBusy):
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, mirror.UpstreamLimits) and error.retry_after is not None:
         headers["Retry-After"] = f"{error.retry_after:.0f}"
@@ -208,6 +218,8 @@ def crash_response(path: str, request_id: str) -> web.Response:
 def written(
     path: str, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None
 ) -> web.Response:
+    # a client shows it on a terminal, and it may quote what somebody else wrote
+    message = printable_line(message)
     document: dict[str, Any]
     if path == "/v2" or path.startswith("/v2/"):
         document = {"errors": [{"code": code, "message": message, "detail": None}]}

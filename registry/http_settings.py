@@ -40,6 +40,20 @@ class HttpSettings(BaseModel):
     keep_alive: float = Field(
         75, gt=0, description="seconds an idle connection is kept open, and the head of a request may take to come"
     )
+    max_connections: int = Field(
+        10_000,
+        ge=1,
+        description="most open connections of each process; idle ones are closed to make room for new ones",
+    )
+    max_connections_per_address: int = Field(
+        1000, ge=1, description="most open connections of one client address (of an IPv6 /64 network) to each process"
+    )
+    upload_memory: int = Field(
+        512 << 20,
+        ge=64 << 20,
+        description="most memory of each process for the bodies of pushes, half of it for one client; further pushes "
+        "wait for a short time and are then answered 503",
+    )
     shutdown_seconds: float = Field(25, gt=0, description="seconds running requests get to end when the server stops")
     drain_seconds: float = Field(
         0, ge=0, description="seconds /readyz fails before the server stops listening, for load balancers to notice"

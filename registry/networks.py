@@ -51,3 +51,11 @@ def node_address(text: str) -> str | None:
         # a zone is any text
         return None if address.scope_id else str(address.ipv4_mapped or address)
     return str(address)
+
+
+def client_of(address: str) -> str:
+    """Who is one client: an IPv4 address, or an IPv6 network of 64 bits, of which a host has all addresses it likes."""
+    plain = plain_address(address).partition("%")[0]
+    if ":" not in plain:
+        return plain
+    return str(ipaddress.IPv6Network((plain, 64), strict=False))

@@ -12,8 +12,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from auth.principal import ANONYMOUS
+from registry.connections import Connections
 from registry.direct import SPENT
-from registry.errors import answer_of, crash_response, error_response, http_error_response
+from registry.errors import TooManyConnections, answer_of, crash_response, error_response, http_error_response
 from registry.forwarded import Proxies
 from registry.instant import SERVER, Instant
 from registry.request_log import LOG_FIELDS, REQUEST_ID, RequestLog
@@ -35,25 +36,32 @@ class Observer:
     Not an aiohttp middleware: those cost a twelfth of what answering a manifest from memory costs.
     """
 
-    def __init__(self, request_log: RequestLog, proxies: Proxies) -> None:
+    def __init__(self, request_log: RequestLog, proxies: Proxies, connections: Connections) -> None:
         self._request_log = request_log
         self._proxies = proxies
+        self._connections = connections
         self._process = secrets.token_hex(5)
         self._numbers = itertools.count(1)
 
-    def around(self, handler: Handler) -> Handler:
-        """The handler with a request id, an answer for every error it raises, and a log line."""
+    def around(self, handler: Handler, *, spare: bool = False) -> Handler:
+        """The handler with a request id, an answer for every error it raises, and a log line.
+
+        With `spare` it also answers on connections beyond the bound.
+        """
 
         async def answer(request: web.Request) -> web.StreamResponse:
             started = time.perf_counter()
             self._begin(request)
             status, size = CLIENT_GONE, 0
             try:
+                surplus = self._connections.is_surplus(request)
                 try:
+                    if surplus and not spare:
+                        raise TooManyConnections
                     response = await handler(request)
                 except Exception as error:  # noqa: BLE001 - every error has its answer
                     response = _failed(request, error)
-                if request.get(SPENT):
+                if surplus or request.get(SPENT):
                     response.force_close()
                 status, size = response.status, _size(request, response)
             finally:

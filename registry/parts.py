@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -12,16 +13,20 @@ from aiohttp import web
 from auth.access import Access, OpenAccess
 from auth.principal import ANONYMOUS, Principal
 from builder.spec import EnvironmentSpec
+from registry.budget import UploadBudget
+from registry.connections import Connections
 from registry.forwarded import Proxies
 from registry.http_settings import HttpSettings
 from registry.memory import Memory
 from registry.mirror.names import is_mirror
 from registry.mirror.service import Mirror
+from registry.networks import client_of
 from registry.notifier import Notifier
 from storage.blobs import BlobStore
 from storage.changes import Changes
 from storage.digest import Descriptor, Digest
 from storage.repositories import Repositories
+from storage.reserve import Reserve
 from storage.uploads import Uploads
 
 T_co = TypeVar("T_co", covariant=True)
@@ -107,6 +112,8 @@ class Parts:
     read_only: bool = False
     notifier: Notifier | None = None
     """None when there are no webhooks."""
+    reserve: Reserve | None = None
+    """Room for deletions on a full disk; None where nothing is kept on one."""
     mirror: Mirror | None = None
     """None when no other registry is mirrored."""
 
@@ -127,7 +134,14 @@ SETTINGS = web.AppKey("settings", HttpSettings)
 PARTS = web.AppKey("parts", Parts)
 MEMORY = web.AppKey("memory", Memory)
 PROXIES = web.AppKey("proxies", Proxies)
+CONNECTIONS = web.AppKey("connections", Connections)
+UPLOAD_BUDGET = web.AppKey("upload_budget", UploadBudget)
 STOPPING = web.AppKey("stopping", asyncio.Event)
+
+
+def room_for(request: web.Request, size: int) -> AbstractAsyncContextManager[None]:
+    """Memory for `size` bytes of the request's body while the block runs; entering it raises StorageBusy."""
+    return request.app[UPLOAD_BUDGET].take(client_of(request.app[PROXIES].client(request)), size)
 
 
 def principal_of(_request: web.Request) -> Principal:

@@ -8,6 +8,8 @@ from contextlib import AbstractAsyncContextManager
 
 from aiohttp import web
 
+from registry.budget import UploadBudget
+from registry.connections import Connections
 from registry.files import get_file
 from registry.forwarded import Proxies
 from registry.health import healthz, readyz
@@ -15,7 +17,7 @@ from registry.http_settings import HttpSettings
 from registry.intake import leave_to_reader
 from registry.memory import Memory
 from registry.observer import Observer
-from registry.parts import MEMORY, PARTS, PROXIES, SETTINGS, STOPPING, Parts
+from registry.parts import CONNECTIONS, MEMORY, PARTS, PROXIES, SETTINGS, STOPPING, UPLOAD_BUDGET, Parts
 from registry.request_log import RequestLog
 from registry.v2.dispatch import dispatch
 
@@ -30,7 +32,9 @@ def compose(
     app[SETTINGS] = settings
     app[MEMORY] = Memory(settings.manifest_memory, settings.tag_memory_seconds)
     app[PROXIES] = Proxies(settings.trusted_proxies, settings.proxy_headers, settings.public_url)
-    observer = Observer(request_log, app[PROXIES])
+    app[CONNECTIONS] = Connections(settings.trusted_proxies)
+    app[UPLOAD_BUDGET] = UploadBudget(settings.upload_memory)
+    observer = Observer(request_log, app[PROXIES], app[CONNECTIONS])
     app[STOPPING] = asyncio.Event()
 
     async def parts(app: web.Application) -> AsyncIterator[None]:
@@ -43,6 +47,6 @@ def compose(
     app.on_response_prepare.append(observer.complete)
     app.router.add_route("*", "/v2{path:(?s:.*)}", observer.around(dispatch), expect_handler=leave_to_reader)
     app.router.add_route("*", "/files/{path:(?s:.*)}", observer.around(get_file), expect_handler=leave_to_reader)
-    app.router.add_get("/healthz", observer.around(healthz))
-    app.router.add_get("/readyz", observer.around(readyz))
+    app.router.add_get("/healthz", observer.around(healthz, spare=True))
+    app.router.add_get("/readyz", observer.around(readyz, spare=True))
     return app

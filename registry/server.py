@@ -14,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from aiohttp import web
 
 from registry.app import create_app
+from registry.connections import bounds_for, raise_file_limit
 from registry.listening import CannotListen, Listening
-from registry.parts import STOPPING
+from registry.parts import CONNECTIONS, STOPPING
 from registry.settings import Settings
 from registry.tls import tls_context
 
@@ -48,6 +49,7 @@ async def _listening(
     http = settings.http
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="condery"))
     app = create_app(settings)
+    bounds = bounds_for(raise_file_limit(), http.max_connections, http.max_connections_per_address)
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -57,6 +59,8 @@ async def _listening(
         logger=connection_logger(),
     )
     await runner.setup()
+    assert runner.server is not None, "the runner is set up"
+    app[CONNECTIONS].watch(runner.server, bounds)
     try:
         site = web.TCPSite(
             runner, http.host, http.port, ssl_context=context, backlog=BACKLOG, reuse_port=shared_port or None

@@ -15,7 +15,9 @@ from storage.database import Database, database_url, migrate
 from storage.limits import Limits
 from storage.objects import FileObjects
 from storage.opening import open_objects
+from storage.privacy import OWNER_ONLY, make_private, masked
 from storage.repositories import Repositories
+from storage.reserve import Reserve
 from storage.settings import StorageSettings
 from storage.uploads import Uploads
 
@@ -28,6 +30,9 @@ class Store:
     catalog: Catalog
     repositories: Repositories
     uploads: Uploads
+    reserve: Reserve
+    umask: int
+    """In force outside the data directory: what is written for the caller elsewhere is made under it."""
 
 
 @contextlib.asynccontextmanager
@@ -36,19 +41,29 @@ async def open_store(settings: StorageSettings, limits: Limits | None = None) ->
 
     Raises StorageUnavailable.
     """
+    with masked(OWNER_ONLY) as umask:
+        async with _opened(settings, limits, umask) as store:
+            yield store
+
+
+@contextlib.asynccontextmanager
+async def _opened(settings: StorageSettings, limits: Limits | None, umask: int) -> AsyncIterator[Store]:
     directory = settings.data_directory
-    directory.mkdir(parents=True, exist_ok=True)
+    make_private(directory)
+    reserve = Reserve(directory)
+    reserve.prepare()
     url = database_url(settings.database, directory)
     await asyncio.to_thread(migrate, url)
     database = Database.open(url)
     changes = Changes(directory / "changes")
     # a process that died may have committed a change that it did not mark
     changes.mark_all()
-    objects = open_objects(settings)
+    objects = open_objects(settings, floor=reserve.size // 2)
     blobs = BlobStore(database, objects, directory / "fragments", joins=isinstance(objects, FileObjects))
     repositories = Repositories(database, changes, limits)
     try:
         async with listening(url, changes):
-            yield Store(database, changes, blobs, Catalog(database), repositories, Uploads(blobs, repositories))
+            uploads = Uploads(blobs, repositories)
+            yield Store(database, changes, blobs, Catalog(database), repositories, uploads, reserve, umask)
     finally:
         await database.close()

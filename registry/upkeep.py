@@ -18,6 +18,7 @@ from storage.exclusive import last_collection, only_here, only_one
 from storage.garbage import Garbage, Report
 from storage.garbage_rules import Policy
 from storage.rehearsal import rehearse
+from storage.reserve import Reserve
 
 LINGER_SECONDS = 60.0
 FIRST_SECONDS = 60.0
@@ -52,6 +53,7 @@ async def collect(settings: Settings, store: Store, *, dry_run: bool = False) ->
     policy, upkeep, begun = policy_of(settings), settings.upkeep, time.monotonic()
     bounds = Bounds(upkeep.fragments_limit, upkeep.archives_limit, upkeep.repodata_limit)
     eviction = Eviction(settings.data_directory, store.blobs, bounds)
+    await asyncio.to_thread(store.reserve.prepare)
     if dry_run:
         report = await rehearse(store.blobs, policy)
     else:
@@ -61,8 +63,26 @@ async def collect(settings: Settings, store: Store, *, dry_run: bool = False) ->
     # the caches of a machine are its own, whoever collects what is shared
     for step in await eviction.evict(dry_run=dry_run):
         report.add(step)
+    await asyncio.to_thread(store.reserve.keep)
     report.seconds = time.monotonic() - begun
     return report
+
+
+@contextlib.asynccontextmanager
+async def keeping(reserve: Reserve) -> AsyncIterator[None]:
+    """Take the reserve again, while the block runs, whenever it was spent and there is room."""
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.to_thread(reserve.keep)
+
+    task = asyncio.create_task(keep())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager

@@ -19,6 +19,7 @@ from pathlib import Path
 from storage.errors import BackupFailed
 from storage.files import TEMPORARY, sync_directory, sync_file
 from storage.objects import FileObjects
+from storage.privacy import OWNER_ONLY, make_private, masked
 
 DATABASE = "condery.sqlite"
 BUSY_SECONDS = 60
@@ -44,8 +45,8 @@ def back_up(data: Path, target: Path, report: Report = lambda _done, _total: Non
 
     Blocks. A backup that breaks off leaves the one before it whole. Raises BackupFailed.
     """
-    with _known_errors(target):
-        target.mkdir(parents=True, exist_ok=True)
+    with _known_errors(target), masked(OWNER_ONLY):
+        make_private(target)
         copy = target / f"{TEMPORARY}{DATABASE}"
         _copy_database(data / DATABASE, copy)
         wanted = dict(_files(copy, data, target))

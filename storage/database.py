@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import sqlite3
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from sqlalchemy import Connection, Table, create_engine, event, func, inspect, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from storage.errors import StorageFull, StorageUnavailable
+from storage.errors import StorageBusy, StorageFull, StorageUnavailable
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 BUSY_SECONDS = 30
 CONNECT_SECONDS = 10
 POOL_SIZE = 20
+RETRY_AFTER = 5
 MOST_PARAMETERS = 10_000
 """PostgreSQL takes 65,535 in one statement, SQLite's usual builds 32,766."""
 NEWEST = "0004"
@@ -35,7 +38,7 @@ _FULL = ("database or disk is full", "No space left on device", "could not exten
 
 
 class Database:
-    """Transactions. Each raises StorageFull or StorageUnavailable where the database cannot be used."""
+    """Transactions. Each raises StorageFull, StorageUnavailable or StorageBusy where the database cannot be used."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
@@ -91,6 +94,8 @@ def known_errors() -> Any:
     """The drivers' errors of a database that cannot be used, as ours; those of wrong statements pass."""
     try:
         yield
+    except PoolTimeout:
+        raise StorageBusy("too many requests wait for the database", RETRY_AFTER) from None
     except (OperationalError, InterfaceError) as error:
         raise _known(error) from error
     except DBAPIError as error:
@@ -102,8 +107,12 @@ def known_errors() -> Any:
 def _known(error: DBAPIError) -> StorageFull | StorageUnavailable:
     reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
     if any(each in reason for each in _FULL):
-        return StorageFull("the database")
+        return StorageFull("the database in the data directory" if _is_sqlite(error) else "the database")
     return StorageUnavailable("the database", reason)
+
+
+def _is_sqlite(error: DBAPIError) -> bool:
+    return isinstance(error.orig, sqlite3.Error)
 
 
 def batches(items: Iterable[T]) -> Iterator[list[T]]:

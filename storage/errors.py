@@ -7,6 +7,7 @@
     │   ├── DigestMismatch
     │   ├── StorageFull
     │   ├── StorageUnavailable
+    │   ├── StorageBusy        more at once than there is room for
     │   ├── ObjectMissing      bytes that a row names are not there
     │   ├── WriteExpired
     │   ├── FragmentsGone
@@ -80,6 +81,16 @@ class StorageUnavailable(StorageError):
         super().__init__(f"the server's storage ({where}) fails: {reason}; try again, and tell its administrator")
         self.where = where
         self.reason = reason
+
+
+class StorageBusy(StorageError):
+    """More is asked for at once than there is room for; the same request works later."""
+
+    def __init__(self, reason: str, retry_after: int) -> None:
+        super().__init__(f"the server is busy: {reason}; try again in {retry_after} seconds")
+        self.reason = reason
+        self.retry_after = retry_after
+        """Seconds."""
 
 
 class ObjectMissing(StorageError):

@@ -37,7 +37,7 @@ def only_here(directory: Path) -> Iterator[None]:
 
     The time of the directory's file `collecting` is that at which the last collection began or ended.
     """
-    with open(directory / FILE, "a+b", buffering=0) as file:
+    with open(directory / FILE, "a+b", buffering=0, opener=_open_private) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -50,6 +50,10 @@ def only_here(directory: Path) -> Iterator[None]:
         finally:
             file.truncate(0)
             os.utime(file.fileno())
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 @contextlib.asynccontextmanager

@@ -66,8 +66,13 @@ def atomic_write(path: Path, *, durable: bool = True, scratch: Path | None = Non
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in FULL:
-            raise StorageFull(str(path.parent.name)) from error
+            raise StorageFull(_folder_of(path, scratch)) from error
         raise
+
+
+def _folder_of(path: Path, scratch: Path | None) -> str:
+    """What means something to a person: not one of the folders that names are spread over."""
+    return f"{scratch.name} in the data directory" if scratch else path.parent.name
 
 
 @contextlib.contextmanager
@@ -77,7 +82,7 @@ def known_errors(where: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in FULL:
-            raise StorageFull(where.name) from error
+            raise StorageFull(f"{where.name} in the data directory") from error
         raise StorageUnavailable(where.name, error.strerror or str(error)) from error
 
 

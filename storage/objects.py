@@ -10,6 +10,7 @@ deletes what it meant to delete: no newer bytes can be under the same key.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import uuid
@@ -20,6 +21,7 @@ from typing import IO, Protocol
 
 from storage.errors import ObjectMissing
 from storage.files import TEMPORARY, known_errors, sync_directory
+from storage.reserve import free_bytes
 
 CHUNK = 1 << 20
 
@@ -73,6 +75,10 @@ class ObjectWriter(Protocol):
 class ObjectStore(Protocol):
     """Bytes by key. Methods block and may be called from any thread; all raise StorageUnavailable."""
 
+    @property
+    def buffered(self) -> int:
+        """Bytes of memory that a writer takes while its content comes, at most but for very large objects."""
+
     def writer(self, key: str) -> ObjectWriter:
         """A new object, which is not there before its `commit`."""
 
@@ -100,14 +106,18 @@ def new_key() -> str:
 class FileObjects:
     """An ObjectStore in a folder of the local file system."""
 
-    def __init__(self, root: Path) -> None:
+    buffered = 2 * CHUNK
+
+    def __init__(self, root: Path, floor: int = 0) -> None:
+        """New objects leave the last `floor` bytes of the disk to others."""
         self._root = root
+        self._floor = floor
 
     def path(self, key: str) -> Path:
         return self._root / key[:2] / key
 
     def writer(self, key: str) -> ObjectWriter:
-        return _FileWriter(self.path(key))
+        return _FileWriter(self._root, self.path(key), self._floor)
 
     def segments(self, key: str, start: int, stop: int) -> list[Segment]:
         path = self.path(key)
@@ -150,14 +160,16 @@ def readable_part(store: ObjectStore, key: str) -> Path | None:
 class _FileWriter:
     """Writes beside, and renames."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, root: Path, path: Path, floor: int) -> None:
         self.size = 0
+        self._root = root
         self._path = path
+        self._floor = floor
         self._beside = _beside(path)
         self._file: IO[bytes] | None = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        with known_errors(self._path.parent):
+        with known_errors(self._root):
             file = self._opened()
             rest = memoryview(data)
             while rest:
@@ -165,7 +177,7 @@ class _FileWriter:
         self.size += len(data)
 
     def commit(self) -> None:
-        with known_errors(self._path.parent):
+        with known_errors(self._root):
             file = self._opened()
             os.fsync(file.fileno())
             file.close()
@@ -187,6 +199,9 @@ class _FileWriter:
             except FileNotFoundError:
                 self._beside.parent.mkdir(parents=True, exist_ok=True)
                 self._file = open(self._beside, "xb", buffering=0)  # noqa: SIM115 - likewise
+            if self._floor and free_bytes(self._root) < self._floor:
+                self.abort()
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return self._file
 
 

@@ -17,10 +17,13 @@ class CredentialsFileInvalid(StorageError):
         self.reason = reason
 
 
-def open_objects(settings: StorageSettings) -> ObjectStore:
-    """Files of the data directory, or the bucket that is set. Raises CredentialsFileInvalid."""
+def open_objects(settings: StorageSettings, floor: int = 0) -> ObjectStore:
+    """Files of the data directory, or the bucket that is set. Raises CredentialsFileInvalid.
+
+    Files leave the last `floor` bytes of their disk alone.
+    """
     if settings.s3_bucket is None:
-        return FileObjects(settings.data_directory / "blobs")
+        return FileObjects(settings.data_directory / "blobs", floor)
     from storage.s3 import S3Objects
     from storage.s3_bucket import S3Location
 

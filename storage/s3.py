@@ -35,6 +35,7 @@ class S3Objects:
         self._location = location
         self._bucket = Bucket(location)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
+        self.buffered = location.part_size + 2 * CHUNK
         self._copies = True
         """Whether the store can copy a part, as far as is known."""
 

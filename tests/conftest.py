@@ -121,9 +121,9 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServ
     """Starts servers with given flags, over their own data directories unless one is given; stops them at the end."""
     started: list[Server] = []
 
-    def start(*flags: str, data_dir: Path | None = None) -> Server:
+    def start(*flags: str, data_dir: Path | None = None, prefix: tuple[str, ...] = ()) -> Server:
         directory = tmp_path_factory.mktemp("server")
-        server = Server(flags, data_dir or directory / "data", directory / "log")
+        server = Server(flags, data_dir or directory / "data", directory / "log", prefix=prefix)
         started.append(server)
         server.start()
         return server

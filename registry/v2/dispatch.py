@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -12,6 +13,7 @@ from registry.mirror.names import is_mirror
 from registry.parts import PARTS, principal_of
 from registry.references import Kind, Target, parse_path
 from registry.v2 import blobs, lists, manifests, mirrored, uploads
+from storage.errors import StorageFull
 
 Handler = Callable[[web.Request, Target], Awaitable[web.StreamResponse]]
 
@@ -56,10 +58,21 @@ async def dispatch(request: web.Request) -> web.StreamResponse:
         _check_access(request, method, target)
         if is_mirror(target.repository):
             handler = _MIRRORED[target.kind]
-    answer = await handler(request, target)
+    answer = await (_delete(request, target, handler) if method == "DELETE" else handler(request, target))
     if method != "GET" and (notifier := request.app[PARTS].notifier) is not None:
         notifier.changed()
     return answer
+
+
+async def _delete(request: web.Request, target: Target, handler: Handler) -> web.StreamResponse:
+    """What a deletion has to write has room also on a full disk: what is kept for it is spent, and it is done again."""
+    try:
+        return await handler(request, target)
+    except StorageFull:
+        reserve = request.app[PARTS].reserve
+        if reserve is None or not await asyncio.to_thread(reserve.spend):
+            raise
+        return await handler(request, target)
 
 
 def _allowed(kind: Kind) -> str:

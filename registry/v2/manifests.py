@@ -13,7 +13,7 @@ from registry.instant import suits
 from registry.intake import read_limited
 from registry.manifests import Prepared, Variants, accepted
 from registry.notifications import note_manifest_pull, recorder
-from registry.parts import MEMORY, PARTS, SETTINGS, Image, Ticket
+from registry.parts import MEMORY, PARTS, SETTINGS, Image, Ticket, room_for
 from registry.ranges import matches
 from registry.references import Target, checked_new_tag, checked_tag, is_digest, path_digest
 from registry.request_log import LOG_FIELDS
@@ -65,7 +65,8 @@ async def put_manifest(request: web.Request, target: Target) -> web.StreamRespon
     parts, repository = request.app[PARTS], target.repository
     wanted = Digest.parse(target.reference) if is_digest(target.reference) else None
     tags = _tags(request) if wanted is not None else [checked_new_tag(target.reference)]
-    body = await read_limited(request, LARGEST, request.app[SETTINGS].stall_seconds)
+    async with room_for(request, min(request.content_length or LARGEST, LARGEST)):
+        body = await read_limited(request, LARGEST, request.app[SETTINGS].stall_seconds)
     document = await asyncio.to_thread(read_manifest, request.headers.get("Content-Type"), body)
     digest = _digest_of(body, wanted)
     push = Push(

@@ -14,7 +14,7 @@ from registry.errors import BodyBroken, ContentRangeInvalid
 from registry.events import EventTarget
 from registry.intake import receive
 from registry.notifications import recorder
-from registry.parts import PARTS, SETTINGS, principal_of
+from registry.parts import PARTS, SETTINGS, principal_of, room_for
 from registry.references import Target, checked_repository
 from storage.blobs import StoredBlob
 from storage.digest import Digest, Hasher
@@ -122,7 +122,8 @@ async def _find(request: web.Request, target: Target) -> Upload:
 async def _received(request: web.Request, key: str, hasher: Hasher | None) -> Received:
     """The body, written to the object `key`. Raises BodyBroken, with what came."""
     objects = request.app[PARTS].blobs.objects
-    return await receive(request, objects.writer(key), key, hasher, request.app[SETTINGS].stall_seconds)
+    async with room_for(request, objects.buffered):
+        return await receive(request, objects.writer(key), key, hasher, request.app[SETTINGS].stall_seconds)
 
 
 def _expected(request: web.Request, upload: Upload) -> int | None:

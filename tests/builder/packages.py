@@ -192,6 +192,19 @@ async def installed(packages: Sequence[Made], target: Path, prefix: str) -> Path
     return target
 
 
+def write_channel(directory: Path, packages: Sequence[Package]) -> None:
+    """A channel of `packages`, with an index that has their true hashes, sound or not."""
+    records: dict[str, dict[str, object]] = {"linux-64": {}, "linux-s390x": {}, "noarch": {}}
+    for package in packages:
+        made = package.conda(directory).record
+        hashes = {"sha256": made.sha256, "md5": made.md5, "size": made.size}
+        records[made.subdir][made.file_name] = package.index() | hashes
+    for subdir, entries in records.items():
+        document = {"info": {"subdir": subdir}, "packages": {}, "packages.conda": entries, "repodata_version": 1}
+        (directory / subdir).mkdir(parents=True, exist_ok=True)
+        (directory / subdir / "repodata.json").write_text(json.dumps(document))
+
+
 def installed_paths(target: Path) -> list[str]:
     """The files and links that packages put under `target`, sorted."""
     paths = [str(path.relative_to(target)) for path in target.rglob("*") if path.is_symlink() or path.is_file()]

@@ -43,6 +43,17 @@ def ask(
         connection.close()
 
 
+def send(server: Server, path: str, method: str, body: bytes, headers: Mapping[str, str] | None = None) -> Answer:
+    """The answer to one request with a body."""
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=PATIENCE)
+    try:
+        connection.request(method, path, body, dict(headers or {}))
+        answer = connection.getresponse()
+        return Answer(answer.status, answer.headers, answer.read())
+    finally:
+        connection.close()
+
+
 def manifest_path(items: str, tag: str = "latest") -> str:
     """Of the image that the default server makes of `items`."""
     return f"/v2/conda-store-dynamic/{items}/manifests/{tag}"

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.builder.channel_server import ChannelServer, in_a_thread
-from tests.builder.packages import File, Link, Package
+from tests.builder.packages import File, Link, Package, write_channel
 from tests.conftest import Server, StartServer
 from tests.registry.asking import Answer, ask, manifest_path
 from tests.registry.stored import assert_blobs_are_sound, builds, leftovers, logged
@@ -136,19 +136,6 @@ NAMES = [
     (f"/v2/conda-store-dynamic/good/blobs/sha256:{0:064}", 404, "BLOB_UNKNOWN", r"sha256:0"),
     ("/files/conda-store-dynamic/good/latest/environment.xml", 404, "NOT_FOUND", r"there is no 'environment\.xml'"),
 ]  # fmt: skip
-
-
-def write_channel(directory: Path, packages: Sequence[Package]) -> None:
-    """A channel of `packages`, with an index that has their true hashes, sound or not."""
-    records: dict[str, dict[str, object]] = {"linux-64": {}, "linux-s390x": {}, "noarch": {}}
-    for package in packages:
-        made = package.conda(directory).record
-        hashes = {"sha256": made.sha256, "md5": made.md5, "size": made.size}
-        records[made.subdir][made.file_name] = package.index() | hashes
-    for subdir, entries in records.items():
-        document = {"info": {"subdir": subdir}, "packages": {}, "packages.conda": entries, "repodata_version": 1}
-        (directory / subdir).mkdir(parents=True, exist_ok=True)
-        (directory / subdir / "repodata.json").write_text(json.dumps(document))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,67 @@
+"""The data directory is its owner's alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.builder.packages import Package, write_channel
+from tests.conftest import StartServer
+from tests.registry.asking import ask, manifest_path
+
+
+def open_places(directory: Path) -> list[str]:
+    """What others than the owner may read, write or enter."""
+    places = [directory, *directory.rglob("*")]
+    return [str(path) for path in places if not path.is_symlink() and path.stat().st_mode & 0o077]
+
+
+@pytest.fixture
+def channel(tmp_path: Path) -> str:
+    write_channel(tmp_path / "channel", [Package("tool", files={"bin/tool": b"x"})])
+    return (tmp_path / "channel").as_uri()
+
+
+def test_a_server_makes_all_of_it_for_its_owner(start_server: StartServer, channel: str) -> None:
+    server = start_server("--channels", channel, "--base", "scratch", "--workers", "1")
+    assert ask(server, manifest_path("tool")).status == 200
+    assert ask(server, "/files/conda-store-dynamic/tool/latest/archive.tar.gz").status == 200
+    assert open_places(server.data_dir) == []
+    server.stop()
+    assert "may enter the data directory" not in server.log.read_text()
+
+
+def test_one_that_exists_is_told_and_left(start_server: StartServer, channel: str, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o755)
+    server = start_server("--channels", channel, "--base", "scratch", data_dir=data)
+    server.stop()
+    assert stat.S_IMODE(data.stat().st_mode) == 0o755
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    [told] = [line for line in lines if "may enter the data directory" in line["event"]]
+    assert (told["mode"], told["mend"]) == ("0755", f"chmod -R go= {data}")
+
+
+def test_commands_make_it_private_and_their_output_as_the_caller_likes(channel: str, tmp_path: Path) -> None:
+    data, image, backup = tmp_path / "data", tmp_path / "image.tar", tmp_path / "backup"
+    common = ["--data-dir", str(data)]
+    run("build", "tool", "--channels", channel, "--base", "scratch", "--output", str(image), *common)
+    run("backup", str(backup), *common)
+    assert open_places(data) == []
+    assert open_places(backup) == []
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(image.stat().st_mode) == 0o666 & ~umask
+
+
+def run(*arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "registry.cli", *arguments], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
