@@ -174,6 +174,7 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     mirror.NotMirrored: Answer(404, "NAME_UNKNOWN"),
     mirror.RepositoryLacking: Answer(404, "NAME_UNKNOWN"),
     mirror.BlobLacking: Answer(404, "BLOB_UNKNOWN"),
+    mirror.BlobFailed: Answer(404, "BLOB_UNKNOWN"),
     mirror.UpstreamLimits: Answer(429, "TOOMANYREQUESTS"),
     mirror.MirrorError: Answer(404, "MANIFEST_UNKNOWN"),
     builder.UnknownArtifact: Answer(404, "NOT_FOUND"),

@@ -8,8 +8,12 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from registry.cors import ORIGIN
 from registry.networks import network
 from registry.webhooks import parse_webhooks, rejoined
+
+_OWN_PORTS = {"http": ":80", "https": ":443"}
+"""Which browsers leave out."""
 
 _PUBLIC_URL = re.compile(r"https?://[^/@?#\s]+/?")
 
@@ -81,6 +85,10 @@ class HttpSettings(BaseModel):
         "x-forwarded",
         description="what trusted proxies tell it by: X-Forwarded-For, -Proto and -Host, or Forwarded (RFC 7239)",
     )
+    cors_origins: tuple[str, ...] = Field(
+        (),
+        description="origins of web pages that may read the registry from a browser, such as https://ui.example.org",
+    )
     webhooks: tuple[str, ...] = Field(
         (),
         description="addresses that events are posted to, each with what it wants after it if that is not all: "
@@ -98,6 +106,14 @@ class HttpSettings(BaseModel):
     def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for each in value:
             network(each)
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            if not ORIGIN.fullmatch(each) or each.endswith(_OWN_PORTS[each.partition(":")[0]]):
+                raise ValueError(f"{each!r} is no origin as browsers send it, such as https://ui.example.org")
         return value
 
     @field_validator("webhooks")

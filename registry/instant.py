@@ -51,8 +51,16 @@ class Instant(web.StreamResponse):
 
 
 def suits(request: web.Request) -> bool:
-    """Whether nothing is to be negotiated: the protocol's version and the connection stay as they are."""
-    return request.version == HttpVersion11 and request.keep_alive and request.transport is not None
+    """Whether nothing is to be negotiated: the protocol's version and the connection stay as they are.
+
+    A web page's request has an answer of its own (`registry.cors`).
+    """
+    return (
+        request.version == HttpVersion11
+        and request.keep_alive
+        and request.transport is not None
+        and "Origin" not in request.headers
+    )
 
 
 def head_of(headers: Iterable[tuple[str, str]]) -> bytes:

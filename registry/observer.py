@@ -13,6 +13,7 @@ from aiohttp.typedefs import Handler
 
 from auth.principal import ANONYMOUS
 from registry.connections import Connections
+from registry.cors import Cors
 from registry.direct import SPENT
 from registry.errors import TooManyConnections, answer_of, crash_response, error_response, http_error_response
 from registry.forwarded import Proxies
@@ -36,10 +37,11 @@ class Observer:
     Not an aiohttp middleware: those cost a twelfth of what answering a manifest from memory costs.
     """
 
-    def __init__(self, request_log: RequestLog, proxies: Proxies, connections: Connections) -> None:
+    def __init__(self, request_log: RequestLog, proxies: Proxies, connections: Connections, cors: Cors) -> None:
         self._request_log = request_log
         self._proxies = proxies
         self._connections = connections
+        self._cors = cors
         self._process = secrets.token_hex(5)
         self._numbers = itertools.count(1)
 
@@ -58,7 +60,7 @@ class Observer:
                 try:
                     if surplus and not spare:
                         raise TooManyConnections
-                    response = await handler(request)
+                    response = self._cors.allow() if self._cors.is_preflight(request) else await handler(request)
                 except Exception as error:  # noqa: BLE001 - every error has its answer
                     response = _failed(request, error)
                 if surplus or request.get(SPENT):
@@ -80,6 +82,7 @@ class Observer:
             _rewrite(request, response)
             self._log(request, response.status, _size(request, response), 0.0)
         response.headers["Server"] = SERVER
+        self._cors.complete(request, response)
         if REQUEST_ID in request:
             response.headers["X-Request-ID"] = request[REQUEST_ID]
 

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from registry.budget import UploadBudget
 from registry.connections import Connections
+from registry.cors import Cors
 from registry.files import get_file
 from registry.forwarded import Proxies
 from registry.health import healthz, readyz
@@ -34,7 +35,7 @@ def compose(
     app[PROXIES] = Proxies(settings.trusted_proxies, settings.proxy_headers, settings.public_url)
     app[CONNECTIONS] = Connections(settings.trusted_proxies)
     app[UPLOAD_BUDGET] = UploadBudget(settings.upload_memory)
-    observer = Observer(request_log, app[PROXIES], app[CONNECTIONS])
+    observer = Observer(request_log, app[PROXIES], app[CONNECTIONS], Cors(settings.cors_origins))
     app[STOPPING] = asyncio.Event()
 
     async def parts(app: web.Application) -> AsyncIterator[None]:

@@ -42,6 +42,9 @@ _NOT_DISTRIBUTED = (
 )
 # RFC 6838, section 4.2
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}"  # noqa: S105 - the word of RFC 9110, section 5.6.2
+_PARAMETER = rf"""[ \t]*;[ \t]*{_TOKEN}=(?:{_TOKEN}|"[ !#-\[\]-~]{{0,128}}")"""
+_WITH_PARAMETERS = re.compile(rf"({_MEDIA_TYPE.pattern})(?:{_PARAMETER}){{1,8}}")
 
 
 def _folded(names: str) -> Mapping[str, str]:
@@ -83,17 +86,19 @@ class ManifestDocument:
         return Descriptor(self.media_type, digest, size, annotations=self.annotations, artifact_type=self.artifact_type)
 
 
-def read_manifest(content_type: str | None, body: bytes) -> ManifestDocument:
+def read_manifest(
+    content_type: str | None, body: bytes, header: str = "the request's Content-Type"
+) -> ManifestDocument:
     """The manifest that `body` is. Raises JsonInvalid, ManifestInvalid.
 
-    `content_type` is the request's header as it was sent, None without one: what a framework puts in its place would
-    count against the body's own mediaType.
+    `content_type` is the header as it was sent, None without one: what a framework puts in its place would count
+    against the body's own mediaType. `header` is what errors call it.
     """
     document = strict_json.parse(body)
     if not isinstance(document, dict):
         raise ManifestInvalid("the document", f"is {shown(document)}: expected an object")
     manifest = _Object("", document, _MANIFEST_FIELDS)
-    media_type = _media_type(content_type, manifest)
+    media_type = _media_type(content_type, manifest, header)
     kind = KINDS[media_type]
     _check_kind(manifest, kind)
     subject = manifest.descriptor("subject") if document.get("subject") is not None else None
@@ -128,7 +133,7 @@ def read_manifest(content_type: str | None, body: bytes) -> ManifestDocument:
     )
 
 
-def _media_type(content_type: str | None, manifest: _Object) -> str:
+def _media_type(content_type: str | None, manifest: _Object, header: str) -> str:
     sent = (content_type or "").partition(";")[0].strip().lower()
     named = manifest.optional_media_type("mediaType") or ""
     version = manifest.fields.get("schemaVersion")
@@ -140,15 +145,13 @@ def _media_type(content_type: str | None, manifest: _Object) -> str:
         )
     expected = f"expected one of {', '.join(KINDS)}"
     if not named and not sent:
-        raise ManifestInvalid("mediaType", f"is missing, and so is the request's Content-Type: {expected}")
+        raise ManifestInvalid("mediaType", f"is missing, and so is {header}: {expected}")
     if named and sent and named != sent:
-        raise ManifestInvalid(
-            "mediaType", f"is {shown(named)}, but the request's Content-Type is {shown(sent)}: expected the same"
-        )
+        raise ManifestInvalid("mediaType", f"is {shown(named)}, but {header} is {shown(sent)}: expected the same")
     if named and named not in KINDS:
         raise ManifestInvalid("mediaType", f"is {shown(named)}: {expected}")
     if sent and sent not in KINDS:
-        raise ManifestInvalid("mediaType", f"is missing, and the request's Content-Type is {shown(sent)}: {expected}")
+        raise ManifestInvalid("mediaType", f"is missing, and {header} is {shown(sent)}: {expected}")
     if not named and sent in (DOCKER_MANIFEST, DOCKER_LIST):
         raise ManifestInvalid("mediaType", f"is missing: docker's manifests have to say it, here {shown(sent)}")
     return named or sent
@@ -207,6 +210,12 @@ class _Object:
             raise self.wrong(name, "a media type such as 'application/vnd.example.data.v1+json'")
         return value
 
+    def media_type_with_parameters(self, name: str) -> str:
+        """The media type alone. Some tools write parameters into descriptors, as HTTP has them (RFC 9110, 8.3.1)."""
+        value = self.fields.get(name)
+        found = _WITH_PARAMETERS.fullmatch(value) if isinstance(value, str) else None
+        return found[1] if found else self.media_type(name)
+
     def optional_media_type(self, name: str) -> str | None:
         """None where it is missing, null or empty: that is one to whoever writes manifests in Go."""
         return None if self.fields.get(name) in (None, "") else self.media_type(name)
@@ -250,7 +259,7 @@ def _descriptor(value: object, where: str) -> Descriptor:
     if not isinstance(value, dict):
         raise ManifestInvalid(where, f"is {shown(value)}: expected a descriptor (an object)")
     each = _Object(where, value, _DESCRIPTOR_FIELDS)
-    media_type = each.media_type("mediaType")
+    media_type = each.media_type_with_parameters("mediaType")
     digest = _digest(each)
     size = value.get("size")
     if type(size) is not int or not 0 <= size <= LARGEST_SIZE:

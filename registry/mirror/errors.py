@@ -52,6 +52,10 @@ class UpstreamLacks(MirrorError):
         super().__init__(registry, f"has no {what}: {message}")
 
 
+class BlobFailed(MirrorError):
+    """It does not give a blob, for whatever reason but a limit."""
+
+
 class RepositoryLacking(UpstreamLacks):
     """It has no such repository."""
 

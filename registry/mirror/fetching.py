@@ -13,7 +13,7 @@ from typing import IO
 import structlog
 
 from registry.mirror.download import Descriptor, Download
-from registry.mirror.errors import MirrorError, UpstreamBroke, UpstreamLies
+from registry.mirror.errors import MirrorError, UpstreamBroke, UpstreamLies, UpstreamLimits
 from registry.mirror.names import Source
 from registry.mirror.upstream import BlobStream, Upstream
 from storage.blobs import BlobStore, StoredBlob
@@ -100,7 +100,13 @@ class Fetching:
         """The blob of another repository of the same registry, if that says that this one has it as well."""
         if not await self._content.has_near(digest, source.siblings):
             return None
-        await self._upstream.blob_size(source, digest)
+        try:
+            await self._upstream.blob_size(source, digest)
+        except UpstreamLimits:
+            raise
+        except MirrorError:
+            # that was the cheap question; to fetch it is the real one, whose answer counts
+            return None
         return await self._content.borrow(source.scope, digest, source.siblings)
 
     async def _fetched(self, download: Download) -> StoredBlob:

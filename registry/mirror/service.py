@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -18,7 +18,15 @@ from builder.remote import Login
 from builder.single_flight import SingleFlight
 from registry.mirror.client import UpstreamClient
 from registry.mirror.download import Download
-from registry.mirror.errors import MirrorError, NotMirrored, UpstreamFailed, UpstreamLacks, UpstreamLimits, UpstreamSlow
+from registry.mirror.errors import (
+    BlobFailed,
+    MirrorError,
+    NotMirrored,
+    UpstreamFailed,
+    UpstreamLacks,
+    UpstreamLimits,
+    UpstreamSlow,
+)
 from registry.mirror.fetching import Fetching
 from registry.mirror.names import Source, source_of
 from registry.mirror.upstream import Upstream
@@ -178,7 +186,7 @@ class Mirror:
             meant = await self._upstream.tagged(source, tag) if copy else None
             if meant is not None and (manifest := await self._confirmed(source, tag, meant)):
                 return manifest
-            push = await self._upstream.manifest(source, meant or tag, copy.manifest.digest if copy else None)
+            push = await self._meant(source, tag, meant, copy.manifest.digest if copy else None)
         except UpstreamLacks:
             if copy is not None:
                 await self._content.drop_tag(source.scope, tag)
@@ -188,6 +196,13 @@ class Mirror:
             await self._content.confirm(source.scope, tag, copy.manifest.digest)
             return copy.manifest
         return await self._stored(source, push, tag)
+
+    async def _meant(self, source: Source, tag: str, meant: Digest | None, known: Digest | None) -> Push | None:
+        """The manifest of the tag, by the digest that a HEAD told, unless there is no such thing."""
+        if meant is not None:
+            with contextlib.suppress(UpstreamLacks):
+                return await self._upstream.manifest(source, meant, known)
+        return await self._upstream.manifest(source, tag, known)
 
     async def _confirmed(self, source: Source, tag: str, digest: Digest) -> StoredManifest | None:
         """The manifest that the tag means as of now; None when it is not here."""
@@ -237,18 +252,23 @@ class Mirror:
     async def blob(self, source: Source, digest: Digest, seconds: float) -> tuple[Download, int]:
         """A blob that is not here yet, begun to be brought, and its size; raises QuotaExceeded too."""
         download = self._fetching.download(source, digest)
-        return download, await download.begun(seconds)
+        with _of_a_blob():
+            return download, await download.begun(seconds)
 
     async def blob_size(self, source: Source, digest: Digest, seconds: float) -> int:
-        """Of a blob that is not here yet, by the registry, which has it."""
+        """Of a blob that is not here yet, by the registry, which has it, or by the manifests that name it."""
         running = self._fetching.running(source, digest)
-        if running is not None:
-            return await running.begun(seconds)
         key = ("blob", source, digest)
-        size: int | None = await self._ask(source, key, lambda: self._upstream.blob_size(source, digest), seconds)
-        if size is None:
-            raise UpstreamFailed(source.registry, f"does not tell the size of blob {digest}")
-        return size
+        with _of_a_blob():
+            if running is not None:
+                return await running.begun(seconds)
+            size: int | None = await self._ask(source, key, lambda: self._upstream.blob_size(source, digest), seconds)
+            if size is None:
+                sizes = await self._content.sizes(source.scope, digest)
+                if len(sizes) != 1:
+                    raise UpstreamFailed(source.registry, f"does not tell the size of blob {digest}")
+                (size,) = sizes
+            return size
 
     # lists
 
@@ -332,3 +352,14 @@ class Mirror:
         if isinstance(error, UpstreamLimits) and error.retry_after is not None:
             return min(error.retry_after, LONGEST_LIMIT)
         return self._settings.mirror_retry_after
+
+
+@contextlib.contextmanager
+def _of_a_blob() -> Iterator[None]:
+    """A registry's failures as those of a blob, which clients tell from those of a manifest."""
+    try:
+        yield
+    except UpstreamLimits:
+        raise
+    except MirrorError as error:
+        raise BlobFailed(error.registry, error.reason) from error

@@ -33,7 +33,7 @@ LONGEST_REFERRERS_TAG = 128
 """What is longer is cut off: sha512 has 128 digits."""
 
 _ACCEPT = ", ".join(KINDS)
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,19 @@ class Upstream:
     # manifests
 
     async def tagged(self, source: Source, tag: str) -> Digest | None:
-        """What the tag means; None when that is not told, as by one that is still making it. Costs no pull."""
+        """What the tag means; None when this question does not tell. Costs no pull.
+
+        Some registries answer a HEAD otherwise than the GET, so no answer but a digest says anything. UpstreamLimits is
+        raised all the same: whoever limits requests is not asked once more.
+        """
         async with self._ask("HEAD", source, f"manifests/{tag}", {"Accept": _ACCEPT}) as response:
-            if response.status != HTTPStatus.OK:
+            if response.status == HTTPStatus.TOO_MANY_REQUESTS:
                 raise await refusal(source, response, f"manifest {tag}")
-            return _told_digest(source, response)
+            if response.status != HTTPStatus.OK:
+                return None
+            with contextlib.suppress(UpstreamFailed):
+                return _told_digest(source, response)
+        return None
 
     async def manifest(self, source: Source, reference: str, known: Digest | None = None) -> Push | None:
         """The manifest at a tag or digest, of which nothing has to be here; None when that is still `known`."""
@@ -87,24 +95,38 @@ class Upstream:
     # blobs
 
     async def blob_size(self, source: Source, digest: Digest) -> int | None:
-        """Of a blob that the registry has; None where it does not tell."""
+        """Of a blob that the registry has; None where it does not tell.
+
+        What a HEAD does not settle, a GET of the first byte does: storage services that registries redirect to refuse a
+        HEAD whose address is signed for a GET, and some registries refuse it themselves.
+        """
         async with self._ask("HEAD", source, f"blobs/{digest}") as response:
-            if response.status != HTTPStatus.OK:
+            if response.status == HTTPStatus.TOO_MANY_REQUESTS:
                 raise await refusal(source, response, f"blob {digest}", BlobLacking)
-            return response.content_length
+            if response.status == HTTPStatus.OK and response.content_length is not None:
+                return response.content_length
+        async with self._ask("GET", source, f"blobs/{digest}", {"Range": "bytes=0-0"}) as response:
+            if response.status == HTTPStatus.OK:
+                return response.content_length
+            return _whole_size(await _part(source, digest, response, 0))
 
     @contextlib.asynccontextmanager
     async def blob(self, source: Source, digest: Digest, start: int = 0) -> AsyncIterator[BlobStream]:
         """The blob from `start` on. What breaks while the block reads it is raised as MirrorError too."""
-        headers = {"Range": f"bytes={start}-"} if start else {}
-        async with self._ask("GET", source, f"blobs/{digest}", headers) as response:
-            if response.status == HTTPStatus.OK:
-                yield BlobStream(response.content, response.content_length, start)
-                return
-            found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-            if not (start and response.status == HTTPStatus.PARTIAL_CONTENT and found and int(found[1]) == start):
+        if start:
+            async with self._ask("GET", source, f"blobs/{digest}", {"Range": f"bytes={start}-"}) as response:
+                if response.status == HTTPStatus.OK:
+                    yield BlobStream(response.content, response.content_length, start)
+                    return
+                # one that gives no parts may give the whole
+                if response.status != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                    size = _whole_size(await _part(source, digest, response, start))
+                    yield BlobStream(response.content, size)
+                    return
+        async with self._ask("GET", source, f"blobs/{digest}") as response:
+            if response.status != HTTPStatus.OK:
                 raise await refusal(source, response, f"blob {digest}", BlobLacking)
-            yield BlobStream(response.content, int(found[2]))
+            yield BlobStream(response.content, response.content_length, start)
 
     # lists
 
@@ -160,6 +182,21 @@ class Upstream:
         return self._client.send(method, source, self._client.url(source, path), headers)
 
 
+async def _part(source: Source, digest: Digest, response: aiohttp.ClientResponse, start: int) -> re.Match[str]:
+    """The Content-Range of a part that begins at `start`; raises what any other answer means."""
+    found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if response.status != HTTPStatus.PARTIAL_CONTENT:
+        raise await refusal(source, response, f"blob {digest}", BlobLacking)
+    if found is None or int(found[1]) != start:
+        raise UpstreamFailed(source.registry, f"answers another part of blob {digest} than it was asked for")
+    return found
+
+
+def _whole_size(content_range: re.Match[str]) -> int | None:
+    """Of the whole, of which the header (RFC 9110, 14.4) tells a part; None for `*`."""
+    return int(content_range[2]) if content_range[2] != "*" else None
+
+
 class _Page(NamedTuple):
     content_type: str | None
     body: bytes
@@ -179,7 +216,7 @@ async def _entries(source: Source, page: _Page) -> list[Descriptor]:
 
 async def _document(source: Source, what: str, content_type: str | None, body: bytes) -> ManifestDocument:
     try:
-        return await asyncio.to_thread(read_manifest, content_type, body)
+        return await asyncio.to_thread(read_manifest, content_type, body, "the Content-Type of its answer")
     except (JsonInvalid, ManifestInvalid) as error:
         raise UpstreamFailed(
             source.registry, f"has a {what} in {source.repository} that is not taken: {error}"

@@ -6,11 +6,13 @@ the client goes on from there; one that comes out of order is refused, and the s
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Mapping
 
 from aiohttp import web
 
-from registry.errors import BodyBroken, ContentRangeInvalid
+from registry.errors import BodyBroken, ContentRangeInvalid, NameInvalid
 from registry.events import EventTarget
 from registry.intake import receive
 from registry.notifications import recorder
@@ -29,9 +31,8 @@ _RANGE = re.compile(r"(?:bytes[ =])?\s*([0-9]{1,18})-([0-9]{1,18})(?:/(?:\*|[0-9
 async def open_upload(request: web.Request, target: Target) -> web.StreamResponse:
     """Mount a blob, take a whole one, or open a session."""
     parts, query = request.app[PARTS], request.query
-    if "mount" in query:
-        digest = Digest.parse(query["mount"])
-        source = checked_repository(query["from"]) if "from" in query else None
+    if (mount := _mount_of(query)) is not None:
+        digest, source = mount
         principal = principal_of(request)
         blob = await parts.repositories.mount(
             target.repository,
@@ -52,6 +53,18 @@ async def open_upload(request: web.Request, target: Target) -> web.StreamRespons
         return await _take_whole(request, target.repository, digest)
     upload = await parts.uploads.open(target.repository, principal_of(request).name)
     return _accepted(upload)
+
+
+def _mount_of(query: Mapping[str, str]) -> tuple[Digest, str | None] | None:
+    """The blob that is to be mounted and the repository it is in, where that is told; None when either is no such name.
+
+    Mounting is an offer: whoever cannot be given the blob uploads it.
+    """
+    if "mount" not in query:
+        return None
+    with contextlib.suppress(DigestInvalid, NameInvalid):
+        return Digest.parse(query["mount"]), checked_repository(query["from"]) if "from" in query else None
+    return None
 
 
 async def _take_whole(request: web.Request, repository: str, digest: Digest) -> web.StreamResponse:

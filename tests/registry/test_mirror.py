@@ -317,6 +317,61 @@ async def test_an_upstream_that_does_not_tell_the_digest_is_asked_whether_it_cha
         assert [method for method, _ in upstream.asked] == ["GET", "HEAD", "GET"]
 
 
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 500, 501])
+@pytest.mark.parametrize("conditional", [True, False], ids=["304", "200"])
+async def test_an_upstream_that_does_not_answer_a_head_is_asked_by_a_get(
+    tmp_path: Path, upstream: ScriptedRegistry, status: int, conditional: bool
+) -> None:
+    """A HEAD of a manifest that is refused, or answered 404, neither keeps the old tag nor drops it."""
+
+    async def no_head(request: web.Request) -> web.StreamResponse | None:
+        if request.method == "HEAD":
+            return web.Response(status=status)
+        found = upstream.manifests.get((APP, request.path.rpartition("/")[2]))
+        if conditional and found and request.headers.get("If-None-Match") == f'"{found.digest}"':
+            return web.Response(status=304)
+        return None
+
+    upstream.behaviour = no_head
+    async with mirroring(tmp_path, upstream.host, mirror_fresh_for=0.0) as site:
+        path = f"{upstream.mirrored}/{APP}/manifests/latest"
+        for _ in range(2):
+            assert await get(site, path) == FIRST.body
+        upstream.put(APP, SECOND, "latest")
+        assert await get(site, path) == SECOND.body
+        upstream.manifests.clear()
+        await refused(site, path, 404, "MANIFEST_UNKNOWN")
+        # that was the real question's answer, so the tag is gone
+        upstream.behaviour = None
+        assert (await site.workshop.store.repositories.tags(f"{upstream.mirrored}/{APP}", None, 10)).items == []
+
+
+@pytest.mark.parametrize("told", ["sha256:no", f"sha256:{'0' * 64}"])
+async def test_a_head_that_tells_a_wrong_digest_is_no_verdict(
+    tmp_path: Path, upstream: ScriptedRegistry, told: str
+) -> None:
+    async def wrong(request: web.Request) -> web.StreamResponse | None:
+        return web.Response(headers={"Docker-Content-Digest": told}) if request.method == "HEAD" else None
+
+    upstream.behaviour = wrong
+    async with mirroring(tmp_path, upstream.host, mirror_fresh_for=0.0) as site:
+        for _ in range(2):
+            await assert_pulled_manifest(site, upstream)
+
+
+async def test_a_manifest_that_is_not_taken_is_told_as_the_upstreams(
+    tmp_path: Path, upstream: ScriptedRegistry
+) -> None:
+    async def nonsense(request: web.Request) -> web.StreamResponse | None:
+        return web.Response(body=FIRST.body, content_type="text/html")
+
+    upstream.behaviour = nonsense
+    async with mirroring(tmp_path, upstream.host) as site:
+        message = await refused(site, f"{upstream.mirrored}/{APP}/manifests/latest", 404, "MANIFEST_UNKNOWN")
+        assert "request's" not in message
+        assert "the Content-Type of its answer" in message
+
+
 async def assert_pulled_manifest(site: Site, upstream: ScriptedRegistry) -> None:
     async with site.request("GET", f"/v2/{upstream.mirrored}/{APP}/manifests/latest") as response:
         assert await response.read() == FIRST.body
@@ -360,7 +415,8 @@ async def test_a_failure_is_remembered_for_a_while(tmp_path: Path, upstream: Scr
         async with upstream_down(upstream):
             for _ in range(3):
                 assert len(await warnings(site, path)) == 2
-        assert len(upstream.asked) == 1
+        # the cheap question and the real one, once
+        assert [method for method, _ in upstream.asked] == ["HEAD", "GET"]
 
 
 async def test_an_upstream_that_takes_its_time_is_not_waited_for(tmp_path: Path, upstream: ScriptedRegistry) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,16 @@ from storage.s3 import S3Objects
 from tests import distribution
 from tests.registry.serving import Site
 from tests.registry.test_mirror import APP, get, name_of, refused
-from tests.registry.upstreams import ScriptedRegistry, image, line_to, mirroring, part_of, push, scripted_registry
+from tests.registry.upstreams import (
+    Behaviour,
+    ScriptedRegistry,
+    image,
+    line_to,
+    mirroring,
+    part_of,
+    push,
+    scripted_registry,
+)
 from tests.s3_server import S3Server
 from tests.storage.s3_buckets import location, names_in
 
@@ -103,6 +112,126 @@ class Gate:
 def gate(upstream: ScriptedRegistry) -> Gate:
     upstream.behaviour = found = Gate(asyncio.Event(), asyncio.Event())
     return found
+
+
+# when the cheap question is not answered
+
+Refusal = Callable[[web.Request], web.StreamResponse | None]
+
+
+def head_refused(status: int) -> Refusal:
+    return lambda request: web.Response(status=status) if request.method == "HEAD" else None
+
+
+def head_without_a_length(request: web.Request) -> web.StreamResponse | None:
+    if request.method != "HEAD":
+        return None
+    response = web.StreamResponse()
+    response.enable_chunked_encoding()
+    return response
+
+
+def no_parts(request: web.Request) -> web.StreamResponse | None:
+    """GET of the whole alone."""
+    if request.method == "GET" and "Range" not in request.headers:
+        return None
+    return web.Response(status=405 if request.method == "HEAD" else 416)
+
+
+def parts_without_a_total(request: web.Request) -> web.StreamResponse | None:
+    if request.method == "HEAD":
+        return web.Response(status=403)
+    if "Range" in request.headers:
+        return web.Response(status=206, body=LAYER[:1], headers={"Content-Range": "bytes 0-0/*"})
+    return None
+
+
+UNANSWERED = {
+    **{f"HEAD answered {status}": head_refused(status) for status in (400, 401, 403, 404, 405, 500, 501)},
+    "HEAD without a length": head_without_a_length,
+    "HEAD and parts refused": no_parts,
+    "parts without a total": parts_without_a_total,
+}
+
+
+def blobs_only(refusal: Refusal) -> Behaviour:
+    async def behave(request: web.Request) -> web.StreamResponse | None:
+        return refusal(request) if "/blobs/" in request.path else None
+
+    return behave
+
+
+@pytest.mark.parametrize("refusal", UNANSWERED.values(), ids=UNANSWERED)
+async def test_a_blob_that_two_repositories_share_is_pulled_whatever_a_head_is_answered(
+    tmp_path: Path, upstream: ScriptedRegistry, refusal: Refusal
+) -> None:
+    upstream.put("team/other", IMAGE, "latest")
+    upstream.behaviour = blobs_only(refusal)
+    async with mirroring(tmp_path, upstream.host, **LYING) as site:
+        for repository in (APP, "team/other"):
+            await get(site, f"{upstream.mirrored}/{repository}/manifests/latest")
+            assert await get(site, path_of(upstream).replace(APP, repository).removeprefix("/v2/")) == LAYER
+
+
+@pytest.mark.parametrize(
+    "refusal", [each for name, each in UNANSWERED.items() if each is not no_parts], ids=lambda each: None
+)
+async def test_the_head_of_a_blob_that_is_not_here_has_its_size(
+    tmp_path: Path, upstream: ScriptedRegistry, refusal: Refusal
+) -> None:
+    upstream.behaviour = blobs_only(refusal)
+    async with mirroring(tmp_path, upstream.host, **LYING) as site:
+        await get(site, f"{upstream.mirrored}/{APP}/manifests/latest")
+        async with site.request("HEAD", path_of(upstream)) as response:
+            assert (response.status, response.content_length) == (200, len(LAYER))
+        await assert_nothing_stored(site)
+
+
+async def test_a_registry_that_limits_requests_is_not_asked_twice(tmp_path: Path, upstream: ScriptedRegistry) -> None:
+    upstream.behaviour = blobs_only(lambda _: web.Response(status=429))
+    async with mirroring(tmp_path, upstream.host) as site:
+        async with site.request("HEAD", path_of(upstream)) as response:
+            assert response.status == 429
+        assert [method for method, path in upstream.asked if "/blobs/" in path] == ["HEAD"]
+
+
+@pytest.mark.parametrize("status", [401, 403, 405, 410, 500, 502])
+async def test_failures_of_blobs_are_told_as_such(tmp_path: Path, upstream: ScriptedRegistry, status: int) -> None:
+    upstream.behaviour = blobs_only(lambda _: web.Response(status=status))
+    async with mirroring(tmp_path, upstream.host) as site:
+        await refused(site, path_of(upstream).removeprefix("/v2/"), 404, "BLOB_UNKNOWN")
+        async with site.request("HEAD", path_of(upstream)) as response:
+            assert response.status == 404
+
+
+@pytest.mark.parametrize("total", ["*", str(len(LAYER))])
+@pytest.mark.parametrize("resumed", ["a part", "the whole", "416, then the whole"])
+async def test_a_broken_blob_is_taken_up_whatever_a_resume_is_answered(
+    tmp_path: Path, upstream: ScriptedRegistry, total: str, resumed: str
+) -> None:
+    async def break_once(request: web.Request) -> web.StreamResponse | None:
+        if request.method != "GET" or "/blobs/" not in request.path:
+            return None
+        start = int(request.headers.get("Range", "bytes=0-")[len("bytes=") : -1])
+        if upstream.count("GET", "/blobs/") == 1:
+            response = web.StreamResponse(headers={"Content-Length": str(len(LAYER))})
+            await response.prepare(request)
+            await response.write(LAYER[:HALF])
+            assert request.transport is not None
+            request.transport.close()
+            return response
+        if resumed == "a part":
+            # and not all of the rest at once
+            stop = min(start + len(LAYER) // 4, len(LAYER))
+            headers = {"Content-Range": f"bytes {start}-{stop - 1}/{total}"}
+            return web.Response(status=206, body=LAYER[start:stop], headers=headers)
+        if resumed == "416, then the whole" and start:
+            return web.Response(status=416)
+        return web.Response(body=LAYER)
+
+    upstream.behaviour = break_once
+    async with mirroring(tmp_path, upstream.host) as site:
+        assert await get(site, path_of(upstream).removeprefix("/v2/")) == LAYER
 
 
 # while it comes
@@ -196,7 +325,7 @@ async def test_a_head_asks_for_the_size_alone(tmp_path: Path, upstream: Scripted
                 assert response.headers["Docker-Content-Digest"] == IMAGE.layer
         async with site.request("HEAD", path_of(upstream, Digest.of(b"nothing"))) as response:
             assert response.status == 404
-        assert upstream.count("GET", "/blobs/") == 0
+        assert upstream.count("GET", f"/blobs/{IMAGE.layer}") == 0
         await assert_nothing_stored(site)
 
 
@@ -312,7 +441,7 @@ async def test_an_upstream_that_is_killed_leaves_nothing(tmp_path: Path) -> None
                 assert received
                 assert LAYER.startswith(received)
                 await assert_nothing_stored(site)
-                message = await refused(site, path.removeprefix("/v2/"), 404, "MANIFEST_UNKNOWN")
+                message = await refused(site, path.removeprefix("/v2/"), 404, "BLOB_UNKNOWN")
                 assert message == f"{address} cannot be reached, or broke the connection"
 
 
@@ -398,7 +527,7 @@ async def test_lies_about_the_length_are_refused_at_once(
     async with mirroring(tmp_path, upstream.host, **LYING) as site:
         await get(site, f"{upstream.mirrored}/{APP}/manifests/latest")
         upstream.behaviour = Sends(content, length)
-        assert message in await refused(site, path_of(upstream).removeprefix("/v2/"), 404, "MANIFEST_UNKNOWN")
+        assert message in await refused(site, path_of(upstream).removeprefix("/v2/"), 404, "BLOB_UNKNOWN")
         await assert_nothing_stored(site)
 
 
@@ -415,7 +544,7 @@ async def test_a_size_that_nobody_tells(tmp_path: Path, upstream: ScriptedRegist
     upstream.behaviour = Sends(LAYER, None)
     async with mirroring(tmp_path, upstream.host, **LYING) as site:
         path = path_of(upstream).removeprefix("/v2/")
-        assert "does not tell the size of blob" in await refused(site, path, 404, "MANIFEST_UNKNOWN")
+        assert "does not tell the size of blob" in await refused(site, path, 404, "BLOB_UNKNOWN")
         await get(site, f"{upstream.mirrored}/{APP}/manifests/latest")
         assert await get(site, path) == LAYER
 

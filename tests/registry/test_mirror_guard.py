@@ -77,7 +77,8 @@ async def test_redirects_to_the_inside_are_not_followed(
     upstream.behaviour = inside
     async with mirroring(tmp_path, upstream.host, **QUICK) as site:
         for path in PATHS[:4]:
-            message = await refused(site, f"{upstream.mirrored}/{APP}/{path}", 404, "MANIFEST_UNKNOWN")
+            code = "BLOB_UNKNOWN" if path.startswith("blobs/") else "MANIFEST_UNKNOWN"
+            message = await refused(site, f"{upstream.mirrored}/{APP}/{path}", 404, code)
             assert message.startswith(f"{upstream.host} refers to ")
             assert "169.254.169.254 " in message or "meta-data" not in message
         async with site.request("HEAD", f"/v2/{upstream.mirrored}/{APP}/{PATHS[2]}") as response:
@@ -108,7 +109,7 @@ async def test_redirects_without_end(tmp_path: Path, upstream: ScriptedRegistry)
 
     upstream.behaviour = round_and_round
     async with mirroring(tmp_path, upstream.host, **QUICK) as site:
-        message = await refused(site, f"{upstream.mirrored}/{APP}/blobs/{FIRST.layer}", 404, "MANIFEST_UNKNOWN")
+        message = await refused(site, f"{upstream.mirrored}/{APP}/blobs/{FIRST.layer}", 404, "BLOB_UNKNOWN")
         assert message == f"{upstream.host} redirects without end"
     assert len(upstream.asked) == 6
 
@@ -259,7 +260,8 @@ async def test_secrets_of_addresses_are_not_told(
     async with mirroring(tmp_path, upstream.host, internal=[upstream.host, "127.0.0.1:1"], **QUICK) as site:
         path = f"{upstream.mirrored}/{APP}"
         for reference in ("manifests/latest", f"blobs/{FIRST.layer}"):
-            assert "hunter2" not in await refused(site, f"{path}/{reference}", 404, "MANIFEST_UNKNOWN")
+            code = "BLOB_UNKNOWN" if reference.startswith("blobs/") else "MANIFEST_UNKNOWN"
+            assert "hunter2" not in await refused(site, f"{path}/{reference}", 404, code)
         assert "hunter2" not in site.log.getvalue()
     assert "hunter2" not in "".join(capsys.readouterr())
 
@@ -324,7 +326,7 @@ async def test_a_registry_is_spoken_to_by_tls_and_nothing_less(
         async with mirroring(tmp_path, host, internal=internal, resolver=answers, **QUICK) as site:
             assert await get(site, path) == FIRST.body
             upstream.behaviour = downgrade
-            message = await refused(site, f"{name_of(host)}/blobs/{FIRST.layer}", 404, "MANIFEST_UNKNOWN")
+            message = await refused(site, f"{name_of(host)}/blobs/{FIRST.layer}", 404, "BLOB_UNKNOWN")
             assert message == f"{host} refers to http://127.0.0.1"
         assert elsewhere.asked == []
 

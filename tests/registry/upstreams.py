@@ -121,12 +121,13 @@ class ScriptedRegistry:
 
 
 def part_of(request: web.Request, data: bytes) -> web.Response:
-    text = request.headers.get("Range", "").removeprefix("bytes=").rstrip("-")
+    text = request.headers.get("Range", "").removeprefix("bytes=")
     if not text:
         return web.Response(body=data)
-    start = int(text)
-    headers = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
-    return web.Response(status=206, body=data[start:], headers=headers)
+    first, _, last = text.partition("-")
+    start, stop = int(first), int(last) + 1 if last else len(data)
+    headers = {"Content-Range": f"bytes {start}-{stop - 1}/{len(data)}"}
+    return web.Response(status=206, body=data[start:stop], headers=headers)
 
 
 def failure(status: int, code: str, message: str, **headers: str) -> web.Response:
