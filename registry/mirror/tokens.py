@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import oras.auth.utils
 from yarl import URL
 
+from builder.organisation import are_of_one
 from builder.remote import Login
 from registry.mirror.errors import UpstreamFailed
 from registry.mirror.names import Source
@@ -74,17 +74,8 @@ def check_login(source: Source, realm: URL) -> None:
     The registry names it, and so could whoever got hold of its answers.
     """
     home, host = URL(f"//{source.api}").host or "", realm.host or ""
-    if host != home and _organisation(host) != _organisation(home):
+    if not are_of_one(host, home):
         raise UpstreamFailed(source.registry, f"asks to send its login to {host}, which is another's")
-
-
-def _organisation(host: str) -> str:
-    """The last two labels; an address is its own."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return ".".join(host.split(".")[-2:])
-    return host
 
 
 def read_token(source: Source, document: Any) -> Grant:
