@@ -11,7 +11,6 @@ import hashlib
 import ipaddress
 import json
 import re
-import socket
 import threading
 import urllib.parse
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -25,9 +24,11 @@ import oras.container
 import oras.provider
 import oras.utils
 import requests
-import requests.adapters
 
+from builder.addresses import AddressGuard, InternalAddress, endpoint
 from builder.errors import CredentialsInvalid, RemoteUnavailable
+from builder.guarded_adapter import GuardedAdapter
+from builder.organisation import are_of_one
 from storage.digest import Descriptor, Digest
 from storage.errors import DigestInvalid
 from storage.objects import CHUNK
@@ -42,8 +43,7 @@ MANIFEST_TYPES = (
     "application/vnd.docker.distribution.manifest.v2+json",
 )
 
-_CONNECT_SECONDS = 10.0
-_READ_SECONDS = 60.0
+MOST_REDIRECTS = 5
 
 _HOST = re.compile(
     r"(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|[A-Za-z0-9-]+(?=:)|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
@@ -156,15 +156,6 @@ class RepeatableBody:
         return iter(self.chunks())
 
 
-class _TimedAdapter(requests.adapters.HTTPAdapter):
-    """Requests that oras makes itself, for tokens, have no time limit otherwise."""
-
-    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
-        if options.get("timeout") is None:
-            options["timeout"] = (_CONNECT_SECONDS, _READ_SECONDS)
-        return super().send(request, *args, **options)
-
-
 class RemoteRepository:
     """One repository of another registry. Methods block, may be called from threads, and raise RemoteUnavailable."""
 
@@ -178,16 +169,17 @@ class RemoteRepository:
         self.reference = reference
         api = _DOCKER_HUB_API if reference.host == _DOCKER_HUB else reference.host
         self._name = _host_name(api)
-        self._local = _is_local(self._name)
-        self._insecure = self._local or bool({reference.host, self._name} & set(insecure))
+        self._insecure = _is_local(self._name) or bool({reference.host, self._name} & set(insecure))
         self._login = logins.get(reference.host) or logins.get(self._name)
         self._container = oras.container.Container(f"{api}/{reference.repository}")
         self._client = oras.provider.Registry(hostname=api, insecure=self._insecure)
         session: requests.Session = self._client.session
         session.auth = _keep_headers
         session.hooks["response"].append(self._check_redirect)
-        session.mount("https://", _TimedAdapter(pool_maxsize=8))
-        session.mount("http://", _TimedAdapter(pool_maxsize=8))
+        session.max_redirects = MOST_REDIRECTS
+        guard = AddressGuard([endpoint(self._url(api)), *insecure])
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, GuardedAdapter(guard))
         self._session = session
         self._authorizing = threading.Lock()
         # Tokens are good for one scope: one to read with and one to write with, else threads take turns to renew them.
@@ -277,6 +269,12 @@ class RemoteRepository:
                     break
                 response.close()
                 self._authorize(response, writing, own)
+        except InternalAddress as error:
+            raise RemoteUnavailable(
+                str(self.reference),
+                f"{self.reference.host} refers to {error.host}, an internal address; if that is meant, the setting "
+                "insecure_registries has to name it",
+            ) from None
         except requests.RequestException as error:
             raise self._failure(error) from None
         return response
@@ -304,8 +302,7 @@ class RemoteRepository:
         """The token server is named by the registry: it may get the password only if both are of one organisation."""
         self._check_address(realm)
         name = _host_name_of(realm)
-        same = name == self._name or _domain(name) == _domain(self._name)
-        if self._login is not None and not same:
+        if self._login is not None and not are_of_one(name, self._name):
             raise RemoteUnavailable(str(self.reference), f"{self.reference.host} asks to send its login to {name}")
 
     def _check_redirect(self, response: requests.Response, *_args: Any, **_options: Any) -> None:
@@ -313,19 +310,23 @@ class RemoteRepository:
             self._check_address(urllib.parse.urljoin(response.url, response.headers["Location"]))
 
     def _check_address(self, url: str) -> None:
-        """Refuse to be sent to addresses inside this machine, cloud metadata services above all."""
+        """Refuse to be sent where no request goes, or from https to http. Addresses are checked at the connection."""
         name = _host_name_of(url)
-        scheme = urllib.parse.urlsplit(url).scheme
-        if name == self._name and scheme == self._client.prefix:
-            return
-        if scheme not in (("http", "https") if self._insecure else ("https",)) or not name:
+        parts = urllib.parse.urlsplit(url)
+        scheme = parts.scheme
+        if (
+            scheme not in (("http", "https") if self._insecure else ("https",))
+            or not name
+            or parts.username is not None
+        ):
             raise RemoteUnavailable(str(self.reference), f"{self.reference.host} refers to {scheme or 'no'}://{name}")
-        if any(_is_unsafe(address, self._local) for address in _addresses(name)):
-            raise RemoteUnavailable(str(self.reference), f"{self.reference.host} refers to {name}, an internal address")
 
     def _expect(self, response: requests.Response, what: str, *statuses: int) -> None:
         if response.status_code in statuses:
             return
+        if response.history:
+            # what another host says is for its own to hear
+            raise RemoteUnavailable(str(self.reference), f"{what}: it is not where {self.reference.host} refers to")
         raise RemoteUnavailable(
             str(self.reference), f"{what}: {response.status_code} {_error_message(response)}".rstrip()
         )
@@ -378,30 +379,9 @@ def _host_name_of(url: str) -> str:
     return (urllib.parse.urlsplit(url).hostname or "").lower()
 
 
-def _domain(name: str) -> str:
-    """The last two labels; an address is its own domain."""
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return ".".join(name.split(".")[-2:])
-    return name
-
-
 def _is_local(name: str) -> bool:
     """Docker's rule: localhost and 127.0.0.0/8 are spoken to by http."""
     try:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return name == "localhost"
-
-
-def _addresses(name: str) -> list[str]:
-    try:
-        return [str(entry[4][0]) for entry in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)]
-    except OSError:
-        return []  # the request itself will say that the name is unknown
-
-
-def _is_unsafe(address: str, local: bool) -> bool:
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    return parsed.is_link_local or (not local and (parsed.is_loopback or parsed.is_unspecified))

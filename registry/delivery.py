@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import aiohttp
 import structlog
 
+from builder.addresses import AddressGuard, endpoint, guarded_connector
 from registry.events import MEDIA_TYPE, envelope
 from registry.signing import signed
 from registry.webhooks import Webhook
@@ -32,6 +33,7 @@ POLL_SECONDS = 1.0
 
 BATCH = 100
 BATCH_BYTES = 512 << 10
+MOST_CONNECTIONS = 100
 PATIENCE = 5
 """How often in a row an event may be refused before those behind it are tried."""
 
@@ -173,6 +175,8 @@ class Deliverer:
         self._leases = leases
         self._owner = owner
         self._timing = timing
+        # the settings' own addresses, wherever they are; and redirects are not followed
+        self._guard = AddressGuard([endpoint(webhook.url) for webhook in webhooks])
         self._lines = {webhook.key: Line(webhook, outbox, timing, secret) for webhook in webhooks}
 
     def wake(self) -> None:
@@ -207,7 +211,11 @@ class Deliverer:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._leases.give_up, LEASE, self._owner)
             # neither proxies nor credentials from the environment, and no cookies
-            session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), headers={"User-Agent": "condery"})
+            session = aiohttp.ClientSession(
+                connector=guarded_connector(self._guard, limit=MOST_CONNECTIONS),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": "condery"},
+            )
             await stack.enter_async_context(session)
             for line in self._lines.values():
                 stack.push_async_callback(_ended, asyncio.create_task(line.serve(session)))

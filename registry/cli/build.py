@@ -102,4 +102,9 @@ def _push(image: StoredImage, reference: str, settings: Settings) -> None:
     from builder.remote import read_logins
 
     credentials = settings.builder.credentials
-    push(reference, image, logins=read_logins(credentials) if credentials else {})
+    push(
+        reference,
+        image,
+        logins=read_logins(credentials) if credentials else {},
+        insecure=settings.builder.insecure_registries,
+    )

@@ -1,7 +1,6 @@
 """Repositories of other registries under `mirror/`, pulled through this one and kept.
 
     names       from mirror/HOST/NAME to a registry and a repository there
-    addresses   which addresses may be connected to
     tokens      what a registry wants to see before it answers
     client      requests: redirects, authorization, time limits
     upstream    what is asked of a registry, and its answers checked

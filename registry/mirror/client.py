@@ -15,10 +15,10 @@ from aiohttp.abc import AbstractResolver
 from cachetools import TLRUCache
 from yarl import URL
 
+from builder.addresses import AddressGuard, InternalAddress, guarded_connector
 from builder.remote import Login
 from builder.single_flight import SingleFlight
 from registry.mirror import tokens
-from registry.mirror.addresses import AddressGuard, GuardedResolver, InternalAddress
 from registry.mirror.errors import (
     MirrorError,
     RepositoryLacking,
@@ -76,11 +76,8 @@ class UpstreamClient:
     ) -> AsyncIterator[Self]:
         """`internal` hosts may have any address; `seconds` is how long a registry may be silent."""
         guard = AddressGuard(internal)
-        connector = aiohttp.TCPConnector(
-            resolver=GuardedResolver(guard, resolver or aiohttp.ThreadedResolver()), limit=0
-        )
         session = aiohttp.ClientSession(
-            connector=connector,
+            connector=guarded_connector(guard, resolver),
             cookie_jar=aiohttp.DummyCookieJar(),
             # what is encoded has another digest, and a length that is not told
             headers={"User-Agent": "condery", "Accept-Encoding": "identity"},

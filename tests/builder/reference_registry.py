@@ -30,6 +30,8 @@ class TokenServer:
 
     scopes: list[str] = field(default_factory=list)
     logins: list[str] = field(default_factory=list)
+    host: str = ""
+    """Where it is: another port than the registry's, so `insecure` has to name it."""
 
 
 @contextlib.contextmanager
@@ -91,7 +93,8 @@ def token_auth(directory: Path, lifetime: float = 60) -> Iterator[tuple[str, Tok
     thread = threading.Thread(target=httpd.serve_forever)
     thread.start()
     try:
-        realm = f"http://127.0.0.1:{httpd.server_port}/token"
+        server.host = f"127.0.0.1:{httpd.server_port}"
+        realm = f"http://{server.host}/token"
         yield (
             f"auth: {{token: {{realm: '{realm}', service: test, issuer: tests, rootcertbundle: {certificate}}}}}\n",
             server,

@@ -206,7 +206,8 @@ class TestPush:
 
     def test_with_tokens_of_just_the_scope_asked_for(self, images: Images, index: Descriptor, tmp_path: Path) -> None:
         with token_auth(tmp_path) as (auth, tokens), reference_registry(tmp_path / "registry", auth) as address:
-            push(f"{address}/team/x:v1", images.stored(index), logins={address: Login(USER, PASSWORD)})
+            logins = {address: Login(USER, PASSWORD)}
+            push(f"{address}/team/x:v1", images.stored(index), logins=logins, insecure=[tokens.host])
         assert "repository:team/x:pull" in tokens.scopes
         assert any("push" in scope for scope in tokens.scopes)
         assert all(login.startswith("Basic ") for login in tokens.logins)

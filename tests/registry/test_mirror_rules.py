@@ -10,9 +10,9 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from pydantic import ValidationError
 from yarl import URL
 
+from builder.addresses import AddressGuard, GuardedResolver, InternalAddress, is_public
 from registry.errors import answer_of
 from registry.mirror import errors
-from registry.mirror.addresses import AddressGuard, GuardedResolver, InternalAddress, is_public
 from registry.mirror.errors import MirrorError, NotMirrored, UpstreamFailed
 from registry.mirror.names import Source, is_mirror, source_of
 from registry.mirror.tokens import Challenge, check_login, read_challenge, read_token, token_url

@@ -7,7 +7,7 @@ import io
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +37,10 @@ OpenData = Callable[[str], Data]
 PAIR = ("linux-64", "linux-aarch64")
 
 
-def opened(reference: str, data: Data, logins: Mapping[str, Login] | None = None) -> Base:
-    return open_base(reference, blobs=data.blobs, directory=data.root / "bases", logins=logins or {})
+def opened(
+    reference: str, data: Data, logins: Mapping[str, Login] | None = None, insecure: Collection[str] = ()
+) -> Base:
+    return open_base(reference, blobs=data.blobs, directory=data.root / "bases", logins=logins or {}, insecure=insecure)
 
 
 def check(image: BaseImage, data: Data) -> None:

@@ -170,9 +170,9 @@ class TestRegistry:
             for name, auth in (("password", password_auth(tmp_path)), ("token", tokens)):
                 with reference_registry(tmp_path / name, auth) as address:
                     logins = {address: Login(USER, PASSWORD)}
-                    push(f"{address}/x:1", stored, logins=logins)
+                    push(f"{address}/x:1", stored, logins=logins, insecure=[asked.host])
                     data = open_data(f"data-{name}")
-                    check(await opened(f"{address}/x:1", data, logins).resolve("linux-64"), data)
+                    check(await opened(f"{address}/x:1", data, logins, [asked.host]).resolve("linux-64"), data)
                     if name == "password":
                         with pytest.raises(BaseUnavailable, match="asks for a login"):
                             await opened(f"{address}/x:1", open_data("anonymous")).resolve("linux-64")
@@ -243,7 +243,7 @@ def hostile(status: int, headers: dict[str, str], body: bytes = b"") -> Iterator
             b"",
             "send its login to 192.0.2.1",
         ),
-        (401, {"WWW-Authenticate": 'Bearer realm="http://169.254.169.254/token"'}, b"", "internal address"),
+        (401, {"WWW-Authenticate": 'Bearer realm="http://169.254.169.254/token"'}, b"", "send its login to 169"),
         (401, {}, b"", "no://"),
         (500, {}, b'{"errors": [{"code": "UNKNOWN", "message": "no luck"}]}', "500 UNKNOWN no luck"),
         (403, {}, b"[" * 5000, "403 Forbidden"),

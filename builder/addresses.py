@@ -1,16 +1,24 @@
-"""Which addresses another registry may send us to.
+"""Which addresses others may send us to: one guard for every client.
 
-A registry chooses the hosts of its redirects and of its token server, and whoever owns a name chooses its addresses,
-which may be another at every look. So a name is looked up once for a connection, what comes is checked, and the
-connection is made to just that.
+A channel chooses where its packages are, a registry the hosts of its redirects and of its token server, and whoever
+owns a name chooses its addresses, which may be another at every look. So a name is looked up once for a connection,
+what comes is checked, and the connection is made to just that.
+
+    aiohttp     GuardedResolver: downloads, mirrors, webhooks
+    requests    builder.guarded_adapter: base images, pushes
+    rattler     builder.guarding_proxy: repodata
+
+It is here, and not in `registry`, because most of what goes out by somebody else's word is the builder's.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from urllib.parse import urlsplit
 
+import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -32,8 +40,11 @@ _NOT_PUBLIC = tuple(
 _UNICAST = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
-
+_PORTS = {"http": 80, "https": 443, "oci": 443}
 USUAL_PORTS = (80, 443)
+
+LookUp = Callable[[str, int], list[str]]
+"""The addresses of a host, for a port; blocks, and raises OSError."""
 
 
 class InternalAddress(Exception):
@@ -69,15 +80,43 @@ def _carried(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     return address.ipv4_mapped or address.sixtofour
 
 
+def endpoint(url: str) -> str:
+    """`host:port` of an http, https or oci address; empty for any other."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        return ""
+    return f"{_plain(parts.hostname)}:{port}" if parts.hostname and parts.scheme in _PORTS else ""
+
+
+def look_up(host: str, port: int) -> list[str]:
+    """What the system says."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise OSError(f"{host} is no name of a host") from None
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def _plain(host: str) -> str:
+    return host.lower().rstrip(".")
+
+
 class AddressGuard:
     """Admits hosts at public addresses, and at any the `internal` ones: `host:port`, or `host` for http and https."""
 
-    def __init__(self, internal: Collection[str]) -> None:
-        self._internal = frozenset(internal)
+    def __init__(self, internal: Collection[str], look_up: LookUp = look_up) -> None:
+        self._internal = set(internal)
+        self._look_up = look_up
+
+    def admit(self, internal: Collection[str]) -> None:
+        """From now on these as well."""
+        self._internal.update(internal)
 
     def check(self, host: str, port: int, addresses: Collection[str]) -> None:
         """Raises InternalAddress when one of a host's addresses is not admitted."""
-        host = host.lower().rstrip(".")
+        host = _plain(host)
         if f"{host}:{port}" in self._internal or (port in USUAL_PORTS and host in self._internal):
             return
         if not all(map(is_public, addresses)):
@@ -90,6 +129,19 @@ class AddressGuard:
         except ValueError:
             return
         self.check(host, port, [host])
+
+    def addresses(self, host: str, port: int) -> list[str]:
+        """Those to connect to, looked up once. Blocks; raises InternalAddress, OSError."""
+        found = self._look_up(host, port)
+        self.check(host, port, found)
+        return found
+
+    def check_known(self, host: str, port: int) -> None:
+        """As far as the host is known here: for what a proxy connects to, which looks it up by itself. Blocks."""
+        try:
+            self.addresses(host, port)
+        except OSError:
+            return
 
 
 class GuardedResolver(AbstractResolver):
@@ -109,3 +161,10 @@ class GuardedResolver(AbstractResolver):
 
     async def close(self) -> None:
         await self._resolver.close()
+
+
+def guarded_connector(
+    guard: AddressGuard, resolver: AbstractResolver | None = None, *, limit: int = 0
+) -> aiohttp.TCPConnector:
+    """aiohttp's connections, each to an address that was checked; `check_host` is for hosts that are addresses."""
+    return aiohttp.TCPConnector(resolver=GuardedResolver(guard, resolver or aiohttp.ThreadedResolver()), limit=limit)

@@ -1,0 +1,82 @@
+"""`requests` behind the address guard: a connection is made to an address that was checked, of one look-up."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import requests.adapters
+import urllib3
+import urllib3.connection
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.util.connection import create_connection
+
+from builder.addresses import AddressGuard
+
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 60.0
+POOL = 8
+
+
+class GuardedAdapter(requests.adapters.HTTPAdapter):
+    """Raises InternalAddress. Requests without a time limit, which oras makes for tokens, get one.
+
+    Where the environment names a proxy, that connects: what is known of the host here is checked before.
+    """
+
+    def __init__(self, guard: AddressGuard) -> None:
+        self._guard = guard
+        super().__init__(pool_maxsize=POOL)
+        self.poolmanager.pool_classes_by_scheme = _pool_classes(guard)
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
+        url = request.url or ""
+        if requests.utils.select_proxy(url, options.get("proxies")):
+            parts = urlsplit(url)
+            self._guard.check_known(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+        if options.get("timeout") is None:
+            options["timeout"] = (CONNECT_SECONDS, READ_SECONDS)
+        return super().send(request, *args, **options)
+
+
+def _pool_classes(guard: AddressGuard) -> dict[str, type[urllib3.HTTPConnectionPool]]:
+    class Plain(urllib3.connection.HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            return _connected(self, guard)
+
+    class Secure(urllib3.connection.HTTPSConnection):
+        def _new_conn(self) -> socket.socket:
+            return _connected(self, guard)
+
+    class PlainPool(urllib3.HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(urllib3.HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    return {"http": PlainPool, "https": SecurePool}
+
+
+def _connected(connection: urllib3.connection.HTTPConnection, guard: AddressGuard) -> socket.socket:
+    """A connection to the first of the host's addresses that takes one; the errors are urllib3's own."""
+    host = connection.host.strip("[]")
+    try:
+        addresses = guard.addresses(host, connection.port)
+    except OSError as error:
+        raise NameResolutionError(host, connection, socket.gaierror(str(error))) from error
+    failure: OSError = OSError(f"{host} has no address")
+    for address in addresses:
+        try:
+            return create_connection(
+                (address, connection.port),
+                connection.timeout,
+                source_address=connection.source_address,
+                socket_options=connection.socket_options,
+            )
+        except OSError as error:
+            failure = error
+    if isinstance(failure, TimeoutError):
+        raise ConnectTimeoutError(connection, f"{host} does not take a connection in time") from failure
+    raise NewConnectionError(connection, f"{host} takes no connection: {failure}") from failure
