@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*"
 # A quotation mark ends both: in a JSON line the next `@` may be another value's.
 _USER = re.compile(r"""(?<=://)[^/@\s"]+@""")
 _TOKEN = re.compile(r"""(?<=/t/)[^/\s"']+""")
-_SCHEMES = ("http", "https", "file", "oci")
+SCHEMES = ("http", "https", "file", "oci")
 
 
 def redact(text: str) -> str:
@@ -47,8 +47,8 @@ def address(channel: str, alias: str) -> str:
     """
     if "://" in channel:
         parts = urlsplit(channel)
-        if parts.scheme not in _SCHEMES:
-            raise ChannelUnavailable(redact(channel), f"its scheme is none of {', '.join(_SCHEMES)}")
+        if parts.scheme not in SCHEMES:
+            raise ChannelUnavailable(redact(channel), f"its scheme is none of {', '.join(SCHEMES)}")
         if parts.scheme != "file" and not parts.hostname:
             raise ChannelUnavailable(redact(channel), "the address has no host")
         if without_credentials(channel) != channel:

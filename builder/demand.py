@@ -16,6 +16,7 @@ from cachetools import TTLCache
 from builder import names
 from builder.artifacts import ARTIFACTS, Artifact
 from builder.canonical import key_of
+from builder.channel_policy import ChannelPolicy
 from builder.ended import EndedBuild
 from builder.errors import BuildFailed, InvalidImageName, UnknownArtifact, UnknownLock
 from builder.job import Job
@@ -119,8 +120,10 @@ class Demand:
         catalog: Catalog,
         queue: BuildQueue,
         image_key: Callable[[str, Sequence[str]], str | None],
+        policy: ChannelPolicy,
     ) -> None:
         self._settings = settings
+        self._policy = policy
         self._catalog = catalog
         self._queue = queue
         self._image_key = image_key
@@ -138,7 +141,7 @@ class Demand:
         return repository == self._settings.root or repository.startswith(self._settings.root + "/")
 
     async def image(self, repository: str, tag: str) -> Ticket[Image]:
-        """Raises InvalidImageName, UnknownLock, or BuildFailed while a failure is remembered."""
+        """Raises InvalidImageName, UnknownLock, ChannelNotAllowed, or BuildFailed while a failure is remembered."""
         return await self.image_of(await self._job("image", repository, tag))
 
     async def close(self) -> None:
@@ -193,6 +196,7 @@ class Demand:
         if found is not None:
             self._note_use(kind, found[0])
             return Ticket(job.spec, ready=found[1])
+        self._policy.check(job.spec)
         failure = await self._queue.remembered_failure(job)
         if failure:
             raise failure
@@ -223,6 +227,8 @@ class Demand:
         request = await self._request(repository, tag)
         if isinstance(request.reference, names.LockReference):
             return Job(kind, request.spec, await self._lock_of(tag, request.reference.hex, request.spec))
+        # a lock that was made is served while nothing has to be fetched for it, whatever is allowed now
+        self._policy.check(request.spec)
         return Job(kind, request.spec)
 
     async def _request(self, repository: str, tag: str) -> names.ImageRequest:

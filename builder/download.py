@@ -7,25 +7,30 @@ import errno
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import unquote, urljoin, urlsplit
 
 import aiohttp
-from yarl import URL
+import structlog
 
+from builder.addresses import AddressGuard, InternalAddress, endpoint
+from builder.channel_policy import ChannelPolicy
 from builder.channels import Credentials
 from builder.errors import BuilderError, DownloadFailed, PackageRefused
 from builder.lock import LockedPackage
+from builder.organisation import are_of_one
 from builder.part_file import PartFile
+from builder.routes import Routes
 from builder.single_flight import SingleFlight
 from storage.errors import StorageFull
 from storage.files import note_use
 
+log = structlog.get_logger(__name__)
+
 _CHUNK = 1 << 20
 _REDIRECTS = 10
-_CONNECT = 30.0
 _OTHER_PROCESS = 0.5
 """Seconds between two looks at a download that another process does."""
 _LONGEST_WAIT = 60.0
@@ -41,9 +46,13 @@ FetchOci = Callable[[str, Path], Awaitable[None]]
 
 @dataclass(frozen=True)
 class DownloadSettings:
-    """`directory` is `<data>/archives`; a connection that brings nothing for `seconds` is given up."""
+    """`directory` is `<data>/archives`; a connection that brings nothing for `seconds` is given up.
+
+    `policy` says of which channels packages are fetched, and where those may send us for them.
+    """
 
     directory: Path
+    policy: ChannelPolicy = field(default_factory=ChannelPolicy)
     limit: int = 8
     seconds: float = 60
     attempts: int = 5
@@ -57,7 +66,7 @@ class Downloader:
 
     An archive appears under its final name when it is whole and has the hash of its record. Until then it grows in a
     `.part` file, from which a later try, also of a later process, goes on. Credentials go to their own host alone, and
-    never from https to http. Proxies are those of the environment.
+    for the packages of their own channel's organisation. Proxies are those of the environment.
     """
 
     def __init__(self, settings: DownloadSettings, credentials: Credentials, fetch_oci: FetchOci | None = None) -> None:
@@ -69,30 +78,22 @@ class Downloader:
 
     async def __aenter__(self) -> Self:
         self._settings.directory.mkdir(parents=True, exist_ok=True)
-        self._session = aiohttp.ClientSession(
-            auto_decompress=False,
-            trust_env=True,
-            read_bufsize=_CHUNK,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "condery", "Accept-Encoding": "identity"},
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=min(_CONNECT, self._settings.seconds), sock_read=self._settings.seconds
-            ),
-            connector=aiohttp.TCPConnector(limit=self._settings.limit),
-        )
+        self._routes: dict[frozenset[str], Routes] = {}
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._flights.close()
-        await self._session.close()
+        for routes in self._routes.values():
+            await routes.close()
 
     async def fetch(self, package: LockedPackage, received: Received | None = None) -> Path:
         """The verified archive of `package`; of a `file://` channel its own file, whose size alone is looked at.
 
         The sha256 is what is compared where the record has both hashes. `received` is told of bytes by the call that
-        does the download, not by those that join it. Raises DownloadFailed, PackageRefused (another hash or size than
-        the record's, or no hash), StorageFull.
+        does the download, not by those that join it. Raises ChannelNotAllowed, DownloadFailed, PackageRefused (another
+        hash or size than the record's, or no hash, or at an address that its channel may not send us to), StorageFull.
         """
+        self._settings.policy.check_package(package)
         if not (package.sha256 or package.md5):
             raise PackageRefused(package.file_name, "its channel records neither sha256 nor md5 of it")
         if package.url.startswith("file://"):
@@ -152,32 +153,45 @@ class Downloader:
         if transfer.is_complete():
             return None
         try:
-            async with self._get(transfer.package.url, transfer.headers()) as response:
+            async with self._get(transfer.package, transfer.headers()) as response:
                 return await transfer.take(response)
+        except InternalAddress as error:
+            log.warning("package not fetched from an internal address", package=str(transfer.package), host=error.host)
+            return _Problem(
+                f"its channel refers to {error.host}, an internal address, from where nothing is fetched that no "
+                "setting names",
+                final=True,
+            )
         except TimeoutError:
             return _Problem(f"nothing came for {self._settings.seconds:g} s")
         except aiohttp.ClientError as error:
             return _Problem(str(error) or type(error).__name__)
 
     @asynccontextmanager
-    async def _get(self, url: str, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _get(self, package: LockedPackage, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer to a GET after at most ten redirects, each asked with the credentials of its own host."""
-        secure = url.startswith("https:")
+        url = package.url
+        channel = self._settings.policy.address_of(package.channel)
+        routes = self._routes_of(channel)
         for _ in range(_REDIRECTS + 1):
             asked, authorization = url, dict[str, str]()
-            credential = self._credentials.for_url(url)
-            if credential and (not secure or url.startswith("https:")):
+            if (credential := self._credentials.for_url(url)) and _may_see_login(url, channel):
                 asked, authorization = credential.authorize(url)
-            async with self._session.get(
-                URL(asked, encoded=True), headers={**headers, **authorization}, allow_redirects=False
-            ) as response:
+            async with routes.get(asked, {**headers, **authorization}) as response:
                 if response.status not in (301, 302, 303, 307, 308):
                     yield response
                     return
-                url = urljoin(url, response.headers.get("Location", ""))
-            if urlsplit(url).scheme not in ("http", "https"):
-                raise aiohttp.ClientError(f"it redirects to {urlsplit(url).scheme}:, which is not followed")
+                target = urljoin(url, response.headers.get("Location", ""))
+            _check_redirect(url, target)
+            url = target
         raise aiohttp.ClientError(f"more than {_REDIRECTS} redirects")
+
+    def _routes_of(self, channel: str) -> Routes:
+        """Sessions for what may be inside for this channel: one that knows another's connections would reuse them."""
+        internal = self._settings.policy.internal_of(channel)
+        if internal not in self._routes:
+            self._routes[internal] = Routes(AddressGuard(internal), self._settings.limit, self._settings.seconds)
+        return self._routes[internal]
 
     async def _bring_oci(self, package: LockedPackage, part: PartFile, received: Received) -> None:
         if self._fetch_oci is None:
@@ -245,11 +259,31 @@ class _Transfer:
             await asyncio.to_thread(self._part.restart)
             return _Problem(reason)
         where = urlsplit(str(response.url))._replace(query="").geturl()
+        if endpoint(where) != endpoint(self.package.url):
+            # what another host says is for its own to hear
+            log.warning(
+                "package not got after a redirect", package=str(self.package), url=where, status=response.status
+            )
+            return _Problem("it is not where its channel redirects to", response.status in _FINAL)
         reason = f"{where} answers {response.status} {response.reason or ''}".rstrip()
         if response.status in (401, 403):
             reason += "; the credentials for its host are missing or wrong"
         after = response.headers.get("Retry-After", "")
         return _Problem(reason, response.status in _FINAL, float(after) if after.isdigit() else 0.0)
+
+
+def _check_redirect(url: str, target: str) -> None:
+    """Raises ClientError where no request goes, or goes in the open what came by https."""
+    scheme = urlsplit(target).scheme
+    if scheme not in ("http", "https") or urlsplit(target).username is not None:
+        raise aiohttp.ClientError(f"it redirects to {scheme}:, which is not followed")
+    if scheme == "http" and url.startswith("https:"):
+        raise aiohttp.ClientError("it redirects from https to http, which is not followed")
+
+
+def _may_see_login(url: str, channel: str) -> bool:
+    """Whether credentials are used for `url` on behalf of `channel`: else one channel could read another's packages."""
+    return are_of_one(urlsplit(url).hostname or "", urlsplit(channel).hostname or "")
 
 
 def _begin(response: aiohttp.ClientResponse) -> int:

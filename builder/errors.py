@@ -8,7 +8,8 @@
         │   ├── UnknownPackage
         │   ├── Unsatisfiable
         │   ├── SolveLimit         time or memory
-        │   └── ChannelUnavailable
+        │   ├── ChannelUnavailable
+        │   └── ChannelNotAllowed  a channel that a name may not have here
         ├── DownloadFailed
         ├── PackageRefused         an archive that is corrupt, lies, or must not be installed by copying
         ├── PathConflict           two packages that cannot be laid over each other
@@ -93,6 +94,15 @@ class ChannelUnavailable(SolveError):
         super().__init__(f"channel {channel} cannot be read: {reason}")
         self.channel = channel
         self.reason = reason
+
+
+class ChannelNotAllowed(SolveError):
+    def __init__(self, channel: str) -> None:
+        super().__init__(
+            f"channel {channel} is not allowed here: whoever runs this server has to add it to the setting "
+            "allowed_channels"
+        )
+        self.channel = channel
 
 
 class DownloadFailed(BuilderError):

@@ -15,6 +15,7 @@ import structlog
 
 from builder.base import open_base
 from builder.build import Builder, Stopwatch
+from builder.channel_policy import ChannelPolicy, Others
 from builder.channels import Credentials
 from builder.demand import Demand, Image
 from builder.download import Downloader, DownloadSettings
@@ -76,17 +77,20 @@ class BuilderService:
         catalog: Catalog,
         blobs: BlobStore,
         *,
+        others: Others = "none",
         resume: bool = False,
         announce: Announce | None = None,
     ) -> AsyncIterator[Self]:
         """The builder over the data directory `root`. With `resume` it goes on with what a dead server left unfinished.
 
-        `announce` is told of every build that ends here.
+        `others` says which channels may be read that no setting names. `announce` is told of every build that ends
+        here.
 
         Closing it leaves unfinished builds to be resumed. Raises BaseUnavailable for a base that makes no sense, and
         what `Solver` and `Credentials` raise.
         """
         credentials = Credentials.read(settings.credentials)
+        policy = ChannelPolicy.of(settings.channels, settings.channel_alias, settings.allowed_channels, others)
         for folder in FOLDERS:
             await asyncio.to_thread(make_folders, root / folder)
         base_blobs = StoreInThreads(blobs)
@@ -99,13 +103,13 @@ class BuilderService:
         )
         solver_settings = SolverSettings(
             repodata=root / "repodata",
-            channel_alias=settings.channel_alias,
+            policy=policy,
             credentials=settings.credentials,
             seconds=settings.solve_seconds,
             memory=settings.solve_memory,
             refresh=settings.repodata_refresh,
         )
-        download_settings = DownloadSettings(root / "archives", settings.downloads, settings.download_seconds)
+        download_settings = DownloadSettings(root / "archives", policy, settings.downloads, settings.download_seconds)
         clear = partial(remove_leftovers, [root / folder for folder in SCRATCH])
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(base_blobs.close)
@@ -121,7 +125,7 @@ class BuilderService:
                 return announce(await demand.ended(job, build_id, seconds, failure)) if announce else None
 
             queue = BuildQueue(catalog, lambda job, _build: builder.run(job), settings, tell)
-            demand = Demand(settings, catalog, queue, builder.image_key)
+            demand = Demand(settings, catalog, queue, builder.image_key, policy)
             stack.push_async_callback(demand.close)
             stack.push_async_callback(queue.close)
             if resume:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from builder.channel_policy import checked_pattern
 
 
 class BuilderSettings(BaseModel):
@@ -17,6 +19,12 @@ class BuilderSettings(BaseModel):
     channels: tuple[str, ...] = Field(
         ("conda-forge",),
         description="channels searched by default: names, URLs, file:// or oci:// addresses, in order of priority",
+    )
+    allowed_channels: tuple[str, ...] = Field(
+        (),
+        description="channels that names may have besides `channels`: names or URLs, in which * stands for anything; "
+        "* alone is any at a public address. When empty, any while the server is reached from its own machine alone, "
+        "else none",
     )
     channel_alias: str = Field("https://conda.anaconda.org", description="where a channel named without a URL is found")
     credentials: Path | None = Field(
@@ -62,3 +70,8 @@ class BuilderSettings(BaseModel):
     archive_memory: int = Field(4 << 30, description="most memory of the process that makes one")
     max_expanded: int = Field(64 << 30, description="most bytes a package may expand to")
     max_ratio: float = Field(500, description="most times a package may grow when expanded")
+
+    @field_validator("allowed_channels")
+    @classmethod
+    def _are_patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(checked_pattern, value))

@@ -19,11 +19,13 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Self
 
+from builder.addresses import AddressGuard
+from builder.channel_policy import ChannelPolicy, channels_of
 from builder.channels import Credentials
 from builder.errors import (
     BuilderError,
@@ -35,6 +37,7 @@ from builder.errors import (
     WorkerLost,
 )
 from builder.frames import frame, read_frame
+from builder.guarding_proxy import GuardingProxy
 from builder.lock import Lock, LockedPackage
 from builder.spec import EnvironmentSpec
 
@@ -58,10 +61,11 @@ Cause = Literal["died", "time", "memory"]
 
 @dataclass(frozen=True)
 class SolverSettings:
-    """Times in seconds, memory in bytes. `glibc` is assumed of a base layer, `channel_alias` where channels are."""
+    """Times in seconds, memory in bytes. `glibc` is assumed of a base layer."""
 
     repodata: Path
-    channel_alias: str = "https://conda.anaconda.org"
+    policy: ChannelPolicy = field(default_factory=ChannelPolicy)
+    """Of which channels anything is read; its alias is where channels are found by name."""
     credentials: Path | None = None
     glibc: str = "2.28"
     seconds: float = 120
@@ -75,6 +79,7 @@ class Solver:
 
     def __init__(self, settings: SolverSettings) -> None:
         self._settings = settings
+        self._proxy = GuardingProxy(AddressGuard(settings.policy.internal))
         self._child: _Child | None = None
         self._starting = asyncio.Lock()
         self._alone = asyncio.Lock()
@@ -84,6 +89,7 @@ class Solver:
         """Start the process; raises CredentialsInvalid."""
         self._redact = Credentials.read(self._settings.credentials).redact
         self._settings.repodata.mkdir(parents=True, exist_ok=True)
+        await self._proxy.__aenter__()
         await self._living()
         if self._settings.refresh:
             self._refresher = asyncio.create_task(self._refresh_forever())
@@ -95,6 +101,7 @@ class Solver:
             await asyncio.gather(self._refresher, return_exceptions=True)
         if self._child:
             await self._child.close()
+        await self._proxy.__aexit__()
 
     @property
     def pid(self) -> int | None:
@@ -105,8 +112,9 @@ class Solver:
         """The newest packages that satisfy `spec` on each of its platforms.
 
         `glibc` has the version of the base layer's C library by platform, where it is another than the settings say.
-        Raises UnknownPackage, Unsatisfiable, SolveLimit, ChannelUnavailable, WorkerLost.
+        Raises ChannelNotAllowed, UnknownPackage, Unsatisfiable, SolveLimit, ChannelUnavailable, WorkerLost.
         """
+        self._check(channels_of(spec))
         begin = time.monotonic()
         answer = await self._ask("solving", self._settings.seconds, do="solve", spec=spec.to_json(), glibc=dict(glibc))
         packages = {
@@ -121,8 +129,9 @@ class Solver:
     async def package_names(self, channels: Sequence[str], platforms: Sequence[str]) -> list[str]:
         """The names of all packages of the channels, sorted; `noarch` is a platform like others here.
 
-        Raises ChannelUnavailable, SolveLimit, WorkerLost.
+        Raises ChannelNotAllowed, ChannelUnavailable, SolveLimit, WorkerLost.
         """
+        self._check(channels)
         answer = await self._ask(
             "listing packages", self._settings.seconds, do="names", channels=list(channels), platforms=list(platforms)
         )
@@ -135,6 +144,12 @@ class Solver:
     async def download(self, url: str, path: Path) -> None:
         """Write what an `oci://` channel has at `url` to `path`, unverified; raises SolveError, WorkerLost."""
         await self._ask("downloading", _TRANSFER, do="download", url=url, path=str(path))
+
+    def _check(self, channels: Sequence[str]) -> None:
+        """Raises ChannelNotAllowed; what may be asked of the channels is let through from now on."""
+        policy = self._settings.policy
+        for channel in channels:
+            self._proxy.admit(policy.address_of(channel), policy.internal_of(channel))
 
     async def _ask(self, doing: str, seconds: float, **request: Any) -> Any:
         """The answer of the process, asked a second time of a new one when the first is lost through no fault of this.
@@ -174,7 +189,7 @@ class Solver:
             if self._child is None or self._child.gone:
                 if self._child:
                     await self._child.close()
-                self._child = await _Child.start(self._settings, self._redact)
+                self._child = await _Child.start(self._settings, self._proxy.url, self._redact)
             return self._child
 
     async def _refresh_forever(self) -> None:
@@ -230,7 +245,7 @@ class _Child:
         self._tasks = [asyncio.create_task(run) for run in (self._read(), self._watch_memory(), self._copy_log())]
 
     @classmethod
-    async def start(cls, settings: SolverSettings, redact: Callable[[str], str]) -> Self:
+    async def start(cls, settings: SolverSettings, proxy: str, redact: Callable[[str], str]) -> Self:
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -248,7 +263,8 @@ class _Child:
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         configuration = {
             "repodata": str(settings.repodata.absolute()),
-            "channel_alias": settings.channel_alias,
+            "channel_alias": settings.policy.alias,
+            "proxy": proxy,
             "credentials": str(settings.credentials.absolute()) if settings.credentials else None,
             "glibc": settings.glibc,
         }

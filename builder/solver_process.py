@@ -31,6 +31,7 @@ from builder.channels import Credentials, address, without_credentials
 from builder.errors import BuilderError, ChannelUnavailable, SolveLimit, Unsatisfiable
 from builder.frames import frame, read_frame
 from builder.lock import LockedPackage, in_dependency_order
+from builder.solver_client import guarded_client
 from builder.solver_reasons import Wish, package_names, raise_reason
 from builder.solver_repodata import Repodata, gateway_reason
 from builder.spec import EnvironmentSpec, PackageItem
@@ -44,10 +45,14 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Configuration:
-    """What the process is told once. `glibc` is the version of `__glibc` where a request has none."""
+    """What the process is told once. `glibc` is the version of `__glibc` where a request has none.
+
+    `proxy` is the one way out, with the password for it.
+    """
 
     repodata: str
     channel_alias: str
+    proxy: str
     credentials: str | None
     glibc: str
 
@@ -59,7 +64,9 @@ class SolverProcess:
         self._alias = configuration.channel_alias
         self._glibc = configuration.glibc
         self._credentials = Credentials.read(Path(configuration.credentials) if configuration.credentials else None)
-        self._repodata = Repodata(Path(configuration.repodata), configuration.credentials)
+        repodata = Path(configuration.repodata)
+        client = guarded_client(configuration.proxy, configuration.credentials, repodata)
+        self._repodata = Repodata(repodata, client)
 
     async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """The reply to a request; never raises for what the request is about."""
@@ -143,10 +150,11 @@ class PlatformSolve:
                 records = await self._records(platform)
             except GatewayError as error:
                 text = str(error)
-                channel = next(
-                    (name for url, name in self.channels.items() if url in text), next(iter(self.channels.values()))
+                url, channel = next(
+                    ((url, name) for url, name in self.channels.items() if url in text),
+                    next(iter(self.channels.items())),
                 )
-                raise ChannelUnavailable(channel, gateway_reason(text)) from None
+                raise ChannelUnavailable(channel, gateway_reason(text, url)) from None
         return in_dependency_order(self._locked(record) for record in records)
 
     async def _records(self, platform: str) -> list[RepoDataRecord]:

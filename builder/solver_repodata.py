@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 import time
@@ -12,10 +11,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from rattler import Channel, Gateway, SourceConfig, Subdir
-from rattler.config import Config
 from rattler.exceptions import GatewayError
 from rattler.networking import Client
 
+from builder.addresses import endpoint
 from builder.errors import ChannelUnavailable
 
 log = logging.getLogger(__name__)
@@ -23,7 +22,6 @@ log = logging.getLogger(__name__)
 ChannelSubdir = tuple[str, str]
 """A channel's URL and a platform or `noarch`."""
 
-_RETRIES = 2
 _INDEXES = ("repodata.json", "repodata.json.zst", "repodata_shards.msgpack.zst")
 
 
@@ -37,11 +35,9 @@ class Repodata:
       A channel that answers with a refusal (401, 403, 404) is not read from the copy.
     """
 
-    def __init__(self, directory: Path, credentials: str | None) -> None:
+    def __init__(self, directory: Path, client: Client) -> None:
         self._directory = directory
-        # A JSON string is a TOML string too.
-        toml = f"authentication-override-file = {json.dumps(credentials)}" if credentials else ""
-        self._client = Client.from_config(Config.from_toml(toml), max_retries=_RETRIES, user_agent="condery")
+        self._client = client
         self._offline: frozenset[str] = frozenset()
         self._gateway = self._open(self._offline)
         self._loaded: set[ChannelSubdir] = set()
@@ -131,14 +127,30 @@ async def _load(gateway: Gateway, subdirs: Iterable[ChannelSubdir]) -> dict[str,
     failures: dict[str, str] = {}
     for url, answer in zip(platforms, answers, strict=True):
         if isinstance(answer, GatewayError):
-            failures[url] = gateway_reason(str(answer))
+            failures[url] = gateway_reason(str(answer), url)
         elif isinstance(answer, BaseException):
             raise answer
     return failures
 
 
-def gateway_reason(text: str) -> str:
-    """What a person can use of a gateway's error."""
+def gateway_reason(text: str, channel: str = "") -> str:
+    """What a person can use of a gateway's error; of addresses outside of `channel`, its URL, only that they failed.
+
+    A channel chooses what it refers to, so what happened there is not for whoever asks for the channel.
+    """
+    found = re.search(r"for url \((\w+://[^)]*)\)", text)
+    url = found[1] if found else ""
+    host = urlsplit(url).netloc
+    refusal = _refusal(text, url)
+    if url and channel and _is_elsewhere(url, channel):
+        log.warning("channel %s refers elsewhere: %s", channel, text)
+        return (
+            f"it refers to {host}, {refusal}" if refusal else f"unreachable: nothing is got from {host}, its referral"
+        )
+    if refusal:
+        return f"it is {refusal}"
+    if "tunnel error" in text or "(599 " in text:
+        return f"unreachable: no connection to {host} can be made"
     if match := re.search(r"HTTP status \w+ error \((\d+) [^)]*\) for url \(([^)]*)\)", text):
         status, url = match[1], match[2]
         if status in ("401", "403"):
@@ -151,6 +163,23 @@ def gateway_reason(text: str) -> str:
     lines = [line.removeprefix("Caused by: ") for line in text.splitlines() if line.strip()]
     causes = [lines[0], lines[-1]] if len(lines) > 1 else lines
     return "unreachable: " + ": ".join(causes)
+
+
+def _refusal(text: str, url: str) -> str:
+    """What the guarding proxy has against an address, by its answers; empty where it has nothing."""
+    plain = url.startswith("http:")
+    if "proxy authorization required" in text or (plain and "(407 " in text):
+        return "at an internal address, where nothing is read that no setting names (channels, allowed_channels)"
+    if plain and "(426 " in text:
+        return "spoken to by http, which no channel that is asked for is"
+    return ""
+
+
+def _is_elsewhere(url: str, channel: str) -> bool:
+    """Whether an address is of another server than the channel's. Of `oci://` ones rattler ignores the port."""
+    if channel.startswith("oci:"):
+        return urlsplit(url).hostname != urlsplit(channel).hostname
+    return endpoint(url) != endpoint(channel)
 
 
 def _is_unreachable(reason: str) -> bool:

@@ -48,6 +48,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                 directory,
                 store.catalog,
                 store.blobs,
+                others="public" if settings.http.is_for_this_machine else "none",
                 resume=True,
                 announce=notifier.build_recorder if notifier else None,
             ) as service,

@@ -9,7 +9,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from registry.cors import ORIGIN
-from registry.networks import network
+from registry.networks import is_loopback, network
 from registry.webhooks import parse_webhooks, rejoined
 
 _OWN_PORTS = {"http": ":80", "https": ":443"}
@@ -100,6 +100,11 @@ class HttpSettings(BaseModel):
     webhook_blob_pulls: bool = Field(False, description="tell webhooks of pulled blobs as well as of pulled manifests")
     webhook_seconds: float = Field(10, gt=0, description="seconds a webhook may take to answer")
     webhook_days: float = Field(3, gt=0, description="days after which what a webhook did not take is given up")
+
+    @property
+    def is_for_this_machine(self) -> bool:
+        """Whether nobody else is meant to reach the server: it listens on loopback, and no proxy passes on to it."""
+        return is_loopback(self.host) and not self.trusted_proxies and self.public_url is None
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -24,6 +24,14 @@ def network(text: str) -> Network:
         raise ValueError(f"{text!r} has bits beyond its prefix; the network it is in is {meant}") from None
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`, an address or a name; of names only localhost is known to."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 @lru_cache(maxsize=4096)
 def is_in(address: str, networks: tuple[Network, ...]) -> bool:
     """Whether one of the networks has the address; False for what is none."""

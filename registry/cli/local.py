@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @contextlib.asynccontextmanager
 async def open_service(settings: Settings) -> AsyncIterator[tuple[Store, BuilderService]]:
-    """The store, and a builder over it."""
+    """The store, and a builder over it, for whoever types the command: of any channel."""
     from builder.service import BuilderService
 
     async with open_store(settings.storage) as store:
         async with BuilderService.open(
-            settings.builder, settings.data_directory, store.catalog, store.blobs
+            settings.builder, settings.data_directory, store.catalog, store.blobs, others="all"
         ) as service:
             yield store, service
 

@@ -10,6 +10,7 @@ from typing import Literal
 import pytest
 from sqlalchemy import Table, select
 
+from builder.channel_policy import ChannelPolicy
 from builder.demand import Demand
 from builder.service import BuilderService
 from storage import tables
@@ -86,7 +87,7 @@ async def test_a_request_neither_waits_for_the_note_nor_fails_with_it(service: B
     builder = service.builder
     for failure in (None, StorageUnavailable("the database", "it is locked")):
         catalog = Stuck(builder.catalog, failure)
-        demand = Demand(builder.settings, catalog, service.queue, builder.image_key)
+        demand = Demand(builder.settings, catalog, service.queue, builder.image_key, ChannelPolicy(others="all"))
         for _ in range(2):
             ticket = await demand.image(NAME, "latest")
             assert await ticket.wait(0)

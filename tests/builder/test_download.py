@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.channel_policy import ChannelPolicy
 from builder.channels import Credential, Credentials
 from builder.download import Downloader, DownloadSettings
 from builder.errors import DownloadFailed, PackageRefused, SolveError
@@ -43,11 +44,12 @@ async def server(channel: Path) -> AsyncIterator[ChannelServer]:
 
 
 def on(server: ChannelServer, record: LockedPackage) -> LockedPackage:
-    return replace(record, url=f"{server.url}/{record.subdir}/{record.file_name}")
+    return replace(record, channel=server.url, url=f"{server.url}/{record.subdir}/{record.file_name}")
 
 
 def settings(tmp_path: Path, seconds: float = 10, attempts: int = 3) -> DownloadSettings:
-    return DownloadSettings(tmp_path / "archives", limit=4, seconds=seconds, attempts=attempts, backoff=0.001)
+    policy = ChannelPolicy(others="all")
+    return DownloadSettings(tmp_path / "archives", policy, 4, seconds=seconds, attempts=attempts, backoff=0.001)
 
 
 def only_file(tmp_path: Path) -> list[str]:
@@ -231,7 +233,8 @@ async def test_credentials_go_to_their_host_alone(tmp_path: Path, channel: Path,
         (tmp_path / "archives" / f"{record.sha256}.conda").unlink()
         elsewhere = f"http://localhost:{mirror.port}/{record.subdir}/{record.file_name}"
         private.fail(record.file_name, redirect=elsewhere)
-        async with Downloader(settings(tmp_path), CREDENTIALS) as downloader:
+        named = ChannelPolicy((private.url, f"http://localhost:{mirror.port}"))
+        async with Downloader(replace(settings(tmp_path), policy=named), CREDENTIALS) as downloader:
             await downloader.fetch(on(private, record))
         assert "Authorization" not in mirror.requests[-1].headers
 

@@ -17,6 +17,7 @@ import psutil
 import pytest
 from rattler.index import index_fs
 
+from builder.channel_policy import ChannelPolicy
 from builder.errors import (
     ChannelUnavailable,
     CredentialsInvalid,
@@ -35,6 +36,8 @@ from tests.builder.packages import Package
 
 REAL = Path(os.environ.get("CONDERY_TEST_DATA", Path(__file__).parents[3] / "shared" / "data")) / "repodata/conda-forge"
 SECRET = "s3cret"
+ANY_CHANNEL = ChannelPolicy(others="all")
+"""These are on this machine."""
 DAY = 86_400_000
 
 
@@ -71,7 +74,7 @@ async def server(channel: Path) -> AsyncIterator[ChannelServer]:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> SolverSettings:
-    return SolverSettings(tmp_path / "repodata", seconds=30, refresh=0)
+    return SolverSettings(tmp_path / "repodata", ANY_CHANNEL, seconds=30, refresh=0)
 
 
 @pytest.fixture
@@ -172,7 +175,7 @@ async def test_platforms_and_single_items_of_other_channels(solver: Solver, tmp_
 
 
 async def test_channels_by_name(settings: SolverSettings, channel: Path) -> None:
-    async with Solver(replace(settings, channel_alias=channel.parent.as_uri())) as solver:
+    async with Solver(replace(settings, policy=replace(ANY_CHANNEL, alias=channel.parent.as_uri()))) as solver:
         lock = await solver.solve(EnvironmentSpec((item("lib", channel="channel"),), ("channel",)))
     assert [package.channel for package in lock.packages["linux-64"]] == ["channel"]
 
@@ -223,12 +226,13 @@ async def test_package_names(solver: Solver, channel: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
-        ("http://127.0.0.1:1/gone", "refused"),
+        ("http://127.0.0.1:1/gone", "no connection to 127.0.0.1:1"),
         ("file:///nowhere/at/all", "/nowhere/at/all/noarch/repodata.json: No such file"),
         ("ftp://example.org/c", "scheme"),
         (f"https://u:{SECRET}@example.org/c", "credentials file"),
         (f"https://example.org/t/{SECRET}/c", "credentials file"),
-        ("oci://127.0.0.1:1/gone", "refused"),
+        # rattler asks the port of https, whatever the address says
+        ("oci://127.0.0.1:1/gone", "internal address"),
     ],
 )
 async def test_unavailable_channels(solver: Solver, address: str, reason: str) -> None:

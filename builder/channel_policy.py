@@ -1,0 +1,167 @@
+"""Which channels packages may come from, and where a channel may send us for them.
+
+A name chooses channels, so a stranger does; the settings say which he may choose. What a channel then refers to (the
+addresses of its packages) is the channel owner's choice, and never the inside of this machine or its network, unless
+the settings name that very channel there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import unquote, urlsplit
+
+from builder.addresses import endpoint
+from builder.channels import SCHEMES, address, redact, without_credentials
+from builder.errors import ChannelNotAllowed, ChannelUnavailable, PackageRefused
+from builder.lock import LockedPackage
+from builder.spec import EnvironmentSpec
+
+Others = Literal["none", "public", "all"]
+"""Channels that no setting names: none, those at public addresses, or all, as for whoever types the command."""
+
+ANY = "*"
+
+_WILD = re.compile(r"[*?\[]")
+_DOTS = re.compile(r"(?:^|/)\.{1,2}(?:/|$)")
+
+
+@dataclass(frozen=True)
+class ChannelPolicy:
+    """`channels` and `alias` are the settings', `patterns` those of `allowed_channels`.
+
+    A pattern is a channel's name or URL in which `*` stands for anything, but in the host for nothing beyond the host;
+    `*` alone is every channel at a public address.
+    """
+
+    channels: tuple[str, ...] = ()
+    alias: str = "https://conda.anaconda.org"
+    patterns: tuple[str, ...] = ()
+    others: Others = "none"
+
+    @classmethod
+    def of(cls, channels: tuple[str, ...], alias: str, patterns: tuple[str, ...], others: Others) -> Self:
+        """`others` is what holds where `patterns` are empty; the command line's `all` holds in any case."""
+        if others != "all" and patterns:
+            others = "public" if ANY in patterns else "none"
+        return cls(channels, alias, tuple(each for each in patterns if each != ANY), others)
+
+    def address_of(self, channel: str) -> str:
+        """Raises ChannelNotAllowed, ChannelUnavailable for what is no channel."""
+        url = address(channel, self.alias)
+        if self._is_allowed(url):
+            return url
+        raise ChannelNotAllowed(redact(channel))
+
+    def check(self, spec: EnvironmentSpec) -> None:
+        """Raises ChannelNotAllowed for the first of the spec's channels that is not allowed."""
+        for channel in channels_of(spec):
+            self.address_of(channel)
+
+    def check_package(self, package: LockedPackage) -> None:
+        """Raises ChannelNotAllowed, or PackageRefused where its channel may not send us for it."""
+        channel = self.address_of(package.channel)
+        own, its = urlsplit(channel), urlsplit(package.url)
+        if its.scheme not in ("http", "https", "file", "oci"):
+            problem = f"its channel says that it is at {its.scheme or 'no scheme'}:, where nothing is fetched from"
+        elif its.scheme == "file" and (own.scheme != "file" or not is_below(package.url, channel)):
+            problem = "its channel says that it is among this machine's files, outside of the channel"
+        elif its.scheme == "http" and own.scheme in ("https", "oci"):
+            problem = "its channel is read by https and says that the package is to be fetched by http"
+        elif without_credentials(package.url) != package.url:
+            problem = "its channel's index has credentials in the package's address"
+        else:
+            return
+        raise PackageRefused(package.file_name, problem)
+
+    def internal_of(self, channel: str) -> frozenset[str]:
+        """The hosts inside that `channel` may refer to: one of the settings to all that they name, others to their own.
+
+        That is why no channel of a stranger is read with what the server may see and he may not.
+        """
+        url = address(channel, self.alias)
+        own = {endpoint(url)} - {""}
+        if self._is_named(url):
+            return self.internal | own
+        return frozenset(own if self.others == "all" else own & self.internal)
+
+    @cached_property
+    def internal(self) -> frozenset[str]:
+        """`host:port` of all channels that the settings name, with the alias; any of these may be inside."""
+        named = [
+            self.alias,
+            *self._named,
+            *(each for each in self._patterns if not _WILD.search(urlsplit(each).netloc)),
+        ]
+        return frozenset(map(endpoint, named)) - {""}
+
+    def _is_allowed(self, url: str) -> bool:
+        return self._is_named(url) or self.others == "all" or (self.others == "public" and not url.startswith("file:"))
+
+    def _is_named(self, url: str) -> bool:
+        return url in self._named or any(_fits(url, each) for each in self._patterns)
+
+    @cached_property
+    def _named(self) -> frozenset[str]:
+        return frozenset(_addresses(self.channels, self.alias))
+
+    @cached_property
+    def _patterns(self) -> tuple[str, ...]:
+        return tuple(pattern_address(each, self.alias) for each in self.patterns)
+
+
+def channels_of(spec: EnvironmentSpec) -> tuple[str, ...]:
+    """All that the spec names, each once."""
+    return tuple(dict.fromkeys([*spec.channels, *(item.channel for item in spec.items if item.channel)]))
+
+
+def checked_pattern(text: str) -> str:
+    """A pattern of the settings; raises ValueError."""
+    scheme, separator, _ = text.partition("://")
+    if separator and scheme not in SCHEMES:
+        raise ValueError(f"{redact(text)!r} begins with none of {', '.join(f'{each}://' for each in SCHEMES)}")
+    if not text or without_credentials(text) != text:
+        raise ValueError(f"{redact(text)!r} is not a channel's name or URL without credentials")
+    return text
+
+
+def pattern_address(pattern: str, alias: str) -> str:
+    """The pattern of a URL that ends in `/`; a name is one below `alias`, as a channel's is."""
+    if pattern.startswith("/"):
+        pattern = f"file://{pattern}"
+    elif "://" not in pattern:
+        pattern = f"{alias.rstrip('/')}/{pattern}"
+    return pattern.rstrip("/") + "/"
+
+
+def is_below(url: str, channel: str) -> bool:
+    """Whether a file is in the directory of a channel, when all links are followed."""
+    if urlsplit(url).netloc not in ("", "localhost"):
+        return False
+    return _path(url).resolve().is_relative_to(_path(channel).resolve())
+
+
+def _path(url: str) -> Path:
+    return Path(unquote(urlsplit(url).path))
+
+
+def _addresses(channels: Iterable[str], alias: str) -> Iterable[str]:
+    for channel in channels:
+        try:
+            yield address(channel, alias)
+        except ChannelUnavailable:
+            # is told when the channel is used
+            continue
+
+
+def _fits(url: str, pattern: str) -> bool:
+    """Part by part: what stands in for the host's `*` must not reach into the path, nor the other way round."""
+    its, wanted = urlsplit(url), urlsplit(pattern)
+    if its.scheme != wanted.scheme or _DOTS.search(unquote(its.path)):
+        return False
+    return fnmatchcase(its.netloc.lower(), wanted.netloc.lower()) and fnmatchcase(its.path, wanted.path)

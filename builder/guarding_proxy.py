@@ -1,0 +1,300 @@
+"""A forward proxy on loopback for a client that cannot be hooked: rattler's, which is native code.
+
+It does what the other clients do by themselves: look a name up once, check what comes, connect to just that. Whoever
+wants to use it has to show a secret that only the solver process is told. What is refused is answered 407, because
+rattler's text tells nothing of another answer to a CONNECT; a host that cannot be reached is answered 599, and http
+to a host that no channel is at by http 426: rattler follows redirects from https to http.
+
+Each connection takes one request, GET or HEAD in full form (RFC 9112, 3.2.2), or a CONNECT for https.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import re
+import secrets
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Collection
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Self
+from urllib.parse import urlsplit
+
+import aiohttp
+import structlog
+from yarl import URL
+
+from builder.addresses import AddressGuard, InternalAddress, endpoint
+from builder.outer_proxy import outer_proxy
+
+MOST_CONNECTIONS = 512
+HEAD_BYTES = 64 << 10
+"""Of a request's or an answer's first lines, the most that is read."""
+
+HEAD_SECONDS = 10.0
+CONNECT_SECONDS = 10.0
+IDLE_SECONDS = 100.0
+"""After which a connection is closed on which nothing moves; rattler keeps those it does not use for 90."""
+
+_CHUNK = 256 << 10
+_AUTHORITY = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[^\[\]:/?#@\s]+)):(?P<port>[0-9]{1,5})")
+_HOP_BY_HOP = frozenset({"connection", "keep-alive", "proxy-connection", "proxy-authorization", "upgrade", "te"})
+
+REFUSED = 407
+PLAIN = 426
+UNREACHABLE = 599
+OWN = frozenset({REFUSED, PLAIN, UNREACHABLE})
+"""Answers that are this proxy's alone: an upstream's are passed on as a 502."""
+
+log = structlog.get_logger(__name__)
+
+
+class _Refused(Exception):
+    def __init__(self, status: int) -> None:
+        super().__init__(str(status))
+        self.status = status
+
+
+@dataclass(frozen=True)
+class _Head:
+    """A request's first lines."""
+
+    method: str
+    target: str
+    headers: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def parse(cls, text: bytes) -> Self:
+        first, *lines = text.decode("latin-1").split("\r\n")[:-2]
+        method, target, version = first.split(" ")
+        if not version.startswith("HTTP/1."):
+            raise ValueError(version)
+        pairs = [line.split(":", 1) for line in lines]
+        return cls(method, target, tuple((name.strip().lower(), value.strip()) for name, value in pairs))
+
+    def header(self, name: str) -> str:
+        return next((value for each, value in self.headers if each == name), "")
+
+
+@dataclass(frozen=True)
+class _Upstream:
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+
+class GuardingProxy:
+    """Serves while it is entered, at `url`, to whoever has that."""
+
+    def __init__(self, guard: AddressGuard) -> None:
+        self._guard = guard
+        secret = secrets.token_urlsafe(32)
+        self._authorization = "Basic " + base64.b64encode(f"condery:{secret}".encode()).decode()
+        self._secret = secret
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._plain: set[str] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=HEAD_BYTES)
+        self._port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    @property
+    def url(self) -> str:
+        return f"http://condery:{self._secret}@127.0.0.1:{self._port}"
+
+    def admit(self, channel: str, internal: Collection[str]) -> None:
+        """From now on the URL of a channel, also by http, and what it may refer to inside."""
+        self._guard.admit(internal)
+        if channel.startswith("http://"):
+            self._plain.update([endpoint(channel), *internal])
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._tasks) >= MOST_CONNECTIONS:
+            writer.close()
+            return
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._answer(reader, writer)
+        except _Refused as refused:
+            with contextlib.suppress(OSError):
+                writer.write(_status(refused.status))
+                await writer.drain()
+        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
+            # of a client that went away, or of an upstream that speaks no HTTP
+            log.debug("proxied connection ended", reason=str(error) or type(error).__name__)
+        finally:
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with asyncio.timeout(HEAD_SECONDS):
+            head = _Head.parse(await reader.readuntil(b"\r\n\r\n"))
+        if not secrets.compare_digest(head.header("proxy-authorization").encode(), self._authorization.encode()):
+            raise _Refused(REFUSED)
+        if head.method == "CONNECT":
+            await self._tunnel(head, reader, writer)
+        elif head.method in ("GET", "HEAD") and head.target.startswith("http://"):
+            await self._forward(head, reader, writer)
+        else:
+            raise _Refused(HTTPStatus.METHOD_NOT_ALLOWED)
+
+    async def _tunnel(self, head: _Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, port = _authority(head.target)
+        async with _closing(await self._connected("https", host, port)) as upstream:
+            writer.write(b"HTTP/1.1 200 Connection Established\r\n\r\n")
+            moves = _Moves()
+            await _until_one_ends(
+                _copied(reader, upstream.writer, moves), _copied(upstream.reader, writer, moves), moves.stop()
+            )
+
+    async def _forward(self, head: _Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        parts = urlsplit(head.target)
+        if parts.username is not None or not parts.hostname:
+            raise _Refused(HTTPStatus.BAD_REQUEST)
+        if endpoint(head.target) not in self._plain:
+            raise _Refused(PLAIN)
+        proxy = outer_proxy(head.target)
+        async with _closing(await self._connected("http", parts.hostname, parts.port or 80)) as upstream:
+            target = head.target if proxy else parts._replace(scheme="", netloc="").geturl() or "/"
+            headers = [(name, value) for name, value in head.headers if name not in _HOP_BY_HOP]
+            if proxy and proxy[1]:
+                headers.append(("proxy-authorization", proxy[1].encode()))
+            lines = [f"{head.method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
+            upstream.writer.write("\r\n".join([*lines, "connection: close", "", ""]).encode("latin-1"))
+            moves = _Moves()
+            await _until_one_ends(_answered(upstream.reader, writer, moves), _gone(reader), moves.stop())
+
+    async def _connected(self, scheme: str, host: str, port: int) -> _Upstream:
+        """A connection to a host that may be connected to; raises _Refused."""
+        proxy = outer_proxy(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                if proxy is not None:
+                    await asyncio.to_thread(self._guard.check_known, host, port)
+                    return await _by_proxy(proxy[0], proxy[1], host, port, tunnel=scheme == "https")
+                addresses = await asyncio.to_thread(self._guard.addresses, host, port)
+                return await _first(addresses, port)
+        except InternalAddress:
+            log.warning("a channel refers to an internal address", host=host, port=port)
+            raise _Refused(REFUSED) from None
+        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError):
+            raise _Refused(UNREACHABLE) from None
+
+
+def _authority(text: str) -> tuple[str, int]:
+    found = _AUTHORITY.fullmatch(text)
+    if found is None or not 0 < int(found["port"]) < 1 << 16:
+        raise _Refused(HTTPStatus.BAD_REQUEST)
+    return found["v6"] or found["name"], int(found["port"])
+
+
+async def _first(addresses: list[str], port: int) -> _Upstream:
+    """The first that takes a connection; raises OSError."""
+    failure = OSError("no address")
+    for address in addresses:
+        try:
+            return _Upstream(*await asyncio.open_connection(address, port, limit=HEAD_BYTES))
+        except OSError as error:
+            failure = error
+    raise failure
+
+
+async def _by_proxy(
+    proxy: URL, authorization: aiohttp.BasicAuth | None, host: str, port: int, *, tunnel: bool
+) -> _Upstream:
+    """A connection to the environment's proxy; with `tunnel` one through it."""
+    context = ssl.create_default_context() if proxy.scheme == "https" else None
+    upstream = _Upstream(*await asyncio.open_connection(proxy.host, proxy.port, ssl=context, limit=HEAD_BYTES))
+    if tunnel:
+        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        own = f"proxy-authorization: {authorization.encode()}\r\n" if authorization else ""
+        upstream.writer.write(f"CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n{own}\r\n".encode())
+        answer = await upstream.reader.readuntil(b"\r\n\r\n")
+        if not re.match(rb"HTTP/1\.[01] 2", answer):
+            upstream.writer.close()
+            raise OSError("the proxy refuses")
+    return upstream
+
+
+@contextlib.asynccontextmanager
+async def _closing(upstream: _Upstream) -> AsyncIterator[_Upstream]:
+    try:
+        yield upstream
+    finally:
+        upstream.writer.close()
+
+
+class _Moves:
+    """When something last moved on a connection, in either direction."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def note(self) -> None:
+        self._last = time.monotonic()
+
+    async def stop(self) -> None:
+        """Return when nothing has moved for IDLE_SECONDS."""
+        rest = IDLE_SECONDS
+        while rest > 0:
+            await asyncio.sleep(rest)
+            rest = self._last + IDLE_SECONDS - time.monotonic()
+
+
+async def _answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, moves: _Moves) -> None:
+    """Pass an answer on, as the last of its connection."""
+    status = 100
+    while status < HTTPStatus.OK:
+        head = await reader.readuntil(b"\r\n\r\n")
+        first, *lines = head[:-4].split(b"\r\n")
+        status = int(first.split(b" ")[1][:3])
+    if status in OWN:
+        first = b"HTTP/1.1 502 Bad Gateway"
+    kept = [line for line in lines if line.partition(b":")[0].strip().lower().decode("latin-1") not in _HOP_BY_HOP]
+    writer.write(b"\r\n".join([first, *kept, b"Connection: close", b"", b""]))
+    await _copied(reader, writer, moves)
+
+
+async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, moves: _Moves) -> None:
+    while data := await reader.read(_CHUNK):
+        moves.note()
+        writer.write(data)
+        await writer.drain()
+        moves.note()
+
+
+async def _gone(reader: asyncio.StreamReader) -> None:
+    """Return when the client hangs up; what it sends behind its one request is not looked at."""
+    while await reader.read(_CHUNK):
+        pass
+
+
+async def _until_one_ends(*ways: Awaitable[None]) -> None:
+    """Raises what the one that ended raised."""
+    tasks = [asyncio.ensure_future(way) for way in ways]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+def _status(status: int) -> bytes:
+    return f"HTTP/1.1 {status} Refused\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()

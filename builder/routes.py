@@ -1,0 +1,59 @@
+"""How downloads go out: directly, to addresses that the guard has checked, or by the environment's proxy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import aiohttp
+from yarl import URL
+
+from builder.addresses import AddressGuard, guarded_connector
+from builder.outer_proxy import outer_proxy
+
+READ_BUFFER = 1 << 20
+CONNECT_SECONDS = 30.0
+
+
+class Routes:
+    """GET requests of at most `limit` connections each way, which may be silent for `seconds`."""
+
+    def __init__(self, guard: AddressGuard, limit: int, seconds: float) -> None:
+        self._guard = guard
+        self._direct = _session(guarded_connector(guard, limit=limit), seconds)
+        self._proxied = _session(aiohttp.TCPConnector(limit=limit), seconds)
+
+    @asynccontextmanager
+    async def get(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Follows nothing. Raises InternalAddress, and what aiohttp raises.
+
+        Behind a proxy the host is checked as far as it is known here; the proxy decides what it connects to.
+        """
+        address = URL(url, encoded=True)
+        host, port = address.host or "", address.port or 0
+        if (proxy := outer_proxy(url)) is None:
+            self._guard.check_host(host, port)
+            async with self._direct.get(address, headers=headers, allow_redirects=False) as response:
+                yield response
+            return
+        await asyncio.to_thread(self._guard.check_known, host, port)
+        async with self._proxied.get(
+            address, headers=headers, allow_redirects=False, proxy=proxy[0], proxy_auth=proxy[1]
+        ) as response:
+            yield response
+
+    async def close(self) -> None:
+        await self._direct.close()
+        await self._proxied.close()
+
+
+def _session(connector: aiohttp.TCPConnector, seconds: float) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        auto_decompress=False,
+        read_bufsize=READ_BUFFER,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": "condery", "Accept-Encoding": "identity"},
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(CONNECT_SECONDS, seconds), sock_read=seconds),
+        connector=connector,
+    )
