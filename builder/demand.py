@@ -196,7 +196,6 @@ class Demand:
         if found is not None:
             self._note_use(kind, found[0])
             return Ticket(job.spec, ready=found[1])
-        self._policy.check(job.spec)
         failure = await self._queue.remembered_failure(job)
         if failure:
             raise failure
@@ -227,7 +226,7 @@ class Demand:
         request = await self._request(repository, tag)
         if isinstance(request.reference, names.LockReference):
             return Job(kind, request.spec, await self._lock_of(tag, request.reference.hex, request.spec))
-        # a lock that was made is served while nothing has to be fetched for it, whatever is allowed now
+        # what was made of a lock is served whatever is allowed now; what is not yet made fails where it is fetched
         self._policy.check(request.spec)
         return Job(kind, request.spec)
 
