@@ -12,6 +12,8 @@ from pathlib import Path
 
 from rattler.networking import AuthenticationMiddleware, Client, OciMiddleware, RetryMiddleware
 
+from storage.files import atomic_write
+
 _RETRIES = 2
 _PROXY = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
 _IN_THE_WAY = ("no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY", "REQUEST_METHOD")
@@ -22,7 +24,8 @@ def guarded_client(proxy: str, credentials: str | None, directory: Path) -> Clie
     """Changes the environment of this process; without `credentials` an empty file in `directory` has them."""
     if credentials is None:
         empty = directory / "no-credentials.json"
-        empty.write_text("{}")
+        with atomic_write(empty) as file:
+            file.write(b"{}")
         credentials = str(empty)
     for name in _IN_THE_WAY:
         os.unsetenv(name)
