@@ -23,13 +23,17 @@ _IN_THE_WAY = ("no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY", "REQUEST_METHOD
 def guarded_client(proxy: str, credentials: str | None, directory: Path) -> Client:
     """Changes the environment of this process; without `credentials` an empty file in `directory` has them."""
     if credentials is None:
-        empty = directory / "no-credentials.json"
-        with atomic_write(empty) as file:
-            file.write(b"{}")
-        credentials = str(empty)
+        none = directory / "no-credentials.json"
+        if not none.exists():
+            with atomic_write(none) as file:
+                file.write(b"{}")
+        credentials = str(none)
     for name in _IN_THE_WAY:
         os.unsetenv(name)
     for name in _PROXY:
         os.putenv(name, proxy)
     os.putenv("RATTLER_AUTH_FILE", credentials)
+    # what the account has for its own tools is not for whoever asks for a channel
+    os.putenv("NETRC", os.devnull)
+    os.putenv("HOME", str(directory))
     return Client([RetryMiddleware(_RETRIES), AuthenticationMiddleware(), OciMiddleware()], user_agent="condery")

@@ -202,6 +202,23 @@ async def test_a_login_is_not_used_for_another_channel(tmp_path: Path, evil: Cha
         assert evil.server.requests[-1].headers["Authorization"] == "Bearer s3cret"
 
 
+async def test_logins_of_the_account_are_not_used(
+    tmp_path: Path, evil: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only those of the file that the settings name."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password s3cret\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    (tmp_path / ".rattler").mkdir()
+    (tmp_path / ".rattler" / "credentials.json").write_text('{"127.0.0.1": {"BearerToken": "s3cret"}}')
+    async with Solver(settings(tmp_path, evil.url)) as solver:
+        (package,) = (await solver.solve(spec(evil.url))).packages["linux-64"]
+    async with Downloader(downloads(tmp_path, ChannelPolicy((evil.url,))), Credentials()) as downloader:
+        await downloader.fetch(package)
+    assert evil.server.requests
+    assert all("Authorization" not in request.headers for request in evil.server.requests)
+
+
 # files
 
 
