@@ -21,10 +21,11 @@ from collections.abc import AsyncIterator, Awaitable, Collection
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Self
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 import structlog
+from cachetools import TTLCache
 from yarl import URL
 
 from builder.addresses import AddressGuard, InternalAddress, endpoint
@@ -95,6 +96,8 @@ class GuardingProxy:
         self._secret = secret
         self._tasks: set[asyncio.Task[None]] = set()
         self._plain: set[str] = set()
+        self._referred: TTLCache[str, None] = TTLCache(MOST_CONNECTIONS, IDLE_SECONDS)
+        """What answers that went through here have lately redirected to."""
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=HEAD_BYTES)
@@ -143,14 +146,23 @@ class GuardingProxy:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(HEAD_SECONDS):
             head = _Head.parse(await reader.readuntil(b"\r\n\r\n"))
-        if not secrets.compare_digest(head.header("proxy-authorization").encode(), self._authorization.encode()):
-            raise _Refused(REFUSED)
+        self._authorize(head)
         if head.method == "CONNECT":
             await self._tunnel(head, reader, writer)
         elif head.method in ("GET", "HEAD") and head.target.startswith("http://"):
             await self._forward(head, reader, writer)
         else:
             raise _Refused(HTTPStatus.METHOD_NOT_ALLOWED)
+
+    def _authorize(self, head: _Head) -> None:
+        """Raises _Refused. A request by http that follows a redirect comes without the secret, which rattler drops."""
+        shown = head.header("proxy-authorization")
+        if secrets.compare_digest(shown.encode(), self._authorization.encode()):
+            return
+        if shown or head.method == "CONNECT":
+            raise _Refused(REFUSED)
+        if endpoint(head.target) not in self._referred:
+            raise _Refused(PLAIN)
 
     async def _tunnel(self, head: _Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, port = _authority(head.target)
@@ -176,7 +188,26 @@ class GuardingProxy:
             lines = [f"{head.method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
             upstream.writer.write("\r\n".join([*lines, "connection: close", "", ""]).encode("latin-1"))
             moves = _Moves()
-            await _until_one_ends(_answered(upstream.reader, writer, moves), _gone(reader), moves.stop())
+            answer = self._answered(head.target, upstream.reader, writer, moves)
+            await _until_one_ends(answer, _gone(reader), moves.stop())
+
+    async def _answered(
+        self, url: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, moves: _Moves
+    ) -> None:
+        """Pass the answer to `url` on, as the last of its connection."""
+        status = 100
+        while status < HTTPStatus.OK:
+            first, *lines = (await reader.readuntil(b"\r\n\r\n"))[:-4].decode("latin-1").split("\r\n")
+            status = int(first.split(" ")[1][:3])
+        fields = [(line.partition(":")[0].strip().lower(), line) for line in lines]
+        for name, line in fields:
+            if name == "location":
+                self._referred[endpoint(urljoin(url, line.partition(":")[2].strip()))] = None
+        if status in OWN:
+            first = "HTTP/1.1 502 Bad Gateway"
+        kept = [line for name, line in fields if name not in _HOP_BY_HOP]
+        writer.write("\r\n".join([first, *kept, "Connection: close", "", ""]).encode("latin-1"))
+        await _copied(reader, writer, moves)
 
     async def _connected(self, scheme: str, host: str, port: int) -> _Upstream:
         """A connection to a host that may be connected to; raises _Refused."""
@@ -253,20 +284,6 @@ class _Moves:
         while rest > 0:
             await asyncio.sleep(rest)
             rest = self._last + IDLE_SECONDS - time.monotonic()
-
-
-async def _answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, moves: _Moves) -> None:
-    """Pass an answer on, as the last of its connection."""
-    status = 100
-    while status < HTTPStatus.OK:
-        head = await reader.readuntil(b"\r\n\r\n")
-        first, *lines = head[:-4].split(b"\r\n")
-        status = int(first.split(b" ")[1][:3])
-    if status in OWN:
-        first = b"HTTP/1.1 502 Bad Gateway"
-    kept = [line for line in lines if line.partition(b":")[0].strip().lower().decode("latin-1") not in _HOP_BY_HOP]
-    writer.write(b"\r\n".join([first, *kept, b"Connection: close", b"", b""]))
-    await _copied(reader, writer, moves)
 
 
 async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, moves: _Moves) -> None:

@@ -122,6 +122,21 @@ async def test_a_channel_of_the_settings_is_read(tmp_path: Path, evil: Channel, 
     assert other.seen(".msgpack.zst")
 
 
+@pytest.mark.parametrize("form", ["shards", "repodata"])
+async def test_a_channel_of_the_settings_may_redirect_to_another(tmp_path: Path, evil: Channel, form: str) -> None:
+    async with ChannelServer(evil.directory) as other:
+        for platform in ("linux-64", "noarch"):
+            if form == "repodata":
+                evil.server.faults.append(Fault(f"{platform}/{INDEXES[0]}", 999, status=404))
+            for index in INDEXES:
+                evil.redirect(f"{platform}/{index}", f"{other.url}/{platform}/{index}")
+        evil.server.faults.sort(key=lambda fault: fault.status is None)
+        async with Solver(settings(tmp_path, evil.url, other.url)) as solver:
+            lock = await solver.solve(spec(evil.url))
+        assert [str(package) for package in lock.packages["linux-64"]] == ["app-1.0-0"]
+        assert other.requests
+
+
 # packages
 
 

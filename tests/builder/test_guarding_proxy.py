@@ -61,6 +61,37 @@ async def test_nobody_else_may_use_it(server: Inside, secret: str) -> None:
     assert server.connections == []
 
 
+async def test_a_redirect_is_followed_without_the_secret_for_a_while(server: Inside) -> None:
+    """As rattler follows it; only by http, to where a channel is, and after an answer to somebody who had it."""
+
+    async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 302 Found\r\nLocation: //{server.host}/x\r\nContent-Length: 0\r\n\r\n".encode())
+        writer.close()
+
+    async def bare(proxy: GuardingProxy, line: str) -> int:
+        parts = urlsplit(proxy.url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(f"{line}\r\nHost: x\r\n\r\n".encode())
+        answer = await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+        return status(answer)
+
+    upstream = await asyncio.start_server(redirect, "127.0.0.1", 0)
+    host = f"127.0.0.1:{upstream.sockets[0].getsockname()[1]}"
+    async with upstream, GuardingProxy(AddressGuard([])) as proxy:
+        proxy.admit(f"http://{host}", [host])
+        assert await bare(proxy, f"GET http://{server.host}/x HTTP/1.1") == 426
+        assert status(await asked(proxy, f"GET http://{host}/ HTTP/1.1")) == 302
+        assert await bare(proxy, f"GET http://{server.host}/x HTTP/1.1") == 426, "no channel is there"
+        assert server.connections == []
+        proxy.admit(f"http://{server.host}", [server.host])
+        assert await bare(proxy, f"GET http://{server.host}/x HTTP/1.1") == STATUS
+        assert await bare(proxy, f"CONNECT {server.host} HTTP/1.1") == 407
+        assert await bare(proxy, f"GET http://{host}/ HTTP/1.1") == 426
+    assert len(server.connections) == 1
+
+
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
