@@ -29,7 +29,7 @@ from cachetools import TTLCache
 from yarl import URL
 
 from builder.addresses import AddressGuard, InternalAddress, endpoint
-from builder.outer_proxy import outer_proxy
+from builder.outer_proxy import OuterProxy, outer_proxy
 
 MOST_CONNECTIONS = 512
 HEAD_BYTES = 64 << 10
@@ -87,10 +87,11 @@ class _Upstream:
 
 
 class GuardingProxy:
-    """Serves while it is entered, at `url`, to whoever has that."""
+    """Serves while it is entered, at `url`, to whoever has that; `outer` says by which proxy it goes on itself."""
 
-    def __init__(self, guard: AddressGuard) -> None:
+    def __init__(self, guard: AddressGuard, outer: OuterProxy = outer_proxy) -> None:
         self._guard = guard
+        self._outer = outer
         secret = secrets.token_urlsafe(32)
         self._authorization = "Basic " + base64.b64encode(f"condery:{secret}".encode()).decode()
         self._secret = secret
@@ -179,7 +180,7 @@ class GuardingProxy:
             raise _Refused(HTTPStatus.BAD_REQUEST)
         if endpoint(head.target) not in self._plain:
             raise _Refused(PLAIN)
-        proxy = outer_proxy(head.target)
+        proxy = self._outer(head.target)
         async with _closing(await self._connected("http", parts.hostname, parts.port or 80)) as upstream:
             target = head.target if proxy else parts._replace(scheme="", netloc="").geturl() or "/"
             headers = [(name, value) for name, value in head.headers if name not in _HOP_BY_HOP]
@@ -211,7 +212,7 @@ class GuardingProxy:
 
     async def _connected(self, scheme: str, host: str, port: int) -> _Upstream:
         """A connection to a host that may be connected to; raises _Refused."""
-        proxy = outer_proxy(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+        proxy = self._outer(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 if proxy is not None:

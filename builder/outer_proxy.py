@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import aiohttp
 from aiohttp.helpers import get_env_proxy_for_url
 from yarl import URL
+
+OuterProxy = Callable[[str], tuple[URL, aiohttp.BasicAuth | None] | None]
 
 
 def outer_proxy(url: str) -> tuple[URL, aiohttp.BasicAuth | None] | None:

@@ -206,3 +206,36 @@ async def test_closing_ends_what_runs(server: Inside) -> None:
         waiting = asyncio.create_task(asked(proxy, f"CONNECT {server.host} HTTP/1.1"))
         await asyncio.sleep(0.1)
     assert status(await asyncio.wait_for(waiting, 5)) == 200
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_proxy_of_the_environment_is_gone_through(
+    server: Inside, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    """Another guarding proxy plays it: it knows a name that is not known here, and wants a password."""
+
+    def unknown(host: str, _port: int) -> list[str]:
+        if host == "inside.example":
+            return ["10.0.0.1"]
+        raise OSError("no such name")
+
+    host = f"channel.example:{server.port}"
+    everywhere = AddressGuard([host], lambda _host, _port: ["127.0.0.1"])
+    outside = GuardingProxy(everywhere, lambda _url: None)
+    async with outside as outer, GuardingProxy(AddressGuard([], unknown)) as proxy:
+        for name in (f"{scheme}_proxy", f"{scheme}_proxy".upper()):
+            monkeypatch.setenv(name, outer.url)
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        outer.admit(f"http://{host}", ())
+        proxy.admit(f"http://{host}", ())
+        proxy.admit("http://inside.example", ())
+        if scheme == "http":
+            assert status(await asked(proxy, f"GET http://{host}/a HTTP/1.1")) == STATUS
+            assert status(await asked(proxy, "GET http://inside.example/ HTTP/1.1")) == 407
+        else:
+            answer = await asked(proxy, f"CONNECT {host} HTTP/1.1", body=b"GET / HTTP/1.1\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200 Connection Established\r\n\r\nHTTP/1.1 418")
+            assert status(await asked(proxy, "CONNECT inside.example:443 HTTP/1.1")) == 407
+            assert status(await asked(proxy, "CONNECT other.example:1 HTTP/1.1")) == 599, "the one outside refuses"
+    assert len(server.connections) == 1
