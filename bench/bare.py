@@ -14,10 +14,13 @@ import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any, cast
 
 import rattler
 import zstandard
 from isal import isal_zlib
+
+from builder.lock import LockedPackage
 
 CHUNK = 1 << 20
 
@@ -57,3 +60,23 @@ def install_and_tar(records: Sequence[rattler.RepoDataRecord], work: Path) -> fl
         with tarfile.open(fileobj=compressed, mode="w|") as tar:
             tar.add(prefix, arcname="opt/conda")
     return time.perf_counter() - begun
+
+
+def rattler_record(package: LockedPackage, archive: Path) -> rattler.RepoDataRecord:
+    """What rattler installs: the locked package, from the file `archive`, whose hash it verifies."""
+    record = rattler.PackageRecord(
+        name=package.name,
+        version=package.version,
+        build=rattler.BuildString(package.build),
+        build_number=package.build_number,
+        subdir=package.subdir,
+        noarch=cast(Any, package.noarch),
+        depends=list(package.depends),
+        constrains=list(package.constrains),
+        sha256=bytes.fromhex(package.sha256) if package.sha256 else None,
+        md5=bytes.fromhex(package.md5) if package.md5 else None,
+        size=package.size,
+        license=package.license,
+        python_site_packages_path=package.python_site_packages_path,
+    )
+    return rattler.RepoDataRecord(record, package.file_name, archive.as_uri(), archive.parent.as_uri())

@@ -19,9 +19,8 @@ from typing import ParamSpec, TypeVar
 import psutil
 from sqlalchemy import select
 
-from bench.bare import bare_libraries, install_and_tar
+from bench.bare import bare_libraries, install_and_tar, rattler_record
 from bench.row import Row
-from builder.environment_directory import rattler_record
 from builder.lock import Lock
 from builder.names import parse_specs
 from builder.service import BuilderService

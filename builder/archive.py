@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, Literal, Protocol, cast
 
 import zstandard
 
@@ -23,7 +23,11 @@ from builder.errors import PackageRefused
 from builder.tar import DIRECTORY, FILE, HARD_LINK, SYMLINK
 from builder.tar_reader import Member, Sink, TarError, TarReader
 
+Part = Literal["pkg", "info"]
+"""Of the two tars of a `.conda`, which conda and rattler unpack into one folder; the one of a `.tar.bz2` is `pkg`."""
+
 _CHUNK = 1 << 17
+_ZIP = b"PK\x03\x04"
 _SMALL = 64 << 20
 """Bytes below which the expansion ratio says nothing: a tar of empty files shrinks well."""
 
@@ -66,14 +70,22 @@ class InfoFile:
     mtime: int
 
 
+def has_two_tars(path: Path, package: str) -> bool:
+    """Whether the archive is a `.conda`; raises PackageRefused when it cannot be read."""
+    with _open(path, package) as file:
+        return file.read(4) == _ZIP
+
+
 @contextlib.contextmanager
-def payload(path: Path, package: str, limits: Limits = DEFAULT_LIMITS, sink: Sink | None = None) -> Iterator[TarReader]:
+def payload(
+    path: Path, package: str, limits: Limits = DEFAULT_LIMITS, sink: Sink | None = None, part: Part = "pkg"
+) -> Iterator[TarReader]:
     """The archive's tar of installed files, to be read once from its start; raises PackageRefused.
 
     Of a `.tar.bz2` it also holds `info/`. Use `checked_name` on each member before its name is believed.
     """
     with _refusing(package), _open(path, package) as file:
-        yield TarReader(_Bounded(_tar_stream(file, "pkg"), os.fstat(file.fileno()).st_size, limits), sink)
+        yield TarReader(_Bounded(_tar_stream(file, part), os.fstat(file.fileno()).st_size, limits), sink)
 
 
 def read_info(
@@ -142,11 +154,11 @@ def _open(path: Path, package: str) -> BinaryIO:
         raise PackageRefused(package, f"the archive cannot be read ({error.strerror})") from error
 
 
-def _tar_stream(file: BinaryIO, part: str) -> _Source:
+def _tar_stream(file: BinaryIO, part: Part) -> _Source:
     """The decompressed tar of `part` (pkg or info) of an open archive; both are the same tar in a `.tar.bz2`."""
     magic = file.read(4)
     file.seek(0)
-    if magic == b"PK\x03\x04":
+    if magic == _ZIP:
         stored = cast(BinaryIO, _stored_range(file, part))  # of a file, zstandard uses `read` alone
         return zstandard.ZstdDecompressor().stream_reader(stored, read_size=_CHUNK, read_across_frames=True)
     if magic[:3] == b"BZh":
@@ -205,7 +217,7 @@ class _Range:
 _LOCAL = struct.Struct("<4s22xHH")
 
 
-def _stored_range(file: BinaryIO, part: str) -> _Range:
+def _stored_range(file: BinaryIO, part: Part) -> _Range:
     """The stored member `<part>-*.tar.zst` of a zip; what the directory says of it is checked against the file."""
     with zipfile.ZipFile(file) as archive:
         directory_start = archive.start_dir

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
-from builder.environment_directory import DEFAULT_LIMITS, PackingLimits, pack
-from builder.environment_layer import history
-from builder.errors import UnknownArtifact
-from builder.lock import Lock, LockedPackage
+from builder.errors import ArchiveFailed, UnknownArtifact
+from builder.lock import Lock
 from builder.lock_formats import conda_lock_yaml, environment_name, environment_yaml, explicit_text
 from storage.blobs import BlobStore
 from storage.digest import Digest
-from storage.files import temporary_directory
-from storage.objects import CHUNK
+from storage.joins import Join
 
 ARCHIVE = "archive.tar.gz"
 
@@ -31,8 +25,8 @@ _MEDIA_TYPES = {
 ARTIFACTS = tuple(_MEDIA_TYPES)
 """What can be asked for by name."""
 
-Archives = Callable[[Sequence[LockedPackage]], Awaitable[Mapping[str, Path]]]
-"""Gives the verified archives of packages, by `archive_key`, downloading what is missing."""
+Pack = Callable[[Lock, str], Awaitable[Join]]
+"""Makes the parts of a lock's archive for a platform."""
 
 
 @dataclass(frozen=True)
@@ -57,25 +51,16 @@ class Artifact:
         return cls(Digest.parse(document["digest"]), document["size"], document["media_type"], document["file_name"])
 
 
-async def make_artifact(
-    name: str,
-    lock: Lock,
-    *,
-    blobs: BlobStore,
-    archives: Archives,
-    working: Path,
-    limits: PackingLimits = DEFAULT_LIMITS,
-) -> Artifact:
+async def make_artifact(name: str, lock: Lock, *, blobs: BlobStore, pack: Pack) -> Artifact:
     """Make the file `name` of `lock` and store it. The same lock gives the same bytes.
 
-    `working` is a folder for temporary files, which hold the installed environment while its archive is packed. Raises
-    UnknownArtifact, FormatUnsuitable, ArchiveFailed, StorageFull and what `archives` raises.
+    Raises UnknownArtifact, FormatUnsuitable, ArchiveFailed, FragmentsGone, StorageFull and what `pack` raises.
     """
     if name not in ARTIFACTS:
         raise UnknownArtifact(name, ARTIFACTS)
     platform = chosen_platform(lock)
     if name == ARCHIVE:
-        digest, size = await _store_archive(lock, platform, blobs, archives, working, limits)
+        digest, size = await _store_archive(lock, platform, blobs, pack)
     else:
         content = document(name, lock, platform)
         digest = Digest.of(content)
@@ -108,20 +93,9 @@ def chosen_platform(lock: Lock) -> str:
     return next(iter(lock.packages))
 
 
-async def _store_archive(
-    lock: Lock, platform: str, blobs: BlobStore, archives: Archives, working: Path, limits: PackingLimits
-) -> tuple[Digest, int]:
-    found = await archives(lock.packages[platform])
-    cleanup = contextlib.ExitStack()
-    directory = await asyncio.to_thread(cleanup.enter_context, temporary_directory(working))
-    try:
-        packed = await pack(lock, platform, found, directory, history(lock, platform), limits)
-        return packed.digest, (await blobs.put(packed.digest, _chunks(packed.path))).size
-    finally:
-        await asyncio.to_thread(cleanup.close)
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            yield chunk
+async def _store_archive(lock: Lock, platform: str, blobs: BlobStore, pack: Pack) -> tuple[Digest, int]:
+    if platform.startswith("win-"):
+        raise ArchiveFailed(platform, "conda-unpack's Windows launcher is made on Windows only; use conda-lock.yml")
+    join = await pack(lock, platform)
+    await blobs.put_join(join)
+    return join.digest, join.size

@@ -25,7 +25,7 @@ from builder.contents import PackageContents, PythonLayout, inspect_all
 from builder.demand import Image, artifact_key, fresh_until
 from builder.download import Downloader
 from builder.environment import EnvironmentTask, finish_environment, has_variables, shells_in
-from builder.environment_directory import PackingLimits
+from builder.environment_archive import archive_task, pack
 from builder.errors import BuilderError, PackageRefused
 from builder.fragment import FragmentRecipe
 from builder.gather import all_of
@@ -47,6 +47,7 @@ from storage.blobs import BlobStore
 from storage.catalog import Catalog
 from storage.digest import Descriptor, Digest
 from storage.errors import BlobUnknown, FragmentsGone, ManifestBlobUnknown, StorageUnavailable
+from storage.joins import Join
 
 T = TypeVar("T")
 
@@ -151,17 +152,20 @@ class Builder:
         key = artifact_key(lock.key, name)
         if await self.catalog.artifact(key):
             return
-        working = self.root / "working"
-        working.mkdir(parents=True, exist_ok=True)
-        limits = PackingLimits(self.settings.archive_seconds, self.settings.archive_memory)
 
         async def make() -> None:
-            artifact = await make_artifact(
-                name, lock, blobs=self.blobs, archives=self._archives, working=working, limits=limits
-            )
+            artifact = await make_artifact(name, lock, blobs=self.blobs, pack=self._pack)
             await self.catalog.put_artifact(key, lock.key, artifact.to_json(), artifact.digest)
 
         await _again_when_collected(make)
+
+    async def _pack(self, lock: Lock, platform: str) -> Join:
+        packages = lock.packages[platform]
+        archives = await self._archives(packages)
+        contents = await self._inspect(packages, archives, silent)
+        self._link_scripts(packages, contents)
+        task = await asyncio.to_thread(archive_task, self.root, lock, platform, contents, archives, self._limits)
+        return await pack(task, self.pool, self.settings.archive_seconds)
 
     async def image(self, lock: Lock, progress: Progress = silent, watch: Stopwatch | None = None) -> Image:
         """The image of `lock`, made and recorded unless it is there."""

@@ -9,22 +9,34 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, cast
 
 import orjson
 
-from builder.archive import DEFAULT_LIMITS, InfoFile, Limits, check_member, checked_name, payload, read_info, verify
+from builder.archive import (
+    DEFAULT_LIMITS,
+    InfoFile,
+    Limits,
+    Part,
+    check_member,
+    checked_name,
+    has_two_tars,
+    payload,
+    read_info,
+    verify,
+)
 from builder.canonical import key_of
 from builder.errors import PackageRefused
 from builder.lock import LockedPackage
 from builder.prefix import Mode
-from builder.tar import DIRECTORY, SYMLINK
+from builder.tar import DIRECTORY, FILE, SYMLINK
+from builder.tar_reader import Member
 from storage.files import atomic_write, note_use
 
-FORMAT = 1
+FORMAT = 2
 """Part of every inspection's key: raise it when the same archive has to be read differently."""
 
 DEFAULT_PLACEHOLDER = "/opt/" + "".join(f"anaconda{number}" for number in (1, 2, 3))
@@ -42,6 +54,10 @@ _INFO = (
     "no_link",
     "no_softlink",
 )
+OWN_DIRECTORY = ".condery"
+"""The folder under the prefix that no package may have."""
+
+_RECORD = re.compile(r"conda-meta/([^/]+\.json|conda-lock\.yml|explicit\.txt)", re.DOTALL)
 _LINK_SCRIPT = re.compile(r"bin/\.(?P<name>.+)-(pre-link|post-link|pre-unlink)\.sh")
 _IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]*"
 _DOTTED = re.compile(rf"{_IDENTIFIER}(\.{_IDENTIFIER})*")
@@ -120,6 +136,8 @@ class PackageContents:
     """When the package was made, seconds UTC."""
     noarch: str | None
     """`python`, `generic` or None, as the archive itself says."""
+    parts: Sequence[Part] = ("pkg",)
+    """Tars of the archive that hold what is installed."""
     python: PythonLayout | None = None
     """What `targets` and entry points were made for; None unless `noarch` is `python`."""
 
@@ -164,7 +182,9 @@ def inspect(
         document = {**(document or _document(path, name, limits)), "archive": state}
         with atomic_write(remembered, durable=False, scratch=cache) as file:
             file.write(orjson.dumps(document))
-    return _placed(_contents(name, document), python)
+    placed = _placed(_contents(name, document), python)
+    _check_reserved(placed)
+    return placed
 
 
 def inspect_all(
@@ -216,6 +236,7 @@ def _contents(name: str, document: dict[str, Any]) -> PackageContents:
         link_scripts=document["link_scripts"],
         timestamp=document["timestamp"],
         noarch=document["noarch"],
+        parts=document["parts"],
     )
 
 
@@ -280,6 +301,21 @@ def _check_paths(package: str, paths: Sequence[str]) -> None:
             raise PackageRefused(package, f"it lists the path {path!r}, which cannot be installed under a prefix")
 
 
+def _check_reserved(contents: PackageContents) -> None:
+    """Raises PackageRefused for a path that condery itself writes into every environment."""
+    for path in (OWN_DIRECTORY, "conda-meta", "conda-meta/history"):
+        if path in contents.targets and (path != "conda-meta" or path not in contents.directories):
+            raise PackageRefused(contents.package, f"it has the path {path}, which belongs to the environment itself")
+    if OWN_DIRECTORY in contents.directories:
+        raise PackageRefused(contents.package, f"it has files below {OWN_DIRECTORY}/, which belongs to condery")
+    if "conda-meta" in contents.directories:
+        for target in contents.targets:
+            if _RECORD.fullmatch(target):
+                raise PackageRefused(
+                    contents.package, f"it has {target}, and what is installed is recorded there, not by a package"
+                )
+
+
 def _document(path: Path, name: str, limits: Limits) -> dict[str, Any]:
     """What is remembered of an archive, as JSON."""
     info = read_info(path, name, _INFO, _enough, limits)
@@ -295,6 +331,7 @@ def _document(path: Path, name: str, limits: Limits) -> dict[str, Any]:
     _check_paths(name, rows.paths)
     entries = _entry_points(name, info) if noarch == "python" else []
     kinds = "".join(rows.kinds)
+    directories = _directories(name, rows.paths, kinds, bool(entries))
     return {
         "paths": rows.paths,
         "kinds": kinds,
@@ -302,7 +339,8 @@ def _document(path: Path, name: str, limits: Limits) -> dict[str, Any]:
         "sha256": rows.sha256,
         "placeholders": rows.placeholders,
         "no_link": rows.no_link,
-        "directories": _directories(name, rows.paths, kinds, bool(entries)),
+        "directories": directories,
+        "parts": ["pkg", "info"] if _info_tar_has(path, name, rows.paths, directories, limits) else ["pkg"],
         "entry_points": [list(entry) for entry in entries],
         "link_scripts": sorted(
             each for each in rows.paths if each.startswith("bin/.") and _LINK_SCRIPT.fullmatch(each)
@@ -310,6 +348,35 @@ def _document(path: Path, name: str, limits: Limits) -> dict[str, Any]:
         "timestamp": _timestamp(name, index, info["index.json"].mtime),
         "noarch": noarch,
     }
+
+
+def _info_tar_has(path: Path, name: str, paths: Sequence[str], directories: Sequence[str], limits: Limits) -> bool:
+    """Whether something that is listed lies in the info tar of a `.conda`, outside `info/`.
+
+    Raises PackageRefused when something there is in the way of what is listed.
+    """
+    if not has_two_tars(path, name):
+        return False
+    listed, ways = set(paths), {*directories, "info"}
+    found = False
+    with payload(path, name, limits, part="info") as members:
+        for member in members:
+            if member.name.startswith("info/") and member.kind == FILE:
+                continue
+            check_member(member)
+            source = checked_name(member.name)
+            found = found or source in listed
+            check_way(name, source, member, ways)
+    return found
+
+
+def check_way(package: str, source: str, member: Member, ways: Container[str]) -> None:
+    """Raises PackageRefused for a file or link where a directory has to be; `ways` are the directories of an archive.
+
+    What is listed would be written or read through such a link by whoever unpacks the archive into a folder.
+    """
+    if member.kind != DIRECTORY and source in ways:
+        raise PackageRefused(package, f"{source} is a file or link in its archive, and yet has files below it")
 
 
 def _enough(found: dict[str, InfoFile]) -> bool:
@@ -390,11 +457,13 @@ def _read_files(rows: _Rows, info: dict[str, InfoFile], kinds: dict[str, str]) -
 def _member_kinds(path: Path, name: str, limits: Limits) -> dict[str, str]:
     """What each member that is not a file is; `info/files` does not tell."""
     kinds = {}
-    with payload(path, name, limits) as members:
-        for member in members:
-            check_member(member)
-            if member.kind in (SYMLINK, DIRECTORY):
-                kinds[checked_name(member.name)] = "softlink" if member.kind == SYMLINK else "directory"
+    parts: tuple[Part, ...] = ("pkg", "info") if has_two_tars(path, name) else ("pkg",)
+    for part in parts:
+        with payload(path, name, limits, part=part) as members:
+            for member in members:
+                check_member(member)
+                if member.kind in (SYMLINK, DIRECTORY):
+                    kinds[checked_name(member.name)] = "softlink" if member.kind == SYMLINK else "directory"
     return kinds
 
 

@@ -34,6 +34,9 @@ T = TypeVar("T")
 
 FOREVER = math.inf
 
+ARTIFACT_FORMAT = 2
+"""Part of every file's key: raise it when the same lock has to give other bytes."""
+
 CLOSE_SECONDS = 5.0
 
 MOST_NOTED = 10_000
@@ -278,7 +281,7 @@ class Demand:
 
 
 def artifact_key(lock_key: str, name: str) -> str:
-    return key_of("artifact", [lock_key, name])
+    return key_of("artifact", [ARTIFACT_FORMAT, lock_key, name])
 
 
 def fresh_until(spec: EnvironmentSpec, solved: float, fresh_for: float) -> float:

@@ -1,4 +1,4 @@
-"""One package as a compressed run of tar members under the fixed prefix.
+"""One package as a compressed run of tar members: under the fixed prefix, or as it was packaged, to go anywhere.
 
 A fragment has no directory members (docker refuses a path that occurs twice in a layer, so each layer writes its own
 directories once) and no end-of-archive. It is a gzip member of its own; fragments are joined by concatenation. Its
@@ -16,7 +16,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
@@ -26,10 +26,11 @@ from isal import isal_zlib
 
 from builder.archive import DEFAULT_LIMITS, Limits, check_member, checked_name, payload
 from builder.canonical import key_of
-from builder.contents import EntryPoint, PackageContents, Placeholder, PythonLayout
+from builder.contents import EntryPoint, PackageContents, Placeholder, PythonLayout, check_way
 from builder.errors import PackageRefused
 from builder.prefix import replace, replace_chunks
 from builder.prefix_record import Written, recorded_paths
+from builder.relocation import LARGEST_SCRIPT, is_script, without_prefix
 from builder.tar import DIRECTORY, FILE, HARD_LINK, SYMLINK, file_mode, header, padding
 from builder.tar_reader import Member, Renamed, TarError, TarReader
 from storage.files import atomic_write
@@ -65,16 +66,27 @@ class FragmentRecipe:
     excluded: tuple[str, ...] = ()
     """Paths under the prefix that another package wins, sorted."""
     codec: str = CODEC
+    relocatable: bool = False
+    """Whether it is for an archive that is unpacked anywhere: at the archive's root, placeholders as they were."""
 
     @classmethod
-    def of(cls, archive_key: str, contents: PackageContents, prefix: str, excluded: tuple[str, ...] = ()) -> Self:
-        return cls(archive_key, prefix, contents.python, tuple(sorted(excluded)))
+    def of(
+        cls,
+        archive_key: str,
+        contents: PackageContents,
+        prefix: str,
+        excluded: tuple[str, ...] = (),
+        *,
+        relocatable: bool = False,
+    ) -> Self:
+        return cls(archive_key, prefix, contents.python, tuple(sorted(excluded)), relocatable=relocatable)
 
     @cached_property
     def key(self) -> str:
         """The fragment's name: 64 hex digits."""
         python = [self.python.version, self.python.site_packages] if self.python else None
-        return key_of("fragment", [FORMAT, self.codec, self.archive_key, self.prefix, python, list(self.excluded)])
+        kind = "relocatable fragment" if self.relocatable else "fragment"
+        return key_of(kind, [FORMAT, self.codec, self.archive_key, self.prefix, python, list(self.excluded)])
 
 
 @dataclass(frozen=True)
@@ -86,18 +98,22 @@ class FragmentInfo:
     uncompressed_size: int
     written: Mapping[str, Written]
     """By path under the prefix: files with a replaced prefix, and entry points."""
+    relocations: Mapping[str, Placeholder] = field(default_factory=dict)
+    """By path in the archive: files whose prefix is still to be replaced where it is unpacked."""
 
     def to_json(self) -> dict[str, Any]:
         return {
             "size": self.size,
             "uncompressed_size": self.uncompressed_size,
             "written": {path: [file.sha256, file.size] for path, file in self.written.items()},
+            "relocations": {path: list(placeholder) for path, placeholder in self.relocations.items()},
         }
 
     @classmethod
     def from_json(cls, key: str, document: Mapping[str, Any]) -> Self:
         written = {path: Written(sha256, size) for path, (sha256, size) in document["written"].items()}
-        return cls(key, document["size"], document["uncompressed_size"], written)
+        relocations = {path: Placeholder(*row) for path, row in document.get("relocations", {}).items()}
+        return cls(key, document["size"], document["uncompressed_size"], written, relocations)
 
 
 def read_info(path: Path) -> FragmentInfo | None:
@@ -115,6 +131,13 @@ def read_paths(path: Path) -> bytes:
     with open(_sidecar(path), "rb") as sidecar:
         sidecar.readline()
         return sidecar.read()
+
+
+def write_sidecar(path: Path, info: FragmentInfo, paths: bytes) -> None:
+    """Keep beside the fragment at `path` what is known of it; `paths` is for `read_paths`. Raises StorageFull."""
+    with atomic_write(_sidecar(path), durable=False, scratch=path.parents[1]) as file:
+        file.write(orjson.dumps(info.to_json()) + b"\n")
+        file.write(paths)
 
 
 def note_use(path: Path) -> None:
@@ -214,18 +237,17 @@ def transcode(
     with atomic_write(path, durable=False, scratch=scratch) as file:
         compressor = Compressor(file.write, compressed, uncompressed)
         job = _Transcoding(recipe, contents, compressor, scratch)
-        with payload(archive, contents.package, limits, compressor) as members:
-            job.copy(members)
-        if job.postponed:
-            with payload(archive, contents.package, limits) as members:
+        for part in contents.parts:
+            with payload(archive, contents.package, limits, compressor, part) as members:
+                job.copy(members)
+        for part in contents.parts if job.postponed else ():
+            with payload(archive, contents.package, limits, part=part) as members:
                 job.copy_postponed(members)
         job.check_complete()
         job.write_entry_points()
         compressor.finish()
-    info = FragmentInfo(recipe.key, compressor.size, compressor.uncompressed_size, job.written)
-    with atomic_write(_sidecar(path), durable=False, scratch=scratch) as file:
-        file.write(orjson.dumps(info.to_json()) + b"\n")
-        file.write(recorded_paths(contents, job.written, frozenset(recipe.excluded)))
+    info = FragmentInfo(recipe.key, compressor.size, compressor.uncompressed_size, job.written, job.relocations)
+    write_sidecar(path, info, recorded_paths(contents, job.written, frozenset(recipe.excluded)))
     return info
 
 
@@ -238,12 +260,14 @@ class _Transcoding:
         self._package = contents.package
         self._contents = contents
         self._prefix = recipe.prefix
-        self._root = recipe.prefix.strip("/") + "/"
+        self._relocatable = recipe.relocatable
+        self._root = "" if recipe.relocatable else recipe.prefix.strip("/") + "/"
         self._add = compressor.add
         self._scratch = scratch
         self._patched_time = contents.timestamp + 1
         self._placeholders = {contents.sources[index]: each for index, each in contents.placeholders.items()}
-        self._check_placeholders()
+        if not self._relocatable:
+            self._check_placeholders()
         self._excluded = frozenset(recipe.excluded)
         self._left_out = self._excluded.union(f"bin/{entry.command}" for entry in contents.entry_points)
         names = zip(_encoded(contents.sources), _encoded(contents.targets, self._root), contents.kinds, strict=True)
@@ -258,9 +282,18 @@ class _Transcoding:
         self._copied: dict[bytes, Renamed] = {}
         """Unpatched files written so far, by member name; hard links may follow."""
         self._symlinks: dict[bytes, str] = {}
+        self._settled: set[bytes] = set()
+        """Other members that were listed and met: patched, left out, or hard links that are postponed."""
         self.postponed: dict[str, list[tuple[str, str]]] = {}
         """By the member they are links to: (source, target) of hard links that become files of their own."""
         self.written: dict[str, Written] = {}
+        self.relocations: dict[str, Placeholder] = {}
+        """By their path: files with a prefix that is replaced where the archive is unpacked."""
+
+    @cached_property
+    def _ways(self) -> frozenset[str]:
+        """The directories in the archive that lead to what is listed, and the one of the package's own data."""
+        return with_parents(self._contents.sources) | {"info"}
 
     def _set_changed_apart(self) -> None:
         contents = self._contents
@@ -314,12 +347,17 @@ class _Transcoding:
         raw = _raw(name)
         if target := self._plain.pop(raw, None):
             return target.decode()[len(self._root) :]
-        return self._changed.pop(raw, None)
+        changed = self._changed.pop(raw, None)
+        if changed is not None:
+            self._settled.add(raw)
+        return changed
 
     def _pass_over(self, member: Member, name: str) -> None:
         raw = _raw(name)
-        if raw in self._copied or raw in self._symlinks or name in self.written:
+        if raw in self._copied or raw in self._symlinks or raw in self._settled:
             raise TarError(f"member {name} occurs twice")
+        if not name.startswith("info/"):
+            check_way(self._package, name, member, self._ways)
         if name in self._directories and member.kind != DIRECTORY:
             raise PackageRefused(self._package, f"{name} is listed as a directory, and is none in the archive")
 
@@ -338,6 +376,7 @@ class _Transcoding:
             self._copied[_raw(name)] = path, mode, mtime = self._copied[raw]
             self._add(header(self._root + target, mode=mode, mtime=mtime, kind=HARD_LINK, link=path.decode()))
         else:
+            self._settled.add(_raw(name))
             self.postponed.setdefault(origin, []).append((name, target))
 
     def _write_file(self, members: TarReader, member: Member, name: str, target: str) -> None:
@@ -358,6 +397,9 @@ class _Transcoding:
         """A file with its prefix replaced, in memory if it is small. A big text's new size is known after its last byte
         only, and stands before its first, so it goes by way of a temporary file."""
         text, mode = placeholder
+        if self._relocatable:
+            self._write_relocatable(pieces, member, target, placeholder)
+            return
         if member.size <= _SMALL:
             content = replace(b"".join(pieces), mode, text, self._prefix)
             self._write_new([content], len(content), file_mode(member.mode), target)
@@ -371,6 +413,19 @@ class _Transcoding:
                 spool.write(piece)
             self._write_new(_rewound(spool), spool.tell(), file_mode(member.mode), target)
 
+    def _write_relocatable(
+        self, pieces: Iterable[bytes], member: Member, target: str, placeholder: Placeholder
+    ) -> None:
+        """A file as it was packaged, for `conda-unpack` to change; or a script that does without."""
+        if is_script(target, placeholder.mode) and member.size <= LARGEST_SCRIPT:
+            pieces = [b"".join(pieces)]
+            independent = without_prefix(pieces[0], target, placeholder.text)
+            if independent is not None:
+                self._write_new([independent], len(independent), file_mode(member.mode), target)
+                return
+        self._write_unchanged(pieces, member, target)
+        self.relocations[target] = placeholder
+
     def _write_new(self, pieces: Iterable[bytes], size: int, mode: int, target: str) -> None:
         """A file that is not as it was packaged: its time is later than any recorded in a `.pyc`."""
         self._add(header(self._root + target, size=size, mode=mode, mtime=self._patched_time))
@@ -382,9 +437,11 @@ class _Transcoding:
         self.written[target] = Written(hasher.hexdigest(), size)
 
     def copy_postponed(self, members: TarReader) -> None:
-        """Second run, for hard links to what was patched, left out, or comes later: they become files."""
+        """Another run, for hard links to what was patched, left out, or comes later: they become files."""
+        ways = with_parents(self.postponed)
         for member in members:
             name = checked_name(member.name)
+            check_way(self._package, name, member, ways)
             links = self.postponed.pop(name, None)
             if links is None:
                 continue
@@ -398,12 +455,13 @@ class _Transcoding:
                         self._write_patched(_rewound(spool), member, target, placeholder)
                     else:
                         self._write_unchanged(_rewound(spool), member, target)
-        if self.postponed:
-            origin, links = next(iter(self.postponed.items()))
-            raise TarError(f"{links[0][0]} is a hard link to {origin}, which it does not have")
 
     def check_complete(self) -> None:
-        """Raises PackageRefused when a file or link that is listed was not in the archive."""
+        """Raises PackageRefused when a file or link that is listed was not in the archive, or a hard link's file."""
+        for origin, links in self.postponed.items():
+            raise PackageRefused(
+                self._package, f"{links[0][0]} is a hard link to {origin}, which its archive does not have"
+            )
         for missing in (*self._plain, *self._changed):
             raise PackageRefused(self._package, f"it lists {missing.decode()}, which its archive does not have")
 
@@ -413,7 +471,27 @@ class _Transcoding:
             target = f"bin/{entry.command}"
             if python and target not in self._excluded:
                 script = entry_point_script(entry, self._prefix, python)
+                if self._relocatable:
+                    script = self._relocated(script, target)
                 self._write_new([script], len(script), 0o755, target)
+
+    def _relocated(self, script: bytes, target: str) -> bytes:
+        independent = without_prefix(script, target, self._prefix)
+        if independent is None:
+            self.relocations[target] = Placeholder(self._prefix, "text")
+            return script
+        return independent
+
+
+def with_parents(paths: Iterable[str]) -> frozenset[str]:
+    """The directories above `paths`."""
+    found: set[str] = set()
+    for path in paths:
+        parent = path.rpartition("/")[0]
+        while parent and parent not in found:
+            found.add(parent)
+            parent = parent.rpartition("/")[0]
+    return frozenset(found)
 
 
 def _encoded(names: Sequence[str], root: str = "") -> list[bytes]:

@@ -20,7 +20,7 @@ from builder.archive import DEFAULT_LIMITS, Limits
 from builder.canonical import key_of
 from builder.contents import PackageContents, inspect
 from builder.errors import BuilderError
-from builder.fragment import Compressor, FragmentInfo, FragmentRecipe, note_use, read_info, transcode
+from builder.fragment import Compressor, FragmentInfo, FragmentRecipe, note_use, read_info, transcode, with_parents
 from builder.lock import LockedPackage
 from storage.digest import Digest
 from storage.errors import StorageError
@@ -128,17 +128,6 @@ def stored_fragments(task: LayerTask) -> tuple[FragmentInfo, ...] | None:
     return tuple(infos)
 
 
-def _with_parents(paths: Iterable[str]) -> set[str]:
-    """The directories above `paths`."""
-    found: set[str] = set()
-    for path in paths:
-        parent = path.rpartition("/")[0]
-        while parent and parent not in found:
-            found.add(parent)
-            parent = parent.rpartition("/")[0]
-    return found
-
-
 class _Join:
     """A layer that grows; both hashes run along."""
 
@@ -166,7 +155,7 @@ class _Join:
 
     def add_directories(self) -> None:
         root = self._task.prefix.strip("/")
-        paths = _with_parents([f"{root}/x"])
+        paths = set(with_parents([f"{root}/x"]))
         for contents in self._contents:
             paths.update(f"{root}/{directory}" for directory in contents.directories)
         self.add_bytes(tar.directory(path) for path in sorted(paths))
@@ -198,7 +187,7 @@ class _Join:
         compressed, uncompressed = self.compressed.copy(), self.uncompressed.copy()
         try:
             size = 0
-            for packed, plain in _expanded(path):
+            for packed, plain in expanded(path):
                 compressed.update(packed)
                 uncompressed.update(plain)
                 size += len(plain)
@@ -211,7 +200,19 @@ class _Join:
         return info
 
 
-def _expanded(path: Path) -> Iterator[tuple[bytes, bytes]]:
+def sound(path: Path) -> FragmentInfo | None:
+    """What is known of the fragment at `path`, once it was read through; None when there is none or it is broken."""
+    info = read_info(path)
+    if info is None:
+        return None
+    try:
+        size = sum(len(plain) for _, plain in expanded(path))
+    except (FileNotFoundError, EOFError, igzip_lib.IsalError):  # type: ignore[misc]  # isal's stub has it as an object
+        return None
+    return info if size == info.uncompressed_size else None
+
+
+def expanded(path: Path) -> Iterator[tuple[bytes, bytes]]:
     """A gzip member's bytes, compressed and plain, in step; raises EOFError, IsalError when it is not sound."""
     decompressor = isal_zlib.decompressobj(wbits=31)
     with open(path, "rb") as file:

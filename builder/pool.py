@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 ATTEMPTS = 3
 CLOSE_SECONDS = 5.0
-PRELOAD = ["builder.layer", "builder.contents", "builder.environment"]
+PRELOAD = ["builder.layer", "builder.contents", "builder.environment", "builder.environment_archive"]
 
 
 class WorkerPool:

@@ -67,7 +67,6 @@ class BuilderSettings(BaseModel):
     concurrent_builds: int = Field(8, description="builds that run at a time; more wait for their turn")
     workers: int = Field(default_factory=lambda: os.cpu_count() or 2, description="processes that transcode packages")
     archive_seconds: float = Field(1800, description="longest time the making of one archive.tar.gz may take")
-    archive_memory: int = Field(4 << 30, description="most memory of the process that makes one")
     max_expanded: int = Field(64 << 30, description="most bytes a package may expand to")
     max_ratio: float = Field(500, description="most times a package may grow when expanded")
 

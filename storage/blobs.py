@@ -233,28 +233,40 @@ class BlobStore:
             for row in rows
         }
 
+    async def put_join(self, join: Join) -> None:
+        """Store a blob that is made of fragments; raises FragmentsGone."""
+        await self._write_join(join)
+        if self._joins:
+            async with self.database.writing() as connection:
+                await self._record_joins(connection, [join])
+
     async def write_layer(self, layer: Layer) -> None:
         """Put the bytes of `layer` on stable storage, for `record_layers`; raises FragmentsGone."""
-        if self._joins:
-            await asyncio.to_thread(self._sync_fragments, layer.join.fragments)
-            return
-        blob = StoredBlob(layer.join.digest, layer.join.size, None, layer.join.parts)
-        try:
-            await self.put(layer.join.digest, self.read(blob))
-        except (ObjectMissing, FileNotFoundError):
-            raise FragmentsGone(layer.join.fragments) from None
+        await self._write_join(layer.join)
 
     async def record_layers(self, layers: Sequence[Layer]) -> None:
         """Make layers that were written known, all or none; raises FragmentsGone when one is not there (any more)."""
         async with self.database.writing() as connection:
             if self._joins:
-                await self.database.lock(connection, FRAGMENTS_LOCK)
-                keys = sorted({key for layer in layers for key in layer.join.fragments})
-                missing = [key for key in keys if not self.fragment_path(key).exists()]
-                if missing:
-                    raise FragmentsGone(missing)
-                await _register_joins(self.database, connection, [layer.join for layer in layers])
+                await self._record_joins(connection, [layer.join for layer in layers])
             await self._insert_layers(connection, layers)
+
+    async def _write_join(self, join: Join) -> None:
+        if self._joins:
+            await asyncio.to_thread(self._sync_fragments, join.fragments)
+            return
+        try:
+            await self.put(join.digest, self.read(StoredBlob(join.digest, join.size, None, join.parts)))
+        except (ObjectMissing, FileNotFoundError):
+            raise FragmentsGone(join.fragments) from None
+
+    async def _record_joins(self, connection: AsyncConnection, joins: Sequence[Join]) -> None:
+        await self.database.lock(connection, FRAGMENTS_LOCK)
+        keys = sorted({key for join in joins for key in join.fragments})
+        missing = [key for key in keys if not self.fragment_path(key).exists()]
+        if missing:
+            raise FragmentsGone(missing)
+        await _register_joins(self.database, connection, joins)
 
     async def _insert_layers(self, connection: AsyncConnection, layers: Sequence[Layer]) -> None:
         rows = [

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "storage": {"storage"},
 }
 
-RATTLER_USERS = ("builder/solve", "builder/environment_directory.py", "builder/sample_channel/")
+RATTLER_USERS = ("builder/solve", "builder/sample_channel/")
 ENVIRONMENT_READERS = ("registry/settings.py",)
 
 

@@ -5,35 +5,40 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import pytest
 
 from builder.artifacts import ARCHIVE, ARTIFACTS, Artifact, document, make_artifact
-from builder.errors import ArchiveFailed, FormatUnsuitable, UnknownArtifact
-from builder.lock import Lock, LockedPackage
+from builder.demand import artifact_key
+from builder.errors import BuilderError, FormatUnsuitable, UnknownArtifact
+from builder.lock import Lock
+from storage.joins import Join
 from tests.builder.locks import LOCK, SPEC, package
 from tests.builder.packages import File, Package
 from tests.builder.services import open_service, spec_of
 from tests.storage.stores import open_stores
 
 
-async def local(packages: Sequence[LockedPackage]) -> Mapping[str, Path]:
-    """The archives of a channel in a folder."""
-    return {each.archive_key: Path(url2pathname(urlsplit(each.url).path)) for each in packages}
+async def no_pack(lock: Lock, platform: str) -> Join:
+    raise AssertionError("a text file is not packed")
 
 
 async def make(name: str, lock: Lock, tmp_path: Path) -> tuple[Artifact, bytes]:
-    working = tmp_path / "working"
     async with open_stores(tmp_path / "data") as stores:
-        artifact = await make_artifact(name, lock, blobs=stores.blobs, archives=local, working=working)
-        assert not list(working.glob("*"))
+        artifact = await make_artifact(name, lock, blobs=stores.blobs, pack=no_pack)
         content = await stores.content(artifact.digest)
         assert len(content) == artifact.size
         return artifact, content
+
+
+async def make_archive(lock: Lock, channel: str, data: Path) -> tuple[Artifact, bytes]:
+    async with open_service(data, channel) as service:
+        await service.builder.artifact(lock, ARCHIVE)
+        document = await service.builder.catalog.artifact(artifact_key(lock.key, ARCHIVE))
+        assert document
+        artifact = Artifact.from_json(document)
+        return artifact, await service.builder.blobs.content(artifact.digest)
 
 
 @pytest.mark.parametrize(
@@ -61,10 +66,12 @@ async def test_failures_leave_nothing(tmp_path: Path) -> None:
         await make("conda-lock.yml", Lock(SPEC, {"linux-64": (package("old", md5=None),)}), tmp_path)
     made = Package("tool").conda(tmp_path / "channel")
     made.path.write_bytes(b"")
-    with pytest.raises(ArchiveFailed):
-        await make(ARCHIVE, Lock(SPEC, {"linux-64": (made.record,)}), tmp_path)
-    assert not list((tmp_path / "working").glob("*"))
-    async with open_stores(tmp_path / "data") as stores:
+    with pytest.raises(BuilderError, match="tool"):
+        await make_archive(
+            Lock(SPEC, {"linux-64": (made.record,)}), (tmp_path / "channel").as_uri(), tmp_path / "service"
+        )
+    assert not [path for path in (tmp_path / "service/fragments").rglob("*") if path.is_file()]
+    async with open_stores(tmp_path / "service") as stores:
         assert (await stores.stored(), await stores.pending(), stores.files()) == ([], [], [])
 
 
@@ -73,7 +80,8 @@ async def test_archive_of_another_platform(tmp_path: Path) -> None:
     made = Package("tool", subdir="linux-ppc64le", files={"bin/tool": File(b"\x7fELF", 0o755)}).conda(
         tmp_path / "channel"
     )
-    artifact, _ = await make(ARCHIVE, Lock(SPEC, {"linux-ppc64le": (made.record,)}), tmp_path)
+    lock = Lock(SPEC, {"linux-ppc64le": (made.record,)})
+    artifact, _ = await make_archive(lock, (tmp_path / "channel").as_uri(), tmp_path / "service")
     assert artifact.media_type == "application/gzip"
     assert artifact.file_name.endswith("-linux-ppc64le.tar.gz")
 
@@ -81,7 +89,7 @@ async def test_archive_of_another_platform(tmp_path: Path) -> None:
 async def test_archive_runs_elsewhere(sample_channel: Path, tmp_path: Path) -> None:
     async with open_service(tmp_path / "service", sample_channel.as_uri(), glibc="2.99") as service:
         lock = await service.lock(spec_of(service, "python", "numpy", "flask"))
-    artifact, content = await make(ARCHIVE, lock, tmp_path)
+    artifact, content = await make_archive(lock, sample_channel.as_uri(), tmp_path / "service")
     assert artifact.file_name == f"flask-numpy-python-{lock.key[:12]}-linux-64.tar.gz"
     place = tmp_path / "unpacked"
     place.mkdir()

@@ -1,0 +1,228 @@
+"""An environment as an archive in conda-pack's format, joined from fragments as a layer is.
+
+    gzip member: the directories, parents first, each once
+    gzip member: a fragment, one package's files and links, with the placeholders they were packaged with
+    gzip member: conda-meta, conda-pack's scripts and conda-unpack's table, two zero blocks
+
+What is installed where is decided for images and archives alike: the same contents, overlaps and checks, the same
+reading of the package. Nothing is unpacked on this machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from builder import tar
+from builder.archive import Limits
+from builder.canonical import key_of
+from builder.contents import PackageContents, inspect
+from builder.environment_layer import history
+from builder.errors import ArchiveFailed, PathConflict
+from builder.fragment import (
+    Compressor,
+    FragmentInfo,
+    FragmentRecipe,
+    note_use,
+    read_info,
+    read_paths,
+    transcode,
+    with_parents,
+    write_sidecar,
+)
+from builder.gather import all_of
+from builder.layer import FRAGMENTS, FragmentTask, sound
+from builder.lock import Lock
+from builder.lock_formats import newest
+from builder.overlap import find_overlaps
+from builder.pool import WorkerPool
+from builder.prefix_record import prefix_record
+from builder.relocation import VERSION, OwnFile, own_files, own_paths
+from storage.digest import Digest
+from storage.errors import FragmentsGone
+from storage.files import atomic_write
+from storage.joins import FragmentPart, Join, fragment_path
+
+FORMAT = 1
+"""Part of every archive's key: raise it when the same fragments join to other bytes."""
+
+SMALL = 1 << 20
+"""Bytes of packages below which fragments are made several at a time: asking a worker takes as long as making one."""
+
+_READ = 1 << 20
+_CONDA_PACK = "conda-pack's own scripts"
+
+
+@dataclass(frozen=True)
+class ArchiveTask:
+    """One platform's archive, in picklable form. `root` is the data directory."""
+
+    root: Path
+    lock: Lock
+    platform: str
+    fragments: tuple[FragmentTask, ...]
+    limits: Limits
+
+    @cached_property
+    def key(self) -> str:
+        keys = [fragment.recipe.key for fragment in self.fragments]
+        return key_of("environment archive", [FORMAT, VERSION, self.lock.key, self.platform, keys])
+
+    def path(self, key: str) -> Path:
+        return fragment_path(self.root / FRAGMENTS, key)
+
+
+def archive_task(
+    root: Path,
+    lock: Lock,
+    platform: str,
+    contents: Mapping[str, PackageContents],
+    archives: Mapping[str, Path],
+    limits: Limits,
+) -> ArchiveTask:
+    """What is to be made of the packages of `platform`; raises PathConflict.
+
+    `contents` are by name, `archives` by archive key. Of a path that is conda-pack's too, conda-pack's file wins.
+    """
+    packages = lock.packages[platform]
+    overlaps = find_overlaps([(package, contents[package.name]) for package in packages])
+    fragments = []
+    for package in packages:
+        its = contents[package.name]
+        _check_own_paths(its)
+        excluded = own_paths().intersection(its.installed()).union(overlaps.excluded.get(package.name, ()))
+        recipe = FragmentRecipe.of(
+            package.archive_key, its, lock.spec.prefix, tuple(sorted(excluded)), relocatable=True
+        )  # fmt: skip
+        fragments.append(FragmentTask(recipe, package, archives[package.archive_key]))
+    return ArchiveTask(root, lock, platform, tuple(fragments), limits)
+
+
+def _check_own_paths(contents: PackageContents) -> None:
+    for path in own_paths().intersection(contents.directories) | {"bin"}.intersection(contents.installed()):
+        raise PathConflict(path, (contents.package, _CONDA_PACK))
+
+
+async def pack(task: ArchiveTask, pool: WorkerPool, seconds: float) -> Join:
+    """Make the parts of the archive; whoever calls stores the join. The same lock gives the same bytes.
+
+    Raises ArchiveFailed after `seconds`, PackageRefused, FragmentsGone, StorageFull, WorkerLost. What a worker is at
+    then goes on, to the end of a package or of a few small ones.
+    """
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            await all_of(
+                pool.run(f"transcoding {group[0].package.name}", make_fragments, task.root, group, task.limits)
+                for group in _groups(task.fragments)
+            )
+            return await pool.run("finishing an archive", finish_archive, task)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise ArchiveFailed(task.platform, f"it took more than the allowed {seconds:g} s (archive_seconds)") from None
+
+
+def make_fragments(root: Path, fragments: Sequence[FragmentTask], limits: Limits) -> None:
+    """Make those of the fragments that are not there; raises PackageRefused, StorageFull."""
+    for fragment in fragments:
+        path = fragment_path(root / FRAGMENTS, fragment.recipe.key)
+        if sound(path):
+            note_use(path)
+            continue
+        contents = inspect(fragment.archive, fragment.package, fragment.recipe.python, root / "contents", limits)
+        transcode(fragment.recipe, contents, fragment.archive, path, hashlib.sha256(), hashlib.sha256(), limits)
+
+
+def finish_archive(task: ArchiveTask) -> Join:
+    """Write what belongs to no package, and join all; raises FragmentsGone, PackageRefused, StorageFull."""
+    infos = [_made(task, fragment) for fragment in task.fragments]
+    relocations = [
+        (path, placeholder.text, placeholder.mode)
+        for info in infos
+        for path, placeholder in sorted(info.relocations.items())
+    ]
+    own = own_files(relocations)
+    modified = newest(task.lock.packages[task.platform]) // 1000
+    head = _write_edge(task, "head", (tar.directory(path) for path in _directories(task, own)))
+    tail = _write_edge(task, "tail", _tail(task, own, modified))
+    infos = [head, *infos, tail]
+    try:
+        digest = _digest(task.path(info.key) for info in infos)
+    except FileNotFoundError:
+        raise FragmentsGone([info.key for info in infos]) from None
+    return Join(digest, tuple(FragmentPart(info.key, info.size) for info in infos))
+
+
+def _made(task: ArchiveTask, fragment: FragmentTask) -> FragmentInfo:
+    info = read_info(task.path(fragment.recipe.key))
+    if info is None:
+        raise FragmentsGone([fragment.recipe.key])
+    return info
+
+
+def _directories(task: ArchiveTask, own: Iterable[OwnFile]) -> list[str]:
+    paths = set(with_parents([*(file.path for file in own), "conda-meta/history"]))
+    for each in task.fragments:
+        paths.update(
+            inspect(each.archive, each.package, each.recipe.python, task.root / "contents", task.limits).directories
+        )
+    return sorted(paths)
+
+
+def _tail(task: ArchiveTask, own: Iterable[OwnFile], modified: int) -> Iterator[bytes]:
+    for file in [*_records(task), OwnFile("conda-meta/history", history(task.lock, task.platform)), *own]:
+        yield tar.header(file.path, size=len(file.content), mode=file.mode, mtime=modified)
+        yield file.content
+        yield tar.padding(len(file.content))
+    yield tar.END
+
+
+def _records(task: ArchiveTask) -> Iterator[OwnFile]:
+    requested = {item.name: item.match_spec() for item in task.lock.spec.items}
+    for fragment in task.fragments:
+        package = fragment.package
+        try:
+            paths = read_paths(task.path(fragment.recipe.key))
+        except FileNotFoundError:
+            raise FragmentsGone([fragment.recipe.key]) from None
+        yield OwnFile(f"conda-meta/{package}.json", prefix_record(package, paths, requested.get(package.name)))
+
+
+def _write_edge(task: ArchiveTask, which: str, pieces: Iterable[bytes]) -> FragmentInfo:
+    """A gzip member of the archive's own, kept as a fragment."""
+    key = key_of("edge of an environment archive", [task.key, which])
+    path = task.path(key)
+    with atomic_write(path, durable=False, scratch=path.parents[1]) as file:
+        compressor = Compressor(file.write, hashlib.sha256(), hashlib.sha256())
+        for piece in pieces:
+            compressor.add(piece)
+        compressor.finish()
+    info = FragmentInfo(key, compressor.size, compressor.uncompressed_size, {})
+    write_sidecar(path, info, b"")
+    return info
+
+
+def _digest(paths: Iterable[Path]) -> Digest:
+    hasher = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            while piece := file.read(_READ):
+                hasher.update(piece)
+    return Digest(f"sha256:{hasher.hexdigest()}")
+
+
+def _groups(fragments: Iterable[FragmentTask]) -> list[list[FragmentTask]]:
+    """What one worker makes at a time; the largest first, so that none is left alone with a long one at the end."""
+    groups: list[list[FragmentTask]] = []
+    size = SMALL
+    for fragment in sorted(fragments, key=lambda each: (-(each.package.size or 0), each.package.name)):
+        if size >= SMALL:
+            groups.append([])
+            size = 0
+        groups[-1].append(fragment)
+        size += fragment.package.size or 0
+    return groups
