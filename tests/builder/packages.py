@@ -227,14 +227,14 @@ def _row(path: str, entry: File | Link | Directory) -> dict[str, Any]:
 
 
 def pack(
-    entries: Mapping[str, Entry],
+    entries: Mapping[str, Entry] | Sequence[tuple[str, Entry]],
     change: Callable[[tarfile.TarInfo], None] = lambda _: None,
     form: int = tarfile.PAX_FORMAT,
 ) -> bytes:
-    """A tar of `entries` in their order; `change` may alter each header."""
+    """A tar of `entries` in their order, pairs where a name occurs twice; `change` may alter each header."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
-        for path, entry in entries.items():
+        for path, entry in entries.items() if isinstance(entries, Mapping) else entries:
             info = tarfile.TarInfo(path)
             info.mtime = TIME
             content = b""
