@@ -13,11 +13,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import build, http, registries
+from bench import archive, build, http, registries
 from bench.row import Row
 
 SUITES: dict[str, Callable[..., list[Row]]] = {
     "build": build.measure,
+    "archive": archive.measure,
     "http": http.measure,
     "registries": registries.measure,
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -227,18 +228,24 @@ PYTHONS = [
 
 
 @pytest.fixture(scope="module")
-def victim() -> Iterator[Path]:
+def outside() -> Iterator[Path]:
     """A folder outside all that the server should touch."""
     VICTIM.mkdir()
-    (VICTIM / "secret").write_bytes(SECRET)
     yield VICTIM
-    for path in VICTIM.iterdir():
+    shutil.rmtree(VICTIM)
+
+
+@pytest.fixture
+def victim(outside: Path) -> Iterator[Path]:
+    """The same folder with nothing but a secret in it."""
+    (outside / "secret").write_bytes(SECRET)
+    yield outside
+    for path in outside.iterdir():
         path.unlink()
-    VICTIM.rmdir()
 
 
 @pytest.fixture(scope="module")
-def attacked(tmp_path_factory: pytest.TempPathFactory, victim: Path) -> Iterator[Server]:
+def attacked(tmp_path_factory: pytest.TempPathFactory, outside: Path) -> Iterator[Server]:
     """A server whose one channel has all of them."""
     folder = tmp_path_factory.mktemp("attacked")
     channel = write_channel(folder / "channel", [*PYTHONS, *(attack.hostile for attack in ATTACKS.values())])

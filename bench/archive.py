@@ -1,0 +1,81 @@
+"""archive.tar.gz of an environment, against isal's gzip over the same bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from isal import isal_zlib
+
+from bench.build import CORES, SPECS
+from bench.row import Row
+from builder.artifacts import ARCHIVE, make_artifact
+from builder.names import parse_specs
+from builder.service import BuilderService
+from builder.settings import BuilderSettings
+from registry.server import rest_collector
+from tests.sample import sample_channel
+from tests.storage.stores import open_stores
+
+MUST = 0.5
+CHUNK = 1 << 18
+
+
+def measure(*, short: bool) -> list[Row]:
+    specs = SPECS[:2] if short else SPECS
+    channel = sample_channel().as_uri()
+    with tempfile.TemporaryDirectory() as work:
+        return [against_gzip(channel, specs, workers, 1 if short else 3, Path(work)) for workers in sorted({1, CORES})]
+
+
+def against_gzip(channel: str, specs: Sequence[str], workers: int, repetitions: int, work: Path) -> Row:
+    """The archive from packages that are there, nothing else cached, and gzip alone in one process, in turn; medians.
+
+    Ours reads, checks, decompresses, hashes, compresses and stores; its peer compresses what is in memory.
+    """
+    ours, theirs = [], []
+    for repetition in range(repetitions):
+        os.sync()
+        root = work / f"archive-{workers}-{repetition}"
+        seconds, content = asyncio.run(packed(root, channel, specs, workers))
+        shutil.rmtree(root)
+        plain = gzip.decompress(content)
+        ours.append(len(plain) / seconds)
+        theirs.append(len(plain) / compressed(plain))
+    note = f"{len(plain) / 1e6:.0f} MB, {workers} worker{'s' if workers > 1 else ''}"
+    return Row(
+        "archive.tar.gz", statistics.median(ours) / 1e6, "MB/s", MUST, "at least",
+        "isal level 1, one process", statistics.median(theirs) / 1e6, note,
+    )  # fmt: skip
+
+
+def compressed(plain: bytes) -> float:
+    """Seconds for gzip of `plain`, whose result is thrown away."""
+    begun = time.perf_counter()
+    compressor = isal_zlib.compressobj(1, wbits=31)
+    view = memoryview(plain)
+    for start in range(0, len(view), CHUNK):
+        compressor.compress(view[start : start + CHUNK])
+    compressor.flush()
+    return time.perf_counter() - begun
+
+
+async def packed(root: Path, channel: str, specs: Sequence[str], workers: int) -> tuple[float, bytes]:
+    """Seconds from the lock to the stored archive, and its bytes."""
+    settings = BuilderSettings(channels=(channel,), workers=workers)
+    async with open_stores(root) as stores:
+        async with BuilderService.open(settings, root, stores.catalog, stores.blobs) as service:
+            await service.builder.warm()
+            lock = await service.lock(parse_specs(specs, settings))
+            rest_collector()
+            begun = time.perf_counter()
+            artifact = await make_artifact(ARCHIVE, lock, blobs=stores.blobs, pack=service.builder._pack)
+            seconds = time.perf_counter() - begun
+            return seconds, await stores.blobs.content(artifact.digest)
