@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from builder import tar
@@ -181,7 +182,8 @@ def _directories(task: ArchiveTask, own: Iterable[OwnFile]) -> list[str]:
 
 
 def _tail(task: ArchiveTask, own: Iterable[OwnFile], modified: int) -> Iterator[bytes]:
-    for file in [*_records(task), OwnFile("conda-meta/history", history(task.lock, task.platform)), *own]:
+    past = OwnFile("conda-meta/history", history(task.lock, task.platform))
+    for file in chain(_records(task), [past], own):
         yield tar.header(file.path, size=len(file.content), mode=file.mode, mtime=modified)
         yield file.content
         yield tar.padding(len(file.content))

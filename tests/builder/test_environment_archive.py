@@ -23,6 +23,7 @@ from builder.artifacts import ARCHIVE, make_artifact
 from builder.environment_layer import history
 from builder.errors import ArchiveFailed, BuilderError, PackageRefused, PathConflict
 from builder.lock import Lock
+from builder.relocation import LARGEST_SCRIPT
 from builder.service import BuilderService
 from builder.spec import EnvironmentSpec
 from tests.builder.packages import PLACEHOLDER, Directory, File, Link, Package, installed
@@ -245,6 +246,15 @@ async def test_an_interpreter_of_long_name_is_left_to_conda_unpack(tmp_path: Pat
     assert (place / "bin/greet").read_text().startswith("#!/bin/sh\n")
     subprocess.run([sys.executable, place / "bin/conda-unpack"], check=True)
     assert f'"{place}/bin/python3.13"' in (place / "bin/greet").read_text()
+
+
+async def test_a_large_script_is_left_to_conda_unpack(tmp_path: Path) -> None:
+    script = f"#!{PLACEHOLDER}/bin/x\n".encode() + b"#" * LARGEST_SCRIPT
+    odd = Package("odd", files={"bin/large": File(script, 0o755, "text")})
+    place = unpacked(await packed(tmp_path, (odd,)), tmp_path / "place")
+    assert (place / "bin/large").read_bytes() == script
+    subprocess.run([sys.executable, place / "bin/conda-unpack"], check=True)
+    assert (place / "bin/large").read_bytes().startswith(f"#!{place}/bin/x\n".encode())
 
 
 async def test_a_link_that_is_listed_as_a_file_is_not_written_through(tmp_path: Path) -> None:
