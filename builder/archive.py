@@ -8,6 +8,7 @@ from __future__ import annotations
 import bz2
 import contextlib
 import hashlib
+import io
 import os
 import posixpath
 import struct
@@ -31,15 +32,25 @@ _ZIP = b"PK\x03\x04"
 _SMALL = 64 << 20
 """Bytes below which the expansion ratio says nothing: a tar of empty files shrinks well."""
 
+_WINDOW = 128 << 20
+"""Bytes that zstandard may look back, for which it takes as much memory: those of its highest level."""
+
+_ZIP_DIRECTORY = 1 << 16
+"""Bytes of a zip's directory, which has three members in a package."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How far an archive may expand, in bytes and as a multiple of its own size."""
+    """How far an archive may expand, in bytes and as a multiple of its own size, and how much it may list."""
 
     expanded: int = 64 << 30
     ratio: float = 500
-    info: int = 256 << 20
-    """Bytes that the `info/` files condery reads may have together."""
+    paths: int = 300_000
+    """Files, links and directories. The largest packages there are have half as many."""
+    info: int = 96 << 20
+    """Bytes that the `info/` files condery reads may have together: what so many paths take with their hashes."""
+    text: int = 32 << 20
+    """Characters that the paths may have together, and where links point, and the directories."""
 
 
 DEFAULT_LIMITS = Limits()
@@ -110,7 +121,7 @@ def read_info(
                 continue
             total += member.size
             if total > limits.info:
-                raise TarError(f"its info/ files have more than {limits.info} bytes")
+                raise TarError(f"its info/ files have more than the allowed {limits.info} bytes")
             found[name] = InfoFile(b"".join(map(bytes, reader.chunks())), member.mtime)
             if enough(found):
                 break
@@ -160,7 +171,8 @@ def _tar_stream(file: BinaryIO, part: Part) -> _Source:
     file.seek(0)
     if magic == _ZIP:
         stored = cast(BinaryIO, _stored_range(file, part))  # of a file, zstandard uses `read` alone
-        return zstandard.ZstdDecompressor().stream_reader(stored, read_size=_CHUNK, read_across_frames=True)
+        decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
+        return decompressor.stream_reader(stored, read_size=_CHUNK, read_across_frames=True)
     if magic[:3] == b"BZh":
         return _Bzip2(file)
     raise TarError("it is neither a .conda nor a .tar.bz2 file")
@@ -190,15 +202,37 @@ class _Bounded:
 
     def __init__(self, source: _Source, compressed: int, limits: Limits) -> None:
         self._source = source
-        self._left = int(min(limits.expanded, max(_SMALL, compressed * limits.ratio)))
-        self._limit = self._left
+        by_ratio = int(max(_SMALL, compressed * limits.ratio))
+        self._setting = "max_expanded" if limits.expanded <= by_ratio else "max_ratio"
+        self._left = self._limit = min(limits.expanded, by_ratio)
 
     def readinto(self, buffer: memoryview, /) -> int:
         count = self._source.readinto(buffer) or 0
         self._left -= count
         if self._left < 0:
-            raise TarError(f"it expands to more than the allowed {self._limit} bytes")
+            raise TarError(f"it expands to more than the allowed {self._limit} bytes ({self._setting})")
         return count
+
+
+class _SmallReads(io.RawIOBase):
+    """A file of which zipfile, which makes an object of each member of the directory, gets no large piece."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read(self, count: int = -1, /) -> bytes:
+        if count > _ZIP_DIRECTORY + zipfile.ZIP_MAX_COMMENT:
+            raise TarError(f"the zip's directory has {count} bytes")
+        return self._file.read(count)
+
+    def seek(self, position: int, whence: int = os.SEEK_SET, /) -> int:
+        return self._file.seek(position, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        return True
 
 
 class _Range:
@@ -219,7 +253,7 @@ _LOCAL = struct.Struct("<4s22xHH")
 
 def _stored_range(file: BinaryIO, part: Part) -> _Range:
     """The stored member `<part>-*.tar.zst` of a zip; what the directory says of it is checked against the file."""
-    with zipfile.ZipFile(file) as archive:
+    with zipfile.ZipFile(_SmallReads(file)) as archive:
         directory_start = archive.start_dir
         entries = [
             entry

@@ -28,12 +28,14 @@ from builder.archive import (
     read_info,
     verify,
 )
+from builder.bounded_json import JsonRefused, load, load_trusted
 from builder.canonical import key_of
 from builder.errors import PackageRefused
 from builder.lock import LockedPackage
 from builder.prefix import Mode
 from builder.tar import DIRECTORY, FILE, SYMLINK
 from builder.tar_reader import Member
+from builder.worker import working_on
 from storage.files import atomic_write, note_use
 
 FORMAT = 2
@@ -64,6 +66,24 @@ _DOTTED = re.compile(rf"{_IDENTIFIER}(\.{_IDENTIFIER})*")
 _COMMAND = re.compile(r"[^/\\\0\s.][^/\\\0\n\r]*")
 _KINDS = {"hardlink": "file", "softlink": "softlink", "directory": "directory"}
 
+_LONGEST_PATH = 1024
+"""Characters of a path under the prefix. Linux takes 4096 bytes, the prefix and whatever it is mounted at included."""
+_LONGEST_PLACEHOLDER = 1024
+"""Characters. conda-build's have 255."""
+_LONGEST_LINE = 2 * _LONGEST_PATH + _LONGEST_PLACEHOLDER
+"""Characters of a line of `info/has_prefix`."""
+_OTHER_DOCUMENT = 4 << 20
+"""Bytes of a document of `info/` that does not list paths."""
+_VALUES_OF_A_PATH = 10
+"""JSON values for each path of paths.json. conda-build writes up to seven."""
+_ENTRY_POINTS = 10_000
+_LINK_SCRIPTS = 20
+_OUTLINE = frozenset(
+    ("etc", "etc/conda", "etc/conda/env_vars.d", "etc/conda/activate.d", "conda-meta", "conda-meta/state")
+    + ("bin/bash", "bin/dash", "bin/sh")
+)
+"""Paths under the prefix that decide how a container starts."""
+
 
 @dataclass(frozen=True)
 class PythonLayout:
@@ -80,6 +100,8 @@ class PythonLayout:
             raise PackageRefused(str(python), f"its version {python.version!r} does not begin with two numbers")
         version = f"{match[1]}.{match[2]}"
         site_packages = (python.python_site_packages_path or f"lib/python{version}/site-packages").rstrip("/")
+        if len(f"{version}{site_packages}") > 200:
+            raise PackageRefused(str(python), "its version and its python_site_packages_path are too long for a path")
         _check_paths(str(python), [site_packages])
         return cls(version, site_packages)
 
@@ -164,6 +186,24 @@ class PackageContents:
         paths += (f"bin/{entry.command}" for entry in self.entry_points)
         return paths
 
+    def outline(self) -> Self:
+        """Without most of its columns, which are too much to be passed between processes.
+
+        Of `targets` and `directories` those are left that decide how a container starts.
+        """
+        return replace(
+            self,
+            sources=(),
+            targets=sorted(_OUTLINE.intersection(self.targets)),
+            kinds="",
+            sizes=(),
+            sha256=(),
+            placeholders={},
+            no_link=frozenset(),
+            directories=sorted(_OUTLINE.intersection(self.directories)),
+            entry_points=(),
+        )
+
 
 def inspect(
     path: Path, package: LockedPackage, python: PythonLayout | None, cache: Path, limits: Limits = DEFAULT_LIMITS
@@ -175,28 +215,25 @@ def inspect(
     """
     name = str(package)
     remembered = cache / _cache_name(package)
-    document = _recall(remembered)
-    state = _state(path)
-    if document is None or (state and document.get("archive") != state):
-        verify(path, name, package.size, package.sha256, package.md5)
-        document = {**(document or _document(path, name, limits)), "archive": state}
-        with atomic_write(remembered, durable=False, scratch=cache) as file:
-            file.write(orjson.dumps(document))
-    placed = _placed(_contents(name, document), python)
-    _check_reserved(placed)
-    return placed
+    with working_on(name):
+        document = _recall(remembered)
+        state = _state(path)
+        if document is None or (state and document.get("archive") != state):
+            verify(path, name, package.size, package.sha256, package.md5)
+            document = {**(document or _document(path, name, limits)), "archive": state}
+            with atomic_write(remembered, durable=False, scratch=cache) as file:
+                file.write(orjson.dumps(document))
+        placed = _placed(_contents(name, document), python, limits)
+        _check_reserved(placed)
+        return placed
 
 
 def inspect_all(
     packages: Sequence[LockedPackage], paths: Sequence[Path], python: PythonLayout | None, cache: Path, limits: Limits
 ) -> list[PackageContents]:
-    """`inspect` for several packages, so that a worker process is asked once for all of them.
-
-    Without sizes, hashes and placeholders, which are most of what would have to be passed between processes.
-    """
+    """The outlines of several packages, so that a worker process is asked once for all of them."""
     return [
-        replace(inspect(path, package, python, cache, limits), sources=(), sizes=(), sha256=(), placeholders={})
-        for package, path in zip(packages, paths, strict=True)
+        inspect(path, package, python, cache, limits).outline() for package, path in zip(packages, paths, strict=True)
     ]
 
 
@@ -208,8 +245,8 @@ def _cache_name(package: LockedPackage) -> str:
 
 def _recall(path: Path) -> dict[str, Any] | None:
     note_use(path)
-    with contextlib.suppress(FileNotFoundError, orjson.JSONDecodeError):
-        return cast(dict[str, Any], orjson.loads(path.read_bytes()))
+    with contextlib.suppress(FileNotFoundError, JsonRefused):
+        return cast(dict[str, Any], load_trusted(path.read_bytes()))
     return None
 
 
@@ -240,7 +277,7 @@ def _contents(name: str, document: dict[str, Any]) -> PackageContents:
     )
 
 
-def _placed(contents: PackageContents, python: PythonLayout | None) -> PackageContents:
+def _placed(contents: PackageContents, python: PythonLayout | None, limits: Limits) -> PackageContents:
     """The contents with noarch python's paths moved to where `python` looks for them."""
     if contents.noarch != "python":
         return contents
@@ -258,11 +295,11 @@ def _placed(contents: PackageContents, python: PythonLayout | None) -> PackageCo
         for source in contents.sources
     ]
     placed = replace(contents, targets=targets, python=python)
-    directories = _directories(contents.package, targets, contents.kinds, bool(contents.entry_points))
+    directories = _directories(contents.package, targets, contents.kinds, bool(contents.entry_points), limits)
     return replace(placed, directories=directories)
 
 
-def _directories(package: str, targets: Sequence[str], kinds: str, scripts: bool) -> list[str]:
+def _directories(package: str, targets: Sequence[str], kinds: str, scripts: bool, limits: Limits) -> list[str]:
     """The directories that `targets` need, parents first; raises PackageRefused where one is also a file or link.
 
     That is where a path would pass through a symbolic link of its own package.
@@ -271,12 +308,19 @@ def _directories(package: str, targets: Sequence[str], kinds: str, scripts: bool
     if scripts:
         found.add("bin")
     pending = list(found)
+    text = 0
     while pending:
         parent = pending.pop().rpartition("/")[0]
         if parent not in found:
             found.add(parent)
             pending.append(parent)
+            # a path of a thousand characters can have five hundred parents
+            text += len(parent)
+            if text > limits.text:
+                raise PackageRefused(package, f"the directories of its paths have more than {limits.text} characters")
     found.discard("")
+    if len(found) > limits.paths:
+        raise PackageRefused(package, _too_many(len(found), "directories", limits))
     files = set(targets)
     if len(files) != len(targets):
         twice = Counter(targets).most_common(1)[0][0]
@@ -288,6 +332,22 @@ def _directories(package: str, targets: Sequence[str], kinds: str, scripts: bool
     if both := found & files:
         raise PackageRefused(package, f"{min(both)} is a file or link in it, and yet has files below it")
     return sorted(found)
+
+
+def _too_many(count: int, what: str, limits: Limits) -> str:
+    return f"it has {count} {what}, where at most {limits.paths} are allowed (max_paths)"
+
+
+def _check_amount(package: str, paths: Sequence[str], limits: Limits) -> None:
+    """Raises PackageRefused for paths that are too many, or too long."""
+    if len(paths) > limits.paths:
+        raise PackageRefused(package, _too_many(len(paths), "paths", limits))
+    if max(map(len, paths), default=0) > _LONGEST_PATH:
+        longest = max(paths, key=len)
+        raise PackageRefused(package, f"it lists a path of {len(longest)} characters, {longest[:60]!r}...")
+    text = sum(map(len, paths))
+    if text > limits.text:
+        raise PackageRefused(package, f"its paths have {text} characters, where at most {limits.text} are allowed")
 
 
 def _check_paths(package: str, paths: Sequence[str]) -> None:
@@ -321,17 +381,23 @@ def _document(path: Path, name: str, limits: Limits) -> dict[str, Any]:
     info = read_info(path, name, _INFO, _enough, limits)
     index = _json_object(name, info, "index.json")
     noarch = _noarch(name, index)
+    entries = _entry_points(name, info) if noarch == "python" else []
+    mtime = info["index.json"].mtime
     rows = _Rows(name)
     if "paths.json" in info:
-        _read_paths_json(rows, _json_object(name, info, "paths.json"))
+        _read_paths_json(rows, _paths_document(name, info, limits), limits)
     elif "files" in info:
-        _read_files(rows, info, _member_kinds(path, name, limits))
+        _read_files(rows, info, path, limits)
     else:
         raise PackageRefused(name, "it has neither info/paths.json nor info/files")
+    del info
+    _check_amount(name, rows.paths, limits)
     _check_paths(name, rows.paths)
-    entries = _entry_points(name, info) if noarch == "python" else []
     kinds = "".join(rows.kinds)
-    directories = _directories(name, rows.paths, kinds, bool(entries))
+    directories = _directories(name, rows.paths, kinds, bool(entries), limits)
+    scripts = sorted(each for each in rows.paths if each.startswith("bin/.") and _LINK_SCRIPT.fullmatch(each))
+    if len(scripts) > _LINK_SCRIPTS:
+        raise PackageRefused(name, f"it has {len(scripts)} link scripts, where at most {_LINK_SCRIPTS} are allowed")
     return {
         "paths": rows.paths,
         "kinds": kinds,
@@ -342,10 +408,8 @@ def _document(path: Path, name: str, limits: Limits) -> dict[str, Any]:
         "directories": directories,
         "parts": ["pkg", "info"] if _info_tar_has(path, name, rows.paths, directories, limits) else ["pkg"],
         "entry_points": [list(entry) for entry in entries],
-        "link_scripts": sorted(
-            each for each in rows.paths if each.startswith("bin/.") and _LINK_SCRIPT.fullmatch(each)
-        ),
-        "timestamp": _timestamp(name, index, info["index.json"].mtime),
+        "link_scripts": scripts,
+        "timestamp": _timestamp(name, index, mtime),
         "noarch": noarch,
     }
 
@@ -408,14 +472,24 @@ class _Rows:
         """Note the last path's placeholder; on links and directories it means nothing."""
         if mode not in ("text", "binary") or not text:
             raise PackageRefused(self.package, f"the placeholder of {self.paths[-1]} is neither text nor binary")
+        if len(text) > _LONGEST_PLACEHOLDER:
+            raise PackageRefused(self.package, f"the placeholder of {self.paths[-1]} has {len(text)} characters")
         if self.kinds[-1] == "f":
             self.placeholders.append((len(self.paths) - 1, text, mode))
 
 
-def _read_paths_json(rows: _Rows, document: dict[str, Any]) -> None:
+def _paths_document(package: str, info: dict[str, InfoFile], limits: Limits) -> dict[str, Any]:
+    """paths.json, which is taken out of `info`, so that its bytes go before its rows are made into columns."""
+    values = _VALUES_OF_A_PATH * limits.paths
+    return _json_object(package, {"paths.json": info.pop("paths.json")}, "paths.json", limits.info, values)
+
+
+def _read_paths_json(rows: _Rows, document: dict[str, Any], limits: Limits) -> None:
     entries = document.get("paths")
     if document.get("paths_version") != 1 or not isinstance(entries, list):
         raise PackageRefused(rows.package, "its info/paths.json is not of paths_version 1")
+    if len(entries) > limits.paths:
+        raise PackageRefused(rows.package, _too_many(len(entries), "paths", limits))
     try:
         for entry in entries:
             path: str = entry["_path"]
@@ -427,6 +501,8 @@ def _read_paths_json(rows: _Rows, document: dict[str, Any]) -> None:
             size, sha256 = entry.get("size_in_bytes"), entry.get("sha256")
             if not isinstance(path, str) or not isinstance(size, int | None) or not isinstance(sha256, str | None):
                 raise TypeError
+            if sha256 and len(sha256) != 64:
+                raise TypeError(f"the sha256 of {path} has {len(sha256)} characters")
             rows.add(path, kind, size, sha256, bool(entry.get("no_link")))
             if placeholder := entry.get("prefix_placeholder"):
                 rows.mark(str(placeholder), entry.get("file_mode", "text"))
@@ -434,10 +510,10 @@ def _read_paths_json(rows: _Rows, document: dict[str, Any]) -> None:
         raise PackageRefused(rows.package, f"its info/paths.json has an entry that makes no sense ({error})") from None
 
 
-def _read_files(rows: _Rows, info: dict[str, InfoFile], kinds: dict[str, str]) -> None:
+def _read_files(rows: _Rows, info: dict[str, InfoFile], archive: Path, limits: Limits) -> None:
     """The listing of packages from before paths.json."""
     prefixes = {}
-    for line in _lines(rows.package, info, "has_prefix"):
+    for line in _lines(rows.package, info, "has_prefix", limits):
         words = [quoted or bare for quoted, bare in re.findall(r'"([^"]*)"|(\S+)', line)]
         if len(words) == 1:
             prefixes[words[0]] = (DEFAULT_PLACEHOLDER, "text")
@@ -445,8 +521,10 @@ def _read_files(rows: _Rows, info: dict[str, InfoFile], kinds: dict[str, str]) -
             prefixes[words[2]] = (words[0], words[1].lower())
         else:
             raise PackageRefused(rows.package, f"its info/has_prefix has a line that makes no sense: {line!r}")
-    copied = {*_lines(rows.package, info, "no_link"), *_lines(rows.package, info, "no_softlink")}
-    for path in _lines(rows.package, info, "files"):
+    copied = {*_lines(rows.package, info, "no_link", limits), *_lines(rows.package, info, "no_softlink", limits)}
+    listed = _lines(rows.package, info, "files", limits)
+    kinds = _member_kinds(archive, rows.package, frozenset(listed), limits)
+    for path in listed:
         if path.startswith("info/"):
             continue
         rows.add(path, kinds.get(path, "file"), None, None, path in copied)
@@ -454,36 +532,48 @@ def _read_files(rows: _Rows, info: dict[str, InfoFile], kinds: dict[str, str]) -
             rows.mark(*prefixes[path])
 
 
-def _member_kinds(path: Path, name: str, limits: Limits) -> dict[str, str]:
-    """What each member that is not a file is; `info/files` does not tell."""
+def _member_kinds(path: Path, name: str, listed: frozenset[str], limits: Limits) -> dict[str, str]:
+    """What each member `listed` that is not a file is; `info/files` does not tell."""
     kinds = {}
     parts: tuple[Part, ...] = ("pkg", "info") if has_two_tars(path, name) else ("pkg",)
     for part in parts:
         with payload(path, name, limits, part=part) as members:
             for member in members:
                 check_member(member)
-                if member.kind in (SYMLINK, DIRECTORY):
-                    kinds[checked_name(member.name)] = "softlink" if member.kind == SYMLINK else "directory"
+                if member.kind in (SYMLINK, DIRECTORY) and (path_in := checked_name(member.name)) in listed:
+                    kinds[path_in] = "softlink" if member.kind == SYMLINK else "directory"
     return kinds
 
 
-def _lines(package: str, info: dict[str, InfoFile], name: str) -> list[str]:
+def _lines(package: str, info: dict[str, InfoFile], name: str, limits: Limits) -> list[str]:
     if name not in info:
         return []
+    content = info[name].content
+    if (count := content.count(b"\n")) > limits.paths:
+        raise PackageRefused(package, f"its info/{name} lists more: {_too_many(count, 'lines', limits)}")
     try:
-        text = info[name].content.decode()
+        lines = [line for line in content.decode().split("\n") if line.strip()]
     except UnicodeDecodeError:
         raise PackageRefused(package, f"its info/{name} is not UTF-8") from None
-    return [line for line in text.split("\n") if line.strip()]
+    if (longest := max(map(len, lines), default=0)) > _LONGEST_LINE:
+        raise PackageRefused(package, f"its info/{name} has a line of {longest} characters")
+    return lines
 
 
-def _json_object(package: str, info: dict[str, InfoFile], name: str) -> dict[str, Any]:
+def _json_object(
+    package: str, info: dict[str, InfoFile], name: str, size: int = _OTHER_DOCUMENT, values: int = 100_000
+) -> dict[str, Any]:
     if name not in info:
         raise PackageRefused(package, f"it has no info/{name}")
+    content = info[name].content
+    if len(content) > size:
+        raise PackageRefused(
+            package, f"its info/{name} has {len(content)} bytes, where at most {size} are allowed"
+        )
     try:
-        document = orjson.loads(info[name].content)
-    except orjson.JSONDecodeError as error:
-        raise PackageRefused(package, f"its info/{name} is not JSON ({error})") from None
+        document = load(content, values=values)
+    except JsonRefused as error:
+        raise PackageRefused(package, f"its info/{name} {error}") from None
     if not isinstance(document, dict):
         raise PackageRefused(package, f"its info/{name} is not a JSON object")
     return document
@@ -513,6 +603,8 @@ def _entry_points(package: str, info: dict[str, InfoFile]) -> list[EntryPoint]:
         return []
     if not isinstance(lines, list):
         raise PackageRefused(package, f"the entry points in its info/{name} are not a list")
+    if len(lines) > _ENTRY_POINTS:
+        raise PackageRefused(package, f"it has {len(lines)} entry points, where at most {_ENTRY_POINTS} are allowed")
     entries: dict[str, EntryPoint] = {}
     for line in lines:
         entry = _entry_point(package, line)
@@ -521,7 +613,9 @@ def _entry_points(package: str, info: dict[str, InfoFile]) -> list[EntryPoint]:
 
 
 def _entry_point(package: str, line: object) -> EntryPoint:
-    command, equals, target = str(line).partition("=")
+    if not isinstance(line, str) or len(line) > _LONGEST_PATH:
+        raise PackageRefused(package, f"its info/ has an entry point that is no short text: {str(line)[:60]!r}")
+    command, equals, target = line.partition("=")
     module, colon, function = target.partition(":")
     entry = EntryPoint(command.strip(), module.strip(), function.strip())
     if (

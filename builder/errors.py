@@ -21,6 +21,7 @@
         ├── RemoteUnavailable      another registry cannot be reached, or refuses
         ├── PublishFailed          a finished image cannot be written or pushed where it was wanted
         ├── WorkerLost             a worker process died, again and again
+        ├── MemoryLimit            work on an environment that takes more memory than a worker may have
         ├── SampleChannelFailed    the sample channel cannot be made on this machine
         └── BuildFailed            a build's recorded failure, as every later request meets it
 
@@ -32,6 +33,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from storage.errors import ConderyError
+
+LONGEST_REASON = 1000
+"""Characters of a reason that quotes what came from outside."""
 
 
 class BuilderError(ConderyError):
@@ -116,6 +120,9 @@ class DownloadFailed(BuilderError):
 
 class PackageRefused(BuilderError):
     def __init__(self, package: str, reason: str) -> None:
+        # it may quote the package, whose names can have a megabyte
+        if len(reason) > LONGEST_REASON:
+            reason = reason[:LONGEST_REASON] + "..."
         super().__init__(f"package {package} is refused: {reason}")
         self.package = package
         self.reason = reason
@@ -191,6 +198,16 @@ class WorkerLost(BuilderError):
     def __init__(self, doing: str) -> None:
         super().__init__(f"the worker process died while {doing}; try again, and tell the administrator if it stays so")
         self.doing = doing
+
+
+class MemoryLimit(BuilderError):
+    def __init__(self, doing: str, limit: int) -> None:
+        super().__init__(
+            f"{doing} takes more than the {limit >> 20} MiB that a process may use (worker_memory); ask for fewer or "
+            "smaller packages, or ask the administrator for more"
+        )
+        self.doing = doing
+        self.limit = limit
 
 
 class BuildFailed(BuilderError):

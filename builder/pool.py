@@ -1,40 +1,58 @@
 """Worker processes for what would hold the event loop: transcoding, hashing, reading archives.
 
-A worker may die (killed, out of memory). The pool is then made anew and the tasks that were lost run again; what they
-write is atomic and named by content, so a second run is harmless.
+A worker may die (killed, out of memory). Its task is then done again by a new one, and no other task notices; what
+tasks write is atomic and named by content, so a second run is harmless. A worker that has grown is replaced.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
+import functools
 import multiprocessing
 import os
+import pickle
 import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import connection
-from typing import ParamSpec, Self, TypeVar
+from multiprocessing.process import BaseProcess
+from typing import ParamSpec, Self, TypeVar, cast
 
-from builder.errors import WorkerLost
+from builder.errors import MemoryLimit, WorkerLost
+from builder.worker import Answer, serve
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 ATTEMPTS = 3
 CLOSE_SECONDS = 5.0
-PRELOAD = ["builder.layer", "builder.contents", "builder.environment", "builder.environment_archive"]
+MEMORY = 512 << 20
+PRELOAD = [
+    "builder.layer",
+    "builder.contents",
+    "builder.environment",
+    "builder.environment_archive",
+    "builder.overlap",
+    "builder.worker",
+]
 
 
 class WorkerPool:
-    """`workers` processes, started when first needed. Use as an async context manager."""
+    """`workers` processes of at most `memory` bytes, started when first needed. Use as an async context manager."""
 
-    def __init__(self, workers: int, on_loss: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self, workers: int, on_loss: Callable[[], object] | None = None, memory: int = MEMORY
+    ) -> None:
         self._workers = workers
         self._on_loss = on_loss
-        """Called in a thread when workers have died, to clear away what they left."""
-        self._executor: ProcessPoolExecutor | None = None
+        """Called in a thread when a worker has died, to clear away what it left."""
+        self._memory = memory
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="worker")
+        """One waits for each worker, so that no more tasks are under way than there are workers."""
+        self._lock = threading.Lock()
+        self._idle: list[_Process] = []
+        self._busy: set[_Process] = set()
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -44,64 +62,118 @@ class WorkerPool:
 
     async def close(self) -> None:
         """Stop the workers; tasks that wait are dropped, running ones get CLOSE_SECONDS to finish."""
-        executor, self._executor = self._executor, None
-        if executor is None:
-            return
-        # a list of the executor's own, which `shutdown` forgets; Python 3.14 has a method that ends them
-        workers = list((executor._processes or {}).values())
-        ending = asyncio.create_task(asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True))
+        self._closed = True
+        ending = asyncio.create_task(asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True))
         done, _ = await asyncio.wait({ending}, timeout=CLOSE_SECONDS)
         if not done:
-            for worker in workers:
-                worker.kill()
+            with self._lock:
+                for process in self._busy:
+                    process.kill()
         await ending
+        await asyncio.to_thread(self._end_idle)
 
     async def run(self, doing: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`function(*args)` in a worker; it and its arguments are pickled.
 
-        Raises what the function raises, and WorkerLost(doing) when its worker died each of ATTEMPTS times.
+        Raises what the function raises, MemoryLimit(doing) when it needs more memory than a worker may have, and
+        WorkerLost(doing) when its worker died each of ATTEMPTS times.
         """
-        for _ in range(ATTEMPTS):
-            executor = self._executor or self._start()
-            try:
-                return await asyncio.wrap_future(executor.submit(function, *args, **kwargs))
-            except BrokenProcessPool:
-                if self._executor is executor:
-                    self._executor = None
-                    await asyncio.to_thread(self._bury, executor)
-        raise WorkerLost(doing)
+        task = functools.partial(function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, doing, task)
 
     async def warm(self) -> None:
         """Start every worker now, so that the first build does not pay for it."""
-        await asyncio.gather(*(self.run("starting", os.getpid) for _ in range(self._workers)))
+        await asyncio.to_thread(self._start_all)
 
-    def _bury(self, executor: ProcessPoolExecutor) -> None:
-        executor.shutdown(wait=True)
+    def _do(self, doing: str, task: Callable[[], T]) -> T:
+        content = pickle.dumps(task)
+        package = None
+        for _ in range(ATTEMPTS):
+            process = self._take()
+            try:
+                answer = process.ask(content)
+            except EOFError:
+                package = process.package
+                self._bury(process)
+                if self._closed:
+                    break
+                continue
+            self._give_back(process, answer)
+            if isinstance(answer.error, MemoryError):
+                raise MemoryLimit(doing, self._memory) from answer.error
+            if answer.error:
+                raise answer.error from (RuntimeError(answer.traceback) if answer.traceback else None)
+            return cast(T, answer.value)
+        raise WorkerLost(f"{doing}, at package {package}" if package else doing)
+
+    def _take(self) -> _Process:
+        with self._lock:
+            process = self._idle.pop() if self._idle else _Process(self._memory)
+            self._busy.add(process)
+        return process
+
+    def _give_back(self, process: _Process, answer: Answer) -> None:
+        with self._lock:
+            self._busy.discard(process)
+            if not answer.grown:
+                self._idle.append(process)
+                return
+        process.end()
+
+    def _bury(self, process: _Process) -> None:
+        with self._lock:
+            self._busy.discard(process)
+        process.end()
         if self._on_loss:
             self._on_loss()
 
-    def _start(self) -> ProcessPoolExecutor:
+    def _start_all(self) -> None:
+        processes = [self._take() for _ in range(self._workers)]
+        for process in processes:
+            try:
+                self._give_back(process, process.ask(pickle.dumps(os.getpid)))
+            except EOFError:
+                self._bury(process)
+
+    def _end_idle(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for process in idle:
+            process.end()
+
+
+class _Process:
+    """One worker, and what it is asked, a task at a time."""
+
+    def __init__(self, memory: int) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOAD)
-        self._executor = ProcessPoolExecutor(self._workers, mp_context=context, initializer=_start_worker)
-        return self._executor
+        self._pipe, theirs = context.Pipe()
+        with theirs:
+            self._process: BaseProcess = context.Process(target=serve, args=(theirs, memory), daemon=True)
+            self._process.start()
+        self.package: str | None = None
+        """What it said last that it is at."""
 
+    def ask(self, task: bytes) -> Answer:
+        """What came of a pickled task; raises EOFError when the process dies of it."""
+        self.package = None
+        try:
+            self._pipe.send_bytes(task)
+            while not isinstance(answer := pickle.loads(self._pipe.recv_bytes()), Answer):
+                self.package = answer
+        except OSError:
+            raise EOFError from None
+        return answer
 
-def _start_worker() -> None:
-    _die_with_parent()
-    # what is loaded by now stays, and tens of thousands of paths are no reason to look for cycles
-    gc.freeze()
-    gc.set_threshold(200_000)
+    def kill(self) -> None:
+        self._process.kill()
 
-
-def _die_with_parent() -> None:
-    """A worker whose server was killed would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    def end(self) -> None:
+        """Closing the pipe ends one that waits for a task."""
+        self._pipe.close()
+        self._process.join(CLOSE_SECONDS)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._process.close()

@@ -30,6 +30,8 @@ _BUFFER = 1 << 18
 _RECORD_LIMIT = 1 << 20
 _ADLER = 65521
 _NOTHING = bytes(BLOCK)
+_REMEMBERED = 4096
+"""Fields of headers whose new form is remembered."""
 
 
 class TarError(Exception):
@@ -69,6 +71,7 @@ _HEADER = struct.Struct("100s8s16x12s12s8sc100s6s82x155s12x")
 _PLAIN = struct.Struct("100s8s16x11sB11sB8sB188xB166x")
 """Name, mode, size, mtime, checksum, type and the first byte of the prefix; of the numbers' fields the ends apart."""
 _PLAIN_FILE = ord(FILE)
+_MEANT = (b"path", b"size", b"mtime", b"linkpath")
 _USUAL = (FILE, HARD_LINK, SYMLINK, DIRECTORY)
 
 
@@ -88,7 +91,8 @@ class TarReader:
         self._unread = 0
         self._padding = 0
         self._defaults: dict[str, str] = {}
-        self._tails: dict[bytes, tuple[bytes, int]] = {b"": file_tail(b"")}
+        self._plain_tail = file_tail(b"")
+        self._tails: dict[bytes, tuple[bytes, int]] = {}
         self._owners: dict[bytes, tuple[int, bytes]] = {}
 
     def __iter__(self) -> Iterator[Member]:
@@ -109,7 +113,7 @@ class TarReader:
         before them. A broken header does too, for `next` to say what is wrong.
         """
         self._skip()
-        view, adler, plain_tail = self._view, zlib.adler32, self._tails[b""]
+        view, adler, plain_tail = self._view, zlib.adler32, self._plain_tail
         begin = start = self._position
         while not self._defaults:
             if self._end - start < BLOCK:
@@ -163,6 +167,8 @@ class TarReader:
 
     def _owner(self, mode: bytes) -> tuple[int, bytes]:
         """The mode that follows from the field `mode`, and the fields of mode and owner in a new header."""
+        if len(self._owners) > _REMEMBERED:
+            self._owners.clear()
         new = file_mode(int(mode.rstrip(b" \0"), 8))
         self._owners[mode] = found = new, ROOT_MODES[new]
         return found
@@ -174,6 +180,8 @@ class TarReader:
             raise ValueError(name)
         prefix = name[:slash]
         if prefix not in self._tails:
+            if len(self._tails) > _REMEMBERED:
+                self._tails.clear()
             self._tails[prefix] = file_tail(prefix)
         return name[slash + 1 :], self._tails[prefix]
 
@@ -338,6 +346,10 @@ def _parse_records(content: bytes) -> dict[str, str]:
         key, equals, value = content[space + 1 : position + length - 1].partition(b"=")
         if space < 0 or not equals or not space < position + length <= len(content):
             raise TarError("it has a broken extended header")
-        records[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
+        # others mean nothing here, and an archive may have any number of them
+        if key in _MEANT:
+            records[key.decode()] = value.decode("utf-8", "surrogateescape")
+        elif key.startswith(b"GNU.sparse"):
+            records["GNU.sparse"] = ""
         position += length
     return records

@@ -1,0 +1,136 @@
+"""What a worker process of the pool does: one task after the other, within a limit of memory.
+
+It tells the pool which package it is at, so that the right one is named when the process dies of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import multiprocessing
+import os
+import pickle
+import resource
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing import connection
+from typing import Any
+
+from builder.errors import LONGEST_REASON, PackageRefused
+from storage.errors import ConderyError
+
+GROWN = 192 << 20
+"""Resident bytes with which a worker is replaced after its task. One that has read large packages has half of it."""
+
+TRIMMED = 128 << 20
+"""Resident bytes with which a worker gives back what it does not use. It takes milliseconds, so not each time."""
+
+Task = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a task: its value or its error. `grown`: the worker is to be replaced."""
+
+    value: Any = None
+    error: Exception | None = None
+    traceback: str = ""
+    """Of an error that nobody foresaw."""
+    grown: bool = False
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """This process, when it is a worker."""
+
+    pool: connection.Connection
+    memory: int
+
+
+_this: _Worker | None = None
+
+
+@contextlib.contextmanager
+def working_on(package: str) -> Iterator[None]:
+    """Names the package that the block reads; one that takes more memory than there is becomes PackageRefused."""
+    if _this:
+        _this.pool.send_bytes(pickle.dumps(package))
+    try:
+        yield
+    except MemoryError:
+        raise PackageRefused(
+            package, f"it takes more than the {_memory_text()} that a process may use for it (worker_memory)"
+        ) from None
+
+
+def _memory_text() -> str:
+    return f"{_this.memory >> 20} MiB" if _this else "memory"
+
+
+def serve(pool: connection.Connection, memory: int) -> None:
+    """Do the tasks that come from `pool`, until it closes; a process's main function. `memory` in bytes."""
+    global _this  # noqa: PLW0603 - a process is one worker, and knows it from here on
+    _this = _Worker(pool, memory)
+    _die_with_parent()
+    # Ctrl-C reaches all processes of a terminal, and the pool ends its workers itself
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # of what the process itself allocates: libraries are mapped files, which the machine shares
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    # what is loaded by now stays, and tens of thousands of paths are no reason to look for cycles
+    gc.freeze()
+    gc.set_threshold(200_000)
+    while True:
+        try:
+            task = pool.recv_bytes()
+        except (EOFError, OSError):
+            return
+        answer = _answer(task)
+        del task
+        with contextlib.suppress(OSError):
+            pool.send_bytes(answer)
+
+
+def _answer(task: bytes) -> bytes:
+    """The pickled Answer of a pickled task."""
+    try:
+        return pickle.dumps(Answer(pickle.loads(task)(), grown=_has_grown()))
+    except Exception as error:  # noqa: BLE001 - it is raised where the task came from
+        text = "" if isinstance(error, ConderyError) else traceback.format_exc()
+        raised = error
+    # what the frames of the error hold has to go first
+    raised.__traceback__ = raised.__context__ = raised.__cause__ = None
+    try:
+        return pickle.dumps(Answer(error=raised, traceback=text, grown=_has_grown()))
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return pickle.dumps(Answer(error=RuntimeError(repr(raised)[:LONGEST_REASON]), traceback=text))
+
+
+def _has_grown() -> bool:
+    """Whether the process holds more than it should, after it has given back what it can."""
+    if _resident() < TRIMMED:
+        return False
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    return _resident() > GROWN
+
+
+def _resident() -> int:
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def _die_with_parent() -> None:
+    """A worker whose server was killed in the middle of a task would go on with it."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
