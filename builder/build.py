@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -33,7 +33,7 @@ from builder.job import Job
 from builder.layer import FragmentTask, LayerTask
 from builder.layers import Layers
 from builder.lock import Lock, LockedPackage
-from builder.overlap import Overlaps, find_overlaps
+from builder.overlap import Overlaps, read_overlaps
 from builder.plan import PLAN_FORMAT, PlanPackage, plan
 from builder.platform_image import PlatformImage, image_layer, image_of, report_of
 from builder.pool import WorkerPool
@@ -47,6 +47,7 @@ from storage.blobs import BlobStore
 from storage.catalog import Catalog
 from storage.digest import Descriptor, Digest
 from storage.errors import BlobUnknown, FragmentsGone, ManifestBlobUnknown, StorageUnavailable
+from storage.files import temporary_directory
 from storage.joins import Join
 
 T = TypeVar("T")
@@ -183,9 +184,11 @@ class Builder:
         self, key: str, lock: Lock, bases: Mapping[str, BaseImage], progress: Progress, watch: Stopwatch
     ) -> Image:
         archives = await self._archives_of(lock, progress, watch)
-        platforms = [
-            await self._platform(lock, bases[platform], archives, progress, watch) for platform in sorted(lock.packages)
-        ]
+        async with _temporary_directory(self.root / "working") as working:
+            platforms = [
+                await self._platform(lock, bases[platform], archives, working, progress, watch)
+                for platform in sorted(lock.packages)
+            ]
         image, pushes = image_of(lock, platforms)
         report = {
             "seconds": {name: round(seconds, 4) for name, seconds in watch.seconds.items()},
@@ -244,14 +247,26 @@ class Builder:
             return dict(await all_of(fetch(package) for package in unique.values()))
 
     async def _platform(
-        self, lock: Lock, base: BaseImage, archives: Mapping[str, Path], progress: Progress, watch: Stopwatch
+        self,
+        lock: Lock,
+        base: BaseImage,
+        archives: Mapping[str, Path],
+        working: Path,
+        progress: Progress,
+        watch: Stopwatch,
     ) -> PlatformImage:
         platform = base.platform
         packages = lock.packages[platform]
         with watch.stage("inspect"):
             contents = await self._inspect(packages, archives, progress)
-            overlaps = await asyncio.to_thread(
-                find_overlaps, [(package, contents[package.name]) for package in packages]
+            overlaps = await self.pool.run(
+                "comparing the paths of the packages",
+                read_overlaps,
+                packages,
+                [archives[package.archive_key] for package in packages],
+                _python_layout(packages),
+                self.root / "contents",
+                self._limits,
             )
             scripts = self._link_scripts(packages, contents)
         with watch.stage("layers"):
@@ -266,6 +281,7 @@ class Builder:
                 fragments,
                 shells=shells_in(contents.values()),
                 variables=tuple(each for each in fragments if has_variables(contents[each.package.name])),
+                working=working,
             )  # fmt: skip
             try:
                 environment = await self.pool.run("writing the environment layer", finish_environment, task)
@@ -277,7 +293,7 @@ class Builder:
             written = documents.write_image(lock, platform, base, layers, environment.facts)
             config = Descriptor(documents.OCI_CONFIG, Digest.of(written.config), len(written.config))
             await self.blobs.put_all(
-                {environment.layer.descriptor.digest: [environment.content], config.digest: [written.config]}
+                {environment.layer.descriptor.digest: environment.pieces(), config.digest: [written.config]}
             )
             await assembly.stored()
         blobs = (config, *(layer.descriptor for layer in base.layers), *(layer.descriptor for layer in layers))
@@ -287,7 +303,7 @@ class Builder:
     async def _inspect(
         self, packages: Sequence[LockedPackage], archives: Mapping[str, Path], progress: Progress
     ) -> dict[str, PackageContents]:
-        python = next((PythonLayout.of(package) for package in packages if package.name == "python"), None)
+        python = _python_layout(packages)
         done = 0
 
         async def read(some: Sequence[LockedPackage]) -> list[PackageContents]:
@@ -309,7 +325,8 @@ class Builder:
 
     @property
     def _limits(self) -> Limits:
-        return Limits(expanded=self.settings.max_expanded, ratio=self.settings.max_ratio)
+        settings = self.settings
+        return Limits(expanded=settings.max_expanded, ratio=settings.max_ratio, paths=settings.max_paths)
 
     def _link_scripts(
         self, packages: Sequence[LockedPackage], contents: Mapping[str, PackageContents]
@@ -357,6 +374,20 @@ async def _again_when_collected(make: Callable[[], Awaitable[T]]) -> T:
         except (BlobUnknown, FragmentsGone, ManifestBlobUnknown) as error:
             gone = error
     raise StorageUnavailable("the builder's blobs", "what is made is deleted before it can be used") from gone
+
+
+@contextlib.asynccontextmanager
+async def _temporary_directory(parent: Path) -> AsyncIterator[Path]:
+    cleanup = contextlib.ExitStack()
+    directory = await asyncio.to_thread(cleanup.enter_context, temporary_directory(parent))
+    try:
+        yield directory
+    finally:
+        await asyncio.to_thread(cleanup.close)
+
+
+def _python_layout(packages: Sequence[LockedPackage]) -> PythonLayout | None:
+    return next((PythonLayout.of(package) for package in packages if package.name == "python"), None)
 
 
 def _shares(packages: Sequence[LockedPackage], count: int) -> list[Sequence[LockedPackage]]:

@@ -567,9 +567,7 @@ def _json_object(
         raise PackageRefused(package, f"it has no info/{name}")
     content = info[name].content
     if len(content) > size:
-        raise PackageRefused(
-            package, f"its info/{name} has {len(content)} bytes, where at most {size} are allowed"
-        )
+        raise PackageRefused(package, f"its info/{name} has {len(content)} bytes, where at most {size} are allowed")
     try:
         document = load(content, values=values)
     except JsonRefused as error:

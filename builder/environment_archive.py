@@ -21,9 +21,10 @@ from pathlib import Path
 from builder import tar
 from builder.archive import Limits
 from builder.canonical import key_of
-from builder.contents import PackageContents, inspect
+from builder.contents import PackageContents, Placeholder, inspect
 from builder.environment_layer import history
 from builder.errors import ArchiveFailed, PathConflict
+from builder.file_part import FilePart
 from builder.fragment import (
     Compressor,
     FragmentInfo,
@@ -31,6 +32,7 @@ from builder.fragment import (
     note_use,
     read_info,
     read_paths,
+    read_relocations,
     transcode,
     with_parents,
     write_sidecar,
@@ -151,7 +153,7 @@ def finish_archive(task: ArchiveTask) -> Join:
     relocations = [
         (path, placeholder.text, placeholder.mode)
         for info in infos
-        for path, placeholder in sorted(info.relocations.items())
+        for path, placeholder in sorted(_relocations(task, info).items())
     ]
     own = own_files(relocations)
     modified = newest(task.lock.packages[task.platform]) // 1000
@@ -172,6 +174,13 @@ def _made(task: ArchiveTask, fragment: FragmentTask) -> FragmentInfo:
     return info
 
 
+def _relocations(task: ArchiveTask, info: FragmentInfo) -> dict[str, Placeholder]:
+    try:
+        return read_relocations(task.path(info.key))
+    except FileNotFoundError:
+        raise FragmentsGone([info.key]) from None
+
+
 def _directories(task: ArchiveTask, own: Iterable[OwnFile]) -> list[str]:
     paths = set(with_parents([*(file.path for file in own), "conda-meta/history"]))
     for each in task.fragments:
@@ -184,9 +193,11 @@ def _directories(task: ArchiveTask, own: Iterable[OwnFile]) -> list[str]:
 def _tail(task: ArchiveTask, own: Iterable[OwnFile], modified: int) -> Iterator[bytes]:
     past = OwnFile("conda-meta/history", history(task.lock, task.platform))
     for file in chain(_records(task), [past], own):
-        yield tar.header(file.path, size=len(file.content), mode=file.mode, mtime=modified)
+        yield tar.header(file.path, size=file.size, mode=file.mode, mtime=modified)
         yield file.content
-        yield tar.padding(len(file.content))
+        if file.rest:
+            yield from file.rest.pieces()
+        yield tar.padding(file.size)
     yield tar.END
 
 
@@ -198,7 +209,9 @@ def _records(task: ArchiveTask) -> Iterator[OwnFile]:
             paths = read_paths(task.path(fragment.recipe.key))
         except FileNotFoundError:
             raise FragmentsGone([fragment.recipe.key]) from None
-        yield OwnFile(f"conda-meta/{package}.json", prefix_record(package, paths, requested.get(package.name)))
+        record = prefix_record(package, requested.get(package.name))
+        rest = FilePart(paths.path, paths.start + 1, paths.size - 1)
+        yield OwnFile(f"conda-meta/{package}.json", record, rest=rest)
 
 
 def _write_edge(task: ArchiveTask, which: str, pieces: Iterable[bytes]) -> FragmentInfo:
@@ -210,8 +223,8 @@ def _write_edge(task: ArchiveTask, which: str, pieces: Iterable[bytes]) -> Fragm
         for piece in pieces:
             compressor.add(piece)
         compressor.finish()
-    info = FragmentInfo(key, compressor.size, compressor.uncompressed_size, {})
-    write_sidecar(path, info, b"")
+    info = FragmentInfo(key, compressor.size, compressor.uncompressed_size)
+    write_sidecar(path, info, {}, ())
     return info
 
 

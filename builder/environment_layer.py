@@ -7,9 +7,10 @@ entrypoint and the home of the non-root user. Pure functions over facts; times a
 from __future__ import annotations
 
 import datetime
+import hashlib
 import importlib.resources
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -17,6 +18,7 @@ from isal import isal_zlib
 
 from builder import tar
 from builder.errors import FormatUnsuitable, PackageRefused
+from builder.file_part import FilePart
 from builder.image import HOME, OCI_LAYER, ImageLayer
 from builder.lock import Lock, LockedPackage
 from builder.lock_formats import conda_lock_yaml, explicit_text, newest
@@ -38,7 +40,7 @@ class InstalledPackage:
     """A package as it lies in the image."""
 
     package: LockedPackage
-    paths: bytes
+    paths: FilePart
     """What its prefix record says of them, from `builder.prefix_record.recorded_paths`."""
 
 
@@ -50,6 +52,12 @@ class LayerMember:
     content: bytes | None
     mode: int = 0o644
     owner: int = 0
+    rest: FilePart | None = None
+    """What follows `content`."""
+
+    @property
+    def size(self) -> int:
+        return len(self.content or b"") + (self.rest.size if self.rest else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,8 @@ def members(
     result = [
         LayerMember(
             f"{prefix}/conda-meta/{each.package}.json",
-            prefix_record(each.package, each.paths, requested.get(each.package.name)),
+            prefix_record(each.package, requested.get(each.package.name)),
+            rest=FilePart(each.paths.path, each.paths.start + 1, each.paths.size - 1),
         )
         for each in installed
     ]
@@ -95,33 +104,46 @@ def make_layer(
     contents: Iterable[LayerMember], modified: int, packages: Sequence[str] = ("environment",)
 ) -> EnvironmentLayer:
     """`contents` as a compressed layer, every directory once and before what is in it; `modified` in seconds UTC."""
-    archive = tar_archive(contents, modified)
     compressor = isal_zlib.compressobj(1, wbits=31)
-    compressed = b"".join(
-        compressor.compress(archive[start : start + _CHUNK]) for start in range(0, len(archive), _CHUNK)
-    )
-    compressed += compressor.flush()
+    uncompressed = hashlib.sha256()
+    pieces = []
+    for chunk in _chunks(tar_archive(contents, modified)):
+        uncompressed.update(chunk)
+        pieces.append(compressor.compress(chunk))
+    compressed = b"".join([*pieces, compressor.flush()])
     descriptor = Descriptor(OCI_LAYER, Digest.of(compressed), len(compressed))
-    return EnvironmentLayer(compressed, ImageLayer(descriptor, Digest.of(archive), tuple(packages)))
+    diff_id = Digest(f"sha256:{uncompressed.hexdigest()}")
+    return EnvironmentLayer(compressed, ImageLayer(descriptor, diff_id, tuple(packages)))
 
 
-def tar_archive(contents: Iterable[LayerMember], modified: int) -> bytes:
+def _chunks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces of _CHUNK, on which the compressed bytes depend."""
+    buffer = bytearray()
+    for piece in pieces:
+        buffer += piece
+        while len(buffer) >= _CHUNK:
+            yield bytes(buffer[:_CHUNK])
+            del buffer[:_CHUNK]
+    if buffer:
+        yield bytes(buffer)
+
+
+def tar_archive(contents: Iterable[LayerMember], modified: int) -> Iterator[bytes]:
+    """The archive in pieces."""
     ordered = sorted(contents, key=lambda member: member.path)
     explicit = {member.path for member in ordered if member.content is None}
     parents = {parent for member in ordered for parent in _parents(member.path)} - explicit
     directories = [LayerMember(path, None, 0o755) for path in parents]
-    parts = []
     for member in sorted([*ordered, *directories], key=lambda member: member.path.split("/")):
         if member.content is None:
-            parts.append(tar.directory(member.path, mode=member.mode, mtime=modified, owner=member.owner))
-        else:
-            size = len(member.content)
-            parts += (
-                tar.header(member.path, size=size, mode=member.mode, mtime=modified, owner=member.owner),
-                member.content,
-                tar.padding(size),
-            )
-    return b"".join([*parts, tar.END])
+            yield tar.directory(member.path, mode=member.mode, mtime=modified, owner=member.owner)
+            continue
+        yield tar.header(member.path, size=member.size, mode=member.mode, mtime=modified, owner=member.owner)
+        yield member.content
+        if member.rest:
+            yield from member.rest.pieces()
+        yield tar.padding(member.size)
+    yield tar.END
 
 
 def history(lock: Lock, platform: str) -> bytes:

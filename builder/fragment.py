@@ -28,7 +28,8 @@ from builder.archive import DEFAULT_LIMITS, Limits, check_member, checked_name, 
 from builder.canonical import key_of
 from builder.contents import EntryPoint, PackageContents, Placeholder, PythonLayout, check_way
 from builder.errors import PackageRefused
-from builder.prefix import replace, replace_chunks
+from builder.file_part import FilePart
+from builder.prefix import LongString, replace, replace_chunks
 from builder.prefix_record import Written, recorded_paths
 from builder.relocation import LARGEST_SCRIPT, is_script, without_prefix
 from builder.tar import DIRECTORY, FILE, HARD_LINK, SYMLINK, file_mode, header, padding
@@ -51,6 +52,9 @@ _SMALL = 1 << 18
 """Largest member in bytes that is handled whole, in memory."""
 
 _SPOOL = 8 << 20
+
+_LONGEST_LINK = 4095
+"""Bytes of where a symbolic link points (PATH_MAX)."""
 
 USE_SECONDS = 3600.0
 
@@ -96,24 +100,16 @@ class FragmentInfo:
     key: str
     size: int
     uncompressed_size: int
-    written: Mapping[str, Written]
-    """By path under the prefix: files with a replaced prefix, and entry points."""
-    relocations: Mapping[str, Placeholder] = field(default_factory=dict)
-    """By path in the archive: files whose prefix is still to be replaced where it is unpacked."""
+    written: Mapping[str, Written] = field(default_factory=dict, compare=False)
+    """By path under the prefix: files with a replaced prefix, and entry points. Known to who made the fragment alone:
+    they may be all its paths, and the prefix record has them."""
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "size": self.size,
-            "uncompressed_size": self.uncompressed_size,
-            "written": {path: [file.sha256, file.size] for path, file in self.written.items()},
-            "relocations": {path: list(placeholder) for path, placeholder in self.relocations.items()},
-        }
+        return {"size": self.size, "uncompressed_size": self.uncompressed_size}
 
     @classmethod
     def from_json(cls, key: str, document: Mapping[str, Any]) -> Self:
-        written = {path: Written(sha256, size) for path, (sha256, size) in document["written"].items()}
-        relocations = {path: Placeholder(*row) for path, row in document.get("relocations", {}).items()}
-        return cls(key, document["size"], document["uncompressed_size"], written, relocations)
+        return cls(key, document["size"], document["uncompressed_size"])
 
 
 def read_info(path: Path) -> FragmentInfo | None:
@@ -126,18 +122,36 @@ def read_info(path: Path) -> FragmentInfo | None:
     return None
 
 
-def read_paths(path: Path) -> bytes:
-    """What the prefix record of the package says of its paths: `recorded_paths` of the fragment at `path`."""
+def read_relocations(path: Path) -> dict[str, Placeholder]:
+    """By path in the archive: files of the fragment at `path` whose prefix is still to be replaced where it is unpacked.
+
+    Raises FileNotFoundError.
+    """
     with open(_sidecar(path), "rb") as sidecar:
         sidecar.readline()
-        return sidecar.read()
+        return {name: Placeholder(*row) for name, row in orjson.loads(sidecar.readline()).items()}
 
 
-def write_sidecar(path: Path, info: FragmentInfo, paths: bytes) -> None:
-    """Keep beside the fragment at `path` what is known of it; `paths` is for `read_paths`. Raises StorageFull."""
+def read_paths(path: Path) -> FilePart:
+    """What the prefix record of the package says of its paths: `recorded_paths` of the fragment at `path`.
+
+    Raises FileNotFoundError.
+    """
+    with open(_sidecar(path), "rb") as sidecar:
+        return FilePart.of(_sidecar(path), len(sidecar.readline()) + len(sidecar.readline()))
+
+
+def write_sidecar(
+    path: Path, info: FragmentInfo, relocations: Mapping[str, Placeholder], paths: Iterable[bytes]
+) -> None:
+    """Keep beside the fragment at `path` what is known of it, a line for each reader. Raises StorageFull.
+
+    The first line is read by the server's own process, so it has to be short.
+    """
     with atomic_write(_sidecar(path), durable=False, scratch=path.parents[1]) as file:
         file.write(orjson.dumps(info.to_json()) + b"\n")
-        file.write(paths)
+        file.write(orjson.dumps({name: list(each) for name, each in relocations.items()}) + b"\n")
+        file.writelines(paths)
 
 
 def note_use(path: Path) -> None:
@@ -236,7 +250,7 @@ def transcode(
     scratch = path.parents[1]
     with atomic_write(path, durable=False, scratch=scratch) as file:
         compressor = Compressor(file.write, compressed, uncompressed)
-        job = _Transcoding(recipe, contents, compressor, scratch)
+        job = _Transcoding(recipe, contents, compressor, scratch, limits.text)
         for part in contents.parts:
             with payload(archive, contents.package, limits, compressor, part) as members:
                 job.copy(members)
@@ -246,8 +260,10 @@ def transcode(
         job.check_complete()
         job.write_entry_points()
         compressor.finish()
-    info = FragmentInfo(recipe.key, compressor.size, compressor.uncompressed_size, job.written, job.relocations)
-    write_sidecar(path, info, recorded_paths(contents, job.written, frozenset(recipe.excluded)))
+    info = FragmentInfo(recipe.key, compressor.size, compressor.uncompressed_size, job.written)
+    relocations = job.relocations
+    del job
+    write_sidecar(path, info, relocations, recorded_paths(contents, info.written, frozenset(recipe.excluded)))
     return info
 
 
@@ -255,7 +271,7 @@ class _Transcoding:
     """One run over a package's members."""
 
     def __init__(
-        self, recipe: FragmentRecipe, contents: PackageContents, compressor: Compressor, scratch: Path
+        self, recipe: FragmentRecipe, contents: PackageContents, compressor: Compressor, scratch: Path, room: int
     ) -> None:
         self._package = contents.package
         self._contents = contents
@@ -264,6 +280,8 @@ class _Transcoding:
         self._root = "" if recipe.relocatable else recipe.prefix.strip("/") + "/"
         self._add = compressor.add
         self._scratch = scratch
+        self._room = room
+        """Characters that are left for where links point."""
         self._patched_time = contents.timestamp + 1
         self._placeholders = {contents.sources[index]: each for index, each in contents.placeholders.items()}
         if not self._relocatable:
@@ -364,6 +382,9 @@ class _Transcoding:
     def _write_symlink(self, target: str, link: str, mtime: int) -> None:
         if not link or "\0" in link:
             raise PackageRefused(self._package, f"the symbolic link {target} points nowhere")
+        self._room -= len(link)
+        if len(link) > _LONGEST_LINK or self._room < 0:
+            raise PackageRefused(self._package, f"the symbolic link {target} points to a path that is too long")
         self._add(header(self._root + target, mode=0o777, mtime=mtime, kind=SYMLINK, link=link))
 
     def _write_hard_link(self, member: Member, name: str, target: str) -> None:
@@ -396,6 +417,12 @@ class _Transcoding:
     def _write_patched(self, pieces: Iterable[bytes], member: Member, target: str, placeholder: Placeholder) -> None:
         """A file with its prefix replaced, in memory if it is small. A big text's new size is known after its last byte
         only, and stands before its first, so it goes by way of a temporary file."""
+        try:
+            self._write_replaced(pieces, member, target, placeholder)
+        except LongString as error:
+            raise PackageRefused(self._package, f"{target} {error}") from None
+
+    def _write_replaced(self, pieces: Iterable[bytes], member: Member, target: str, placeholder: Placeholder) -> None:
         text, mode = placeholder
         if self._relocatable:
             self._write_relocatable(pieces, member, target, placeholder)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from builder.contents import PackageContents, inspect
 from builder.errors import BuilderError
 from builder.fragment import Compressor, FragmentInfo, FragmentRecipe, note_use, read_info, transcode, with_parents
 from builder.lock import LockedPackage
+from builder.worker import working_on
 from storage.digest import Digest
 from storage.errors import StorageError
 from storage.joins import FragmentPart, Join, Layer, Part, fragment_path
@@ -106,11 +107,15 @@ def assemble(task: LayerTask) -> AssembledLayer:
 
 
 def assemble_all(tasks: Sequence[LayerTask]) -> list[AssembledLayer | BuilderError | StorageError]:
-    """`assemble` each, so that a worker is asked once for all of them; in the place of one that fails is its error."""
+    """`assemble` each, so that a worker is asked once for all of them; in the place of one that fails is its error.
+
+    Of fragments without what was written, which can be much and is known beside them.
+    """
     made: list[AssembledLayer | BuilderError | StorageError] = []
     for task in tasks:
         try:
-            made.append(assemble(task))
+            layer = assemble(task)
+            made.append(replace(layer, fragments=tuple(replace(info, written={}) for info in layer.fragments)))
         except (BuilderError, StorageError) as error:
             made.append(error)
     return made
@@ -166,15 +171,16 @@ class _Join:
 
     def _add_fragment(self, fragment: FragmentTask, contents: PackageContents) -> None:
         path = self._task.path(fragment)
-        info = self._add_stored(path) or transcode(
-            fragment.recipe,
-            contents,
-            fragment.archive,
-            path,
-            self.compressed,
-            self.uncompressed,
-            self._task.limits,
-        )
+        with working_on(contents.package):
+            info = self._add_stored(path) or transcode(
+                fragment.recipe,
+                contents,
+                fragment.archive,
+                path,
+                self.compressed,
+                self.uncompressed,
+                self._task.limits,
+            )
         self.parts.append(FragmentPart(info.key, info.size))
         self.infos.append(info)
         self.uncompressed_size += info.uncompressed_size

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from builder.errors import BuilderError
+from builder.errors import BuilderError, MemoryLimit, WorkerLost
 from builder.gather import all_of
 from builder.layer import AssembledLayer, LayerTask, assemble_all, stored_fragments
 from builder.pool import WorkerPool
@@ -110,7 +110,7 @@ class Layers:
         return Assembly(await all_of(one(task) for task in tasks), list(makings.values()))
 
     def _begin(self, group: Sequence[LayerTask]) -> None:
-        work = asyncio.create_task(self._pool.run(f"transcoding {_names(group[0])}", assemble_all, group))
+        work = asyncio.create_task(self._assemble(group))
         work.add_done_callback(_noticed)
         for index, task in enumerate(group):
             assembled: asyncio.Future[AssembledLayer] = asyncio.get_running_loop().create_future()
@@ -119,6 +119,21 @@ class Layers:
             stored.add_done_callback(functools.partial(self._ended, task.key))
             for future in (assembled, stored):
                 future.add_done_callback(_noticed)
+
+    async def _assemble(self, group: Sequence[LayerTask]) -> list[AssembledLayer | BuilderError | StorageError]:
+        """`assemble_all` by a worker; a layer that it dies of fails alone."""
+        try:
+            return await self._pool.run(f"transcoding {_names(group[0])}", assemble_all, group)
+        except (WorkerLost, MemoryLimit):
+            if len(group) == 1:
+                raise
+        made: list[AssembledLayer | BuilderError | StorageError] = []
+        for task in group:
+            try:
+                made += await self._assemble([task])
+            except (WorkerLost, MemoryLimit) as error:
+                made.append(error)
+        return made
 
     def _ended(self, key: str, _: asyncio.Task[None]) -> None:
         del self._makings[key]

@@ -11,11 +11,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
 
-from builder.contents import PackageContents
-from builder.errors import PathConflict
+from builder.archive import DEFAULT_LIMITS, Limits
+from builder.contents import PackageContents, PythonLayout, inspect
+from builder.errors import PackageRefused, PathConflict
 from builder.lock import LockedPackage
+
+ENVIRONMENT = 4
+"""As many times the paths, and the characters of them, that one package may have, may an environment have."""
+
+LOST = 50_000
+"""Paths that the packages of an environment may lose together. They are in the keys of fragments."""
+
+LOST_TEXT = 4 << 20
+"""Characters of those."""
+
+TOLD = 1000
+"""Paths that a report tells of."""
 
 
 @dataclass(frozen=True)
@@ -32,30 +47,64 @@ class Overlaps:
     excluded: Mapping[str, tuple[str, ...]]
     """By package name: the sorted paths that its fragment leaves out. Packages that lose nothing are not in it."""
     rows: tuple[Overlap, ...]
-    """For the image's report, by path."""
+    """For the image's report, by path: the first TOLD."""
+
+
+def read_overlaps(
+    packages: Sequence[LockedPackage],
+    archives: Sequence[Path],
+    python: PythonLayout | None,
+    cache: Path,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Overlaps:
+    """`find_overlaps` of packages whose contents `inspect` reads, for a worker: their paths are many."""
+    pairs = []
+    paths = text = 0
+    for package, archive in zip(packages, archives, strict=True):
+        contents = inspect(archive, package, python, cache, limits)
+        paths += len(contents.targets)
+        text += sum(map(len, contents.targets))
+        if paths > ENVIRONMENT * limits.paths or text > ENVIRONMENT * limits.text:
+            raise PackageRefused(
+                str(package),
+                f"with it the environment has {paths} paths of {text} characters, where at most "
+                f"{ENVIRONMENT * limits.paths} of {ENVIRONMENT * limits.text} are allowed ({ENVIRONMENT} times max_paths)",
+            )
+        pairs.append((package, replace(contents, sources=(), sizes=(), sha256=(), placeholders={})))
+    return find_overlaps(pairs)
 
 
 def find_overlaps(packages: Sequence[tuple[LockedPackage, PackageContents]]) -> Overlaps:
-    """What is carried twice among all packages of one platform; raises PathConflict for a file against a directory."""
+    """What is carried twice among all packages of one platform.
+
+    Raises PathConflict for a file against a directory, PackageRefused for a package of which too much is carried twice.
+    """
     by_name = {package.name: (package, contents) for package, contents in packages}
     order = [by_name[name] for name in reversed(install_order([package for package, _ in packages]))]
     _check_directories(order)
     taken: set[str] = set()
     excluded: dict[str, tuple[str, ...]] = {}
+    count = text = 0
     for package, contents in order:
         paths = set(contents.installed())
         lost = paths & taken
         if lost:
             excluded[package.name] = tuple(sorted(lost))
+            count += len(lost)
+            text += sum(map(len, lost))
+            if count > LOST or text > LOST_TEXT:
+                raise PackageRefused(
+                    str(package), f"{len(lost)} of its paths are in other packages too, more than can be sorted out"
+                )
         taken |= paths
     return Overlaps(excluded, _rows(order, {path for paths in excluded.values() for path in paths}))
 
 
 def _rows(order: Iterable[tuple[LockedPackage, PackageContents]], lost: set[str]) -> tuple[Overlap, ...]:
-    carriers: dict[str, list[str]] = {path: [] for path in sorted(lost)}
+    carriers: dict[str, list[str]] = {path: [] for path in islice(sorted(lost), TOLD)}
     if lost:
         for package, contents in order:
-            for path in lost.intersection(contents.installed()):
+            for path in carriers.keys() & contents.installed():
                 carriers[path].append(str(package))
     return tuple(Overlap(path, names[0], tuple(names[1:])) for path, names in carriers.items())
 

@@ -14,7 +14,6 @@ import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import ParamSpec, Self, TypeVar, cast
 
@@ -40,9 +39,7 @@ PRELOAD = [
 class WorkerPool:
     """`workers` processes of at most `memory` bytes, started when first needed. Use as an async context manager."""
 
-    def __init__(
-        self, workers: int, on_loss: Callable[[], object] | None = None, memory: int = MEMORY
-    ) -> None:
+    def __init__(self, workers: int, on_loss: Callable[[], object] | None = None, memory: int = MEMORY) -> None:
         self._workers = workers
         self._on_loss = on_loss
         """Called in a thread when a worker has died, to clear away what it left."""

@@ -21,9 +21,15 @@ MAX_SHEBANG = 127
 """Longest first line in bytes that Linux before 5.1 takes whole."""
 
 _FIRST_LINE_LIMIT = 1 << 16
+_MOST_OWED = 16 << 20
+"""Bytes that one string may become shorter by."""
 _ENCODINGS = (("utf-8", 1), ("utf-16-le", 2), ("utf-16-be", 2), ("utf-32-le", 4), ("utf-32-be", 4))
 _SHEBANG = re.compile(rb"(#! *(/(?:\\ |[^ \n\r\t])*)([^\n]*))")
 _PYTHON = re.compile(rb"python(?:\d+(?:\.\d+)?)?")
+
+
+class LongString(Exception):
+    """A string in a binary file that would be filled up with more NULs than can be kept; the text says so."""
 
 
 class Replacer(Protocol):
@@ -158,6 +164,10 @@ class _InStrings:
 
     def _rewrite(self, out: list[bytes], string: bytes) -> None:
         self._owed += (len(self._old) - len(self._new)) * string.count(self._old)
+        if self._owed > _MOST_OWED:
+            raise LongString(
+                f"has a string in which the prefix stands so often that it gets {self._owed} bytes shorter"
+            )
         out.append(string.replace(self._old, self._new))
 
     def _hold(self, out: list[bytes], data: bytes, position: int) -> bytes:

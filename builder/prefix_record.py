@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -12,9 +11,11 @@ import orjson
 from builder.contents import PackageContents
 from builder.lock import LockedPackage
 
-_PATH_TYPES = {"f": "hardlink", "s": "softlink", "d": "directory"}
+_PATH_TYPES = {"f": "hardlink", "s": "softlink", "d": "directory", "p": "unix_python_entry_point"}
 _LINK_COPY = 3
 """Of conda's LinkType: neither a hard link into a package cache nor a symbolic one."""
+_BATCH = 2000
+"""Paths that are made into JSON at a time: an object for each of a large package's takes too much memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +26,11 @@ class Written:
     size: int
 
 
-def prefix_record(package: LockedPackage, paths: bytes, requested: str | None) -> bytes:
-    """`conda-meta/<package>.json`: the channel's record, and every path with its hashes (conda `models/records.py`).
+def prefix_record(package: LockedPackage, requested: str | None) -> bytes:
+    """The beginning of `conda-meta/<package>.json`: the channel's record (conda `models/records.py`).
 
-    `paths` is from `recorded_paths`; `requested` is the match spec of a package that was asked for.
+    What `recorded_paths` gives follows, without its first byte. `requested` is the match spec of a package that was
+    asked for.
     """
     record: dict[str, Any] = {
         "build": package.build,
@@ -55,47 +57,47 @@ def prefix_record(package: LockedPackage, paths: bytes, requested: str | None) -
         "version": package.version,
     }
     known = orjson.dumps({name: value for name, value in record.items() if value is not None})
-    return known[:-1] + b"," + paths[1:]
+    return known[:-1] + b","
 
 
-def recorded_paths(contents: PackageContents, written: Mapping[str, Written], excluded: Collection[str]) -> bytes:
-    """The `files` and `paths_data` of a package's prefix record, as a JSON object.
+def recorded_paths(
+    contents: PackageContents, written: Mapping[str, Written], excluded: Collection[str]
+) -> Iterator[bytes]:
+    """The `files` and `paths_data` of a package's prefix record, as pieces of a JSON object.
 
     `written` has what files with a replaced prefix and entry points became, by path; the paths `excluded` belong to
     another package. Thousands of paths take a while, so this is done once for a fragment and kept beside it.
     """
-    entries = _path_entries(contents, written, excluded)
-    files = [entry["_path"] for entry in entries if entry["path_type"] != "directory"]
-    return orjson.dumps({"files": files, "paths_data": {"paths": entries, "paths_version": 1}})
-
-
-def _path_entries(
-    contents: PackageContents, written: Mapping[str, Written], excluded: Collection[str]
-) -> list[dict[str, Any]]:
-    """`paths_data.paths`: hash as packaged, hash and size of what lies in the image; sorted by path."""
-    columns = zip(contents.targets, contents.kinds, contents.sizes, contents.sha256, strict=True)
-    entries = [_path_entry(*row) for row in columns]
-    for index, placeholder in contents.placeholders.items():
-        entries[index]["prefix_placeholder"], entries[index]["file_mode"] = placeholder
-    for index in contents.no_link:
-        entries[index]["no_link"] = True
-    entries += (
-        {"_path": f"bin/{entry_point.command}", "path_type": "unix_python_entry_point"}
-        for entry_point in contents.entry_points
-    )
-    for entry in entries:
-        if file := written.get(entry["_path"]):
-            entry["sha256_in_prefix"], entry["size_in_bytes"] = file.sha256, file.size
+    scripts = [f"bin/{entry_point.command}" for entry_point in contents.entry_points]
+    paths = [*contents.targets, *scripts]
+    kinds = contents.kinds + "p" * len(scripts)
+    order = sorted(range(len(paths)), key=paths.__getitem__)
     if excluded:
-        entries = [entry for entry in entries if entry["_path"] not in excluded]
-    entries.sort(key=itemgetter("_path"))
-    return entries
+        order = [index for index in order if paths[index] not in excluded]
+    yield b'{"files":' + orjson.dumps([paths[index] for index in order if kinds[index] != "d"])
+    yield b',"paths_data":{"paths":['
+    for start in range(0, len(order), _BATCH):
+        entries = [
+            _path_entry(contents, index, paths[index], kinds[index], written) for index in order[start : start + _BATCH]
+        ]
+        yield (b"," if start else b"") + orjson.dumps(entries)[1:-1]
+    yield b'],"paths_version":1}}'
 
 
-def _path_entry(target: str, kind: str, size: int | None, sha256: str | None) -> dict[str, Any]:
-    entry: dict[str, Any] = {"_path": target, "path_type": _PATH_TYPES[kind]}
-    if sha256:
-        entry["sha256"] = entry["sha256_in_prefix"] = sha256
-    if size is not None:
-        entry["size_in_bytes"] = size
+def _path_entry(
+    contents: PackageContents, index: int, path: str, kind: str, written: Mapping[str, Written]
+) -> dict[str, Any]:
+    """One of `paths_data.paths`: hash as packaged, hash and size of what lies in the image."""
+    entry: dict[str, Any] = {"_path": path, "path_type": _PATH_TYPES[kind]}
+    if kind != "p":
+        if sha256 := contents.sha256[index]:
+            entry["sha256"] = entry["sha256_in_prefix"] = sha256
+        if (size := contents.sizes[index]) is not None:
+            entry["size_in_bytes"] = size
+        if placeholder := contents.placeholders.get(index):
+            entry["prefix_placeholder"], entry["file_mode"] = placeholder
+        if index in contents.no_link:
+            entry["no_link"] = True
+    if file := written.get(path):
+        entry["sha256_in_prefix"], entry["size_in_bytes"] = file.sha256, file.size
     return entry

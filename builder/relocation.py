@@ -15,6 +15,7 @@ from pathlib import Path
 from conda_pack import __version__ as conda_pack_version
 from conda_pack.core import Packer, rewrite_shebang
 
+from builder.file_part import FilePart
 from builder.prefix import Mode
 
 VERSION: str = conda_pack_version
@@ -28,11 +29,17 @@ Relocation = tuple[str, str, Mode]
 
 @dataclass(frozen=True, slots=True)
 class OwnFile:
-    """A file of conda-pack's in the archive."""
+    """A file of the archive that is no package's."""
 
     path: str
     content: bytes
     mode: int = 0o644
+    rest: FilePart | None = None
+    """What follows `content`."""
+
+    @property
+    def size(self) -> int:
+        return len(self.content) + (self.rest.size if self.rest else 0)
 
 
 def is_script(target: str, mode: Mode) -> bool:

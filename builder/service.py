@@ -115,7 +115,7 @@ class BuilderService:
             stack.callback(base_blobs.close)
             solver = await stack.enter_async_context(Solver(solver_settings))
             downloader = await stack.enter_async_context(Downloader(download_settings, credentials, solver.download))
-            pool = await stack.enter_async_context(WorkerPool(settings.workers, clear))
+            pool = await stack.enter_async_context(WorkerPool(settings.workers, clear, settings.worker_memory))
             layers = Layers(blobs, pool)
             popularity = Popularity.shipped()
             builder = Builder(settings, root, catalog, blobs, layers, solver, downloader, pool, base, popularity)

@@ -66,9 +66,13 @@ class BuilderSettings(BaseModel):
     download_seconds: float = Field(60, description="seconds without a byte after which a download is resumed")
     concurrent_builds: int = Field(8, description="builds that run at a time; more wait for their turn")
     workers: int = Field(default_factory=lambda: os.cpu_count() or 2, description="processes that transcode packages")
+    worker_memory: int = Field(
+        512 << 20, description="most memory of each of them; a package that takes more is refused"
+    )
     archive_seconds: float = Field(1800, description="longest time the making of one archive.tar.gz may take")
     max_expanded: int = Field(64 << 30, description="most bytes a package may expand to")
     max_ratio: float = Field(500, description="most times a package may grow when expanded")
+    max_paths: int = Field(300_000, description="most files, links and directories a package may have")
 
     @field_validator("allowed_channels")
     @classmethod

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from builder.environment_layer import (
     package_variables,
 )
 from builder.errors import PackageRefused
+from builder.file_part import FilePart
 from builder.lock import Lock, LockedPackage
 from builder.prefix_record import Written, prefix_record, recorded_paths
 from storage.digest import Digest
@@ -57,7 +59,9 @@ def contents_of(record: LockedPackage, *targets: str) -> PackageContents:
 
 
 def installed(record: LockedPackage) -> InstalledPackage:
-    return InstalledPackage(record, recorded_paths(contents_of(record, f"share/{record.name}.txt"), {}, ()))
+    path = Path(tempfile.mkdtemp(prefix="condery-test-")) / "paths.json"
+    path.write_bytes(b"".join(recorded_paths(contents_of(record, f"share/{record.name}.txt"), {}, ())))
+    return InstalledPackage(record, FilePart.of(path))
 
 
 def layer_of(lock: Lock = LOCK, shell: str | None = "/bin/sh", user: int | None = None) -> EnvironmentLayer:
@@ -151,7 +155,8 @@ def test_record_as_rattler_reads_it(tmp_path: Path) -> None:
     )
     written = {"etc/tool.conf": Written(IN_PREFIX, 12), "bin/tool": Written(IN_PREFIX, 99)}
     path = tmp_path / f"{record}.json"
-    path.write_bytes(prefix_record(record, recorded_paths(contents, written, {"share/lost"}), "tool >=2"))
+    paths = b"".join(recorded_paths(contents, written, {"share/lost"}))
+    path.write_bytes(prefix_record(record, "tool >=2") + paths[1:])
 
     read = rattler.PrefixRecord.from_path(path)
     assert (read.name.normalized, str(read.version), str(read.build), read.build_number) == ("tool", "2.0", "py_1", 1)
