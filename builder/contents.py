@@ -79,8 +79,17 @@ _VALUES_OF_A_PATH = 10
 _ENTRY_POINTS = 10_000
 _LINK_SCRIPTS = 20
 _OUTLINE = frozenset(
-    ("etc", "etc/conda", "etc/conda/env_vars.d", "etc/conda/activate.d", "conda-meta", "conda-meta/state")
-    + ("bin/bash", "bin/dash", "bin/sh")
+    [
+        "etc",
+        "etc/conda",
+        "etc/conda/env_vars.d",
+        "etc/conda/activate.d",
+        "conda-meta",
+        "conda-meta/state",
+        "bin/bash",
+        "bin/dash",
+        "bin/sh",
+    ]
 )
 """Paths under the prefix that decide how a container starts."""
 

@@ -6,7 +6,12 @@ import asyncio
 import json
 from typing import Any
 
+import orjson
+
 _LENGTH = 4
+
+LARGEST = 4 << 20
+"""Bytes of a document: it is read in the event loop. A lock of a thousand packages has one of them."""
 
 
 def frame(document: Any) -> bytes:
@@ -15,9 +20,11 @@ def frame(document: Any) -> bytes:
 
 
 async def read_frame(reader: asyncio.StreamReader) -> Any | None:
-    """The next document, or None when the other side is gone, even in the middle of one."""
+    """The next document, or None when the other side is gone, even in the middle of one, or sends too large a one."""
     try:
         length = int.from_bytes(await reader.readexactly(_LENGTH), "big")
-        return json.loads(await reader.readexactly(length))
+        if length > LARGEST:
+            return None
+        return orjson.loads(await reader.readexactly(length))
     except (asyncio.IncompleteReadError, ConnectionError):
         return None

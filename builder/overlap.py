@@ -68,7 +68,8 @@ def read_overlaps(
             raise PackageRefused(
                 str(package),
                 f"with it the environment has {paths} paths of {text} characters, where at most "
-                f"{ENVIRONMENT * limits.paths} of {ENVIRONMENT * limits.text} are allowed ({ENVIRONMENT} times max_paths)",
+                f"{ENVIRONMENT * limits.paths} of {ENVIRONMENT * limits.text} are allowed "
+                f"({ENVIRONMENT} times max_paths)",
             )
         pairs.append((package, replace(contents, sources=(), sizes=(), sha256=(), placeholders={})))
     return find_overlaps(pairs)

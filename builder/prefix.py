@@ -165,9 +165,7 @@ class _InStrings:
     def _rewrite(self, out: list[bytes], string: bytes) -> None:
         self._owed += (len(self._old) - len(self._new)) * string.count(self._old)
         if self._owed > _MOST_OWED:
-            raise LongString(
-                f"has a string in which the prefix stands so often that it gets {self._owed} bytes shorter"
-            )
+            raise LongString(f"has a string that would get {self._owed} bytes shorter under another prefix")
         out.append(string.replace(self._old, self._new))
 
     def _hold(self, out: list[bytes], data: bytes, position: int) -> bytes:

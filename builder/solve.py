@@ -30,6 +30,7 @@ from builder.channels import Credentials
 from builder.errors import (
     BuilderError,
     ChannelUnavailable,
+    PackageRefused,
     SolveError,
     SolveLimit,
     UnknownPackage,
@@ -53,7 +54,7 @@ _TRANSFER = 3600.0
 """Seconds that a download from an OCI registry may take."""
 
 _ERRORS: dict[str, type[BuilderError]] = {
-    error.__name__: error for error in (UnknownPackage, Unsatisfiable, SolveLimit, ChannelUnavailable)
+    error.__name__: error for error in (UnknownPackage, Unsatisfiable, SolveLimit, ChannelUnavailable, PackageRefused)
 }
 
 Cause = Literal["died", "time", "memory"]

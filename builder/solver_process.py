@@ -28,8 +28,8 @@ from rattler.package import BuildString
 from rattler.package_streaming import download_to_path
 
 from builder.channels import Credentials, address, without_credentials
-from builder.errors import BuilderError, ChannelUnavailable, SolveLimit, Unsatisfiable
-from builder.frames import frame, read_frame
+from builder.errors import BuilderError, ChannelUnavailable, PackageRefused, SolveLimit, Unsatisfiable
+from builder.frames import LARGEST, frame, read_frame
 from builder.lock import LockedPackage, in_dependency_order
 from builder.solver_client import guarded_client
 from builder.solver_reasons import Wish, package_names, raise_reason
@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 _CANCELLED = "Solve operation has been cancelled"
 _PR_SET_PDEATHSIG = 1
+_LARGEST_RECORD = 256 << 10
+"""Characters of a package's record. One with hundreds of dependencies has a tenth of them."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,14 @@ class PlatformSolve:
         return Wish(item, MatchSpec(text, strict=False), channels)
 
     def _locked(self, record: RepoDataRecord) -> LockedPackage:
-        document = json.loads(record.to_json())
+        text = record.to_json()
+        if len(text) > _LARGEST_RECORD:
+            raise PackageRefused(
+                record.file_name[:100],
+                f"its record in the channel's index has {len(text)} characters, where at most {_LARGEST_RECORD} are "
+                "allowed",
+            )
+        document = json.loads(text)
         channel = without_credentials(document["channel"])
         kind = record.noarch
         return LockedPackage(
@@ -240,13 +249,22 @@ async def serve(connection: socket.socket) -> None:
     running: set[asyncio.Task[None]] = set()
 
     async def reply(request: dict[str, Any]) -> None:
-        writer.write(frame(await process.answer(request)))
+        writer.write(_framed(await process.answer(request)))
         await writer.drain()
 
     while (request := await read_frame(reader)) is not None:
         task = asyncio.create_task(reply(request))
         running.add(task)
         task.add_done_callback(running.discard)
+
+
+def _framed(answer: dict[str, Any]) -> bytes:
+    """The frame of `answer`, or of an error where it is larger than the other side reads."""
+    framed = frame(answer)
+    if len(framed) <= LARGEST:
+        return framed
+    text = f"its answer has {len(framed)} bytes, where at most {LARGEST} are allowed; ask for fewer packages"
+    return frame({"id": answer["id"], "error": {"kind": "", "text": text}})
 
 
 def main() -> None:

@@ -192,7 +192,9 @@ def long_links(folder: Path, package: Hostile) -> Made:
         name = header(f"x/{number}", kind=tarfile.SYMTYPE)
         parts.append(pax(tarfile.XHDTYPE, "linkpath", 1_000_000) + name)
     listing = rows(count).replace(b"hardlink", b"softlink")
-    return package.archive(folder, payload=squeezed(*((part, 1) for part in parts), (PAYLOAD_END, 1)), paths__json=listing)
+    return package.archive(
+        folder, payload=squeezed(*((part, 1) for part in parts), (PAYLOAD_END, 1)), paths__json=listing
+    )
 
 
 def one_long_string(folder: Path, package: Hostile) -> Made:
@@ -216,10 +218,6 @@ def every_file_patched(folder: Path, package: Hostile) -> Made:
     return package.archive(folder, payload=empty_members(count), paths__json=listing)
 
 
-def zip_directory(folder: Path, package: Hostile) -> Made:
-    return package.made(folder, f"{package.stem}.conda", zipped({str(number): b"" for number in range(60_000)}))
-
-
 def wide_window(folder: Path, package: Hostile) -> Made:
     """A frame that says that it looks back 2 GiB."""
     return package.archive(folder, payload=b"\x28\xb5\x2f\xfd\x00" + bytes([(31 - 10) << 3]) + b"\x01\x00\x00" * 100)
@@ -229,7 +227,7 @@ def bzip2_bomb(folder: Path, package: Hostile) -> Made:
     info = pack({name: File(each) for name, each in package.info_files().items()})[:-1024]
     info = info[: len(info) // 512 * 512].rstrip(b"\0")
     info += bytes(-len(info) & 511)
-    bomb = bz2.compress(info + header("x/0", 1 << 40)) + bz2.compress(MIB * 64) * 200
+    bomb = bz2.compress(info + header("x/0", (8 << 30) - 1)) + bz2.compress(MIB * 64) * 200
     return package.made(folder, f"{package.stem}.tar.bz2", bomb)
 
 
@@ -253,13 +251,12 @@ REFUSED: list[tuple[Callable[[Path, Hostile], Made], str]] = [
     (long_path, "a path of 40000001 characters"),
     (deep_directories, "directories of its paths have more than"),
     (large_index, "info/index.json has .* bytes, where at most"),
-    (many_entry_points, "info/link.json has .* bytes|200000 entry points"),
+    (many_entry_points, "info/link.json has 200003 values"),
     (listed_lines, "max_paths"),
     (one_line, "has a line of 80000000 characters"),
     (long_links, "points to a path that is too long"),
     (one_long_string, "bytes shorter under another prefix"),
     (long_placeholder, "placeholder of x/0 has 90000000 characters"),
-    (zip_directory, "the zip's directory has"),
     (wide_window, "not sound zstandard data"),
     (bzip2_bomb, r"expands to more than the allowed \d+ bytes \(max_ratio\)"),
     (blank_variables, "bytes of variables|expands to more than"),
@@ -275,7 +272,8 @@ async def attacked(folder: Path, make: Callable[[Path, Hostile], Made]) -> Async
     made = make(channel, Hostile("bad", files=ONE))
     assert made.path.stat().st_size <= LARGEST_PACKAGE
     url = await make_channel(channel, [Package("good", files={"share/good": b"good"})])
-    settings = {"workers": 2, "archive_seconds": 60}
+    # the ratio would stop most of them sooner, and an archive that is padded with noise has any
+    settings = {} if make is bzip2_bomb else {"max_ratio": 1e9}
     watch = Watch()
     async with open_service(folder / "data", url, **settings) as service:
         await service.build(spec_of(service, "good"))
@@ -293,9 +291,7 @@ def names(makers: list[Any]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("make", "reason"), REFUSED, ids=names(REFUSED))
-async def test_is_refused_with_its_reason(
-    make: Callable[[Path, Hostile], Made], reason: str, tmp_path: Path
-) -> None:
+async def test_is_refused_with_its_reason(make: Callable[[Path, Hostile], Made], reason: str, tmp_path: Path) -> None:
     async with attacked(tmp_path, make) as build:
         with pytest.raises(BuilderError, match=f"package bad-1.0-0 is refused: .*({reason})"):
             await build("bad")

@@ -143,3 +143,10 @@ def test_gnu_headers_are_read(tmp_path: Path) -> None:
     data = pack({"d/" * 60 + "f": b"1"}, form=tarfile.GNU_FORMAT)
     path = SAMPLE.made(tmp_path, "sample.conda", parts(pkg=zstandard.compress(data))).path
     assert names(path) == ["d/" * 60 + "f"]
+
+
+def test_a_zip_of_many_members_is_refused_before_they_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "many.conda"
+    path.write_bytes(zipped({str(number): b"" for number in range(3000)}))
+    with pytest.raises(PackageRefused, match="the zip's directory has"):
+        names(path)
