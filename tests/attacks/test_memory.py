@@ -177,7 +177,7 @@ def one_line(folder: Path, package: Hostile) -> Made:
 
 def global_records(folder: Path, package: Hostile) -> Made:
     parts = [pax(tarfile.XGLTYPE, f"key{number}", 1_000_000) for number in range(1500)]
-    return package.archive(folder, payload=squeezed(*((part, 1) for part in parts), (PAYLOAD_END, 1)))
+    return package.archive(folder, payload=squeezed(*((part, 1) for part in parts), (header("x/0") + PAYLOAD_END, 1)))
 
 
 def records_before_a_member(folder: Path, package: Hostile) -> Made:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import PackageRefused, WorkerLost
+from builder.errors import MemoryLimit, PackageRefused, WorkerLost
 from builder.pool import PRELOAD, WorkerPool
+from builder.worker import GROWN, working_on
 
 FOREIGN = ("sqlalchemy", "boto3", "aiohttp", "rattler")
 
@@ -97,3 +98,66 @@ if __name__ == "__main__":
             return
         await asyncio.sleep(0.1)
     pytest.fail(f"worker {worker} still runs 10 s after its parent was killed")
+
+
+def take(size: int) -> int:
+    return len(bytes(size))
+
+
+def die_at(package: str) -> None:
+    with working_on(package):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def read_large(package: str) -> None:
+    with working_on(package):
+        take(1 << 30)
+
+
+def grow() -> int:
+    held.append(b"x" * (GROWN + (1 << 20)))
+    return os.getpid()
+
+
+held: list[bytes] = []
+
+
+async def test_a_task_that_takes_too_much_memory_fails_with_the_reason() -> None:
+    async with WorkerPool(1, memory=256 << 20) as pool:
+        with pytest.raises(MemoryLimit, match=r"taking takes more than the 256 MiB .*worker_memory"):
+            await pool.run("taking", take, 1 << 30)
+        with pytest.raises(
+            PackageRefused, match=r"package x is refused: it takes more than the 256 MiB .*worker_memory"
+        ):
+            await pool.run("reading", read_large, "x")
+        assert await pool.run("taking", take, 1 << 20) == 1 << 20
+
+
+async def test_the_package_that_a_worker_dies_of_is_named() -> None:
+    async with WorkerPool(1) as pool:
+        with pytest.raises(WorkerLost, match="reading, at package x"):
+            await pool.run("reading", die_at, "x")
+
+
+async def test_the_death_of_a_worker_takes_no_other_task_along(tmp_path: Path) -> None:
+    async with WorkerPool(2) as pool:
+        pid = asyncio.create_task(pool.run("sleeping", sleep_and_tell, 1.0))
+        await asyncio.sleep(0.5)
+        with pytest.raises(WorkerLost):
+            await pool.run("dying", die)
+        begun, ended = await pid
+        assert begun == ended
+
+
+def sleep_and_tell(seconds: float) -> tuple[int, int]:
+    begun = os.getpid()
+    time.sleep(seconds)
+    return begun, os.getpid()
+
+
+async def test_a_worker_that_has_grown_is_replaced() -> None:
+    async with WorkerPool(1) as pool:
+        first = await pool.run("asking", os.getpid)
+        assert await pool.run("growing", grow) == first
+        assert await pool.run("asking", os.getpid) != first
+        assert not Path(f"/proc/{first}").exists()
