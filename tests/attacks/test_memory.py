@@ -302,3 +302,13 @@ async def test_is_refused_with_its_reason(make: Callable[[Path, Hostile], Made],
 async def test_is_made_within_bounds(make: Callable[[Path, Hostile], Made], tmp_path: Path) -> None:
     async with attacked(tmp_path, make) as build:
         assert await build("bad")
+
+
+async def test_a_large_record_never_reaches_the_event_loop(tmp_path: Path) -> None:
+    def large_record(folder: Path, package: Hostile) -> Made:
+        return package.archive(folder, index__json=json.dumps({**package.index(), "license": "x" * 300_000}).encode())
+
+    async with attacked(tmp_path, large_record) as build:
+        with pytest.raises(BuilderError, match=r"package bad-1.0-0.conda is refused: its record .* has \d+ characters"):
+            await build("bad")
+        await build("good")
