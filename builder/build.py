@@ -165,7 +165,9 @@ class Builder:
         archives = await self._archives(packages)
         contents = await self._inspect(packages, archives, silent)
         self._link_scripts(packages, contents)
-        task = await asyncio.to_thread(archive_task, self.root, lock, platform, contents, archives, self._limits)
+        task = await self.pool.run(
+            "planning an archive", archive_task, self.root, lock, platform, archives, self._limits
+        )
         return await pack(task, self.pool, self.settings.archive_seconds)
 
     async def image(self, lock: Lock, progress: Progress = silent, watch: Stopwatch | None = None) -> Image:
@@ -264,7 +266,7 @@ class Builder:
                 read_overlaps,
                 packages,
                 [archives[package.archive_key] for package in packages],
-                _python_layout(packages),
+                PythonLayout.among(packages),
                 self.root / "contents",
                 self._limits,
             )
@@ -303,7 +305,7 @@ class Builder:
     async def _inspect(
         self, packages: Sequence[LockedPackage], archives: Mapping[str, Path], progress: Progress
     ) -> dict[str, PackageContents]:
-        python = _python_layout(packages)
+        python = PythonLayout.among(packages)
         done = 0
 
         async def read(some: Sequence[LockedPackage]) -> list[PackageContents]:
@@ -384,10 +386,6 @@ async def _temporary_directory(parent: Path) -> AsyncIterator[Path]:
         yield directory
     finally:
         await asyncio.to_thread(cleanup.close)
-
-
-def _python_layout(packages: Sequence[LockedPackage]) -> PythonLayout | None:
-    return next((PythonLayout.of(package) for package in packages if package.name == "python"), None)
 
 
 def _shares(packages: Sequence[LockedPackage], count: int) -> list[Sequence[LockedPackage]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, cast
@@ -113,6 +113,11 @@ class PythonLayout:
             raise PackageRefused(str(python), "its version and its python_site_packages_path are too long for a path")
         _check_paths(str(python), [site_packages])
         return cls(version, site_packages)
+
+    @classmethod
+    def among(cls, packages: Iterable[LockedPackage]) -> Self | None:
+        """That of an environment's python, where it has one; raises PackageRefused likewise."""
+        return next((cls.of(package) for package in packages if package.name == "python"), None)
 
 
 class EntryPoint(NamedTuple):

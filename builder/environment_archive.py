@@ -21,7 +21,7 @@ from pathlib import Path
 from builder import tar
 from builder.archive import Limits
 from builder.canonical import key_of
-from builder.contents import PackageContents, Placeholder, inspect
+from builder.contents import PackageContents, Placeholder, PythonLayout, inspect
 from builder.environment_layer import history
 from builder.errors import ArchiveFailed, PathConflict
 from builder.file_part import FilePart
@@ -41,7 +41,7 @@ from builder.gather import all_of
 from builder.layer import FRAGMENTS, FragmentTask, sound
 from builder.lock import Lock
 from builder.lock_formats import newest
-from builder.overlap import find_overlaps
+from builder.overlap import find_overlaps, read_contents
 from builder.pool import WorkerPool
 from builder.prefix_record import prefix_record
 from builder.relocation import VERSION, OwnFile, own_files, own_paths
@@ -86,23 +86,17 @@ class _Unhashed:
         pass
 
 
-def archive_task(
-    root: Path,
-    lock: Lock,
-    platform: str,
-    contents: Mapping[str, PackageContents],
-    archives: Mapping[str, Path],
-    limits: Limits,
-) -> ArchiveTask:
-    """What is to be made of the packages of `platform`; raises PathConflict.
+def archive_task(root: Path, lock: Lock, platform: str, archives: Mapping[str, Path], limits: Limits) -> ArchiveTask:
+    """What is to be made of the packages of `platform`, for a worker; raises PathConflict, PackageRefused.
 
-    `contents` are by name, `archives` by archive key. Of a path that is conda-pack's too, conda-pack's file wins.
+    `archives` are by archive key. Of a path that is conda-pack's too, conda-pack's file wins.
     """
     packages = lock.packages[platform]
-    overlaps = find_overlaps([(package, contents[package.name]) for package in packages])
+    paths = [archives[package.archive_key] for package in packages]
+    pairs = read_contents(packages, paths, PythonLayout.among(packages), root / "contents", limits)
+    overlaps = find_overlaps(pairs)
     fragments = []
-    for package in packages:
-        its = contents[package.name]
+    for package, its in pairs:
         _check_own_paths(its)
         excluded = own_paths().intersection(its.installed()).union(overlaps.excluded.get(package.name, ()))
         recipe = FragmentRecipe.of(

@@ -123,7 +123,7 @@ def read_info(path: Path) -> FragmentInfo | None:
 
 
 def read_relocations(path: Path) -> dict[str, Placeholder]:
-    """By path in the archive: files of the fragment at `path` whose prefix is still to be replaced where it is unpacked.
+    """By path in the archive: files of the fragment at `path` whose prefix is replaced where that is unpacked.
 
     Raises FileNotFoundError.
     """

@@ -58,6 +58,17 @@ def read_overlaps(
     limits: Limits = DEFAULT_LIMITS,
 ) -> Overlaps:
     """`find_overlaps` of packages whose contents `inspect` reads, for a worker: their paths are many."""
+    return find_overlaps(read_contents(packages, archives, python, cache, limits))
+
+
+def read_contents(
+    packages: Sequence[LockedPackage],
+    archives: Sequence[Path],
+    python: PythonLayout | None,
+    cache: Path,
+    limits: Limits = DEFAULT_LIMITS,
+) -> list[tuple[LockedPackage, PackageContents]]:
+    """Where an environment's packages put what, for a worker; raises PackageRefused where that is too much together."""
     pairs = []
     paths = text = 0
     for package, archive in zip(packages, archives, strict=True):
@@ -72,7 +83,7 @@ def read_overlaps(
                 f"({ENVIRONMENT} times max_paths)",
             )
         pairs.append((package, replace(contents, sources=(), sizes=(), sha256=(), placeholders={})))
-    return find_overlaps(pairs)
+    return pairs
 
 
 def find_overlaps(packages: Sequence[tuple[LockedPackage, PackageContents]]) -> Overlaps:

@@ -157,7 +157,7 @@ class _Process:
         self.package = None
         try:
             self._pipe.send_bytes(task)
-            while not isinstance(answer := pickle.loads(self._pipe.recv_bytes()), Answer):  # noqa: S301 - of our own
+            while not isinstance(answer := pickle.loads(self._pipe.recv_bytes()), Answer):  # noqa: S301 - of our own worker  # noqa: S301 - of our own
                 self.package = answer
         except OSError:
             raise EOFError from None
