@@ -24,7 +24,7 @@ from builder.canonical import key_of
 from builder.contents import PackageContents, PythonLayout, inspect_all
 from builder.demand import Image, artifact_key, fresh_until
 from builder.download import Downloader
-from builder.environment import EnvironmentTask, finish_environment, has_variables, shells_in
+from builder.environment import EnvironmentTask, finish_environment, links_folders, shells_in, starts_environment
 from builder.environment_archive import archive_task, pack
 from builder.errors import BuilderError, PackageRefused
 from builder.fragment import FragmentRecipe
@@ -38,6 +38,7 @@ from builder.plan import PLAN_FORMAT, PlanPackage, plan
 from builder.platform_image import PlatformImage, image_layer, image_of, report_of
 from builder.pool import WorkerPool
 from builder.popularity import Popularity
+from builder.prefix_path import check_prefix
 from builder.progress import Event, Progress, Stage, silent
 from builder.settings import BuilderSettings
 from builder.single_flight import SingleFlight
@@ -52,7 +53,7 @@ from storage.joins import Join
 
 T = TypeVar("T")
 
-IMAGE_FORMAT = 1
+IMAGE_FORMAT = 2
 """Part of every image's key: raise it when the same lock and base have to give other bytes."""
 
 ATTEMPTS = 3
@@ -176,6 +177,8 @@ class Builder:
 
     async def _image(self, lock: Lock, progress: Progress, watch: Stopwatch) -> Image:
         bases = await self._resolve_bases(lock.spec.platforms)
+        for base in bases.values():
+            check_prefix(lock.spec.prefix, base)
         key = self._key(lock.key, [bases[platform] for platform in sorted(lock.packages)])
         document = await self.catalog.image(key)
         if document:
@@ -221,7 +224,8 @@ class Builder:
     async def warm(self) -> None:
         """Do what the first build would wait for: start workers, resolve the bases of the default platforms."""
         await self.pool.warm()
-        await self._resolve_bases(self.settings.platforms)
+        for base in (await self._resolve_bases(self.settings.platforms)).values():
+            check_prefix(self.settings.prefix, base)
 
     async def _resolve_bases(self, platforms: Sequence[str]) -> dict[str, BaseImage]:
         found = {platform: await self.base.resolve(platform) for platform in platforms}
@@ -279,11 +283,12 @@ class Builder:
         with watch.stage("image"):
             fragments = tuple(fragment for task in tasks for fragment in task.fragments)
             task = EnvironmentTask(
-                self.root, lock, platform, base.has_shell, self.settings.user, self._limits,
+                self.root, lock, platform, base.shell, self.settings.user, self._limits,
                 fragments,
                 shells=shells_in(contents.values()),
-                variables=tuple(each for each in fragments if has_variables(contents[each.package.name])),
+                starting=tuple(each for each in fragments if starts_environment(contents[each.package.name])),
                 working=working,
+                linked=links_folders(contents.values()),
             )  # fmt: skip
             try:
                 environment = await self.pool.run("writing the environment layer", finish_environment, task)
@@ -300,7 +305,7 @@ class Builder:
             await assembly.stored()
         blobs = (config, *(layer.descriptor for layer in base.layers), *(layer.descriptor for layer in layers))
         report = report_of(assembly.layers, tasks, environment, overlaps, scripts)
-        return PlatformImage(platform, written, blobs, report, tuple(scripts))
+        return PlatformImage(platform, written, blobs, report, tuple(scripts), environment.warnings)
 
     async def _inspect(
         self, packages: Sequence[LockedPackage], archives: Mapping[str, Path], progress: Progress

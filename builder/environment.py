@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.archive import Limits, payload
+from builder.activation import activation_warnings
+from builder.archive import Limits
 from builder.contents import PackageContents, inspect
 from builder.environment_layer import (
+    ACTIVATION,
     ENTRYPOINT,
     SHELLS,
-    VARIABLES_DIRECTORY,
     InstalledPackage,
     find_shell,
     make_layer,
     members,
-    package_variables,
 )
-from builder.errors import PackageRefused
 from builder.file_part import FilePart
-from builder.fragment import read_paths
+from builder.fragment import read_paths, read_starting_files
 from builder.image import EnvironmentFacts, ImageLayer
+from builder.installed_files import InstalledFiles
 from builder.layer import FRAGMENTS, FragmentTask
 from builder.lock import Lock
 from builder.lock_formats import newest
+from builder.starting_files import FOLDERS, LARGEST, SCRIPTS, VARIABLES, StartingFile, has_some, starts
+from builder.variables import package_variables
 from storage.errors import FragmentsGone
 from storage.files import known_errors
 from storage.joins import fragment_path
 
 _PASSED = 1 << 20
 """Bytes that are passed from process to process; what is larger, as a file."""
-
-_LARGEST_VARIABLES = 1 << 20
-"""Bytes of a file of variables. The kernel takes none of more than an eighth of it."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,19 @@ class EnvironmentTask:
     root: Path
     lock: Lock
     platform: str
-    base_has_shell: bool
+    base_shell: str | None
+    """Absolute path of the base's shell, bash where it has it."""
     user: int | None
     limits: Limits
     fragments: tuple[FragmentTask, ...]
     shells: frozenset[str]
     """Those of SHELLS that packages bring."""
-    variables: tuple[FragmentTask, ...]
-    """Those of the fragments whose packages bring files of variables."""
+    starting: tuple[FragmentTask, ...]
+    """Those of the fragments whose packages bring files that start the environment."""
     working: Path
     """The folder where a large layer is put."""
+    linked: bool = False
+    """Whether a directory of such files is a link to another."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,10 @@ class FinishedEnvironment:
     content: bytes | FilePart
     layer: ImageLayer
     facts: EnvironmentFacts
+    skipped: tuple[str, ...] = ()
+    """What of the packages' variables was skipped, a sentence each."""
+    warnings: tuple[str, ...] = ()
+    """What whoever pulls the image should know, in short."""
 
     def pieces(self) -> Iterable[bytes]:
         """The layer's bytes."""
@@ -71,9 +78,11 @@ class FinishedEnvironment:
 def finish_environment(task: EnvironmentTask) -> FinishedEnvironment:
     """Make the environment layer; whoever calls stores it. Raises PackageRefused, FragmentsGone."""
     installed = [InstalledPackage(fragment.package, _paths(task, fragment)) for fragment in task.fragments]
-    variables = [file for fragment in task.variables for file in _variable_files(fragment, task)]
+    files = starting_files(task)
+    variables = package_variables(file for file in files if not file.path.startswith(SCRIPTS))
+    scripts = [file for file in files if file.path.startswith(SCRIPTS)]
     prefix = task.lock.spec.prefix
-    shell = find_shell(prefix, task.shells, task.base_has_shell)
+    shell = find_shell(prefix, task.shells, task.base_shell)
     try:
         layer = make_layer(
             members(task.lock, task.platform, installed, shell=shell, user=task.user),
@@ -83,13 +92,14 @@ def finish_environment(task: EnvironmentTask) -> FinishedEnvironment:
         raise FragmentsGone([fragment.recipe.key for fragment in task.fragments]) from None
     facts = EnvironmentFacts(
         entrypoint=f"{prefix}/{ENTRYPOINT}" if shell else None,
+        activation=f"{prefix}/{ACTIVATION}" if shell else None,
         shell=shell,
-        variables=package_variables(variables),
+        variables=variables.values,
         user=task.user,
     )
-    return FinishedEnvironment(
-        _small_or_file(layer.content, task.working / f"{task.platform}.tar.gz"), layer.layer, facts
-    )
+    warnings = [*variables.warnings(), *activation_warnings(scripts, shell)]
+    content = _small_or_file(layer.content, task.working / f"{task.platform}.tar.gz")
+    return FinishedEnvironment(content, layer.layer, facts, tuple(variables.skipped), tuple(warnings))
 
 
 def _small_or_file(content: bytes, path: Path) -> bytes | FilePart:
@@ -105,36 +115,69 @@ def shells_in(contents: Iterable[PackageContents]) -> frozenset[str]:
     return frozenset().union(*(frozenset(SHELLS).intersection(each.targets) for each in contents))
 
 
-def has_variables(contents: PackageContents) -> bool:
-    """Whether a package brings files whose variables go into the image's Env."""
-    return VARIABLES_DIRECTORY.rstrip("/") in contents.directories
+def starts_environment(contents: PackageContents) -> bool:
+    """Whether a package may bring variables or activation scripts."""
+    return has_some(contents.directories)
+
+
+def links_folders(contents: Iterable[PackageContents]) -> bool:
+    """Whether a directory of variables or activation scripts is a link."""
+    return any(not FOLDERS.isdisjoint(each.targets) for each in contents)
 
 
 def _paths(task: EnvironmentTask, fragment: FragmentTask) -> FilePart:
-    try:
+    with _telling_gone(fragment):
         return read_paths(fragment_path(task.root / FRAGMENTS, fragment.recipe.key))
+
+
+def starting_files(task: EnvironmentTask) -> list[StartingFile]:
+    """Variables and activation scripts as they lie in the image, links followed. Raises FragmentsGone."""
+    files: list[StartingFile] = []
+    links: dict[str, str] = {}
+    for fragment in task.starting:
+        with _telling_gone(fragment):
+            kept = read_starting_files(fragment_path(task.root / FRAGMENTS, fragment.recipe.key))
+        package = str(fragment.package)
+        files += (_starting_file(package, path, content) for path, content in kept.contents.items())
+        links |= dict.fromkeys(kept.links, package)
+        if kept.more:
+            files.append(StartingFile(package, VARIABLES, None, f"has too many files; {kept.more} are not read"))
+    return files + _followed(task, links) if links or task.linked else files
+
+
+def _followed(task: EnvironmentTask, links: Mapping[str, str]) -> list[StartingFile]:
+    """What the links lead to; `links` has the package of each."""
+    owners = {path: fragment for fragment in task.fragments for path in _paths_of(task, fragment)}
+    keys = {path: fragment_path(task.root / FRAGMENTS, fragment.recipe.key) for path, fragment in owners.items()}
+    tree = InstalledFiles(task.lock.spec.prefix, keys)
+    wanted = dict(links)
+    for folder in (VARIABLES, SCRIPTS) if task.linked else ():
+        where = tree.resolve(folder)
+        paths = {f"{folder}/{name}": f"{where}/{name}" for name in tree.names_in(folder)}
+        wanted |= {path: str(owners[lies].package) for path, lies in paths.items() if starts(path)}
+    real = {path: tree.resolve(path) for path in wanted}
+    contents = tree.read({path for path in real.values() if path}, LARGEST)
+    return [
+        _starting_file(package, path, contents[lies])
+        if (lies := real[path]) in contents
+        else StartingFile(package, path, None, "is a link that leads to no file under the prefix")
+        for path, package in wanted.items()
+    ]
+
+
+def _starting_file(package: str, path: str, content: bytes | None) -> StartingFile:
+    return StartingFile(package, path, content, "" if content is not None else "is too large to be read")
+
+
+def _paths_of(task: EnvironmentTask, fragment: FragmentTask) -> set[str]:
+    recipe = fragment.recipe
+    contents = inspect(fragment.archive, fragment.package, recipe.python, task.root / "contents", task.limits)
+    return set(contents.installed()).difference(recipe.excluded)
+
+
+@contextlib.contextmanager
+def _telling_gone(fragment: FragmentTask) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise FragmentsGone([fragment.recipe.key]) from None
-
-
-def _is_variable_file(target: str) -> bool:
-    return target.startswith(VARIABLES_DIRECTORY) and target.endswith(".json")
-
-
-def _variable_files(fragment: FragmentTask, task: EnvironmentTask) -> Iterator[tuple[str, str, bytes]]:
-    """(package, path, content) of the files whose variables go into the image's Env (conda `activate.py`)."""
-    archive = fragment.archive
-    contents = inspect(archive, fragment.package, fragment.recipe.python, task.root / "contents", task.limits)
-    wanted = {
-        source: target
-        for source, target in zip(contents.sources, contents.targets, strict=True)
-        if _is_variable_file(target)
-    }
-    with payload(archive, contents.package, task.limits) as tar:
-        for member in tar:
-            if member.name in wanted:
-                if member.size > _LARGEST_VARIABLES:
-                    raise PackageRefused(
-                        contents.package, f"its {member.name} has {member.size} bytes of variables, too many to be read"
-                    )
-                yield contents.package, wanted[member.name], b"".join(map(bytes, tar.chunks()))

@@ -45,6 +45,7 @@ from builder.overlap import find_overlaps, read_contents
 from builder.pool import WorkerPool
 from builder.prefix_record import prefix_record
 from builder.relocation import VERSION, OwnFile, own_files, own_paths
+from builder.starting_files import StartingFiles
 from storage.digest import Digest
 from storage.errors import FragmentsGone
 from storage.files import atomic_write
@@ -218,7 +219,7 @@ def _write_edge(task: ArchiveTask, which: str, pieces: Iterable[bytes]) -> Fragm
             compressor.add(piece)
         compressor.finish()
     info = FragmentInfo(key, compressor.size, compressor.uncompressed_size)
-    write_sidecar(path, info, {}, ())
+    write_sidecar(path, info, {}, StartingFiles(), ())
     return info
 
 

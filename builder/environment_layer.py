@@ -13,11 +13,10 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import orjson
 from isal import isal_zlib
 
 from builder import tar
-from builder.errors import FormatUnsuitable, PackageRefused
+from builder.errors import FormatUnsuitable
 from builder.file_part import FilePart
 from builder.image import HOME, OCI_LAYER, ImageLayer
 from builder.lock import Lock, LockedPackage
@@ -28,7 +27,8 @@ from storage.digest import Descriptor, Digest
 ENTRYPOINT = ".condery/entrypoint"
 """The entrypoint's path under the prefix."""
 
-VARIABLES_DIRECTORY = "etc/conda/env_vars.d/"
+ACTIVATION = ".condery/activate.sh"
+"""What activates a shell, sourced by the entrypoint and, where there is none, by bash (BASH_ENV)."""
 
 SHELLS = ("bin/bash", "bin/dash", "bin/sh")
 """Under the prefix, the preferred first."""
@@ -95,6 +95,7 @@ def members(
     result.append(_lock_file(lock, platform, prefix))
     if shell:
         result.append(LayerMember(f"{prefix}/{ENTRYPOINT}", entrypoint(shell), 0o755))
+        result.append(LayerMember(f"{prefix}/{ACTIVATION}", activation()))
     if user is not None:
         result.append(LayerMember(HOME.strip("/"), None, 0o755, user))
     return result
@@ -162,40 +163,28 @@ def history(lock: Lock, platform: str) -> bytes:
 
 def entrypoint(shell: str) -> bytes:
     """The script at ENTRYPOINT, to be run by `shell`, an absolute path."""
-    script = importlib.resources.files("builder").joinpath("entrypoint.sh").read_bytes()
-    return f"#!{shell}\n".encode() + script
+    return f"#!{shell}\n".encode() + _script("entrypoint.sh")
 
 
-def find_shell(prefix: str, installed: Collection[str], base_has_shell: bool) -> str | None:
-    """A shell of the image: bash of the environment, which activation scripts are written for, else the base's.
+def activation() -> bytes:
+    """The script at ACTIVATION, for any POSIX shell to source."""
+    return _script("activate.sh")
 
-    `installed` has those of SHELLS that packages bring.
+
+def _script(name: str) -> bytes:
+    return importlib.resources.files("builder").joinpath(name).read_bytes()
+
+
+def find_shell(prefix: str, installed: Collection[str], base_shell: str | None) -> str | None:
+    """A shell of the image: bash, which activation scripts are written for, else the base's.
+
+    `installed` has those of SHELLS that packages bring; `base_shell` is an absolute path.
     """
     if SHELLS[0] in installed:
         return f"{prefix}/{SHELLS[0]}"
-    if base_has_shell:
-        return "/bin/sh"
+    if base_shell:
+        return base_shell
     return f"{prefix}/{min(installed, key=SHELLS.index)}" if installed else None
-
-
-def package_variables(files: Iterable[tuple[str, str, bytes]]) -> dict[str, str]:
-    """The variables that packages set: `files` are (package, path, content) of what lies in VARIABLES_DIRECTORY.
-
-    As conda's activation does: JSON objects in the order of their file names, the later wins. Raises PackageRefused.
-    """
-    variables: dict[str, str] = {}
-    for package, path, content in sorted(files, key=lambda file: file[1]):
-        try:
-            document = orjson.loads(content)
-        except orjson.JSONDecodeError as error:
-            raise PackageRefused(package, f"{path} is not JSON: {error}") from error
-        if not isinstance(document, dict) or not all(isinstance(value, str) for value in document.values()):
-            raise PackageRefused(package, f"{path} must be a JSON object of strings, which become variables")
-        broken = [name for name, value in document.items() if not name or "=" in name or "\0" in name + value]
-        if broken:
-            raise PackageRefused(package, f"{path} sets {broken[0]!r}, which no environment variable can be")
-        variables |= document
-    return variables
 
 
 def _lock_file(lock: Lock, platform: str, prefix: str) -> LayerMember:

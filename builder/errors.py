@@ -18,6 +18,7 @@
         ├── ArchiveFailed          the environment's archive cannot be packed
         ├── CredentialsInvalid     the credentials file cannot be used
         ├── BaseUnavailable        the base layer cannot be had, or lacks the platform
+        ├── PrefixUnsuitable       the environment cannot lie where it is to lie
         ├── RemoteUnavailable      another registry cannot be reached, or refuses
         ├── PublishFailed          a finished image cannot be written or pushed where it was wanted
         ├── WorkerLost             a worker process died, again and again
@@ -84,8 +85,10 @@ class Unsatisfiable(SolveError):
 
 class SolveLimit(SolveError):
     def __init__(self, what: str, limit: str) -> None:
+        setting = "seconds" if what == "time" else what
         super().__init__(
-            f"the solve needed more than the allowed {what} of {limit}; ask for fewer or narrower packages"
+            f"the solve needed more than the allowed {what} of {limit} (setting solve_{setting}); "
+            "ask for fewer or narrower packages"
         )
         self.what = what
         self.limit = limit
@@ -173,6 +176,13 @@ class BaseUnavailable(BuilderError):
     def __init__(self, base: str, reason: str) -> None:
         super().__init__(f"base image {base}: {reason}")
         self.base = base
+        self.reason = reason
+
+
+class PrefixUnsuitable(BuilderError):
+    def __init__(self, prefix: str, reason: str) -> None:
+        super().__init__(f"the prefix {prefix!r} (setting prefix) cannot be used: {reason}")
+        self.prefix = prefix
         self.reason = reason
 
 

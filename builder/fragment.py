@@ -5,7 +5,8 @@ directories once) and no end-of-archive. It is a gzip member of its own; fragmen
 bytes are a function of its recipe alone.
 
     <root>/fragments/ab/<key>         the compressed members
-    <root>/fragments/ab/<key>.json    what is known of them: a line with the FragmentInfo, one for the prefix record
+    <root>/fragments/ab/<key>.json    what is known of them: a line with the FragmentInfo, one for the prefix record,
+                                      one with the files that start an environment
 """
 
 from __future__ import annotations
@@ -27,17 +28,19 @@ from isal import isal_zlib
 from builder.archive import DEFAULT_LIMITS, Limits, check_member, checked_name, payload
 from builder.canonical import key_of
 from builder.contents import EntryPoint, PackageContents, Placeholder, PythonLayout, check_way
+from builder.differences import Differences, Lies
 from builder.errors import PackageRefused
 from builder.file_part import FilePart
 from builder.prefix import LongString, replace, replace_chunks
 from builder.prefix_record import Written, recorded_paths
 from builder.relocation import LARGEST_SCRIPT, is_script, without_prefix
+from builder.starting_files import StartingFiles, has_some, starts
 from builder.tar import DIRECTORY, FILE, HARD_LINK, SYMLINK, file_mode, header, padding
 from builder.tar_reader import Member, Renamed, TarError, TarReader
 from storage.files import atomic_write
 
-FORMAT = 1
-"""Part of every fragment's key: raise it when the same recipe gives other bytes."""
+FORMAT = 2
+"""Part of every fragment's key: raise it when the same recipe gives other bytes, or other facts beside them."""
 
 CODEC = "gzip-isal-1"
 """Level 1 of isal gives the same bytes on every x86-64 machine; level 3 does not."""
@@ -100,16 +103,22 @@ class FragmentInfo:
     key: str
     size: int
     uncompressed_size: int
+    differences: Sequence[str] = ()
+    """Where the archive is not what its own listing says, a line each, for the image's report."""
     written: Mapping[str, Written] = field(default_factory=dict, compare=False)
     """By path under the prefix: files with a replaced prefix, and entry points. Known to who made the fragment alone:
     they may be all its paths, and the prefix record has them."""
 
     def to_json(self) -> dict[str, Any]:
-        return {"size": self.size, "uncompressed_size": self.uncompressed_size}
+        return {
+            "size": self.size,
+            "uncompressed_size": self.uncompressed_size,
+            "differences": list(self.differences),
+        }
 
     @classmethod
     def from_json(cls, key: str, document: Mapping[str, Any]) -> Self:
-        return cls(key, document["size"], document["uncompressed_size"])
+        return cls(key, document["size"], document["uncompressed_size"], tuple(document["differences"]))
 
 
 def read_info(path: Path) -> FragmentInfo | None:
@@ -132,17 +141,29 @@ def read_relocations(path: Path) -> dict[str, Placeholder]:
         return {name: Placeholder(*row) for name, row in orjson.loads(sidecar.readline()).items()}
 
 
+def read_starting_files(path: Path) -> StartingFiles:
+    """What of the fragment at `path` starts an environment. Raises FileNotFoundError."""
+    with open(_sidecar(path), "rb") as sidecar:
+        sidecar.readline()
+        sidecar.readline()
+        return StartingFiles.from_json(orjson.loads(sidecar.readline()))
+
+
 def read_paths(path: Path) -> FilePart:
     """What the prefix record of the package says of its paths: `recorded_paths` of the fragment at `path`.
 
     Raises FileNotFoundError.
     """
     with open(_sidecar(path), "rb") as sidecar:
-        return FilePart.of(_sidecar(path), len(sidecar.readline()) + len(sidecar.readline()))
+        return FilePart.of(_sidecar(path), sum(len(sidecar.readline()) for _ in range(3)))
 
 
 def write_sidecar(
-    path: Path, info: FragmentInfo, relocations: Mapping[str, Placeholder], paths: Iterable[bytes]
+    path: Path,
+    info: FragmentInfo,
+    relocations: Mapping[str, Placeholder],
+    starting: StartingFiles,
+    paths: Iterable[bytes],
 ) -> None:
     """Keep beside the fragment at `path` what is known of it, a line for each reader. Raises StorageFull.
 
@@ -151,6 +172,7 @@ def write_sidecar(
     with atomic_write(_sidecar(path), durable=False, scratch=path.parents[1]) as file:
         file.write(orjson.dumps(info.to_json()) + b"\n")
         file.write(orjson.dumps({name: list(each) for name, each in relocations.items()}) + b"\n")
+        file.write(orjson.dumps(starting.to_json()) + b"\n")
         file.writelines(paths)
 
 
@@ -260,10 +282,12 @@ def transcode(
         job.check_complete()
         job.write_entry_points()
         compressor.finish()
-    info = FragmentInfo(recipe.key, compressor.size, compressor.uncompressed_size, job.written)
-    relocations = job.relocations
+    differences = job.differences()
+    info = FragmentInfo(recipe.key, compressor.size, compressor.uncompressed_size, differences.lines(), job.written)
+    relocations, starting = job.relocations, job.starting
     del job
-    write_sidecar(path, info, relocations, recorded_paths(contents, info.written, frozenset(recipe.excluded)))
+    paths = recorded_paths(contents, info.written, frozenset(recipe.excluded), differences.found)
+    write_sidecar(path, info, relocations, starting, paths)
     return info
 
 
@@ -304,9 +328,14 @@ class _Transcoding:
         """Other members that were listed and met: patched, left out, or hard links that are postponed."""
         self.postponed: dict[str, list[tuple[str, str]]] = {}
         """By the member they are links to: (source, target) of hard links that become files of their own."""
+        self._packaged: dict[str, Lies] = {}
+        """Files with a prefix to replace as they are in the archive, by their path there."""
+        self._linked: set[str] = set()
+        """Under the prefix, the symbolic links."""
         self.written: dict[str, Written] = {}
         self.relocations: dict[str, Placeholder] = {}
         """By their path: files with a prefix that is replaced where the archive is unpacked."""
+        self.starting = StartingFiles()
 
     @cached_property
     def _ways(self) -> frozenset[str]:
@@ -318,6 +347,11 @@ class _Transcoding:
         rows = list(contents.placeholders)
         if self._left_out:
             rows += (index for index, target in enumerate(contents.targets) if target in self._left_out)
+        if "s" in contents.kinds:
+            # what is listed as a link and is a file must not be passed on unseen
+            rows += (index for index, kind in enumerate(contents.kinds) if kind == "s")
+        if has_some(contents.directories):
+            rows += (index for index, target in enumerate(contents.targets) if starts(target))
         for index in rows:
             source = contents.sources[index].encode()
             if self._plain.pop(source, None):
@@ -385,6 +419,8 @@ class _Transcoding:
         self._room -= len(link)
         if len(link) > _LONGEST_LINK or self._room < 0:
             raise PackageRefused(self._package, f"the symbolic link {target} points to a path that is too long")
+        self._linked.add(target)
+        self.starting.keep_link(target, link)
         self._add(header(self._root + target, mode=0o777, mtime=mtime, kind=SYMLINK, link=link))
 
     def _write_hard_link(self, member: Member, name: str, target: str) -> None:
@@ -394,7 +430,8 @@ class _Transcoding:
             self._write_symlink(target, self._symlinks[raw], member.mtime)
         elif raw in self._copied and name not in self._placeholders:
             # docker gives the file the mode and time of its last link's header
-            self._copied[_raw(name)] = path, mode, mtime = self._copied[raw]
+            self._copied[_raw(name)] = path, mode, mtime, _ = self._copied[raw]
+            self.starting.keep_link(target, f"/{path.decode()}")
             self._add(header(self._root + target, mode=mode, mtime=mtime, kind=HARD_LINK, link=path.decode()))
         else:
             self._settled.add(_raw(name))
@@ -403,24 +440,29 @@ class _Transcoding:
     def _write_file(self, members: TarReader, member: Member, name: str, target: str) -> None:
         placeholder = self._placeholders.get(name)
         if placeholder:
-            self._write_patched(map(bytes, members.chunks()), member, target, placeholder)
+            self._write_patched(map(bytes, members.chunks()), member, name, target, placeholder)
             return
-        self._copied[_raw(name)] = (self._root + target).encode(), file_mode(member.mode), member.mtime
+        renamed = (self._root + target).encode(), file_mode(member.mode), member.mtime, member.size
+        self._copied[_raw(name)] = renamed
         self._write_unchanged(members.chunks(), member, target)
 
     def _write_unchanged(self, pieces: Iterable[bytes | memoryview], member: Member, target: str) -> None:
         self._add(header(self._root + target, size=member.size, mode=file_mode(member.mode), mtime=member.mtime))
-        for piece in pieces:
+        for piece in self.starting.keeping(target, pieces):
             self._add(piece)
         self._add(padding(member.size))
 
-    def _write_patched(self, pieces: Iterable[bytes], member: Member, target: str, placeholder: Placeholder) -> None:
+    def _write_patched(
+        self, pieces: Iterable[bytes], member: Member, source: str, target: str, placeholder: Placeholder
+    ) -> None:
         """A file with its prefix replaced, in memory if it is small. A big text's new size is known after its last byte
         only, and stands before its first, so it goes by way of a temporary file."""
+        packaged = hashlib.sha256()
         try:
-            self._write_replaced(pieces, member, target, placeholder)
+            self._write_replaced(_hashed(pieces, packaged), member, target, placeholder)
         except LongString as error:
             raise PackageRefused(self._package, f"{target} {error}") from None
+        self._packaged[source] = Lies("f", member.size, packaged.hexdigest())
 
     def _write_replaced(self, pieces: Iterable[bytes], member: Member, target: str, placeholder: Placeholder) -> None:
         text, mode = placeholder
@@ -457,7 +499,7 @@ class _Transcoding:
         """A file that is not as it was packaged: its time is later than any recorded in a `.pyc`."""
         self._add(header(self._root + target, size=size, mode=mode, mtime=self._patched_time))
         hasher = hashlib.sha256()
-        for piece in pieces:
+        for piece in self.starting.keeping(target, pieces):
             hasher.update(piece)
             self._add(piece)
         self._add(padding(size))
@@ -479,9 +521,10 @@ class _Transcoding:
                     spool.write(chunk)
                 for source, target in links:
                     if placeholder := self._placeholders.get(source):
-                        self._write_patched(_rewound(spool), member, target, placeholder)
+                        self._write_patched(_rewound(spool), member, source, target, placeholder)
                     else:
                         self._write_unchanged(_rewound(spool), member, target)
+                        self._copied[_raw(source)] = target.encode(), file_mode(member.mode), member.mtime, member.size
 
     def check_complete(self) -> None:
         """Raises PackageRefused when a file or link that is listed was not in the archive, or a hard link's file."""
@@ -491,6 +534,26 @@ class _Transcoding:
             )
         for missing in (*self._plain, *self._changed):
             raise PackageRefused(self._package, f"it lists {missing.decode()}, which its archive does not have")
+
+    def differences(self) -> Differences:
+        """Where what was written is not what the package's listing says."""
+        contents = self._contents
+        differences = Differences()
+        for index, raw in enumerate(_encoded(contents.sources)):
+            kind, size, sha256 = contents.kinds[index], contents.sizes[index], None
+            target = contents.targets[index]
+            if copied := self._copied.get(raw):
+                if kind == "f" and (size is None or size == copied[3]):
+                    continue
+                lies = Lies("f", copied[3])
+            elif target in self._linked:
+                lies = Lies("s")
+            elif found := self._packaged.get(contents.sources[index]):
+                sha256, lies = contents.sha256[index], found
+            else:
+                continue
+            differences.compare(target, Lies(kind, size, sha256), lies)
+        return differences
 
     def write_entry_points(self) -> None:
         python = self._contents.python
@@ -519,6 +582,12 @@ def with_parents(paths: Iterable[str]) -> frozenset[str]:
             found.add(parent)
             parent = parent.rpartition("/")[0]
     return frozenset(found)
+
+
+def _hashed(pieces: Iterable[bytes], hasher: Hasher) -> Iterator[bytes]:
+    for piece in pieces:
+        hasher.update(piece)
+        yield piece
 
 
 def _encoded(names: Sequence[str], root: str = "") -> list[bytes]:

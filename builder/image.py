@@ -57,6 +57,8 @@ class EnvironmentFacts:
 
     entrypoint: str | None = None
     """Absolute path of the entrypoint in the image; None where the image has no shell."""
+    activation: str | None = None
+    """Absolute path of the script that activates a shell; None likewise."""
     shell: str | None = None
     """Absolute path of a shell in the image."""
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -188,6 +190,9 @@ def _environment_variables(
     if environment.user is not None:
         # the base's passwd need not know this user, and HOME would then be /
         variables["HOME"] = HOME
+    if environment.activation:
+        # bash that nobody talks to sources it: `docker exec IMAGE bash -c` goes past the entrypoint
+        variables["BASH_ENV"] = environment.activation
     return variables | dict(environment.variables)
 
 

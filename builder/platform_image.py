@@ -28,6 +28,8 @@ class PlatformImage:
     report: Mapping[str, Any]
     scripts: tuple[str, ...]
     """Packages whose link scripts were not run."""
+    warnings: tuple[str, ...] = ()
+    """What else whoever pulls the image should know."""
 
 
 def image_of(lock: Lock, platforms: Sequence[PlatformImage]) -> tuple[Image, list[Push]]:
@@ -47,8 +49,9 @@ def image_of(lock: Lock, platforms: Sequence[PlatformImage]) -> tuple[Image, lis
         for push in (*index, oci[0], docker[0])
     )
     packages = sorted({package for each in platforms for package in each.scripts})
-    warnings = (f"link scripts were not run: {', '.join(packages)}",) if packages else ()
-    return Image(lock.key, variants, warnings), [*index, *oci, *docker]
+    warnings = [f"link scripts were not run: {', '.join(packages)}"] if packages else []
+    warnings += dict.fromkeys(warning for each in platforms for warning in each.warnings)
+    return Image(lock.key, variants, tuple(warnings)), [*index, *oci, *docker]
 
 
 def image_layer(layer: AssembledLayer, task: LayerTask) -> ImageLayer:
@@ -80,4 +83,12 @@ def report_of(
         "layers": [*layers, {"digest": last.digest, "size": last.size, "packages": []}],
         "overlaps": [asdict(row) for row in overlaps.rows],
         "scripts": {package: list(names) for package, names in scripts.items()},
+        "warnings": list(environment.warnings),
+        "variables": list(environment.skipped),
+        "differences": {
+            str(fragment.package): list(info.differences)
+            for layer, task in zip(assembled, tasks, strict=True)
+            for fragment, info in zip(task.fragments, layer.fragments, strict=True)
+            if info.differences
+        },
     }

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import orjson
 
 from builder.contents import PackageContents
+from builder.differences import Lies
 from builder.lock import LockedPackage
 
 _PATH_TYPES = {"f": "hardlink", "s": "softlink", "d": "directory", "p": "unix_python_entry_point"}
+_NOTHING: Mapping[str, Lies] = MappingProxyType({})
 _LINK_COPY = 3
 """Of conda's LinkType: neither a hard link into a package cache nor a symbolic one."""
 _BATCH = 2000
@@ -61,12 +64,19 @@ def prefix_record(package: LockedPackage, requested: str | None) -> bytes:
 
 
 def recorded_paths(
-    contents: PackageContents, written: Mapping[str, Written], excluded: Collection[str]
+    contents: PackageContents,
+    written: Mapping[str, Written],
+    excluded: Collection[str],
+    differences: Mapping[str, Lies] = _NOTHING,
 ) -> Iterator[bytes]:
     """The `files` and `paths_data` of a package's prefix record, as pieces of a JSON object.
 
     `written` has what files with a replaced prefix and entry points became, by path; the paths `excluded` belong to
-    another package. Thousands of paths take a while, so this is done once for a fragment and kept beside it.
+    another package; `differences` has what the archive holds instead of what its listing says. Thousands of paths take
+    a while, so this is done once for a fragment and kept beside it.
+
+    `sha256` is what the package says of the file as it was packaged; `sha256_in_prefix` was computed from the bytes
+    that went into the image, and is left out where none was (as rattler does).
     """
     scripts = [f"bin/{entry_point.command}" for entry_point in contents.entry_points]
     paths = [*contents.targets, *scripts]
@@ -78,26 +88,43 @@ def recorded_paths(
     yield b',"paths_data":{"paths":['
     for start in range(0, len(order), _BATCH):
         entries = [
-            _path_entry(contents, index, paths[index], kinds[index], written) for index in order[start : start + _BATCH]
+            _path_entry(contents, index, paths[index], kinds[index], written, differences.get(paths[index]))
+            for index in order[start : start + _BATCH]
         ]
         yield (b"," if start else b"") + orjson.dumps(entries)[1:-1]
     yield b'],"paths_version":1}}'
 
 
 def _path_entry(
-    contents: PackageContents, index: int, path: str, kind: str, written: Mapping[str, Written]
+    contents: PackageContents,
+    index: int,
+    path: str,
+    kind: str,
+    written: Mapping[str, Written],
+    found: Lies | None,
 ) -> dict[str, Any]:
     """One of `paths_data.paths`: hash as packaged, hash and size of what lies in the image."""
-    entry: dict[str, Any] = {"_path": path, "path_type": _PATH_TYPES[kind]}
+    if kind == "p":
+        entry: dict[str, Any] = {"_path": path, "path_type": _PATH_TYPES[kind]}
+    elif found is None:
+        entry = _entry(path, kind, contents.sizes[index], contents.sha256[index])
+    else:
+        # a listed hash of something else is no hash of it
+        entry = _entry(path, found.kind, found.size, found.sha256)
     if kind != "p":
-        if sha256 := contents.sha256[index]:
-            entry["sha256"] = entry["sha256_in_prefix"] = sha256
-        if (size := contents.sizes[index]) is not None:
-            entry["size_in_bytes"] = size
-        if placeholder := contents.placeholders.get(index):
+        if (placeholder := contents.placeholders.get(index)) and entry["path_type"] != _PATH_TYPES["s"]:
             entry["prefix_placeholder"], entry["file_mode"] = placeholder
         if index in contents.no_link:
             entry["no_link"] = True
     if file := written.get(path):
         entry["sha256_in_prefix"], entry["size_in_bytes"] = file.sha256, file.size
+    return entry
+
+
+def _entry(path: str, kind: str, size: int | None, sha256: str | None) -> dict[str, Any]:
+    entry: dict[str, Any] = {"_path": path, "path_type": _PATH_TYPES[kind]}
+    if sha256:
+        entry["sha256"] = sha256
+    if size is not None:
+        entry["size_in_bytes"] = size
     return entry

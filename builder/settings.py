@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from builder.channel_policy import checked_pattern
+from builder.prefix_path import prefix_problem
 
 
 class BuilderSettings(BaseModel):
@@ -78,3 +79,10 @@ class BuilderSettings(BaseModel):
     @classmethod
     def _are_patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(map(checked_pattern, value))
+
+    @field_validator("prefix")
+    @classmethod
+    def _usable_prefix(cls, prefix: str) -> str:
+        if reason := prefix_problem(prefix):
+            raise ValueError(reason)
+        return prefix

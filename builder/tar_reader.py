@@ -49,8 +49,8 @@ class Member(NamedTuple):
     link: str
 
 
-Renamed = tuple[bytes, int, int]
-"""A file that was passed on: its name in the new archive, mode, and mtime in seconds."""
+Renamed = tuple[bytes, int, int, int]
+"""A file that was passed on: its name in the new archive, mode, mtime in seconds, and size in bytes."""
 
 
 class Readable(Protocol):
@@ -139,7 +139,7 @@ class TarReader:
             view[start : start + 124] = short.ljust(100, b"\0") + owner
             view[start + 148 : start + BLOCK] = b"%06o\0 " % (byte_sum(view[start : start + 148]) + tail_sum) + tail
             del names[name]
-            renamed[name] = target, new_mode, mtime
+            renamed[name] = target, new_mode, mtime, size
             padding = -size & 511
             start += BLOCK + size + padding
             if start > self._end:

@@ -89,6 +89,8 @@ class DockerArchiveBase:
             config=inherited(config),
             glibc=facts.glibc,
             has_shell=facts.has_shell,
+            bash=facts.bash,
+            links=facts.links,
         )
 
     def _choose(self, entries: Any) -> dict[str, Any]:

@@ -69,6 +69,7 @@ _CHARACTER_SETS = ("ISO8859-1.so", "ISO8859-15.so", "UNICODE.so", "UTF-16.so", "
 _TOOLS = (
     *(
         "sh",
+        "bash",
         "awk",
         "basename",
         "cat",
@@ -162,6 +163,8 @@ class HostBase:
             layers=(layer,),
             glibc=_glibc_version(),
             has_shell=tree.has("/bin/sh"),
+            bash="/bin/bash" if tree.has("/bin/bash") else None,
+            links=tree.links(),
         )
 
 
@@ -199,6 +202,10 @@ class HostTree:
         """Whether `path` was taken, as itself or through links."""
         found = self._walk(path, take=False)
         return found is not None and found in self._members
+
+    def links(self) -> tuple[str, ...]:
+        """The symbolic links that were taken, sorted."""
+        return tuple(sorted(path for path, member in self._members.items() if member.issym()))
 
     def collect(self) -> None:
         """Choose everything; raises BaseUnavailable where this machine cannot be a base."""

@@ -26,6 +26,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 _SHELL = frozenset({"bin/sh", "usr/bin/sh"})
+_BASH = frozenset({"bin/bash", "usr/bin/bash"})
 _VERSION_IN_NAME = re.compile(r"libc-(\d+\.\d+)\.so")
 _VERSION_IN_FILE = re.compile(rb"GNU C Library [^\n]*? version (\d+\.\d+)")
 
@@ -125,11 +126,16 @@ class RootFacts:
 
     glibc: str | None = None
     has_shell: bool = False
+    bash: str | None = None
+    """Absolute path."""
+    links: tuple[str, ...] = ()
+    """Absolute paths of symbolic links, sorted."""
 
 
 def look_into(layers: Iterable[BaseLayer], blobs: BlockingBlobs) -> RootFacts:
-    """Read every layer once, lowest first, for a shell and the C library; raises tarfile.TarError and OSError."""
+    """Read every layer once, lowest first; raises tarfile.TarError and OSError."""
     shells: set[str] = set()
+    links: set[str] = set()
     versions: dict[str, str | None] = {}
     for layer in layers:
         with (
@@ -137,19 +143,34 @@ def look_into(layers: Iterable[BaseLayer], blobs: BlockingBlobs) -> RootFacts:
             tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK) as tar,
         ):
             for member in tar:
-                _look_at(tar, member, shells, versions)
+                _look_at(tar, member, shells, links, versions)
     known = [version for version in versions.values() if version]
-    return RootFacts(glibc=max(known, key=_as_numbers, default=None), has_shell=bool(shells))
+    return RootFacts(
+        glibc=max(known, key=_as_numbers, default=None),
+        has_shell=not shells.isdisjoint(_SHELL),
+        bash=min((f"/{path}" for path in shells & _BASH), default=None),
+        links=tuple(sorted(f"/{path}" for path in links)),
+    )
 
 
-def _look_at(tar: tarfile.TarFile, member: tarfile.TarInfo, shells: set[str], versions: dict[str, str | None]) -> None:
-    path = member.name.removeprefix("./").lstrip("/")
+def _look_at(
+    tar: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    shells: set[str],
+    links: set[str],
+    versions: dict[str, str | None],
+) -> None:
+    path = member.name.removeprefix("./").strip("/")
+    links.discard(path)
+    if member.issym():
+        links.add(path)
     directory, _, name = path.rpartition("/")
     if name.startswith(".wh."):
         hidden = f"{directory}/{name.removeprefix('.wh.')}".lstrip("/")
         shells.discard(hidden)
+        links.discard(hidden)
         versions.pop(hidden, None)
-    elif path in _SHELL:
+    elif path in _SHELL | _BASH:
         shells.add(path)
     elif name == "libc.so.6":
         versions[path] = _glibc_version(tar, member)

@@ -80,6 +80,8 @@ class ImageReader:
             config=inherited(config),
             glibc=facts.glibc,
             has_shell=facts.has_shell,
+            bash=facts.bash,
+            links=facts.links,
         )
 
     def fetch(self, descriptor: Descriptor) -> dict[str, Any]:

@@ -10,11 +10,12 @@ import contextlib
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from builder.base.layers import are_stored
-from builder.base.oci_image import INDEX_TYPES, MANIFEST_TYPES, ImageReader, parse_document
+from builder.base.oci_image import INDEX_TYPES, MANIFEST_TYPES, ImageReader, look_into_base, parse_document
 from builder.base.vocabulary import BaseImage
 from builder.canonical import key_of
 from builder.errors import BaseUnavailable, RemoteUnavailable
@@ -60,9 +61,10 @@ class RegistryBase:
     def _resolve(self, platform: str) -> BaseImage:
         record = self._read_record()
         if record and platform in record["platforms"]:
-            image = BaseImage.from_json(record["platforms"][platform])
+            known = record["platforms"][platform]
+            image = BaseImage.from_json(known)
             if are_stored(image.layers, self._blobs):
-                return image
+                return image if "links" in known else self._look_again(record, image)
         source = _RegistrySource(self._repository())
         top = source.top(record["digest"] if record else self._image.target)
         if record is None:
@@ -73,6 +75,14 @@ class RegistryBase:
         document = parse_document(self.reference, source.documents[top])
         image = reader.read(document, platform, reference=self.reference, digest=top)
         record["platforms"][platform] = image.to_json()
+        self._write_record(record)
+        return image
+
+    def _look_again(self, record: dict[str, Any], image: BaseImage) -> BaseImage:
+        """The image with what was not noted of it when its record was written."""
+        facts = look_into_base(self.reference, image.layers, self._blobs)
+        image = replace(image, bash=facts.bash, links=facts.links)
+        record["platforms"][image.platform] = image.to_json()
         self._write_record(record)
         return image
 

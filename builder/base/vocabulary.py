@@ -42,6 +42,15 @@ class BaseImage:
     """Version of the C library, e.g. `2.36`; None where there is no glibc."""
     has_shell: bool = False
     """Whether /bin/sh is there."""
+    bash: str | None = None
+    """Absolute path of bash, where it is there."""
+    links: tuple[str, ...] = ()
+    """Absolute paths of its symbolic links, sorted."""
+
+    @property
+    def shell(self) -> str | None:
+        """Absolute path of a shell, bash where it is there."""
+        return self.bash or ("/bin/sh" if self.has_shell else None)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -52,6 +61,8 @@ class BaseImage:
             "config": dict(self.config),
             "glibc": self.glibc,
             "has_shell": self.has_shell,
+            "bash": self.bash,
+            "links": list(self.links),
         }
 
     @classmethod
@@ -64,6 +75,8 @@ class BaseImage:
             config=document["config"],
             glibc=document["glibc"],
             has_shell=document["has_shell"],
+            bash=document.get("bash"),
+            links=tuple(document.get("links", ())),
         )
 
 

@@ -38,7 +38,8 @@ def explain(
 ) -> None:
     """Tell what an image of the local store is made of.
 
-    Layers with their packages and sizes, files that several packages have, link scripts that were skipped, and how long
+    Layers with their packages and sizes, files that several packages have, link scripts and variables that were
+    skipped, activation scripts that its shell cannot run, files that are not as their package lists them, and how long
     each stage of its making took.
     """
     report = run_async(_report(loaded.settings, image))
@@ -129,6 +130,7 @@ def show(console: SafeConsole, report: dict[str, Any]) -> None:
         _show_overlaps(console, facts["overlaps"])
         for package, scripts in facts["scripts"].items():
             console.print(f"link scripts of {package} were not run: {', '.join(scripts)}")
+        _show_notes(console, facts)
     seconds = report["report"]["seconds"]
     stages = ", ".join(f"{stage} {taken:.2f} s" for stage, taken in seconds.items())
     console.print(f"made in {sum(seconds.values()):.2f} s: {stages}")
@@ -152,6 +154,17 @@ def _show_overlaps(console: SafeConsole, overlaps: list[dict[str, Any]]) -> None
     for row in overlaps:
         table.add_row(row["path"], row["winner"], ", ".join(row["losers"]))
     console.print(table)
+
+
+def _show_notes(console: Console, facts: dict[str, Any]) -> None:
+    """What is not as it should be; an image of an older version has no such notes."""
+    for text in facts.get("warnings", ()):
+        console.print(text)
+    for text in facts.get("variables", ()):
+        console.print(f"skipped: {text}")
+    for package, lines in facts.get("differences", {}).items():
+        for line in lines:
+            console.print(f"not as {package} lists it: {line}")
 
 
 def _megabytes(size: int) -> str:

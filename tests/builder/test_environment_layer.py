@@ -21,14 +21,13 @@ from builder.environment_layer import (
     EnvironmentLayer,
     InstalledPackage,
     LayerMember,
+    activation,
     entrypoint,
     find_shell,
     history,
     make_layer,
     members,
-    package_variables,
 )
-from builder.errors import PackageRefused
 from builder.file_part import FilePart
 from builder.lock import Lock, LockedPackage
 from builder.prefix_record import Written, prefix_record, recorded_paths
@@ -83,6 +82,7 @@ def test_members() -> None:
         "opt/conda/conda-meta",
     ]
     assert sorted(name for name, member in found.items() if member.isreg()) == [
+        "opt/conda/.condery/activate.sh",
         "opt/conda/.condery/entrypoint",
         "opt/conda/conda-meta/ca-certificates-2026.1.1-hbcca054_0.json",
         "opt/conda/conda-meta/click-8.1.7-pyh1_0.json",
@@ -180,7 +180,8 @@ def test_record_as_rattler_reads_it(tmp_path: Path) -> None:
     assert (conf.sha256.hex(), conf.sha256_in_prefix.hex(), conf.size_in_bytes) == (PACKED, IN_PREFIX, 12)
     assert entries["bin/tool"].sha256_in_prefix.hex() == IN_PREFIX
     module = entries["lib/python3.12/site-packages/tool.py"]
-    assert module.sha256_in_prefix.hex() == PACKED
+    assert module.sha256.hex() == PACKED
+    assert module.sha256_in_prefix is None
 
 
 def test_conda_reads_it(tmp_path: Path) -> None:
@@ -235,6 +236,7 @@ SCRIPTS = {
 def activated(shell: list[str], prefix: Path, *command: str) -> subprocess.CompletedProcess[str]:
     script = prefix / "entrypoint"
     script.write_bytes(entrypoint("/bin/sh"))
+    (prefix / "activate.sh").write_bytes(activation())
     environment = {"CONDA_PREFIX": str(prefix), "PATH": os.environ["PATH"]}
     return subprocess.run([*shell, script, *command], env=environment, capture_output=True, text=True, check=False)
 
@@ -259,26 +261,61 @@ def test_entrypoint_without_scripts(shell: list[str], tmp_path: Path) -> None:
 
 
 def test_which_shell() -> None:
-    assert find_shell("/opt/conda", frozenset(), base_has_shell=False) is None
-    assert find_shell("/opt/conda", frozenset(), base_has_shell=True) == "/bin/sh"
-    assert find_shell("/opt/conda", {"bin/dash"}, base_has_shell=False) == "/opt/conda/bin/dash"
-    assert find_shell("/opt/conda", {"bin/bash", "bin/sh"}, base_has_shell=True) == "/opt/conda/bin/bash"
+    assert find_shell("/opt/conda", frozenset(), None) is None
+    assert find_shell("/opt/conda", frozenset(), "/bin/bash") == "/bin/bash"
+    assert find_shell("/opt/conda", {"bin/dash"}, None) == "/opt/conda/bin/dash"
+    assert find_shell("/opt/conda", {"bin/bash", "bin/sh"}, "/bin/bash") == "/opt/conda/bin/bash"
 
 
-def test_variables_of_packages() -> None:
-    files = [
-        ("b-1-0", "etc/conda/env_vars.d/b.json", b'{"X": "b"}'),
-        ("a-1-0", "etc/conda/env_vars.d/a.json", b'{"X": "a", "Y": "1"}'),
-    ]
-    assert package_variables(files) == {"X": "b", "Y": "1"}
+@pytest.mark.parametrize("shell", SHELLS)
+def test_activation_is_done_once(shell: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "etc/conda/activate.d"
+    folder.mkdir(parents=True)
+    (folder / "count.sh").write_text('export COUNT="$COUNT+"; sh -c true; bash -c true\n')
+    inner = 'echo "$COUNT"; bash -c \'echo "$COUNT"\''
+    assert activated(shell, tmp_path, "bash", "-c", inner).stdout == "+\n+\n"
 
 
-@pytest.mark.parametrize(
-    "content", [b"not JSON", b"[]", b'{"X": 1}', b'{"A=B": "1"}', b'{"": "1"}', b'{"X": "\\u0000"}']
-)
-def test_broken_variables(content: bytes) -> None:
-    with pytest.raises(PackageRefused, match=r"tool-1-0.*env_vars\.d/tool\.json"):
-        package_variables([("tool-1-0", "etc/conda/env_vars.d/tool.json", content)])
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+@pytest.mark.parametrize("options", ["-c", "-eufc", "-xuc", "-euo"])
+def test_bash_past_the_entrypoint_is_activated(options: str, tmp_path: Path) -> None:
+    folder = tmp_path / "etc/conda/activate.d"
+    folder.mkdir(parents=True)
+    (folder / "strict.sh").write_text(
+        "false; set -euo pipefail; export ARRAY_LENGTH=; x=(1 2); ARRAY_LENGTH=${#x[@]}\n"
+    )
+    (folder / "unset.sh").write_text("export SECOND=yes$NOT_SET; false\n")
+    (tmp_path / "activate.sh").write_bytes(activation())
+    environment = {
+        "CONDA_PREFIX": str(tmp_path), "PATH": os.environ["PATH"], "BASH_ENV": str(tmp_path / "activate.sh")
+    }  # fmt: skip
+    words = ["pipefail", "-c"] if options == "-euo" else []
+    script = 'echo "$ARRAY_LENGTH $SECOND $1 $-"; [ -o pipefail ] && echo piped || :'
+    done = subprocess.run(
+        ["bash", options, *words, script, "name", "argument"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    plain = subprocess.run(
+        ["bash", options, *words, script, "name", "argument"],
+        env={**environment, "BASH_ENV": "", "ARRAY_LENGTH": "2", "SECOND": "yes"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stdout == plain.stdout
+    assert done.stdout.startswith("2 yes argument ")
+
+
+def test_activation_is_harmless_without_a_prefix(tmp_path: Path) -> None:
+    (tmp_path / "activate.sh").write_bytes(activation())
+    done = subprocess.run(
+        ["bash", "-euc", "echo fine"],
+        env={"PATH": os.environ["PATH"], "BASH_ENV": str(tmp_path / "activate.sh"), "CONDERY_ACTIVATED": "/other"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr, done.returncode) == ("fine\n", "", 0)
 
 
 def test_a_home_is_not_listed_twice() -> None:

@@ -3,6 +3,7 @@
 - `conda-meta` is condery's own; `.condery` holds the entrypoint.
 - directories: an image has those its files need, with fixed modes.
 - a file with a replaced prefix has another mtime; mtimes are not compared.
+- a link that paths.json marks `no_link` (openssl 1.0.2o) stays a link; rattler copies what it points to.
 - rattler leaves a CACHEDIR.TAG for backup programs, and the losers of an overlap aside in `__clobbers__`.
 """
 

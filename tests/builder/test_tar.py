@@ -199,8 +199,8 @@ def test_renamed_members_are_those_copied(members: list[tuple[int, str, str, str
                 sink.add(chunk)
             sink.add(padding(member.size))
     assert bytes(sink.content) == expected
-    assert all(new == names[old] and mtime == TIME for old, (new, _, mtime) in renamed.items())
-    assert {**left, **{old: new for old, (new, _, _) in renamed.items()}} == names
+    assert all(new == names[old] and mtime == TIME for old, (new, _, mtime, _) in renamed.items())
+    assert {**left, **{old: new for old, (new, _, _, _) in renamed.items()}} == names
 
 
 def test_what_is_renamed_comes_in_whole_pieces() -> None:

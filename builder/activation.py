@@ -1,0 +1,56 @@
+"""Whether activation scripts can be run by the shell of an image.
+
+conda sources them into bash or zsh, so many are written for bash alone; /bin/sh of Debian and Alpine is another shell.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from builder.starting_files import StartingFile, some_of
+
+_COMMENT = re.compile(r"(?m)(^|[ \t;])#.*$")
+_START = r"(?:^|[;&|({!]|\b(?:if|then|else|elif|do|while|until)\b)[ \t]*"
+_BASH = re.compile(
+    "|".join(
+        (
+            _START + r"(?:\[\[[ \t]|\(\(|for[ \t]*\(\()",
+            _START + r"(?:source|function|declare|typeset|shopt|pushd|popd|mapfile|readarray|let|select|compgen)[ \t]",
+            r"\blocal[ \t]+-",
+            r"\bexport[ \t]+-f",
+            r"\b(?:read[ \t]+-[a-z]*a|printf[ \t]+-v)\b",
+            r"(?:^|[ \t;(])[A-Za-z_][A-Za-z0-9_]*(?:\+=|=\()",  # arrays, and adding to a variable
+            r"\$\{[!]?[A-Za-z_][A-Za-z0-9_]*(?:\[|/|\^|,|@[A-Za-z]\}|:[ \t]*[-(]?[ \t]*[0-9$(])",
+            r"\$\{![A-Za-z_]",
+            r"\$\{?BASH",
+            r"\$'",
+            r"<<<|[<>]\(|&>|\|&",
+            r"\[[ \t][^\n\]]{0,300}[ \t]==[ \t]",
+        )
+    ),
+    re.MULTILINE,
+)
+_SHEBANG = re.compile(r"#![^\n]*\b(?:bash|zsh)\b")
+
+
+def needs_bash(script: bytes) -> bool:
+    """Whether `script` says that it is for bash, or has what a POSIX shell does not know.
+
+    Nothing parses it as a program: what is in a string counts too, and what is hidden in one does not.
+    """
+    text = script.decode("utf-8", "replace").replace("\\\n", " ")
+    return bool(_SHEBANG.match(text) or _BASH.search(_COMMENT.sub("", text)))
+
+
+def activation_warnings(scripts: Iterable[StartingFile], shell: str | None) -> list[str]:
+    """What to tell of scripts that `shell`, an absolute path or None, cannot run."""
+    there = [script for script in scripts if script.content is not None]
+    if shell is None:
+        unable, reason = there, "activation scripts are not run, for there is no shell; add bash to the environment"
+    elif shell.endswith("/bash"):
+        return []
+    else:
+        unable = [script for script in there if needs_bash(script.content or b"")]
+        reason = "activation scripts are written for bash, which is not there; add bash to the environment"
+    return [f"{reason}: {some_of(script.package for script in unable)}"] if unable else []

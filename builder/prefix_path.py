@@ -1,0 +1,40 @@
+"""Where an environment may lie in an image."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from builder.errors import PrefixUnsuitable
+
+if TYPE_CHECKING:
+    from builder.base import BaseImage
+
+_FORM = re.compile(r"(/[^/\x00-\x20\x7f:]+)+")
+_MOUNTED = ("/dev", "/proc", "/sys")
+
+
+def prefix_problem(prefix: str) -> str | None:
+    """Why no environment can lie at `prefix`, and what to write instead; None where it can."""
+    example = "write an absolute path such as /opt/conda"
+    if prefix == "/":
+        return f"the environment cannot be the root directory; {example}"
+    if not prefix.startswith("/"):
+        return f"it must be absolute; {example}"
+    if not _FORM.fullmatch(prefix) or any(part in (".", "..") or part.startswith(".wh.") for part in prefix.split("/")):
+        return f"it must be a plain path, without a slash at its end, //, . or .., blanks or colons; {example}"
+    if f"{prefix}/".startswith(tuple(f"{path}/" for path in _MOUNTED)):
+        return f"a running container has its own {prefix[:5].rstrip('/')} there; {example}"
+    return None
+
+
+def check_prefix(prefix: str, base: BaseImage) -> None:
+    """Raises PrefixUnsuitable where no environment can lie at `prefix` over `base`."""
+    if reason := prefix_problem(prefix):
+        raise PrefixUnsuitable(prefix, reason)
+    parts = prefix.split("/")
+    paths = ["/".join(parts[:count]) for count in range(2, len(parts) + 1)]
+    if link := next((path for path in paths if path in base.links), None):
+        raise PrefixUnsuitable(
+            prefix, f"{link} is a symbolic link of the base {base.reference}; write where it leads, or /opt/conda"
+        )
