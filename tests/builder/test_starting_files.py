@@ -12,6 +12,7 @@ from rattler.index import index_fs
 from rattler.shell import ActivationVariables, Shell, activate
 
 from builder.activation import needs_bash
+from builder.errors import PrefixUnsuitable
 from builder.starting_files import StartingFile
 from builder.variables import package_variables
 from storage.digest import Digest
@@ -180,3 +181,10 @@ async def test_the_host_base_has_bash(tmp_path: Path) -> None:
     variables, document = await built(tmp_path, channel, "gcc", base="host")
     assert document["image"]["warnings"] == []
     assert variables["BASH_ENV"] == "/opt/conda/.condery/activate.sh"
+
+
+async def test_a_prefix_through_a_link_of_the_base(tmp_path: Path) -> None:
+    channel = await make_channel(tmp_path / "channel", [Package(name="x", files={"share/x": b"x"})])
+    async with open_service(tmp_path / "data", channel, base="host", prefix="/usr/bin/sh/env") as service:
+        with pytest.raises(PrefixUnsuitable, match=r"/usr/bin/sh is a symbolic link of the base host; write"):
+            await service.build(spec_of(service, "x"))
