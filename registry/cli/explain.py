@@ -156,7 +156,7 @@ def _show_overlaps(console: SafeConsole, overlaps: list[dict[str, Any]]) -> None
     console.print(table)
 
 
-def _show_notes(console: Console, facts: dict[str, Any]) -> None:
+def _show_notes(console: SafeConsole, facts: dict[str, Any]) -> None:
     """What is not as it should be; an image of an older version has no such notes."""
     for text in facts.get("warnings", ()):
         console.print(text)

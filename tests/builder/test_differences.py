@@ -39,7 +39,7 @@ def transcoded(package: Package, tmp_path: Path, kind: str = "conda") -> tuple[F
     path = tmp_path / "fragments" / "ab" / recipe.key
     info = transcode(recipe, contents, made.path, path, hashlib.sha256(), hashlib.sha256())
     assert read_info(path) == info
-    entries = json.loads(read_paths(path))["paths_data"]["paths"]
+    entries = json.loads(b"".join(read_paths(path).pieces()))["paths_data"]["paths"]
     return info, {entry["_path"]: entry for entry in entries}
 
 

@@ -341,5 +341,5 @@ def described(path: Path) -> tuple[bool, bool, object]:
 
 
 def test_info_survives_its_json() -> None:
-    info = FragmentInfo("k", 1, 2, {"a": Written("f" * 64, 3)})
+    info = FragmentInfo("k", 1, 2, ("a is a link",), {"a": Written("f" * 64, 3)})
     assert FragmentInfo.from_json("k", info.to_json()) == info
