@@ -20,6 +20,7 @@ from builder.demand import Image, Ticket
 from builder.errors import UnknownArtifact
 from builder.image import OCI_INDEX, beginning
 from builder.spec import EnvironmentSpec, PackageItem
+from builder.turns import Caller
 from registry.http_settings import HttpSettings
 from registry.parts import PARTS, Parts
 from registry.request_log import request_log
@@ -46,11 +47,11 @@ class OneImage:
     def owns(self, repository: str) -> bool:
         return repository == REPOSITORY
 
-    async def image(self, repository: str, tag: str) -> Ticket[Image]:
+    async def image(self, repository: str, tag: str, caller: Caller) -> Ticket[Image]:
         descriptor = Descriptor(MANIFEST.media_type, MANIFEST.digest, len(MANIFEST.body))
         return Ticket(SPEC, ready=Image("0" * 64, (descriptor,)))
 
-    async def artifact(self, repository: str, tag: str, name: str) -> Ticket[Artifact]:
+    async def artifact(self, repository: str, tag: str, name: str, caller: Caller) -> Ticket[Artifact]:
         raise UnknownArtifact(name, ())
 
     async def tags(self, repository: str) -> list[str]:

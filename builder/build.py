@@ -18,11 +18,11 @@ from typing import TypeVar
 
 from builder import image as documents
 from builder.archive import Limits
-from builder.artifacts import make_artifact
+from builder.artifacts import ARCHIVE, chosen_platform, make_artifact
 from builder.base import Base, BaseImage
 from builder.canonical import key_of
 from builder.contents import PackageContents, PythonLayout, inspect_all
-from builder.demand import Image, artifact_key, fresh_until
+from builder.demand import Image, answers_meanwhile, artifact_key, fresh_until
 from builder.download import Downloader
 from builder.environment import EnvironmentTask, finish_environment, links_folders, shells_in, starts_environment
 from builder.environment_archive import archive_task, pack
@@ -42,8 +42,9 @@ from builder.prefix_path import check_prefix
 from builder.progress import Event, Progress, Stage, silent
 from builder.settings import BuilderSettings
 from builder.single_flight import SingleFlight
-from builder.solve import Solver
+from builder.solving import Solving
 from builder.spec import EnvironmentSpec
+from builder.stages import Stages
 from storage.blobs import BlobStore
 from storage.catalog import Catalog
 from storage.digest import Descriptor, Digest
@@ -76,6 +77,14 @@ class Stopwatch:
 
 
 @dataclass(frozen=True)
+class Solved:
+    """A lock, and when it was solved if that is not recorded: an older lock answers until what it is for is made."""
+
+    lock: Lock
+    unrecorded: float | None = None
+
+
+@dataclass(frozen=True)
 class Builder:
     """What builds need; a build is a method that uses it."""
 
@@ -84,13 +93,14 @@ class Builder:
     catalog: Catalog
     blobs: BlobStore
     layers: Layers
-    solver: Solver
+    solver: Solving
     downloader: Downloader
     pool: WorkerPool
     base: Base
     popularity: Popularity
+    stages: Stages
     _bases: dict[str, BaseImage] = field(default_factory=dict)
-    _solves: SingleFlight[str, Lock] = field(default_factory=SingleFlight)
+    _solves: SingleFlight[str, Solved] = field(default_factory=SingleFlight)
     _images: SingleFlight[str, Image] = field(default_factory=SingleFlight)
 
     async def close(self) -> None:
@@ -101,46 +111,61 @@ class Builder:
     async def run(self, job: Job, progress: Progress = silent) -> None:
         """Make what `job` asks for; idempotent, and quick where all of it is there.
 
-        A lock that fails is not kept for its time: when the channel is mended, the next solve shows it.
+        A lock that fails is not kept for its time: when the channel is mended, the next solve shows it. One that takes
+        the place of a lock which answers meanwhile does so only when what was asked for is made.
         """
         watch = Stopwatch()
+        solved = await self._solved(job, progress, watch)
         try:
-            lock = await self.lock(job, progress, watch)
             if job.artifact:
-                await self.artifact(lock, job.artifact)
+                await self.artifact(solved.lock, job.artifact)
             else:
-                await self.image(lock, progress, watch)
+                await self.image(solved.lock, progress, watch)
         except BuilderError:
-            if not job.lock_key:
+            if not job.lock_key and solved.unrecorded is None:
                 await self.catalog.forget_resolution(job.spec.key)
             raise
+        await self._record(job.spec, solved)
 
     async def lock(self, job: Job, progress: Progress = silent, watch: Stopwatch | None = None) -> Lock:
         """The lock that `job` names, or that its spec has by now."""
+        solved = await self._solved(job, progress, watch or Stopwatch())
+        await self._record(job.spec, solved)
+        return solved.lock
+
+    async def _solved(self, job: Job, progress: Progress, watch: Stopwatch) -> Solved:
         if job.lock_key:
             document = await self.catalog.lock(job.lock_key)
             assert document is not None, "a job names a stored lock"
-            return Lock.from_json(document)
-        with (watch or Stopwatch()).stage("solve"):
+            return Solved(Lock.from_json(document))
+        with watch.stage("solve"):
             progress(Event("solve", 0, 1, " ".join(job.spec.match_specs())))
-            lock = await self._solves.do(job.spec.key, lambda: self._solve(job.spec))
-            progress(Event("solve", 1, 1, f"{sum(map(len, lock.packages.values()))} packages"))
-        return lock
+            solved = await self._solves.do(job.spec.key, lambda: self._solve(job.spec))
+            progress(Event("solve", 1, 1, f"{sum(map(len, solved.lock.packages.values()))} packages"))
+        return solved
 
-    async def _solve(self, spec: EnvironmentSpec) -> Lock:
-        """The stored lock while it is fresh, else a new one, stored."""
+    async def _solve(self, spec: EnvironmentSpec) -> Solved:
+        """The stored lock while it is fresh, else a new one, recorded unless the old one still answers."""
         now = time.time()
         resolution = await self.catalog.resolution(spec.key)
         if resolution and fresh_until(spec, resolution.solved, self.settings.fresh_for) > now:
             document = await self.catalog.lock(resolution.lock_key)
             if document:
-                return Lock.from_json(document)
-        lock = await self.solver.solve(spec, await self._glibc(spec.platforms))
+                return Solved(Lock.from_json(document))
+        solved = Solved(await self.solver.solve(spec, await self._glibc(spec.platforms)), now)
+        if resolution and answers_meanwhile(spec, resolution.solved, self.settings, now):
+            return solved
+        await self._record(spec, solved)
+        return Solved(solved.lock)
+
+    async def _record(self, spec: EnvironmentSpec, solved: Solved) -> None:
+        if solved.unrecorded is None:
+            return
         until = spec.until.isoformat() if spec.until else None
+        lock = solved.lock
         await self.catalog.put_solve(
-            spec.key, until, now, lock_key=lock.key, spec_key=lock.spec.key, document=lock.to_json()
+            spec.key, until, solved.unrecorded, lock_key=lock.key, spec_key=lock.spec.key, document=lock.to_json()
         )
-        return lock
 
     async def _glibc(self, platforms: Sequence[str]) -> dict[str, str]:
         """By platform, the version that `__glibc` stands for: the setting's, else that of the base."""
@@ -156,7 +181,8 @@ class Builder:
             return
 
         async def make() -> None:
-            artifact = await make_artifact(name, lock, blobs=self.blobs, pack=self._pack)
+            async with self._packing(lock, name):
+                artifact = await make_artifact(name, lock, blobs=self.blobs, pack=self._pack)
             await self.catalog.put_artifact(key, lock.key, artifact.to_json(), artifact.digest)
 
         await _again_when_collected(make)
@@ -170,6 +196,16 @@ class Builder:
             "planning an archive", archive_task, self.root, lock, platform, archives, self._limits
         )
         return await pack(task, self.pool, self.settings.archive_seconds)
+    @contextlib.asynccontextmanager
+    async def _packing(self, lock: Lock, name: str) -> AsyncIterator[None]:
+        """A turn to pack an archive, once all its packages are there; a text file needs none."""
+        if name != ARCHIVE:
+            yield
+            return
+        async with self.stages.downloading():
+            await self._archives(lock.packages[chosen_platform(lock)])
+        async with self.stages.pack.turn():
+            yield
 
     async def image(self, lock: Lock, progress: Progress = silent, watch: Stopwatch | None = None) -> Image:
         """The image of `lock`, made and recorded unless it is there."""
@@ -188,8 +224,9 @@ class Builder:
     async def _make_image(
         self, key: str, lock: Lock, bases: Mapping[str, BaseImage], progress: Progress, watch: Stopwatch
     ) -> Image:
-        archives = await self._archives_of(lock, progress, watch)
-        async with _temporary_directory(self.root / "working") as working:
+        async with self.stages.downloading():
+            archives = await self._archives_of(lock, progress, watch)
+        async with self.stages.making_layers(), _temporary_directory(self.root / "working") as working:
             platforms = [
                 await self._platform(lock, bases[platform], archives, working, progress, watch)
                 for platform in sorted(lock.packages)
@@ -242,9 +279,13 @@ class Builder:
         total = sum(package.size or 0 for package in unique.values())
         done = 0
 
+        window = asyncio.Semaphore(2 * self.settings.downloads)
+
         async def fetch(package: LockedPackage) -> tuple[str, Path]:
             nonlocal done
-            path = await self.downloader.fetch(package)
+            # no more of one build in line than it can use: whose turn it is is looked for among all of them
+            async with window:
+                path = await self.downloader.fetch(package)
             done += package.size or 0
             progress(Event("download", done, total, str(package)))
             return package.archive_key, path

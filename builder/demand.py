@@ -18,12 +18,13 @@ from builder.artifacts import ARTIFACTS, Artifact
 from builder.canonical import key_of
 from builder.channel_policy import ChannelPolicy
 from builder.ended import EndedBuild
-from builder.errors import BuildFailed, InvalidImageName, UnknownArtifact, UnknownLock
+from builder.errors import BuildFailed, InvalidImageName, TooManyBuilds, UnknownArtifact, UnknownLock
 from builder.job import Job
 from builder.lock import Lock
 from builder.queue import BuildQueue, Flight
 from builder.settings import BuilderSettings
 from builder.spec import EnvironmentSpec
+from builder.turns import OURSELVES, Caller
 from storage.catalog import USE_SECONDS, Catalog
 from storage.digest import Descriptor
 from storage.errors import StorageError
@@ -74,17 +75,24 @@ class Image:
 
 
 class Ticket(Generic[T]):
-    """A claim to a result that is there already or being made."""
+    """A claim of `caller` to a result that is there already or being made.
+
+    `stale` is None for what is asked for; for what is there while that is made, why it is not, or empty.
+    """
 
     def __init__(
         self,
         spec: EnvironmentSpec,
+        caller: Caller = OURSELVES,
         *,
         ready: T | None = None,
+        stale: str | None = None,
         flight: Flight | None = None,
         fetch: Callable[[], Awaitable[T | None]] | None = None,
     ) -> None:
         self.spec = spec
+        self.stale = stale
+        self._caller = caller
         self._ready = ready
         self._flight = flight
         self._fetch = fetch
@@ -103,7 +111,8 @@ class Ticket(Generic[T]):
             return self._ready
         assert self._flight is not None
         assert self._fetch is not None
-        done, _ = await asyncio.wait({self._flight.ended}, timeout=seconds)
+        with self._flight.claim.waited_for(self._caller):
+            done, _ = await asyncio.wait({self._flight.ended}, timeout=seconds)
         if not done:
             return None
         failure = self._flight.ended.result()
@@ -143,9 +152,11 @@ class Demand:
         """Whether `repository` is under the on-demand root."""
         return repository == self._settings.root or repository.startswith(self._settings.root + "/")
 
-    async def image(self, repository: str, tag: str) -> Ticket[Image]:
-        """Raises InvalidImageName, UnknownLock, ChannelNotAllowed, or BuildFailed while a failure is remembered."""
-        return await self.image_of(await self._job("image", repository, tag))
+    async def image(self, repository: str, tag: str, caller: Caller = OURSELVES) -> Ticket[Image]:
+        """Raises InvalidImageName, UnknownLock, ChannelNotAllowed, TooManyBuilds, or BuildFailed while a failure is
+        remembered.
+        """
+        return await self.image_of(await self._job("image", repository, tag), caller)
 
     async def close(self) -> None:
         """Write down what was used, within CLOSE_SECONDS."""
@@ -155,15 +166,15 @@ class Demand:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def image_of(self, job: Job) -> Ticket[Image]:
-        return await self._ticket("image", job, lambda now: self._find_image(job, now))
+    async def image_of(self, job: Job, caller: Caller = OURSELVES) -> Ticket[Image]:
+        return await self._ticket("image", job, caller, lambda now: self._find_image(job, now))
 
-    async def artifact(self, repository: str, tag: str, name: str) -> Ticket[Artifact]:
+    async def artifact(self, repository: str, tag: str, name: str, caller: Caller = OURSELVES) -> Ticket[Artifact]:
         """Raises UnknownArtifact and what `image` raises."""
         if name not in ARTIFACTS:
             raise UnknownArtifact(name, ARTIFACTS)
         job = replace(await self._job("artifact", repository, tag), artifact=name)
-        return await self._ticket("artifact", job, lambda now: self._find_artifact(job, now))
+        return await self._ticket("artifact", job, caller, lambda now: self._find_artifact(job, now))
 
     async def ended(self, job: Job, build_id: str, seconds: float, failure: BuildFailed | None) -> EndedBuild:
         """What there is to tell of a build of `job`."""
@@ -192,14 +203,19 @@ class Demand:
         return sorted({"latest", *locks, *await self._catalog.days_of_spec(spec.key)}) if locks else []
 
     async def _ticket(
-        self, kind: Kind, job: Job, find: Callable[[float], Awaitable[tuple[str, T] | None]]
+        self, kind: Kind, job: Job, caller: Caller, find: Callable[[float], Awaitable[tuple[str, T] | None]]
     ) -> Ticket[T]:
         """`find` gives the key of what is stored, and that."""
-        found = await find(time.time())
+        now = time.time()
+        found = await find(now)
         if found is not None:
             self._note_use(kind, found[0])
-            return Ticket(job.spec, ready=found[1])
+            return Ticket(job.spec, caller, ready=found[1])
         failure = await self._queue.remembered_failure(job)
+        old = await find(now - self._settings.stale_for) if job.spec.until is None else None
+        if old is not None:
+            self._note_use(kind, old[0])
+            return Ticket(job.spec, caller, ready=old[1], stale=self._renew(job, caller, failure))
         if failure:
             raise failure
 
@@ -207,7 +223,17 @@ class Demand:
             made = await find(-FOREVER)
             return made[1] if made else None
 
-        return Ticket(job.spec, flight=self._queue.submit(job), fetch=fetch)
+        return Ticket(job.spec, caller, flight=self._queue.submit(job, caller), fetch=fetch)
+
+    def _renew(self, job: Job, caller: Caller, failure: BuildFailed | None) -> str:
+        """Begin to make anew what has grown old, though nobody waits for it; why that cannot be, else nothing."""
+        if failure is not None:
+            return str(failure)
+        try:
+            self._queue.submit(job, caller)
+        except TooManyBuilds as error:
+            return str(error)
+        return ""
 
     def _note_use(self, kind: Kind, key: str) -> None:
         """Write down, now and then and beside the request, that something is still asked for."""
@@ -295,6 +321,11 @@ def fresh_until(spec: EnvironmentSpec, solved: float, fresh_for: float) -> float
         # a lock of a day that is not over must not outlive it
         return min(solved + fresh_for, end)
     return solved + fresh_for
+
+
+def answers_meanwhile(spec: EnvironmentSpec, solved: float, settings: BuilderSettings, now: float) -> bool:
+    """Whether what was solved then still answers while its spec is solved anew."""
+    return spec.until is None and solved + settings.fresh_for + settings.stale_for > now
 
 
 def _today() -> datetime.date:

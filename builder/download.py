@@ -21,9 +21,12 @@ from builder.channels import Credentials
 from builder.errors import BuilderError, DownloadFailed, PackageRefused
 from builder.lock import LockedPackage
 from builder.organisation import are_of_one
+from builder.pace import Pace, TooSlow
 from builder.part_file import PartFile
 from builder.routes import Routes
 from builder.single_flight import SingleFlight
+from builder.turns import GaveWay, Lane
+from storage.cancellation import to_end
 from storage.errors import StorageFull
 from storage.files import note_use
 
@@ -34,6 +37,8 @@ _REDIRECTS = 10
 _OTHER_PROCESS = 0.5
 """Seconds between two looks at a download that another process does."""
 _LONGEST_WAIT = 60.0
+_LONG = 6
+"""Times as many slots as there are, for connections that last; they may well bring next to nothing."""
 _FINAL = frozenset({400, 401, 403, 404, 405, 410, 451})
 """Answers that another try will not change."""
 
@@ -46,7 +51,7 @@ FetchOci = Callable[[str, Path], Awaitable[None]]
 
 @dataclass(frozen=True)
 class DownloadSettings:
-    """`directory` is `<data>/archives`; a connection that brings nothing for `seconds` is given up.
+    """`directory` is `<data>/archives`; a connection that brings fewer than `least` bytes in `seconds` is given up.
 
     `policy` says of which channels packages are fetched, and where those may send us for them.
     """
@@ -55,14 +60,22 @@ class DownloadSettings:
     policy: ChannelPolicy = field(default_factory=ChannelPolicy)
     limit: int = 8
     seconds: float = 60
+    least: int = 1
+    longest: float = 3600
+    """Seconds for one archive, all its tries together."""
     attempts: int = 5
-    """Tries in a row that bring nothing new, after which a download has failed."""
+    """Tries in a row that bring nothing new, or too little, after which a download has failed."""
     backoff: float = 0.5
     """Seconds before the second try; doubled before each further one."""
+    patience: float = 3
+    """Seconds after which a connection gives up its slot for one of the long ones, or gives way."""
 
 
 class Downloader:
     """Fetches archives in parallel, at most `limit` at a time; each once, however many ask for it at once.
+
+    Slots are for connections: what waits before it tries again has none. A connection that lasts takes a long slot
+    instead, and where there is none for it, is closed when others wait, and goes on later from where it was.
 
     An archive appears under its final name when it is whole and has the hash of its record. Until then it grows in a
     `.part` file, from which a later try, also of a later process, goes on. Credentials go to their own host alone, and
@@ -74,7 +87,9 @@ class Downloader:
         self._credentials = credentials
         self._fetch_oci = fetch_oci
         self._flights: SingleFlight[str, Path] = SingleFlight()
-        self._turns = asyncio.Semaphore(settings.limit)
+        self._lane = Lane(
+            settings.limit, kept=settings.limit // 4, long=_LONG * settings.limit, patience=settings.patience
+        )
 
     async def __aenter__(self) -> Self:
         self._settings.directory.mkdir(parents=True, exist_ok=True)
@@ -104,23 +119,38 @@ class Downloader:
         path = self._settings.directory / f"{package.archive_key}{_extension(package)}"
         algorithm: Literal["sha256", "md5"] = "sha256" if package.sha256 else "md5"
         await asyncio.to_thread(note_use, path)
-        async with self._turns:
-            while not _is_whole(path, package.size):
-                part = await asyncio.to_thread(PartFile.open, path, algorithm)
-                if part is None:
-                    await asyncio.sleep(_OTHER_PROCESS)
-                    continue
-                try:
-                    await self._complete(package, part, received)
-                    await asyncio.to_thread(part.publish)
-                except OSError as error:
-                    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                        part.discard()
-                        raise StorageFull(f"package {package.file_name}") from None
-                    raise
-                finally:
-                    part.close()
+        try:
+            async with asyncio.timeout(self._settings.longest) as limit:
+                while not _is_whole(path, package.size):
+                    await self._fetch_once(package, path, algorithm, received)
+        except TimeoutError:
+            if limit.expired():
+                raise DownloadFailed(package.file_name, self._too_long) from None
+            raise
         return path
+
+    async def _fetch_once(
+        self, package: LockedPackage, path: Path, algorithm: Literal["sha256", "md5"], received: Received
+    ) -> None:
+        """Bring the archive to `path`, or look away for a moment while another process does."""
+        part = await asyncio.to_thread(PartFile.open, path, algorithm)
+        if part is None:
+            await asyncio.sleep(_OTHER_PROCESS)
+            return
+        try:
+            await self._complete(package, part, received)
+            await to_end(asyncio.to_thread(part.publish))
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                part.discard()
+                raise StorageFull(f"package {package.file_name}") from None
+            raise
+        finally:
+            part.close()
+
+    @property
+    def _too_long(self) -> str:
+        return f"it took more than the allowed {self._settings.longest:g} s (setting build_download_seconds)"
 
     async def _complete(self, package: LockedPackage, part: PartFile, received: Received) -> None:
         """Bring the whole archive into `part`, or raise; starts over once when an old part does not fit."""
@@ -138,10 +168,12 @@ class Downloader:
         if package.url.startswith("oci://"):
             await self._bring_oci(package, part, received)
             return
-        transfer = _Transfer(package, part, received)
+        transfer = _Transfer(package, part, received, Pace(self._settings.least, self._settings.seconds))
         fruitless, most = 0, part.size
         while problem := await self._try(transfer):
-            fruitless = 0 if part.size > most else fruitless + 1
+            if problem.gave_way:
+                continue
+            fruitless = 0 if part.size > most and not problem.slow else fruitless + 1
             most = max(most, part.size)
             if problem.final or fruitless >= self._settings.attempts:
                 raise DownloadFailed(package.file_name, self._credentials.redact(problem.reason))
@@ -153,8 +185,16 @@ class Downloader:
         if transfer.is_complete():
             return None
         try:
-            async with self._get(transfer.package, transfer.headers()) as response:
+            async with (
+                self._lane.turn(interruptible=True),
+                transfer.pace.kept(),
+                self._get(transfer.package, transfer.headers()) as response,
+            ):
                 return await transfer.take(response)
+        except GaveWay:
+            return _Problem("others were let first", gave_way=True)
+        except TooSlow as problem:
+            return _Problem(str(problem), slow=problem.came > 0)
         except InternalAddress as error:
             log.warning("package not fetched from an internal address", package=str(transfer.package), host=error.host)
             return _Problem(
@@ -197,7 +237,8 @@ class Downloader:
         if self._fetch_oci is None:
             raise DownloadFailed(package.file_name, "oci:// channels are not read here")
         try:
-            await self._fetch_oci(package.url, part.path)
+            async with self._lane.turn():
+                await self._fetch_oci(package.url, part.path)
         except BuilderError as error:
             raise DownloadFailed(package.file_name, self._credentials.redact(str(error))) from None
         await asyncio.to_thread(part.rehash)
@@ -206,18 +247,24 @@ class Downloader:
 
 @dataclass(frozen=True)
 class _Problem:
-    """Why a try did not bring the rest. `final`: another try is of no use. `retry_after` in seconds."""
+    """Why a try did not bring the rest. `final`: another try is of no use. `retry_after` in seconds.
+
+    `slow`: what it brought does not count. `gave_way`: it does not count as a try.
+    """
 
     reason: str
     final: bool = False
     retry_after: float = 0.0
+    slow: bool = False
+    gave_way: bool = False
 
 
 class _Transfer:
     """One archive's bytes, over one connection or several."""
 
-    def __init__(self, package: LockedPackage, part: PartFile, received: Received) -> None:
+    def __init__(self, package: LockedPackage, part: PartFile, received: Received, pace: Pace) -> None:
         self.package = package
+        self.pace = pace
         self._part = part
         self._received = received
         self._validator: str | None = None
@@ -245,7 +292,9 @@ class _Transfer:
         self._validator = etag if etag.startswith('"') else None
         size = self.package.size
         async for chunk in response.content.iter_chunked(_CHUNK):
-            await asyncio.to_thread(self._part.append, chunk)
+            # a thread cannot be interrupted, and must not write to a part that another connection goes on with
+            await to_end(asyncio.to_thread(self._part.append, chunk))
+            self.pace.note(len(chunk))
             self._received(self._part.size, size)
             if size is not None and self._part.size > size:
                 return None

@@ -21,6 +21,8 @@
         ├── PrefixUnsuitable       the environment cannot lie where it is to lie
         ├── RemoteUnavailable      another registry cannot be reached, or refuses
         ├── PublishFailed          a finished image cannot be written or pushed where it was wanted
+        ├── StageLimit             a stage of the build took too long
+        ├── TooManyBuilds          the caller, or everybody, has too many builds under way
         ├── WorkerLost             a worker process died, again and again
         ├── MemoryLimit            work on an environment that takes more memory than a worker may have
         ├── SampleChannelFailed    the sample channel cannot be made on this machine
@@ -218,6 +220,37 @@ class MemoryLimit(BuilderError):
         )
         self.doing = doing
         self.limit = limit
+
+
+class StageLimit(BuilderError):
+    """What was done by then is kept, so that another try goes on from there."""
+
+    transient = True
+
+    def __init__(self, stage: str, seconds: float, setting: str) -> None:
+        super().__init__(
+            f"{stage} took more than the allowed {seconds:g} s (setting {setting}); what is done is kept, so ask again"
+        )
+        self.stage = stage
+        self.seconds = seconds
+        self.setting = setting
+
+
+class TooManyBuilds(BuilderError):
+    """Nothing was begun, and nothing is remembered of it."""
+
+    transient = True
+    retry_after = 5
+
+    def __init__(self, count: int, most: int, setting: str, caller: str = "") -> None:
+        whose = f"{count} builds for {caller}" if caller else f"{count} builds"
+        super().__init__(
+            f"{whose} are under way, and {most} are the most (setting {setting}); ask again when some have ended"
+        )
+        self.count = count
+        self.most = most
+        self.setting = setting
+        self.caller = caller
 
 
 class BuildFailed(BuilderError):

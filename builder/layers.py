@@ -18,6 +18,7 @@ from builder.errors import BuilderError, MemoryLimit, WorkerLost
 from builder.gather import all_of
 from builder.layer import AssembledLayer, LayerTask, assemble_all, stored_fragments
 from builder.pool import WorkerPool
+from builder.turns import Claim, current_claim
 from storage.blobs import BlobStore, KnownLayer
 from storage.errors import FragmentsGone, StorageError
 from storage.joins import Layer
@@ -40,6 +41,8 @@ class _Making:
 
     work: asyncio.Task[list[AssembledLayer | BuilderError | StorageError]]
     """Assembles it, and others."""
+    claim: Claim
+    """Of the build that began it."""
     assembled: asyncio.Future[AssembledLayer]
     stored: asyncio.Task[None]
 
@@ -102,7 +105,9 @@ class Layers:
             nonlocal done
             layer = recalled.get(task.key)
             if layer is None:
-                layer = await asyncio.shield(makings[task.key].assembled)
+                making = makings[task.key]
+                with making.claim.joined(current_claim()):
+                    layer = await asyncio.shield(making.assembled)
             done += 1
             report(done, _names(task))
             return replace(layer, parts=())
@@ -115,7 +120,7 @@ class Layers:
         for index, task in enumerate(group):
             assembled: asyncio.Future[AssembledLayer] = asyncio.get_running_loop().create_future()
             stored = asyncio.create_task(self._make(work, index, assembled))
-            self._makings[task.key] = _Making(work, assembled, stored)
+            self._makings[task.key] = _Making(work, current_claim(), assembled, stored)
             stored.add_done_callback(functools.partial(self._ended, task.key))
             for future in (assembled, stored):
                 future.add_done_callback(_noticed)

@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from typing import ParamSpec, Self, TypeVar, cast
 
 from builder.errors import MemoryLimit, WorkerLost
+from builder.turns import Lane
 from builder.worker import Answer, serve
 
 P = ParamSpec("P")
@@ -26,6 +27,8 @@ T = TypeVar("T")
 ATTEMPTS = 3
 CLOSE_SECONDS = 5.0
 MEMORY = 512 << 20
+PATIENCE = 2.0
+"""Seconds after which a task counts as a long one, beside which others begin: in one more process, where need be."""
 PRELOAD = [
     "builder.layer",
     "builder.contents",
@@ -37,14 +40,18 @@ PRELOAD = [
 
 
 class WorkerPool:
-    """`workers` processes of at most `memory` bytes, started when first needed. Use as an async context manager."""
+    """`workers` processes of at most `memory` bytes, started when first needed, and as many more while tasks last.
+
+    Tasks are begun in turns: those of a build with many do not go before all of another's. An async context manager.
+    """
 
     def __init__(self, workers: int, on_loss: Callable[[], object] | None = None, memory: int = MEMORY) -> None:
         self._workers = workers
         self._on_loss = on_loss
         """Called in a thread when a worker has died, to clear away what it left."""
         self._memory = memory
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="worker")
+        self._lane = Lane(workers, long=workers, patience=PATIENCE)
+        self._threads = ThreadPoolExecutor(2 * workers, thread_name_prefix="worker")
         """One waits for each worker, so that no more tasks are under way than there are workers."""
         self._lock = threading.Lock()
         self._idle: list[_Process] = []
@@ -76,7 +83,8 @@ class WorkerPool:
         WorkerLost(doing) when its worker died each of ATTEMPTS times.
         """
         task = functools.partial(function, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, doing, task)
+        async with self._lane.turn():
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, doing, task)
 
     async def warm(self) -> None:
         """Start every worker now, so that the first build does not pay for it."""

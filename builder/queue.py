@@ -19,9 +19,10 @@ from pathlib import Path
 
 import structlog
 
-from builder.errors import BuilderError, BuildFailed, WorkerLost
+from builder.errors import BuilderError, BuildFailed, TooManyBuilds, WorkerLost
 from builder.job import Job
 from builder.settings import BuilderSettings
+from builder.turns import OURSELVES, Caller, Claim, on_behalf_of
 from storage.catalog import BuildRow, Catalog
 from storage.errors import ConderyError
 from storage.outbox import Record
@@ -50,11 +51,15 @@ class Flight:
     """A build that runs, here or elsewhere. `ended` resolves to its failure or None and never raises."""
 
     build_id: str
+    claim: Claim
     ended: asyncio.Task[BuildFailed | None] = field(init=False)
 
 
 class BuildQueue:
-    """Runs jobs with `run`, each key once at a time."""
+    """Runs jobs with `run`, each key once at a time, and all at once: what they have to wait for are turns.
+
+    Who has too many builds under way is refused another.
+    """
 
     def __init__(self, catalog: Catalog, run: Run, settings: BuilderSettings, tell: Tell = tell_nobody) -> None:
         self._catalog = catalog
@@ -63,7 +68,6 @@ class BuildQueue:
         self._settings = settings
         self._owner = owner_of_this_process()
         self._flights: dict[str, Flight] = {}
-        self._slots = asyncio.Semaphore(settings.concurrent_builds)
         self._heart: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -83,15 +87,27 @@ class BuildQueue:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def submit(self, job: Job) -> Flight:
-        """The running build of `job`, begun now when there is none."""
+    def submit(self, job: Job, caller: Caller = OURSELVES) -> Flight:
+        """The running build of `job`, begun now, for `caller`, when there is none; raises TooManyBuilds."""
         flight = self._flights.get(job.key)
         if flight is None:
-            flight = Flight(build_id=secrets.token_hex(6))
-            flight.ended = asyncio.create_task(self._fly(job, flight))
+            self._check_room(caller)
+            flight = Flight(secrets.token_hex(6), Claim(caller))
+            with on_behalf_of(flight.claim):
+                flight.ended = asyncio.create_task(self._fly(job, flight))
             self._flights[job.key] = flight
             flight.ended.add_done_callback(lambda _: self._flights.pop(job.key, None))
         return flight
+
+    def _check_room(self, caller: Caller) -> None:
+        """What a dead server left is resumed however much it is."""
+        if caller == OURSELVES:
+            return
+        own = sum(flight.claim.first == caller for flight in self._flights.values())
+        if own >= self._settings.builds_per_caller:
+            raise TooManyBuilds(own, self._settings.builds_per_caller, "builds_per_caller", caller.name)
+        if len(self._flights) >= self._settings.builds_at_most:
+            raise TooManyBuilds(len(self._flights), self._settings.builds_at_most, "builds_at_most")
 
     async def remembered_failure(self, job: Job) -> BuildFailed | None:
         """The last failure of `job`, while it is remembered."""
@@ -108,8 +124,7 @@ class BuildQueue:
             row = await self._own(job, flight)
             if row.ended is not None:
                 return _failure(row) if row.error_kind else None
-            async with self._slots:
-                return await self._work(job, row)
+            return await self._work(job, row)
         except ConderyError as error:
             return BuildFailed(flight.build_id, type(error).__name__, str(error))
         except Exception as error:

@@ -31,8 +31,11 @@ from builder.progress import Progress, silent
 from builder.queue import BuildQueue
 from builder.remote import read_logins
 from builder.settings import BuilderSettings
-from builder.solve import Solver, SolverSettings
+from builder.solve import SolverSettings
+from builder.solving import Solving, SolvingSettings
 from builder.spec import EnvironmentSpec
+from builder.stages import Stages
+from builder.turns import Claim, on_behalf_of
 from storage.blobs import BlobStore
 from storage.blocking import StoreInThreads
 from storage.catalog import Catalog
@@ -61,8 +64,9 @@ class BuilderService:
     async def build(self, spec: EnvironmentSpec, progress: Progress = silent) -> Image:
         """The image of `spec`, built here and now; raises BuilderError, StorageError."""
         watch = Stopwatch()
-        lock = await self.builder.lock(Job("image", spec), progress, watch)
-        return await self.builder.image(lock, progress, watch)
+        with on_behalf_of(Claim(lasting=True)):
+            lock = await self.builder.lock(Job("image", spec), progress, watch)
+            return await self.builder.image(lock, progress, watch)
 
     async def lock(self, spec: EnvironmentSpec, progress: Progress = silent) -> Lock:
         """The lock of `spec`: the stored one while it is fresh, else a new one."""
@@ -109,16 +113,28 @@ class BuilderService:
             memory=settings.solve_memory,
             refresh=settings.repodata_refresh,
         )
-        download_settings = DownloadSettings(root / "archives", policy, settings.downloads, settings.download_seconds)
+        solving_settings = SolvingSettings(
+            quick=settings.quick_solve_seconds, load=settings.channel_seconds, long=settings.long_solves
+        )
+        download_settings = DownloadSettings(
+            root / "archives",
+            policy,
+            settings.downloads,
+            settings.download_seconds,
+            settings.download_least,
+            settings.build_download_seconds,
+        )
         clear = partial(remove_leftovers, [root / folder for folder in SCRATCH])
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(base_blobs.close)
-            solver = await stack.enter_async_context(Solver(solver_settings))
+            solver = await stack.enter_async_context(Solving(solver_settings, solving_settings))
             downloader = await stack.enter_async_context(Downloader(download_settings, credentials, solver.download))
             pool = await stack.enter_async_context(WorkerPool(settings.workers, clear, settings.worker_memory))
             layers = Layers(blobs, pool)
             popularity = Popularity.shipped()
-            builder = Builder(settings, root, catalog, blobs, layers, solver, downloader, pool, base, popularity)
+            builder = Builder(
+                settings, root, catalog, blobs, layers, solver, downloader, pool, base, popularity, Stages.of(settings)
+            )
             stack.push_async_callback(builder.close)
 
             async def tell(job: Job, build_id: str, seconds: float, failure: BuildFailed | None) -> Record[None] | None:

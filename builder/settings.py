@@ -56,20 +56,41 @@ class BuilderSettings(BaseModel):
     fresh_for: float = Field(
         3600, description="seconds for which `latest` answers with the last lock before it is solved again"
     )
+    stale_for: float = Field(
+        3600,
+        description="seconds beyond `fresh_for` for which `latest` still answers with the old lock while it is solved",
+    )
     failure_memory: float = Field(60, description="seconds for which a failed build is answered from memory")
     transient_failure_memory: float = Field(10, description="the same for failures that may pass by themselves")
+    channel_seconds: float = Field(120, description="longest time that reading the indexes of channels may take")
     solve_seconds: float = Field(120, description="longest time one solve may take")
-    solve_memory: int = Field(4 << 30, description="most resident memory of the solver process")
+    quick_solve_seconds: float = Field(
+        5, description="a solve that takes longer begins again beside the others, in a process of its own priority"
+    )
+    long_solves: int = Field(
+        default_factory=lambda: max(1, (os.cpu_count() or 1) // 2), description="such solves that run at a time"
+    )
+    solve_memory: int = Field(4 << 30, description="most resident memory of each of the two solver processes")
     repodata_refresh: float = Field(
         900, description="seconds between background refreshes of repodata in use; 0 turns them off"
     )
     downloads: int = Field(8, description="archives downloaded at a time")
     download_seconds: float = Field(60, description="seconds without a byte after which a download is resumed")
-    concurrent_builds: int = Field(8, description="builds that run at a time; more wait for their turn")
+    download_least: int = Field(
+        100_000, description="bytes that a download has to bring in `download_seconds`; one that is slower is given up"
+    )
+    build_download_seconds: float = Field(3600, description="longest time the downloads of one build may take")
+    concurrent_builds: int = Field(8, description="builds that make layers at a time; more wait for their turn")
+    build_layers_seconds: float = Field(3600, description="longest time the making of one build's layers may take")
+    builds_per_caller: int = Field(
+        100, description="builds under way for one address (or IPv6 network of 64 bits); who wants more gets 429"
+    )
+    builds_at_most: int = Field(500, description="builds under way in all, those that wait for their turn included")
     workers: int = Field(default_factory=lambda: os.cpu_count() or 2, description="processes that transcode packages")
     worker_memory: int = Field(
         512 << 20, description="most memory of each of them; a package that takes more is refused"
     )
+    concurrent_archives: int = Field(2, description="files archive.tar.gz that are made at a time")
     archive_seconds: float = Field(1800, description="longest time the making of one archive.tar.gz may take")
     max_expanded: int = Field(64 << 30, description="most bytes a package may expand to")
     max_ratio: float = Field(500, description="most times a package may grow when expanded")

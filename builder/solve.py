@@ -71,6 +71,8 @@ class SolverSettings:
     glibc: str = "2.28"
     seconds: float = 120
     memory: int = 4 << 30
+    priority: int = 0
+    """What is added to the process's niceness (nice(2))."""
     refresh: float = 900
     """Between background refreshes of repodata in use; 0 turns them off."""
 
@@ -109,15 +111,25 @@ class Solver:
         """The process that solves now."""
         return self._child.pid if self._child and not self._child.gone else None
 
-    async def solve(self, spec: EnvironmentSpec, glibc: Mapping[str, str] = MappingProxyType({})) -> Lock:
-        """The newest packages that satisfy `spec` on each of its platforms.
+    async def load(self, spec: EnvironmentSpec, seconds: float, *, records: bool = False) -> None:
+        """Read the indexes that a solve of `spec` needs, and with `records` all of them that it may choose from.
+
+        Raises ChannelUnavailable, SolveError, WorkerLost.
+        """
+        await self._ask("reading indexes", seconds, do="load", spec=spec.to_json(), records=records)
+
+    async def solve(
+        self, spec: EnvironmentSpec, glibc: Mapping[str, str] = MappingProxyType({}), *, seconds: float | None = None
+    ) -> Lock:
+        """The newest packages that satisfy `spec` on each of its platforms, in `seconds` or what the settings say.
 
         `glibc` has the version of the base layer's C library by platform, where it is another than the settings say.
         Raises ChannelNotAllowed, UnknownPackage, Unsatisfiable, SolveLimit, ChannelUnavailable, WorkerLost.
         """
         self._check(channels_of(spec))
         begin = time.monotonic()
-        answer = await self._ask("solving", self._settings.seconds, do="solve", spec=spec.to_json(), glibc=dict(glibc))
+        seconds = self._settings.seconds if seconds is None else seconds
+        answer = await self._ask("solving", seconds, do="solve", spec=spec.to_json(), glibc=dict(glibc))
         packages = {
             platform: tuple(LockedPackage.from_json(package) for package in packages)
             for platform, packages in answer.items()
@@ -268,6 +280,7 @@ class _Child:
             "proxy": proxy,
             "credentials": str(settings.credentials.absolute()) if settings.credentials else None,
             "glibc": settings.glibc,
+            "priority": settings.priority,
         }
         writer.write(frame(configuration))
         return cls(process, reader, writer, settings.memory, redact)

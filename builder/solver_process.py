@@ -43,6 +43,8 @@ _CANCELLED = "Solve operation has been cancelled"
 _PR_SET_PDEATHSIG = 1
 _LARGEST_RECORD = 256 << 10
 """Characters of a package's record. One with hundreds of dependencies has a tenth of them."""
+_STOPPING = 1.0
+"""Seconds in which a solve whose time is over should have stopped; the parent waits for an answer a little longer."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,14 @@ class Configuration:
     proxy: str
     credentials: str | None
     glibc: str
+    priority: int = 0
 
 
 class SolverProcess:
     """Answers the requests of one `Solver`."""
 
     def __init__(self, configuration: Configuration) -> None:
+        os.nice(configuration.priority)
         self._alias = configuration.channel_alias
         self._glibc = configuration.glibc
         self._credentials = Credentials.read(Path(configuration.credentials) if configuration.credentials else None)
@@ -78,6 +82,10 @@ class SolverProcess:
                     spec = EnvironmentSpec.from_json(request["spec"])
                     glibc = dict.fromkeys(spec.platforms, self._glibc) | request["glibc"]
                     answer: Any = await self._solve(spec, glibc, request["seconds"])
+                case "load":
+                    spec = EnvironmentSpec.from_json(request["spec"])
+                    await self._load(spec, request["seconds"], records=request["records"])
+                    answer = None
                 case "names":
                     answer = sorted(await self._names(request["channels"], request["platforms"]))
                 case "refresh":
@@ -107,20 +115,49 @@ class SolverProcess:
         gateway = await self._repodata.gateway(urls, platforms)
         return await package_names(gateway, urls, platforms)
 
-    async def _solve(self, spec: EnvironmentSpec, glibc: dict[str, str], seconds: float) -> dict[str, Any]:
-        """The packages of every platform, as `LockedPackage.to_json` gives them."""
+    async def _load(self, spec: EnvironmentSpec, seconds: float, *, records: bool) -> None:
+        """Raises ChannelUnavailable for what has not come within `seconds`."""
+        channels = await self._channels(spec, seconds)
+        if not records:
+            return
+        platforms = {*spec.platforms, "noarch"}
+        gateway = await self._repodata.gateway(channels, platforms)
+        names = {item.name for item in spec.items}
+        try:
+            async with asyncio.timeout(seconds):
+                await gateway.query(list(map(Channel, channels)), list(map(Subdir, platforms)), sorted(names))
+        except TimeoutError:
+            raise _incomplete(channels, seconds) from None
+        except GatewayError as error:
+            raise ChannelUnavailable(", ".join(channels.values()), gateway_reason(str(error))) from None
+
+    async def _channels(self, spec: EnvironmentSpec, seconds: float) -> dict[str, str]:
+        """URL to name of the channels of `spec`, in order of priority, all of them loaded."""
         for platform in spec.platforms:
             _check_platform(platform)
         channels: dict[str, str] = {}
         for name in (*spec.channels, *(item.channel for item in spec.items if item.channel)):
             channels.setdefault(address(name, self._alias), name)
-        platforms = {*spec.platforms, "noarch"}
         try:
             async with asyncio.timeout(seconds):
-                await self._repodata.gateway(channels, platforms)
+                await self._repodata.gateway(channels, {*spec.platforms, "noarch"})
         except TimeoutError:
-            raise ChannelUnavailable(", ".join(channels.values()), f"no complete answer within {seconds:g} s") from None
+            raise _incomplete(channels, seconds) from None
+        return channels
+
+    async def _solve(self, spec: EnvironmentSpec, glibc: dict[str, str], seconds: float) -> dict[str, Any]:
+        """The packages of every platform, as `LockedPackage.to_json` gives them."""
+        channels = await self._channels(spec, seconds)
         solve = PlatformSolve(self._repodata, channels, self._alias, spec, glibc, seconds)
+        try:
+            # records that come in shards are read meanwhile, and a solve that should stop may not
+            async with asyncio.timeout(seconds + _STOPPING):
+                return await self._solve_all(solve)
+        except TimeoutError:
+            raise SolveLimit("time", f"{seconds:g} s") from None
+
+    async def _solve_all(self, solve: PlatformSolve) -> dict[str, Any]:
+        spec = solve.spec
         solutions = await asyncio.gather(*map(solve.packages, spec.platforms), return_exceptions=True)
         answer: dict[str, Any] = {}
         for platform, solution in zip(spec.platforms, solutions, strict=True):
@@ -230,6 +267,10 @@ class PlatformSolve:
             noarch="python" if kind.python else "generic" if kind.generic else None,
             python_site_packages_path=document.get("python_site_packages_path"),
         )
+
+
+def _incomplete(channels: dict[str, str], seconds: float) -> ChannelUnavailable:
+    return ChannelUnavailable(", ".join(channels.values()), f"no complete answer within {seconds:g} s")
 
 
 def _check_platform(platform: str) -> None:

@@ -22,6 +22,10 @@ log = logging.getLogger(__name__)
 ChannelSubdir = tuple[str, str]
 """A channel's URL and a platform or `noarch`."""
 
+CONNECTIONS = 1000
+"""More than hanging channels can hold at a time: a request that waits for one of them would hang with them."""
+
+_RETRIES = 2
 _INDEXES = ("repodata.json", "repodata.json.zst", "repodata_shards.msgpack.zst")
 
 
@@ -100,6 +104,7 @@ class Repodata:
         return Gateway(
             cache_dir=self._directory,
             client=self._client,
+            max_concurrent_requests=CONNECTIONS,
             per_channel_config={url: SourceConfig(cache_action="force-cache-only") for url in offline},
         )
 

@@ -177,6 +177,7 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     mirror.BlobFailed: Answer(404, "BLOB_UNKNOWN"),
     mirror.UpstreamLimits: Answer(429, "TOOMANYREQUESTS"),
     mirror.MirrorError: Answer(404, "MANIFEST_UNKNOWN"),
+    builder.TooManyBuilds: Answer(429, "TOOMANYREQUESTS"),
     builder.UnknownArtifact: Answer(404, "NOT_FOUND"),
     builder.BuilderError: Answer(404, "MANIFEST_UNKNOWN"),
 }
@@ -195,7 +196,7 @@ def error_response(path: str, error: ConderyError) -> web.Response:
     headers = {}
     if isinstance(error, MethodUnsupported):
         headers["Allow"] = error.allowed
-    if isinstance(error, StillBuilding | TooManyConnections | storage.StorageBusy):
+    if isinstance(error, StillBuilding | TooManyConnections | builder.TooManyBuilds | storage.StorageBusy):
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, mirror.UpstreamLimits) and error.retry_after is not None:
         headers["Retry-After"] = f"{error.retry_after:.0f}"

@@ -13,7 +13,8 @@ from urllib.parse import quote
 from aiohttp import web
 
 from registry.errors import MethodUnsupported, RouteUnknown, StillBuilding
-from registry.parts import PARTS, SETTINGS
+from registry.manifests import stale_warnings
+from registry.parts import PARTS, SETTINGS, caller_of
 from registry.references import checked_tag, repository_name
 from registry.request_log import LOG_FIELDS
 from registry.transfer import send_content
@@ -32,7 +33,7 @@ async def get_file(request: web.Request) -> web.StreamResponse:
     if not demand.owns(repository):
         raise RepositoryUnknown(repository)
     deadline = asyncio.get_running_loop().time() + settings.answer_within
-    ticket = await demand.artifact(repository, tag, name)
+    ticket = await demand.artifact(repository, tag, name, caller_of(request))
     if ticket.build_id:
         request[LOG_FIELDS]["build"] = ticket.build_id
     artifact = await ticket.wait(max(deadline - asyncio.get_running_loop().time(), 0))
@@ -44,6 +45,8 @@ async def get_file(request: web.Request) -> web.StreamResponse:
         # a tag may mean something else tomorrow; the entity tag makes asking cheap
         "Cache-Control": "no-cache",
     }
+    if ticket.stale is not None:
+        headers["Warning"] = ", ".join(stale_warnings(ticket.stale))
     blobs = request.app[PARTS].blobs
     blob = await blobs.find(artifact.digest)
     return await send_content(request, blobs, blob, headers, stall_seconds=settings.stall_seconds)

@@ -112,8 +112,9 @@ def _media_range(text: str) -> tuple[str, float]:
 
 
 def stale_warnings(reason: str) -> list[str]:
-    """The Warning headers of what is served though it could not be asked for, and why (RFC 7234, 5.5)."""
-    return [warning("Response is Stale", 110), warning(f"Revalidation Failed: {reason}", 111)]
+    """The Warning headers of what may not be true any more, and why that cannot be known, if so (RFC 7234, 5.5)."""
+    stale = [warning("Response is Stale", 110)]
+    return [*stale, warning(f"Revalidation Failed: {reason}", 111)] if reason else stale
 
 
 def warning(text: str, code: int = 299) -> str:

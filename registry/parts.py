@@ -13,6 +13,7 @@ from aiohttp import web
 from auth.access import Access, OpenAccess
 from auth.principal import ANONYMOUS, Principal
 from builder.spec import EnvironmentSpec
+from builder.turns import Caller
 from registry.budget import UploadBudget
 from registry.connections import Connections
 from registry.forwarded import Proxies
@@ -40,6 +41,10 @@ class Ticket(Protocol[T_co]):
 
     @property
     def spec(self) -> EnvironmentSpec: ...
+
+    @property
+    def stale(self) -> str | None:
+        """None; or, for an old result that answers while a new one is made, why that failed, or empty."""
 
     async def wait(self, seconds: float | None) -> T_co | None:
         """The result, or None when it is still being made after `seconds`; raises BuilderError.
@@ -84,9 +89,9 @@ class Demand(Protocol):
 
     def owns(self, repository: str) -> bool: ...
 
-    async def image(self, repository: str, tag: str) -> Ticket[Image]: ...
+    async def image(self, repository: str, tag: str, caller: Caller) -> Ticket[Image]: ...
 
-    async def artifact(self, repository: str, tag: str, name: str) -> Ticket[Artifact]: ...
+    async def artifact(self, repository: str, tag: str, name: str, caller: Caller) -> Ticket[Artifact]: ...
 
     async def tags(self, repository: str) -> Sequence[str]: ...
 
@@ -142,6 +147,11 @@ STOPPING = web.AppKey("stopping", asyncio.Event)
 def room_for(request: web.Request, size: int) -> AbstractAsyncContextManager[None]:
     """Memory for `size` bytes of the request's body while the block runs; entering it raises StorageBusy."""
     return request.app[UPLOAD_BUDGET].take(client_of(request.app[PROXIES].client(request)), size)
+
+
+def caller_of(request: web.Request) -> Caller:
+    """Whose builds count together: those of an address, as the trusted proxies tell it, or of an IPv6 network."""
+    return Caller(client_of(request.app[PROXIES].client(request)))
 
 
 def principal_of(_request: web.Request) -> Principal:

@@ -13,7 +13,7 @@ from registry.instant import suits
 from registry.intake import read_limited
 from registry.manifests import Prepared, Variants, accepted
 from registry.notifications import note_manifest_pull, recorder
-from registry.parts import MEMORY, PARTS, SETTINGS, Image, Ticket, room_for
+from registry.parts import MEMORY, PARTS, SETTINGS, Image, Ticket, caller_of, room_for
 from registry.ranges import matches
 from registry.references import Target, checked_new_tag, checked_tag, is_digest, path_digest
 from registry.request_log import LOG_FIELDS
@@ -138,13 +138,13 @@ async def _demanded(request: web.Request, repository: str, tag: str, stamp: int)
     """Answer a tag that is not in memory: from the catalog, or by a build and the rules of `registry.waiting`."""
     parts, settings = request.app[PARTS], request.app[SETTINGS]
     deadline = asyncio.get_running_loop().time() + settings.answer_within
-    ticket = await parts.demand.image(repository, tag)
+    ticket = await parts.demand.image(repository, tag, caller_of(request))
     if ticket.build_id:
         request[LOG_FIELDS]["build"] = ticket.build_id
     image = await ticket.wait(max(deadline - asyncio.get_running_loop().time(), 0))
     if image is not None:
         variants = await _remembered(request, repository, tag, image)
-        return answer(request, variants.choose(accept_header(request)))
+        return answer(request, variants.choose(accept_header(request)).with_stale(ticket.stale))
     return await _unfinished(request, repository, tag, ticket)
 
 

@@ -238,7 +238,7 @@ async def test_fifty_requests_make_one_build(tmp_path: Path) -> None:
 async def test_a_lock_names_its_image_for_ever(tmp_path: Path) -> None:
     directory = tmp_path / "channel"
     channel = await make_channel(directory, PACKAGES)
-    async with open_service(tmp_path / "data", channel, fresh_for=0) as service:
+    async with open_service(tmp_path / "data", channel, fresh_for=0, stale_for=0) as service:
         name = "conda-store-dynamic/big"
         first = await (await service.demand.image(name, "latest")).wait(None)
         assert first

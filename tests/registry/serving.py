@@ -20,6 +20,7 @@ from builder.demand import Image
 from builder.errors import InvalidImageName, UnknownArtifact
 from builder.image import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, beginning
 from builder.spec import EnvironmentSpec, PackageItem
+from builder.turns import Caller
 from registry.delivery import Timing
 from registry.http_settings import HttpSettings
 from registry.mirror.service import Mirror
@@ -53,6 +54,7 @@ class Build(Generic[T]):
     build_id: str
     spec: EnvironmentSpec
     ended: asyncio.Future[T]
+    stale: str | None = None
 
     async def wait(self, seconds: float | None) -> T | None:
         done, _ = await asyncio.wait({self.ended}, timeout=seconds)
@@ -78,7 +80,7 @@ class Workshop:
     def owns(self, repository: str) -> bool:
         return repository.split("/")[0] == ROOT
 
-    async def image(self, repository: str, tag: str) -> Build[Image]:
+    async def image(self, repository: str, tag: str, caller: Caller) -> Build[Image]:
         self.asked += 1
         if repository == f"{ROOT}/crash":
             raise ZeroDivisionError("a defect with a secret in it")
@@ -90,7 +92,7 @@ class Workshop:
             self.builds[repository].ended.set_result(self.stored[repository])
         return self.builds[repository]
 
-    async def artifact(self, repository: str, tag: str, name: str) -> Build[Artifact]:
+    async def artifact(self, repository: str, tag: str, name: str, caller: Caller) -> Build[Artifact]:
         if name not in ARTIFACTS:
             raise UnknownArtifact(name, list(ARTIFACTS))
         key = f"{repository}:{name}"

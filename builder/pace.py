@@ -1,0 +1,54 @@
+"""How slow a transfer may be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class TooSlow(Exception):
+    """Fewer bytes `came` than have to."""
+
+    def __init__(self, came: int, least: int, seconds: float) -> None:
+        super().__init__(
+            f"fewer than {least} bytes came in {seconds:g} s (settings download_least, download_seconds)"
+            if came
+            else f"nothing came for {seconds:g} s"
+        )
+        self.came = came
+
+
+class Pace:
+    """At least `least` bytes in every `seconds` of being connected, over however many connections."""
+
+    def __init__(self, least: int, seconds: float) -> None:
+        self._least = least
+        self._seconds = seconds
+        self._left = seconds
+        self._came = 0
+        self._limit = asyncio.timeout(None)
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Raises TooSlow out of the block, and the next one begins anew."""
+        self._limit = limit = asyncio.timeout(self._left)
+        try:
+            async with limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise TooSlow(self._came, self._least, self._seconds) from None
+        finally:
+            if limit.expired():
+                self._left, self._came = self._seconds, 0
+            else:
+                self._left = max(0.0, (limit.when() or 0.0) - asyncio.get_running_loop().time())
+
+    def note(self, count: int) -> None:
+        """So many bytes came, in the block."""
+        self._came += count
+        if self._came >= self._least:
+            self._came = 0
+            self._limit.reschedule(asyncio.get_running_loop().time() + self._seconds)

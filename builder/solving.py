@@ -1,0 +1,127 @@
+"""Solves in two lanes, so that hard ones hold up nobody.
+
+Every solve begins in the quick lane, whose process is as warm as can be. One that is not done there after some seconds
+is given up and begins again in the long lane: with all the time that a solve may have, in a process of its own that has
+the lowest priority, few at a time. Indexes are read before that and without a slot of either lane, so that a channel
+that answers slowly or never costs its own requests alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Self
+
+from builder.errors import SolveLimit
+from builder.lock import Lock
+from builder.solve import Solver, SolverSettings
+from builder.spec import EnvironmentSpec
+from builder.turns import Lane
+
+LOADS = 100
+"""Requests that read indexes at a time. One costs some connections; rattler takes as many as `CONNECTIONS` of them."""
+LOWEST_PRIORITY = 19
+IDLE_SECONDS = 60.0
+"""How long the long lane's process, and the repodata in it, are kept for another solve."""
+
+
+@dataclass(frozen=True)
+class SolvingSettings:
+    """`quick` and `load` in seconds; `long` solves run at a time in the long lane."""
+
+    quick: float = 5
+    load: float = 120
+    long: int = 1
+
+
+class Solving:
+    """What `Solver` does, for any number of callers. Use it as a context manager."""
+
+    def __init__(self, settings: SolverSettings, lanes: SolvingSettings) -> None:
+        self._settings = settings
+        self._lanes = lanes
+        cores = os.cpu_count() or 1
+        self._loading = Lane(LOADS, kept=LOADS // 2)
+        self._quick = Lane(max(2, cores), kept=max(1, cores // 4))
+        self._long = Lane(lanes.long, kept=lanes.long // 2)
+        self._solver = Solver(settings)
+        self._long_solver: Solver | None = None
+        self._long_users = 0
+        self._changing = asyncio.Lock()
+        self._idle: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Start the quick lane's process; raises CredentialsInvalid."""
+        await self._solver.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._idle:
+            self._idle.cancel()
+            await asyncio.gather(self._idle, return_exceptions=True)
+        if self._long_solver:
+            await self._long_solver.__aexit__()
+        await self._solver.__aexit__()
+
+    @property
+    def pid(self) -> int | None:
+        """The quick lane's process."""
+        return self._solver.pid
+
+    async def solve(self, spec: EnvironmentSpec, glibc: Mapping[str, str] = MappingProxyType({})) -> Lock:
+        """The newest packages that satisfy `spec` on each of its platforms.
+
+        Raises UnknownPackage, Unsatisfiable, SolveLimit, ChannelUnavailable, WorkerLost.
+        """
+        async with self._loading.turn():
+            await self._solver.load(spec, self._lanes.load)
+        quick = min(self._lanes.quick, self._settings.seconds)
+        try:
+            async with self._quick.turn():
+                return await self._solver.solve(spec, glibc, seconds=quick)
+        except SolveLimit as limit:
+            if limit.what != "time" or quick == self._settings.seconds:
+                raise
+        return await self._solve_long(spec, glibc)
+
+    async def _solve_long(self, spec: EnvironmentSpec, glibc: Mapping[str, str]) -> Lock:
+        self._long_users += 1
+        try:
+            async with self._changing:
+                if self._long_solver is None:
+                    self._long_solver = await Solver(replace(self._settings, priority=LOWEST_PRIORITY)).__aenter__()
+                solver = self._long_solver
+            # the records, too: those of a channel in shards come only when they are asked for
+            async with self._loading.turn():
+                await solver.load(spec, self._lanes.load, records=True)
+            async with self._long.turn():
+                return await solver.solve(spec, glibc)
+        finally:
+            self._long_users -= 1
+            if self._idle:
+                self._idle.cancel()
+            self._idle = asyncio.create_task(self._end_idle())
+
+    async def _end_idle(self) -> None:
+        """End the long lane's process when nobody has used it for a while."""
+        await asyncio.sleep(IDLE_SECONDS)
+        async with self._changing:
+            if self._long_solver and not self._long_users:
+                solver, self._long_solver = self._long_solver, None
+                await solver.__aexit__()
+
+    async def package_names(self, channels: Sequence[str], platforms: Sequence[str]) -> list[str]:
+        """As `Solver.package_names`."""
+        return await self._solver.package_names(channels, platforms)
+
+    async def refresh(self) -> None:
+        """As `Solver.refresh`; each process sees to its own."""
+        await self._solver.refresh()
+
+    async def download(self, url: str, path: Path) -> None:
+        """As `Solver.download`."""
+        await self._solver.download(url, path)

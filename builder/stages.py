@@ -1,0 +1,58 @@
+"""The stages of a build that are bounded: by slots that builds take turns in, and by time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Self
+
+from builder.errors import StageLimit
+from builder.settings import BuilderSettings
+from builder.turns import Lane
+
+PATIENCE = 10.0
+"""Seconds after which a build that makes layers counts as a long one."""
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Those that the build itself passes; solves, downloads and workers keep lanes of their own."""
+
+    layers: Lane
+    pack: Lane
+    download_seconds: float
+    layers_seconds: float
+
+    @classmethod
+    def of(cls, settings: BuilderSettings) -> Self:
+        count = settings.concurrent_builds
+        return cls(
+            layers=Lane(count, kept=count // 4, long=count, patience=PATIENCE),
+            pack=Lane(settings.concurrent_archives, kept=settings.concurrent_archives // 2),
+            download_seconds=settings.build_download_seconds,
+            layers_seconds=settings.build_layers_seconds,
+        )
+
+    def downloading(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Raises StageLimit out of the block when it takes too long."""
+        return _within("downloading packages", self.download_seconds, "build_download_seconds")
+
+    @contextlib.asynccontextmanager
+    async def making_layers(self) -> AsyncIterator[None]:
+        """The block has its turn; raises StageLimit when it takes too long after that."""
+        async with self.layers.turn(), _within("making layers", self.layers_seconds, "build_layers_seconds"):
+            yield
+
+
+@contextlib.asynccontextmanager
+async def _within(stage: str, seconds: float, setting: str) -> AsyncIterator[None]:
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            yield
+    except TimeoutError:
+        if limit.expired():
+            raise StageLimit(stage, seconds, setting) from None
+        raise

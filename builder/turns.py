@@ -1,0 +1,292 @@
+"""Whose turn it is, where there are fewer slots than builds.
+
+A `Claim` is on whose behalf something is done: who waits for it now, and who asked for it first. A `Lane` deals out the
+slots of one stage of builds. The next turn is that of
+
+    what somebody waits for, before what nobody waits for any more;
+    of the caller with the fewest turns now, and then of the build with the fewest;
+    the one that came first.
+
+A caller has at most a share of a lane, so that another's turn is never far. And a turn that lasts gives up its slot: it
+goes on in one of the lane's long slots, or, where those are taken and it can be interrupted, later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterator, Set
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+T = TypeVar("T")
+
+GRACE_SECONDS = 10.0
+"""How long somebody who left is still waited with: clients come back with GET after HEAD, or a second after a 503."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks, as far as slots are shared: an address, or a part of a network. Empty for this machine's own wishes."""
+
+    name: str = ""
+
+
+OURSELVES = Caller()
+
+
+class Claim:
+    """What is done is done for those who wait for it; when nobody does any more, it is still charged to `first`.
+
+    A claim that is `lasting` has somebody who waits until the end, as the command line does. `origin` is the claim of
+    the build that this is a part of.
+    """
+
+    def __init__(self, first: Caller = OURSELVES, *, lasting: bool = False, origin: Claim | None = None) -> None:
+        self.first = first
+        self.origin = origin or self
+        self._waiting: Counter[Caller] = Counter([first] if lasting else [])
+        self._left: dict[Caller, float] = {}
+        self._joined: Counter[Claim] = Counter()
+
+    def part(self) -> Claim:
+        """A claim for something that other builds may need, too."""
+        return Claim(self.first, origin=self.origin)
+
+    @contextlib.contextmanager
+    def waited_for(self, caller: Caller) -> Iterator[None]:
+        """`caller` waits for it in here."""
+        self._waiting[caller] += 1
+        try:
+            yield
+        finally:
+            _count_down(self._waiting, caller)
+            now = time.monotonic()
+            self._left = {each: left for each, left in self._left.items() if left + GRACE_SECONDS > now}
+            self._left[caller] = now
+
+    @contextlib.contextmanager
+    def joined(self, other: Claim) -> Iterator[None]:
+        """What is done for this claim is what `other` needs, too, in here."""
+        self._joined[other] += 1
+        try:
+            yield
+        finally:
+            _count_down(self._joined, other)
+
+    def waiting(self) -> Set[Caller]:
+        """Those who wait now, or did a moment ago."""
+        since = time.monotonic() - GRACE_SECONDS
+        found: set[Caller] = set()
+        # two builds may each wait for something that the other began
+        seen, left = {self}, [self]
+        while left:
+            claim = left.pop()
+            found.update(claim._waiting)
+            found.update(caller for caller, when in claim._left.items() if when > since)
+            left.extend(claim._joined.keys() - seen)
+            seen.update(claim._joined)
+        return found
+
+
+def _count_down(counter: Counter[T], key: T) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
+
+
+_CLAIM: ContextVar[Claim | None] = ContextVar("claim", default=None)
+
+
+def current_claim() -> Claim:
+    """On whose behalf this task works; of its own where nobody said, which is waited for."""
+    return _CLAIM.get() or Claim(lasting=True)
+
+
+@contextlib.contextmanager
+def on_behalf_of(claim: Claim) -> Iterator[Claim]:
+    """What is done in here, and by the tasks that are begun in here, is done for `claim`."""
+    token = _CLAIM.set(claim)
+    try:
+        yield claim
+    finally:
+        _CLAIM.reset(token)
+
+
+@dataclass(eq=False, slots=True)
+class Turn:
+    """One wish for a slot; `caller` is who is charged, once it has one."""
+
+    claim: Claim
+    caller: Caller = OURSELVES
+
+
+class Slots:
+    """How many turns there are now, of whom, and of which build; `share` bounds those of one caller."""
+
+    def __init__(self, count: int, share: int) -> None:
+        self.count = count
+        self.share = share
+        self.taken = 0
+        self.of_caller: Counter[Caller] = Counter()
+        self.of_build: Counter[Claim] = Counter()
+
+    def has_room(self, caller: Caller) -> bool:
+        return self.taken < self.count and self.of_caller[caller] < self.share
+
+    def take(self, turn: Turn) -> None:
+        self.taken += 1
+        self.of_caller[turn.caller] += 1
+        self.of_build[turn.claim.origin] += 1
+
+    def give_back(self, turn: Turn) -> None:
+        self.taken -= 1
+        _count_down(self.of_caller, turn.caller)
+        _count_down(self.of_build, turn.claim.origin)
+
+
+class Line:
+    """Those who wait for `slots`, in their order; nothing here waits or knows a clock but who waits."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._waiting: dict[Claim, deque[Turn]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    def add(self, turn: Turn) -> None:
+        self._waiting.setdefault(turn.claim, deque()).append(turn)
+
+    def remove(self, turn: Turn) -> None:
+        turns = self._waiting[turn.claim]
+        turns.remove(turn)
+        if not turns:
+            del self._waiting[turn.claim]
+
+    def next(self) -> Turn | None:
+        """The turn that begins now, taken from the line and charged; None when there is no room for any."""
+        if self._slots.taken >= self._slots.count:
+            return None
+        best: tuple[tuple[bool, int, int], Claim, Caller] | None = None
+        # a dictionary keeps the order in which claims came
+        for claim in self._waiting:
+            waiting = claim.waiting()
+            caller = min(waiting or {claim.first}, key=lambda each: (self._slots.of_caller[each], each.name))
+            if self._slots.has_room(caller):
+                rank = (not waiting, self._slots.of_caller[caller], self._slots.of_build[claim.origin])
+                if best is None or rank < best[0]:
+                    best = rank, claim, caller
+        if best is None:
+            return None
+        _, claim, caller = best
+        turn = self._waiting[claim][0]
+        self.remove(turn)
+        turn.caller = caller
+        self._slots.take(turn)
+        return turn
+
+
+class GaveWay(Exception):
+    """A turn that could be interrupted has been, for others; raised out of it. Whoever had it may ask again."""
+
+
+@dataclass(eq=False, slots=True)
+class _Pending(Turn):
+    """A turn as its task sees it."""
+
+    granted: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    slots: Slots | None = None
+    """Where it has a slot."""
+    limit: asyncio.Timeout | None = None
+    """Interrupts it, where it can be."""
+    timer: asyncio.TimerHandle | None = None
+
+
+class Lane:
+    """The slots of one stage: `count` of them, of which a caller gets all but `kept` (always one at least).
+
+    A turn that lasts over `patience` seconds moves to one of `long` further slots, shared in the same way.
+    """
+
+    def __init__(self, count: int, *, kept: int = 0, long: int = 0, patience: float = math.inf) -> None:
+        self._slots = Slots(count, max(1, count - kept))
+        self._long = Slots(long, max(1, long - max(kept, long // 4)))
+        self._patience = patience
+        self._line = Line(self._slots)
+        self._overdue: dict[_Pending, None] = {}
+
+    @property
+    def waiting(self) -> int:
+        return len(self._line)
+
+    @property
+    def taken(self) -> int:
+        return self._slots.taken + self._long.taken
+
+    @contextlib.asynccontextmanager
+    async def turn(self, *, interruptible: bool = False) -> AsyncIterator[None]:
+        """A slot for the block, for the current claim. With `interruptible` the block may end with GaveWay."""
+        turn = _Pending(current_claim())
+        self._line.add(turn)
+        self._deal()
+        try:
+            await turn.granted
+            async with asyncio.timeout(None) as limit:
+                turn.limit = limit if interruptible else None
+                yield
+        except TimeoutError:
+            if turn.limit is not None and turn.limit.expired():
+                raise GaveWay from None
+            raise
+        finally:
+            self._leave(turn)
+
+    def _deal(self) -> None:
+        while (turn := self._line.next()) is not None:
+            assert isinstance(turn, _Pending)
+            turn.slots = self._slots
+            if not turn.granted.done():
+                turn.granted.set_result(None)
+            if self._patience < math.inf:
+                turn.timer = asyncio.get_running_loop().call_later(self._patience, self._overstays, turn)
+        self._interrupt()
+
+    def _leave(self, turn: _Pending) -> None:
+        turn.limit = None
+        if turn.timer:
+            turn.timer.cancel()
+        self._overdue.pop(turn, None)
+        if turn.slots is None:
+            self._line.remove(turn)
+        else:
+            turn.slots.give_back(turn)
+        self._shift()
+
+    def _overstays(self, turn: _Pending) -> None:
+        self._overdue[turn] = None
+        self._shift()
+
+    def _shift(self) -> None:
+        """Let those who have had a slot for long go on in long ones, as far as there are any, and others begin."""
+        for turn in list(self._overdue):
+            if self._long.has_room(turn.caller):
+                del self._overdue[turn]
+                self._slots.give_back(turn)
+                turn.slots = self._long
+                self._long.take(turn)
+        self._deal()
+
+    def _interrupt(self) -> None:
+        """As many as wait make overdue turns give way."""
+        if not self._overdue or not len(self._line):
+            return
+        able = [turn for turn in self._overdue if turn.limit is not None]
+        for turn in able[: len(self._line)]:
+            assert turn.limit is not None
+            turn.limit.reschedule(asyncio.get_running_loop().time())
+            del self._overdue[turn]
