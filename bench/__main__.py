@@ -13,13 +13,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import archive, build, http, registries
+from bench import archive, bad_builds, build, http, registries
 from bench.row import Row
 
 SUITES: dict[str, Callable[..., list[Row]]] = {
     "build": build.measure,
     "archive": archive.measure,
     "http": http.measure,
+    "bad_builds": bad_builds.measure,
     "registries": registries.measure,
 }
 

@@ -1,0 +1,147 @@
+"""A stranger's pulls while somebody else's bad builds are under way, against the same pulls of an idle server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import statistics
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.row import Row
+from tests.attacks.slow import SlowServer, make_hard_channel
+from tests.builder.channel_server import in_a_thread
+from tests.builder.packages import File, Package
+from tests.builder.services import make_channel
+from tests.conftest import Server
+
+PACKAGES = 20
+EIGHT = range(8)
+NINE = range(9)
+STRANGER = "198.51.100.1"
+UNDER_WAY_SECONDS = 20.0
+"""Until every hard solve has used up its quick turn."""
+ROOT = "conda-store-dynamic"
+
+
+def measure(*, short: bool) -> list[Row]:
+    repetitions, megabytes = (2, 5) if short else (7, 200)
+    with tempfile.TemporaryDirectory() as work:
+        site = Path(work) / "channels"
+        make_channels(site, repetitions, megabytes)
+        slow = SlowServer(site, slow=["/hung", "stuck-"])
+        with in_a_thread(slow), server(Path(work), slow.url) as running:
+            new_idle, known_idle = pulls(running, "idle", repetitions)
+            with bad_builds(running):
+                time.sleep(2 if short else UNDER_WAY_SECONDS)
+                new_busy, known_busy = pulls(running, "busy", repetitions)
+                under_way = unfinished(running)
+    note = f"8 hung channels, 9 hard solves, 8 archives of {megabytes} MB; {under_way} of 25 still under way at the end"
+    return [
+        Row(
+            f"a new image of {PACKAGES} packages beside bad builds", new_busy, "s", 2, "at most", "idle", new_idle, note
+        ),
+        Row("a known image beside bad builds", known_busy * 1e3, "ms", 1.2, "at most", "idle", known_idle * 1e3, note),
+    ]
+
+
+def make_channels(site: Path, repetitions: int, megabytes: int) -> None:
+    content = [os.urandom(10_000) * 3 for _ in range(20)]
+    packages = [
+        Package(
+            name=f"{kind}{repetition}-{number}",
+            files={f"share/{kind}{repetition}-{number}/{index}": File(each) for index, each in enumerate(content)},
+        )
+        for kind in ("idle", "busy")
+        for repetition in range(repetitions)
+        for number in range(PACKAGES)
+    ]
+    packages += [Package(name="known", files={"share/known": File(content[0])})]
+    packages += [
+        Package(name=f"big{number}", files={f"share/big{number}": File(os.urandom(megabytes << 20))})
+        for number in EIGHT
+    ]
+    asyncio.run(make_channel(site / "good", packages))
+    for number in range(4):
+        asyncio.run(make_channel(site / f"slow{number}", [Package(name=f"stuck{number}", version="stuck")]))
+    make_hard_channel(site / "hard", [f"hard{number}" for number in NINE])
+
+
+@contextlib.contextmanager
+def server(work: Path, channels: str) -> Iterator[Server]:
+    flags = ("--channels", "good", "--channel-alias", channels, "--base", "scratch", "--trusted-proxies", "127.0.0.1")
+    running = Server(flags, work / "data", work / "log")
+    running.start()
+    try:
+        get(running, f"{ROOT}/known", STRANGER)
+        yield running
+    finally:
+        running.kill()
+
+
+def get(running: Server, repository: str, caller: str) -> float:
+    """Seconds until all of an image has come."""
+    begun = time.perf_counter()
+    index = json.loads(ask(running, f"/v2/{repository}/manifests/latest", caller))
+    for child in index["manifests"]:
+        manifest = json.loads(ask(running, f"/v2/{repository}/manifests/{child['digest']}", caller))
+        for blob in (manifest["config"], *manifest["layers"]):
+            ask(running, f"/v2/{repository}/blobs/{blob['digest']}", caller)
+    return time.perf_counter() - begun
+
+
+def ask(running: Server, path: str, caller: str) -> bytes:
+    request = urllib.request.Request(running.url + path, headers={"X-Forwarded-For": caller})
+    with urllib.request.urlopen(request) as response:
+        content: bytes = response.read()
+    return content
+
+
+def pulls(running: Server, kind: str, repetitions: int) -> tuple[float, float]:
+    """Median seconds of new images, and of a known one."""
+    new, known = [], []
+    for repetition in range(repetitions):
+        os.sync()
+        items = "/".join(f"{kind}{repetition}-{number}" for number in range(PACKAGES))
+        new.append(get(running, f"{ROOT}/{items}", STRANGER))
+        known += [get(running, f"{ROOT}/known", STRANGER) for _ in range(10)]
+    return statistics.median(new), statistics.median(known)
+
+
+@contextlib.contextmanager
+def bad_builds(running: Server) -> Iterator[None]:
+    """All of them asked for, each by an address of its own, for as long as the block lasts."""
+    paths = [f"/v2/{ROOT}/channel.hung{number}/any/manifests/latest" for number in range(4)]
+    paths += [f"/v2/{ROOT}/channel.slow{number}/stuck{number}/manifests/latest" for number in range(4)]
+    paths += [f"/v2/{ROOT}/channel.hard/hard{number}/manifests/latest" for number in NINE]
+    paths += [f"/files/{ROOT}/big{number}/latest/archive.tar.gz" for number in EIGHT]
+    stopped = threading.Event()
+
+    def insist(path: str, caller: str) -> None:
+        while not stopped.wait(1):
+            with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+                ask(running, path, caller)
+
+    for number, path in enumerate(paths):
+        threading.Thread(target=insist, args=(path, f"203.0.113.{number}"), daemon=True).start()
+    try:
+        yield
+    finally:
+        stopped.set()
+
+
+def unfinished(running: Server) -> int:
+    """How many builds the server's log knows no end of, of those that are bad."""
+    ended = [
+        line["specs"][0].rpartition("::")[2].rstrip("0123456789")
+        for line in map(json.loads, running.log.read_text().splitlines())
+        if line["event"] in ("build completed", "build failed")
+    ]
+    return 25 - sum(name in ("any", "stuck", "hard", "big") for name in ended)
