@@ -18,7 +18,7 @@ import contextlib
 import math
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterator, Set
+from collections.abc import AsyncIterator, Callable, Iterator, Set
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -52,6 +52,9 @@ class Claim:
         self._waiting: Counter[Caller] = Counter([first] if lasting else [])
         self._left: dict[Caller, float] = {}
         self._joined: Counter[Claim] = Counter()
+        self._serves: Counter[Claim] = Counter()
+        """The claims that this one has joined."""
+        self._watchers: Counter[Callable[[], None]] = Counter()
 
     def part(self) -> Claim:
         """A claim for something that other builds may need, too."""
@@ -61,6 +64,7 @@ class Claim:
     def waited_for(self, caller: Caller) -> Iterator[None]:
         """`caller` waits for it in here."""
         self._waiting[caller] += 1
+        self._tell()
         try:
             yield
         finally:
@@ -73,10 +77,31 @@ class Claim:
     def joined(self, other: Claim) -> Iterator[None]:
         """What is done for this claim is what `other` needs, too, in here."""
         self._joined[other] += 1
+        other._serves[self] += 1
+        self._tell()
         try:
             yield
         finally:
             _count_down(self._joined, other)
+            _count_down(other._serves, self)
+
+    @contextlib.contextmanager
+    def watched(self, watcher: Callable[[], None]) -> Iterator[None]:
+        """`watcher` is called in here when somebody comes who waits: it may be their turn now."""
+        self._watchers[watcher] += 1
+        try:
+            yield
+        finally:
+            _count_down(self._watchers, watcher)
+
+    def _tell(self) -> None:
+        seen, left = {self}, [self]
+        while left:
+            claim = left.pop()
+            for watcher in list(claim._watchers):
+                watcher()
+            left.extend(claim._serves.keys() - seen)
+            seen.update(claim._serves)
 
     def waiting(self) -> Set[Caller]:
         """Those who wait now, or did a moment ago."""
@@ -235,7 +260,8 @@ class Lane:
         self._line.add(turn)
         self._deal()
         try:
-            await turn.granted
+            with turn.claim.watched(self._deal):
+                await turn.granted
             async with asyncio.timeout(None) as limit:
                 turn.limit = limit if interruptible else None
                 yield

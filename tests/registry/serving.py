@@ -17,7 +17,7 @@ from yarl import URL
 from auth.access import Access, OpenAccess
 from builder.artifacts import ARTIFACTS, Artifact
 from builder.demand import Image
-from builder.errors import InvalidImageName, UnknownArtifact
+from builder.errors import InvalidImageName, TooManyBuilds, UnknownArtifact
 from builder.image import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, beginning
 from builder.spec import EnvironmentSpec, PackageItem
 from builder.turns import Caller
@@ -72,6 +72,9 @@ class Workshop:
     stored: dict[str, Image] = field(default_factory=dict)
     tag_list: list[str] = field(default_factory=lambda: ["latest", "2026-01-31", "lock-0123456789ab"])
     asked: int = 0
+    callers: list[Caller] = field(default_factory=list)
+    refusal: TooManyBuilds | None = None
+    """Raised instead of beginning a build."""
 
     @property
     def root(self) -> str:
@@ -82,6 +85,9 @@ class Workshop:
 
     async def image(self, repository: str, tag: str, caller: Caller) -> Build[Image]:
         self.asked += 1
+        self.callers.append(caller)
+        if self.refusal:
+            raise self.refusal
         if repository == f"{ROOT}/crash":
             raise ZeroDivisionError("a defect with a secret in it")
         if tag != "latest":
@@ -93,6 +99,8 @@ class Workshop:
         return self.builds[repository]
 
     async def artifact(self, repository: str, tag: str, name: str, caller: Caller) -> Build[Artifact]:
+        if self.refusal:
+            raise self.refusal
         if name not in ARTIFACTS:
             raise UnknownArtifact(name, list(ARTIFACTS))
         key = f"{repository}:{name}"

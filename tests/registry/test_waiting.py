@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -13,9 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.errors import Unsatisfiable
+from builder.errors import TooManyBuilds, Unsatisfiable
 from builder.image import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, beginning
+from builder.turns import Caller
 from registry.http_settings import HttpSettings
+from registry.parts import MEMORY
 from registry.waiting import pauses
 from storage.digest import Digest
 from tests.registry.serving import NUMPY, ROOT, Site, serving, spec_of
@@ -200,3 +203,47 @@ def test_pauses_cover_a_long_build_and_none_is_too_long(count: int) -> None:
 @pytest.mark.parametrize("media_type", [OCI_INDEX, OCI_MANIFEST, DOCKER_MANIFEST])
 def test_trickle_covers_ten_minutes_of_building(media_type: str) -> None:
     assert sum(pauses(len(beginning(spec_of(NUMPY), media_type)) - 1, HttpSettings())) > 600
+
+
+@pytest.mark.parametrize("reason", ["", "no package numpy (build 12)"])
+async def test_an_old_image_says_so_and_head_and_get_agree(site: Site, reason: str) -> None:
+    image = await site.workshop.put(NUMPY)
+    site.workshop.stored[NUMPY] = replace(image, expires=1)
+    await site.workshop.image(NUMPY, "latest", Caller())
+    site.workshop.builds[NUMPY].stale = reason
+    async with site.request("HEAD", PATH) as head:
+        digest = head.headers["Docker-Content-Digest"]
+    answer, body = await get(site)
+    assert digest == answer.headers["Docker-Content-Digest"] == image.variants[0].digest == Digest.of(body)
+    expected = ['110 - "Response is Stale"', f'111 - "Revalidation Failed: {reason}"'][: 2 if reason else 1]
+    assert answer.headers.getall("Warning") == expected
+    by_digest, _ = await get(site, f"/v2/{NUMPY}/manifests/{digest}")
+    assert (by_digest.status, "Warning" in by_digest.headers) == (200, False)
+
+
+@pytest.mark.parametrize("path", [PATH, f"/files/{NUMPY}/latest/explicit.txt"])
+async def test_too_many_builds_of_a_caller_are_429_with_what_to_do(site: Site, path: str) -> None:
+    site.workshop.refusal = TooManyBuilds(100, 100, "builds_per_caller", "203.0.113.1")
+    async with site.request("GET", path) as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (429, "5")
+        assert "ask again when some have ended" in await answer.text()
+
+
+@pytest.mark.parametrize(
+    ("address", "caller"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+    ],
+)
+async def test_who_asks_is_an_address_or_a_network(tmp_path: Path, address: str, caller: str) -> None:
+    settings = HttpSettings(trusted_proxies=("127.0.0.1",))
+    async with serving(tmp_path, settings) as site:
+        await site.workshop.put(NUMPY)
+        shown = f"[{address}]" if ":" in address else address
+        for forwarded in (address, shown):
+            async with site.request("GET", PATH, headers={"X-Forwarded-For": forwarded}) as answer:
+                assert answer.status == 200
+            site.app[MEMORY]._tags.clear()
+        assert set(site.workshop.callers) == {Caller(caller)}

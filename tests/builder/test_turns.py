@@ -1,0 +1,200 @@
+"""Whose turn it is: rules that hold whatever comes, and turns that are given back whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder import turns
+from builder.single_flight import SingleFlight
+from builder.turns import Caller, Claim, GaveWay, Lane, Line, Slots, Turn, on_behalf_of
+
+CALLERS = [Caller(name) for name in "abcd"]
+STEPS = st.lists(st.tuples(st.sampled_from(["ask", "leave", "end"]), st.integers(0, 3), st.booleans()), max_size=80)
+
+
+@given(STEPS, st.integers(1, 6), st.integers(1, 6))
+def test_shares_and_the_order_hold_whatever_comes(steps: list[tuple[str, int, bool]], count: int, share: int) -> None:
+    slots = Slots(count, min(share, count))
+    line, waiting, running = Line(slots), list[Turn](), list[Turn]()
+    for step, number, wanted in steps:
+        if step == "ask":
+            waiting.append(Turn(Claim(CALLERS[number], lasting=wanted)))
+            line.add(waiting[-1])
+        elif step == "leave" and waiting:
+            line.remove(waiting.pop(number % len(waiting)))
+        elif running:
+            slots.give_back(running.pop(number % len(running)))
+        while True:
+            before = Counter(turn.caller for turn in running)
+            able = [turn for turn in waiting if len(running) < count and before[turn.claim.first] < slots.share]
+            begun = line.next()
+            if begun is None:
+                assert not able
+                break
+            expected = min(able, key=lambda turn: (not turn.claim.waiting(), before[turn.claim.first]))
+            assert begun is expected, "of equals, the first"
+            waiting.remove(begun)
+            running.append(begun)
+        assert len(line) == len(waiting)
+        assert slots.taken == len(running) <= count
+        assert slots.of_caller == Counter(turn.caller for turn in running)
+        assert max(slots.of_caller.values(), default=0) <= slots.share
+
+
+class Track:
+    """Tasks that have turns of a lane until they are told to end."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.running: list[str] = []
+        self.gave_way: list[str] = []
+        self.ends: dict[str, asyncio.Event] = {}
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def begin(self, name: str, claim: Claim, *, interruptible: bool = False) -> None:
+        self.ends[name] = asyncio.Event()
+        with on_behalf_of(claim):
+            self.tasks[name] = asyncio.create_task(self._run(name, interruptible=interruptible))
+        await settle()
+
+    async def end(self, name: str) -> None:
+        self.ends[name].set()
+        await settle()
+
+    async def _run(self, name: str, *, interruptible: bool) -> None:
+        try:
+            async with self.lane.turn(interruptible=interruptible):
+                self.running.append(name)
+                try:
+                    await self.ends[name].wait()
+                finally:
+                    self.running.remove(name)
+        except GaveWay:
+            self.gave_way.append(name)
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def of(name: str) -> Claim:
+    return Claim(Caller(name), lasting=True)
+
+
+async def test_the_one_wish_of_another_is_next() -> None:
+    track = Track(Lane(1))
+    for number in range(50):
+        await track.begin(f"mine{number}", of("many"))
+    await track.begin("yours", of("one"))
+    await track.end("mine0")
+    assert track.running in (["mine1"], ["yours"])
+    track = Track(Lane(4, kept=1))
+    for number in range(50):
+        await track.begin(f"mine{number}", of("many"))
+    assert len(track.running) == 3
+    await track.begin("yours", of("one"))
+    assert track.running[-1] == "yours"
+
+
+async def test_a_build_with_much_to_do_does_not_go_before_another_of_the_same_caller() -> None:
+    track, large, small = Track(Lane(2)), of("a"), of("a")
+    for number in range(20):
+        await track.begin(f"large{number}", large.part() if number % 2 else large)
+    await track.begin("small", small)
+    await track.end("large0")
+    assert track.running == ["large1", "small"]
+
+
+async def test_what_nobody_waits_for_any_more_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    track, abandoned = Track(Lane(1)), Claim(Caller("a"))
+    await track.begin("running", of("b"))
+    with abandoned.waited_for(Caller("a")):
+        await track.begin("abandoned", abandoned)
+    await track.begin("wanted", of("b"))
+    monkeypatch.setattr(turns, "GRACE_SECONDS", 0)
+    await track.end("running")
+    assert track.running == ["wanted"]
+    await track.end("wanted")
+    assert track.running == ["abandoned"], "it goes on all the same"
+
+
+async def test_whoever_joins_does_not_wait_in_the_place_of_another() -> None:
+    track, flights = Track(Lane(2, kept=1)), SingleFlight[str, None]()
+
+    async def work(name: str) -> None:
+        async with track.lane.turn():
+            track.running.append(name)
+            await asyncio.sleep(3600)
+
+    tasks = []
+    with on_behalf_of(of("many")):
+        tasks += [asyncio.create_task(flights.do(name, lambda name=name: work(name))) for name in "abcdef"]  # type: ignore[misc]  # the lambda's default
+    await settle()
+    assert track.running == ["a"]
+    with on_behalf_of(of("one")):
+        tasks.append(asyncio.create_task(flights.do("f", lambda: work("f"))))
+    await settle()
+    tasks[1].cancel()
+    with on_behalf_of(of("one")), contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(track.lane.turn().__aenter__(), 0.05)
+    assert track.running == ["a", "f"]
+    await flights.close()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_what_lasts_goes_on_in_a_long_slot() -> None:
+    track = Track(Lane(1, long=1, patience=0.02))
+    await track.begin("long", of("a"))
+    await track.begin("quick", of("b"))
+    assert track.running == ["long"]
+    await asyncio.sleep(0.05)
+    assert track.running == ["long", "quick"]
+    await track.begin("third", of("c"))
+    await asyncio.sleep(0.05)
+    assert track.running == ["long", "quick"], "there is one long slot, and it is taken"
+    await track.end("long")
+    assert track.running == ["quick", "third"]
+    await track.end("quick")
+    await track.end("third")
+    assert track.lane.taken == track.lane.waiting == 0
+
+
+async def test_what_lasts_and_can_be_interrupted_gives_way_when_others_wait() -> None:
+    track = Track(Lane(1, patience=0.02))
+    await track.begin("hung", of("a"), interruptible=True)
+    await asyncio.sleep(0.05)
+    assert track.running == ["hung"], "nobody else waits"
+    await track.begin("quick", of("b"))
+    assert (track.running, track.gave_way) == (["quick"], ["hung"])
+    await track.end("quick")
+    assert track.lane.taken == track.lane.waiting == 0
+
+
+async def test_cancelled_wishes_leave_nothing_behind() -> None:
+    track = Track(Lane(2, long=1, patience=0.01))
+    for number in range(10):
+        await track.begin(str(number), of(str(number % 3)))
+    await asyncio.sleep(0.03)
+    for task in track.tasks.values():
+        task.cancel()
+    await asyncio.gather(*track.tasks.values(), return_exceptions=True)
+    assert track.lane.taken == track.lane.waiting == 0
+    await track.begin("next", of("a"))
+    assert track.running == ["next"]
+    await track.end("next")
+
+
+def test_builds_that_wait_for_each_other_have_both_their_callers() -> None:
+    one, two = of("a"), of("b")
+    with one.joined(two), two.joined(one):
+        assert one.waiting() == two.waiting() == {Caller("a"), Caller("b")}
+    assert one.waiting() == {Caller("a")}
