@@ -67,9 +67,7 @@ class BuilderSettings(BaseModel):
     quick_solve_seconds: float = Field(
         3, description="a solve that takes longer begins again beside the others, in a process of its own priority"
     )
-    long_solves: int = Field(
-        default_factory=lambda: max(1, (os.cpu_count() or 1) // 2), description="such solves that run at a time"
-    )
+    long_solves: int = Field(1, description="such solves that run at a time")
     solve_memory: int = Field(4 << 30, description="most resident memory of each of the two solver processes")
     repodata_refresh: float = Field(
         900, description="seconds between background refreshes of repodata in use; 0 turns them off"
@@ -90,10 +88,7 @@ class BuilderSettings(BaseModel):
     worker_memory: int = Field(
         512 << 20, description="most memory of each of them; a package that takes more is refused"
     )
-    concurrent_archives: int = Field(
-        default_factory=lambda: max(1, (os.cpu_count() or 1) // 2),
-        description="files archive.tar.gz that are made at a time",
-    )
+    concurrent_archives: int = Field(1, description="files archive.tar.gz that are made at a time")
     archive_seconds: float = Field(1800, description="longest time the making of one archive.tar.gz may take")
     max_expanded: int = Field(64 << 30, description="most bytes a package may expand to")
     max_ratio: float = Field(500, description="most times a package may grow when expanded")
