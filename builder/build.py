@@ -196,6 +196,7 @@ class Builder:
             "planning an archive", archive_task, self.root, lock, platform, archives, self._limits
         )
         return await pack(task, self.pool, self.settings.archive_seconds)
+
     @contextlib.asynccontextmanager
     async def _packing(self, lock: Lock, name: str) -> AsyncIterator[None]:
         """A turn to pack an archive, once all its packages are there; a text file needs none."""
