@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -11,6 +11,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from registry.direct import goes_directly, receive_directly
 from registry.errors import BodyBroken, BodyTooLarge
+from storage.arrivals import Arrival
 from storage.cancellation import to_end
 from storage.digest import Hasher
 from storage.objects import ObjectWriter
@@ -34,26 +35,35 @@ async def _invite(request: web.Request) -> None:
         request.writer.output_size = 0
 
 
-async def receive(
-    request: web.Request, writer: ObjectWriter, key: str, hasher: Hasher | None, stall_seconds: float
-) -> Received:
-    """Write the body to `writer` and commit it; `hasher` goes along.
+Expect = Callable[[int], Awaitable[None]]
+"""Told how many bytes there are going to be, as far as that is known; raises what refuses them."""
 
-    Raises BodyBroken when the body ends too soon or stalls: the object then holds what came of it. Whatever else is
-    raised leaves nothing.
+
+async def receive(
+    request: web.Request,
+    writer: ObjectWriter,
+    arrival: Arrival,
+    hasher: Hasher | None,
+    stall_seconds: float,
+) -> Received:
+    """Write the body to `writer`, which is of the object of `arrival`, and commit it; `hasher` goes along.
+
+    Raises QuotaExceeded, where the length is known before the client is asked for the body. Raises BodyBroken when the
+    body ends too soon or stalls: the object then holds what came of it. Whatever else is raised leaves nothing.
     """
     try:
         broken = None
         try:
+            await arrival.expect(request.content_length or 1)
             await _invite(request)
-            await _pump(request, writer, hasher, stall_seconds)
+            await _pump(request, writer, hasher, stall_seconds, arrival.expect)
         except _BROKEN as error:
             broken = error
         if broken is not None and writer.size == 0:
             await asyncio.to_thread(writer.abort)
             raise BodyBroken(0, None) from broken
         await to_end(asyncio.to_thread(writer.commit))
-        received = Received(key, writer.size, hasher)
+        received = Received(arrival.key, writer.size, hasher)
         if broken is not None:
             raise BodyBroken(writer.size, received) from broken
         return received
@@ -67,14 +77,19 @@ async def receive(
 _BROKEN = (ConnectionError, TimeoutError, RequestPayloadError, HttpProcessingError)
 
 
-async def _pump(request: web.Request, writer: ObjectWriter, hasher: Hasher | None, stall_seconds: float) -> None:
+async def _pump(
+    request: web.Request, writer: ObjectWriter, hasher: Hasher | None, stall_seconds: float, expect: Expect
+) -> None:
     """While a thread takes one batch the next is read; never more than two are in memory."""
     if goes_directly(request):
         await receive_directly(request, lambda data: _take([data], writer, hasher), stall_seconds)
         return
     taking: asyncio.Future[None] | None = None
+    size = 0
     try:
         async for batch in _batches(request, stall_seconds):
+            size += sum(map(len, batch))
+            await expect(size)
             if taking is not None:
                 # not awaited itself: that would cancel it together with this, and leave its thread at the writer
                 await asyncio.wait([taking])

@@ -14,7 +14,7 @@ from registry.settings import Settings
 from registry.store import Store
 from storage.errors import GarbageCollectionRunning, StorageError
 from storage.eviction import Bounds, Eviction
-from storage.exclusive import last_collection, only_here, only_one
+from storage.exclusive import between_collections, last_collection, only_here, only_one
 from storage.garbage import Garbage, Report
 from storage.garbage_rules import Policy
 from storage.rehearsal import rehearse
@@ -109,8 +109,20 @@ async def _collect_on_schedule(settings: Settings, store: Store) -> None:
         if wait > 0:
             # meanwhile another process, or a person, may collect
             await asyncio.sleep(min(wait, LOOK_SECONDS))
+            await _delete_objects(settings, store)
         elif not await _collect_and_log(settings, store):
             await asyncio.sleep(min(interval, LOOK_SECONDS))
+
+
+async def _delete_objects(settings: Settings, store: Store) -> None:
+    """Delete the bytes of what gave way: they would fill the disk before the next collection."""
+    garbage = Garbage(store.blobs, store.changes, policy_of(settings))
+    # whatever fails is left for the collection, which tells of it
+    with contextlib.suppress(StorageError):
+        if await garbage.has_due_objects():
+            with between_collections(settings.data_directory):
+                step = await garbage.delete_objects()
+            log.info("bytes of what gave way deleted", count=step.count)
 
 
 async def _collect_and_log(settings: Settings, store: Store) -> bool:

@@ -39,6 +39,9 @@ from storage.objects import FileRange, ObjectStore, Segment, cut, new_key, read_
 WRITE_SECONDS = 24 * 3600.0
 """How long the writing of one object may take."""
 
+BLOB_LINGER_SECONDS = 60.0
+"""From the deletion of a blob to that of its bytes, for those who have just begun to read them."""
+
 SYNC_THREADS = 8
 """A disk takes several flushes at a time in little more than the time of one."""
 

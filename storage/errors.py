@@ -176,9 +176,18 @@ class TagImmutable(ContentError):
 
 
 class QuotaExceeded(ContentError):
-    def __init__(self, prefix: str, what: str, limit: str, needed: str) -> None:
-        super().__init__(f"{prefix} may hold {limit} {what}, and this would make it {needed}; delete something first")
+    """`what` is bytes or tags; `help` says how there can be room."""
+
+    def __init__(self, prefix: str, what: str, limit: int, needed: int, help: str = "delete something first") -> None:  # noqa: A002 - the word for it
+        super().__init__(f"{prefix} may hold {limit:,} {what}, and this would make it {needed:,}; {help}")
         self.prefix = prefix
+        self.what = what
+        self.limit = limit
+        self.needed = needed
+
+    @property
+    def excess(self) -> int:
+        return self.needed - self.limit
 
 
 class JsonInvalid(ConderyError):

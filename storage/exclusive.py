@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import IO
 
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -37,12 +38,7 @@ def only_here(directory: Path) -> Iterator[None]:
 
     The time of the directory's file `collecting` is that at which the last collection began or ended.
     """
-    with open(directory / FILE, "a+b", buffering=0, opener=_open_private) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise GarbageCollectionRunning(file.read(200).decode(errors="replace") or "another process") from None
+    with _locked(directory) as file:
         file.truncate(0)
         file.write(_who().encode())
         try:
@@ -50,6 +46,24 @@ def only_here(directory: Path) -> Iterator[None]:
         finally:
             file.truncate(0)
             os.utime(file.fileno())
+
+
+@contextlib.contextmanager
+def between_collections(directory: Path) -> Iterator[None]:
+    """Let no collection, and no backup, of the data directory begin meanwhile; raises GarbageCollectionRunning."""
+    with _locked(directory):
+        yield
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[IO[bytes]]:
+    with open(directory / FILE, "a+b", buffering=0, opener=_open_private) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise GarbageCollectionRunning(file.read(200).decode(errors="replace") or "another process") from None
+        yield file
 
 
 def _open_private(path: str, flags: int) -> int:

@@ -17,7 +17,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, delete, func, select, tuple_, update
+from sqlalchemy import Column, ColumnElement, delete, exists, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage import tables
@@ -219,6 +219,12 @@ class Garbage:
         return Step(TAGS.name, len(meant))
 
     # bytes
+
+    async def has_due_objects(self) -> bool:
+        """Whether there are bytes that nobody needs any more, and nobody reads."""
+        async with self._database.reading() as connection:
+            due = select(exists().where(tables.pending.c.expires <= time.time()))
+            return bool((await connection.execute(due)).scalar())
 
     async def delete_objects(self) -> Step:
         """Delete the bytes of what was deleted, and of writes that never ended."""

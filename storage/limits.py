@@ -18,7 +18,6 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage import tables
-from storage.blobs import StoredBlob
 from storage.database import Database
 from storage.digest import Digest
 from storage.errors import QuotaExceeded, TagImmutable
@@ -102,6 +101,8 @@ class Limits:
     quotas: tuple[Quota, ...] = ()
     immutable: tuple[Immutable, ...] = ()
     retention: tuple[Retention, ...] = ()
+    grace: float = 24 * 3600.0
+    """Seconds after which a blob that no manifest names gives way to what needs room."""
 
     def check_deletion(self, repository: str, tags: Sequence[str]) -> None:
         """Raises TagImmutable."""
@@ -111,40 +112,37 @@ class Limits:
                     raise TagImmutable(repository, tag, str(rule))
 
     async def check_tags(
-        self, database: Database, connection: AsyncConnection, repository: str, digest: Digest, tags: Sequence[str]
+        self,
+        database: Database,
+        connection: AsyncConnection,
+        repository: str,
+        digest: Digest | None,
+        tags: Sequence[str],
     ) -> None:
-        """Whether `tags` may come to mean `digest`; raises TagImmutable, QuotaExceeded."""
+        """Whether `tags` may come to mean `digest`, which may not be known yet; raises TagImmutable, QuotaExceeded."""
         if not tags:
             return
         table = tables.tag
         query = select(table.c.name, table.c.digest).where(table.c.repository == repository, table.c.name.in_(tags))
         present = {row.name: row.digest for row in await connection.execute(query)}
-        self.check_deletion(repository, [tag for tag, meant in present.items() if meant != digest])
-        quota = self._quota(repository)
+        moved = [tag for tag, meant in present.items() if digest is not None and meant != digest]
+        self.check_deletion(repository, moved)
+        quota = self.quota(repository)
         new = len(set(tags) - present.keys())
         if quota and quota.tags is not None and new:
             await database.lock(connection, f"quota {quota.pattern}")
             count = select(func.count()).where(like(table.c.repository, quota.pattern))
             held = int((await connection.execute(count)).scalar_one())
             if held + new > quota.tags:
-                raise QuotaExceeded(quota.pattern, "tags", str(quota.tags), str(held + new))
+                raise QuotaExceeded(quota.pattern, "tags", quota.tags, held + new, "delete some of them")
 
-    async def check_bytes(
-        self, database: Database, connection: AsyncConnection, repository: str, blob: StoredBlob
-    ) -> None:
-        """Whether a registered blob may come to be the repository's; raises QuotaExceeded."""
-        quota = self._quota(repository)
-        if not quota or quota.bytes is None:
-            return
-        await database.lock(connection, f"quota {quota.pattern}")
-        link, table = tables.link, tables.blob
-        held_digests = select(link.c.digest).where(like(link.c.repository, quota.pattern), link.c.digest != blob.digest)
-        total = select(func.coalesce(func.sum(table.c.size), 0)).where(table.c.digest.in_(held_digests))
-        needed = int((await connection.execute(total)).scalar_one()) + blob.size
-        if needed > quota.bytes:
-            raise QuotaExceeded(quota.pattern, "bytes", f"{quota.bytes:,}", f"{needed:,}")
+    def concern(self, repository: str) -> bool:
+        """Whether there is a rule that a push to the repository may break."""
+        return self.quota(repository) is not None or any(
+            matches(rule.repository, repository) for rule in self.immutable
+        )
 
-    def _quota(self, repository: str) -> Quota | None:
+    def quota(self, repository: str) -> Quota | None:
         return next((quota for quota in self.quotas if matches(quota.pattern, repository)), None)
 
 

@@ -10,6 +10,7 @@ manifests, then rows of blobs in the order of their digests, then the repository
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,13 +33,20 @@ from storage.errors import (
     ManifestUnknown,
     RepositoryUnknown,
     SizeMismatch,
+    TagImmutable,
 )
 from storage.limits import Limits
 from storage.outbox import Record
+from storage.room import Room, make_old, release_unnamed
 
 T = TypeVar("T")
 
 MOUNT_CANDIDATES = 200
+
+LONGEST_ANNOTATIONS = 32 << 10
+"""Characters that are kept beside a manifest to be listed by; longer ones its body alone has."""
+
+IN_BODY = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +101,7 @@ class Repositories:
         self._database = database
         self.changes = changes
         self._limits = limits or Limits()
+        self.room = Room(database, changes, self._limits)
 
     # manifests
 
@@ -119,18 +128,44 @@ class Repositories:
 
         Raises ManifestBlobUnknown, SizeMismatch, TagImmutable, QuotaExceeded.
         """
+        try:
+            await self.room.within(repository, lambda: self._put_manifest(repository, push, tags, record))
+        except TagImmutable:
+            await self.room.give_up_push(repository, [blob.digest for blob in push.blobs])
+            raise
+        self.changes.mark(repository)
+
+    async def _put_manifest(
+        self, repository: str, push: Push, tags: Sequence[str], record: Record[None] | None
+    ) -> None:
         digest = push.manifest.digest
         async with self._database.writing() as connection:
             await lock_manifests(self._database, connection, repository)
             pinned = await pin_blobs(connection, repository, push.blobs, push.optional_blobs)
             await ensure_repository(self._database, connection, repository)
             await self._limits.check_tags(self._database, connection, repository, digest, tags)
+            await self.room.check_manifest(connection, repository, digest, len(push.manifest.body))
             await insert_manifest(self._database, connection, repository, push, pinned)
             await self.set_tags(connection, repository, digest, tags)
             if record is not None:
                 await record(connection, None)
             await announce(connection, repository)
-        self.changes.mark(repository)
+
+    async def check_push(self, repository: str, digest: Digest | None, tags: Sequence[str], size: int | None) -> None:
+        """Raises TagImmutable and QuotaExceeded where a manifest that is still to come could not be taken.
+
+        `digest` and `size` are None where nobody knows them yet.
+        """
+
+        async def look() -> None:
+            async with self._database.reading() as connection:
+                await self._limits.check_tags(self._database, connection, repository, digest, tags)
+                if size is not None:
+                    await self.room.check_manifest(connection, repository, digest or Digest(""), size)
+
+        if not self._limits.concern(repository):
+            return
+        await self.room.within(repository, look)
 
     async def set_tags(self, connection: AsyncConnection, repository: str, digest: Digest, tags: Sequence[str]) -> None:
         table, now = tables.tag, time.time()
@@ -158,9 +193,13 @@ class Repositories:
             )
             tags = list((await connection.execute(query)).scalars())
             self._limits.check_deletion(repository, tags)
+            use = tables.manifest_blob
+            named = select(use.c.digest).where(use.c.repository == repository, use.c.manifest == digest)
+            blobs = list((await connection.execute(named)).scalars())
             statement = delete(table).where(table.c.repository == repository, table.c.digest == digest)
             if (await connection.execute(statement)).rowcount == 0:
                 raise ManifestUnknown(repository, digest)
+            await release_unnamed(connection, repository, blobs)
             if record is not None:
                 await record(connection, tags)
             await announce(connection, repository)
@@ -212,6 +251,16 @@ class Repositories:
 
         Raises QuotaExceeded.
         """
+        return await self.room.within(repository, lambda: self._mount(repository, digest, source, readable, record))
+
+    async def _mount(
+        self,
+        repository: str,
+        digest: Digest,
+        source: str | None,
+        readable: Callable[[str], bool],
+        record: Record[StoredBlob] | None,
+    ) -> StoredBlob | None:
         link, blob = tables.link, tables.blob
         query = select(link.c.repository).where(link.c.digest == digest).limit(MOUNT_CANDIDATES)
         if source is not None:
@@ -232,18 +281,19 @@ class Repositories:
     async def check_room(self, repository: str, blob: StoredBlob) -> None:
         """Raises QuotaExceeded where the repository could not take a blob that is still to come."""
         async with self._database.reading() as connection:
-            await self._limits.check_bytes(self._database, connection, repository, blob)
+            await self.room.check_blob(connection, repository, blob)
 
     async def link(self, connection: AsyncConnection, repository: str, blob: StoredBlob) -> None:
         """Make a registered blob the repository's, within a transaction; raises QuotaExceeded."""
         await ensure_repository(self._database, connection, repository)
-        await self._limits.check_bytes(self._database, connection, repository, blob)
+        await self.room.check_blob(connection, repository, blob)
         await link_blobs(self._database, connection, repository, [blob.digest])
 
     async def delete_blob(self, repository: str, digest: Digest, record: Record[None] | None = None) -> None:
         """Take a blob from a repository; raises BlobUnknown, and BlobInUse while a manifest there names it."""
         link, use = tables.link, tables.manifest_blob
         async with self._database.writing() as connection:
+            await make_old(connection, repository, [digest])
             # from here on no manifest can come to name it
             await lock_rows(connection, link, link.c.repository == repository, link.c.digest == digest)
             query = select(use.c.manifest).where(use.c.repository == repository, use.c.digest == digest).limit(1)
@@ -277,18 +327,31 @@ class Repositories:
         return page
 
     async def names(self, last: str | None, limit: int) -> Page[str]:
-        """Names of repositories after `last` in the order of their characters."""
-        table = tables.repository
-        query = select(table.c.name).order_by(table.c.name).limit(limit + 1)
+        """Names of repositories that have a manifest, after `last` in the order of their characters.
+
+        What came of a push that was refused, or has not ended, makes none.
+        """
+        table, row = tables.repository, tables.repository_manifest
+        filled = exists().where(row.c.repository == table.c.name)
+        query = select(table.c.name).where(filled).order_by(table.c.name).limit(limit + 1)
         if last is not None:
             query = query.where(table.c.name > last)
         async with self._database.reading() as connection:
             return _page((await connection.execute(query)).scalars(), limit)
 
     async def referrers(
-        self, repository: str, subject: Digest, artifact_type: str | None, last: str | None, limit: int
+        self,
+        repository: str,
+        subject: Digest,
+        artifact_type: str | None,
+        last: str | None,
+        limit: int,
+        most_bytes: int = 4 << 20,
     ) -> Page[Referrer]:
-        """The manifests whose subject is `subject`, whether that is here or not, after the digest `last`."""
+        """The manifests whose subject is `subject`, whether that is here or not, after the digest `last`.
+
+        Not many more than have annotations of `most_bytes` in all, and at least one.
+        """
         table = tables.repository_manifest
         query = select(table).where(table.c.repository == repository, table.c.subject == subject)
         if artifact_type is not None:
@@ -297,7 +360,24 @@ class Repositories:
             query = query.where(table.c.digest > last)
         async with self._database.reading() as connection:
             rows = (await connection.execute(query.order_by(table.c.digest).limit(limit + 1))).all()
-        return _page(map(_referrer, rows), limit)
+        found: list[Referrer] = []
+        size = 0
+        for row in rows[:limit]:
+            if size > most_bytes:
+                return Page(found, more=True)
+            text = row.annotations or ""
+            if row.annotations == IN_BODY:
+                text = await self._annotations(Digest(row.digest))
+            size += len(text)
+            found.append(_referrer(row, text))
+        return Page(found, len(rows) > limit)
+
+    async def _annotations(self, digest: Digest) -> str:
+        """Those in the body of a manifest, as JSON; nothing when that is gone."""
+        table = tables.manifest
+        async with self._database.reading() as connection:
+            body = (await connection.execute(select(table.c.body).where(table.c.digest == digest))).scalar()
+        return await asyncio.to_thread(_annotations_of, body) if body is not None else ""
 
 
 def _manifest_query() -> Any:
@@ -310,8 +390,12 @@ def _page(items: Iterable[T], limit: int) -> Page[T]:
     return Page(found[:limit], len(found) > limit)
 
 
-def _referrer(row: Any) -> Referrer:
-    annotations = json.loads(row.annotations) if row.annotations else {}
+def _annotations_of(body: bytes) -> str:
+    return json.dumps(json.loads(body).get("annotations", {}))
+
+
+def _referrer(row: Any, text: str) -> Referrer:
+    annotations = json.loads(text) if text else {}
     descriptor = Descriptor(row.media_type, Digest(row.digest), row.size, annotations=annotations)
     return Referrer(descriptor, row.artifact_type)
 
@@ -346,7 +430,9 @@ async def link_blobs(
     rows = [{"repository": repository, "digest": digest, "created": now} for digest in sorted(digests)]
     if rows:
         statement = database.insert(tables.link)
-        statement = statement.on_conflict_do_update(index_elements=["repository", "digest"], set_={"created": now})
+        statement = statement.on_conflict_do_update(
+            index_elements=["repository", "digest"], set_={"created": now, "released": None}
+        )
         await connection.execute(statement, rows)
 
 
@@ -377,7 +463,7 @@ async def _pin(connection: AsyncConnection, repository: str, digests: Sequence[s
     statement = update(blob).where(blob.c.digest.in_(linked)).values(used=now)
     sizes = dict(map(tuple, await connection.execute(statement.returning(blob.c.digest, blob.c.size))))
     these = (link.c.repository == repository) & link.c.digest.in_(list(sizes))
-    touched = update(link).where(these).values(created=now).returning(link.c.digest)
+    touched = update(link).where(these).values(created=now, released=None).returning(link.c.digest)
     return {digest: sizes[digest] for digest in (await connection.execute(touched)).scalars()}
 
 
@@ -397,7 +483,7 @@ async def insert_manifest(
         media_type=manifest.media_type,
         size=len(manifest.body),
         artifact_type=push.artifact_type,
-        annotations=json.dumps(dict(push.annotations)) if push.annotations else None,
+        annotations=_listed(push),
         subject=push.subject,
         pushed=now,
         untagged=now,
@@ -417,6 +503,14 @@ async def insert_manifest(
         rows = [{"repository": repository, "manifest": manifest.digest, "digest": each} for each in sorted(digests)]
         if rows:
             await connection.execute(database.insert(table).on_conflict_do_nothing(), rows)
+
+
+def _listed(push: Push) -> str | None:
+    """What is kept of a manifest's annotations to list it by, beside its subject's other referrers."""
+    if push.subject is None or not push.annotations:
+        return None
+    text = json.dumps(dict(push.annotations))
+    return text if len(text) <= LONGEST_ANNOTATIONS else IN_BODY
 
 
 async def note_tags(connection: AsyncConnection, repository: str, digests: Iterable[str]) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
     text,
 )
 
@@ -51,7 +52,13 @@ lock = Table(
     Column("key", String(64), primary_key=True),
     Column("spec_key", String(64), nullable=False, index=True),
     Column("document", Text, nullable=False),
+    Column("size", Integer, nullable=False, server_default="0"),
     Column("created", Float, nullable=False),
+    # when something made of it was last asked for; none while nothing ever was made
+    Column("used", Float),
+    # whether it was ever asked for by a tag of its own
+    Column("pinned", Boolean, nullable=False, server_default=false()),
+    Index("ix_lock_age", "pinned", "used", "created", "key"),
 )
 
 resolution = Table(
@@ -61,8 +68,8 @@ resolution = Table(
     Column("request_key", String(64), primary_key=True),
     Column("spec_key", String(64), nullable=False, index=True),
     Column("until", String(10)),
-    Column("lock_key", String(64), nullable=False),
-    Column("solved", Float, nullable=False),
+    Column("lock_key", String(64), nullable=False, index=True),
+    Column("solved", Float, nullable=False, index=True),
 )
 
 image = Table(
@@ -107,7 +114,7 @@ build = Table(
     Column("heartbeat", Float, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("created", Float, nullable=False),
-    Column("ended", Float),
+    Column("ended", Float, index=True),
     Column("error_kind", String(64)),
     Column("error_message", Text),
     Column("error_transient", Boolean),
@@ -126,6 +133,10 @@ pending = Table(
     # an object that is being written, or is to be deleted: it belongs to nobody, and after `expires` nobody claims it
     Column("key", String(64), primary_key=True),
     Column("expires", Float, nullable=False, index=True),
+    # of bytes that come to a repository with a quota: how many it counts for them, and until when
+    Column("repository", NAME, index=True),
+    Column("size", BigInteger, nullable=False, server_default="0"),
+    Column("held_until", Float),
 )
 
 blob = Table(
@@ -175,6 +186,8 @@ link = Table(
     Column("repository", NAME, ForeignKey("repository.name"), primary_key=True),
     Column("digest", DIGEST, ForeignKey("blob.digest"), primary_key=True, index=True),
     Column("created", Float, nullable=False, index=True),
+    # since when it gives way to what needs room: its push was refused, or the last manifest that named it deleted
+    Column("released", Float),
 )
 
 repository_manifest = Table(
@@ -185,6 +198,7 @@ repository_manifest = Table(
     Column("media_type", String(255), nullable=False),
     Column("size", Integer, nullable=False),
     Column("artifact_type", String(255)),
+    # of one that refers to a subject: a copy, or nothing in place of one that would be long
     Column("annotations", Text),
     Column("subject", DIGEST),
     Column("pushed", Float, nullable=False),

@@ -83,4 +83,5 @@ class UpkeepSettings(BaseModel):
             quotas=tuple(map(Quota.parse, self.quotas)),
             immutable=tuple(map(Immutable.parse, self.immutable_tags)),
             retention=tuple(map(Retention.parse, self.retention)),
+            grace=self.gc_grace,
         )

@@ -8,9 +8,11 @@ time, the one that is recorded first counts.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence, Set
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from cachetools import TTLCache
@@ -18,10 +20,11 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage import tables
+from storage.arrivals import Arrival, arriving
 from storage.blobs import BlobStore, StoredBlob, claim, make_pending, register
 from storage.cancellation import to_end
 from storage.digest import Digest, Hasher, new_hasher
-from storage.errors import DigestMismatch, ObjectMissing, RangeInvalid, UploadUnknown
+from storage.errors import DigestMismatch, ObjectMissing, QuotaExceeded, RangeInvalid, StorageError, UploadUnknown
 from storage.objects import ObjectPart, read_segment
 from storage.outbox import Record
 from storage.repositories import Repositories
@@ -100,7 +103,18 @@ class Uploads:
         return hasher.copy() if hasher is not None and size == upload.size and hasher.name == algorithm else None
 
     async def append(self, upload: Upload, received: Received) -> Upload:
-        """Record the bytes as the session's next; raises RangeInvalid when others were faster, UploadUnknown."""
+        """Record the bytes as the session's next.
+
+        Raises RangeInvalid when others were faster, UploadUnknown; QuotaExceeded, which ends the session.
+        """
+        async with self.ended_by_refusal(upload):
+            await self._repositories.room.within(upload.repository, lambda: self._append(upload, received))
+        size = upload.size + received.size
+        if received.hasher is not None:
+            self._hashes[upload.id] = (size, received.hasher)
+        return Upload(upload.id, upload.repository, upload.principal, size, upload.parts + 1)
+
+    async def _append(self, upload: Upload, received: Received) -> None:
         table = tables.upload
         size = upload.size + received.size
         async with self._database.writing() as connection:
@@ -117,9 +131,7 @@ class Uploads:
                     upload=upload.id, position=upload.parts, key=received.key, size=received.size
                 )
             )
-        if received.hasher is not None:
-            self._hashes[upload.id] = (size, received.hasher)
-        return Upload(upload.id, upload.repository, upload.principal, size, upload.parts + 1)
+            await self._repositories.room.check(connection, upload.repository, 0)
 
     async def _refuse(self, connection: AsyncConnection, upload: Upload) -> None:
         query = select(tables.upload.c.size).where(tables.upload.c.id == upload.id)
@@ -133,13 +145,14 @@ class Uploads:
     ) -> StoredBlob:
         """Make the session's bytes, and those of `last` after them, the blob `digest` of its repository, and end it.
 
-        Raises DigestMismatch, after which the session is as it was; UploadUnknown, QuotaExceeded.
+        Raises DigestMismatch, after which the session is as it was; UploadUnknown; QuotaExceeded, which ends it.
         """
         parts = await self._parts(upload)
         if last is not None:
             parts.append(ObjectPart(last.key, last.size))
         try:
-            return await self._finish(upload, parts, digest, last, record)
+            async with self.ended_by_refusal(upload):
+                return await self._finish(upload, parts, digest, last, record)
         except (ObjectMissing, FileNotFoundError):
             # it may have expired while its bytes were read
             await self._parts(upload)
@@ -170,6 +183,19 @@ class Uploads:
         record: Record[StoredBlob] | None,
     ) -> StoredBlob:
         owned = {part.key for part in parts} - ({last.key} if last else set())
+        stored = await self._repositories.room.within(
+            upload.repository, lambda: self._completed(upload, owned, blob, record)
+        )
+        self._hashes.pop(upload.id, None)
+        # of `last` and of a joined object whoever made it pending takes care
+        left = owned - ({blob.key} if stored.key == blob.key else set())
+        if left:
+            await asyncio.shield(self._blobs.release(sorted(left)))
+        return stored
+
+    async def _completed(
+        self, upload: Upload, owned: Set[str], blob: StoredBlob, record: Record[StoredBlob] | None
+    ) -> StoredBlob:
         async with self._database.writing() as connection:
             await _end(connection, upload)
             if blob.key not in owned:
@@ -179,11 +205,6 @@ class Uploads:
             await self._repositories.link(connection, upload.repository, stored)
             if record is not None:
                 await record(connection, stored)
-        self._hashes.pop(upload.id, None)
-        # of `last` and of a joined object whoever made it pending takes care
-        left = owned - ({blob.key} if stored.key == blob.key else set())
-        if left:
-            await asyncio.shield(self._blobs.release(sorted(left)))
         return stored
 
     async def store(
@@ -192,8 +213,12 @@ class Uploads:
         """Make bytes that came in one request the blob `digest`; raises DigestMismatch, QuotaExceeded."""
         await self._verify(received.hasher, [ObjectPart(received.key, received.size)], digest)
         blob = StoredBlob(digest, received.size, received.key)
+        return await self._repositories.room.within(repository, lambda: self._store(repository, blob, record))
+
+    async def _store(self, repository: str, blob: StoredBlob, record: Record[StoredBlob] | None) -> StoredBlob:
+        assert blob.key is not None
         async with self._database.writing() as connection:
-            await claim(connection, received.key)
+            await claim(connection, blob.key)
             stored = await register(self._database, connection, blob)
             await self._repositories.link(connection, repository, stored)
             if record is not None:
@@ -208,6 +233,20 @@ class Uploads:
             await make_pending(connection, keys, time.time())
         self._hashes.pop(upload.id, None)
         await asyncio.shield(self._blobs.release(keys))
+
+    def arriving(self, repository: str, digest: str = "") -> AbstractAsyncContextManager[Arrival]:
+        """What the bytes of one request for a repository are written to, of the blob `digest` where that is known."""
+        return arriving(self._blobs, self._repositories.room, repository, digest)
+
+    @contextlib.asynccontextmanager
+    async def ended_by_refusal(self, upload: Upload) -> AsyncIterator[None]:
+        """Ends the session when the block raises QuotaExceeded, and so has its bytes removed."""
+        try:
+            yield
+        except QuotaExceeded:
+            with contextlib.suppress(StorageError):
+                await self.cancel(upload)
+            raise
 
     async def _parts(self, upload: Upload) -> list[ObjectPart]:
         """Raises UploadUnknown for a session that has ended since it was found."""

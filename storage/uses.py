@@ -46,11 +46,11 @@ async def note_blob_use(database: Database, repository: str, digest: Digest) -> 
     unused = (
         (link.c.repository == repository)
         & (link.c.digest == digest)
-        & (link.c.created < now - USE_SECONDS)
+        & ((link.c.created < now - USE_SECONDS) | link.c.released.is_not(None))
         & ~exists().where(use.c.repository == link.c.repository, use.c.digest == link.c.digest)
     )
     async with database.reading() as connection:
         is_old = (await connection.execute(select(exists().where(unused)))).scalar()
     if is_old:
         async with database.writing() as connection:
-            await connection.execute(update(link).where(unused).values(created=now))
+            await connection.execute(update(link).where(unused).values(created=now, released=None))

@@ -75,7 +75,9 @@ async def get_referrers(request: web.Request, target: Target) -> web.StreamRespo
     """An image index of what has the digest as its subject; empty, never 404, where nothing has."""
     parts, asked = request.app[PARTS], _referrers_asked(request, target)
     scope = parts.scope(target.repository)
-    page = await parts.repositories.referrers(scope, asked.subject, asked.artifact_type, asked.last, asked.limit)
+    page = await parts.repositories.referrers(
+        scope, asked.subject, asked.artifact_type, asked.last, asked.limit, REFERRERS_BYTES
+    )
     return _referrers_page(target, asked, page)
 
 

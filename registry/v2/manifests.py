@@ -65,6 +65,7 @@ async def put_manifest(request: web.Request, target: Target) -> web.StreamRespon
     parts, repository = request.app[PARTS], target.repository
     wanted = Digest.parse(target.reference) if is_digest(target.reference) else None
     tags = _tags(request) if wanted is not None else [checked_new_tag(target.reference)]
+    await parts.repositories.check_push(repository, wanted, tags, request.content_length)
     async with room_for(request, min(request.content_length or LARGEST, LARGEST)):
         body = await read_limited(request, LARGEST, request.app[SETTINGS].stall_seconds)
     document = await asyncio.to_thread(read_manifest, request.headers.get("Content-Type"), body)

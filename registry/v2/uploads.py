@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 from aiohttp import web
 
@@ -18,6 +18,7 @@ from registry.intake import receive
 from registry.notifications import recorder
 from registry.parts import PARTS, SETTINGS, principal_of, room_for
 from registry.references import Target, checked_repository
+from storage.arrivals import Arrival
 from storage.blobs import StoredBlob
 from storage.digest import Digest, Hasher
 from storage.errors import DigestInvalid, RangeInvalid, UploadUnknown
@@ -69,8 +70,8 @@ def _mount_of(query: Mapping[str, str]) -> tuple[Digest, str | None] | None:
 
 async def _take_whole(request: web.Request, repository: str, digest: Digest) -> web.StreamResponse:
     parts = request.app[PARTS]
-    async with parts.blobs.pending() as key:
-        received = await _received(request, key, digest.hasher())
+    async with parts.uploads.arriving(repository, digest) as arrival:
+        received = await _received(request, arrival, digest.hasher())
         await parts.uploads.store(repository, digest, received, _pushed(request, repository))
     return _created(repository, digest)
 
@@ -84,15 +85,8 @@ async def append_to_upload(request: web.Request, target: Target) -> web.StreamRe
     parts = request.app[PARTS]
     upload = await _find(request, target)
     length = _expected(request, upload)
-    async with parts.blobs.pending() as key:
-        hasher = parts.uploads.hasher(upload)
-        try:
-            received = await _received(request, key, hasher)
-        except BodyBroken as error:
-            # what came may stay: the client asks how much that is, and goes on
-            if error.received is not None and length is None:
-                await parts.uploads.append(upload, error.received)
-            raise
+    async with _arriving(request, upload) as arrival:
+        received = await _received(request, arrival, parts.uploads.hasher(upload))
         _check_length(upload, length, received.size)
         if received.size:
             upload = await parts.uploads.append(upload, received)
@@ -110,8 +104,8 @@ async def finish_upload(request: web.Request, target: Target) -> web.StreamRespo
         await parts.uploads.finish(upload, digest, record=_pushed(request, target.repository))
         return _created(target.repository, digest)
     length = _expected(request, upload)
-    async with parts.blobs.pending() as key:
-        received = await _received(request, key, parts.uploads.hasher(upload, digest.algorithm))
+    async with _arriving(request, upload, digest) as arrival:
+        received = await _received(request, arrival, parts.uploads.hasher(upload, digest.algorithm))
         _check_length(upload, length, received.size)
         await parts.uploads.finish(upload, digest, received, _pushed(request, target.repository))
     return _created(target.repository, digest)
@@ -132,11 +126,25 @@ async def _find(request: web.Request, target: Target) -> Upload:
     return await request.app[PARTS].uploads.find(target.repository, target.reference, principal_of(request).name)
 
 
-async def _received(request: web.Request, key: str, hasher: Hasher | None) -> Received:
-    """The body, written to the object `key`. Raises BodyBroken, with what came."""
+@contextlib.asynccontextmanager
+async def _arriving(request: web.Request, upload: Upload, digest: str = "") -> AsyncIterator[Arrival]:
+    """What a request brings for a session. Of one that breaks off, what came stays; one that is refused ends it."""
+    uploads = request.app[PARTS].uploads
+    async with uploads.ended_by_refusal(upload), uploads.arriving(upload.repository, digest) as arrival:
+        try:
+            yield arrival
+        except BodyBroken as error:
+            # the client asks how much that is, and goes on
+            if error.received is not None:
+                await uploads.append(upload, error.received)
+            raise
+
+
+async def _received(request: web.Request, arrival: Arrival, hasher: Hasher | None) -> Received:
+    """The body, written to the object of `arrival`. Raises BodyBroken, with what came."""
     objects = request.app[PARTS].blobs.objects
     async with room_for(request, objects.buffered):
-        return await receive(request, objects.writer(key), key, hasher, request.app[SETTINGS].stall_seconds)
+        return await receive(request, objects.writer(arrival.key), arrival, hasher, request.app[SETTINGS].stall_seconds)
 
 
 def _expected(request: web.Request, upload: Upload) -> int | None:

@@ -422,7 +422,7 @@ async def test_tags_and_repositories_are_paged_in_byte_order(push: Pusher) -> No
     assert await push.tags("a", "?last=v1") == tags[tags.index("v1") + 1 :]
     names = ["a", "a-b", "a/b", "a.b", "ab", "b__c/d"]
     for name in names:
-        await push.image(name, b"x")
+        assert (await push.manifest(name, "v1", await push.image(name, b"x"))).status == 201
     assert await push.paged("/v2/_catalog?n=2", "repositories") == sorted(names)
 
 

@@ -57,10 +57,20 @@ class Model:
     files: dict[str, tuple[bytes, bool]] = field(default_factory=dict)
     uploads: dict[str, Session] = field(default_factory=dict)
     repositories: set[str] = field(default_factory=set)
+    linked: dict[tuple[str, bytes], int] = field(default_factory=dict)
+    """In which order repositories got their blobs, and `used` when something last needed one."""
+    used: dict[bytes, int] = field(default_factory=dict)
+    now: int = 0
+
+    def need(self, data: bytes) -> None:
+        self.now += 1
+        self.used[data] = self.now
+        self.blobs[data] = True
 
     def link(self, repository: str, data: bytes) -> None:
+        self.need(data)
         self.links[repository, data] = True
-        self.blobs[data] = True
+        self.linked[repository, data] = self.now
         self.repositories.add(repository)
 
     def push(self, repository: str, digest: Digest, manifest: Manifest) -> None:
@@ -69,6 +79,13 @@ class Model:
         self.repositories.add(repository)
         for data in manifest.blobs:
             self.link(repository, data)
+
+    def let_go(self, repository: str, data: bytes) -> None:
+        """What only this repository has needed since it got it is garbage at once."""
+        others = {name for name, each in self.links if each == data} - {repository}
+        filed = data in {each for each, _ in self.files.values()}
+        if not others and not filed and self.used[data] <= self.linked[repository, data]:
+            self.blobs[data] = False
 
     def untag(self, repository: str, tag: str) -> None:
         digest = self.tags.pop((repository, tag), None)
@@ -82,6 +99,7 @@ class Model:
         self.links = dict.fromkeys(self.links, False)
         self.blobs = dict.fromkeys(self.blobs, False)
         self.bodies = dict.fromkeys(self.bodies, False)
+        self.linked, self.used = dict.fromkeys(self.linked, 0), dict.fromkeys(self.used, 0)
         for manifest in self.manifests.values():
             manifest.young = False
         self.images = {key: (digests, False) for key, (digests, _) in self.images.items()}
@@ -215,6 +233,7 @@ class History:
             assert used
         else:
             assert not used
+            self.model.let_go(repository, data)
             del self.model.links[repository, data]
 
     async def make_image(self, choice: int) -> None:
@@ -230,7 +249,7 @@ class History:
         await self.content.stores.blobs.put(Digest.of(data), [data])
         await self.content.stores.catalog.put_artifact(key, "lock", {}, Digest.of(data))
         self.model.files[key] = (data, True)
-        self.model.blobs[data] = True
+        self.model.need(data)
 
     async def open_upload(self, choice: int) -> None:
         upload = await self.content.uploads.open(_pick(REPOSITORIES, choice), "me")

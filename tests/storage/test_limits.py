@@ -122,9 +122,14 @@ async def test_bytes_of_a_quota_are_never_exceeded(content: Content) -> None:
     team = under(content, rules("team/* bytes=55"))
     refused = await refusals(team.push_blob(f"team/r{n % 3}", f"{n:010}".encode()) for n in range(AT_ONCE))
     assert {(type(error), str(error)) for error in refused} == {
-        (QuotaExceeded, "team/* may hold 55 bytes, and this would make it 60; delete something first")
+        (
+            QuotaExceeded,
+            "team/* may hold 55 bytes, and this would make it 60; "
+            "delete images by their digests, which makes room at once",
+        )
     }
-    assert await content.count(tables.link) == AT_ONCE - len(refused) == 5
+    # what a refused push had brought has given way to others
+    assert 0 < await content.count(tables.link) <= 5
 
 
 async def test_a_blob_that_several_repositories_have_counts_once(content: Content) -> None:

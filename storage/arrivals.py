@@ -1,0 +1,74 @@
+"""Bytes on their way into a repository: counted by its quota as they come, before they are a blob or part of a session.
+
+The pending object that they are written to says how many bytes are held for it. That is renewed while they come, so
+that those of a process which died are not counted for long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from storage.blobs import BlobStore
+from storage.errors import QuotaExceeded, StorageError
+from storage.room import Room
+
+STEP = 16 << 20
+"""Bytes that are held at once where nobody says how many will come: a transaction each."""
+
+HOLD_SECONDS = 180.0
+RENEW_SECONDS = 60.0
+
+
+class Arrival:
+    """The object `key`, to which bytes for `repository` are written: of the blob `digest`, where that is known."""
+
+    def __init__(self, room: Room, repository: str, key: str, digest: str = "") -> None:
+        self.key = key
+        self._digest = digest
+        self._room = room
+        self._repository = repository
+        self._bounded = room.bounds(repository)
+        self._held = 0
+
+    async def expect(self, size: int) -> None:
+        """Hold room for `size` bytes in all; raises QuotaExceeded."""
+        if not self._bounded or size <= self._held:
+            return
+        try:
+            await self._hold(size if not self._held else max(size, self._held + STEP))
+        except QuotaExceeded:
+            await self._room.within(self._repository, lambda: self._hold(size))
+
+    async def _hold(self, size: int) -> None:
+        await self._room.hold(self._repository, self.key, size, HOLD_SECONDS, self._digest)
+        self._held = size
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            if self._held:
+                with contextlib.suppress(StorageError):
+                    await self._hold(self._held)
+
+    @contextlib.asynccontextmanager
+    async def renewed(self) -> AsyncIterator[None]:
+        if not self._bounded:
+            yield
+            return
+        task = asyncio.create_task(self._renew())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def arriving(blobs: BlobStore, room: Room, repository: str, digest: str = "") -> AsyncIterator[Arrival]:
+    """An object to be written in the block; it is deleted afterwards unless something has it by then."""
+    async with blobs.pending() as key:
+        arrival = Arrival(room, repository, key, digest)
+        async with arrival.renewed():
+            yield arrival

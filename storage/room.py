@@ -1,0 +1,287 @@
+"""Room under the quotas: what counts, what gives way when there is none left, and what is refused then.
+
+What a quota counts is what the disk has for its repositories: blobs and manifests, each once, upload sessions, and
+bytes that are still coming. When something new does not fit, that goes which nobody waits for: blobs that no manifest
+names, whose push was refused or is long over or whose last manifest was deleted, and sessions that have fallen silent.
+What fits then is taken; what does not is refused, and the refused push's own blobs give way to what comes next.
+
+A push that loses a blob that way while it still goes on is told so when it names it, as after a garbage collection.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import BigInteger, ColumnElement, and_, cast, delete, exists, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage import tables
+from storage.announcements import announce
+from storage.blobs import BLOB_LINGER_SECONDS, StoredBlob, lock_rows, make_pending
+from storage.changes import Changes
+from storage.database import Database
+from storage.digest import Digest
+from storage.errors import QuotaExceeded
+from storage.limits import Limits, Quota, like
+
+T = TypeVar("T")
+
+SILENT_SECONDS = 600.0
+"""An upload session gives way after so long without a request."""
+
+BATCH = 50
+ROUNDS = 20
+"""How often room is made for one thing: others may take it meanwhile."""
+
+
+class Room:
+    """What repositories hold, against the quotas of `limits`."""
+
+    def __init__(self, database: Database, changes: Changes, limits: Limits) -> None:
+        self._database = database
+        self._changes = changes
+        self._limits = limits
+
+    def bounds(self, repository: str) -> bool:
+        """Whether a quota bounds the repository's bytes."""
+        quota = self._limits.quota(repository)
+        return quota is not None and quota.bytes is not None
+
+    async def check_blob(self, connection: AsyncConnection, repository: str, blob: StoredBlob) -> None:
+        """Whether a registered blob may come to be the repository's; raises QuotaExceeded."""
+        await self.check(connection, repository, blob.size, without_blob=blob.digest)
+
+    async def check_manifest(self, connection: AsyncConnection, repository: str, digest: Digest, size: int) -> None:
+        """Whether a manifest may; raises QuotaExceeded."""
+        await self.check(connection, repository, size, without_manifest=digest)
+
+    async def check(
+        self,
+        connection: AsyncConnection,
+        repository: str,
+        size: int,
+        *,
+        without_blob: str = "",
+        without_manifest: str = "",
+        without_key: str = "",
+    ) -> None:
+        """Whether `size` more bytes fit, where the things named are not counted; raises QuotaExceeded."""
+        quota = self._limits.quota(repository)
+        if quota is None or quota.bytes is None:
+            return
+        await self._database.lock(connection, f"quota {quota.pattern}")
+        held = await _held(connection, quota.pattern, without_blob, without_manifest, without_key)
+        if held + size > quota.bytes:
+            raise QuotaExceeded(quota.pattern, "bytes", quota.bytes, held + size)
+
+    async def within(self, repository: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        """`attempt()`, and again as often as something gives way to it.
+
+        When nothing does any more QuotaExceeded is raised, and what was pushed to the repository, and no manifest
+        names, gives way from then on.
+        """
+        for _ in range(ROUNDS):
+            try:
+                return await attempt()
+            except QuotaExceeded as error:
+                refused = error
+            quota = self._limits.quota(repository)
+            if refused.what != "bytes" or quota is None or not await self._make_way(quota, refused.excess):
+                break
+        await self.give_up_push(repository)
+        raise await self._explained(refused)
+
+    async def hold(self, repository: str, key: str, size: int, seconds: float, digest: str = "") -> None:
+        """Count `size` bytes for the pending object `key` for so long; raises QuotaExceeded.
+
+        They take the place of those of the blob `digest`, if that is here already.
+        """
+        table = tables.pending
+        async with self._database.writing() as connection:
+            await self.check(connection, repository, size, without_key=key, without_blob=digest)
+            values = {"repository": repository, "size": size, "held_until": time.time() + seconds}
+            await connection.execute(update(table).where(table.c.key == key).values(**values))
+
+    # giving way
+
+    async def _make_way(self, quota: Quota, excess: int) -> bool:
+        """Let go what nobody waits for, until `excess` bytes are free; whether there was anything."""
+        changed: set[str] = set()
+        async with self._database.writing() as connection:
+            await self._database.lock(connection, f"quota {quota.pattern}")
+            links = await self._spare_links(connection, quota.pattern, excess)
+            if links:
+                changed = await let_go(connection, links, _spare(quota.pattern, self._limits.grace))
+            else:
+                sessions = await _silent_sessions(connection, quota.pattern, excess)
+                await end_sessions(connection, sessions)
+                return bool(sessions)
+        for repository in changed:
+            self._changes.mark(repository)
+        return bool(changed)
+
+    async def _spare_links(self, connection: AsyncConnection, pattern: str, excess: int) -> list[Any]:
+        link, blob = tables.link, tables.blob
+        query = (
+            select(link.c.repository, link.c.digest, blob.c.size)
+            .join(blob, blob.c.digest == link.c.digest)
+            .where(_spare(pattern, self._limits.grace))
+            .order_by(func.coalesce(link.c.released, link.c.created), link.c.repository, link.c.digest)
+            .limit(BATCH)
+        )
+        return _enough((await connection.execute(query)).all(), excess)
+
+    async def give_up_push(self, repository: str, digests: Collection[str] | None = None) -> None:
+        """Let blobs of the repository that no manifest names give way, and the garbage collection have them.
+
+        All of them, or those of `digests`.
+        """
+        if self._limits.quota(repository) is None:
+            return
+        link, now = tables.link, time.time()
+        these = and_(link.c.repository == repository, _unnamed())
+        if digests is not None:
+            these = and_(these, link.c.digest.in_(list(digests)))
+        async with self._database.writing() as connection:
+            found = (await connection.execute(select(link.c.digest).where(these))).scalars()
+            await make_old(connection, repository, list(found))
+            await lock_rows(connection, link, these)
+            await connection.execute(update(link).where(these).values(released=now, created=0.0))
+
+    async def _explained(self, refused: QuotaExceeded) -> QuotaExceeded:
+        """The same with what would help."""
+        if refused.what != "bytes":
+            return refused
+        pattern = refused.prefix
+        row, tag, child = tables.repository_manifest, tables.tag, tables.manifest_child
+        tagged = exists().where(tag.c.repository == row.c.repository, tag.c.digest == row.c.digest)
+        in_index = exists().where(child.c.repository == row.c.repository, child.c.digest == row.c.digest)
+        untagged = select(func.count()).where(like(row.c.repository, pattern), ~tagged, ~in_index)
+        async with self._database.reading() as connection:
+            count = int((await connection.execute(untagged)).scalar_one())
+            coming = await _coming(connection, pattern)
+        advice = "delete images by their digests, which makes room at once"
+        if count:
+            advice += f"; {count:,} manifests there have no tag any more"
+        if coming:
+            advice += f"; {coming:,} bytes are of uploads that go on, which give way after {SILENT_SECONDS:.0f} s"
+        return QuotaExceeded(pattern, "bytes", refused.limit, refused.needed, advice)
+
+
+async def release_unnamed(connection: AsyncConnection, repository: str, digests: Collection[str]) -> None:
+    """Let those of `digests` give way that no manifest of the repository names any more."""
+    link = tables.link
+    these = and_(link.c.repository == repository, link.c.digest.in_(list(digests)), _unnamed())
+    await lock_rows(connection, link, these)
+    await connection.execute(update(link).where(these).values(released=time.time()))
+
+
+async def make_old(connection: AsyncConnection, repository: str, digests: Sequence[str]) -> None:
+    """Let the next garbage collection have blobs that nothing but this repository has needed since it got them."""
+    link, other, blob, file = tables.link, tables.link.alias("other"), tables.blob, tables.artifact
+    these = and_(
+        blob.c.digest.in_(digests),
+        exists().where(
+            link.c.digest == blob.c.digest, link.c.repository == repository, blob.c.used <= link.c.created
+        ),
+        ~exists().where(other.c.digest == blob.c.digest, other.c.repository != repository),
+        ~exists().where(file.c.digest == blob.c.digest),
+    )  # fmt: skip
+    await lock_rows(connection, blob, these)
+    await connection.execute(update(blob).where(these).values(used=0.0))
+
+
+async def let_go(connection: AsyncConnection, links: Sequence[Any], condition: ColumnElement[bool]) -> set[str]:
+    """Take from repositories those of `links` of which `condition` is still true, and say which have changed.
+
+    A blob that nothing needed since is deleted with its last link, and its bytes after those have gone who read them.
+    """
+    link, blob, file = tables.link, tables.blob, tables.artifact
+    changed: set[str] = set()
+    for row in links:
+        this = and_(link.c.repository == row.repository, link.c.digest == row.digest)
+        # a push may be about to name it
+        free = select(link.c.created).where(this, condition).with_for_update(skip_locked=True)
+        created = (await connection.execute(free)).scalar()
+        gone = await connection.execute(delete(link).where(this, condition)) if created is not None else None
+        if created is None or gone is None or gone.rowcount != 1:
+            continue
+        changed.add(row.repository)
+        unneeded = and_(
+            blob.c.digest == row.digest,
+            blob.c.used <= created,
+            ~exists().where(link.c.digest == blob.c.digest),
+            ~exists().where(file.c.digest == blob.c.digest),
+        )
+        if (await connection.execute(select(blob.c.key).where(unneeded).with_for_update(skip_locked=True))).first():
+            keys = (await connection.execute(delete(blob).where(unneeded).returning(blob.c.key))).scalars()
+            await make_pending(connection, [key for key in keys if key], time.time() + BLOB_LINGER_SECONDS)
+    for repository in changed:
+        await announce(connection, repository)
+    return changed
+
+
+async def end_sessions(connection: AsyncConnection, sessions: Sequence[str]) -> None:
+    upload, part = tables.upload, tables.upload_part
+    keys = (await connection.execute(select(part.c.key).where(part.c.upload.in_(sessions)))).scalars()
+    await make_pending(connection, list(keys), time.time())
+    await connection.execute(delete(upload).where(upload.c.id.in_(sessions)))
+
+
+def _unnamed() -> ColumnElement[bool]:
+    link, use = tables.link, tables.manifest_blob
+    return ~exists().where(use.c.repository == link.c.repository, use.c.digest == link.c.digest)
+
+
+def _spare(pattern: str, grace: float) -> ColumnElement[bool]:
+    """Whether a link gives way."""
+    link = tables.link
+    over = or_(link.c.released.is_not(None), link.c.created < time.time() - grace)
+    return and_(like(link.c.repository, pattern), over, _unnamed())
+
+
+async def _silent_sessions(connection: AsyncConnection, pattern: str, excess: int) -> list[str]:
+    table = tables.upload
+    silent = and_(like(table.c.repository, pattern), table.c.touched < time.time() - SILENT_SECONDS)
+    query = select(table.c.id, table.c.size).where(silent).order_by(table.c.touched, table.c.id).limit(BATCH)
+    found = (await connection.execute(query.with_for_update(skip_locked=True))).all()
+    return [row.id for row in _enough([row for row in found if row.size], excess)]
+
+
+def _enough(rows: Sequence[Any], size: int) -> list[Any]:
+    """The first of `rows` that have `size` bytes in all."""
+    chosen: list[Any] = []
+    for row in rows:
+        if size <= 0:
+            break
+        chosen.append(row)
+        size -= row.size
+    return chosen
+
+
+async def _held(
+    connection: AsyncConnection, pattern: str, without_blob: str, without_manifest: str, without_key: str
+) -> int:
+    link, blob, row = tables.link, tables.blob, tables.repository_manifest
+    digests = select(link.c.digest).where(like(link.c.repository, pattern), link.c.digest != without_blob)
+    blobs = select(_sum(blob.c.size)).where(blob.c.digest.in_(digests))
+    each = select(row.c.digest, row.c.size).where(like(row.c.repository, pattern), row.c.digest != without_manifest)
+    manifest = each.distinct().subquery()
+    held = [(await connection.execute(query)).scalar_one() for query in (blobs, select(_sum(manifest.c.size)))]
+    return sum(map(int, held)) + await _coming(connection, pattern, without_key)
+
+
+async def _coming(connection: AsyncConnection, pattern: str, without_key: str = "") -> int:
+    """Bytes of upload sessions, and those that are on their way."""
+    upload, pending = tables.upload, tables.pending
+    sessions = select(_sum(upload.c.size)).where(like(upload.c.repository, pattern))
+    coming = select(_sum(pending.c.size)).where(
+        like(pending.c.repository, pattern), pending.c.held_until > time.time(), pending.c.key != without_key
+    )
+    return sum([int((await connection.execute(query)).scalar_one()) for query in (sessions, coming)])
+
+
+def _sum(column: ColumnElement[Any]) -> ColumnElement[int]:
+    return func.coalesce(func.sum(cast(column, BigInteger)), 0)
