@@ -26,7 +26,7 @@ from builder.demand import Image, answers_meanwhile, artifact_key, fresh_until
 from builder.download import Downloader
 from builder.environment import EnvironmentTask, finish_environment, links_folders, shells_in, starts_environment
 from builder.environment_archive import archive_task, pack
-from builder.errors import BuilderError, PackageRefused
+from builder.errors import BuilderError, PackageRefused, UnknownLock
 from builder.fragment import FragmentRecipe
 from builder.gather import all_of
 from builder.job import Job
@@ -136,7 +136,8 @@ class Builder:
     async def _solved(self, job: Job, progress: Progress, watch: Stopwatch) -> Solved:
         if job.lock_key:
             document = await self.catalog.lock(job.lock_key)
-            assert document is not None, "a job names a stored lock"
+            if document is None:
+                raise UnknownLock(job.lock_key, "it was collected before this build began; pull the tag latest")
             return Solved(Lock.from_json(document))
         with watch.stage("solve"):
             progress(Event("solve", 0, 1, " ".join(job.spec.match_specs())))

@@ -254,7 +254,9 @@ class Demand:
     async def _job(self, kind: Any, repository: str, tag: str) -> Job:
         request = await self._request(repository, tag)
         if isinstance(request.reference, names.LockReference):
-            return Job(kind, request.spec, await self._lock_of(tag, request.reference.hex, request.spec))
+            key = await self._lock_of(tag, request.reference.hex, request.spec)
+            await self._catalog.pin_lock(key)
+            return Job(kind, request.spec, key)
         # what was made of a lock is served whatever is allowed now; what is not yet made fails where it is fetched
         self._policy.check(request.spec)
         return Job(kind, request.spec)

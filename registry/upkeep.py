@@ -41,6 +41,12 @@ def policy_of(settings: Settings) -> Policy:
         untagged_for=upkeep.untagged_for,
         image_retention=upkeep.image_retention,
         copy_retention=settings.mirror.mirror_keep,
+        # a failure is remembered by its build
+        build_retention=max(
+            upkeep.build_retention, settings.builder.failure_memory, settings.builder.transient_failure_memory
+        ),
+        lock_retention=upkeep.lock_retention,
+        locks_limit=upkeep.locks_limit,
         limits=upkeep.limits,
     )
 

@@ -107,6 +107,7 @@ class Catalog:
             await self._put_document(connection, tables.image, key, lock_key, document)
             rows = [{"image": key, "digest": push.manifest.digest} for push in pushes]
             await connection.execute(self._database.insert(tables.image_manifest).on_conflict_do_nothing(), rows)
+            await _note_lock(connection, lock_key)
 
     async def image(self, key: str) -> Document | None:
         return await self._document(tables.image, key)
@@ -129,6 +130,7 @@ class Catalog:
             if not await touch(connection, [digest]):
                 raise BlobUnknown(digest)
             await self._put_document(connection, tables.artifact, key, lock_key, document, digest=digest)
+            await _note_lock(connection, lock_key)
 
     async def artifact(self, key: str) -> Document | None:
         return await self._document(tables.artifact, key)
@@ -191,7 +193,8 @@ class Catalog:
                 tables.lock,
                 key=lock_key,
                 spec_key=spec_key,
-                document=json.dumps(document),
+                document=(text := json.dumps(document)),
+                size=len(text),
                 created=time.time(),
             )
             await connection.execute(delete(table).where(table.c.request_key == request_key, table.c.solved <= solved))
@@ -310,14 +313,26 @@ class Catalog:
     # shared
 
     async def note_use(self, kind: Literal["image", "artifact"], key: str) -> None:
-        """Write down that an image or file was asked for, at most once in USE_SECONDS."""
+        """Write down that an image or file was asked for, and with it its lock, at most once in USE_SECONDS."""
         table, now = (tables.image if kind == "image" else tables.artifact), time.time()
-        query = select(table.c.used).where(table.c.key == key)
+        query = select(table.c.used, table.c.lock_key).where(table.c.key == key)
         async with self._database.reading() as connection:
-            used = (await connection.execute(query)).scalar()
-        if used is not None and used < now - USE_SECONDS:
+            row = (await connection.execute(query)).first()
+        if row is not None and row.used < now - USE_SECONDS:
             async with self._database.writing() as connection:
                 await connection.execute(update(table).where(table.c.key == key).values(used=now))
+                await _note_lock(connection, row.lock_key)
+
+    async def pin_lock(self, key: str) -> None:
+        """Write down that a lock was asked for by its own tag: of too many it is one of the last to go."""
+        table, now = tables.lock, time.time()
+        used = func.coalesce(table.c.used, 0.0)
+        news = (table.c.key == key) & (table.c.pinned.is_(False) | (used < now - USE_SECONDS))
+        async with self._database.reading() as connection:
+            found = (await connection.execute(select(table.c.key).where(news))).first()
+        if found:
+            async with self._database.writing() as connection:
+                await connection.execute(update(table).where(news).values(pinned=True, used=now))
 
     async def _document(self, table: Table, key: str) -> Document | None:
         async with self._database.reading() as connection:
@@ -344,6 +359,11 @@ class Catalog:
     async def _insert(self, connection: AsyncConnection, table: Table, **values: Any) -> None:
         """Insert a row unless its key is there: rows are named by content, the first is as good as the next."""
         await connection.execute(self._database.insert(table).values(**values).on_conflict_do_nothing())
+
+
+async def _note_lock(connection: AsyncConnection, key: str) -> None:
+    """That something was made of a lock, or asked for that was."""
+    await connection.execute(update(tables.lock).where(tables.lock.c.key == key).values(used=time.time()))
 
 
 def _build_row(row: Any) -> BuildRow:

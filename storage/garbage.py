@@ -33,9 +33,11 @@ from storage.garbage_rules import (
     MANIFESTS,
     TAGS,
     UPLOADS,
+    Bounds,
     Kind,
     Policy,
     Rules,
+    lock_needed,
 )
 from storage.limits import Retention
 from storage.repositories import lock_manifests, note_tags
@@ -256,7 +258,31 @@ def _free(where: ColumnElement[bool]) -> Any:
 async def rules_now(blobs: BlobStore, policy: Policy) -> Rules:
     """The rules of this moment."""
     now = time.time()
-    return Rules(policy, now, await oldest_build(blobs.database, now))
+    return Rules(policy, now, await oldest_build(blobs.database, now), await bounds_now(blobs.database, policy))
+
+
+async def bounds_now(database: Database, policy: Policy) -> Bounds:
+    """Up to where there are more rows than the policy's limits; looked up once, for it costs a walk through them."""
+    lock = tables.lock
+    order = (lock.c.pinned.desc(), lock_needed().desc(), lock.c.key.desc())
+    total = func.sum(lock.c.size).over(order_by=order)
+    ranked = select(lock.c.pinned, lock_needed().label("needed"), lock.c.key, total.label("total")).subquery()
+    over = select(ranked.c.pinned, ranked.c.needed, ranked.c.key).where(ranked.c.total > policy.locks_limit)
+    first = over.order_by(ranked.c.pinned.desc(), ranked.c.needed.desc(), ranked.c.key.desc()).limit(1)
+    async with database.reading() as connection:
+        row = (await connection.execute(first)).first() if policy.locks_limit else None
+        return Bounds(
+            (bool(row.pinned), row.needed, row.key) if row else None,
+            await _after(connection, tables.resolution.c.solved, policy.most_resolutions),
+            await _after(connection, tables.build.c.ended, policy.most_builds),
+        )
+
+
+async def _after(connection: AsyncConnection, column: Column[Any], most: int) -> float | None:
+    """The value of the first row after the `most` greatest."""
+    query = select(column).where(column.is_not(None)).order_by(column.desc()).offset(most).limit(1)
+    found: float | None = (await connection.execute(query)).scalar() if most else None
+    return found
 
 
 async def oldest_build(database: Database, now: float) -> float | None:

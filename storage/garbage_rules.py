@@ -4,6 +4,9 @@
     image       (on demand) nobody asked for it for long; likewise a file beside one, and a copy from another registry
     manifest    no tag, no image, no index and no subject leads to it, and that for long
     link        no manifest needs the blob in this repository, and nobody has just pushed it
+    lock        nothing made of it is there, and nobody asked for long; or nothing was ever made, or they are too many
+    resolution  its lock is gone, or they are too many
+    build       it ended long ago, or they are too many
     blob        no repository and no file has it, and nobody has just come to need it
 
 The schema's foreign keys say what refers to what. A manifest is garbage only after all that leads to it is gone, so
@@ -17,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, FromClause, Table, and_, case, exists, false, func, literal, or_
+from sqlalchemy import ColumnElement, FromClause, Table, and_, case, exists, false, func, literal, or_, tuple_
 
 from storage import tables
 from storage.limits import Limits
@@ -44,7 +47,26 @@ class Policy:
     """Since an on-demand image or file was asked for; 0 is for ever."""
     copy_retention: float = 0.0
     """Since a copy from another registry was asked for; 0 is for ever."""
+    build_retention: float = 7 * 24 * 3600.0
+    """Since a build ended, and since a lock was solved that nothing was ever made of."""
+    lock_retention: float = 0.0
+    """Since what was made of a lock, and is gone, was asked for; 0 is for ever."""
+    most_builds: int = 100_000
+    """Ended builds that are kept; 0 is no limit."""
+    most_resolutions: int = 1_000_000
+    """What names were solved to; 0 is no limit."""
+    locks_limit: int = 0
+    """Bytes of locks; 0 is no limit."""
     limits: Limits = field(default_factory=Limits)
+
+
+LOCK_SECONDS = 2 * 3600.0
+"""For so long after it was needed a lock stays, however many there are. Uses are noted to within an hour."""
+
+
+def lock_needed() -> ColumnElement[float]:
+    """When a lock was last of use to anybody."""
+    return func.coalesce(tables.lock.c.used, tables.lock.c.created)
 
 
 class Gone(Protocol):
@@ -83,9 +105,26 @@ LINKS = Kind("links", tables.link)
 BLOBS = Kind("blobs", tables.blob, case((tables.blob.c.key.is_(None), 0), else_=tables.blob.c.size))
 BODIES = Kind("bodies", tables.manifest, func.length(tables.manifest.c.body))
 REPOSITORIES = Kind("repositories", tables.repository)
+LOCKS = Kind("locks", tables.lock, tables.lock.c.size)
+RESOLUTIONS = Kind("resolutions", tables.resolution)
+BUILDS = Kind("builds", tables.build)
 
-KINDS = (UPLOADS, TAGS, IMAGES, FILES, COPIES, MANIFESTS, LINKS, BLOBS, BODIES, REPOSITORIES)
+KINDS = (
+    UPLOADS, TAGS, IMAGES, FILES, COPIES, MANIFESTS, LINKS, BLOBS, BODIES, REPOSITORIES, LOCKS, RESOLUTIONS, BUILDS,
+)  # fmt: skip
 """In the order of the steps: each makes garbage for those after it."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Up to where rows are too many, in the order in which they go; None where they are not."""
+
+    lock: tuple[bool, float, str] | None = None
+    """`pinned`, when it was last needed, and the key."""
+    resolution: float | None = None
+    """When it was solved."""
+    build: float | None = None
+    """When it ended."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +134,7 @@ class Rules:
     policy: Policy
     now: float
     oldest_build: float | None = None
+    bounds: Bounds = Bounds()
     gone: Gone = field(default_factory=NothingGone)
 
     def garbage(self, kind: Kind) -> ColumnElement[bool]:
@@ -109,6 +149,9 @@ class Rules:
             BLOBS.name: self._blobs,
             BODIES.name: self._bodies,
             REPOSITORIES.name: self._repositories,
+            LOCKS.name: self._locks,
+            RESOLUTIONS.name: self._resolutions,
+            BUILDS.name: self._builds,
         }
         return and_(conditions[kind.name](), *self.kept(kind.table))
 
@@ -194,6 +237,33 @@ class Rules:
         upload = tables.upload
         pushing = exists().where(upload.c.repository == tables.repository.c.name, *self.kept(upload))
         return and_(*self._unreferenced(tables.repository), ~pushing)
+
+    def _locks(self) -> ColumnElement[bool]:
+        """A lock has no foreign keys: what is made of it may be there without it, and be made again."""
+        lock, image, file = tables.lock, tables.image, tables.artifact
+        never_used = and_(lock.c.used.is_(None), lock.c.created < self.now - self.policy.build_retention)
+        garbage = or_(never_used, self._unused(lock.c.used, self.policy.lock_retention))
+        if self.bounds.lock is not None:
+            pinned, needed, key = self.bounds.lock
+            place = tuple_(lock.c.pinned, lock_needed(), lock.c.key)
+            # what was just solved is about to be used
+            settled = lock_needed() < self.now - LOCK_SECONDS
+            garbage = or_(garbage, and_(settled, place <= tuple_(literal(pinned), literal(needed), literal(key))))
+        return and_(
+            garbage,
+            ~exists().where(image.c.lock_key == lock.c.key, *self.kept(image)),
+            ~exists().where(file.c.lock_key == lock.c.key, *self.kept(file)),
+        )
+
+    def _resolutions(self) -> ColumnElement[bool]:
+        row, lock = tables.resolution, tables.lock
+        lost = ~exists().where(lock.c.key == row.c.lock_key, *self.kept(lock))
+        return or_(lost, row.c.solved <= self.bounds.resolution) if self.bounds.resolution is not None else lost
+
+    def _builds(self) -> ColumnElement[bool]:
+        row, before = tables.build, self.now - self.policy.build_retention
+        over = or_(row.c.ended < before, and_(row.c.ended.is_(None), row.c.heartbeat < before))
+        return or_(over, row.c.ended <= self.bounds.build) if self.bounds.build is not None else over
 
     def _unreferenced(self, table: Table) -> Iterator[ColumnElement[bool]]:
         """Conditions that no row refers to one of `table`, other than rows that go with it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, ColumnElement, MetaData, String, Table, exists, func, literal, select
@@ -45,7 +46,7 @@ async def rehearse(blobs: BlobStore, policy: Policy) -> Report:
     """The report of a collection, which does not take place."""
     report, begun = Report(dry_run=True), time.monotonic()
     now = await rules_now(blobs, policy)
-    rules = Rules(policy, now.now, now.oldest_build, _TableOfGone())
+    rules = replace(now, gone=_TableOfGone())
     async with blobs.database.reading() as connection:
         await connection.execute(CreateTable(_gone))
         try:

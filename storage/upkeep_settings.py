@@ -40,6 +40,20 @@ class UpkeepSettings(BaseModel):
         description="seconds for which an image made on demand is kept after it was last asked for; its lock stays, "
         "and it is made again, the same, when asked for; 0 is for ever",
     )
+    build_retention: float = Field(
+        7 * DAY, ge=0, description="seconds for which an ended build is kept, and a lock that nothing was ever made of"
+    )
+    lock_retention: float = Field(
+        0,
+        ge=0,
+        description="seconds for which a lock is kept after what was made of it was last asked for; one that an image "
+        "is made from stays; 0 is for ever",
+    )
+    locks_limit: Size = Field(
+        10 * 10**9,
+        description="bytes of locks kept, of which those go first that were never asked for by their own tag, and that "
+        "nobody has used for longest; one that an image is made from stays; 0 is no limit",
+    )
     fragments_limit: Size = Field(
         50 * 10**9, description="bytes of packages kept ready for layers beyond those that layers need; 0 is no limit"
     )

@@ -38,6 +38,8 @@ async def note_manifest_use(database: Database, repository: str, digest: Digest)
     for key in keys:
         async with database.writing() as connection:
             await connection.execute(update(image).where(image.c.key == key).values(used=now))
+            locks = select(image.c.lock_key).where(image.c.key == key)
+            await connection.execute(update(tables.lock).where(tables.lock.c.key.in_(locks)).values(used=now))
 
 
 async def note_blob_use(database: Database, repository: str, digest: Digest) -> None:
