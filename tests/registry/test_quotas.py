@@ -1,0 +1,132 @@
+"""Quotas as clients meet them: refused before the body, cut in its middle, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from registry.http_settings import HttpSettings
+from storage.digest import Digest
+from storage.limits import Immutable, Limits, Quota
+from tests.registry.pushes import MANIFEST, Pusher
+from tests.registry.serving import Site, serving
+
+DATA = random.Random(1).randbytes(300_000)
+DIGEST = Digest.of(DATA)
+LIMITS = Limits((Quota.parse("team/* bytes=1MB tags=3"),), (Immutable.parse("team/*:v*"),))
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with serving(tmp_path, HttpSettings(stall_seconds=2), limits=LIMITS) as running:
+        yield running
+
+
+@pytest.fixture
+def push(site: Site) -> Pusher:
+    return Pusher(site)
+
+
+def files(root: Path) -> list[Path]:
+    return [path for path in (root / "blobs").rglob("*") if path.is_file()]
+
+
+async def asking_first(site: Site, method: str, path: str, length: int, *headers: str) -> str:
+    """The status line that a client gets which waits to be asked for its body."""
+    reader, writer = await asyncio.open_connection(*site.host_port)
+    lines = [
+        f"{method} {path} HTTP/1.1", "Host: a", "Expect: 100-continue", f"Content-Length: {length}", *headers, "", "",
+    ]  # fmt: skip
+    writer.write("\r\n".join(lines).encode())
+    line = await asyncio.wait_for(reader.readline(), 10)
+    writer.close()
+    return line.decode().strip()
+
+
+async def test_a_blob_that_does_not_fit_is_refused_before_it_is_sent(site: Site, push: Pusher, tmp_path: Path) -> None:
+    for path in (f"POST /v2/team/a/blobs/uploads/?digest={DIGEST}", f"PATCH {await push.open('team/a')}"):
+        assert (await asking_first(site, *path.split(), 1_000_001)).startswith("HTTP/1.1 403 ")
+    location = await push.open("team/a")
+    assert (await asking_first(site, "PUT", f"{location}?digest={DIGEST}", 10**12)).startswith("HTTP/1.1 403 ")
+    assert (await push.state(location)).status == 404
+    assert files(tmp_path) == []
+    assert (await asking_first(site, "PATCH", await push.open("team/a"), 999_999)).startswith("HTTP/1.1 100 ")
+
+
+async def test_a_manifest_that_a_rule_refuses_is_refused_before_it_is_sent(site: Site, push: Pusher) -> None:
+    body = await push.image("team/a", b"x")
+    for tag in ("v1", "two", "three"):
+        assert (await push.manifest("team/a", tag, body)).status == 201
+    kind = f"Content-Type: {MANIFEST}"
+    for reference in ("four", f"{DIGEST}?tag=v1", f"{DIGEST}?tag=four"):
+        line = await asking_first(site, "PUT", f"/v2/team/a/manifests/{reference}", len(body), kind)
+        assert line.startswith("HTTP/1.1 403 ")
+    assert (await push.whole("team/a", DATA, DIGEST)).status == 201
+    assert (await push.whole("team/a", DATA * 2, Digest.of(DATA * 2))).status == 201
+    line = await asking_first(site, "PUT", "/v2/team/a/manifests/two", 200_000, kind)
+    assert line.startswith("HTTP/1.1 403 ")
+
+
+async def test_a_stream_is_cut_where_the_quota_ends(push: Pusher, tmp_path: Path) -> None:
+    """Nobody says how long it is going to be."""
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            yield DATA
+            sent += len(DATA)
+
+    location = await push.open("team/a")
+    answer = await push.request("PATCH", location, data=endless())
+    assert (answer.status, answer.code) == (403, "DENIED")
+    assert "team/* may hold 1,000,000 bytes" in answer.message
+    assert sent < 100_000_000
+    assert (await push.state(location)).status == 404
+    assert files(tmp_path) == []
+    assert (await push.whole("team/b", DATA * 3, Digest.of(DATA * 3))).status == 201
+
+
+async def test_chunks_count_though_no_session_is_ended(push: Pusher, tmp_path: Path) -> None:
+    for _ in range(3):
+        assert (await push.chunk(await push.open("team/a"), DATA, 0)).status == 202
+    location = await push.open("team/b")
+    answer = await push.chunk(location, DATA, 0)
+    assert (answer.status, answer.code) == (403, "DENIED")
+    assert "900,000 bytes are of uploads that go on" in answer.message
+    assert (await push.state(location)).status == 404
+    assert len(files(tmp_path)) == 3
+
+
+async def test_what_is_refused_is_in_no_list(push: Pusher) -> None:
+    assert (await push.whole("team/a", DATA, DIGEST)).status == 201
+    assert (await push.whole("team/a", bytes(900_000), Digest.of(bytes(900_000)))).status == 403
+    assert json.loads((await push.request("GET", "/v2/_catalog")).body) == {"repositories": []}
+
+
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+@pytest.mark.parametrize("ranged", [False, True])
+@pytest.mark.parametrize("repository", ["team/a", "free"])
+async def test_what_came_of_a_request_that_broke_off_is_kept(
+    site: Site, push: Pusher, method: str, ranged: bool, repository: str
+) -> None:
+    location = await push.open(repository)
+    assert (await push.chunk(location, DATA[:1000], 0)).status == 202
+    path = f"{location}?digest={DIGEST}" if method == "PUT" else location
+    head = f"{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(DATA) - 1000}\r\n"
+    head += f"Content-Range: 1000-{len(DATA) - 1}\r\n" if ranged else ""
+    _reader, writer = await asyncio.open_connection(*site.host_port)
+    writer.write(f"{head}\r\n".encode() + DATA[1000:200_000])
+    await writer.drain()
+    await asyncio.sleep(0.1)
+    writer.transport.abort()
+    while (size := int((await push.state(location)).headers["Range"].partition("-")[2]) + 1) == 1000:
+        await asyncio.sleep(0.02)
+    assert size == 200_000
+    assert (await push.finish(location, DIGEST, DATA[size:], size)).status == 201
+    assert await push.read(repository, DIGEST) == DATA

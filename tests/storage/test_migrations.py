@@ -1,0 +1,90 @@
+"""Stores of older versions: what is in them is there after the upgrade."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from storage import tables
+from storage.changes import Changes
+from storage.database import Database, migrate, migrations, sqlite_url
+from storage.digest import Digest
+from storage.repositories import Repositories
+from tests.postgres import Postgres
+
+SUBJECT = Digest.of(b"subject")
+LONG = {"note": "x" * 100_000}
+SHORT = {"note": "y"}
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path / "old.sqlite")
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> str:
+    postgres.execute("CREATE DATABASE test_older_version")
+    return postgres.url("test_older_version")
+
+
+def fill_at(url: str, revision: str, statements: list[tuple[str, dict[str, object]]]) -> None:
+    """A database as `revision` has it, with rows."""
+    from alembic import command
+
+    engine = create_engine(url.replace("+aiosqlite", ""))
+    with engine.connect() as connection:
+        command.upgrade(migrations(connection), revision)
+        for statement, values in statements:
+            connection.execute(text(statement), values)
+        connection.commit()
+    engine.dispose()
+
+
+async def test_from_before_what_gives_way(empty_url: str, tmp_path: Path) -> None:
+    rows: list[tuple[str, dict[str, object]]] = [
+        ("INSERT INTO lock VALUES (:key, 's', :document, 5.0)", {"key": "made", "document": '{"a": 1}'}),
+        ("INSERT INTO lock VALUES (:key, 's', :document, 6.0)", {"key": "solved", "document": "{}"}),
+        ("INSERT INTO image VALUES ('i', 'made', '{}', 7.0, 8.0)", {}),
+        ("INSERT INTO repository VALUES ('a', 1.0)", {}),
+    ]
+    for name, subject, notes in (
+        ("long", SUBJECT, LONG), ("short", SUBJECT, SHORT), ("none", SUBJECT, {}), ("tagged", None, LONG),
+    ):  # fmt: skip
+        body = json.dumps({"name": name, "annotations": notes}).encode()
+        digest = Digest.of(body)
+        rows.append(("INSERT INTO manifest VALUES (:digest, :body, 1.0)", {"digest": digest, "body": body}))
+        rows.append(
+            (
+                "INSERT INTO repository_manifest VALUES "
+                "('a', :digest, 'm', :size, NULL, :annotations, :subject, 1.0, 1.0)",
+                {
+                    "digest": digest,
+                    "size": len(body),
+                    "annotations": json.dumps(notes) if notes else None,
+                    "subject": subject,
+                },
+            )
+        )
+    fill_at(empty_url, "0004", rows)
+    migrate(empty_url)
+    database = Database.open(empty_url)
+    try:
+        async with database.reading() as connection:
+            locks = {row.key: row for row in await connection.execute(tables.lock.select())}
+            kept = [row.annotations for row in await connection.execute(tables.repository_manifest.select())]
+        assert (locks["made"].used, locks["made"].size, locks["made"].pinned) == (8.0, 8, False)
+        assert (locks["solved"].used, locks["solved"].size) == (6.0, 2)
+        assert sum(len(each or "") for each in kept) < 100
+        repositories = Repositories(database, Changes(tmp_path / "changes"))
+        page = await repositories.referrers("a", SUBJECT, None, None, 10)
+        found = sorted((each.descriptor.annotations for each in page.items), key=str)
+        assert found == sorted([LONG, SHORT, {}], key=str)
+    finally:
+        await database.close()

@@ -1,0 +1,163 @@
+"""Room under a quota: what counts, what gives way, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from storage import tables
+from storage.digest import Digest
+from storage.errors import BlobUnknown, ManifestBlobUnknown, QuotaExceeded, TagImmutable, UploadUnknown
+from storage.limits import Immutable, Limits, Quota
+from storage.repositories import Repositories
+from storage.room import SILENT_SECONDS
+from storage.uploads import Uploads
+from storage.uses import note_blob_use
+from tests.storage.content import NEVER, Content, push_of
+
+
+def under(content: Content, *quotas: str, immutable: str | None = None) -> Content:
+    limits = Limits(tuple(map(Quota.parse, quotas)), (Immutable.parse(immutable),) if immutable else ())
+    repositories = Repositories(content.stores.database, content.changes, limits)
+    return replace(content, repositories=repositories, uploads=Uploads(content.stores.blobs, repositories))
+
+
+def data(letter: str, size: int = 400) -> bytes:
+    return letter.encode() * size
+
+
+async def refused(content: Content, repository: str, blob: bytes) -> None:
+    with pytest.raises(QuotaExceeded):
+        await content.push_blob(repository, blob)
+
+
+async def test_what_a_refused_push_brought_makes_room_for_the_next(content: Content) -> None:
+    team = under(content, "team/* bytes=1000")
+    await team.push_blob("team/a", data("1"))
+    await team.push_blob("team/a", data("2"))
+    await refused(team, "team/a", data("3"))
+    await team.push_image("team/b", "v1", data("4"), data("5"))
+    with pytest.raises(ManifestBlobUnknown):
+        await team.push_manifest("team/a", "v1", blobs=[data("1"), data("2")])
+    await content.assert_sound()
+
+
+async def test_a_collection_frees_what_a_refused_push_brought(content: Content) -> None:
+    team = under(content, "team/* bytes=1000")
+    await team.push_image("team/a", "v1", data("kept", 50))
+    await team.push_blob("team/a", data("1"))
+    await refused(team, "team/a", data("2"))
+    done = await team.collect(NEVER)
+    assert done.bytes == 400
+    assert await content.blobs() == {Digest.of(data("kept", 50))}
+    await content.assert_sound()
+
+
+async def test_a_collection_leaves_what_others_have_of_a_refused_push(content: Content) -> None:
+    team = under(content, "team/* bytes=1000")
+    await content.push_blob("elsewhere", data("1"))
+    await team.push_blob("team/a", data("1"))
+    await team.push_blob("team/a", data("2"))
+    await content.stores.blobs.need([Digest.of(data("2"))])
+    await refused(team, "team/a", data("3"))
+    assert (await team.collect(NEVER)).bytes == 0
+    assert await content.blobs() == {Digest.of(data("1")), Digest.of(data("2"))}
+
+
+async def test_a_repository_whose_only_push_was_refused_is_not_listed(content: Content) -> None:
+    team = under(content, "team/* bytes=1000")
+    await team.push_blob("team/a", data("1"))
+    await refused(team, "team/a", data("2", 900))
+    assert (await team.repositories.names(None, 10)).items == []
+    await team.push_image("team/b", "v1", data("3"))
+    assert (await team.repositories.names(None, 10)).items == ["team/b"]
+
+
+async def test_deleting_an_image_makes_room_at_once(content: Content) -> None:
+    team = under(content, "team/* bytes=1000")
+    digest = await team.push_image("team/a", "v1", data("1"), data("2"))
+    await refused(team, "team/b", data("3"))
+    await team.repositories.delete_tag("team/a", "v1")
+    with pytest.raises(QuotaExceeded, match="1 manifests there have no tag any more"):
+        await team.push_blob("team/b", data("3"))
+    await team.repositories.delete_manifest("team/a", digest)
+    await team.push_image("team/b", "v1", data("3"), data("4"))
+    with pytest.raises(BlobUnknown):
+        await team.repositories.blob("team/a", Digest.of(data("1")))
+    await content.assert_sound()
+
+
+async def test_what_another_image_has_does_not_give_way(content: Content) -> None:
+    team = under(content, "team/* bytes=1100")
+    one = await team.push_image("team/a", "v1", data("1"), data("2"))
+    await team.push_manifest("team/a", "v2", blobs=[data("1")])
+    await team.repositories.delete_manifest("team/a", one)
+    await team.push_blob("team/b", data("3"))
+    await refused(team, "team/b", data("4"))
+    assert (await team.repositories.blob("team/a", Digest.of(data("1")))).size == 400
+
+
+async def test_what_is_found_after_its_image_was_deleted_does_not_give_way(content: Content) -> None:
+    """Who finds a blob will name it."""
+    team = under(content, "team/* bytes=1000")
+    digest = await team.push_image("team/a", "v1", data("1"), data("2"))
+    await team.repositories.delete_manifest("team/a", digest)
+    await note_blob_use(content.stores.database, "team/a", Digest.of(data("1")))
+    await team.push_blob("team/b", data("3"))
+    await team.push_manifest("team/a", "v1", blobs=[data("1")])
+
+
+async def test_manifests_count(content: Content) -> None:
+    team = under(content, "team/* bytes=300")
+    pushes = [push_of([], name=str(number) * 200) for number in range(2)]
+    await team.repositories.put_manifest("team/a", pushes[0], ["v1"])
+    for repository in ("team/a", "team/b"):
+        await team.repositories.put_manifest(repository, pushes[0], ["v2"])
+        with pytest.raises(QuotaExceeded):
+            await team.repositories.put_manifest(repository, pushes[1], ["v3"])
+
+
+async def test_a_manifest_that_a_rule_refuses_lets_its_blobs_go(content: Content) -> None:
+    team = under(content, "team/* bytes=1600", immutable="team/*:v*")
+    await team.push_image("team/a", "v1", data("1"))
+    with pytest.raises(TagImmutable):
+        await team.push_image("team/a", "v1", data("2"))
+    await team.push_image("team/a", "v2", data("3"), data("4"))
+
+
+async def test_sessions_count_and_give_way_when_they_are_silent(content: Content) -> None:
+    team = under(content, "team/* bytes=1000")
+    upload = await team.chunk(await team.uploads.open("team/a", "me"), data("1", 800))
+    await refused(team, "team/b", data("2"))
+    # what would be too much ends its own session
+    other = await team.uploads.open("team/b", "me")
+    with pytest.raises(QuotaExceeded, match="800 bytes are of uploads that go on"):
+        await team.chunk(other, data("3"))
+    with pytest.raises(UploadUnknown):
+        await team.uploads.find("team/b", other.id, "me")
+    await content.change(tables.upload, touched=tables.upload.c.touched - SILENT_SECONDS - 1)
+    await team.push_blob("team/b", data("2"))
+    with pytest.raises(UploadUnknown):
+        await team.uploads.find("team/a", upload.id, "me")
+
+
+async def test_bytes_count_while_they_come(content: Content) -> None:
+    team = under(content, "team/* bytes=1000")
+    async with team.uploads.arriving("team/a") as arrival:
+        await arrival.expect(800)
+        await refused(team, "team/b", data("1"))
+        async with team.uploads.arriving("team/b") as other:
+            with pytest.raises(QuotaExceeded):
+                await other.expect(400)
+            await other.expect(200)
+        with pytest.raises(QuotaExceeded):
+            await arrival.expect(1001)
+    await team.push_blob("team/b", data("1"))
+
+
+async def test_bytes_of_a_process_that_died_do_not_count_for_long(content: Content) -> None:
+    team = under(content, "team/* bytes=1000")
+    [key] = await content.stores.blobs.reserve(1)
+    await team.repositories.room.hold("team/a", key, 800, -1.0)
+    await team.push_blob("team/b", data("1"))
