@@ -1,46 +1,37 @@
-"""What the layer plan is worth on real environments, beside other plans: `python -m bench.plan_quality FILE`.
+"""What the layer plan is worth on real environments, beside other plans: `python -m bench.plan_quality FILE...`.
 
-FILE holds solved environments, JSON compressed with zstd: {"environments": [{"project": ..., "packages": [[name,
-version, build, size in bytes, sha256, ...], ...]}, ...]}. "held out": the popularity table is counted from one half of
-the projects and the plans are judged on the other half, both ways, for several random halvings. "shipped": all of them
-with the shipped table.
+FILEs hold solved environments (bench/environments.py). "held out": the table is made from the environments of four
+fifths of the organisations and the plans are judged on the others, each fifth in turn, for several cuts; "shipped": all
+environments with the shipped table, which was made from them where it is they.
 
 - stored: bytes of distinct layers / bytes of distinct packages.
 - pulled: bytes of layers that a client extracts when it reuses one only along an equal prefix of the chain, likewise.
+
+Exits 1 where the held-out figures of condery's plan miss the aims.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import random
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import zstandard
 from rich.console import Console
 from rich.table import Table
 
-from builder.plan import MAX_LAYERS, PlanPackage, kind_of, plan
-from builder.popularity import Popularity, Usage
+from bench.environments import Archive, Environment, folds, read
+from bench.popularity_table import fitted
+from bench.row import Row
+from builder.plan import MAX_LAYERS, plan
+from builder.popularity import Popularity
 
-HALVINGS = 6
-
-
-@dataclass(frozen=True)
-class Archive:
-    package: PlanPackage
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Environment:
-    project: str
-    archives: tuple[Archive, ...]
+CUTS = (1, 2, 3)
+"""Seeds of the ways to cut the organisations into fifths."""
+STORED_MUST, PULLED_MUST, LAYERS_MUST = 1.04, 1.65, 42
 
 
 @dataclass(frozen=True)
@@ -53,34 +44,6 @@ class Quality:
 
 Layers = list[list[Archive]]
 Planner = Callable[[Sequence[Archive], Popularity], Layers]
-
-
-def read(path: Path) -> list[Environment]:
-    with path.open("rb") as file:
-        document = json.load(zstandard.ZstdDecompressor().stream_reader(file))
-    return [
-        Environment(environment["project"], tuple(map(_archive, environment["packages"])))
-        for environment in document["environments"]
-    ]
-
-
-def _archive(row: Sequence[str | int | None]) -> Archive:
-    name, _version, build, size, sha256 = row[:5]
-    noarch = "python" if str(build).startswith(("pyh", "py_")) else None
-    return Archive(PlanPackage(str(name), int(size or 0), kind_of(noarch, str(build), ())), str(sha256))
-
-
-def count(environments: Iterable[Environment]) -> Popularity:
-    """The popularity table of `environments`, counted as the shipped one is."""
-    projects: dict[str, set[str]] = defaultdict(set)
-    sizes: dict[str, list[int]] = defaultdict(list)
-    for environment in environments:
-        for archive in environment.archives:
-            projects[archive.package.name].add(environment.project)
-            sizes[archive.package.name].append(archive.package.size)
-    total = len({environment.project for environment in environments})
-    usages = {name: Usage(len(projects[name]) / total, round(statistics.median(sizes[name]))) for name in projects}
-    return Popularity(0, "here", usages)
 
 
 def judge(environments: Sequence[Environment], planner: Planner, popularity: Popularity) -> Quality:
@@ -102,22 +65,24 @@ def judge(environments: Sequence[Environment], planner: Planner, popularity: Pop
     )
 
 
-def held_out(environments: Sequence[Environment], planner: Planner) -> Quality:
-    """Means over halvings of the projects; the most layers of any."""
-    generator = random.Random(1)
-    projects = sorted({environment.project for environment in environments})
-    found = []
-    for _ in range(HALVINGS):
-        generator.shuffle(projects)
-        first = set(projects[: len(projects) // 2])
-        halves = ([each for each in environments if (each.project in first) is inside] for inside in (True, False))
-        one, other = halves
-        found += [judge(other, planner, count(one)), judge(one, planner, count(other))]
+def held_out(environments: Sequence[Environment]) -> dict[str, list[Quality]]:
+    """By plan, its quality in each fold of each cut, with a table that was made without the fold's organisations."""
+    found = defaultdict(list)
+    for cut in CUTS:
+        for learned, judged in folds(environments, cut):
+            popularity = fitted(learned)
+            for name, planner in PLANS.items():
+                found[name].append(judge(judged, planner, popularity))
+    return found
+
+
+def mean(qualities: Sequence[Quality]) -> Quality:
+    """Means; the most layers of any."""
     return Quality(
-        statistics.mean(each.stored for each in found),
-        statistics.mean(each.pulled for each in found),
-        max(each.most_layers for each in found),
-        statistics.mean(each.median_layers for each in found),
+        statistics.mean(each.stored for each in qualities),
+        statistics.mean(each.pulled for each in qualities),
+        max(each.most_layers for each in qualities),
+        statistics.mean(each.median_layers for each in qualities),
     )
 
 
@@ -157,6 +122,35 @@ def condery(archives: Sequence[Archive], popularity: Popularity) -> Layers:
     return [[by_name[name] for name in layer] for layer in planned.layers]
 
 
+def by_weight(archives: Sequence[Archive], popularity: Popularity) -> Layers:
+    """condery's layers without ranks: own ones by share^0.5 x size²."""
+    return _own_layers_sorted(archives, popularity, lambda name, size: -popularity.usage(name, size).weight)
+
+
+def by_share(archives: Sequence[Archive], popularity: Popularity) -> Layers:
+    """condery's layers, own ones by share x size², and after them what the table does not have."""
+
+    def score(name: str, size: int) -> float:
+        usage = popularity.usages.get(name)
+        return -usage.share * usage.size**2 if usage else 0.0
+
+    return _own_layers_sorted(archives, popularity, score)
+
+
+def _own_layers_sorted(
+    archives: Sequence[Archive], popularity: Popularity, score: Callable[[str, int], float]
+) -> Layers:
+    by_name = {archive.package.name: archive for archive in archives}
+    planned = plan([archive.package for archive in archives], popularity)
+    own, bundles = [], []
+    for layer in planned.layers:
+        package = by_name[layer[0]].package
+        is_own = popularity.usage(package.name, package.size).size >= planned.own_layer_from
+        (own if is_own else bundles).append([by_name[name] for name in layer])
+    own.sort(key=lambda layer: (score(layer[0].package.name, layer[0].package.size), layer[0].package.name))
+    return own + bundles
+
+
 def _share(archive: Archive, popularity: Popularity) -> float:
     usage = popularity.usages.get(archive.package.name)
     return usage.share if usage else 0.0
@@ -167,36 +161,65 @@ def _weight(archive: Archive, popularity: Popularity) -> float:
     return usage.share * usage.size if usage else 0.0
 
 
+CONDERY = "condery"
+
 PLANS: dict[str, Planner] = {
     "one layer": one_layer,
     "a layer per package": layer_each,
     "the 99 largest, rest in one": largest,
     "8 popularity bands": bands,
-    "condery": condery,
+    "own layers by share x size²": by_share,
+    "own layers by share^0.5 x size²": by_weight,
+    CONDERY: condery,
 }
+
+
+def rows(quality: Quality) -> list[Row]:
+    """condery's held-out means beside the aims."""
+    return [
+        Row("layer plan, stored, held out", quality.stored, "of distinct", STORED_MUST, "at most"),
+        Row("layer plan, pulled, held out", quality.pulled, "of distinct", PULLED_MUST, "at most"),
+        Row("layer plan, median layers, held out", quality.median_layers, "layers", LAYERS_MUST, "at most"),
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bench.plan_quality", description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("environments", type=Path, help="solved environments, see the module's text")
-    path: Path = parser.parse_args(arguments).environments
-    if not path.exists():
-        print(f"{path} is not there: the plan is not judged", file=sys.stderr)
-        return 0
-    environments = read(path)
-    projects = len({environment.project for environment in environments})
-    result = Table("plan", "table", "stored", "pulled", "layers max / median")
-    result.title = f"{len(environments)} environments of {projects} projects"
+    parser.add_argument("environments", type=Path, nargs="+", help="solved environments, see the module's text")
+    paths: list[Path] = parser.parse_args(arguments).environments
+    for path in paths:
+        if not path.exists():
+            print(f"{path} is not there: the plan is not judged", file=sys.stderr)
+            return 0
+    environments = read(paths)
+    found = held_out(environments)
     shipped = Popularity.shipped()
-    for name, planner in PLANS.items():
-        for source, quality in (
-            ("held out", held_out(environments, planner)),
-            ("shipped", judge(environments, planner, shipped)),
-        ):
+    projects = len({environment.project for environment in environments})
+    console = Console(width=140)
+    console.print(f"{len(environments)} environments of {projects} projects")
+    console.print(_means({name: (mean(found[name]), judge(environments, PLANS[name], shipped)) for name in PLANS}))
+    console.print(_by_fold(found))
+    judged = rows(mean(found[CONDERY]))
+    for row in judged:
+        console.print(f"{row.name}: {row.value:.3f}, {row.bound} {row.must:g}: {'ok' if row.holds else 'NOT MET'}")
+    return 0 if all(row.holds for row in judged) else 1
+
+
+def _means(qualities: dict[str, tuple[Quality, Quality]]) -> Table:
+    result = Table("plan", "table", "stored", "pulled", "layers max / median")
+    for name, both in qualities.items():
+        for source, quality in zip(("held out", "shipped"), both, strict=True):
             layers = f"{quality.most_layers:.0f} / {quality.median_layers:.0f}"
-            result.add_row(name, source, f"{quality.stored:.3f}", f"{quality.pulled:.2f}", layers)
-    Console().print(result)
-    return 0
+            result.add_row(name, source, f"{quality.stored:.3f}", f"{quality.pulled:.3f}", layers)
+    return result
+
+
+def _by_fold(found: dict[str, list[Quality]]) -> Table:
+    result = Table("fold", *list(PLANS)[-3:], "stored", "median layers", title="pulled, by fold held out")
+    for index, quality in enumerate(found[CONDERY]):
+        pulled = [f"{found[name][index].pulled:.3f}" for name in list(PLANS)[-3:]]
+        result.add_row(str(index + 1), *pulled, f"{quality.stored:.3f}", f"{quality.median_layers:.0f}")
+    return result
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import chain
@@ -12,7 +12,7 @@ from itertools import chain
 from builder.lock import LockedPackage
 from builder.popularity import Popularity, Usage
 
-PLAN_FORMAT = 1
+PLAN_FORMAT = 2
 """Part of what an image's bytes follow from: raise it when the same packages are to be laid out otherwise."""
 
 MAX_LAYERS = 100
@@ -61,12 +61,12 @@ class Plan:
 class _Ranked:
     package: PlanPackage
     usage: Usage
-    known: bool
+    place: float
 
     @property
-    def order(self) -> tuple[float, str]:
-        """Sorts the popular and the large first, then what the table does not have, by name."""
-        return -self.usage.share * self.usage.size**2 if self.known else 0.0, self.package.name
+    def order(self) -> tuple[float, float, str]:
+        """Sorts by the table's ranks; packages without one that fall on one place, by weight, then name."""
+        return self.place, -self.usage.weight, self.package.name
 
     @property
     def bundle(self) -> tuple[int, int, int]:
@@ -91,7 +91,7 @@ def plan(packages: Sequence[PlanPackage], popularity: Popularity, limit: int = M
     """
     if limit < 1:
         raise ValueError(f"{limit} layers hold no package")
-    ranked = sorted((_ranked(package, popularity.usages) for package in packages), key=lambda each: each.order)
+    ranked = sorted((_ranked(package, popularity) for package in packages), key=lambda each: each.order)
     threshold = OWN_LAYER_FROM
     layers = _layers(ranked, threshold)
     while len(layers) > limit and any(each.usage.size >= threshold for each in ranked):
@@ -102,10 +102,10 @@ def plan(packages: Sequence[PlanPackage], popularity: Popularity, limit: int = M
     return Plan(tuple(tuple(each.package.name for each in layer) for layer in layers), threshold)
 
 
-def _ranked(package: PlanPackage, usages: Mapping[str, Usage]) -> _Ranked:
+def _ranked(package: PlanPackage, popularity: Popularity) -> _Ranked:
     """The usual size, where known, decides rather than this version's, so that an update keeps its place."""
-    usage = usages.get(package.name)
-    return _Ranked(package, usage or Usage(0.0, package.size), known=usage is not None)
+    usage = popularity.usage(package.name, package.size)
+    return _Ranked(package, usage, popularity.place(usage))
 
 
 def _layers(ranked: Sequence[_Ranked], threshold: int) -> list[list[_Ranked]]:

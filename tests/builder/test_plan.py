@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from random import Random
 
 import pytest
@@ -70,22 +71,50 @@ def test_one_more_package_over_the_limit_keeps_the_order_of_large_ones() -> None
     assert len(over.layers) <= 100
     assert over.own_layer_from > OWN_LAYER_FROM
     alone = [layer for layer in over.layers if len(layer) == 1]
-    assert alone == [layer for layer in full.layers if layer in alone] + [("package-100",)]
+    assert alone == [("package-100",)] + [layer for layer in full.layers if layer in alone]
 
 
-def test_popular_and_large_first_then_unknown_by_name_then_bundles() -> None:
+def test_without_ranks_the_heavy_are_first_and_bundles_last() -> None:
     table = Popularity(
         0, "here", {"big": Usage(0.5, 50_000_000), "usual": Usage(1.0, 9_000_000), "z": Usage(1.0, 5000)}
     )
     packages = [
         PlanPackage("a-new-one", 900_000_000),
         PlanPackage("another-new-one", 1_000_000),
+        PlanPackage("one-more-new-one", 1_000_000),
         PlanPackage("small-new-one", 10),
         *(PlanPackage(name, usage.size) for name, usage in table.usages.items()),
     ]
     assert plan(packages, table).layers == (
-        ("big",), ("usual",), ("a-new-one",), ("another-new-one",), ("z",), ("small-new-one",)
+        ("a-new-one",), ("big",), ("usual",), ("another-new-one",), ("one-more-new-one",), ("z",), ("small-new-one",)
     )  # fmt: skip
+
+
+def test_ranks_decide_and_a_new_package_is_where_its_weight_would_be() -> None:
+    ranked = {"a": Usage(1.0, 1_000_000, 2), "b": Usage(1.0, 3_000_000, 0), "c": Usage(1.0, 5_000_000, 1)}
+    table = Popularity(0, "here", ranked | {"unranked": Usage(1.0, 2_000_000)})
+    new = [
+        PlanPackage("heaviest", 900_000_000),
+        PlanPackage("between", 12_000_000),
+        PlanPackage("lightest", 1_000_000),
+    ]
+    packages = new + [PlanPackage(name, 1) for name in table.usages]
+    # a share of 1/54 weighs 12 MB as 4.4 MB that all hold: one ranked package is heavier, and one place comes first
+    assert [*map("".join, plan(packages, table).layers)] == [
+        "heaviest", "b", "between", "c", "unranked", "a", "lightest"
+    ]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(sorted(SHIPPED.usages)), unique=True))
+def test_own_layers_are_in_the_order_of_the_shipped_ranks(names: list[str]) -> None:
+    planned = plan([PlanPackage(name, 1) for name in names], SHIPPED)
+    ranks = [
+        SHIPPED.usages[layer[0]].rank
+        for layer in planned.layers
+        if SHIPPED.usages[layer[0]].size >= planned.own_layer_from
+    ]
+    assert None not in ranks
+    assert ranks == sorted(ranks, key=lambda rank: rank or 0)
 
 
 def test_small_packages_of_one_kind_and_band_share_a_layer() -> None:
@@ -118,7 +147,14 @@ def test_kinds(noarch: str | None, build: str, depends: tuple[str, ...], kind: K
 
 
 def test_the_shipped_table_is_plausible() -> None:
-    assert SHIPPED.version == 1
-    assert SHIPPED.usages["openssl"].share == 1.0
+    assert SHIPPED.version == 2
+    assert SHIPPED.usages["openssl"].share > 0.9
     assert 1_000_000 < SHIPPED.usages["openssl"].size < 10_000_000
     assert all(0 < usage.share <= 1 and usage.size > 0 for usage in SHIPPED.usages.values())
+    assert len(files("builder").joinpath("popularity.json").read_bytes()) < 500_000
+
+
+def test_the_shipped_table_ranks_all_that_may_have_a_layer_of_their_own() -> None:
+    large = {name: usage for name, usage in SHIPPED.usages.items() if usage.size >= OWN_LAYER_FROM}
+    assert sorted(usage.rank for usage in large.values() if usage.rank is not None) == [*range(len(large))]
+    assert all(usage.rank is None for name, usage in SHIPPED.usages.items() if name not in large)

@@ -1,0 +1,139 @@
+"""What the number of layers costs clients: pulls of one environment, laid out in one layer and in more.
+
+The packages and their bytes are the same in all: in N layers the N - 1 largest packages have one each, and the others
+share the last. The layers of the base and the environment layer come on top. Each image is in a server of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from bench.build import SPECS, service
+from bench.load import in_turn
+from bench.row import Row
+from builder.names import parse_specs, repository_of
+from builder.plan import Plan, PlanPackage
+from builder.popularity import Popularity
+from tests.clients import programs
+from tests.clients.programs import Containerd, Docker, Podman
+from tests.conftest import Server
+from tests.sample import sample_channel
+
+COUNTS = (1, 10, 20, 27, 42)
+"""Layers of packages; the figures are to the first."""
+MUST = 1.5
+"""What the most layers may take, in pulls of one."""
+
+Pull = Callable[[str], float]
+"""Pulls a reference that the client has nothing of; seconds."""
+
+
+def measure(*, short: bool = False) -> list[Row]:
+    """A row for each client and number of layers; fewer where programs are missing, which is printed."""
+    counts = COUNTS[:2] if short else COUNTS
+    with contextlib.ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        clients = dict(_clients(stack, work))
+        if not clients:
+            return []
+        channel = sample_channel().as_uri()
+        references = [stack.enter_context(_served(work / f"{count}-layers", channel, count)) for count in counts]
+        return [
+            row
+            for name, pull in clients.items()
+            for row in _rows(name, counts, in_turn([partial(pull, each) for each in references], 1 if short else 5))
+        ]
+
+
+def _rows(client: str, counts: Sequence[int], seconds: Sequence[float]) -> list[Row]:
+    flat, *others = seconds
+    return [
+        Row(f"{client} pull, {count} layers", value, "s", MUST, "at most", "one layer of the same packages", flat)
+        for count, value in zip(counts[1:], others, strict=True)
+    ]
+
+
+def _clients(stack: contextlib.ExitStack, work: Path) -> Iterator[tuple[str, Pull]]:
+    """Each with a storage that has nothing of ours."""
+
+    def docker() -> Pull:
+        client = programs.docker()
+        return partial(_docker, client)
+
+    def containerd() -> Pull:
+        return partial(_containerd, stack.enter_context(programs.containerd(work)))
+
+    def podman() -> Pull:
+        return partial(_podman, stack.enter_context(programs.podman()))
+
+    for name, start in (("docker", docker), ("containerd", containerd), ("podman", podman)):
+        try:
+            yield name, start()
+        except pytest.skip.Exception as reason:
+            print(f"pulls are not measured with {name}: {reason}")
+
+
+def _docker(client: Docker, reference: str) -> float:
+    client.remove_images_of(reference.partition("/")[0])
+    seconds = _timed(client.pull, reference)
+    client.remove_images_of(reference.partition("/")[0])
+    return seconds
+
+
+def _containerd(client: Containerd, reference: str) -> float:
+    seconds = _timed(client.pull, reference)
+    client.remove(reference)
+    return seconds
+
+
+def _podman(client: Podman, reference: str) -> float:
+    seconds = _timed(client.pull, reference)
+    client.remove_all()
+    return seconds
+
+
+def _timed(pull: Callable[[str], None], reference: str) -> float:
+    # what others have left to be written is not this one's to wait for
+    os.sync()
+    begun = time.perf_counter()
+    pull(reference)
+    return time.perf_counter() - begun
+
+
+@contextlib.contextmanager
+def _served(root: Path, channel: str, count: int) -> Iterator[str]:
+    """A server that has the image in `count` layers of packages already; what to pull from it."""
+    data, log = root / "data", root / "log"
+    with mock.patch("builder.build.plan", partial(laid_out, count=count)):
+        repository = asyncio.run(_build(data, channel))
+    server = Server(("--channels", channel, "--workers", "1"), data, log)
+    server.start()
+    try:
+        yield f"{server.address}/{repository}:latest"
+    finally:
+        server.kill()
+
+
+async def _build(data: Path, channel: str) -> str:
+    async with service(data, channel) as opened:
+        spec = parse_specs(SPECS, opened.builder.settings)
+        await opened.builder.image(await opened.lock(spec))
+        return repository_of(spec, opened.builder.settings)
+
+
+def laid_out(packages: Sequence[PlanPackage], popularity: Popularity, *, count: int) -> Plan:
+    """The largest in layers of their own, the others in the last."""
+    ordered = sorted(packages, key=lambda package: (-package.size, package.name))
+    own, rest = ordered[: count - 1], ordered[count - 1 :]
+    layers = [(package.name,) for package in own] + [tuple(package.name for package in rest)]
+    return Plan(tuple(layers), own[-1].size if own else 0)
