@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import archive, bad_builds, build, http, registries
+from bench import archive, bad_builds, build, http, pulling, registries
 from bench.row import Row
 
 SUITES: dict[str, Callable[..., list[Row]]] = {
@@ -22,6 +22,7 @@ SUITES: dict[str, Callable[..., list[Row]]] = {
     "http": http.measure,
     "bad_builds": bad_builds.measure,
     "registries": registries.measure,
+    "pulling": pulling.measure,
 }
 
 

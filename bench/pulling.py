@@ -51,7 +51,7 @@ def measure(*, short: bool = False) -> list[Row]:
         return [
             row
             for name, pull in clients.items()
-            for row in _rows(name, counts, in_turn([partial(pull, each) for each in references], 1 if short else 5))
+            for row in _rows(name, counts, in_turn([partial(pull, each) for each in references], 1 if short else 3))
         ]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
-from typing import Self
+from typing import Any, Self
 
 UNKNOWN_SHARE = 1 / 54
 """The share of packages that the table does not have: half a project of the first 27 that were counted."""
@@ -43,11 +43,12 @@ class Popularity:
     @classmethod
     def shipped(cls) -> Self:
         """The table that comes with this release; construct it once and pass it on."""
-        document = json.loads(files("builder").joinpath("popularity.json").read_bytes())
-        usages = {
-            name: Usage(share, kilobytes * 1000, *rank)
-            for name, (share, kilobytes, *rank) in document["packages"].items()
-        }
+        return cls.from_json(json.loads(files("builder").joinpath("popularity.json").read_bytes()))
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        packages = document["packages"].items()
+        usages = {name: Usage(share, kilobytes * 1000, *rank) for name, (share, kilobytes, *rank) in packages}
         return cls(document["version"], document["counted"], usages)
 
     def usage(self, name: str, size: int) -> Usage:
