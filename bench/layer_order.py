@@ -65,11 +65,10 @@ class LayerOrder:
             for link in self._links[holder]:
                 self._add(link)
 
-    def climb(self, movable: Callable[[str], bool], sweeps: int, generator: random.Random) -> None:
-        """Move each package to where it is best, one after another in random orders, so many times."""
+    def climb(self, movable: Callable[[str], bool], sweeps: int) -> None:
+        """Move each package to where it is best, one after another from the first of the order, so many times."""
+        names = list(filter(movable, self.order))
         for _ in range(sweeps):
-            names = sorted(filter(movable, self.order))
-            generator.shuffle(names)
             before = self.pulled
             for name in names:
                 move = self._best_move(name)

@@ -142,7 +142,8 @@ def _own_layers_sorted(
 ) -> Layers:
     by_name = {archive.package.name: archive for archive in archives}
     planned = plan([archive.package for archive in archives], popularity)
-    own, bundles = [], []
+    own: Layers = []
+    bundles: Layers = []
     for layer in planned.layers:
         package = by_name[layer[0]].package
         is_own = popularity.usage(package.name, package.size).size >= planned.own_layer_from

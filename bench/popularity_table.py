@@ -29,7 +29,11 @@ SEED = 1
 
 
 def fitted(environments: Sequence[Environment], version: int = 0) -> Popularity:
-    """The table of `environments`: counted, then ranked by climbing from the order of packages' weights."""
+    """The table of `environments`: counted, then ranked by climbing from the order of packages' weights.
+
+    A rank is the mean of the two places. What the climb finds beyond that is of these environments alone: without this
+    step the ranks are worse on other organisations' environments than the weights are.
+    """
     counted = count(environments, version)
     holders: dict[str, set[str]] = defaultdict(set)
     for environment in environments:
@@ -37,12 +41,20 @@ def fitted(environments: Sequence[Environment], version: int = 0) -> Popularity:
             holders[archive.package.name].add(environment.organisation)
     large = [name for name, usage in counted.usages.items() if usage.size >= OWN_LAYER_FROM]
     large.sort(key=lambda name: (-counted.usages[name].weight, name))
-    generator = random.Random(SEED)
-    order = LayerOrder([_own_layers(each, counted) for each in environments], large, generator)
-    order.climb(lambda name: len(holders[name]) >= MOVED_FROM, SWEEPS, generator)
-    ranks = {name: rank for rank, name in enumerate(order.order)}
+    order = LayerOrder([_own_layers(each, counted) for each in environments], large, random.Random(SEED))
+    order.climb(lambda name: len(holders[name]) >= MOVED_FROM, SWEEPS)
+    places = _sums_of_places(large, order.order)
+    ranks = {name: rank for rank, name in enumerate(sorted(order.order, key=places.__getitem__))}
     usages = {name: replace(usage, rank=ranks.get(name)) for name, usage in counted.usages.items()}
     return replace(counted, usages=usages)
+
+
+def _sums_of_places(*orders: Sequence[str]) -> Mapping[str, int]:
+    sums: dict[str, int] = defaultdict(int)
+    for order in orders:
+        for place, name in enumerate(order):
+            sums[name] += place
+    return sums
 
 
 def count(environments: Sequence[Environment], version: int = 0) -> Popularity:

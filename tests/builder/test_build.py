@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -267,3 +268,17 @@ async def test_a_full_disk_stores_nothing_by_halves(tmp_path: Path) -> None:
             assert not [name for name in stored_files(disk) if "fragments" in name]
             assert shutil.disk_usage(disk).free > 1_500_000
             assert await service.build(spec_of(service, "active"))
+
+
+async def test_another_version_of_the_popularity_table_is_another_image(tmp_path: Path) -> None:
+    channel = await make_channel(tmp_path / "channel", [TOOL, PYTHON])
+    async with open_service(tmp_path / "data", channel) as service:
+        builder = service.builder
+        await builder.warm()
+        (key, other) = (
+            replace(builder, popularity=replace(builder.popularity, version=version)).image_key("lock", ["linux-64"])
+            for version in (1, 2)
+        )
+        assert key
+        assert other
+        assert key != other
