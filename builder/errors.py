@@ -9,7 +9,8 @@
         │   ├── Unsatisfiable
         │   ├── SolveLimit         time or memory
         │   ├── ChannelUnavailable
-        │   └── ChannelNotAllowed  a channel that a name may not have here
+        │   ├── ChannelNotAllowed  a channel that a name may not have here
+        │   └── ChannelRefused     its index is larger, or takes more memory, than is allowed
         ├── DownloadFailed
         ├── PackageRefused         an archive that is corrupt, lies, or must not be installed by copying
         ├── PathConflict           two packages that cannot be laid over each other
@@ -86,14 +87,18 @@ class Unsatisfiable(SolveError):
 
 
 class SolveLimit(SolveError):
-    def __init__(self, what: str, limit: str) -> None:
-        setting = "seconds" if what == "time" else what
+    """`setting` names what allows `limit` of `what`; `channels` are those of the spec."""
+
+    def __init__(self, what: str, limit: str, setting: str, channels: Sequence[str] = ()) -> None:
+        where = f" with {', '.join(channels)}" if channels else ""
         super().__init__(
-            f"the solve needed more than the allowed {what} of {limit} (setting solve_{setting}); "
+            f"the solve{where} needed more than the {what} of {limit} that the setting {setting} allows; "
             "ask for fewer or narrower packages"
         )
         self.what = what
         self.limit = limit
+        self.setting = setting
+        self.channels = tuple(channels)
 
 
 class ChannelUnavailable(SolveError):
@@ -112,6 +117,13 @@ class ChannelNotAllowed(SolveError):
             "allowed_channels"
         )
         self.channel = channel
+
+
+class ChannelRefused(SolveError):
+    def __init__(self, channel: str, reason: str) -> None:
+        super().__init__(f"channel {channel} is refused: {reason}")
+        self.channel = channel
+        self.reason = reason
 
 
 class DownloadFailed(BuilderError):

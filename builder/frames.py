@@ -13,6 +13,9 @@ _LENGTH = 4
 LARGEST = 4 << 20
 """Bytes of a document: it is read in the event loop. A lock of a thousand packages has one of them."""
 
+OUT_OF_MEMORY = "memory allocation of "
+"""Begins the line on stderr, Rust's own, with which a process ends that may not have more memory."""
+
 
 def frame(document: Any) -> bytes:
     body = json.dumps(document, separators=(",", ":")).encode()

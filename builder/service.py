@@ -112,6 +112,9 @@ class BuilderService:
             seconds=settings.solve_seconds,
             memory=settings.solve_memory,
             refresh=settings.repodata_refresh,
+            repodata_size=settings.repodata_size,
+            repodata_disk=settings.repodata_disk,
+            repodata_channels=settings.repodata_channels,
         )
         solving_settings = SolvingSettings(
             quick=settings.quick_solve_seconds, load=settings.channel_seconds, long=settings.long_solves

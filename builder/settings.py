@@ -68,10 +68,13 @@ class BuilderSettings(BaseModel):
         3, description="a solve that takes longer begins again beside the others, in a process of its own priority"
     )
     long_solves: int = Field(1, description="such solves that run at a time")
-    solve_memory: int = Field(4 << 30, description="most resident memory of each of the two solver processes")
+    solve_memory: int = Field(4 << 30, description="most memory of each of the two solver processes")
     repodata_refresh: float = Field(
         900, description="seconds between background refreshes of repodata in use; 0 turns them off"
     )
+    repodata_size: int = Field(2 << 30, description="most bytes that one index of a channel may expand to")
+    repodata_disk: int = Field(16 << 30, description="most bytes that the indexes of all channels take on disk")
+    repodata_channels: int = Field(100, description="channels whose index is kept in memory and refreshed")
     downloads: int = Field(8, description="archives downloaded at a time")
     download_seconds: float = Field(60, description="seconds without a byte after which a download is resumed")
     download_least: int = Field(

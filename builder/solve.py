@@ -4,8 +4,9 @@
         lock = await solver.solve(spec)
 
 rattler solves in native code that cannot be interrupted, so its process is what is limited: one that takes too long or
-too much memory is killed, the request that did it is answered with `SolveLimit`, and the others are asked again of a
-new process, as they are when the process dies by itself.
+too much memory is ended, the request that did it is answered with `SolveLimit` or `ChannelRefused`, and the others are
+asked again, as they are when the process dies by itself: each of a process of its own, so that no other's request can
+take it away a second time.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Self
 
+from cachetools import TTLCache
+
 from builder.addresses import AddressGuard
 from builder.channel_policy import ChannelPolicy, channels_of
-from builder.channels import Credentials
+from builder.channels import Credentials, address
 from builder.errors import (
     BuilderError,
+    ChannelRefused,
     ChannelUnavailable,
     PackageRefused,
     SolveError,
@@ -37,9 +41,10 @@ from builder.errors import (
     Unsatisfiable,
     WorkerLost,
 )
-from builder.frames import frame, read_frame
+from builder.frames import OUT_OF_MEMORY, frame, read_frame
 from builder.guarding_proxy import GuardingProxy
 from builder.lock import Lock, LockedPackage
+from builder.repodata_folder import RepodataFolder, size_text
 from builder.spec import EnvironmentSpec
 
 log = logging.getLogger(__name__)
@@ -48,16 +53,22 @@ _GRACE = 2.0
 """Seconds past the time limit in which the process may still say itself that it is over."""
 _WATCH = 0.2
 """Seconds between two looks at the process's memory."""
-_IN_USE = 24 * 3600.0
-"""Seconds for which repodata that nobody asks for is still refreshed."""
+_REFRESH = 3600.0
+"""Seconds that a refresh of all channels may take; each has its own time."""
+_REFUSED = 600.0
+"""Seconds for which a channel whose index broke a limit is not read again."""
+_MOST_REFUSED = 1000
 _TRANSFER = 3600.0
 """Seconds that a download from an OCI registry may take."""
+_UNLIMITED = -1
+"""RLIM_INFINITY (getrlimit(2))."""
 
 _ERRORS: dict[str, type[BuilderError]] = {
-    error.__name__: error for error in (UnknownPackage, Unsatisfiable, SolveLimit, ChannelUnavailable, PackageRefused)
+    error.__name__: error
+    for error in (UnknownPackage, Unsatisfiable, SolveLimit, ChannelUnavailable, ChannelRefused, PackageRefused)
 }
 
-Cause = Literal["died", "time", "memory"]
+Cause = Literal["died", "time", "memory", "disk"]
 
 
 @dataclass(frozen=True)
@@ -70,11 +81,19 @@ class SolverSettings:
     credentials: Path | None = None
     glibc: str = "2.28"
     seconds: float = 120
+    reading: float | None = None
+    """For the indexes of a request's channels; as many as `seconds` when not told."""
     memory: int = 4 << 30
     priority: int = 0
     """What is added to the process's niceness (nice(2))."""
     refresh: float = 900
     """Between background refreshes of repodata in use; 0 turns them off."""
+    repodata_size: int = 2 << 30
+    """Of one index when expanded."""
+    repodata_disk: int = 16 << 30
+    """Of all indexes on disk."""
+    repodata_channels: int = 100
+    """Channels whose repodata is kept in memory."""
 
 
 class Solver:
@@ -83,7 +102,11 @@ class Solver:
     def __init__(self, settings: SolverSettings) -> None:
         self._settings = settings
         self._proxy = GuardingProxy(AddressGuard(settings.policy.internal))
+        self._folder = RepodataFolder(settings.repodata, settings.repodata_disk)
         self._child: _Child | None = None
+        self._downloads: _Child | None = None
+        """Fetches archives from OCI registries: those are larger than an index may be."""
+        self._refused: TTLCache[str, ChannelRefused] = TTLCache(_MOST_REFUSED, _REFUSED)
         self._starting = asyncio.Lock()
         self._alone = asyncio.Lock()
         self._refresher: asyncio.Task[None] | None = None
@@ -92,6 +115,8 @@ class Solver:
         """Start the process; raises CredentialsInvalid."""
         self._redact = Credentials.read(self._settings.credentials).redact
         self._settings.repodata.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(self._folder.remove_leftovers)
+        await asyncio.to_thread(self._folder.trim)
         await self._proxy.__aenter__()
         await self._living()
         if self._settings.refresh:
@@ -102,8 +127,9 @@ class Solver:
         if self._refresher:
             self._refresher.cancel()
             await asyncio.gather(self._refresher, return_exceptions=True)
-        if self._child:
-            await self._child.close()
+        for child in (self._child, self._downloads):
+            if child:
+                await child.close()
         await self._proxy.__aexit__()
 
     @property
@@ -114,22 +140,29 @@ class Solver:
     async def load(self, spec: EnvironmentSpec, seconds: float, *, records: bool = False) -> None:
         """Read the indexes that a solve of `spec` needs, and with `records` all of them that it may choose from.
 
-        Raises ChannelUnavailable, SolveError, WorkerLost.
+        Raises ChannelNotAllowed, ChannelUnavailable, ChannelRefused, SolveError, WorkerLost.
         """
-        await self._ask("reading indexes", seconds, do="load", spec=spec.to_json(), records=records)
+        await self._ask_about(spec, "reading indexes", seconds, do="load", records=records)
 
     async def solve(
         self, spec: EnvironmentSpec, glibc: Mapping[str, str] = MappingProxyType({}), *, seconds: float | None = None
     ) -> Lock:
         """The newest packages that satisfy `spec` on each of its platforms, in `seconds` or what the settings say.
 
+        With `seconds` the indexes have been loaded: when they are not there, the time is too short.
         `glibc` has the version of the base layer's C library by platform, where it is another than the settings say.
-        Raises ChannelNotAllowed, UnknownPackage, Unsatisfiable, SolveLimit, ChannelUnavailable, WorkerLost.
+        Raises ChannelNotAllowed, UnknownPackage, Unsatisfiable, SolveLimit, ChannelUnavailable, ChannelRefused,
+        PackageRefused, WorkerLost.
         """
-        self._check(channels_of(spec))
         begin = time.monotonic()
-        seconds = self._settings.seconds if seconds is None else seconds
-        answer = await self._ask("solving", seconds, do="solve", spec=spec.to_json(), glibc=dict(glibc))
+        answer = await self._ask_about(
+            spec,
+            "solving",
+            self._settings.seconds if seconds is None else seconds,
+            do="solve",
+            glibc=dict(glibc),
+            loaded=seconds is not None,
+        )
         packages = {
             platform: tuple(LockedPackage.from_json(package) for package in packages)
             for platform, packages in answer.items()
@@ -150,13 +183,25 @@ class Solver:
         )
         return [str(name) for name in answer]
 
+    async def channels(self) -> list[str]:
+        """The URLs of the channels whose repodata is kept."""
+        return [str(url) for url in await self._ask("listing channels", self._settings.seconds, do="channels")]
+
     async def refresh(self) -> None:
         """Ask the channels in use whether they have changed; solves go on with what is known meanwhile."""
-        await self._ask("refreshing", max(self._settings.seconds, 600), do="refresh", idle=_IN_USE)
+        await self._ask("refreshing", _REFRESH, do="refresh")
 
     async def download(self, url: str, path: Path) -> None:
         """Write what an `oci://` channel has at `url` to `path`, unverified; raises SolveError, WorkerLost."""
-        await self._ask("downloading", _TRANSFER, do="download", url=url, path=str(path))
+        async with self._starting:
+            if self._downloads is None or self._downloads.gone:
+                if self._downloads:
+                    await self._downloads.close()
+                self._downloads = await self._start(file_size=_UNLIMITED)
+        try:
+            await self._ask_of(self._downloads, _TRANSFER, {"do": "download", "url": url, "path": str(path)})
+        except _Gone:
+            raise WorkerLost("downloading") from None
 
     def _check(self, channels: Sequence[str]) -> None:
         """Raises ChannelNotAllowed; what may be asked of the channels is let through from now on."""
@@ -164,35 +209,64 @@ class Solver:
         for channel in channels:
             self._proxy.admit(policy.address_of(channel), policy.internal_of(channel))
 
-    async def _ask(self, doing: str, seconds: float, **request: Any) -> Any:
-        """The answer of the process, asked a second time of a new one when the first is lost through no fault of this.
+    async def _ask_about(self, spec: EnvironmentSpec, doing: str, seconds: float, **request: Any) -> Any:
+        """As `_ask`, and remember of which channels nothing is to be read; raises ChannelNotAllowed, ChannelRefused."""
+        channels = channels_of(spec)
+        self._check(channels)
+        for channel in channels:
+            if refused := self._refused.get(address(channel, self._settings.policy.alias)):
+                raise refused
+        try:
+            return await self._ask(doing, seconds, spec=spec.to_json(), **request)
+        except ChannelRefused as error:
+            self._refused[address(error.channel, self._settings.policy.alias)] = error
+            raise
+        except SolveLimit as error:
+            raise SolveLimit(error.what, error.limit, error.setting, channels) from None
 
-        Several requests can be running when the memory limit is passed. Nobody knows which one did it, so they are
-        repeated one after the other, and the one that passes the limit then is the one.
+    async def _ask(self, doing: str, seconds: float, **request: Any) -> Any:
+        """The answer of the process, asked a second time of another when the first is lost through no fault of this.
+
+        Several requests can be running when a limit is passed. Nobody knows which one did it, so they are repeated one
+        after the other, each in a process of its own, and the one that passes the limit then is the one.
         """
         try:
-            return await self._ask_once(seconds, request)
+            return await self._ask_of(await self._living(), seconds, {**request, "alone": False})
         except _Gone as gone:
-            if gone.cause == "memory" and gone.alone:
-                raise self._memory_limit() from None
             log.warning("the solver process is lost (%s) while %s; asking a new one", gone.cause, doing)
+        await self._living()
         async with self._alone:
+            await asyncio.to_thread(self._folder.remove_leftovers)
+            child = await self._start()
             try:
-                return await self._ask_once(seconds, request)
+                return await self._ask_of(child, seconds, {**request, "alone": True})
             except _Gone as gone:
-                raise self._memory_limit() if gone.cause == "memory" else WorkerLost(doing) from None
+                raise self._reason(gone, doing) from None
+            finally:
+                await child.close()
+                await asyncio.to_thread(self._folder.remove_leftovers)
 
-    def _memory_limit(self) -> SolveLimit:
-        return SolveLimit("memory", f"{self._settings.memory / 2**20:.0f} MiB")
+    def _reason(self, gone: _Gone, doing: str) -> BuilderError:
+        """Why a process is lost that had one request alone."""
+        if gone.cause == "memory":
+            limit, setting = size_text(self._settings.memory), "solve_memory"
+        elif gone.cause == "disk":
+            limit, setting = size_text(self._settings.repodata_disk), "repodata_disk"
+        else:
+            return WorkerLost(doing)
+        if len(gone.reading) == 1:
+            return ChannelRefused(
+                gone.reading[0], f"to read its index takes more than the {limit} that the setting {setting} allows"
+            )
+        return SolveLimit(gone.cause, limit, setting, gone.reading)
 
-    async def _ask_once(self, seconds: float, request: dict[str, Any]) -> Any:
-        child = await self._living()
+    async def _ask_of(self, child: _Child, seconds: float, request: dict[str, Any]) -> Any:
         try:
             async with asyncio.timeout(seconds + _GRACE):
                 reply = await child.ask({**request, "seconds": seconds})
         except TimeoutError:
             child.kill("time")
-            raise SolveLimit("time", f"{seconds:g} s") from None
+            raise SolveLimit("time", f"{seconds:g} s", "solve_seconds") from None
         if "error" in reply:
             raise _error(reply["error"])
         return reply["answer"]
@@ -202,8 +276,13 @@ class Solver:
             if self._child is None or self._child.gone:
                 if self._child:
                     await self._child.close()
-                self._child = await _Child.start(self._settings, self._proxy.url, self._redact)
+                self._child = await self._start()
             return self._child
+
+    async def _start(self, file_size: int | None = None) -> _Child:
+        """A process of which every request goes out by the proxy."""
+        size = file_size or self._settings.repodata_size
+        return await _Child.start(self._settings, self._proxy.url, self._folder, size, self._redact)
 
     async def _refresh_forever(self) -> None:
         while True:
@@ -223,15 +302,12 @@ def _error(document: dict[str, Any]) -> BuilderError:
 
 
 class _Gone(Exception):
-    """A signal between the two classes here: the process ended before it answered.
+    """A signal between the two classes here: the process ended before it answered, while it read these channels."""
 
-    `alone`: no other request was running.
-    """
-
-    def __init__(self, cause: Cause, *, alone: bool) -> None:
+    def __init__(self, cause: Cause, reading: Sequence[str] = ()) -> None:
         super().__init__(cause)
         self.cause = cause
-        self.alone = alone
+        self.reading = tuple(reading)
 
 
 class _Child:
@@ -242,23 +318,30 @@ class _Child:
         process: asyncio.subprocess.Process,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        memory: int,
+        settings: SolverSettings,
+        folder: RepodataFolder,
         redact: Callable[[str], str],
     ) -> None:
         self.gone = False
         self._process = process
         self._reader = reader
         self._writer = writer
-        self._memory = memory
+        self._settings = settings
+        self._folder = folder
         self._redact = redact
         self._cause: Cause = "died"
         self._numbers = itertools.count()
         self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._reading: dict[int, list[str]] = {}
         self._busy = asyncio.Event()
-        self._tasks = [asyncio.create_task(run) for run in (self._read(), self._watch_memory(), self._copy_log())]
+        self._log = asyncio.create_task(self._copy_log())
+        self._tasks = [self._log, *(asyncio.create_task(run) for run in (self._read(), self._watch()))]
 
     @classmethod
-    async def start(cls, settings: SolverSettings, proxy: str, redact: Callable[[str], str]) -> Self:
+    async def start(
+        cls, settings: SolverSettings, proxy: str, folder: RepodataFolder, file_size: int, redact: Callable[[str], str]
+    ) -> Self:
+        """`file_size` in bytes is the most that the process may write into one file."""
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -280,10 +363,15 @@ class _Child:
             "proxy": proxy,
             "credentials": str(settings.credentials.absolute()) if settings.credentials else None,
             "glibc": settings.glibc,
+            "memory": settings.memory,
+            "reading": settings.seconds if settings.reading is None else settings.reading,
+            "repodata_size": file_size,
+            "repodata_disk": settings.repodata_disk,
+            "repodata_channels": settings.repodata_channels,
             "priority": settings.priority,
         }
         writer.write(frame(configuration))
-        return cls(process, reader, writer, settings.memory, redact)
+        return cls(process, reader, writer, settings, folder, redact)
 
     @property
     def pid(self) -> int:
@@ -292,7 +380,7 @@ class _Child:
     async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """The reply to `request`; raises _Gone."""
         if self.gone:
-            raise _Gone(self._cause, alone=False)
+            raise _Gone(self._cause)
         number = next(self._numbers)
         future = self._pending[number] = asyncio.get_running_loop().create_future()
         self._busy.set()
@@ -302,6 +390,7 @@ class _Child:
             return reply
         finally:
             self._pending.pop(number, None)
+            self._reading.pop(number, None)
             if not self._pending:
                 self._busy.clear()
 
@@ -327,19 +416,24 @@ class _Child:
 
     def _end(self) -> None:
         self.gone = True
-        alone = len(self._pending) == 1
-        for future in self._pending.values():
+        for number, future in self._pending.items():
             if not future.done():
-                future.set_exception(_Gone(self._cause, alone=alone))
+                future.set_exception(_Gone(self._cause, self._reading.get(number, ())))
 
     async def _read(self) -> None:
         while (reply := await read_frame(self._reader)) is not None:
-            future = self._pending.get(reply["id"])
-            if future and not future.done():
+            number = reply["id"]
+            future = self._pending.get(number)
+            if "reading" in reply:
+                self._reading[number] = reply["reading"]
+            elif future and not future.done():
                 future.set_result(reply)
+        # its last words say why it ended
+        await asyncio.wait({self._log}, timeout=_GRACE)
         self._end()
 
-    async def _watch_memory(self) -> None:
+    async def _watch(self) -> None:
+        """Look at unfinished files, and at all memory, which includes mapped files that the kernel does not limit."""
         page = os.sysconf("SC_PAGE_SIZE")
         statm = Path(f"/proc/{self._process.pid}/statm")
         while not self.gone:
@@ -348,9 +442,12 @@ class _Child:
                 resident = int(statm.read_text().split()[1]) * page
             except (OSError, IndexError):
                 return
-            if resident > self._memory:
+            if resident > self._settings.memory:
                 log.warning("the solver process has %d MiB and is ended", resident >> 20)
                 self.kill("memory")
+            if await asyncio.to_thread(self._folder.unfinished) > self._settings.repodata_disk:
+                log.warning("the solver process writes more than %s and is ended", size_text(self._folder.most))
+                self.kill("disk")
             await asyncio.sleep(_WATCH)
 
     async def _copy_log(self) -> None:
@@ -363,4 +460,6 @@ class _Child:
                 continue
             if not line:
                 return
+            if line.startswith(OUT_OF_MEMORY.encode()) and not self.gone:
+                self._cause = "memory"
             log.info("solver process: %s", self._redact(line.decode(errors="replace").rstrip()))

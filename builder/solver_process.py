@@ -12,28 +12,33 @@ import datetime
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
+import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import rattler
-from rattler import Channel, GenericVirtualPackage, MatchSpec, PackageName, RepoDataRecord, Subdir
+from rattler import Channel, Gateway, GenericVirtualPackage, MatchSpec, PackageName, RepoDataRecord, Subdir
 from rattler.channel import ChannelPriority
 from rattler.exceptions import GatewayError, ParseSubdirError, SolverError
 from rattler.package import BuildString
 from rattler.package_streaming import download_to_path
 
+from builder.channel_policy import channels_of
 from builder.channels import Credentials, address, without_credentials
 from builder.errors import BuilderError, ChannelUnavailable, PackageRefused, SolveLimit, Unsatisfiable
-from builder.frames import LARGEST, frame, read_frame
+from builder.frames import LARGEST, OUT_OF_MEMORY, frame, read_frame
 from builder.lock import LockedPackage, in_dependency_order
+from builder.repodata_folder import RepodataFolder
 from builder.solver_client import guarded_client
 from builder.solver_reasons import Wish, package_names, raise_reason
-from builder.solver_repodata import Repodata, gateway_reason
+from builder.solver_repodata import Repodata, RepodataLimits
 from builder.spec import EnvironmentSpec, PackageItem
 from builder.virtual_packages import virtual_packages
 
@@ -43,6 +48,8 @@ _CANCELLED = "Solve operation has been cancelled"
 _PR_SET_PDEATHSIG = 1
 _LARGEST_RECORD = 256 << 10
 """Characters of a package's record. One with hundreds of dependencies has a tenth of them."""
+_LEAST = 0.5
+"""Seconds that are left for a solve whose time the indexes took."""
 _STOPPING = 1.0
 """Seconds in which a solve whose time is over should have stopped; the parent waits for an answer a little longer."""
 
@@ -59,51 +66,70 @@ class Configuration:
     proxy: str
     credentials: str | None
     glibc: str
+    memory: int
+    """Bytes that the process may have; an allocation beyond ends it."""
+    reading: float
+    """Seconds in which the indexes of a request's channels have to come."""
+    repodata_size: int
+    repodata_disk: int
+    repodata_channels: int
     priority: int = 0
 
 
 class SolverProcess:
     """Answers the requests of one `Solver`."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, notice: Callable[[int, tuple[str, ...]], None]) -> None:
         os.nice(configuration.priority)
+        self._notice = notice
         self._alias = configuration.channel_alias
         self._glibc = configuration.glibc
         self._credentials = Credentials.read(Path(configuration.credentials) if configuration.credentials else None)
-        repodata = Path(configuration.repodata)
-        client = guarded_client(configuration.proxy, configuration.credentials, repodata)
-        self._repodata = Repodata(repodata, client)
+        folder = Path(configuration.repodata)
+        home = folder / "home"
+        home.mkdir(exist_ok=True)
+        self._repodata = Repodata(
+            RepodataFolder(folder, configuration.repodata_disk),
+            guarded_client(configuration.proxy, configuration.credentials, home),
+            RepodataLimits(configuration.reading, configuration.repodata_size, configuration.repodata_channels),
+        )
 
     async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """The reply to a request; never raises for what the request is about."""
         try:
-            match request["do"]:
-                case "solve":
-                    spec = EnvironmentSpec.from_json(request["spec"])
-                    glibc = dict.fromkeys(spec.platforms, self._glibc) | request["glibc"]
-                    answer: Any = await self._solve(spec, glibc, request["seconds"])
-                case "load":
-                    spec = EnvironmentSpec.from_json(request["spec"])
-                    await self._load(spec, request["seconds"], records=request["records"])
-                    answer = None
-                case "names":
-                    answer = sorted(await self._names(request["channels"], request["platforms"]))
-                case "refresh":
-                    async with asyncio.timeout(request["seconds"]):
-                        await self._repodata.refresh(request["idle"])
-                    answer = None
-                case "download":
-                    await download_to_path(self._repodata.client, request["url"], Path(request["path"]))
-                    answer = None
-                case unknown:
-                    raise ValueError(f"unknown request {unknown}")
-            return {"id": request["id"], "answer": answer}
+            return {"id": request["id"], "answer": await self._do(request)}
         except BuilderError as error:
             fields = {name: self._clean(value) for name, value in vars(error).items()}
             return {"id": request["id"], "error": {"kind": type(error).__name__, "fields": fields}}
-        except Exception as error:  # noqa: BLE001 - whatever rattler or the request holds, the others must live on
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except MemoryError:
+            _end_of_memory()
+        except BaseException as error:  # noqa: BLE001 - whatever rattler or the request holds (its panics are no Exception), the others must live on
             log.warning("%s", self._clean(traceback.format_exc()))
             return {"id": request["id"], "error": {"kind": "", "text": self._clean(str(error))}}
+
+    async def _do(self, request: dict[str, Any]) -> Any:
+        match request["do"]:
+            case "solve":
+                spec = EnvironmentSpec.from_json(request["spec"])
+                glibc = dict.fromkeys(spec.platforms, self._glibc) | request["glibc"]
+                return await self._solve(spec, glibc, request)
+            case "load":
+                await self._load(EnvironmentSpec.from_json(request["spec"]), request)
+                return None
+            case "names":
+                return sorted(await self._names(request["channels"], request["platforms"]))
+            case "refresh":
+                await self._repodata.refresh()
+                return None
+            case "channels":
+                return list(self._repodata.channels)
+            case "download":
+                await download_to_path(self._repodata.client, request["url"], Path(request["path"]))
+                return None
+            case unknown:
+                raise ValueError(f"unknown request {unknown}")
 
     def _clean(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -115,46 +141,60 @@ class SolverProcess:
         gateway = await self._repodata.gateway(urls, platforms)
         return await package_names(gateway, urls, platforms)
 
-    async def _load(self, spec: EnvironmentSpec, seconds: float, *, records: bool) -> None:
-        """Raises ChannelUnavailable for what has not come within `seconds`."""
-        channels = await self._channels(spec, seconds)
-        if not records:
-            return
-        platforms = {*spec.platforms, "noarch"}
-        gateway = await self._repodata.gateway(channels, platforms)
-        names = {item.name for item in spec.items}
+    async def _load(self, spec: EnvironmentSpec, request: dict[str, Any]) -> None:
+        """Raises ChannelUnavailable for what has not come within the request's seconds, ChannelRefused."""
+        seconds: float = request["seconds"]
+        channels = self._channels(spec)
         try:
             async with asyncio.timeout(seconds):
-                await gateway.query(list(map(Channel, channels)), list(map(Subdir, platforms)), sorted(names))
+                gateway = await self._gateway(spec, channels, request)
+                if request["records"]:
+                    platforms = [*map(Subdir, spec.platforms), Subdir("noarch")]
+                    names = sorted({item.name for item in spec.items})
+                    await gateway.query(list(map(Channel, channels)), platforms, names)
         except TimeoutError:
             raise _incomplete(channels, seconds) from None
         except GatewayError as error:
-            raise ChannelUnavailable(", ".join(channels.values()), gateway_reason(str(error))) from None
+            raise self._repodata.error(channels, str(error)) from None
 
-    async def _channels(self, spec: EnvironmentSpec, seconds: float) -> dict[str, str]:
-        """URL to name of the channels of `spec`, in order of priority, all of them loaded."""
-        for platform in spec.platforms:
-            _check_platform(platform)
+    def _channels(self, spec: EnvironmentSpec) -> dict[str, str]:
+        """URL to name of the channels of `spec`, in order of priority."""
         channels: dict[str, str] = {}
-        for name in (*spec.channels, *(item.channel for item in spec.items if item.channel)):
+        for name in channels_of(spec):
             channels.setdefault(address(name, self._alias), name)
-        try:
-            async with asyncio.timeout(seconds):
-                await self._repodata.gateway(channels, {*spec.platforms, "noarch"})
-        except TimeoutError:
-            raise _incomplete(channels, seconds) from None
         return channels
 
-    async def _solve(self, spec: EnvironmentSpec, glibc: dict[str, str], seconds: float) -> dict[str, Any]:
+    async def _gateway(self, spec: EnvironmentSpec, channels: dict[str, str], request: dict[str, Any]) -> Gateway:
+        """A gateway in which all channels are loaded."""
+        for platform in spec.platforms:
+            _check_platform(platform)
+        return await self._repodata.gateway(
+            channels,
+            {*spec.platforms, "noarch"},
+            lambda urls: self._notice(request["id"], tuple(channels[url] for url in urls)),
+            one_by_one=request["alone"],
+        )
+
+    async def _solve(self, spec: EnvironmentSpec, glibc: dict[str, str], request: dict[str, Any]) -> dict[str, Any]:
         """The packages of every platform, as `LockedPackage.to_json` gives them."""
-        channels = await self._channels(spec, seconds)
-        solve = PlatformSolve(self._repodata, channels, self._alias, spec, glibc, seconds)
+        seconds: float = request["seconds"]
+        begun = time.monotonic()
+        channels = self._channels(spec)
+        too_long = SolveLimit("time", f"{seconds:g} s", "solve_seconds", list(channels.values()))
+        try:
+            async with asyncio.timeout(seconds):
+                await self._gateway(spec, channels, request)
+        except TimeoutError:
+            # what was loaded before is in a process that was lost meanwhile
+            raise too_long if request["loaded"] else _incomplete(channels, seconds) from None
+        left = max(seconds - (time.monotonic() - begun), _LEAST)
+        solve = PlatformSolve(self._repodata, channels, self._alias, spec, glibc, left)
         try:
             # records that come in shards are read meanwhile, and a solve that should stop may not
-            async with asyncio.timeout(seconds + _STOPPING):
+            async with asyncio.timeout(left + _STOPPING):
                 return await self._solve_all(solve)
         except TimeoutError:
-            raise SolveLimit("time", f"{seconds:g} s") from None
+            raise too_long from None
 
     async def _solve_all(self, solve: PlatformSolve) -> dict[str, Any]:
         spec = solve.spec
@@ -179,21 +219,16 @@ class PlatformSolve:
     seconds: float
 
     async def packages(self, platform: str) -> tuple[LockedPackage, ...]:
-        """Raises UnknownPackage, Unsatisfiable, SolveLimit, ChannelUnavailable."""
+        """Raises UnknownPackage, Unsatisfiable, ChannelUnavailable, ChannelRefused, TimeoutError."""
         try:
             records = await self._records(platform)
         except GatewayError:
             # A shard can be gone from a server that has a newer index than the one in memory.
-            await self.repodata.refresh()
+            await self.repodata.reload(self.channels)
             try:
                 records = await self._records(platform)
             except GatewayError as error:
-                text = str(error)
-                url, channel = next(
-                    ((url, name) for url, name in self.channels.items() if url in text),
-                    next(iter(self.channels.items())),
-                )
-                raise ChannelUnavailable(channel, gateway_reason(text, url)) from None
+                raise self.repodata.error(self.channels, str(error)) from None
         return in_dependency_order(self._locked(record) for record in records)
 
     async def _records(self, platform: str) -> list[RepoDataRecord]:
@@ -218,7 +253,7 @@ class PlatformSolve:
             )
         except SolverError as error:
             if _CANCELLED in str(error):
-                raise SolveLimit("time", f"{self.seconds:g} s") from None
+                raise TimeoutError from None
             await raise_reason(gateway, wishes, platform, virtual, until, str(error))
             raise
 
@@ -286,7 +321,13 @@ async def serve(connection: socket.socket) -> None:
     first = await read_frame(reader)
     if first is None:
         return
-    process = SolverProcess(Configuration(**first))
+    configuration = Configuration(**first)
+    _limit(configuration)
+
+    def notice(number: int, reading: tuple[str, ...]) -> None:
+        writer.write(frame({"id": number, "reading": reading}))
+
+    process = SolverProcess(configuration, notice)
     running: set[asyncio.Task[None]] = set()
 
     async def reply(request: dict[str, Any]) -> None:
@@ -306,6 +347,22 @@ def _framed(answer: dict[str, Any]) -> bytes:
         return framed
     text = f"its answer has {len(framed)} bytes, where at most {LARGEST} are allowed; ask for fewer packages"
     return frame({"id": answer["id"], "error": {"kind": "", "text": text}})
+
+
+def _limit(configuration: Configuration) -> None:
+    """Let the kernel hold this process to its memory and to the size of its files.
+
+    RLIMIT_DATA counts what the process may write to, not what it maps of files or reserves for threads.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (configuration.memory, configuration.memory))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (configuration.repodata_size, configuration.repodata_size))
+
+
+def _end_of_memory() -> NoReturn:
+    """End as rattler ends where it cannot allocate."""
+    os.write(2, OUT_OF_MEMORY.encode() + b"\n")
+    os.abort()
 
 
 def main() -> None:

@@ -1,12 +1,12 @@
-"""Warm repodata: the solver process's one `Gateway`, what is loaded in it, and how it stays fresh."""
+"""Warm repodata: the solver process's gateways, what is loaded in them, and how it stays fresh."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import re
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -15,98 +15,253 @@ from rattler.exceptions import GatewayError
 from rattler.networking import Client
 
 from builder.addresses import endpoint
-from builder.errors import ChannelUnavailable
+from builder.errors import ChannelRefused, ChannelUnavailable
+from builder.repodata_folder import RepodataFolder, size_text
 
 log = logging.getLogger(__name__)
-
-ChannelSubdir = tuple[str, str]
-"""A channel's URL and a platform or `noarch`."""
 
 CONNECTIONS = 1000
 """More than hanging channels can hold at a time: a request that waits for one of them would hang with them."""
 
-_RETRIES = 2
 _INDEXES = ("repodata.json", "repodata.json.zst", "repodata_shards.msgpack.zst")
+_REFRESHES = 8
+"""Channels that are refreshed at a time."""
+_SHARE = 0.8
+"""Of the time for indexes, what the reading of one channel may take; the rest is for the copy on disk."""
+_UNUSED_ROUNDS = 2
+"""A channel that nobody used since this many refreshes is let go."""
+_OFFLINE_GATEWAYS = 3
+"""Gateways kept beside the one that reaches all channels."""
+_TOO_LARGE = "(os error 27)"
+"""EFBIG: the process's limit on the size of a file."""
+
+Notice = Callable[[tuple[str, ...]], None]
+"""Is told which channels (URLs) are being read for a request, and with nothing when none is."""
+
+
+@dataclass(frozen=True)
+class RepodataLimits:
+    """`seconds` for all indexes of a request, `size` in bytes of one when expanded, `channels` kept in memory."""
+
+    seconds: float
+    size: int
+    channels: int
+
+
+@dataclass
+class _Known:
+    """A channel that loaded: for which platforms, and the number of the refresh it was last used after."""
+
+    platforms: set[str] = field(default_factory=set)
+    used: int = 0
+
+
+@dataclass(frozen=True)
+class _Warm:
+    """A gateway and what is loaded in it: platforms by channel."""
+
+    gateway: Gateway
+    loaded: dict[str, set[str]] = field(default_factory=dict)
+
+    def forget(self, url: str) -> None:
+        self.loaded.pop(url, None)
+        self.gateway.clear_repodata_cache(Channel(url))
 
 
 class Repodata:
     """Keeps the repodata of channels in use in memory and on disk, shards where a channel has them.
 
-    - An index that is loaded stays as it is until `refresh`, which loads everything in use into a second gateway and
-      then exchanges the two, so nobody waits for it. A `file://` channel is looked at on every use instead.
+    - An index that is loaded stays as it is until a refresh, which asks each channel by itself: one that hangs or fails
+      delays and harms no other. A `file://` channel is looked at on every use instead.
     - A channel whose server cannot be reached is read from the copy on disk, however old, until a refresh reaches it:
       a build from known packages should not fail because an index cannot be asked whether it is the newest.
-      A channel that answers with a refusal (401, 403, 404) is not read from the copy.
+      A channel that answers with a refusal (401, 403, 404) is not read from the copy. Who needs no such channel has
+      another gateway, and so notices nothing of it.
+    - Only what loaded is kept and refreshed: names of channels that do not exist leave nothing behind.
     """
 
-    def __init__(self, directory: Path, client: Client) -> None:
-        self._directory = directory
+    def __init__(self, folder: RepodataFolder, client: Client, limits: RepodataLimits) -> None:
+        self._folder = folder
         self._client = client
+        self._limits = limits
+        self._known: dict[str, _Known] = {}
+        """In the order of their last use."""
         self._offline: frozenset[str] = frozenset()
-        self._gateway = self._open(self._offline)
-        self._loaded: set[ChannelSubdir] = set()
-        self._used: dict[ChannelSubdir, float] = {}
+        self._gateways: dict[frozenset[str], _Warm] = {}
+        """By the channels in them that are read from disk alone."""
+        self._loading: dict[tuple[int, str, frozenset[str]], asyncio.Task[str | None]] = {}
         self._stamps: dict[str, tuple[object, ...]] = {}
+        self._round = 0
         self._refreshing = asyncio.Lock()
 
     @property
     def client(self) -> Client:
         return self._client
 
-    async def gateway(self, urls: Iterable[str], platforms: Iterable[str]) -> Gateway:
-        """A gateway in which every channel is loaded for the platforms; raises ChannelUnavailable."""
-        urls, platforms = tuple(urls), tuple(platforms)
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The URLs of the channels that are kept."""
+        return tuple(self._known)
+
+    async def gateway(
+        self,
+        urls: Iterable[str],
+        platforms: Iterable[str],
+        notice: Notice = lambda _: None,
+        *,
+        one_by_one: bool = False,
+    ) -> Gateway:
+        """A gateway in which every channel is loaded for the platforms; raises ChannelUnavailable, ChannelRefused.
+
+        `one_by_one` reads a channel after the other, so that `notice` says which one took the memory.
+        """
+        urls, wanted = tuple(urls), frozenset(platforms)
         self._forget_changed(urls)
-        wanted = {(url, platform) for url in urls for platform in platforms}
-        now = time.monotonic()
-        self._used.update(dict.fromkeys(wanted, now))
-        if not wanted <= self._loaded:
-            await self._load_missing(wanted)
-        return self._gateway
+        while True:
+            warm = self._warm(self._offline.intersection(urls))
+            missing = [url for url in urls if not wanted <= warm.loaded.get(url, set())]
+            failures: dict[str, str] = {}
+            for some in [[url] for url in missing] if one_by_one else [missing]:
+                notice(tuple(some))
+                failures |= await self._load_all(warm, some, wanted)
+            notice(())
+            if not failures:
+                break
+            await self._go_offline(failures, wanted)
+        self._note_use(urls, wanted)
+        return warm.gateway
 
-    async def refresh(self, idle_seconds: float = 0) -> None:
-        """Read every index anew that was used within `idle_seconds` (0: all ever used); the rest is let go."""
+    def error(self, channels: Mapping[str, str], text: str) -> ChannelUnavailable | ChannelRefused:
+        """A gateway's error, of whichever of `channels` (URL to name) it speaks of."""
+        url = next((url for url in channels if url in text), next(iter(channels)))
+        return _error(channels[url], gateway_reason(text, url, self._limits.size))
+
+    async def reload(self, urls: Iterable[str]) -> None:
+        """Let the next use read the indexes of `urls` anew."""
+        for url in urls:
+            self._forget(url)
+
+    async def refresh(self) -> None:
+        """Ask each channel that was used since the last two refreshes whether it has changed; the rest is let go."""
         async with self._refreshing:
-            since = time.monotonic() - idle_seconds if idle_seconds else 0.0
-            self._used = {subdir: used for subdir, used in self._used.items() if used >= since}
-            in_use = set(self._used)
-            fresh = self._open(frozenset())
-            failures = await _load(fresh, in_use)
-            offline = frozenset(url for url, reason in failures.items() if _is_unreachable(reason))
-            if offline:
-                fresh = self._open(offline)
-                failures = await _load(fresh, in_use)
-            for url in offline - failures.keys():
-                log.warning("channel %s cannot be reached; its last known packages are used", url)
-            self._gateway, self._offline = fresh, offline - failures.keys()
-            self._loaded = {subdir for subdir in in_use if subdir[0] not in failures}
+            for url, known in list(self._known.items()):
+                if self._round - known.used >= _UNUSED_ROUNDS:
+                    self._let_go(url)
+            self._round += 1
+            slots = asyncio.Semaphore(_REFRESHES)
 
-    async def _load_missing(self, wanted: set[ChannelSubdir]) -> None:
-        failures = await _load(self._gateway, wanted - self._loaded)
-        unreachable = {url for url, reason in failures.items() if _is_unreachable(reason)} - self._offline
-        if unreachable:
-            copies = await _load(
-                self._open(frozenset(unreachable)), {subdir for subdir in wanted if subdir[0] in unreachable}
-            )
-            for url in unreachable - copies.keys():
-                log.warning("channel %s cannot be reached (%s); its last known packages are used", url, failures[url])
-                del failures[url]
-                self._offline |= {url}
-            if unreachable - copies.keys():
-                self._gateway = self._open(self._offline)
-                self._loaded.clear()
-        self._loaded |= {subdir for subdir in wanted if subdir[0] not in failures}
+            async def refresh(url: str) -> None:
+                async with slots:
+                    await self._refresh(url)
+
+            await asyncio.gather(*map(refresh, list(self._known)))
+            await asyncio.to_thread(self._folder.trim)
+
+    async def _refresh(self, url: str) -> None:
+        known = self._known.get(url)
+        if known is None or url.startswith("file:"):
+            return
+        reason = await self._read(self._open(frozenset()), url, frozenset(known.platforms))
+        if reason is None:
+            # what is read now comes from disk, after one question whether it is still the newest
+            self._offline -= {url}
+            self._forget(url)
+            reason = await self._load(self._warm(frozenset()), url, frozenset(known.platforms))
+        if reason is None:
+            return
+        if _is_unreachable(reason):
+            log.warning("channel %s cannot be reached (%s); its last known packages are used", url, reason)
+            self._offline |= {url}
+            self._warm(frozenset()).forget(url)
+        else:
+            log.warning("channel %s is not kept any more: %s", url, reason)
+            self._let_go(url)
+
+    async def _go_offline(self, failures: Mapping[str, str], platforms: frozenset[str]) -> None:
+        """Let each channel that failed be read from its copy; raises where one has none, or may not be."""
         for url, reason in failures.items():
-            raise ChannelUnavailable(url, reason)
+            if url in self._offline or not _is_unreachable(reason):
+                raise _error(url, reason)
+            if await self._read(self._open(frozenset([url])), url, platforms) is not None:
+                raise _error(url, reason)
+        for url, reason in failures.items():
+            log.warning("channel %s cannot be reached (%s); its last known packages are used", url, reason)
+            self._offline |= {url}
 
-    def _open(self, offline: frozenset[str]) -> Gateway:
+    def _note_use(self, urls: Iterable[str], platforms: frozenset[str]) -> None:
+        for url in urls:
+            known = self._known.pop(url, None) or _Known()
+            known.platforms |= platforms
+            known.used = self._round
+            self._known[url] = known
+        for url in list(self._known)[: -self._limits.channels]:
+            self._let_go(url)
+
+    def _let_go(self, url: str) -> None:
+        self._forget(url)
+        self._known.pop(url, None)
+        self._stamps.pop(url, None)
+        self._offline -= {url}
+
+    def _forget(self, url: str) -> None:
+        for offline, warm in list(self._gateways.items()):
+            if url in offline:
+                del self._gateways[offline]
+            else:
+                warm.forget(url)
+
+    def _warm(self, offline: frozenset[str]) -> _Warm:
+        """The gateway in which `offline` are read from disk alone."""
+        if offline not in self._gateways:
+            for other in [each for each in self._gateways if each][:-_OFFLINE_GATEWAYS]:
+                del self._gateways[other]
+            self._gateways[offline] = _Warm(self._open(offline))
+        return self._gateways[offline]
+
+    def _open(self, offline: Collection[str]) -> Gateway:
         """A new gateway over the same disk cache; channels in `offline` are only read from there."""
         return Gateway(
-            cache_dir=self._directory,
+            cache_dir=self._folder.path,
             client=self._client,
             max_concurrent_requests=CONNECTIONS,
             per_channel_config={url: SourceConfig(cache_action="force-cache-only") for url in offline},
         )
+
+    async def _load_all(self, warm: _Warm, urls: Iterable[str], platforms: frozenset[str]) -> dict[str, str]:
+        """The reasons of those channels that failed."""
+        urls = list(urls)
+        reasons = await asyncio.gather(*(self._load(warm, url, platforms) for url in urls))
+        return {url: reason for url, reason in zip(urls, reasons, strict=True) if reason is not None}
+
+    async def _load(self, warm: _Warm, url: str, platforms: frozenset[str]) -> str | None:
+        """Read a channel into a gateway, once for all who want it now; the reason when it failed.
+
+        rattler ends the reading for all when the one who began it is cancelled, so nobody's patience ends it.
+        """
+        key = (id(warm), url, platforms)
+
+        async def load() -> str | None:
+            reason = await self._read(warm.gateway, url, platforms)
+            if reason is None:
+                warm.loaded.setdefault(url, set()).update(platforms)
+                await asyncio.to_thread(self._folder.trim)
+            return reason
+
+        if key not in self._loading:
+            self._loading[key] = asyncio.create_task(load())
+            self._loading[key].add_done_callback(lambda _: self._loading.pop(key))
+        return await asyncio.shield(self._loading[key])
+
+    async def _read(self, gateway: Gateway, url: str, platforms: frozenset[str]) -> str | None:
+        seconds = self._limits.seconds * _SHARE
+        try:
+            async with asyncio.timeout(seconds):
+                await gateway.names([Channel(url)], list(map(Subdir, sorted(platforms))), channel_relations="disabled")
+        except TimeoutError:
+            return f"unreachable: no complete answer within {seconds:g} s"
+        except GatewayError as error:
+            return gateway_reason(str(error), url, self._limits.size)
+        return None
 
     def _forget_changed(self, urls: Iterable[str]) -> None:
         for url in urls:
@@ -114,40 +269,24 @@ class Repodata:
                 stamp = _stamp(Path(unquote(urlsplit(url).path)))
                 if self._stamps.setdefault(url, stamp) != stamp:
                     self._stamps[url] = stamp
-                    self._gateway.clear_repodata_cache(Channel(url))
+                    self._forget(url)
 
 
-async def _load(gateway: Gateway, subdirs: Iterable[ChannelSubdir]) -> dict[str, str]:
-    """Read the indexes of `subdirs`; the reasons of those channels that failed."""
-    platforms: dict[str, list[str]] = {}
-    for url, platform in subdirs:
-        platforms.setdefault(url, []).append(platform)
-    answers = await asyncio.gather(
-        *(
-            gateway.names([Channel(url)], list(map(Subdir, names)), channel_relations="disabled")
-            for url, names in platforms.items()
-        ),
-        return_exceptions=True,
-    )
-    failures: dict[str, str] = {}
-    for url, answer in zip(platforms, answers, strict=True):
-        if isinstance(answer, GatewayError):
-            failures[url] = gateway_reason(str(answer), url)
-        elif isinstance(answer, BaseException):
-            raise answer
-    return failures
+def _error(channel: str, reason: str) -> ChannelUnavailable | ChannelRefused:
+    return ChannelRefused(channel, reason) if "repodata_size" in reason else ChannelUnavailable(channel, reason)
 
 
-def gateway_reason(text: str, channel: str = "") -> str:
+def gateway_reason(text: str, channel: str, size: int) -> str:
     """What a person can use of a gateway's error; of addresses outside of `channel`, its URL, only that they failed.
 
-    A channel chooses what it refers to, so what happened there is not for whoever asks for the channel.
+    A channel chooses what it refers to, so what happened there is not for whoever asks for the channel. `size` in bytes
+    is the limit of one index.
     """
     found = re.search(r"for url \((\w+://[^)]*)\)", text)
     url = found[1] if found else ""
     host = urlsplit(url).netloc
     refusal = _refusal(text, url)
-    if url and channel and _is_elsewhere(url, channel):
+    if url and _is_elsewhere(url, channel):
         log.warning("channel %s refers elsewhere: %s", channel, text)
         return (
             f"it refers to {host}, {refusal}" if refusal else f"unreachable: nothing is got from {host}, its referral"
@@ -165,9 +304,11 @@ def gateway_reason(text: str, channel: str = "") -> str:
         return f"unreachable: it answers {status} for {url}"
     if match := re.search(r"failed to open file `([^`]*)`: (.*?) \(os error", text):
         return f"{match[1]}: {match[2]}"
+    if _TOO_LARGE in text:
+        return f"its index is larger than the {size_text(size)} that the setting repodata_size allows"
     lines = [line.removeprefix("Caused by: ") for line in text.splitlines() if line.strip()]
     causes = [lines[0], lines[-1]] if len(lines) > 1 else lines
-    return "unreachable: " + ": ".join(causes)
+    return "unreachable: " + re.sub(r"`/[^`]*`", "a file", ": ".join(causes))
 
 
 def _refusal(text: str, url: str) -> str:

@@ -42,7 +42,7 @@ class Solving:
     """What `Solver` does, for any number of callers. Use it as a context manager."""
 
     def __init__(self, settings: SolverSettings, lanes: SolvingSettings) -> None:
-        self._settings = settings
+        self._settings = settings = replace(settings, reading=lanes.load)
         self._lanes = lanes
         cores = os.cpu_count() or 1
         self._loading = Lane(LOADS, kept=LOADS // 2)
@@ -75,7 +75,8 @@ class Solving:
     async def solve(self, spec: EnvironmentSpec, glibc: Mapping[str, str] = MappingProxyType({})) -> Lock:
         """The newest packages that satisfy `spec` on each of its platforms.
 
-        Raises UnknownPackage, Unsatisfiable, SolveLimit, ChannelUnavailable, WorkerLost.
+        Raises ChannelNotAllowed, UnknownPackage, Unsatisfiable, SolveLimit, ChannelUnavailable, ChannelRefused,
+        PackageRefused, WorkerLost.
         """
         async with self._loading.turn():
             await self._solver.load(spec, self._lanes.load)

@@ -391,8 +391,9 @@ async def test_a_request_survives_the_death_of_its_process(solver: Solver, serve
 async def test_a_request_whose_process_dies_twice_is_given_up(solver: Solver, channel: Path) -> None:
     async def kill_again_and_again() -> None:
         while True:
-            if solver.pid:
-                os.kill(solver.pid, signal.SIGKILL)
+            for child in psutil.Process().children():
+                if "builder.solver_process" in child.cmdline():
+                    child.kill()
             await asyncio.sleep(0.01)
 
     killing = asyncio.create_task(kill_again_and_again())
@@ -422,21 +423,9 @@ async def test_a_channel_that_does_not_answer_costs_its_own_request_alone(
         process = solver.pid
         hanging = asyncio.create_task(solver.solve(spec("lib", channel=server.url)))
         assert stems(await solver.solve(spec("lib", channel=channel.as_uri()))) == ["lib-2.0-cuda_0"]
-        with pytest.raises(ChannelUnavailable, match="no complete answer within 1 s"):
+        with pytest.raises(ChannelUnavailable, match=r"no complete answer within 0.8 s"):
             await hanging
         assert solver.pid == process
-
-
-async def test_the_memory_limit(settings: SolverSettings, server: ChannelServer, channel: Path) -> None:
-    async with Solver(replace(settings, memory=1 << 20)) as solver:
-        server.fail("", cut_after=10, stall=True, times=99)
-        with pytest.raises(SolveLimit, match="memory of 1 MiB"):
-            await solver.solve(spec("lib", channel=server.url))
-        both = (solver.solve(spec("lib", channel=server.url)) for _ in range(2))
-        errors = await asyncio.gather(*both, return_exceptions=True)
-        assert [type(error) for error in errors] == [SolveLimit, SolveLimit]
-    async with Solver(settings) as solver:
-        assert stems(await solver.solve(spec("lib", channel=channel.as_uri()))) == ["lib-2.0-cuda_0"]
 
 
 async def test_the_process_ends_with_its_solver(settings: SolverSettings) -> None:

@@ -1,0 +1,90 @@
+"""The folder of repodata on disk: what interrupted reads left in it is removed, and all of it is bounded."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_TEMPORARY = ".tmp"
+"""What rattler's unfinished files begin with."""
+_LOCK = ".lock"
+"""Such files stay: a process that waits for one must not hold another than the next process."""
+
+
+@dataclass(frozen=True)
+class RepodataFolder:
+    """`most` in bytes is what it may hold; several processes use one folder."""
+
+    path: Path
+    most: int
+
+    def unfinished(self) -> int:
+        """The bytes of all files that are being written."""
+        return sum(_size(entry) for entry in self._files() if entry.name.startswith(_TEMPORARY))
+
+    def remove_leftovers(self) -> None:
+        """Remove the unfinished files that no process has open."""
+        for entry in self._files():
+            if entry.name.startswith(_TEMPORARY):
+                _remove_unopened(entry.path)
+
+    def trim(self) -> None:
+        """Remove what was read longest ago, until no more than `most` is left; whoever has it open may go on."""
+        total = 0
+        groups: dict[str, list[os.DirEntry[str]]] = defaultdict(list)
+        for entry in self._files():
+            if not entry.name.startswith(_TEMPORARY) and not entry.name.endswith(_LOCK):
+                groups[entry.path.rpartition("/")[0] + "/" + entry.name.partition(".")[0]].append(entry)
+                total += _size(entry)
+        if total <= self.most:
+            return
+        for group in sorted(groups.values(), key=lambda entries: max(map(_modified, entries))):
+            for entry in group:
+                total -= _size(entry)
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+            if total <= self.most:
+                return
+
+    def _files(self) -> Iterator[os.DirEntry[str]]:
+        for folder in (self.path, self.path / "shards-v1"):
+            with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):
+                        if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False):
+                            yield entry
+
+
+def size_text(size: int) -> str:
+    return f"{size / 2**20:.0f} MiB"
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    return entry.stat(follow_symlinks=False).st_size
+
+
+def _modified(entry: os.DirEntry[str]) -> float:
+    return entry.stat(follow_symlinks=False).st_mtime
+
+
+def _remove_unopened(path: str) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return
+    try:
+        # The kernel gives such a lease to nobody while another process has the file open (fcntl(2)). It tells the
+        # holder by a signal when somebody opens the file; the usual one would end this process.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        os.unlink(path)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
