@@ -22,7 +22,7 @@ from builder.artifacts import ARCHIVE, chosen_platform, make_artifact
 from builder.base import Base, BaseImage
 from builder.canonical import key_of
 from builder.contents import PackageContents, PythonLayout, inspect_all
-from builder.demand import Image, answers_meanwhile, artifact_key, fresh_until
+from builder.demand import Image, answers_meanwhile, artifact_key, fresh_until, solved_by
 from builder.download import Downloader
 from builder.environment import EnvironmentTask, finish_environment, links_folders, shells_in, starts_environment
 from builder.environment_archive import archive_task, pack
@@ -40,6 +40,7 @@ from builder.pool import WorkerPool
 from builder.popularity import Popularity
 from builder.prefix_path import check_prefix
 from builder.progress import Event, Progress, Stage, silent
+from builder.resolution import resolution_key
 from builder.settings import BuilderSettings
 from builder.single_flight import SingleFlight
 from builder.solving import Solving
@@ -78,9 +79,12 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Solved:
-    """A lock, and when it was solved if that is not recorded: an older lock answers until what it is for is made."""
+    """A lock, the key it is kept under as what its spec is solved to (empty when it was asked for by its own), and
+    when it was solved if that is not recorded: an older lock answers until what it is for is made.
+    """
 
     lock: Lock
+    key: str = ""
     unrecorded: float | None = None
 
 
@@ -123,7 +127,7 @@ class Builder:
                 await self.image(solved.lock, progress, watch)
         except BuilderError:
             if not job.lock_key and solved.unrecorded is None:
-                await self.catalog.forget_resolution(job.spec.key)
+                await self.catalog.forget_resolution(solved.key)
             raise
         await self._record(job.spec, solved)
 
@@ -141,23 +145,29 @@ class Builder:
             return Solved(Lock.from_json(document))
         with watch.stage("solve"):
             progress(Event("solve", 0, 1, " ".join(job.spec.match_specs())))
-            solved = await self._solves.do(job.spec.key, lambda: self._solve(job.spec))
+            glibc = await self._glibc(job.spec.platforms)
+            key = resolution_key(job.spec, glibc, self.settings.channel_alias)
+            solved = await self._solves.do(key, lambda: self._solve(key, job.spec, glibc))
             progress(Event("solve", 1, 1, f"{sum(map(len, solved.lock.packages.values()))} packages"))
         return solved
 
-    async def _solve(self, spec: EnvironmentSpec) -> Solved:
+    async def _solve(self, key: str, spec: EnvironmentSpec, glibc: Mapping[str, str]) -> Solved:
         """The stored lock while it is fresh, else a new one, recorded unless the old one still answers."""
         now = time.time()
-        resolution = await self.catalog.resolution(spec.key)
-        if resolution and fresh_until(spec, resolution.solved, self.settings.fresh_for) > now:
+        resolution = await self.catalog.resolution(key)
+        if (
+            resolution
+            and solved_by(resolution.solved, now)
+            and fresh_until(spec, resolution.solved, self.settings.fresh_for) > now
+        ):
             document = await self.catalog.lock(resolution.lock_key)
             if document:
-                return Solved(Lock.from_json(document))
-        solved = Solved(await self.solver.solve(spec, await self._glibc(spec.platforms)), now)
+                return Solved(Lock.from_json(document), key)
+        solved = Solved(await self.solver.solve(spec, glibc), key, now)
         if resolution and answers_meanwhile(spec, resolution.solved, self.settings, now):
             return solved
         await self._record(spec, solved)
-        return Solved(solved.lock)
+        return Solved(solved.lock, key)
 
     async def _record(self, spec: EnvironmentSpec, solved: Solved) -> None:
         if solved.unrecorded is None:
@@ -165,15 +175,14 @@ class Builder:
         until = spec.until.isoformat() if spec.until else None
         lock = solved.lock
         await self.catalog.put_solve(
-            spec.key, until, solved.unrecorded, lock_key=lock.key, spec_key=lock.spec.key, document=lock.to_json()
+            solved.key, until, solved.unrecorded, lock_key=lock.key, spec_key=lock.spec.key, document=lock.to_json()
         )
 
     async def _glibc(self, platforms: Sequence[str]) -> dict[str, str]:
         """By platform, the version that `__glibc` stands for: the setting's, else that of the base."""
         if self.settings.glibc:
             return dict.fromkeys(platforms, self.settings.glibc)
-        bases = await self._resolve_bases(platforms)
-        return {platform: glibc for platform, base in bases.items() if (glibc := base.glibc)}
+        return _glibc_of(await self._resolve_bases(platforms))
 
     async def artifact(self, lock: Lock, name: str) -> None:
         """Make and record the file `name` of `lock`."""
@@ -242,6 +251,16 @@ class Builder:
         await self.catalog.put_image(key, lock.key, document, self.settings.root, pushes)
         progress(Event("image", 1, 1, image.variants[0].digest))
         return image
+
+    def resolution_key(self, spec: EnvironmentSpec) -> str | None:
+        """The key of what `spec` is solved to over the bases of now; None while a base has not been resolved."""
+        if self.settings.glibc:
+            glibc = dict.fromkeys(spec.platforms, self.settings.glibc)
+        elif all(platform in self._bases for platform in spec.platforms):
+            glibc = _glibc_of({platform: self._bases[platform] for platform in spec.platforms})
+        else:
+            return None
+        return resolution_key(spec, glibc, self.settings.channel_alias)
 
     def image_key(self, lock_key: str, platforms: Sequence[str]) -> str | None:
         """The key of a lock's image over the bases of now; None while a base has not been resolved."""
@@ -411,6 +430,10 @@ class Builder:
             LayerTask(self.root, prefix, tuple(fragment(name) for name in layer), self._limits)
             for layer in chosen.layers
         ]
+
+
+def _glibc_of(bases: Mapping[str, BaseImage]) -> dict[str, str]:
+    return {platform: glibc for platform, base in bases.items() if (glibc := base.glibc)}
 
 
 async def _again_when_collected(make: Callable[[], Awaitable[T]]) -> T:

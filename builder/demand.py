@@ -26,6 +26,7 @@ from builder.settings import BuilderSettings
 from builder.spec import EnvironmentSpec
 from builder.turns import OURSELVES, Caller
 from storage.catalog import USE_SECONDS, Catalog
+from storage.clock import is_within
 from storage.digest import Descriptor
 from storage.errors import StorageError
 
@@ -132,6 +133,7 @@ class Demand:
         catalog: Catalog,
         queue: BuildQueue,
         image_key: Callable[[str, Sequence[str]], str | None],
+        resolution_key: Callable[[EnvironmentSpec], str | None],
         policy: ChannelPolicy,
     ) -> None:
         self._settings = settings
@@ -140,6 +142,8 @@ class Demand:
         self._queue = queue
         self._image_key = image_key
         """The key of the image of a lock for platforms, over the bases of now; None while a base is not known."""
+        self._resolution_key = resolution_key
+        """The key of what a spec is solved to, likewise."""
         self._noted: TTLCache[str, None] = TTLCache(MOST_NOTED, NOTE_SECONDS)
         self._noting: set[asyncio.Task[None]] = set()
 
@@ -284,11 +288,14 @@ class Demand:
         """The key of the lock that `job` means at the time `now`, and until when."""
         if job.lock_key:
             return job.lock_key, FOREVER
-        resolution = await self._catalog.resolution(job.spec.key)
+        key = self._resolution_key(job.spec)
+        resolution = await self._catalog.resolution(key) if key else None
         if resolution is None:
             return None
         expires = fresh_until(job.spec, resolution.solved, self._settings.fresh_for)
-        return (resolution.lock_key, expires) if expires > now else None
+        if now == -FOREVER or (now < expires and solved_by(resolution.solved, time.time())):
+            return resolution.lock_key, expires
+        return None
 
     async def _find_image(self, job: Job, now: float) -> tuple[str, Image] | None:
         found = await self._find_lock(job, now)
@@ -312,6 +319,11 @@ def artifact_key(lock_key: str, name: str) -> str:
     return key_of("artifact", [ARTIFACT_FORMAT, lock_key, name])
 
 
+def solved_by(solved: float, now: float) -> bool:
+    """Whether a stored time of a solve can be true: a clock that was ahead would keep its lock for as long as that."""
+    return is_within(FOREVER, solved, now)
+
+
 def fresh_until(spec: EnvironmentSpec, solved: float, fresh_for: float) -> float:
     """Until when (UNIX seconds) a solve answers its spec: for ever when the spec's last day was over by then."""
     if spec.until:
@@ -327,7 +339,7 @@ def fresh_until(spec: EnvironmentSpec, solved: float, fresh_for: float) -> float
 
 def answers_meanwhile(spec: EnvironmentSpec, solved: float, settings: BuilderSettings, now: float) -> bool:
     """Whether what was solved then still answers while its spec is solved anew."""
-    return spec.until is None and solved + settings.fresh_for + settings.stale_for > now
+    return spec.until is None and solved_by(solved, now) and solved + settings.fresh_for + settings.stale_for > now
 
 
 def _today() -> datetime.date:

@@ -15,7 +15,6 @@ import contextlib
 import hashlib
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -37,6 +36,7 @@ from builder.relocation import LARGEST_SCRIPT, is_script, without_prefix
 from builder.starting_files import StartingFiles, has_some, starts
 from builder.tar import DIRECTORY, FILE, HARD_LINK, SYMLINK, file_mode, header, padding
 from builder.tar_reader import Member, Renamed, TarError, TarReader
+from storage.clock import is_within
 from storage.files import atomic_write
 
 FORMAT = 2
@@ -179,7 +179,7 @@ def write_sidecar(
 def note_use(path: Path) -> None:
     """Let the sidecar's time tell, to within USE_SECONDS, when the fragment at `path` was used last: eviction asks."""
     with contextlib.suppress(FileNotFoundError):
-        if _sidecar(path).stat().st_mtime < time.time() - USE_SECONDS:
+        if not is_within(USE_SECONDS, _sidecar(path).stat().st_mtime):
             os.utime(_sidecar(path))
 
 

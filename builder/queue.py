@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 import structlog
@@ -24,6 +25,7 @@ from builder.job import Job
 from builder.settings import BuilderSettings
 from builder.turns import OURSELVES, Caller, Claim, on_behalf_of
 from storage.catalog import BuildRow, Catalog
+from storage.clock import is_within
 from storage.errors import ConderyError
 from storage.outbox import Record
 
@@ -117,7 +119,7 @@ class BuildQueue:
         if row is None or row.ended is None or row.error_kind is None:
             return None
         memory = self._settings.transient_failure_memory if row.error_transient else self._settings.failure_memory
-        return _failure(row) if time.time() < row.ended + memory else None
+        return _failure(row) if is_within(memory, row.ended) else None
 
     async def _fly(self, job: Job, flight: Flight) -> BuildFailed | None:
         try:
@@ -145,7 +147,7 @@ class BuildQueue:
                 continue
             flight.build_id = other.id
             if other.ended is not None:
-                if other.ended >= begun:
+                if is_within(inf, other.ended) and other.ended >= begun:
                     return other
                 flight.build_id = secrets.token_hex(6)
                 continue
@@ -208,7 +210,7 @@ def is_dead(row: BuildRow) -> bool:
     host, pid, started = row.owner.rsplit("/", 2)
     if host == socket.gethostname():
         return _start_time(int(pid)) != started
-    return time.time() > row.heartbeat + LEASE_SECONDS
+    return not is_within(LEASE_SECONDS, row.heartbeat)
 
 
 def _start_time(pid: int) -> str:

@@ -46,6 +46,7 @@ from builder.guarding_proxy import GuardingProxy
 from builder.lock import Lock, LockedPackage
 from builder.repodata_folder import RepodataFolder, size_text
 from builder.spec import EnvironmentSpec
+from builder.virtual_packages import DEFAULT_GLIBC
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class SolverSettings:
     policy: ChannelPolicy = field(default_factory=ChannelPolicy)
     """Of which channels anything is read; its alias is where channels are found by name."""
     credentials: Path | None = None
-    glibc: str = "2.28"
+    glibc: str = DEFAULT_GLIBC
     seconds: float = 120
     reading: float | None = None
     """For the indexes of a request's channels; as many as `seconds` when not told."""

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 LINUX = "5.10"
 """Of the container's host nothing is known; this kernel is older than any that is still maintained."""
 MACOS = "13.0"
+DEFAULT_GLIBC = "2.28"
+"""Where neither the settings nor the base say it."""
 
 _ARCHSPECS = {
     "32": "x86",

@@ -64,7 +64,9 @@ class Memory:
             entry = self._tags[repository, tag]
         except KeyError:
             return None
-        return entry.variants if entry.stamp == stamp and entry.until > time.time() else None
+        # what ends later than it may was kept while the clock was ahead
+        left = entry.until - time.time()
+        return entry.variants if entry.stamp == stamp and 0 < left <= self._tag_seconds else None
 
     def keep_tag(self, repository: str, tag: str, variants: Variants, stamp: int) -> None:
         until = min(variants.expires, time.time() + self._tag_seconds)

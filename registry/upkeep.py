@@ -12,6 +12,7 @@ import structlog
 
 from registry.settings import Settings
 from registry.store import Store
+from storage.clock import is_within
 from storage.errors import GarbageCollectionRunning, StorageError
 from storage.eviction import Bounds, Eviction
 from storage.exclusive import between_collections, last_collection, only_here, only_one
@@ -111,10 +112,11 @@ async def _collect_on_schedule(settings: Settings, store: Store) -> None:
     jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
     await asyncio.sleep(min(FIRST_SECONDS, interval) * jitter)
     while True:
-        wait = last_collection(settings.data_directory) + interval * jitter - time.time()
-        if wait > 0:
+        last = last_collection(settings.data_directory)
+        if is_within(interval * jitter, last):
             # meanwhile another process, or a person, may collect
-            await asyncio.sleep(min(wait, LOOK_SECONDS))
+            wait = last + interval * jitter - time.time()
+            await asyncio.sleep(min(max(wait, 0), LOOK_SECONDS))
             await _delete_objects(settings, store)
         elif not await _collect_and_log(settings, store):
             await asyncio.sleep(min(interval, LOOK_SECONDS))

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage import tables
 from storage.blobs import touch
+from storage.clock import SKEW_SECONDS, is_within
 from storage.database import Database
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown
@@ -174,6 +175,19 @@ class Catalog:
             row = (await connection.execute(query)).first()
         return Resolution(row.lock_key, row.solved) if row else None
 
+    async def newest_resolution(self, spec_key: str, until: str | None) -> Resolution | None:
+        """What a spec with that cut-off day was last solved to, whatever else its solves depended on."""
+        table = tables.resolution
+        query = (
+            select(table.c.lock_key, table.c.solved)
+            .where(table.c.spec_key == spec_key, table.c.until.is_not_distinct_from(until))
+            .order_by(table.c.solved.desc())
+            .limit(1)
+        )
+        async with self._database.reading() as connection:
+            row = (await connection.execute(query)).first()
+        return Resolution(row.lock_key, row.solved) if row else None
+
     async def put_solve(
         self,
         request_key: str,
@@ -197,7 +211,8 @@ class Catalog:
                 size=len(text),
                 created=time.time(),
             )
-            await connection.execute(delete(table).where(table.c.request_key == request_key, table.c.solved <= solved))
+            earlier = (table.c.solved <= solved) | (table.c.solved > time.time() + SKEW_SECONDS)
+            await connection.execute(delete(table).where(table.c.request_key == request_key, earlier))
             await self._insert(
                 connection,
                 table,
@@ -244,7 +259,10 @@ class Catalog:
         return row
 
     async def last_build(self, key: str) -> BuildRow | None:
-        query = select(tables.build).where(tables.build.c.key == key).order_by(tables.build.c.created.desc()).limit(1)
+        table = tables.build
+        # one that runs is the last, whatever a clock that was ahead wrote into another
+        order = (table.c.ended.is_not(None), table.c.created.desc())
+        query = select(table).where(table.c.key == key).order_by(*order).limit(1)
         async with self._database.reading() as connection:
             row = (await connection.execute(query)).first()
         return _build_row(row) if row else None
@@ -318,7 +336,7 @@ class Catalog:
         query = select(table.c.used, table.c.lock_key).where(table.c.key == key)
         async with self._database.reading() as connection:
             row = (await connection.execute(query)).first()
-        if row is not None and row.used < now - USE_SECONDS:
+        if row is not None and not is_within(USE_SECONDS, row.used, now):
             async with self._database.writing() as connection:
                 await connection.execute(update(table).where(table.c.key == key).values(used=now))
                 await _note_lock(connection, row.lock_key)
@@ -327,7 +345,7 @@ class Catalog:
         """Write down that a lock was asked for by its own tag: of too many it is one of the last to go."""
         table, now = tables.lock, time.time()
         used = func.coalesce(table.c.used, 0.0)
-        news = (table.c.key == key) & (table.c.pinned.is_(False) | (used < now - USE_SECONDS))
+        news = (table.c.key == key) & (table.c.pinned.is_(False) | ~used.between(now - USE_SECONDS, now + SKEW_SECONDS))
         async with self._database.reading() as connection:
             found = (await connection.execute(select(table.c.key).where(news))).first()
         if found:

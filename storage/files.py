@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
+from storage.clock import is_within
 from storage.errors import StorageFull, StorageUnavailable
 
 TEMPORARY = ".part-"
@@ -107,7 +108,7 @@ def note_use(path: Path) -> None:
     """
     with contextlib.suppress(FileNotFoundError):
         status = path.stat()
-        if max(status.st_atime, status.st_mtime) < time.time() - USE_SECONDS:
+        if not is_within(USE_SECONDS, max(status.st_atime, status.st_mtime)):
             os.utime(path, ns=(time.time_ns(), status.st_mtime_ns))
 
 

@@ -7,6 +7,7 @@ import time
 from sqlalchemy import select, update
 
 from storage import tables
+from storage.clock import SKEW_SECONDS
 from storage.database import Database
 
 
@@ -22,13 +23,15 @@ class Leases:
         query = select(table.c.owner, table.c.until).where(table.c.name == name)
         async with self._database.reading() as connection:
             row = (await connection.execute(query)).first()
-        if row is not None and row.owner != owner and row.until > now:
+        # what ends later than a lease lasts was taken by a clock that was ahead
+        latest = now + seconds + SKEW_SECONDS
+        if row is not None and row.owner != owner and now < row.until <= latest:
             return False
         insert = self._database.insert(table).values(name=name, owner=owner, until=now + seconds)
         mine = insert.on_conflict_do_update(
             index_elements=["name"],
             set_={"owner": owner, "until": now + seconds},
-            where=(table.c.owner == owner) | (table.c.until <= now),
+            where=(table.c.owner == owner) | (table.c.until <= now) | (table.c.until > latest),
         )
         async with self._database.writing() as connection:
             return (await connection.execute(mine.returning(table.c.owner))).scalar() == owner

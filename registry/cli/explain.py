@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json as json_module
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -100,7 +101,10 @@ async def _lock_of_name(image: str, settings: Settings, store: Store) -> str:
     request = names.parse(repository, tag, settings.builder, today=today)
     if isinstance(request.reference, names.LockReference):
         return await _lock_with_prefix(tag, request.reference.hex, store)
-    resolution = await store.catalog.resolution(request.spec.key)
+    day = request.spec.until
+    resolution = await store.catalog.newest_resolution(
+        replace(request.spec, until=None).key, day.isoformat() if day else None
+    )
     if resolution is None:
         raise ImageUnknown(image, "this has not been built here yet; pull it, or `condery build` it")
     return resolution.lock_key

@@ -87,7 +87,8 @@ async def test_a_request_neither_waits_for_the_note_nor_fails_with_it(service: B
     builder = service.builder
     for failure in (None, StorageUnavailable("the database", "it is locked")):
         catalog = Stuck(builder.catalog, failure)
-        demand = Demand(builder.settings, catalog, service.queue, builder.image_key, ChannelPolicy(others="all"))
+        policy = ChannelPolicy(others="all")
+        demand = Demand(builder.settings, catalog, service.queue, builder.image_key, builder.resolution_key, policy)
         for _ in range(2):
             ticket = await demand.image(NAME, "latest")
             assert await ticket.wait(0)
