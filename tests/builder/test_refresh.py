@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 from rattler.index import index_fs
 
+from builder.channel_policy import ChannelPolicy
 from builder.errors import ChannelUnavailable
 from builder.solve import Solver, SolverSettings
 from builder.spec import EnvironmentSpec, PackageItem
 from tests.builder.channel_server import ChannelServer
 from tests.builder.packages import Package
+
+ANY_CHANNEL = ChannelPolicy(others="all")
 
 
 def lib(channel: str) -> EnvironmentSpec:
@@ -28,7 +31,7 @@ async def test_only_channels_that_loaded_and_are_used_are_refreshed(tmp_path: Pa
     await make(tmp_path / "good", "1")
     async with (
         ChannelServer(tmp_path) as server,
-        Solver(SolverSettings(tmp_path / "repodata", seconds=30, refresh=0)) as solver,
+        Solver(SolverSettings(tmp_path / "repodata", ANY_CHANNEL, seconds=30, refresh=0)) as solver,
     ):
         for number in range(20):
             with pytest.raises(ChannelUnavailable):
@@ -51,7 +54,7 @@ async def test_a_channel_that_hangs_delays_no_other(tmp_path: Path) -> None:
     async with (
         ChannelServer(tmp_path / "good") as good,
         ChannelServer(tmp_path / "bad") as bad,
-        Solver(SolverSettings(tmp_path / "repodata", seconds=3, refresh=0)) as solver,
+        Solver(SolverSettings(tmp_path / "repodata", ANY_CHANNEL, seconds=3, refresh=0)) as solver,
     ):
         for server in (good, bad):
             await solver.solve(lib(server.url))
@@ -65,7 +68,7 @@ async def test_a_channel_that_hangs_delays_no_other(tmp_path: Path) -> None:
 async def test_the_channels_that_are_kept_are_bounded(tmp_path: Path) -> None:
     for number in range(4):
         await make(tmp_path / f"c{number}", "1")
-    settings = SolverSettings(tmp_path / "repodata", seconds=30, refresh=0, repodata_channels=2)
+    settings = SolverSettings(tmp_path / "repodata", ANY_CHANNEL, seconds=30, refresh=0, repodata_channels=2)
     async with ChannelServer(tmp_path) as server, Solver(settings) as solver:
         for number in range(4):
             await solver.solve(lib(f"{server.url}/c{number}"))
