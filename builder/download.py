@@ -230,7 +230,8 @@ class Downloader:
         """Sessions for what may be inside for this channel: one that knows another's connections would reuse them."""
         internal = self._settings.policy.internal_of(channel)
         if internal not in self._routes:
-            self._routes[internal] = Routes(AddressGuard(internal), self._settings.limit, self._settings.seconds)
+            most = (1 + _LONG) * self._settings.limit
+            self._routes[internal] = Routes(AddressGuard(internal), most, self._settings.seconds)
         return self._routes[internal]
 
     async def _bring_oci(self, package: LockedPackage, part: PartFile, received: Received) -> None:
