@@ -21,20 +21,18 @@ from pathlib import Path
 from builder import tar
 from builder.archive import Limits
 from builder.canonical import key_of
+from builder.compressor import Compressor
 from builder.contents import PackageContents, Placeholder, PythonLayout, inspect
 from builder.environment_layer import history
 from builder.errors import ArchiveFailed, PathConflict
 from builder.file_part import FilePart
 from builder.fragment import (
-    Compressor,
     FragmentInfo,
     FragmentRecipe,
     note_use,
     read_info,
     read_paths,
     read_relocations,
-    transcode,
-    with_parents,
     write_sidecar,
 )
 from builder.gather import all_of
@@ -46,6 +44,8 @@ from builder.pool import WorkerPool
 from builder.prefix_record import prefix_record
 from builder.relocation import VERSION, OwnFile, own_files, own_paths
 from builder.starting_files import StartingFiles
+from builder.tar import with_parents
+from builder.transcoding import transcode
 from storage.digest import Digest
 from storage.errors import FragmentsGone
 from storage.files import atomic_write

@@ -18,10 +18,13 @@ from isal import igzip_lib, isal_zlib
 from builder import tar
 from builder.archive import DEFAULT_LIMITS, Limits
 from builder.canonical import key_of
+from builder.compressor import Compressor
 from builder.contents import PackageContents, inspect
 from builder.errors import BuilderError
-from builder.fragment import Compressor, FragmentInfo, FragmentRecipe, note_use, read_info, transcode, with_parents
+from builder.fragment import FragmentInfo, FragmentRecipe, note_use, read_info
 from builder.lock import LockedPackage
+from builder.tar import with_parents
+from builder.transcoding import transcode
 from builder.worker import working_on
 from storage.digest import Digest
 from storage.errors import StorageError

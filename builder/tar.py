@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
@@ -142,3 +143,14 @@ def _record(key: str, value: str) -> bytes:
     while length != len(rest) + len(str(length)):
         length = len(rest) + len(str(length))
     return str(length).encode() + rest
+
+
+def with_parents(paths: Iterable[str]) -> frozenset[str]:
+    """The directories above `paths`."""
+    found: set[str] = set()
+    for path in paths:
+        parent = path.rpartition("/")[0]
+        while parent and parent not in found:
+            found.add(parent)
+            parent = parent.rpartition("/")[0]
+    return frozenset(found)

@@ -11,8 +11,9 @@ import pytest
 
 from builder.contents import inspect
 from builder.differences import LINES
-from builder.fragment import FragmentInfo, FragmentRecipe, read_info, read_paths, transcode
+from builder.fragment import FragmentInfo, FragmentRecipe, read_info, read_paths
 from builder.prefix_path import prefix_problem
+from builder.transcoding import transcode
 from tests.builder.packages import PLACEHOLDER, File, Link, Package
 
 FILES = {

@@ -16,8 +16,9 @@ from builder import fragment as fragment_module
 from builder.archive import Limits
 from builder.contents import PackageContents, PythonLayout, inspect
 from builder.errors import PackageRefused
-from builder.fragment import FragmentInfo, FragmentRecipe, Written, read_info, transcode
+from builder.fragment import FragmentInfo, FragmentRecipe, Written, read_info
 from builder.tar import EARLIEST, END
+from builder.transcoding import transcode
 from storage.errors import StorageFull
 from tests.builder.packages import (
     PLACEHOLDER,

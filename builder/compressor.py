@@ -1,0 +1,83 @@
+"""Tar bytes as one gzip member, hashed on both sides in the same pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from isal import isal_zlib
+
+CHUNK = 1 << 18
+"""Bytes the compressor gets at a time. The compressed bytes depend on it, so it is part of a fragment's format."""
+
+_WRITE = 1 << 20
+"""Bytes that are written at a time. A file system takes as many in small pieces half as long again."""
+
+
+class Hasher(Protocol):
+    def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
+
+
+class Compressor:
+    """Takes tar bytes, gives them on as one gzip member; both sides are hashed in the same pass.
+
+    Whatever pieces it gets, the compressor sees the same chunks.
+    """
+
+    def __init__(self, write: Callable[[bytes], object], compressed: Hasher, uncompressed: Hasher) -> None:
+        self._write = write
+        self._compressed = compressed
+        self._uncompressed = uncompressed
+        self._gzip = isal_zlib.compressobj(1, wbits=31)
+        self._buffer = bytearray()
+        self._unwritten: list[bytes] = []
+        self._unwritten_size = 0
+        self.size = 0
+        self.uncompressed_size = 0
+
+    @property
+    def room(self) -> int:
+        """Bytes that are missing to a chunk; what is added from there on is not copied."""
+        return CHUNK - len(self._buffer)
+
+    def add(self, *pieces: bytes | memoryview) -> None:
+        for piece in pieces:
+            if len(self._buffer) + len(piece) < CHUNK:
+                self._buffer += piece
+            else:
+                self._add_chunks(memoryview(piece))
+
+    def _add_chunks(self, piece: memoryview) -> None:
+        start = 0
+        if self._buffer:
+            start = self.room
+            self._buffer += piece[:start]
+            self._consume(self._buffer)
+            self._buffer = bytearray()
+        while start + CHUNK <= len(piece):
+            self._consume(piece[start : start + CHUNK])
+            start += CHUNK
+        self._buffer += piece[start:]
+
+    def finish(self) -> None:
+        self._consume(self._buffer)
+        self._emit(self._gzip.flush())
+        self._flush()
+        self._buffer = bytearray()
+
+    def _consume(self, data: bytearray | memoryview) -> None:
+        self.uncompressed_size += len(data)
+        self._uncompressed.update(data)
+        self._emit(self._gzip.compress(data))
+
+    def _emit(self, data: bytes) -> None:
+        self.size += len(data)
+        self._compressed.update(data)
+        self._unwritten.append(data)
+        self._unwritten_size += len(data)
+        if self._unwritten_size >= _WRITE:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._write(b"".join(self._unwritten))
+        self._unwritten, self._unwritten_size = [], 0
