@@ -21,7 +21,7 @@ from builder.archive import Limits
 from builder.artifacts import ARCHIVE, chosen_platform, make_artifact
 from builder.base import Base, BaseImage
 from builder.canonical import key_of
-from builder.contents import PackageContents, PythonLayout, inspect_all
+from builder.contents import PackageContents, PythonLayout
 from builder.demand import Image, answers_meanwhile, artifact_key, fresh_until, solved_by
 from builder.download import Downloader
 from builder.environment import EnvironmentTask, finish_environment, links_folders, shells_in, starts_environment
@@ -29,6 +29,7 @@ from builder.environment_archive import archive_task, pack
 from builder.errors import BuilderError, PackageRefused, UnknownLock
 from builder.fragment import FragmentRecipe
 from builder.gather import all_of
+from builder.inspection import inspect_all
 from builder.job import Job
 from builder.layer import FragmentTask, LayerTask
 from builder.layers import Layers

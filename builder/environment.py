@@ -9,7 +9,7 @@ from pathlib import Path
 
 from builder.activation import activation_warnings
 from builder.archive import Limits
-from builder.contents import PackageContents, inspect
+from builder.contents import PackageContents
 from builder.environment_layer import (
     ACTIVATION,
     ENTRYPOINT,
@@ -22,6 +22,7 @@ from builder.environment_layer import (
 from builder.file_part import FilePart
 from builder.fragment import read_paths, read_starting_files
 from builder.image import EnvironmentFacts, ImageLayer
+from builder.inspection import inspect
 from builder.installed_files import InstalledFiles
 from builder.layer import FRAGMENTS, FragmentTask
 from builder.lock import Lock

@@ -22,7 +22,7 @@ from builder import tar
 from builder.archive import Limits
 from builder.canonical import key_of
 from builder.compressor import Compressor
-from builder.contents import PackageContents, Placeholder, PythonLayout, inspect
+from builder.contents import PackageContents, Placeholder, PythonLayout
 from builder.environment_layer import history
 from builder.errors import ArchiveFailed, PathConflict
 from builder.file_part import FilePart
@@ -36,6 +36,7 @@ from builder.fragment import (
     write_sidecar,
 )
 from builder.gather import all_of
+from builder.inspection import inspect
 from builder.layer import FRAGMENTS, FragmentTask, sound
 from builder.lock import Lock
 from builder.lock_formats import newest

@@ -19,9 +19,10 @@ from builder import tar
 from builder.archive import DEFAULT_LIMITS, Limits
 from builder.canonical import key_of
 from builder.compressor import Compressor
-from builder.contents import PackageContents, inspect
+from builder.contents import PackageContents
 from builder.errors import BuilderError
 from builder.fragment import FragmentInfo, FragmentRecipe, note_use, read_info
+from builder.inspection import inspect
 from builder.lock import LockedPackage
 from builder.tar import with_parents
 from builder.transcoding import transcode

@@ -16,8 +16,9 @@ from itertools import islice
 from pathlib import Path
 
 from builder.archive import DEFAULT_LIMITS, Limits
-from builder.contents import PackageContents, PythonLayout, inspect
+from builder.contents import PackageContents, PythonLayout
 from builder.errors import PackageRefused, PathConflict
+from builder.inspection import inspect
 from builder.lock import LockedPackage
 
 ENVIRONMENT = 4

@@ -31,7 +31,7 @@ PATIENCE = 2.0
 """Seconds after which a task counts as a long one, beside which others begin: in one more process, where need be."""
 PRELOAD = [
     "builder.layer",
-    "builder.contents",
+    "builder.inspection",
     "builder.environment",
     "builder.environment_archive",
     "builder.overlap",

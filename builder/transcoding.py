@@ -1,6 +1,7 @@
 """One run over a package's members: what its listing names, written as a fragment.
 
-Every check of what a package may hold is here or in `builder.contents`, for images and archives alike.
+Every check of what a package may hold is here, in `builder.listing` or in `builder.package_paths`, for images and archives
+alike.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from typing import IO
 
 from builder.archive import DEFAULT_LIMITS, Limits, check_member, checked_name, payload
 from builder.compressor import CHUNK, Compressor, Hasher
-from builder.contents import EntryPoint, PackageContents, Placeholder, PythonLayout, check_way
+from builder.contents import EntryPoint, PackageContents, Placeholder, PythonLayout
 from builder.differences import Differences, Lies
 from builder.errors import PackageRefused
 from builder.fragment import FragmentInfo, FragmentRecipe, write_sidecar
+from builder.package_paths import check_way
 from builder.prefix import LongString, replace, replace_chunks
 from builder.prefix_record import Written, recorded_paths
 from builder.relocation import LARGEST_SCRIPT, is_script, without_prefix

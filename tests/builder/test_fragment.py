@@ -14,9 +14,10 @@ from isal import isal_zlib
 
 from builder import fragment as fragment_module
 from builder.archive import Limits
-from builder.contents import PackageContents, PythonLayout, inspect
+from builder.contents import PackageContents, PythonLayout
 from builder.errors import PackageRefused
 from builder.fragment import FragmentInfo, FragmentRecipe, Written, read_info
+from builder.inspection import inspect
 from builder.tar import EARLIEST, END
 from builder.transcoding import transcode
 from storage.errors import StorageFull

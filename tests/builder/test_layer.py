@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.contents import inspect
 from builder.errors import InvalidImageName, PackageRefused, PathConflict, UnknownPackage
 from builder.fragment import USE_SECONDS, FragmentRecipe
+from builder.inspection import inspect
 from builder.layer import FRAGMENTS, AssembledLayer, FragmentTask, LayerTask, assemble, stored_fragments
 from storage.digest import Digest
 from storage.errors import ConderyError, FragmentsGone, StorageFull

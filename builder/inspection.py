@@ -1,0 +1,95 @@
+"""From a package's archive to its contents, remembered so that an archive is read once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+
+from builder.archive import DEFAULT_LIMITS, Limits, verify
+from builder.bounded_json import JsonRefused, load_trusted
+from builder.canonical import key_of
+from builder.contents import EntryPoint, PackageContents, Placeholder, PythonLayout, placed
+from builder.listing import read_listing
+from builder.lock import LockedPackage
+from builder.package_paths import check_reserved
+from builder.worker import working_on
+from storage.files import atomic_write, note_use
+
+FORMAT = 2
+"""Part of every inspection's key: raise it when the same archive has to be read differently."""
+
+
+def inspect(
+    path: Path, package: LockedPackage, python: PythonLayout | None, cache: Path, limits: Limits = DEFAULT_LIMITS
+) -> PackageContents:
+    """What the archive at `path` puts where, remembered in the folder `cache`.
+
+    The archive is verified against its record before its first reading, and again when it is not the file it was; one
+    that is gone is remembered. `python` matters to noarch python packages only. Raises PackageRefused.
+    """
+    name = str(package)
+    remembered = cache / _cache_name(package)
+    with working_on(name):
+        document = _recall(remembered)
+        state = _state(path)
+        if document is None or (state and document.get("archive") != state):
+            verify(path, name, package.size, package.sha256, package.md5)
+            document = {**(document or read_listing(path, name, limits)), "archive": state}
+            with atomic_write(remembered, durable=False, scratch=cache) as file:
+                file.write(orjson.dumps(document))
+        contents = placed(_contents(name, document), python, limits)
+        check_reserved(contents.package, contents.targets, contents.directories)
+        return contents
+
+
+def inspect_all(
+    packages: Sequence[LockedPackage], paths: Sequence[Path], python: PythonLayout | None, cache: Path, limits: Limits
+) -> list[PackageContents]:
+    """The outlines of several packages, so that a worker process is asked once for all of them."""
+    return [
+        inspect(path, package, python, cache, limits).outline() for package, path in zip(packages, paths, strict=True)
+    ]
+
+
+def _cache_name(package: LockedPackage) -> str:
+    """Of the archive alone: where its files go in which python is worked out anew each time."""
+    key = key_of("contents", [FORMAT, package.archive_key])
+    return f"{key[:2]}/{key}.json"
+
+
+def _recall(path: Path) -> dict[str, Any] | None:
+    note_use(path)
+    with contextlib.suppress(FileNotFoundError, JsonRefused):
+        return cast(dict[str, Any], load_trusted(path.read_bytes()))
+    return None
+
+
+def _state(path: Path) -> list[int] | None:
+    """What changes when the file does; None when it is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        status = path.stat()
+        return [status.st_ino, status.st_size, status.st_mtime_ns]
+    return None
+
+
+def _contents(name: str, document: dict[str, Any]) -> PackageContents:
+    return PackageContents(
+        package=name,
+        sources=document["paths"],
+        targets=document["paths"],
+        kinds=document["kinds"],
+        sizes=document["sizes"],
+        sha256=document["sha256"],
+        placeholders={index: Placeholder(text, mode) for index, text, mode in document["placeholders"]},
+        no_link=frozenset(document["no_link"]),
+        directories=document["directories"],
+        entry_points=[EntryPoint(*entry) for entry in document["entry_points"]],
+        link_scripts=document["link_scripts"],
+        timestamp=document["timestamp"],
+        noarch=document["noarch"],
+        parts=document["parts"],
+    )
