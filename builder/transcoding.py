@@ -1,7 +1,7 @@
 """One run over a package's members: what its listing names, written as a fragment.
 
-Every check of what a package may hold is here, in `builder.listing` or in `builder.package_paths`, for images and archives
-alike.
+Every check of what a package may hold is here, in `builder.listing` or in `builder.package_paths`, for images and
+archives alike.
 """
 
 from __future__ import annotations
