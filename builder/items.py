@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from builder.errors import InvalidImageName
 from builder.match_spec import is_version, parse_match_spec
-from builder.spec import Constraint, PackageItem, merge_items
+from builder.spec import Constraint, PackageItem, contains, merge_items
 
 OPERATORS = {
     "gt": ">",
@@ -168,7 +168,7 @@ def _packages(item: str) -> tuple[PackageItem, ...]:
         if not values:
             raise InvalidImageName(item, f"operator {operator} has no {_operand(operator)}")
         if operator == BUILD_OPERATOR:
-            asked.append(PackageItem(name, channel, build=_build(item, ".".join(values))))
+            asked.append(PackageItem(name, channel, build=contains(_build(item, ".".join(values)))))
         else:
             asked.append(PackageItem(name, channel, (Constraint(OPERATORS[operator], _version(item, values)),)))
     return merge_items(asked)
@@ -247,10 +247,13 @@ def spelled(item: str) -> str | None:
 
 
 def text_of(item: PackageItem) -> str:
-    """`item` in the grammar of items, also where it is no component of a repository name."""
+    """`item` in the grammar of items, also where it is no component of a repository name.
+
+    A build that is not just contained in the build string has no word there, and is said by one that takes more.
+    """
     words = {operator: word for word, operator in reversed(OPERATORS.items())}
     parts = [f"{item.channel}__{item.name}" if item.channel else item.name]
     for constraint in item.constraints:
         version = constraint.version.replace("!", "__").replace("+", "--")
         parts += [words[constraint.operator], version]
-    return ".".join(parts + ([BUILD_OPERATOR, item.build] if item.build else []))
+    return ".".join(parts + ([BUILD_OPERATOR, item.build.strip("*")] if item.build else []))

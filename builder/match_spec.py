@@ -11,7 +11,7 @@ _PIECES = r"[a-z0-9]+(?:[._-][a-z0-9]+)*"
 _VERSION = re.compile(rf"(?:[0-9]+!)?{_PIECES}(?:\+{_PIECES})?")
 _PACKAGE = re.compile(r"_?[a-z0-9]+(?:(?:[._]|-+)[a-z0-9]+)*")
 """A package's name; virtual packages, which begin with two underscores, are not meant."""
-_BUILD = re.compile(r"[a-z0-9_.+-]+", re.IGNORECASE)
+_BUILD = re.compile(r"[a-z0-9_.+*-]+", re.IGNORECASE)
 _CHANNEL = re.compile(r"(?:https?|file|oci|s3)://[A-Za-z0-9._~%:/-]+|[A-Za-z0-9][A-Za-z0-9._/-]*")
 
 _SPEC = re.compile(
@@ -30,8 +30,8 @@ def parse_match_spec(text: str) -> PackageItem:
     """Read one match spec: name, version, build and channel, in plain form or in brackets.
 
     `numpy=1.26`, `numpy 1.26.*` and `numpy=1.26.*` mean 1.26 and what begins with it; `numpy 1.26` and `numpy==1.26`
-    mean that version. A build is matched where the build string contains it: `*cuda*`, or a whole build string.
-    Raises InvalidImageName, also for what condery cannot keep apart in a key: `|`, and other wildcards.
+    mean that version. A build is the whole build string, in which `*` is anything: `py311_0`, `*cuda*`, `py311_c*_0`.
+    Raises InvalidImageName, also for what condery does not take: `|`, and regular expressions as builds.
     """
     match = _SPEC.fullmatch(text.strip())
     if match is None:
@@ -89,9 +89,10 @@ def _version_and_build(text: str, rest: str) -> tuple[str, str | None]:
     """Split what follows the name: `=1.2=py_0`, ` >=1.2, <2`, ` 1.2 py_0`."""
     rest = re.sub(r"\s*,\s*", ",", rest.strip())
     rest = re.sub(r"([<>=!~])\s+", r"\1", rest)
-    pinned = re.fullmatch(r"(==?[^=\s,]+)=([^=<>!~\s,]+)", rest)
+    pinned = re.fullmatch(r"(\S*[^<>=!~\s,])=([^=<>!~\s,]+)", rest)
     if pinned:
-        return pinned[1].replace("==", "=").replace("=", "=="), pinned[2]
+        # beside a build, one = is the version itself
+        return re.sub(r"^=(?=[^=,]+$)", "==", pinned[1]), pinned[2]
     words = rest.split()
     if len(words) > 2:
         raise InvalidImageName(text, "more than a name, a version and a build")
@@ -122,9 +123,12 @@ def _constraint(text: str, part: str) -> Constraint:
 
 
 def _build(text: str, build: str | None) -> str | None:
-    if build is None or build == "*":
+    """The pattern in its one spelling, a run of `*` being one of them; None where every build matches."""
+    if build is None:
         return None
-    part = build[1:-1] if len(build) > 2 and build[0] == build[-1] == "*" else build
-    if not _BUILD.fullmatch(part):
-        raise InvalidImageName(text, f"a build string contains what is asked for: write *{part.replace('*', '')}*")
-    return part
+    if not _BUILD.fullmatch(build):
+        raise InvalidImageName(
+            text, f"{build!r} is not a build: letters, digits and _ . + - are in one, and * stands for anything"
+        )
+    pattern = re.sub(r"\*+", "*", build)
+    return None if pattern == "*" else pattern

@@ -263,7 +263,7 @@ class PlatformSolve:
         if item.constraints:
             parts.append(f'version="{",".join(map(str, item.constraints))}"')
         if item.build:
-            parts.append(f'build="*{item.build}*"')
+            parts.append(f'build="{item.build}"')
         channels = self.channels
         if item.channel:
             url = address(item.channel, self.alias)

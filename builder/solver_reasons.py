@@ -12,7 +12,7 @@ from rattler import Channel, Gateway, MatchSpec, RepoDataRecord, Subdir, Version
 
 from builder.errors import UnknownPackage, Unsatisfiable
 from builder.names import close_names
-from builder.spec import Constraint, PackageItem
+from builder.spec import Constraint, PackageItem, contained
 
 _LINES = 40
 _SHOWN = 6
@@ -117,22 +117,27 @@ async def _raise_if_unmatched(gateway: Gateway, wish: Wish, platform: str, until
     if not there:
         date = until.date() if until else ""
         raise Unsatisfiable(platform, f"no {item.name} {where} is as old as {date}; its first is {_oldest(records)}")
-    plain = MatchSpec(item.name)
-    version_spec = (
-        MatchSpec(f'{item.name}[version="{",".join(map(str, item.constraints))}"]', strict=False)
-        if item.constraints
-        else plain
-    )
-    right = [record for record in there if record.matches(version_spec)]
+    right = _of_versions(there, item)
     if not right:
         raise Unsatisfiable(platform, f"no {asked} {where}; there is {_versions(there, item.constraints)}")
-    if item.build and not any(item.build in str(record.build) for record in right):
+    if item.build and not _matching(right, f'{item.name}[build="{item.build}"]'):
         builds = sorted({str(record.build) for record in right}, reverse=True)
         more = f" and {len(builds) - _SHOWN} more" if len(builds) > _SHOWN else ""
+        part = contained(item.build)
+        lack = f"contains {part!r}" if part else f"is {item.build!r}"
         raise Unsatisfiable(
-            platform,
-            f"no build of {asked} {where} contains {item.build!r}; there is {', '.join(builds[:_SHOWN])}{more}",
+            platform, f"no build of {asked} {where} {lack}; there is {', '.join(builds[:_SHOWN])}{more}"
         )
+
+
+def _matching(records: Sequence[RepoDataRecord], text: str) -> list[RepoDataRecord]:
+    spec = MatchSpec(text, strict=False)
+    return [record for record in records if record.matches(spec)]
+
+
+def _of_versions(records: Sequence[RepoDataRecord], item: PackageItem) -> list[RepoDataRecord]:
+    versions = ",".join(map(str, item.constraints))
+    return _matching(records, f'{item.name}[version="{versions}"]') if versions else list(records)
 
 
 def _since(record: RepoDataRecord) -> datetime.datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +31,10 @@ class Constraint:
 
 @dataclass(frozen=True)
 class PackageItem:
-    """One package that was asked for. `build` is what its build string must contain."""
+    """One package that was asked for.
+
+    `build` is what its whole build string must be; where there is a `*`, which is anything, case does not count.
+    """
 
     name: str
     channel: str | None = None
@@ -41,15 +45,15 @@ class PackageItem:
         """The item as a conda match spec (CEP 29), e.g. `bioconda::samtools >=1.2,<2`; brackets hold the build."""
         channel = f"{self.channel}::" if self.channel else ""
         version = " " + ",".join(map(str, self.constraints)) if self.constraints else ""
-        build = f'[build="*{self.build}*"]' if self.build else ""
+        build = f'[build="{self.build}"]' if self.build else ""
         return f"{channel}{self.name}{version}{build}"
 
 
 def merge_items(items: Iterable[PackageItem]) -> tuple[PackageItem, ...]:
     """The same wishes, each once, in canonical order: by channel and name, constraints sorted.
 
-    Wishes for one package become one item. A second thing that the build string must contain is an item of its own,
-    which the solver has to satisfy too.
+    Wishes for one package become one item. A second build that is asked for is an item of its own, which the solver has
+    to satisfy too.
     """
     merged: dict[tuple[str, str], tuple[set[Constraint], set[str]]] = {}
     for item in items:
@@ -90,7 +94,7 @@ class EnvironmentSpec:
                     "name": item.name,
                     "channel": item.channel,
                     "constraints": [[constraint.operator, constraint.version] for constraint in item.constraints],
-                    "build": item.build,
+                    "build": _build_to_json(item.build),
                 }
                 for item in self.items
             ],
@@ -110,7 +114,7 @@ class EnvironmentSpec:
                     name=item["name"],
                     channel=item["channel"],
                     constraints=tuple(Constraint(operator, version) for operator, version in item["constraints"]),
-                    build=item["build"],
+                    build=_build_from_json(item["build"]),
                 )
                 for item in document["items"]
             ),
@@ -129,3 +133,29 @@ class EnvironmentSpec:
 
     def match_specs(self) -> list[str]:
         return [item.match_spec() for item in self.items]
+
+
+_CONTAINED = re.compile(r"\*([^*]+)\*")
+_PATTERN = "="
+
+
+def contains(part: str) -> str:
+    """The pattern of builds that contain `part`."""
+    return f"*{part}*"
+
+
+def contained(build: str) -> str | None:
+    """What builds contain that match the pattern `build`, where that is all that it says."""
+    match = _CONTAINED.fullmatch(build)
+    return match[1] if match else None
+
+
+def _build_to_json(build: str | None) -> str | None:
+    """`cuda` for `*cuda*`, which keeps the keys of stored specs; any other pattern behind a `=`, as in no build."""
+    return build and (contained(build) or f"{_PATTERN}{build}")
+
+
+def _build_from_json(text: str | None) -> str | None:
+    if not text:
+        return None
+    return text.removeprefix(_PATTERN) if text.startswith(_PATTERN) else contains(text)
