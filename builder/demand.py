@@ -18,7 +18,7 @@ from builder.artifacts import ARTIFACTS, Artifact
 from builder.canonical import key_of
 from builder.channel_policy import ChannelPolicy
 from builder.ended import EndedBuild
-from builder.errors import BuildFailed, InvalidImageName, TooManyBuilds, UnknownArtifact, UnknownLock
+from builder.errors import BuildFailed, TooManyBuilds, UnknownArtifact, UnknownLock
 from builder.job import Job
 from builder.lock import Lock
 from builder.queue import BuildQueue, Flight
@@ -183,10 +183,7 @@ class Demand:
     async def ended(self, job: Job, build_id: str, seconds: float, failure: BuildFailed | None) -> EndedBuild:
         """What there is to tell of a build of `job`."""
         kind = job.artifact or job.kind
-        try:
-            repository = names.repository_of(job.spec, self._settings)
-        except InvalidImageName:
-            repository = self.root
+        repository = names.repository_of(job.spec, self._settings)
         if failure is not None:
             return EndedBuild(build_id, kind, repository, seconds, failure)
         lock = await self._find_lock(job, -FOREVER)
@@ -202,7 +199,7 @@ class Demand:
 
     async def tags(self, repository: str) -> list[str]:
         """The tags that exist by now, sorted: `latest`, the days and the locks this repository was solved to."""
-        spec = (await self._request(repository, "latest")).spec
+        spec = (await read_name(repository, "latest", self._settings, self._catalog)).spec
         locks = [f"lock-{key[:12]}" for key in await self._catalog.locks_of_spec(spec.key)]
         return sorted({"latest", *locks, *await self._catalog.days_of_spec(spec.key)}) if locks else []
 
@@ -256,7 +253,7 @@ class Demand:
             log.warning("use not written down", key=key, reason=str(error))
 
     async def _job(self, kind: Any, repository: str, tag: str) -> Job:
-        request = await self._request(repository, tag)
+        request = await read_name(repository, tag, self._settings, self._catalog)
         if isinstance(request.reference, names.LockReference):
             key = await self._lock_of(tag, request.reference.hex, request.spec)
             await self._catalog.pin_lock(key)
@@ -264,12 +261,6 @@ class Demand:
         # what was made of a lock is served whatever is allowed now; what is not yet made fails where it is fetched
         self._policy.check(request.spec)
         return Job(kind, request.spec)
-
-    async def _request(self, repository: str, tag: str) -> names.ImageRequest:
-        handle = names.stored_spec_handle(repository, self._settings)
-        document = await self._catalog.lock_of_spec(handle) if handle else None
-        stored = Lock.from_json(document).spec if document else None
-        return names.parse(repository, tag, self._settings, today=_today(), stored=stored)
 
     async def _lock_of(self, tag: str, prefix: str, spec: EnvironmentSpec) -> str:
         found = await self._catalog.locks(prefix)
@@ -313,6 +304,14 @@ class Demand:
         key = artifact_key(found[0], job.artifact)
         document = await self._catalog.artifact(key)
         return (key, Artifact.from_json(document)) if document else None
+
+
+async def read_name(repository: str, tag: str, settings: BuilderSettings, catalog: Catalog) -> names.ImageRequest:
+    """What `repository:tag` asks for today, by the stored spec where the name is a handle; raises InvalidImageName."""
+    handle = names.stored_spec_handle(repository, settings)
+    document = await catalog.lock_of_spec(handle) if handle else None
+    stored = Lock.from_json(document).spec if document else None
+    return names.parse(repository, tag, settings, today=_today(), stored=stored)
 
 
 def artifact_key(lock_key: str, name: str) -> str:

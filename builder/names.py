@@ -29,6 +29,8 @@ _W = TypeVar("_W", bound=Wish)
 TAGS = "a tag is latest, a day such as 2026-01-31, or lock- and at least 12 hex digits"
 
 _HANDLE = re.compile(r"[0-9a-f]{12,64}")
+_HANDLE_DIGITS = 16
+"""In handles that we give: more than anybody can find a second spec for."""
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -90,7 +92,11 @@ def parse(
     if handle is None:
         spec = _spec(_wishes_of(_items(repository, settings), settings), settings, item=repository)
     elif stored is None:
-        raise InvalidImageName(f"spec.{handle}", "no stored spec has this handle; store the spec through the API again")
+        raise InvalidImageName(
+            f"spec.{handle}",
+            "no stored spec has this handle, or several begin so; condery build, over this server's data directory, "
+            "stores a spec and prints its handle where no image name says it",
+        )
     else:
         spec = stored
     return ImageRequest(replace(spec, until=reference.day) if isinstance(reference, UntilDate) else spec, reference)
@@ -109,7 +115,7 @@ def stored_spec_handle(repository: str, settings: NameSettings) -> str | None:
         raise InvalidImageName(handles[0], "a stored spec is a whole environment; nothing else can be in the name")
     handle = handles[0].removeprefix("spec.")
     if not _HANDLE.fullmatch(handle):
-        raise InvalidImageName(handles[0], "a handle has 12 to 64 hex digits, as the API answered them")
+        raise InvalidImageName(handles[0], "a handle has 12 to 64 hex digits, as condery build prints them")
     return handle
 
 
@@ -137,7 +143,7 @@ def parse_specs(
 def repository_of(spec: EnvironmentSpec, settings: NameSettings) -> str:
     """The canonical name of `spec`; `parse` of it gives `spec` back, where the tag says its cut-off date.
 
-    Raises InvalidImageName where no name of at most 255 characters says it.
+    Where no name of at most 255 characters says it, the name is its handle, which `parse` needs the stored spec for.
     """
     packages = [text_of(item) for item in spec.items]
     platforms = [f"platform.{platform}" for platform in spec.platforms]
@@ -149,9 +155,8 @@ def repository_of(spec: EnvironmentSpec, settings: NameSettings) -> str:
         repository = "/".join([settings.root, *channels, *platforms, *cuda, *packages])
         if _says(repository, spec, settings):
             return repository
-    raise InvalidImageName(
-        " ".join(spec.match_specs()), "no image name says this; store the spec through the API and use its handle"
-    )
+    # stored is the lock, whose spec has no cut-off date
+    return f"{settings.root}/spec.{replace(spec, until=None).key[:_HANDLE_DIGITS]}"
 
 
 def close_names(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
@@ -172,7 +177,7 @@ def _items(repository: str, settings: NameSettings) -> list[str]:
         raise InvalidImageName(
             f"{repository[:40]}...",
             f"the name has {len(repository)} characters, and {MAX_NAME} are allowed; "
-            "store the spec through the API and use its handle",
+            "condery build takes longer ones, and prints a handle that can be pulled instead",
         )
     root, rest = repository[: len(settings.root)], repository[len(settings.root) :]
     if root != settings.root or rest[:1] not in {"", "/"}:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json as json_module
 import re
 from dataclasses import replace
@@ -94,12 +93,12 @@ async def _lock_of_manifest(image: str, store: Store) -> str:
 
 
 async def _lock_of_name(image: str, settings: Settings, store: Store) -> str:
-    from builder import names
+    from builder.demand import read_name
+    from builder.names import LockReference
 
     repository, tag = _repository_and_tag(image, settings.builder.root)
-    today = datetime.datetime.now(tz=datetime.UTC).date()
-    request = names.parse(repository, tag, settings.builder, today=today)
-    if isinstance(request.reference, names.LockReference):
+    request = await read_name(repository, tag, settings.builder, store.catalog)
+    if isinstance(request.reference, LockReference):
         return await _lock_with_prefix(tag, request.reference.hex, store)
     day = request.spec.until
     resolution = await store.catalog.newest_resolution(

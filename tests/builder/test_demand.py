@@ -12,12 +12,13 @@ from sqlalchemy import Table, select
 
 from builder.channel_policy import ChannelPolicy
 from builder.demand import Demand
+from builder.job import Job
 from builder.service import BuilderService
 from storage import tables
 from storage.catalog import Catalog
 from storage.errors import StorageUnavailable
 from tests.builder.packages import Package
-from tests.builder.services import make_channel, open_service
+from tests.builder.services import make_channel, open_service, spec_of
 
 NAME = "conda-store-dynamic/small"
 LONG_AGO = 1.0
@@ -57,6 +58,15 @@ async def test_the_use_of_files_is_noted(service: BuilderService) -> None:
     await service.demand.close()
     assert await used(service, tables.artifact) > LONG_AGO
     assert await used(service, tables.image) == LONG_AGO
+
+
+async def test_a_build_that_no_name_says_is_told_by_its_handle(service: BuilderService) -> None:
+    job = Job("image", spec_of(service, "small=1.0=0"))
+    image = await service.build(job.spec)
+    ended = await service.demand.ended(job, "id", 1.0, None)
+    assert ended.repository == f"conda-store-dynamic/spec.{job.spec.key[:16]}"
+    assert ended.tag is not None
+    assert await (await service.demand.image(ended.repository, ended.tag)).wait(None) == image
 
 
 async def test_what_was_just_noted_is_not_noted_again(service: BuilderService) -> None:

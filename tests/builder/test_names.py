@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import json
+import re
 from contextlib import suppress
 from dataclasses import replace
 from random import Random
@@ -231,7 +233,19 @@ def test_a_stored_spec() -> None:
         ("numpy!=1.26.*", "numpy !=1.26.*"),
         ("numpy >= 1.2 , < 2", "numpy <2,>=1.2"),
         ("numpy~=1.2", "numpy ~=1.2"),
-        ("numpy=1.26=py311_0", 'numpy ==1.26[build="*py311_0*"]'),
+        ("numpy=1.26=py311_0", 'numpy ==1.26[build="py311_0"]'),
+        ("numpy==1.26=py311_0", 'numpy ==1.26[build="py311_0"]'),
+        ("numpy 1.26 py311_0", 'numpy ==1.26[build="py311_0"]'),
+        ("numpy 1.26=py311_0", 'numpy ==1.26[build="py311_0"]'),
+        ("numpy>=1.26,<2=py311_0", 'numpy <2,>=1.26[build="py311_0"]'),
+        ("numpy=1.26=0", 'numpy ==1.26[build="0"]'),
+        ("blas=*=mkl", 'blas[build="mkl"]'),
+        ("blas[build=mkl]", 'blas[build="mkl"]'),
+        ("numpy=1.26=py*", 'numpy ==1.26[build="py*"]'),
+        ("pytorch * GPU*", 'pytorch[build="GPU*"]'),
+        ("numpy=1.26=py311_c*_0", 'numpy ==1.26[build="py311_c*_0"]'),
+        ("numpy[build='**py***311**']", 'numpy[build="*py*311*"]'),
+        ("numpy[build=***]", "numpy"),
         ("numpy 1.26 *py311*", 'numpy ==1.26[build="*py311*"]'),
         ("pytorch=*=*cuda*", 'pytorch[build="*cuda*"]'),
         ("pytorch=2.*=*cuda*", 'pytorch =2[build="*cuda*"]'),
@@ -259,7 +273,11 @@ def test_match_specs_of_the_command_line(text: str, match_spec: str) -> None:
         ("numpy<>1", "not an operator"),
         ("numpy>1..2", "not a version"),
         ("numpy 1.2 py_0 more", "more than a name"),
-        ("numpy=1.2=py*", "contains what is asked for: write \\*py\\*"),
+        ("numpy=1.2=^py.*$", "is not a build"),
+        ("numpy=1.2=py?", "is not a build"),
+        ("numpy[build='[a-z]*']", "not a conda match spec"),
+        ("numpy[build='']", "is not a build"),
+        ("numpy=1.2=", "not an operator and a version"),
         ("numpy[md5=abc]", "only version, build and channel"),
         ("numpy[", "not a conda match spec"),
         ("__cuda>=12", "virtual packages"),
@@ -286,14 +304,51 @@ def test_command_line_in_any_mixture() -> None:
     assert spec.single
 
 
-def test_what_no_name_can_say() -> None:
-    for text in ("_openmp_mutex", "https://example.org/c::numpy", "shell>1", "numpy!=1.2.*"):
-        with pytest.raises(InvalidImageName, match="handle"):
-            repository_of(parse_specs([text], SETTINGS), SETTINGS)
-    with pytest.raises(InvalidImageName, match="handle"):
-        repository_of(replace(spec_of("numpy"), prefix="/elsewhere"), SETTINGS)
-    with pytest.raises(InvalidImageName, match="handle"):
-        repository_of(parse_specs([f"package-{number}" for number in range(40)], SETTINGS), SETTINGS)
+@pytest.mark.parametrize(
+    "specs",
+    [
+        ["_openmp_mutex"],
+        ["https://example.org/c::numpy"],
+        ["file:///c::lib"],
+        ["Upper::numpy"],
+        ["shell>1"],
+        ["numpy!=1.2.*"],
+        ["numpy=1.2=py_0"],
+        ["numpy=1.2=py*"],
+        ["numpy=1.2=*PY*"],
+        ["numpy=1.2=*_0*"],
+        [f"package-{number}" for number in range(120)],
+    ],
+)
+def test_what_no_name_can_say_has_a_handle(specs: list[str]) -> None:
+    spec = parse_specs(specs, SETTINGS)
+    repository = repository_of(replace(spec, until=TODAY), SETTINGS)
+    assert repository == f"conda-store-dynamic/spec.{spec.key[:16]}"
+    assert stored_spec_handle(repository, SETTINGS) == spec.key[:16]
+
+
+def test_another_prefix_than_the_settings_say_has_a_handle() -> None:
+    assert stored_spec_handle(repository_of(replace(spec_of("numpy"), prefix="/elsewhere"), SETTINGS), SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("numpy", "e9b6e83189e845bbc8dc8ca474de647dfa26edeaf1fff19355089322bc3ba235"),
+        ("pytorch.ge.2.build.cuda", "2e90ef6f6b590ea0d2b770dd6554b4cfba12c0da3dc60edd76b52188d4a67fdf"),
+        ("pytorch.build.cuda.build.py311", "cb7ec2dd851e2a74276cd5bd3347b51b82c105e9dc4d1e9aed9a5f71002e0a06"),
+    ],
+)
+def test_keys_of_names_stay(name: str, key: str) -> None:
+    """Locks and images are stored under them, and people keep handles."""
+    assert spec_of(name).key == key
+
+
+def test_a_part_of_a_build_is_stored_as_it_always_was() -> None:
+    contained, whole = parse_specs(["x=*=*cuda*"], SETTINGS), parse_specs(["x=*=cuda"], SETTINGS)
+    assert [item["build"] for item in contained.to_json()["items"]] == ["cuda"]
+    assert [item["build"] for item in whole.to_json()["items"]] == ["=cuda"]
+    assert contained.key != whole.key
 
 
 def test_close_names() -> None:
@@ -306,6 +361,10 @@ def test_close_names() -> None:
     assert close_names("", known) == []
 
 
+def one_spelling(build: str) -> str:
+    return re.sub(r"\*+", "*", build)
+
+
 packages = st.from_regex(r"[a-z][a-z0-9]{0,7}([._-][a-z][a-z0-9]{0,5}){0,2}", fullmatch=True)
 versions = st.from_regex(
     r"([0-9]!)?[0-9]{1,2}([._-][a-z0-9]{1,4}){0,3}(\+[a-z0-9]{1,3}(\.[0-9])?)?", fullmatch=True
@@ -316,7 +375,7 @@ package_items = st.builds(
     packages,
     st.none() | st.sampled_from(["bioconda", "conda-forge", "a.b-c"]),
     st.lists(constraints, max_size=3).map(lambda many: tuple(sorted(set(many)))),
-    st.none() | st.from_regex(r"[a-z0-9]{1,6}(_[a-z0-9]{1,3})?", fullmatch=True),
+    st.none() | st.from_regex(r"\*?[a-zA-Z0-9]{1,6}(\*|_[a-z0-9]{1,3}|_\*)?\*?", fullmatch=True).map(one_spelling),
 )
 words = st.sampled_from([*OPERATORS, "build", "channel", "platform", "cuda", "shell", "spec", "1", "2.0", "numpy", "x"])
 near_names = st.lists(words | packages, min_size=1, max_size=6).flatmap(
@@ -344,11 +403,13 @@ def test_a_spec_is_read_back_from_its_name(
         single=len(platforms) == 1,
         virtual_packages=(("__cuda", "12.4"),) if cuda else (),
     )
-    try:
-        repository = repository_of(spec, SETTINGS)
-    except InvalidImageName:
-        return  # too long, or a package's name that has an operator in it: the property is about what can be said
-    assert parse(repository, "latest", SETTINGS, today=TODAY).spec == spec
+    repository = repository_of(spec, SETTINGS)
+    if handle := stored_spec_handle(repository, SETTINGS):
+        # too long, a package's name that has an operator in it, or a build that is not just a part
+        assert spec.key.startswith(handle)
+    else:
+        assert parse(repository, "latest", SETTINGS, today=TODAY).spec == spec
+    assert EnvironmentSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
 
 
 @given(st.lists(package_items, min_size=1, max_size=5))
