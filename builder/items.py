@@ -257,3 +257,16 @@ def text_of(item: PackageItem) -> str:
         version = constraint.version.replace("!", "__").replace("+", "--")
         parts += [words[constraint.operator], version]
     return ".".join(parts + ([BUILD_OPERATOR, item.build.strip("*")] if item.build else []))
+
+
+def typed(item: PackageItem) -> str:
+    """`item` as people may type it: as in image names where these can say it, else as a match spec."""
+    text = text_of(item)
+    return text if COMPONENT.fullmatch(text) and _reads_as(text, item) else item.match_spec()
+
+
+def _reads_as(text: str, item: PackageItem) -> bool:
+    try:
+        return wishes(text, ()) == [item]
+    except InvalidImageName:
+        return False

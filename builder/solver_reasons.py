@@ -6,11 +6,12 @@ import bisect
 import datetime
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rattler import Channel, Gateway, MatchSpec, RepoDataRecord, Subdir, Version
 
 from builder.errors import UnknownPackage, Unsatisfiable
+from builder.items import typed
 from builder.names import close_names
 from builder.spec import Constraint, PackageItem, contained
 
@@ -119,7 +120,8 @@ async def _raise_if_unmatched(gateway: Gateway, wish: Wish, platform: str, until
         raise Unsatisfiable(platform, f"no {item.name} {where} is as old as {date}; its first is {_oldest(records)}")
     right = _of_versions(there, item)
     if not right:
-        raise Unsatisfiable(platform, f"no {asked} {where}; there is {_versions(there, item.constraints)}")
+        hint = f"; did you mean {meant}?" if (meant := _meant(there, item)) else ""
+        raise Unsatisfiable(platform, f"no {asked} {where}; there is {_versions(there, item.constraints)}{hint}")
     if item.build and not _matching(right, f'{item.name}[build="{item.build}"]'):
         builds = sorted({str(record.build) for record in right}, reverse=True)
         more = f" and {len(builds) - _SHOWN} more" if len(builds) > _SHOWN else ""
@@ -138,6 +140,15 @@ def _matching(records: Sequence[RepoDataRecord], text: str) -> list[RepoDataReco
 def _of_versions(records: Sequence[RepoDataRecord], item: PackageItem) -> list[RepoDataRecord]:
     versions = ",".join(map(str, item.constraints))
     return _matching(records, f'{item.name}[version="{versions}"]') if versions else list(records)
+
+
+def _meant(records: Sequence[RepoDataRecord], item: PackageItem) -> str | None:
+    """`item` with `like` for `eq`, where there are such versions: 3.11 is asked for, and 3.11.7 meant."""
+    constraints = {
+        Constraint("=" if each.operator == "==" else each.operator, each.version) for each in item.constraints
+    }
+    looser = replace(item, constraints=tuple(sorted(constraints)))
+    return typed(looser) if looser != item and _of_versions(records, looser) else None
 
 
 def _since(record: RepoDataRecord) -> datetime.datetime:
