@@ -16,7 +16,7 @@ from builder import errors as builder
 from registry.mirror import errors as mirror
 from storage import errors as storage
 from storage.errors import ConderyError
-from storage.text import printable_line
+from storage.text import printable
 from storage.uploads import Received
 
 
@@ -221,7 +221,7 @@ def written(
     path: str, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None
 ) -> web.Response:
     # a client shows it on a terminal, and it may quote what somebody else wrote
-    message = printable_line(message)
+    message = printable(message)
     document: dict[str, Any]
     if path == "/v2" or path.startswith("/v2/"):
         document = {"errors": [{"code": code, "message": message, "detail": None}]}

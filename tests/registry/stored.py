@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,10 +44,18 @@ def builds(server: Server) -> list[Build]:
         return [Build(*row) for row in rows]
 
 
+LOG_SECONDS = 1.0
+
+
 def logged(server: Server, event: str) -> list[dict[str, Any]]:
-    """The lines of the server's log that tell of `event`."""
-    lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
-    return [line for line in lines if line["event"] == event]
+    """The lines of the server's log that tell of `event`. They come a moment after what they tell of."""
+    deadline = time.monotonic() + LOG_SECONDS
+    while True:
+        lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+        found = [line for line in lines if line["event"] == event]
+        if found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.02)
 
 
 def leftovers(data_dir: Path) -> list[Path]:

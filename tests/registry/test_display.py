@@ -50,7 +50,7 @@ def test_lines_of_commands_and_their_errors(capsys: pytest.CaptureFixture[str]) 
 def test_an_answers_message(path: str) -> None:
     response = error_response(path, ConderyError(f"a\nb {EVIL}"))
     assert isinstance(response.body, bytes)
-    assert b"\\\\x0a" in response.body
+    assert b"a\\nb" in response.body
     assert b"\\\\x1b" in response.body
     assert response.body.isascii()
 
