@@ -31,6 +31,9 @@ TRIMMED = 128 << 20
 
 Task = Callable[[], Any]
 
+NICENESS = 5
+"""What is added to a worker's niceness (nice(2))."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -76,6 +79,8 @@ def serve(pool: connection.Connection, memory: int) -> None:
     global _this  # noqa: PLW0603 - a process is one worker, and knows it from here on
     _this = _Worker(pool, memory)
     _die_with_parent()
+    # who asks for what is there already is answered by the server's own process, which is not to wait for workers
+    os.nice(NICENESS)
     # Ctrl-C reaches all processes of a terminal, and the pool ends its workers itself
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # of what the process itself allocates: libraries are mapped files, which the machine shares
