@@ -7,7 +7,7 @@ import fcntl
 import os
 import signal
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,24 +24,32 @@ class RepodataFolder:
     path: Path
     most: int
 
-    def unfinished(self) -> int:
-        """The bytes of all files that are being written."""
-        return sum(_size(entry) for entry in self._files() if entry.name.startswith(_TEMPORARY))
+    def unfinished(self, pid: int) -> int:
+        """The bytes of the files here that a process is writing; 0 for one that is gone."""
+        here = os.path.realpath(self.path) + "/"
+        sizes: dict[tuple[int, int], int] = {}
+        with contextlib.suppress(OSError):
+            for descriptor in os.listdir(f"/proc/{pid}/fd"):
+                link = f"/proc/{pid}/fd/{descriptor}"
+                with contextlib.suppress(OSError):
+                    path = os.readlink(link)
+                    if path.startswith(here) and _is_temporary(path.rpartition("/")[2]):
+                        status = os.stat(link)
+                        sizes[status.st_dev, status.st_ino] = status.st_size
+        return sum(sizes.values())
 
     def remove_leftovers(self) -> None:
         """Remove the unfinished files that no process has open."""
-        for entry in self._files():
-            if entry.name.startswith(_TEMPORARY):
-                _remove_unopened(entry.path)
+        for entry in self._files(_is_temporary):
+            _remove_unopened(entry.path)
 
     def trim(self) -> None:
         """Remove what was read longest ago, until no more than `most` is left; whoever has it open may go on."""
         total = 0
         groups: dict[str, list[os.DirEntry[str]]] = defaultdict(list)
-        for entry in self._files():
-            if not entry.name.startswith(_TEMPORARY) and not entry.name.endswith(_LOCK):
-                groups[entry.path.rpartition("/")[0] + "/" + entry.name.partition(".")[0]].append(entry)
-                total += _size(entry)
+        for entry in self._files(lambda name: not _is_temporary(name) and not name.endswith(_LOCK)):
+            groups[entry.path.rpartition("/")[0] + "/" + entry.name.partition(".")[0]].append(entry)
+            total += _size(entry)
         if total <= self.most:
             return
         for group in sorted(groups.values(), key=lambda entries: max(map(_modified, entries))):
@@ -52,10 +60,13 @@ class RepodataFolder:
             if total <= self.most:
                 return
 
-    def _files(self) -> Iterator[os.DirEntry[str]]:
+    def _files(self, wanted: Callable[[str], bool]) -> Iterator[os.DirEntry[str]]:
+        """Those of wanted names; no others are looked at, because there can be very many."""
         for folder in (self.path, self.path / "shards-v1"):
             with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
                 for entry in entries:
+                    if not wanted(entry.name):
+                        continue
                     with contextlib.suppress(FileNotFoundError):
                         if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False):
                             yield entry
@@ -63,6 +74,10 @@ class RepodataFolder:
 
 def size_text(size: int) -> str:
     return f"{size / 2**20:.0f} MiB"
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(_TEMPORARY)
 
 
 def _size(entry: os.DirEntry[str]) -> int:

@@ -5,8 +5,8 @@
 
 rattler solves in native code that cannot be interrupted, so its process is what is limited: one that takes too long or
 too much memory is ended, the request that did it is answered with `SolveLimit` or `ChannelRefused`, and the others are
-asked again, as they are when the process dies by itself: each of a process of its own, so that no other's request can
-take it away a second time.
+asked again, as they are when the process dies by itself: those that may have done it each of a process of its own, so
+that they harm nobody a second time.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from builder.guarding_proxy import GuardingProxy
 from builder.lock import Lock, LockedPackage
 from builder.repodata_folder import RepodataFolder, size_text
 from builder.spec import EnvironmentSpec
+from builder.turns import Lane
 from builder.virtual_packages import DEFAULT_GLIBC
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,10 @@ _REFRESH = 3600.0
 _REFUSED = 600.0
 """Seconds for which a channel whose index broke a limit is not read again."""
 _MOST_REFUSED = 1000
+_SHARED = 2
+"""How often a request is asked of the process that all share, before it gets one of its own."""
+_ALONE = 4
+"""Processes with one request each at a time; one caller's requests never have all of them."""
 _TRANSFER = 3600.0
 """Seconds that a download from an OCI registry may take."""
 _UNLIMITED = -1
@@ -107,9 +112,10 @@ class Solver:
         self._child: _Child | None = None
         self._downloads: _Child | None = None
         """Fetches archives from OCI registries: those are larger than an index may be."""
-        self._refused: TTLCache[str, ChannelRefused] = TTLCache(_MOST_REFUSED, _REFUSED)
+        self._refused: TTLCache[str, tuple[str, str]] = TTLCache(_MOST_REFUSED, _REFUSED)
+        """What ChannelRefused says, by the channel's URL."""
         self._starting = asyncio.Lock()
-        self._alone = asyncio.Lock()
+        self._alone = Lane(_ALONE, kept=1)
         self._refresher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -216,36 +222,45 @@ class Solver:
         self._check(channels)
         for channel in channels:
             if refused := self._refused.get(address(channel, self._settings.policy.alias)):
-                raise refused
+                raise ChannelRefused(*refused)
         try:
             return await self._ask(doing, seconds, spec=spec.to_json(), **request)
         except ChannelRefused as error:
-            self._refused[address(error.channel, self._settings.policy.alias)] = error
+            self._refused[address(error.channel, self._settings.policy.alias)] = (error.channel, error.reason)
             raise
         except SolveLimit as error:
             raise SolveLimit(error.what, error.limit, error.setting, channels) from None
 
     async def _ask(self, doing: str, seconds: float, **request: Any) -> Any:
-        """The answer of the process, asked a second time of another when the first is lost through no fault of this.
+        """The answer of the process, asked again of another when the first is lost through no fault of this.
 
-        Several requests can be running when a limit is passed. Nobody knows which one did it, so they are repeated one
-        after the other, each in a process of its own, and the one that passes the limit then is the one.
+        Several requests can be running when a limit is passed, and nobody knows which one did it. Those that read an
+        index then may have: they are repeated each in a process of its own, and the one that passes the limit there is
+        the one. The others are asked of the next process that all share, and are alone when that is lost, too.
         """
-        try:
-            return await self._ask_of(await self._living(), seconds, {**request, "alone": False})
-        except _Gone as gone:
-            log.warning("the solver process is lost (%s) while %s; asking a new one", gone.cause, doing)
-        await self._living()
-        async with self._alone:
-            await asyncio.to_thread(self._folder.remove_leftovers)
-            child = await self._start()
+        for _ in range(_SHARED):
             try:
-                return await self._ask_of(child, seconds, {**request, "alone": True})
+                return await self._ask_of(await self._living(), seconds, {**request, "alone": False})
             except _Gone as gone:
-                raise self._reason(gone, doing) from None
-            finally:
-                await child.close()
-                await asyncio.to_thread(self._folder.remove_leftovers)
+                log.warning("the solver process is lost (%s) while %s; asking a new one", gone.cause, doing)
+                # the request that took too long has its answer
+                if gone.reading and gone.cause != "time":
+                    break
+        await self._living()
+        async with self._alone.turn():
+            return await self._ask_alone(doing, seconds, request)
+
+    async def _ask_alone(self, doing: str, seconds: float, request: dict[str, Any]) -> Any:
+        """The answer of a process that has no other request; raises what the request did to it."""
+        await asyncio.to_thread(self._folder.remove_leftovers)
+        child = await self._start()
+        try:
+            return await self._ask_of(child, seconds, {**request, "alone": True})
+        except _Gone as gone:
+            raise self._reason(gone, doing) from None
+        finally:
+            await child.close()
+            await asyncio.to_thread(self._folder.remove_leftovers)
 
     def _reason(self, gone: _Gone, doing: str) -> BuilderError:
         """Why a process is lost that had one request alone."""
@@ -422,19 +437,22 @@ class _Child:
                 future.set_exception(_Gone(self._cause, self._reading.get(number, ())))
 
     async def _read(self) -> None:
-        while (reply := await read_frame(self._reader)) is not None:
-            number = reply["id"]
-            future = self._pending.get(number)
-            if "reading" in reply:
-                self._reading[number] = reply["reading"]
-            elif future and not future.done():
-                future.set_result(reply)
-        # its last words say why it ended
-        await asyncio.wait({self._log}, timeout=_GRACE)
-        self._end()
+        try:
+            while (reply := await read_frame(self._reader)) is not None:
+                number = reply["id"]
+                future = self._pending.get(number)
+                if "reading" in reply:
+                    self._reading[number] = reply["reading"]
+                elif future and not future.done():
+                    future.set_result(reply)
+        finally:
+            # its last words say why it ended
+            await asyncio.wait({self._log}, timeout=_GRACE)
+            # it may go on, when what it sent cannot be read
+            self.kill(self._cause)
 
     async def _watch(self) -> None:
-        """Look at unfinished files, and at all memory, which includes mapped files that the kernel does not limit."""
+        """Look at its unfinished files, and at all memory: with mapped files, which the kernel does not limit."""
         page = os.sysconf("SC_PAGE_SIZE")
         statm = Path(f"/proc/{self._process.pid}/statm")
         while not self.gone:
@@ -446,7 +464,7 @@ class _Child:
             if resident > self._settings.memory:
                 log.warning("the solver process has %d MiB and is ended", resident >> 20)
                 self.kill("memory")
-            if await asyncio.to_thread(self._folder.unfinished) > self._settings.repodata_disk:
+            if await asyncio.to_thread(self._folder.unfinished, self.pid) > self._settings.repodata_disk:
                 log.warning("the solver process writes more than %s and is ended", size_text(self._folder.most))
                 self.kill("disk")
             await asyncio.sleep(_WATCH)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -19,6 +22,8 @@ from builder.lock import Lock
 from builder.repodata_folder import RepodataFolder
 from builder.solve import Solver, SolverSettings
 from builder.spec import EnvironmentSpec, PackageItem
+from builder.turns import Caller, Claim, on_behalf_of
+from tests.attacks.slow import SlowServer
 from tests.builder.channel_server import ChannelServer
 from tests.builder.packages import Package
 
@@ -112,6 +117,11 @@ def stems(lock: Lock) -> list[str]:
     return [str(package) for package in lock.packages["linux-64"]]
 
 
+async def on_behalf(caller: Caller, work: Coroutine[Any, Any, Lock]) -> Lock:
+    with on_behalf_of(Claim(caller, lasting=True)):
+        return await work
+
+
 def unfinished(tmp_path: Path) -> list[str]:
     return [path.name for path in (tmp_path / "repodata").rglob("*") if path.name.startswith(".tmp")]
 
@@ -132,12 +142,14 @@ class Largest:
 
     async def _watch(self) -> None:
         while True:
+            written = 0
             for child in psutil.Process().children():
                 try:
                     self.memory = max(self.memory, child.memory_info().rss)
                 except psutil.NoSuchProcess:
                     continue
-            self.disk = max(self.disk, RepodataFolder(self._folder, 0).unfinished())
+                written += RepodataFolder(self._folder, 0).unfinished(child.pid)
+            self.disk = max(self.disk, written)
             await asyncio.sleep(0.01)
 
 
@@ -226,6 +238,51 @@ async def test_many_unfinished_indexes_end_the_process_that_writes_them(
     assert unfinished(tmp_path) == []
 
 
+async def test_what_others_write_is_not_counted(tmp_path: Path, good: ChannelServer) -> None:
+    """Another server process, or another solver, is in the middle of large indexes."""
+    settings = SolverSettings(tmp_path / "repodata", ANY_CHANNEL, seconds=30, refresh=0, repodata_disk=64 << 20)
+    (tmp_path / "repodata").mkdir()
+    with (tmp_path / "repodata/.tmpother").open("wb") as file:
+        file.truncate(1 << 30)
+        folder = RepodataFolder(tmp_path / "repodata", 0)
+        assert folder.unfinished(os.getpid()) == 1 << 30
+        async with Solver(settings) as solver:
+            process = solver.pid
+            assert process
+            assert folder.unfinished(process) == 0
+            for number in range(3):
+                assert stems(await solver.solve(lib(f"{good.url}{'/' * number}"))) == ["lib-1.0-0"]
+                await asyncio.sleep(0.2)
+            assert solver.pid == process
+
+
+async def test_a_bomb_delays_nobody_who_reads_no_index(
+    tmp_path: Path, solver: Solver, good: ChannelServer, bad: ChannelServer
+) -> None:
+    """More requests wait for a channel that hangs than may have a process of their own."""
+    shards(tmp_path / "bad")
+    await solver.solve(lib(good.url))
+    async with SlowServer(tmp_path, slow=["hanging"]) as slow:
+        hanging = [asyncio.create_task(solver.solve(lib(f"{slow.url}/hanging-{number}"))) for number in range(6)]
+        async with asyncio.timeout(20):
+            while slow.stuck < len(hanging):
+                await asyncio.sleep(0.02)
+        process = solver.pid
+        assert process
+        # what is stopped solves nothing, and so has the stranger's request when it is lost
+        os.kill(process, signal.SIGSTOP)
+        stranger = asyncio.create_task(solver.solve(lib(good.url)))
+        await asyncio.sleep(0.1)
+        os.kill(process, signal.SIGKILL)
+        assert stems(await asyncio.wait_for(stranger, 15)) == ["lib-1.0-0"]
+        with pytest.raises(ChannelRefused, match="solve_memory"):
+            await asyncio.wait_for(on_behalf(Caller("198.51.100.1"), solver.solve(lib(bad.url))), 20)
+        assert not any(task.done() for task in hanging)
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+
+
 def test_what_is_being_written_is_no_leftover(tmp_path: Path) -> None:
     folder = RepodataFolder(tmp_path, 0)
     (tmp_path / ".tmpdead").write_bytes(b"x" * 10)
@@ -239,8 +296,6 @@ def test_what_is_being_written_is_no_leftover(tmp_path: Path) -> None:
 
 
 def test_the_newest_stay(tmp_path: Path) -> None:
-    import os
-
     for number, name in enumerate(["old.json", "old.info.json", "new.json"]):
         (tmp_path / name).write_bytes(b"x" * 10)
         os.utime(tmp_path / name, (number, number))
