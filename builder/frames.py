@@ -23,11 +23,14 @@ def frame(document: Any) -> bytes:
 
 
 async def read_frame(reader: asyncio.StreamReader) -> Any | None:
-    """The next document, or None when the other side is gone, even in the middle of one, or sends too large a one."""
+    """The next document, or None when the other side is gone, even in the middle of one, or sends what is none.
+
+    Too large a one is none.
+    """
     try:
         length = int.from_bytes(await reader.readexactly(_LENGTH), "big")
         if length > LARGEST:
             return None
         return orjson.loads(await reader.readexactly(length))
-    except (asyncio.IncompleteReadError, ConnectionError):
+    except (asyncio.IncompleteReadError, ConnectionError, orjson.JSONDecodeError):
         return None
