@@ -118,7 +118,8 @@ class Repodata:
         urls, wanted = tuple(urls), frozenset(platforms)
         self._forget_changed(urls)
         while True:
-            warm = self._warm(self._offline.intersection(urls))
+            offline = self._offline.intersection(urls)
+            warm = self._warm(offline)
             missing = [url for url in urls if not wanted <= warm.loaded.get(url, set())]
             failures: dict[str, str] = {}
             for some in [[url] for url in missing] if one_by_one else [missing]:
@@ -127,7 +128,7 @@ class Repodata:
             notice(())
             if not failures:
                 break
-            await self._go_offline(failures, wanted)
+            await self._go_offline(failures, wanted, offline)
         self._note_use(urls, wanted)
         return warm.gateway
 
@@ -177,10 +178,15 @@ class Repodata:
             log.warning("channel %s is not kept any more: %s", url, reason)
             self._let_go(url)
 
-    async def _go_offline(self, failures: Mapping[str, str], platforms: frozenset[str]) -> None:
-        """Let each channel that failed be read from its copy; raises where one has none, or may not be."""
+    async def _go_offline(
+        self, failures: Mapping[str, str], platforms: frozenset[str], offline: Collection[str]
+    ) -> None:
+        """Let each channel that failed be read from its copy; raises where one has none, or may not be.
+
+        `offline` were read from their copies when they failed. Others may have become so meanwhile.
+        """
         for url, reason in failures.items():
-            if url in self._offline or not _is_unreachable(reason):
+            if url in offline or not _is_unreachable(reason):
                 raise _error(url, reason)
             if await self._read(self._open(frozenset([url])), url, platforms) is not None:
                 raise _error(url, reason)
