@@ -124,20 +124,25 @@ class Solver:
         self._settings.repodata.mkdir(parents=True, exist_ok=True)
         await asyncio.to_thread(self._folder.remove_leftovers)
         await asyncio.to_thread(self._folder.trim)
-        await self._proxy.__aenter__()
-        await self._living()
-        if self._settings.refresh:
-            self._refresher = asyncio.create_task(self._refresh_forever())
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(self._proxy)
+            stack.push_async_callback(self._close)
+            await self._living()
+            if self._settings.refresh:
+                self._refresher = asyncio.create_task(self._refresh_forever())
+            self._ends = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._ends.aclose()
+
+    async def _close(self) -> None:
         if self._refresher:
             self._refresher.cancel()
             await asyncio.gather(self._refresher, return_exceptions=True)
         for child in (self._child, self._downloads):
             if child:
                 await child.close()
-        await self._proxy.__aexit__()
 
     @property
     def pid(self) -> int | None:
@@ -359,7 +364,8 @@ class _Child:
     ) -> Self:
         """`file_size` in bytes is the most that the process may write into one file."""
         ours, theirs = socket.socketpair()
-        with theirs:
+        with contextlib.ExitStack() as stack, theirs:
+            stack.enter_context(ours)
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -372,6 +378,7 @@ class _Child:
                 # Where this package was imported from, installed or not.
                 cwd=Path(__file__).parents[1],
             )
+            stack.pop_all()
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         configuration = {
             "repodata": str(settings.repodata.absolute()),

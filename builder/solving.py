@@ -52,7 +52,8 @@ class Solving:
         self._long_solver: Solver | None = None
         self._long_users = 0
         self._changing = asyncio.Lock()
-        self._idle: asyncio.Task[None] | None = None
+        self._idle: asyncio.TimerHandle | None = None
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         """Start the quick lane's process; raises CredentialsInvalid."""
@@ -62,7 +63,7 @@ class Solving:
     async def __aexit__(self, *_: object) -> None:
         if self._idle:
             self._idle.cancel()
-            await asyncio.gather(self._idle, return_exceptions=True)
+        await asyncio.gather(*self._ending)
         if self._long_solver:
             await self._long_solver.__aexit__()
         await self._solver.__aexit__()
@@ -105,11 +106,16 @@ class Solving:
             self._long_users -= 1
             if self._idle:
                 self._idle.cancel()
-            self._idle = asyncio.create_task(self._end_idle())
+            self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._begin_ending)
+
+    def _begin_ending(self) -> None:
+        # a task that nobody cancels: a process whose end is interrupted would stay
+        task = asyncio.create_task(self._end_idle())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     async def _end_idle(self) -> None:
-        """End the long lane's process when nobody has used it for a while."""
-        await asyncio.sleep(IDLE_SECONDS)
+        """End the long lane's process if nobody uses it."""
         async with self._changing:
             if self._long_solver and not self._long_users:
                 solver, self._long_solver = self._long_solver, None

@@ -12,11 +12,13 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
 from rattler.index import index_fs
 
+from builder import solving
 from builder.channel_policy import ChannelPolicy
 from builder.errors import (
     ChannelUnavailable,
@@ -359,6 +361,77 @@ async def test_the_copy_on_disk_serves_while_a_channel_is_unreachable(
         async with ChannelServer(channel, port=server.port):
             await solver.refresh()
             assert stems(await solver.solve(spec("app", channel=server.url)))[-1] == "app-2.0-0"
+
+
+async def test_the_copy_serves_also_who_waited_longer(
+    settings: SolverSettings, channel: Path, server: ChannelServer
+) -> None:
+    """Another request has found out meanwhile that the channel is unreachable."""
+    both = [replace(spec("app", channel=server.url), platforms=(each,)) for each in ("linux-64", "linux-aarch64")]
+    await make_channel(channel, Package("app", subdir="linux-aarch64"))
+    async with Solver(settings) as solver:
+        first = await asyncio.gather(*map(solver.solve, both))
+    names = ("repodata_shards.msgpack.zst", "repodata.json.zst", "repodata.json")
+    for name in names:
+        server.fail(f"linux-64/{name}", status=400, times=99)
+        server.fail(f"linux-aarch64/{name}", status=400, times=99)
+    held = [server.hold(f"linux-aarch64/{name}") for name in names]
+    async with Solver(settings) as solver:
+        second = asyncio.create_task(solver.solve(both[1]))
+        async with asyncio.timeout(20):
+            while not any(each.reached.is_set() for each in held):
+                await asyncio.sleep(0.02)
+        assert await solver.solve(both[0]) == first[0]
+        for each in held:
+            each.released.set()
+        assert await second == first[1]
+
+
+async def test_a_process_that_sends_no_frame_is_ended(solver: Solver, channel: Path) -> None:
+    wish = spec("lib", channel=channel.as_uri())
+    first = await solver.solve(wish)
+    for sent in (b"\x7f\xff\xff\xff", b"\x00\x00\x00\x01{", b"\x00\x00\x00\x02{}"):
+        child = solver._child
+        assert child
+        process = psutil.Process(child.pid)
+        # as if it had come from there
+        child._reader.feed_data(sent)
+        async with asyncio.timeout(10):
+            while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                await asyncio.sleep(0.02)
+        assert await solver.solve(wish) == first
+
+
+async def test_what_a_solver_opened_is_closed_when_it_cannot_start(
+    settings: SolverSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solver = Solver(settings)
+    monkeypatch.setattr(sys, "executable", "/nothing")
+    with pytest.raises(FileNotFoundError):
+        await solver.__aenter__()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", urlsplit(solver._proxy.url).port)
+
+
+async def test_a_long_solver_that_ends_is_ended_wholly(
+    settings: SolverSettings, channel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when somebody comes at that moment, and leaves."""
+    monkeypatch.setattr(solving, "IDLE_SECONDS", 0.1)
+    wish = spec("lib", channel=channel.as_uri())
+    async with solving.Solving(settings, solving.SolvingSettings()) as solver:
+        await solver._solve_long(wish, {})
+        long = solver._long_solver
+        assert long
+        async with asyncio.timeout(10):
+            while solver._long_solver:
+                await asyncio.sleep(0)
+        another = asyncio.create_task(solver._solve_long(wish, {}))
+        await asyncio.sleep(0)
+        another.cancel()
+        await asyncio.gather(another, return_exceptions=True)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", urlsplit(long._proxy.url).port)
 
 
 async def test_a_shard_that_is_gone_makes_the_index_be_read_again(
