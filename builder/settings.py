@@ -65,10 +65,10 @@ class BuilderSettings(BaseModel):
     channel_seconds: float = Field(120, description="longest time that reading the indexes of channels may take")
     solve_seconds: float = Field(120, description="longest time one solve may take")
     quick_solve_seconds: float = Field(
-        3, description="a solve that takes longer begins again beside the others, in a process of its own priority"
+        3, description="a solve that takes longer begins again in a second process of the lowest priority"
     )
     long_solves: int = Field(1, description="such solves that run at a time")
-    solve_memory: int = Field(4 << 30, description="most memory of each of the two solver processes")
+    solve_memory: int = Field(4 << 30, description="most memory of each solver process")
     repodata_refresh: float = Field(
         900, description="seconds between background refreshes of repodata in use; 0 turns them off"
     )
