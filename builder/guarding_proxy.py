@@ -14,6 +14,7 @@ import asyncio
 import base64
 import contextlib
 import re
+import resource
 import secrets
 import ssl
 import time
@@ -31,7 +32,10 @@ from yarl import URL
 from builder.addresses import AddressGuard, InternalAddress, endpoint
 from builder.outer_proxy import OuterProxy, outer_proxy
 
-MOST_CONNECTIONS = 512
+MOST_CONNECTIONS = 2000
+"""Of the processes of one solver together. One of them may have half, so that its next ones are not without any."""
+_FILES = 16
+"""Descriptors that this process may have, for each connection here: two of them are its own, and solvers are two."""
 HEAD_BYTES = 64 << 10
 """Of a request's or an answer's first lines, the most that is read."""
 
@@ -96,11 +100,13 @@ class GuardingProxy:
         self._authorization = "Basic " + base64.b64encode(f"condery:{secret}".encode()).decode()
         self._secret = secret
         self._tasks: set[asyncio.Task[None]] = set()
+        self._most = MOST_CONNECTIONS
         self._plain: set[str] = set()
         self._referred: TTLCache[str, None] = TTLCache(MOST_CONNECTIONS, IDLE_SECONDS)
         """What answers that went through here have lately redirected to."""
 
     async def __aenter__(self) -> Self:
+        self._most = min(MOST_CONNECTIONS, max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _FILES))
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=HEAD_BYTES)
         self._port = self._server.sockets[0].getsockname()[1]
         return self
@@ -117,6 +123,11 @@ class GuardingProxy:
     def url(self) -> str:
         return f"http://condery:{self._secret}@127.0.0.1:{self._port}"
 
+    @property
+    def most_each(self) -> int:
+        """The connections that one process may have."""
+        return self._most // 2
+
     def admit(self, channel: str, internal: Collection[str]) -> None:
         """From now on the URL of a channel, also by http, and what it may refer to inside."""
         self._guard.admit(internal)
@@ -124,7 +135,7 @@ class GuardingProxy:
             self._plain.update([endpoint(channel), *internal])
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._tasks) >= MOST_CONNECTIONS:
+        if len(self._tasks) >= self._most:
             writer.close()
             return
         task = asyncio.create_task(self._serve(reader, writer))

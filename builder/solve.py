@@ -303,7 +303,7 @@ class Solver:
     async def _start(self, file_size: int | None = None) -> _Child:
         """A process of which every request goes out by the proxy."""
         size = file_size or self._settings.repodata_size
-        return await _Child.start(self._settings, self._proxy.url, self._folder, size, self._redact)
+        return await _Child.start(self._settings, self._proxy, self._folder, size, self._redact)
 
     async def _refresh_forever(self) -> None:
         while True:
@@ -360,7 +360,12 @@ class _Child:
 
     @classmethod
     async def start(
-        cls, settings: SolverSettings, proxy: str, folder: RepodataFolder, file_size: int, redact: Callable[[str], str]
+        cls,
+        settings: SolverSettings,
+        proxy: GuardingProxy,
+        folder: RepodataFolder,
+        file_size: int,
+        redact: Callable[[str], str],
     ) -> Self:
         """`file_size` in bytes is the most that the process may write into one file."""
         ours, theirs = socket.socketpair()
@@ -383,7 +388,7 @@ class _Child:
         configuration = {
             "repodata": str(settings.repodata.absolute()),
             "channel_alias": settings.policy.alias,
-            "proxy": proxy,
+            "proxy": proxy.url,
             "credentials": str(settings.credentials.absolute()) if settings.credentials else None,
             "glibc": settings.glibc,
             "memory": settings.memory,
@@ -392,6 +397,7 @@ class _Child:
             "repodata_disk": settings.repodata_disk,
             "repodata_channels": settings.repodata_channels,
             "priority": settings.priority,
+            "connections": proxy.most_each,
         }
         writer.write(frame(configuration))
         return cls(process, reader, writer, settings, folder, redact)

@@ -73,6 +73,8 @@ class Configuration:
     repodata_size: int
     repodata_disk: int
     repodata_channels: int
+    connections: int
+    """That the proxy lets this process have."""
     priority: int = 0
 
 
@@ -91,7 +93,12 @@ class SolverProcess:
         self._repodata = Repodata(
             RepodataFolder(folder, configuration.repodata_disk),
             guarded_client(configuration.proxy, configuration.credentials, home),
-            RepodataLimits(configuration.reading, configuration.repodata_size, configuration.repodata_channels),
+            RepodataLimits(
+                configuration.reading,
+                configuration.repodata_size,
+                configuration.repodata_channels,
+                configuration.connections,
+            ),
         )
 
     async def answer(self, request: dict[str, Any]) -> dict[str, Any]:

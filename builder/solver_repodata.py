@@ -20,9 +20,6 @@ from builder.repodata_folder import RepodataFolder, size_text
 
 log = logging.getLogger(__name__)
 
-CONNECTIONS = 1000
-"""More than hanging channels can hold at a time: a request that waits for one of them would hang with them."""
-
 _INDEXES = ("repodata.json", "repodata.json.zst", "repodata_shards.msgpack.zst")
 _REFRESHES = 8
 """Channels that are refreshed at a time."""
@@ -41,11 +38,15 @@ Notice = Callable[[tuple[str, ...]], None]
 
 @dataclass(frozen=True)
 class RepodataLimits:
-    """`seconds` for all indexes of a request, `size` in bytes of one when expanded, `channels` kept in memory."""
+    """`seconds` for all indexes of a request, `size` in bytes of one when expanded, `channels` kept in memory.
+
+    `connections` are more than hanging channels can hold at a time: who waits for one of them would hang with them.
+    """
 
     seconds: float
     size: int
     channels: int
+    connections: int
 
 
 @dataclass
@@ -229,7 +230,7 @@ class Repodata:
         return Gateway(
             cache_dir=self._folder.path,
             client=self._client,
-            max_concurrent_requests=CONNECTIONS,
+            max_concurrent_requests=self._limits.connections,
             per_channel_config={url: SourceConfig(cache_action="force-cache-only") for url in offline},
         )
 

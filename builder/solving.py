@@ -17,13 +17,15 @@ from types import MappingProxyType
 from typing import Self
 
 from builder.errors import SolveLimit
+from builder.guarding_proxy import MOST_CONNECTIONS
 from builder.lock import Lock
 from builder.solve import Solver, SolverSettings
 from builder.spec import EnvironmentSpec
 from builder.turns import Lane
 
-LOADS = 100
-"""Requests that read indexes at a time. One costs some connections; rattler takes as many as `CONNECTIONS` of them."""
+LOADS = MOST_CONNECTIONS // 20
+"""Requests that read indexes at a time. One that hangs holds about two connections for each platform of each channel;
+ten are there for each in the one process that all share."""
 LOWEST_PRIORITY = 19
 IDLE_SECONDS = 60.0
 """How long the long lane's process, and the repodata in it, are kept for another solve."""

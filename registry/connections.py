@@ -19,10 +19,12 @@ import structlog
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from builder.guarding_proxy import MOST_CONNECTIONS
 from registry.networks import client_of, is_in, network
 
-OWN_FILES = 512
-"""Descriptors that are not for connections: the database, pipes to workers, files that are read and written."""
+OWN_FILES = 512 + 2 * 2 * MOST_CONNECTIONS
+"""Descriptors that are not for connections: the database, pipes to workers, files that are read and written, and two
+for each connection through the proxies of two solvers."""
 
 FILES_EACH = 3
 """Descriptors that one connection takes at most: its socket, a copy of that, a file."""
@@ -58,7 +60,7 @@ def raise_file_limit() -> int:
 
 def bounds_for(files: int, total: int, per_address: int) -> Bounds:
     """The bounds that are set, as far as a process with `files` descriptors can keep them."""
-    possible = max((files - OWN_FILES) // FILES_EACH if files > 4 * OWN_FILES else files // 4, 8)
+    possible = max((files - min(OWN_FILES, files // 2)) // FILES_EACH, 8)
     bounded = min(total, possible)
     return Bounds(bounded, min(per_address, bounded))
 

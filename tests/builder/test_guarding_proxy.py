@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import resource
 from collections.abc import AsyncIterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from builder import guarding_proxy
 from builder.addresses import AddressGuard
-from builder.guarding_proxy import GuardingProxy
+from builder.channel_policy import ChannelPolicy
+from builder.guarding_proxy import MOST_CONNECTIONS, GuardingProxy
+from builder.solve import Solver, SolverSettings
+from builder.solving import LOADS
+from builder.spec import EnvironmentSpec, PackageItem
 from tests.attacks.inside import STATUS, Inside, inside
+from tests.attacks.slow import SlowServer
 
 
 @pytest.fixture
@@ -199,6 +206,37 @@ async def test_bounds(server: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
         begin = asyncio.get_running_loop().time()
         assert status(await asked(proxy, f"CONNECT {server.host} HTTP/1.1")) == 200, "and then nothing moves"
         assert asyncio.get_running_loop().time() - begin < 5
+
+
+async def test_hanging_channels_leave_connections_for_others(tmp_path: Path) -> None:
+    """As many as may be read at a time, of one platform and noarch each."""
+    asked_for = 20
+    settings = SolverSettings(tmp_path / "repodata", ChannelPolicy(others="all"), refresh=0)
+    async with SlowServer(tmp_path, slow=["hanging"]) as slow, Solver(settings) as solver:
+        specs = [EnvironmentSpec((PackageItem("a"),), (f"{slow.url}/hanging-{n}",)) for n in range(asked_for)]
+        loads = [asyncio.create_task(solver.load(spec, 60)) for spec in specs]
+        async with asyncio.timeout(30):
+            while slow.stuck < asked_for:
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)
+        held = len(solver._proxy._tasks) / asked_for
+        for load in loads:
+            load.cancel()
+        await asyncio.gather(*loads, return_exceptions=True)
+    assert 0 < held * LOADS <= MOST_CONNECTIONS // 2 // 2
+
+
+def test_one_process_cannot_take_all_connections() -> None:
+    async def most(files: int) -> tuple[int, int]:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+        async with GuardingProxy(AddressGuard([])) as proxy:
+            return proxy._most, proxy.most_each
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        assert asyncio.run(most(1024)) == (64, 32)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_closing_ends_what_runs(server: Inside) -> None:

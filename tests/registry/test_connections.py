@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.connections import Bounds, bounds_for
+from registry.connections import FILES_EACH, OWN_FILES, Bounds, bounds_for
 from registry.networks import client_of
 from tests.conftest import Server, StartServer
 
@@ -118,6 +118,8 @@ def test_bounds_leave_files_for_the_server_itself() -> None:
         bounds = bounds_for(files, 1 << 30, 1 << 30)
         assert 8 <= bounds.total <= files // 2
         assert bounds.per_address == bounds.total
+        assert bounds.total * FILES_EACH + min(OWN_FILES, files // 2) <= max(files, 8 * FILES_EACH)
+    assert bounds_for(FILES, 10_000, 1000).total >= 128
 
 
 @pytest.mark.parametrize(
