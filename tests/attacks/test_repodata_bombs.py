@@ -173,8 +173,11 @@ async def test_an_index_that_expands_without_end_is_refused(
     assert largest.disk <= 2 * SIZE
     assert unfinished(tmp_path) == []
     bad.requests.clear()
-    with pytest.raises(ChannelRefused):
-        await solver.solve(lib(bad.url, good.url))
+    for _ in range(2):
+        with pytest.raises(ChannelRefused) as again:
+            await solver.solve(lib(bad.url, good.url))
+        assert str(again.value) == str(caught.value)
+        assert again.value is not caught.value, "an exception that is raised again keeps all frames it went through"
     assert not bad.requests, "what broke a limit is not asked for again"
 
 
