@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.process import BaseProcess
-from typing import ParamSpec, Self, TypeVar, cast
+from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from builder.errors import MemoryLimit, WorkerLost
 from builder.turns import Lane
@@ -56,6 +56,7 @@ class WorkerPool:
         self._lock = threading.Lock()
         self._idle: list[_Process] = []
         self._busy: set[_Process] = set()
+        self._working: set[asyncio.Task[Any]] = set()
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -74,6 +75,7 @@ class WorkerPool:
                 for process in self._busy:
                     process.kill()
         await ending
+        await asyncio.gather(*self._working, return_exceptions=True)
         await asyncio.to_thread(self._end_idle)
 
     async def run(self, doing: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -81,10 +83,31 @@ class WorkerPool:
 
         Raises what the function raises, MemoryLimit(doing) when it needs more memory than a worker may have, and
         WorkerLost(doing) when its worker died each of ATTEMPTS times.
+
+        A caller that is cancelled is let go at once. What a worker has begun goes on and keeps its slot until it ends,
+        because its thread is taken for as long.
         """
-        task = functools.partial(function, *args, **kwargs)
+        begun = asyncio.Event()
+        work = asyncio.create_task(self._in_turn(begun, doing, functools.partial(function, *args, **kwargs)))
+        self._working.add(work)
+        work.add_done_callback(self._ended)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            if not begun.is_set():
+                work.cancel()
+            raise
+
+    async def _in_turn(self, begun: asyncio.Event, doing: str, task: Callable[[], T]) -> T:
         async with self._lane.turn():
+            begun.set()
             return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, doing, task)
+
+    def _ended(self, work: asyncio.Task[Any]) -> None:
+        self._working.discard(work)
+        if not work.cancelled():
+            # nobody is left to hear of it where the caller was cancelled
+            work.exception()
 
     async def warm(self) -> None:
         """Start every worker now, so that the first build does not pay for it."""
@@ -103,6 +126,10 @@ class WorkerPool:
                 if self._closed:
                     break
                 continue
+            except BaseException:
+                # what it says cannot be read, and what it would say next is not known
+                self._bury(process)
+                raise
             self._give_back(process, answer)
             if isinstance(answer.error, MemoryError):
                 raise MemoryLimit(doing, self._memory) from answer.error
@@ -139,6 +166,9 @@ class WorkerPool:
                 self._give_back(process, process.ask(pickle.dumps(os.getpid)))
             except EOFError:
                 self._bury(process)
+            except BaseException:
+                self._bury(process)
+                raise
 
     def _end_idle(self) -> None:
         with self._lock:
@@ -165,7 +195,7 @@ class _Process:
         self.package = None
         try:
             self._pipe.send_bytes(task)
-            while not isinstance(answer := pickle.loads(self._pipe.recv_bytes()), Answer):  # noqa: S301 - of our own worker  # noqa: S301 - of our own
+            while not isinstance(answer := pickle.loads(self._pipe.recv_bytes()), Answer):  # noqa: S301 - of our own worker
                 self.package = answer
         except OSError:
             raise EOFError from None

@@ -102,7 +102,7 @@ def serve(pool: connection.Connection, memory: int) -> None:
 def _answer(task: bytes) -> bytes:
     """The pickled Answer of a pickled task."""
     try:
-        return pickle.dumps(Answer(pickle.loads(task)(), grown=_has_grown()))  # noqa: S301 - of our own server  # noqa: S301 - the pool's own
+        return pickle.dumps(Answer(pickle.loads(task)(), grown=_has_grown()))  # noqa: S301 - of our own server
     except Exception as error:  # noqa: BLE001 - it is raised where the task came from
         text = "" if isinstance(error, ConderyError) else traceback.format_exc()
         raised = error

@@ -161,3 +161,52 @@ async def test_a_worker_that_has_grown_is_replaced() -> None:
         assert await pool.run("growing", grow) == first
         assert await pool.run("asking", os.getpid) != first
         assert not Path(f"/proc/{first}").exists()
+
+
+async def test_a_slot_is_taken_until_its_worker_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builder.pool.PATIENCE", 600)
+    async with WorkerPool(1) as pool:
+        await pool.warm()
+        for number in range(3):
+            abandoned = asyncio.create_task(pool.run("waiting", wait_for, tmp_path / "end", tmp_path / str(number)))
+            if not number:
+                async with asyncio.timeout(30):
+                    while not (tmp_path / "0").exists():
+                        await asyncio.sleep(0.01)
+            else:
+                await asyncio.sleep(0.05)
+            abandoned.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(abandoned, 5)
+        assert (pool._lane.taken, pool._lane.waiting) == (1, 0), "what had not begun is no more waited for"
+        (tmp_path / "end").touch()
+        assert await pool.run("adding", sum, [1]) == 1
+        assert not (tmp_path / "1").exists()
+    assert pool._lane.taken == 0
+
+
+def wait_for(end: Path, begun: Path) -> None:
+    begun.touch()
+    while not end.exists():
+        time.sleep(0.01)
+
+
+async def test_a_worker_whose_answer_cannot_be_read_is_replaced() -> None:
+    async with WorkerPool(1) as pool:
+        first = await pool.run("asking", os.getpid)
+        with pytest.raises(ValueError, match="no such answer"):
+            await pool.run("answering", Unreadable)
+        assert not pool._busy
+        assert await pool.run("asking", os.getpid) != first
+        assert not Path(f"/proc/{first}").exists()
+
+
+class Unreadable:
+    """Can be sent, and not received."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (fail_to_read, ())
+
+
+def fail_to_read() -> None:
+    raise ValueError("no such answer")
