@@ -18,7 +18,7 @@ from builder.errors import BuilderError, MemoryLimit, WorkerLost
 from builder.gather import all_of
 from builder.layer import AssembledLayer, LayerTask, assemble_all, stored_fragments
 from builder.pool import WorkerPool
-from builder.turns import Claim, current_claim
+from builder.turns import Claim, current_claim, on_behalf_of
 from storage.blobs import BlobStore, KnownLayer
 from storage.errors import FragmentsGone, StorageError
 from storage.joins import Layer
@@ -42,7 +42,7 @@ class _Making:
     work: asyncio.Task[list[AssembledLayer | BuilderError | StorageError]]
     """Assembles it, and others."""
     claim: Claim
-    """Of the build that began it."""
+    """The part of the build that began it."""
     assembled: asyncio.Future[AssembledLayer]
     stored: asyncio.Task[None]
 
@@ -115,12 +115,14 @@ class Layers:
         return Assembly(await all_of(one(task) for task in tasks), list(makings.values()))
 
     def _begin(self, group: Sequence[LayerTask]) -> None:
-        work = asyncio.create_task(self._assemble(group))
+        # a part: whoever joins it does not join all of the build that began it
+        with on_behalf_of(current_claim().part()) as claim:
+            work = asyncio.create_task(self._assemble(group))
         work.add_done_callback(_noticed)
         for index, task in enumerate(group):
             assembled: asyncio.Future[AssembledLayer] = asyncio.get_running_loop().create_future()
             stored = asyncio.create_task(self._make(work, index, assembled))
-            self._makings[task.key] = _Making(work, current_claim(), assembled, stored)
+            self._makings[task.key] = _Making(work, claim, assembled, stored)
             stored.add_done_callback(functools.partial(self._ended, task.key))
             for future in (assembled, stored):
                 future.add_done_callback(_noticed)
@@ -166,7 +168,7 @@ class Layers:
 
 
 def _noticed(future: asyncio.Future[Any]) -> None:
-    """A build that is given up asks nothing any more, and its layers' failure is not to be complained of then."""
+    """Of a build that was given up, nobody is left to hear of its layers' failure; asyncio is not to complain."""
     if not future.cancelled():
         future.exception()
 

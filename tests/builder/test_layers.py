@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from builder.errors import PackageRefused
 from builder.layer import AssembledLayer, LayerTask, assemble_all
 from builder.layers import Layers, Report
 from builder.pool import WorkerPool
+from builder.turns import Caller, Claim, current_claim, on_behalf_of
 from storage import tables
 from storage.digest import Digest
 from storage.errors import FragmentsGone
@@ -104,6 +105,33 @@ async def test_two_builds_that_want_a_layer_make_it_once(stores: Stores, layers:
     made = await asyncio.gather(*(make(layers, [task]) for _ in range(5)))
     assert [each[0].digest for each in made] == [made[0][0].digest] * 5
     assert pool.assembled == ["alpha"]
+
+
+async def test_whoever_shares_a_layer_does_not_wait_for_all_of_the_others_build(
+    stores: Stores, layers: Layers, pool: Pool
+) -> None:
+    one, other = (Claim(Caller(name), lasting=True) for name in "ab")
+    task, release = layer_task(stores.root, ALPHA), asyncio.Event()
+    seen = list[tuple[Set[Caller], Claim]]()
+
+    async def run(*arguments: Any) -> Any:
+        seen.append((current_claim().waiting(), current_claim().origin))
+        await release.wait()
+        seen.append((current_claim().waiting(), current_claim().origin))
+        return await WorkerPool.run(pool, *arguments)
+
+    pool.run = run  # type: ignore[method-assign,assignment]  # a pool that waits until both have asked
+    builds = []
+    for claim in (one, other):
+        with on_behalf_of(claim):
+            builds.append(asyncio.create_task(make(layers, [task])))
+        async with asyncio.timeout(10):
+            while not seen or claim not in layers._makings[task.key].claim._joined:
+                await asyncio.sleep(0.01)
+    assert one.waiting() == {Caller("a")}, "it is done for one caller, but for the layer that two want"
+    release.set()
+    await asyncio.gather(*builds)
+    assert seen[-1] == ({Caller("a"), Caller("b")}, one)
 
 
 @pytest.mark.parametrize("lost", ["fragment", "sidecar", "cut", "blob"])
