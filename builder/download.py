@@ -75,7 +75,8 @@ class Downloader:
     """Fetches archives in parallel, at most `limit` at a time; each once, however many ask for it at once.
 
     Slots are for connections: what waits before it tries again has none. A connection that lasts takes a long slot
-    instead, and where there is none for it, is closed when others wait, and goes on later from where it was.
+    instead, and where there is none for it, is closed when that lets another begin. It goes on later from where it was;
+    where a server has no ranges, it begins anew, and is kept twice as long.
 
     An archive appears under its final name when it is whole and has the hash of its record. Until then it grows in a
     `.part` file, from which a later try, also of a later process, goes on. Credentials go to their own host alone, and
@@ -168,7 +169,8 @@ class Downloader:
         if package.url.startswith("oci://"):
             await self._bring_oci(package, part, received)
             return
-        transfer = _Transfer(package, part, received, Pace(self._settings.least, self._settings.seconds))
+        pace = Pace(self._settings.least, self._settings.seconds)
+        transfer = _Transfer(package, part, received, pace, self._settings.patience)
         fruitless, most = 0, part.size
         while problem := await self._try(transfer):
             if problem.gave_way:
@@ -186,12 +188,13 @@ class Downloader:
             return None
         try:
             async with (
-                self._lane.turn(interruptible=True),
+                self._lane.turn(interruptible_after=transfer.kept_for),
                 transfer.pace.kept(),
                 self._get(transfer.package, transfer.headers()) as response,
             ):
                 return await transfer.take(response)
         except GaveWay:
+            transfer.give_way()
             return _Problem("others were let first", gave_way=True)
         except TooSlow as problem:
             return _Problem(str(problem), slow=problem.came > 0)
@@ -263,12 +266,22 @@ class _Problem:
 class _Transfer:
     """One archive's bytes, over one connection or several."""
 
-    def __init__(self, package: LockedPackage, part: PartFile, received: Received, pace: Pace) -> None:
+    def __init__(self, package: LockedPackage, part: PartFile, received: Received, pace: Pace, patience: float) -> None:
         self.package = package
         self.pace = pace
+        self.kept_for = patience
+        """Seconds for which a connection does not give way to others."""
         self._part = part
         self._received = received
         self._validator: str | None = None
+        self._resumable = True
+        """Whether another connection goes on where this one ends, as far as its answer tells."""
+
+    def give_way(self) -> None:
+        """Where all begins anew after that, the next connection is kept twice as long, so that one comes to the end."""
+        if not self._resumable:
+            self.kept_for *= 2
+            self._resumable = True
 
     def is_complete(self) -> bool:
         return self._part.size == self.package.size
@@ -284,6 +297,8 @@ class _Transfer:
         """Append what `response` brings; None when it brought the last byte, or one too many."""
         if response.status not in (200, 206):
             return await self._refusal(response)
+        ranges = response.headers.get("Accept-Ranges", "").lower() == "bytes" and not self._part.size
+        self._resumable = response.status == 206 or ranges
         begin = _begin(response)
         if begin != self._part.size:
             await asyncio.to_thread(self._part.restart)

@@ -160,6 +160,13 @@ class Slots:
         self.of_caller: Counter[Caller] = Counter()
         self.of_build: Counter[Claim] = Counter()
 
+    def copy(self) -> Slots:
+        copied = Slots(self.count, self.share)
+        copied.taken = self.taken
+        copied.of_caller = self.of_caller.copy()
+        copied.of_build = self.of_build.copy()
+        return copied
+
     def has_room(self, caller: Caller) -> bool:
         return self.taken < self.count and self.of_caller[caller] < self.share
 
@@ -183,6 +190,12 @@ class Line:
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
+
+    def over(self, slots: Slots) -> Line:
+        """The same wishes, for other slots."""
+        line = Line(slots)
+        line._waiting = {claim: turns.copy() for claim, turns in self._waiting.items()}
+        return line
 
     def add(self, turn: Turn) -> None:
         self._waiting.setdefault(turn.claim, deque()).append(turn)
@@ -229,7 +242,9 @@ class _Pending(Turn):
     """Where it has a slot."""
     limit: asyncio.Timeout | None = None
     """Interrupts it, where it can be."""
-    timer: asyncio.TimerHandle | None = None
+    interruptible_after: float = math.inf
+    """Seconds for which it has its slot in any case."""
+    timers: list[asyncio.TimerHandle] = field(default_factory=list)
 
 
 class Lane:
@@ -244,6 +259,10 @@ class Lane:
         self._patience = patience
         self._line = Line(self._slots)
         self._overdue: dict[_Pending, None] = {}
+        """Those that lasted over `patience` seconds and found no long slot."""
+        self._interruptible: set[_Pending] = set()
+        self._going: set[_Pending] = set()
+        """Those that have been interrupted, and have not left yet."""
 
     @property
     def waiting(self) -> int:
@@ -254,16 +273,18 @@ class Lane:
         return self._slots.taken + self._long.taken
 
     @contextlib.asynccontextmanager
-    async def turn(self, *, interruptible: bool = False) -> AsyncIterator[None]:
-        """A slot for the block, for the current claim. With `interruptible` the block may end with GaveWay."""
-        turn = _Pending(current_claim())
+    async def turn(self, *, interruptible_after: float = math.inf) -> AsyncIterator[None]:
+        """A slot for the block, for the current claim.
+
+        After so many seconds (`patience` at least) the block may end with GaveWay, if that lets another begin.
+        """
+        turn = _Pending(current_claim(), interruptible_after=interruptible_after)
         self._line.add(turn)
         self._deal()
         try:
             with turn.claim.watched(self._deal):
                 await turn.granted
-            async with asyncio.timeout(None) as limit:
-                turn.limit = limit if interruptible else None
+            async with asyncio.timeout(None) as turn.limit:
                 yield
         except TimeoutError:
             if turn.limit is not None and turn.limit.expired():
@@ -278,15 +299,23 @@ class Lane:
             turn.slots = self._slots
             if not turn.granted.done():
                 turn.granted.set_result(None)
-            if self._patience < math.inf:
-                turn.timer = asyncio.get_running_loop().call_later(self._patience, self._overstays, turn)
+            self._watch(turn)
         self._interrupt()
+
+    def _watch(self, turn: _Pending) -> None:
+        loop = asyncio.get_running_loop()
+        if self._patience < math.inf:
+            turn.timers.append(loop.call_later(self._patience, self._overstays, turn))
+        if turn.interruptible_after < math.inf:
+            turn.timers.append(loop.call_later(turn.interruptible_after, self._allow_to_interrupt, turn))
 
     def _leave(self, turn: _Pending) -> None:
         turn.limit = None
-        if turn.timer:
-            turn.timer.cancel()
+        for timer in turn.timers:
+            timer.cancel()
         self._overdue.pop(turn, None)
+        self._interruptible.discard(turn)
+        self._going.discard(turn)
         if turn.slots is None:
             self._line.remove(turn)
         else:
@@ -307,12 +336,27 @@ class Lane:
                 self._long.take(turn)
         self._deal()
 
+    def _allow_to_interrupt(self, turn: _Pending) -> None:
+        self._interruptible.add(turn)
+        self._interrupt()
+
     def _interrupt(self) -> None:
-        """As many as wait make overdue turns give way."""
-        if not self._overdue or not len(self._line):
+        """Each overdue turn gives way that lets another begin, which would not begin once those that go have gone."""
+        able = [turn for turn in self._overdue if turn in self._interruptible and turn.limit is not None]
+        if not able or not len(self._line):
             return
-        able = [turn for turn in self._overdue if turn.limit is not None]
-        for turn in able[: len(self._line)]:
+        slots = self._slots.copy()
+        line = self._line.over(slots)
+        for turn in self._going:
+            slots.give_back(turn)
+        while line.next():
+            pass
+        for turn in able:
+            slots.give_back(turn)
+            if line.next() is None:
+                slots.take(turn)
+                continue
             assert turn.limit is not None
             turn.limit.reschedule(asyncio.get_running_loop().time())
             del self._overdue[turn]
+            self._going.add(turn)

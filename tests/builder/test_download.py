@@ -10,13 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from builder.channel_policy import ChannelPolicy
 from builder.channels import Credential, Credentials
-from builder.download import Downloader, DownloadSettings
+from builder.download import _LONG, Downloader, DownloadSettings
 from builder.errors import DownloadFailed, PackageRefused, SolveError
 from builder.lock import LockedPackage
 from builder.part_file import PartFile
+from builder.turns import Caller, Claim, on_behalf_of
 from storage.errors import StorageFull
 from tests.builder.channel_server import ChannelServer
 from tests.builder.packages import File, Package
@@ -304,3 +306,46 @@ async def test_oci_channels(tmp_path: Path, channel: Path, record: LockedPackage
         assert hashlib.sha256(path.read_bytes()).hexdigest() == record.sha256
         with pytest.raises(PackageRefused, match="sha256"):
             await downloader.fetch(replace(package, sha256="1" * 64))
+
+
+class Dripping(ChannelServer):
+    """Ignores Range, and takes SECONDS for an archive whose path has `drip`."""
+
+    SECONDS = 1.0
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if "drip" not in request.path:
+            return await super()._answer(request)
+        body = (self.directory / request.path.lstrip("/")).read_bytes()
+        self._note(request, 200)
+        response = web.StreamResponse(headers={"Content-Length": str(len(body))})
+        await response.prepare(request)
+        for start in range(0, len(body), len(body) // 20 + 1):
+            await response.write(body[start : start + len(body) // 20 + 1])
+            await asyncio.sleep(self.SECONDS / 20)
+        return response
+
+
+async def test_a_server_without_ranges_brings_an_archive_to_its_end_though_others_wait(
+    tmp_path: Path, channel: Path
+) -> None:
+    """The long slots are taken, so two such archives take turns in the one that is left."""
+    async with Dripping(channel) as server, asyncio.timeout(60):
+        records = {
+            name: on(server, Package(name, files={"share/a": File(os.urandom(100_000))}).conda(channel).record)
+            for name in (*(f"stuck-{number}" for number in range(_LONG)), "drip-a", "drip-b")
+        }
+        held = server.hold(".conda")
+        limits = replace(settings(tmp_path, seconds=60), limit=1, patience=0.1)
+        async with Downloader(limits, Credentials()) as downloader:
+            tasks = {}
+            for name in records:
+                with on_behalf_of(Claim(Caller(name), lasting=True)):
+                    tasks[name] = asyncio.create_task(downloader.fetch(records[name]))
+                await asyncio.sleep(0.2)
+            await asyncio.gather(tasks["drip-a"], tasks["drip-b"])
+            asked = [len(server.seen(records[name].file_name)) for name in ("drip-a", "drip-b")]
+            assert max(asked) > 1, "they gave way to each other"
+            assert max(asked) < 8
+            held.released.set()
+            await asyncio.gather(*tasks.values())

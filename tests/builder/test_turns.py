@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import Counter
 
 import pytest
@@ -57,19 +58,19 @@ class Track:
         self.ends: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def begin(self, name: str, claim: Claim, *, interruptible: bool = False) -> None:
+    async def begin(self, name: str, claim: Claim, *, interruptible_after: float = math.inf) -> None:
         self.ends[name] = asyncio.Event()
         with on_behalf_of(claim):
-            self.tasks[name] = asyncio.create_task(self._run(name, interruptible=interruptible))
+            self.tasks[name] = asyncio.create_task(self._run(name, interruptible_after=interruptible_after))
         await settle()
 
     async def end(self, name: str) -> None:
         self.ends[name].set()
         await settle()
 
-    async def _run(self, name: str, *, interruptible: bool) -> None:
+    async def _run(self, name: str, *, interruptible_after: float) -> None:
         try:
-            async with self.lane.turn(interruptible=interruptible):
+            async with self.lane.turn(interruptible_after=interruptible_after):
                 self.running.append(name)
                 try:
                     await self.ends[name].wait()
@@ -170,13 +171,71 @@ async def test_what_lasts_goes_on_in_a_long_slot() -> None:
 
 async def test_what_lasts_and_can_be_interrupted_gives_way_when_others_wait() -> None:
     track = Track(Lane(1, patience=0.02))
-    await track.begin("hung", of("a"), interruptible=True)
+    await track.begin("hung", of("a"), interruptible_after=0)
     await asyncio.sleep(0.05)
     assert track.running == ["hung"], "nobody else waits"
     await track.begin("quick", of("b"))
     assert (track.running, track.gave_way) == (["quick"], ["hung"])
     await track.end("quick")
     assert track.lane.taken == track.lane.waiting == 0
+
+
+async def test_nobody_gives_way_to_who_cannot_begin() -> None:
+    track = Track(Lane(3, kept=1, patience=0.02))
+    for name in ("first", "second"):
+        await track.begin(name, of("a"))
+    await track.begin("hung", of("b"), interruptible_after=0)
+    await asyncio.sleep(0.05)
+    await track.begin("third", of("a"))
+    assert (track.running, track.gave_way) == (["first", "second", "hung"], []), "a has its share"
+    await track.begin("quick", of("c"))
+    assert track.gave_way == ["hung"]
+    for name in ("first", "second", "quick", "third"):
+        await track.end(name)
+    assert track.lane.taken == track.lane.waiting == 0
+
+
+async def test_one_who_waits_makes_one_give_way() -> None:
+    track, released = Track(Lane(3, patience=0.02)), asyncio.Event()
+
+    async def hang() -> None:
+        async with track.lane.turn(interruptible_after=0):
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                # a connection takes a moment to close
+                await released.wait()
+
+    tasks = []
+    for name in "abc":
+        with on_behalf_of(of(name)):
+            tasks.append(asyncio.create_task(hang()))
+    await asyncio.sleep(0.05)
+    wanted = of("d")
+    await track.begin("quick", wanted)
+    for _ in range(3):
+        with wanted.waited_for(Caller("e")):
+            await settle()
+    released.set()
+    await settle()
+    assert track.running == ["quick"]
+    assert [task.done() for task in tasks].count(True) == 1
+    for task in tasks:
+        task.cancel()
+    assert [type(each) for each in await asyncio.gather(*tasks, return_exceptions=True)].count(GaveWay) == 1
+    await track.end("quick")
+    assert track.lane.taken == track.lane.waiting == 0
+
+
+async def test_a_turn_is_kept_for_the_seconds_that_it_asks_for() -> None:
+    track = Track(Lane(1, patience=0.02))
+    await track.begin("whole", of("a"), interruptible_after=0.3)
+    await track.begin("quick", of("b"))
+    await asyncio.sleep(0.1)
+    assert (track.running, track.gave_way) == (["whole"], [])
+    await asyncio.sleep(0.3)
+    assert (track.running, track.gave_way) == (["quick"], ["whole"])
+    await track.end("quick")
 
 
 async def test_cancelled_wishes_leave_nothing_behind() -> None:
