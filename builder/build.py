@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import itertools
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from builder import image as documents
 from builder.archive import Limits
-from builder.artifacts import ARCHIVE, chosen_platform, make_artifact
+from builder.artifacts import ARCHIVE, Pack, chosen_platform, make_artifact
 from builder.base import Base, BaseImage
 from builder.canonical import key_of
 from builder.contents import PackageContents, PythonLayout
@@ -192,15 +194,14 @@ class Builder:
             return
 
         async def make() -> None:
-            async with self._packing(lock, name):
-                artifact = await make_artifact(name, lock, blobs=self.blobs, pack=self._pack)
+            async with self._packing(lock, name) as pack:
+                artifact = await make_artifact(name, lock, blobs=self.blobs, pack=pack)
             await self.catalog.put_artifact(key, lock.key, artifact.to_json(), artifact.digest)
 
         await _again_when_collected(make)
 
-    async def _pack(self, lock: Lock, platform: str) -> Join:
+    async def _pack(self, archives: Mapping[str, Path], lock: Lock, platform: str) -> Join:
         packages = lock.packages[platform]
-        archives = await self._archives(packages)
         contents = await self._inspect(packages, archives, silent)
         self._link_scripts(packages, contents)
         task = await self.pool.run(
@@ -209,15 +210,15 @@ class Builder:
         return await pack(task, self.pool, self.settings.archive_seconds)
 
     @contextlib.asynccontextmanager
-    async def _packing(self, lock: Lock, name: str) -> AsyncIterator[None]:
-        """A turn to pack an archive, once all its packages are there; a text file needs none."""
+    async def _packing(self, lock: Lock, name: str) -> AsyncIterator[Pack]:
+        """A turn to pack an archive, once all its packages are there; a text file needs neither."""
         if name != ARCHIVE:
-            yield
+            yield functools.partial(self._pack, {})
             return
         async with self.stages.downloading():
-            await self._archives(lock.packages[chosen_platform(lock)])
+            archives = await self._archives(lock.packages[chosen_platform(lock)])
         async with self.stages.pack.turn():
-            yield
+            yield functools.partial(self._pack, archives)
 
     async def image(self, lock: Lock, progress: Progress = silent, watch: Stopwatch | None = None) -> Image:
         """The image of `lock`, made and recorded unless it is there."""
@@ -237,7 +238,8 @@ class Builder:
         self, key: str, lock: Lock, bases: Mapping[str, BaseImage], progress: Progress, watch: Stopwatch
     ) -> Image:
         async with self.stages.downloading():
-            archives = await self._archives_of(lock, progress, watch)
+            with watch.stage("download"):
+                archives = await self._archives(itertools.chain.from_iterable(lock.packages.values()), progress)
         async with self.stages.making_layers(), _temporary_directory(self.root / "working") as working:
             platforms = [
                 await self._platform(lock, bases[platform], archives, working, progress, watch)
@@ -291,16 +293,11 @@ class Builder:
         self._bases.update(found)
         return found
 
-    async def _archives(self, packages: Sequence[LockedPackage]) -> dict[str, Path]:
+    async def _archives(self, packages: Iterable[LockedPackage], progress: Progress = silent) -> dict[str, Path]:
         """The archives of packages, by archive key, downloaded in parallel where they are not local."""
-        paths = await asyncio.gather(*(self.downloader.fetch(package) for package in packages))
-        return {package.archive_key: path for package, path in zip(packages, paths, strict=True)}
-
-    async def _archives_of(self, lock: Lock, progress: Progress, watch: Stopwatch) -> dict[str, Path]:
-        unique = {package.archive_key: package for packages in lock.packages.values() for package in packages}
+        unique = {package.archive_key: package for package in packages}
         total = sum(package.size or 0 for package in unique.values())
         done = 0
-
         window = asyncio.Semaphore(2 * self.settings.downloads)
 
         async def fetch(package: LockedPackage) -> tuple[str, Path]:
@@ -312,8 +309,7 @@ class Builder:
             progress(Event("download", done, total, str(package)))
             return package.archive_key, path
 
-        with watch.stage("download"):
-            return dict(await all_of(fetch(package) for package in unique.values()))
+        return dict(await all_of(fetch(package) for package in unique.values()))
 
     async def _platform(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -134,20 +135,27 @@ class Downloader:
         self, package: LockedPackage, path: Path, algorithm: Literal["sha256", "md5"], received: Received
     ) -> None:
         """Bring the archive to `path`, or look away for a moment while another process does."""
-        part = await asyncio.to_thread(PartFile.open, path, algorithm)
-        if part is None:
-            await asyncio.sleep(_OTHER_PROCESS)
-            return
-        try:
-            await self._complete(package, part, received)
-            await to_end(asyncio.to_thread(part.publish))
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                part.discard()
-                raise StorageFull(f"package {package.file_name}") from None
-            raise
-        finally:
-            part.close()
+        with contextlib.ExitStack() as opened:
+
+            def open_part() -> PartFile | None:
+                part = PartFile.open(path, algorithm)
+                if part:
+                    opened.callback(part.close)
+                return part
+
+            # to its end: what a thread opens for a caller that is cancelled is to be closed, too
+            part = await to_end(asyncio.to_thread(open_part))
+            if part is None:
+                await asyncio.sleep(_OTHER_PROCESS)
+                return
+            try:
+                await self._complete(package, part, received)
+                await to_end(asyncio.to_thread(part.publish))
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    part.discard()
+                    raise StorageFull(f"package {package.file_name}") from None
+                raise
 
     @property
     def _too_long(self) -> str:

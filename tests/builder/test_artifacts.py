@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from builder.artifacts import ARCHIVE, ARTIFACTS, Artifact, document, make_artifact
 from builder.demand import artifact_key
-from builder.errors import BuilderError, FormatUnsuitable, UnknownArtifact
-from builder.lock import Lock
+from builder.errors import BuilderError, DownloadFailed, FormatUnsuitable, UnknownArtifact
+from builder.lock import Lock, LockedPackage
 from storage.joins import Join
+from tests.builder.channel_server import ChannelServer
 from tests.builder.locks import LOCK, SPEC, package
 from tests.builder.packages import File, Package
 from tests.builder.services import open_service, spec_of
@@ -106,3 +108,38 @@ async def test_archive_runs_elsewhere(sample_channel: Path, tmp_path: Path) -> N
     )
     assert "Flask" in run("flask", "--version")
     assert run("python", "-c", "import sys; print(sys.prefix)").strip() == str(place)
+
+
+async def test_a_package_that_cannot_be_had_ends_the_other_downloads_of_an_archive(tmp_path: Path) -> None:
+    """No more of them are under way than a build can use, and they end before the archive fails."""
+    channel = tmp_path / "channel"
+    records = [Package(f"p{number}", files={"a": File(b"a")}).conda(channel).record for number in range(40)]
+    async with ChannelServer(channel) as server, open_service(tmp_path / "data", server.url, downloads=4) as service:
+        lock = Lock(
+            SPEC,
+            {
+                "linux-64": tuple(
+                    replace(each, channel=server.url, url=f"{server.url}/{each.subdir}/{each.file_name}")
+                    for each in records
+                )
+            },
+        )
+        server.fail(records[0].file_name, status=404, times=99)
+        for record in records[1:]:
+            server.hold(record.file_name)
+        fetching = most = 0
+        fetch = service.builder.downloader.fetch
+
+        async def counted(package: LockedPackage) -> Path:
+            nonlocal fetching, most
+            fetching += 1
+            most = max(most, fetching)
+            try:
+                return await fetch(package)
+            finally:
+                fetching -= 1
+
+        object.__setattr__(service.builder.downloader, "fetch", counted)
+        with pytest.raises(DownloadFailed, match="404"):
+            await service.builder.artifact(lock, ARCHIVE)
+        assert (fetching, most) == (0, 8)

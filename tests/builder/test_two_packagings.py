@@ -128,7 +128,8 @@ async def both(service: BuilderService, *specs: str) -> tuple[Tree, Tree]:
     manifest = await service.builder.catalog.manifest(descriptor.digest)
     assert manifest
     layers = [await blobs.content(Digest.parse(each["digest"])) for each in json.loads(manifest.body)["layers"]]
-    archive = await make_artifact(ARCHIVE, lock, blobs=blobs, pack=service.builder._pack)
+    async with service.builder._packing(lock, ARCHIVE) as pack:
+        archive = await make_artifact(ARCHIVE, lock, blobs=blobs, pack=pack)
     return tree(layers, f"{PREFIX[1:]}/"), relocated(tree([await blobs.content(archive.digest)], ""))
 
 
