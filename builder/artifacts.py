@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from builder.canonical import key_of
 from builder.errors import ArchiveFailed, UnknownArtifact
 from builder.lock import Lock
 from builder.lock_formats import conda_lock_yaml, environment_name, environment_yaml, explicit_text
@@ -24,6 +25,9 @@ _MEDIA_TYPES = {
 
 ARTIFACTS = tuple(_MEDIA_TYPES)
 """What can be asked for by name."""
+
+ARTIFACT_FORMAT = 2
+"""Part of every file's key: raise it when the same lock has to give other bytes."""
 
 Pack = Callable[[Lock, str], Awaitable[Join]]
 """Makes the parts of a lock's archive for a platform."""
@@ -49,6 +53,10 @@ class Artifact:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         return cls(Digest.parse(document["digest"]), document["size"], document["media_type"], document["file_name"])
+
+
+def artifact_key(lock_key: str, name: str) -> str:
+    return key_of("artifact", [ARTIFACT_FORMAT, lock_key, name])
 
 
 async def make_artifact(name: str, lock: Lock, *, blobs: BlobStore, pack: Pack) -> Artifact:

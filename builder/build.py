@@ -20,11 +20,11 @@ from typing import TypeVar
 
 from builder import image as documents
 from builder.archive import Limits
-from builder.artifacts import ARCHIVE, Pack, chosen_platform, make_artifact
+from builder.artifacts import ARCHIVE, Pack, artifact_key, chosen_platform, make_artifact
 from builder.base import Base, BaseImage
 from builder.canonical import key_of
 from builder.contents import PackageContents, PythonLayout
-from builder.demand import Image, answers_meanwhile, artifact_key, fresh_until, solved_by
+from builder.demand import Image
 from builder.download import Downloader
 from builder.environment import EnvironmentTask, finish_environment, links_folders, shells_in, starts_environment
 from builder.environment_archive import archive_task, pack
@@ -43,7 +43,7 @@ from builder.pool import WorkerPool
 from builder.popularity import Popularity
 from builder.prefix_path import check_prefix
 from builder.progress import Event, Progress, Stage, silent
-from builder.resolution import resolution_key
+from builder.resolution import answers_meanwhile, is_fresh, resolution_key
 from builder.settings import BuilderSettings
 from builder.single_flight import SingleFlight
 from builder.solving import Solving
@@ -158,11 +158,7 @@ class Builder:
         """The stored lock while it is fresh, else a new one, recorded unless the old one still answers."""
         now = time.time()
         resolution = await self.catalog.resolution(key)
-        if (
-            resolution
-            and solved_by(resolution.solved, now)
-            and fresh_until(spec, resolution.solved, self.settings.fresh_for) > now
-        ):
+        if resolution and is_fresh(spec, resolution.solved, self.settings, now):
             document = await self.catalog.lock(resolution.lock_key)
             if document:
                 return Solved(Lock.from_json(document), key)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,30 +13,24 @@ import structlog
 from cachetools import TTLCache
 
 from builder import names
-from builder.artifacts import ARTIFACTS, Artifact
-from builder.canonical import key_of
+from builder.artifacts import ARTIFACTS, Artifact, artifact_key
 from builder.channel_policy import ChannelPolicy
 from builder.ended import EndedBuild
 from builder.errors import BuildFailed, TooManyBuilds, UnknownArtifact, UnknownLock
 from builder.job import Job
 from builder.lock import Lock
 from builder.queue import BuildQueue, Flight
+from builder.resolution import FOREVER, answers_meanwhile, fresh_until, is_fresh
 from builder.settings import BuilderSettings
 from builder.spec import EnvironmentSpec
 from builder.turns import OURSELVES, Caller
 from storage.catalog import USE_SECONDS, Catalog
-from storage.clock import is_within
 from storage.digest import Descriptor
 from storage.errors import StorageError
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-
-FOREVER = math.inf
-
-ARTIFACT_FORMAT = 2
-"""Part of every file's key: raise it when the same lock has to give other bytes."""
 
 CLOSE_SECONDS = 5.0
 
@@ -46,6 +39,9 @@ NOTE_SECONDS = USE_SECONDS / 2
 """What was just noted as used is not noted again for so long; the catalog would not write it either."""
 
 Kind = Literal["image", "artifact"]
+
+Accepts = Callable[[float], bool]
+"""Whether what was solved then (UNIX seconds) is an answer."""
 
 
 @dataclass(frozen=True)
@@ -171,14 +167,14 @@ class Demand:
             await asyncio.gather(*late, return_exceptions=True)
 
     async def image_of(self, job: Job, caller: Caller = OURSELVES) -> Ticket[Image]:
-        return await self._ticket("image", job, caller, lambda now: self._find_image(job, now))
+        return await self._ticket("image", job, caller, lambda accepts: self._find_image(job, accepts))
 
     async def artifact(self, repository: str, tag: str, name: str, caller: Caller = OURSELVES) -> Ticket[Artifact]:
         """Raises UnknownArtifact and what `image` raises."""
         if name not in ARTIFACTS:
             raise UnknownArtifact(name, ARTIFACTS)
         job = replace(await self._job("artifact", repository, tag), artifact=name)
-        return await self._ticket("artifact", job, caller, lambda now: self._find_artifact(job, now))
+        return await self._ticket("artifact", job, caller, lambda accepts: self._find_artifact(job, accepts))
 
     async def ended(self, job: Job, build_id: str, seconds: float, failure: BuildFailed | None) -> EndedBuild:
         """What there is to tell of a build of `job`."""
@@ -186,8 +182,8 @@ class Demand:
         repository = names.repository_of(job.spec, self._settings)
         if failure is not None:
             return EndedBuild(build_id, kind, repository, seconds, failure)
-        lock = await self._find_lock(job, -FOREVER)
-        image = await self._find_image(job, -FOREVER) if job.kind == "image" else None
+        lock = await self._find_lock(job, _always)
+        image = await self._find_image(job, _always) if job.kind == "image" else None
         return EndedBuild(
             build_id,
             kind,
@@ -204,16 +200,16 @@ class Demand:
         return sorted({"latest", *locks, *await self._catalog.days_of_spec(spec.key)}) if locks else []
 
     async def _ticket(
-        self, kind: Kind, job: Job, caller: Caller, find: Callable[[float], Awaitable[tuple[str, T] | None]]
+        self, kind: Kind, job: Job, caller: Caller, find: Callable[[Accepts], Awaitable[tuple[str, T] | None]]
     ) -> Ticket[T]:
         """`find` gives the key of what is stored, and that."""
-        now = time.time()
-        found = await find(now)
+        now, spec, settings = time.time(), job.spec, self._settings
+        found = await find(lambda solved: is_fresh(spec, solved, settings, now))
         if found is not None:
             self._note_use(kind, found[0])
             return Ticket(job.spec, caller, ready=found[1])
         failure = await self._queue.remembered_failure(job)
-        old = await find(now - self._settings.stale_for) if job.spec.until is None else None
+        old = await find(lambda solved: answers_meanwhile(spec, solved, settings, now))
         if old is not None:
             self._note_use(kind, old[0])
             return Ticket(job.spec, caller, ready=old[1], stale=self._renew(job, caller, failure))
@@ -221,7 +217,7 @@ class Demand:
             raise failure
 
         async def fetch() -> T | None:
-            made = await find(-FOREVER)
+            made = await find(_always)
             return made[1] if made else None
 
         return Ticket(job.spec, caller, flight=self._queue.submit(job, caller), fetch=fetch)
@@ -275,30 +271,27 @@ class Demand:
             raise UnknownLock(tag, "more than one lock begins so; give more of its digits")
         return mine[0]
 
-    async def _find_lock(self, job: Job, now: float) -> tuple[str, float] | None:
-        """The key of the lock that `job` means at the time `now`, and until when."""
+    async def _find_lock(self, job: Job, accepts: Accepts) -> tuple[str, float] | None:
+        """The key of the lock that `job` means, if it is solved and accepted, and until when it is fresh."""
         if job.lock_key:
             return job.lock_key, FOREVER
         key = self._resolution_key(job.spec)
         resolution = await self._catalog.resolution(key) if key else None
-        if resolution is None:
+        if resolution is None or not accepts(resolution.solved):
             return None
-        expires = fresh_until(job.spec, resolution.solved, self._settings.fresh_for)
-        if now == -FOREVER or (now < expires and solved_by(resolution.solved, time.time())):
-            return resolution.lock_key, expires
-        return None
+        return resolution.lock_key, fresh_until(job.spec, resolution.solved, self._settings)
 
-    async def _find_image(self, job: Job, now: float) -> tuple[str, Image] | None:
-        found = await self._find_lock(job, now)
+    async def _find_image(self, job: Job, accepts: Accepts) -> tuple[str, Image] | None:
+        found = await self._find_lock(job, accepts)
         key = self._image_key(found[0], job.spec.platforms) if found else None
         document = await self._catalog.image(key) if key else None
         if not (found and key and document):
             return None
         return key, replace(Image.from_json(document["image"]), expires=found[1])
 
-    async def _find_artifact(self, job: Job, now: float) -> tuple[str, Artifact] | None:
+    async def _find_artifact(self, job: Job, accepts: Accepts) -> tuple[str, Artifact] | None:
         assert job.artifact is not None
-        found = await self._find_lock(job, now)
+        found = await self._find_lock(job, accepts)
         if not found:
             return None
         key = artifact_key(found[0], job.artifact)
@@ -314,31 +307,8 @@ async def read_name(repository: str, tag: str, settings: BuilderSettings, catalo
     return names.parse(repository, tag, settings, today=_today(), stored=stored)
 
 
-def artifact_key(lock_key: str, name: str) -> str:
-    return key_of("artifact", [ARTIFACT_FORMAT, lock_key, name])
-
-
-def solved_by(solved: float, now: float) -> bool:
-    """Whether a stored time of a solve can be true: a clock that was ahead would keep its lock for as long as that."""
-    return is_within(FOREVER, solved, now)
-
-
-def fresh_until(spec: EnvironmentSpec, solved: float, fresh_for: float) -> float:
-    """Until when (UNIX seconds) a solve answers its spec: for ever when the spec's last day was over by then."""
-    if spec.until:
-        end = datetime.datetime.combine(
-            spec.until + datetime.timedelta(days=1), datetime.time(), tzinfo=datetime.UTC
-        ).timestamp()
-        if solved >= end:
-            return FOREVER
-        # a lock of a day that is not over must not outlive it
-        return min(solved + fresh_for, end)
-    return solved + fresh_for
-
-
-def answers_meanwhile(spec: EnvironmentSpec, solved: float, settings: BuilderSettings, now: float) -> bool:
-    """Whether what was solved then still answers while its spec is solved anew."""
-    return spec.until is None and solved_by(solved, now) and solved + settings.fresh_for + settings.stale_for > now
+def _always(_solved: float) -> bool:
+    return True
 
 
 def _today() -> datetime.date:

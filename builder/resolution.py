@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
+import math
 from collections.abc import Mapping
 
 from builder.canonical import key_of
+from builder.settings import BuilderSettings
 from builder.spec import EnvironmentSpec
 from builder.virtual_packages import DEFAULT_GLIBC, virtual_packages
+from storage.clock import is_within
+
+FOREVER = math.inf
 
 RESOLUTION_FORMAT = 1
 """Part of every resolution's key: raise it when the same inputs have to be solved anew."""
@@ -30,3 +36,34 @@ def resolution_key(spec: EnvironmentSpec, glibc: Mapping[str, str], channel_alia
             "machines": machines,
         },
     )
+
+
+def fresh_until(spec: EnvironmentSpec, solved: float, settings: BuilderSettings) -> float:
+    """Until when (UNIX seconds) a solve answers its spec: for ever when the spec's last day was over by then."""
+    expires = solved + settings.fresh_for
+    if spec.until is None:
+        return expires
+    end = datetime.datetime.combine(
+        spec.until + datetime.timedelta(days=1), datetime.time(), tzinfo=datetime.UTC
+    ).timestamp()
+    # a lock of a day that is not over must not outlive it
+    return FOREVER if solved >= end else min(expires, end)
+
+
+def is_fresh(spec: EnvironmentSpec, solved: float, settings: BuilderSettings, now: float) -> bool:
+    """Whether what was solved then is what the spec is solved to now."""
+    return _solved_by(solved, now) and fresh_until(spec, solved, settings) > now
+
+
+def answers_meanwhile(spec: EnvironmentSpec, solved: float, settings: BuilderSettings, now: float) -> bool:
+    """Whether what was solved then still answers while its spec is solved anew."""
+    return (
+        spec.until is None
+        and _solved_by(solved, now)
+        and fresh_until(spec, solved, settings) + settings.stale_for > now
+    )
+
+
+def _solved_by(solved: float, now: float) -> bool:
+    """Whether a stored time of a solve can be true: a clock that was ahead would keep its lock for as long as that."""
+    return is_within(FOREVER, solved, now)

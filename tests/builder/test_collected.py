@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from builder.artifacts import Artifact
+from builder.artifacts import Artifact, artifact_key
 from builder.build import ATTEMPTS, Builder
-from builder.demand import artifact_key
 from builder.layer import FRAGMENTS
 from builder.layers import Layers
 from builder.lock import Lock
