@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -25,7 +25,6 @@ import orjson
 from builder.canonical import key_of
 from builder.contents import PackageContents, Placeholder, PythonLayout
 from builder.file_part import FilePart
-from builder.prefix_record import Written
 from builder.starting_files import StartingFiles
 from storage.clock import is_within
 from storage.files import atomic_write
@@ -82,9 +81,6 @@ class FragmentInfo:
     uncompressed_size: int
     differences: Sequence[str] = ()
     """Where the archive is not what its own listing says, a line each, for the image's report."""
-    written: Mapping[str, Written] = field(default_factory=dict, compare=False)
-    """By path under the prefix: files with a replaced prefix, and entry points. Known to who made the fragment alone:
-    they may be all its paths, and the prefix record has them."""
 
     def to_json(self) -> dict[str, Any]:
         return {

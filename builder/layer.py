@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -111,15 +111,11 @@ def assemble(task: LayerTask) -> AssembledLayer:
 
 
 def assemble_all(tasks: Sequence[LayerTask]) -> list[AssembledLayer | BuilderError | StorageError]:
-    """`assemble` each, so that a worker is asked once for all of them; in the place of one that fails is its error.
-
-    Of fragments without what was written, which can be much and is known beside them.
-    """
+    """`assemble` each, so that a worker is asked once for all of them; in the place of one that fails is its error."""
     made: list[AssembledLayer | BuilderError | StorageError] = []
     for task in tasks:
         try:
-            layer = assemble(task)
-            made.append(replace(layer, fragments=tuple(replace(info, written={}) for info in layer.fragments)))
+            made.append(assemble(task))
         except (BuilderError, StorageError) as error:
             made.append(error)
     return made

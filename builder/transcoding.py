@@ -64,10 +64,10 @@ def transcode(
         job.write_entry_points()
         compressor.finish()
     differences = job.differences()
-    info = FragmentInfo(recipe.key, compressor.size, compressor.uncompressed_size, differences.lines(), job.written)
-    relocations, starting = job.relocations, job.starting
+    info = FragmentInfo(recipe.key, compressor.size, compressor.uncompressed_size, differences.lines())
+    written, relocations, starting = job.written, job.relocations, job.starting
     del job
-    paths = recorded_paths(contents, info.written, frozenset(recipe.excluded), differences.found)
+    paths = recorded_paths(contents, written, frozenset(recipe.excluded), differences.found)
     write_sidecar(path, info, relocations, starting, paths)
     return info
 
