@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +15,12 @@ from builder.lock import Lock
 from builder.overlap import Overlaps
 from storage.digest import Descriptor
 from storage.repositories import Push, StoredManifest
+
+DIFFERENCES = 500
+"""Most differences that the report of a platform's image tells one by one."""
+
+LONGEST_DIFFERENCE = 400
+"""Characters of one: half for the path, half for the rest, of which two hashes are the longest."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +91,30 @@ def report_of(
         "scripts": {package: list(names) for package, names in scripts.items()},
         "warnings": list(environment.warnings),
         "variables": list(environment.skipped),
-        "differences": {
-            str(fragment.package): list(info.differences)
+        "differences": bounded_differences(
+            (str(fragment.package), info.differences)
             for layer, task in zip(assembled, tasks, strict=True)
             for fragment, info in zip(task.fragments, layer.fragments, strict=True)
-            if info.differences
-        },
+        ),
     }
+
+
+def bounded_differences(packages: Iterable[tuple[str, Sequence[str]]]) -> dict[str, list[str]]:
+    """By package; DIFFERENCES lines of all together, and one of each package that has more than are told."""
+    told: dict[str, list[str]] = {}
+    room = DIFFERENCES
+    for package, lines in packages:
+        if lines:
+            told[package] = [shortened(line) for line in lines[:room]]
+            if more := len(lines) - len(told[package]):
+                told[package].append(f"and {more} more lines that are not shown")
+            room -= min(room, len(lines))
+    return told
+
+
+def shortened(line: str) -> str:
+    """`line` without its middle where it is long: it begins with a path, and ends with what is wrong with it."""
+    if len(line) <= LONGEST_DIFFERENCE:
+        return line
+    half = LONGEST_DIFFERENCE // 2
+    return f"{line[:half]} ... {line[-half:]}"

@@ -12,6 +12,7 @@ import pytest
 from builder.differences import LINES
 from builder.fragment import FragmentInfo, FragmentRecipe, read_info, read_paths
 from builder.inspection import inspect
+from builder.platform_image import bounded_differences
 from builder.prefix_path import prefix_problem
 from builder.transcoding import transcode
 from tests.builder.packages import PLACEHOLDER, File, Link, Package
@@ -100,3 +101,14 @@ def test_prefixes_that_cannot_be(prefix: str) -> None:
 @pytest.mark.parametrize("prefix", ["/opt/conda", "/usr/local", "/device", "/opt/ünï"])
 def test_prefixes_that_can(prefix: str) -> None:
     assert prefix_problem(prefix) is None
+
+
+def test_the_report_of_an_image_is_bounded_whatever_its_packages_are() -> None:
+    lines = [f"{'p' * 1024} has {number} bytes, listed with 1" for number in range(50)]
+    told = bounded_differences([(f"package {number}", lines) for number in range(300)] + [("honest", ())])
+    assert len(told) == 300, "each that differs is named"
+    assert told["package 9"][-1].endswith("p has 49 bytes, listed with 1")
+    assert told["package 10"] == ["and 50 more lines that are not shown"]
+    assert len(json.dumps(told)) < 250_000
+    few = [("a", ["x is a file, listed as a symbolic link"])]
+    assert bounded_differences(few) == {"a": few[0][1]}
