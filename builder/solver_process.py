@@ -35,12 +35,14 @@ from builder.channels import Credentials, address, without_credentials
 from builder.errors import BuilderError, ChannelUnavailable, PackageRefused, SolveLimit, Unsatisfiable
 from builder.frames import LARGEST, OUT_OF_MEMORY, frame, read_frame
 from builder.lock import LockedPackage, in_dependency_order
+from builder.record_problem import record_problem
 from builder.repodata_folder import RepodataFolder
 from builder.solver_client import guarded_client
 from builder.solver_reasons import Wish, package_names, raise_reason
 from builder.solver_repodata import Repodata, RepodataLimits
 from builder.spec import EnvironmentSpec, PackageItem
 from builder.virtual_packages import virtual_packages
+from storage.text import printable_line
 
 log = logging.getLogger(__name__)
 
@@ -236,7 +238,7 @@ class PlatformSolve:
                 records = await self._records(platform)
             except GatewayError as error:
                 raise self.repodata.error(self.channels, str(error)) from None
-        return in_dependency_order(self._locked(record) for record in records)
+        return in_dependency_order(self._locked(record, platform) for record in records)
 
     async def _records(self, platform: str) -> list[RepoDataRecord]:
         gateway = await self.repodata.gateway(self.channels, [platform, "noarch"])
@@ -279,18 +281,19 @@ class PlatformSolve:
         text = f"{item.name}[{','.join(parts)}]" if parts else item.name
         return Wish(item, MatchSpec(text, strict=False), channels)
 
-    def _locked(self, record: RepoDataRecord) -> LockedPackage:
+    def _locked(self, record: RepoDataRecord, platform: str) -> LockedPackage:
+        """Raises PackageRefused."""
         text = record.to_json()
         if len(text) > _LARGEST_RECORD:
             raise PackageRefused(
-                record.file_name[:100],
+                printable_line(record.file_name[:100]),
                 f"its record in the channel's index has {len(text)} characters, where at most {_LARGEST_RECORD} are "
                 "allowed",
             )
         document = json.loads(text)
         channel = without_credentials(document["channel"])
         kind = record.noarch
-        return LockedPackage(
+        package = LockedPackage(
             name=document["name"],
             version=document["version"],
             build=document["build"],
@@ -309,6 +312,9 @@ class PlatformSolve:
             noarch="python" if kind.python else "generic" if kind.generic else None,
             python_site_packages_path=document.get("python_site_packages_path"),
         )
+        if problem := record_problem(package, platform):
+            raise PackageRefused(printable_line(package.file_name[:100]), f"{problem} (channel {package.channel})")
+        return package
 
 
 def _incomplete(channels: dict[str, str], seconds: float) -> ChannelUnavailable:

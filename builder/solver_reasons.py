@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from rattler import Channel, Gateway, MatchSpec, RepoDataRecord, Subdir, Version
 
-from builder.errors import UnknownPackage, Unsatisfiable
+from builder.errors import PackageRefused, UnknownPackage, Unsatisfiable
 from builder.items import typed
 from builder.names import close_names
 from builder.spec import Constraint, PackageItem, contained
@@ -37,7 +37,7 @@ async def raise_reason(
     until: datetime.datetime | None,
     text: str,
 ) -> None:
-    """Raise UnknownPackage or Unsatisfiable for a solve that failed with `text`.
+    """Raise UnknownPackage, Unsatisfiable or PackageRefused for a solve that failed with `text`.
 
     The solver's text is the same for a name that is in no channel and for a version that does not exist, so both are
     looked up.
@@ -112,8 +112,13 @@ async def _raise_if_unmatched(gateway: Gateway, wish: Wish, platform: str, until
         channel_relations="disabled",
     )
     records = [record for source in answer for record in source]
-    there = [record for record in records if until is None or _since(record) <= until]
     where = f"in {', '.join(wish.channels.values())}"
+    if not records:
+        # not the channel: what else it has may be sound
+        raise PackageRefused(
+            item.name, f"the index of its channel has files of {item.name}, and no record that says so ({where})"
+        )
+    there = [record for record in records if until is None or _since(record) <= until]
     asked = " ".join([item.name, ",".join(map(str, item.constraints))]).strip()
     if not there:
         date = until.date() if until else ""

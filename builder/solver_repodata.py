@@ -29,6 +29,8 @@ _UNUSED_ROUNDS = 2
 """A channel that nobody used since this many refreshes is let go."""
 _OFFLINE_GATEWAYS = 3
 """Gateways kept beside the one that reaches all channels."""
+_SHOWN = 300
+"""Characters of what the reader of an index says."""
 _TOO_LARGE = "(os error 27)"
 """EFBIG: the process's limit on the size of a file."""
 
@@ -313,6 +315,8 @@ def gateway_reason(text: str, channel: str, size: int) -> str:
         return f"{match[1]}: {match[2]}"
     if _TOO_LARGE in text:
         return f"its index is larger than the {size_text(size)} that the setting repodata_size allows"
+    if found := re.search(r"failed to extract repodata records[^:]*: (.*)", text):
+        return f"its index has a record that cannot be read: {found[1][:_SHOWN]}"
     lines = [line.removeprefix("Caused by: ") for line in text.splitlines() if line.strip()]
     causes = [lines[0], lines[-1]] if len(lines) > 1 else lines
     return "unreachable: " + re.sub(r"`/[^`]*`", "a file", ": ".join(causes))
