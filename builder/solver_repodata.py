@@ -313,13 +313,22 @@ def gateway_reason(text: str, channel: str, size: int) -> str:
         return f"unreachable: it answers {status} for {url}"
     if match := re.search(r"failed to open file `([^`]*)`: (.*?) \(os error", text):
         return f"{match[1]}: {match[2]}"
+    lines = [line.removeprefix("Caused by: ") for line in text.splitlines() if line.strip()] or [text]
+    if problem := _content_problem(text, lines[-1], size):
+        return problem
+    causes = [lines[0], lines[-1]] if len(lines) > 1 else lines
+    return "unreachable: " + re.sub(r"`/[^`]*`", "a file", ": ".join(causes))
+
+
+def _content_problem(text: str, last: str, size: int) -> str:
+    """What is wrong with an index that came, by an error and the last line of it; empty where none did."""
     if _TOO_LARGE in text:
         return f"its index is larger than the {size_text(size)} that the setting repodata_size allows"
     if found := re.search(r"failed to extract repodata records[^:]*: (.*)", text):
         return f"its index has a record that cannot be read: {found[1][:_SHOWN]}"
-    lines = [line.removeprefix("Caused by: ") for line in text.splitlines() if line.strip()]
-    causes = [lines[0], lines[-1]] if len(lines) > 1 else lines
-    return "unreachable: " + re.sub(r"`/[^`]*`", "a file", ": ".join(causes))
+    if re.search(r"failed to parse repodata|not a valid package name", text):
+        return f"its index is broken: {last[:_SHOWN]}"
+    return ""
 
 
 def _refusal(text: str, url: str) -> str:

@@ -161,7 +161,7 @@ def _a_record_twice(index: Document) -> None:
     index["packages"] = {KEY.replace(".conda", ".tar.bz2"): index["packages.conda"][KEY]}
 
 
-UNREAD = r"channel http\S+ cannot be read: .*failed to parse"
+UNREAD = r"channel http\S+ cannot be read: its index is broken: "
 INDEXES: dict[Callable[[Document], None], str | None] = {
     _without_info: None,
     _info_of_another_platform: None,
@@ -187,7 +187,16 @@ async def test_a_record_under_a_name_that_is_no_file_name(key: str, tmp_path: Pa
     index = document(tmp_path / "channel")
     index["packages.conda"] = {key: index["packages.conda"][KEY]}
     write(tmp_path / "channel", json.dumps(index))
-    await ends(tmp_path, r"no package lib|package .*is refused|cannot be read")
+    await ends(tmp_path, r"channel http\S+ cannot be read: its index (is broken|has a record that cannot be read): ")
+
+
+@pytest.mark.parametrize(
+    "index", ["", "nonsense", "[]", "[" * 100_000, '{"info":'], ids=lambda index: index[:9] or "empty"
+)
+async def test_an_index_that_is_no_document(index: str, tmp_path: Path) -> None:
+    document(tmp_path / "channel")
+    write(tmp_path / "channel", index)
+    await ends(tmp_path, UNREAD)
 
 
 async def test_what_else_the_channel_has_is_not_refused(tmp_path: Path) -> None:
