@@ -24,8 +24,8 @@ class BuilderSettings(BaseModel):
     allowed_channels: tuple[str, ...] = Field(
         (),
         description="channels that names may have besides `channels`: names or URLs, in which * stands for anything; "
-        "* alone is any at a public address. When empty, any while the server is reached from its own machine alone, "
-        "else none",
+        "* alone is any at a public address. When empty, a server that only its own machine reaches takes any at a "
+        "public address, every other server none",
     )
     channel_alias: str = Field("https://conda.anaconda.org", description="where a channel named without a URL is found")
     credentials: Path | None = Field(

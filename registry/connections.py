@@ -8,7 +8,7 @@ the bound stays well below it: a server that cannot open a file any more cannot 
 
 from __future__ import annotations
 
-import itertools
+import heapq
 import resource
 import sys
 import time
@@ -20,7 +20,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from builder.guarding_proxy import MOST_CONNECTIONS
-from registry.networks import client_of, is_in, network
+from registry.networks import client_of, is_in, network, plain_address
 
 OWN_FILES = 512 + 2 * 2 * MOST_CONNECTIONS
 """Descriptors that are not for connections: the database, pipes to workers, files that are read and written, and two
@@ -34,6 +34,12 @@ FIRST_SECONDS = 0.25
 
 SPARE = 32
 """Connections beyond the bound that may ask for health, and are told to come again otherwise."""
+
+SPARE_OF_ONE = 4
+"""Of those, for one address that has more than its own bound."""
+
+SEARCHED = 16
+"""Addresses that are searched for a connection that waits, those with the most first."""
 
 TOLD_EVERY = 60.0
 """Seconds between two log lines about connections that were closed or cut."""
@@ -105,14 +111,16 @@ class Connections:
 
     def _add(self, handler: RequestHandler) -> None:
         peer = handler.peername
-        address = client_of(peer[0]) if isinstance(peer, tuple) else ""
+        host = plain_address(peer[0]) if isinstance(peer, tuple) else ""
+        address = client_of(host)
         self._open[handler] = address
         same = self._of_address.setdefault(address, {})
         same[handler] = self._clock()
-        if len(same) > self._bounds.per_address and not self._is_trusted(address):
-            self._make_room(handler, address)
+        if len(same) > self._bounds.per_address and not is_in(host, self._trusted):
+            spare = len(self._surplus.intersection(same)) < SPARE_OF_ONE
+            self._make_room(handler, [address], spare=spare)
         elif len(self._open) - len(self._surplus) > self._bounds.total:
-            self._make_room(handler, self._heaviest())
+            self._make_room(handler, self._heaviest(SEARCHED), spare=True)
 
     def _remove(self, handler: RequestHandler) -> None:
         self._surplus.discard(handler)
@@ -123,15 +131,17 @@ class Connections:
             if not same:
                 del self._of_address[address]
 
-    def _heaviest(self) -> str:
-        return max(self._of_address, key=lambda address: len(self._of_address[address]))
+    def _heaviest(self, count: int) -> list[str]:
+        """The addresses with the most connections, the one with most of all first."""
+        return heapq.nlargest(count, self._of_address, key=lambda address: len(self._of_address[address]))
 
-    def _make_room(self, new: RequestHandler, address: str) -> None:
-        idle = self._longest_idle(address, FIRST_SECONDS)
-        if idle is None and len(self._surplus) < SPARE:
+    def _make_room(self, new: RequestHandler, addresses: Sequence[str], *, spare: bool) -> None:
+        """Close one that waits, of the first of the addresses that has one; else let `new` in as a spare, or cut it."""
+        idle = self._longest_idle(addresses, FIRST_SECONDS)
+        if idle is None and spare and len(self._surplus) < SPARE:
             self._cut += 1
             self._surplus.add(new)
-        elif idle := idle or self._longest_idle(address, 0):
+        elif idle := idle or self._longest_idle(addresses, 0):
             self._closed += 1
             self._remove(idle)
             idle.force_close()
@@ -142,11 +152,16 @@ class Connections:
                 new.transport.abort()
         self._tell()
 
-    def _longest_idle(self, address: str, seconds: float) -> RequestHandler | None:
+    def _longest_idle(self, addresses: Sequence[str], seconds: float) -> RequestHandler | None:
         """Of those that were opened `seconds` ago or earlier."""
         since = self._clock() - seconds
-        opened = self._of_address[address].items()
-        return next((each for each, at in itertools.takewhile(lambda it: it[1] < since, opened) if is_idle(each)), None)
+        for address in addresses:
+            for handler, opened in self._of_address[address].items():
+                if opened >= since:
+                    break
+                if is_idle(handler):
+                    return handler
+        return None
 
     def _tell(self) -> None:
         now = self._clock()
@@ -157,14 +172,11 @@ class Connections:
                 open=len(self._open),
                 idle_closed=self._closed,
                 refused=self._cut,
-                most_of=self._heaviest() if self._open else None,
+                most_of=next(iter(self._heaviest(1)), None),
                 bound=self._bounds.total,
                 bound_per_address=self._bounds.per_address,
             )
             self._closed = self._cut = 0
-
-    def _is_trusted(self, address: str) -> bool:
-        return bool(self._trusted) and is_in(address.partition("/")[0], self._trusted)
 
 
 def is_idle(handler: RequestHandler) -> bool:

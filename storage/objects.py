@@ -25,6 +25,9 @@ from storage.reserve import free_bytes
 
 CHUNK = 1 << 20
 
+LOOK_BYTES = 4 << 20
+"""Bytes of one object that are written between two looks at how much is free."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileRange:
@@ -165,6 +168,7 @@ class _FileWriter:
         self._root = root
         self._path = path
         self._floor = floor
+        self._since_look = 0
         self._beside = _beside(path)
         self._file: IO[bytes] | None = None
 
@@ -175,6 +179,11 @@ class _FileWriter:
             while rest:
                 rest = rest[file.write(rest) :]
         self.size += len(data)
+        self._since_look += len(data)
+        if self._since_look >= LOOK_BYTES:
+            self._since_look = 0
+            with known_errors(self._root):
+                self._look()
 
     def commit(self) -> None:
         with known_errors(self._root):
@@ -192,6 +201,11 @@ class _FileWriter:
             with contextlib.suppress(OSError):
                 self._beside.unlink(missing_ok=True)
 
+    def _look(self) -> None:
+        """Raises OSError for a disk that has no more than the floor left."""
+        if self._floor and free_bytes(self._root) < self._floor:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     def _opened(self) -> IO[bytes]:
         if self._file is None:
             try:
@@ -199,9 +213,7 @@ class _FileWriter:
             except FileNotFoundError:
                 self._beside.parent.mkdir(parents=True, exist_ok=True)
                 self._file = open(self._beside, "xb", buffering=0)  # noqa: SIM115 - likewise
-            if self._floor and free_bytes(self._root) < self._floor:
-                self.abort()
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._look()
         return self._file
 
 

@@ -7,7 +7,7 @@ import contextlib
 
 from aiohttp import web
 
-from registry.errors import DigestOfBody, TagsInvalid
+from registry.errors import BodyTooLarge, DigestOfBody, TagsInvalid
 from registry.events import EventTarget
 from registry.instant import suits
 from registry.intake import read_limited
@@ -26,6 +26,9 @@ from storage.uses import note_manifest_use
 
 LARGEST = 4 << 20
 """Bytes of a manifest: what clients read, and the specification asks for at least."""
+
+PARSED = 4
+"""Times that a manifest's size is taken of the memory for pushes."""
 
 MOST_TAGS = 64
 """Of one push. Each is a header of the answer, and Python's HTTP client takes no answer with more than 100."""
@@ -65,9 +68,19 @@ async def put_manifest(request: web.Request, target: Target) -> web.StreamRespon
     parts, repository = request.app[PARTS], target.repository
     wanted = Digest.parse(target.reference) if is_digest(target.reference) else None
     tags = _tags(request) if wanted is not None else [checked_new_tag(target.reference)]
+    if (request.content_length or 0) > LARGEST:
+        raise BodyTooLarge(LARGEST)
     await parts.repositories.check_push(repository, wanted, tags, request.content_length)
-    async with room_for(request, min(request.content_length or LARGEST, LARGEST)):
+    # what the document is parsed into takes more than its text
+    async with room_for(request, PARSED * min(request.content_length or LARGEST, LARGEST)):
         body = await read_limited(request, LARGEST, request.app[SETTINGS].stall_seconds)
+        return await _store(request, repository, wanted, tags, body)
+
+
+async def _store(
+    request: web.Request, repository: str, wanted: Digest | None, tags: list[str], body: bytes
+) -> web.StreamResponse:
+    parts = request.app[PARTS]
     document = await asyncio.to_thread(read_manifest, request.headers.get("Content-Type"), body)
     digest = _digest_of(body, wanted)
     push = Push(
@@ -201,6 +214,7 @@ def answer(request: web.Request, manifest: Prepared) -> web.StreamResponse:
     if "If-None-Match" in request.headers and matches(request.headers["If-None-Match"], manifest.headers["ETag"]):
         return web.Response(status=304, headers=manifest.headers)
     note_manifest_pull(request, manifest)
-    if suits(request):
+    # where pages may read, every answer has to say that it depends on who asks
+    if suits(request) and not request.app[SETTINGS].cors_origins:
         return manifest.instant
     return web.Response(body=manifest.body, headers=manifest.headers)

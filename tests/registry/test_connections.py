@@ -6,16 +6,20 @@ import contextlib
 import http.client
 import json
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from registry.connections import FILES_EACH, OWN_FILES, Bounds, bounds_for
+from registry.connections import FILES_EACH, FIRST_SECONDS, OWN_FILES, Bounds, bounds_for
 from registry.networks import client_of
 from tests.conftest import Server, StartServer
 
 FILES = 1024
+UPLOAD = b"POST /v2/a/blobs/uploads/?digest=sha256:" + b"0" * 64 + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+"""The head of a request whose body does not come."""
+
 FLAGS = ("--base", "scratch", "--log-format", "json")
 
 
@@ -69,11 +73,8 @@ def test_idle_connections_do_not_shut_the_server(small_server: Server, sent: byt
 
 def test_connections_at_work_are_not_closed_and_health_is_answered(small_server: Server) -> None:
     """As many uploads as there may be connections, none of which goes on."""
-    head = (
-        b"POST /v2/a/blobs/uploads/?digest=sha256:" + b"0" * 64 + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
-    )
     bound = bounds_for(FILES, 10_000, 1000).total
-    with connections(small_server, bound, head) as working:
+    with connections(small_server, bound, UPLOAD) as working:
         assert get(small_server, "/healthz")[0] == 200
         assert get(small_server, "/readyz")[0] == 200
         assert get(small_server, "/v2/") == (503, "5")
@@ -88,20 +89,14 @@ def test_connections_at_work_are_not_closed_and_health_is_answered(small_server:
 
 def test_one_address_has_a_bound_of_its_own(start_server: StartServer) -> None:
     server = start_server(*FLAGS, "--max-connections-per-address", "20")
-    head = (
-        b"POST /v2/a/blobs/uploads/?digest=sha256:" + b"0" * 64 + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
-    )
-    with connections(server, 20, head, "127.0.0.2"):
+    with connections(server, 20, UPLOAD, "127.0.0.2"):
         assert get(server, "/v2/", "127.0.0.2")[0] == 503
         assert get(server, "/v2/", "127.0.0.3")[0] == 200
 
 
 def test_a_trusted_proxy_has_no_bound_of_its_own(start_server: StartServer) -> None:
     server = start_server(*FLAGS, "--max-connections-per-address", "20", "--trusted-proxies", "127.0.0.2")
-    head = (
-        b"POST /v2/a/blobs/uploads/?digest=sha256:" + b"0" * 64 + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
-    )
-    with connections(server, 30, head, "127.0.0.2"):
+    with connections(server, 30, UPLOAD, "127.0.0.2"):
         assert get(server, "/v2/", "127.0.0.2")[0] == 200
 
 
@@ -135,3 +130,14 @@ def test_bounds_leave_files_for_the_server_itself() -> None:
 )
 def test_an_ipv6_network_of_64_bits_is_one_client(address: str, client: str) -> None:
     assert client_of(address) == client
+
+
+def test_idle_connections_of_others_give_way_to_a_client_when_the_heaviest_is_all_at_work(
+    start_server: StartServer,
+) -> None:
+    server = start_server(*FLAGS, "--max-connections", "60", "--trusted-proxies", "127.0.0.2")
+    with connections(server, 40, UPLOAD, "127.0.0.2"), connections(server, 20, b"", "127.0.0.3"):
+        # what was just opened may have a request on its way
+        time.sleep(2 * FIRST_SECONDS)
+        for _ in range(10):
+            assert get(server, "/v2/", "127.0.0.4")[0] == 200
