@@ -64,12 +64,11 @@ class Memory:
             entry = self._tags[repository, tag]
         except KeyError:
             return None
-        # what ends later than it may was kept while the clock was ahead
-        left = entry.until - time.time()
-        return entry.variants if entry.stamp == stamp and 0 < left <= self._tag_seconds else None
+        return entry.variants if entry.stamp == stamp and entry.until > time.monotonic() else None
 
     def keep_tag(self, repository: str, tag: str, variants: Variants, stamp: int) -> None:
-        until = min(variants.expires, time.time() + self._tag_seconds)
+        # not a time of day: a clock that was ahead would have it kept long after it is mended
+        until = time.monotonic() + min(variants.expires - time.time(), self._tag_seconds)
         if OVERHEAD + variants.size <= self._tags.maxsize:
             self._tags[repository, tag] = _Tag(stamp, variants, until)
 

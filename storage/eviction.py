@@ -23,6 +23,7 @@ from storage import tables
 from storage.blobs import FRAGMENTS_LOCK, BlobStore
 from storage.files import TEMPORARY, USE_SECONDS
 from storage.garbage import Step, oldest_build
+from storage.sql_clock import mend_file
 
 IN_USE_SECONDS = 2 * USE_SECONDS
 """What was used within this time, or since a build began that still runs, may be in use. Uses are noted to within
@@ -130,7 +131,7 @@ def _entry(path: Path, files: Iterable[os.DirEntry[str]]) -> Entry | None:
             status = each.stat(follow_symlinks=False)
             paths.append(Path(each.path))
             size += status.st_size
-            used = max(used, status.st_mtime, status.st_atime)
+            used = max(used, mend_file(Path(each.path), status))
     return Entry(path.name, tuple(paths), size, used) if paths else None
 
 

@@ -11,6 +11,7 @@ import datetime
 import fcntl
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import IO
@@ -21,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database import Database, known_errors
 from storage.errors import GarbageCollectionRunning
+from storage.sql_clock import is_ahead
 
 FILE = "collecting"
 _KEY = 0x67617262
@@ -101,11 +103,15 @@ async def _let_go(connection: AsyncConnection) -> None:
 
 
 def last_collection(directory: Path) -> float:
-    """When a collection of the data directory last began or ended, in UNIX seconds; 0 when none ever did."""
+    """When a collection of the data directory last began or ended, in UNIX seconds; 0 when none ever did.
+
+    Also 0 when that was in the future: a clock that was ahead wrote it, and would keep the next one away.
+    """
     try:
-        return (directory / FILE).stat().st_mtime
+        begun = (directory / FILE).stat().st_mtime
     except FileNotFoundError:
         return 0.0
+    return 0.0 if is_ahead(begun, time.time()) else begun
 
 
 def _who() -> str:

@@ -17,12 +17,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, delete, exists, func, select, tuple_, update
+from sqlalchemy import Column, ColumnElement, delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage import tables
 from storage.announcements import announce
-from storage.blobs import DOOMED, BlobStore, make_pending
+from storage.blobs import DOOMED, WRITE_SECONDS, BlobStore, make_pending
 from storage.cancellation import to_end
 from storage.changes import Changes
 from storage.database import Database, batches
@@ -43,6 +43,7 @@ from storage.limits import Retention
 from storage.repositories import lock_manifests, note_tags
 from storage.retention import given_up, names_given_up, rule_of
 from storage.rings import repositories_with_rings, rings
+from storage.sql_clock import is_before, mend
 
 BATCH = 200
 """Rows that are deleted in one transaction."""
@@ -101,6 +102,7 @@ class Garbage:
         report, begun = Report(), time.monotonic()
         # somebody may have died between a commit and its mark, and what is remembered of it is about to lose its bytes
         self._changes.mark_all()
+        await mend(self._database, time.time())
         rules = await rules_now(self._blobs, self._policy)
         last_deleted = 0.0
         for kind in KINDS:
@@ -225,7 +227,7 @@ class Garbage:
     async def has_due_objects(self) -> bool:
         """Whether there are bytes that nobody needs any more, and nobody reads."""
         async with self._database.reading() as connection:
-            due = select(exists().where(tables.pending.c.expires <= time.time()))
+            due = select(exists().where(is_due(time.time())))
             return bool((await connection.execute(due)).scalar())
 
     async def delete_objects(self) -> Step:
@@ -243,10 +245,16 @@ class Garbage:
     async def _doom(self) -> Sequence[str]:
         """Keys of objects that nobody can claim any more: who wrote one may be about to, and must not find it gone."""
         table = tables.pending
-        due = _free(table.c.expires <= time.time()).limit(BATCH)
+        due = _free(is_due(time.time())).limit(BATCH)
         statement = update(table).where(table.c.key.in_(due)).values(expires=DOOMED).returning(table.c.key)
         async with self._database.writing() as connection:
             return list((await connection.execute(statement)).scalars())
+
+
+def is_due(now: float) -> ColumnElement[bool]:
+    """Whether nobody claims a pending object any more."""
+    expires = tables.pending.c.expires
+    return or_(expires <= now, is_before(expires, now, now, ahead=WRITE_SECONDS))
 
 
 def _free(where: ColumnElement[bool]) -> Any:

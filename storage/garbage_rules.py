@@ -1,4 +1,4 @@
-"""What is garbage, as conditions on rows.
+"""What is garbage, as conditions on rows, whose times have been mended (`storage.sql_clock`).
 
     tag         its repository's retention rule does not keep it
     image       (on demand) nobody asked for it for long; likewise a file beside one, and a copy from another registry
@@ -24,6 +24,7 @@ from sqlalchemy import ColumnElement, FromClause, Table, and_, case, exists, fal
 
 from storage import tables
 from storage.limits import Limits
+from storage.sql_clock import is_before
 
 BUILD_SILENT_SECONDS = 60.0
 """A build that gave no sign for so long is not waited for. Four times what its own queue gives it."""
@@ -160,7 +161,7 @@ class Rules:
         return self.now - self.policy.grace
 
     def _uploads(self) -> ColumnElement[bool]:
-        return tables.upload.c.touched < self.now - self.policy.upload_seconds
+        return is_before(tables.upload.c.touched, self.now - self.policy.upload_seconds, self.now)
 
     def _images(self) -> ColumnElement[bool]:
         return self._unused(tables.image.c.used, self.policy.image_retention)
@@ -262,7 +263,8 @@ class Rules:
 
     def _builds(self) -> ColumnElement[bool]:
         row, before = tables.build, self.now - self.policy.build_retention
-        over = or_(row.c.ended < before, and_(row.c.ended.is_(None), row.c.heartbeat < before))
+        ended = is_before(row.c.ended, before, self.now)
+        over = or_(ended, and_(row.c.ended.is_(None), row.c.heartbeat < before))
         return or_(over, row.c.ended <= self.bounds.build) if self.bounds.build is not None else over
 
     def _unreferenced(self, table: Table) -> Iterator[ColumnElement[bool]]:

@@ -17,7 +17,7 @@ from sqlalchemy.schema import CreateTable
 
 from storage import tables
 from storage.blobs import BlobStore
-from storage.garbage import OBJECTS, Report, Step, ruled_repositories, rules_now, tags_given_up
+from storage.garbage import OBJECTS, Report, Step, is_due, ruled_repositories, rules_now, tags_given_up
 from storage.garbage_rules import KINDS, MANIFESTS, TAGS, Kind, Policy, Rules
 from storage.rings import repositories_with_rings, rings
 
@@ -106,7 +106,7 @@ async def _objects(connection: AsyncConnection, now: float) -> Step:
     """Those that are due, those of the blobs and the parts of uploads."""
     blob, part, pending, has = tables.blob, tables.upload_part, tables.pending, _TableOfGone().has
     queries = (
-        select(func.count()).select_from(pending).where(pending.c.expires <= now),
+        select(func.count()).select_from(pending).where(is_due(now)),
         select(func.count()).select_from(blob).where(blob.c.key.is_not(None), has(blob, [blob.c.digest])),
         select(func.count()).select_from(part).where(has(tables.upload, [part.c.upload])),
     )

@@ -25,6 +25,7 @@ from storage.database import Database
 from storage.digest import Digest
 from storage.errors import QuotaExceeded
 from storage.limits import Limits, Quota, like
+from storage.sql_clock import is_before
 
 T = TypeVar("T")
 
@@ -238,13 +239,15 @@ def _unnamed() -> ColumnElement[bool]:
 def _spare(pattern: str, grace: float) -> ColumnElement[bool]:
     """Whether a link gives way."""
     link = tables.link
-    over = or_(link.c.released.is_not(None), link.c.created < time.time() - grace)
+    now = time.time()
+    over = or_(link.c.released.is_not(None), is_before(link.c.created, now - grace, now))
     return and_(like(link.c.repository, pattern), over, _unnamed())
 
 
 async def _silent_sessions(connection: AsyncConnection, pattern: str, excess: int) -> list[str]:
     table = tables.upload
-    silent = and_(like(table.c.repository, pattern), table.c.touched < time.time() - SILENT_SECONDS)
+    now = time.time()
+    silent = and_(like(table.c.repository, pattern), is_before(table.c.touched, now - SILENT_SECONDS, now))
     query = select(table.c.id, table.c.size).where(silent).order_by(table.c.touched, table.c.id).limit(BATCH)
     found = (await connection.execute(query.with_for_update(skip_locked=True))).all()
     return [row.id for row in _enough([row for row in found if row.size], excess)]
@@ -275,10 +278,12 @@ async def _held(
 
 async def _coming(connection: AsyncConnection, pattern: str, without_key: str = "") -> int:
     """Bytes of upload sessions, and those that are on their way."""
-    upload, pending = tables.upload, tables.pending
+    upload, pending, now = tables.upload, tables.pending, time.time()
     sessions = select(_sum(upload.c.size)).where(like(upload.c.repository, pattern))
     coming = select(_sum(pending.c.size)).where(
-        like(pending.c.repository, pattern), pending.c.held_until > time.time(), pending.c.key != without_key
+        like(pending.c.repository, pattern),
+        ~is_before(pending.c.held_until, now, now),
+        pending.c.key != without_key,
     )
     return sum([int((await connection.execute(query)).scalar_one()) for query in (sessions, coming)])
 

@@ -17,17 +17,20 @@ from storage import tables
 from storage.catalog import USE_SECONDS
 from storage.database import Database
 from storage.digest import Digest
+from storage.sql_clock import is_before
 
 
 async def note_manifest_use(database: Database, repository: str, digest: Digest) -> None:
     """For a manifest without a tag, and the images made on demand that have it."""
     row, image, made = tables.repository_manifest, tables.image, tables.image_manifest
     now = time.time()
-    untagged = (row.c.repository == repository) & (row.c.digest == digest) & (row.c.untagged < now - USE_SECONDS)
+    untagged = (
+        (row.c.repository == repository) & (row.c.digest == digest) & is_before(row.c.untagged, now - USE_SECONDS, now)
+    )
     images = (
         select(image.c.key)
         .join(made, made.c.image == image.c.key)
-        .where(made.c.digest == digest, image.c.used < now - USE_SECONDS)
+        .where(made.c.digest == digest, is_before(image.c.used, now - USE_SECONDS, now))
     )
     async with database.reading() as connection:
         is_old = (await connection.execute(select(exists().where(untagged)))).scalar()
@@ -48,7 +51,7 @@ async def note_blob_use(database: Database, repository: str, digest: Digest) -> 
     unused = (
         (link.c.repository == repository)
         & (link.c.digest == digest)
-        & ((link.c.created < now - USE_SECONDS) | link.c.released.is_not(None))
+        & (is_before(link.c.created, now - USE_SECONDS, now) | link.c.released.is_not(None))
         & ~exists().where(use.c.repository == link.c.repository, use.c.digest == link.c.digest)
     )
     async with database.reading() as connection:

@@ -18,6 +18,9 @@ from registry.mirror.names import Source
 TOKEN_SECONDS = 60.0
 """How long a token is good for that does not say so."""
 
+LONGEST = 24 * 3600.0
+"""No token is used for longer, whatever its server says of it."""
+
 EARLY_SECONDS = 10.0
 """Before its end a token is not used any more: a request takes a while, and clocks differ."""
 
@@ -85,5 +88,5 @@ def read_token(source: Source, document: Any) -> Grant:
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
         raise UpstreamFailed(source.registry, "gives no token")
     seconds = fields.get("expires_in")
-    lifetime = float(seconds) if isinstance(seconds, int | float) and seconds > 0 else TOKEN_SECONDS
+    lifetime = float(min(seconds, LONGEST)) if isinstance(seconds, int | float) and seconds > 0 else TOKEN_SECONDS
     return Grant(f"Bearer {token}", max(lifetime - EARLY_SECONDS, lifetime / 2))

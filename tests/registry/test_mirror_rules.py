@@ -219,6 +219,8 @@ def test_a_grant_is_given_up_before_its_end_and_shows_nothing() -> None:
     assert grant.seconds == 290
     assert read_token(HUB, {"token": "secret", "expires_in": 4}).seconds == 2
     assert read_token(HUB, {"token": "secret", "expires_in": -1}).seconds == 50
+    for ever in (10**400, 1e308, float("inf")):
+        assert read_token(HUB, {"token": "secret", "expires_in": ever}).seconds <= 86400
     assert "secret" not in repr(grant)
 
 
