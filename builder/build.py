@@ -190,6 +190,9 @@ class Builder:
             return
 
         async def make() -> None:
+            await self.catalog.look_for_room(
+                _least_size([lock.packages[chosen_platform(lock)]]) if name == ARCHIVE else 0
+            )
             async with self._packing(lock, name) as pack:
                 artifact = await make_artifact(name, lock, blobs=self.blobs, pack=pack)
             await self.catalog.put_artifact(key, lock.key, artifact.to_json(), artifact.digest)
@@ -233,6 +236,7 @@ class Builder:
     async def _make_image(
         self, key: str, lock: Lock, bases: Mapping[str, BaseImage], progress: Progress, watch: Stopwatch
     ) -> Image:
+        await self.catalog.look_for_room(_least_size(lock.packages.values()))
         async with self.stages.downloading():
             with watch.stage("download"):
                 archives = await self._archives(itertools.chain.from_iterable(lock.packages.values()), progress)
@@ -427,6 +431,12 @@ class Builder:
 
 def _glibc_of(bases: Mapping[str, BaseImage]) -> dict[str, str]:
     return {platform: glibc for platform, base in bases.items() if (glibc := base.glibc)}
+
+
+def _least_size(packages: Iterable[Iterable[LockedPackage]]) -> int:
+    """Bytes that what is made of packages has at least: half of theirs, for they are compressed as well."""
+    unique = {package.archive_key: package.size or 0 for each in packages for package in each}
+    return sum(unique.values()) // 2
 
 
 async def _again_when_collected(make: Callable[[], Awaitable[T]]) -> T:

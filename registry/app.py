@@ -38,7 +38,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     """Catalog and blobs of the data directory, and the builder over them; unfinished builds are resumed."""
     directory = settings.data_directory
     async with (
-        open_store(settings.storage, settings.upkeep.limits) as store,
+        open_store(settings.storage, settings.limits) as store,
         open_notifications(settings.http, store.database) as notifier,
     ):
         _tell_privacy(directory)

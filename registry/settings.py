@@ -11,7 +11,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -23,6 +23,7 @@ from builder.settings import BuilderSettings
 from registry.http_settings import HttpSettings
 from registry.mirror_settings import MirrorSettings
 from storage.errors import ConderyError
+from storage.limits import Limits
 from storage.settings import StorageSettings
 from storage.upkeep_settings import UpkeepSettings
 
@@ -95,6 +96,11 @@ class Settings(BaseModel):
     @property
     def data_directory(self) -> Path:
         return self.storage.data_directory
+
+    @property
+    def limits(self) -> Limits:
+        """Those of repositories, and of what is made on demand."""
+        return replace(self.upkeep.limits, root=self.builder.root)
 
 
 @dataclass(frozen=True)

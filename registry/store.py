@@ -13,6 +13,7 @@ from storage.catalog import Catalog
 from storage.changes import Changes
 from storage.database import Database, database_url, migrate
 from storage.limits import Limits
+from storage.made import Made
 from storage.objects import FileObjects
 from storage.opening import open_objects
 from storage.privacy import OWNER_ONLY, make_private, masked
@@ -64,6 +65,7 @@ async def _opened(settings: StorageSettings, limits: Limits | None, umask: int) 
     try:
         async with listening(url, changes):
             uploads = Uploads(blobs, repositories)
-            yield Store(database, changes, blobs, Catalog(database), repositories, uploads, reserve, umask)
+            catalog = Catalog(database, Made(database, limits, changes.mark))
+            yield Store(database, changes, blobs, catalog, repositories, uploads, reserve, umask)
     finally:
         await database.close()

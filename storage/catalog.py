@@ -23,6 +23,7 @@ from storage.clock import SKEW_SECONDS, is_within
 from storage.database import Database
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown
+from storage.made import Made
 from storage.outbox import Record
 from storage.repositories import (
     Push,
@@ -68,8 +69,9 @@ class BuildRow:
 class Catalog:
     """The database's tables as methods. Every method is one transaction; documents are JSON-able."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, made: Made | None = None) -> None:
         self._database = database
+        self._made = made or Made(database)
 
     # images and files
 
@@ -91,8 +93,13 @@ class Catalog:
     ) -> None:
         """Record an image, and its manifests and blobs as `repository`'s, at once: nobody meets one without the others.
 
-        Raises ManifestBlobUnknown when a blob is gone (again), SizeMismatch.
+        Raises ManifestBlobUnknown when a blob is gone (again), SizeMismatch, QuotaExceeded.
         """
+        await self._made.within(lambda: self._put_image(key, lock_key, document, repository, pushes))
+
+    async def _put_image(
+        self, key: str, lock_key: str, document: Mapping[str, Any], repository: str, pushes: Sequence[Push]
+    ) -> None:
         blobs = {blob.digest: blob for push in pushes for blob in push.blobs}
         async with self._database.writing() as connection:
             await lock_manifests(self._database, connection, repository)
@@ -109,6 +116,7 @@ class Catalog:
             rows = [{"image": key, "digest": push.manifest.digest} for push in pushes]
             await connection.execute(self._database.insert(tables.image_manifest).on_conflict_do_nothing(), rows)
             await _note_lock(connection, lock_key)
+            await self._made.check(connection)
 
     async def image(self, key: str) -> Document | None:
         return await self._document(tables.image, key)
@@ -126,15 +134,26 @@ class Catalog:
         return json.loads(text) if text is not None else None
 
     async def put_artifact(self, key: str, lock_key: str, document: Mapping[str, Any], digest: Digest) -> None:
-        """Record a file and the blob that has its bytes; raises BlobUnknown when that is gone (again)."""
+        """Record a file and the blob that has its bytes.
+
+        Raises BlobUnknown when that is gone (again), QuotaExceeded.
+        """
+        await self._made.within(lambda: self._put_artifact(key, lock_key, document, digest))
+
+    async def _put_artifact(self, key: str, lock_key: str, document: Mapping[str, Any], digest: Digest) -> None:
         async with self._database.writing() as connection:
             if not await touch(connection, [digest]):
                 raise BlobUnknown(digest)
             await self._put_document(connection, tables.artifact, key, lock_key, document, digest=digest)
             await _note_lock(connection, lock_key)
+            await self._made.check(connection)
 
     async def artifact(self, key: str) -> Document | None:
         return await self._document(tables.artifact, key)
+
+    async def look_for_room(self, least: int) -> None:
+        """Whether an image or file of at least `least` bytes can come to fit; raises QuotaExceeded."""
+        await self._made.look(least)
 
     # locks and what requests resolved to
 

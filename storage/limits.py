@@ -101,6 +101,10 @@ class Limits:
     quotas: tuple[Quota, ...] = ()
     immutable: tuple[Immutable, ...] = ()
     retention: tuple[Retention, ...] = ()
+    images: int = 0
+    """Bytes of what is made on demand; 0 is no limit."""
+    root: str = ""
+    """The repository of the images that are made on demand."""
     grace: float = 24 * 3600.0
     """Seconds after which a blob that no manifest names gives way to what needs room."""
 

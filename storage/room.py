@@ -142,7 +142,7 @@ class Room:
         if self._limits.quota(repository) is None:
             return
         link, now = tables.link, time.time()
-        these = and_(link.c.repository == repository, _unnamed())
+        these = and_(link.c.repository == repository, unnamed())
         if digests is not None:
             these = and_(these, link.c.digest.in_(list(digests)))
         async with self._database.writing() as connection:
@@ -162,19 +162,19 @@ class Room:
         untagged = select(func.count()).where(like(row.c.repository, pattern), ~tagged, ~in_index)
         async with self._database.reading() as connection:
             count = int((await connection.execute(untagged)).scalar_one())
-            coming = await _coming(connection, pattern)
+            arriving = await coming(connection, pattern)
         advice = "delete images by their digests, which makes room at once"
         if count:
             advice += f"; {count:,} manifests there have no tag any more"
-        if coming:
-            advice += f"; {coming:,} bytes are of uploads that go on, which give way after {SILENT_SECONDS:.0f} s"
+        if arriving:
+            advice += f"; {arriving:,} bytes are of uploads that go on, which give way after {SILENT_SECONDS:.0f} s"
         return QuotaExceeded(pattern, "bytes", refused.limit, refused.needed, advice)
 
 
 async def release_unnamed(connection: AsyncConnection, repository: str, digests: Collection[str]) -> None:
     """Let those of `digests` give way that no manifest of the repository names any more."""
     link = tables.link
-    these = and_(link.c.repository == repository, link.c.digest.in_(list(digests)), _unnamed())
+    these = and_(link.c.repository == repository, link.c.digest.in_(list(digests)), unnamed())
     await lock_rows(connection, link, these)
     await connection.execute(update(link).where(these).values(released=time.time()))
 
@@ -231,7 +231,7 @@ async def end_sessions(connection: AsyncConnection, sessions: Sequence[str]) -> 
     await connection.execute(delete(upload).where(upload.c.id.in_(sessions)))
 
 
-def _unnamed() -> ColumnElement[bool]:
+def unnamed() -> ColumnElement[bool]:
     link, use = tables.link, tables.manifest_blob
     return ~exists().where(use.c.repository == link.c.repository, use.c.digest == link.c.digest)
 
@@ -241,7 +241,7 @@ def _spare(pattern: str, grace: float) -> ColumnElement[bool]:
     link = tables.link
     now = time.time()
     over = or_(link.c.released.is_not(None), is_before(link.c.created, now - grace, now))
-    return and_(like(link.c.repository, pattern), over, _unnamed())
+    return and_(like(link.c.repository, pattern), over, unnamed())
 
 
 async def _silent_sessions(connection: AsyncConnection, pattern: str, excess: int) -> list[str]:
@@ -273,10 +273,10 @@ async def _held(
     each = select(row.c.digest, row.c.size).where(like(row.c.repository, pattern), row.c.digest != without_manifest)
     manifest = each.distinct().subquery()
     held = [(await connection.execute(query)).scalar_one() for query in (blobs, select(_sum(manifest.c.size)))]
-    return sum(map(int, held)) + await _coming(connection, pattern, without_key)
+    return sum(map(int, held)) + await coming(connection, pattern, without_key)
 
 
-async def _coming(connection: AsyncConnection, pattern: str, without_key: str = "") -> int:
+async def coming(connection: AsyncConnection, pattern: str, without_key: str = "") -> int:
     """Bytes of upload sessions, and those that are on their way."""
     upload, pending, now = tables.upload, tables.pending, time.time()
     sessions = select(_sum(upload.c.size)).where(like(upload.c.repository, pattern))

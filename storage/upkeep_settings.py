@@ -59,6 +59,11 @@ class UpkeepSettings(BaseModel):
     )
     archives_limit: Size = Field(20 * 10**9, description="bytes of downloaded packages kept; 0 is no limit")
     repodata_limit: Size = Field(5 * 10**9, description="bytes of channels' indexes kept; 0 is no limit")
+    images_limit: Size = Field(
+        0,
+        description="bytes that all images and files made on demand may take together, beyond which those go that "
+        "nobody has used for longest; what does not fit beside those of the last two hours is refused; 0 is no limit",
+    )
     quotas: tuple[str, ...] = Field(
         (), description="what repositories may hold together, such as 'team/* bytes=10GB tags=100'"
     )
@@ -97,5 +102,6 @@ class UpkeepSettings(BaseModel):
             quotas=tuple(map(Quota.parse, self.quotas)),
             immutable=tuple(map(Immutable.parse, self.immutable_tags)),
             retention=tuple(map(Retention.parse, self.retention)),
+            images=self.images_limit,
             grace=self.gc_grace,
         )

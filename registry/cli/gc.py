@@ -36,7 +36,7 @@ async def _collect(settings: Settings, dry_run: bool) -> Report:
     from registry.store import open_store
     from registry.upkeep import collect
 
-    async with open_store(settings.storage, settings.upkeep.limits) as store:
+    async with open_store(settings.storage, settings.limits) as store:
         return await collect(settings, store, dry_run=dry_run)
 
 

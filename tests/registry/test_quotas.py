@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import sqlite3
+import time
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,11 +17,15 @@ import pytest
 from registry.http_settings import HttpSettings
 from storage.digest import Digest
 from storage.limits import Immutable, Limits, Quota
+from tests.builder.packages import File, Package
+from tests.builder.services import make_channel
+from tests.conftest import Server, StartServer
 from tests.registry.pushes import MANIFEST, Pusher
 from tests.registry.serving import Site, serving
 
 DATA = random.Random(1).randbytes(300_000)
 DIGEST = Digest.of(DATA)
+INDEX = "application/vnd.oci.image.index.v1+json"
 LIMITS = Limits((Quota.parse("team/* bytes=1MB tags=3"),), (Immutable.parse("team/*:v*"),))
 
 
@@ -130,3 +138,52 @@ async def test_what_came_of_a_request_that_broke_off_is_kept(
     assert size == 200_000
     assert (await push.finish(location, DIGEST, DATA[size:], size)).status == 201
     assert await push.read(repository, DIGEST) == DATA
+
+
+def get(server: Server, path: str) -> tuple[int, bytes]:
+    request = urllib.request.Request(
+        f"{server.url}/v2/conda-store-dynamic{path}", headers={"Accept": f"{INDEX}, {MANIFEST}"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+@pytest.mark.parametrize("setting", [["--images-limit", "500KB"], ["--quotas", "conda-store-dynamic/* bytes=500KB"]])
+def test_what_is_made_on_demand_gives_way_to_what_is_asked_for(
+    start_server: StartServer, tmp_path: Path, setting: list[str]
+) -> None:
+    """By its own name, its digest, and as a file; what cannot fit is refused with both figures and the setting."""
+    sizes = {"one": 300_000, "two": 300_000, "large": 2_000_000}
+    packages = [
+        Package(name=name, files={"share/a": File(random.Random(name).randbytes(size))}) for name, size in sizes.items()
+    ]
+    channel = asyncio.run(make_channel(tmp_path / "channel", packages))
+    server = start_server("--channels", channel, "--base", "scratch", "--workers", "1", *setting)
+    status, index = get(server, "/one/manifests/latest")
+    assert status == 200, index
+    image = json.loads(index)["manifests"][0]["digest"]
+    status, body = get(server, f"/manifests/{image}")
+    assert status == 200, body
+    [layer] = [each["digest"] for each in json.loads(body)["layers"] if each["size"] > 200_000]
+    assert get(server, f"/blobs/{layer}")[0] == 200
+
+    status, refusal = get(server, "/two/manifests/latest")
+    assert status == 404
+    assert b"may hold 500,000 bytes, and this would make it 6" in refusal
+    assert setting[0].removeprefix("--").replace("-", "_").encode() in refusal
+    status, refusal = get(server, "/large/manifests/latest")
+    assert b"may hold 500,000 bytes, and this would make it 1,0" in refusal
+    assert get(server, "/one/manifests/latest")[0] == 200
+
+    with sqlite3.connect(server.data_dir / "condery.sqlite", timeout=30) as database:
+        database.execute("UPDATE image SET used = ?", (time.time() - 10_000,))
+        database.execute("DELETE FROM build")
+    database.close()
+    assert get(server, "/two/manifests/latest")[0] == 200
+    assert get(server, f"/blobs/{layer}")[0] == 404
+    for digest in (image, Digest.of(index)):
+        assert get(server, f"/manifests/{digest}")[0] == 404
+    assert server.stop() == 0

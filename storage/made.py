@@ -1,0 +1,249 @@
+"""Room for what is made on demand: images and files together, under `images_limit` and the quota of their repository.
+
+What counts is what the database has of them: the blobs of the images' repository and of files, each once, and the
+manifests; a layer with all its bytes, though layers may share fragments. Where something new does not fit, the images
+and files go that were used least recently, with their manifests and the blobs that nothing else has; they are made
+again, the same, when somebody asks for them. What was used within the last two hours stays, for somebody may be pulling
+it. What does not fit beside that is refused.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, Select, and_, cast, delete, exists, func, or_, select, union
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage import tables
+from storage.announcements import announce
+from storage.blobs import BLOB_LINGER_SECONDS, make_pending
+from storage.database import Database
+from storage.errors import QuotaExceeded
+from storage.limits import Limits, like, matches
+from storage.repositories import lock_manifests
+from storage.room import coming, let_go, release_unnamed, unnamed
+
+IN_USE_SECONDS = 2 * 3600.0
+"""What was used within this time stays. Uses are noted to within an hour."""
+
+BATCH = 50
+"""Images and files that go in one transaction."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """`limit` bytes for what is made on demand and all in repositories that match `pattern`; `setting` says so."""
+
+    setting: str
+    pattern: str
+    limit: int
+
+    def refusal(self, needed: int) -> QuotaExceeded:
+        whose = "what is made on demand" if self.setting == "images_limit" else self.pattern
+        advice = f"what was used within two hours stays: ask again later, or raise {self.setting}"
+        return QuotaExceeded(whose, "bytes", self.limit, needed, advice)
+
+
+class NoRoom(Exception):
+    """Something has to go."""
+
+    def __init__(self, bound: Bound, needed: int) -> None:
+        super().__init__(bound, needed)
+        self.bound = bound
+        self.needed = needed
+
+
+class Made:
+    """What is made on demand in the repository `limits.root`; `mark` is told of a repository that has changed."""
+
+    def __init__(
+        self, database: Database, limits: Limits | None = None, mark: Callable[[str], None] = lambda _: None
+    ) -> None:
+        limits = limits or Limits()
+        self._database = database
+        self._mark = mark
+        self._root = limits.root
+        self._bounds = list(_bounds(limits))
+
+    async def look(self, least: int) -> None:
+        """Whether something of at least `least` bytes can come to fit, before it is made; raises QuotaExceeded."""
+        async with self._database.reading() as connection:
+            for bound in self._bounds:
+                lasting = await self._lasting(connection, bound.pattern)
+                if max(lasting + 1, least) > bound.limit:
+                    raise bound.refusal(max(lasting + 1, least))
+
+    async def within(self, record: Callable[[], Awaitable[None]]) -> None:
+        """`record()`, and again as often as something goes for it; raises QuotaExceeded.
+
+        It asks `check` in its transaction.
+        """
+        while True:
+            try:
+                return await record()
+            except NoRoom as error:
+                bound, needed = error.bound, error.needed
+            if not await self._make_way(needed - bound.limit):
+                raise bound.refusal(needed)
+
+    async def check(self, connection: AsyncConnection) -> None:
+        """Whether all that is recorded by now fits; raises NoRoom, and QuotaExceeded when nothing would help."""
+        for bound in self._bounds:
+            await self._database.lock(connection, f"quota {bound.pattern}")
+            held = await self._held(connection, bound.pattern)
+            if held <= bound.limit:
+                continue
+            if (lasting := await self._lasting(connection, bound.pattern)) > bound.limit:
+                raise bound.refusal(lasting)
+            raise NoRoom(bound, held)
+
+    # sums
+
+    async def _held(self, connection: AsyncConnection, pattern: str) -> int:
+        link, row = tables.link, tables.repository_manifest
+        blobs = union(
+            select(link.c.digest).where(or_(link.c.repository == self._root, like(link.c.repository, pattern))),
+            select(tables.artifact.c.digest),
+        )
+        manifests = or_(row.c.repository == self._root, like(row.c.repository, pattern))
+        return await _sum(connection, blobs, manifests) + await coming(connection, pattern)
+
+    async def _lasting(self, connection: AsyncConnection, pattern: str) -> int:
+        """What does not go, whatever is made: what others pushed, and what was just used."""
+        link, row, file, image = tables.link, tables.repository_manifest, tables.artifact, tables.image
+        use, made = tables.manifest_blob, tables.image_manifest
+        settled = time.time() - IN_USE_SECONDS
+        recent = select(made.c.digest).join(image, image.c.key == made.c.image).where(image.c.used >= settled)
+        blobs = union(
+            select(link.c.digest).where(link.c.repository != self._root, like(link.c.repository, pattern)),
+            select(use.c.digest).where(use.c.repository == self._root, use.c.manifest.in_(recent)),
+            select(file.c.digest).where(file.c.used >= settled),
+        )
+        manifests = or_(
+            and_(row.c.repository != self._root, like(row.c.repository, pattern)),
+            and_(row.c.repository == self._root, row.c.digest.in_(recent)),
+        )
+        return await _sum(connection, blobs, manifests) + await coming(connection, pattern)
+
+    # giving way
+
+    async def _make_way(self, excess: int) -> bool:
+        """Let go what was used least recently, until about `excess` bytes are free; whether there was anything."""
+        settled = time.time() - IN_USE_SECONDS
+        async with self._database.writing() as connection:
+            await lock_manifests(self._database, connection, self._root)
+            loose = or_(tables.link.c.released.is_not(None), tables.link.c.created < settled)
+            freed = await self._let_go_blobs(connection, loose)
+            gone = freed > 0
+            for _, let_it_go, key in await self._oldest(connection, settled):
+                if freed >= excess:
+                    break
+                found = await let_it_go(connection, key, settled)
+                gone |= found is not None
+                freed += found or 0
+            await announce(connection, self._root)
+        self._mark(self._root)
+        return gone
+
+    async def _oldest(self, connection: AsyncConnection, settled: float) -> Sequence[tuple[float, Any, str]]:
+        """When each was used, how it goes, and its key."""
+        found: list[tuple[float, Any, str]] = []
+        for table, let_it_go in ((tables.image, self._let_go_image), (tables.artifact, self._let_go_file)):
+            query = select(table.c.used, table.c.key).where(table.c.used < settled).order_by(table.c.used, table.c.key)
+            rows = await connection.execute(query.limit(BATCH))
+            found += [(row.used, let_it_go, row.key) for row in rows]
+        return sorted(found, key=lambda each: (each[0], each[2]))[:BATCH]
+
+    async def _let_go_image(self, connection: AsyncConnection, key: str, settled: float) -> int | None:
+        """The bytes that are free by that; None when somebody has just asked for it."""
+        image, made, use = tables.image, tables.image_manifest, tables.manifest_blob
+        this = and_(image.c.key == key, image.c.used < settled)
+        if (
+            await connection.execute(select(image.c.key).where(this).with_for_update(skip_locked=True))
+        ).first() is None:
+            return None
+        digests = list((await connection.execute(select(made.c.digest).where(made.c.image == key))).scalars())
+        named = select(use.c.digest).where(use.c.repository == self._root, use.c.manifest.in_(digests)).distinct()
+        blobs = list((await connection.execute(named)).scalars())
+        await connection.execute(delete(image).where(this))
+        freed = await self._drop_manifests(connection, digests)
+        await release_unnamed(connection, self._root, blobs)
+        return freed + await self._let_go_blobs(connection, tables.link.c.digest.in_(blobs))
+
+    async def _drop_manifests(self, connection: AsyncConnection, digests: Sequence[str]) -> int:
+        """Delete those that nothing leads to any more, from the index down; their bytes."""
+        row, tag, child, made = tables.repository_manifest, tables.tag, tables.manifest_child, tables.image_manifest
+        loose = and_(
+            row.c.repository == self._root,
+            row.c.digest.in_(digests),
+            ~exists().where(made.c.digest == row.c.digest),
+            ~exists().where(tag.c.repository == row.c.repository, tag.c.digest == row.c.digest),
+            ~exists().where(child.c.repository == row.c.repository, child.c.digest == row.c.digest),
+        )
+        freed = 0
+        while sizes := list((await connection.execute(delete(row).where(loose).returning(row.c.size))).scalars()):
+            freed += sum(sizes)
+        return freed
+
+    async def _let_go_blobs(self, connection: AsyncConnection, these: ColumnElement[bool]) -> int:
+        link, blob, file = tables.link, tables.blob, tables.artifact
+        spare = and_(link.c.repository == self._root, these, unnamed())
+        query = (
+            select(link.c.repository, link.c.digest, blob.c.size)
+            .join(blob, blob.c.digest == link.c.digest)
+            .where(spare, ~exists().where(file.c.digest == link.c.digest))
+            .order_by(link.c.digest)
+        )
+        rows = (await connection.execute(query)).all()
+        gone = await let_go(connection, rows, spare) if rows else set()
+        return sum(row.size for row in rows) if gone else 0
+
+    async def _let_go_file(self, connection: AsyncConnection, key: str, settled: float) -> int | None:
+        file, link, blob = tables.artifact, tables.link, tables.blob
+        this = and_(file.c.key == key, file.c.used < settled)
+        query = select(file.c.digest, file.c.created).where(this).with_for_update(skip_locked=True)
+        row = (await connection.execute(query)).first()
+        if row is None:
+            return None
+        await connection.execute(delete(file).where(this))
+        unneeded = and_(
+            blob.c.digest == row.digest,
+            ~exists().where(link.c.digest == blob.c.digest),
+            ~exists().where(file.c.digest == blob.c.digest),
+        )
+        freed = (await connection.execute(select(blob.c.size).where(unneeded))).scalar() or 0
+        # a build may have found it since
+        free = select(blob.c.key).where(unneeded, blob.c.used <= row.created).with_for_update(skip_locked=True)
+        if (await connection.execute(free)).first() is not None:
+            gone = await connection.execute(delete(blob).where(unneeded).returning(blob.c.key))
+            keys = [each for each in gone.scalars() if each]
+            await make_pending(connection, keys, time.time() + BLOB_LINGER_SECONDS)
+        return int(freed)
+
+
+def _bounds(limits: Limits) -> Iterator[Bound]:
+    root = limits.root
+    if not root:
+        return
+    if limits.images:
+        yield Bound("images_limit", root, limits.images)
+    # names are asked for below the root, and what they stand for is stored in it
+    for quota in limits.quotas:
+        if matches(quota.pattern, root) or matches(quota.pattern, f"{root}/"):
+            if quota.bytes is not None:
+                yield Bound("quotas", quota.pattern, quota.bytes)
+            return
+
+
+async def _sum(connection: AsyncConnection, blobs: Any, manifests: ColumnElement[bool]) -> int:
+    """Of the sizes of blobs by their digests, and of manifests."""
+    blob, row = tables.blob, tables.repository_manifest
+    each = select(row.c.digest, row.c.size).where(manifests).distinct().subquery()
+    queries: list[Select[Any]] = [
+        select(func.sum(cast(blob.c.size, BigInteger))).where(blob.c.digest.in_(blobs)),
+        select(func.sum(cast(each.c.size, BigInteger))),
+    ]
+    return sum([int((await connection.execute(query)).scalar() or 0) for query in queries])

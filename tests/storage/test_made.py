@@ -1,0 +1,193 @@
+"""Room for what is made on demand: what goes for something new, what stays, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+import pytest
+
+from storage import tables
+from storage.catalog import Catalog
+from storage.digest import Digest
+from storage.errors import QuotaExceeded
+from storage.limits import Limits, Quota
+from storage.made import Made
+from tests.storage.content import ROOT, Content, push_of
+
+KB = 1000
+
+
+def bytes_of(name: str, size: int = KB) -> bytes:
+    return random.Random(name).randbytes(size)
+
+
+class Maker:
+    """Makes images and files under limits."""
+
+    def __init__(self, content: Content, *quotas: str, images: int = 0) -> None:
+        limits = Limits(tuple(map(Quota.parse, quotas)), images=images, root=ROOT)
+        self.content = content
+        self.catalog = Catalog(content.stores.database, Made(content.stores.database, limits, content.changes.mark))
+
+    async def image(self, key: str, *layers: bytes) -> None:
+        """With two manifests and an index, some 450 bytes in all."""
+        for layer in layers:
+            await self.content.stores.blobs.put(Digest.of(layer), [layer])
+        manifest, docker = (push_of(layers, name=f"{key} {kind}") for kind in ("oci", "docker"))
+        index = push_of((), [manifest.manifest.digest], name=f"{key} index")
+        await self.catalog.put_image(key, "lock", {}, ROOT, [index, manifest, docker])
+
+    async def file(self, key: str, data: bytes) -> None:
+        await self.content.stores.blobs.put(Digest.of(data), [data])
+        await self.catalog.put_artifact(key, "lock", {}, Digest.of(data))
+
+    async def used(self, key: str, hours_ago: float) -> None:
+        for table in (tables.image, tables.artifact):
+            await self.content.change(table, table.c.key == key, used=time.time() - hours_ago * 3600)
+
+    async def there(self) -> set[str]:
+        rows = [
+            row for table in (tables.image, tables.artifact) for row in await self.content.stores.rows(table.select())
+        ]
+        return {row.key for row in rows}
+
+
+@pytest.fixture(params=["images_limit", "below the root", "the root", "everything"])
+def limited(request: pytest.FixtureRequest, content: Content) -> Maker:
+    """By each setting, 10 kB."""
+    quotas = {"below the root": f"{ROOT}/*", "the root": ROOT, "everything": "*"}
+    if request.param in quotas:
+        return Maker(content, f"{quotas[request.param]} bytes=10KB")
+    return Maker(content, images=10 * KB)
+
+
+async def test_what_was_used_least_recently_goes(limited: Maker) -> None:
+    content = limited.content
+    await limited.image("one", bytes_of("a", 3 * KB))
+    await limited.file("two", bytes_of("b", 3 * KB))
+    await limited.image("three", bytes_of("c", 2 * KB))
+    for key, hours in (("one", 5), ("two", 9), ("three", 7)):
+        await limited.used(key, hours)
+    before = content.changes.stamp(ROOT)
+    await limited.image("four", bytes_of("d", 2 * KB))
+    assert await limited.there() == {"one", "three", "four"}
+    assert content.changes.stamp(ROOT) != before
+    await limited.image("five", bytes_of("e", 2 * KB))
+    assert await limited.there() == {"one", "four", "five"}
+    assert Digest.of(bytes_of("b", 3 * KB)) not in await content.blobs()
+    assert Digest.of(bytes_of("c", 2 * KB)) not in await content.blobs()
+    assert len(await content.manifests(ROOT)) == 9
+    await content.assert_sound()
+    await content.change(tables.pending, expires=1.0)
+    await content.garbage().delete_objects()
+    assert len(content.stores.files()) == 3
+
+
+async def test_what_others_have_too_stays(limited: Maker) -> None:
+    content, shared = limited.content, bytes_of("shared", 2 * KB)
+    await limited.image("one", shared, bytes_of("a", 2 * KB))
+    await limited.image("two", shared, bytes_of("b", 2 * KB))
+    await limited.file("file", bytes_of("a", 2 * KB))
+    for key in ("one", "two"):
+        await limited.used(key, 5)
+    await limited.used("one", 6)
+    await limited.file("three", bytes_of("c", 3200))
+    assert await limited.there() == {"two", "file", "three"}
+    assert {Digest.of(shared), Digest.of(bytes_of("a", 2 * KB))} < await content.blobs()
+    await limited.file("four", bytes_of("d", 2 * KB))
+    assert await limited.there() == {"file", "three", "four"}
+    assert await content.blobs() == {Digest.of(bytes_of(*each)) for each in (("a", 2 * KB), ("c", 3200), ("d", 2 * KB))}
+    await content.assert_sound()
+
+
+async def test_what_was_just_used_stays_and_what_does_not_fit_beside_it_is_refused(limited: Maker) -> None:
+    await limited.image("old", bytes_of("a", 2 * KB))
+    await limited.used("old", 5)
+    await limited.image("new", bytes_of("b", 5 * KB))
+    with pytest.raises(
+        QuotaExceeded, match=r"may hold 10,000 bytes, and this would make it 1\d,\d\d\d; .* raise "
+    ) as caught:
+        await limited.image("more", bytes_of("c", 6 * KB))
+    assert caught.value.limit == 10 * KB
+    with pytest.raises(QuotaExceeded):
+        await limited.file("more", bytes_of("c", 6 * KB))
+    # nothing goes in vain
+    assert await limited.there() == {"old", "new"}
+    await limited.image("less", bytes_of("d", 3 * KB))
+    assert await limited.there() == {"new", "less"}
+
+
+async def test_what_cannot_fit_is_refused_before_it_is_made(limited: Maker) -> None:
+    await limited.catalog.look_for_room(10 * KB)
+    with pytest.raises(QuotaExceeded, match="would make it 10,001"):
+        await limited.catalog.look_for_room(10 * KB + 1)
+    await limited.file("full", bytes_of("a", 10 * KB))
+    with pytest.raises(QuotaExceeded, match="would make it 10,001"):
+        await limited.catalog.look_for_room(0)
+    await limited.used("full", 5)
+    await limited.catalog.look_for_room(0)
+
+
+async def test_the_same_again_needs_no_room(limited: Maker) -> None:
+    for _ in range(3):
+        await limited.image("one", bytes_of("a", 8 * KB))
+        await limited.image("two", bytes_of("a", 8 * KB))
+    assert await limited.there() == {"one", "two"}
+
+
+async def test_many_at_once_stay_within_the_limit(limited: Maker) -> None:
+    content = limited.content
+
+    async def make(number: int) -> None:
+        await limited.file(f"{number}", bytes_of(f"{number}", 3 * KB))
+        await limited.used(f"{number}", 5)
+
+    await asyncio.gather(*(make(number) for number in range(12)), return_exceptions=True)
+    sizes = {row.digest: row.size for row in await content.stores.rows(tables.blob.select())}
+    held = {row.digest for row in await content.stores.rows(tables.artifact.select())}
+    assert 0 < sum(sizes[digest] for digest in held) <= 10 * KB
+    await content.assert_sound()
+
+
+async def test_many_images_go_for_one(content: Content) -> None:
+    maker = Maker(content, images=100 * KB)
+    for number in range(80):
+        await maker.image(f"{number:02}", bytes_of(f"{number}", 500))
+        await maker.used(f"{number:02}", 200 - number)
+    await maker.file("large", bytes_of("large", 100 * KB))
+    assert await maker.there() == {"large"}
+
+
+async def test_blobs_that_a_build_has_found_since_stay(content: Content) -> None:
+    maker, data = Maker(content, images=10 * KB), bytes_of("a", 6 * KB)
+    await maker.image("one", data)
+    await maker.used("one", 5)
+    assert await content.stores.blobs.need([Digest.of(data)])
+    await maker.image("two", bytes_of("b", 6 * KB))
+    assert await maker.there() == {"two"}
+    assert Digest.of(data) in await content.blobs()
+
+
+async def test_images_of_others_and_what_is_pushed_stay(content: Content) -> None:
+    """Only what is made on demand can be made again."""
+    maker = Maker(content, "* bytes=10KB")
+    await content.push_image("team/a", "latest", bytes_of("p", 6 * KB))
+    await maker.image("old", bytes_of("a", 2 * KB))
+    await maker.used("old", 5)
+    with pytest.raises(QuotaExceeded):
+        await maker.image("new", bytes_of("b", 5 * KB))
+    assert await maker.there() == {"old"}
+    await maker.image("new", bytes_of("b", 2 * KB))
+    assert await maker.there() == {"new"}
+    assert await content.tags("team/a") == ["latest"]
+
+
+async def test_without_a_limit_all_stay(content: Content) -> None:
+    maker = Maker(content, "team/* bytes=10", f"{ROOT}/numpy* bytes=10")
+    await maker.catalog.look_for_room(10**15)
+    for key in ("one", "two"):
+        await maker.image(key, bytes_of(key, 6 * KB))
+        await maker.used(key, 5)
+    assert await maker.there() == {"one", "two"}
