@@ -141,12 +141,14 @@ async def test_many_at_once_stay_within_the_limit(limited: Maker) -> None:
     content = limited.content
 
     async def make(number: int) -> None:
-        await limited.file(f"{number}", bytes_of(f"{number}", 3 * KB))
+        make = limited.image if number % 2 else limited.file
+        await make(f"{number}", bytes_of(f"{number}", 3 * KB))
         await limited.used(f"{number}", 5)
 
-    await asyncio.gather(*(make(number) for number in range(12)), return_exceptions=True)
+    ended = await asyncio.gather(*(make(number) for number in range(12)), return_exceptions=True)
+    assert {type(each) for each in ended} <= {type(None), QuotaExceeded}
     sizes = {row.digest: row.size for row in await content.stores.rows(tables.blob.select())}
-    held = {row.digest for row in await content.stores.rows(tables.artifact.select())}
+    held = {row.digest for table in (tables.artifact, tables.link) for row in await content.stores.rows(table.select())}
     assert 0 < sum(sizes[digest] for digest in held) <= 10 * KB
     await content.assert_sound()
 
