@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -10,11 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from builder.channel_policy import checked_pattern
 from builder.prefix_path import prefix_problem
 
+_PART = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
+
 
 class BuilderSettings(BaseModel):
     """How names become images. Times in seconds, sizes in bytes."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     root: str = Field("conda-store-dynamic", description="first part of every on-demand repository name")
     channels: tuple[str, ...] = Field(
@@ -96,6 +99,42 @@ class BuilderSettings(BaseModel):
     max_expanded: int = Field(64 << 30, description="most bytes a package may expand to")
     max_ratio: float = Field(500, description="most times a package may grow when expanded")
     max_paths: int = Field(300_000, description="most files, links and directories a package may have")
+
+    @field_validator("root")
+    @classmethod
+    def _is_a_part_of_names(cls, root: str) -> str:
+        if not _PART.fullmatch(root) or root == "mirror":
+            raise ValueError("must be one part of a repository name: a-z and 0-9, joined by '.', '_', '-'; not mirror")
+        return root
+
+    @field_validator("glibc")
+    @classmethod
+    def _is_a_version(cls, version: str | None) -> str | None:
+        if version is not None and not re.fullmatch(r"[0-9]+(\.[0-9]+)+", version):
+            raise ValueError("must be a version such as 2.28")
+        return version
+
+    @field_validator(
+        *("long_solves", "solve_memory", "repodata_size", "repodata_disk", "repodata_channels", "downloads"),
+        *("concurrent_builds", "builds_per_caller", "builds_at_most", "workers", "worker_memory"),
+        *("concurrent_archives", "max_expanded", "max_ratio", "max_paths"),
+    )
+    @classmethod
+    def _is_at_least_one(cls, value: float) -> float:
+        if value < 1:
+            raise ValueError("must be 1 or more")
+        return value
+
+    @field_validator(
+        *("fresh_for", "stale_for", "failure_memory", "transient_failure_memory", "channel_seconds", "solve_seconds"),
+        *("quick_solve_seconds", "repodata_refresh", "download_seconds", "download_least", "build_download_seconds"),
+        *("build_layers_seconds", "archive_seconds", "user"),
+    )
+    @classmethod
+    def _is_not_negative(cls, value: float | None) -> float | None:
+        if value is not None and value < 0:
+            raise ValueError("must be 0 or more")
+        return value
 
     @field_validator("allowed_channels")
     @classmethod

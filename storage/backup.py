@@ -46,6 +46,7 @@ def back_up(data: Path, target: Path, report: Report = lambda _done, _total: Non
     Blocks. A backup that breaks off leaves the one before it whole. Raises BackupFailed.
     """
     with _known_errors(target), masked(OWNER_ONLY):
+        _check_target(data, target)
         make_private(target)
         copy = target / f"{TEMPORARY}{DATABASE}"
         _copy_database(data / DATABASE, copy)
@@ -78,6 +79,17 @@ def _copy_database(source: Path, copy: Path) -> None:
         # one file, without a log beside it
         new.execute("PRAGMA journal_mode=DELETE")
     sync_file(copy)
+
+
+def _check_target(data: Path, target: Path) -> None:
+    """Raises BackupFailed for a directory that is in the data directory, or the other way about, or has other files."""
+    real, other = data.resolve(), target.resolve()
+    if real == other or real in other.parents or other in real.parents:
+        raise BackupFailed(str(target), "it is the data directory, or in it, or around it; name another")
+    if not target.is_dir() or (target / DATABASE).is_file() or (target / f"{TEMPORARY}{DATABASE}").is_file():
+        return
+    if any(target.iterdir()):
+        raise BackupFailed(str(target), "it has files that are no backup's; name a new or an empty directory")
 
 
 def _files(database: Path, data: Path, target: Path) -> Iterator[tuple[Path, Path]]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from registry.cli.options import UsageError, takes_settings
+from registry.cli.options import UsageError, need_data, takes_settings
 from registry.display import SafeConsole, echo_json
 from registry.settings import LoadedSettings
 
@@ -29,6 +29,7 @@ def backup(
     settings = loaded.settings.storage
     if settings.database is not None or settings.s3_bucket is not None:
         raise UsageError("this is for SQLite and files; for PostgreSQL and S3 see docs/backup.md")
+    need_data(settings.data_directory)
     console = SafeConsole(stderr=True)
     with only_here(settings.data_directory), Progress(console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("copying", total=None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from registry.cli.options import run_async, takes_settings
+from registry.cli.options import need_data, run_async, takes_settings
 from registry.display import SafeConsole, echo_json
 from registry.settings import LoadedSettings, Settings
 
@@ -25,6 +25,7 @@ def gc(
 
     Between the deletion of a blob and that of its bytes lies a minute, for those who have just begun to read them.
     """
+    need_data(loaded.settings.data_directory)
     report = run_async(_collect(loaded.settings, dry_run))
     if json:
         echo_json(report.to_json())

@@ -31,6 +31,12 @@ class UsageError(ConderyError):
     """The command line asks for something that cannot be meant; ends with exit code 2."""
 
 
+def need_data(directory: Path) -> None:
+    """Raises UsageError when there is no data directory: a command that looks at one is not to make an empty one."""
+    if not directory.is_dir():
+        raise UsageError(f"there is no data directory {directory}; name the server's with --data-dir")
+
+
 def takes_settings(*sections: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Makes a command of a function that takes `loaded: LoadedSettings` first and its own parameters after it.
 

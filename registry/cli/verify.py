@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-from registry.cli.options import FAILED, run_async, takes_settings
+from registry.cli.options import FAILED, need_data, run_async, takes_settings
 from registry.display import SafeConsole, echo, echo_json
 from registry.settings import LoadedSettings, Settings
 
@@ -26,6 +26,7 @@ def verify(
     json: Annotated[bool, typer.Option("--json", help="print a JSON document")] = False,
 ) -> None:
     """Read every stored byte and compare it with its digest. Exits with 1 when something is damaged or missing."""
+    need_data(loaded.settings.data_directory)
     result, repaired = run_async(_verify(loaded.settings, repair))
     if json:
         document = result.to_json() | ({"forgotten": asdict(repaired)} if repaired else {})

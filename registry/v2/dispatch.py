@@ -41,6 +41,7 @@ _MIRRORED: dict[Kind, Handler] = {
 }
 """Of reading copies of other registries' repositories; they cannot be written to."""
 
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _NO_HEAD = frozenset({"uploads", "upload"})
 _ACTIONS: dict[str, Action] = {"GET": "pull", "DELETE": "delete"}
 """Of methods; all others push. A session is the pusher's own, whatever is done with it."""
@@ -85,6 +86,8 @@ def _allowed(kind: Kind) -> str:
 def _check_access(request: web.Request, method: str, target: Target) -> None:
     """Raises Denied."""
     parts = request.app[PARTS]
+    if request.method not in _READING and "Origin" in request.headers:
+        raise Denied("web pages may read this registry, not write to it")
     action = "push" if target.kind in _NO_HEAD else _ACTIONS.get(method, "push")
     if action != "pull":
         if parts.demand.owns(target.repository):

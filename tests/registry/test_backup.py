@@ -126,3 +126,37 @@ def test_nothing_to_back_up(tmp_path: Path) -> None:
     refused = condery("backup", tmp_path / "backup", "--database", "postgresql://a@b/c")
     assert refused.returncode == 2
     assert "docs/backup.md" in refused.stderr
+
+
+def test_a_backup_over_the_data_itself_is_refused(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "blobs").mkdir(parents=True)
+    (data / "condery.sqlite").write_bytes(b"")
+    (tmp_path / "link").symlink_to(data)
+    for target in (data, data / "blobs", data / "new", tmp_path, tmp_path / "link", tmp_path / "link" / "new"):
+        with pytest.raises(BackupFailed, match="name another"):
+            back_up(data, target)
+    assert (data / "condery.sqlite").read_bytes() == b""
+
+
+def test_a_backup_over_other_files_is_refused(tmp_path: Path) -> None:
+    data, target = tmp_path / "data", tmp_path / "mine"
+    data.mkdir()
+    (target / "blobs").mkdir(parents=True)
+    (target / "blobs" / "thesis").write_bytes(b"years of work")
+    with pytest.raises(BackupFailed, match="no backup's"):
+        back_up(data, target)
+    assert (target / "blobs" / "thesis").read_bytes() == b"years of work"
+
+
+@pytest.mark.parametrize("command", [["gc"], ["verify"], ["backup", "copy"]])
+def test_commands_that_look_at_a_data_directory_make_none(tmp_path: Path, command: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "registry.cli", *command, "--data-dir", str(tmp_path / "nowhere")],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 2
+    assert "there is no data directory" in done.stderr
+    assert not (tmp_path / "nowhere").exists()

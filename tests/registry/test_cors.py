@@ -86,3 +86,18 @@ async def test_without_the_setting_nothing_changes(tmp_path: Path) -> None:
 def test_settings_take_exact_origins_alone(origin: str) -> None:
     with pytest.raises(ValidationError, match="no origin as browsers send it"):
         HttpSettings(cors_origins=(origin,))
+
+
+@pytest.mark.parametrize("origin", [PAGE, "https://evil.example", "null"])
+async def test_no_page_writes(site: Site, origin: str) -> None:
+    """A browser sends such a request without asking first."""
+    headers = {"Origin": origin, "Content-Type": "text/plain"}
+    for method, path in (
+        ("POST", "/v2/a/blobs/uploads/"),
+        ("POST", f"/v2/a/blobs/uploads/?digest=sha256:{'0' * 64}"),
+        ("PUT", "/v2/a/manifests/latest"),
+        ("DELETE", "/v2/a/manifests/latest"),
+    ):
+        async with site.request(method, path, headers=headers, data=b"hello") as response:
+            assert response.status == 403
+            assert "web pages may read" in await response.text()

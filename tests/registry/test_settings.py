@@ -190,3 +190,23 @@ def test_the_example_file_shows_every_setting_and_is_read(tmp_path: Path) -> Non
 def test_split_and_written_agree() -> None:
     assert split(written(("a", "b"))) == ["a", "b"]
     assert (written(None), written(True), written(3.5)) == ("", "true", "3.5")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("workers", "0", "must be 1 or more"),
+        ("downloads", "0", "must be 1 or more"),
+        ("builds_at_most", "-1", "must be 1 or more"),
+        ("fresh_for", "-5", "must be 0 or more"),
+        ("fresh_for", "nan", "finite"),
+        ("user", "-1", "must be 0 or more"),
+        ("glibc", "abc", "must be a version"),
+        ("root", "Bad!", "one part of a repository name"),
+        ("root", "team/", "one part of a repository name"),
+        ("root", "mirror", "not mirror"),
+    ],
+)
+def test_settings_of_builds_that_make_no_sense_are_refused(name: str, value: str, reason: str) -> None:
+    with pytest.raises(InvalidSettings, match=reason):
+        load({name: value}, None)
