@@ -54,6 +54,13 @@ def _fill(path: Path, digest: str, tags: Sequence[str], repositories: Sequence[s
     with engine.begin() as connection:
         named = [{"name": name, "created": now} for name in repositories[1:]]
         connection.execute(sqlalchemy.insert(tables.repository), named)
+        [manifest] = connection.execute(
+            sqlalchemy.select(tables.repository_manifest).where(tables.repository_manifest.c.digest == digest)
+        ).mappings()
+        connection.execute(
+            sqlalchemy.insert(tables.repository_manifest),
+            [{**manifest, "repository": name} for name in repositories[1:]],
+        )
         common = {"repository": repositories[0], "digest": digest, "updated": now}
         connection.execute(sqlalchemy.insert(tables.tag), [{"name": tag, **common} for tag in tags])
     engine.dispose()
