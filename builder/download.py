@@ -34,6 +34,9 @@ from storage.files import note_use
 log = structlog.get_logger(__name__)
 
 _CHUNK = 1 << 20
+UNSAID = 4 << 30
+"""Most bytes of an archive whose record says no size."""
+
 _REDIRECTS = 10
 _OTHER_PROCESS = 0.5
 """Seconds between two looks at a download that another process does."""
@@ -217,6 +220,9 @@ class Downloader:
             return _Problem(f"nothing came for {self._settings.seconds:g} s")
         except aiohttp.ClientError as error:
             return _Problem(str(error) or type(error).__name__)
+        except ValueError:
+            # of addresses and numbers in headers, from the libraries that read them
+            return _Problem("it answers with a header that makes no sense")
 
     @asynccontextmanager
     async def _get(self, package: LockedPackage, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -322,6 +328,10 @@ class _Transfer:
             self._received(self._part.size, size)
             if size is not None and self._part.size > size:
                 return None
+            if size is None and self._part.size > UNSAID:
+                return _Problem(
+                    f"it has more than {UNSAID >> 20} MiB, and its channel's index says no size", final=True
+                )
         if size is None or self.is_complete():
             return None
         return _Problem(f"it ends after {self._part.size} of {size} bytes")
@@ -342,7 +352,7 @@ class _Transfer:
         if response.status in (401, 403):
             reason += "; the credentials for its host are missing or wrong"
         after = response.headers.get("Retry-After", "")
-        return _Problem(reason, response.status in _FINAL, float(after) if after.isdigit() else 0.0)
+        return _Problem(reason, response.status in _FINAL, float(after) if re.fullmatch("[0-9]{1,9}", after) else 0.0)
 
 
 def _check_redirect(url: str, target: str) -> None:
@@ -363,7 +373,7 @@ def _begin(response: aiohttp.ClientResponse) -> int:
     """At which byte the body begins; -1 for a partial answer that does not say."""
     if response.status == 200:
         return 0
-    match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    match = re.match(r"bytes ([0-9]{1,18})-", response.headers.get("Content-Range", ""))
     return int(match[1]) if match else -1
 
 

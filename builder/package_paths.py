@@ -90,10 +90,11 @@ def check_reserved(package: str, targets: Sequence[str], directories: Sequence[s
     if OWN_DIRECTORY in directories:
         raise PackageRefused(package, f"it has files below {OWN_DIRECTORY}/, which belongs to condery")
     if "conda-meta" in directories:
-        for target in targets:
-            if _RECORD.fullmatch(target):
+        # a directory where a record has to be would be no better
+        for path in (*targets, *directories):
+            if path == "conda-meta/history" or _RECORD.fullmatch(path):
                 raise PackageRefused(
-                    package, f"it has {target}, and what is installed is recorded there, not by a package"
+                    package, f"it has {path}, and what is installed is recorded there, not by a package"
                 )
 
 

@@ -28,6 +28,7 @@ from storage.catalog import BuildRow, Catalog
 from storage.clock import is_within
 from storage.errors import ConderyError
 from storage.outbox import Record
+from storage.text import printable
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +43,7 @@ Run = Callable[[Job, str], Awaitable[None]]
 
 Tell = Callable[[Job, str, float, BuildFailed | None], Awaitable[Record[None] | None]]
 """What is to be recorded with the end of a build: of a job, by the build's id, after seconds, with its failure."""
+_UNRECORDED = "the build failed, and the reason could not be recorded; the server's log has it under the build's id"
 
 
 async def tell_nobody(job: Job, build_id: str, seconds: float, failure: BuildFailed | None) -> None:
@@ -128,7 +130,7 @@ class BuildQueue:
                 return _failure(row) if row.error_kind else None
             return await self._work(job, row)
         except ConderyError as error:
-            return BuildFailed(flight.build_id, type(error).__name__, str(error))
+            return BuildFailed(flight.build_id, type(error).__name__, printable(str(error)))
         except Exception as error:
             log.exception("build queue failed", build=flight.build_id)
             return BuildFailed(
@@ -165,7 +167,9 @@ class BuildQueue:
             await self._run(job, row.id)
         except ConderyError as error:
             transient = not isinstance(error, BuilderError) or error.transient
-            return await self._fail(bound, job, row, BuildFailed(row.id, type(error).__name__, str(error)), transient)
+            # it may quote bytes of a package or a channel that are no text, which no database takes
+            failure = BuildFailed(row.id, type(error).__name__, printable(str(error)))
+            return await self._fail(bound, job, row, failure, transient)
         except Exception as error:  # noqa: BLE001 - a defect fails the build, not the server; it is logged
             bound.exception("build crashed")
             message = "internal error; the server's log has the details under the build's id"
@@ -186,6 +190,9 @@ class BuildQueue:
             )
         except Exception:  # noqa: BLE001 - logged, and the caller still has its answer
             bound.exception("failure not recorded")
+            # a row that stays unfinished would keep everybody waiting who asks for the same
+            with contextlib.suppress(Exception):
+                await self._catalog.end_build(row.id, kind=failure.kind, message=_UNRECORDED, transient=True)
         return failure
 
     async def _beat(self) -> None:

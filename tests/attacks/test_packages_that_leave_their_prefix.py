@@ -133,6 +133,12 @@ ATTACKS = {
         conda("hardb", [("l", Link(str(VICTIM))), ("l/secret", b""), ("h", Link("l/secret", hard=True))], ["h"]),
         UNTHROUGH,
     ),
+    "a directory in place of the history": Attack(
+        conda("pasts", [("conda-meta/history/x", b"")], ["conda-meta/history/x"]), "recorded"
+    ),
+    "a directory in place of a record": Attack(
+        conda("recordd", [("conda-meta/tool-1.0-0.json/x", b"")], ["conda-meta/tool-1.0-0.json/x"]), "recorded"
+    ),
     "a hard link out": Attack(conda("hardc", [("h", Link(f"../../{OUT}/secret", hard=True))], ["h"]), "leads out"),
     "a hard link to an absolute path": Attack(
         conda("hardd", [("h", Link(f"{VICTIM}/secret", hard=True))], ["h"]), "leads out"
@@ -211,7 +217,7 @@ ATTACKS = {
         ("python ==3.14",),
     ),
     "noarch files that the record sends out": Attack(
-        noarch("pured", [("site-packages/w.pth", PTH)], ["site-packages/w.pth"]), CANNOT, ("python ==3.15",)
+        noarch("pured", [("site-packages/w.pth", PTH)], ["site-packages/w.pth"]), "is no path below", ("python ==3.15",)
     ),
 }
 

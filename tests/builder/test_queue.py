@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import Unsatisfiable
+from builder.errors import DownloadFailed, Unsatisfiable
 from builder.job import Job
 from builder.queue import BuildQueue, is_dead
 from builder.settings import BuilderSettings
@@ -148,3 +148,17 @@ asyncio.run(main())
     assert row_after is not None
     assert (row_after.id, row_after.status, row_after.attempts) == ("killed", "COMPLETED", 2)
     await queue.close()
+
+
+@pytest.mark.parametrize("reason", ["a member b\udcff", "a \0 in it", "a\x1b[2J"])
+async def test_a_reason_that_is_no_text_is_recorded(catalog: Catalog, reason: str) -> None:
+    """A package decides the bytes of what it is refused for. A build that did not end would keep all others waiting."""
+    work = Work(DownloadFailed("tool", reason))
+    work.release.set()
+    queue = BuildQueue(catalog, work, SETTINGS)
+    failure = await queue.submit(JOB).ended
+    assert failure is not None
+    remembered = await queue.remembered_failure(JOB)
+    assert remembered is not None
+    assert remembered.message == failure.message
+    assert remembered.message.isprintable()
