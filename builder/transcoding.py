@@ -89,7 +89,8 @@ class _Transcoding:
         """Characters that are left for where links point."""
         self._patched_time = contents.timestamp + 1
         self._placeholders = {contents.sources[index]: each for index, each in contents.placeholders.items()}
-        self._check_placeholders()
+        if not self._relocatable:
+            self._check_placeholders()
         self._excluded = frozenset(recipe.excluded)
         self._left_out = self._excluded.union(f"bin/{entry.command}" for entry in contents.entry_points)
         names = zip(_encoded(contents.sources), _encoded(contents.targets, self._root), contents.kinds, strict=True)
