@@ -16,8 +16,9 @@ import uvloop
 from aiohttp import web
 
 from builder.artifacts import Artifact
-from builder.demand import Image, Ticket
+from builder.demand import Ticket
 from builder.errors import UnknownArtifact
+from builder.finished_image import Image
 from builder.image import OCI_INDEX, beginning
 from builder.spec import EnvironmentSpec, PackageItem
 from builder.turns import Caller

@@ -24,11 +24,11 @@ from builder.artifacts import ARCHIVE, Pack, artifact_key, chosen_platform, make
 from builder.base import Base, BaseImage
 from builder.canonical import key_of
 from builder.contents import PackageContents, PythonLayout
-from builder.demand import Image
 from builder.download import Downloader
 from builder.environment import EnvironmentTask, finish_environment, links_folders, shells_in, starts_environment
 from builder.environment_archive import archive_task, pack
 from builder.errors import BuilderError, PackageRefused, UnknownLock
+from builder.finished_image import Image
 from builder.fragment import FragmentRecipe
 from builder.gather import all_of
 from builder.inspection import inspect_all

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import datetime
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Generic, Literal, Self, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any, Generic, Literal, TypeVar
 
 import structlog
 from cachetools import TTLCache
@@ -17,6 +17,7 @@ from builder.artifacts import ARTIFACTS, Artifact, artifact_key
 from builder.channel_policy import ChannelPolicy
 from builder.ended import EndedBuild
 from builder.errors import BuildFailed, TooManyBuilds, UnknownArtifact, UnknownLock
+from builder.finished_image import Image
 from builder.job import Job
 from builder.lock import Lock
 from builder.queue import BuildQueue, Flight
@@ -25,7 +26,6 @@ from builder.settings import BuilderSettings
 from builder.spec import EnvironmentSpec
 from builder.turns import OURSELVES, Caller
 from storage.catalog import USE_SECONDS, Catalog
-from storage.digest import Descriptor
 from storage.errors import StorageError
 
 log = structlog.get_logger(__name__)
@@ -42,33 +42,6 @@ Kind = Literal["image", "artifact"]
 
 Accepts = Callable[[float], bool]
 """Whether what was solved then (UNIX seconds) is an answer."""
-
-
-@dataclass(frozen=True)
-class Image:
-    """A finished image: the same content in the forms that clients accept, the preferred first."""
-
-    lock_key: str
-    variants: tuple[Descriptor, ...]
-    """OCI index (not for a spec with `single`), then the first platform's OCI manifest and docker schema 2 manifest."""
-    warnings: tuple[str, ...] = ()
-    expires: float = FOREVER
-    """UNIX seconds until which this answers the tag it was asked by."""
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "lock_key": self.lock_key,
-            "variants": [variant.to_json() for variant in self.variants],
-            "warnings": list(self.warnings),
-        }
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Self:
-        return cls(
-            lock_key=document["lock_key"],
-            variants=tuple(Descriptor.from_json(variant) for variant in document["variants"]),
-            warnings=tuple(document["warnings"]),
-        )
 
 
 class Ticket(Generic[T]):

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from builder import image as documents
-from builder.demand import Image
 from builder.environment import FinishedEnvironment
+from builder.finished_image import Image
 from builder.image import ImageDocuments, ImageLayer
 from builder.layer import AssembledLayer, LayerTask
 from builder.lock import Lock

@@ -17,10 +17,11 @@ from builder.base import open_base
 from builder.build import Builder, Stopwatch
 from builder.channel_policy import ChannelPolicy, Others
 from builder.channels import Credentials
-from builder.demand import Demand, Image
+from builder.demand import Demand
 from builder.download import Downloader, DownloadSettings
 from builder.ended import Announce
 from builder.errors import BuildFailed
+from builder.finished_image import Image
 from builder.job import Job
 from builder.layer import FRAGMENTS
 from builder.layers import Layers

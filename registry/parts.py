@@ -54,7 +54,7 @@ class Ticket(Protocol[T_co]):
 
 
 class Image(Protocol):
-    """A finished image; `builder.demand.Image`."""
+    """A finished image; `builder.finished_image.Image`."""
 
     @property
     def variants(self) -> tuple[Descriptor, ...]: ...

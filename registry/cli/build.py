@@ -13,7 +13,7 @@ from registry.display import SafeConsole, echo, echo_json
 from registry.settings import LoadedSettings, Settings
 
 if TYPE_CHECKING:
-    from builder.demand import Image
+    from builder.finished_image import Image
     from builder.publish import StoredImage
     from builder.spec import EnvironmentSpec
 

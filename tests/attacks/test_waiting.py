@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from builder.demand import Image, Ticket
+from builder.demand import Ticket
 from builder.errors import BuildFailed, TooManyBuilds
+from builder.finished_image import Image
 from builder.service import BuilderService
 from builder.turns import Caller
 from tests.attacks import slow

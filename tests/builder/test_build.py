@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from builder.demand import Image
 from builder.errors import BaseUnavailable, BuildFailed, PackageRefused, PathConflict, UnknownPackage
+from builder.finished_image import Image
 from builder.image import OCI_INDEX, OCI_MANIFEST, beginning
 from builder.job import Job
 from builder.progress import Event

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.demand import Image, Ticket
+from builder.demand import Ticket
 from builder.errors import BuildFailed
+from builder.finished_image import Image
 from builder.service import BuilderService
 from tests.attacks.slow import SlowServer
 from tests.builder.packages import File, Package

@@ -16,8 +16,8 @@ from yarl import URL
 
 from auth.access import Access, OpenAccess
 from builder.artifacts import ARTIFACTS, Artifact
-from builder.demand import Image
 from builder.errors import InvalidImageName, TooManyBuilds, UnknownArtifact
+from builder.finished_image import Image
 from builder.image import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, beginning
 from builder.spec import EnvironmentSpec, PackageItem
 from builder.turns import Caller

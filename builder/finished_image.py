@@ -1,0 +1,37 @@
+"""What an image that was made on demand is known as, to those who make it and those who answer with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from builder.resolution import FOREVER
+from storage.digest import Descriptor
+
+
+@dataclass(frozen=True)
+class Image:
+    """A finished image: the same content in the forms that clients accept, the preferred first."""
+
+    lock_key: str
+    variants: tuple[Descriptor, ...]
+    """OCI index (not for a spec with `single`), then the first platform's OCI manifest and docker schema 2 manifest."""
+    warnings: tuple[str, ...] = ()
+    expires: float = FOREVER
+    """UNIX seconds until which this answers the tag it was asked by."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "lock_key": self.lock_key,
+            "variants": [variant.to_json() for variant in self.variants],
+            "warnings": list(self.warnings),
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        return cls(
+            lock_key=document["lock_key"],
+            variants=tuple(Descriptor.from_json(variant) for variant in document["variants"]),
+            warnings=tuple(document["warnings"]),
+        )
