@@ -77,6 +77,10 @@ class TestEveryModule:
         if package != "registry":
             assert [module for module in imported if is_or_is_in(module, "aiohttp.web")] == []
 
+    def test_only_the_service_knows_the_demand(self, package: str, path: Path) -> None:
+        if package == "builder" and path.stem not in ("demand", "service"):
+            assert [module for module in modules_imported(path) if is_or_is_in(module, "builder.demand")] == []
+
     def test_reads_no_environment_variable_outside_the_settings(self, package: str, path: Path) -> None:
         if path.relative_to(ROOT).as_posix() not in ENVIRONMENT_READERS:
             assert list(environment_reads(path)) == []
