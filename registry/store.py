@@ -16,7 +16,7 @@ from storage.limits import Limits
 from storage.made import Made
 from storage.objects import FileObjects
 from storage.opening import open_objects
-from storage.privacy import OWNER_ONLY, make_private, masked
+from storage.privacy import make_private
 from storage.repositories import Repositories
 from storage.reserve import Reserve
 from storage.settings import StorageSettings
@@ -32,8 +32,6 @@ class Store:
     repositories: Repositories
     uploads: Uploads
     reserve: Reserve
-    umask: int
-    """In force outside the data directory: what is written for the caller elsewhere is made under it."""
 
 
 @contextlib.asynccontextmanager
@@ -42,13 +40,6 @@ async def open_store(settings: StorageSettings, limits: Limits | None = None) ->
 
     Raises StorageUnavailable.
     """
-    with masked(OWNER_ONLY) as umask:
-        async with _opened(settings, limits, umask) as store:
-            yield store
-
-
-@contextlib.asynccontextmanager
-async def _opened(settings: StorageSettings, limits: Limits | None, umask: int) -> AsyncIterator[Store]:
     directory = settings.data_directory
     make_private(directory)
     reserve = Reserve(directory)
@@ -66,6 +57,6 @@ async def _opened(settings: StorageSettings, limits: Limits | None, umask: int) 
         async with listening(url, changes):
             uploads = Uploads(blobs, repositories)
             catalog = Catalog(database, Made(database, limits, changes.mark))
-            yield Store(database, changes, blobs, catalog, repositories, uploads, reserve, umask)
+            yield Store(database, changes, blobs, catalog, repositories, uploads, reserve)
     finally:
         await database.close()

@@ -17,7 +17,20 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, delete, exists, func, or_, select, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    cast,
+    delete,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage import tables
@@ -273,9 +286,11 @@ async def bounds_now(database: Database, policy: Policy) -> Bounds:
     """Up to where there are more rows than the policy's limits; looked up once, for it costs a walk through them."""
     lock = tables.lock
     order = (lock.c.pinned.desc(), lock_needed().desc(), lock.c.key.desc())
-    total = func.sum(lock.c.size).over(order_by=order)
+    total = func.sum(cast(lock.c.size, BigInteger)).over(order_by=order)
     ranked = select(lock.c.pinned, lock_needed().label("needed"), lock.c.key, total.label("total")).subquery()
-    over = select(ranked.c.pinned, ranked.c.needed, ranked.c.key).where(ranked.c.total > policy.locks_limit)
+    over = select(ranked.c.pinned, ranked.c.needed, ranked.c.key).where(
+        ranked.c.total > literal(policy.locks_limit, BigInteger)
+    )
     first = over.order_by(ranked.c.pinned.desc(), ranked.c.needed.desc(), ranked.c.key.desc()).limit(1)
     async with database.reading() as connection:
         row = (await connection.execute(first)).first() if policy.locks_limit else None

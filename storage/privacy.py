@@ -22,6 +22,13 @@ def masked(umask: int) -> Iterator[int]:
         os.umask(before)
 
 
+def current_umask() -> int:
+    """That of the process, which can only be had by setting it."""
+    umask = os.umask(OWNER_ONLY)
+    os.umask(umask)
+    return umask
+
+
 def make_private(directory: Path) -> None:
     """Make the directory if it is missing, for its owner alone. One that exists is left as it is."""
     if not directory.is_dir():

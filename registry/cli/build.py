@@ -44,11 +44,12 @@ def build(
     """Build an image into the local store, and print its reference and digest."""
     from builder import names
     from registry.logs import configure
+    from storage.privacy import current_umask
 
     settings = loaded.settings
     configure(settings.log.model_copy(update={} if "log_level" in loaded.origins else {"log_level": "warning"}))
     spec = names.parse_specs(specs, settings.builder)
-    reference, image = run_async(_build(settings, spec, output, push))
+    reference, image = run_async(_build(settings, spec, output, push, current_umask()))
     if json:
         document = {
             "reference": reference,
@@ -64,7 +65,10 @@ def build(
     typer.echo(f"{reference}@{image.variants[0].digest}")
 
 
-async def _build(settings: Settings, spec: EnvironmentSpec, output: str | None, push: str | None) -> tuple[str, Image]:
+async def _build(
+    settings: Settings, spec: EnvironmentSpec, output: str | None, push: str | None, umask: int
+) -> tuple[str, Image]:
+    """`umask` is the caller's, for what is written outside the data directory."""
     from builder import names
     from builder.publish import StoredImage
     from registry.cli.local import manifests_below, open_service
@@ -81,7 +85,7 @@ async def _build(settings: Settings, spec: EnvironmentSpec, output: str | None, 
             manifests = await manifests_below(store.catalog, image.variants[0].digest)
             stored = StoredImage(image.variants[0], StoreInThreads(store.blobs), lambda digest: manifests[digest])
             if output:
-                with masked(store.umask):
+                with masked(umask):
                     await asyncio.to_thread(_write, stored, output, reference)
             if push:
                 await asyncio.to_thread(_push, stored, push, settings)

@@ -15,6 +15,7 @@ from rich.markup import escape
 from builder.channels import redact
 from registry.settings import InvalidSettings, Setting, all_settings, environment_flag, load
 from storage.errors import ConderyError
+from storage.privacy import OWNER_ONLY, masked
 from storage.text import printable
 
 FAILED = 1
@@ -90,10 +91,10 @@ def fail(message: str, code: int) -> None:
 
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine on uvloop, as the server does."""
+    """Runs a coroutine on uvloop, as the server does. What it writes is for the owner alone."""
     import uvloop
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with masked(OWNER_ONLY), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
 
 

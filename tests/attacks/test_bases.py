@@ -18,6 +18,9 @@ from builder.remote import ImageReference, Login, RemoteRepository, RepeatableBo
 from storage.digest import Digest
 from tests.attacks.inside import STATUS, TARGETS, Inside, inside
 
+# urllib3 leaves connections that it has dropped to the garbage collector, which may come in the middle of a test
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 @pytest.fixture
 async def hidden() -> AsyncIterator[Inside]:
