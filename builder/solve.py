@@ -90,8 +90,8 @@ class SolverSettings:
     reading: float | None = None
     """For the indexes of a request's channels; as many as `seconds` when not told."""
     memory: int = 4 << 30
-    priority: int = 0
-    """What is added to the process's niceness (nice(2))."""
+    priority: int = 5
+    """What is added to the process's niceness (nice(2)): who asks for what is there already goes before solves."""
     refresh: float = 900
     """Between background refreshes of repodata in use; 0 turns them off."""
     repodata_size: int = 2 << 30

@@ -31,7 +31,7 @@ TRIMMED = 128 << 20
 
 Task = Callable[[], Any]
 
-NICENESS = 5
+NICENESS = 10
 """What is added to a worker's niceness (nice(2))."""
 
 
