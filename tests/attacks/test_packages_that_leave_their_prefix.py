@@ -46,15 +46,15 @@ def listed(path: str, kind: str = "hardlink", **more: object) -> dict[str, objec
 
 
 def conda(name: str, members: object, paths: object, info: object = (), **more: object) -> Hostile:
-    return Hostile(Package(name), members, paths, info, more=dict(more))  # type: ignore[arg-type]
+    return Hostile(Package(name), members, paths, info, more=dict(more))  # type: ignore[arg-type]  # a table's cells
 
 
 def old(name: str, members: object, paths: object, has_prefix: bytes = b"") -> Hostile:
-    return Hostile(Package(name), members, paths, old=True, has_prefix=has_prefix)  # type: ignore[arg-type]
+    return Hostile(Package(name), members, paths, old=True, has_prefix=has_prefix)  # type: ignore[arg-type]  # a table's cells
 
 
 def noarch(name: str, members: object, paths: object, depends: tuple[str, ...] = ("python",)) -> Hostile:
-    return Hostile(Package(name, noarch="python", depends=depends), members, paths)  # type: ignore[arg-type]
+    return Hostile(Package(name, noarch="python", depends=depends), members, paths)  # type: ignore[arg-type]  # a table's cells
 
 
 CLIMB = "z/" + "../" * 30 + OUT

@@ -154,7 +154,7 @@ def relocated(archive: Tree) -> Tree:
     (script, _) = archive["bin/conda-unpack"][1]  # type: ignore[misc]  # a file has content and mode
     rows = ast.literal_eval("[" + script.decode().partition("_prefix_records = [")[2].partition("\n]\n")[0] + "]")
     for path, placeholder, mode in rows:
-        kind, (content, executable) = archive[path]  # type: ignore[misc]
+        kind, (content, executable) = archive[path]  # type: ignore[misc]  # a file has content and mode
         assert kind == "file"
         archive[path] = kind, (replace_prefix(content, mode, placeholder, PREFIX), executable)
     return archive
@@ -174,7 +174,7 @@ def by_env(path: str, entry: tuple[str, object]) -> tuple[str, object]:
     kind, value = entry
     if kind != "file" or not path.startswith("bin/"):
         return entry
-    content, executable = value  # type: ignore[misc]
+    content, executable = value  # type: ignore[misc]  # a file has content and mode
     first, newline, rest = content.partition(b"\n")
     if path.startswith("bin/python"):
         content = content.replace(PLACEHOLDER.encode() + b"\0", PREFIX.encode().ljust(len(PLACEHOLDER), b"\0") + b"\0")

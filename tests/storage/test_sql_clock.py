@@ -57,7 +57,7 @@ async def age(content: Content, seconds: float) -> None:
 
 
 async def collect(content: Content, **changed: object) -> dict[str, int]:
-    policy = replace(POLICY, **changed)  # type: ignore[arg-type]
+    policy = replace(POLICY, **changed)  # type: ignore[arg-type]  # its fields
     told = await rehearse(content.stores.blobs, policy)
     done = await content.collect(policy)
     counts = {name: step.count for name, step in done.steps.items() if step.count}
