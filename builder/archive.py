@@ -84,7 +84,13 @@ class InfoFile:
 def has_two_tars(path: Path, package: str) -> bool:
     """Whether the archive is a `.conda`; raises PackageRefused when it cannot be read."""
     with _open(path, package) as file:
-        return file.read(4) == _ZIP
+        return _is_zip(file)
+
+
+def _is_zip(file: BinaryIO) -> bool:
+    magic = file.read(4)
+    file.seek(0)
+    return magic == _ZIP
 
 
 @contextlib.contextmanager
@@ -99,33 +105,51 @@ def payload(
         yield TarReader(_Bounded(_tar_stream(file, part), os.fstat(file.fileno()).st_size, limits), sink)
 
 
+@dataclass(frozen=True, slots=True)
+class Info:
+    """Those files below `info/` that were wanted, by their names there."""
+
+    files: dict[str, InfoFile]
+    strays: bool
+    """Whether the info tar of a `.conda` has anything but files below `info/`; other archives have one tar."""
+
+
 def read_info(
     path: Path,
     package: str,
     wanted: Collection[str],
     enough: Callable[[dict[str, InfoFile]], bool],
     limits: Limits = DEFAULT_LIMITS,
-) -> dict[str, InfoFile]:
+) -> Info:
     """Those of the files `wanted` (names without `info/`) that the archive has; raises PackageRefused.
 
-    Reading stops once `enough` says so of what was found: a `.tar.bz2` usually has `info/` at its start, but it may be
-    anywhere, and the whole has to be decompressed to know that a file is missing.
+    The info tar of a `.conda` is read to its end. Reading a `.tar.bz2` stops once `enough` says so of what was found:
+    it usually has `info/` at its start, but it may be anywhere, and the whole has to be decompressed to know that a
+    file is missing.
     """
     found: dict[str, InfoFile] = {}
+    strays = False
     total = 0
     with _refusing(package), _open(path, package) as file:
+        two_tars = _is_zip(file)
         reader = TarReader(_Bounded(_tar_stream(file, "info"), os.fstat(file.fileno()).st_size, limits))
         for member in reader:
             folder, _, name = checked_name(member.name).partition("/")
-            if folder != "info" or name not in wanted or member.kind != FILE:
+            if folder != "info" or member.kind != FILE:
+                strays = strays or two_tars
                 continue
+            if name not in wanted:
+                continue
+            if name in found:
+                # which of them others read depends on how they unpack
+                raise TarError(f"member info/{name} occurs twice")
             total += member.size
             if total > limits.info:
                 raise TarError(f"its info/ files have more than the allowed {limits.info} bytes")
             found[name] = InfoFile(b"".join(map(bytes, reader.chunks())), member.mtime)
-            if enough(found):
+            if not two_tars and enough(found):
                 break
-    return found
+    return Info(found, strays)
 
 
 def checked_name(name: str) -> str:

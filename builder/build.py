@@ -36,7 +36,9 @@ from builder.job import Job
 from builder.layer import FragmentTask, LayerTask
 from builder.layers import Layers
 from builder.lock import Lock, LockedPackage
-from builder.overlap import Overlaps, read_overlaps
+from builder.overlap import NONE as NO_OVERLAPS
+from builder.overlap import EnvironmentRoom, Overlaps, read_overlaps
+from builder.path_marks import PathMarks, sharing
 from builder.plan import PLAN_FORMAT, PlanPackage, plan
 from builder.platform_image import PlatformImage, image_layer, image_of, report_of
 from builder.pool import WorkerPool
@@ -201,7 +203,7 @@ class Builder:
 
     async def _pack(self, archives: Mapping[str, Path], lock: Lock, platform: str) -> Join:
         packages = lock.packages[platform]
-        contents = await self._inspect(packages, archives, silent)
+        contents, _ = await self._inspect(packages, archives, silent)
         self._link_scripts(packages, contents)
         task = await self.pool.run(
             "planning an archive", archive_task, self.root, lock, platform, archives, self._limits
@@ -323,16 +325,8 @@ class Builder:
         platform = base.platform
         packages = lock.packages[platform]
         with watch.stage("inspect"):
-            contents = await self._inspect(packages, archives, progress)
-            overlaps = await self.pool.run(
-                "comparing the paths of the packages",
-                read_overlaps,
-                packages,
-                [archives[package.archive_key] for package in packages],
-                PythonLayout.among(packages),
-                self.root / "contents",
-                self._limits,
-            )
+            contents, marks = await self._inspect(packages, archives, progress)
+            overlaps = await self._overlaps(packages, archives, marks)
             scripts = self._link_scripts(packages, contents)
         with watch.stage("layers"):
             tasks = self._layer_tasks(lock.spec.prefix, packages, contents, archives, overlaps)
@@ -368,11 +362,12 @@ class Builder:
 
     async def _inspect(
         self, packages: Sequence[LockedPackage], archives: Mapping[str, Path], progress: Progress
-    ) -> dict[str, PackageContents]:
+    ) -> tuple[dict[str, PackageContents], dict[str, PathMarks]]:
+        """By package name, the outline of what it puts where, and the marks of its paths."""
         python = PythonLayout.among(packages)
         done = 0
 
-        async def read(some: Sequence[LockedPackage]) -> list[PackageContents]:
+        async def read(some: Sequence[LockedPackage]) -> list[tuple[PackageContents, PathMarks]]:
             nonlocal done
             paths = [archives[package.archive_key] for package in some]
             result = await self.pool.run(
@@ -382,12 +377,37 @@ class Builder:
             progress(Event("inspect", done, len(packages), str(some[-1])))
             return result
 
-        found = await all_of(read(some) for some in _shares(packages, 4 * self.settings.workers))
-        return {
-            package.name: contents
-            for some, each in zip(_shares(packages, 4 * self.settings.workers), found, strict=True)
-            for package, contents in zip(some, each, strict=True)
+        shares = _shares(packages, 4 * self.settings.workers)
+        found = itertools.chain.from_iterable(await all_of(read(some) for some in shares))
+        by_name = {
+            package.name: each for package, each in zip(itertools.chain.from_iterable(shares), found, strict=True)
         }
+        return (
+            {name: contents for name, (contents, _) in by_name.items()},
+            {name: marks for name, (_, marks) in by_name.items()},
+        )
+
+    async def _overlaps(
+        self, packages: Sequence[LockedPackage], archives: Mapping[str, Path], marks: Mapping[str, PathMarks]
+    ) -> Overlaps:
+        """What packages carry twice; the paths of those alone are read again that may."""
+        room = EnvironmentRoom(self._limits)
+        for package in packages:
+            room.take(str(package), marks[package.name].paths, marks[package.name].text)
+        among = sharing(marks)
+        if not among:
+            return NO_OVERLAPS
+        python = PythonLayout.among(packages)
+        return await self.pool.run(
+            "comparing the paths of the packages",
+            read_overlaps,
+            packages,
+            archives,
+            python,
+            self.root / "contents",
+            self._limits,
+            among,
+        )
 
     @property
     def _limits(self) -> Limits:

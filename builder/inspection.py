@@ -16,6 +16,7 @@ from builder.contents import EntryPoint, PackageContents, Placeholder, PythonLay
 from builder.listing import read_listing
 from builder.lock import LockedPackage
 from builder.package_paths import check_reserved
+from builder.path_marks import PathMarks
 from builder.worker import working_on
 from storage.files import atomic_write, note_use
 
@@ -48,11 +49,13 @@ def inspect(
 
 def inspect_all(
     packages: Sequence[LockedPackage], paths: Sequence[Path], python: PythonLayout | None, cache: Path, limits: Limits
-) -> list[PackageContents]:
+) -> list[tuple[PackageContents, PathMarks]]:
     """The outlines of several packages, so that a worker process is asked once for all of them."""
-    return [
-        inspect(path, package, python, cache, limits).outline() for package, path in zip(packages, paths, strict=True)
-    ]
+    found = []
+    for package, path in zip(packages, paths, strict=True):
+        contents = inspect(path, package, python, cache, limits)
+        found.append((contents.outline(), PathMarks.of(contents)))
+    return found
 
 
 def _cache_name(package: LockedPackage) -> str:

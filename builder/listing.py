@@ -51,7 +51,9 @@ _LINK_SCRIPTS = 20
 
 def read_listing(path: Path, name: str, limits: Limits) -> dict[str, Any]:
     """What is remembered of an archive, as JSON; raises PackageRefused."""
-    info = read_info(path, name, _INFO, _enough, limits)
+    found = read_info(path, name, _INFO, _enough, limits)
+    info, strays = found.files, found.strays
+    del found
     index = _json_object(name, info, "index.json")
     noarch = _noarch(name, index)
     entries = _entry_points(name, info) if noarch == "python" else []
@@ -68,6 +70,8 @@ def read_listing(path: Path, name: str, limits: Limits) -> dict[str, Any]:
     check_paths(name, rows.paths)
     kinds = "".join(rows.kinds)
     directories = directories_of(name, rows.paths, kinds, bool(entries), limits)
+    in_both = strays and _info_tar_has(path, name, rows.paths, directories, limits)
+    parts = ["pkg", "info"] if in_both else ["pkg"]
     scripts = sorted(each for each in rows.paths if each.startswith("bin/.") and _LINK_SCRIPT.fullmatch(each))
     if len(scripts) > _LINK_SCRIPTS:
         raise PackageRefused(name, f"it has {len(scripts)} link scripts, where at most {_LINK_SCRIPTS} are allowed")
@@ -79,7 +83,7 @@ def read_listing(path: Path, name: str, limits: Limits) -> dict[str, Any]:
         "placeholders": rows.placeholders,
         "no_link": rows.no_link,
         "directories": directories,
-        "parts": ["pkg", "info"] if _info_tar_has(path, name, rows.paths, directories, limits) else ["pkg"],
+        "parts": parts,
         "entry_points": [list(entry) for entry in entries],
         "link_scripts": scripts,
         "timestamp": _timestamp(name, index, mtime),
@@ -92,8 +96,6 @@ def _info_tar_has(path: Path, name: str, paths: Sequence[str], directories: Sequ
 
     Raises PackageRefused when something there is in the way of what is listed.
     """
-    if not has_two_tars(path, name):
-        return False
     listed, ways = set(paths), {*directories, "info"}
     found = False
     with payload(path, name, limits, part="info") as members:

@@ -10,7 +10,7 @@ because that order takes its roots and dependencies from the last name to the fi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -51,15 +51,24 @@ class Overlaps:
     """For the image's report, by path: the first TOLD."""
 
 
+NONE = Overlaps({}, ())
+
+
 def read_overlaps(
     packages: Sequence[LockedPackage],
-    archives: Sequence[Path],
+    archives: Mapping[str, Path],
     python: PythonLayout | None,
     cache: Path,
-    limits: Limits = DEFAULT_LIMITS,
+    limits: Limits,
+    among: Collection[str],
 ) -> Overlaps:
-    """`find_overlaps` of packages whose contents `inspect` reads, for a worker: their paths are many."""
-    return find_overlaps(read_contents(packages, archives, python, cache, limits))
+    """`find_overlaps` of those packages whose names are `among`, for a worker: their paths are many.
+
+    `archives` are by archive key. Which package wins depends on all of `packages`.
+    """
+    some = [package for package in packages if package.name in among]
+    pairs = read_contents(some, [archives[package.archive_key] for package in some], python, cache, limits)
+    return find_overlaps(pairs, install_order(packages))
 
 
 def read_contents(
@@ -71,29 +80,45 @@ def read_contents(
 ) -> list[tuple[LockedPackage, PackageContents]]:
     """Where an environment's packages put what, for a worker; raises PackageRefused where that is too much together."""
     pairs = []
-    paths = text = 0
+    room = EnvironmentRoom(limits)
     for package, archive in zip(packages, archives, strict=True):
         contents = inspect(archive, package, python, cache, limits)
-        paths += len(contents.targets)
-        text += sum(map(len, contents.targets))
-        if paths > ENVIRONMENT * limits.paths or text > ENVIRONMENT * limits.text:
-            raise PackageRefused(
-                str(package),
-                f"with it the environment has {paths} paths of {text} characters, where at most "
-                f"{ENVIRONMENT * limits.paths} of {ENVIRONMENT * limits.text} are allowed "
-                f"({ENVIRONMENT} times max_paths)",
-            )
+        room.take(str(package), len(contents.targets), sum(map(len, contents.targets)))
         pairs.append((package, replace(contents, sources=(), sizes=(), sha256=(), placeholders={})))
     return pairs
 
 
-def find_overlaps(packages: Sequence[tuple[LockedPackage, PackageContents]]) -> Overlaps:
-    """What is carried twice among all packages of one platform.
+class EnvironmentRoom:
+    """How many paths, and characters of them, the packages of an environment may still have together."""
 
-    Raises PathConflict for a file against a directory, PackageRefused for a package of which too much is carried twice.
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._paths = self._text = 0
+
+    def take(self, package: str, paths: int, text: int) -> None:
+        """Raises PackageRefused for the package with which it is too much."""
+        self._paths += paths
+        self._text += text
+        most, most_text = ENVIRONMENT * self._limits.paths, ENVIRONMENT * self._limits.text
+        if self._paths > most or self._text > most_text:
+            raise PackageRefused(
+                package,
+                f"with it the environment has {self._paths} paths of {self._text} characters, where at most "
+                f"{most} of {most_text} are allowed ({ENVIRONMENT} times max_paths)",
+            )
+
+
+def find_overlaps(
+    packages: Sequence[tuple[LockedPackage, PackageContents]], ranks: Sequence[str] | None = None
+) -> Overlaps:
+    """What is carried twice among packages of one platform.
+
+    If those are only some of an environment's, `ranks` are the names of all in the order of installation. Raises
+    PathConflict for a file against a directory, PackageRefused for a package of which too much is carried twice.
     """
     by_name = {package.name: (package, contents) for package, contents in packages}
-    order = [by_name[name] for name in reversed(install_order([package for package, _ in packages]))]
+    names = install_order([package for package, _ in packages]) if ranks is None else ranks
+    order = [by_name[name] for name in reversed(names) if name in by_name]
     _check_directories(order)
     taken: set[str] = set()
     excluded: dict[str, tuple[str, ...]] = {}

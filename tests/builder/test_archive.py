@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from builder import tar
 from builder.archive import Limits, payload, read_info, verify
 from builder.errors import PackageRefused
 from tests.builder.packages import File, Made, Package, pack, zipped
@@ -23,7 +24,7 @@ def names(path: Path, limits: Limits = Limits()) -> list[str]:  # noqa: B008 - f
 
 
 def info_names(path: Path, limits: Limits = Limits()) -> list[str]:  # noqa: B008 - frozen
-    return sorted(read_info(path, "sample", {"index.json", "paths.json"}, lambda _: False, limits))
+    return sorted(read_info(path, "sample", {"index.json", "paths.json"}, lambda _: False, limits).files)
 
 
 def parts(**changed: bytes) -> bytes:
@@ -150,3 +151,24 @@ def test_a_zip_of_many_members_is_refused_before_they_are_read(tmp_path: Path) -
     path.write_bytes(zipped({str(number): b"" for number in range(3000)}))
     with pytest.raises(PackageRefused, match="the zip's directory has"):
         names(path)
+
+
+def test_a_file_of_info_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    """Of two listings the first is what we would read, the last what an unpacked package has."""
+    info = pack({name: File(data) for name, data in SAMPLE.info_files().items()})
+    other = pack({"info/paths.json": File(b"{}")})
+    members = info.rstrip(b"\0")
+    members += bytes(-len(members) % tar.BLOCK)
+    path = SAMPLE.made(tmp_path, "sample.conda", parts(info=zstandard.compress(members + other))).path
+    with pytest.raises(PackageRefused, match=r"member info/paths\.json occurs twice"):
+        info_names(path)
+
+
+def test_strays_are_what_the_info_tar_has_beside_info(tmp_path: Path) -> None:
+    def strays(path: Path) -> bool:
+        return read_info(path, "sample", {"index.json"}, lambda _: False).strays
+
+    assert not strays(SAMPLE.conda(tmp_path).path)
+    assert not strays(SAMPLE.tar_bz2(tmp_path).path)
+    info = pack({**{name: File(data) for name, data in SAMPLE.info_files().items()}, "lib/stray": File(b"x")})
+    assert strays(SAMPLE.made(tmp_path, "stray.conda", parts(info=zstandard.compress(info))).path)
