@@ -114,7 +114,7 @@ class FragmentsGone(StorageError):
 
 class GarbageCollectionRunning(StorageError):
     def __init__(self, who: str) -> None:
-        super().__init__(f"garbage is being collected already, by {who}; wait until that has ended")
+        super().__init__(f"garbage is being collected, or a backup made, by {who}; wait until that has ended")
         self.who = who
 
 
