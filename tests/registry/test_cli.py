@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -54,6 +55,30 @@ def test_every_command_is_in_the_help_and_has_its_own(command: str) -> None:
 def test_serve_has_a_flag_for_every_setting() -> None:
     output = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["serve", "--help"]).output
     assert [setting.flag for setting in all_settings() if setting.flag not in output] == []
+
+
+@pytest.mark.parametrize("command", [*COMMANDS[:-1], "settings show"])
+def test_names_are_whole_on_a_narrow_terminal(command: str) -> None:
+    """And so is what they take, and what the settings are said to be."""
+    found = typer.main.get_command(app)
+    for word in command.split():
+        found = found.commands[word]  # type: ignore[attr-defined]
+    output = CliRunner(env={"COLUMNS": "80"}).invoke(app, [*command.split(), "--help"]).output
+    assert max(map(len, output.splitlines())) <= 80
+    names = set(re.split(r"[\s,/]+", output))
+    options = [parameter for parameter in found.params if parameter.param_type_name == "option"]
+    assert options
+    assert {name for option in options for name in (*option.opts, *option.secondary_opts)} <= names
+    letters = "".join(output.split())
+    for option in options:
+        assert "".join((option.help or "").split()) in letters, option  # type: ignore[attr-defined]
+
+
+def test_what_commands_do_is_whole_on_a_narrow_terminal() -> None:
+    output = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["--help"]).output
+    words = " ".join(output.split())
+    assert "makes one. build Build an image into the local store, and print its reference and digest. lock" in words
+    assert "..." not in output.partition("Commands:")[2]
 
 
 @pytest.mark.parametrize(
