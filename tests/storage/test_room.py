@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -231,3 +232,27 @@ async def test_bytes_of_a_process_that_died_do_not_count_for_long(content: Conte
     [key] = await content.stores.blobs.reserve(1)
     await team.repositories.room.hold("team/a", key, 800, -1.0)
     await team.push_blob("team/b", data("1"))
+
+
+async def test_a_renewal_does_not_set_back_what_grows_meanwhile(content: Content) -> None:
+    team = under(content, f"team/* bytes={100 << 20}")
+    async with team.uploads.arriving("team/a") as arrival:
+        await arrival.expect(1000)
+        for size in range(2000, 20_000, 1000):
+            # in either order, and each while the other waits for the database
+            await asyncio.gather(arrival.expect(size * 1000), arrival._renew(), arrival.expect(size * 1000 + 1))
+            held = (await content.stores.rows(select(tables.pending.c.size)))[0].size
+            assert held >= size * 1000 + 1
+            assert arrival._held == held
+
+
+async def test_room_that_has_run_out_and_is_others_is_asked_for_again(content: Content) -> None:
+    team = under(content, "team/* bytes=1000")
+    async with team.uploads.arriving("team/a") as arrival:
+        await arrival.expect(800)
+        await content.change(tables.pending, held_until=1.0)
+        await team.push_blob("team/b", data("1"))
+        await arrival._renew()
+        with pytest.raises(QuotaExceeded):
+            await arrival.expect(800)
+        await arrival.expect(600)
