@@ -94,7 +94,13 @@ def test_what_commands_do_is_whole_on_a_narrow_terminal() -> None:
             "condery: settings file none.toml: No such file or directory",
         ),
         (["build", "numpy.gt"], 1, "condery: 'numpy.gt': operator gt has no version"),
-        (["explain", "numpy"], 1, "condery: numpy: this has not been built here yet"),
+        (
+            ["explain", "numpy", "--channel", "https://me:hunter2@c.example/t/hunter2/x", "--channel", "b"],
+            1,
+            "condery: numpy: this has not been built here yet from the channels https://***@c.example/t/***/x, b for "
+            "linux-64; pull it, or `condery build` it. Where the server has others, give its settings: --config, or "
+            "--channel and --platform (settings channels and platforms)",
+        ),
         (["explain", "lock-0123456789ab"], 1, "condery: lock-0123456789ab: no such lock is stored here"),
         (["explain", "sha256:12"], 1, "condery: 'sha256:12' is not a digest"),
         (["explain", "numpy@sha256:12"], 2, "the digest alone"),
@@ -236,6 +242,9 @@ def test_build_writes_an_archive_and_a_layout_and_explain_knows_the_image(
     shown = condery("explain", "tzdata", *flags).stdout
     assert "tzdata" in shown
     assert "made in" in shown
+    channel = flags[flags.index("--channel") + 1]
+    assert reports[0]["channels"] == [channel]
+    assert channel in "".join(shown.split())
 
 
 def test_build_pushes_to_another_registry(condery: Run, flags: list[str], start_server: StartServer) -> None:
