@@ -28,6 +28,7 @@ OPERATORS = {
     "like": "=",
     "compat": "~=",
 }
+_WORDS = {operator: word for word, operator in reversed(OPERATORS.items())}
 BUILD_OPERATOR = "build"
 
 IMAGE_PLATFORMS = (
@@ -58,6 +59,8 @@ COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*")
 """A component of a repository name, by the OCI distribution specification."""
 _CUDA = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _BUILD = re.compile(r"[a-z0-9_.-]+")
+_SYMBOLS = re.compile(r"\.([<>=!~]+)\.?")
+"""An operator as match specs have it, after the dot of an item."""
 
 _KEYWORDS = ("channel", "platform", "cuda", "spec")
 _MEANT_OPERATORS = {
@@ -69,6 +72,7 @@ _MEANT_OPERATORS = {
     "v": "eq",
     "neq": "ne",
     "not": "ne",
+    "gr": "gt",
     "greater": "gt",
     "above": "gt",
     "more": "gt",
@@ -199,7 +203,7 @@ def _refuse_version_in_name(item: str, parts: Sequence[str]) -> None:
         if _is_operator(before):
             raise InvalidImageName(item, f"operator {before} has no package before it")
         head, tail = item.split(".")[: index - 1], item.split(".")[index:]
-        meant = _meant_operator(before)
+        meant = _meant_operator(before) or _near_operator(before)
         if head and meant:
             suggestion = ".".join([*head, meant, *tail])
             raise InvalidImageName(item, f"{before} is no operator; there are {_operator_list()}", suggestion)
@@ -207,9 +211,21 @@ def _refuse_version_in_name(item: str, parts: Sequence[str]) -> None:
 
 
 def _meant_operator(part: str) -> str | None:
+    """The operator that `part` can only be a slip of; in a version it might be a piece as well: 1.0.rc.1, 1.0.ga.2."""
     if part in _MEANT_OPERATORS:
         return _MEANT_OPERATORS[part]
     return next(iter(difflib.get_close_matches(part, [*OPERATORS, BUILD_OPERATOR], n=1, cutoff=0.75)), None)
+
+
+def _near_operator(part: str) -> str | None:
+    """The operator that `part` is probably meant for where none of them is none: `lr`, `eg`, `lk`, `greter`."""
+    if part[::-1] in OPERATORS:
+        return part[::-1]
+    if words := difflib.get_close_matches(part, _MEANT_OPERATORS, n=1, cutoff=0.75):
+        return _MEANT_OPERATORS[words[0]]
+    # one of two letters is half, which says enough when it is the first
+    similar = [operator for operator in OPERATORS if len(part) <= 2 and operator[0] == part[0]]
+    return next(iter(difflib.get_close_matches(part, similar, n=1, cutoff=0.5)), None)
 
 
 def _operator_list() -> str:
@@ -238,12 +254,20 @@ def _build(item: str, text: str) -> str:
 
 
 def spelled(item: str) -> str | None:
-    """The item that says what a match spec such as `numpy>=1.2` says."""
-    try:
-        text = text_of(parse_match_spec(item))
-    except InvalidImageName:
+    """The item that says what `item` was meant to, such as the match spec `numpy>=1.2`, or `numpy.>=.1.2`."""
+    text = _SYMBOLS.sub(lambda match: f".{_WORDS.get(match[1], '')}.", item).lower()
+    if not COMPONENT.fullmatch(text):
+        try:
+            text = text_of(parse_match_spec(item))
+        except InvalidImageName:
+            return None
+    if not COMPONENT.fullmatch(text):
         return None
-    return text if COMPONENT.fullmatch(text) else None
+    try:
+        wishes(text, ())
+    except InvalidImageName as error:
+        return error.suggestion
+    return text
 
 
 def text_of(item: PackageItem) -> str:
@@ -251,11 +275,10 @@ def text_of(item: PackageItem) -> str:
 
     A build that is not just contained in the build string has no word there, and is said by one that takes more.
     """
-    words = {operator: word for word, operator in reversed(OPERATORS.items())}
     parts = [f"{item.channel}__{item.name}" if item.channel else item.name]
     for constraint in item.constraints:
         version = constraint.version.replace("!", "__").replace("+", "--")
-        parts += [words[constraint.operator], version]
+        parts += [_WORDS[constraint.operator], version]
     return ".".join(parts + ([BUILD_OPERATOR, item.build.strip("*")] if item.build else []))
 
 

@@ -132,12 +132,23 @@ def parse_specs(
     """
     asked: list[Wish] = [Channel(check_channel(channel, channel)) for channel in channels]
     for text in specs:
-        items = text.split("/")
-        if all(COMPONENT.fullmatch(item) for item in items):
-            asked += _wishes_of(items, settings)
-        else:
-            asked.append(parse_match_spec(text))
+        asked += _typed(text, settings)
     return replace(_spec(asked, settings, item=" ".join(specs)), until=until)
+
+
+def _typed(text: str, settings: NameSettings) -> list[Wish]:
+    """What items, or a match spec, ask for; raises InvalidImageName."""
+    items = text.lower().split("/")
+    if all(COMPONENT.fullmatch(item) for item in items):
+        found = _wishes_of(items, settings)
+        # match specs may have capitals; what they would take a whole item for is a package of that name
+        if text != text.lower() and found != [parse_match_spec(text)]:
+            raise InvalidImageName(text, "items are written in lower case", text.lower())
+        return found
+    try:
+        return [parse_match_spec(text)]
+    except InvalidImageName as error:
+        raise InvalidImageName(error.item, error.reason, error.suggestion or spelled(text)) from None
 
 
 def repository_of(spec: EnvironmentSpec, settings: NameSettings) -> str:

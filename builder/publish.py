@@ -17,7 +17,7 @@ import tarfile
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -70,10 +70,18 @@ def silent(_done: int, _total: int, _detail: str) -> None:
     """A Report for when nobody watches."""
 
 
-def write_oci_layout(directory: Path, image: StoredImage, *, tag: str | None = None, report: Report = silent) -> None:
+def write_oci_layout(
+    directory: Path,
+    image: StoredImage,
+    *,
+    tag: str | None = None,
+    umask: int | None = None,
+    report: Report = silent,
+) -> None:
     """The image as an OCI layout (image-spec, image-layout.md) in a new or empty directory.
 
-    `tag` becomes its `org.opencontainers.image.ref.name`. Raises PublishFailed, StorageFull, BlobUnknown.
+    `tag` becomes its `org.opencontainers.image.ref.name`; `umask` counts instead of the process's. Raises
+    PublishFailed, StorageFull, BlobUnknown.
     """
     target = str(directory)
     if os.path.lexists(directory) and (not directory.is_dir() or any(directory.iterdir())):
@@ -81,10 +89,10 @@ def write_oci_layout(directory: Path, image: StoredImage, *, tag: str | None = N
     temporary = directory.with_name(f"{TEMPORARY}{secrets.token_hex(8)}-{directory.name}")
     try:
         with _as_publish_error(target):
-            temporary.mkdir(parents=True)
+            _make_folder(temporary, umask)
             annotations = {_REF_NAME: tag} if tag else {}
             for name, _, content in _layout_files(target, image, annotations, report):
-                _write_file(temporary / name, content)
+                _write_file(temporary / name, content, umask)
             os.replace(temporary, directory)
             sync_directory(directory.parent)
     finally:
@@ -92,12 +100,18 @@ def write_oci_layout(directory: Path, image: StoredImage, *, tag: str | None = N
 
 
 def write_docker_archive(
-    path: Path, image: StoredImage, *, name: str | None = None, platform: str | None = None, report: Report = silent
+    path: Path,
+    image: StoredImage,
+    *,
+    name: str | None = None,
+    platform: str | None = None,
+    umask: int | None = None,
+    report: Report = silent,
 ) -> None:
     """The image of one platform as a file that `docker load` takes; an OCI layout in a tar as well.
 
-    `name` is what it is called once loaded, e.g. `team/science:latest`; a file that exists is replaced. Raises
-    PublishFailed, StorageFull, BlobUnknown.
+    `name` is what it is called once loaded, e.g. `team/science:latest`; a file that exists is replaced; `umask` counts
+    instead of the process's. Raises PublishFailed, StorageFull, BlobUnknown.
     """
     target = str(path)
     try:
@@ -105,11 +119,14 @@ def write_docker_archive(
     except ValueError as error:
         raise PublishFailed(target, str(error)) from None
     annotations = {_CONTAINERD_NAME: _full_name(name), _REF_NAME: name.rpartition(":")[2]} if name else {}
-    with _as_publish_error(target), atomic_write(path) as file, tarfile.open(fileobj=file, mode="w|") as tar:
-        for entry, size, content in _layout_files(target, single, annotations, report):
-            _add_member(tar, entry, size, content)
-        manifest = _docker_manifest(single, name)
-        _add_member(tar, "manifest.json", len(manifest), [manifest])
+    with _as_publish_error(target):
+        _make_folder(path.parent, umask)
+        with atomic_write(path) as file, tarfile.open(fileobj=file, mode="w|") as tar:
+            _set_mode(file.fileno(), 0o666, umask)
+            for entry, size, content in _layout_files(target, single, annotations, report):
+                _add_member(tar, entry, size, content)
+            manifest = _docker_manifest(single, name)
+            _add_member(tar, "manifest.json", len(manifest), [manifest])
 
 
 def push(
@@ -119,10 +136,11 @@ def push(
     logins: Mapping[str, Login] = _NO_LOGINS,
     insecure: Collection[str] = (),
     report: Report = silent,
-) -> None:
+) -> str:
     """Push to another registry: blobs it has not yet, then manifests, the tag last. Raises PublishFailed.
 
-    `reference` is `HOST/REPOSITORY[:TAG]`; `logins` and `insecure` are by host, as for base images.
+    `reference` is `HOST/REPOSITORY[:TAG]`; `logins` and `insecure` are by host, as for base images. Gives the whole
+    reference of what is there now, with its digest.
     """
     try:
         target = ImageReference.parse(reference)
@@ -155,6 +173,7 @@ def push(
         repository.put_manifest(target.tag or target.target, top.media_type, body)
     except RemoteUnavailable as error:
         raise PublishFailed(reference, error.reason) from None
+    return str(replace(target, digest=image.descriptor.digest))
 
 
 @dataclass(frozen=True)
@@ -270,9 +289,28 @@ def _full_name(name: str) -> str:
     return f"docker.io/{name}" if slash else f"docker.io/library/{name}"
 
 
-def _write_file(path: Path, content: Iterable[bytes]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _make_folder(path: Path, umask: int | None) -> None:
+    """Make a directory, and what is missing above it."""
+    if not path.is_dir():
+        _make_folder(path.parent, umask)
+        path.mkdir(exist_ok=True)
+        _set_mode(path, 0o777, umask)
+
+
+def _set_mode(file: Path | int, most: int, umask: int | None) -> None:
+    """The mode that a file made with `most` has under `umask`; None is the process's, under which it was made.
+
+    A process has one umask: to change it for an output would change it for what other threads write meanwhile.
+    """
+    if umask is not None:
+        inherited = os.stat(file).st_mode & 0o7000
+        os.chmod(file, inherited | most & ~umask)
+
+
+def _write_file(path: Path, content: Iterable[bytes], umask: int | None) -> None:
+    _make_folder(path.parent, umask)
     with open(path, "wb") as file:
+        _set_mode(file.fileno(), 0o666, umask)
         file.writelines(content)
         file.flush()
         os.fsync(file.fileno())

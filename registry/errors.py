@@ -97,6 +97,16 @@ class RouteUnknown(RequestError):
         super().__init__(f"nothing is served at {shortened(path)}")
 
 
+class NoFiles(RequestError):
+    """Files of a repository that is pushed or mirrored, or is none: it is not told which."""
+
+    def __init__(self, repository: str, root: str, name: str) -> None:
+        super().__init__(
+            f"there are no files of {shortened(repository)}: they are made only of images on demand, whose names begin "
+            f"with {root}/, such as /files/{root}/python/numpy/latest/{name}"
+        )
+
+
 class MethodUnsupported(RequestError):
     def __init__(self, method: str, allowed: str) -> None:
         super().__init__(f"{shortened(method)} is not supported here; this serves {allowed}")
@@ -146,6 +156,7 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     Denied: Answer(403, "DENIED"),
     PageInvalid: Answer(400, "PAGINATION_NUMBER_INVALID"),
     RouteUnknown: Answer(404, "NOT_FOUND"),
+    NoFiles: Answer(404, "NAME_UNKNOWN"),
     MethodUnsupported: Answer(405, "UNSUPPORTED"),
     StillBuilding: Answer(503, "BUILDING"),
     TooManyConnections: Answer(503, "UNAVAILABLE"),

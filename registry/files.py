@@ -12,13 +12,13 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from registry.errors import MethodUnsupported, RouteUnknown, StillBuilding
+from builder.artifacts import ARTIFACTS
+from registry.errors import MethodUnsupported, NoFiles, RouteUnknown, StillBuilding
 from registry.manifests import stale_warnings
 from registry.parts import PARTS, SETTINGS, caller_of
 from registry.references import checked_tag, repository_name
 from registry.request_log import LOG_FIELDS
 from registry.transfer import send_content
-from storage.errors import RepositoryUnknown
 
 
 async def get_file(request: web.Request) -> web.StreamResponse:
@@ -31,7 +31,7 @@ async def get_file(request: web.Request) -> web.StreamResponse:
     repository, tag, name = repository_name(parts[:-2]), checked_tag(parts[-2]), parts[-1]
     demand, settings = request.app[PARTS].demand, request.app[SETTINGS]
     if not demand.owns(repository):
-        raise RepositoryUnknown(repository)
+        raise NoFiles(repository, demand.root, name if name in ARTIFACTS else ARTIFACTS[0])
     deadline = asyncio.get_running_loop().time() + settings.answer_within
     ticket = await demand.artifact(repository, tag, name, caller_of(request))
     if ticket.build_id:

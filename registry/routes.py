@@ -21,6 +21,7 @@ from registry.observer import Observer
 from registry.parts import CONNECTIONS, MEMORY, PARTS, PROXIES, SETTINGS, STOPPING, UPLOAD_BUDGET, Parts
 from registry.request_log import RequestLog
 from registry.v2.dispatch import dispatch
+from registry.welcome import welcome
 
 
 def compose(
@@ -48,6 +49,7 @@ def compose(
     app.on_response_prepare.append(observer.complete)
     app.router.add_route("*", "/v2{path:(?s:.*)}", observer.around(dispatch), expect_handler=leave_to_reader)
     app.router.add_route("*", "/files/{path:(?s:.*)}", observer.around(get_file), expect_handler=leave_to_reader)
+    app.router.add_get("/", observer.around(welcome))
     app.router.add_get("/healthz", observer.around(healthz, spare=True))
     app.router.add_get("/readyz", observer.around(readyz, spare=True))
     return app

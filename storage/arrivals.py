@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import structlog
+
 from storage.blobs import BlobStore
 from storage.errors import QuotaExceeded, StorageError
 from storage.room import Room
@@ -19,6 +21,8 @@ STEP = 16 << 20
 
 HOLD_SECONDS = 180.0
 RENEW_SECONDS = 60.0
+
+log = structlog.get_logger(__name__)
 
 
 class Arrival:
@@ -31,33 +35,46 @@ class Arrival:
         self._repository = repository
         self._bounded = room.bounds(repository)
         self._held = 0
+        self._holding = asyncio.Lock()
 
     async def expect(self, size: int) -> None:
         """Hold room for `size` bytes in all; raises QuotaExceeded."""
         if not self._bounded or size <= self._held:
             return
-        try:
-            await self._hold(size if not self._held else max(size, self._held + STEP))
-        except QuotaExceeded:
-            await self._room.within(self._repository, lambda: self._hold(size))
+        async with self._holding:
+            try:
+                await self._hold(size if not self._held else max(size, self._held + STEP))
+            except QuotaExceeded:
+                await self._room.within(self._repository, lambda: self._hold(size))
 
     async def _hold(self, size: int) -> None:
         await self._room.hold(self._repository, self.key, size, HOLD_SECONDS, self._digest)
         self._held = size
 
-    async def _renew(self) -> None:
+    async def _renew_often(self) -> None:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            if self._held:
-                with contextlib.suppress(StorageError):
-                    await self._hold(self._held)
+            await self._renew()
+
+    async def _renew(self) -> None:
+        # not beside one that is growing, whose size this would set back
+        async with self._holding:
+            if not self._held:
+                return
+            try:
+                await self._hold(self._held)
+            except QuotaExceeded:
+                # it had run out, and others have the room: what comes next has to find some for all of it
+                self._held = 0
+            except StorageError as error:
+                log.warning("room for bytes on their way not renewed", repository=self._repository, reason=str(error))
 
     @contextlib.asynccontextmanager
     async def renewed(self) -> AsyncIterator[None]:
         if not self._bounded:
             yield
             return
-        task = asyncio.create_task(self._renew())
+        task = asyncio.create_task(self._renew_often())
         try:
             yield
         finally:

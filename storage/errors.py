@@ -114,7 +114,7 @@ class FragmentsGone(StorageError):
 
 class GarbageCollectionRunning(StorageError):
     def __init__(self, who: str) -> None:
-        super().__init__(f"garbage is being collected already, by {who}; wait until that has ended")
+        super().__init__(f"garbage is being collected, or a backup made, by {who}; wait until that has ended")
         self.who = who
 
 
@@ -176,14 +176,23 @@ class TagImmutable(ContentError):
 
 
 class QuotaExceeded(ContentError):
-    """`what` is bytes or tags; `help` says how there can be room."""
+    """`what` is bytes or tags; `help` says how there can be room; the blob `pushed` did not count as being there."""
 
-    def __init__(self, prefix: str, what: str, limit: int, needed: int, help: str = "delete something first") -> None:  # noqa: A002 - the word for it
+    def __init__(
+        self,
+        prefix: str,
+        what: str,
+        limit: int,
+        needed: int,
+        help: str = "delete something first",  # noqa: A002 - the word for it
+        pushed: str = "",
+    ) -> None:
         super().__init__(f"{prefix} may hold {limit:,} {what}, and this would make it {needed:,}; {help}")
         self.prefix = prefix
         self.what = what
         self.limit = limit
         self.needed = needed
+        self.pushed = pushed
 
     @property
     def excess(self) -> int:

@@ -41,20 +41,36 @@ def only_here(directory: Path) -> Iterator[None]:
     The time of the directory's file `collecting` is that at which the last collection began or ended.
     """
     with _locked(directory) as file:
-        file.truncate(0)
-        file.write(_who().encode())
+        _say(file, _who())
         try:
             yield
         finally:
-            file.truncate(0)
-            os.utime(file.fileno())
+            _say(file, "")
 
 
 @contextlib.contextmanager
 def between_collections(directory: Path) -> Iterator[None]:
-    """Let no collection, and no backup, of the data directory begin meanwhile; raises GarbageCollectionRunning."""
-    with _locked(directory):
-        yield
+    """Let no collection of the data directory begin meanwhile; raises GarbageCollectionRunning.
+
+    For a backup, and what else a collection would disturb. `last_collection` stays as it was.
+    """
+    is_new = not (directory / FILE).exists()
+    with _locked(directory) as file:
+        time_ns = 0 if is_new else os.stat(file.fileno()).st_mtime_ns
+        _say(file, _who(), time_ns)
+        try:
+            yield
+        finally:
+            _say(file, "", time_ns)
+
+
+def _say(file: IO[bytes], who: str, time_ns: int | None = None) -> None:
+    """Write down who holds the lock, at the file's time `time_ns` (UNIX nanoseconds), else now."""
+    file.truncate(0)
+    file.write(who.encode())
+    # now, not at the end: who dies meanwhile must leave no time of a collection that never was
+    time_ns = time.time_ns() if time_ns is None else time_ns
+    os.utime(file.fileno(), ns=(time_ns, time_ns))
 
 
 @contextlib.contextmanager

@@ -365,19 +365,20 @@ class Repositories:
         for row in rows[:limit]:
             if size > most_bytes:
                 return Page(found, more=True)
-            text = row.annotations or ""
+            annotations, length = _kept_annotations(row.annotations)
             if row.annotations == IN_BODY:
-                text = await self._annotations(Digest(row.digest))
-            size += len(text)
-            found.append(_referrer(row, text))
+                annotations, length = await self._annotations(Digest(row.digest))
+            size += length
+            found.append(_referrer(row, annotations))
         return Page(found, len(rows) > limit)
 
-    async def _annotations(self, digest: Digest) -> str:
-        """Those in the body of a manifest, as JSON; nothing when that is gone."""
+    async def _annotations(self, digest: Digest) -> tuple[Mapping[str, str], int]:
+        """Those in the body of a manifest, and how many characters they have; nothing when that is gone."""
         table = tables.manifest
         async with self._database.reading() as connection:
             body = (await connection.execute(select(table.c.body).where(table.c.digest == digest))).scalar()
-        return await asyncio.to_thread(_annotations_of, body) if body is not None else ""
+        # a body may have 4 MB, which are read beside the event loop, and once
+        return await asyncio.to_thread(_annotations_of, body) if body is not None else ({}, 0)
 
 
 def _manifest_query() -> Any:
@@ -390,12 +391,22 @@ def _page(items: Iterable[T], limit: int) -> Page[T]:
     return Page(found[:limit], len(found) > limit)
 
 
-def _annotations_of(body: bytes) -> str:
-    return json.dumps(json.loads(body).get("annotations", {}))
+def _annotations_of(body: bytes) -> tuple[Mapping[str, str], int]:
+    """Those of a manifest, and how many characters they have."""
+    annotations: Mapping[str, str] = json.loads(body).get("annotations") or {}
+    return annotations, _length(annotations)
 
 
-def _referrer(row: Any, text: str) -> Referrer:
-    annotations = json.loads(text) if text else {}
+def _length(annotations: Mapping[str, str]) -> int:
+    return sum(len(key) + len(value) for key, value in annotations.items())
+
+
+def _kept_annotations(text: str | None) -> tuple[Mapping[str, str], int]:
+    """Those beside a manifest, LONGEST_ANNOTATIONS at most, and how many characters they have as JSON."""
+    return (json.loads(text), len(text)) if text else ({}, 0)
+
+
+def _referrer(row: Any, annotations: Mapping[str, str]) -> Referrer:
     descriptor = Descriptor(row.media_type, Digest(row.digest), row.size, annotations=annotations)
     return Referrer(descriptor, row.artifact_type)
 
@@ -509,6 +520,8 @@ def _listed(push: Push) -> str | None:
     """What is kept of a manifest's annotations to list it by, beside its subject's other referrers."""
     if push.subject is None or not push.annotations:
         return None
+    if _length(push.annotations) > LONGEST_ANNOTATIONS:
+        return IN_BODY
     text = json.dumps(dict(push.annotations))
     return text if len(text) <= LONGEST_ANNOTATIONS else IN_BODY
 

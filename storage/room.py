@@ -3,7 +3,8 @@
 What a quota counts is what the disk has for its repositories: blobs and manifests, each once, upload sessions, and
 bytes that are still coming. When something new does not fit, that goes which nobody waits for: blobs that no manifest
 names, whose push was refused or is long over or whose last manifest was deleted, and sessions that have fallen silent.
-What fits then is taken; what does not is refused, and the refused push's own blobs give way to what comes next.
+What fits then is taken. What would not fit though all of that went is refused and nothing goes, for a client may claim
+any size; the refused push's own blobs give way to what comes next.
 
 A push that loses a blob that way while it still goes on is told so when it names it, as after a garbage collection.
 """
@@ -14,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, ColumnElement, and_, cast, delete, exists, func, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, FromClause, and_, cast, delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage import tables
@@ -33,7 +34,9 @@ SILENT_SECONDS = 600.0
 """An upload session gives way after so long without a request."""
 
 BATCH = 50
-ROUNDS = 20
+"""How many things give way at most in one transaction, which nobody else can write beside on SQLite."""
+
+ROUNDS = 1000
 """How often room is made for one thing: others may take it meanwhile."""
 
 
@@ -75,7 +78,7 @@ class Room:
         await self._database.lock(connection, f"quota {quota.pattern}")
         held = await _held(connection, quota.pattern, without_blob, without_manifest, without_key)
         if held + size > quota.bytes:
-            raise QuotaExceeded(quota.pattern, "bytes", quota.bytes, held + size)
+            raise QuotaExceeded(quota.pattern, "bytes", quota.bytes, held + size, pushed=without_blob)
 
     async def within(self, repository: str, attempt: Callable[[], Awaitable[T]]) -> T:
         """`attempt()`, and again as often as something gives way to it.
@@ -89,7 +92,7 @@ class Room:
             except QuotaExceeded as error:
                 refused = error
             quota = self._limits.quota(repository)
-            if refused.what != "bytes" or quota is None or not await self._make_way(quota, refused.excess):
+            if refused.what != "bytes" or quota is None or not await self._make_way(quota, refused):
                 break
         await self.give_up_push(repository)
         raise await self._explained(refused)
@@ -107,32 +110,24 @@ class Room:
 
     # giving way
 
-    async def _make_way(self, quota: Quota, excess: int) -> bool:
-        """Let go what nobody waits for, until `excess` bytes are free; whether there was anything."""
+    async def _make_way(self, quota: Quota, refused: QuotaExceeded) -> bool:
+        """Let go some of what nobody waits for, if all of it is enough; whether there was anything."""
         changed: set[str] = set()
+        sessions: list[str] = []
+        spare = _spare(quota.pattern, self._limits.grace, refused.pushed)
         async with self._database.writing() as connection:
             await self._database.lock(connection, f"quota {quota.pattern}")
-            links = await self._spare_links(connection, quota.pattern, excess)
-            if links:
-                changed = await let_go(connection, links, _spare(quota.pattern, self._limits.grace))
-            else:
-                sessions = await _silent_sessions(connection, quota.pattern, excess)
+            if await _spare_bytes(connection, quota.pattern, spare) < refused.excess:
+                return False
+            if links := await _spare_links(connection, spare, refused.excess):
+                changed = await let_go(connection, links, spare)
+            if not changed:
+                # there are none, or somebody holds them
+                sessions = await _silent_sessions(connection, quota.pattern, refused.excess)
                 await end_sessions(connection, sessions)
-                return bool(sessions)
         for repository in changed:
             self._changes.mark(repository)
-        return bool(changed)
-
-    async def _spare_links(self, connection: AsyncConnection, pattern: str, excess: int) -> list[Any]:
-        link, blob = tables.link, tables.blob
-        query = (
-            select(link.c.repository, link.c.digest, blob.c.size)
-            .join(blob, blob.c.digest == link.c.digest)
-            .where(_spare(pattern, self._limits.grace))
-            .order_by(func.coalesce(link.c.released, link.c.created), link.c.repository, link.c.digest)
-            .limit(BATCH)
-        )
-        return _enough((await connection.execute(query)).all(), excess)
+        return bool(changed or sessions)
 
     async def give_up_push(self, repository: str, digests: Collection[str] | None = None) -> None:
         """Let blobs of the repository that no manifest names give way, and the garbage collection have them.
@@ -231,25 +226,57 @@ async def end_sessions(connection: AsyncConnection, sessions: Sequence[str]) -> 
     await connection.execute(delete(upload).where(upload.c.id.in_(sessions)))
 
 
-def unnamed() -> ColumnElement[bool]:
-    link, use = tables.link, tables.manifest_blob
+def unnamed(link: FromClause = tables.link) -> ColumnElement[bool]:
+    use = tables.manifest_blob
     return ~exists().where(use.c.repository == link.c.repository, use.c.digest == link.c.digest)
 
 
-def _spare(pattern: str, grace: float) -> ColumnElement[bool]:
-    """Whether a link gives way."""
-    link = tables.link
+def _spare(pattern: str, grace: float, pushed: str) -> ColumnElement[bool]:
+    """Whether a link gives way: it, and whatever other links make its blob count.
+
+    The blob that is being pushed does not count, and would make no room.
+    """
+    link, other = tables.link, tables.link.alias("other")
+    kept = exists().where(other.c.digest == link.c.digest, like(other.c.repository, pattern), ~_is_idle(other, grace))
+    return and_(like(link.c.repository, pattern), link.c.digest != pushed, _is_idle(link, grace), ~kept)
+
+
+def _is_idle(link: FromClause, grace: float) -> ColumnElement[bool]:
+    """Whether nobody waits for a link."""
     now = time.time()
-    over = or_(link.c.released.is_not(None), is_before(link.c.created, now - grace, now))
-    return and_(like(link.c.repository, pattern), over, unnamed())
+    return and_(or_(link.c.released.is_not(None), is_before(link.c.created, now - grace, now)), unnamed(link))
+
+
+async def _spare_bytes(connection: AsyncConnection, pattern: str, spare: ColumnElement[bool]) -> int:
+    """What would no longer count if all that gives way went."""
+    blob, upload = tables.blob, tables.upload
+    blobs = select(_sum(blob.c.size)).where(blob.c.digest.in_(select(tables.link.c.digest).where(spare)))
+    sessions = select(_sum(upload.c.size)).where(_is_silent(pattern))
+    return sum([int((await connection.execute(query)).scalar_one()) for query in (blobs, sessions)])
+
+
+async def _spare_links(connection: AsyncConnection, spare: ColumnElement[bool], excess: int) -> list[Any]:
+    link, blob = tables.link, tables.blob
+    query = (
+        select(link.c.repository, link.c.digest, blob.c.size)
+        .join(blob, blob.c.digest == link.c.digest)
+        .where(spare)
+        .order_by(func.coalesce(link.c.released, link.c.created), link.c.repository, link.c.digest)
+        .limit(BATCH)
+    )
+    return _enough((await connection.execute(query)).all(), excess)
+
+
+def _is_silent(pattern: str) -> ColumnElement[bool]:
+    table = tables.upload
+    now = time.time()
+    return and_(like(table.c.repository, pattern), is_before(table.c.touched, now - SILENT_SECONDS, now))
 
 
 async def _silent_sessions(connection: AsyncConnection, pattern: str, excess: int) -> list[str]:
     table = tables.upload
-    now = time.time()
-    silent = and_(like(table.c.repository, pattern), is_before(table.c.touched, now - SILENT_SECONDS, now))
-    query = select(table.c.id, table.c.size).where(silent).order_by(table.c.touched, table.c.id).limit(BATCH)
-    found = (await connection.execute(query.with_for_update(skip_locked=True))).all()
+    query = select(table.c.id, table.c.size).where(_is_silent(pattern)).order_by(table.c.touched, table.c.id)
+    found = (await connection.execute(query.limit(BATCH).with_for_update(skip_locked=True))).all()
     return [row.id for row in _enough([row for row in found if row.size], excess)]
 
 

@@ -11,13 +11,17 @@ from typing import Annotated
 import typer
 
 from registry.cli import backup, build, demo, explain, gc, lock, sample_channel, serve, settings, verify
+from registry.cli.options import Command, Group
 
 app = typer.Typer(
     name="condery",
+    cls=Group,
     help="An OCI registry that makes conda images on demand: ask for an environment by name, get an image in seconds.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # rich's tables cut names that are longer than their column
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -37,15 +41,15 @@ def condery(
     """An OCI registry that makes conda images on demand."""
 
 
-app.command()(serve.serve)
-app.command()(build.build)
-app.command()(lock.lock)
-app.command()(explain.explain)
-app.command()(gc.gc)
-app.command()(verify.verify)
-app.command()(backup.backup)
-app.command("sample-channel")(sample_channel.sample_channel)
-app.command()(demo.demo)
+app.command(cls=Command)(serve.serve)
+app.command(cls=Command)(build.build)
+app.command(cls=Command)(lock.lock)
+app.command(cls=Command)(explain.explain)
+app.command(cls=Command)(gc.gc)
+app.command(cls=Command)(verify.verify)
+app.command(cls=Command)(backup.backup)
+app.command("sample-channel", cls=Command)(sample_channel.sample_channel)
+app.command(cls=Command)(demo.demo)
 app.add_typer(settings.app, name="settings")
 
 

@@ -24,14 +24,17 @@ def backup(
     DIRECTORY can then be used as a data directory. What is there already is not copied again. Caches are left out.
     """
     from storage.backup import back_up
-    from storage.exclusive import only_here
+    from storage.exclusive import between_collections
 
     settings = loaded.settings.storage
     if settings.database is not None or settings.s3_bucket is not None:
         raise UsageError("this is for SQLite and files; for PostgreSQL and S3 see docs/backup.md")
     need_data(settings.data_directory)
     console = SafeConsole(stderr=True)
-    with only_here(settings.data_directory), Progress(console=console, disable=not console.is_terminal) as bar:
+    with (
+        between_collections(settings.data_directory),
+        Progress(console=console, disable=not console.is_terminal) as bar,
+    ):
         task = bar.add_task("copying", total=None)
         made = back_up(
             settings.data_directory, directory, lambda done, total: bar.update(task, completed=done, total=total)

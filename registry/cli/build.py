@@ -37,11 +37,15 @@ def build(
         ),
     ] = None,
     push: Annotated[
-        str | None, typer.Option(metavar="REFERENCE", help="push the image to another registry: HOST/REPOSITORY[:TAG]")
+        str | None,
+        typer.Option(
+            metavar="REFERENCE",
+            help="push the image to another registry, HOST/REPOSITORY[:TAG], and print its reference there instead",
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="print a JSON document")] = False,
 ) -> None:
-    """Build an image into the local store, and print its reference and digest."""
+    """Build an image into the local store, and print its reference and digest: REFERENCE@DIGEST."""
     from builder import names
     from registry.logs import configure
     from storage.privacy import current_umask
@@ -49,34 +53,38 @@ def build(
     settings = loaded.settings
     configure(settings.log.model_copy(update={} if "log_level" in loaded.origins else {"log_level": "warning"}))
     spec = names.parse_specs(specs, settings.builder)
-    reference, image = run_async(_build(settings, spec, output, push, current_umask()))
+    reference, image, pushed = run_async(_build(settings, spec, output, push, current_umask()))
     if json:
         document = {
             "reference": reference,
             "digest": image.variants[0].digest,
             "media_type": image.variants[0].media_type,
             "lock": image.lock_key,
+            "pushed": pushed,
             "warnings": list(image.warnings),
         }
         echo_json(document)
         return
     for warning in image.warnings:
         echo(f"warning: {warning}", err=True)
-    typer.echo(f"{reference}@{image.variants[0].digest}")
+    typer.echo(pushed or f"{reference}@{image.variants[0].digest}")
 
 
 async def _build(
     settings: Settings, spec: EnvironmentSpec, output: str | None, push: str | None, umask: int
-) -> tuple[str, Image]:
-    """`umask` is the caller's, for what is written outside the data directory."""
+) -> tuple[str, Image, str | None]:
+    """The image, its reference here, and where it was pushed to.
+
+    `umask` is the caller's, for what is written outside the data directory.
+    """
     from builder import names
     from builder.publish import StoredImage
     from registry.cli.local import manifests_below, open_service
     from registry.display import build_display
     from storage.blocking import StoreInThreads
-    from storage.privacy import masked
 
     console = SafeConsole(stderr=True)
+    pushed = None
     async with open_service(settings) as (store, service):
         with build_display(console) as progress:
             image = await service.build(spec, progress)
@@ -85,28 +93,27 @@ async def _build(
             manifests = await manifests_below(store.catalog, image.variants[0].digest)
             stored = StoredImage(image.variants[0], StoreInThreads(store.blobs), lambda digest: manifests[digest])
             if output:
-                with masked(umask):
-                    await asyncio.to_thread(_write, stored, output, reference)
+                await asyncio.to_thread(_write, stored, output, reference, umask)
             if push:
-                await asyncio.to_thread(_push, stored, push, settings)
-    return reference, image
+                pushed = await asyncio.to_thread(_push, stored, push, settings)
+    return reference, image, pushed
 
 
-def _write(image: StoredImage, output: str, reference: str) -> None:
+def _write(image: StoredImage, output: str, reference: str, umask: int) -> None:
     from builder.publish import write_docker_archive, write_oci_layout
 
     if output.startswith(ARCHIVE) or (output.endswith(".tar") and not output.startswith(LAYOUT)):
-        write_docker_archive(Path(output.removeprefix(ARCHIVE)), image, name=reference)
+        write_docker_archive(Path(output.removeprefix(ARCHIVE)), image, name=reference, umask=umask)
     else:
-        write_oci_layout(Path(output.removeprefix(LAYOUT)), image, tag=reference.rpartition(":")[2])
+        write_oci_layout(Path(output.removeprefix(LAYOUT)), image, tag=reference.rpartition(":")[2], umask=umask)
 
 
-def _push(image: StoredImage, reference: str, settings: Settings) -> None:
+def _push(image: StoredImage, reference: str, settings: Settings) -> str:
     from builder.publish import push
     from builder.remote import read_logins
 
     credentials = settings.builder.credentials
-    push(
+    return push(
         reference,
         image,
         logins=read_logins(credentials) if credentials else {},

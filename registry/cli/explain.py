@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from builder.channels import redact
 from registry.cli.options import UsageError, run_async, takes_settings
 from registry.display import SafeConsole, echo_json
 from registry.settings import LoadedSettings, Settings
@@ -17,6 +18,7 @@ from storage.digest import Digest
 from storage.errors import ConderyError
 
 if TYPE_CHECKING:
+    from builder.spec import EnvironmentSpec
     from registry.store import Store
 
 LOCK = re.compile(r"(?:lock-)?([0-9a-f]{12,64})")
@@ -50,6 +52,7 @@ def explain(
 
 
 async def _report(settings: Settings, image: str) -> dict[str, Any]:
+    from builder.lock import Lock
     from registry.store import open_store
 
     async with open_store(settings.storage) as store:
@@ -57,7 +60,9 @@ async def _report(settings: Settings, image: str) -> dict[str, Any]:
         document = await store.catalog.image_of_lock(key)
         if document is None:
             raise ImageUnknown(image, "its environment was solved, but no image of it was finished; pull or build it")
-        return {"lock": key, **document}
+        lock = await store.catalog.lock(key)
+        channels = [redact(channel) for channel in Lock.from_json(lock).spec.channels] if lock else []
+        return {"lock": key, "channels": channels, **document}
 
 
 async def lock_key_of(image: str, settings: Settings, store: Store) -> str:
@@ -105,8 +110,17 @@ async def _lock_of_name(image: str, settings: Settings, store: Store) -> str:
         replace(request.spec, until=None).key, day.isoformat() if day else None
     )
     if resolution is None:
-        raise ImageUnknown(image, "this has not been built here yet; pull it, or `condery build` it")
+        raise ImageUnknown(image, f"this has not been built here yet{_of_what(request.spec)}")
     return resolution.lock_key
+
+
+def _of_what(spec: EnvironmentSpec) -> str:
+    """What of the settings a name means, which may not be the server's."""
+    channels = ", ".join(map(redact, spec.channels))
+    return (
+        f" from the channels {channels} for {', '.join(spec.platforms)}; pull it, or `condery build` it. Where the "
+        "server has others, give its settings: --config, or --channel and --platform (settings channels and platforms)"
+    )
 
 
 def _repository_and_tag(image: str, root: str) -> tuple[str, str]:
@@ -126,6 +140,8 @@ def _repository_and_tag(image: str, root: str) -> tuple[str, str]:
 def show(console: SafeConsole, report: dict[str, Any]) -> None:
     """Tables for people; the same facts as the JSON document."""
     console.print(f"lock-{report['lock']}")
+    if report["channels"]:
+        console.print(f"from the channels {', '.join(report['channels'])}")
     for variant in report["image"]["variants"]:
         console.print(f"{variant['digest']}  {variant['mediaType']}")
     for platform, facts in report["report"]["platforms"].items():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from rich.markup import escape
+from typer.core import TyperCommand, TyperGroup
 
 from builder.channels import redact
 from registry.settings import InvalidSettings, Setting, all_settings, environment_flag, load
@@ -25,7 +25,39 @@ INTERRUPTED = 130
 SHORT_FLAGS = {"channels": "--channel", "platforms": "--platform", "data_directory": "--data-dir"}
 """A second, handier flag of some settings."""
 
+SETTINGS = "Settings"
+
 T = TypeVar("T")
+
+
+class Command(TyperCommand):
+    """A command whose help has the settings under a heading of their own, and in it every name whole."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Typer's type for the formatter is private to it."""
+        headings: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": [], SETTINGS: []}
+        for parameter in self.get_params(ctx):
+            if record := parameter.get_help_record(ctx):
+                options = getattr(parameter, "rich_help_panel", None) or "Options"
+                headings["Arguments" if parameter.param_type_name == "argument" else options].append(record)
+        for heading, records in headings.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+
+class Group(TyperGroup):
+    """Commands, each with the whole of what its help begins with."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _beginning(command.help or "")) for name, command in commands if command])
+
+
+def _beginning(text: str) -> str:
+    """The first paragraph, as one line."""
+    return " ".join(text.strip().partition("\n\n")[0].split())
 
 
 class UsageError(ConderyError):
@@ -116,10 +148,9 @@ def _option(setting: Setting) -> inspect.Parameter:
     names = [setting.flag, *([SHORT_FLAGS[setting.name]] if setting.name in SHORT_FLAGS else [])]
     default = f" [default: {setting.default}]" if setting.default else ""
     shared: dict[str, Any] = {
-        # Square brackets are markup to rich.
-        "help": escape(setting.description + default),
+        "help": setting.description + default,
         "show_default": False,
-        "rich_help_panel": "Settings",
+        "rich_help_panel": SETTINGS,
     }
     if setting.is_flag:
         option = typer.Option(f"{setting.flag}/{setting.no_flag}", **shared)
@@ -130,7 +161,7 @@ def _option(setting: Setting) -> inspect.Parameter:
 
 def _config_option() -> inspect.Parameter:
     option = typer.Option(
-        "--config", metavar="PATH", help="settings file (TOML)", show_default=False, rich_help_panel="Settings"
+        "--config", metavar="PATH", help="settings file (TOML)", show_default=False, rich_help_panel=SETTINGS
     )
     return _parameter("config", Annotated[Path | None, option])
 

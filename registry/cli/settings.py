@@ -8,15 +8,15 @@ import typer
 from rich.table import Table
 
 from builder.channels import redact
-from registry.cli.options import takes_settings
+from registry.cli.options import Command, Group, takes_settings
 from registry.display import SafeConsole, echo_json
 from registry.settings import SECTIONS, LoadedSettings, Setting, all_settings, written
 from registry.webhooks import shown
 
-app = typer.Typer(help="The settings that are in effect.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="The settings that are in effect.", no_args_is_help=True)
 
 
-@app.command("show")
+@app.command("show", cls=Command)
 @takes_settings(*SECTIONS)
 def show(
     loaded: LoadedSettings, json: Annotated[bool, typer.Option("--json", help="print a JSON document")] = False

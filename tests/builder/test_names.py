@@ -116,6 +116,27 @@ def test_cuda_is_a_virtual_package() -> None:
         ("numpy.equals.1", "numpy.equals.1", "equals is no operator", "numpy.eq.1"),
         ("ruamel.yaml.liek.0.15", "ruamel.yaml.liek.0.15", "liek is no operator", "ruamel.yaml.like.0.15"),
         ("numpy.gt.1.ltt.3", "numpy.gt.1.ltt.3", "ltt is no operator", "numpy.gt.1.lt.3"),
+        ("numpy.gr.1.0", "numpy.gr.1.0", "gr is no operator; there are gt, ge,", "numpy.gt.1.0"),
+        ("numpy.gr.1.0.lt.2", "numpy.gr.1.0.lt.2", "gr is no operator", "numpy.gt.1.0.lt.2"),
+        ("numpy.ge.1.gr.3", "numpy.ge.1.gr.3", "gr is no operator", "numpy.ge.1.gt.3"),
+        ("numpy.greter.1", "numpy.greter.1", "greter is no operator", "numpy.gt.1"),
+        ("numpy.lr.1", "numpy.lr.1", "lr is no operator", "numpy.lt.1"),
+        ("numpy.l.1", "numpy.l.1", "l is no operator", "numpy.lt.1"),
+        ("numpy.lees.1", "numpy.lees.1", "lees is no operator", "numpy.lt.1"),
+        ("numpy.el.1", "numpy.el.1", "el is no operator", "numpy.le.1"),
+        ("numpy.qe.1", "numpy.qe.1", "qe is no operator", "numpy.eq.1"),
+        ("numpy.er.1", "numpy.er.1", "er is no operator", "numpy.eq.1"),
+        ("numpy.en.1", "numpy.en.1", "en is no operator", "numpy.ne.1"),
+        ("numpy.nq.1", "numpy.nq.1", "nq is no operator", "numpy.ne.1"),
+        ("numpy.lke.1.0", "numpy.lke.1.0", "lke is no operator", "numpy.like.1.0"),
+        ("numpy.lk.1.0", "numpy.lk.1.0", "lk is no operator", "numpy.like.1.0"),
+        ("numpy.gteq.1.0", "numpy.gteq.1.0", "gteq is no operator", "numpy.gte.1.0"),
+        ("x.os.1", "x.os.1", "no package x.os.1", "x.os.like.1"),
+        ("numpy.=.1.0", "numpy.=.1.0", "lower-case", "numpy.like.1.0"),
+        ("numpy.==.1.0", "numpy.==.1.0", "lower-case", "numpy.eq.1.0"),
+        ("numpy.>=1.0", "numpy.>=1.0", "lower-case", "numpy.ge.1.0"),
+        ("numpy.GT.1.0", "numpy.GT.1.0", "lower-case", "numpy.gt.1.0"),
+        ("NumPy.Gr.1.0", "NumPy.Gr.1.0", "lower-case", "numpy.gt.1.0"),
         ("gt.1", "gt.1", "no package before it", None),
         ("x.eq.1__2__3", "x.eq.1__2__3", "not a version", None),
         ("x.eq.a__1", "x.eq.a__1", "not a version", None),
@@ -154,6 +175,11 @@ def test_what_is_said_about_a_bad_name(name: str, item: str, says: str, meant: s
         assert error.suggestion is not None
         assert meant in error.suggestion
     assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("version", ["1.0.rc.1", "1.0.dev.2", "1.0.post.1", "1.0.ga.2", "1.0.b.3", "1.0.r.4", "1.l.2"])
+def test_pieces_of_versions_are_not_taken_for_operators(version: str) -> None:
+    assert spec_of(f"x.eq.{version}").match_specs() == [f"x =={version}"]
 
 
 def test_a_name_outside_the_root() -> None:
@@ -284,6 +310,10 @@ def test_match_specs_of_the_command_line(text: str, match_spec: str) -> None:
         ("nüm", "not a package's name"),
         ("../x::numpy", "not a channel"),
         ("numpy.gt", "no version"),
+        ("numpy.>=.1.0", "did you mean numpy.ge.1.0"),
+        ("numpy.GT.1.0", "lower case; did you mean numpy.gt.1.0"),
+        ("NumPy.GR.1.0", "gr is no operator.*did you mean numpy.gt.1.0"),
+        ("channel.Bioconda", "lower case"),
     ],
 )
 def test_what_is_said_about_a_bad_match_spec(text: str, says: str) -> None:

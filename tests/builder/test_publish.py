@@ -7,12 +7,14 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import subprocess
 import tarfile
 import tracemalloc
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -22,6 +24,7 @@ from builder.remote import Login
 from storage.digest import Descriptor, Digest
 from storage.errors import ObjectMissing
 from storage.objects import CHUNK
+from storage.privacy import masked
 from tests.builder.images import OCI, Images
 from tests.builder.reference_registry import (
     PASSWORD,
@@ -94,6 +97,22 @@ def test_a_damaged_store_leaves_no_output(images: Images, tmp_path: Path, damage
     with pytest.raises((PublishFailed, ObjectMissing), match=r"is damaged|are gone"):
         write(tmp_path / "out/it", images.stored(image))
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_output_has_its_own_umask(images: Images, index: Descriptor, tmp_path: Path) -> None:
+    """While what others write at the same time has the process's."""
+    image = images.image([HELLO])
+    reader = _WritingReader(images.blobs, tmp_path / "secret")
+    with masked(0o077):
+        stored = StoredImage(image, reader, images.manifest)
+        write_oci_layout(tmp_path / "made/for/layout", stored, umask=0o027)
+        write_docker_archive(tmp_path / "made/too/out.tar", stored, name="x:1", umask=0o027)
+        write_docker_archive(tmp_path / "out.tar", stored, name="x:1")
+    made = [tmp_path / "made", *(tmp_path / "made").rglob("*")]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in made if path.is_dir()} == {0o750}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in made if path.is_file()} == {0o640}
+    assert stat.S_IMODE((tmp_path / "out.tar").stat().st_mode) == 0o600
+    assert reader.modes == {0o600}
 
 
 def test_an_archive_is_of_one_platform(images: Images, index: Descriptor, tmp_path: Path) -> None:
@@ -169,7 +188,9 @@ class TestPush:
             yield address
 
     def test_tag_and_every_platform_are_there(self, images: Images, index: Descriptor, registry: str) -> None:
-        push(f"{registry}/team/x:v1", images.stored(index))
+        pushed = push(f"{registry}/team/x:v1", images.stored(index))
+        assert pushed == f"{registry}/team/x:v1@{index.digest}"
+        assert push(f"{registry}/team/x", images.stored(index)) == f"{registry}/team/x:latest@{index.digest}"
         assert _get(f"http://{registry}/v2/team/x/manifests/v1", index.media_type) == images.manifest(index.digest)
         for entry in json.loads(images.manifest(index.digest))["manifests"]:
             body = _get(f"http://{registry}/v2/team/x/manifests/{entry['digest']}", entry["mediaType"])
@@ -217,6 +238,23 @@ class TestPush:
         with pytest.raises(PublishFailed, match="cannot be reached") as failed:
             push(reference, images.stored(images.image([HELLO])))
         assert reference in str(failed.value)
+
+
+class _WritingReader:
+    """Whenever it is read from, another thread writes a file."""
+
+    def __init__(self, blobs: Blocking, path: Path) -> None:
+        self._blobs = blobs
+        self._path = path
+        self.modes: set[int] = set()
+
+    def read(self, digest: Digest) -> Iterator[bytes]:
+        self._path.unlink(missing_ok=True)
+        other = Thread(target=self._path.write_bytes, args=(b"",))
+        other.start()
+        other.join()
+        self.modes.add(stat.S_IMODE(self._path.stat().st_mode))
+        return self._blobs.read(digest)
 
 
 class _CountingReader:

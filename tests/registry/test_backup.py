@@ -15,7 +15,7 @@ import pytest
 from storage.backup import back_up
 from storage.digest import Digest
 from storage.errors import BackupFailed
-from storage.exclusive import only_here
+from storage.exclusive import FILE, last_collection, only_here
 from tests.conftest import Server, StartServer
 from tests.registry.pushes import image_manifest
 from tests.registry.test_crashes import QUIET, Client
@@ -95,6 +95,17 @@ def test_backup_waits_for_no_collection_and_says_so(tmp_path: Path, start_server
     assert made.returncode == 1
     assert "process" in made.stderr
     assert not (tmp_path / "backup").exists()
+
+
+def test_backup_is_no_collection(tmp_path: Path, start_server: StartServer) -> None:
+    """Or backups often enough would keep the server from ever collecting."""
+    server = start_server(*QUIET, data_dir=tmp_path / "data")
+    server.stop()
+    with only_here(tmp_path / "data"):
+        pass
+    os.utime(tmp_path / "data" / FILE, (1_000_000_000, 1_000_000_000))
+    _back_up(tmp_path)
+    assert last_collection(tmp_path / "data") == 1_000_000_000
 
 
 def test_backup_that_breaks_off_leaves_the_one_before_it(tmp_path: Path, start_server: StartServer) -> None:

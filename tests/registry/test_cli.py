@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -56,6 +57,30 @@ def test_serve_has_a_flag_for_every_setting() -> None:
     assert [setting.flag for setting in all_settings() if setting.flag not in output] == []
 
 
+@pytest.mark.parametrize("command", [*COMMANDS[:-1], "settings show"])
+def test_names_are_whole_on_a_narrow_terminal(command: str) -> None:
+    """And so is what they take, and what the settings are said to be."""
+    found = typer.main.get_command(app)
+    for word in command.split():
+        found = found.commands[word]  # type: ignore[attr-defined]
+    output = CliRunner(env={"COLUMNS": "80"}).invoke(app, [*command.split(), "--help"]).output
+    assert max(map(len, output.splitlines())) <= 80
+    names = set(re.split(r"[\s,/]+", output))
+    options = [parameter for parameter in found.params if parameter.param_type_name == "option"]
+    assert options
+    assert {name for option in options for name in (*option.opts, *option.secondary_opts)} <= names
+    letters = "".join(output.split())
+    for option in options:
+        assert "".join((option.help or "").split()) in letters, option  # type: ignore[attr-defined]
+
+
+def test_what_commands_do_is_whole_on_a_narrow_terminal() -> None:
+    output = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["--help"]).output
+    words = " ".join(output.split())
+    assert "makes one. build Build an image into the local store, and print its reference and digest" in words
+    assert "..." not in output.partition("Commands:")[2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
@@ -69,7 +94,13 @@ def test_serve_has_a_flag_for_every_setting() -> None:
             "condery: settings file none.toml: No such file or directory",
         ),
         (["build", "numpy.gt"], 1, "condery: 'numpy.gt': operator gt has no version"),
-        (["explain", "numpy"], 1, "condery: numpy: this has not been built here yet"),
+        (
+            ["explain", "numpy", "--channel", "https://me:hunter2@c.example/t/hunter2/x", "--channel", "b"],
+            1,
+            "condery: numpy: this has not been built here yet from the channels https://***@c.example/t/***/x, b for "
+            "linux-64; pull it, or `condery build` it. Where the server has others, give its settings: --config, or "
+            "--channel and --platform (settings channels and platforms)",
+        ),
         (["explain", "lock-0123456789ab"], 1, "condery: lock-0123456789ab: no such lock is stored here"),
         (["explain", "sha256:12"], 1, "condery: 'sha256:12' is not a digest"),
         (["explain", "numpy@sha256:12"], 2, "the digest alone"),
@@ -211,6 +242,9 @@ def test_build_writes_an_archive_and_a_layout_and_explain_knows_the_image(
     shown = condery("explain", "tzdata", *flags).stdout
     assert "tzdata" in shown
     assert "made in" in shown
+    channel = flags[flags.index("--channel") + 1]
+    assert reports[0]["channels"] == [channel]
+    assert channel in "".join(shown.split())
 
 
 def test_build_pushes_to_another_registry(condery: Run, flags: list[str], start_server: StartServer) -> None:
@@ -218,7 +252,11 @@ def test_build_pushes_to_another_registry(condery: Run, flags: list[str], start_
     done = condery("build", "tzdata", "--json", "--push", f"{other.address}/team/tz:v1", *flags)
     assert done.exit_code == 0, done.stderr
     with urllib.request.urlopen(f"{other.url}/v2/team/tz/manifests/v1") as answer:
-        assert answer.headers["Docker-Content-Digest"] == json.loads(done.stdout)["digest"]
+        digest = answer.headers["Docker-Content-Digest"]
+    assert json.loads(done.stdout)["digest"] == digest
+    assert json.loads(done.stdout)["pushed"] == f"{other.address}/team/tz:v1@{digest}"
+    done = condery("build", "tzdata", "--push", f"{other.address}/team/tz", *flags)
+    assert done.stdout == f"{other.address}/team/tz:latest@{digest}\n"
     assert other.stop() == 0
     done = condery("build", "tzdata", "--push", f"{other.address}/team/tz:v1", *flags)
     assert done.exit_code == 1

@@ -106,6 +106,20 @@ async def test_bad_requests(site: Site, method: str, path: str, status: int, cod
         assert document["message"]
 
 
+@pytest.mark.parametrize("repository", ["team/app", "unknown", "mirror/docker.io/library/alpine"])
+async def test_only_images_on_demand_have_files(site: Site, repository: str) -> None:
+    """Told alike of what is here and what is not."""
+    await site.workshop.put_blob(b"pushed", "team/app")
+    async with site.request("GET", f"/files/{repository}/latest/explicit.txt") as answer:
+        assert answer.status == 404
+        assert (await answer.json())["message"] == (
+            f"there are no files of '{repository}': they are made only of images on demand, whose names begin with "
+            f"{ROOT}/, such as /files/{ROOT}/python/numpy/latest/explicit.txt"
+        )
+    async with site.request("GET", f"/files/{repository}/latest/{'x' * 3000}") as answer:
+        assert (await answer.json())["message"].endswith("/latest/conda-lock.yml")
+
+
 async def test_failed_build_is_told(site: Site) -> None:
     async def fail() -> None:
         while KEY not in site.workshop.artifacts:

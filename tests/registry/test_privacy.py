@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from builder import publish
+from registry.cli.app import app
 from tests.builder.packages import Package, write_channel
 from tests.conftest import StartServer
 from tests.registry.asking import ask, manifest_path
@@ -51,17 +55,41 @@ def test_one_that_exists_is_told_and_left(start_server: StartServer, channel: st
 def test_commands_make_it_private_and_their_output_as_the_caller_likes(channel: str, tmp_path: Path) -> None:
     data, image, backup = tmp_path / "data", tmp_path / "image.tar", tmp_path / "backup"
     common = ["--data-dir", str(data)]
-    run("build", "tool", "--channels", channel, "--base", "scratch", "--output", str(image), *common)
+    for output in (image, tmp_path / "new" / "layout"):
+        run("build", "tool", "--channels", channel, "--base", "scratch", "--output", str(output), *common)
     run("backup", str(backup), *common)
     assert open_places(data) == []
     assert open_places(backup) == []
-    umask = os.umask(0)
-    os.umask(umask)
-    assert stat.S_IMODE(image.stat().st_mode) == 0o666 & ~umask
+    layout = [tmp_path / "new", *(tmp_path / "new").rglob("*")]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in layout if path.is_dir()} == {0o775}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in [image, *layout] if path.is_file()} == {0o664}
+
+
+@pytest.mark.parametrize("output", ["image.tar", "layout"])
+def test_output_is_written_under_the_umask_of_the_data_directory(
+    restored_logs: None, monkeypatch: pytest.MonkeyPatch, channel: str, tmp_path: Path, output: str
+) -> None:
+    """What other threads write into that meanwhile must not be readable by others."""
+    modes = []
+
+    def noting(write: Callable[..., None]) -> Callable[..., None]:
+        def write_and_note(*arguments: Any, **options: Any) -> None:
+            (tmp_path / "meanwhile").write_bytes(b"")
+            modes.append(stat.S_IMODE((tmp_path / "meanwhile").stat().st_mode))
+            write(*arguments, **options)
+
+        return write_and_note
+
+    for name in ("write_docker_archive", "write_oci_layout"):
+        monkeypatch.setattr(publish, name, noting(getattr(publish, name)))
+    options = ["--channels", channel, "--base", "scratch", "--data-dir", str(tmp_path / "data")]
+    done = CliRunner().invoke(app, ["build", "tool", "--output", str(tmp_path / output), *options])
+    assert done.exit_code == 0, done.output
+    assert modes == [0o600]
 
 
 def run(*arguments: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "registry.cli", *arguments], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "registry.cli", *arguments], capture_output=True, text=True, timeout=120, umask=0o002
     )
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, text
 
 from storage.database import Database
 from storage.errors import GarbageCollectionRunning
-from storage.exclusive import last_collection, only_here, only_one
+from storage.exclusive import FILE, between_collections, last_collection, only_here, only_one
 
 HOLD = (
     "import os, sys; from pathlib import Path; from storage.exclusive import only_here\n"
@@ -32,6 +32,25 @@ def test_of_a_directory(tmp_path: Path) -> None:
     assert last_collection(tmp_path) > 0
     with only_here(tmp_path):
         pass
+
+
+def test_a_directory_between_its_collections(tmp_path: Path) -> None:
+    """A backup, say: it names itself, not who held the lock before it, and is no collection."""
+    (tmp_path / FILE).write_text("process 1 on a machine that died")
+    os.utime(tmp_path / FILE, (1_000_000_000, 1_000_000_000))
+    with between_collections(tmp_path):
+        assert last_collection(tmp_path) == 1_000_000_000
+        with pytest.raises(GarbageCollectionRunning, match=f"process {os.getpid()} on .* since 20"):
+            with only_here(tmp_path):
+                pass
+    assert (tmp_path / FILE).read_bytes() == b""
+    assert last_collection(tmp_path) == 1_000_000_000
+
+
+def test_a_directory_before_its_first_collection(tmp_path: Path) -> None:
+    with between_collections(tmp_path):
+        assert last_collection(tmp_path) == 0
+    assert last_collection(tmp_path) == 0
 
 
 def test_of_a_directory_that_a_dead_process_had(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import select
 
-from storage import tables
+from storage import room, tables
+from storage.blobs import StoredBlob
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown, QuotaExceeded, TagImmutable, UploadUnknown
 from storage.limits import Immutable, Limits, Quota
@@ -88,6 +91,74 @@ async def test_deleting_an_image_makes_room_at_once(content: Content) -> None:
     await content.assert_sound()
 
 
+async def test_nothing_goes_for_what_would_not_fit_then_either(content: Content) -> None:
+    """Whoever may push could delete what others pushed by claiming a size."""
+    team = under(content, "team/* bytes=1000")
+    await team.push_image("team/kept", "v1", data("k", 100))
+    old = [await team.push_blob(f"team/{number}", data(str(number), 200)) for number in range(3)]
+    silent = await team.chunk(await team.uploads.open("team/s", "me"), data("s", 100))
+    await content.change(tables.upload, touched=tables.upload.c.touched - SILENT_SECONDS - 1)
+    await content.change(tables.link, created=0.0)
+    async with team.uploads.arriving("team/b") as arrival:
+        for size in (1 << 62, 1001, 900):
+            with pytest.raises(QuotaExceeded):
+                await arrival.expect(size)
+    for number, digest in enumerate(old):
+        assert (await team.repositories.blob(f"team/{number}", digest)).size == 200
+    assert (await team.uploads.find("team/s", silent.id, "me")).size == 100
+    async with team.uploads.arriving("team/b") as arrival:
+        await arrival.expect(800)
+    with pytest.raises(BlobUnknown):
+        await team.repositories.blob("team/0", old[0])
+    await content.assert_sound()
+
+
+async def test_what_makes_no_room_does_not_go(content: Content) -> None:
+    """A blob counts once, and that which is pushed does not."""
+    team = under(content, "team/* bytes=1000")
+    for repository in ("team/a", "team/b"):
+        await team.push_blob(repository, data("1"))
+    await team.push_manifest("team/b", "v1", blobs=[data("1")])
+    await team.push_blob("team/a", data("2"))
+    await content.change(tables.link, created=0.0)
+    blob = await team.repositories.blob("team/a", Digest.of(data("2")))
+    # all that is there but the blob itself is the image's, which is too much for one a bit larger
+    with pytest.raises(QuotaExceeded):
+        await team.repositories.room.within("team/c", lambda: claim_room(team, replace(blob, size=700)))
+    for letter in ("1", "2"):
+        assert (await team.repositories.blob("team/a", Digest.of(data(letter)))).size == 400
+
+
+async def claim_room(content: Content, blob: StoredBlob) -> None:
+    async with content.stores.database.writing() as connection:
+        await content.repositories.room.check_blob(connection, "team/c", blob)
+
+
+async def test_as_many_small_things_go_as_are_needed(content: Content, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "BATCH", 1)
+    team = under(content, "team/* bytes=300")
+    for number in range(30):
+        await team.push_blob("team/a", f"{number:010}".encode())
+    await content.change(tables.link, created=0.0)
+    await team.push_blob("team/b", data("1", 300))
+    await content.assert_sound()
+
+
+@pytest.mark.parametrize("database_url", [pytest.param("postgresql", marks=pytest.mark.services)], indirect=True)
+async def test_a_silent_session_goes_when_spare_blobs_are_held_by_somebody(content: Content) -> None:
+    team = under(content, "team/* bytes=1000")
+    await team.push_blob("team/a", data("1"))
+    await content.change(tables.link, created=0.0)
+    upload = await team.chunk(await team.uploads.open("team/a", "me"), data("2"))
+    await content.change(tables.upload, touched=tables.upload.c.touched - SILENT_SECONDS - 1)
+    async with content.stores.database.writing() as connection:
+        await connection.execute(select(tables.link).with_for_update())
+        await team.push_blob("team/b", data("3"))
+    assert (await team.repositories.blob("team/a", Digest.of(data("1")))).size == 400
+    with pytest.raises(UploadUnknown):
+        await team.uploads.find("team/a", upload.id, "me")
+
+
 async def test_what_another_image_has_does_not_give_way(content: Content) -> None:
     team = under(content, "team/* bytes=1100")
     one = await team.push_image("team/a", "v1", data("1"), data("2"))
@@ -161,3 +232,27 @@ async def test_bytes_of_a_process_that_died_do_not_count_for_long(content: Conte
     [key] = await content.stores.blobs.reserve(1)
     await team.repositories.room.hold("team/a", key, 800, -1.0)
     await team.push_blob("team/b", data("1"))
+
+
+async def test_a_renewal_does_not_set_back_what_grows_meanwhile(content: Content) -> None:
+    team = under(content, f"team/* bytes={100 << 20}")
+    async with team.uploads.arriving("team/a") as arrival:
+        await arrival.expect(1000)
+        for size in range(2000, 20_000, 1000):
+            # in either order, and each while the other waits for the database
+            await asyncio.gather(arrival.expect(size * 1000), arrival._renew(), arrival.expect(size * 1000 + 1))
+            held = (await content.stores.rows(select(tables.pending.c.size)))[0].size
+            assert held >= size * 1000 + 1
+            assert arrival._held == held
+
+
+async def test_room_that_has_run_out_and_is_others_is_asked_for_again(content: Content) -> None:
+    team = under(content, "team/* bytes=1000")
+    async with team.uploads.arriving("team/a") as arrival:
+        await arrival.expect(800)
+        await content.change(tables.pending, held_until=1.0)
+        await team.push_blob("team/b", data("1"))
+        await arrival._renew()
+        with pytest.raises(QuotaExceeded):
+            await arrival.expect(800)
+        await arrival.expect(600)

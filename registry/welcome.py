@@ -1,0 +1,34 @@
+"""GET /: what this is and what to ask it for, for whoever opens the address in a browser or with curl.
+
+The same for everybody: nothing of what is stored, and no version.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from registry.parts import PARTS, PROXIES
+
+_TEXT = """\
+condery: a registry of container images that makes conda environments on demand.
+The image's name says what is in it:
+
+    docker pull {host}/{root}/python/numpy
+    docker pull {host}/{root}/python.like.3.12/scipy.gt.1.0
+
+Its lock file:       {url}/files/{root}/python/numpy/latest/conda-lock.yml
+Registry API:        {url}/v2/   (OCI distribution specification)
+Health:              {url}/healthz   and   {url}/readyz
+Documentation:       README.md and docs/ in condery's source; docs/clients.md for docker, podman and others
+"""
+
+UNKNOWN_URL = "http://HOST:PORT"
+"""Where neither the request nor the settings say by which address we are reached."""
+
+
+async def welcome(request: web.Request) -> web.Response:
+    url = request.app[PROXIES].base_url(request) or UNKNOWN_URL
+    text = _TEXT.format(url=url, host=url.partition("://")[2], root=request.app[PARTS].demand.root)
+    # a shared cache must not keep what quotes the Host of one client
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return web.Response(text=text, content_type="text/plain", charset="utf-8", headers=headers)
