@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import re
 from collections.abc import Iterable, Mapping
 
+import orjson
 from rattler import Channel, Gateway, RepoDataRecord, Subdir
 
 from builder.errors import PackageRefused
@@ -90,8 +90,12 @@ def _dependencies(
                     printable_line(record.file_name[:100]),
                     f"its record in the channel's index has {problem} (channel {channel})",
                 )
-            found.setdefault(record.name.normalized, set()).update(map(dependency_name, record.depends))
-        learned[url] = {name: frozenset(filter(_NAME.fullmatch, its)) for name, its in found.items()}
+            # not `record.depends`, and each spec once: a stranger's question can bring all that conda-forge has of it
+            document = orjson.loads(text)
+            found.setdefault(document["name"].lower(), set()).update(document.get("depends", ()))
+        learned[url] = {
+            name: frozenset(filter(_NAME.fullmatch, map(dependency_name, specs))) for name, specs in found.items()
+        }
     return learned
 
 
@@ -105,7 +109,7 @@ def too_large(text: str) -> str | None:
 def _problem(text: str) -> str | None:
     if problem := too_large(text):
         return problem
-    document = json.loads(text)
+    document = orjson.loads(text)
     specs = [spec for field in _FIELDS for spec in _specs(document.get(field))]
     if len(specs) > MOST_SPECS:
         return f"{len(specs)} dependencies and constraints, where at most {MOST_SPECS} are allowed"
