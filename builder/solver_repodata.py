@@ -16,8 +16,8 @@ from rattler.networking import Client
 
 from builder.addresses import endpoint
 from builder.errors import ChannelRefused, ChannelUnavailable
-from builder.record_bounds import KnownRecords
 from builder.repodata_folder import RepodataFolder, size_text
+from builder.solver_records import KnownRecords
 
 log = logging.getLogger(__name__)
 
