@@ -5,9 +5,6 @@ wants to use it has to show a secret that only the solver process is told. What 
 rattler's text tells nothing of another answer to a CONNECT; a host that cannot be reached is answered 599, and http
 to a host that no channel is at by http 426: rattler follows redirects from https to http.
 
-A connection counts as a solver's when it has shown the secret. Others on this machine can open some: the oldest of
-those that have not asked for anything gives way to the next, so whoever asks at once always can.
-
 Each connection takes one request, GET or HEAD in full form (RFC 9112, 3.2.2), or a CONNECT for https.
 """
 
@@ -37,14 +34,12 @@ from builder.outer_proxy import OuterProxy, outer_proxy
 
 MOST_CONNECTIONS = 2000
 """Of the processes of one solver together. One of them may have half, so that its next ones are not without any."""
-_NOT_SHOWN = 4
-"""What part of them there may be of connections that have asked for nothing, and again of those without the secret."""
 _FILES = 16
 """Descriptors that this process may have, for each connection here: two of them are its own, and solvers are two."""
 HEAD_BYTES = 64 << 10
 """Of a request's or an answer's first lines, the most that is read."""
 
-HEAD_SECONDS = 5.0
+HEAD_SECONDS = 10.0
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 100.0
 """After which a connection is closed on which nothing moves; rattler keeps those it does not use for 90."""
@@ -105,10 +100,6 @@ class GuardingProxy:
         self._authorization = "Basic " + base64.b64encode(f"condery:{secret}".encode()).decode()
         self._secret = secret
         self._tasks: set[asyncio.Task[None]] = set()
-        self._silent: dict[asyncio.Task[None], None] = {}
-        """Those of connections that have asked for nothing, the oldest first."""
-        self._served = {True: 0, False: 0}
-        """Connections that have asked, by whether they have shown the secret."""
         self._most = MOST_CONNECTIONS
         self._plain: set[str] = set()
         self._referred: TTLCache[str, None] = TTLCache(MOST_CONNECTIONS, IDLE_SECONDS)
@@ -144,23 +135,12 @@ class GuardingProxy:
             self._plain.update([endpoint(channel), *internal])
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._silent) >= self._most_without_secret:
-            oldest = next(iter(self._silent))
-            self._forget_silent(oldest)
-            oldest.cancel()
+        if len(self._tasks) >= self._most:
+            writer.close()
+            return
         task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
-        self._silent[task] = None
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(self._forget_silent)
-
-    def _forget_silent(self, task: asyncio.Task[None] | None) -> None:
-        if task:
-            self._silent.pop(task, None)
-
-    @property
-    def _most_without_secret(self) -> int:
-        return max(8, self._most // _NOT_SHOWN)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -178,17 +158,7 @@ class GuardingProxy:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(HEAD_SECONDS):
             head = _Head.parse(await reader.readuntil(b"\r\n\r\n"))
-        self._forget_silent(asyncio.current_task())
-        shown = self._authorize(head)
-        if self._served[shown] >= (self._most if shown else self._most_without_secret):
-            return
-        self._served[shown] += 1
-        try:
-            await self._pass_on(head, reader, writer)
-        finally:
-            self._served[shown] -= 1
-
-    async def _pass_on(self, head: _Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._authorize(head)
         if head.method == "CONNECT":
             await self._tunnel(head, reader, writer)
         elif head.method in ("GET", "HEAD") and head.target.startswith("http://"):
@@ -196,19 +166,15 @@ class GuardingProxy:
         else:
             raise _Refused(HTTPStatus.METHOD_NOT_ALLOWED)
 
-    def _authorize(self, head: _Head) -> bool:
-        """Whether the secret is shown; raises _Refused.
-
-        A request by http that follows a redirect comes without it, which rattler drops.
-        """
+    def _authorize(self, head: _Head) -> None:
+        """Raises _Refused. A request by http that follows a redirect comes without the secret, which rattler drops."""
         shown = head.header("proxy-authorization")
         if secrets.compare_digest(shown.encode(), self._authorization.encode()):
-            return True
+            return
         if shown or head.method == "CONNECT":
             raise _Refused(REFUSED)
         if endpoint(head.target) not in self._referred:
             raise _Refused(PLAIN)
-        return False
 
     async def _tunnel(self, head: _Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, port = _authority(head.target)

@@ -196,61 +196,16 @@ async def test_bounds(server: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guarding_proxy, "MOST_CONNECTIONS", 2)
     async with GuardingProxy(AddressGuard([server.host])) as proxy:
         parts = urlsplit(proxy.url)
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        assert await asyncio.wait_for(reader.read(), 5) == b"", "a head has to come in time"
-        writer.close()
+        held = [await asyncio.open_connection(parts.hostname, parts.port) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        assert await asked(proxy, f"CONNECT {server.host} HTTP/1.1") == b"", "two are there already"
+        for reader, writer in held:
+            assert await asyncio.wait_for(reader.read(), 5) == b"", "a head has to come in time"
+            writer.close()
         assert await asked(proxy, f"CONNECT {server.host} HTTP/1.1", "X: " + "x" * (70 << 10)) == b""
-        answers = await asyncio.gather(*(asked(proxy, f"CONNECT {server.host} HTTP/1.1") for _ in range(3)))
-        assert sorted(map(status, answers)) == [0, 200, 200], "two are there already, and then nothing moves"
-        assert status(await asked(proxy, f"CONNECT {server.host} HTTP/1.1")) == 200
-
-
-async def test_connections_without_the_secret_are_in_nobodys_way(
-    server: Inside, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(guarding_proxy, "MOST_CONNECTIONS", 20)
-    async with GuardingProxy(AddressGuard([server.host])) as proxy:
-        parts = urlsplit(proxy.url)
-        held = [await asyncio.open_connection(parts.hostname, parts.port) for _ in range(40)]
-        answer = await asked(proxy, f"CONNECT {server.host} HTTP/1.1", body=b"GET / HTTP/1.1\r\n\r\n")
-        assert status(answer) == 200
-        oldest, _ = held[0]
-        assert await asyncio.wait_for(oldest.read(), 3) == b"", "it has given way, long before its time was over"
-        for _, writer in held:
-            writer.close()
-
-
-async def test_redirects_without_the_secret_are_bounded_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guarding_proxy, "MOST_CONNECTIONS", 20)
-    asking = 0
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Redirects to where it is itself, and there says nothing."""
-        nonlocal asking
-        if b" /hang " in await reader.readuntil(b"\r\n\r\n"):
-            asking += 1
-            await reader.read()
-        else:
-            writer.write(b"HTTP/1.1 302 Found\r\nLocation: /hang\r\nContent-Length: 0\r\n\r\n")
-        writer.close()
-
-    upstream = await asyncio.start_server(answer, "127.0.0.1", 0)
-    host = f"127.0.0.1:{upstream.sockets[0].getsockname()[1]}"
-    async with upstream, GuardingProxy(AddressGuard([])) as proxy:
-        parts = urlsplit(proxy.url)
-        proxy.admit(f"http://{host}", [host])
-        assert status(await asked(proxy, f"GET http://{host}/ HTTP/1.1")) == 302
-        held = []
-        for _ in range(30):
-            held.append(await asyncio.open_connection(parts.hostname, parts.port))
-            held[-1][1].write(f"GET http://{host}/hang HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        closed = [asyncio.create_task(reader.read()) for reader, _ in held]
-        await asyncio.wait(closed, timeout=5, return_when=asyncio.FIRST_COMPLETED)
-        assert status(await asked(proxy, f"GET http://{host}/ HTTP/1.1")) == 302
-        assert 0 < asking <= 8
-        for _, writer in held:
-            writer.close()
-        await asyncio.gather(*closed, return_exceptions=True)
+        begin = asyncio.get_running_loop().time()
+        assert status(await asked(proxy, f"CONNECT {server.host} HTTP/1.1")) == 200, "and then nothing moves"
+        assert asyncio.get_running_loop().time() - begin < 5
 
 
 async def test_hanging_channels_leave_connections_for_others(tmp_path: Path) -> None:
