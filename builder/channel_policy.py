@@ -58,6 +58,10 @@ class ChannelPolicy:
             return url
         raise ChannelNotAllowed(redact(channel))
 
+    def is_own(self, channel: str) -> bool:
+        """Whether it is one of the setting `channels`; raises ChannelUnavailable for what is no channel."""
+        return address(channel, self.alias) in self._named
+
     def check(self, spec: EnvironmentSpec) -> None:
         """Raises ChannelNotAllowed for the first of the spec's channels that is not allowed."""
         for channel in channels_of(spec):

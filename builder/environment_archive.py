@@ -52,7 +52,7 @@ from storage.errors import FragmentsGone
 from storage.files import atomic_write
 from storage.joins import FragmentPart, Join, fragment_path
 
-FORMAT = 1
+FORMAT = 2
 """Part of every archive's key: raise it when the same fragments join to other bytes."""
 
 SMALL = 1 << 20

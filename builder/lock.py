@@ -106,7 +106,7 @@ def in_dependency_order(packages: Iterable[LockedPackage]) -> tuple[LockedPackag
     """
     by_name = {package.name: package for package in packages}
     waiting = {
-        name: {dependency for dependency in map(_dependency_name, package.depends) if dependency in by_name} - {name}
+        name: {dependency for dependency in map(dependency_name, package.depends) if dependency in by_name} - {name}
         for name, package in by_name.items()
     }
     wanted_by: dict[str, list[str]] = {name: [] for name in by_name}
@@ -128,7 +128,8 @@ def in_dependency_order(packages: Iterable[LockedPackage]) -> tuple[LockedPackag
     return tuple(ordered)
 
 
-def _dependency_name(match_spec: str) -> str:
+def dependency_name(match_spec: str) -> str:
+    """The name of the package that a match spec of a record asks for."""
     return re.split(r"[\s=<>!~\[]", match_spec.rpartition("::")[2].strip(), maxsplit=1)[0].lower()
 
 

@@ -22,6 +22,9 @@ _SPEC = re.compile(
 )
 _CONSTRAINT = re.compile(r"(?P<operator>[<>=!~]*)(?P<version>[^<>=!~][^<>=~]*)")
 _BRACKET = re.compile(r"""\s*(?P<key>[a-z0-9_]+)\s*=\s*(?P<value>"[^"]*"|'[^']*'|[^,"']*?)\s*(?:,|$)""")
+_LONGEST = 1000
+"""Characters of one match spec: rattler takes the square of their number to read tens of thousands of bounds."""
+_SHOWN = 60
 _ANY = {"", "*", "=*", "==*"}
 _OPERATORS = {">", ">=", "<", "<=", "==", "!=", "=", "~="}
 
@@ -33,6 +36,9 @@ def parse_match_spec(text: str) -> PackageItem:
     mean that version. A build is the whole build string, in which `*` is anything: `py311_0`, `*cuda*`, `py311_c*_0`.
     Raises InvalidImageName, also for what condery does not take: `|`, and regular expressions as builds.
     """
+    if len(text) > _LONGEST:
+        shown = text[:_SHOWN] + "..."
+        raise InvalidImageName(shown, f"it has {len(text)} characters, where at most {_LONGEST} are allowed")
     match = _SPEC.fullmatch(text.strip())
     if match is None:
         raise InvalidImageName(text, "not a conda match spec, such as 'numpy>=1.2,<2'")

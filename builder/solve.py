@@ -16,6 +16,7 @@ import contextlib
 import itertools
 import logging
 import os
+import signal
 import socket
 import sys
 import time
@@ -46,6 +47,7 @@ from builder.guarding_proxy import GuardingProxy
 from builder.lock import Lock, LockedPackage
 from builder.repodata_folder import RepodataFolder, size_text
 from builder.spec import EnvironmentSpec
+from builder.suspects import Suspects
 from builder.turns import Lane
 from builder.virtual_packages import DEFAULT_GLIBC
 
@@ -74,7 +76,9 @@ _ERRORS: dict[str, type[BuilderError]] = {
     for error in (UnknownPackage, Unsatisfiable, SolveLimit, ChannelUnavailable, ChannelRefused, PackageRefused)
 }
 
-Cause = Literal["died", "time", "memory", "disk"]
+Cause = Literal["died", "crashed", "time", "memory", "disk"]
+"""`died` is by somebody's signal, `crashed` by a fault of its own."""
+_FAULTS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP})
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ class Solver:
         """Fetches archives from OCI registries: those are larger than an index may be."""
         self._refused: TTLCache[str, tuple[str, str]] = TTLCache(_MOST_REFUSED, _REFUSED)
         """What ChannelRefused says, by the channel's URL."""
+        self._suspects = Suspects(settings.policy)
         self._starting = asyncio.Lock()
         self._alone = Lane(_ALONE, kept=1)
         self._refresher: asyncio.Task[None] | None = None
@@ -229,50 +234,66 @@ class Solver:
             if refused := self._refused.get(address(channel, self._settings.policy.alias)):
                 raise ChannelRefused(*refused)
         try:
-            return await self._ask(doing, seconds, spec=spec.to_json(), **request)
+            doubtful = self._suspects.are_doubtful(spec)
+            return await self._ask(doing, seconds, spec, spec=spec.to_json(), doubtful=doubtful, **request)
         except ChannelRefused as error:
             self._refused[address(error.channel, self._settings.policy.alias)] = (error.channel, error.reason)
             raise
         except SolveLimit as error:
             raise SolveLimit(error.what, error.limit, error.setting, channels) from None
 
-    async def _ask(self, doing: str, seconds: float, **request: Any) -> Any:
+    async def _ask(self, doing: str, seconds: float, about: EnvironmentSpec | None = None, **request: Any) -> Any:
         """The answer of the process, asked again of another when the first is lost through no fault of this.
 
         Several requests can be running when a limit is passed, and nobody knows which one did it. Those that read an
         index then may have: they are repeated each in a process of its own, and the one that passes the limit there is
         the one. The others are asked of the next process that all share, and are alone when that is lost, too.
+        A suspect is alone at once.
         """
-        for _ in range(_SHARED):
+        lost = False
+        for _ in range(0 if about and self._suspects.are_apart(about) else _SHARED):
             try:
                 return await self._ask_of(await self._living(), seconds, {**request, "alone": False})
+            except SolveLimit as limit:
+                if about and limit.what == "time":
+                    self._suspects.note_overdue(about)
+                raise
             except _Gone as gone:
                 log.warning("the solver process is lost (%s) while %s; asking a new one", gone.cause, doing)
+                lost = True
                 # the request that took too long has its answer
                 if gone.reading and gone.cause != "time":
                     break
+        if about and lost:
+            self._suspects.doubt(about)
         await self._living()
         async with self._alone.turn():
-            return await self._ask_alone(doing, seconds, request)
+            return await self._ask_alone(doing, seconds, about, request)
 
-    async def _ask_alone(self, doing: str, seconds: float, request: dict[str, Any]) -> Any:
+    async def _ask_alone(
+        self, doing: str, seconds: float, about: EnvironmentSpec | None, request: dict[str, Any]
+    ) -> Any:
         """The answer of a process that has no other request; raises what the request did to it."""
         await asyncio.to_thread(self._folder.remove_leftovers)
         child = await self._start()
         try:
             return await self._ask_of(child, seconds, {**request, "alone": True})
         except _Gone as gone:
-            raise self._reason(gone, doing) from None
+            if about and gone.cause != "died":
+                self._suspects.set_apart(about, channels=True)
+            raise self._reason(gone, doing, self._suspects.strangers(about) if about else []) from None
         finally:
             await child.close()
             await asyncio.to_thread(self._folder.remove_leftovers)
 
-    def _reason(self, gone: _Gone, doing: str) -> BuilderError:
-        """Why a process is lost that had one request alone."""
+    def _reason(self, gone: _Gone, doing: str, strangers: Sequence[str]) -> BuilderError:
+        """Why a process is lost that had one request alone, with these channels that are not the server's own."""
         if gone.cause == "memory":
             limit, setting = size_text(self._settings.memory), "solve_memory"
         elif gone.cause == "disk":
             limit, setting = size_text(self._settings.repodata_disk), "repodata_disk"
+        elif gone.cause == "crashed" and len(strangers) == 1:
+            return ChannelRefused(strangers[0], "the solver crashes at what its index says of the packages asked for")
         else:
             return WorkerLost(doing)
         if len(gone.reading) == 1:
@@ -296,6 +317,8 @@ class Solver:
         async with self._starting:
             if self._child is None or self._child.gone:
                 if self._child:
+                    if self._child.cause in ("crashed", "memory"):
+                        self._suspects.note_loss()
                     await self._child.close()
                 self._child = await self._start()
             return self._child
@@ -350,13 +373,15 @@ class _Child:
         self._settings = settings
         self._folder = folder
         self._redact = redact
-        self._cause: Cause = "died"
+        self.cause: Cause = "died"
+        """Why it is gone, where it is."""
         self._numbers = itertools.count()
         self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._reading: dict[int, list[str]] = {}
         self._busy = asyncio.Event()
         self._log = asyncio.create_task(self._copy_log())
-        self._tasks = [self._log, *(asyncio.create_task(run) for run in (self._read(), self._watch()))]
+        self._fault = asyncio.create_task(self._note_fault())
+        self._tasks = [self._log, self._fault, *map(asyncio.create_task, (self._read(), self._watch()))]
 
     @classmethod
     async def start(
@@ -409,7 +434,7 @@ class _Child:
     async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """The reply to `request`; raises _Gone."""
         if self.gone:
-            raise _Gone(self._cause)
+            raise _Gone(self.cause)
         number = next(self._numbers)
         future = self._pending[number] = asyncio.get_running_loop().create_future()
         self._busy.set()
@@ -425,7 +450,7 @@ class _Child:
 
     def kill(self, cause: Cause) -> None:
         if not self.gone:
-            self._cause = cause
+            self.cause = cause
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
             self._end()
@@ -447,7 +472,7 @@ class _Child:
         self.gone = True
         for number, future in self._pending.items():
             if not future.done():
-                future.set_exception(_Gone(self._cause, self._reading.get(number, ())))
+                future.set_exception(_Gone(self.cause, self._reading.get(number, ())))
 
     async def _read(self) -> None:
         try:
@@ -460,9 +485,13 @@ class _Child:
                     future.set_result(reply)
         finally:
             # its last words say why it ended
-            await asyncio.wait({self._log}, timeout=_GRACE)
+            await asyncio.wait({self._log, self._fault}, timeout=_GRACE)
             # it may go on, when what it sent cannot be read
-            self.kill(self._cause)
+            self.kill(self.cause)
+
+    async def _note_fault(self) -> None:
+        if -await self._process.wait() in _FAULTS and self.cause == "died" and not self.gone:
+            self.cause = "crashed"
 
     async def _watch(self) -> None:
         """Look at its unfinished files, and at all memory: with mapped files, which the kernel does not limit."""
@@ -493,5 +522,5 @@ class _Child:
             if not line:
                 return
             if line.startswith(OUT_OF_MEMORY.encode()) and not self.gone:
-                self._cause = "memory"
+                self.cause = "memory"
             log.info("solver process: %s", self._redact(line.decode(errors="replace").rstrip()))

@@ -39,6 +39,7 @@ from builder.record_problem import record_problem
 from builder.repodata_folder import RepodataFolder
 from builder.solver_client import guarded_client
 from builder.solver_reasons import Wish, package_names, raise_reason
+from builder.solver_records import too_large
 from builder.solver_repodata import Repodata, RepodataLimits
 from builder.spec import EnvironmentSpec, PackageItem
 from builder.virtual_packages import virtual_packages
@@ -48,8 +49,6 @@ log = logging.getLogger(__name__)
 
 _CANCELLED = "Solve operation has been cancelled"
 _PR_SET_PDEATHSIG = 1
-_LARGEST_RECORD = 256 << 10
-"""Characters of a package's record. One with hundreds of dependencies has a tenth of them."""
 _LEAST = 0.5
 """Seconds that are left for a solve whose time the indexes took."""
 _STOPPING = 1.0
@@ -160,7 +159,7 @@ class SolverProcess:
                 if request["records"]:
                     platforms = [*map(Subdir, spec.platforms), Subdir("noarch")]
                     names = sorted({item.name for item in spec.items})
-                    await gateway.query(list(map(Channel, channels)), platforms, names)
+                    await gateway.query(list(map(Channel, channels)), platforms, names, channel_relations="disabled")
         except TimeoutError:
             raise _incomplete(channels, seconds) from None
         except GatewayError as error:
@@ -197,7 +196,8 @@ class SolverProcess:
             # what was loaded before is in a process that was lost meanwhile
             raise too_long if request["loaded"] else _incomplete(channels, seconds) from None
         left = max(seconds - (time.monotonic() - begun), _LEAST)
-        solve = PlatformSolve(self._repodata, channels, self._alias, spec, glibc, left)
+        checked = request["alone"] or request["doubtful"]
+        solve = PlatformSolve(self._repodata, channels, self._alias, spec, glibc, left, checked)
         try:
             # records that come in shards are read meanwhile, and a solve that should stop may not
             async with asyncio.timeout(left + _STOPPING):
@@ -218,7 +218,10 @@ class SolverProcess:
 
 @dataclass(frozen=True)
 class PlatformSolve:
-    """One spec, to be solved platform by platform. `channels` are URL to name, in order of priority."""
+    """One spec, to be solved platform by platform. `channels` are URL to name, in order of priority.
+
+    With `checked` the records are looked at before rattler solves with them.
+    """
 
     repodata: Repodata
     channels: dict[str, str]
@@ -226,6 +229,7 @@ class PlatformSolve:
     spec: EnvironmentSpec
     glibc: dict[str, str]
     seconds: float
+    checked: bool
 
     async def packages(self, platform: str) -> tuple[LockedPackage, ...]:
         """Raises UnknownPackage, Unsatisfiable, ChannelUnavailable, ChannelRefused, TimeoutError."""
@@ -245,6 +249,9 @@ class PlatformSolve:
         virtual = virtual_packages(platform, self.glibc[platform], self.spec.virtual_packages)
         wishes = [self._wish(item) for item in self.spec.items]
         until = datetime.datetime.combine(self.spec.until, datetime.time.max, datetime.UTC) if self.spec.until else None
+        if self.checked:
+            names = {item.name for item in self.spec.items}
+            await self.repodata.records.check(gateway, self.channels, platform, names)
         try:
             return await rattler.solve(
                 [Channel(url) for url in self.channels],
@@ -284,11 +291,9 @@ class PlatformSolve:
     def _locked(self, record: RepoDataRecord, platform: str) -> LockedPackage:
         """Raises PackageRefused."""
         text = record.to_json()
-        if len(text) > _LARGEST_RECORD:
+        if problem := too_large(text):
             raise PackageRefused(
-                printable_line(record.file_name[:100]),
-                f"its record in the channel's index has {len(text)} characters, where at most {_LARGEST_RECORD} are "
-                "allowed",
+                printable_line(record.file_name[:100]), f"its record in the channel's index has {problem}"
             )
         document = json.loads(text)
         channel = without_credentials(document["channel"])

@@ -16,6 +16,8 @@ from builder.names import close_names
 from builder.spec import Constraint, PackageItem, contained
 
 _LINES = 40
+_LONGEST = 1 << 20
+"""Characters of the solver's words that are looked at: with a chain of packages they grow as its square."""
 _SHOWN = 6
 _NEVER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 
@@ -58,7 +60,7 @@ async def package_names(gateway: Gateway, urls: Iterable[str], platforms: Iterab
 
 def readable(text: str, virtual: Sequence[tuple[str, str, str]]) -> str:
     """The solver's explanation without its internal words, at most 40 lines."""
-    text = text.removeprefix("Cannot solve the request because of: ").strip()
+    text = text[:_LONGEST].removeprefix("Cannot solve the request because of: ").strip()
     text = re.sub(r"(?<=\w) \*(?=[ ,\n]|$)", "", text)
     has = {name: version for name, version, _ in virtual}
 

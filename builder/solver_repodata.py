@@ -17,6 +17,7 @@ from rattler.networking import Client
 from builder.addresses import endpoint
 from builder.errors import ChannelRefused, ChannelUnavailable
 from builder.repodata_folder import RepodataFolder, size_text
+from builder.solver_records import KnownRecords
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,8 @@ class Repodata:
     """
 
     def __init__(self, folder: RepodataFolder, client: Client, limits: RepodataLimits) -> None:
+        self.records = KnownRecords()
+        """Of the indexes that are loaded."""
         self._folder = folder
         self._client = client
         self._limits = limits
@@ -177,6 +180,7 @@ class Repodata:
             log.warning("channel %s cannot be reached (%s); its last known packages are used", url, reason)
             self._offline |= {url}
             self._warm(frozenset()).forget(url)
+            self.records.forget(url)
         else:
             log.warning("channel %s is not kept any more: %s", url, reason)
             self._let_go(url)
@@ -196,6 +200,7 @@ class Repodata:
         for url, reason in failures.items():
             log.warning("channel %s cannot be reached (%s); its last known packages are used", url, reason)
             self._offline |= {url}
+            self.records.forget(url)
 
     def _note_use(self, urls: Iterable[str], platforms: frozenset[str]) -> None:
         for url in urls:
@@ -213,6 +218,7 @@ class Repodata:
         self._offline -= {url}
 
     def _forget(self, url: str) -> None:
+        self.records.forget(url)
         for offline, warm in list(self._gateways.items()):
             if url in offline:
                 del self._gateways[offline]

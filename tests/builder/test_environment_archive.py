@@ -23,7 +23,7 @@ from builder.artifacts import ARCHIVE, make_artifact
 from builder.environment_layer import history
 from builder.errors import ArchiveFailed, BuilderError, PackageRefused, PathConflict
 from builder.lock import Lock
-from builder.relocation import LARGEST_SCRIPT
+from builder.relocation import CHECK, LARGEST_SCRIPT
 from builder.service import BuilderService
 from builder.spec import EnvironmentSpec
 from tests.builder.packages import PLACEHOLDER, Directory, File, Link, Package, installed
@@ -174,10 +174,10 @@ def described(content: bytes) -> dict[str, tuple[str, bool, object]]:
 
 
 def table(script: tuple[str, bool, object]) -> tuple[str, bool, str, list[str]]:
-    """conda-unpack apart from the order of what it changes."""
+    """conda-unpack apart from the order of what it changes, and from the check that condery adds."""
     kind, executable, content = script
     assert isinstance(content, bytes)
-    before, _, rest = content.decode().partition("_prefix_records = [\n")
+    before, _, rest = content.decode().replace(CHECK, "").partition("_prefix_records = [\n")
     rows, _, after = rest.partition("\n]\n")
     found = sorted(row.rstrip(",") for row in rows.split("\n") if "CACHEDIR.TAG" not in row)
     return kind, executable, before + after, found
@@ -256,6 +256,34 @@ async def test_a_large_script_is_left_to_conda_unpack(tmp_path: Path) -> None:
     assert (place / "bin/large").read_bytes() == script
     subprocess.run([sys.executable, place / "bin/conda-unpack"], check=True)
     assert (place / "bin/large").read_bytes().startswith(f"#!{place}/bin/x\n".encode())
+
+
+async def test_a_place_of_too_long_a_path_is_told_before_anything_is_changed(tmp_path: Path) -> None:
+    short, shorter = "/opt/" + "s" * 10, "/opt/s"
+
+    def binary(placeholder: str) -> File:
+        return File(f"{placeholder}/lib\0".encode(), prefix=placeholder, placeholder="binary")
+
+    odd = Package("odd", files={"lib/a": binary(short), "lib/b": binary(shorter), "lib/c": File(b"\0")})
+    content = await packed(tmp_path, (*PACKAGES, odd))
+    place = unpacked(content, tmp_path / "place")
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+    ended = subprocess.run([sys.executable, place / "bin/conda-unpack"], capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert "'lib/b' of odd-1.0-0 can hold the path of a place of at most 6 bytes" in ended.stderr
+    assert f"{place} has {len(str(place))}" in ended.stderr
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
+
+
+async def test_a_placeholder_that_is_nowhere_is_not_too_short(tmp_path: Path) -> None:
+    odd = Package("odd", files={"lib/a": File(b"no path\0", prefix="/opt/s", placeholder="binary")})
+    place = unpacked(await packed(tmp_path, (*PACKAGES, odd)), tmp_path / "place")
+    for _ in range(2):
+        subprocess.run([sys.executable, place / "bin/conda-unpack"], check=True)
+    assert (place / "etc/tool.conf").read_text() == f"home = {place}/share\n"
 
 
 async def test_a_link_that_is_listed_as_a_file_is_not_written_through(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from rattler import MatchSpec
 
 from builder.errors import InvalidImageName
 from builder.items import IMAGE_PLATFORMS, OPERATORS
-from builder.match_spec import is_version
+from builder.match_spec import is_version, parse_match_spec
 from builder.names import (
     Latest,
     LockReference,
@@ -287,6 +287,16 @@ def test_a_stored_spec() -> None:
 )
 def test_match_specs_of_the_command_line(text: str, match_spec: str) -> None:
     assert parse_specs([text], SETTINGS).match_specs() == [match_spec]
+
+
+@pytest.mark.parametrize(
+    "text", ["x " + ",".join(f">{n}" for n in range(60_000)), "x " + "(" * 50_000, "x" * 1001, "x=1=" + "*a" * 500]
+)
+def test_a_match_spec_is_short(text: str) -> None:
+    """rattler takes half a minute to read as many bounds."""
+    with pytest.raises(InvalidImageName, match=r"it has \d+ characters, where at most 1000 are allowed") as caught:
+        parse_match_spec(text)
+    assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize(

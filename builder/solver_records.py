@@ -1,0 +1,130 @@
+"""How much a record of a channel's index may hold before rattler's solver parses what it depends on.
+
+rattler's parser of match specs calls itself for each parenthesis: three thousand end its process, and tens of thousands
+of alternatives keep it busy for seconds. To read an index parses none of them, so they are looked at between the two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+from collections.abc import Iterable, Mapping
+
+import orjson
+from rattler import Channel, Gateway, RepoDataRecord, Subdir
+
+from builder.errors import PackageRefused
+from builder.lock import dependency_name
+from builder.record_problem import shown
+from storage.text import printable_line
+
+LARGEST_RECORD = 256 << 10
+"""Characters of a package's record. One with hundreds of dependencies has a tenth of them."""
+LONGEST_SPEC = 4000
+"""Characters of one match spec. conda-forge's and defaults' have below 500."""
+MOST_PARENTHESES = 100
+"""In one match spec. Real ones have below ten."""
+MOST_SPECS = 2000
+"""That one record may have. Real ones have below 300."""
+
+_SMALL = LONGEST_SPEC
+"""Characters of a record that need not be taken apart when it has few parentheses: nothing in it can be too large."""
+_NAME = re.compile(r"(?!__)[a-z0-9_][a-z0-9_.-]*")
+"""What a package of a channel can be called; virtual ones are in none."""
+_FIELDS = ("depends", "constrains", "extra_depends")
+"""What a record has match specs in."""
+
+
+class KnownRecords:
+    """The records that were looked at: names of packages with the names they depend on, by channel and platform.
+
+    They are asked for name by name, because rattler parses some match specs already to follow them by itself.
+    """
+
+    def __init__(self) -> None:
+        self._channels: dict[str, dict[str, dict[str, frozenset[str]]]] = {}
+
+    def forget(self, url: str) -> None:
+        """A channel may have others from now on."""
+        self._channels.pop(url, None)
+
+    async def check(self, gateway: Gateway, channels: Mapping[str, str], platform: str, names: Iterable[str]) -> None:
+        """Raises PackageRefused for the first record, of all that a solve for `names` may consider, that is too large.
+
+        `channels` are URL to name.
+        """
+        known = {url: self._channels.setdefault(url, {}).setdefault(platform, {}) for url in channels}
+        seen: set[str] = set()
+        wanted = set(names)
+        while wanted:
+            seen |= wanted
+            missing = sorted(name for name in wanted if not all(name in each for each in known.values()))
+            if missing:
+                answer = await gateway.query(
+                    [Channel(url) for url in channels],
+                    [Subdir(platform), Subdir("noarch")],
+                    missing,
+                    recursive=False,
+                    channel_relations="disabled",
+                )
+                # there is a list for each platform of each channel, in their order
+                pairs = zip(answer[::2], answer[1::2], strict=True)
+                learned = await asyncio.to_thread(_dependencies, channels, pairs, missing)
+                for url, dependencies in learned.items():
+                    known[url].update(dependencies)
+            wanted = {need for each in known.values() for name in wanted for need in each[name]} - seen
+
+
+def _dependencies(
+    channels: Mapping[str, str], answer: Iterable[tuple[list[RepoDataRecord], ...]], names: Iterable[str]
+) -> dict[str, dict[str, frozenset[str]]]:
+    """What each of `names` depends on, by channel; raises PackageRefused."""
+    learned = {}
+    for (url, channel), lists in zip(channels.items(), answer, strict=True):
+        found: dict[str, set[str]] = {name: set() for name in names}
+        for record in itertools.chain.from_iterable(lists):
+            text = record.to_json()
+            if (len(text) > _SMALL or text.count("(") > MOST_PARENTHESES) and (problem := _problem(text)):
+                raise PackageRefused(
+                    printable_line(record.file_name[:100]),
+                    f"its record in the channel's index has {problem} (channel {channel})",
+                )
+            # not `record.depends`, and each spec once: a stranger's question can bring all that conda-forge has of it
+            document = orjson.loads(text)
+            found.setdefault(document["name"].lower(), set()).update(document.get("depends", ()))
+        learned[url] = {
+            name: frozenset(filter(_NAME.fullmatch, map(dependency_name, specs))) for name, specs in found.items()
+        }
+    return learned
+
+
+def too_large(text: str) -> str | None:
+    """What is too much about a record, given as JSON; None where nothing is."""
+    if len(text) > LARGEST_RECORD:
+        return f"{len(text)} characters, where at most {LARGEST_RECORD} are allowed"
+    return None
+
+
+def _problem(text: str) -> str | None:
+    if problem := too_large(text):
+        return problem
+    document = orjson.loads(text)
+    specs = [spec for field in _FIELDS for spec in _specs(document.get(field))]
+    if len(specs) > MOST_SPECS:
+        return f"{len(specs)} dependencies and constraints, where at most {MOST_SPECS} are allowed"
+    for spec in specs:
+        if len(spec) > LONGEST_SPEC:
+            return f"a dependency of {len(spec)} characters, where at most {LONGEST_SPEC} are allowed: {shown(spec)}"
+        if (count := spec.count("(")) > MOST_PARENTHESES:
+            return f"a dependency with {count} parentheses, where at most {MOST_PARENTHESES} are allowed: {shown(spec)}"
+    return None
+
+
+def _specs(value: object) -> Iterable[str]:
+    """The texts of a field: a list of them, or by the name of an extra a list each."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _specs(each)
