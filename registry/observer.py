@@ -12,10 +12,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from auth.principal import ANONYMOUS
+from registry.answers import answer_of, crash_response, error_response, http_error_response
 from registry.connections import Connections
 from registry.cors import Cors
 from registry.direct import SPENT
-from registry.errors import TooManyConnections, answer_of, crash_response, error_response, http_error_response
+from registry.errors import TooManyConnections
 from registry.forwarded import Proxies
 from registry.instant import SERVER, Instant
 from registry.request_log import LOG_FIELDS, REQUEST_ID, RequestLog

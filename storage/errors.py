@@ -21,7 +21,7 @@
     ├── ManifestInvalid
     └── builder.errors.BuilderError ...
 
-An error is raised where the fact is known and carries its fields; `registry.errors` maps each class to an answer.
+An error is raised where the fact is known and carries its fields; `registry.answers` maps each class to an answer.
 """
 
 from __future__ import annotations

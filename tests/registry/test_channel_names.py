@@ -9,8 +9,8 @@ import pytest
 
 from builder.errors import BuildFailed, ChannelNotAllowed
 from builder.settings import BuilderSettings
+from registry.answers import answer_of
 from registry.app import open_parts
-from registry.errors import answer_of
 from registry.http_settings import HttpSettings
 from registry.settings import Settings
 from storage.settings import StorageSettings

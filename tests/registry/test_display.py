@@ -9,9 +9,9 @@ import pytest
 from rich.table import Table
 
 from builder.progress import Event
+from registry.answers import error_response
 from registry.cli.options import fail
 from registry.display import PlainLines, SafeConsole, echo, echo_json
-from registry.errors import error_response
 from registry.logs import configure
 from registry.request_log import request_log
 from registry.settings import LogSettings

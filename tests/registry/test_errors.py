@@ -11,7 +11,7 @@ import pytest
 import builder
 import storage
 from builder.errors import BuilderError, TooManyBuilds, Unsatisfiable
-from registry.errors import ANSWERS, answer_of, error_response
+from registry.answers import ANSWERS, answer_of, error_response
 from storage.errors import ConderyError
 
 FAMILIES = {"storage", "builder", "registry.errors"}

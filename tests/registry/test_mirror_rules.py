@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from yarl import URL
 
 from builder.addresses import AddressGuard, GuardedResolver, InternalAddress, is_public
-from registry.errors import answer_of
+from registry.answers import answer_of
 from registry.mirror import errors
 from registry.mirror.errors import MirrorError, NotMirrored, UpstreamFailed
 from registry.mirror.names import Source, is_mirror, source_of
