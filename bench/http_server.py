@@ -21,7 +21,7 @@ from builder.errors import UnknownArtifact
 from builder.finished_image import Image
 from builder.image import OCI_INDEX, beginning
 from builder.spec import EnvironmentSpec, PackageItem
-from builder.turns import Caller
+from builder.work.turns import Caller
 from registry.http_settings import HttpSettings
 from registry.parts import PARTS, Parts
 from registry.request_log import request_log

@@ -30,7 +30,6 @@ from builder.environment_archive import archive_task, pack
 from builder.errors import BuilderError, PackageRefused, UnknownLock
 from builder.finished_image import Image
 from builder.fragment import FragmentRecipe
-from builder.gather import all_of
 from builder.inspection import inspect_all
 from builder.job import Job
 from builder.layer import FragmentTask, LayerTask
@@ -41,16 +40,17 @@ from builder.overlap import EnvironmentRoom, Overlaps, read_overlaps
 from builder.path_marks import PathMarks, sharing
 from builder.plan import PLAN_FORMAT, PlanPackage, plan
 from builder.platform_image import PlatformImage, image_layer, image_of, report_of
-from builder.pool import WorkerPool
 from builder.popularity import Popularity
 from builder.prefix_path import check_prefix
 from builder.progress import Event, Progress, Stage, silent
 from builder.resolution import answers_meanwhile, is_fresh, resolution_key
 from builder.settings import BuilderSettings
-from builder.single_flight import SingleFlight
 from builder.solving import Solving
 from builder.spec import EnvironmentSpec
 from builder.stages import Stages
+from builder.work.gather import all_of
+from builder.work.pool import WorkerPool
+from builder.work.single_flight import SingleFlight
 from storage.blobs import BlobStore
 from storage.catalog import Catalog
 from storage.digest import Descriptor, Digest

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from builder.addresses import endpoint
 from builder.channels import SCHEMES, address, redact, without_credentials
 from builder.errors import ChannelNotAllowed, ChannelUnavailable, PackageRefused
 from builder.lock import LockedPackage
+from builder.network.addresses import endpoint
 from builder.spec import EnvironmentSpec
 
 Others = Literal["none", "public", "all"]

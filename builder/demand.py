@@ -24,7 +24,7 @@ from builder.queue import BuildQueue, Flight
 from builder.resolution import FOREVER, answers_meanwhile, fresh_until, is_fresh
 from builder.settings import BuilderSettings
 from builder.spec import EnvironmentSpec
-from builder.turns import OURSELVES, Caller
+from builder.work.turns import OURSELVES, Caller
 from storage.catalog import USE_SECONDS, Catalog
 from storage.errors import StorageError
 

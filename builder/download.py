@@ -16,17 +16,17 @@ from urllib.parse import unquote, urljoin, urlsplit
 import aiohttp
 import structlog
 
-from builder.addresses import AddressGuard, InternalAddress, endpoint
 from builder.channel_policy import ChannelPolicy
 from builder.channels import Credentials
 from builder.errors import BuilderError, DownloadFailed, PackageRefused
 from builder.lock import LockedPackage
-from builder.organisation import are_of_one
-from builder.pace import Pace, TooSlow
+from builder.network.addresses import AddressGuard, InternalAddress, endpoint
+from builder.network.organisation import are_of_one
+from builder.network.pace import Pace, TooSlow
+from builder.network.routes import Routes
 from builder.part_file import PartFile
-from builder.routes import Routes
-from builder.single_flight import SingleFlight
-from builder.turns import GaveWay, Lane
+from builder.work.single_flight import SingleFlight
+from builder.work.turns import GaveWay, Lane
 from storage.cancellation import to_end
 from storage.errors import StorageFull
 from storage.files import note_use

@@ -35,18 +35,18 @@ from builder.fragment import (
     read_relocations,
     write_sidecar,
 )
-from builder.gather import all_of
 from builder.inspection import inspect
 from builder.layer import FRAGMENTS, FragmentTask, sound
 from builder.lock import Lock
 from builder.lock_formats import newest
 from builder.overlap import find_overlaps, read_contents
-from builder.pool import WorkerPool
 from builder.prefix_record import prefix_record
 from builder.relocation import VERSION, OwnFile, own_files, own_paths
 from builder.starting_files import StartingFiles
 from builder.tar import with_parents
 from builder.transcoding import transcode
+from builder.work.gather import all_of
+from builder.work.pool import WorkerPool
 from storage.digest import Digest
 from storage.errors import FragmentsGone
 from storage.files import atomic_write

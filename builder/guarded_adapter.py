@@ -13,7 +13,7 @@ import urllib3.connection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import create_connection
 
-from builder.addresses import AddressGuard
+from builder.network.addresses import AddressGuard
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0

@@ -17,7 +17,7 @@ from builder.listing import read_listing
 from builder.lock import LockedPackage
 from builder.package_paths import check_reserved
 from builder.path_marks import PathMarks
-from builder.worker import working_on
+from builder.work.worker import working_on
 from storage.files import atomic_write, note_use
 
 FORMAT = 2

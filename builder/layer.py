@@ -26,7 +26,7 @@ from builder.inspection import inspect
 from builder.lock import LockedPackage
 from builder.tar import with_parents
 from builder.transcoding import transcode
-from builder.worker import working_on
+from builder.work.worker import working_on
 from storage.digest import Digest
 from storage.errors import StorageError
 from storage.joins import FragmentPart, Join, Layer, Part, fragment_path

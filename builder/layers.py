@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from builder.errors import BuilderError, MemoryLimit, WorkerLost
-from builder.gather import all_of
 from builder.layer import AssembledLayer, LayerTask, assemble_all, stored_fragments
-from builder.pool import WorkerPool
-from builder.turns import Claim, current_claim, on_behalf_of
+from builder.work.gather import all_of
+from builder.work.pool import WorkerPool
+from builder.work.turns import Claim, current_claim, on_behalf_of
 from storage.blobs import BlobStore, KnownLayer
 from storage.errors import FragmentsGone, StorageError
 from storage.joins import Layer

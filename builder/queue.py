@@ -23,7 +23,7 @@ import structlog
 from builder.errors import BuilderError, BuildFailed, TooManyBuilds, WorkerLost
 from builder.job import Job
 from builder.settings import BuilderSettings
-from builder.turns import OURSELVES, Caller, Claim, on_behalf_of
+from builder.work.turns import OURSELVES, Caller, Claim, on_behalf_of
 from storage.catalog import BuildRow, Catalog
 from storage.clock import is_within
 from storage.errors import ConderyError

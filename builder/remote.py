@@ -25,10 +25,10 @@ import oras.provider
 import oras.utils
 import requests
 
-from builder.addresses import AddressGuard, InternalAddress, endpoint
 from builder.errors import CredentialsInvalid, RemoteUnavailable
 from builder.guarded_adapter import GuardedAdapter
-from builder.organisation import are_of_one
+from builder.network.addresses import AddressGuard, InternalAddress, endpoint
+from builder.network.organisation import are_of_one
 from storage.digest import Descriptor, Digest
 from storage.errors import DigestInvalid
 from storage.objects import CHUNK

@@ -26,7 +26,6 @@ from builder.job import Job
 from builder.layer import FRAGMENTS
 from builder.layers import Layers
 from builder.lock import Lock
-from builder.pool import WorkerPool
 from builder.popularity import Popularity
 from builder.progress import Progress, silent
 from builder.queue import BuildQueue
@@ -36,7 +35,8 @@ from builder.solve import SolverSettings
 from builder.solving import Solving, SolvingSettings
 from builder.spec import EnvironmentSpec
 from builder.stages import Stages
-from builder.turns import Claim, on_behalf_of
+from builder.work.pool import WorkerPool
+from builder.work.turns import Claim, on_behalf_of
 from storage.blobs import BlobStore
 from storage.blocking import StoreInThreads
 from storage.catalog import Catalog

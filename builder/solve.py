@@ -28,7 +28,6 @@ from typing import Any, Literal, Self
 
 from cachetools import TTLCache
 
-from builder.addresses import AddressGuard
 from builder.channel_policy import ChannelPolicy, channels_of
 from builder.channels import Credentials, address
 from builder.errors import (
@@ -43,13 +42,14 @@ from builder.errors import (
     WorkerLost,
 )
 from builder.frames import OUT_OF_MEMORY, frame, read_frame
-from builder.guarding_proxy import GuardingProxy
 from builder.lock import Lock, LockedPackage
+from builder.network.addresses import AddressGuard
+from builder.network.guarding_proxy import GuardingProxy
 from builder.repodata_folder import RepodataFolder, size_text
 from builder.spec import EnvironmentSpec
 from builder.suspects import Suspects
-from builder.turns import Lane
 from builder.virtual_packages import DEFAULT_GLIBC
+from builder.work.turns import Lane
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from rattler import Channel, Gateway, SourceConfig, Subdir
 from rattler.exceptions import GatewayError
 from rattler.networking import Client
 
-from builder.addresses import endpoint
 from builder.errors import ChannelRefused, ChannelUnavailable
+from builder.network.addresses import endpoint
 from builder.repodata_folder import RepodataFolder, size_text
 from builder.solver_records import KnownRecords
 

@@ -17,11 +17,11 @@ from types import MappingProxyType
 from typing import Self
 
 from builder.errors import SolveLimit
-from builder.guarding_proxy import MOST_CONNECTIONS
 from builder.lock import Lock
+from builder.network.guarding_proxy import MOST_CONNECTIONS
 from builder.solve import Solver, SolverSettings
 from builder.spec import EnvironmentSpec
-from builder.turns import Lane
+from builder.work.turns import Lane
 
 LOADS = MOST_CONNECTIONS // 20
 """Requests that read indexes at a time. One that hangs holds about two connections for each platform of each channel;

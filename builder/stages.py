@@ -10,7 +10,7 @@ from typing import Self
 
 from builder.errors import StageLimit
 from builder.settings import BuilderSettings
-from builder.turns import Lane
+from builder.work.turns import Lane
 
 PATIENCE = 10.0
 """Seconds after which a build that makes layers counts as a long one."""

@@ -19,7 +19,7 @@ import structlog
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from builder.guarding_proxy import MOST_CONNECTIONS
+from builder.network.guarding_proxy import MOST_CONNECTIONS
 from registry.networks import client_of, is_in, network, plain_address
 
 OWN_FILES = 512 + 2 * 2 * MOST_CONNECTIONS

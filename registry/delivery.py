@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import aiohttp
 import structlog
 
-from builder.addresses import AddressGuard, endpoint, guarded_connector
+from builder.network.addresses import AddressGuard, endpoint, guarded_connector
 from registry.events import MEDIA_TYPE, envelope
 from registry.signing import signed
 from registry.webhooks import Webhook

@@ -13,7 +13,7 @@ from aiohttp import web
 from auth.access import Access, OpenAccess
 from auth.principal import ANONYMOUS, Principal
 from builder.spec import EnvironmentSpec
-from builder.turns import Caller
+from builder.work.turns import Caller
 from registry.budget import UploadBudget
 from registry.connections import Connections
 from registry.forwarded import Proxies

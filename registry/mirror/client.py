@@ -15,9 +15,9 @@ from aiohttp.abc import AbstractResolver
 from cachetools import TLRUCache
 from yarl import URL
 
-from builder.addresses import AddressGuard, InternalAddress, guarded_connector
+from builder.network.addresses import AddressGuard, InternalAddress, guarded_connector
 from builder.remote import Login
-from builder.single_flight import SingleFlight
+from builder.work.single_flight import SingleFlight
 from registry.mirror import tokens
 from registry.mirror.errors import (
     MirrorError,

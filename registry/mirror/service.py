@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractResolver
 from cachetools import LRUCache, TLRUCache, TTLCache
 
 from builder.remote import Login
-from builder.single_flight import SingleFlight
+from builder.work.single_flight import SingleFlight
 from registry.mirror.client import UpstreamClient
 from registry.mirror.download import Download
 from registry.mirror.errors import (

@@ -10,7 +10,7 @@ from typing import Any
 import oras.auth.utils
 from yarl import URL
 
-from builder.organisation import are_of_one
+from builder.network.organisation import are_of_one
 from builder.remote import Login
 from registry.mirror.errors import UpstreamFailed
 from registry.mirror.names import Source

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from builder.addresses import AddressGuard, InternalAddress
 from builder.errors import RemoteUnavailable
 from builder.guarded_adapter import GuardedAdapter
-from builder.organisation import are_of_one, organisation
+from builder.network.addresses import AddressGuard, InternalAddress
+from builder.network.organisation import are_of_one, organisation
 from builder.remote import ImageReference, Login, RemoteRepository, RepeatableBody
 from storage.digest import Digest
 from tests.attacks.inside import STATUS, TARGETS, Inside, inside

@@ -22,7 +22,7 @@ from builder.lock import Lock
 from builder.repodata_folder import RepodataFolder
 from builder.solve import Solver, SolverSettings
 from builder.spec import EnvironmentSpec, PackageItem
-from builder.turns import Caller, Claim, on_behalf_of
+from builder.work.turns import Caller, Claim, on_behalf_of
 from tests.attacks.slow import SlowServer
 from tests.builder.channel_server import ChannelServer
 from tests.builder.packages import Package

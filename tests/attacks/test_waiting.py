@@ -15,7 +15,7 @@ from builder.demand import Ticket
 from builder.errors import BuildFailed, TooManyBuilds
 from builder.finished_image import Image
 from builder.service import BuilderService
-from builder.turns import Caller
+from builder.work.turns import Caller
 from tests.attacks import slow
 from tests.attacks.slow import SlowServer, make_hard_channel
 from tests.builder.packages import File, Package

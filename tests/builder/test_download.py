@@ -18,7 +18,7 @@ from builder.download import _LONG, Downloader, DownloadSettings
 from builder.errors import DownloadFailed, PackageRefused, SolveError
 from builder.lock import LockedPackage
 from builder.part_file import PartFile
-from builder.turns import Caller, Claim, on_behalf_of
+from builder.work.turns import Caller, Claim, on_behalf_of
 from storage.errors import StorageFull
 from tests.builder.channel_server import ChannelServer
 from tests.builder.packages import File, Package

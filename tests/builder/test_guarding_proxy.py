@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from builder import guarding_proxy
-from builder.addresses import AddressGuard
 from builder.channel_policy import ChannelPolicy
-from builder.guarding_proxy import MOST_CONNECTIONS, GuardingProxy
+from builder.network import guarding_proxy
+from builder.network.addresses import AddressGuard
+from builder.network.guarding_proxy import MOST_CONNECTIONS, GuardingProxy
 from builder.solve import Solver, SolverSettings
 from builder.solving import LOADS
 from builder.spec import EnvironmentSpec, PackageItem

@@ -15,8 +15,8 @@ from builder import layers as module
 from builder.errors import PackageRefused
 from builder.layer import AssembledLayer, LayerTask, assemble_all
 from builder.layers import Layers, Report
-from builder.pool import WorkerPool
-from builder.turns import Caller, Claim, current_claim, on_behalf_of
+from builder.work.pool import WorkerPool
+from builder.work.turns import Caller, Claim, current_claim, on_behalf_of
 from storage import tables
 from storage.digest import Digest
 from storage.errors import FragmentsGone

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from builder.errors import MemoryLimit, PackageRefused, WorkerLost
-from builder.pool import PRELOAD, WorkerPool
-from builder.worker import GROWN, working_on
+from builder.work.pool import PRELOAD, WorkerPool
+from builder.work.worker import GROWN, working_on
 
 FOREIGN = ("sqlalchemy", "boto3", "aiohttp", "rattler")
 
@@ -64,7 +64,7 @@ def test_workers_know_no_database() -> None:
 
 
 async def test_closing_does_not_wait_for_a_long_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("builder.pool.CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr("builder.work.pool.CLOSE_SECONDS", 0.2)
     pool = WorkerPool(1)
     await pool.warm()
     task = asyncio.create_task(pool.run("sleeping", time.sleep, 600))
@@ -77,7 +77,7 @@ async def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
     script = f"""
 import asyncio, os, sys
 sys.path.insert(0, {os.getcwd()!r})
-from builder.pool import WorkerPool
+from builder.work.pool import WorkerPool
 async def main():
     pool = WorkerPool(1)
     print(await pool.run("asking", os.getpid), flush=True)
@@ -164,7 +164,7 @@ async def test_a_worker_that_has_grown_is_replaced() -> None:
 
 
 async def test_a_slot_is_taken_until_its_worker_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("builder.pool.PATIENCE", 600)
+    monkeypatch.setattr("builder.work.pool.PATIENCE", 600)
     async with WorkerPool(1) as pool:
         await pool.warm()
         for number in range(3):

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder import turns
-from builder.single_flight import SingleFlight
-from builder.turns import Caller, Claim, GaveWay, Lane, Line, Slots, Turn, on_behalf_of
+from builder.work import turns
+from builder.work.single_flight import SingleFlight
+from builder.work.turns import Caller, Claim, GaveWay, Lane, Line, Slots, Turn, on_behalf_of
 
 CALLERS = [Caller(name) for name in "abcd"]
 STEPS = st.lists(st.tuples(st.sampled_from(["ask", "leave", "end"]), st.integers(0, 3), st.booleans()), max_size=80)

@@ -10,7 +10,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from pydantic import ValidationError
 from yarl import URL
 
-from builder.addresses import AddressGuard, GuardedResolver, InternalAddress, is_public
+from builder.network.addresses import AddressGuard, GuardedResolver, InternalAddress, is_public
 from registry.answers import answer_of
 from registry.mirror import errors
 from registry.mirror.errors import MirrorError, NotMirrored, UpstreamFailed

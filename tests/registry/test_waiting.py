@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from builder.errors import TooManyBuilds, Unsatisfiable
 from builder.image import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, beginning
-from builder.turns import Caller
+from builder.work.turns import Caller
 from registry.http_settings import HttpSettings
 from registry.parts import MEMORY
 from registry.waiting import pauses

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import aiohttp
 from yarl import URL
 
-from builder.addresses import AddressGuard, guarded_connector
-from builder.outer_proxy import outer_proxy
+from builder.network.addresses import AddressGuard, guarded_connector
+from builder.network.outer_proxy import outer_proxy
 
 READ_BUFFER = 1 << 20
 CONNECT_SECONDS = 30.0

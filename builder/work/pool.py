@@ -18,8 +18,8 @@ from multiprocessing.process import BaseProcess
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from builder.errors import MemoryLimit, WorkerLost
-from builder.turns import Lane
-from builder.worker import Answer, serve
+from builder.work.turns import Lane
+from builder.work.worker import Answer, serve
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,7 +35,7 @@ PRELOAD = [
     "builder.environment",
     "builder.environment_archive",
     "builder.overlap",
-    "builder.worker",
+    "builder.work.worker",
 ]
 
 

@@ -6,7 +6,7 @@ what comes is checked, and the connection is made to just that.
 
     aiohttp     GuardedResolver: downloads, mirrors, webhooks
     requests    builder.guarded_adapter: base images, pushes
-    rattler     builder.guarding_proxy: repodata
+    rattler     builder.network.guarding_proxy: repodata
 
 It is here, and not in `registry`, because most of what goes out by somebody else's word is the builder's.
 """

@@ -29,8 +29,8 @@ import structlog
 from cachetools import TTLCache
 from yarl import URL
 
-from builder.addresses import AddressGuard, InternalAddress, endpoint
-from builder.outer_proxy import OuterProxy, outer_proxy
+from builder.network.addresses import AddressGuard, InternalAddress, endpoint
+from builder.network.outer_proxy import OuterProxy, outer_proxy
 
 MOST_CONNECTIONS = 2000
 """Of the processes of one solver together. One of them may have half, so that its next ones are not without any."""

@@ -1,0 +1,1 @@
+"""The way out: which addresses others may send us to, and who is asked for them."""
