@@ -17,7 +17,7 @@ from isal import isal_zlib
 from bench.build import CORES, SPECS
 from bench.row import Row
 from builder.artifacts import ARCHIVE, Artifact, artifact_key
-from builder.names import parse_specs
+from builder.names.image_name import parse_specs
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
 from registry.server import rest_collector

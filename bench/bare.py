@@ -20,7 +20,7 @@ import rattler
 import zstandard
 from isal import isal_zlib
 
-from builder.lock import LockedPackage
+from builder.locks.lock import LockedPackage
 
 CHUNK = 1 << 20
 

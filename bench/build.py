@@ -21,8 +21,8 @@ from sqlalchemy import select
 
 from bench.bare import bare_libraries, install_and_tar, rattler_record
 from bench.row import Row
-from builder.lock import Lock
-from builder.names import parse_specs
+from builder.locks.lock import Lock
+from builder.names.image_name import parse_specs
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
 from registry.server import rest_collector

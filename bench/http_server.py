@@ -20,7 +20,7 @@ from builder.demand import Ticket
 from builder.errors import UnknownArtifact
 from builder.finished_image import Image
 from builder.image import OCI_INDEX, beginning
-from builder.spec import EnvironmentSpec, PackageItem
+from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.work.turns import Caller
 from registry.http_settings import HttpSettings
 from registry.parts import PARTS, Parts

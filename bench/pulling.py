@@ -21,7 +21,7 @@ import pytest
 from bench.build import SPECS, service
 from bench.load import in_turn
 from bench.row import Row
-from builder.names import parse_specs, repository_of
+from builder.names.image_name import parse_specs, repository_of
 from builder.plan import Plan, PlanPackage
 from builder.popularity import Popularity
 from tests.clients import programs

@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from builder.canonical import key_of
 from builder.errors import ArchiveFailed, UnknownArtifact
-from builder.lock import Lock
-from builder.lock_formats import conda_lock_yaml, environment_name, environment_yaml, explicit_text
+from builder.locks.formats import conda_lock_yaml, environment_name, environment_yaml, explicit_text
+from builder.locks.lock import Lock
 from storage.blobs import BlobStore
 from storage.digest import Digest
 from storage.joins import Join

@@ -34,7 +34,8 @@ from builder.inspection import inspect_all
 from builder.job import Job
 from builder.layer import FragmentTask, LayerTask
 from builder.layers import Layers
-from builder.lock import Lock, LockedPackage
+from builder.locks.lock import Lock, LockedPackage
+from builder.names.spec import EnvironmentSpec
 from builder.overlap import NONE as NO_OVERLAPS
 from builder.overlap import EnvironmentRoom, Overlaps, read_overlaps
 from builder.path_marks import PathMarks, sharing
@@ -46,7 +47,6 @@ from builder.progress import Event, Progress, Stage, silent
 from builder.resolution import answers_meanwhile, is_fresh, resolution_key
 from builder.settings import BuilderSettings
 from builder.solving import Solving
-from builder.spec import EnvironmentSpec
 from builder.stages import Stages
 from builder.work.gather import all_of
 from builder.work.pool import WorkerPool

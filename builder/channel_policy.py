@@ -18,9 +18,9 @@ from urllib.parse import unquote, urlsplit
 
 from builder.channels import SCHEMES, address, redact, without_credentials
 from builder.errors import ChannelNotAllowed, ChannelUnavailable, PackageRefused
-from builder.lock import LockedPackage
+from builder.locks.lock import LockedPackage
+from builder.names.spec import EnvironmentSpec
 from builder.network.addresses import endpoint
-from builder.spec import EnvironmentSpec
 
 Others = Literal["none", "public", "all"]
 """Channels that no setting names: none, those at public addresses, or all, as for whoever types the command."""

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, Self
 
 from builder.archive import Limits, Part
 from builder.errors import PackageRefused
-from builder.lock import LockedPackage
+from builder.locks.lock import LockedPackage
 from builder.package_paths import check_paths, directories_of
 from builder.prefix import Mode
 

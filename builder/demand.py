@@ -12,18 +12,18 @@ from typing import Any, Generic, Literal, TypeVar
 import structlog
 from cachetools import TTLCache
 
-from builder import names
 from builder.artifacts import ARTIFACTS, Artifact, artifact_key
 from builder.channel_policy import ChannelPolicy
 from builder.ended import EndedBuild
 from builder.errors import BuildFailed, TooManyBuilds, UnknownArtifact, UnknownLock
 from builder.finished_image import Image
 from builder.job import Job
-from builder.lock import Lock
+from builder.locks.lock import Lock
+from builder.names import image_name
+from builder.names.spec import EnvironmentSpec
 from builder.queue import BuildQueue, Flight
 from builder.resolution import FOREVER, answers_meanwhile, fresh_until, is_fresh
 from builder.settings import BuilderSettings
-from builder.spec import EnvironmentSpec
 from builder.work.turns import OURSELVES, Caller
 from storage.catalog import USE_SECONDS, Catalog
 from storage.errors import StorageError
@@ -152,7 +152,7 @@ class Demand:
     async def ended(self, job: Job, build_id: str, seconds: float, failure: BuildFailed | None) -> EndedBuild:
         """What there is to tell of a build of `job`."""
         kind = job.artifact or job.kind
-        repository = names.repository_of(job.spec, self._settings)
+        repository = image_name.repository_of(job.spec, self._settings)
         if failure is not None:
             return EndedBuild(build_id, kind, repository, seconds, failure)
         lock = await self._find_lock(job, _always)
@@ -223,7 +223,7 @@ class Demand:
 
     async def _job(self, kind: Any, repository: str, tag: str) -> Job:
         request = await read_name(repository, tag, self._settings, self._catalog)
-        if isinstance(request.reference, names.LockReference):
+        if isinstance(request.reference, image_name.LockReference):
             key = await self._lock_of(tag, request.reference.hex, request.spec)
             await self._catalog.pin_lock(key)
             return Job(kind, request.spec, key)
@@ -272,12 +272,12 @@ class Demand:
         return (key, Artifact.from_json(document)) if document else None
 
 
-async def read_name(repository: str, tag: str, settings: BuilderSettings, catalog: Catalog) -> names.ImageRequest:
+async def read_name(repository: str, tag: str, settings: BuilderSettings, catalog: Catalog) -> image_name.ImageRequest:
     """What `repository:tag` asks for today, by the stored spec where the name is a handle; raises InvalidImageName."""
-    handle = names.stored_spec_handle(repository, settings)
+    handle = image_name.stored_spec_handle(repository, settings)
     document = await catalog.lock_of_spec(handle) if handle else None
     stored = Lock.from_json(document).spec if document else None
-    return names.parse(repository, tag, settings, today=_today(), stored=stored)
+    return image_name.parse(repository, tag, settings, today=_today(), stored=stored)
 
 
 def _always(_solved: float) -> bool:

@@ -19,7 +19,7 @@ import structlog
 from builder.channel_policy import ChannelPolicy
 from builder.channels import Credentials
 from builder.errors import BuilderError, DownloadFailed, PackageRefused
-from builder.lock import LockedPackage
+from builder.locks.lock import LockedPackage
 from builder.network.addresses import AddressGuard, InternalAddress, endpoint
 from builder.network.organisation import are_of_one
 from builder.network.pace import Pace, TooSlow

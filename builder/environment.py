@@ -25,8 +25,8 @@ from builder.image import EnvironmentFacts, ImageLayer
 from builder.inspection import inspect
 from builder.installed_files import InstalledFiles
 from builder.layer import FRAGMENTS, FragmentTask
-from builder.lock import Lock
-from builder.lock_formats import newest
+from builder.locks.formats import newest
+from builder.locks.lock import Lock
 from builder.starting_files import FOLDERS, LARGEST, SCRIPTS, VARIABLES, StartingFile, has_some, starts
 from builder.variables import package_variables
 from storage.errors import FragmentsGone

@@ -37,8 +37,8 @@ from builder.fragment import (
 )
 from builder.inspection import inspect
 from builder.layer import FRAGMENTS, FragmentTask, sound
-from builder.lock import Lock
-from builder.lock_formats import newest
+from builder.locks.formats import newest
+from builder.locks.lock import Lock
 from builder.overlap import find_overlaps, read_contents
 from builder.prefix_record import prefix_record
 from builder.relocation import VERSION, OwnFile, own_files, own_paths

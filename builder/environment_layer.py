@@ -19,8 +19,8 @@ from builder import tar
 from builder.errors import FormatUnsuitable
 from builder.file_part import FilePart
 from builder.image import HOME, OCI_LAYER, ImageLayer
-from builder.lock import Lock, LockedPackage
-from builder.lock_formats import conda_lock_yaml, explicit_text, newest
+from builder.locks.formats import conda_lock_yaml, explicit_text, newest
+from builder.locks.lock import Lock, LockedPackage
 from builder.prefix_record import prefix_record
 from storage.digest import Descriptor, Digest
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from builder.canonical import canonical_json
-from builder.lock import Lock, LockedPackage
-from builder.lock_formats import described, newest, rfc3339
+from builder.locks.formats import described, newest, rfc3339
+from builder.locks.lock import Lock, LockedPackage
+from builder.names.spec import EnvironmentSpec
 from builder.platforms import oci_platform
-from builder.spec import EnvironmentSpec
 from storage.digest import Descriptor, Digest
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from builder.bounded_json import JsonRefused, load_trusted
 from builder.canonical import key_of
 from builder.contents import EntryPoint, PackageContents, Placeholder, PythonLayout, placed
 from builder.listing import read_listing
-from builder.lock import LockedPackage
+from builder.locks.lock import LockedPackage
 from builder.package_paths import check_reserved
 from builder.path_marks import PathMarks
 from builder.work.worker import working_on

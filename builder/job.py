@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Literal, Self
 
 from builder.canonical import key_of
-from builder.spec import EnvironmentSpec
+from builder.names.spec import EnvironmentSpec
 
 
 @dataclass(frozen=True)

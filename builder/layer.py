@@ -23,7 +23,7 @@ from builder.contents import PackageContents
 from builder.errors import BuilderError
 from builder.fragment import FragmentInfo, FragmentRecipe, note_use, read_info
 from builder.inspection import inspect
-from builder.lock import LockedPackage
+from builder.locks.lock import LockedPackage
 from builder.tar import with_parents
 from builder.transcoding import transcode
 from builder.work.worker import working_on

@@ -19,7 +19,7 @@ from builder.archive import DEFAULT_LIMITS, Limits
 from builder.contents import PackageContents, PythonLayout
 from builder.errors import PackageRefused, PathConflict
 from builder.inspection import inspect
-from builder.lock import LockedPackage
+from builder.locks.lock import LockedPackage
 
 ENVIRONMENT = 4
 """As many times the paths, and the characters of them, that one package may have, may an environment have."""

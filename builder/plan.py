@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from itertools import chain
 
-from builder.lock import LockedPackage
+from builder.locks.lock import LockedPackage
 from builder.popularity import Popularity, Usage
 
 PLAN_FORMAT = 2

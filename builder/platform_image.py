@@ -11,7 +11,7 @@ from builder.environment import FinishedEnvironment
 from builder.finished_image import Image
 from builder.image import ImageDocuments, ImageLayer
 from builder.layer import AssembledLayer, LayerTask
-from builder.lock import Lock
+from builder.locks.lock import Lock
 from builder.overlap import Overlaps
 from storage.digest import Descriptor
 from storage.repositories import Push, StoredManifest

@@ -11,7 +11,7 @@ import orjson
 
 from builder.contents import PackageContents
 from builder.differences import Lies
-from builder.lock import LockedPackage
+from builder.locks.lock import LockedPackage
 
 _PATH_TYPES = {"f": "hardlink", "s": "softlink", "d": "directory", "p": "unix_python_entry_point"}
 _NOTHING: Mapping[str, Lies] = MappingProxyType({})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from builder.lock import LockedPackage
+from builder.locks.lock import LockedPackage
 
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]*")
 _VERSION = re.compile(r"[A-Za-z0-9_.!+-]+")

@@ -7,8 +7,8 @@ import math
 from collections.abc import Mapping
 
 from builder.canonical import key_of
+from builder.names.spec import EnvironmentSpec
 from builder.settings import BuilderSettings
-from builder.spec import EnvironmentSpec
 from builder.virtual_packages import DEFAULT_GLIBC, virtual_packages
 from storage.clock import is_within
 

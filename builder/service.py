@@ -25,7 +25,8 @@ from builder.finished_image import Image
 from builder.job import Job
 from builder.layer import FRAGMENTS
 from builder.layers import Layers
-from builder.lock import Lock
+from builder.locks.lock import Lock
+from builder.names.spec import EnvironmentSpec
 from builder.popularity import Popularity
 from builder.progress import Progress, silent
 from builder.queue import BuildQueue
@@ -33,7 +34,6 @@ from builder.remote import read_logins
 from builder.settings import BuilderSettings
 from builder.solve import SolverSettings
 from builder.solving import Solving, SolvingSettings
-from builder.spec import EnvironmentSpec
 from builder.stages import Stages
 from builder.work.pool import WorkerPool
 from builder.work.turns import Claim, on_behalf_of

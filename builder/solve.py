@@ -42,11 +42,11 @@ from builder.errors import (
     WorkerLost,
 )
 from builder.frames import OUT_OF_MEMORY, frame, read_frame
-from builder.lock import Lock, LockedPackage
+from builder.locks.lock import Lock, LockedPackage
+from builder.names.spec import EnvironmentSpec
 from builder.network.addresses import AddressGuard
 from builder.network.guarding_proxy import GuardingProxy
 from builder.repodata_folder import RepodataFolder, size_text
-from builder.spec import EnvironmentSpec
 from builder.suspects import Suspects
 from builder.virtual_packages import DEFAULT_GLIBC
 from builder.work.turns import Lane

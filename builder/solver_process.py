@@ -34,14 +34,14 @@ from builder.channel_policy import channels_of
 from builder.channels import Credentials, address, without_credentials
 from builder.errors import BuilderError, ChannelUnavailable, PackageRefused, SolveLimit, Unsatisfiable
 from builder.frames import LARGEST, OUT_OF_MEMORY, frame, read_frame
-from builder.lock import LockedPackage, in_dependency_order
+from builder.locks.lock import LockedPackage, in_dependency_order
+from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.record_problem import record_problem
 from builder.repodata_folder import RepodataFolder
 from builder.solver_client import guarded_client
 from builder.solver_reasons import Wish, package_names, raise_reason
 from builder.solver_records import too_large
 from builder.solver_repodata import Repodata, RepodataLimits
-from builder.spec import EnvironmentSpec, PackageItem
 from builder.virtual_packages import virtual_packages
 from storage.text import printable_line
 

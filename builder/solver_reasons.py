@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from rattler import Channel, Gateway, MatchSpec, RepoDataRecord, Subdir, Version
 
 from builder.errors import PackageRefused, UnknownPackage, Unsatisfiable
-from builder.items import typed
-from builder.names import close_names
-from builder.spec import Constraint, PackageItem, contained
+from builder.names.image_name import close_names
+from builder.names.items import typed
+from builder.names.spec import Constraint, PackageItem, contained
 
 _LINES = 40
 _LONGEST = 1 << 20

@@ -15,7 +15,7 @@ import orjson
 from rattler import Channel, Gateway, RepoDataRecord, Subdir
 
 from builder.errors import PackageRefused
-from builder.lock import dependency_name
+from builder.locks.lock import dependency_name
 from builder.record_problem import shown
 from storage.text import printable_line
 

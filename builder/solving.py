@@ -17,10 +17,10 @@ from types import MappingProxyType
 from typing import Self
 
 from builder.errors import SolveLimit
-from builder.lock import Lock
+from builder.locks.lock import Lock
+from builder.names.spec import EnvironmentSpec
 from builder.network.guarding_proxy import MOST_CONNECTIONS
 from builder.solve import Solver, SolverSettings
-from builder.spec import EnvironmentSpec
 from builder.work.turns import Lane
 
 LOADS = MOST_CONNECTIONS // 20

@@ -10,7 +10,7 @@ from cachetools import TTLCache
 
 from builder.channel_policy import ChannelPolicy, channels_of
 from builder.channels import address
-from builder.spec import EnvironmentSpec
+from builder.names.spec import EnvironmentSpec
 
 SECONDS = 600.0
 """For which a question or a channel is remembered."""

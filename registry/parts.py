@@ -12,7 +12,7 @@ from aiohttp import web
 
 from auth.access import Access, OpenAccess
 from auth.principal import ANONYMOUS, Principal
-from builder.spec import EnvironmentSpec
+from builder.names.spec import EnvironmentSpec
 from builder.work.turns import Caller
 from registry.budget import UploadBudget
 from registry.connections import Connections

@@ -14,8 +14,8 @@ from registry.settings import LoadedSettings, Settings
 
 if TYPE_CHECKING:
     from builder.finished_image import Image
+    from builder.names.spec import EnvironmentSpec
     from builder.publish import StoredImage
-    from builder.spec import EnvironmentSpec
 
 LAYOUT = "oci:"
 ARCHIVE = "docker-archive:"
@@ -46,13 +46,13 @@ def build(
     json: Annotated[bool, typer.Option("--json", help="print a JSON document")] = False,
 ) -> None:
     """Build an image into the local store, and print its reference and digest: REFERENCE@DIGEST."""
-    from builder import names
+    from builder.names import image_name
     from registry.logs import configure
     from storage.privacy import current_umask
 
     settings = loaded.settings
     configure(settings.log.model_copy(update={} if "log_level" in loaded.origins else {"log_level": "warning"}))
-    spec = names.parse_specs(specs, settings.builder)
+    spec = image_name.parse_specs(specs, settings.builder)
     reference, image, pushed = run_async(_build(settings, spec, output, push, current_umask()))
     if json:
         document = {
@@ -77,7 +77,7 @@ async def _build(
 
     `umask` is the caller's, for what is written outside the data directory.
     """
-    from builder import names
+    from builder.names import image_name
     from builder.publish import StoredImage
     from registry.cli.local import manifests_below, open_service
     from registry.display import build_display
@@ -88,7 +88,7 @@ async def _build(
     async with open_service(settings) as (store, service):
         with build_display(console) as progress:
             image = await service.build(spec, progress)
-        reference = f"{names.repository_of(spec, settings.builder)}:lock-{image.lock_key[:12]}"
+        reference = f"{image_name.repository_of(spec, settings.builder)}:lock-{image.lock_key[:12]}"
         if output or push:
             manifests = await manifests_below(store.catalog, image.variants[0].digest)
             stored = StoredImage(image.variants[0], StoreInThreads(store.blobs), lambda digest: manifests[digest])

@@ -18,7 +18,7 @@ from storage.digest import Digest
 from storage.errors import ConderyError
 
 if TYPE_CHECKING:
-    from builder.spec import EnvironmentSpec
+    from builder.names.spec import EnvironmentSpec
     from registry.store import Store
 
 LOCK = re.compile(r"(?:lock-)?([0-9a-f]{12,64})")
@@ -52,7 +52,7 @@ def explain(
 
 
 async def _report(settings: Settings, image: str) -> dict[str, Any]:
-    from builder.lock import Lock
+    from builder.locks.lock import Lock
     from registry.store import open_store
 
     async with open_store(settings.storage) as store:
@@ -99,7 +99,7 @@ async def _lock_of_manifest(image: str, store: Store) -> str:
 
 async def _lock_of_name(image: str, settings: Settings, store: Store) -> str:
     from builder.demand import read_name
-    from builder.names import LockReference
+    from builder.names.image_name import LockReference
 
     repository, tag = _repository_and_tag(image, settings.builder.root)
     request = await read_name(repository, tag, settings.builder, store.catalog)

@@ -13,8 +13,8 @@ from registry.display import SafeConsole
 from registry.settings import LoadedSettings, Settings
 
 if TYPE_CHECKING:
-    from builder.lock import Lock
-    from builder.spec import EnvironmentSpec
+    from builder.locks.lock import Lock
+    from builder.names.spec import EnvironmentSpec
 
 
 class LockFormat(enum.StrEnum):
@@ -37,13 +37,13 @@ def lock(
     ] = LockFormat.CONDA_LOCK,
 ) -> None:
     """Solve, and write the lock file. Nothing is downloaded or built."""
-    from builder import names
+    from builder.names import image_name
     from registry.logs import configure
     from storage.files import atomic_write
 
     settings = loaded.settings
     configure(settings.log.model_copy(update={} if "log_level" in loaded.origins else {"log_level": "warning"}))
-    spec = names.parse_specs(specs, settings.builder)
+    spec = image_name.parse_specs(specs, settings.builder)
     text = _text(run_async(_solve(settings, spec)), format)
     if output is None:
         typer.echo(text, nl=False)
@@ -62,7 +62,7 @@ async def _solve(settings: Settings, spec: EnvironmentSpec) -> Lock:
 
 
 def _text(lock: Lock, format: LockFormat) -> bytes:  # noqa: A002 - the flag's name
-    from builder.lock_formats import conda_lock_yaml, environment_yaml, explicit_text
+    from builder.locks.formats import conda_lock_yaml, environment_yaml, explicit_text
 
     if format is LockFormat.CONDA_LOCK:
         return conda_lock_yaml(lock)

@@ -13,9 +13,9 @@ from builder.channel_policy import ChannelPolicy
 from builder.channels import Credential, Credentials
 from builder.download import Downloader, DownloadSettings
 from builder.errors import ChannelUnavailable, DownloadFailed, PackageRefused, SolveError
-from builder.lock import Lock, LockedPackage
+from builder.locks.lock import Lock, LockedPackage
+from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.solve import Solver, SolverSettings
-from builder.spec import EnvironmentSpec, PackageItem
 from tests.attacks.inside import STATUS, TARGETS, Channel, Inside, channel, inside
 from tests.builder.channel_server import ChannelServer, Fault
 from tests.builder.packages import Package

@@ -20,9 +20,9 @@ from rattler.index import index_fs
 
 from builder.channel_policy import ChannelPolicy
 from builder.errors import BuilderError, ChannelRefused, PackageRefused, SolveLimit, Unsatisfiable
+from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.solve import Solver, SolverSettings
 from builder.solver_records import LONGEST_SPEC, MOST_PARENTHESES, MOST_SPECS
-from builder.spec import EnvironmentSpec, PackageItem
 from tests.attacks.test_repodata_bombs import lib, stems
 from tests.builder.channel_server import ChannelServer
 from tests.builder.packages import Package

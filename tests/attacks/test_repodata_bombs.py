@@ -18,10 +18,10 @@ from rattler.index import index_fs
 
 from builder.channel_policy import ChannelPolicy
 from builder.errors import ChannelRefused, SolveLimit
-from builder.lock import Lock
+from builder.locks.lock import Lock
+from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.repodata_folder import RepodataFolder
 from builder.solve import Solver, SolverSettings
-from builder.spec import EnvironmentSpec, PackageItem
 from builder.work.turns import Caller, Claim, on_behalf_of
 from tests.attacks.slow import SlowServer
 from tests.builder.channel_server import ChannelServer

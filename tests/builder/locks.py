@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from builder.lock import Lock, LockedPackage
-from builder.spec import Constraint, EnvironmentSpec, PackageItem
+from builder.locks.lock import Lock, LockedPackage
+from builder.names.spec import Constraint, EnvironmentSpec, PackageItem
 
 CHANNEL = "https://conda.example.org/conda-forge"
 

@@ -16,7 +16,7 @@ from typing import Any
 import rattler
 import zstandard
 
-from builder.lock import LockedPackage
+from builder.locks.lock import LockedPackage
 
 TIME = 1_600_000_000
 """mtime of every member, seconds."""

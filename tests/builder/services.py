@@ -9,10 +9,10 @@ from typing import Any
 
 from rattler.index import index_fs
 
-from builder.names import parse_specs
+from builder.names.image_name import parse_specs
+from builder.names.spec import EnvironmentSpec
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
-from builder.spec import EnvironmentSpec
 from storage.objects import ObjectStore
 from tests.builder.packages import Package
 from tests.storage.stores import open_stores

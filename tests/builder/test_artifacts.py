@@ -12,7 +12,7 @@ import pytest
 
 from builder.artifacts import ARCHIVE, ARTIFACTS, Artifact, artifact_key, document, make_artifact
 from builder.errors import BuilderError, DownloadFailed, FormatUnsuitable, UnknownArtifact
-from builder.lock import Lock, LockedPackage
+from builder.locks.lock import Lock, LockedPackage
 from storage.joins import Join
 from tests.builder.channel_server import ChannelServer
 from tests.builder.locks import LOCK, SPEC, package

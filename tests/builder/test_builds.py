@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from rattler import BuildString, MatchSpec, PackageRecord
 
 from builder.errors import Unsatisfiable
-from builder.match_spec import parse_match_spec
-from builder.spec import EnvironmentSpec
+from builder.names.match_spec import parse_match_spec
+from builder.names.spec import EnvironmentSpec
 from tests.builder.packages import Package
 from tests.builder.services import make_channel, open_service, spec_of
 

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from builder.channel_policy import ChannelPolicy, Others
 from builder.errors import BuildFailed, ChannelNotAllowed, UnknownArtifact
+from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
-from builder.spec import EnvironmentSpec, PackageItem
 from tests.builder.packages import Package
 from tests.builder.services import make_channel, spec_of
 from tests.storage.stores import open_stores

@@ -14,7 +14,7 @@ from builder.artifacts import Artifact, artifact_key
 from builder.build import ATTEMPTS, Builder
 from builder.layer import FRAGMENTS
 from builder.layers import Layers
-from builder.lock import Lock
+from builder.locks.lock import Lock
 from builder.progress import Event
 from storage import tables
 from storage.catalog import Catalog

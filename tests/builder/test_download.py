@@ -16,7 +16,7 @@ from builder.channel_policy import ChannelPolicy
 from builder.channels import Credential, Credentials
 from builder.download import _LONG, Downloader, DownloadSettings
 from builder.errors import DownloadFailed, PackageRefused, SolveError
-from builder.lock import LockedPackage
+from builder.locks.lock import LockedPackage
 from builder.part_file import PartFile
 from builder.work.turns import Caller, Claim, on_behalf_of
 from storage.errors import StorageFull

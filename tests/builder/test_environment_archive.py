@@ -22,10 +22,10 @@ import pytest
 from builder.artifacts import ARCHIVE, make_artifact
 from builder.environment_layer import history
 from builder.errors import ArchiveFailed, BuilderError, PackageRefused, PathConflict
-from builder.lock import Lock
+from builder.locks.lock import Lock
+from builder.names.spec import EnvironmentSpec
 from builder.relocation import CHECK, LARGEST_SCRIPT
 from builder.service import BuilderService
-from builder.spec import EnvironmentSpec
 from tests.builder.packages import PLACEHOLDER, Directory, File, Link, Package, installed
 from tests.builder.services import make_channel, open_service, spec_of
 from tests.unpacking import extract_all

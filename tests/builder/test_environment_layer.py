@@ -29,7 +29,7 @@ from builder.environment_layer import (
     members,
 )
 from builder.file_part import FilePart
-from builder.lock import Lock, LockedPackage
+from builder.locks.lock import Lock, LockedPackage
 from builder.prefix_record import Written, prefix_record, recorded_paths
 from storage.digest import Digest
 from tests.builder.locks import LOCK, SPEC, package

@@ -27,8 +27,8 @@ from builder.image import (
     write_image,
     write_index,
 )
-from builder.lock import Lock
-from builder.spec import Constraint, EnvironmentSpec, PackageItem
+from builder.locks.lock import Lock
+from builder.names.spec import Constraint, EnvironmentSpec, PackageItem
 from storage.digest import Descriptor, Digest
 from tests.builder.locks import LOCK, SPEC, package
 

@@ -14,16 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import FormatUnsuitable
-from builder.lock import Lock
-from builder.lock_formats import (
-    conda_lock_yaml,
-    environment_name,
-    environment_yaml,
-    explicit_text,
-    newest,
-    rfc3339,
-)
-from builder.spec import EnvironmentSpec, PackageItem
+from builder.locks.formats import conda_lock_yaml, environment_name, environment_yaml, explicit_text, newest, rfc3339
+from builder.locks.lock import Lock
+from builder.names.spec import EnvironmentSpec, PackageItem
 from tests.builder.locks import LOCK, SPEC, package
 from tests.builder.packages import Package
 

@@ -15,9 +15,7 @@ from hypothesis import strategies as st
 from rattler import MatchSpec
 
 from builder.errors import InvalidImageName
-from builder.items import IMAGE_PLATFORMS, OPERATORS
-from builder.match_spec import is_version, parse_match_spec
-from builder.names import (
+from builder.names.image_name import (
     Latest,
     LockReference,
     UntilDate,
@@ -27,8 +25,10 @@ from builder.names import (
     repository_of,
     stored_spec_handle,
 )
+from builder.names.items import IMAGE_PLATFORMS, OPERATORS
+from builder.names.match_spec import is_version, parse_match_spec
+from builder.names.spec import Constraint, EnvironmentSpec, PackageItem, merge_items
 from builder.settings import BuilderSettings
-from builder.spec import Constraint, EnvironmentSpec, PackageItem, merge_items
 
 TODAY = datetime.date(2026, 5, 1)
 SETTINGS = BuilderSettings(workers=1)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from builder.contents import PackageContents, PythonLayout
 from builder.errors import PathConflict
 from builder.inspection import inspect
-from builder.lock import LockedPackage
+from builder.locks.lock import LockedPackage
 from builder.overlap import Overlap, find_overlaps, install_order
 from tests.builder.packages import Directory, Link, Made, Package, installed
 

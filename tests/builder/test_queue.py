@@ -14,9 +14,9 @@ import pytest
 
 from builder.errors import DownloadFailed, Unsatisfiable
 from builder.job import Job
+from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.queue import BuildQueue, is_dead
 from builder.settings import BuilderSettings
-from builder.spec import EnvironmentSpec, PackageItem
 from storage.catalog import Catalog
 from storage.database import sqlite_url
 from tests.storage.stores import open_stores

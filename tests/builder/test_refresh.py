@@ -9,8 +9,8 @@ from rattler.index import index_fs
 
 from builder.channel_policy import ChannelPolicy
 from builder.errors import ChannelUnavailable
+from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.solve import Solver, SolverSettings
-from builder.spec import EnvironmentSpec, PackageItem
 from tests.builder.channel_server import ChannelServer
 from tests.builder.packages import Package
 

@@ -29,9 +29,9 @@ from builder.errors import (
     Unsatisfiable,
     WorkerLost,
 )
-from builder.lock import Lock, LockedPackage, in_dependency_order
+from builder.locks.lock import Lock, LockedPackage, in_dependency_order
+from builder.names.spec import Constraint, EnvironmentSpec, PackageItem
 from builder.solve import Solver, SolverSettings
-from builder.spec import Constraint, EnvironmentSpec, PackageItem
 from builder.virtual_packages import virtual_packages
 from tests.builder.channel_server import ChannelServer
 from tests.builder.packages import Package

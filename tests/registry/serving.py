@@ -19,7 +19,7 @@ from builder.artifacts import ARTIFACTS, Artifact
 from builder.errors import InvalidImageName, TooManyBuilds, UnknownArtifact
 from builder.finished_image import Image
 from builder.image import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, beginning
-from builder.spec import EnvironmentSpec, PackageItem
+from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.work.turns import Caller
 from registry.delivery import Timing
 from registry.http_settings import HttpSettings

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.names import parse
+from builder.names.image_name import parse
 from builder.settings import BuilderSettings
 from registry.http_settings import HttpSettings
 from tests.builder.test_names import TODAY

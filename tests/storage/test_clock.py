@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from builder.errors import BuildFailed
 from builder.job import Job
-from builder.names import parse_specs
+from builder.names.image_name import parse_specs
 from storage import tables
 from storage.catalog import Catalog
 from storage.clock import is_within

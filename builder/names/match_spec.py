@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from builder.errors import InvalidImageName
-from builder.spec import Constraint, PackageItem
+from builder.names.spec import Constraint, PackageItem
 
 _PIECES = r"[a-z0-9]+(?:[._-][a-z0-9]+)*"
 _VERSION = re.compile(rf"(?:[0-9]+!)?{_PIECES}(?:\+{_PIECES})?")

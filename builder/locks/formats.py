@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from builder.errors import FormatUnsuitable
-from builder.lock import Lock, LockedPackage
-from builder.spec import EnvironmentSpec
+from builder.locks.lock import Lock, LockedPackage
+from builder.names.spec import EnvironmentSpec
 
 _SPEC = re.compile(r"(?:.*::)?(?P<name>[A-Za-z0-9_.-]+)\s*(?P<rest>.*)", re.DOTALL)
 

@@ -16,9 +16,9 @@ from itertools import pairwise
 from typing import Protocol, TypeVar
 
 from builder.errors import InvalidImageName
-from builder.items import COMPONENT, Channel, Cuda, Platform, Wish, keyword, spelled, text_of, wishes
-from builder.match_spec import check_channel, parse_match_spec
-from builder.spec import EnvironmentSpec, PackageItem, merge_items
+from builder.names.items import COMPONENT, Channel, Cuda, Platform, Wish, keyword, spelled, text_of, wishes
+from builder.names.match_spec import check_channel, parse_match_spec
+from builder.names.spec import EnvironmentSpec, PackageItem, merge_items
 
 MAX_NAME = 255
 """Characters in a repository name; a host and port in front of it count too, for the client."""

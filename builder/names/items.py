@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from builder.errors import InvalidImageName
-from builder.match_spec import is_version, parse_match_spec
-from builder.spec import Constraint, PackageItem, contains, merge_items
+from builder.names.match_spec import is_version, parse_match_spec
+from builder.names.spec import Constraint, PackageItem, contains, merge_items
 
 OPERATORS = {
     "gt": ">",

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from builder.canonical import key_of
-from builder.spec import EnvironmentSpec
+from builder.names.spec import EnvironmentSpec
 
 
 @dataclass(frozen=True)
