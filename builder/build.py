@@ -21,10 +21,11 @@ from typing import TypeVar
 from builder import image as documents
 from builder.archive import Limits
 from builder.artifacts import ARCHIVE, Pack, artifact_key, chosen_platform, make_artifact
-from builder.base import Base, BaseImage
+from builder.base.prefix_path import check_prefix
+from builder.base.vocabulary import Base, BaseImage
 from builder.canonical import key_of
+from builder.channels.download import Downloader
 from builder.contents import PackageContents, PythonLayout
-from builder.download import Downloader
 from builder.environment import EnvironmentTask, finish_environment, links_folders, shells_in, starts_environment
 from builder.environment_archive import archive_task, pack
 from builder.errors import BuilderError, PackageRefused, UnknownLock
@@ -42,7 +43,6 @@ from builder.path_marks import PathMarks, sharing
 from builder.plan import PLAN_FORMAT, PlanPackage, plan
 from builder.platform_image import PlatformImage, image_layer, image_of, report_of
 from builder.popularity import Popularity
-from builder.prefix_path import check_prefix
 from builder.progress import Event, Progress, Stage, silent
 from builder.resolution import answers_meanwhile, is_fresh, resolution_key
 from builder.settings import BuilderSettings

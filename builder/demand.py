@@ -13,7 +13,7 @@ import structlog
 from cachetools import TTLCache
 
 from builder.artifacts import ARTIFACTS, Artifact, artifact_key
-from builder.channel_policy import ChannelPolicy
+from builder.channels.policy import ChannelPolicy
 from builder.ended import EndedBuild
 from builder.errors import BuildFailed, TooManyBuilds, UnknownArtifact, UnknownLock
 from builder.finished_image import Image

@@ -20,7 +20,7 @@ from builder.platforms import oci_platform
 from storage.digest import Descriptor, Digest
 
 if TYPE_CHECKING:
-    from builder.base import BaseImage
+    from builder.base.vocabulary import BaseImage
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"

@@ -25,7 +25,7 @@ from typing import Any
 from builder.base.layers import ChunkReader
 from builder.errors import PublishFailed, RemoteUnavailable
 from builder.platforms import conda_platform
-from builder.remote import ImageReference, Login, RemoteRepository, RepeatableBody
+from builder.remote.repository import ImageReference, Login, RemoteRepository, RepeatableBody
 from storage.blocking import BlobReader
 from storage.digest import Descriptor, Digest
 from storage.errors import StorageFull

@@ -13,12 +13,12 @@ from typing import Self
 
 import structlog
 
-from builder.base import open_base
+from builder.base.opening import open_base
 from builder.build import Builder, Stopwatch
-from builder.channel_policy import ChannelPolicy, Others
-from builder.channels import Credentials
+from builder.channels.channel import Credentials
+from builder.channels.download import Downloader, DownloadSettings
+from builder.channels.policy import ChannelPolicy, Others
 from builder.demand import Demand
-from builder.download import Downloader, DownloadSettings
 from builder.ended import Announce
 from builder.errors import BuildFailed
 from builder.finished_image import Image
@@ -30,7 +30,7 @@ from builder.names.spec import EnvironmentSpec
 from builder.popularity import Popularity
 from builder.progress import Progress, silent
 from builder.queue import BuildQueue
-from builder.remote import read_logins
+from builder.remote.repository import read_logins
 from builder.settings import BuilderSettings
 from builder.solve import SolverSettings
 from builder.solving import Solving, SolvingSettings

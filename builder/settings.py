@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from builder.channel_policy import checked_pattern
-from builder.prefix_path import prefix_problem
+from builder.base.prefix_path import prefix_problem
+from builder.channels.policy import checked_pattern
 
 _PART = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 

@@ -28,8 +28,8 @@ from typing import Any, Literal, Self
 
 from cachetools import TTLCache
 
-from builder.channel_policy import ChannelPolicy, channels_of
-from builder.channels import Credentials, address
+from builder.channels.channel import Credentials, address
+from builder.channels.policy import ChannelPolicy, channels_of
 from builder.errors import (
     BuilderError,
     ChannelRefused,

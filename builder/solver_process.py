@@ -30,8 +30,8 @@ from rattler.exceptions import GatewayError, ParseSubdirError, SolverError
 from rattler.package import BuildString
 from rattler.package_streaming import download_to_path
 
-from builder.channel_policy import channels_of
-from builder.channels import Credentials, address, without_credentials
+from builder.channels.channel import Credentials, address, without_credentials
+from builder.channels.policy import channels_of
 from builder.errors import BuilderError, ChannelUnavailable, PackageRefused, SolveLimit, Unsatisfiable
 from builder.frames import LARGEST, OUT_OF_MEMORY, frame, read_frame
 from builder.locks.lock import LockedPackage, in_dependency_order

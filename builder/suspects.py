@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from cachetools import TTLCache
 
-from builder.channel_policy import ChannelPolicy, channels_of
-from builder.channels import address
+from builder.channels.channel import address
+from builder.channels.policy import ChannelPolicy, channels_of
 from builder.names.spec import EnvironmentSpec
 
 SECONDS = 600.0

@@ -12,7 +12,7 @@ import structlog
 from aiohttp import web
 
 from builder.image import beginning
-from builder.remote import read_logins
+from builder.remote.repository import read_logins
 from builder.service import BuilderService
 from registry.health import storage_check
 from registry.mirror.service import Mirror

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from builder.channels import redact
+from builder.channels.channel import redact
 from builder.ended import EndedBuild
 from registry.webhooks import Action
 from storage.digest import Descriptor, Digest

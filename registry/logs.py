@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import orjson
 import structlog
 
-from builder.channels import HIDDEN, redact
+from builder.channels.channel import HIDDEN, redact
 from registry.settings import LogSettings
 from storage.text import printable, printable_json, printable_line
 

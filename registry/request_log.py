@@ -17,7 +17,7 @@ import orjson
 import structlog
 from aiohttp import web
 
-from builder.channels import redact
+from builder.channels.channel import redact
 from registry.settings import LogSettings
 from storage.text import printable_json
 

@@ -18,7 +18,7 @@ from builder.base.oci_layout import Layout
 from builder.base.vocabulary import BaseImage, BaseLayer
 from builder.errors import BaseUnavailable
 from builder.platforms import conda_platform
-from builder.remote import MAX_DOCUMENT
+from builder.remote.repository import MAX_DOCUMENT
 from storage.blocking import BlockingBlobs
 from storage.digest import Digest
 

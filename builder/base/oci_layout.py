@@ -11,7 +11,7 @@ from builder.base.layers import are_stored, read_chunks
 from builder.base.oci_image import ImageReader, descriptors, parse_document
 from builder.base.vocabulary import BaseImage
 from builder.errors import BaseUnavailable
-from builder.remote import MAX_DOCUMENT
+from builder.remote.repository import MAX_DOCUMENT
 from storage.blocking import BlockingBlobs
 from storage.digest import Descriptor, Digest
 

@@ -19,7 +19,7 @@ from builder.base.oci_image import INDEX_TYPES, MANIFEST_TYPES, ImageReader, loo
 from builder.base.vocabulary import BaseImage
 from builder.canonical import key_of
 from builder.errors import BaseUnavailable, RemoteUnavailable
-from builder.remote import ImageReference, Login, RemoteRepository
+from builder.remote.repository import ImageReference, Login, RemoteRepository
 from storage.blocking import BlockingBlobs
 from storage.digest import Descriptor, Digest
 from storage.files import atomic_write

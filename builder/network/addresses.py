@@ -5,7 +5,7 @@ owns a name chooses its addresses, which may be another at every look. So a name
 what comes is checked, and the connection is made to just that.
 
     aiohttp     GuardedResolver: downloads, mirrors, webhooks
-    requests    builder.guarded_adapter: base images, pushes
+    requests    builder.remote.guarded_adapter: base images, pushes
     rattler     builder.network.guarding_proxy: repodata
 
 It is here, and not in `registry`, because most of what goes out by somebody else's word is the builder's.

@@ -110,7 +110,7 @@ def _write(image: StoredImage, output: str, reference: str, umask: int) -> None:
 
 def _push(image: StoredImage, reference: str, settings: Settings) -> str:
     from builder.publish import push
-    from builder.remote import read_logins
+    from builder.remote.repository import read_logins
 
     credentials = settings.builder.credentials
     return push(

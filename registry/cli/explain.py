@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from builder.channels import redact
+from builder.channels.channel import redact
 from registry.cli.options import UsageError, run_async, takes_settings
 from registry.display import SafeConsole, echo_json
 from registry.settings import LoadedSettings, Settings

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from builder.channels import redact
+from builder.channels.channel import redact
 from registry.settings import InvalidSettings, Setting, all_settings, environment_flag, load
 from storage.errors import ConderyError
 from storage.privacy import OWNER_ONLY, masked

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from builder.channels import redact
+from builder.channels.channel import redact
 from registry.cli.options import Command, Group, takes_settings
 from registry.display import SafeConsole, echo_json
 from registry.settings import SECTIONS, LoadedSettings, Setting, all_settings, written

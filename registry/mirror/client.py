@@ -16,7 +16,7 @@ from cachetools import TLRUCache
 from yarl import URL
 
 from builder.network.addresses import AddressGuard, InternalAddress, guarded_connector
-from builder.remote import Login
+from builder.remote.repository import Login
 from builder.work.single_flight import SingleFlight
 from registry.mirror import tokens
 from registry.mirror.errors import (

@@ -14,7 +14,7 @@ import structlog
 from aiohttp.abc import AbstractResolver
 from cachetools import LRUCache, TLRUCache, TTLCache
 
-from builder.remote import Login
+from builder.remote.repository import Login
 from builder.work.single_flight import SingleFlight
 from registry.mirror.client import UpstreamClient
 from registry.mirror.download import Download

@@ -11,7 +11,7 @@ import oras.auth.utils
 from yarl import URL
 
 from builder.network.organisation import are_of_one
-from builder.remote import Login
+from builder.remote.repository import Login
 from registry.mirror.errors import UpstreamFailed
 from registry.mirror.names import Source
 

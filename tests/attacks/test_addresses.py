@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.channel_policy import ChannelPolicy
-from builder.channels import Credential, Credentials
-from builder.download import Downloader, DownloadSettings
+from builder.channels.channel import Credential, Credentials
+from builder.channels.download import Downloader, DownloadSettings
+from builder.channels.policy import ChannelPolicy
 from builder.errors import ChannelUnavailable, DownloadFailed, PackageRefused, SolveError
 from builder.locks.lock import Lock, LockedPackage
 from builder.names.spec import EnvironmentSpec, PackageItem

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 import pytest
 
 from builder.errors import RemoteUnavailable
-from builder.guarded_adapter import GuardedAdapter
 from builder.network.addresses import AddressGuard, InternalAddress
 from builder.network.organisation import are_of_one, organisation
-from builder.remote import ImageReference, Login, RemoteRepository, RepeatableBody
+from builder.remote.guarded_adapter import GuardedAdapter
+from builder.remote.repository import ImageReference, Login, RemoteRepository, RepeatableBody
 from storage.digest import Digest
 from tests.attacks.inside import STATUS, TARGETS, Inside, inside
 

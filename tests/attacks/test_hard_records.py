@@ -18,7 +18,7 @@ import pytest
 import zstandard
 from rattler.index import index_fs
 
-from builder.channel_policy import ChannelPolicy
+from builder.channels.policy import ChannelPolicy
 from builder.errors import BuilderError, ChannelRefused, PackageRefused, SolveLimit, Unsatisfiable
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.solve import Solver, SolverSettings

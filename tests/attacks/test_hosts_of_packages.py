@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from builder import download
-from builder.channel_policy import ChannelPolicy
-from builder.channels import Credentials
-from builder.download import Downloader, DownloadSettings
+from builder.channels import download
+from builder.channels.channel import Credentials
+from builder.channels.download import Downloader, DownloadSettings
+from builder.channels.policy import ChannelPolicy
 from builder.errors import DownloadFailed
 from tests.builder.packages import Package
 

@@ -16,7 +16,7 @@ import pytest
 import zstandard
 from rattler.index import index_fs
 
-from builder.channel_policy import ChannelPolicy
+from builder.channels.policy import ChannelPolicy
 from builder.errors import ChannelRefused, SolveLimit
 from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec, PackageItem

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.channels import Credential, Credentials, address, redact, without_credentials
+from builder.channels.channel import Credential, Credentials, address, redact, without_credentials
 from builder.errors import ChannelUnavailable, CredentialsInvalid
 
 ALIAS = "https://conda.anaconda.org"

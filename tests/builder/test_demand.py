@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 from sqlalchemy import Table, select
 
-from builder.channel_policy import ChannelPolicy
+from builder.channels.policy import ChannelPolicy
 from builder.demand import Demand
 from builder.job import Job
 from builder.service import BuilderService

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from builder.channel_policy import ChannelPolicy
-from builder.channels import Credential, Credentials
-from builder.download import _LONG, Downloader, DownloadSettings
+from builder.channels.channel import Credential, Credentials
+from builder.channels.download import _LONG, Downloader, DownloadSettings
+from builder.channels.part_file import PartFile
+from builder.channels.policy import ChannelPolicy
 from builder.errors import DownloadFailed, PackageRefused, SolveError
 from builder.locks.lock import LockedPackage
-from builder.part_file import PartFile
 from builder.work.turns import Caller, Claim, on_behalf_of
 from storage.errors import StorageFull
 from tests.builder.channel_server import ChannelServer

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from builder.channel_policy import ChannelPolicy
+from builder.channels.policy import ChannelPolicy
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.network import guarding_proxy
 from builder.network.addresses import AddressGuard

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from python_docker import schema
 
-from builder.base import BaseImage
-from builder.base.vocabulary import BaseLayer
+from builder.base.vocabulary import BaseImage, BaseLayer
 from builder.image import (
     DOCKER_LAYER,
     DOCKER_MANIFEST,

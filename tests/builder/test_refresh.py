@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rattler.index import index_fs
 
-from builder.channel_policy import ChannelPolicy
+from builder.channels.policy import ChannelPolicy
 from builder.errors import ChannelUnavailable
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.solve import Solver, SolverSettings

@@ -19,7 +19,7 @@ import pytest
 from rattler.index import index_fs
 
 from builder import solving
-from builder.channel_policy import ChannelPolicy
+from builder.channels.policy import ChannelPolicy
 from builder.errors import (
     ChannelUnavailable,
     CredentialsInvalid,

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from builder.remote import Login
+from builder.remote.repository import Login
 from registry.http_settings import HttpSettings
 from registry.parts import PARTS
 from storage.digest import Digest

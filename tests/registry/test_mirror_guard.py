@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from builder.remote import Login
+from builder.remote.repository import Login
 from tests.registry.test_mirror import APP, FIRST, get, name_of, refused
 from tests.registry.test_mirror_rules import Answers
 from tests.registry.upstreams import ScriptedRegistry, mirroring, scripted_registry

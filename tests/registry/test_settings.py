@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.channels import redact
+from builder.channels.channel import redact
 from registry import environment
 from registry.settings import InvalidSettings, LoadedSettings, all_settings, load, split, written
 

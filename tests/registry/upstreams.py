@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from builder.remote import Login
+from builder.remote.repository import Login
 from registry.http_settings import HttpSettings
 from registry.mirror.service import Mirror
 from registry.mirror_settings import MirrorSettings

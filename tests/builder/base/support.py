@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from builder.base import Base, BaseImage, open_base
+from builder.base.opening import open_base
+from builder.base.vocabulary import Base, BaseImage
 from builder.platforms import host_platform
-from builder.remote import Login
+from builder.remote.repository import Login
 from storage.digest import Digest
 from tests.builder.images import OCI
 from tests.storage.stores import Blocking

@@ -15,7 +15,7 @@ import pytest
 from builder.base.registry import RegistryBase
 from builder.errors import BaseUnavailable, CredentialsInvalid, RemoteUnavailable
 from builder.publish import push
-from builder.remote import ImageReference, Login, RemoteRepository, read_logins
+from builder.remote.repository import ImageReference, Login, RemoteRepository, read_logins
 from storage.digest import Descriptor, Digest
 from tests.builder.base.support import PAIR, Data, OpenData, check, files_of, opened
 from tests.builder.images import GLIBC_2_31, OCI, Images

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from builder.channels import SCHEMES, address, redact, without_credentials
+from builder.channels.channel import SCHEMES, address, redact, without_credentials
 from builder.errors import ChannelNotAllowed, ChannelUnavailable, PackageRefused
 from builder.locks.lock import LockedPackage
 from builder.names.spec import EnvironmentSpec

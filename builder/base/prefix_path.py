@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from builder.errors import PrefixUnsuitable
 
 if TYPE_CHECKING:
-    from builder.base import BaseImage
+    from builder.base.vocabulary import BaseImage
 
 _FORM = re.compile(r"(/[^/\x00-\x20\x7f:]+)+")
 _MOUNTED = ("/dev", "/proc", "/sys")

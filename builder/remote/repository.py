@@ -26,9 +26,9 @@ import oras.utils
 import requests
 
 from builder.errors import CredentialsInvalid, RemoteUnavailable
-from builder.guarded_adapter import GuardedAdapter
 from builder.network.addresses import AddressGuard, InternalAddress, endpoint
 from builder.network.organisation import are_of_one
+from builder.remote.guarded_adapter import GuardedAdapter
 from storage.digest import Descriptor, Digest
 from storage.errors import DigestInvalid
 from storage.objects import CHUNK

@@ -16,15 +16,15 @@ from urllib.parse import unquote, urljoin, urlsplit
 import aiohttp
 import structlog
 
-from builder.channel_policy import ChannelPolicy
-from builder.channels import Credentials
+from builder.channels.channel import Credentials
+from builder.channels.part_file import PartFile
+from builder.channels.policy import ChannelPolicy
 from builder.errors import BuilderError, DownloadFailed, PackageRefused
 from builder.locks.lock import LockedPackage
 from builder.network.addresses import AddressGuard, InternalAddress, endpoint
 from builder.network.organisation import are_of_one
 from builder.network.pace import Pace, TooSlow
 from builder.network.routes import Routes
-from builder.part_file import PartFile
 from builder.work.single_flight import SingleFlight
 from builder.work.turns import GaveWay, Lane
 from storage.cancellation import to_end

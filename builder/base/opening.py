@@ -1,0 +1,70 @@
+"""From the setting that names a base to the base.
+
+host                          the C library, a shell and everyday tools of the machine condery runs on
+scratch                       nothing
+docker.io/library/debian:12   an image of a registry, pinned by digest when it is first pulled
+oci-layout:PATH[:TAG]         an image of an OCI layout directory
+docker-archive:PATH[:TAG]     an image of a `docker save` file
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from builder.base.docker_archive import DockerArchiveBase
+from builder.base.host import HostBase
+from builder.base.oci_layout import OciLayoutBase
+from builder.base.registry import RegistryBase
+from builder.base.scratch import ScratchBase
+from builder.base.vocabulary import Base
+from builder.errors import BaseUnavailable
+from builder.remote.repository import ImageReference, Login
+from storage.blocking import BlockingBlobs
+
+_NO_LOGINS: Mapping[str, Login] = MappingProxyType({})
+
+
+def open_base(
+    reference: str,
+    *,
+    blobs: BlockingBlobs,
+    directory: Path,
+    logins: Mapping[str, Login] = _NO_LOGINS,
+    insecure: Collection[str] = (),
+) -> Base:
+    """The base that the setting `reference` names; raises BaseUnavailable where it names none.
+
+    `directory` keeps what was pinned and temporary files. `logins` are by registry host; the registries `insecure`
+    (`host` or `host:port`) are spoken to by http, as are those of this machine.
+    """
+    if reference == HostBase.reference:
+        return HostBase(blobs)
+    if reference == ScratchBase.reference:
+        return ScratchBase()
+    kind, colon, rest = reference.partition(":")
+    if colon and kind in ("oci-layout", "docker-archive"):
+        path, tag = _path_and_tag(rest)
+        if kind == "oci-layout":
+            return OciLayoutBase(path, tag, blobs=blobs)
+        return DockerArchiveBase(path, tag, blobs=blobs, directory=directory)
+    try:
+        image = ImageReference.parse(reference)
+    except ValueError as error:
+        raise BaseUnavailable(
+            reference,
+            f"{error}; a base is host, scratch, oci-layout:PATH[:TAG], docker-archive:PATH[:TAG] or "
+            "REGISTRY/REPOSITORY[:TAG][@DIGEST] such as docker.io/library/debian:stable-slim",
+        ) from None
+    return RegistryBase(image, blobs=blobs, directory=directory, logins=logins, insecure=insecure)
+
+
+def _path_and_tag(text: str) -> tuple[Path, str | None]:
+    """Paths and tags may both hold colons: the longest beginning that exists is the path."""
+    parts = text.split(":")
+    for length in range(len(parts), 0, -1):
+        path = Path(":".join(parts[:length]))
+        if path.exists():
+            return path, ":".join(parts[length:]) or None
+    return Path(parts[0]), ":".join(parts[1:]) or None

@@ -1,0 +1,1 @@
+"""Where packages come from: channels, which of them are allowed, and downloads."""

@@ -1,0 +1,1 @@
+"""Repositories of other registries, spoken to from threads."""
