@@ -44,9 +44,9 @@ from builder.plan import PLAN_FORMAT, PlanPackage, plan
 from builder.platform_image import PlatformImage, image_layer, image_of, report_of
 from builder.popularity import Popularity
 from builder.progress import Event, Progress, Stage, silent
-from builder.resolution import answers_meanwhile, is_fresh, resolution_key
 from builder.settings import BuilderSettings
-from builder.solving import Solving
+from builder.solve.lanes import Solving
+from builder.solve.resolution import answers_meanwhile, is_fresh, resolution_key
 from builder.stages import Stages
 from builder.work.gather import all_of
 from builder.work.pool import WorkerPool

@@ -22,8 +22,8 @@ from builder.locks.lock import Lock
 from builder.names import image_name
 from builder.names.spec import EnvironmentSpec
 from builder.queue import BuildQueue, Flight
-from builder.resolution import FOREVER, answers_meanwhile, fresh_until, is_fresh
 from builder.settings import BuilderSettings
+from builder.solve.resolution import FOREVER, answers_meanwhile, fresh_until, is_fresh
 from builder.work.turns import OURSELVES, Caller
 from storage.catalog import USE_SECONDS, Catalog
 from storage.errors import StorageError

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from builder.resolution import FOREVER
+from builder.solve.resolution import FOREVER
 from storage.digest import Descriptor
 
 

@@ -32,8 +32,8 @@ from builder.progress import Progress, silent
 from builder.queue import BuildQueue
 from builder.remote.repository import read_logins
 from builder.settings import BuilderSettings
-from builder.solve import SolverSettings
-from builder.solving import Solving, SolvingSettings
+from builder.solve.lanes import Solving, SolvingSettings
+from builder.solve.solver import SolverSettings
 from builder.stages import Stages
 from builder.work.pool import WorkerPool
 from builder.work.turns import Claim, on_behalf_of

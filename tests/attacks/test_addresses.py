@@ -15,7 +15,7 @@ from builder.channels.policy import ChannelPolicy
 from builder.errors import ChannelUnavailable, DownloadFailed, PackageRefused, SolveError
 from builder.locks.lock import Lock, LockedPackage
 from builder.names.spec import EnvironmentSpec, PackageItem
-from builder.solve import Solver, SolverSettings
+from builder.solve.solver import Solver, SolverSettings
 from tests.attacks.inside import STATUS, TARGETS, Channel, Inside, channel, inside
 from tests.builder.channel_server import ChannelServer, Fault
 from tests.builder.packages import Package

@@ -21,8 +21,8 @@ from rattler.index import index_fs
 from builder.channels.policy import ChannelPolicy
 from builder.errors import BuilderError, ChannelRefused, PackageRefused, SolveLimit, Unsatisfiable
 from builder.names.spec import EnvironmentSpec, PackageItem
-from builder.solve import Solver, SolverSettings
-from builder.solver_records import LONGEST_SPEC, MOST_PARENTHESES, MOST_SPECS
+from builder.solve.records import LONGEST_SPEC, MOST_PARENTHESES, MOST_SPECS
+from builder.solve.solver import Solver, SolverSettings
 from tests.attacks.test_repodata_bombs import lib, stems
 from tests.builder.channel_server import ChannelServer
 from tests.builder.packages import Package
@@ -217,7 +217,7 @@ def crashing() -> Iterator[None]:
         while True:
             for child in psutil.Process().children():
                 with contextlib.suppress(psutil.Error):
-                    if "builder.solver_process" in child.cmdline():
+                    if "builder.solve.process" in child.cmdline():
                         child.send_signal(signal.SIGSEGV)
             await asyncio.sleep(0.01)
 

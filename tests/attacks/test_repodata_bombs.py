@@ -20,8 +20,8 @@ from builder.channels.policy import ChannelPolicy
 from builder.errors import ChannelRefused, SolveLimit
 from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec, PackageItem
-from builder.repodata_folder import RepodataFolder
-from builder.solve import Solver, SolverSettings
+from builder.solve.repodata_folder import RepodataFolder
+from builder.solve.solver import Solver, SolverSettings
 from builder.work.turns import Caller, Claim, on_behalf_of
 from tests.attacks.slow import SlowServer
 from tests.builder.channel_server import ChannelServer

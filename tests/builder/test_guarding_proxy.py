@@ -16,8 +16,8 @@ from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.network import guarding_proxy
 from builder.network.addresses import AddressGuard
 from builder.network.guarding_proxy import MOST_CONNECTIONS, GuardingProxy
-from builder.solve import Solver, SolverSettings
-from builder.solving import LOADS
+from builder.solve.lanes import LOADS
+from builder.solve.solver import Solver, SolverSettings
 from tests.attacks.inside import STATUS, Inside, inside
 from tests.attacks.slow import SlowServer
 

@@ -10,7 +10,7 @@ from rattler.index import index_fs
 from builder.channels.policy import ChannelPolicy
 from builder.errors import ChannelUnavailable
 from builder.names.spec import EnvironmentSpec, PackageItem
-from builder.solve import Solver, SolverSettings
+from builder.solve.solver import Solver, SolverSettings
 from tests.builder.channel_server import ChannelServer
 from tests.builder.packages import Package
 

@@ -18,7 +18,6 @@ import psutil
 import pytest
 from rattler.index import index_fs
 
-from builder import solving
 from builder.channels.policy import ChannelPolicy
 from builder.errors import (
     ChannelUnavailable,
@@ -31,8 +30,9 @@ from builder.errors import (
 )
 from builder.locks.lock import Lock, LockedPackage, in_dependency_order
 from builder.names.spec import Constraint, EnvironmentSpec, PackageItem
-from builder.solve import Solver, SolverSettings
-from builder.virtual_packages import virtual_packages
+from builder.solve import lanes as solving
+from builder.solve.solver import Solver, SolverSettings
+from builder.solve.virtual_packages import virtual_packages
 from tests.builder.channel_server import ChannelServer
 from tests.builder.packages import Package
 
@@ -471,7 +471,7 @@ async def test_a_request_whose_process_dies_twice_is_given_up(solver: Solver, ch
     async def kill_again_and_again() -> None:
         while True:
             for child in psutil.Process().children():
-                if "builder.solver_process" in child.cmdline():
+                if "builder.solve.process" in child.cmdline():
                     child.kill()
             await asyncio.sleep(0.01)
 
@@ -517,7 +517,7 @@ async def test_the_process_ends_with_its_solver(settings: SolverSettings) -> Non
 async def test_the_process_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     program = f"""
 import asyncio, pathlib
-from builder.solve import Solver, SolverSettings
+from builder.solve.solver import Solver, SolverSettings
 async def main():
     async with Solver(SolverSettings(pathlib.Path({str(tmp_path)!r}))) as solver:
         print(solver.pid, flush=True)

@@ -79,7 +79,7 @@ def children(server: Server) -> list[psutil.Process]:
 
 
 def solver(server: Server) -> psutil.Process:
-    [process] = [each for each in children(server) if "builder.solver_process" in each.cmdline()]
+    [process] = [each for each in children(server) if "builder.solve.process" in each.cmdline()]
     return process
 
 

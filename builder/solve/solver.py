@@ -41,14 +41,14 @@ from builder.errors import (
     Unsatisfiable,
     WorkerLost,
 )
-from builder.frames import OUT_OF_MEMORY, frame, read_frame
 from builder.locks.lock import Lock, LockedPackage
 from builder.names.spec import EnvironmentSpec
 from builder.network.addresses import AddressGuard
 from builder.network.guarding_proxy import GuardingProxy
-from builder.repodata_folder import RepodataFolder, size_text
-from builder.suspects import Suspects
-from builder.virtual_packages import DEFAULT_GLIBC
+from builder.solve.frames import OUT_OF_MEMORY, frame, read_frame
+from builder.solve.repodata_folder import RepodataFolder, size_text
+from builder.solve.suspects import Suspects
+from builder.solve.virtual_packages import DEFAULT_GLIBC
 from builder.work.turns import Lane
 
 log = logging.getLogger(__name__)
@@ -399,14 +399,14 @@ class _Child:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "builder.solver_process",
+                "builder.solve.process",
                 str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 pass_fds=[theirs.fileno()],
                 # Where this package was imported from, installed or not.
-                cwd=Path(__file__).parents[1],
+                cwd=Path(__file__).parents[2],
             )
             stack.pop_all()
         reader, writer = await asyncio.open_unix_connection(sock=ours)

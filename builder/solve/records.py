@@ -16,7 +16,7 @@ from rattler import Channel, Gateway, RepoDataRecord, Subdir
 
 from builder.errors import PackageRefused
 from builder.locks.lock import dependency_name
-from builder.record_problem import shown
+from builder.solve.record_problem import shown
 from storage.text import printable_line
 
 LARGEST_RECORD = 256 << 10

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from builder.canonical import key_of
 from builder.names.spec import EnvironmentSpec
 from builder.settings import BuilderSettings
-from builder.virtual_packages import DEFAULT_GLIBC, virtual_packages
+from builder.solve.virtual_packages import DEFAULT_GLIBC, virtual_packages
 from storage.clock import is_within
 
 FOREVER = math.inf

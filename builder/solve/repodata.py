@@ -16,8 +16,8 @@ from rattler.networking import Client
 
 from builder.errors import ChannelRefused, ChannelUnavailable
 from builder.network.addresses import endpoint
-from builder.repodata_folder import RepodataFolder, size_text
-from builder.solver_records import KnownRecords
+from builder.solve.records import KnownRecords
+from builder.solve.repodata_folder import RepodataFolder, size_text
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The process that solves: a warm rattler `Gateway`, and requests over a socket. Started by `builder.solve.Solver`.
+"""The process that solves: a warm rattler `Gateway`, and requests over a socket. `builder.solve.solver` starts it.
 
 The first frame is the configuration, every further one a request `{"id", "do", ...}`, answered in any order by
 `{"id", "answer"}` or `{"id", "error"}`. The process ends when the socket does.
@@ -33,16 +33,16 @@ from rattler.package_streaming import download_to_path
 from builder.channels.channel import Credentials, address, without_credentials
 from builder.channels.policy import channels_of
 from builder.errors import BuilderError, ChannelUnavailable, PackageRefused, SolveLimit, Unsatisfiable
-from builder.frames import LARGEST, OUT_OF_MEMORY, frame, read_frame
 from builder.locks.lock import LockedPackage, in_dependency_order
 from builder.names.spec import EnvironmentSpec, PackageItem
-from builder.record_problem import record_problem
-from builder.repodata_folder import RepodataFolder
-from builder.solver_client import guarded_client
-from builder.solver_reasons import Wish, package_names, raise_reason
-from builder.solver_records import too_large
-from builder.solver_repodata import Repodata, RepodataLimits
-from builder.virtual_packages import virtual_packages
+from builder.solve.client import guarded_client
+from builder.solve.frames import LARGEST, OUT_OF_MEMORY, frame, read_frame
+from builder.solve.reasons import Wish, package_names, raise_reason
+from builder.solve.record_problem import record_problem
+from builder.solve.records import too_large
+from builder.solve.repodata import Repodata, RepodataLimits
+from builder.solve.repodata_folder import RepodataFolder
+from builder.solve.virtual_packages import virtual_packages
 from storage.text import printable_line
 
 log = logging.getLogger(__name__)
