@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from builder.starting_files import StartingFile, some_of
+from builder.packages.starting_files import StartingFile, some_of
 
 _COMMENT = re.compile(r"(?m)(^|[ \t;])#.*$")
 _START = r"(?:^|[;&|({!]|\b(?:if|then|else|elif|do|while|until)\b)[ \t]*"

@@ -19,27 +19,27 @@ from pathlib import Path
 from typing import TypeVar
 
 from builder import image as documents
-from builder.archive import Limits
+from builder.archives.archive import Limits
 from builder.artifacts import ARCHIVE, Pack, artifact_key, chosen_platform, make_artifact
 from builder.base.prefix_path import check_prefix
 from builder.base.vocabulary import Base, BaseImage
 from builder.canonical import key_of
 from builder.channels.download import Downloader
-from builder.contents import PackageContents, PythonLayout
 from builder.environment import EnvironmentTask, finish_environment, links_folders, shells_in, starts_environment
 from builder.environment_archive import archive_task, pack
 from builder.errors import BuilderError, PackageRefused, UnknownLock
 from builder.finished_image import Image
 from builder.fragment import FragmentRecipe
-from builder.inspection import inspect_all
 from builder.job import Job
 from builder.layer import FragmentTask, LayerTask
 from builder.layers import Layers
 from builder.locks.lock import Lock, LockedPackage
 from builder.names.spec import EnvironmentSpec
-from builder.overlap import NONE as NO_OVERLAPS
-from builder.overlap import EnvironmentRoom, Overlaps, read_overlaps
-from builder.path_marks import PathMarks, sharing
+from builder.packages.contents import PackageContents, PythonLayout
+from builder.packages.inspection import inspect_all
+from builder.packages.overlap import NONE as NO_OVERLAPS
+from builder.packages.overlap import EnvironmentRoom, Overlaps, read_overlaps
+from builder.packages.path_marks import PathMarks, sharing
 from builder.plan import PLAN_FORMAT, PlanPackage, plan
 from builder.platform_image import PlatformImage, image_layer, image_of, report_of
 from builder.popularity import Popularity

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.activation import activation_warnings
-from builder.archive import Limits
-from builder.contents import PackageContents
+from builder.archives.archive import Limits
+from builder.archives.file_part import FilePart
 from builder.environment_layer import (
     ACTIVATION,
     ENTRYPOINT,
@@ -19,15 +19,15 @@ from builder.environment_layer import (
     make_layer,
     members,
 )
-from builder.file_part import FilePart
 from builder.fragment import read_paths, read_starting_files
 from builder.image import EnvironmentFacts, ImageLayer
-from builder.inspection import inspect
 from builder.installed_files import InstalledFiles
 from builder.layer import FRAGMENTS, FragmentTask
 from builder.locks.formats import newest
 from builder.locks.lock import Lock
-from builder.starting_files import FOLDERS, LARGEST, SCRIPTS, VARIABLES, StartingFile, has_some, starts
+from builder.packages.contents import PackageContents
+from builder.packages.inspection import inspect
+from builder.packages.starting_files import FOLDERS, LARGEST, SCRIPTS, VARIABLES, StartingFile, has_some, starts
 from builder.variables import package_variables
 from storage.errors import FragmentsGone
 from storage.files import known_errors

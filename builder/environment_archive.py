@@ -18,14 +18,14 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
-from builder import tar
-from builder.archive import Limits
+from builder.archives import tar
+from builder.archives.archive import Limits
+from builder.archives.file_part import FilePart
+from builder.archives.tar import with_parents
 from builder.canonical import key_of
 from builder.compressor import Compressor
-from builder.contents import PackageContents, Placeholder, PythonLayout
 from builder.environment_layer import history
 from builder.errors import ArchiveFailed, PathConflict
-from builder.file_part import FilePart
 from builder.fragment import (
     FragmentInfo,
     FragmentRecipe,
@@ -35,15 +35,15 @@ from builder.fragment import (
     read_relocations,
     write_sidecar,
 )
-from builder.inspection import inspect
 from builder.layer import FRAGMENTS, FragmentTask, sound
 from builder.locks.formats import newest
 from builder.locks.lock import Lock
-from builder.overlap import find_overlaps, read_contents
-from builder.prefix_record import prefix_record
-from builder.relocation import VERSION, OwnFile, own_files, own_paths
-from builder.starting_files import StartingFiles
-from builder.tar import with_parents
+from builder.packages.contents import PackageContents, Placeholder, PythonLayout
+from builder.packages.inspection import inspect
+from builder.packages.overlap import find_overlaps, read_contents
+from builder.packages.prefix_record import prefix_record
+from builder.packages.relocation import VERSION, OwnFile, own_files, own_paths
+from builder.packages.starting_files import StartingFiles
 from builder.transcoding import transcode
 from builder.work.gather import all_of
 from builder.work.pool import WorkerPool

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 
 from isal import isal_zlib
 
-from builder import tar
+from builder.archives import tar
+from builder.archives.file_part import FilePart
 from builder.errors import FormatUnsuitable
-from builder.file_part import FilePart
 from builder.image import HOME, OCI_LAYER, ImageLayer
 from builder.locks.formats import conda_lock_yaml, explicit_text, newest
 from builder.locks.lock import Lock, LockedPackage
-from builder.prefix_record import prefix_record
+from builder.packages.prefix_record import prefix_record
 from storage.digest import Descriptor, Digest
 
 ENTRYPOINT = ".condery/entrypoint"
@@ -41,7 +41,7 @@ class InstalledPackage:
 
     package: LockedPackage
     paths: FilePart
-    """What its prefix record says of them, from `builder.prefix_record.recorded_paths`."""
+    """What its prefix record says of them, from `builder.packages.prefix_record.recorded_paths`."""
 
 
 @dataclass(frozen=True, slots=True)

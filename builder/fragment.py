@@ -22,10 +22,10 @@ from typing import Any, Self
 
 import orjson
 
+from builder.archives.file_part import FilePart
 from builder.canonical import key_of
-from builder.contents import PackageContents, Placeholder, PythonLayout
-from builder.file_part import FilePart
-from builder.starting_files import StartingFiles
+from builder.packages.contents import PackageContents, Placeholder, PythonLayout
+from builder.packages.starting_files import StartingFiles
 from storage.clock import is_within
 from storage.files import atomic_write
 

@@ -13,9 +13,9 @@ from typing import cast
 
 from isal import igzip
 
-from builder import tar
-from builder.tar import FILE, HARD_LINK, SYMLINK
-from builder.tar_reader import Readable, TarReader
+from builder.archives import tar
+from builder.archives.tar import FILE, HARD_LINK, SYMLINK
+from builder.archives.tar_reader import Readable, TarReader
 
 MOST_LINKS = 40
 """Links on one way, as Linux has it."""

@@ -15,16 +15,16 @@ from pathlib import Path
 
 from isal import igzip_lib, isal_zlib
 
-from builder import tar
-from builder.archive import DEFAULT_LIMITS, Limits
+from builder.archives import tar
+from builder.archives.archive import DEFAULT_LIMITS, Limits
+from builder.archives.tar import with_parents
 from builder.canonical import key_of
 from builder.compressor import Compressor
-from builder.contents import PackageContents
 from builder.errors import BuilderError
 from builder.fragment import FragmentInfo, FragmentRecipe, note_use, read_info
-from builder.inspection import inspect
 from builder.locks.lock import LockedPackage
-from builder.tar import with_parents
+from builder.packages.contents import PackageContents
+from builder.packages.inspection import inspect
 from builder.transcoding import transcode
 from builder.work.worker import working_on
 from storage.digest import Digest

@@ -12,7 +12,7 @@ from builder.finished_image import Image
 from builder.image import ImageDocuments, ImageLayer
 from builder.layer import AssembledLayer, LayerTask
 from builder.locks.lock import Lock
-from builder.overlap import Overlaps
+from builder.packages.overlap import Overlaps
 from storage.digest import Descriptor
 from storage.repositories import Push, StoredManifest
 

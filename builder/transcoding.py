@@ -1,7 +1,7 @@
 """One run over a package's members: what its listing names, written as a fragment.
 
-Every check of what a package may hold is here, in `builder.listing` or in `builder.package_paths`, for images and
-archives alike.
+Every check of what a package may hold is here, in `builder.packages.listing` or in `builder.packages.paths`, for images
+and archives alike.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO
 
-from builder.archive import DEFAULT_LIMITS, Limits, check_member, checked_name, payload
+from builder.archives.archive import DEFAULT_LIMITS, Limits, check_member, checked_name, payload
+from builder.archives.tar import DIRECTORY, FILE, HARD_LINK, SYMLINK, file_mode, header, padding, with_parents
+from builder.archives.tar_reader import Member, Renamed, TarError, TarReader
 from builder.compressor import CHUNK, Compressor, Hasher
-from builder.contents import EntryPoint, PackageContents, Placeholder, PythonLayout
-from builder.differences import Differences, Lies
 from builder.errors import PackageRefused
 from builder.fragment import FragmentInfo, FragmentRecipe, write_sidecar
-from builder.package_paths import check_way
-from builder.prefix import LongString, replace, replace_chunks
-from builder.prefix_record import Written, recorded_paths
-from builder.relocation import LARGEST_SCRIPT, is_script, without_prefix
-from builder.starting_files import StartingFiles, has_some, starts
-from builder.tar import DIRECTORY, FILE, HARD_LINK, SYMLINK, file_mode, header, padding, with_parents
-from builder.tar_reader import Member, Renamed, TarError, TarReader
+from builder.packages.contents import EntryPoint, PackageContents, Placeholder, PythonLayout
+from builder.packages.differences import Differences, Lies
+from builder.packages.paths import check_way
+from builder.packages.prefix import LongString, replace, replace_chunks
+from builder.packages.prefix_record import Written, recorded_paths
+from builder.packages.relocation import LARGEST_SCRIPT, is_script, without_prefix
+from builder.packages.starting_files import StartingFiles, has_some, starts
 from storage.files import atomic_write
 
 _SMALL = 1 << 18

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from builder.starting_files import STATE, StartingFile, some_of
+from builder.packages.starting_files import STATE, StartingFile, some_of
 
 LONGEST = (128 << 10) - 1
 """Bytes of `name=value` that Linux starts a process with (MAX_ARG_STRLEN, less its NUL)."""

@@ -31,10 +31,10 @@ PATIENCE = 2.0
 """Seconds after which a task counts as a long one, beside which others begin: in one more process, where need be."""
 PRELOAD = [
     "builder.layer",
-    "builder.inspection",
+    "builder.packages.inspection",
     "builder.environment",
     "builder.environment_archive",
-    "builder.overlap",
+    "builder.packages.overlap",
     "builder.work.worker",
 ]
 

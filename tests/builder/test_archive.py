@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from builder import tar
-from builder.archive import Limits, payload, read_info, verify
+from builder.archives import tar
+from builder.archives.archive import Limits, payload, read_info, verify
 from builder.errors import PackageRefused
 from tests.builder.packages import File, Made, Package, pack, zipped
 

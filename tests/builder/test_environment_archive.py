@@ -24,7 +24,7 @@ from builder.environment_layer import history
 from builder.errors import ArchiveFailed, BuilderError, PackageRefused, PathConflict
 from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec
-from builder.relocation import CHECK, LARGEST_SCRIPT
+from builder.packages.relocation import CHECK, LARGEST_SCRIPT
 from builder.service import BuilderService
 from tests.builder.packages import PLACEHOLDER, Directory, File, Link, Package, installed
 from tests.builder.services import make_channel, open_service, spec_of

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import rattler
 
-from builder.contents import EntryPoint, PackageContents, Placeholder, PythonLayout
+from builder.archives.file_part import FilePart
 from builder.environment_layer import (
     EnvironmentLayer,
     InstalledPackage,
@@ -28,9 +28,9 @@ from builder.environment_layer import (
     make_layer,
     members,
 )
-from builder.file_part import FilePart
 from builder.locks.lock import Lock, LockedPackage
-from builder.prefix_record import Written, prefix_record, recorded_paths
+from builder.packages.contents import EntryPoint, PackageContents, Placeholder, PythonLayout
+from builder.packages.prefix_record import Written, prefix_record, recorded_paths
 from storage.digest import Digest
 from tests.builder.locks import LOCK, SPEC, package
 from tests.unpacking import extract_all

@@ -14,12 +14,12 @@ import zstandard
 from isal import isal_zlib
 
 from builder import fragment as fragment_module
-from builder.archive import Limits
-from builder.contents import PackageContents, PythonLayout
+from builder.archives.archive import Limits
+from builder.archives.tar import EARLIEST, END
 from builder.errors import PackageRefused
 from builder.fragment import FragmentInfo, FragmentRecipe, read_info, read_paths
-from builder.inspection import inspect
-from builder.tar import EARLIEST, END
+from builder.packages.contents import PackageContents, PythonLayout
+from builder.packages.inspection import inspect
 from builder.transcoding import transcode
 from storage.errors import StorageFull
 from tests.builder.packages import (

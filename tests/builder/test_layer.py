@@ -15,8 +15,8 @@ import pytest
 
 from builder.errors import InvalidImageName, PackageRefused, PathConflict, UnknownPackage
 from builder.fragment import USE_SECONDS, FragmentRecipe
-from builder.inspection import inspect
 from builder.layer import FRAGMENTS, AssembledLayer, FragmentTask, LayerTask, assemble, stored_fragments
+from builder.packages.inspection import inspect
 from storage.digest import Digest
 from storage.errors import ConderyError, FragmentsGone, StorageFull
 from storage.joins import fragment_path

@@ -7,11 +7,11 @@ import rattler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.contents import PackageContents, PythonLayout
 from builder.errors import PathConflict
-from builder.inspection import inspect
 from builder.locks.lock import LockedPackage
-from builder.overlap import Overlap, find_overlaps, install_order
+from builder.packages.contents import PackageContents, PythonLayout
+from builder.packages.inspection import inspect
+from builder.packages.overlap import Overlap, find_overlaps, install_order
 from tests.builder.packages import Directory, Link, Made, Package, installed
 
 PYTHON = PythonLayout("3.11", "lib/python3.11/site-packages")

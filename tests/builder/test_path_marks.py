@@ -5,9 +5,9 @@ from zlib import crc32
 
 import pytest
 
-from builder import path_marks
-from builder.inspection import inspect
-from builder.path_marks import PathMarks, sharing
+from builder.packages import path_marks
+from builder.packages.inspection import inspect
+from builder.packages.path_marks import PathMarks, sharing
 from tests.builder.packages import Directory, File, Package
 from tests.builder.test_overlap import PYTHON
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.prefix import Mode, replace, replace_chunks
+from builder.packages.prefix import Mode, replace, replace_chunks
 
 OLD, NEW = "/old/pre", "/new"
 ENCODINGS = {"utf-8": 1, "utf-16-le": 2, "utf-16-be": 2, "utf-32-le": 4, "utf-32-be": 4}

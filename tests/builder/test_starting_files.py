@@ -13,7 +13,7 @@ from rattler.shell import ActivationVariables, Shell, activate
 
 from builder.activation import needs_bash
 from builder.errors import PrefixUnsuitable
-from builder.starting_files import StartingFile
+from builder.packages.starting_files import StartingFile
 from builder.variables import package_variables
 from storage.digest import Digest
 from tests.builder.packages import PLACEHOLDER, File, Link, Package, pack

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from builder import tar
-from builder.tar import header, padding
-from builder.tar_reader import Member, Renamed, TarError, TarReader
+from builder.archives import tar
+from builder.archives.tar import header, padding
+from builder.archives.tar_reader import Member, Renamed, TarError, TarReader
 from tests.builder.packages import TIME, Directory, File, Link, pack
 
 _part = st.text(

@@ -16,7 +16,7 @@ from conda_pack.prefixes import replace_prefix
 from builder.artifacts import ARCHIVE, make_artifact
 from builder.errors import BuilderError
 from builder.image import OCI_MANIFEST
-from builder.relocation import own_paths
+from builder.packages.relocation import own_paths
 from builder.service import BuilderService
 from storage.digest import Digest
 from tests.builder.packages import PLACEHOLDER, Directory, File, Link, Package, pack, zipped

@@ -6,10 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Container, Sequence
 
-from builder.archive import Limits
+from builder.archives.archive import Limits
+from builder.archives.tar import DIRECTORY
+from builder.archives.tar_reader import Member
 from builder.errors import PackageRefused
-from builder.tar import DIRECTORY
-from builder.tar_reader import Member
 
 OWN_DIRECTORY = ".condery"
 """The folder under the prefix that no package may have."""

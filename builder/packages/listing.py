@@ -11,12 +11,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from builder.archive import InfoFile, Limits, Part, check_member, checked_name, has_two_tars, payload, read_info
-from builder.bounded_json import JsonRefused, load
-from builder.contents import EntryPoint
+from builder.archives.archive import (
+    InfoFile,
+    Limits,
+    Part,
+    check_member,
+    checked_name,
+    has_two_tars,
+    payload,
+    read_info,
+)
+from builder.archives.tar import DIRECTORY, FILE, SYMLINK
 from builder.errors import PackageRefused
-from builder.package_paths import LONGEST_PATH, check_amount, check_paths, check_way, directories_of, too_many
-from builder.tar import DIRECTORY, FILE, SYMLINK
+from builder.packages.bounded_json import JsonRefused, load
+from builder.packages.contents import EntryPoint
+from builder.packages.paths import LONGEST_PATH, check_amount, check_paths, check_way, directories_of, too_many
 
 DEFAULT_PLACEHOLDER = "/opt/" + "".join(f"anaconda{number}" for number in (1, 2, 3))
 """Written in parts, so that it is not itself taken for a placeholder when condery is packaged."""

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Self
 
-from builder.archive import Limits, Part
+from builder.archives.archive import Limits, Part
 from builder.errors import PackageRefused
 from builder.locks.lock import LockedPackage
-from builder.package_paths import check_paths, directories_of
-from builder.prefix import Mode
+from builder.packages.paths import check_paths, directories_of
+from builder.packages.prefix import Mode
 
 Kind = Literal["file", "softlink", "directory"]
 

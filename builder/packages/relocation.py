@@ -18,8 +18,8 @@ from pathlib import Path
 from conda_pack import __version__ as conda_pack_version
 from conda_pack.core import Packer, rewrite_shebang
 
-from builder.file_part import FilePart
-from builder.prefix import Mode
+from builder.archives.file_part import FilePart
+from builder.packages.prefix import Mode
 
 VERSION: str = conda_pack_version
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from zlib import crc32
 
-from builder.contents import PackageContents
+from builder.packages.contents import PackageContents
 
 MOST_COMPARED = 200_000
 """Marks that are compared at once, in some twenty milliseconds; of an environment with more, every package may share

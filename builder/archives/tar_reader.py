@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-from builder.tar import (
+from builder.archives.tar import (
     BLOCK,
     DIRECTORY,
     EARLIEST,

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from builder.archive import DEFAULT_LIMITS, Limits
-from builder.contents import PackageContents, PythonLayout
+from builder.archives.archive import DEFAULT_LIMITS, Limits
 from builder.errors import PackageRefused, PathConflict
-from builder.inspection import inspect
 from builder.locks.lock import LockedPackage
+from builder.packages.contents import PackageContents, PythonLayout
+from builder.packages.inspection import inspect
 
 ENVIRONMENT = 4
 """As many times the paths, and the characters of them, that one package may have, may an environment have."""

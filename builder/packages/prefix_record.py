@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 
-from builder.contents import PackageContents
-from builder.differences import Lies
 from builder.locks.lock import LockedPackage
+from builder.packages.contents import PackageContents
+from builder.packages.differences import Lies
 
 _PATH_TYPES = {"f": "hardlink", "s": "softlink", "d": "directory", "p": "unix_python_entry_point"}
 _NOTHING: Mapping[str, Lies] = MappingProxyType({})

@@ -20,9 +20,9 @@ from typing import BinaryIO, Literal, Protocol, cast
 
 import zstandard
 
+from builder.archives.tar import DIRECTORY, FILE, HARD_LINK, SYMLINK
+from builder.archives.tar_reader import Member, Sink, TarError, TarReader
 from builder.errors import PackageRefused
-from builder.tar import DIRECTORY, FILE, HARD_LINK, SYMLINK
-from builder.tar_reader import Member, Sink, TarError, TarReader
 
 Part = Literal["pkg", "info"]
 """Of the two tars of a `.conda`, which conda and rattler unpack into one folder; the one of a `.tar.bz2` is `pkg`."""

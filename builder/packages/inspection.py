@@ -9,14 +9,14 @@ from typing import Any, cast
 
 import orjson
 
-from builder.archive import DEFAULT_LIMITS, Limits, verify
-from builder.bounded_json import JsonRefused, load_trusted
+from builder.archives.archive import DEFAULT_LIMITS, Limits, verify
 from builder.canonical import key_of
-from builder.contents import EntryPoint, PackageContents, Placeholder, PythonLayout, placed
-from builder.listing import read_listing
 from builder.locks.lock import LockedPackage
-from builder.package_paths import check_reserved
-from builder.path_marks import PathMarks
+from builder.packages.bounded_json import JsonRefused, load_trusted
+from builder.packages.contents import EntryPoint, PackageContents, Placeholder, PythonLayout, placed
+from builder.packages.listing import read_listing
+from builder.packages.path_marks import PathMarks
+from builder.packages.paths import check_reserved
 from builder.work.worker import working_on
 from storage.files import atomic_write, note_use
 

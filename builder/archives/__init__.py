@@ -1,0 +1,1 @@
+"""Package archives and the tar members they are made of, read and written."""
