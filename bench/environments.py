@@ -16,7 +16,7 @@ from typing import Any
 
 import zstandard
 
-from builder.plan import PlanPackage, kind_of
+from builder.layers.plan import PlanPackage, kind_of
 
 FOLDS = 5
 

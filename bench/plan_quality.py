@@ -26,8 +26,8 @@ from rich.table import Table
 from bench.environments import Archive, Environment, folds, read
 from bench.popularity_table import fitted
 from bench.row import Row
-from builder.plan import MAX_LAYERS, plan
-from builder.popularity import Popularity
+from builder.layers.plan import MAX_LAYERS, plan
+from builder.layers.popularity import Popularity
 
 CUTS = (1, 2, 3)
 """Seeds of the ways to cut the organisations into fifths."""

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from bench.environments import Environment, read
 from bench.layer_order import LayerOrder, OwnLayer
-from builder.plan import OWN_LAYER_FROM, plan
-from builder.popularity import Popularity, Usage
+from builder.layers.plan import OWN_LAYER_FROM, plan
+from builder.layers.popularity import Popularity, Usage
 
 SWEEPS = 2
 """More fit the counted environments a little better, and others no better."""

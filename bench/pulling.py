@@ -21,9 +21,9 @@ import pytest
 from bench.build import SPECS, service
 from bench.load import in_turn
 from bench.row import Row
+from builder.layers.plan import Plan, PlanPackage
+from builder.layers.popularity import Popularity
 from builder.names.image_name import parse_specs, repository_of
-from builder.plan import Plan, PlanPackage
-from builder.popularity import Popularity
 from tests.clients import programs
 from tests.clients.programs import Containerd, Docker, Podman
 from tests.conftest import Server

@@ -29,10 +29,12 @@ from builder.environment import EnvironmentTask, finish_environment, links_folde
 from builder.environment_archive import archive_task, pack
 from builder.errors import BuilderError, PackageRefused, UnknownLock
 from builder.finished_image import Image
-from builder.fragment import FragmentRecipe
 from builder.job import Job
-from builder.layer import FragmentTask, LayerTask
-from builder.layers import Layers
+from builder.layers.fragment import FragmentRecipe
+from builder.layers.layer import FragmentTask, LayerTask
+from builder.layers.layers import Layers
+from builder.layers.plan import PLAN_FORMAT, PlanPackage, plan
+from builder.layers.popularity import Popularity
 from builder.locks.lock import Lock, LockedPackage
 from builder.names.spec import EnvironmentSpec
 from builder.packages.contents import PackageContents, PythonLayout
@@ -40,9 +42,7 @@ from builder.packages.inspection import inspect_all
 from builder.packages.overlap import NONE as NO_OVERLAPS
 from builder.packages.overlap import EnvironmentRoom, Overlaps, read_overlaps
 from builder.packages.path_marks import PathMarks, sharing
-from builder.plan import PLAN_FORMAT, PlanPackage, plan
 from builder.platform_image import PlatformImage, image_layer, image_of, report_of
-from builder.popularity import Popularity
 from builder.progress import Event, Progress, Stage, silent
 from builder.settings import BuilderSettings
 from builder.solve.lanes import Solving

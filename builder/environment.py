@@ -19,10 +19,10 @@ from builder.environment_layer import (
     make_layer,
     members,
 )
-from builder.fragment import read_paths, read_starting_files
 from builder.image import EnvironmentFacts, ImageLayer
 from builder.installed_files import InstalledFiles
-from builder.layer import FRAGMENTS, FragmentTask
+from builder.layers.fragment import read_paths, read_starting_files
+from builder.layers.layer import FRAGMENTS, FragmentTask
 from builder.locks.formats import newest
 from builder.locks.lock import Lock
 from builder.packages.contents import PackageContents

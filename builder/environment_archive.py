@@ -23,10 +23,10 @@ from builder.archives.archive import Limits
 from builder.archives.file_part import FilePart
 from builder.archives.tar import with_parents
 from builder.canonical import key_of
-from builder.compressor import Compressor
 from builder.environment_layer import history
 from builder.errors import ArchiveFailed, PathConflict
-from builder.fragment import (
+from builder.layers.compressor import Compressor
+from builder.layers.fragment import (
     FragmentInfo,
     FragmentRecipe,
     note_use,
@@ -35,7 +35,8 @@ from builder.fragment import (
     read_relocations,
     write_sidecar,
 )
-from builder.layer import FRAGMENTS, FragmentTask, sound
+from builder.layers.layer import FRAGMENTS, FragmentTask, sound
+from builder.layers.transcoding import transcode
 from builder.locks.formats import newest
 from builder.locks.lock import Lock
 from builder.packages.contents import PackageContents, Placeholder, PythonLayout
@@ -44,7 +45,6 @@ from builder.packages.overlap import find_overlaps, read_contents
 from builder.packages.prefix_record import prefix_record
 from builder.packages.relocation import VERSION, OwnFile, own_files, own_paths
 from builder.packages.starting_files import StartingFiles
-from builder.transcoding import transcode
 from builder.work.gather import all_of
 from builder.work.pool import WorkerPool
 from storage.digest import Digest

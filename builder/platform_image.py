@@ -10,7 +10,7 @@ from builder import image as documents
 from builder.environment import FinishedEnvironment
 from builder.finished_image import Image
 from builder.image import ImageDocuments, ImageLayer
-from builder.layer import AssembledLayer, LayerTask
+from builder.layers.layer import AssembledLayer, LayerTask
 from builder.locks.lock import Lock
 from builder.packages.overlap import Overlaps
 from storage.digest import Descriptor

@@ -23,11 +23,11 @@ from builder.ended import Announce
 from builder.errors import BuildFailed
 from builder.finished_image import Image
 from builder.job import Job
-from builder.layer import FRAGMENTS
-from builder.layers import Layers
+from builder.layers.layer import FRAGMENTS
+from builder.layers.layers import Layers
+from builder.layers.popularity import Popularity
 from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec
-from builder.popularity import Popularity
 from builder.progress import Progress, silent
 from builder.queue import BuildQueue
 from builder.remote.repository import read_logins

@@ -30,7 +30,7 @@ MEMORY = 512 << 20
 PATIENCE = 2.0
 """Seconds after which a task counts as a long one, beside which others begin: in one more process, where need be."""
 PRELOAD = [
-    "builder.layer",
+    "builder.layers.layer",
     "builder.packages.inspection",
     "builder.environment",
     "builder.environment_archive",

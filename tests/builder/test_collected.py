@@ -12,8 +12,8 @@ import pytest
 
 from builder.artifacts import Artifact, artifact_key
 from builder.build import ATTEMPTS, Builder
-from builder.layer import FRAGMENTS
-from builder.layers import Layers
+from builder.layers.layer import FRAGMENTS
+from builder.layers.layers import Layers
 from builder.locks.lock import Lock
 from builder.progress import Event
 from storage import tables

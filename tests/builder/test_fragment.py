@@ -13,14 +13,14 @@ import pytest
 import zstandard
 from isal import isal_zlib
 
-from builder import fragment as fragment_module
 from builder.archives.archive import Limits
 from builder.archives.tar import EARLIEST, END
 from builder.errors import PackageRefused
-from builder.fragment import FragmentInfo, FragmentRecipe, read_info, read_paths
+from builder.layers import fragment as fragment_module
+from builder.layers.fragment import FragmentInfo, FragmentRecipe, read_info, read_paths
+from builder.layers.transcoding import transcode
 from builder.packages.contents import PackageContents, PythonLayout
 from builder.packages.inspection import inspect
-from builder.transcoding import transcode
 from storage.errors import StorageFull
 from tests.builder.packages import (
     PLACEHOLDER,

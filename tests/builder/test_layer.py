@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from builder.errors import InvalidImageName, PackageRefused, PathConflict, UnknownPackage
-from builder.fragment import USE_SECONDS, FragmentRecipe
-from builder.layer import FRAGMENTS, AssembledLayer, FragmentTask, LayerTask, assemble, stored_fragments
+from builder.layers.fragment import USE_SECONDS, FragmentRecipe
+from builder.layers.layer import FRAGMENTS, AssembledLayer, FragmentTask, LayerTask, assemble, stored_fragments
 from builder.packages.inspection import inspect
 from storage.digest import Digest
 from storage.errors import ConderyError, FragmentsGone, StorageFull

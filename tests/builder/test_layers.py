@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from builder import layers as module
 from builder.errors import PackageRefused
-from builder.layer import AssembledLayer, LayerTask, assemble_all
-from builder.layers import Layers, Report
+from builder.layers import layers as module
+from builder.layers.layer import AssembledLayer, LayerTask, assemble_all
+from builder.layers.layers import Layers, Report
 from builder.work.pool import WorkerPool
 from builder.work.turns import Caller, Claim, current_claim, on_behalf_of
 from storage import tables

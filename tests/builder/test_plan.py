@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.plan import MAX_LAYERS, OWN_LAYER_FROM, Kind, Plan, PlanPackage, kind_of, plan
-from builder.popularity import Popularity, Usage
+from builder.layers.plan import MAX_LAYERS, OWN_LAYER_FROM, Kind, Plan, PlanPackage, kind_of, plan
+from builder.layers.popularity import Popularity, Usage
 
 SHIPPED = Popularity.shipped()
 
@@ -151,7 +151,7 @@ def test_the_shipped_table_is_plausible() -> None:
     assert SHIPPED.usages["openssl"].share > 0.9
     assert 1_000_000 < SHIPPED.usages["openssl"].size < 10_000_000
     assert all(0 < usage.share <= 1 and usage.size > 0 for usage in SHIPPED.usages.values())
-    assert len(files("builder").joinpath("popularity.json").read_bytes()) < 500_000
+    assert len(files("builder.layers").joinpath("popularity.json").read_bytes()) < 500_000
 
 
 def test_the_shipped_table_ranks_all_that_may_have_a_layer_of_their_own() -> None:

@@ -13,8 +13,8 @@ from bench.environments import FOLDS, Archive, Environment, folds
 from bench.layer_order import LayerOrder, OwnLayer
 from bench.plan_quality import condery, judge
 from bench.popularity_table import fitted, text_of
-from builder.plan import PlanPackage
-from builder.popularity import Popularity
+from builder.layers.plan import PlanPackage
+from builder.layers.popularity import Popularity
 
 MB = 1_000_000
 

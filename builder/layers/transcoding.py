@@ -16,9 +16,9 @@ from typing import IO
 from builder.archives.archive import DEFAULT_LIMITS, Limits, check_member, checked_name, payload
 from builder.archives.tar import DIRECTORY, FILE, HARD_LINK, SYMLINK, file_mode, header, padding, with_parents
 from builder.archives.tar_reader import Member, Renamed, TarError, TarReader
-from builder.compressor import CHUNK, Compressor, Hasher
 from builder.errors import PackageRefused
-from builder.fragment import FragmentInfo, FragmentRecipe, write_sidecar
+from builder.layers.compressor import CHUNK, Compressor, Hasher
+from builder.layers.fragment import FragmentInfo, FragmentRecipe, write_sidecar
 from builder.packages.contents import EntryPoint, PackageContents, Placeholder, PythonLayout
 from builder.packages.differences import Differences, Lies
 from builder.packages.paths import check_way

@@ -43,7 +43,7 @@ class Popularity:
     @classmethod
     def shipped(cls) -> Self:
         """The table that comes with this release; construct it once and pass it on."""
-        return cls.from_json(json.loads(files("builder").joinpath("popularity.json").read_bytes()))
+        return cls.from_json(json.loads(files("builder.layers").joinpath("popularity.json").read_bytes()))
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:

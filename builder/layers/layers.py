@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from builder.errors import BuilderError, MemoryLimit, WorkerLost
-from builder.layer import AssembledLayer, LayerTask, assemble_all, stored_fragments
+from builder.layers.layer import AssembledLayer, LayerTask, assemble_all, stored_fragments
 from builder.work.gather import all_of
 from builder.work.pool import WorkerPool
 from builder.work.turns import Claim, current_claim, on_behalf_of
@@ -91,7 +91,7 @@ class Layers:
     async def assemble(self, tasks: Sequence[LayerTask], report: Report) -> Assembly:
         """Make the layers that are not stored; what has been assembled is kept, whether or not the others can be.
 
-        Raises what `builder.layer.assemble` raises, and WorkerLost.
+        Raises what `builder.layers.layer.assemble` raises, and WorkerLost.
         """
         known = await self._blobs.layers([task.key for task in tasks])
         recalled = await asyncio.to_thread(_recall, [task for task in tasks if task.key in known], known)

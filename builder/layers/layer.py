@@ -19,13 +19,13 @@ from builder.archives import tar
 from builder.archives.archive import DEFAULT_LIMITS, Limits
 from builder.archives.tar import with_parents
 from builder.canonical import key_of
-from builder.compressor import Compressor
 from builder.errors import BuilderError
-from builder.fragment import FragmentInfo, FragmentRecipe, note_use, read_info
+from builder.layers.compressor import Compressor
+from builder.layers.fragment import FragmentInfo, FragmentRecipe, note_use, read_info
+from builder.layers.transcoding import transcode
 from builder.locks.lock import LockedPackage
 from builder.packages.contents import PackageContents
 from builder.packages.inspection import inspect
-from builder.transcoding import transcode
 from builder.work.worker import working_on
 from storage.digest import Digest
 from storage.errors import StorageError

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from itertools import chain
 
+from builder.layers.popularity import Popularity, Usage
 from builder.locks.lock import LockedPackage
-from builder.popularity import Popularity, Usage
 
 PLAN_FORMAT = 2
 """Part of what an image's bytes follow from: raise it when the same packages are to be laid out otherwise."""

@@ -1,0 +1,1 @@
+"""From packages to layers: the plan, fragments, and how they are joined."""
