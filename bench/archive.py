@@ -16,7 +16,7 @@ from isal import isal_zlib
 
 from bench.build import CORES, SPECS
 from bench.row import Row
-from builder.artifacts import ARCHIVE, Artifact, artifact_key
+from builder.artifacts.artifact import ARCHIVE, Artifact, artifact_key
 from builder.names.image_name import parse_specs
 from builder.service import BuilderService
 from builder.settings import BuilderSettings

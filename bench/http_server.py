@@ -15,11 +15,11 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
-from builder.artifacts import Artifact
+from builder.artifacts.artifact import Artifact
 from builder.demand import Ticket
 from builder.errors import UnknownArtifact
-from builder.finished_image import Image
-from builder.image import OCI_INDEX, beginning
+from builder.image.documents import OCI_INDEX, beginning
+from builder.image.finished import Image
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.work.turns import Caller
 from registry.http_settings import HttpSettings

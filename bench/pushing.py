@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
-from builder.image import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST
+from builder.image.documents import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST
 
 TIMEOUT = 600
 

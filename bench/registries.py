@@ -19,7 +19,7 @@ from bench.pushing import Pusher, digest_of
 from bench.registry_lists import measure_lists
 from bench.registry_memory import measure_memory
 from bench.row import Row
-from builder.image import OCI_MANIFEST
+from builder.image.documents import OCI_MANIFEST
 
 PUSH_MUST = 1.0
 MANIFEST_MUST = 1.5

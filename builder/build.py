@@ -18,17 +18,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from builder import image as documents
 from builder.archives.archive import Limits
-from builder.artifacts import ARCHIVE, Pack, artifact_key, chosen_platform, make_artifact
+from builder.artifacts.artifact import ARCHIVE, Pack, artifact_key, chosen_platform, make_artifact
+from builder.artifacts.environment_archive import archive_task, pack
 from builder.base.prefix_path import check_prefix
 from builder.base.vocabulary import Base, BaseImage
 from builder.canonical import key_of
 from builder.channels.download import Downloader
-from builder.environment import EnvironmentTask, finish_environment, links_folders, shells_in, starts_environment
-from builder.environment_archive import archive_task, pack
 from builder.errors import BuilderError, PackageRefused, UnknownLock
-from builder.finished_image import Image
+from builder.image import documents
+from builder.image.environment import EnvironmentTask, finish_environment, links_folders, shells_in, starts_environment
+from builder.image.finished import Image
+from builder.image.platform import PlatformImage, image_layer, image_of, report_of
 from builder.job import Job
 from builder.layers.fragment import FragmentRecipe
 from builder.layers.layer import FragmentTask, LayerTask
@@ -42,7 +43,6 @@ from builder.packages.inspection import inspect_all
 from builder.packages.overlap import NONE as NO_OVERLAPS
 from builder.packages.overlap import EnvironmentRoom, Overlaps, read_overlaps
 from builder.packages.path_marks import PathMarks, sharing
-from builder.platform_image import PlatformImage, image_layer, image_of, report_of
 from builder.progress import Event, Progress, Stage, silent
 from builder.settings import BuilderSettings
 from builder.solve.lanes import Solving

@@ -12,11 +12,11 @@ from typing import Any, Generic, Literal, TypeVar
 import structlog
 from cachetools import TTLCache
 
-from builder.artifacts import ARTIFACTS, Artifact, artifact_key
+from builder.artifacts.artifact import ARTIFACTS, Artifact, artifact_key
 from builder.channels.policy import ChannelPolicy
 from builder.ended import EndedBuild
 from builder.errors import BuildFailed, TooManyBuilds, UnknownArtifact, UnknownLock
-from builder.finished_image import Image
+from builder.image.finished import Image
 from builder.job import Job
 from builder.locks.lock import Lock
 from builder.names import image_name

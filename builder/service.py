@@ -21,7 +21,7 @@ from builder.channels.policy import ChannelPolicy, Others
 from builder.demand import Demand
 from builder.ended import Announce
 from builder.errors import BuildFailed
-from builder.finished_image import Image
+from builder.image.finished import Image
 from builder.job import Job
 from builder.layers.layer import FRAGMENTS
 from builder.layers.layers import Layers

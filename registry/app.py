@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
-from builder.image import beginning
+from builder.image.documents import beginning
 from builder.remote.repository import read_logins
 from builder.service import BuilderService
 from registry.health import storage_check

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from builder.artifacts import ARTIFACTS
+from builder.artifacts.artifact import ARTIFACTS
 from registry.errors import MethodUnsupported, NoFiles, RouteUnknown, StillBuilding
 from registry.manifests import stale_warnings
 from registry.parts import PARTS, SETTINGS, caller_of

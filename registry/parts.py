@@ -54,7 +54,7 @@ class Ticket(Protocol[T_co]):
 
 
 class Image(Protocol):
-    """A finished image; `builder.finished_image.Image`."""
+    """A finished image; `builder.image.finished.Image`."""
 
     @property
     def variants(self) -> tuple[Descriptor, ...]: ...
@@ -100,7 +100,7 @@ Check = Callable[[], Awaitable[None]]
 """Raises when the thing it is named after does not work."""
 
 Beginning = Callable[[EnvironmentSpec, str], bytes]
-"""The first bytes of the manifest of a media type, known before the solve; `builder.image.beginning`."""
+"""The first bytes of the manifest of a media type, known before the solve; `builder.image.documents.beginning`."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from aiohttp import web
 
-from builder.image import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from builder.image.documents import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from builder.names.spec import EnvironmentSpec
 from registry.errors import BrokenPromise
 from registry.http_settings import HttpSettings

@@ -32,8 +32,8 @@ PATIENCE = 2.0
 PRELOAD = [
     "builder.layers.layer",
     "builder.packages.inspection",
-    "builder.environment",
-    "builder.environment_archive",
+    "builder.image.environment",
+    "builder.artifacts.environment_archive",
     "builder.packages.overlap",
     "builder.work.worker",
 ]

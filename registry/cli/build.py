@@ -13,7 +13,7 @@ from registry.display import SafeConsole, echo, echo_json
 from registry.settings import LoadedSettings, Settings
 
 if TYPE_CHECKING:
-    from builder.finished_image import Image
+    from builder.image.finished import Image
     from builder.names.spec import EnvironmentSpec
     from builder.publish import StoredImage
 

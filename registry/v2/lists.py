@@ -11,7 +11,7 @@ import orjson
 from aiohttp import web
 from multidict import MultiMapping
 
-from builder.image import OCI_INDEX
+from builder.image.documents import OCI_INDEX
 from registry.errors import FilterInvalid, PageInvalid, shortened
 from registry.parts import PARTS, principal_of
 from registry.references import LONGEST_NAME, Target

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.image import OCI_MANIFEST
+from builder.image.documents import OCI_MANIFEST
 from tests.attacks.hostile import Hostile, write_channel
 from tests.builder.packages import PLACEHOLDER, Directory, File, Link, Package
 from tests.conftest import Server

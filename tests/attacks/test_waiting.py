@@ -13,7 +13,7 @@ import pytest
 
 from builder.demand import Ticket
 from builder.errors import BuildFailed, TooManyBuilds
-from builder.finished_image import Image
+from builder.image.finished import Image
 from builder.service import BuilderService
 from builder.work.turns import Caller
 from tests.attacks import slow

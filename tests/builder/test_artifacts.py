@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.artifacts import ARCHIVE, ARTIFACTS, Artifact, artifact_key, document, make_artifact
+from builder.artifacts.artifact import ARCHIVE, ARTIFACTS, Artifact, artifact_key, document, make_artifact
 from builder.errors import BuilderError, DownloadFailed, FormatUnsuitable, UnknownArtifact
 from builder.locks.lock import Lock, LockedPackage
 from storage.joins import Join

@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import select
 
 from builder.errors import BaseUnavailable, BuildFailed, PackageRefused, PathConflict, UnknownPackage
-from builder.finished_image import Image
-from builder.image import OCI_INDEX, OCI_MANIFEST, beginning
+from builder.image.documents import OCI_INDEX, OCI_MANIFEST, beginning
+from builder.image.finished import Image
 from builder.job import Job
 from builder.progress import Event
 from builder.service import BuilderService

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from builder.artifacts import Artifact, artifact_key
+from builder.artifacts.artifact import Artifact, artifact_key
 from builder.build import ATTEMPTS, Builder
 from builder.layers.layer import FRAGMENTS
 from builder.layers.layers import Layers

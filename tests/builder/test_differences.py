@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from builder.base.prefix_path import prefix_problem
+from builder.image.platform import bounded_differences
 from builder.layers.fragment import FragmentInfo, FragmentRecipe, read_info, read_paths
 from builder.layers.transcoding import transcode
 from builder.packages.differences import LINES
 from builder.packages.inspection import inspect
-from builder.platform_image import bounded_differences
 from tests.builder.packages import PLACEHOLDER, File, Link, Package
 
 FILES = {

@@ -19,9 +19,9 @@ from typing import Any
 import conda_pack
 import pytest
 
-from builder.artifacts import ARCHIVE, make_artifact
-from builder.environment_layer import history
+from builder.artifacts.artifact import ARCHIVE, make_artifact
 from builder.errors import ArchiveFailed, BuilderError, PackageRefused, PathConflict
+from builder.image.environment_layer import history
 from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec
 from builder.packages.relocation import CHECK, LARGEST_SCRIPT

@@ -17,7 +17,7 @@ import pytest
 import rattler
 
 from builder.archives.file_part import FilePart
-from builder.environment_layer import (
+from builder.image.environment_layer import (
     EnvironmentLayer,
     InstalledPackage,
     LayerMember,

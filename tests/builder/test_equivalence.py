@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 import rattler
 
-from builder.image import OCI_MANIFEST
+from builder.image.documents import OCI_MANIFEST
 from builder.service import BuilderService
 from storage.digest import Digest
 from storage.repositories import StoredManifest

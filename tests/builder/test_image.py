@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from python_docker import schema
 
 from builder.base.vocabulary import BaseImage, BaseLayer
-from builder.image import (
+from builder.image.documents import (
     DOCKER_LAYER,
     DOCKER_MANIFEST,
     HOME,

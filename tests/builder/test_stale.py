@@ -9,7 +9,7 @@ import pytest
 
 from builder.demand import Ticket
 from builder.errors import BuildFailed
-from builder.finished_image import Image
+from builder.image.finished import Image
 from builder.service import BuilderService
 from tests.attacks.slow import SlowServer
 from tests.builder.packages import File, Package

@@ -11,10 +11,10 @@ import pytest
 from rattler.index import index_fs
 from rattler.shell import ActivationVariables, Shell, activate
 
-from builder.activation import needs_bash
 from builder.errors import PrefixUnsuitable
+from builder.image.activation import needs_bash
+from builder.image.variables import package_variables
 from builder.packages.starting_files import StartingFile
-from builder.variables import package_variables
 from storage.digest import Digest
 from tests.builder.packages import PLACEHOLDER, File, Link, Package, pack
 from tests.builder.services import make_channel, open_service, spec_of

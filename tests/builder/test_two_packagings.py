@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from conda_pack.prefixes import replace_prefix
 
-from builder.artifacts import ARCHIVE, make_artifact
+from builder.artifacts.artifact import ARCHIVE, make_artifact
 from builder.errors import BuilderError
-from builder.image import OCI_MANIFEST
+from builder.image.documents import OCI_MANIFEST
 from builder.packages.relocation import own_paths
 from builder.service import BuilderService
 from storage.digest import Digest

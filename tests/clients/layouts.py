@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from builder.image import OCI_INDEX, OCI_MANIFEST
+from builder.image.documents import OCI_INDEX, OCI_MANIFEST
 from storage.digest import Digest
 
 CONFIG = "application/vnd.oci.image.config.v1+json"

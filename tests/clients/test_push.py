@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import requests
 
-from builder.image import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from builder.image.documents import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from registry.v2.manifests import MOST_TAGS
 from storage.digest import Digest
 from tests.builder.packages import Package

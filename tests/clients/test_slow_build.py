@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from builder.image import OCI_INDEX
+from builder.image.documents import OCI_INDEX
 from storage.digest import Digest
 from tests.builder.channel_server import ChannelServer, in_a_thread
 from tests.builder.packages import Package

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from builder.image import OCI_INDEX
+from builder.image.documents import OCI_INDEX
 from tests.conftest import Server
 
 PATIENCE = 60

@@ -15,10 +15,10 @@ from aiohttp import web
 from yarl import URL
 
 from auth.access import Access, OpenAccess
-from builder.artifacts import ARTIFACTS, Artifact
+from builder.artifacts.artifact import ARTIFACTS, Artifact
 from builder.errors import InvalidImageName, TooManyBuilds, UnknownArtifact
-from builder.finished_image import Image
-from builder.image import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, beginning
+from builder.image.documents import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, beginning
+from builder.image.finished import Image
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.work.turns import Caller
 from registry.delivery import Timing

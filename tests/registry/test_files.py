@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.artifacts import Artifact
+from builder.artifacts.artifact import Artifact
 from builder.errors import Unsatisfiable
 from registry.files import content_type, disposition
 from registry.http_settings import HttpSettings

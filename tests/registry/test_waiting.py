@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import TooManyBuilds, Unsatisfiable
-from builder.image import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, beginning
+from builder.image.documents import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, beginning
 from builder.work.turns import Caller
 from registry.http_settings import HttpSettings
 from registry.parts import MEMORY

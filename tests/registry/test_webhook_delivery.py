@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from builder.image import OCI_INDEX
+from builder.image.documents import OCI_INDEX
 from storage.digest import Digest
 from tests.conftest import Server, StartServer
 from tests.registry.receiver import Receiver, receiving

@@ -18,7 +18,7 @@ from isal import isal_zlib
 from builder.archives import tar
 from builder.archives.file_part import FilePart
 from builder.errors import FormatUnsuitable
-from builder.image import HOME, OCI_LAYER, ImageLayer
+from builder.image.documents import HOME, OCI_LAYER, ImageLayer
 from builder.locks.formats import conda_lock_yaml, explicit_text, newest
 from builder.locks.lock import Lock, LockedPackage
 from builder.packages.prefix_record import prefix_record
@@ -172,7 +172,7 @@ def activation() -> bytes:
 
 
 def _script(name: str) -> bytes:
-    return importlib.resources.files("builder").joinpath(name).read_bytes()
+    return importlib.resources.files("builder.image").joinpath(name).read_bytes()
 
 
 def find_shell(prefix: str, installed: Collection[str], base_shell: str | None) -> str | None:

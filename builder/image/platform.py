@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from builder import image as documents
-from builder.environment import FinishedEnvironment
-from builder.finished_image import Image
-from builder.image import ImageDocuments, ImageLayer
+from builder.image import documents
+from builder.image.documents import ImageDocuments, ImageLayer
+from builder.image.environment import FinishedEnvironment
+from builder.image.finished import Image
 from builder.layers.layer import AssembledLayer, LayerTask
 from builder.locks.lock import Lock
 from builder.packages.overlap import Overlaps

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.activation import activation_warnings
 from builder.archives.archive import Limits
 from builder.archives.file_part import FilePart
-from builder.environment_layer import (
+from builder.image.activation import activation_warnings
+from builder.image.documents import EnvironmentFacts, ImageLayer
+from builder.image.environment_layer import (
     ACTIVATION,
     ENTRYPOINT,
     SHELLS,
@@ -19,8 +20,8 @@ from builder.environment_layer import (
     make_layer,
     members,
 )
-from builder.image import EnvironmentFacts, ImageLayer
-from builder.installed_files import InstalledFiles
+from builder.image.installed_files import InstalledFiles
+from builder.image.variables import package_variables
 from builder.layers.fragment import read_paths, read_starting_files
 from builder.layers.layer import FRAGMENTS, FragmentTask
 from builder.locks.formats import newest
@@ -28,7 +29,6 @@ from builder.locks.lock import Lock
 from builder.packages.contents import PackageContents
 from builder.packages.inspection import inspect
 from builder.packages.starting_files import FOLDERS, LARGEST, SCRIPTS, VARIABLES, StartingFile, has_some, starts
-from builder.variables import package_variables
 from storage.errors import FragmentsGone
 from storage.files import known_errors
 from storage.joins import fragment_path

@@ -23,8 +23,8 @@ from builder.archives.archive import Limits
 from builder.archives.file_part import FilePart
 from builder.archives.tar import with_parents
 from builder.canonical import key_of
-from builder.environment_layer import history
 from builder.errors import ArchiveFailed, PathConflict
+from builder.image.environment_layer import history
 from builder.layers.compressor import Compressor
 from builder.layers.fragment import (
     FragmentInfo,

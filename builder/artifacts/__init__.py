@@ -1,0 +1,1 @@
+"""The files beside an image: lock files, and the environment as an archive."""
