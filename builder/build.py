@@ -30,7 +30,6 @@ from builder.image import documents
 from builder.image.environment import EnvironmentTask, finish_environment, links_folders, shells_in, starts_environment
 from builder.image.finished import Image
 from builder.image.platform import PlatformImage, image_layer, image_of, report_of
-from builder.job import Job
 from builder.layers.fragment import FragmentRecipe
 from builder.layers.layer import FragmentTask, LayerTask
 from builder.layers.layers import Layers
@@ -44,6 +43,7 @@ from builder.packages.overlap import NONE as NO_OVERLAPS
 from builder.packages.overlap import EnvironmentRoom, Overlaps, read_overlaps
 from builder.packages.path_marks import PathMarks, sharing
 from builder.progress import Event, Progress, Stage, silent
+from builder.queue.job import Job
 from builder.settings import BuilderSettings
 from builder.solve.lanes import Solving
 from builder.solve.resolution import answers_meanwhile, is_fresh, resolution_key

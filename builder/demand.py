@@ -14,14 +14,14 @@ from cachetools import TTLCache
 
 from builder.artifacts.artifact import ARTIFACTS, Artifact, artifact_key
 from builder.channels.policy import ChannelPolicy
-from builder.ended import EndedBuild
 from builder.errors import BuildFailed, TooManyBuilds, UnknownArtifact, UnknownLock
 from builder.image.finished import Image
-from builder.job import Job
 from builder.locks.lock import Lock
 from builder.names import image_name
 from builder.names.spec import EnvironmentSpec
-from builder.queue import BuildQueue, Flight
+from builder.queue.embedded import BuildQueue, Flight
+from builder.queue.ended import EndedBuild
+from builder.queue.job import Job
 from builder.settings import BuilderSettings
 from builder.solve.resolution import FOREVER, answers_meanwhile, fresh_until, is_fresh
 from builder.work.turns import OURSELVES, Caller

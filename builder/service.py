@@ -19,17 +19,17 @@ from builder.channels.channel import Credentials
 from builder.channels.download import Downloader, DownloadSettings
 from builder.channels.policy import ChannelPolicy, Others
 from builder.demand import Demand
-from builder.ended import Announce
 from builder.errors import BuildFailed
 from builder.image.finished import Image
-from builder.job import Job
 from builder.layers.layer import FRAGMENTS
 from builder.layers.layers import Layers
 from builder.layers.popularity import Popularity
 from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec
 from builder.progress import Progress, silent
-from builder.queue import BuildQueue
+from builder.queue.embedded import BuildQueue
+from builder.queue.ended import Announce
+from builder.queue.job import Job
 from builder.remote.repository import read_logins
 from builder.settings import BuilderSettings
 from builder.solve.lanes import Solving, SolvingSettings

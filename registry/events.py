@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from builder.channels.channel import redact
-from builder.ended import EndedBuild
+from builder.queue.ended import EndedBuild
 from registry.webhooks import Action
 from storage.digest import Descriptor, Digest
 

@@ -15,7 +15,7 @@ import orjson
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from builder.ended import EndedBuild
+from builder.queue.ended import EndedBuild
 from registry.events import Cause, EventIds, EventTarget, Source, build_event, request_event
 from registry.webhooks import Action, Webhook
 from storage.errors import StorageError

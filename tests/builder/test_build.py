@@ -15,8 +15,8 @@ from sqlalchemy import select
 from builder.errors import BaseUnavailable, BuildFailed, PackageRefused, PathConflict, UnknownPackage
 from builder.image.documents import OCI_INDEX, OCI_MANIFEST, beginning
 from builder.image.finished import Image
-from builder.job import Job
 from builder.progress import Event
+from builder.queue.job import Job
 from builder.service import BuilderService
 from storage import tables
 from storage.changes import Changes

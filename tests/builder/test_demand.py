@@ -12,7 +12,7 @@ from sqlalchemy import Table, select
 
 from builder.channels.policy import ChannelPolicy
 from builder.demand import Demand
-from builder.job import Job
+from builder.queue.job import Job
 from builder.service import BuilderService
 from storage import tables
 from storage.catalog import Catalog

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from builder.errors import DownloadFailed, Unsatisfiable
-from builder.job import Job
 from builder.names.spec import EnvironmentSpec, PackageItem
-from builder.queue import BuildQueue, is_dead
+from builder.queue.embedded import BuildQueue, is_dead
+from builder.queue.job import Job
 from builder.settings import BuilderSettings
 from storage.catalog import Catalog
 from storage.database import sqlite_url
@@ -119,8 +119,8 @@ async def test_the_build_of_a_killed_process_is_resumed(catalog: Catalog, tmp_pa
     script = f"""
 import asyncio, sys
 sys.path.insert(0, {os.getcwd()!r})
-from builder.job import Job
-from builder.queue import owner_of_this_process
+from builder.queue.job import Job
+from builder.queue.embedded import owner_of_this_process
 from storage.catalog import Catalog
 from storage.database import Database
 async def main():

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import update
 
 from builder.errors import BuildFailed
-from builder.job import Job
 from builder.names.image_name import parse_specs
+from builder.queue.job import Job
 from storage import tables
 from storage.catalog import Catalog
 from storage.clock import is_within

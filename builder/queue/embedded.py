@@ -21,7 +21,7 @@ from pathlib import Path
 import structlog
 
 from builder.errors import BuilderError, BuildFailed, TooManyBuilds, WorkerLost
-from builder.job import Job
+from builder.queue.job import Job
 from builder.settings import BuilderSettings
 from builder.work.turns import OURSELVES, Caller, Claim, on_behalf_of
 from storage.catalog import BuildRow, Catalog
