@@ -15,7 +15,7 @@ import sqlalchemy
 from bench.load import on_core, this_process_on_core
 from bench.pushing import Pusher
 from bench.row import Row
-from storage import tables
+from storage.database import tables
 from tests.conftest import Server
 
 MUST_MS = 50

@@ -54,8 +54,8 @@ from builder.work.single_flight import SingleFlight
 from storage.blobs import BlobStore
 from storage.catalog import Catalog
 from storage.digest import Descriptor, Digest
+from storage.disk.files import temporary_directory
 from storage.errors import BlobUnknown, FragmentsGone, ManifestBlobUnknown, StorageUnavailable
-from storage.files import temporary_directory
 from storage.joins import Join
 
 T = TypeVar("T")

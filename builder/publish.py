@@ -28,8 +28,8 @@ from builder.platforms import conda_platform
 from builder.remote.repository import ImageReference, Login, RemoteRepository, RepeatableBody
 from storage.blocking import BlobReader
 from storage.digest import Descriptor, Digest
+from storage.disk.files import TEMPORARY, atomic_write, sync_directory
 from storage.errors import StorageFull
-from storage.files import TEMPORARY, atomic_write, sync_directory
 
 Manifests = Callable[[Digest], bytes]
 """Gives the manifest or index of a digest; raises a ConderyError where there is none."""

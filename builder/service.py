@@ -40,9 +40,9 @@ from builder.work.turns import Claim, on_behalf_of
 from storage.blobs import BlobStore
 from storage.blocking import StoreInThreads
 from storage.catalog import Catalog
+from storage.disk.files import make_folders, remove_leftovers
 from storage.errors import ConderyError
-from storage.files import make_folders, remove_leftovers
-from storage.outbox import Record
+from storage.events.outbox import Record
 
 log = structlog.get_logger(__name__)
 

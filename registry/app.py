@@ -23,7 +23,7 @@ from registry.routes import compose
 from registry.settings import Settings
 from registry.store import Store, open_store
 from registry.upkeep import collecting, keeping
-from storage.privacy import open_to_others
+from storage.disk.privacy import open_to_others
 
 log = structlog.get_logger(__name__)
 

@@ -23,9 +23,9 @@ from builder.network.addresses import AddressGuard, endpoint, guarded_connector
 from registry.events import MEDIA_TYPE, envelope
 from registry.signing import signed
 from registry.webhooks import Webhook
+from storage.database.leases import Leases
 from storage.errors import StorageError
-from storage.leases import Leases
-from storage.outbox import Outbox, Waiting
+from storage.events.outbox import Outbox, Waiting
 
 LEASE = "webhooks"
 POLL_SECONDS = 1.0

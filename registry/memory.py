@@ -1,6 +1,6 @@
 """What the read path remembers of the database, bounded, and believed only while nothing has changed.
 
-Every entry has the stamp its repository had before the database was asked (`storage.changes`).
+Every entry has the stamp its repository had before the database was asked (`storage.events.changes`).
 """
 
 from __future__ import annotations

@@ -25,9 +25,9 @@ from registry.request_log import REQUEST_ID
 from registry.signing import read_secret
 from registry.webhooks import Action, parse_webhooks
 from storage.blobs import StoredBlob
-from storage.database import Database
-from storage.leases import Leases
-from storage.outbox import Outbox, Record
+from storage.database.engine import Database
+from storage.database.leases import Leases
+from storage.events.outbox import Outbox, Record
 
 T = TypeVar("T")
 

@@ -19,7 +19,7 @@ from builder.queue.ended import EndedBuild
 from registry.events import Cause, EventIds, EventTarget, Source, build_event, request_event
 from registry.webhooks import Action, Webhook
 from storage.errors import StorageError
-from storage.outbox import Event, Outbox, Record, insert_events
+from storage.events.outbox import Event, Outbox, Record, insert_events
 
 T = TypeVar("T")
 

@@ -24,10 +24,10 @@ from registry.mirror.service import Mirror
 from registry.networks import client_of
 from registry.notifier import Notifier
 from storage.blobs import BlobStore
-from storage.changes import Changes
 from storage.digest import Descriptor, Digest
+from storage.disk.reserve import Reserve
+from storage.events.changes import Changes
 from storage.repositories import Repositories
-from storage.reserve import Reserve
 from storage.uploads import Uploads
 
 T_co = TypeVar("T_co", covariant=True)

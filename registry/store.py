@@ -7,18 +7,18 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from storage.announcements import listening
 from storage.blobs import BlobStore
 from storage.catalog import Catalog
-from storage.changes import Changes
-from storage.database import Database, database_url, migrate
+from storage.database.engine import Database, database_url, migrate
+from storage.disk.privacy import make_private
+from storage.disk.reserve import Reserve
+from storage.events.announcements import listening
+from storage.events.changes import Changes
 from storage.limits import Limits
 from storage.made import Made
 from storage.objects import FileObjects
 from storage.opening import open_objects
-from storage.privacy import make_private
 from storage.repositories import Repositories
-from storage.reserve import Reserve
 from storage.settings import StorageSettings
 from storage.uploads import Uploads
 

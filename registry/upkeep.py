@@ -13,13 +13,13 @@ import structlog
 from registry.settings import Settings
 from registry.store import Store
 from storage.clock import is_within
+from storage.disk.reserve import Reserve
 from storage.errors import GarbageCollectionRunning, StorageError
 from storage.eviction import Bounds, Eviction
 from storage.exclusive import between_collections, last_collection, only_here, only_one
 from storage.garbage import Garbage, Report
 from storage.garbage_rules import Policy
 from storage.rehearsal import rehearse
-from storage.reserve import Reserve
 
 LINGER_SECONDS = 60.0
 FIRST_SECONDS = 60.0

@@ -16,10 +16,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from storage.disk.files import TEMPORARY, sync_directory, sync_file
+from storage.disk.privacy import OWNER_ONLY, make_private, masked
 from storage.errors import BackupFailed
-from storage.files import TEMPORARY, sync_directory, sync_file
 from storage.objects import FileObjects
-from storage.privacy import OWNER_ONLY, make_private, masked
 
 DATABASE = "condery.sqlite"
 BUSY_SECONDS = 60

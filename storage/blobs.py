@@ -27,12 +27,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Table, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage import tables
 from storage.cancellation import to_end
-from storage.database import Database, batches
+from storage.database import tables
+from storage.database.engine import Database, batches
 from storage.digest import Digest
+from storage.disk.files import known_errors, sync_directory, sync_file
 from storage.errors import BlobUnknown, DigestMismatch, FragmentsGone, ObjectMissing, StorageError, WriteExpired
-from storage.files import known_errors, sync_directory, sync_file
 from storage.joins import FragmentPart, Join, Layer, Part, fragment_path
 from storage.objects import FileRange, ObjectStore, Segment, cut, new_key, read_segment, writing
 

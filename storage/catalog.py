@@ -17,14 +17,14 @@ from sqlalchemy import Table, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage import tables
 from storage.blobs import touch
 from storage.clock import SKEW_SECONDS, is_within
-from storage.database import Database
+from storage.database import tables
+from storage.database.engine import Database
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown
+from storage.events.outbox import Record
 from storage.made import Made
-from storage.outbox import Record
 from storage.repositories import (
     Push,
     StoredManifest,

@@ -19,11 +19,11 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage import tables
 from storage.blobs import FRAGMENTS_LOCK, BlobStore
-from storage.files import TEMPORARY, USE_SECONDS
+from storage.database import tables
+from storage.database.sql_clock import mend_file
+from storage.disk.files import TEMPORARY, USE_SECONDS
 from storage.garbage import Step, oldest_build
-from storage.sql_clock import mend_file
 
 IN_USE_SECONDS = 2 * USE_SECONDS
 """What was used within this time, or since a build began that still runs, may be in use. Uses are noted to within

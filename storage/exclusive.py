@@ -20,9 +20,9 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.database import Database, known_errors
+from storage.database.engine import Database, known_errors
+from storage.database.sql_clock import is_ahead
 from storage.errors import GarbageCollectionRunning
-from storage.sql_clock import is_ahead
 
 FILE = "collecting"
 _KEY = 0x67617262

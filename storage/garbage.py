@@ -33,12 +33,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage import tables
-from storage.announcements import announce
 from storage.blobs import DOOMED, WRITE_SECONDS, BlobStore, make_pending
 from storage.cancellation import to_end
-from storage.changes import Changes
-from storage.database import Database, batches
+from storage.database import tables
+from storage.database.engine import Database, batches
+from storage.database.sql_clock import is_before, mend
+from storage.events.announcements import announce
+from storage.events.changes import Changes
 from storage.garbage_rules import (
     BLOBS,
     BUILD_SILENT_SECONDS,
@@ -56,7 +57,6 @@ from storage.limits import Retention
 from storage.repositories import lock_manifests, note_tags
 from storage.retention import given_up, names_given_up, rule_of
 from storage.rings import repositories_with_rings, rings
-from storage.sql_clock import is_before, mend
 
 BATCH = 200
 """Rows that are deleted in one transaction."""

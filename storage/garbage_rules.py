@@ -1,4 +1,4 @@
-"""What is garbage, as conditions on rows, whose times have been mended (`storage.sql_clock`).
+"""What is garbage, as conditions on rows, whose times have been mended (`storage.database.sql_clock`).
 
     tag         its repository's retention rule does not keep it
     image       (on demand) nobody asked for it for long; likewise a file beside one, and a copy from another registry
@@ -22,9 +22,9 @@ from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, FromClause, Table, and_, case, exists, false, func, literal, or_, tuple_
 
-from storage import tables
+from storage.database import tables
+from storage.database.sql_clock import is_before
 from storage.limits import Limits
-from storage.sql_clock import is_before
 
 BUILD_SILENT_SECONDS = 60.0
 """A build that gave no sign for so long is not waited for. Four times what its own queue gives it."""

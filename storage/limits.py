@@ -17,8 +17,8 @@ from typing import Self
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage import tables
-from storage.database import Database
+from storage.database import tables
+from storage.database.engine import Database
 from storage.digest import Digest
 from storage.errors import QuotaExceeded, TagImmutable
 

@@ -17,11 +17,11 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, Select, and_, cast, delete, exists, func, or_, select, union
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage import tables
-from storage.announcements import announce
 from storage.blobs import BLOB_LINGER_SECONDS, make_pending
-from storage.database import Database
+from storage.database import tables
+from storage.database.engine import Database
 from storage.errors import QuotaExceeded
+from storage.events.announcements import announce
 from storage.limits import Limits, like, matches
 from storage.repositories import lock_manifests
 from storage.room import coming, let_go, release_unnamed, unnamed

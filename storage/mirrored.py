@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, delete, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage import tables
 from storage.blobs import BLOB_COLUMNS, StoredBlob, claim, register, stored_blob
-from storage.database import Database
+from storage.database import tables
+from storage.database.engine import Database
 from storage.digest import Descriptor, Digest
 from storage.repositories import (
     Push,

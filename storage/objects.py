@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
+from storage.disk.files import TEMPORARY, known_errors, sync_directory
+from storage.disk.reserve import free_bytes
 from storage.errors import ObjectMissing
-from storage.files import TEMPORARY, known_errors, sync_directory
-from storage.reserve import free_bytes
 
 CHUNK = 1 << 20
 

@@ -10,12 +10,12 @@ from typing import Any
 from sqlalchemy import delete, exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage import tables
-from storage.announcements import announce
 from storage.blobs import BLOB_COLUMNS, DOOMED, FRAGMENTS_LOCK, BlobStore, StoredBlob, make_pending, stored_blob
-from storage.changes import Changes
-from storage.database import batches
+from storage.database import tables
+from storage.database.engine import batches
 from storage.digest import Digest
+from storage.events.announcements import announce
+from storage.events.changes import Changes
 from storage.joins import FragmentPart
 from storage.repositories import lock_manifests
 from storage.verify import Verification, digest_of

@@ -20,11 +20,9 @@ from typing import Any, Generic, Self, TypeVar
 from sqlalchemy import case, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage import tables
-from storage.announcements import announce
 from storage.blobs import BLOB_COLUMNS, StoredBlob, lock_rows, stored_blob
-from storage.changes import Changes
-from storage.database import Database, batches
+from storage.database import tables
+from storage.database.engine import Database, batches
 from storage.digest import Descriptor, Digest
 from storage.errors import (
     BlobInUse,
@@ -35,8 +33,10 @@ from storage.errors import (
     SizeMismatch,
     TagImmutable,
 )
+from storage.events.announcements import announce
+from storage.events.changes import Changes
+from storage.events.outbox import Record
 from storage.limits import Limits
-from storage.outbox import Record
 from storage.room import Room, make_old, release_unnamed
 
 T = TypeVar("T")

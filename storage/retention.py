@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import ColumnElement, and_, exists, or_, select, true
 
-from storage import tables
+from storage.database import tables
 from storage.limits import Limits, Retention, matches
 
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage import tables
-from storage.database import batches
+from storage.database import tables
+from storage.database.engine import batches
 from storage.garbage_rules import Rules
 
 

@@ -18,15 +18,15 @@ from typing import Any, TypeVar
 from sqlalchemy import BigInteger, ColumnElement, FromClause, and_, cast, delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage import tables
-from storage.announcements import announce
 from storage.blobs import BLOB_LINGER_SECONDS, StoredBlob, lock_rows, make_pending
-from storage.changes import Changes
-from storage.database import Database
+from storage.database import tables
+from storage.database.engine import Database
+from storage.database.sql_clock import is_before
 from storage.digest import Digest
 from storage.errors import QuotaExceeded
+from storage.events.announcements import announce
+from storage.events.changes import Changes
 from storage.limits import Limits, Quota, like
-from storage.sql_clock import is_before
 
 T = TypeVar("T")
 

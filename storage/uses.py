@@ -13,11 +13,11 @@ import time
 
 from sqlalchemy import exists, select, update
 
-from storage import tables
 from storage.catalog import USE_SECONDS
-from storage.database import Database
+from storage.database import tables
+from storage.database.engine import Database
+from storage.database.sql_clock import is_before
 from storage.digest import Digest
-from storage.sql_clock import is_before
 
 
 async def note_manifest_use(database: Database, repository: str, digest: Digest) -> None:

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import exists, select
 
-from storage import tables
 from storage.blobs import BLOB_COLUMNS, BlobStore, StoredBlob, stored_blob
+from storage.database import tables
 from storage.digest import Digest
 from storage.errors import BlobUnknown, JsonInvalid, ManifestInvalid, ObjectMissing
 from storage.joins import FragmentPart

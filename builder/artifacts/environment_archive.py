@@ -48,8 +48,8 @@ from builder.packages.starting_files import StartingFiles
 from builder.work.gather import all_of
 from builder.work.pool import WorkerPool
 from storage.digest import Digest
+from storage.disk.files import atomic_write
 from storage.errors import FragmentsGone
-from storage.files import atomic_write
 from storage.joins import FragmentPart, Join, fragment_path
 
 FORMAT = 2

@@ -22,7 +22,7 @@ from builder.errors import BaseUnavailable, RemoteUnavailable
 from builder.remote.repository import ImageReference, Login, RemoteRepository
 from storage.blocking import BlockingBlobs
 from storage.digest import Descriptor, Digest
-from storage.files import atomic_write
+from storage.disk.files import atomic_write
 
 _FORMAT = 1
 """Part of a record's key: raise it when a record's meaning changes."""

@@ -28,8 +28,8 @@ from builder.network.routes import Routes
 from builder.work.single_flight import SingleFlight
 from builder.work.turns import GaveWay, Lane
 from storage.cancellation import to_end
+from storage.disk.files import note_use
 from storage.errors import StorageFull
-from storage.files import note_use
 
 log = structlog.get_logger(__name__)
 

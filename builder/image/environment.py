@@ -29,8 +29,8 @@ from builder.locks.lock import Lock
 from builder.packages.contents import PackageContents
 from builder.packages.inspection import inspect
 from builder.packages.starting_files import FOLDERS, LARGEST, SCRIPTS, VARIABLES, StartingFile, has_some, starts
+from storage.disk.files import known_errors
 from storage.errors import FragmentsGone
-from storage.files import known_errors
 from storage.joins import fragment_path
 
 _PASSED = 1 << 20

@@ -27,7 +27,7 @@ from builder.canonical import key_of
 from builder.packages.contents import PackageContents, Placeholder, PythonLayout
 from builder.packages.starting_files import StartingFiles
 from storage.clock import is_within
-from storage.files import atomic_write
+from storage.disk.files import atomic_write
 
 FORMAT = 2
 """Part of every fragment's key: raise it when the same recipe gives other bytes, or other facts beside them."""

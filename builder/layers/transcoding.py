@@ -26,7 +26,7 @@ from builder.packages.prefix import LongString, replace, replace_chunks
 from builder.packages.prefix_record import Written, recorded_paths
 from builder.packages.relocation import LARGEST_SCRIPT, is_script, without_prefix
 from builder.packages.starting_files import StartingFiles, has_some, starts
-from storage.files import atomic_write
+from storage.disk.files import atomic_write
 
 _SMALL = 1 << 18
 """Largest member in bytes that is handled whole, in memory."""

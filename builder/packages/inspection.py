@@ -18,7 +18,7 @@ from builder.packages.listing import read_listing
 from builder.packages.path_marks import PathMarks
 from builder.packages.paths import check_reserved
 from builder.work.worker import working_on
-from storage.files import atomic_write, note_use
+from storage.disk.files import atomic_write, note_use
 
 FORMAT = 2
 """Part of every inspection's key: raise it when the same archive has to be read differently."""

@@ -27,7 +27,7 @@ from builder.work.turns import OURSELVES, Caller, Claim, on_behalf_of
 from storage.catalog import BuildRow, Catalog
 from storage.clock import is_within
 from storage.errors import ConderyError
-from storage.outbox import Record
+from storage.events.outbox import Record
 from storage.text import printable
 
 log = structlog.get_logger(__name__)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from builder.errors import BuildFailed
 from storage.digest import Descriptor
-from storage.outbox import Record
+from storage.events.outbox import Record
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import IO, Any, Literal
 import zstandard
 
 from builder.canonical import key_of
-from storage.files import atomic_write
+from storage.disk.files import atomic_write
 
 FORMAT = 2
 """Goes into every build string. Raise it when the same sources give other bytes than before."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from builder.errors import SampleChannelFailed
-from storage.files import TEMPORARY
+from storage.disk.files import TEMPORARY
 
 
 class WheelsUnavailable(SampleChannelFailed):

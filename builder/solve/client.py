@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rattler.networking import AuthenticationMiddleware, Client, OciMiddleware, RetryMiddleware
 
-from storage.files import atomic_write
+from storage.disk.files import atomic_write
 
 _RETRIES = 2
 _PROXY = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")

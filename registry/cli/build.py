@@ -48,7 +48,7 @@ def build(
     """Build an image into the local store, and print its reference and digest: REFERENCE@DIGEST."""
     from builder.names import image_name
     from registry.logs import configure
-    from storage.privacy import current_umask
+    from storage.disk.privacy import current_umask
 
     settings = loaded.settings
     configure(settings.log.model_copy(update={} if "log_level" in loaded.origins else {"log_level": "warning"}))

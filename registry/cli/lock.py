@@ -39,7 +39,7 @@ def lock(
     """Solve, and write the lock file. Nothing is downloaded or built."""
     from builder.names import image_name
     from registry.logs import configure
-    from storage.files import atomic_write
+    from storage.disk.files import atomic_write
 
     settings = loaded.settings
     configure(settings.log.model_copy(update={} if "log_level" in loaded.origins else {"log_level": "warning"}))

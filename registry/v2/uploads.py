@@ -22,7 +22,7 @@ from storage.arrivals import Arrival
 from storage.blobs import StoredBlob
 from storage.digest import Digest, Hasher
 from storage.errors import DigestInvalid, RangeInvalid, UploadUnknown
-from storage.outbox import Record
+from storage.events.outbox import Record
 from storage.uploads import Received, Upload
 
 _SESSION = re.compile(r"[0-9a-f-]{36}")

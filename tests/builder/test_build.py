@@ -18,11 +18,11 @@ from builder.image.finished import Image
 from builder.progress import Event
 from builder.queue.job import Job
 from builder.service import BuilderService
-from storage import tables
-from storage.changes import Changes
+from storage.database import tables
 from storage.digest import Digest
+from storage.disk.files import TEMPORARY
 from storage.errors import StorageFull
-from storage.files import TEMPORARY
+from storage.events.changes import Changes
 from storage.repositories import Repositories
 from storage.s3 import S3Objects
 from tests.builder.packages import PLACEHOLDER, File, Package

@@ -16,9 +16,9 @@ from builder.layers.layer import FRAGMENTS
 from builder.layers.layers import Layers
 from builder.locks.lock import Lock
 from builder.progress import Event
-from storage import tables
 from storage.catalog import Catalog
-from storage.database import Database
+from storage.database import tables
+from storage.database.engine import Database
 from storage.digest import Digest
 from storage.errors import StorageError, StorageUnavailable
 from storage.repositories import Push

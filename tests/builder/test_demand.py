@@ -14,8 +14,8 @@ from builder.channels.policy import ChannelPolicy
 from builder.demand import Demand
 from builder.queue.job import Job
 from builder.service import BuilderService
-from storage import tables
 from storage.catalog import Catalog
+from storage.database import tables
 from storage.errors import StorageUnavailable
 from tests.builder.packages import Package
 from tests.builder.services import make_channel, open_service, spec_of

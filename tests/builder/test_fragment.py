@@ -308,7 +308,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     made = conda({"f": os.urandom(1 << 20)}, tmp_path)
     inspect(made.path, made.record, None, tmp_path / "contents")
     full = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115 - closed by the code under test
-    monkeypatch.setattr("storage.files.open", lambda *_: full, raising=False)
+    monkeypatch.setattr("storage.disk.files.open", lambda *_: full, raising=False)
     (tmp_path / "fragments").mkdir()
     with pytest.raises(StorageFull):
         Fragment(made)

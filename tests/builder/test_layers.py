@@ -17,7 +17,7 @@ from builder.layers.layer import AssembledLayer, LayerTask, assemble_all
 from builder.layers.layers import Layers, Report
 from builder.work.pool import WorkerPool
 from builder.work.turns import Caller, Claim, current_claim, on_behalf_of
-from storage import tables
+from storage.database import tables
 from storage.digest import Digest
 from storage.errors import FragmentsGone
 from storage.joins import Layer

@@ -22,9 +22,9 @@ from builder.errors import PublishFailed
 from builder.publish import StoredImage, push, write_docker_archive, write_oci_layout
 from builder.remote.repository import Login
 from storage.digest import Descriptor, Digest
+from storage.disk.privacy import masked
 from storage.errors import ObjectMissing
 from storage.objects import CHUNK
-from storage.privacy import masked
 from tests.builder.images import OCI, Images
 from tests.builder.reference_registry import (
     PASSWORD,

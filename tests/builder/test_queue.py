@@ -18,7 +18,7 @@ from builder.queue.embedded import BuildQueue, is_dead
 from builder.queue.job import Job
 from builder.settings import BuilderSettings
 from storage.catalog import Catalog
-from storage.database import sqlite_url
+from storage.database.engine import sqlite_url
 from tests.storage.stores import open_stores
 
 JOB = Job("image", EnvironmentSpec(items=(PackageItem("numpy"),), channels=("conda-forge",)))
@@ -122,7 +122,7 @@ sys.path.insert(0, {os.getcwd()!r})
 from builder.queue.job import Job
 from builder.queue.embedded import owner_of_this_process
 from storage.catalog import Catalog
-from storage.database import Database
+from storage.database.engine import Database
 async def main():
     catalog = Catalog(Database.open({sqlite_url(tmp_path / "condery.sqlite")!r}))
     await catalog.begin_build("killed", {JOB.key!r}, {JOB.to_json()!r}, owner_of_this_process())

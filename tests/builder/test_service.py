@@ -7,7 +7,7 @@ from pathlib import Path
 
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
-from storage.files import TEMPORARY, atomic_write
+from storage.disk.files import TEMPORARY, atomic_write
 from tests.storage.stores import open_stores
 
 SETTINGS = BuilderSettings(base="scratch", workers=1)

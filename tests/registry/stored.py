@@ -13,11 +13,11 @@ from typing import Any
 
 from sqlalchemy import select
 
-from storage import tables
 from storage.blobs import BLOB_COLUMNS, BlobStore, stored_blob
-from storage.database import Database, database_url
+from storage.database import tables
+from storage.database.engine import Database, database_url
 from storage.digest import Digest
-from storage.files import TEMPORARY
+from storage.disk.files import TEMPORARY
 from storage.objects import FileObjects
 from tests.conftest import Server
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, update
 
-from storage import tables
+from storage.database import tables
 from storage.digest import Digest
 from tests.registry.pushes import Pusher
 from tests.registry.serving import Site, serving

@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from storage.database import Database, migrate, sqlite_url
+from storage.database.engine import Database, migrate, sqlite_url
 from storage.errors import StorageBusy
 from tests.conftest import StartServer
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from storage.files import TEMPORARY
+from storage.disk.files import TEMPORARY
 from tests.builder.channel_server import ChannelServer, in_a_thread
 from tests.builder.packages import Package
 from tests.builder.services import make_channel

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from registry.http_settings import HttpSettings
-from storage import tables
+from storage.database import tables
 from storage.digest import Digest
 from tests.registry.pushes import MANIFEST, Pusher
 from tests.registry.serving import NUMPY, ROOT, Site, serving

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.reserve import FILE, MOST, Reserve, free_bytes
+from storage.disk.reserve import FILE, MOST, Reserve, free_bytes
 from tests.conftest import Server, StartServer
 from tests.registry.asking import ask, send
 from tests.small_disk import small_disk

@@ -20,7 +20,7 @@ from registry.mirror.download import Download
 from registry.mirror.names import Source
 from registry.mirror.service import Mirror
 from registry.parts import PARTS
-from storage import tables
+from storage.database import tables
 from storage.digest import Digest
 from storage.errors import StorageFull
 from storage.limits import Limits, Quota

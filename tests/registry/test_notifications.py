@@ -24,7 +24,7 @@ from registry.logs import configure
 from registry.parts import PARTS
 from registry.settings import LogSettings
 from registry.signing import SecretInvalid, read_secret, signed
-from storage import tables
+from storage.database import tables
 from storage.digest import Digest
 from tests.registry.pushes import CONFIG, INDEX, LAYER, MANIFEST, Pusher
 from tests.registry.receiver import Receiver, receiving

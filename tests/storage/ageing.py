@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storage import tables
+from storage.database import tables
 from tests.storage.content import Content
 
 AGES = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.database import migrate, sqlite_url
+from storage.database.engine import migrate, sqlite_url
 from tests.postgres import Postgres
 from tests.storage.content import Content, open_content
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from storage import tables
 from storage.blobs import StoredBlob
-from storage.changes import Changes
+from storage.database import tables
 from storage.digest import Descriptor, Digest, new_hasher
+from storage.events.changes import Changes
 from storage.garbage import Garbage, Report
 from storage.garbage_rules import Policy
 from storage.joins import Join, Layer

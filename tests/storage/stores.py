@@ -16,11 +16,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import select
 
-from storage import tables
 from storage.blobs import BlobStore, StoredBlob, stored_blob
 from storage.blocking import StoreInThreads
 from storage.catalog import Catalog
-from storage.database import Database, migrate, sqlite_url
+from storage.database import tables
+from storage.database.engine import Database, migrate, sqlite_url
 from storage.digest import Digest
 from storage.joins import FragmentPart, Layer
 from storage.objects import FileObjects, ObjectStore

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from storage.announcements import announce, listening
-from storage.changes import Changes
-from storage.database import Database, migrate
+from storage.database.engine import Database, migrate
+from storage.events.announcements import announce, listening
+from storage.events.changes import Changes
 from tests.postgres import Postgres
 
 pytestmark = pytest.mark.services

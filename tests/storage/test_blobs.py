@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage import tables
 from storage.blobs import StoredBlob
+from storage.database import tables
 from storage.digest import Digest
 from storage.errors import BlobUnknown, DigestMismatch, FragmentsGone, ObjectMissing, StorageUnavailable, WriteExpired
 from storage.joins import FragmentPart, Join, Layer

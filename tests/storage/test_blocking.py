@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from storage import tables
 from storage.blocking import StoreInThreads
+from storage.database import tables
 from storage.digest import Digest
 from storage.errors import BlobUnknown, DigestMismatch, StorageUnavailable
 from tests.storage.stores import Stores, open_stores

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from alembic.script import ScriptDirectory
 
-from storage import tables
 from storage.catalog import USE_SECONDS, Catalog
-from storage.database import NEWEST, migrations
+from storage.database import tables
+from storage.database.engine import NEWEST, migrations
 from storage.digest import Descriptor, Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown, SizeMismatch
 from storage.repositories import Push, StoredManifest

@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from storage.changes import Changes
+from storage.events.changes import Changes
 
 MARK = """
-import sys; from pathlib import Path; from storage.changes import Changes
+import sys; from pathlib import Path; from storage.events.changes import Changes
 Changes(Path(sys.argv[1])).mark("team/a")
 """
 

@@ -12,11 +12,11 @@ from sqlalchemy import update
 from builder.errors import BuildFailed
 from builder.names.image_name import parse_specs
 from builder.queue.job import Job
-from storage import tables
 from storage.catalog import Catalog
 from storage.clock import is_within
-from storage.files import note_use
-from storage.leases import Leases
+from storage.database import tables
+from storage.database.leases import Leases
+from storage.disk.files import note_use
 from tests.builder.packages import Package
 from tests.builder.services import make_channel, open_service
 from tests.storage.stores import open_stores

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from storage import tables
+from storage.database import tables
 from storage.digest import Digest
 from storage.garbage_rules import Policy
 from storage.rehearsal import rehearse

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-from storage.database import migrate, sqlite_url
+from storage.database.engine import migrate, sqlite_url
 
 AT_ONCE = 4
 

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage import tables
 from storage.blobs import BlobStore
-from storage.database import Database
+from storage.database import tables
+from storage.database.engine import Database
 from storage.digest import Digest
+from storage.disk.files import note_use
 from storage.eviction import IN_USE_SECONDS, Bounds, Entry, Eviction, over, survey
-from storage.files import note_use
 from storage.joins import Join, Layer
 from tests.storage.stores import Stores, open_stores, put_layers
 

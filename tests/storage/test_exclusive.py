@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, text
 
-from storage.database import Database
+from storage.database.engine import Database
 from storage.errors import GarbageCollectionRunning
 from storage.exclusive import FILE, between_collections, last_collection, only_here, only_one
 

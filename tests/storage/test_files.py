@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from storage.disk.files import TEMPORARY, atomic_write, remove_leftovers, temporary_directory
 from storage.errors import StorageFull
-from storage.files import TEMPORARY, atomic_write, remove_leftovers, temporary_directory
 
 
 @pytest.mark.parametrize("scratch", [None, "scratch"])
@@ -62,7 +62,7 @@ def test_what_is_being_written_is_no_leftover(tmp_path: Path) -> None:
 
 KILLED = """
 import os, pathlib, signal, sys
-from storage.files import atomic_write, temporary_directory
+from storage.disk.files import atomic_write, temporary_directory
 root = pathlib.Path(sys.argv[1])
 with atomic_write(root / "ab" / "file", scratch=root) as file, temporary_directory(root / "working") as directory:
     file.write(b"half")

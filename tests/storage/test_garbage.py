@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from storage import tables
+from storage.database import tables
 from storage.digest import Digest
 from storage.errors import UploadUnknown, WriteExpired
 from storage.limits import Immutable, Limits, Retention

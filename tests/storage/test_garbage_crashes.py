@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage import tables
 from storage.blobs import BlobStore
-from storage.database import Database
+from storage.database import tables
+from storage.database.engine import Database
 from storage.digest import Digest
 from storage.errors import StorageError, StorageUnavailable
 from storage.garbage import Garbage

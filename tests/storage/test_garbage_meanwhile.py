@@ -16,10 +16,10 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage import tables
 from storage.blobs import BlobStore
 from storage.catalog import Catalog
-from storage.database import Database
+from storage.database import tables
+from storage.database.engine import Database
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown, UploadUnknown, WriteExpired
 from storage.garbage import Garbage

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from storage import tables
+from storage.database import tables
 from storage.digest import Digest
 from storage.errors import BlobInUse
 from storage.rehearsal import rehearse

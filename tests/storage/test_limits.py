@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, literal, select
 
-from storage import tables
+from storage.database import tables
 from storage.errors import QuotaExceeded, TagImmutable
 from storage.limits import Immutable, Limits, Quota, Retention, like, matches, parse_size
 from storage.repositories import Repositories

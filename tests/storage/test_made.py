@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from storage import tables
 from storage.catalog import Catalog
+from storage.database import tables
 from storage.digest import Digest
 from storage.errors import QuotaExceeded
 from storage.limits import Limits, Quota

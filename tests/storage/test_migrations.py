@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from storage import tables
-from storage.changes import Changes
-from storage.database import Database, migrate, migrations, sqlite_url
+from storage.database import tables
+from storage.database.engine import Database, migrate, migrations, sqlite_url
 from storage.digest import Digest
+from storage.events.changes import Changes
 from storage.repositories import Repositories
 from tests.postgres import Postgres
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from storage import tables
 from storage.blobs import StoredBlob
-from storage.changes import Changes
+from storage.database import tables
 from storage.digest import Descriptor, Digest
 from storage.errors import BlobInUse, BlobUnknown, QuotaExceeded, SizeMismatch
+from storage.events.changes import Changes
 from storage.garbage import Garbage
 from storage.garbage_rules import Policy
 from storage.limits import Limits, Quota

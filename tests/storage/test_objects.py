@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from storage.disk.files import TEMPORARY
 from storage.errors import ObjectMissing, StorageError, StorageFull
-from storage.files import TEMPORARY
 from storage.objects import FileObjects, ObjectPart, ObjectStore, ObjectWriter, new_key, read_segment, writing
 from storage.s3 import S3Objects
 from storage.s3_plan import SMALLEST_PART

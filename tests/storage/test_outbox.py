@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from storage.database import Database
-from storage.leases import Leases
-from storage.outbox import Event, Outbox, insert_events
+from storage.database.engine import Database
+from storage.database.leases import Leases
+from storage.events.outbox import Event, Outbox, insert_events
 
 
 @pytest.fixture

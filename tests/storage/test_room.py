@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
-from storage import room, tables
+from storage import room
 from storage.blobs import StoredBlob
+from storage.database import tables
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown, QuotaExceeded, TagImmutable, UploadUnknown
 from storage.limits import Immutable, Limits, Quota

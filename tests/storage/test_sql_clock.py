@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Float
 
-from storage import tables
+from storage.database import tables
+from storage.database.sql_clock import EXPIRED, OVER, RESET, TOLERANCE, mend
 from storage.digest import Digest
+from storage.events.outbox import Event, Outbox
 from storage.eviction import Bounds, Eviction, survey
 from storage.exclusive import last_collection, only_here
 from storage.garbage import oldest_build
 from storage.limits import Limits, Quota, Retention
-from storage.outbox import Event, Outbox
 from storage.rehearsal import rehearse
 from storage.room import Room
-from storage.sql_clock import EXPIRED, OVER, RESET, TOLERANCE, mend
 from storage.uses import note_blob_use, note_manifest_use
 from tests.storage.content import NEVER, ROOT, Content
 
@@ -255,7 +255,7 @@ async def test_a_time_within_what_clocks_may_differ_by_is_let_be(content: Conten
 
 
 async def test_more_rows_than_are_mended_at_once(content: Content, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.sql_clock.BATCH", 3)
+    monkeypatch.setattr("storage.database.sql_clock.BATCH", 3)
     for number in range(10):
         await content.push_blob("team/a", b"%d" % number)
     await everything_a_year_ahead(content)

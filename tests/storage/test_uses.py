@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from storage import tables
+from storage.database import tables
 from storage.digest import Digest
 from storage.uses import note_blob_use, note_manifest_use
 from tests.storage.content import AT_ONCE, ROOT, Content

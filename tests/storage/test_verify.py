@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from storage import tables
 from storage.blobs import BlobStore
+from storage.database import tables
 from storage.digest import Descriptor, Digest
 from storage.errors import StorageUnavailable
 from storage.objects import FileObjects, Segment, StreamRange

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.changes import Changes
+from storage.events.changes import Changes
 
 CHANNEL = "condery_changes"
 RETRY_SECONDS = 1.0

@@ -1,10 +1,10 @@
-"""Alembic's entry: runs the migrations on the connection that `storage.database.migrate` opened."""
+"""Alembic's entry: runs the migrations on the connection that `storage.database.engine.migrate` opened."""
 
 from __future__ import annotations
 
 from alembic import context
 
-from storage.tables import metadata
+from storage.database.tables import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, render_as_batch=True)
 with context.begin_transaction():

@@ -15,8 +15,8 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, exists, or_, select, tuple_, update
 
-from storage import tables
-from storage.database import Database
+from storage.database import tables
+from storage.database.engine import Database
 
 TOLERANCE = 3600.0
 """By which the clocks of machines that share a database may differ, and nothing be taken for wrong."""

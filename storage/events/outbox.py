@@ -14,8 +14,8 @@ from typing import TypeVar
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage import tables
-from storage.database import Database
+from storage.database import tables
+from storage.database.engine import Database
 
 T = TypeVar("T")
 

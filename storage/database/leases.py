@@ -6,9 +6,9 @@ import time
 
 from sqlalchemy import select, update
 
-from storage import tables
 from storage.clock import SKEW_SECONDS
-from storage.database import Database
+from storage.database import tables
+from storage.database.engine import Database
 
 
 class Leases:

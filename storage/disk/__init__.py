@@ -1,0 +1,1 @@
+"""Files on a disk: written whole, kept private, and with room left for deletions."""

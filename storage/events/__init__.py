@@ -1,0 +1,1 @@
+"""What has happened: marked for other processes, told to other machines, kept for webhooks."""
