@@ -26,7 +26,7 @@ from builder.names.image_name import parse_specs
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
 from registry.server import rest_collector
-from storage.blobs import BlobStore
+from storage.blobs.blobs import BlobStore
 from storage.database import tables
 from tests.builder.packages import File, Package
 from tests.builder.services import make_channel

@@ -51,12 +51,12 @@ from builder.stages import Stages
 from builder.work.gather import all_of
 from builder.work.pool import WorkerPool
 from builder.work.single_flight import SingleFlight
-from storage.blobs import BlobStore
+from storage.blobs.blobs import BlobStore
+from storage.blobs.joins import Join
 from storage.catalog import Catalog
 from storage.digest import Descriptor, Digest
 from storage.disk.files import temporary_directory
 from storage.errors import BlobUnknown, FragmentsGone, ManifestBlobUnknown, StorageUnavailable
-from storage.joins import Join
 
 T = TypeVar("T")
 

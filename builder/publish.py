@@ -26,7 +26,7 @@ from builder.base.layers import ChunkReader
 from builder.errors import PublishFailed, RemoteUnavailable
 from builder.platforms import conda_platform
 from builder.remote.repository import ImageReference, Login, RemoteRepository, RepeatableBody
-from storage.blocking import BlobReader
+from storage.blobs.blocking import BlobReader
 from storage.digest import Descriptor, Digest
 from storage.disk.files import TEMPORARY, atomic_write, sync_directory
 from storage.errors import StorageFull

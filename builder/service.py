@@ -37,8 +37,8 @@ from builder.solve.solver import SolverSettings
 from builder.stages import Stages
 from builder.work.pool import WorkerPool
 from builder.work.turns import Claim, on_behalf_of
-from storage.blobs import BlobStore
-from storage.blocking import StoreInThreads
+from storage.blobs.blobs import BlobStore
+from storage.blobs.blocking import StoreInThreads
 from storage.catalog import Catalog
 from storage.disk.files import make_folders, remove_leftovers
 from storage.errors import ConderyError

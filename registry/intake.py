@@ -14,7 +14,7 @@ from registry.errors import BodyBroken, BodyTooLarge
 from storage.arrivals import Arrival
 from storage.cancellation import to_end
 from storage.digest import Hasher
-from storage.objects import ObjectWriter
+from storage.objects.objects import ObjectWriter
 from storage.uploads import Received
 
 BATCH = 1 << 20

@@ -24,7 +24,7 @@ from registry.references import is_digest, parse_path
 from registry.request_log import REQUEST_ID
 from registry.signing import read_secret
 from registry.webhooks import Action, parse_webhooks
-from storage.blobs import StoredBlob
+from storage.blobs.blobs import StoredBlob
 from storage.database.engine import Database
 from storage.database.leases import Leases
 from storage.events.outbox import Outbox, Record

@@ -23,7 +23,7 @@ from registry.mirror.names import is_mirror
 from registry.mirror.service import Mirror
 from registry.networks import client_of
 from registry.notifier import Notifier
-from storage.blobs import BlobStore
+from storage.blobs.blobs import BlobStore
 from storage.digest import Descriptor, Digest
 from storage.disk.reserve import Reserve
 from storage.events.changes import Changes

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from storage.blobs import BlobStore
+from storage.blobs.blobs import BlobStore
 from storage.catalog import Catalog
 from storage.database.engine import Database, database_url, migrate
 from storage.disk.privacy import make_private
@@ -16,8 +16,8 @@ from storage.events.announcements import listening
 from storage.events.changes import Changes
 from storage.limits import Limits
 from storage.made import Made
-from storage.objects import FileObjects
-from storage.opening import open_objects
+from storage.objects.objects import FileObjects
+from storage.objects.opening import open_objects
 from storage.repositories import Repositories
 from storage.settings import StorageSettings
 from storage.uploads import Uploads

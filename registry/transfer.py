@@ -15,9 +15,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from aiohttp import web
 
 from registry.ranges import Span, matches, parse_range
-from storage.blobs import BlobStore, StoredBlob
+from storage.blobs.blobs import BlobStore, StoredBlob
 from storage.digest import Digest
-from storage.objects import FileRange, Segment, StreamRange, read_segment
+from storage.objects.objects import FileRange, Segment, StreamRange, read_segment
 
 SENDFILE_MOST = 1 << 20
 """Bytes asked of one sendfile(2): the loop serves others in between."""

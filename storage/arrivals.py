@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 
 import structlog
 
-from storage.blobs import BlobStore
+from storage.blobs.blobs import BlobStore
 from storage.errors import QuotaExceeded, StorageError
 from storage.room import Room
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from storage.disk.files import TEMPORARY, sync_directory, sync_file
 from storage.disk.privacy import OWNER_ONLY, make_private, masked
 from storage.errors import BackupFailed
-from storage.objects import FileObjects
+from storage.objects.objects import FileObjects
 
 DATABASE = "condery.sqlite"
 BUSY_SECONDS = 60

@@ -17,7 +17,7 @@ from sqlalchemy import Table, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.blobs import touch
+from storage.blobs.blobs import touch
 from storage.clock import SKEW_SECONDS, is_within
 from storage.database import tables
 from storage.database.engine import Database

@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, Column, ColumnElement, MetaData, String, Tabl
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateTable
 
-from storage.blobs import BlobStore
+from storage.blobs.blobs import BlobStore
 from storage.database import tables
 from storage.garbage import OBJECTS, Report, Step, is_due, ruled_repositories, rules_now, tags_given_up
 from storage.garbage_rules import KINDS, MANIFESTS, TAGS, Kind, Policy, Rules

@@ -10,13 +10,13 @@ from typing import Any
 from sqlalchemy import delete, exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.blobs import BLOB_COLUMNS, DOOMED, FRAGMENTS_LOCK, BlobStore, StoredBlob, make_pending, stored_blob
+from storage.blobs.blobs import BLOB_COLUMNS, DOOMED, FRAGMENTS_LOCK, BlobStore, StoredBlob, make_pending, stored_blob
+from storage.blobs.joins import FragmentPart
 from storage.database import tables
 from storage.database.engine import batches
 from storage.digest import Digest
 from storage.events.announcements import announce
 from storage.events.changes import Changes
-from storage.joins import FragmentPart
 from storage.repositories import lock_manifests
 from storage.verify import Verification, digest_of
 

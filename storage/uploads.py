@@ -20,13 +20,13 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.arrivals import Arrival, arriving
-from storage.blobs import BlobStore, StoredBlob, claim, make_pending, register
+from storage.blobs.blobs import BlobStore, StoredBlob, claim, make_pending, register
 from storage.cancellation import to_end
 from storage.database import tables
 from storage.digest import Digest, Hasher, new_hasher
 from storage.errors import DigestMismatch, ObjectMissing, QuotaExceeded, RangeInvalid, StorageError, UploadUnknown
 from storage.events.outbox import Record
-from storage.objects import ObjectPart, read_segment
+from storage.objects.objects import ObjectPart, read_segment
 from storage.repositories import Repositories
 
 MOST_HASHES = 4096

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import exists, select
 
-from storage.blobs import BLOB_COLUMNS, BlobStore, StoredBlob, stored_blob
+from storage.blobs.blobs import BLOB_COLUMNS, BlobStore, StoredBlob, stored_blob
+from storage.blobs.joins import FragmentPart
 from storage.database import tables
 from storage.digest import Digest
 from storage.errors import BlobUnknown, JsonInvalid, ManifestInvalid, ObjectMissing
-from storage.joins import FragmentPart
 from storage.manifest_document import read_manifest
 
 AT_ONCE = 4

@@ -10,9 +10,9 @@ from builder.canonical import key_of
 from builder.errors import ArchiveFailed, UnknownArtifact
 from builder.locks.formats import conda_lock_yaml, environment_name, environment_yaml, explicit_text
 from builder.locks.lock import Lock
-from storage.blobs import BlobStore
+from storage.blobs.blobs import BlobStore
+from storage.blobs.joins import Join
 from storage.digest import Digest
-from storage.joins import Join
 
 ARCHIVE = "archive.tar.gz"
 

@@ -47,10 +47,10 @@ from builder.packages.relocation import VERSION, OwnFile, own_files, own_paths
 from builder.packages.starting_files import StartingFiles
 from builder.work.gather import all_of
 from builder.work.pool import WorkerPool
+from storage.blobs.joins import FragmentPart, Join, fragment_path
 from storage.digest import Digest
 from storage.disk.files import atomic_write
 from storage.errors import FragmentsGone
-from storage.joins import FragmentPart, Join, fragment_path
 
 FORMAT = 2
 """Part of every archive's key: raise it when the same fragments join to other bytes."""

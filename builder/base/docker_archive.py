@@ -19,7 +19,7 @@ from builder.base.vocabulary import BaseImage, BaseLayer
 from builder.errors import BaseUnavailable
 from builder.platforms import conda_platform
 from builder.remote.repository import MAX_DOCUMENT
-from storage.blocking import BlockingBlobs
+from storage.blobs.blocking import BlockingBlobs
 from storage.digest import Digest
 
 

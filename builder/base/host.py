@@ -20,7 +20,7 @@ from builder.base.layers import LayerWriter, are_stored
 from builder.base.vocabulary import BaseImage, BaseLayer
 from builder.errors import BaseUnavailable
 from builder.platforms import host_platform
-from storage.blocking import BlockingBlobs
+from storage.blobs.blocking import BlockingBlobs
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import zstandard
 from isal import igzip, isal_zlib
 
 from builder.base.vocabulary import BaseLayer
-from storage.blocking import BlockingBlobs
+from storage.blobs.blocking import BlockingBlobs
 from storage.digest import Descriptor, Digest
-from storage.objects import CHUNK
+from storage.objects.objects import CHUNK
 
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 OCI_LAYER_GZIP = OCI_LAYER + "+gzip"

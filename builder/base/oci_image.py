@@ -17,7 +17,7 @@ from builder.base.layers import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, RootF
 from builder.base.vocabulary import BaseImage, BaseLayer
 from builder.errors import BaseUnavailable
 from builder.platforms import conda_platform
-from storage.blocking import BlockingBlobs
+from storage.blobs.blocking import BlockingBlobs
 from storage.digest import Descriptor, Digest
 from storage.errors import DigestInvalid, DigestMismatch
 

@@ -12,7 +12,7 @@ from builder.base.oci_image import ImageReader, descriptors, parse_document
 from builder.base.vocabulary import BaseImage
 from builder.errors import BaseUnavailable
 from builder.remote.repository import MAX_DOCUMENT
-from storage.blocking import BlockingBlobs
+from storage.blobs.blocking import BlockingBlobs
 from storage.digest import Descriptor, Digest
 
 _REF_NAME = "org.opencontainers.image.ref.name"

@@ -21,7 +21,7 @@ from builder.base.scratch import ScratchBase
 from builder.base.vocabulary import Base
 from builder.errors import BaseUnavailable
 from builder.remote.repository import ImageReference, Login
-from storage.blocking import BlockingBlobs
+from storage.blobs.blocking import BlockingBlobs
 
 _NO_LOGINS: Mapping[str, Login] = MappingProxyType({})
 

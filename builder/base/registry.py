@@ -20,7 +20,7 @@ from builder.base.vocabulary import BaseImage
 from builder.canonical import key_of
 from builder.errors import BaseUnavailable, RemoteUnavailable
 from builder.remote.repository import ImageReference, Login, RemoteRepository
-from storage.blocking import BlockingBlobs
+from storage.blobs.blocking import BlockingBlobs
 from storage.digest import Descriptor, Digest
 from storage.disk.files import atomic_write
 

@@ -29,9 +29,9 @@ from builder.locks.lock import Lock
 from builder.packages.contents import PackageContents
 from builder.packages.inspection import inspect
 from builder.packages.starting_files import FOLDERS, LARGEST, SCRIPTS, VARIABLES, StartingFile, has_some, starts
+from storage.blobs.joins import fragment_path
 from storage.disk.files import known_errors
 from storage.errors import FragmentsGone
-from storage.joins import fragment_path
 
 _PASSED = 1 << 20
 """Bytes that are passed from process to process; what is larger, as a file."""

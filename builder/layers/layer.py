@@ -27,9 +27,9 @@ from builder.locks.lock import LockedPackage
 from builder.packages.contents import PackageContents
 from builder.packages.inspection import inspect
 from builder.work.worker import working_on
+from storage.blobs.joins import FragmentPart, Join, Layer, Part, fragment_path
 from storage.digest import Digest
 from storage.errors import StorageError
-from storage.joins import FragmentPart, Join, Layer, Part, fragment_path
 
 FRAGMENTS = "fragments"
 """The folder of the data directory that has the fragments."""

@@ -19,9 +19,9 @@ from builder.layers.layer import AssembledLayer, LayerTask, assemble_all, stored
 from builder.work.gather import all_of
 from builder.work.pool import WorkerPool
 from builder.work.turns import Claim, current_claim, on_behalf_of
-from storage.blobs import BlobStore, KnownLayer
+from storage.blobs.blobs import BlobStore, KnownLayer
+from storage.blobs.joins import Layer
 from storage.errors import FragmentsGone, StorageError
-from storage.joins import Layer
 
 CLOSE_SECONDS = 5.0
 

@@ -31,7 +31,7 @@ from builder.network.organisation import are_of_one
 from builder.remote.guarded_adapter import GuardedAdapter
 from storage.digest import Descriptor, Digest
 from storage.errors import DigestInvalid
-from storage.objects import CHUNK
+from storage.objects.objects import CHUNK
 
 MAX_DOCUMENT = 4 << 20
 """Largest manifest and config that is read, in bytes; podman and containerd refuse larger manifests too."""

@@ -81,7 +81,7 @@ async def _build(
     from builder.publish import StoredImage
     from registry.cli.local import manifests_below, open_service
     from registry.display import build_display
-    from storage.blocking import StoreInThreads
+    from storage.blobs.blocking import StoreInThreads
 
     console = SafeConsole(stderr=True)
     pushed = None

@@ -16,12 +16,12 @@ from registry.mirror.download import Descriptor, Download
 from registry.mirror.errors import MirrorError, UpstreamBroke, UpstreamLies, UpstreamLimits
 from registry.mirror.names import Source
 from registry.mirror.upstream import BlobStream, Upstream
-from storage.blobs import BlobStore, StoredBlob
+from storage.blobs.blobs import BlobStore, StoredBlob
 from storage.cancellation import to_end
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ConderyError, StorageFull, StorageUnavailable
 from storage.mirrored import MirroredContent
-from storage.objects import ObjectStore, readable_part
+from storage.objects.objects import ObjectStore, readable_part
 from storage.repositories import Repositories
 
 MOST_RESUMED = 5

@@ -31,7 +31,7 @@ from registry.mirror.fetching import Fetching
 from registry.mirror.names import Source, source_of
 from registry.mirror.upstream import Upstream
 from registry.mirror_settings import MirrorSettings
-from storage.blobs import BlobStore
+from storage.blobs.blobs import BlobStore
 from storage.digest import Digest
 from storage.errors import ConderyError, RepositoryUnknown, SizeMismatch, StorageError
 from storage.mirrored import MirroredContent, TaggedCopy

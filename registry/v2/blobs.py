@@ -11,7 +11,7 @@ from registry.notifications import note_blob_pull, recorder
 from registry.parts import MEMORY, PARTS, SETTINGS
 from registry.references import Target, path_digest
 from registry.transfer import send_content
-from storage.blobs import StoredBlob
+from storage.blobs.blobs import StoredBlob
 from storage.digest import Digest
 from storage.errors import ObjectMissing, StorageError
 from storage.uses import note_blob_use

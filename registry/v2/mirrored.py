@@ -17,7 +17,7 @@ from registry.transfer import answer_of_part, content_headers, send_chunks, send
 from registry.v2 import lists
 from registry.v2.blobs import HEADERS, find_blob
 from registry.v2.manifests import accept_header, answer
-from storage.blobs import StoredBlob
+from storage.blobs.blobs import StoredBlob
 from storage.digest import Digest
 from storage.errors import BlobUnknown
 

@@ -19,7 +19,7 @@ from registry.notifications import recorder
 from registry.parts import PARTS, SETTINGS, principal_of, room_for
 from registry.references import Target, checked_repository
 from storage.arrivals import Arrival
-from storage.blobs import StoredBlob
+from storage.blobs.blobs import StoredBlob
 from storage.digest import Digest, Hasher
 from storage.errors import DigestInvalid, RangeInvalid, UploadUnknown
 from storage.events.outbox import Record

@@ -13,7 +13,7 @@ from builder.names.image_name import parse_specs
 from builder.names.spec import EnvironmentSpec
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
-from storage.objects import ObjectStore
+from storage.objects.objects import ObjectStore
 from tests.builder.packages import Package
 from tests.storage.stores import open_stores
 

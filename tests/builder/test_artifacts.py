@@ -13,7 +13,7 @@ import pytest
 from builder.artifacts.artifact import ARCHIVE, ARTIFACTS, Artifact, artifact_key, document, make_artifact
 from builder.errors import BuilderError, DownloadFailed, FormatUnsuitable, UnknownArtifact
 from builder.locks.lock import Lock, LockedPackage
-from storage.joins import Join
+from storage.blobs.joins import Join
 from tests.builder.channel_server import ChannelServer
 from tests.builder.locks import LOCK, SPEC, package
 from tests.builder.packages import File, Package

@@ -17,9 +17,9 @@ from builder.errors import InvalidImageName, PackageRefused, PathConflict, Unkno
 from builder.layers.fragment import USE_SECONDS, FragmentRecipe
 from builder.layers.layer import FRAGMENTS, AssembledLayer, FragmentTask, LayerTask, assemble, stored_fragments
 from builder.packages.inspection import inspect
+from storage.blobs.joins import fragment_path
 from storage.digest import Digest
 from storage.errors import ConderyError, FragmentsGone, StorageFull
-from storage.joins import fragment_path
 from tests.builder.packages import PLACEHOLDER, Directory, File, Link, Package
 
 PACKAGES = (

@@ -17,10 +17,10 @@ from builder.layers.layer import AssembledLayer, LayerTask, assemble_all
 from builder.layers.layers import Layers, Report
 from builder.work.pool import WorkerPool
 from builder.work.turns import Caller, Claim, current_claim, on_behalf_of
+from storage.blobs.joins import Layer
 from storage.database import tables
 from storage.digest import Digest
 from storage.errors import FragmentsGone
-from storage.joins import Layer
 from tests.builder.packages import Package
 from tests.builder.test_layer import layer_task
 from tests.storage.stores import Stores, open_stores

@@ -24,7 +24,7 @@ from builder.remote.repository import Login
 from storage.digest import Descriptor, Digest
 from storage.disk.privacy import masked
 from storage.errors import ObjectMissing
-from storage.objects import CHUNK
+from storage.objects.objects import CHUNK
 from tests.builder.images import OCI, Images
 from tests.builder.reference_registry import (
     PASSWORD,

@@ -29,7 +29,7 @@ from registry.parts import STOPPING, Check, Parts
 from registry.request_log import JsonRequestLog
 from registry.routes import compose
 from registry.store import Store, open_store
-from storage.blobs import StoredBlob
+from storage.blobs.blobs import StoredBlob
 from storage.digest import Descriptor, Digest
 from storage.limits import Limits
 from storage.repositories import Push, StoredManifest

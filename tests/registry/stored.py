@@ -13,12 +13,12 @@ from typing import Any
 
 from sqlalchemy import select
 
-from storage.blobs import BLOB_COLUMNS, BlobStore, stored_blob
+from storage.blobs.blobs import BLOB_COLUMNS, BlobStore, stored_blob
 from storage.database import tables
 from storage.database.engine import Database, database_url
 from storage.digest import Digest
 from storage.disk.files import TEMPORARY
-from storage.objects import FileObjects
+from storage.objects.objects import FileObjects
 from tests.conftest import Server
 
 

@@ -14,7 +14,7 @@ from registry.direct import LEAST
 from registry.http_settings import HttpSettings
 from storage.digest import Digest
 from storage.errors import StorageFull
-from storage.objects import FileObjects, ObjectWriter
+from storage.objects.objects import FileObjects, ObjectWriter
 from tests.registry.pushes import Pusher
 from tests.registry.serving import Site, serving
 

@@ -13,8 +13,8 @@ from typing import IO, Any
 import pytest
 
 from registry.direct import LEAST
-from storage import objects
 from storage.digest import Digest
+from storage.objects import objects
 from tests.registry.pushes import Pusher
 from tests.registry.serving import serving
 

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 from registry.http_settings import HttpSettings
 from registry.ranges import Span, matches, parse_range
-from storage.blobs import FragmentPart, Join, Layer
+from storage.blobs.blobs import FragmentPart, Join, Layer
 from storage.digest import Digest
-from storage.objects import FileObjects
+from storage.objects.objects import FileObjects
 from tests.registry.serving import NUMPY, Site, serving
 from tests.storage.stores import put_layers
 

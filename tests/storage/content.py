@@ -11,15 +11,15 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from storage.blobs import StoredBlob
+from storage.blobs.blobs import StoredBlob
+from storage.blobs.joins import Join, Layer
 from storage.database import tables
 from storage.digest import Descriptor, Digest, new_hasher
 from storage.events.changes import Changes
 from storage.garbage import Garbage, Report
 from storage.garbage_rules import Policy
-from storage.joins import Join, Layer
 from storage.limits import Limits
-from storage.objects import ObjectStore, writing
+from storage.objects.objects import ObjectStore, writing
 from storage.repositories import Push, Repositories, StoredManifest
 from storage.uploads import Received, Upload, Uploads
 from tests.storage.stores import Stores, open_stores, put_layers

@@ -7,7 +7,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from storage.s3_bucket import S3Location
+from storage.objects.s3_bucket import S3Location
 from tests.s3_server import ACCESS_KEY, REGION, SECRET_KEY, S3Server
 
 

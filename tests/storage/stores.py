@@ -16,14 +16,14 @@ from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import select
 
-from storage.blobs import BlobStore, StoredBlob, stored_blob
-from storage.blocking import StoreInThreads
+from storage.blobs.blobs import BlobStore, StoredBlob, stored_blob
+from storage.blobs.blocking import StoreInThreads
+from storage.blobs.joins import FragmentPart, Layer
 from storage.catalog import Catalog
 from storage.database import tables
 from storage.database.engine import Database, migrate, sqlite_url
 from storage.digest import Digest
-from storage.joins import FragmentPart, Layer
-from storage.objects import FileObjects, ObjectStore
+from storage.objects.objects import FileObjects, ObjectStore
 
 T = TypeVar("T")
 

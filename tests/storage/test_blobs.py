@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.blobs import StoredBlob
+from storage.blobs.blobs import StoredBlob
+from storage.blobs.joins import FragmentPart, Join, Layer
 from storage.database import tables
 from storage.digest import Digest
 from storage.errors import BlobUnknown, DigestMismatch, FragmentsGone, ObjectMissing, StorageUnavailable, WriteExpired
-from storage.joins import FragmentPart, Join, Layer
-from storage.objects import read_segment, writing
+from storage.objects.objects import read_segment, writing
 from tests.storage.stores import Stores, open_stores, put_layers
 
 DATA = b"x" * 3_000_000

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.blocking import StoreInThreads
+from storage.blobs.blocking import StoreInThreads
 from storage.database import tables
 from storage.digest import Digest
 from storage.errors import BlobUnknown, DigestMismatch, StorageUnavailable

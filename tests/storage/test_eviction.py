@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.blobs import BlobStore
+from storage.blobs.blobs import BlobStore
+from storage.blobs.joins import Join, Layer
 from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Digest
 from storage.disk.files import note_use
 from storage.eviction import IN_USE_SECONDS, Bounds, Entry, Eviction, over, survey
-from storage.joins import Join, Layer
 from tests.storage.stores import Stores, open_stores, put_layers
 
 OLD = time.time() - 10 * IN_USE_SECONDS

@@ -10,13 +10,13 @@ from dataclasses import replace
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.blobs import BlobStore
+from storage.blobs.blobs import BlobStore
 from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Digest
 from storage.errors import StorageError, StorageUnavailable
 from storage.garbage import Garbage
-from storage.objects import FileObjects
+from storage.objects.objects import FileObjects
 from tests.storage.ageing import make_old
 from tests.storage.content import AT_ONCE, Content
 from tests.wide import WIDE

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.blobs import BlobStore
+from storage.blobs.blobs import BlobStore
 from storage.catalog import Catalog
 from storage.database import tables
 from storage.database.engine import Database

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from storage.blobs import StoredBlob
+from storage.blobs.blobs import StoredBlob
 from storage.database import tables
 from storage.digest import Descriptor, Digest
 from storage.errors import BlobInUse, BlobUnknown, QuotaExceeded, SizeMismatch
@@ -20,7 +20,7 @@ from storage.garbage import Garbage
 from storage.garbage_rules import Policy
 from storage.limits import Limits, Quota
 from storage.mirrored import MirroredContent
-from storage.objects import writing
+from storage.objects.objects import writing
 from storage.repositories import Push, Repositories, StoredManifest
 from tests.storage.stores import Stores, open_stores
 

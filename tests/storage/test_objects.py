@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from storage.disk.files import TEMPORARY
 from storage.errors import ObjectMissing, StorageError, StorageFull
-from storage.objects import FileObjects, ObjectPart, ObjectStore, ObjectWriter, new_key, read_segment, writing
-from storage.s3 import S3Objects
-from storage.s3_plan import SMALLEST_PART
+from storage.objects.objects import FileObjects, ObjectPart, ObjectStore, ObjectWriter, new_key, read_segment, writing
+from storage.objects.s3 import S3Objects
+from storage.objects.s3_plan import SMALLEST_PART
 from tests.s3_server import S3Server
 from tests.small_disk import small_disk
 from tests.storage.s3_buckets import location, names_in
@@ -251,9 +251,9 @@ def test_the_check_leaves_nothing(place: Place) -> None:
 WRITES_MUCH = """
 import resource, sys
 from pathlib import Path
-from storage.objects import FileObjects, new_key, writing
-from storage.s3 import S3Objects
-from storage.s3_bucket import S3Location
+from storage.objects.objects import FileObjects, new_key, writing
+from storage.objects.s3 import S3Objects
+from storage.objects.s3_bucket import S3Location
 
 where = eval(sys.argv[1])
 store = FileObjects(where) if isinstance(where, Path) else S3Objects(where)

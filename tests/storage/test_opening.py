@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from storage.objects import FileObjects, new_key, read_segment, writing
-from storage.opening import CredentialsFileInvalid, open_objects, read_keys
-from storage.s3 import S3Objects
+from storage.objects.objects import FileObjects, new_key, read_segment, writing
+from storage.objects.opening import CredentialsFileInvalid, open_objects, read_keys
+from storage.objects.s3 import S3Objects
 from storage.settings import StorageSettings
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from storage import room
-from storage.blobs import StoredBlob
+from storage.blobs.blobs import StoredBlob
 from storage.database import tables
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown, QuotaExceeded, TagImmutable, UploadUnknown

@@ -15,12 +15,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from storage import s3_bucket
 from storage.errors import StorageError, StorageFull, StorageUnavailable
-from storage.objects import ObjectPart, new_key, read_segment, writing
-from storage.s3 import S3Objects
-from storage.s3_bucket import S3Location
-from storage.s3_plan import SMALLEST_PART
+from storage.objects import s3_bucket
+from storage.objects.objects import ObjectPart, new_key, read_segment, writing
+from storage.objects.s3 import S3Objects
+from storage.objects.s3_bucket import S3Location
+from storage.objects.s3_plan import SMALLEST_PART
 from tests.cutting_proxy import CuttingProxy, cutting_proxy
 from tests.s3_server import SECRET_KEY, S3Server
 from tests.s3_server import s3_server as run_s3_server
@@ -149,8 +149,8 @@ def test_a_store_that_cannot_be_used_says_why(where: S3Location, changes: dict[s
 
 
 WITHOUT_CREDENTIALS = """
-from storage.s3 import S3Objects
-from storage.s3_bucket import S3Location
+from storage.objects.s3 import S3Objects
+from storage.objects.s3_bucket import S3Location
 S3Objects(S3Location("bucket", endpoint="http://127.0.0.1:1")).check()
 """
 
@@ -169,7 +169,9 @@ def test_missing_credentials_are_told(tmp_path: Path) -> None:
 
 
 def test_boto3_is_not_imported_before_it_is_needed() -> None:
-    program = "import sys; from storage.s3 import S3Objects; assert not {'boto3', 'botocore'} & set(sys.modules)"
+    program = (
+        "import sys; from storage.objects.s3 import S3Objects; assert not {'boto3', 'botocore'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=True)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from storage.errors import StorageFull
-from storage.objects import ObjectPart, new_key
-from storage.s3 import S3Objects
+from storage.objects.objects import ObjectPart, new_key
+from storage.objects.s3 import S3Objects
 from tests.s3_gateway import S3Gateway
 from tests.s3_gateway import s3_gateway as run_s3_gateway
 from tests.small_disk import small_disk

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.objects import ObjectPart
-from storage.s3_plan import LARGEST_PART, MOST_PARTS, SMALLEST_PART, Copied, Range, Streamed, joined, part_size
+from storage.objects.objects import ObjectPart
+from storage.objects.s3_plan import LARGEST_PART, MOST_PARTS, SMALLEST_PART, Copied, Range, Streamed, joined, part_size
 
 TERABYTE = 10**12
 SIZES = st.one_of(

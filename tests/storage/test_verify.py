@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from storage.blobs import BlobStore
+from storage.blobs.blobs import BlobStore
 from storage.database import tables
 from storage.digest import Descriptor, Digest
 from storage.errors import StorageUnavailable
-from storage.objects import FileObjects, Segment, StreamRange
+from storage.objects.objects import FileObjects, Segment, StreamRange
 from storage.repair import Repaired, repair
 from storage.repositories import Push, StoredManifest
 from storage.verify import Damage, Verifier

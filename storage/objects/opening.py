@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from storage.errors import StorageError
-from storage.objects import FileObjects, ObjectStore
+from storage.objects.objects import FileObjects, ObjectStore
 from storage.settings import StorageSettings
 
 
@@ -24,8 +24,8 @@ def open_objects(settings: StorageSettings, floor: int = 0) -> ObjectStore:
     """
     if settings.s3_bucket is None:
         return FileObjects(settings.data_directory / "blobs", floor)
-    from storage.s3 import S3Objects
-    from storage.s3_bucket import S3Location
+    from storage.objects.s3 import S3Objects
+    from storage.objects.s3_bucket import S3Location
 
     access_key, secret_key = read_keys(settings.s3_credentials) if settings.s3_credentials else (None, None)
     location = S3Location(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from storage.errors import ObjectMissing, StorageError, StorageFull, StorageUnavailable
-from storage.s3_plan import SMALLEST_PART
+from storage.objects.s3_plan import SMALLEST_PART
 
 CONNECT_SECONDS = 4
 READ_SECONDS = 15

@@ -17,9 +17,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from storage.errors import ObjectMissing, StorageError, StorageUnavailable
-from storage.objects import CHUNK, ObjectPart, ObjectWriter, Segment, StreamRange, writing
-from storage.s3_bucket import Bucket, S3Location, Unsupported
-from storage.s3_plan import Copied, Piece, Range, joined, part_size
+from storage.objects.objects import CHUNK, ObjectPart, ObjectWriter, Segment, StreamRange, writing
+from storage.objects.s3_bucket import Bucket, S3Location, Unsupported
+from storage.objects.s3_plan import Copied, Piece, Range, joined, part_size
 
 THREADS = 8
 """Requests at a time where many are made for one call."""

@@ -1,0 +1,1 @@
+"""Content-addressed bytes over objects, and the lists of fragments that some of them are."""

@@ -1,0 +1,1 @@
+"""Bytes under opaque keys: files and S3 behind one protocol."""
