@@ -30,7 +30,7 @@ from registry.server import rest_collector
 from registry.settings import LogSettings
 from registry.store import open_store
 from storage.digest import Descriptor
-from storage.repositories import Push, StoredManifest
+from storage.repositories.repositories import Push, StoredManifest
 from storage.settings import StorageSettings
 
 SPEC = EnvironmentSpec((PackageItem("numpy"),), ("conda-forge",))

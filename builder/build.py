@@ -53,7 +53,7 @@ from builder.work.pool import WorkerPool
 from builder.work.single_flight import SingleFlight
 from storage.blobs.blobs import BlobStore
 from storage.blobs.joins import Join
-from storage.catalog import Catalog
+from storage.catalog.catalog import Catalog
 from storage.digest import Descriptor, Digest
 from storage.disk.files import temporary_directory
 from storage.errors import BlobUnknown, FragmentsGone, ManifestBlobUnknown, StorageUnavailable

@@ -25,7 +25,7 @@ from builder.queue.job import Job
 from builder.settings import BuilderSettings
 from builder.solve.resolution import FOREVER, answers_meanwhile, fresh_until, is_fresh
 from builder.work.turns import OURSELVES, Caller
-from storage.catalog import USE_SECONDS, Catalog
+from storage.catalog.catalog import USE_SECONDS, Catalog
 from storage.errors import StorageError
 
 log = structlog.get_logger(__name__)

@@ -39,7 +39,7 @@ from builder.work.pool import WorkerPool
 from builder.work.turns import Claim, on_behalf_of
 from storage.blobs.blobs import BlobStore
 from storage.blobs.blocking import StoreInThreads
-from storage.catalog import Catalog
+from storage.catalog.catalog import Catalog
 from storage.disk.files import make_folders, remove_leftovers
 from storage.errors import ConderyError
 from storage.events.outbox import Record

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from storage.errors import ConderyError
-from storage.uploads import Received
+from storage.repositories.uploads import Received
 
 
 class RequestError(ConderyError):

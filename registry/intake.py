@@ -11,11 +11,11 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from registry.direct import goes_directly, receive_directly
 from registry.errors import BodyBroken, BodyTooLarge
-from storage.arrivals import Arrival
 from storage.cancellation import to_end
 from storage.digest import Hasher
 from storage.objects.objects import ObjectWriter
-from storage.uploads import Received
+from storage.quotas.arrivals import Arrival
+from storage.repositories.uploads import Received
 
 BATCH = 1 << 20
 """Bytes that are handed to a thread at once: few enough to be kept for many clients, enough to be worth the switch."""

@@ -27,8 +27,8 @@ from storage.blobs.blobs import BlobStore
 from storage.digest import Descriptor, Digest
 from storage.disk.reserve import Reserve
 from storage.events.changes import Changes
-from storage.repositories import Repositories
-from storage.uploads import Uploads
+from storage.repositories.repositories import Repositories
+from storage.repositories.uploads import Uploads
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -23,7 +23,7 @@ from builder.settings import BuilderSettings
 from registry.http_settings import HttpSettings
 from registry.mirror_settings import MirrorSettings
 from storage.errors import ConderyError
-from storage.limits import Limits
+from storage.quotas.limits import Limits
 from storage.settings import StorageSettings
 from storage.upkeep_settings import UpkeepSettings
 

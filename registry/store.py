@@ -8,19 +8,19 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from storage.blobs.blobs import BlobStore
-from storage.catalog import Catalog
+from storage.catalog.catalog import Catalog
+from storage.catalog.made import Made
 from storage.database.engine import Database, database_url, migrate
 from storage.disk.privacy import make_private
 from storage.disk.reserve import Reserve
 from storage.events.announcements import listening
 from storage.events.changes import Changes
-from storage.limits import Limits
-from storage.made import Made
 from storage.objects.objects import FileObjects
 from storage.objects.opening import open_objects
-from storage.repositories import Repositories
+from storage.quotas.limits import Limits
+from storage.repositories.repositories import Repositories
+from storage.repositories.uploads import Uploads
 from storage.settings import StorageSettings
-from storage.uploads import Uploads
 
 
 @dataclass(frozen=True)

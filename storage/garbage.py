@@ -53,8 +53,8 @@ from storage.garbage_rules import (
     Rules,
     lock_needed,
 )
-from storage.limits import Retention
-from storage.repositories import lock_manifests, note_tags
+from storage.quotas.limits import Retention
+from storage.repositories.repositories import lock_manifests, note_tags
 from storage.retention import given_up, names_given_up, rule_of
 from storage.rings import repositories_with_rings, rings
 

@@ -24,7 +24,7 @@ from sqlalchemy import ColumnElement, FromClause, Table, and_, case, exists, fal
 
 from storage.database import tables
 from storage.database.sql_clock import is_before
-from storage.limits import Limits
+from storage.quotas.limits import Limits
 
 BUILD_SILENT_SECONDS = 60.0
 """A build that gave no sign for so long is not waited for. Four times what its own queue gives it."""

@@ -17,7 +17,7 @@ from storage.database.engine import batches
 from storage.digest import Digest
 from storage.events.announcements import announce
 from storage.events.changes import Changes
-from storage.repositories import lock_manifests
+from storage.repositories.repositories import lock_manifests
 from storage.verify import Verification, digest_of
 
 

@@ -1,4 +1,4 @@
-"""Which tags the retention rules of `storage.limits` give up."""
+"""Which tags the retention rules of `storage.quotas.limits` give up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import ColumnElement, and_, exists, or_, select, true
 
 from storage.database import tables
-from storage.limits import Limits, Retention, matches
+from storage.quotas.limits import Limits, Retention, matches
 
 
 def rule_of(limits: Limits, repository: str) -> Retention | None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from storage.limits import Immutable, Limits, Quota, Retention, parse_size
+from storage.quotas.limits import Immutable, Limits, Quota, Retention, parse_size
 
 DAY = 24 * 3600
 

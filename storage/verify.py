@@ -20,7 +20,7 @@ from storage.blobs.joins import FragmentPart
 from storage.database import tables
 from storage.digest import Digest
 from storage.errors import BlobUnknown, JsonInvalid, ManifestInvalid, ObjectMissing
-from storage.manifest_document import read_manifest
+from storage.repositories.manifest_document import read_manifest
 
 AT_ONCE = 4
 BATCH = 200

@@ -14,7 +14,7 @@ from builder.layers.layer import AssembledLayer, LayerTask
 from builder.locks.lock import Lock
 from builder.packages.overlap import Overlaps
 from storage.digest import Descriptor
-from storage.repositories import Push, StoredManifest
+from storage.repositories.repositories import Push, StoredManifest
 
 DIFFERENCES = 500
 """Most differences that the report of a platform's image tells one by one."""

@@ -24,7 +24,7 @@ from builder.errors import BuilderError, BuildFailed, TooManyBuilds, WorkerLost
 from builder.queue.job import Job
 from builder.settings import BuilderSettings
 from builder.work.turns import OURSELVES, Caller, Claim, on_behalf_of
-from storage.catalog import BuildRow, Catalog
+from storage.catalog.catalog import BuildRow, Catalog
 from storage.clock import is_within
 from storage.errors import ConderyError
 from storage.events.outbox import Record

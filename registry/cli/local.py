@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from registry.settings import Settings
 from registry.store import Store, open_store
-from storage.catalog import Catalog
+from storage.catalog.catalog import Catalog
 from storage.digest import Digest
 from storage.errors import BlobUnknown
 

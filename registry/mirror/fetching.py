@@ -20,9 +20,9 @@ from storage.blobs.blobs import BlobStore, StoredBlob
 from storage.cancellation import to_end
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ConderyError, StorageFull, StorageUnavailable
-from storage.mirrored import MirroredContent
 from storage.objects.objects import ObjectStore, readable_part
-from storage.repositories import Repositories
+from storage.repositories.mirrored import MirroredContent
+from storage.repositories.repositories import Repositories
 
 MOST_RESUMED = 5
 """How often in a row an attempt to go on may bring nothing."""

@@ -34,8 +34,8 @@ from registry.mirror_settings import MirrorSettings
 from storage.blobs.blobs import BlobStore
 from storage.digest import Digest
 from storage.errors import ConderyError, RepositoryUnknown, SizeMismatch, StorageError
-from storage.mirrored import MirroredContent, TaggedCopy
-from storage.repositories import Push, Referrer, Repositories, StoredManifest
+from storage.repositories.mirrored import MirroredContent, TaggedCopy
+from storage.repositories.repositories import Push, Referrer, Repositories, StoredManifest
 
 T = TypeVar("T")
 

@@ -20,8 +20,8 @@ from registry.mirror.names import Source
 from registry.references import checked_tag, is_digest
 from storage.digest import Descriptor, Digest
 from storage.errors import DigestInvalid, JsonInvalid, ManifestInvalid
-from storage.manifest_document import KINDS, OCI_INDEX, ManifestDocument, read_manifest
-from storage.repositories import Push, StoredManifest
+from storage.repositories.manifest_document import KINDS, OCI_INDEX, ManifestDocument, read_manifest
+from storage.repositories.repositories import Push, StoredManifest
 
 MANIFEST_BYTES = 4 << 20
 LIST_BYTES = 16 << 20

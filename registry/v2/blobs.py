@@ -12,9 +12,9 @@ from registry.parts import MEMORY, PARTS, SETTINGS
 from registry.references import Target, path_digest
 from registry.transfer import send_content
 from storage.blobs.blobs import StoredBlob
+from storage.catalog.uses import note_blob_use
 from storage.digest import Digest
 from storage.errors import ObjectMissing, StorageError
-from storage.uses import note_blob_use
 
 HEADERS = {"Content-Type": "application/octet-stream", "Cache-Control": "max-age=31536000, immutable"}
 

@@ -16,7 +16,7 @@ from registry.errors import FilterInvalid, PageInvalid, shortened
 from registry.parts import PARTS, principal_of
 from registry.references import LONGEST_NAME, Target
 from storage.digest import Digest
-from storage.repositories import Page, Referrer
+from storage.repositories.repositories import Page, Referrer
 
 DEFAULT_PAGE = 1000
 MOST_ON_PAGE = 10_000

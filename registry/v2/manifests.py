@@ -18,11 +18,11 @@ from registry.ranges import matches
 from registry.references import Target, checked_new_tag, checked_tag, is_digest, path_digest
 from registry.request_log import LOG_FIELDS
 from registry.waiting import building_head, offered, trickle
+from storage.catalog.uses import note_manifest_use
 from storage.digest import Digest
 from storage.errors import ManifestUnknown, RepositoryUnknown, StorageError
-from storage.manifest_document import read_manifest
-from storage.repositories import Push, StoredManifest
-from storage.uses import note_manifest_use
+from storage.repositories.manifest_document import read_manifest
+from storage.repositories.repositories import Push, StoredManifest
 
 LARGEST = 4 << 20
 """Bytes of a manifest: what clients read, and the specification asks for at least."""

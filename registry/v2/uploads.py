@@ -18,12 +18,12 @@ from registry.intake import receive
 from registry.notifications import recorder
 from registry.parts import PARTS, SETTINGS, principal_of, room_for
 from registry.references import Target, checked_repository
-from storage.arrivals import Arrival
 from storage.blobs.blobs import StoredBlob
 from storage.digest import Digest, Hasher
 from storage.errors import DigestInvalid, RangeInvalid, UploadUnknown
 from storage.events.outbox import Record
-from storage.uploads import Received, Upload
+from storage.quotas.arrivals import Arrival
+from storage.repositories.uploads import Received, Upload
 
 _SESSION = re.compile(r"[0-9a-f-]{36}")
 _RANGE = re.compile(r"(?:bytes[ =])?\s*([0-9]{1,18})-([0-9]{1,18})(?:/(?:\*|[0-9]{1,18}))?")

@@ -24,7 +24,7 @@ from storage.disk.files import TEMPORARY
 from storage.errors import StorageFull
 from storage.events.changes import Changes
 from storage.objects.s3 import S3Objects
-from storage.repositories import Repositories
+from storage.repositories.repositories import Repositories
 from tests.builder.packages import PLACEHOLDER, File, Package
 from tests.builder.services import make_channel, open_service, spec_of
 from tests.small_disk import small_disk

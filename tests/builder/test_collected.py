@@ -16,12 +16,12 @@ from builder.layers.layer import FRAGMENTS
 from builder.layers.layers import Layers
 from builder.locks.lock import Lock
 from builder.progress import Event
-from storage.catalog import Catalog
+from storage.catalog.catalog import Catalog
 from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Digest
 from storage.errors import StorageError, StorageUnavailable
-from storage.repositories import Push
+from storage.repositories.repositories import Push
 from tests.builder.packages import Package
 from tests.builder.services import make_channel, open_service, spec_of
 from tests.builder.test_layers import Pool

@@ -14,7 +14,7 @@ from builder.channels.policy import ChannelPolicy
 from builder.demand import Demand
 from builder.queue.job import Job
 from builder.service import BuilderService
-from storage.catalog import Catalog
+from storage.catalog.catalog import Catalog
 from storage.database import tables
 from storage.errors import StorageUnavailable
 from tests.builder.packages import Package

@@ -25,7 +25,7 @@ import rattler
 from builder.image.documents import OCI_MANIFEST
 from builder.service import BuilderService
 from storage.digest import Digest
-from storage.repositories import StoredManifest
+from storage.repositories.repositories import StoredManifest
 from tests.builder.packages import PLACEHOLDER, File, Link, Package
 from tests.builder.services import make_channel, open_service, spec_of
 

@@ -17,7 +17,7 @@ from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.queue.embedded import BuildQueue, is_dead
 from builder.queue.job import Job
 from builder.settings import BuilderSettings
-from storage.catalog import Catalog
+from storage.catalog.catalog import Catalog
 from storage.database.engine import sqlite_url
 from tests.storage.stores import open_stores
 
@@ -121,7 +121,7 @@ import asyncio, sys
 sys.path.insert(0, {os.getcwd()!r})
 from builder.queue.job import Job
 from builder.queue.embedded import owner_of_this_process
-from storage.catalog import Catalog
+from storage.catalog.catalog import Catalog
 from storage.database.engine import Database
 async def main():
     catalog = Catalog(Database.open({sqlite_url(tmp_path / "condery.sqlite")!r}))

@@ -31,8 +31,8 @@ from registry.routes import compose
 from registry.store import Store, open_store
 from storage.blobs.blobs import StoredBlob
 from storage.digest import Descriptor, Digest
-from storage.limits import Limits
-from storage.repositories import Push, StoredManifest
+from storage.quotas.limits import Limits
+from storage.repositories.repositories import Push, StoredManifest
 from storage.settings import StorageSettings
 
 T = TypeVar("T")

@@ -19,7 +19,7 @@ from builder.remote.repository import Login
 from registry.http_settings import HttpSettings
 from registry.parts import PARTS
 from storage.digest import Digest
-from storage.manifest_document import DOCKER_MANIFEST, OCI_INDEX
+from storage.repositories.manifest_document import DOCKER_MANIFEST, OCI_INDEX
 from tests import distribution
 from tests.builder.reference_registry import PASSWORD, USER, password_auth, reference_registry, token_auth
 from tests.registry.serving import Site, serving

@@ -23,9 +23,9 @@ from registry.parts import PARTS
 from storage.database import tables
 from storage.digest import Digest
 from storage.errors import StorageFull
-from storage.limits import Limits, Quota
 from storage.objects.objects import FileObjects, ObjectPart, ObjectWriter, Segment
 from storage.objects.s3 import S3Objects
+from storage.quotas.limits import Limits, Quota
 from tests import distribution
 from tests.registry.serving import Site
 from tests.registry.test_mirror import APP, get, name_of, refused

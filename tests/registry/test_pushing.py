@@ -16,7 +16,7 @@ from auth.access import Action
 from auth.principal import Principal
 from registry.http_settings import HttpSettings
 from storage.digest import Digest
-from storage.limits import Immutable, Limits, Quota
+from storage.quotas.limits import Immutable, Limits, Quota
 from tests.registry.pushes import INDEX, MANIFEST, Pusher, image_manifest
 from tests.registry.serving import NUMPY, ROOT, Site, serving
 

@@ -16,7 +16,7 @@ import pytest
 
 from registry.http_settings import HttpSettings
 from storage.digest import Digest
-from storage.limits import Immutable, Limits, Quota
+from storage.quotas.limits import Immutable, Limits, Quota
 from tests.builder.packages import File, Package
 from tests.builder.services import make_channel
 from tests.conftest import Server, StartServer

@@ -22,8 +22,8 @@ from registry.mirror.service import Mirror
 from registry.mirror_settings import MirrorSettings
 from registry.store import Store
 from storage.digest import Digest
-from storage.limits import Limits
-from storage.manifest_document import OCI_INDEX, OCI_MANIFEST
+from storage.quotas.limits import Limits
+from storage.repositories.manifest_document import OCI_INDEX, OCI_MANIFEST
 from tests.registry.serving import Site, serving
 
 Behaviour = Callable[[web.Request], Awaitable[web.StreamResponse | None]]

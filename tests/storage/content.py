@@ -18,10 +18,10 @@ from storage.digest import Descriptor, Digest, new_hasher
 from storage.events.changes import Changes
 from storage.garbage import Garbage, Report
 from storage.garbage_rules import Policy
-from storage.limits import Limits
 from storage.objects.objects import ObjectStore, writing
-from storage.repositories import Push, Repositories, StoredManifest
-from storage.uploads import Received, Upload, Uploads
+from storage.quotas.limits import Limits
+from storage.repositories.repositories import Push, Repositories, StoredManifest
+from storage.repositories.uploads import Received, Upload, Uploads
 from tests.storage.stores import Stores, open_stores, put_layers
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from storage.digest import Digest
-from storage.manifest_document import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from storage.repositories.manifest_document import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 
 EMPTY_JSON = "application/vnd.oci.empty.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"

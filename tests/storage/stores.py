@@ -19,7 +19,7 @@ from sqlalchemy import select
 from storage.blobs.blobs import BlobStore, StoredBlob, stored_blob
 from storage.blobs.blocking import StoreInThreads
 from storage.blobs.joins import FragmentPart, Layer
-from storage.catalog import Catalog
+from storage.catalog.catalog import Catalog
 from storage.database import tables
 from storage.database.engine import Database, migrate, sqlite_url
 from storage.digest import Digest

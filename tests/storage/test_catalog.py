@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from alembic.script import ScriptDirectory
 
-from storage.catalog import USE_SECONDS, Catalog
+from storage.catalog.catalog import USE_SECONDS, Catalog
 from storage.database import tables
 from storage.database.engine import NEWEST, migrations
 from storage.digest import Descriptor, Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown, SizeMismatch
-from storage.repositories import Push, StoredManifest
+from storage.repositories.repositories import Push, StoredManifest
 from tests.storage.stores import Stores, open_stores
 
 ROOT = "conda-store-dynamic"

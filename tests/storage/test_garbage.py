@@ -12,7 +12,7 @@ import pytest
 from storage.database import tables
 from storage.digest import Digest
 from storage.errors import UploadUnknown, WriteExpired
-from storage.limits import Immutable, Limits, Retention
+from storage.quotas.limits import Immutable, Limits, Retention
 from storage.rehearsal import rehearse
 from tests.storage.content import AT_ONCE, NEVER, ROOT, Content, push_of
 

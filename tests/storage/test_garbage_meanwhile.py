@@ -17,14 +17,14 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.blobs.blobs import BlobStore
-from storage.catalog import Catalog
+from storage.catalog.catalog import Catalog
 from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown, UploadUnknown, WriteExpired
 from storage.garbage import Garbage
-from storage.repositories import Push, Repositories
-from storage.uploads import Received, Upload, Uploads
+from storage.repositories.repositories import Push, Repositories
+from storage.repositories.uploads import Received, Upload, Uploads
 from tests.storage.ageing import make_old
 from tests.storage.content import AT_ONCE, ROOT, Content, push_of
 

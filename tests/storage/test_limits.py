@@ -15,9 +15,9 @@ from sqlalchemy import create_engine, literal, select
 
 from storage.database import tables
 from storage.errors import QuotaExceeded, TagImmutable
-from storage.limits import Immutable, Limits, Quota, Retention, like, matches, parse_size
-from storage.repositories import Repositories
-from storage.uploads import Uploads
+from storage.quotas.limits import Immutable, Limits, Quota, Retention, like, matches, parse_size
+from storage.repositories.repositories import Repositories
+from storage.repositories.uploads import Uploads
 from tests.storage.content import Content, push_of
 
 AT_ONCE = 12

@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from storage.catalog import Catalog
+from storage.catalog.catalog import Catalog
+from storage.catalog.made import Made
 from storage.database import tables
 from storage.digest import Digest
 from storage.errors import QuotaExceeded
-from storage.limits import Limits, Quota
-from storage.made import Made
+from storage.quotas.limits import Limits, Quota
 from tests.storage.content import ROOT, Content, push_of
 
 KB = 1000

@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 
 from storage.digest import Descriptor, Digest
 from storage.errors import JsonInvalid, ManifestInvalid
-from storage.manifest_document import DOCKER_LIST, DOCKER_MANIFEST, KINDS, OCI_INDEX, OCI_MANIFEST, read_manifest
+from storage.repositories.manifest_document import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    KINDS,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    read_manifest,
+)
 from tests.storage import manifests_in_the_wild as wild
 from tests.storage.manifests_in_the_wild import OCI_CONFIG, OCI_LAYER, descriptor, digest, image, index
 

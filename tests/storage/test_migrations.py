@@ -12,7 +12,7 @@ from storage.database import tables
 from storage.database.engine import Database, migrate, migrations, sqlite_url
 from storage.digest import Digest
 from storage.events.changes import Changes
-from storage.repositories import Repositories
+from storage.repositories.repositories import Repositories
 from tests.postgres import Postgres
 
 SUBJECT = Digest.of(b"subject")

@@ -18,10 +18,10 @@ from storage.errors import BlobInUse, BlobUnknown, QuotaExceeded, SizeMismatch
 from storage.events.changes import Changes
 from storage.garbage import Garbage
 from storage.garbage_rules import Policy
-from storage.limits import Limits, Quota
-from storage.mirrored import MirroredContent
 from storage.objects.objects import writing
-from storage.repositories import Push, Repositories, StoredManifest
+from storage.quotas.limits import Limits, Quota
+from storage.repositories.mirrored import MirroredContent
+from storage.repositories.repositories import Push, Repositories, StoredManifest
 from tests.storage.stores import Stores, open_stores
 
 MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"

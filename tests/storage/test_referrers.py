@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from storage import repositories
 from storage.digest import Digest
-from storage.repositories import LONGEST_ANNOTATIONS, Push, StoredManifest
+from storage.repositories import repositories
+from storage.repositories.repositories import LONGEST_ANNOTATIONS, Push, StoredManifest
 from tests.storage.content import MANIFEST, Content
 
 SUBJECT = Digest.of(b"subject")

@@ -8,16 +8,16 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
-from storage import room
 from storage.blobs.blobs import StoredBlob
+from storage.catalog.uses import note_blob_use
 from storage.database import tables
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown, QuotaExceeded, TagImmutable, UploadUnknown
-from storage.limits import Immutable, Limits, Quota
-from storage.repositories import Repositories
-from storage.room import SILENT_SECONDS
-from storage.uploads import Uploads
-from storage.uses import note_blob_use
+from storage.quotas import room
+from storage.quotas.limits import Immutable, Limits, Quota
+from storage.quotas.room import SILENT_SECONDS
+from storage.repositories.repositories import Repositories
+from storage.repositories.uploads import Uploads
 from tests.storage.content import NEVER, Content, push_of
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Float
 
+from storage.catalog.uses import note_blob_use, note_manifest_use
 from storage.database import tables
 from storage.database.sql_clock import EXPIRED, OVER, RESET, TOLERANCE, mend
 from storage.digest import Digest
@@ -18,10 +19,9 @@ from storage.events.outbox import Event, Outbox
 from storage.eviction import Bounds, Eviction, survey
 from storage.exclusive import last_collection, only_here
 from storage.garbage import oldest_build
-from storage.limits import Limits, Quota, Retention
+from storage.quotas.limits import Limits, Quota, Retention
+from storage.quotas.room import Room
 from storage.rehearsal import rehearse
-from storage.room import Room
-from storage.uses import note_blob_use, note_manifest_use
 from tests.storage.content import NEVER, ROOT, Content
 
 DAY = 86400.0

@@ -15,7 +15,7 @@ from storage.digest import Descriptor, Digest
 from storage.errors import StorageUnavailable
 from storage.objects.objects import FileObjects, Segment, StreamRange
 from storage.repair import Repaired, repair
-from storage.repositories import Push, StoredManifest
+from storage.repositories.repositories import Push, StoredManifest
 from storage.verify import Damage, Verifier
 from tests.storage.content import LAYER, MANIFEST, ROOT, Content
 

@@ -26,7 +26,7 @@ from storage.digest import Digest
 from storage.errors import QuotaExceeded
 from storage.events.announcements import announce
 from storage.events.changes import Changes
-from storage.limits import Limits, Quota, like
+from storage.quotas.limits import Limits, Quota, like
 
 T = TypeVar("T")
 

@@ -18,14 +18,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.blobs.blobs import touch
+from storage.catalog.made import Made
 from storage.clock import SKEW_SECONDS, is_within
 from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown
 from storage.events.outbox import Record
-from storage.made import Made
-from storage.repositories import (
+from storage.repositories.repositories import (
     Push,
     StoredManifest,
     ensure_repository,

@@ -22,9 +22,9 @@ from storage.database import tables
 from storage.database.engine import Database
 from storage.errors import QuotaExceeded
 from storage.events.announcements import announce
-from storage.limits import Limits, like, matches
-from storage.repositories import lock_manifests
-from storage.room import coming, let_go, release_unnamed, unnamed
+from storage.quotas.limits import Limits, like, matches
+from storage.quotas.room import coming, let_go, release_unnamed, unnamed
+from storage.repositories.repositories import lock_manifests
 
 IN_USE_SECONDS = 2 * 3600.0
 """What was used within this time stays. Uses are noted to within an hour."""

@@ -36,8 +36,8 @@ from storage.errors import (
 from storage.events.announcements import announce
 from storage.events.changes import Changes
 from storage.events.outbox import Record
-from storage.limits import Limits
-from storage.room import Room, make_old, release_unnamed
+from storage.quotas.limits import Limits
+from storage.quotas.room import Room, make_old, release_unnamed
 
 T = TypeVar("T")
 

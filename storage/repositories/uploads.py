@@ -19,7 +19,6 @@ from cachetools import TTLCache
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.arrivals import Arrival, arriving
 from storage.blobs.blobs import BlobStore, StoredBlob, claim, make_pending, register
 from storage.cancellation import to_end
 from storage.database import tables
@@ -27,7 +26,8 @@ from storage.digest import Digest, Hasher, new_hasher
 from storage.errors import DigestMismatch, ObjectMissing, QuotaExceeded, RangeInvalid, StorageError, UploadUnknown
 from storage.events.outbox import Record
 from storage.objects.objects import ObjectPart, read_segment
-from storage.repositories import Repositories
+from storage.quotas.arrivals import Arrival, arriving
+from storage.repositories.repositories import Repositories
 
 MOST_HASHES = 4096
 HASH_SECONDS = 3600.0

@@ -18,7 +18,7 @@ from storage.blobs.blobs import BLOB_COLUMNS, StoredBlob, claim, register, store
 from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Descriptor, Digest
-from storage.repositories import (
+from storage.repositories.repositories import (
     Push,
     Repositories,
     StoredManifest,

@@ -14,7 +14,7 @@ import structlog
 
 from storage.blobs.blobs import BlobStore
 from storage.errors import QuotaExceeded, StorageError
-from storage.room import Room
+from storage.quotas.room import Room
 
 STEP = 16 << 20
 """Bytes that are held at once where nobody says how many will come: a transaction each."""

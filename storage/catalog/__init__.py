@@ -1,0 +1,1 @@
+"""Facts of the builder: locks, images, files and builds."""

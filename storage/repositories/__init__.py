@@ -1,0 +1,1 @@
+"""What clients push and mirrors copy: manifests, tags and upload sessions."""
