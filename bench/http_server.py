@@ -28,10 +28,10 @@ from registry.request_log import request_log
 from registry.routes import compose
 from registry.server import rest_collector
 from registry.settings import LogSettings
-from registry.store import open_store
 from storage.digest import Descriptor
 from storage.repositories.repositories import Push, StoredManifest
 from storage.settings import StorageSettings
+from storage.store import open_store
 
 SPEC = EnvironmentSpec((PackageItem("numpy"),), ("conda-forge",))
 MANIFEST = StoredManifest.of(OCI_INDEX, beginning(SPEC, OCI_INDEX) + b'},"manifests":[' + b'"' + b"0" * 700 + b'"]}')

@@ -21,9 +21,9 @@ from registry.parts import Parts
 from registry.request_log import request_log
 from registry.routes import compose
 from registry.settings import Settings
-from registry.store import Store, open_store
 from registry.upkeep import collecting, keeping
 from storage.disk.privacy import open_to_others
+from storage.store import Store, open_store
 
 log = structlog.get_logger(__name__)
 

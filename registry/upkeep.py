@@ -11,15 +11,15 @@ from collections.abc import AsyncIterator
 import structlog
 
 from registry.settings import Settings
-from registry.store import Store
 from storage.clock import is_within
 from storage.disk.reserve import Reserve
 from storage.errors import GarbageCollectionRunning, StorageError
-from storage.eviction import Bounds, Eviction
-from storage.exclusive import between_collections, last_collection, only_here, only_one
-from storage.garbage import Garbage, Report
-from storage.garbage_rules import Policy
-from storage.rehearsal import rehearse
+from storage.garbage.collection import Garbage, Report
+from storage.garbage.eviction import Bounds, Eviction
+from storage.garbage.exclusive import between_collections, last_collection, only_here, only_one
+from storage.garbage.rehearsal import rehearse
+from storage.garbage.rules import Policy
+from storage.store import Store
 
 LINGER_SECONDS = 60.0
 FIRST_SECONDS = 60.0

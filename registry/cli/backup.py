@@ -23,8 +23,8 @@ def backup(
 
     DIRECTORY can then be used as a data directory. What is there already is not copied again. Caches are left out.
     """
-    from storage.backup import back_up
-    from storage.exclusive import between_collections
+    from storage.garbage.exclusive import between_collections
+    from storage.integrity.backup import back_up
 
     settings = loaded.settings.storage
     if settings.database is not None or settings.s3_bucket is not None:

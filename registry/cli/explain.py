@@ -19,7 +19,7 @@ from storage.errors import ConderyError
 
 if TYPE_CHECKING:
     from builder.names.spec import EnvironmentSpec
-    from registry.store import Store
+    from storage.store import Store
 
 LOCK = re.compile(r"(?:lock-)?([0-9a-f]{12,64})")
 LOCK_ANNOTATION = "io.condery.lock"
@@ -53,7 +53,7 @@ def explain(
 
 async def _report(settings: Settings, image: str) -> dict[str, Any]:
     from builder.locks.lock import Lock
-    from registry.store import open_store
+    from storage.store import open_store
 
     async with open_store(settings.storage) as store:
         key = await lock_key_of(image, settings, store)

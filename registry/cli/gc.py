@@ -12,7 +12,7 @@ from registry.display import SafeConsole, echo_json
 from registry.settings import LoadedSettings, Settings
 
 if TYPE_CHECKING:
-    from storage.garbage import Report
+    from storage.garbage.collection import Report
 
 
 @takes_settings("storage", "upkeep", "mirror")
@@ -34,8 +34,8 @@ def gc(
 
 
 async def _collect(settings: Settings, dry_run: bool) -> Report:
-    from registry.store import open_store
     from registry.upkeep import collect
+    from storage.store import open_store
 
     async with open_store(settings.storage, settings.limits) as store:
         return await collect(settings, store, dry_run=dry_run)

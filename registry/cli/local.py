@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from registry.settings import Settings
-from registry.store import Store, open_store
 from storage.catalog.catalog import Catalog
 from storage.digest import Digest
 from storage.errors import BlobUnknown
+from storage.store import Store, open_store
 
 if TYPE_CHECKING:
     from builder.service import BuilderService

@@ -13,8 +13,8 @@ from registry.display import SafeConsole, echo, echo_json
 from registry.settings import LoadedSettings, Settings
 
 if TYPE_CHECKING:
-    from storage.repair import Repaired
-    from storage.verify import Verification
+    from storage.integrity.repair import Repaired
+    from storage.integrity.verify import Verification
 
 
 @takes_settings("storage")
@@ -38,9 +38,9 @@ def verify(
 
 
 async def _verify(settings: Settings, mend: bool) -> tuple[Verification, Repaired | None]:
-    from registry.store import open_store
-    from storage.repair import repair
-    from storage.verify import Verifier
+    from storage.integrity.repair import repair
+    from storage.integrity.verify import Verifier
+    from storage.store import open_store
 
     console = SafeConsole(stderr=True)
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())

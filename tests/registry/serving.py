@@ -28,12 +28,12 @@ from registry.notifications import open_notifications
 from registry.parts import STOPPING, Check, Parts
 from registry.request_log import JsonRequestLog
 from registry.routes import compose
-from registry.store import Store, open_store
 from storage.blobs.blobs import StoredBlob
 from storage.digest import Descriptor, Digest
 from storage.quotas.limits import Limits
 from storage.repositories.repositories import Push, StoredManifest
 from storage.settings import StorageSettings
+from storage.store import Store, open_store
 
 T = TypeVar("T")
 

@@ -12,10 +12,10 @@ from threading import Event
 
 import pytest
 
-from storage.backup import back_up
 from storage.digest import Digest
 from storage.errors import BackupFailed
-from storage.exclusive import FILE, last_collection, only_here
+from storage.garbage.exclusive import FILE, last_collection, only_here
+from storage.integrity.backup import back_up
 from tests.conftest import Server, StartServer
 from tests.registry.pushes import image_manifest
 from tests.registry.test_crashes import QUIET, Client

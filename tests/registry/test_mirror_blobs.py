@@ -672,7 +672,7 @@ class _Limited:
 def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FarObjects:
     """What servers that are started from here on have for a store."""
     store = FarObjects(tmp_path / "blobs")
-    monkeypatch.setattr("registry.store.open_objects", lambda _settings, floor: store)
+    monkeypatch.setattr("storage.store.open_objects", lambda _settings, floor: store)
     return store
 
 
@@ -693,7 +693,7 @@ async def test_a_bucket(
     tmp_path: Path, upstream: ScriptedRegistry, gate: Gate, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = location(s3_server)
-    monkeypatch.setattr("registry.store.open_objects", lambda _settings, floor: S3Objects(where))
+    monkeypatch.setattr("storage.store.open_objects", lambda _settings, floor: S3Objects(where))
     async with mirroring(tmp_path, upstream.host) as site:
         async with site.request("GET", path_of(upstream)) as response:
             assert await response.content.readexactly(HALF) == LAYER[:HALF]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from storage.digest import Digest
-from storage.exclusive import only_here
+from storage.garbage.exclusive import only_here
 from tests.conftest import Server, StartServer
 from tests.registry.pushes import image_manifest
 from tests.registry.stored import logged

@@ -20,10 +20,10 @@ from builder.remote.repository import Login
 from registry.http_settings import HttpSettings
 from registry.mirror.service import Mirror
 from registry.mirror_settings import MirrorSettings
-from registry.store import Store
 from storage.digest import Digest
 from storage.quotas.limits import Limits
 from storage.repositories.manifest_document import OCI_INDEX, OCI_MANIFEST
+from storage.store import Store
 from tests.registry.serving import Site, serving
 
 Behaviour = Callable[[web.Request], Awaitable[web.StreamResponse | None]]

@@ -16,8 +16,8 @@ from storage.blobs.joins import Join, Layer
 from storage.database import tables
 from storage.digest import Descriptor, Digest, new_hasher
 from storage.events.changes import Changes
-from storage.garbage import Garbage, Report
-from storage.garbage_rules import Policy
+from storage.garbage.collection import Garbage, Report
+from storage.garbage.rules import Policy
 from storage.objects.objects import ObjectStore, writing
 from storage.quotas.limits import Limits
 from storage.repositories.repositories import Push, Repositories, StoredManifest

@@ -9,8 +9,8 @@ from typing import Any
 from storage.catalog.uses import note_manifest_use
 from storage.database import tables
 from storage.digest import Digest
-from storage.garbage_rules import Policy
-from storage.rehearsal import rehearse
+from storage.garbage.rehearsal import rehearse
+from storage.garbage.rules import Policy
 from tests.storage.content import NEVER, ROOT, Content
 
 DAY = 86400.0

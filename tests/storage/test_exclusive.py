@@ -12,10 +12,10 @@ from sqlalchemy import func, select, text
 
 from storage.database.engine import Database
 from storage.errors import GarbageCollectionRunning
-from storage.exclusive import FILE, between_collections, last_collection, only_here, only_one
+from storage.garbage.exclusive import FILE, between_collections, last_collection, only_here, only_one
 
 HOLD = (
-    "import os, sys; from pathlib import Path; from storage.exclusive import only_here\n"
+    "import os, sys; from pathlib import Path; from storage.garbage.exclusive import only_here\n"
     "with only_here(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
 )
 POSTGRES = pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import pytest
 from storage.database import tables
 from storage.digest import Digest
 from storage.errors import UploadUnknown, WriteExpired
+from storage.garbage.rehearsal import rehearse
 from storage.quotas.limits import Immutable, Limits, Retention
-from storage.rehearsal import rehearse
 from tests.storage.content import AT_ONCE, NEVER, ROOT, Content, push_of
 
 DAY = 86400.0

@@ -15,7 +15,7 @@ from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Digest
 from storage.errors import StorageError, StorageUnavailable
-from storage.garbage import Garbage
+from storage.garbage.collection import Garbage
 from storage.objects.objects import FileObjects
 from tests.storage.ageing import make_old
 from tests.storage.content import AT_ONCE, Content

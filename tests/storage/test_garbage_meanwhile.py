@@ -22,7 +22,7 @@ from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown, UploadUnknown, WriteExpired
-from storage.garbage import Garbage
+from storage.garbage.collection import Garbage
 from storage.repositories.repositories import Push, Repositories
 from storage.repositories.uploads import Received, Upload, Uploads
 from tests.storage.ageing import make_old

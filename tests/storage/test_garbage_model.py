@@ -14,7 +14,7 @@ from sqlalchemy import select
 from storage.database import tables
 from storage.digest import Digest
 from storage.errors import BlobInUse
-from storage.rehearsal import rehearse
+from storage.garbage.rehearsal import rehearse
 from storage.repositories.uploads import Upload
 from tests.storage.ageing import make_old
 from tests.storage.content import AT_ONCE, ROOT, Content, push_of

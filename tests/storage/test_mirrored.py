@@ -16,8 +16,8 @@ from storage.database import tables
 from storage.digest import Descriptor, Digest
 from storage.errors import BlobInUse, BlobUnknown, QuotaExceeded, SizeMismatch
 from storage.events.changes import Changes
-from storage.garbage import Garbage
-from storage.garbage_rules import Policy
+from storage.garbage.collection import Garbage
+from storage.garbage.rules import Policy
 from storage.objects.objects import writing
 from storage.quotas.limits import Limits, Quota
 from storage.repositories.mirrored import MirroredContent

@@ -16,12 +16,12 @@ from storage.database import tables
 from storage.database.sql_clock import EXPIRED, OVER, RESET, TOLERANCE, mend
 from storage.digest import Digest
 from storage.events.outbox import Event, Outbox
-from storage.eviction import Bounds, Eviction, survey
-from storage.exclusive import last_collection, only_here
-from storage.garbage import oldest_build
+from storage.garbage.collection import oldest_build
+from storage.garbage.eviction import Bounds, Eviction, survey
+from storage.garbage.exclusive import last_collection, only_here
+from storage.garbage.rehearsal import rehearse
 from storage.quotas.limits import Limits, Quota, Retention
 from storage.quotas.room import Room
-from storage.rehearsal import rehearse
 from tests.storage.content import NEVER, ROOT, Content
 
 DAY = 86400.0

@@ -13,10 +13,10 @@ from storage.blobs.blobs import BlobStore
 from storage.database import tables
 from storage.digest import Descriptor, Digest
 from storage.errors import StorageUnavailable
+from storage.integrity.repair import Repaired, repair
+from storage.integrity.verify import Damage, Verifier
 from storage.objects.objects import FileObjects, Segment, StreamRange
-from storage.repair import Repaired, repair
 from storage.repositories.repositories import Push, StoredManifest
-from storage.verify import Damage, Verifier
 from tests.storage.content import LAYER, MANIFEST, ROOT, Content
 
 CONFIG = "application/vnd.oci.image.config.v1+json"

@@ -17,8 +17,8 @@ from storage.database.engine import batches
 from storage.digest import Digest
 from storage.events.announcements import announce
 from storage.events.changes import Changes
+from storage.integrity.verify import Verification, digest_of
 from storage.repositories.repositories import lock_manifests
-from storage.verify import Verification, digest_of
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database import tables
 from storage.database.engine import batches
-from storage.garbage_rules import Rules
+from storage.garbage.rules import Rules
 
 
 async def repositories_with_rings(connection: AsyncConnection, rules: Rules) -> list[str]:

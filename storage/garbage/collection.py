@@ -40,7 +40,9 @@ from storage.database.engine import Database, batches
 from storage.database.sql_clock import is_before, mend
 from storage.events.announcements import announce
 from storage.events.changes import Changes
-from storage.garbage_rules import (
+from storage.garbage.retention import given_up, names_given_up, rule_of
+from storage.garbage.rings import repositories_with_rings, rings
+from storage.garbage.rules import (
     BLOBS,
     BUILD_SILENT_SECONDS,
     KINDS,
@@ -55,8 +57,6 @@ from storage.garbage_rules import (
 )
 from storage.quotas.limits import Retention
 from storage.repositories.repositories import lock_manifests, note_tags
-from storage.retention import given_up, names_given_up, rule_of
-from storage.rings import repositories_with_rings, rings
 
 BATCH = 200
 """Rows that are deleted in one transaction."""
@@ -102,7 +102,7 @@ class Report:
 
 
 class Garbage:
-    """Collects what is garbage by `policy`; see `storage.exclusive` for one at a time."""
+    """Collects what is garbage by `policy`; see `storage.garbage.exclusive` for one at a time."""
 
     def __init__(self, blobs: BlobStore, changes: Changes, policy: Policy) -> None:
         self._blobs = blobs

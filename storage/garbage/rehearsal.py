@@ -1,7 +1,7 @@
 """What a garbage collection would delete, found without deleting anything.
 
-The steps of `storage.garbage` are gone through with the same rules, but what each would delete is written into a table
-of this session alone, and the rules of the steps after it take those rows for deleted.
+The steps of `storage.garbage.collection` are gone through with the same rules, but what each would delete is written
+into a table of this session alone, and the rules of the steps after it take those rows for deleted.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from sqlalchemy.schema import CreateTable
 
 from storage.blobs.blobs import BlobStore
 from storage.database import tables
-from storage.garbage import OBJECTS, Report, Step, is_due, ruled_repositories, rules_now, tags_given_up
-from storage.garbage_rules import KINDS, MANIFESTS, TAGS, Kind, Policy, Rules
-from storage.rings import repositories_with_rings, rings
+from storage.garbage.collection import OBJECTS, Report, Step, is_due, ruled_repositories, rules_now, tags_given_up
+from storage.garbage.rings import repositories_with_rings, rings
+from storage.garbage.rules import KINDS, MANIFESTS, TAGS, Kind, Policy, Rules
 
 _TEXT = String(255).with_variant(String(255, collation="C"), "postgresql")
 
@@ -35,7 +35,7 @@ _gone = Table(
 
 
 class _TableOfGone:
-    """The session's table as `storage.garbage_rules.Gone`. Keys have one or two columns."""
+    """The session's table as `storage.garbage.rules.Gone`. Keys have one or two columns."""
 
     def has(self, table: Table, key: Sequence[ColumnElement[Any]]) -> ColumnElement[bool]:
         first, second = _pair(key)

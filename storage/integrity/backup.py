@@ -1,8 +1,8 @@
 """A copy of everything that cannot be had again, made while the server runs.
 
 The database is copied as of one moment, and then the bytes that it names. No garbage collection may run meanwhile, so
-that none of them goes away: the caller holds `storage.exclusive.between_collections`. What is in the backup from an
-earlier time is not copied again, for the bytes of a key never change.
+that none of them goes away: the caller holds `storage.garbage.exclusive.between_collections`. What is in the backup
+from an earlier time is not copied again, for the bytes of a key never change.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from storage.blobs.blobs import FRAGMENTS_LOCK, BlobStore
 from storage.database import tables
 from storage.database.sql_clock import mend_file
 from storage.disk.files import TEMPORARY, USE_SECONDS
-from storage.garbage import Step, oldest_build
+from storage.garbage.collection import Step, oldest_build
 
 IN_USE_SECONDS = 2 * USE_SECONDS
 """What was used within this time, or since a build began that still runs, may be in use. Uses are noted to within

@@ -11,7 +11,7 @@
 
 The schema's foreign keys say what refers to what. A manifest is garbage only after all that leads to it is gone, so
 that a whole graph of them goes from its top, one by one, each for a reason that can be seen in a single statement. Of
-the few graphs that have no top `storage.rings` finds out.
+the few graphs that have no top `storage.garbage.rings` finds out.
 """
 
 from __future__ import annotations

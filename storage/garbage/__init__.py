@@ -1,0 +1,1 @@
+"""What nothing needs any more: the rules, the collection, and what is evicted."""
