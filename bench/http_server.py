@@ -22,9 +22,9 @@ from builder.image.documents import OCI_INDEX, beginning
 from builder.image.finished import Image
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.work.turns import Caller
-from registry.http_settings import HttpSettings
+from registry.http.settings import HttpSettings
+from registry.logs.request_log import request_log
 from registry.parts import PARTS, Parts
-from registry.request_log import request_log
 from registry.routes import compose
 from registry.server import rest_collector
 from registry.settings import LogSettings

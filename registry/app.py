@@ -15,10 +15,10 @@ from builder.image.documents import beginning
 from builder.remote.repository import read_logins
 from builder.service import BuilderService
 from registry.health import storage_check
+from registry.logs.request_log import request_log
 from registry.mirror.service import Mirror
 from registry.notifications import open_notifications
 from registry.parts import Parts
-from registry.request_log import request_log
 from registry.routes import compose
 from registry.settings import Settings
 from registry.upkeep import collecting, keeping

@@ -14,11 +14,11 @@ from aiohttp import web
 
 from builder.artifacts.artifact import ARTIFACTS
 from registry.errors import MethodUnsupported, NoFiles, RouteUnknown, StillBuilding
-from registry.manifests import stale_warnings
+from registry.http.manifests import stale_warnings
+from registry.http.references import checked_tag, repository_name
+from registry.http.transfer import send_content
+from registry.logs.request_log import LOG_FIELDS
 from registry.parts import PARTS, SETTINGS, caller_of
-from registry.references import checked_tag, repository_name
-from registry.request_log import LOG_FIELDS
-from registry.transfer import send_content
 
 
 async def get_file(request: web.Request) -> web.StreamResponse:

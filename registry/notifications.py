@@ -16,12 +16,12 @@ from aiohttp import web
 
 from registry.delivery import Deliverer, Timing
 from registry.events import Cause, EventTarget, Source
-from registry.http_settings import HttpSettings
-from registry.manifests import Prepared
+from registry.http.manifests import Prepared
+from registry.http.references import is_digest, parse_path
+from registry.http.settings import HttpSettings
+from registry.logs.request_log import REQUEST_ID
 from registry.notifier import Notifier
 from registry.parts import PARTS, PROXIES, principal_of
-from registry.references import is_digest, parse_path
-from registry.request_log import REQUEST_ID
 from registry.signing import read_secret
 from registry.webhooks import Action, parse_webhooks
 from storage.blobs.blobs import StoredBlob

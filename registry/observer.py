@@ -13,13 +13,13 @@ from aiohttp.typedefs import Handler
 
 from auth.principal import ANONYMOUS
 from registry.answers import answer_of, crash_response, error_response, http_error_response
-from registry.connections import Connections
-from registry.cors import Cors
-from registry.direct import SPENT
 from registry.errors import TooManyConnections
-from registry.forwarded import Proxies
-from registry.instant import SERVER, Instant
-from registry.request_log import LOG_FIELDS, REQUEST_ID, RequestLog
+from registry.http.direct import SPENT
+from registry.http.instant import SERVER, Instant
+from registry.logs.request_log import LOG_FIELDS, REQUEST_ID, RequestLog
+from registry.peers.connections import Connections
+from registry.peers.cors import Cors
+from registry.peers.forwarded import Proxies
 from storage.errors import ConderyError
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}")

@@ -14,15 +14,15 @@ from auth.access import Access, OpenAccess
 from auth.principal import ANONYMOUS, Principal
 from builder.names.spec import EnvironmentSpec
 from builder.work.turns import Caller
-from registry.budget import UploadBudget
-from registry.connections import Connections
-from registry.forwarded import Proxies
-from registry.http_settings import HttpSettings
-from registry.memory import Memory
+from registry.http.budget import UploadBudget
+from registry.http.memory import Memory
+from registry.http.settings import HttpSettings
 from registry.mirror.names import is_mirror
 from registry.mirror.service import Mirror
-from registry.networks import client_of
 from registry.notifier import Notifier
+from registry.peers.connections import Connections
+from registry.peers.forwarded import Proxies
+from registry.peers.networks import client_of
 from storage.blobs.blobs import BlobStore
 from storage.digest import Descriptor, Digest
 from storage.disk.reserve import Reserve

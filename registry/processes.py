@@ -18,7 +18,7 @@ from multiprocessing.context import SpawnProcess
 
 import structlog
 
-from registry.http_settings import HttpSettings
+from registry.http.settings import HttpSettings
 from registry.listening import CannotListen, Listening
 from registry.settings import Settings
 from registry.signing import read_secret
@@ -139,8 +139,8 @@ def _run(settings: Settings, connection: Connection) -> None:
     # spawned processes begin with nothing set up, and import the least before that
     import uvloop
 
-    from registry.log_stream import never_waiting_stderr
-    from registry.logs import configure
+    from registry.logs.lines import configure
+    from registry.logs.stream import never_waiting_stderr
     from registry.server import serve_until_stopped
 
     async def serve() -> None:

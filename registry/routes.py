@@ -8,18 +8,18 @@ from contextlib import AbstractAsyncContextManager
 
 from aiohttp import web
 
-from registry.budget import UploadBudget
-from registry.connections import Connections
-from registry.cors import Cors
 from registry.files import get_file
-from registry.forwarded import Proxies
 from registry.health import healthz, readyz
-from registry.http_settings import HttpSettings
-from registry.intake import leave_to_reader
-from registry.memory import Memory
+from registry.http.budget import UploadBudget
+from registry.http.intake import leave_to_reader
+from registry.http.memory import Memory
+from registry.http.settings import HttpSettings
+from registry.logs.request_log import RequestLog
 from registry.observer import Observer
 from registry.parts import CONNECTIONS, MEMORY, PARTS, PROXIES, SETTINGS, STOPPING, UPLOAD_BUDGET, Parts
-from registry.request_log import RequestLog
+from registry.peers.connections import Connections
+from registry.peers.cors import Cors
+from registry.peers.forwarded import Proxies
 from registry.v2.dispatch import dispatch
 from registry.welcome import welcome
 

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from aiohttp import web
 
 from registry.app import create_app
-from registry.connections import bounds_for, raise_file_limit
 from registry.listening import CannotListen, Listening
 from registry.parts import CONNECTIONS, STOPPING
+from registry.peers.connections import bounds_for, raise_file_limit
 from registry.settings import Settings
 from registry.tls import tls_context
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from builder.settings import BuilderSettings
-from registry.http_settings import HttpSettings
+from registry.http.settings import HttpSettings
 from registry.mirror_settings import MirrorSettings
 from storage.errors import ConderyError
 from storage.quotas.limits import Limits

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from registry.http_settings import HttpSettings
+from registry.http.settings import HttpSettings
 from storage.errors import ConderyError
 
 log = structlog.get_logger(__name__)

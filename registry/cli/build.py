@@ -47,7 +47,7 @@ def build(
 ) -> None:
     """Build an image into the local store, and print its reference and digest: REFERENCE@DIGEST."""
     from builder.names import image_name
-    from registry.logs import configure
+    from registry.logs.lines import configure
     from storage.disk.privacy import current_umask
 
     settings = loaded.settings

@@ -38,7 +38,7 @@ def lock(
 ) -> None:
     """Solve, and write the lock file. Nothing is downloaded or built."""
     from builder.names import image_name
-    from registry.logs import configure
+    from registry.logs.lines import configure
     from storage.disk.files import atomic_write
 
     settings = loaded.settings

@@ -18,8 +18,8 @@ def serve(loaded: LoadedSettings) -> None:
 def run_server(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, in one process or as many as are set."""
     from registry.listening import announce
-    from registry.log_stream import never_waiting_stderr
-    from registry.logs import configure
+    from registry.logs.lines import configure
+    from registry.logs.stream import never_waiting_stderr
 
     with never_waiting_stderr():
         configure(settings.log)

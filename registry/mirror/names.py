@@ -13,8 +13,8 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from registry.http.references import LONGEST_NAME
 from registry.mirror.errors import NotMirrored
-from registry.references import LONGEST_NAME
 
 PREFIX = "mirror"
 

@@ -14,10 +14,10 @@ import aiohttp
 from yarl import URL
 
 from registry.errors import TagInvalid
+from registry.http.references import checked_tag, is_digest
 from registry.mirror.client import UpstreamClient, parsed, read_limited, refusal
 from registry.mirror.errors import BlobLacking, RepositoryLacking, UpstreamFailed, UpstreamLacks, UpstreamLies
 from registry.mirror.names import Source
-from registry.references import checked_tag, is_digest
 from storage.digest import Descriptor, Digest
 from storage.errors import DigestInvalid, JsonInvalid, ManifestInvalid
 from storage.repositories.manifest_document import KINDS, OCI_INDEX, ManifestDocument, read_manifest

@@ -7,10 +7,10 @@ import contextlib
 from aiohttp import web
 
 from registry.events import EventTarget
+from registry.http.references import Target, path_digest
+from registry.http.transfer import send_content
 from registry.notifications import note_blob_pull, recorder
 from registry.parts import MEMORY, PARTS, SETTINGS
-from registry.references import Target, path_digest
-from registry.transfer import send_content
 from storage.blobs.blobs import StoredBlob
 from storage.catalog.uses import note_blob_use
 from storage.digest import Digest

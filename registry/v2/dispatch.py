@@ -9,9 +9,9 @@ from aiohttp import web
 
 from auth.access import Action
 from registry.errors import Denied, MethodUnsupported
+from registry.http.references import Kind, Target, parse_path
 from registry.mirror.names import is_mirror
 from registry.parts import PARTS, principal_of
-from registry.references import Kind, Target, parse_path
 from registry.v2 import blobs, lists, manifests, mirrored, uploads
 from storage.errors import StorageFull
 

@@ -13,8 +13,8 @@ from multidict import MultiMapping
 
 from builder.image.documents import OCI_INDEX
 from registry.errors import FilterInvalid, PageInvalid, shortened
+from registry.http.references import LONGEST_NAME, Target
 from registry.parts import PARTS, principal_of
-from registry.references import LONGEST_NAME, Target
 from storage.digest import Digest
 from storage.repositories.repositories import Page, Referrer
 

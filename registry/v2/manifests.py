@@ -9,15 +9,15 @@ from aiohttp import web
 
 from registry.errors import BodyTooLarge, DigestOfBody, TagsInvalid
 from registry.events import EventTarget
-from registry.instant import suits
-from registry.intake import read_limited
-from registry.manifests import Prepared, Variants, accepted
+from registry.http.instant import suits
+from registry.http.intake import read_limited
+from registry.http.manifests import Prepared, Variants, accepted
+from registry.http.ranges import matches
+from registry.http.references import Target, checked_new_tag, checked_tag, is_digest, path_digest
+from registry.logs.request_log import LOG_FIELDS
 from registry.notifications import note_manifest_pull, recorder
 from registry.parts import MEMORY, PARTS, SETTINGS, Image, Ticket, caller_of, room_for
-from registry.ranges import matches
-from registry.references import Target, checked_new_tag, checked_tag, is_digest, path_digest
-from registry.request_log import LOG_FIELDS
-from registry.waiting import building_head, offered, trickle
+from registry.v2.waiting import building_head, offered, trickle
 from storage.catalog.uses import note_manifest_use
 from storage.digest import Digest
 from storage.errors import ManifestUnknown, RepositoryUnknown, StorageError
@@ -149,7 +149,7 @@ async def delete_manifest(request: web.Request, target: Target) -> web.StreamRes
 
 
 async def _demanded(request: web.Request, repository: str, tag: str, stamp: int) -> web.StreamResponse:
-    """Answer a tag that is not in memory: from the catalog, or by a build and the rules of `registry.waiting`."""
+    """Answer a tag that is not in memory: from the catalog, or by a build and the rules of `registry.v2.waiting`."""
     parts, settings = request.app[PARTS], request.app[SETTINGS]
     deadline = asyncio.get_running_loop().time() + settings.answer_within
     ticket = await parts.demand.image(repository, tag, caller_of(request))

@@ -6,14 +6,14 @@ from typing import Any
 
 from aiohttp import web
 
-from registry.manifests import Prepared, Variants, stale_warnings
+from registry.http.manifests import Prepared, Variants, stale_warnings
+from registry.http.references import Target, checked_tag, is_digest, path_digest
+from registry.http.transfer import answer_of_part, content_headers, send_chunks, send_content
 from registry.mirror.errors import NotMirrored
 from registry.mirror.names import Source
 from registry.mirror.service import Listed, Mirror
 from registry.notifications import note_blob_pull
 from registry.parts import MEMORY, PARTS, SETTINGS
-from registry.references import Target, checked_tag, is_digest, path_digest
-from registry.transfer import answer_of_part, content_headers, send_chunks, send_content
 from registry.v2 import lists
 from registry.v2.blobs import HEADERS, find_blob
 from registry.v2.manifests import accept_header, answer

@@ -14,10 +14,10 @@ from aiohttp import web
 
 from registry.errors import BodyBroken, ContentRangeInvalid, NameInvalid
 from registry.events import EventTarget
-from registry.intake import receive
+from registry.http.intake import receive
+from registry.http.references import Target, checked_repository
 from registry.notifications import recorder
 from registry.parts import PARTS, SETTINGS, principal_of, room_for
-from registry.references import Target, checked_repository
 from storage.blobs.blobs import StoredBlob
 from storage.digest import Digest, Hasher
 from storage.errors import DigestInvalid, RangeInvalid, UploadUnknown

@@ -14,7 +14,7 @@ GlobalLogger = type(structlog.get_logger())
 
 @pytest.fixture
 def restored_logs() -> Iterator[None]:
-    """Undoes `registry.logs.configure` after a test that calls it."""
+    """Undoes `registry.logs.lines.configure` after a test that calls it."""
     handlers, level = logging.root.handlers[:], logging.root.level
     yield
     structlog.reset_defaults()

@@ -22,11 +22,11 @@ from builder.image.finished import Image
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.work.turns import Caller
 from registry.delivery import Timing
-from registry.http_settings import HttpSettings
+from registry.http.settings import HttpSettings
+from registry.logs.request_log import JsonRequestLog
 from registry.mirror.service import Mirror
 from registry.notifications import open_notifications
 from registry.parts import STOPPING, Check, Parts
-from registry.request_log import JsonRequestLog
 from registry.routes import compose
 from storage.blobs.blobs import StoredBlob
 from storage.digest import Descriptor, Digest

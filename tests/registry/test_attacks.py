@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from registry.http_settings import HttpSettings
+from registry.http.settings import HttpSettings
 from storage.digest import Digest
 from storage.errors import UploadUnknown
 from tests.conftest import Server

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from registry.budget import UploadBudget
+from registry.http.budget import UploadBudget
 from storage.errors import StorageBusy
 from tests.conftest import Server, StartServer
 from tests.s3_server import ACCESS_KEY, REGION, SECRET_KEY, S3Server

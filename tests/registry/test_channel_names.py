@@ -11,7 +11,7 @@ from builder.errors import BuildFailed, ChannelNotAllowed
 from builder.settings import BuilderSettings
 from registry.answers import answer_of
 from registry.app import open_parts
-from registry.http_settings import HttpSettings
+from registry.http.settings import HttpSettings
 from registry.settings import Settings
 from storage.settings import StorageSettings
 

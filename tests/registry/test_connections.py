@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.connections import FILES_EACH, FIRST_SECONDS, OWN_FILES, Bounds, bounds_for
-from registry.networks import client_of
+from registry.peers.connections import FILES_EACH, FIRST_SECONDS, OWN_FILES, Bounds, bounds_for
+from registry.peers.networks import client_of
 from tests.conftest import Server, StartServer
 
 FILES = 1024

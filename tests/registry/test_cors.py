@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from registry.http_settings import HttpSettings
+from registry.http.settings import HttpSettings
 from tests.registry.serving import NUMPY, Site, serving
 
 PAGE = "https://ui.example.org"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from registry.direct import LEAST
-from registry.http_settings import HttpSettings
+from registry.http.direct import LEAST
+from registry.http.settings import HttpSettings
 from storage.digest import Digest
 from storage.errors import StorageFull
 from storage.objects.objects import FileObjects, ObjectWriter

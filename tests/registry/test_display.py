@@ -12,8 +12,8 @@ from builder.progress import Event
 from registry.answers import error_response
 from registry.cli.options import fail
 from registry.display import PlainLines, SafeConsole, echo, echo_json
-from registry.logs import configure
-from registry.request_log import request_log
+from registry.logs.lines import configure
+from registry.logs.request_log import request_log
 from registry.settings import LogSettings
 from storage.errors import ConderyError
 

@@ -11,7 +11,7 @@ import pytest
 
 from builder.errors import BuildFailed
 from builder.image.documents import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
-from registry.http_settings import HttpSettings
+from registry.http.settings import HttpSettings
 from storage.digest import Digest
 from tests.registry.serving import NUMPY, ROOT, Site, serving
 

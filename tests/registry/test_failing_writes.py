@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import pytest
 
-from registry.direct import LEAST
+from registry.http.direct import LEAST
 from storage.digest import Digest
 from storage.objects import objects
 from tests.registry.pushes import Pusher

@@ -13,7 +13,7 @@ import pytest
 from builder.artifacts.artifact import Artifact
 from builder.errors import Unsatisfiable
 from registry.files import content_type, disposition
-from registry.http_settings import HttpSettings
+from registry.http.settings import HttpSettings
 from tests.registry.serving import DOCUMENT, NUMPY, ROOT, Site, serving
 
 PATH = f"/files/{NUMPY}/latest/conda-lock.yml"

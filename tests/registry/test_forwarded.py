@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from registry.forwarded import HeaderKind, Proxies, Seen
-from registry.http_settings import HttpSettings
-from registry.networks import node_address
+from registry.http.settings import HttpSettings
+from registry.peers.forwarded import HeaderKind, Proxies, Seen
+from registry.peers.networks import node_address
 from tests.registry.serving import serving
 
 PROXY = "10.0.0.1"

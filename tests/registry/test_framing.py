@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.http_settings import HttpSettings
+from registry.http.settings import HttpSettings
 from storage.database import tables
 from storage.digest import Digest
 from tests.registry.pushes import MANIFEST, Pusher

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from registry.health import storage_check
-from registry.http_settings import HttpSettings
+from registry.http.settings import HttpSettings
 from tests.registry.serving import NUMPY, serving
 
 

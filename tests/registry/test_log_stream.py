@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.log_stream import LogStream
+from registry.logs.stream import LogStream
 
 
 def read_all(descriptor: int) -> bytes:

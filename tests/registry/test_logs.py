@@ -9,7 +9,7 @@ import logging
 import pytest
 import structlog
 
-from registry.logs import configure
+from registry.logs.lines import configure
 from registry.settings import LogSettings
 
 pytestmark = pytest.mark.usefixtures("restored_logs")

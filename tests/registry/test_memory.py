@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from registry.manifests import Variants
-from registry.memory import Memory
+from registry.http.manifests import Variants
+from registry.http.memory import Memory
 
 YEAR = 365 * 86400.0
 

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from builder.remote.repository import Login
-from registry.http_settings import HttpSettings
+from registry.http.settings import HttpSettings
 from registry.parts import PARTS
 from storage.digest import Digest
 from storage.repositories.manifest_document import DOCKER_MANIFEST, OCI_INDEX

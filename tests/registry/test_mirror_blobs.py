@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from sqlalchemy import func, select
 
-from registry.http_settings import HttpSettings
+from registry.http.settings import HttpSettings
 from registry.mirror import fetching
 from registry.mirror.download import Download
 from registry.mirror.names import Source

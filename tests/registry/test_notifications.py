@@ -19,8 +19,8 @@ from sqlalchemy import select
 from registry import notifier
 from registry.delivery import PATIENCE, Timing
 from registry.events import EventIds, printable, timestamp
-from registry.http_settings import HttpSettings
-from registry.logs import configure
+from registry.http.settings import HttpSettings
+from registry.logs.lines import configure
 from registry.parts import PARTS
 from registry.settings import LogSettings
 from registry.signing import SecretInvalid, read_secret, signed

@@ -14,7 +14,7 @@ import pytest
 
 from auth.access import Action
 from auth.principal import Principal
-from registry.http_settings import HttpSettings
+from registry.http.settings import HttpSettings
 from storage.digest import Digest
 from storage.quotas.limits import Immutable, Limits, Quota
 from tests.registry.pushes import INDEX, MANIFEST, Pusher, image_manifest

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.http_settings import HttpSettings
+from registry.http.settings import HttpSettings
 from storage.digest import Digest
 from storage.quotas.limits import Immutable, Limits, Quota
 from tests.builder.packages import File, Package

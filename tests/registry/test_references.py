@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.errors import NameInvalid, RouteUnknown
-from registry.references import LONGEST_NAME, Target, parse_path, repository_name
+from registry.http.references import LONGEST_NAME, Target, parse_path, repository_name
 
 WORDS = st.sampled_from(["manifests", "blobs", "uploads", "tags", "list", "referrers", "a", "b-c", "d__e", "f.g"])
 NAMES = st.lists(WORDS, min_size=1, max_size=6).map("/".join)

@@ -8,7 +8,7 @@ import json
 import logging
 from typing import Any
 
-from registry.request_log import FLUSH_LINES, FLUSH_SECONDS, JsonRequestLog, StructuredRequestLog, request_log
+from registry.logs.request_log import FLUSH_LINES, FLUSH_SECONDS, JsonRequestLog, StructuredRequestLog, request_log
 from registry.settings import LogSettings
 
 

@@ -24,8 +24,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from registry.delivery import Timing
-from registry.http_settings import HttpSettings
-from registry.logs import configure
+from registry.http.settings import HttpSettings
+from registry.logs.lines import configure
 from registry.settings import LogSettings
 from registry.tls import WATCH_SECONDS, CertificateInvalid, Certificates, watching
 from storage.digest import Digest

@@ -18,8 +18,8 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.http_settings import HttpSettings
-from registry.ranges import Span, matches, parse_range
+from registry.http.ranges import Span, matches, parse_range
+from registry.http.settings import HttpSettings
 from storage.blobs.blobs import FragmentPart, Join, Layer
 from storage.digest import Digest
 from storage.objects.objects import FileObjects

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from builder.errors import TooManyBuilds, Unsatisfiable
 from builder.image.documents import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, beginning
 from builder.work.turns import Caller
-from registry.http_settings import HttpSettings
+from registry.http.settings import HttpSettings
 from registry.parts import MEMORY
-from registry.waiting import pauses
+from registry.v2.waiting import pauses
 from storage.digest import Digest
 from tests.registry.serving import NUMPY, ROOT, Site, serving, spec_of
 

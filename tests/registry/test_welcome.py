@@ -9,7 +9,7 @@ import pytest
 
 from builder.names.image_name import parse
 from builder.settings import BuilderSettings
-from registry.http_settings import HttpSettings
+from registry.http.settings import HttpSettings
 from tests.builder.test_names import TODAY
 from tests.registry.serving import ROOT, serving
 

@@ -17,7 +17,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from builder.remote.repository import Login
-from registry.http_settings import HttpSettings
+from registry.http.settings import HttpSettings
 from registry.mirror.service import Mirror
 from registry.mirror_settings import MirrorSettings
 from storage.digest import Digest

@@ -9,8 +9,8 @@ from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
-from registry.direct import goes_directly, receive_directly
 from registry.errors import BodyBroken, BodyTooLarge
+from registry.http.direct import goes_directly, receive_directly
 from storage.cancellation import to_end
 from storage.digest import Hasher
 from storage.objects.objects import ObjectWriter

@@ -100,7 +100,7 @@ class JsonRequestLog:
 
 
 def request_log(settings: LogSettings, stream: TextIO | None = None) -> RequestLog:
-    """The request log that goes with `registry.logs.configure(settings, stream)`."""
+    """The request log that goes with `registry.logs.lines.configure(settings, stream)`."""
     stream = stream or sys.stderr
     if settings.log_format == "json" or (settings.log_format == "auto" and not stream.isatty()):
         return JsonRequestLog(stream, logging.getLevelNamesMapping()[settings.log_level.upper()])

@@ -2,7 +2,7 @@
 
 On its way through the loop and the HTTP parser every byte is copied three times more, which for large blobs costs more
 than hashing and writing them. So what the parser has read of a body is taken from it, the transport is paused, and the
-rest is received in threads from a duplicate of the socket's descriptor, as `registry.transfer` sends.
+rest is received in threads from a duplicate of the socket's descriptor, as `registry.http.transfer` sends.
 
 The parser then never sees the end of the body, so the connection cannot be used for another request: `SPENT` tells
 `registry.observer` to say so.

@@ -19,8 +19,8 @@ from aiohttp import web
 from builder.image.documents import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from builder.names.spec import EnvironmentSpec
 from registry.errors import BrokenPromise
-from registry.http_settings import HttpSettings
-from registry.manifests import Prepared
+from registry.http.manifests import Prepared
+from registry.http.settings import HttpSettings
 from registry.parts import Image, Ticket
 
 

@@ -20,7 +20,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from builder.network.guarding_proxy import MOST_CONNECTIONS
-from registry.networks import client_of, is_in, network, plain_address
+from registry.peers.networks import client_of, is_in, network, plain_address
 
 OWN_FILES = 512 + 2 * 2 * MOST_CONNECTIONS
 """Descriptors that are not for connections: the database, pipes to workers, files that are read and written, and two

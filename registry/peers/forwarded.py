@@ -16,7 +16,7 @@ from typing import Literal
 from aiohttp import web
 from multidict import MultiMapping
 
-from registry.networks import is_in, network, node_address, plain_address
+from registry.peers.networks import is_in, network, node_address, plain_address
 
 HeaderKind = Literal["x-forwarded", "forwarded"]
 """X-Forwarded-For, -Proto and -Host, or the one header of RFC 7239."""

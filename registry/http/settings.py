@@ -8,8 +8,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from registry.cors import ORIGIN
-from registry.networks import is_loopback, network
+from registry.peers.cors import ORIGIN
+from registry.peers.networks import is_loopback, network
 from registry.webhooks import parse_webhooks, rejoined
 
 _OWN_PORTS = {"http": ":80", "https": ":443"}

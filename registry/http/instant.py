@@ -14,7 +14,7 @@ from email.utils import formatdate
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
-from registry.request_log import REQUEST_ID
+from registry.logs.request_log import REQUEST_ID
 
 SERVER = "condery"
 """What the header of that name says."""
@@ -53,7 +53,7 @@ class Instant(web.StreamResponse):
 def suits(request: web.Request) -> bool:
     """Whether nothing is to be negotiated: the protocol's version and the connection stay as they are.
 
-    A web page's request has an answer of its own (`registry.cors`).
+    A web page's request has an answer of its own (`registry.peers.cors`).
     """
     return (
         request.version == HttpVersion11

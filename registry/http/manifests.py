@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from registry.instant import Instant, head_of
+from registry.http.instant import Instant, head_of
 from storage.digest import Digest
 from storage.repositories.repositories import StoredManifest
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from cachetools import LRUCache
 
-from registry.manifests import Prepared, Variants
+from registry.http.manifests import Prepared, Variants
 from storage.blobs.blobs import StoredBlob
 from storage.digest import Digest
 

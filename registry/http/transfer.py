@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
 from aiohttp import web
 
-from registry.ranges import Span, matches, parse_range
+from registry.http.ranges import Span, matches, parse_range
 from storage.blobs.blobs import BlobStore, StoredBlob
 from storage.digest import Digest
 from storage.objects.objects import FileRange, Segment, StreamRange, read_segment

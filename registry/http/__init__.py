@@ -1,0 +1,1 @@
+"""HTTP's toolkit: what a path names, bodies taken in, content sent."""

@@ -1,0 +1,1 @@
+"""Lines of logs: their form, where they go, and one for each request."""

@@ -1,0 +1,1 @@
+"""Who is at the other end: addresses, proxies, connections, and the pages of browsers."""
