@@ -20,7 +20,7 @@ from builder.artifacts.artifact import ARCHIVE, Artifact, artifact_key
 from builder.names.image_name import parse_specs
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
-from registry.server import rest_collector
+from registry.serving.server import rest_collector
 from tests.sample import sample_channel
 from tests.storage.stores import open_stores
 

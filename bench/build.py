@@ -25,7 +25,7 @@ from builder.locks.lock import Lock
 from builder.names.image_name import parse_specs
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
-from registry.server import rest_collector
+from registry.serving.server import rest_collector
 from storage.blobs.blobs import BlobStore
 from storage.database import tables
 from tests.builder.packages import File, Package

@@ -26,8 +26,8 @@ from registry.http.settings import HttpSettings
 from registry.logs.request_log import request_log
 from registry.parts import PARTS, Parts
 from registry.routes import compose
-from registry.server import rest_collector
-from registry.settings import LogSettings
+from registry.serving.server import rest_collector
+from registry.settings.settings import LogSettings
 from storage.digest import Descriptor
 from storage.repositories.repositories import Push, StoredManifest
 from storage.settings import StorageSettings

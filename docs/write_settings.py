@@ -6,7 +6,7 @@ import itertools
 import json
 from pathlib import Path
 
-from registry.settings import SECTIONS, Setting, all_settings
+from registry.settings.settings import SECTIONS, Setting, all_settings
 
 ROOT = Path(__file__).parents[1]
 

@@ -14,16 +14,16 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from registry.delivery import Deliverer, Timing
-from registry.events import Cause, EventTarget, Source
 from registry.http.manifests import Prepared
 from registry.http.references import is_digest, parse_path
 from registry.http.settings import HttpSettings
 from registry.logs.request_log import REQUEST_ID
-from registry.notifier import Notifier
 from registry.parts import PARTS, PROXIES, principal_of
-from registry.signing import read_secret
-from registry.webhooks import Action, parse_webhooks
+from registry.webhooks.delivery import Deliverer, Timing
+from registry.webhooks.events import Cause, EventTarget, Source
+from registry.webhooks.notifier import Notifier
+from registry.webhooks.signing import read_secret
+from registry.webhooks.webhook import Action, parse_webhooks
 from storage.blobs.blobs import StoredBlob
 from storage.database.engine import Database
 from storage.database.leases import Leases

@@ -19,10 +19,10 @@ from registry.http.memory import Memory
 from registry.http.settings import HttpSettings
 from registry.mirror.names import is_mirror
 from registry.mirror.service import Mirror
-from registry.notifier import Notifier
 from registry.peers.connections import Connections
 from registry.peers.forwarded import Proxies
 from registry.peers.networks import client_of
+from registry.webhooks.notifier import Notifier
 from storage.blobs.blobs import BlobStore
 from storage.digest import Descriptor, Digest
 from storage.disk.reserve import Reserve

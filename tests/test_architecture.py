@@ -24,7 +24,7 @@ MAY_IMPORT = {
 }
 
 RATTLER_USERS = ("builder/solve", "builder/sample_channel/")
-ENVIRONMENT_READERS = ("registry/settings.py",)
+ENVIRONMENT_READERS = ("registry/settings/settings.py",)
 
 
 def sources(package: str) -> list[Path]:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from registry.cli import backup, build, demo, explain, gc, lock, sample_channel, serve, settings, verify
+from registry.cli.commands import backup, build, demo, explain, gc, lock, sample_channel, serve, settings, verify
 from registry.cli.options import Command, Group
 
 app = typer.Typer(

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from registry.settings import Settings
+from registry.settings.settings import Settings
 from storage.catalog.catalog import Catalog
 from storage.digest import Digest
 from storage.errors import BlobUnknown

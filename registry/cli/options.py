@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from builder.channels.channel import redact
-from registry.settings import InvalidSettings, Setting, all_settings, environment_flag, load
+from registry.settings.settings import InvalidSettings, Setting, all_settings, environment_flag, load
 from storage.disk.privacy import OWNER_ONLY, masked
 from storage.errors import ConderyError
 from storage.text import printable

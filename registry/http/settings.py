@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from registry.peers.cors import ORIGIN
 from registry.peers.networks import is_loopback, network
-from registry.webhooks import parse_webhooks, rejoined
+from registry.webhooks.webhook import parse_webhooks, rejoined
 
 _OWN_PORTS = {"http": ":80", "https": ":443"}
 """Which browsers leave out."""

@@ -29,8 +29,8 @@ from registry.mirror.errors import (
 )
 from registry.mirror.fetching import Fetching
 from registry.mirror.names import Source, source_of
+from registry.mirror.settings import MirrorSettings
 from registry.mirror.upstream import Upstream
-from registry.mirror_settings import MirrorSettings
 from storage.blobs.blobs import BlobStore
 from storage.digest import Digest
 from storage.errors import ConderyError, RepositoryUnknown, SizeMismatch, StorageError

@@ -6,11 +6,11 @@ import contextlib
 
 from aiohttp import web
 
-from registry.events import EventTarget
 from registry.http.references import Target, path_digest
 from registry.http.transfer import send_content
 from registry.notifications import note_blob_pull, recorder
 from registry.parts import MEMORY, PARTS, SETTINGS
+from registry.webhooks.events import EventTarget
 from storage.blobs.blobs import StoredBlob
 from storage.catalog.uses import note_blob_use
 from storage.digest import Digest

@@ -8,7 +8,6 @@ import contextlib
 from aiohttp import web
 
 from registry.errors import BodyTooLarge, DigestOfBody, TagsInvalid
-from registry.events import EventTarget
 from registry.http.instant import suits
 from registry.http.intake import read_limited
 from registry.http.manifests import Prepared, Variants, accepted
@@ -18,6 +17,7 @@ from registry.logs.request_log import LOG_FIELDS
 from registry.notifications import note_manifest_pull, recorder
 from registry.parts import MEMORY, PARTS, SETTINGS, Image, Ticket, caller_of, room_for
 from registry.v2.waiting import building_head, offered, trickle
+from registry.webhooks.events import EventTarget
 from storage.catalog.uses import note_manifest_use
 from storage.digest import Digest
 from storage.errors import ManifestUnknown, RepositoryUnknown, StorageError

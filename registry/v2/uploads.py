@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Mapping
 from aiohttp import web
 
 from registry.errors import BodyBroken, ContentRangeInvalid, NameInvalid
-from registry.events import EventTarget
 from registry.http.intake import receive
 from registry.http.references import Target, checked_repository
 from registry.notifications import recorder
 from registry.parts import PARTS, SETTINGS, principal_of, room_for
+from registry.webhooks.events import EventTarget
 from storage.blobs.blobs import StoredBlob
 from storage.digest import Digest, Hasher
 from storage.errors import DigestInvalid, RangeInvalid, UploadUnknown

@@ -21,7 +21,7 @@ import pytest
 import zstandard
 
 from builder.errors import BuilderError
-from registry.server import rest_collector
+from registry.serving.server import rest_collector
 from tests.builder.packages import PLACEHOLDER, TIME, File, Made, Package, pack, zipped
 from tests.builder.services import make_channel, open_service, spec_of
 

@@ -21,13 +21,13 @@ from builder.image.documents import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, be
 from builder.image.finished import Image
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.work.turns import Caller
-from registry.delivery import Timing
 from registry.http.settings import HttpSettings
 from registry.logs.request_log import JsonRequestLog
 from registry.mirror.service import Mirror
 from registry.notifications import open_notifications
 from registry.parts import STOPPING, Check, Parts
 from registry.routes import compose
+from registry.webhooks.delivery import Timing
 from storage.blobs.blobs import StoredBlob
 from storage.digest import Descriptor, Digest
 from storage.quotas.limits import Limits

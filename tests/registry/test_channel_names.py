@@ -12,7 +12,7 @@ from builder.settings import BuilderSettings
 from registry.answers import answer_of
 from registry.app import open_parts
 from registry.http.settings import HttpSettings
-from registry.settings import Settings
+from registry.settings.settings import Settings
 from storage.settings import StorageSettings
 
 

@@ -18,10 +18,10 @@ from typer.testing import CliRunner, Result
 
 from builder.progress import Event
 from registry.cli.app import app
-from registry.cli.explain import _repository_and_tag
+from registry.cli.commands.explain import _repository_and_tag
+from registry.cli.display import PlainLines
 from registry.cli.options import UsageError, reports_errors, takes_settings
-from registry.display import PlainLines
-from registry.settings import SECTIONS, InvalidSettings, LoadedSettings, all_settings
+from registry.settings.settings import SECTIONS, InvalidSettings, LoadedSettings, all_settings
 from storage.errors import ConderyError
 from tests.conftest import StartServer
 

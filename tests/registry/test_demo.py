@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.demo import DemoFailed, check, demo_settings, extract
-from registry.settings import child_environment, load
+from registry.cli.demonstration import DemoFailed, check, demo_settings, extract
+from registry.settings.settings import child_environment, load
 
 # by the sum over permutations, which the demo does not use
 DETERMINANT = 71.0

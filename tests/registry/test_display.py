@@ -10,11 +10,11 @@ from rich.table import Table
 
 from builder.progress import Event
 from registry.answers import error_response
+from registry.cli.display import PlainLines, SafeConsole, echo, echo_json
 from registry.cli.options import fail
-from registry.display import PlainLines, SafeConsole, echo, echo_json
 from registry.logs.lines import configure
 from registry.logs.request_log import request_log
-from registry.settings import LogSettings
+from registry.settings.settings import LogSettings
 from storage.errors import ConderyError
 
 EVIL = "x\x1b]0;owned\x07\x9b31m\u202e\x7f[red]y[/red]"

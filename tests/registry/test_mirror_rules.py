@@ -16,8 +16,8 @@ from registry.http.references import parse_path
 from registry.mirror import errors
 from registry.mirror.errors import MirrorError, NotMirrored, UpstreamFailed
 from registry.mirror.names import Source, is_mirror, source_of
+from registry.mirror.settings import MirrorSettings
 from registry.mirror.tokens import Challenge, check_login, read_challenge, read_token, token_url
-from registry.mirror_settings import MirrorSettings
 
 MIRRORED = ("docker.io", "ghcr.io", "localhost:5000", "127.0.0.1:80")
 

@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from registry import notifier
-from registry.delivery import PATIENCE, Timing
-from registry.events import EventIds, printable, timestamp
 from registry.http.settings import HttpSettings
 from registry.logs.lines import configure
 from registry.parts import PARTS
-from registry.settings import LogSettings
-from registry.signing import SecretInvalid, read_secret, signed
+from registry.settings.settings import LogSettings
+from registry.webhooks import notifier
+from registry.webhooks.delivery import PATIENCE, Timing
+from registry.webhooks.events import EventIds, printable, timestamp
+from registry.webhooks.signing import SecretInvalid, read_secret, signed
 from storage.database import tables
 from storage.digest import Digest
 from tests.registry.pushes import CONFIG, INDEX, LAYER, MANIFEST, Pusher

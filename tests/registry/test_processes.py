@@ -18,17 +18,17 @@ import aiohttp
 import psutil
 import pytest
 
-from registry.listening import CannotListen
-from registry.processes import reserved_port
+from registry.serving.listening import CannotListen
+from registry.serving.processes import reserved_port
 from storage.digest import Digest
 from tests.conftest import StartServer
 
 PROGRAM = """
 import asyncio, sys
 from pathlib import Path
-from registry.listening import announce
-from registry.processes import serve_processes
-from registry.settings import load
+from registry.serving.listening import announce
+from registry.serving.processes import serve_processes
+from registry.settings.settings import load
 
 if __name__ == "__main__":
     flags = {"port": 0, "processes": 2, "workers": 1, "data_directory": Path(sys.argv[1]), "base": "scratch"}

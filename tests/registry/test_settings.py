@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from builder.channels.channel import redact
-from registry import environment
-from registry.settings import InvalidSettings, LoadedSettings, all_settings, load, split, written
+from registry.settings import environment
+from registry.settings.settings import InvalidSettings, LoadedSettings, all_settings, load, split, written
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "condery.toml"

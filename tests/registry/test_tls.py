@@ -23,11 +23,11 @@ from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from registry.delivery import Timing
 from registry.http.settings import HttpSettings
 from registry.logs.lines import configure
-from registry.settings import LogSettings
-from registry.tls import WATCH_SECONDS, CertificateInvalid, Certificates, watching
+from registry.serving.tls import WATCH_SECONDS, CertificateInvalid, Certificates, watching
+from registry.settings.settings import LogSettings
+from registry.webhooks.delivery import Timing
 from storage.digest import Digest
 from tests.certificates import Authority, Pair
 from tests.conftest import Server, StartServer

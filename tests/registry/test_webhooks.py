@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from registry.cli.app import app
-from registry.settings import InvalidSettings, load, written
-from registry.webhooks import ACTIONS, Action, Webhook, parse_webhooks, shown
+from registry.settings.settings import InvalidSettings, load, written
+from registry.webhooks.webhook import ACTIONS, Action, Webhook, parse_webhooks, shown
 
 SECRET_PATH = "https://hooks.example.org/T0/B0/hunter2"
 

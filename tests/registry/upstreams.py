@@ -19,7 +19,7 @@ from yarl import URL
 from builder.remote.repository import Login
 from registry.http.settings import HttpSettings
 from registry.mirror.service import Mirror
-from registry.mirror_settings import MirrorSettings
+from registry.mirror.settings import MirrorSettings
 from storage.digest import Digest
 from storage.quotas.limits import Limits
 from storage.repositories.manifest_document import OCI_INDEX, OCI_MANIFEST

@@ -16,8 +16,8 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from builder.queue.ended import EndedBuild
-from registry.events import Cause, EventIds, EventTarget, Source, build_event, request_event
-from registry.webhooks import Action, Webhook
+from registry.webhooks.events import Cause, EventIds, EventTarget, Source, build_event, request_event
+from registry.webhooks.webhook import Action, Webhook
 from storage.errors import StorageError
 from storage.events.outbox import Event, Outbox, Record, insert_events
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from registry.cli.display import SafeConsole
 from registry.cli.options import reports_errors
-from registry.display import SafeConsole
-from registry.settings import cache_directory
+from registry.settings.settings import cache_directory
 
 if TYPE_CHECKING:
     from builder.sample_channel import ChannelSummary, Step

@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from aiohttp import web
 
 from registry.app import create_app
-from registry.listening import CannotListen, Listening
 from registry.parts import CONNECTIONS, STOPPING
 from registry.peers.connections import bounds_for, raise_file_limit
-from registry.settings import Settings
-from registry.tls import tls_context
+from registry.serving.listening import CannotListen, Listening
+from registry.serving.tls import tls_context
+from registry.settings.settings import Settings
 
 BACKLOG = 1024
 COLLECTED_AFTER = 50_000

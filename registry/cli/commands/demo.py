@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from registry.cli.options import takes_settings
-from registry.settings import SECTIONS, LoadedSettings
+from registry.settings.settings import SECTIONS, LoadedSettings
 
 
 @takes_settings(*SECTIONS)
@@ -32,9 +32,9 @@ def demo(
 ) -> None:
     """Serve images made from a sample channel, without any network but PyPI's."""
     from builder.sample_channel import DEFAULT
-    from registry.cli.sample_channel import make
-    from registry.cli.serve import run_server
-    from registry.demo import PACKAGES, demo_settings, try_once
+    from registry.cli.commands.sample_channel import make
+    from registry.cli.commands.serve import run_server
+    from registry.cli.demonstration import PACKAGES, demo_settings, try_once
 
     make(directory / "channel", PACKAGES if once else DEFAULT)
     settings = demo_settings(loaded, directory, once=once)

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
+from registry.cli.display import SafeConsole, echo_json
 from registry.cli.options import UsageError, need_data, takes_settings
-from registry.display import SafeConsole, echo_json
-from registry.settings import LoadedSettings
+from registry.settings.settings import LoadedSettings
 
 
 @takes_settings("storage")

@@ -1,4 +1,4 @@
-"""Where a server is reached; apart from `registry.server`, so that what only looks after servers stays small."""
+"""Where a server is reached; apart from the server, so that what only looks after servers stays small."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@ import typer
 from rich.table import Table
 
 from builder.channels.channel import redact
+from registry.cli.display import SafeConsole, echo_json
 from registry.cli.options import UsageError, run_async, takes_settings
-from registry.display import SafeConsole, echo_json
-from registry.settings import LoadedSettings, Settings
+from registry.settings.settings import LoadedSettings, Settings
 from storage.digest import Digest
 from storage.errors import ConderyError
 

@@ -19,10 +19,10 @@ from multiprocessing.context import SpawnProcess
 import structlog
 
 from registry.http.settings import HttpSettings
-from registry.listening import CannotListen, Listening
-from registry.settings import Settings
-from registry.signing import read_secret
-from registry.tls import Certificates
+from registry.serving.listening import CannotListen, Listening
+from registry.serving.tls import Certificates
+from registry.settings.settings import Settings
+from registry.webhooks.signing import read_secret
 from storage.errors import ConderyError
 
 log = structlog.get_logger(__name__)
@@ -141,7 +141,7 @@ def _run(settings: Settings, connection: Connection) -> None:
 
     from registry.logs.lines import configure
     from registry.logs.stream import never_waiting_stderr
-    from registry.server import serve_until_stopped
+    from registry.serving.server import serve_until_stopped
 
     async def serve() -> None:
         stopped = asyncio.Event()

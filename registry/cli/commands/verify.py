@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
+from registry.cli.display import SafeConsole, echo, echo_json
 from registry.cli.options import FAILED, need_data, run_async, takes_settings
-from registry.display import SafeConsole, echo, echo_json
-from registry.settings import LoadedSettings, Settings
+from registry.settings.settings import LoadedSettings, Settings
 
 if TYPE_CHECKING:
     from storage.integrity.repair import Repaired

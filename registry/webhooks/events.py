@@ -17,7 +17,7 @@ from typing import Any
 
 from builder.channels.channel import redact
 from builder.queue.ended import EndedBuild
-from registry.webhooks import Action
+from registry.webhooks.webhook import Action
 from storage.digest import Descriptor, Digest
 
 MEDIA_TYPE = "application/vnd.docker.distribution.events.v2+json"

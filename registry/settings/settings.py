@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 
 from builder.settings import BuilderSettings
 from registry.http.settings import HttpSettings
-from registry.mirror_settings import MirrorSettings
+from registry.mirror.settings import MirrorSettings
 from storage.errors import ConderyError
 from storage.quotas.limits import Limits
 from storage.settings import StorageSettings
@@ -262,7 +262,7 @@ def split(value: object) -> object:
 
 
 def _from_environment() -> _Source:
-    from registry import environment
+    from registry.settings import environment
 
     settings = _names()
     for variable in os.environ:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from registry.cli.options import run_async, takes_settings
-from registry.settings import SECTIONS, LoadedSettings, Settings
+from registry.settings.settings import SECTIONS, LoadedSettings, Settings
 
 
 @takes_settings(*SECTIONS)
@@ -17,17 +17,17 @@ def serve(loaded: LoadedSettings) -> None:
 
 def run_server(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, in one process or as many as are set."""
-    from registry.listening import announce
     from registry.logs.lines import configure
     from registry.logs.stream import never_waiting_stderr
+    from registry.serving.listening import announce
 
     with never_waiting_stderr():
         configure(settings.log)
         if settings.http.processes == 1:
-            from registry.server import serve_until_stopped
+            from registry.serving.server import serve_until_stopped
 
             run_async(serve_until_stopped(settings, announce))
         else:
-            from registry.processes import serve_processes
+            from registry.serving.processes import serve_processes
 
             run_async(serve_processes(settings, announce))

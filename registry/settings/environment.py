@@ -8,7 +8,7 @@ from pydantic import create_model
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
-from registry.settings import ENVIRONMENT_PREFIX, SECTIONS, split
+from registry.settings.settings import ENVIRONMENT_PREFIX, SECTIONS, split
 
 
 def values() -> dict[str, Any]:

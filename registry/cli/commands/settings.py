@@ -8,10 +8,10 @@ import typer
 from rich.table import Table
 
 from builder.channels.channel import redact
+from registry.cli.display import SafeConsole, echo_json
 from registry.cli.options import Command, Group, takes_settings
-from registry.display import SafeConsole, echo_json
-from registry.settings import SECTIONS, LoadedSettings, Setting, all_settings, written
-from registry.webhooks import shown
+from registry.settings.settings import SECTIONS, LoadedSettings, Setting, all_settings, written
+from registry.webhooks.webhook import shown
 
 app = typer.Typer(cls=Group, help="The settings that are in effect.", no_args_is_help=True)
 

@@ -20,9 +20,9 @@ import aiohttp
 import structlog
 
 from builder.network.addresses import AddressGuard, endpoint, guarded_connector
-from registry.events import MEDIA_TYPE, envelope
-from registry.signing import signed
-from registry.webhooks import Webhook
+from registry.webhooks.events import MEDIA_TYPE, envelope
+from registry.webhooks.signing import signed
+from registry.webhooks.webhook import Webhook
 from storage.database.leases import Leases
 from storage.errors import StorageError
 from storage.events.outbox import Outbox, Waiting

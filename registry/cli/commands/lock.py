@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from registry.cli.display import SafeConsole
 from registry.cli.options import UsageError, run_async, takes_settings
-from registry.display import SafeConsole
-from registry.settings import LoadedSettings, Settings
+from registry.settings.settings import LoadedSettings, Settings
 
 if TYPE_CHECKING:
     from builder.locks.lock import Lock
@@ -53,8 +53,8 @@ def lock(
 
 
 async def _solve(settings: Settings, spec: EnvironmentSpec) -> Lock:
+    from registry.cli.display import build_display
     from registry.cli.local import open_service
-    from registry.display import build_display
 
     async with open_service(settings) as (_, service):
         with build_display(SafeConsole(stderr=True)) as progress:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from registry.cli.display import SafeConsole, echo, echo_json
 from registry.cli.options import run_async, takes_settings
-from registry.display import SafeConsole, echo, echo_json
-from registry.settings import LoadedSettings, Settings
+from registry.settings.settings import LoadedSettings, Settings
 
 if TYPE_CHECKING:
     from builder.image.finished import Image
@@ -79,8 +79,8 @@ async def _build(
     """
     from builder.names import image_name
     from builder.publish import StoredImage
+    from registry.cli.display import build_display
     from registry.cli.local import manifests_below, open_service
-    from registry.display import build_display
     from storage.blobs.blocking import StoreInThreads
 
     console = SafeConsole(stderr=True)

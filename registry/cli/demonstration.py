@@ -26,7 +26,7 @@ from typing import Any
 
 import aiohttp
 
-from registry.settings import LoadedSettings, Settings, child_environment
+from registry.settings.settings import LoadedSettings, Settings, child_environment
 from storage.errors import ConderyError
 from storage.settings import StorageSettings
 

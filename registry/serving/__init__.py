@@ -1,0 +1,1 @@
+"""The running server: sockets, TLS and processes."""
