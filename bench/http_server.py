@@ -24,10 +24,10 @@ from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.work.turns import Caller
 from registry.http.settings import HttpSettings
 from registry.logs.request_log import request_log
+from registry.logs.settings import LogSettings
 from registry.parts import PARTS, Parts
 from registry.routes import compose
 from registry.serving.server import rest_collector
-from registry.settings.settings import LogSettings
 from storage.digest import Descriptor
 from storage.repositories.repositories import Push, StoredManifest
 from storage.settings import StorageSettings

@@ -12,7 +12,7 @@ import orjson
 import structlog
 
 from builder.channels.channel import HIDDEN, redact
-from registry.settings.settings import LogSettings
+from registry.logs.settings import LogSettings
 from storage.text import printable, printable_json, printable_line
 
 SECRET_NAMES = frozenset({"authorization", "cookie", "password", "secret", "token", "credentials", "set-cookie"})

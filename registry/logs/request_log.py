@@ -18,7 +18,7 @@ import structlog
 from aiohttp import web
 
 from builder.channels.channel import redact
-from registry.settings.settings import LogSettings
+from registry.logs.settings import LogSettings
 from storage.text import printable_json
 
 REQUEST_ID = web.RequestKey("request_id", str)

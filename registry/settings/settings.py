@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 
 from builder.settings import BuilderSettings
 from registry.http.settings import HttpSettings
+from registry.logs.settings import LogSettings
 from registry.mirror.settings import MirrorSettings
 from storage.errors import ConderyError
 from storage.quotas.limits import Limits
@@ -57,17 +58,6 @@ def cache_directory() -> Path:
 def _user_directory(variable: str, otherwise: str) -> Path:
     home = os.environ.get(variable)
     return (Path(home) if home else Path.home() / otherwise) / "condery"
-
-
-class LogSettings(BaseModel):
-    """What is logged, and how."""
-
-    model_config = ConfigDict(frozen=True)
-
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line written")
-    log_format: Literal["auto", "json", "console"] = Field(
-        "auto", description="one JSON object a line, or text for people; auto is console on a terminal, else json"
-    )
 
 
 SECTIONS: Mapping[str, type[BaseModel]] = {

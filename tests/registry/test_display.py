@@ -14,7 +14,7 @@ from registry.cli.display import PlainLines, SafeConsole, echo, echo_json
 from registry.cli.options import fail
 from registry.logs.lines import configure
 from registry.logs.request_log import request_log
-from registry.settings.settings import LogSettings
+from registry.logs.settings import LogSettings
 from storage.errors import ConderyError
 
 EVIL = "x\x1b]0;owned\x07\x9b31m\u202e\x7f[red]y[/red]"

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from registry.logs.lines import configure
-from registry.settings.settings import LogSettings
+from registry.logs.settings import LogSettings
 
 pytestmark = pytest.mark.usefixtures("restored_logs")
 

@@ -18,8 +18,8 @@ from sqlalchemy import select
 
 from registry.http.settings import HttpSettings
 from registry.logs.lines import configure
+from registry.logs.settings import LogSettings
 from registry.parts import PARTS
-from registry.settings.settings import LogSettings
 from registry.webhooks import notifier
 from registry.webhooks.delivery import PATIENCE, Timing
 from registry.webhooks.events import EventIds, printable, timestamp

@@ -9,7 +9,7 @@ import logging
 from typing import Any
 
 from registry.logs.request_log import FLUSH_LINES, FLUSH_SECONDS, JsonRequestLog, StructuredRequestLog, request_log
-from registry.settings.settings import LogSettings
+from registry.logs.settings import LogSettings
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:

@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from registry.http.settings import HttpSettings
 from registry.logs.lines import configure
+from registry.logs.settings import LogSettings
 from registry.serving.tls import WATCH_SECONDS, CertificateInvalid, Certificates, watching
-from registry.settings.settings import LogSettings
 from registry.webhooks.delivery import Timing
 from storage.digest import Digest
 from tests.certificates import Authority, Pair
