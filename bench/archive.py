@@ -21,8 +21,8 @@ from builder.names.image_name import parse_specs
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
 from registry.serving.server import rest_collector
-from tests.sample import sample_channel
-from tests.storage.stores import open_stores
+from tests.support.sample import sample_channel
+from tests.support.storage.stores import open_stores
 
 MUST = 0.5
 CHUNK = 1 << 18

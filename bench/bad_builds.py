@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.row import Row
-from tests.attacks.slow import SlowServer, make_hard_channel
-from tests.builder.channel_server import in_a_thread
-from tests.builder.packages import File, Package
-from tests.builder.services import make_channel
 from tests.conftest import Server
+from tests.support.builder.packages import File, Package
+from tests.support.builder.services import make_channel
+from tests.support.servers.channel_server import in_a_thread
+from tests.support.servers.slow import SlowServer, make_hard_channel
 
 PACKAGES = 20
 EIGHT = range(8)

@@ -28,10 +28,10 @@ from builder.settings import BuilderSettings
 from registry.serving.server import rest_collector
 from storage.blobs.blobs import BlobStore
 from storage.database import tables
-from tests.builder.packages import File, Package
-from tests.builder.services import make_channel
-from tests.sample import sample_channel
-from tests.storage.stores import open_stores
+from tests.support.builder.packages import File, Package
+from tests.support.builder.services import make_channel
+from tests.support.sample import sample_channel
+from tests.support.storage.stores import open_stores
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests import distribution
 from tests.conftest import Server
-from tests.go_programs import GoProgramUnavailable
+from tests.support.go_programs import GoProgramUnavailable
+from tests.support.servers import distribution
 
 REPOSITORY = "bench/image"
 CONDERY, DEBIAN, THREE = "condery", "docker-registry 2.8", "distribution 3"

@@ -27,7 +27,7 @@ from builder.names.image_name import parse_specs, repository_of
 from tests.clients import programs
 from tests.clients.programs import Containerd, Docker, Podman
 from tests.conftest import Server
-from tests.sample import sample_channel
+from tests.support.sample import sample_channel
 
 COUNTS = (1, 10, 20, 27, 42)
 """Layers of packages; the figures are to the first."""

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres import Postgres
-from tests.postgres import postgres as run_postgres
-from tests.s3_gateway import S3Gateway
-from tests.s3_gateway import s3_gateway as run_s3_gateway
-from tests.s3_server import S3Server
-from tests.s3_server import s3_server as run_s3_server
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.postgres import postgres as run_postgres
+from tests.support.servers.s3_gateway import S3Gateway
+from tests.support.servers.s3_gateway import s3_gateway as run_s3_gateway
+from tests.support.servers.s3_server import S3Server
+from tests.support.servers.s3_server import s3_server as run_s3_server
 
 CLIENTS_ARE_REQUIRED = os.environ.get("CONDERY_REQUIRE_CLIENTS") == "1"
 """Where every client program and service is installed a test that does not find its own has found nothing out."""
@@ -143,7 +143,7 @@ def server(start_server: StartServer, sample_channel: Path) -> Server:
 @pytest.fixture(scope="session")
 def sample_channel() -> Path:
     """The directory of a real channel with python, numpy, scipy and what else the sample has; made once a machine."""
-    from tests.sample import sample_channel_directory
+    from tests.support.sample import sample_channel_directory
 
     return sample_channel_directory()
 

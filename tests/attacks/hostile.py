@@ -11,7 +11,7 @@ from typing import Any
 
 import zstandard
 
-from tests.builder.packages import Entry, File, Made, Package, pack, zipped
+from tests.support.builder.packages import Entry, File, Made, Package, pack, zipped
 
 Members = Sequence[tuple[str, Entry]]
 

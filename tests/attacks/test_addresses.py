@@ -16,10 +16,10 @@ from builder.errors import ChannelUnavailable, DownloadFailed, PackageRefused, S
 from builder.locks.lock import Lock, LockedPackage
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.solve.solver import Solver, SolverSettings
-from tests.attacks.inside import STATUS, TARGETS, Channel, Inside, channel, inside
-from tests.builder.channel_server import ChannelServer, Fault
-from tests.builder.packages import Package
-from tests.builder.services import make_channel, open_service, spec_of
+from tests.support.builder.packages import Package
+from tests.support.builder.services import make_channel, open_service, spec_of
+from tests.support.servers.channel_server import ChannelServer, Fault
+from tests.support.servers.inside import STATUS, TARGETS, Channel, Inside, channel, inside
 
 INDEXES = ("repodata_shards.msgpack.zst", "repodata.json.zst", "repodata.json")
 

@@ -16,7 +16,7 @@ from builder.network.organisation import are_of_one, organisation
 from builder.remote.guarded_adapter import GuardedAdapter
 from builder.remote.repository import ImageReference, Login, RemoteRepository, RepeatableBody
 from storage.digest import Digest
-from tests.attacks.inside import STATUS, TARGETS, Inside, inside
+from tests.support.servers.inside import STATUS, TARGETS, Inside, inside
 
 # urllib3 leaves connections that it has dropped to the garbage collector, which may come in the middle of a test
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

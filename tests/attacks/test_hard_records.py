@@ -24,8 +24,8 @@ from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.solve.records import LONGEST_SPEC, MOST_PARENTHESES, MOST_SPECS
 from builder.solve.solver import Solver, SolverSettings
 from tests.attacks.test_repodata_bombs import lib, stems
-from tests.builder.channel_server import ChannelServer
-from tests.builder.packages import Package
+from tests.support.builder.packages import Package
+from tests.support.servers.channel_server import ChannelServer
 
 DEEP = 50_000
 ALTERNATIVES = "|".join(f">{number}" for number in range(60_000))

@@ -15,7 +15,7 @@ from builder.channels.channel import Credentials
 from builder.channels.download import Downloader, DownloadSettings
 from builder.channels.policy import ChannelPolicy
 from builder.errors import DownloadFailed
-from tests.builder.packages import Package
+from tests.support.builder.packages import Package
 
 OK = b"HTTP/1.1 200 OK\r\n"
 ANSWERS = {

@@ -22,8 +22,8 @@ import zstandard
 
 from builder.errors import BuilderError
 from registry.serving.server import rest_collector
-from tests.builder.packages import PLACEHOLDER, TIME, File, Made, Package, pack, zipped
-from tests.builder.services import make_channel, open_service, spec_of
+from tests.support.builder.packages import PLACEHOLDER, TIME, File, Made, Package, pack, zipped
+from tests.support.builder.services import make_channel, open_service, spec_of
 
 LARGEST_PACKAGE = 8 << 20
 LARGEST_PROCESS = 600 * 1000 * 1000

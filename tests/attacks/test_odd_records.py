@@ -13,9 +13,9 @@ import pytest
 
 from builder.errors import BuildFailed
 from builder.service import BuilderService
-from tests.builder.channel_server import ChannelServer
-from tests.builder.packages import File, Package
-from tests.builder.services import open_service
+from tests.support.builder.packages import File, Package
+from tests.support.builder.services import open_service
+from tests.support.servers.channel_server import ChannelServer
 
 KEY = "lib-1.0-0.conda"
 REMOVED = object()

@@ -23,9 +23,9 @@ from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.solve.repodata_folder import RepodataFolder
 from builder.solve.solver import Solver, SolverSettings
 from builder.work.turns import Caller, Claim, on_behalf_of
-from tests.attacks.slow import SlowServer
-from tests.builder.channel_server import ChannelServer
-from tests.builder.packages import Package
+from tests.support.builder.packages import Package
+from tests.support.servers.channel_server import ChannelServer
+from tests.support.servers.slow import SlowServer
 
 ANY_CHANNEL = ChannelPolicy(others="all")
 BLOCK = 1 << 17

@@ -16,10 +16,10 @@ from builder.errors import BuildFailed, TooManyBuilds
 from builder.image.finished import Image
 from builder.service import BuilderService
 from builder.work.turns import Caller
-from tests.attacks import slow
-from tests.attacks.slow import SlowServer, make_hard_channel
-from tests.builder.packages import File, Package
-from tests.builder.services import make_channel, open_service
+from tests.support.builder.packages import File, Package
+from tests.support.builder.services import make_channel, open_service
+from tests.support.servers import slow
+from tests.support.servers.slow import SlowServer, make_hard_channel
 
 ROOT = "conda-store-dynamic"
 STRANGER = Caller("198.51.100.1")

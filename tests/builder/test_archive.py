@@ -13,7 +13,7 @@ import zstandard
 from builder.archives import tar
 from builder.archives.archive import Limits, payload, read_info, verify
 from builder.errors import PackageRefused
-from tests.builder.packages import File, Made, Package, pack, zipped
+from tests.support.builder.packages import File, Made, Package, pack, zipped
 
 SAMPLE = Package(files={"lib/a": b"a" * 5000, "lib/b": b"b"})
 

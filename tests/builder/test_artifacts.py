@@ -14,11 +14,11 @@ from builder.artifacts.artifact import ARCHIVE, ARTIFACTS, Artifact, artifact_ke
 from builder.errors import BuilderError, DownloadFailed, FormatUnsuitable, UnknownArtifact
 from builder.locks.lock import Lock, LockedPackage
 from storage.blobs.joins import Join
-from tests.builder.channel_server import ChannelServer
-from tests.builder.locks import LOCK, SPEC, package
-from tests.builder.packages import File, Package
-from tests.builder.services import open_service, spec_of
-from tests.storage.stores import open_stores
+from tests.support.builder.locks import LOCK, SPEC, package
+from tests.support.builder.packages import File, Package
+from tests.support.builder.services import open_service, spec_of
+from tests.support.servers.channel_server import ChannelServer
+from tests.support.storage.stores import open_stores
 
 
 async def no_pack(lock: Lock, platform: str) -> Join:

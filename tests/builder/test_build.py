@@ -25,10 +25,10 @@ from storage.errors import StorageFull
 from storage.events.changes import Changes
 from storage.objects.s3 import S3Objects
 from storage.repositories.repositories import Repositories
-from tests.builder.packages import PLACEHOLDER, File, Package
-from tests.builder.services import make_channel, open_service, spec_of
-from tests.small_disk import small_disk
-from tests.storage.s3_buckets import location
+from tests.support.builder.packages import PLACEHOLDER, File, Package
+from tests.support.builder.services import make_channel, open_service, spec_of
+from tests.support.small_disk import small_disk
+from tests.support.storage.s3_buckets import location
 
 PYTHON = Package(
     name="python",

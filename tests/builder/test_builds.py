@@ -12,8 +12,8 @@ from rattler import BuildString, MatchSpec, PackageRecord
 from builder.errors import Unsatisfiable
 from builder.names.match_spec import parse_match_spec
 from builder.names.spec import EnvironmentSpec
-from tests.builder.packages import Package
-from tests.builder.services import make_channel, open_service, spec_of
+from tests.support.builder.packages import Package
+from tests.support.builder.services import make_channel, open_service, spec_of
 
 BUILDS = (
     "0", "1", "10", "100", "h1_0", "py_0", "py_10", "py311_0", "py311_cpu_0", "py311_cuda_0", "py311_cuda_01",

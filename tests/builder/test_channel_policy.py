@@ -12,9 +12,9 @@ from builder.errors import BuildFailed, ChannelNotAllowed, UnknownArtifact
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
-from tests.builder.packages import Package
-from tests.builder.services import make_channel, spec_of
-from tests.storage.stores import open_stores
+from tests.support.builder.packages import Package
+from tests.support.builder.services import make_channel, spec_of
+from tests.support.storage.stores import open_stores
 
 ALIAS = "https://conda.anaconda.org"
 

@@ -22,9 +22,9 @@ from storage.database.engine import Database
 from storage.digest import Digest
 from storage.errors import StorageError, StorageUnavailable
 from storage.repositories.repositories import Push
-from tests.builder.packages import Package
-from tests.builder.services import make_channel, open_service, spec_of
 from tests.builder.test_layers import Pool
+from tests.support.builder.packages import Package
+from tests.support.builder.services import make_channel, open_service, spec_of
 
 SMALL = Package("small", files={"share/small": b"small"})
 OTHER = Package("other", files={"share/other": b"other"})

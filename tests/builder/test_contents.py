@@ -10,7 +10,7 @@ from builder.errors import PackageRefused
 from builder.packages.contents import ContentPath, EntryPoint, PackageContents, Placeholder, PythonLayout
 from builder.packages.inspection import inspect
 from builder.packages.listing import DEFAULT_PLACEHOLDER
-from tests.builder.packages import PLACEHOLDER, TIME, Directory, File, Link, Made, Package
+from tests.support.builder.packages import PLACEHOLDER, TIME, Directory, File, Link, Made, Package
 
 PYTHON = PythonLayout("3.11", "lib/python3.11/site-packages")
 

@@ -17,8 +17,8 @@ from builder.service import BuilderService
 from storage.catalog.catalog import Catalog
 from storage.database import tables
 from storage.errors import StorageUnavailable
-from tests.builder.packages import Package
-from tests.builder.services import make_channel, open_service, spec_of
+from tests.support.builder.packages import Package
+from tests.support.builder.services import make_channel, open_service, spec_of
 
 NAME = "conda-store-dynamic/small"
 LONG_AGO = 1.0

@@ -15,7 +15,7 @@ from builder.layers.fragment import FragmentInfo, FragmentRecipe, read_info, rea
 from builder.layers.transcoding import transcode
 from builder.packages.differences import LINES
 from builder.packages.inspection import inspect
-from tests.builder.packages import PLACEHOLDER, File, Link, Package
+from tests.support.builder.packages import PLACEHOLDER, File, Link, Package
 
 FILES = {
     "share/size": File(b"abc"),

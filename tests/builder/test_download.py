@@ -20,8 +20,8 @@ from builder.errors import DownloadFailed, PackageRefused, SolveError
 from builder.locks.lock import LockedPackage
 from builder.work.turns import Caller, Claim, on_behalf_of
 from storage.errors import StorageFull
-from tests.builder.channel_server import ChannelServer
-from tests.builder.packages import File, Package
+from tests.support.builder.packages import File, Package
+from tests.support.servers.channel_server import ChannelServer
 
 SECRET = "s3cret"
 BASIC = "Basic " + base64.b64encode(f"u:{SECRET}".encode()).decode()

@@ -26,9 +26,9 @@ from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec
 from builder.packages.relocation import CHECK, LARGEST_SCRIPT
 from builder.service import BuilderService
-from tests.builder.packages import PLACEHOLDER, Directory, File, Link, Package, installed
-from tests.builder.services import make_channel, open_service, spec_of
-from tests.unpacking import extract_all
+from tests.support.builder.packages import PLACEHOLDER, Directory, File, Link, Package, installed
+from tests.support.builder.services import make_channel, open_service, spec_of
+from tests.support.unpacking import extract_all
 
 SITE_PACKAGES = "lib/python3.13t/site-packages"
 

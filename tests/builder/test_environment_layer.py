@@ -32,8 +32,8 @@ from builder.locks.lock import Lock, LockedPackage
 from builder.packages.contents import EntryPoint, PackageContents, Placeholder, PythonLayout
 from builder.packages.prefix_record import Written, prefix_record, recorded_paths
 from storage.digest import Digest
-from tests.builder.locks import LOCK, SPEC, package
-from tests.unpacking import extract_all
+from tests.support.builder.locks import LOCK, SPEC, package
+from tests.support.unpacking import extract_all
 
 PACKED, IN_PREFIX = hashlib.sha256(b"packed").hexdigest(), hashlib.sha256(b"in prefix").hexdigest()
 MODIFIED = 1_700_000_200

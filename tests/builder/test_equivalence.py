@@ -26,8 +26,8 @@ from builder.image.documents import OCI_MANIFEST
 from builder.service import BuilderService
 from storage.digest import Digest
 from storage.repositories.repositories import StoredManifest
-from tests.builder.packages import PLACEHOLDER, File, Link, Package
-from tests.builder.services import make_channel, open_service, spec_of
+from tests.support.builder.packages import PLACEHOLDER, File, Link, Package
+from tests.support.builder.services import make_channel, open_service, spec_of
 
 PREFIX = "opt/conda/"
 OURS = ("conda-meta/", ".condery/")

@@ -22,7 +22,7 @@ from builder.layers.transcoding import transcode
 from builder.packages.contents import PackageContents, PythonLayout
 from builder.packages.inspection import inspect
 from storage.errors import StorageFull
-from tests.builder.packages import (
+from tests.support.builder.packages import (
     PLACEHOLDER,
     TIME,
     Directory,

@@ -18,8 +18,8 @@ from builder.network.addresses import AddressGuard
 from builder.network.guarding_proxy import MOST_CONNECTIONS, GuardingProxy
 from builder.solve.lanes import LOADS
 from builder.solve.solver import Solver, SolverSettings
-from tests.attacks.inside import STATUS, Inside, inside
-from tests.attacks.slow import SlowServer
+from tests.support.servers.inside import STATUS, Inside, inside
+from tests.support.servers.slow import SlowServer
 
 
 @pytest.fixture

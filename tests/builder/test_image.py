@@ -29,7 +29,7 @@ from builder.image.documents import (
 from builder.locks.lock import Lock
 from builder.names.spec import Constraint, EnvironmentSpec, PackageItem
 from storage.digest import Descriptor, Digest
-from tests.builder.locks import LOCK, SPEC, package
+from tests.support.builder.locks import LOCK, SPEC, package
 
 
 def layer_of(text: str) -> tuple[Descriptor, Digest]:

@@ -20,7 +20,7 @@ from builder.packages.inspection import inspect
 from storage.blobs.joins import fragment_path
 from storage.digest import Digest
 from storage.errors import ConderyError, FragmentsGone, StorageFull
-from tests.builder.packages import PLACEHOLDER, Directory, File, Link, Package
+from tests.support.builder.packages import PLACEHOLDER, Directory, File, Link, Package
 
 PACKAGES = (
     Package(

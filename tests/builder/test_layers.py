@@ -21,9 +21,9 @@ from storage.blobs.joins import Layer
 from storage.database import tables
 from storage.digest import Digest
 from storage.errors import FragmentsGone
-from tests.builder.packages import Package
 from tests.builder.test_layer import layer_task
-from tests.storage.stores import Stores, open_stores
+from tests.support.builder.packages import Package
+from tests.support.storage.stores import Stores, open_stores
 
 ALPHA = Package("alpha", files={"share/alpha": os.urandom(300_000)})
 BETA = Package("beta", files={"share/beta": os.urandom(3000)})

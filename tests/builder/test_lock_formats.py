@@ -17,8 +17,8 @@ from builder.errors import FormatUnsuitable
 from builder.locks.formats import conda_lock_yaml, environment_name, environment_yaml, explicit_text, newest, rfc3339
 from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec, PackageItem
-from tests.builder.locks import LOCK, SPEC, package
-from tests.builder.packages import Package
+from tests.support.builder.locks import LOCK, SPEC, package
+from tests.support.builder.packages import Package
 
 with warnings.catch_warnings():
     # conda-lock and its own copy of conda use what is deprecated when they are imported

@@ -12,7 +12,7 @@ from builder.locks.lock import LockedPackage
 from builder.packages.contents import PackageContents, PythonLayout
 from builder.packages.inspection import inspect
 from builder.packages.overlap import Overlap, find_overlaps, install_order
-from tests.builder.packages import Directory, Link, Made, Package, installed
+from tests.support.builder.packages import Directory, Link, Made, Package, installed
 
 PYTHON = PythonLayout("3.11", "lib/python3.11/site-packages")
 

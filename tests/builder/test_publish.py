@@ -25,8 +25,8 @@ from storage.digest import Descriptor, Digest
 from storage.disk.privacy import masked
 from storage.errors import ObjectMissing
 from storage.objects.objects import CHUNK
-from tests.builder.images import OCI, Images
-from tests.builder.reference_registry import (
+from tests.support.builder.images import OCI, Images
+from tests.support.servers.reference_registry import (
     PASSWORD,
     USER,
     free_port,
@@ -34,7 +34,7 @@ from tests.builder.reference_registry import (
     reference_registry,
     token_auth,
 )
-from tests.storage.stores import Blocking
+from tests.support.storage.stores import Blocking
 
 HELLO = {"hello.txt": b"hello"}
 

@@ -19,7 +19,7 @@ from builder.queue.job import Job
 from builder.settings import BuilderSettings
 from storage.catalog.catalog import Catalog
 from storage.database.engine import sqlite_url
-from tests.storage.stores import open_stores
+from tests.support.storage.stores import open_stores
 
 JOB = Job("image", EnvironmentSpec(items=(PackageItem("numpy"),), channels=("conda-forge",)))
 SETTINGS = BuilderSettings(failure_memory=30)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.builder.services import open_service
+from tests.support.builder.services import open_service
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 PLACES = re.findall(r"(files/)?(conda-store-dynamic/[a-z0-9][a-z0-9._/-]*)", README)

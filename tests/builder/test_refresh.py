@@ -11,8 +11,8 @@ from builder.channels.policy import ChannelPolicy
 from builder.errors import ChannelUnavailable
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.solve.solver import Solver, SolverSettings
-from tests.builder.channel_server import ChannelServer
-from tests.builder.packages import Package
+from tests.support.builder.packages import Package
+from tests.support.servers.channel_server import ChannelServer
 
 ANY_CHANNEL = ChannelPolicy(others="all")
 

@@ -33,7 +33,7 @@ from builder.sample_channel import Step, WheelsUnavailable, elf, make_channel
 from builder.sample_channel.package import PLACEHOLDER
 from builder.sample_channel.requirements import conda_constraint, conda_name, conda_version, match_spec
 from builder.sample_channel.wheel import Wheel
-from tests.sample import wheel_cache
+from tests.support.sample import wheel_cache
 
 SERIES = "{}.{}".format(*sys.version_info)
 SITE_PACKAGES = f"lib/python{SERIES}/site-packages"

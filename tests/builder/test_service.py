@@ -8,7 +8,7 @@ from pathlib import Path
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
 from storage.disk.files import TEMPORARY, atomic_write
-from tests.storage.stores import open_stores
+from tests.support.storage.stores import open_stores
 
 SETTINGS = BuilderSettings(base="scratch", workers=1)
 

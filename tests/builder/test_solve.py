@@ -33,8 +33,8 @@ from builder.names.spec import Constraint, EnvironmentSpec, PackageItem
 from builder.solve import lanes as solving
 from builder.solve.solver import Solver, SolverSettings
 from builder.solve.virtual_packages import virtual_packages
-from tests.builder.channel_server import ChannelServer
-from tests.builder.packages import Package
+from tests.support.builder.packages import Package
+from tests.support.servers.channel_server import ChannelServer
 
 REAL = Path(os.environ.get("CONDERY_TEST_DATA", Path(__file__).parents[3] / "shared" / "data")) / "repodata/conda-forge"
 SECRET = "s3cret"

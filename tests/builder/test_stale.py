@@ -11,9 +11,9 @@ from builder.demand import Ticket
 from builder.errors import BuildFailed
 from builder.image.finished import Image
 from builder.service import BuilderService
-from tests.attacks.slow import SlowServer
-from tests.builder.packages import File, Package
-from tests.builder.services import make_channel, open_service
+from tests.support.builder.packages import File, Package
+from tests.support.builder.services import make_channel, open_service
+from tests.support.servers.slow import SlowServer
 
 NAME = "conda-store-dynamic/tool"
 OLD = Package(name="tool", files={"share/tool": File(b"old")})

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from builder.archives import tar
 from builder.archives.tar import header, padding
 from builder.archives.tar_reader import Member, Renamed, TarError, TarReader
-from tests.builder.packages import TIME, Directory, File, Link, pack
+from tests.support.builder.packages import TIME, Directory, File, Link, pack
 
 _part = st.text(
     st.characters(blacklist_categories=("Cs",), blacklist_characters="/\0"), min_size=1, max_size=60

@@ -19,8 +19,8 @@ from builder.image.documents import OCI_MANIFEST
 from builder.packages.relocation import own_paths
 from builder.service import BuilderService
 from storage.digest import Digest
-from tests.builder.packages import PLACEHOLDER, Directory, File, Link, Package, pack, zipped
-from tests.builder.services import make_channel, open_service, spec_of
+from tests.support.builder.packages import PLACEHOLDER, Directory, File, Link, Package, pack, zipped
+from tests.support.builder.services import make_channel, open_service, spec_of
 
 PREFIX = "/opt/conda"
 Tree = dict[str, tuple[str, object]]

@@ -23,7 +23,7 @@ import pytest
 import python_docker.registry
 
 from builder.image.documents import OCI_MANIFEST
-from tests.go_programs import GoProgramUnavailable, go_program
+from tests.support.go_programs import GoProgramUnavailable, go_program
 
 PULL_SECONDS = 240
 START_SECONDS = 30

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.builder.packages import PLACEHOLDER, File, Package, write_channel
 from tests.clients.programs import Docker, run
 from tests.conftest import Server
+from tests.support.builder.packages import PLACEHOLDER, File, Package, write_channel
 
 pytestmark = pytest.mark.clients
 

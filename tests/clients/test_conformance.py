@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import distribution
 from tests.conformance.suite import SPECIFICATIONS, conformance_program, run
 from tests.conftest import StartServer
-from tests.go_programs import GoProgramUnavailable
+from tests.support.go_programs import GoProgramUnavailable
+from tests.support.servers import distribution
 
 pytestmark = pytest.mark.clients
 

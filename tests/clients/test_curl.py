@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.builder.channel_server import ChannelServer, in_a_thread
-from tests.builder.packages import Package
-from tests.builder.services import make_channel
 from tests.clients.programs import ClientError, need, run
 from tests.conftest import Server, StartServer
-from tests.registry.stored import builds, logged
+from tests.support.builder.packages import Package
+from tests.support.builder.services import make_channel
+from tests.support.registry.stored import builds, logged
+from tests.support.servers.channel_server import ChannelServer, in_a_thread
 
 pytestmark = pytest.mark.clients
 

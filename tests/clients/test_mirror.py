@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import distribution
 from tests.clients.programs import ClientError, Containerd, Docker, Podman, Skopeo, run
 from tests.conftest import Server, StartServer
-from tests.registry.stored import logged
+from tests.support.registry.stored import logged
+from tests.support.servers import distribution
 
 pytestmark = pytest.mark.clients
 

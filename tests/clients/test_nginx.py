@@ -17,12 +17,12 @@ import aiohttp
 import pytest
 
 from storage.digest import Digest
-from tests.certificates import Authority
 from tests.clients import layouts
 from tests.clients.programs import Skopeo, need, run
 from tests.conftest import StartServer
-from tests.registry.receiver import receiving
-from tests.registry.stored import logged
+from tests.support.registry.stored import logged
+from tests.support.servers.certificates import Authority
+from tests.support.servers.receiver import receiving
 
 pytestmark = pytest.mark.clients
 

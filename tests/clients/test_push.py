@@ -20,8 +20,6 @@ import requests
 from builder.image.documents import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from registry.v2.manifests import MOST_TAGS
 from storage.digest import Digest
-from tests.builder.packages import Package
-from tests.builder.services import make_channel
 from tests.clients import layouts, programs
 from tests.clients.layouts import CONFIG
 from tests.clients.programs import (
@@ -36,7 +34,9 @@ from tests.clients.programs import (
     Skopeo,
 )
 from tests.conftest import Server, StartServer
-from tests.registry.stored import logged
+from tests.support.builder.packages import Package
+from tests.support.builder.services import make_channel
+from tests.support.registry.stored import logged
 
 pytestmark = pytest.mark.clients
 

@@ -16,12 +16,12 @@ import pytest
 
 from builder.image.documents import OCI_INDEX
 from storage.digest import Digest
-from tests.builder.channel_server import ChannelServer, in_a_thread
-from tests.builder.packages import Package
-from tests.builder.services import make_channel
 from tests.clients.programs import Docker
 from tests.conftest import Server
-from tests.registry.stored import builds
+from tests.support.builder.packages import Package
+from tests.support.builder.services import make_channel
+from tests.support.registry.stored import builds
+from tests.support.servers.channel_server import ChannelServer, in_a_thread
 
 pytestmark = [pytest.mark.clients, pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import Authority
 from tests.clients import layouts
 from tests.clients.programs import ClientError, Podman, Skopeo, run
 from tests.conftest import Server
+from tests.support.servers.certificates import Authority
 
 pytestmark = pytest.mark.clients
 

@@ -9,10 +9,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests import distribution
 from tests.conformance.suite import SPECIFICATIONS, conformance_program, run
 from tests.conftest import Server
-from tests.go_programs import GoProgramUnavailable
+from tests.support.go_programs import GoProgramUnavailable
+from tests.support.servers import distribution
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

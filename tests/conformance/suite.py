@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from tests.conformance.report import Report, read_report
-from tests.go_programs import go_program
+from tests.support.go_programs import go_program
 
 PACKAGE = "github.com/opencontainers/distribution-spec/conformance"
 REVISIONS = ("v0.0.0-20260831232431-97274622c111", "967efdc079b91785ad18c77cc4f8991a47feefbf")

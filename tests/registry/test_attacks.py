@@ -18,9 +18,9 @@ from registry.http.settings import HttpSettings
 from storage.digest import Digest
 from storage.errors import UploadUnknown
 from tests.conftest import Server
-from tests.registry.pushes import INDEX, LAYER, MANIFEST, Pusher, descriptor, image_manifest
-from tests.registry.serving import NUMPY, Site, serving
-from tests.registry.wire import wire
+from tests.support.registry.pushes import INDEX, LAYER, MANIFEST, Pusher, descriptor, image_manifest
+from tests.support.registry.serving import NUMPY, Site, serving
+from tests.support.registry.wire import wire
 
 ABSENT = Digest("sha256:" + "0" * 64)
 DATA = random.Random(7).randbytes(100_000)

@@ -17,8 +17,8 @@ from storage.errors import BackupFailed
 from storage.garbage.exclusive import FILE, last_collection, only_here
 from storage.integrity.backup import back_up
 from tests.conftest import Server, StartServer
-from tests.registry.pushes import image_manifest
 from tests.registry.test_crashes import QUIET, Client
+from tests.support.registry.pushes import image_manifest
 
 IMAGES = 6
 

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.builder.channel_server import ChannelServer, in_a_thread
-from tests.builder.packages import File, Link, Package, write_channel
 from tests.conftest import Server, StartServer
-from tests.registry.asking import Answer, ask, manifest_path
-from tests.registry.stored import assert_blobs_are_sound, builds, leftovers, logged
-from tests.small_disk import small_disk
+from tests.support.builder.packages import File, Link, Package, write_channel
+from tests.support.registry.asking import Answer, ask, manifest_path
+from tests.support.registry.stored import assert_blobs_are_sound, builds, leftovers, logged
+from tests.support.servers.channel_server import ChannelServer, in_a_thread
+from tests.support.small_disk import small_disk
 
 MEMORY = 4
 """Seconds for which the server remembers a failure; two requests in a row must fit in."""

@@ -15,7 +15,7 @@ import pytest
 from registry.http.budget import UploadBudget
 from storage.errors import StorageBusy
 from tests.conftest import Server, StartServer
-from tests.s3_server import ACCESS_KEY, REGION, SECRET_KEY, S3Server
+from tests.support.servers.s3_server import ACCESS_KEY, REGION, SECRET_KEY, S3Server
 
 
 async def test_what_does_not_fit_is_told_to_come_again() -> None:

@@ -10,8 +10,8 @@ from sqlalchemy import delete, update
 
 from storage.database import tables
 from storage.digest import Digest
-from tests.registry.pushes import Pusher
-from tests.registry.serving import Site, serving
+from tests.support.registry.pushes import Pusher
+from tests.support.registry.serving import Site, serving
 
 DATA = b"x" * 100_000
 DIGEST = Digest.of(DATA)

@@ -13,10 +13,10 @@ import pytest
 
 from storage.digest import Digest
 from tests.conftest import Server, StartServer
-from tests.registry.pushes import image_manifest
 from tests.registry.test_crashes import QUIET, Client
 from tests.registry.test_upkeep import files, report
-from tests.wide import WIDE
+from tests.support.registry.pushes import image_manifest
+from tests.support.wide import WIDE
 
 pytestmark = pytest.mark.services
 

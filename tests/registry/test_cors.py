@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from registry.http.settings import HttpSettings
-from tests.registry.serving import NUMPY, Site, serving
+from tests.support.registry.serving import NUMPY, Site, serving
 
 PAGE = "https://ui.example.org"
 PREFLIGHT = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization"}

@@ -24,9 +24,9 @@ import pytest
 
 from storage.digest import Digest
 from tests.conftest import Server, StartServer
-from tests.registry.pushes import MANIFEST, image_manifest
-from tests.small_disk import small_disk
-from tests.wide import WIDE
+from tests.support.registry.pushes import MANIFEST, image_manifest
+from tests.support.small_disk import small_disk
+from tests.support.wide import WIDE
 
 pytestmark = pytest.mark.services
 

@@ -15,8 +15,8 @@ from registry.http.settings import HttpSettings
 from storage.digest import Digest
 from storage.errors import StorageFull
 from storage.objects.objects import FileObjects, ObjectWriter
-from tests.registry.pushes import Pusher
-from tests.registry.serving import Site, serving
+from tests.support.registry.pushes import Pusher
+from tests.support.registry.serving import Site, serving
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 DATA = random.Random(3).randbytes(2 * LEAST + 12_345)

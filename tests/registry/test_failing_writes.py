@@ -15,8 +15,8 @@ import pytest
 from registry.http.direct import LEAST
 from storage.digest import Digest
 from storage.objects import objects
-from tests.registry.pushes import Pusher
-from tests.registry.serving import serving
+from tests.support.registry.pushes import Pusher
+from tests.support.registry.serving import serving
 
 TOLD = {errno.EIO: 503, errno.ENOSPC: 507}
 

@@ -18,12 +18,12 @@ import psutil
 import pytest
 
 from storage.disk.files import TEMPORARY
-from tests.builder.channel_server import ChannelServer, in_a_thread
-from tests.builder.packages import Package
-from tests.builder.services import make_channel
 from tests.conftest import Server, StartServer
-from tests.registry.asking import Answer, ask, manifest_path
-from tests.registry.stored import assert_blobs_are_sound, builds, leftovers, logged
+from tests.support.builder.packages import Package
+from tests.support.builder.services import make_channel
+from tests.support.registry.asking import Answer, ask, manifest_path
+from tests.support.registry.stored import assert_blobs_are_sound, builds, leftovers, logged
+from tests.support.servers.channel_server import ChannelServer, in_a_thread
 
 BIG = manifest_path("big")
 SMALL = manifest_path("small")

@@ -14,7 +14,7 @@ from builder.artifacts.artifact import Artifact
 from builder.errors import Unsatisfiable
 from registry.files import content_type, disposition
 from registry.http.settings import HttpSettings
-from tests.registry.serving import DOCUMENT, NUMPY, ROOT, Site, serving
+from tests.support.registry.serving import DOCUMENT, NUMPY, ROOT, Site, serving
 
 PATH = f"/files/{NUMPY}/latest/conda-lock.yml"
 KEY = f"{NUMPY}:conda-lock.yml"

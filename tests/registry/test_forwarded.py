@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 from registry.http.settings import HttpSettings
 from registry.peers.forwarded import HeaderKind, Proxies, Seen
 from registry.peers.networks import node_address
-from tests.registry.serving import serving
+from tests.support.registry.serving import serving
 
 PROXY = "10.0.0.1"
 INNER = "10.0.0.2"

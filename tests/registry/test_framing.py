@@ -14,9 +14,9 @@ import pytest
 from registry.http.settings import HttpSettings
 from storage.database import tables
 from storage.digest import Digest
-from tests.registry.pushes import MANIFEST, Pusher
-from tests.registry.serving import NUMPY, ROOT, Site, serving
-from tests.registry.wire import CLOSE, exchange, wire
+from tests.support.registry.pushes import MANIFEST, Pusher
+from tests.support.registry.serving import NUMPY, ROOT, Site, serving
+from tests.support.registry.wire import CLOSE, exchange, wire
 
 DATA = random.Random(9).randbytes(100_000)
 DIGEST = Digest.of(DATA)

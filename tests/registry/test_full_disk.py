@@ -15,8 +15,8 @@ import pytest
 
 from storage.disk.reserve import FILE, MOST, Reserve, free_bytes
 from tests.conftest import Server, StartServer
-from tests.registry.asking import ask, send
-from tests.small_disk import small_disk
+from tests.support.registry.asking import ask, send
+from tests.support.small_disk import small_disk
 
 CONTENT = os.urandom(2 << 20)
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from storage.digest import Digest
 from tests.conftest import Server
-from tests.registry.asking import ask
-from tests.registry.pushes import CONFIG, INDEX, LAYER, MANIFEST, image_manifest
-from tests.registry.stored import logged
-from tests.wide import WIDE
+from tests.support.registry.asking import ask
+from tests.support.registry.pushes import CONFIG, INDEX, LAYER, MANIFEST, image_manifest
+from tests.support.registry.stored import logged
+from tests.support.wide import WIDE
 
 PATIENCE = 30
 UNAVAILABLE = (503, 507)

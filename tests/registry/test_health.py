@@ -7,7 +7,7 @@ from pathlib import Path
 
 from registry.health import storage_check
 from registry.http.settings import HttpSettings
-from tests.registry.serving import NUMPY, serving
+from tests.support.registry.serving import NUMPY, serving
 
 
 async def hang() -> None:

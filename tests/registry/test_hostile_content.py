@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from storage.digest import Digest
-from tests.registry.pushes import INDEX, MANIFEST, Pusher, image_manifest
-from tests.registry.serving import Site, serving
-from tests.registry.wire import exchange
+from tests.support.registry.pushes import INDEX, MANIFEST, Pusher, image_manifest
+from tests.support.registry.serving import Site, serving
+from tests.support.registry.wire import exchange
 
 ABSENT = Digest("sha256:" + "0" * 64)
 DATA = random.Random(7).randbytes(100_000)

@@ -20,10 +20,8 @@ from registry.http.settings import HttpSettings
 from registry.parts import PARTS
 from storage.digest import Digest
 from storage.repositories.manifest_document import DOCKER_MANIFEST, OCI_INDEX
-from tests import distribution
-from tests.builder.reference_registry import PASSWORD, USER, password_auth, reference_registry, token_auth
-from tests.registry.serving import Site, serving
-from tests.registry.upstreams import (
+from tests.support.registry.serving import Site, serving
+from tests.support.registry.upstreams import (
     Content,
     ScriptedRegistry,
     failure,
@@ -33,6 +31,8 @@ from tests.registry.upstreams import (
     push,
     scripted_registry,
 )
+from tests.support.servers import distribution
+from tests.support.servers.reference_registry import PASSWORD, USER, password_auth, reference_registry, token_auth
 
 APP = "team/app"
 FIRST, SECOND = image(b"first layer"), image(b"second layer")

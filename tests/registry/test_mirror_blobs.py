@@ -26,10 +26,9 @@ from storage.errors import StorageFull
 from storage.objects.objects import FileObjects, ObjectPart, ObjectWriter, Segment
 from storage.objects.s3 import S3Objects
 from storage.quotas.limits import Limits, Quota
-from tests import distribution
-from tests.registry.serving import Site
 from tests.registry.test_mirror import APP, get, name_of, refused
-from tests.registry.upstreams import (
+from tests.support.registry.serving import Site
+from tests.support.registry.upstreams import (
     Behaviour,
     ScriptedRegistry,
     image,
@@ -39,8 +38,9 @@ from tests.registry.upstreams import (
     push,
     scripted_registry,
 )
-from tests.s3_server import S3Server
-from tests.storage.s3_buckets import location, names_in
+from tests.support.servers import distribution
+from tests.support.servers.s3_server import S3Server
+from tests.support.storage.s3_buckets import location, names_in
 
 LAYER = os.urandom(3_000_000)
 HALF = len(LAYER) // 2

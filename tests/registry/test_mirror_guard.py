@@ -17,7 +17,7 @@ from aiohttp import web
 from builder.remote.repository import Login
 from tests.registry.test_mirror import APP, FIRST, get, name_of, refused
 from tests.registry.test_mirror_rules import Answers
-from tests.registry.upstreams import ScriptedRegistry, mirroring, scripted_registry
+from tests.support.registry.upstreams import ScriptedRegistry, mirroring, scripted_registry
 
 LOGIN = Login("user", "secret-word")
 BASIC = aiohttp.encode_basic_auth("user", "secret-word")

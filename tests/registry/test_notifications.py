@@ -26,9 +26,9 @@ from registry.webhooks.events import EventIds, printable, timestamp
 from registry.webhooks.signing import SecretInvalid, read_secret, signed
 from storage.database import tables
 from storage.digest import Digest
-from tests.registry.pushes import CONFIG, INDEX, LAYER, MANIFEST, Pusher
-from tests.registry.receiver import Receiver, receiving
-from tests.registry.serving import NUMPY, Site, serving
+from tests.support.registry.pushes import CONFIG, INDEX, LAYER, MANIFEST, Pusher
+from tests.support.registry.serving import NUMPY, Site, serving
+from tests.support.servers.receiver import Receiver, receiving
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "notifications.md"
 SECRET = b"0123456789abcdef0123456789abcdef"

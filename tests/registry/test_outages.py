@@ -17,9 +17,9 @@ import pytest
 
 from storage.digest import Digest
 from tests.conftest import Server, StartServer
-from tests.postgres import Postgres
 from tests.registry.test_crashes import QUIET, WORKED, Client, work
-from tests.s3_server import ACCESS_KEY, REGION, SECRET_KEY, S3Server
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.s3_server import ACCESS_KEY, REGION, SECRET_KEY, S3Server
 
 pytestmark = pytest.mark.services
 

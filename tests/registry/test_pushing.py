@@ -17,8 +17,8 @@ from auth.principal import Principal
 from registry.http.settings import HttpSettings
 from storage.digest import Digest
 from storage.quotas.limits import Immutable, Limits, Quota
-from tests.registry.pushes import INDEX, MANIFEST, Pusher, image_manifest
-from tests.registry.serving import NUMPY, ROOT, Site, serving
+from tests.support.registry.pushes import INDEX, MANIFEST, Pusher, image_manifest
+from tests.support.registry.serving import NUMPY, ROOT, Site, serving
 
 ABSENT = Digest("sha256:" + "0" * 64)
 SESSION = "8be4df61-93ca-11d2-aa0d-00e098032b8c"

@@ -20,10 +20,10 @@ import pytest
 
 from storage.digest import Digest
 from tests.conftest import StartServer
-from tests.registry.pushes import image_manifest
-from tests.registry.stored import logged
 from tests.registry.test_crashes import QUIET, Client
 from tests.registry.test_upkeep import files, report
+from tests.support.registry.pushes import image_manifest
+from tests.support.registry.stored import logged
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "6"))
 CLIENTS = 6

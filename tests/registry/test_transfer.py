@@ -23,8 +23,8 @@ from registry.http.settings import HttpSettings
 from storage.blobs.blobs import FragmentPart, Join, Layer
 from storage.digest import Digest
 from storage.objects.objects import FileObjects
-from tests.registry.serving import NUMPY, Site, serving
-from tests.storage.stores import put_layers
+from tests.support.registry.serving import NUMPY, Site, serving
+from tests.support.storage.stores import put_layers
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 

@@ -21,7 +21,7 @@ from registry.http.settings import HttpSettings
 from registry.parts import MEMORY
 from registry.v2.waiting import pauses
 from storage.digest import Digest
-from tests.registry.serving import NUMPY, ROOT, Site, serving, spec_of
+from tests.support.registry.serving import NUMPY, ROOT, Site, serving, spec_of
 
 ANSWER_WITHIN = 0.3
 QUICK = HttpSettings(answer_within=ANSWER_WITHIN, trickle_interval=0.001, trickle_slowest=0.002, trickle_cover=0.02)

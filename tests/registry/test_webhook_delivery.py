@@ -13,7 +13,7 @@ import pytest
 from builder.image.documents import OCI_INDEX
 from storage.digest import Digest
 from tests.conftest import Server, StartServer
-from tests.registry.receiver import Receiver, receiving
+from tests.support.servers.receiver import Receiver, receiving
 
 SECRET = b"a secret of sixteen characters and more"
 ROOT = "conda-store-dynamic"

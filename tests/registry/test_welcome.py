@@ -11,7 +11,7 @@ from builder.names.image_name import parse
 from builder.settings import BuilderSettings
 from registry.http.settings import HttpSettings
 from tests.builder.test_names import TODAY
-from tests.registry.serving import ROOT, serving
+from tests.support.registry.serving import ROOT, serving
 
 
 async def test_it_says_what_to_pull_from_where(tmp_path: Path) -> None:

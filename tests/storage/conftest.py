@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from storage.database.engine import migrate, sqlite_url
-from tests.postgres import Postgres
-from tests.storage.content import Content, open_content
+from tests.support.servers.postgres import Postgres
+from tests.support.storage.content import Content, open_content
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])

@@ -12,7 +12,7 @@ import pytest
 from storage.database.engine import Database, migrate
 from storage.events.announcements import announce, listening
 from storage.events.changes import Changes
-from tests.postgres import Postgres
+from tests.support.servers.postgres import Postgres
 
 pytestmark = pytest.mark.services
 DEADLINE = 20

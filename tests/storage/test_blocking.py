@@ -14,7 +14,7 @@ from storage.blobs.blocking import StoreInThreads
 from storage.database import tables
 from storage.digest import Digest
 from storage.errors import BlobUnknown, DigestMismatch, StorageUnavailable
-from tests.storage.stores import Stores, open_stores
+from tests.support.storage.stores import Stores, open_stores
 
 DATA = b"data" * 1000
 DIGEST = Digest.of(DATA)

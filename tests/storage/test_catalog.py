@@ -16,7 +16,7 @@ from storage.database.engine import NEWEST, migrations
 from storage.digest import Descriptor, Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown, SizeMismatch
 from storage.repositories.repositories import Push, StoredManifest
-from tests.storage.stores import Stores, open_stores
+from tests.support.storage.stores import Stores, open_stores
 
 ROOT = "conda-store-dynamic"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"

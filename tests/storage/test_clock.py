@@ -17,9 +17,9 @@ from storage.clock import is_within
 from storage.database import tables
 from storage.database.leases import Leases
 from storage.disk.files import note_use
-from tests.builder.packages import Package
-from tests.builder.services import make_channel, open_service
-from tests.storage.stores import open_stores
+from tests.support.builder.packages import Package
+from tests.support.builder.services import make_channel, open_service
+from tests.support.storage.stores import open_stores
 
 YEAR = 365 * 86400.0
 

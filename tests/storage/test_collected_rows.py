@@ -11,7 +11,7 @@ from storage.database import tables
 from storage.digest import Digest
 from storage.garbage.rehearsal import rehearse
 from storage.garbage.rules import Policy
-from tests.storage.content import NEVER, ROOT, Content
+from tests.support.storage.content import NEVER, ROOT, Content
 
 DAY = 86400.0
 KEEPING = replace(NEVER, build_retention=DAY, most_builds=0, most_resolutions=0)

@@ -20,7 +20,7 @@ from storage.database.engine import Database
 from storage.digest import Digest
 from storage.disk.files import note_use
 from storage.garbage.eviction import IN_USE_SECONDS, Bounds, Entry, Eviction, over, survey
-from tests.storage.stores import Stores, open_stores, put_layers
+from tests.support.storage.stores import Stores, open_stores, put_layers
 
 OLD = time.time() - 10 * IN_USE_SECONDS
 

@@ -14,7 +14,7 @@ from storage.digest import Digest
 from storage.errors import UploadUnknown, WriteExpired
 from storage.garbage.rehearsal import rehearse
 from storage.quotas.limits import Immutable, Limits, Retention
-from tests.storage.content import AT_ONCE, NEVER, ROOT, Content, push_of
+from tests.support.storage.content import AT_ONCE, NEVER, ROOT, Content, push_of
 
 DAY = 86400.0
 

@@ -17,9 +17,9 @@ from storage.digest import Digest
 from storage.errors import StorageError, StorageUnavailable
 from storage.garbage.collection import Garbage
 from storage.objects.objects import FileObjects
-from tests.storage.ageing import make_old
-from tests.storage.content import AT_ONCE, Content
-from tests.wide import WIDE
+from tests.support.storage.ageing import make_old
+from tests.support.storage.content import AT_ONCE, Content
+from tests.support.wide import WIDE
 
 OLD = replace(AT_ONCE, grace=3600, upload_seconds=3600, untagged_for=3600, image_retention=3600)
 

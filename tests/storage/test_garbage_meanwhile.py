@@ -25,8 +25,8 @@ from storage.errors import BlobUnknown, ManifestBlobUnknown, UploadUnknown, Writ
 from storage.garbage.collection import Garbage
 from storage.repositories.repositories import Push, Repositories
 from storage.repositories.uploads import Received, Upload, Uploads
-from tests.storage.ageing import make_old
-from tests.storage.content import AT_ONCE, ROOT, Content, push_of
+from tests.support.storage.ageing import make_old
+from tests.support.storage.content import AT_ONCE, ROOT, Content, push_of
 
 OLD = replace(AT_ONCE, grace=3600, upload_seconds=3600, untagged_for=3600, image_retention=3600)
 MOMENT = 0.1

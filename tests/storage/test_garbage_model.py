@@ -16,9 +16,9 @@ from storage.digest import Digest
 from storage.errors import BlobInUse
 from storage.garbage.rehearsal import rehearse
 from storage.repositories.uploads import Upload
-from tests.storage.ageing import make_old
-from tests.storage.content import AT_ONCE, ROOT, Content, push_of
-from tests.wide import WIDE
+from tests.support.storage.ageing import make_old
+from tests.support.storage.content import AT_ONCE, ROOT, Content, push_of
+from tests.support.wide import WIDE
 
 OLD = replace(AT_ONCE, grace=3600, upload_seconds=3600, untagged_for=3600, image_retention=3600)
 

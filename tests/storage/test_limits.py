@@ -18,7 +18,7 @@ from storage.errors import QuotaExceeded, TagImmutable
 from storage.quotas.limits import Immutable, Limits, Quota, Retention, like, matches, parse_size
 from storage.repositories.repositories import Repositories
 from storage.repositories.uploads import Uploads
-from tests.storage.content import Content, push_of
+from tests.support.storage.content import Content, push_of
 
 AT_ONCE = 12
 

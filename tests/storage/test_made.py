@@ -14,7 +14,7 @@ from storage.database import tables
 from storage.digest import Digest
 from storage.errors import QuotaExceeded
 from storage.quotas.limits import Limits, Quota
-from tests.storage.content import ROOT, Content, push_of
+from tests.support.storage.content import ROOT, Content, push_of
 
 KB = 1000
 

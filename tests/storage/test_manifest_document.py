@@ -22,8 +22,8 @@ from storage.repositories.manifest_document import (
     OCI_MANIFEST,
     read_manifest,
 )
-from tests.storage import manifests_in_the_wild as wild
-from tests.storage.manifests_in_the_wild import OCI_CONFIG, OCI_LAYER, descriptor, digest, image, index
+from tests.support.storage import manifests_in_the_wild as wild
+from tests.support.storage.manifests_in_the_wild import OCI_CONFIG, OCI_LAYER, descriptor, digest, image, index
 
 NONDISTRIBUTABLE = "application/vnd.oci.image.layer.nondistributable.v1.tar"
 LARGEST = 9223372036854775807

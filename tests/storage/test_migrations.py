@@ -13,7 +13,7 @@ from storage.database.engine import Database, migrate, migrations, sqlite_url
 from storage.digest import Digest
 from storage.events.changes import Changes
 from storage.repositories.repositories import Repositories
-from tests.postgres import Postgres
+from tests.support.servers.postgres import Postgres
 
 SUBJECT = Digest.of(b"subject")
 LONG = {"note": "x" * 100_000}

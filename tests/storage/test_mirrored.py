@@ -22,7 +22,7 @@ from storage.objects.objects import writing
 from storage.quotas.limits import Limits, Quota
 from storage.repositories.mirrored import MirroredContent
 from storage.repositories.repositories import Push, Repositories, StoredManifest
-from tests.storage.stores import Stores, open_stores
+from tests.support.storage.stores import Stores, open_stores
 
 MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
 DEBIAN, PYTHON, ELSEWHERE = "mirror/docker.io/library/debian", "mirror/docker.io/library/python", "mirror/ghcr.io/a/b"

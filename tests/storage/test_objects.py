@@ -20,9 +20,9 @@ from storage.errors import ObjectMissing, StorageError, StorageFull
 from storage.objects.objects import FileObjects, ObjectPart, ObjectStore, ObjectWriter, new_key, read_segment, writing
 from storage.objects.s3 import S3Objects
 from storage.objects.s3_plan import SMALLEST_PART
-from tests.s3_server import S3Server
-from tests.small_disk import small_disk
-from tests.storage.s3_buckets import location, names_in
+from tests.support.servers.s3_server import S3Server
+from tests.support.small_disk import small_disk
+from tests.support.storage.s3_buckets import location, names_in
 
 PART = SMALLEST_PART
 CHUNK = (1 << 20) + 1

@@ -10,7 +10,7 @@ from storage.objects.objects import FileObjects, new_key, read_segment, writing
 from storage.objects.opening import CredentialsFileInvalid, open_objects, read_keys
 from storage.objects.s3 import S3Objects
 from storage.settings import StorageSettings
-from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
+from tests.support.servers.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 
 
 def test_without_a_bucket_blobs_are_files(tmp_path: Path) -> None:

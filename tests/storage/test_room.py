@@ -18,7 +18,7 @@ from storage.quotas.limits import Immutable, Limits, Quota
 from storage.quotas.room import SILENT_SECONDS
 from storage.repositories.repositories import Repositories
 from storage.repositories.uploads import Uploads
-from tests.storage.content import NEVER, Content, push_of
+from tests.support.storage.content import NEVER, Content, push_of
 
 
 def under(content: Content, *quotas: str, immutable: str | None = None) -> Content:

@@ -21,11 +21,11 @@ from storage.objects.objects import ObjectPart, new_key, read_segment, writing
 from storage.objects.s3 import S3Objects
 from storage.objects.s3_bucket import S3Location
 from storage.objects.s3_plan import SMALLEST_PART
-from tests.cutting_proxy import CuttingProxy, cutting_proxy
-from tests.s3_server import SECRET_KEY, S3Server
-from tests.s3_server import s3_server as run_s3_server
-from tests.small_disk import small_disk
-from tests.storage.s3_buckets import location, names_in
+from tests.support.servers.cutting_proxy import CuttingProxy, cutting_proxy
+from tests.support.servers.s3_server import SECRET_KEY, S3Server
+from tests.support.servers.s3_server import s3_server as run_s3_server
+from tests.support.small_disk import small_disk
+from tests.support.storage.s3_buckets import location, names_in
 
 pytestmark = pytest.mark.services
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from storage.errors import StorageFull
 from storage.objects.objects import ObjectPart, new_key
 from storage.objects.s3 import S3Objects
-from tests.s3_gateway import S3Gateway
-from tests.s3_gateway import s3_gateway as run_s3_gateway
-from tests.small_disk import small_disk
-from tests.storage.s3_buckets import location
 from tests.storage.test_s3 import CONTENT, PART, fails_when_full, read, written
+from tests.support.servers.s3_gateway import S3Gateway
+from tests.support.servers.s3_gateway import s3_gateway as run_s3_gateway
+from tests.support.small_disk import small_disk
+from tests.support.storage.s3_buckets import location
 
 
 def test_parts_are_copied_by_the_store(s3_gateway: S3Gateway) -> None:

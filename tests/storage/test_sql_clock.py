@@ -22,7 +22,7 @@ from storage.garbage.exclusive import last_collection, only_here
 from storage.garbage.rehearsal import rehearse
 from storage.quotas.limits import Limits, Quota, Retention
 from storage.quotas.room import Room
-from tests.storage.content import NEVER, ROOT, Content
+from tests.support.storage.content import NEVER, ROOT, Content
 
 DAY = 86400.0
 YEAR = 365 * DAY

@@ -8,7 +8,7 @@ from dataclasses import replace
 from storage.catalog.uses import note_blob_use, note_manifest_use
 from storage.database import tables
 from storage.digest import Digest
-from tests.storage.content import AT_ONCE, ROOT, Content
+from tests.support.storage.content import AT_ONCE, ROOT, Content
 
 DAY = 86400.0
 

@@ -17,7 +17,7 @@ from storage.integrity.repair import Repaired, repair
 from storage.integrity.verify import Damage, Verifier
 from storage.objects.objects import FileObjects, Segment, StreamRange
 from storage.repositories.repositories import Push, StoredManifest
-from tests.storage.content import LAYER, MANIFEST, ROOT, Content
+from tests.support.storage.content import LAYER, MANIFEST, ROOT, Content
 
 CONFIG = "application/vnd.oci.image.config.v1+json"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.builder.base.support import Data, OpenData
-from tests.builder.images import Images
-from tests.storage.stores import Blocking
+from tests.support.builder.images import Images
+from tests.support.storage.stores import Blocking
 
 
 @pytest.fixture

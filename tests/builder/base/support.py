@@ -18,8 +18,8 @@ from builder.base.vocabulary import Base, BaseImage
 from builder.platforms import host_platform
 from builder.remote.repository import Login
 from storage.digest import Digest
-from tests.builder.images import OCI
-from tests.storage.stores import Blocking
+from tests.support.builder.images import OCI
+from tests.support.storage.stores import Blocking
 
 OWN = host_platform() or "linux-64"
 OTHER = "linux-s390x" if OWN != "linux-s390x" else "linux-64"

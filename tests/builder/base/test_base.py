@@ -10,7 +10,7 @@ from builder.errors import BaseUnavailable
 from builder.platforms import OCI_PLATFORMS, conda_platform, oci_platform
 from builder.publish import write_docker_archive, write_oci_layout
 from tests.builder.base.support import OWN, Data, check, opened
-from tests.builder.images import GLIBC_2_31, Images
+from tests.support.builder.images import GLIBC_2_31, Images
 
 
 class TestPlatforms:

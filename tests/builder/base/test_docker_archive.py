@@ -13,7 +13,7 @@ from builder.platforms import oci_platform
 from builder.publish import write_docker_archive
 from storage.digest import Digest
 from tests.builder.base.support import Data, check, need, need_docker, opened, run
-from tests.builder.images import GLIBC_2_31, Images, tar_of
+from tests.support.builder.images import GLIBC_2_31, Images, tar_of
 
 
 class TestDockerArchive:

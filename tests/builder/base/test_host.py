@@ -21,8 +21,8 @@ from builder.errors import BaseUnavailable
 from builder.platforms import oci_platform
 from builder.publish import StoredImage, write_docker_archive
 from tests.builder.base.support import OTHER, OWN, Data, OpenData, check, files_of, need_docker, opened, run
-from tests.builder.images import OCI, Images
-from tests.unpacking import extract_all
+from tests.support.builder.images import OCI, Images
+from tests.support.unpacking import extract_all
 
 
 class TestElf:

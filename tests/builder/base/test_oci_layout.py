@@ -13,7 +13,7 @@ from builder.errors import BaseUnavailable
 from builder.publish import write_oci_layout
 from storage.digest import Descriptor, Digest
 from tests.builder.base.support import PAIR, Data, OpenData, check, files_of, need, opened, run
-from tests.builder.images import DOCKER, GLIBC_2_31, OCI, Images
+from tests.support.builder.images import DOCKER, GLIBC_2_31, OCI, Images
 
 
 class TestLayout:

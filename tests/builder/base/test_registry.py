@@ -18,14 +18,8 @@ from builder.publish import push
 from builder.remote.repository import ImageReference, Login, RemoteRepository, read_logins
 from storage.digest import Descriptor, Digest
 from tests.builder.base.support import PAIR, Data, OpenData, check, files_of, opened
-from tests.builder.images import GLIBC_2_31, OCI, Images
-from tests.builder.reference_registry import (
-    PASSWORD,
-    USER,
-    password_auth,
-    reference_registry,
-    token_auth,
-)
+from tests.support.builder.images import GLIBC_2_31, OCI, Images
+from tests.support.servers.reference_registry import PASSWORD, USER, password_auth, reference_registry, token_auth
 
 
 class TestReferences:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from storage.database import tables
-from tests.storage.content import Content
+from tests.support.storage.content import Content
 
 AGES = {
     tables.repository_manifest: ("pushed",),

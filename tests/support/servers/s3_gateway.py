@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.go_programs import GoProgramUnavailable, go_program
-from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
+from tests.support.go_programs import GoProgramUnavailable, go_program
+from tests.support.servers.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 
 PACKAGE = "github.com/versity/versitygw/cmd/versitygw"
 VERSIONS = ("v1.8.0",)

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.sample import CACHE
+from tests.support.sample import CACHE
 
 OLDEST_GO = (1, 24)
 BUILD_SECONDS = 1800

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy.exc import OperationalError
 
-from tests.postgres import Postgres
+from tests.support.servers.postgres import Postgres
 
 pytestmark = pytest.mark.services
 

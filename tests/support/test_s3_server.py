@@ -5,7 +5,7 @@ from __future__ import annotations
 import botocore.exceptions
 import pytest
 
-from tests.s3_server import S3Server
+from tests.support.servers.s3_server import S3Server
 
 pytestmark = pytest.mark.services
 

@@ -11,7 +11,7 @@ from typing import Any
 from multidict import CIMultiDictProxy
 
 from storage.digest import Digest
-from tests.registry.serving import Site
+from tests.support.registry.serving import Site
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"

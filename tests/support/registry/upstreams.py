@@ -24,7 +24,7 @@ from storage.digest import Digest
 from storage.quotas.limits import Limits
 from storage.repositories.manifest_document import OCI_INDEX, OCI_MANIFEST
 from storage.store import Store
-from tests.registry.serving import Site, serving
+from tests.support.registry.serving import Site, serving
 
 Behaviour = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 

@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from storage.objects.s3_bucket import S3Location
-from tests.s3_server import ACCESS_KEY, REGION, SECRET_KEY, S3Server
+from tests.support.servers.s3_server import ACCESS_KEY, REGION, SECRET_KEY, S3Server
 
 
 def location(server: S3Server, **changes: Any) -> S3Location:

@@ -14,8 +14,8 @@ from builder.names.spec import EnvironmentSpec
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
 from storage.objects.objects import ObjectStore
-from tests.builder.packages import Package
-from tests.storage.stores import open_stores
+from tests.support.builder.packages import Package
+from tests.support.storage.stores import open_stores
 
 
 async def make_channel(directory: Path, packages: Sequence[Package]) -> str:

@@ -13,7 +13,7 @@ from builder.platforms import oci_platform
 from builder.publish import StoredImage
 from storage.digest import Descriptor, Digest
 from storage.errors import BlobUnknown
-from tests.storage.stores import Blocking
+from tests.support.storage.stores import Blocking
 
 OCI = "application/vnd.oci.image."
 DOCKER = "application/vnd.docker."

@@ -13,7 +13,7 @@ import pytest
 
 from builder.sample_channel import DEFAULT, WheelsUnavailable, make_channel
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache"
 
 

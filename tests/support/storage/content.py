@@ -22,7 +22,7 @@ from storage.objects.objects import ObjectStore, writing
 from storage.quotas.limits import Limits
 from storage.repositories.repositories import Push, Repositories, StoredManifest
 from storage.repositories.uploads import Received, Upload, Uploads
-from tests.storage.stores import Stores, open_stores, put_layers
+from tests.support.storage.stores import Stores, open_stores, put_layers
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"

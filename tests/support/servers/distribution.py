@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.go_programs import go_program
+from tests.support.go_programs import go_program
 
 PACKAGE = "github.com/distribution/distribution/v3/cmd/registry"
 VERSIONS = ("v3.1.2", "v3.1.1", "v3.0.0")

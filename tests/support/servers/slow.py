@@ -12,7 +12,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from tests.builder.channel_server import ChannelServer
+from tests.support.servers.channel_server import ChannelServer
 
 PAUSE = 20.0
 """Seconds from one byte to the next: shorter than any timeout that looks only for silence."""

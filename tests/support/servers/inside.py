@@ -14,8 +14,8 @@ import msgpack
 import zstandard
 from rattler.index import index_fs
 
-from tests.builder.channel_server import ChannelServer, Fault
-from tests.builder.packages import Made, Package
+from tests.support.builder.packages import Made, Package
+from tests.support.servers.channel_server import ChannelServer, Fault
 
 STATUS = 418
 """What it answers, which nobody is to be told."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.go_programs import GoProgramUnavailable, go_program
+from tests.support.go_programs import GoProgramUnavailable, go_program
 
 PACKAGE = "example.org/a/program"
 STAND_IN = """#!/bin/sh

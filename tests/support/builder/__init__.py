@@ -1,0 +1,1 @@
+"""Packages, locks, images and opened builders."""

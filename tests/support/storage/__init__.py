@@ -1,0 +1,1 @@
+"""Stores of every kind, and content for them."""
