@@ -22,7 +22,7 @@ from storage.database.engine import Database
 from storage.digest import Digest
 from storage.errors import StorageError, StorageUnavailable
 from storage.repositories.repositories import Push
-from tests.builder.test_layers import Pool
+from tests.builder.layers.test_layers import Pool
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel, open_service, spec_of
 

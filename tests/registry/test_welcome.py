@@ -10,7 +10,7 @@ import pytest
 from builder.names.image_name import parse
 from builder.settings import BuilderSettings
 from registry.http.settings import HttpSettings
-from tests.builder.test_names import TODAY
+from tests.builder.names.test_names import TODAY
 from tests.support.registry.serving import ROOT, serving
 
 

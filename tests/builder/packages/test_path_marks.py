@@ -8,7 +8,7 @@ import pytest
 from builder.packages import path_marks
 from builder.packages.inspection import inspect
 from builder.packages.path_marks import PathMarks, sharing
-from tests.builder.test_overlap import PYTHON
+from tests.builder.packages.test_overlap import PYTHON
 from tests.support.builder.packages import Directory, File, Package
 
 

@@ -36,7 +36,7 @@ from builder.solve.virtual_packages import virtual_packages
 from tests.support.builder.packages import Package
 from tests.support.servers.channel_server import ChannelServer
 
-REAL = Path(os.environ.get("CONDERY_TEST_DATA", Path(__file__).parents[3] / "shared" / "data")) / "repodata/conda-forge"
+REAL = Path(os.environ.get("CONDERY_TEST_DATA", Path(__file__).parents[4] / "shared" / "data")) / "repodata/conda-forge"
 SECRET = "s3cret"
 ANY_CHANNEL = ChannelPolicy(others="all")
 """These are on this machine."""
@@ -525,7 +525,7 @@ async def main():
 asyncio.run(main())
 """
     parent = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2]
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[3]
     )
     assert parent.stdout
     child = psutil.Process(int(await parent.stdout.readline()))
