@@ -58,7 +58,7 @@ conformance: venv
 
 faults: venv
 	WIDE=1 $(PYTEST) --timeout 1800 $(addprefix tests/,registry/test_crashes.py registry/test_collection_crashes.py \
-		registry/test_outages.py registry/test_failing_writes.py registry/test_fuzzing.py storage/test_garbage_crashes.py storage/test_garbage_model.py)
+		registry/test_outages.py registry/test_failing_writes.py registry/test_fuzzing.py storage/garbage/test_crashes.py storage/garbage/test_model.py)
 
 soak: venv
 	SOAK_SECONDS=120 $(BIN)/python -m pytest -s tests/registry/test_soak.py

@@ -280,7 +280,7 @@ def test_the_memory_of_a_writer_does_not_grow_with_the_object(
             "S3Location(", f"S3Location(secret_key={location(server).secret_key!r}, "
         )
     done = subprocess.run(
-        [sys.executable, "-c", WRITES_MUCH, where], cwd=Path(__file__).parents[2], capture_output=True, text=True
+        [sys.executable, "-c", WRITES_MUCH, where], cwd=Path(__file__).parents[3], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 8 << 20

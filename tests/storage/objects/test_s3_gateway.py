@@ -7,7 +7,7 @@ from pathlib import Path
 from storage.errors import StorageFull
 from storage.objects.objects import ObjectPart, new_key
 from storage.objects.s3 import S3Objects
-from tests.storage.test_s3 import CONTENT, PART, fails_when_full, read, written
+from tests.storage.objects.test_s3 import CONTENT, PART, fails_when_full, read, written
 from tests.support.servers.s3_gateway import S3Gateway
 from tests.support.servers.s3_gateway import s3_gateway as run_s3_gateway
 from tests.support.small_disk import small_disk

@@ -72,7 +72,7 @@ with atomic_write(root / "ab" / "file", scratch=root) as file, temporary_directo
 
 
 def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", KILLED, tmp_path], cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", KILLED, tmp_path], cwd=Path(__file__).parents[3])
     assert len(list(tmp_path.rglob("*"))) == 4
     assert remove_leftovers([tmp_path, tmp_path / "working"]) == 2
     assert [path.name for path in tmp_path.rglob("*")] == ["working"]

@@ -160,7 +160,7 @@ def test_missing_credentials_are_told(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_CREDENTIALS],
         env=environment,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
     )
@@ -172,7 +172,7 @@ def test_boto3_is_not_imported_before_it_is_needed() -> None:
     program = (
         "import sys; from storage.objects.s3 import S3Objects; assert not {'boto3', 'botocore'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=True)
+    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[3], check=True)
 
 
 def test_the_secret_is_in_no_text(where: S3Location) -> None:
