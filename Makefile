@@ -57,11 +57,11 @@ conformance: venv
 	$(BIN)/python -m tests.conformance
 
 faults: venv
-	WIDE=1 $(PYTEST) --timeout 1800 $(addprefix tests/,registry/test_crashes.py registry/test_collection_crashes.py \
-		registry/test_outages.py registry/test_failing_writes.py registry/test_fuzzing.py storage/garbage/test_crashes.py storage/garbage/test_model.py)
+	WIDE=1 $(PYTEST) --timeout 1800 $(addprefix tests/registry/faults/test_,crashes.py collection_crashes.py outages.py \
+		failing_writes.py fuzzing.py) $(addprefix tests/storage/garbage/test_,crashes.py model.py)
 
 soak: venv
-	SOAK_SECONDS=120 $(BIN)/python -m pytest -s tests/registry/test_soak.py
+	SOAK_SECONDS=120 $(BIN)/python -m pytest -s tests/registry/faults/test_soak.py
 
 format: venv
 	$(BIN)/ruff check --fix $(CHECKED)

@@ -15,7 +15,7 @@ import pytest
 from storage.digest import Digest
 from storage.garbage.exclusive import only_here
 from tests.conftest import Server, StartServer
-from tests.registry.test_crashes import QUIET, Client
+from tests.registry.faults.test_crashes import QUIET, Client
 from tests.support.registry.pushes import image_manifest
 from tests.support.registry.stored import logged
 

@@ -12,8 +12,8 @@ from builder.channels.channel import redact
 from registry.settings import environment
 from registry.settings.settings import InvalidSettings, LoadedSettings, all_settings, load, split, written
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
-EXAMPLE = Path(__file__).parents[2] / "examples" / "condery.toml"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "settings.md"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "condery.toml"
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from storage.errors import BackupFailed
 from storage.garbage.exclusive import FILE, last_collection, only_here
 from storage.integrity.backup import back_up
 from tests.conftest import Server, StartServer
-from tests.registry.test_crashes import QUIET, Client
+from tests.registry.faults.test_crashes import QUIET, Client
 from tests.support.registry.pushes import image_manifest
 
 IMAGES = 6
@@ -166,7 +166,7 @@ def test_commands_that_look_at_a_data_directory_make_none(tmp_path: Path, comman
         [sys.executable, "-m", "registry.cli", *command, "--data-dir", str(tmp_path / "nowhere")],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     assert done.returncode == 2
     assert "there is no data directory" in done.stderr

@@ -20,7 +20,7 @@ import pytest
 
 from storage.digest import Digest
 from tests.conftest import StartServer
-from tests.registry.test_crashes import QUIET, Client
+from tests.registry.faults.test_crashes import QUIET, Client
 from tests.registry.test_upkeep import files, report
 from tests.support.registry.pushes import image_manifest
 from tests.support.registry.stored import logged

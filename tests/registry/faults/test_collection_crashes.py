@@ -13,7 +13,7 @@ import pytest
 
 from storage.digest import Digest
 from tests.conftest import Server, StartServer
-from tests.registry.test_crashes import QUIET, Client
+from tests.registry.faults.test_crashes import QUIET, Client
 from tests.registry.test_upkeep import files, report
 from tests.support.registry.pushes import image_manifest
 from tests.support.wide import WIDE

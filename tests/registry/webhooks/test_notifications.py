@@ -30,7 +30,7 @@ from tests.support.registry.pushes import CONFIG, INDEX, LAYER, MANIFEST, Pusher
 from tests.support.registry.serving import NUMPY, Site, serving
 from tests.support.servers.receiver import Receiver, receiving
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "notifications.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "notifications.md"
 SECRET = b"0123456789abcdef0123456789abcdef"
 QUICK = Timing(post=5, first_pause=0.01, longest_pause=0.02, lease=3)
 EMPTY = Digest.of(b"{}")
