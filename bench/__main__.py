@@ -13,8 +13,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import archive, bad_builds, build, http, pulling, registries
+from bench.builds import archive, bad_builds, build, pulling
 from bench.row import Row
+from bench.serving import http, registries
 
 SUITES: dict[str, Callable[..., list[Row]]] = {
     "build": build.measure,

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from bench.environments import FOLDS, Archive, Environment, folds
-from bench.layer_order import LayerOrder, OwnLayer
-from bench.plan_quality import condery, judge
-from bench.popularity_table import fitted, text_of
+from bench.layering.environments import FOLDS, Archive, Environment, folds
+from bench.layering.layer_order import LayerOrder, OwnLayer
+from bench.layering.plan_quality import condery, judge
+from bench.layering.popularity_table import fitted, text_of
 from builder.layers.plan import PlanPackage
 from builder.layers.popularity import Popularity
 

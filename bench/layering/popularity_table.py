@@ -1,7 +1,7 @@
-"""Makes the table that the layer plan looks at: `python -m bench.popularity_table --version N FILE... OUTPUT`.
+"""Makes the table that the layer plan looks at: `python -m bench.layering.popularity_table --version N FILE... OUTPUT`.
 
-FILEs hold solved environments (bench/environments.py says how). The same files and version give the same table.
-docs/layering.md says how it is judged.
+FILEs hold solved environments (bench/layering/environments.py says how). The same files and version give the same
+table. docs/layering.md says how it is judged.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.environments import Environment, read
-from bench.layer_order import LayerOrder, OwnLayer
+from bench.layering.environments import Environment, read
+from bench.layering.layer_order import LayerOrder, OwnLayer
 from builder.layers.plan import OWN_LAYER_FROM, plan
 from builder.layers.popularity import Popularity, Usage
 
@@ -99,7 +99,7 @@ def text_of(popularity: Popularity) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="bench.popularity_table", description=__doc__)
+    parser = argparse.ArgumentParser(prog="bench.layering.popularity_table", description=__doc__)
     parser.add_argument("--version", type=int, required=True, help="another than that of any table before")
     parser.add_argument("environments", type=Path, nargs="+", help="files of solved environments")
     parser.add_argument("output", type=Path)

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from bench.contenders import DEBIAN, REPOSITORY, THREE, Contender, contenders, peers
-from bench.load import CORES, ab_head, in_turn, on_core, this_process_on_core, wrk
-from bench.pushing import Pusher, digest_of
-from bench.registry_lists import measure_lists
-from bench.registry_memory import measure_memory
 from bench.row import Row
+from bench.serving.contenders import DEBIAN, REPOSITORY, THREE, Contender, contenders, peers
+from bench.serving.load import CORES, ab_head, in_turn, on_core, this_process_on_core, wrk
+from bench.serving.pushing import Pusher, digest_of
+from bench.serving.registry_lists import measure_lists
+from bench.serving.registry_memory import measure_memory
 from builder.image.documents import OCI_MANIFEST
 
 PUSH_MUST = 1.0

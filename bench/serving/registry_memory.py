@@ -14,9 +14,9 @@ from pathlib import Path
 
 import psutil
 
-from bench.contenders import CONDERY, REPOSITORY, Contender, contenders
-from bench.pushing import Pusher
 from bench.row import Row
+from bench.serving.contenders import CONDERY, REPOSITORY, Contender, contenders
+from bench.serving.pushing import Pusher
 
 MUST_MB = 250
 CLIENTS = 20

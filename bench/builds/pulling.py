@@ -18,9 +18,9 @@ from unittest import mock
 
 import pytest
 
-from bench.build import SPECS, service
-from bench.load import in_turn
+from bench.builds.build import SPECS, service
 from bench.row import Row
+from bench.serving.load import in_turn
 from builder.layers.plan import Plan, PlanPackage
 from builder.layers.popularity import Popularity
 from builder.names.image_name import parse_specs, repository_of

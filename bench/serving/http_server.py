@@ -1,6 +1,6 @@
-"""The servers that `bench.http` measures, each a process: condery's HTTP side with one image, or bare aiohttp.
+"""The servers that `bench.serving.http` measures, each a process: condery's HTTP side with one image, or bare aiohttp.
 
-python -m bench.http_server condery|bare DIRECTORY
+python -m bench.serving.http_server condery|bare DIRECTORY
 """
 
 from __future__ import annotations

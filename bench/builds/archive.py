@@ -14,7 +14,7 @@ from pathlib import Path
 
 from isal import isal_zlib
 
-from bench.build import CORES, SPECS
+from bench.builds.build import CORES, SPECS
 from bench.row import Row
 from builder.artifacts.artifact import ARCHIVE, Artifact, artifact_key
 from builder.names.image_name import parse_specs

@@ -1,8 +1,8 @@
-"""What the layer plan is worth on real environments, beside other plans: `python -m bench.plan_quality FILE...`.
+"""What the layer plan is worth on real environments, beside others: `python -m bench.layering.plan_quality FILE...`.
 
-FILEs hold solved environments (bench/environments.py). "held out": the table is made from the environments of four
-fifths of the organisations and the plans are judged on the others, each fifth in turn, for several cuts; "shipped": all
-environments with the shipped table, which was made from them where it is they.
+FILEs hold solved environments (bench/layering/environments.py). "held out": the table is made from the environments of
+four fifths of the organisations and the plans are judged on the others, each fifth in turn, for several cuts;
+"shipped": all environments with the shipped table, which was made from them where it is they.
 
 - stored: bytes of distinct layers / bytes of distinct packages.
 - pulled: bytes of layers that a client extracts when it reuses one only along an equal prefix of the chain, likewise.
@@ -23,8 +23,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench.environments import Archive, Environment, folds, read
-from bench.popularity_table import fitted
+from bench.layering.environments import Archive, Environment, folds, read
+from bench.layering.popularity_table import fitted
 from bench.row import Row
 from builder.layers.plan import MAX_LAYERS, plan
 from builder.layers.popularity import Popularity
@@ -185,7 +185,9 @@ def rows(quality: Quality) -> list[Row]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="bench.plan_quality", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(
+        prog="bench.layering.plan_quality", description=__doc__.splitlines()[0] if __doc__ else ""
+    )
     parser.add_argument("environments", type=Path, nargs="+", help="solved environments, see the module's text")
     paths: list[Path] = parser.parse_args(arguments).environments
     for path in paths:

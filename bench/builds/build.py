@@ -19,7 +19,7 @@ from typing import ParamSpec, TypeVar
 import psutil
 from sqlalchemy import select
 
-from bench.bare import bare_libraries, install_and_tar, rattler_record
+from bench.builds.bare import bare_libraries, install_and_tar, rattler_record
 from bench.row import Row
 from builder.locks.lock import Lock
 from builder.names.image_name import parse_specs

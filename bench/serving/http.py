@@ -17,10 +17,10 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from bench.http_server import MANIFEST_PATH
-from bench.load import in_turn, on_core, wait_for, wrk
-from bench.pushing import Pusher, digest_of
 from bench.row import Row
+from bench.serving.http_server import MANIFEST_PATH
+from bench.serving.load import in_turn, on_core, wait_for, wrk
+from bench.serving.pushing import Pusher, digest_of
 
 MANIFESTS_MUST = 10_000
 MANIFESTS_MUST_OF_BARE = 0.8
@@ -102,8 +102,8 @@ def alternating(urls: Sequence[str], figure: str, *, connections: int, short: bo
 
 @contextlib.contextmanager
 def aiohttp_server(kind: str, directory: str) -> Iterator[int]:
-    """A server of `bench.http_server` on the first core; its port."""
-    command = [*on_core(0), sys.executable, "-m", "bench.http_server", kind, directory]
+    """A server of `bench.serving.http_server` on the first core; its port."""
+    command = [*on_core(0), sys.executable, "-m", "bench.serving.http_server", kind, directory]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stdin

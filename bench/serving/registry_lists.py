@@ -12,9 +12,9 @@ from pathlib import Path
 
 import sqlalchemy
 
-from bench.load import on_core, this_process_on_core
-from bench.pushing import Pusher
 from bench.row import Row
+from bench.serving.load import on_core, this_process_on_core
+from bench.serving.pushing import Pusher
 from storage.database import tables
 from tests.conftest import Server
 

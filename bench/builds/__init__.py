@@ -1,0 +1,1 @@
+"""Builds, archives and pulls of what was built."""

@@ -1,0 +1,1 @@
+"""What plans of layers are worth on real environments."""

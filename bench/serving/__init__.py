@@ -1,0 +1,1 @@
+"""Condery and other registries under load."""
