@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
-import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.server import Server, StartServer
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.postgres import postgres as run_postgres
 from tests.support.servers.s3_gateway import S3Gateway
@@ -23,9 +18,6 @@ from tests.support.servers.s3_server import s3_server as run_s3_server
 
 CLIENTS_ARE_REQUIRED = os.environ.get("CONDERY_REQUIRE_CLIENTS") == "1"
 """Where every client program and service is installed a test that does not find its own has found nothing out."""
-
-START_SECONDS = 60
-STOP_SECONDS = 60
 
 
 @pytest.hookimpl(wrapper=True)
@@ -50,70 +42,6 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     return str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
-
-
-@dataclass
-class Server:
-    """A `condery serve` process of its own, on a port that the system chose."""
-
-    flags: tuple[str, ...]
-    data_dir: Path
-    log: Path
-    port: int = 0
-    prefix: tuple[str, ...] = ()
-    """A command around the server's, such as `taskset -c 0`."""
-    process: subprocess.Popen[str] = field(init=False)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def address(self) -> str:
-        """What image references begin with."""
-        return f"127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        """Returns when the server answers; after the first start always on the same port."""
-        command = [*self.prefix, sys.executable, "-m", "registry.cli", "serve", *self.flags]
-        command += ["--host", "127.0.0.1", "--port", str(self.port), "--data-dir", str(self.data_dir)]
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
-            )
-        watchdog = threading.Timer(START_SECONDS, self.process.kill)
-        watchdog.start()
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        watchdog.cancel()
-        found = re.search(r"https?://\S+:(\d+)", line)
-        assert found, f"the server did not start:\n{self.log.read_text()}"
-        self.port = int(found[1])
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """By a signal, as an init system or a terminal does it; the exit code."""
-        self.process.send_signal(number)
-        return self._ended()
-
-    def kill(self) -> None:
-        """SIGKILL to the server and all its workers at once, as a crash of the machine ends them."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self._ended()
-
-    def restart(self) -> None:
-        """A clean stop, unless the server is dead already, then a start over the same data."""
-        if self.process.poll() is None:
-            self.stop()
-        self.start()
-
-    def _ended(self) -> int:
-        assert self.process.stdout is not None
-        code = self.process.wait(STOP_SECONDS)
-        self.process.stdout.close()
-        return code
-
-
-StartServer = Callable[..., Server]
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.row import Row
-from tests.conftest import Server
 from tests.support.builder.packages import File, Package
 from tests.support.builder.services import make_channel
+from tests.support.server import Server
 from tests.support.servers.channel_server import in_a_thread
 from tests.support.servers.slow import SlowServer, make_hard_channel
 

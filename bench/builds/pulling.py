@@ -26,8 +26,8 @@ from builder.layers.popularity import Popularity
 from builder.names.image_name import parse_specs, repository_of
 from tests.clients import programs
 from tests.clients.programs import Containerd, Docker, Podman
-from tests.conftest import Server
 from tests.support.sample import sample_channel
+from tests.support.server import Server
 
 COUNTS = (1, 10, 20, 27, 42)
 """Layers of packages; the figures are to the first."""

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conftest import Server
 from tests.support.go_programs import GoProgramUnavailable
+from tests.support.server import Server
 from tests.support.servers import distribution
 
 REPOSITORY = "bench/image"

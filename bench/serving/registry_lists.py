@@ -16,7 +16,7 @@ from bench.row import Row
 from bench.serving.load import on_core, this_process_on_core
 from bench.serving.pushing import Pusher
 from storage.database import tables
-from tests.conftest import Server
+from tests.support.server import Server
 
 MUST_MS = 50
 TAGS = [f"tag-{number:06}" for number in range(100_000)]

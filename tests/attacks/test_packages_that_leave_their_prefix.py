@@ -19,9 +19,9 @@ import pytest
 
 from builder.image.documents import OCI_MANIFEST
 from tests.attacks.hostile import Hostile, write_channel
-from tests.conftest import Server
 from tests.support.builder.packages import PLACEHOLDER, Directory, File, Link, Package
 from tests.support.registry.asking import ask, manifest_path
+from tests.support.server import Server
 
 SECRET = b"the server's own secret 7f3a91"
 VICTIM = Path("/tmp") / f"condery-victim-{os.getpid()}"

@@ -9,7 +9,7 @@ import pytest
 
 from tests.clients import programs
 from tests.clients.programs import Containerd, Crane, Docker, Oras, OrasCommand, Podman, PythonDocker, Skopeo
-from tests.conftest import Server
+from tests.support.server import Server
 
 
 @pytest.fixture(scope="session")

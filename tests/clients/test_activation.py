@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.clients.programs import Docker, run
-from tests.conftest import Server
 from tests.support.builder.packages import PLACEHOLDER, File, Package, write_channel
+from tests.support.server import Server
 
 pytestmark = pytest.mark.clients
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.suite import SPECIFICATIONS, conformance_program, run
-from tests.conftest import StartServer
 from tests.support.go_programs import GoProgramUnavailable
+from tests.support.server import StartServer
 from tests.support.servers import distribution
 
 pytestmark = pytest.mark.clients

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.clients.programs import ClientError, Containerd, Docker, Podman, Skopeo, run
-from tests.conftest import Server, StartServer
 from tests.support.registry.stored import logged
+from tests.support.server import Server, StartServer
 from tests.support.servers import distribution
 
 pytestmark = pytest.mark.clients

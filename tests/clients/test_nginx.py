@@ -19,8 +19,8 @@ import pytest
 from storage.digest import Digest
 from tests.clients import layouts
 from tests.clients.programs import Skopeo, need, run
-from tests.conftest import StartServer
 from tests.support.registry.stored import logged
+from tests.support.server import StartServer
 from tests.support.servers.certificates import Authority
 from tests.support.servers.receiver import receiving
 

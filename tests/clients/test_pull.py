@@ -12,7 +12,7 @@ import pytest
 
 from storage.digest import Digest
 from tests.clients.programs import ClientError, Containerd, Docker, Oras, Podman, PythonDocker, Skopeo
-from tests.conftest import Server
+from tests.support.server import Server
 
 pytestmark = pytest.mark.clients
 

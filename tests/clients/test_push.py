@@ -33,10 +33,10 @@ from tests.clients.programs import (
     PythonDocker,
     Skopeo,
 )
-from tests.conftest import Server, StartServer
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel
 from tests.support.registry.stored import logged
+from tests.support.server import Server, StartServer
 
 pytestmark = pytest.mark.clients
 

@@ -17,10 +17,10 @@ import pytest
 from builder.image.documents import OCI_INDEX
 from storage.digest import Digest
 from tests.clients.programs import Docker
-from tests.conftest import Server
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel
 from tests.support.registry.stored import builds
+from tests.support.server import Server
 from tests.support.servers.channel_server import ChannelServer, in_a_thread
 
 pytestmark = [pytest.mark.clients, pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")]

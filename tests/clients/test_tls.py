@@ -10,7 +10,7 @@ import pytest
 
 from tests.clients import layouts
 from tests.clients.programs import ClientError, Podman, Skopeo, run
-from tests.conftest import Server
+from tests.support.server import Server
 from tests.support.servers.certificates import Authority
 
 pytestmark = pytest.mark.clients

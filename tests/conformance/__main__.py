@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.conformance.suite import SPECIFICATIONS, conformance_program, run
-from tests.conftest import Server
 from tests.support.go_programs import GoProgramUnavailable
+from tests.support.server import Server
 from tests.support.servers import distribution
 
 

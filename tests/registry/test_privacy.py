@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from builder import publish
 from registry.cli.app import app
-from tests.conftest import StartServer
 from tests.support.builder.packages import Package, write_channel
 from tests.support.registry.asking import ask, manifest_path
+from tests.support.server import StartServer
 
 
 def open_places(directory: Path) -> list[str]:

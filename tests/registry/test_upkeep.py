@@ -14,10 +14,10 @@ import pytest
 
 from storage.digest import Digest
 from storage.garbage.exclusive import only_here
-from tests.conftest import Server, StartServer
 from tests.registry.faults.test_crashes import QUIET, Client
 from tests.support.registry.pushes import image_manifest
 from tests.support.registry.stored import logged
+from tests.support.server import Server, StartServer
 
 NOW = ("--gc-grace", "0", "--untagged-for", "0.001")
 DEADLINE = 60

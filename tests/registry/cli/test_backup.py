@@ -16,9 +16,9 @@ from storage.digest import Digest
 from storage.errors import BackupFailed
 from storage.garbage.exclusive import FILE, last_collection, only_here
 from storage.integrity.backup import back_up
-from tests.conftest import Server, StartServer
 from tests.registry.faults.test_crashes import QUIET, Client
 from tests.support.registry.pushes import image_manifest
+from tests.support.server import Server, StartServer
 
 IMAGES = 6
 

@@ -23,7 +23,7 @@ from registry.cli.display import PlainLines
 from registry.cli.options import UsageError, reports_errors, takes_settings
 from registry.settings.settings import SECTIONS, InvalidSettings, LoadedSettings, all_settings
 from storage.errors import ConderyError
-from tests.conftest import StartServer
+from tests.support.server import StartServer
 
 Run = Callable[..., Result]
 

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Server, StartServer
 from tests.support.builder.packages import File, Link, Package, write_channel
 from tests.support.registry.asking import Answer, ask, manifest_path
 from tests.support.registry.stored import assert_blobs_are_sound, builds, leftovers, logged
+from tests.support.server import Server, StartServer
 from tests.support.servers.channel_server import ChannelServer, in_a_thread
 from tests.support.small_disk import small_disk
 

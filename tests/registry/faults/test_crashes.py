@@ -23,8 +23,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from storage.digest import Digest
-from tests.conftest import Server, StartServer
 from tests.support.registry.pushes import MANIFEST, image_manifest
+from tests.support.server import Server, StartServer
 from tests.support.small_disk import small_disk
 from tests.support.wide import WIDE
 

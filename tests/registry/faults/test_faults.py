@@ -18,11 +18,11 @@ import psutil
 import pytest
 
 from storage.disk.files import TEMPORARY
-from tests.conftest import Server, StartServer
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel
 from tests.support.registry.asking import Answer, ask, manifest_path
 from tests.support.registry.stored import assert_blobs_are_sound, builds, leftovers, logged
+from tests.support.server import Server, StartServer
 from tests.support.servers.channel_server import ChannelServer, in_a_thread
 
 BIG = manifest_path("big")

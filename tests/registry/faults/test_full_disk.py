@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from storage.disk.reserve import FILE, MOST, Reserve, free_bytes
-from tests.conftest import Server, StartServer
 from tests.support.registry.asking import ask, send
+from tests.support.server import Server, StartServer
 from tests.support.small_disk import small_disk
 
 CONTENT = os.urandom(2 << 20)

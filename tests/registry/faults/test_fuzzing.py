@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
 from storage.digest import Digest
-from tests.conftest import Server
 from tests.support.registry.asking import ask
 from tests.support.registry.pushes import CONFIG, INDEX, LAYER, MANIFEST, image_manifest
 from tests.support.registry.stored import logged
+from tests.support.server import Server
 from tests.support.wide import WIDE
 
 PATIENCE = 30

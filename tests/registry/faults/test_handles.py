@@ -16,8 +16,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from registry.cli.app import app
-from tests.conftest import Server, StartServer
 from tests.support.builder.packages import Package, write_channel
+from tests.support.server import Server, StartServer
 
 MANY = [f"package-{number}" for number in range(120)]
 ROOT = "conda-store-dynamic"

@@ -19,11 +19,11 @@ from pathlib import Path
 import pytest
 
 from storage.digest import Digest
-from tests.conftest import StartServer
 from tests.registry.faults.test_crashes import QUIET, Client
 from tests.registry.test_upkeep import files, report
 from tests.support.registry.pushes import image_manifest
 from tests.support.registry.stored import logged
+from tests.support.server import StartServer
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "6"))
 CLIENTS = 6

@@ -14,7 +14,7 @@ import pytest
 
 from registry.http.budget import UploadBudget
 from storage.errors import StorageBusy
-from tests.conftest import Server, StartServer
+from tests.support.server import Server, StartServer
 from tests.support.servers.s3_server import ACCESS_KEY, REGION, SECRET_KEY, S3Server
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from registry.peers.connections import FILES_EACH, FIRST_SECONDS, OWN_FILES, Bounds, bounds_for
 from registry.peers.networks import client_of
-from tests.conftest import Server, StartServer
+from tests.support.server import Server, StartServer
 
 FILES = 1024
 UPLOAD = b"POST /v2/a/blobs/uploads/?digest=sha256:" + b"0" * 64 + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"

@@ -12,7 +12,7 @@ import pytest
 
 from storage.database.engine import Database, migrate, sqlite_url
 from storage.errors import StorageBusy
-from tests.conftest import StartServer
+from tests.support.server import StartServer
 
 UPLOADS = 3000
 

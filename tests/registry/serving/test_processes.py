@@ -21,7 +21,7 @@ import pytest
 from registry.serving.listening import CannotListen
 from registry.serving.processes import reserved_port
 from storage.digest import Digest
-from tests.conftest import StartServer
+from tests.support.server import StartServer
 
 PROGRAM = """
 import asyncio, sys

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Server, StartServer
+from tests.support.server import Server, StartServer
 
 OCI = "application/vnd.oci.image.index.v1+json"
 IMAGE = "/v2/conda-store-dynamic/tzdata/manifests/latest"

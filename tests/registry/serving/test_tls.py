@@ -29,8 +29,8 @@ from registry.logs.settings import LogSettings
 from registry.serving.tls import WATCH_SECONDS, CertificateInvalid, Certificates, watching
 from registry.webhooks.delivery import Timing
 from storage.digest import Digest
-from tests.conftest import Server, StartServer
 from tests.support.registry.serving import Site, serving
+from tests.support.server import Server, StartServer
 from tests.support.servers.certificates import Authority, Pair
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}

@@ -17,10 +17,10 @@ import pytest
 from registry.http.settings import HttpSettings
 from storage.digest import Digest
 from storage.errors import UploadUnknown
-from tests.conftest import Server
 from tests.support.registry.pushes import INDEX, LAYER, MANIFEST, Pusher, descriptor, image_manifest
 from tests.support.registry.serving import NUMPY, Site, serving
 from tests.support.registry.wire import wire
+from tests.support.server import Server
 
 ABSENT = Digest("sha256:" + "0" * 64)
 DATA = random.Random(7).randbytes(100_000)

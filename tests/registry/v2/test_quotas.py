@@ -17,11 +17,11 @@ import pytest
 from registry.http.settings import HttpSettings
 from storage.digest import Digest
 from storage.quotas.limits import Immutable, Limits, Quota
-from tests.conftest import Server, StartServer
 from tests.support.builder.packages import File, Package
 from tests.support.builder.services import make_channel
 from tests.support.registry.pushes import MANIFEST, Pusher
 from tests.support.registry.serving import Site, serving
+from tests.support.server import Server, StartServer
 
 DATA = random.Random(1).randbytes(300_000)
 DIGEST = Digest.of(DATA)

@@ -12,7 +12,7 @@ import pytest
 
 from builder.image.documents import OCI_INDEX
 from storage.digest import Digest
-from tests.conftest import Server, StartServer
+from tests.support.server import Server, StartServer
 from tests.support.servers.receiver import Receiver, receiving
 
 SECRET = b"a secret of sixteen characters and more"

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from builder.image.documents import OCI_INDEX
-from tests.conftest import Server
+from tests.support.server import Server
 
 PATIENCE = 60
 

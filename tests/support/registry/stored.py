@@ -19,7 +19,7 @@ from storage.database.engine import Database, database_url
 from storage.digest import Digest
 from storage.disk.files import TEMPORARY
 from storage.objects.objects import FileObjects
-from tests.conftest import Server
+from tests.support.server import Server
 
 
 @dataclass(frozen=True)
