@@ -14,7 +14,7 @@ import pytest
 
 from storage.digest import Digest
 from storage.garbage.exclusive import only_here
-from tests.registry.faults.test_crashes import QUIET, Client
+from tests.support.registry.client import QUIET, Client
 from tests.support.registry.pushes import image_manifest
 from tests.support.registry.stored import logged
 from tests.support.server import Server, StartServer

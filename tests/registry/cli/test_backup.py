@@ -16,7 +16,7 @@ from storage.digest import Digest
 from storage.errors import BackupFailed
 from storage.garbage.exclusive import FILE, last_collection, only_here
 from storage.integrity.backup import back_up
-from tests.registry.faults.test_crashes import QUIET, Client
+from tests.support.registry.client import QUIET, Client
 from tests.support.registry.pushes import image_manifest
 from tests.support.server import Server, StartServer
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from storage.digest import Digest
-from tests.registry.faults.test_crashes import QUIET, WORKED, Client, work
+from tests.support.registry.client import QUIET, WORKED, Client, work
 from tests.support.server import Server, StartServer
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.s3_server import ACCESS_KEY, REGION, SECRET_KEY, S3Server
