@@ -26,7 +26,7 @@ from storage.errors import StorageFull
 from storage.objects.objects import FileObjects, ObjectPart, ObjectWriter, Segment
 from storage.objects.s3 import S3Objects
 from storage.quotas.limits import Limits, Quota
-from tests.registry.mirror.test_mirror import APP, get, name_of, refused
+from tests.support.registry.mirrored import APP, get, name_of, refused
 from tests.support.registry.serving import Site
 from tests.support.registry.upstreams import (
     Behaviour,

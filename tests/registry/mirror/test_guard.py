@@ -15,8 +15,8 @@ import pytest
 from aiohttp import web
 
 from builder.remote.repository import Login
-from tests.registry.mirror.test_mirror import APP, FIRST, get, name_of, refused
 from tests.registry.mirror.test_rules import Answers
+from tests.support.registry.mirrored import APP, FIRST, get, name_of, refused
 from tests.support.registry.upstreams import ScriptedRegistry, mirroring, scripted_registry
 
 LOGIN = Login("user", "secret-word")

@@ -20,6 +20,7 @@ from registry.http.settings import HttpSettings
 from registry.parts import PARTS
 from storage.digest import Digest
 from storage.repositories.manifest_document import DOCKER_MANIFEST, OCI_INDEX
+from tests.support.registry.mirrored import APP, FIRST, SECOND, get, name_of, refused
 from tests.support.registry.serving import Site, serving
 from tests.support.registry.upstreams import (
     Content,
@@ -34,8 +35,6 @@ from tests.support.registry.upstreams import (
 from tests.support.servers import distribution
 from tests.support.servers.reference_registry import PASSWORD, USER, password_auth, reference_registry, token_auth
 
-APP = "team/app"
-FIRST, SECOND = image(b"first layer"), image(b"second layer")
 QUICK = {"mirror_fresh_for": 0.0, "mirror_retry_after": 0.0}
 
 
@@ -51,25 +50,6 @@ def reference(tmp_path: Path) -> Iterator[str]:
     """Debian's docker-registry, at host:port."""
     with reference_registry(tmp_path / "upstream") as address:
         yield address
-
-
-def name_of(address: str, repository: str = APP) -> str:
-    return f"mirror/{address.replace(':', '_')}/{repository}"
-
-
-async def get(site: Site, path: str, status: int = 200, method: str = "GET", **options: object) -> bytes:
-    async with site.request(method, f"/v2/{path}", **options) as response:
-        body = await response.read()
-        assert response.status == status, body
-        return body
-
-
-async def refused(site: Site, path: str, status: int, code: str, method: str = "GET") -> str:
-    """The message of an error that is expected."""
-    [error] = json.loads(await get(site, path, status, method))["errors"]
-    assert error["code"] == code
-    message: str = error["message"]
-    return message
 
 
 async def warnings(site: Site, path: str) -> list[str]:
