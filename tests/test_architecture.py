@@ -1,11 +1,12 @@
-"""The direction of imports, and who alone may use what."""
+"""The direction of imports between packages and between their rooms, the size of rooms, and who alone may use what."""
 
 from __future__ import annotations
 
 import ast
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -23,7 +24,30 @@ MAY_IMPORT = {
     "storage": {"storage"},
 }
 
-RATTLER_USERS = ("builder/solve", "builder/sample_channel/")
+ORDER = {
+    package: rooms.split()
+    for package, rooms in {
+        "registry": "cli serving app upkeep routes files welcome v2 health notifications observer parts answers "
+        "settings mirror http webhooks peers logs errors",
+        "builder": "service demand build artifacts image layers packages archives solve queue stages progress settings "
+        "publish base remote channels locks names network work platforms sample_channel canonical errors",
+        "auth": "access principal",
+        "storage": "store garbage integrity catalog repositories upkeep_settings quotas blobs objects events database "
+        "disk settings strict_json text digest cancellation clock errors",
+    }.items()
+}
+"""The rooms of each package, and the modules beside them: each may import those that come after it."""
+
+MOST_MODULES = 16
+"""In one folder: more are not found at a glance. Where one more is needed, there is a room to be made."""
+
+GROWING = ("storage/database/migrations/versions",)
+"""Folders that nobody looks through: a module comes with every release, and stays."""
+
+ROOMS_OF_TESTS = {"registry": {"faults"}}
+"""Folders of tests that are not about one room."""
+
+RATTLER_USERS = ("builder/solve/", "builder/sample_channel/")
 ENVIRONMENT_READERS = ("registry/settings/settings.py",)
 
 
@@ -56,6 +80,18 @@ def environment_reads(path: Path) -> Iterator[int]:
             yield getattr(node, "lineno", 0)
 
 
+def room_of(path: Path) -> str:
+    """The room that a module of a package is in, or its own name where it is in none."""
+    return path.relative_to(ROOT).with_suffix("").parts[1]
+
+
+def against_the_order(order: list[str], room: str, package: str, imported: Iterable[str]) -> list[str]:
+    """Those of the modules `imported` by one in `room` that are not in rooms after it."""
+    parts = [module.split(".") for module in imported if is_or_is_in(module, package)]
+    later = order[order.index(room) :]
+    return [".".join(names) for names in parts if len(names) > 1 and names[1] not in later]
+
+
 def is_or_is_in(module: str, package: str) -> bool:
     return module == package or module.startswith(package + ".")
 
@@ -69,6 +105,10 @@ class TestEveryModule:
         ours = {module.partition(".")[0] for module in modules_imported(path)} & set(PACKAGES)
         assert ours <= MAY_IMPORT[package]
 
+    def test_imports_nothing_against_the_order_of_rooms(self, package: str, path: Path) -> None:
+        if path.parent != ROOT / package or path.name != "__init__.py":
+            assert against_the_order(ORDER[package], room_of(path), package, modules_imported(path)) == []
+
     def test_uses_rattler_and_the_http_server_only_where_they_belong(self, package: str, path: Path) -> None:
         name = path.relative_to(ROOT).as_posix()
         imported = list(modules_imported(path))
@@ -78,7 +118,7 @@ class TestEveryModule:
             assert [module for module in imported if is_or_is_in(module, "aiohttp.web")] == []
 
     def test_only_the_service_knows_the_demand(self, package: str, path: Path) -> None:
-        if package == "builder" and path.stem not in ("demand", "service"):
+        if package == "builder" and room_of(path) not in ("demand", "service"):
             assert [module for module in modules_imported(path) if is_or_is_in(module, "builder.demand")] == []
 
     def test_reads_no_environment_variable_outside_the_settings(self, package: str, path: Path) -> None:
@@ -88,6 +128,26 @@ class TestEveryModule:
     def test_imports_no_tests_and_no_measurements(self, package: str, path: Path) -> None:
         assert [module for module in modules_imported(path) if is_or_is_in(module, "tests")] == []
         assert [module for module in modules_imported(path) if is_or_is_in(module, "bench")] == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_room_has_its_place_in_the_order(package: str) -> None:
+    rooms = {room_of(path) for path in sources(package)} - {"__init__"}
+    assert sorted(rooms) == sorted(ORDER[package])
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_tests_are_laid_out_like_what_they_test(package: str) -> None:
+    folders = {path.parent.name for path in (ROOT / "tests" / package).glob("*/*.py")}
+    assert folders <= {room for room in ORDER[package] if (ROOT / package / room).is_dir()} | ROOMS_OF_TESTS.get(
+        package, set()
+    )
+
+
+@pytest.mark.parametrize("top", [*PACKAGES, "tests", "bench"])
+def test_no_folder_has_too_many_modules(top: str) -> None:
+    folders = Counter(path.parent.relative_to(ROOT).as_posix() for path in sources(top) if path.name != "__init__.py")
+    assert {name: count for name, count in folders.items() if count > MOST_MODULES and name not in GROWING} == {}
 
 
 def test_the_rules_above_catch_what_they_forbid(tmp_path: Path) -> None:
@@ -100,6 +160,18 @@ def test_the_rules_above_catch_what_they_forbid(tmp_path: Path) -> None:
     assert sorted(environment_reads(path)) == [2, 7, 7]
     assert is_or_is_in("rattler.index", "rattler")
     assert not is_or_is_in("rattlers", "rattler")
+    order = ["app", "v2", "errors"]
+    found = [
+        "registry.v2.lists.f",
+        "registry.errors",
+        "registry.app",
+        "registry.odd.x",
+        "registryful.app",
+        "aiohttp.web",
+    ]
+    assert against_the_order(order, "v2", "registry", found) == ["registry.app", "registry.odd.x"]
+    assert room_of(ROOT / "registry/v2/lists.py") == "v2"
+    assert room_of(ROOT / "registry/app.py") == "app"
 
 
 def test_everything_imported_is_a_dependency() -> None:
