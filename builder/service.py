@@ -144,7 +144,7 @@ class BuilderService:
             async def tell(job: Job, build_id: str, seconds: float, failure: BuildFailed | None) -> Record[None] | None:
                 return announce(await demand.ended(job, build_id, seconds, failure)) if announce else None
 
-            queue = BuildQueue(catalog, lambda job, _build: builder.run(job), settings, tell)
+            queue = BuildQueue(catalog.builds, lambda job, _build: builder.run(job), settings, tell)
             demand = Demand(settings, catalog, queue, builder.image_key, builder.resolution_key, policy)
             stack.push_async_callback(demand.close)
             stack.push_async_callback(queue.close)

@@ -24,7 +24,7 @@ from builder.errors import BuilderError, BuildFailed, TooManyBuilds, WorkerLost
 from builder.queue.job import Job
 from builder.settings import BuilderSettings
 from builder.work.turns import OURSELVES, Caller, Claim, on_behalf_of
-from storage.catalog.catalog import BuildRow, Catalog
+from storage.catalog.builds import BuildRow, Builds
 from storage.clock import is_within
 from storage.errors import ConderyError
 from storage.events.outbox import Record
@@ -65,8 +65,8 @@ class BuildQueue:
     Who has too many builds under way is refused another.
     """
 
-    def __init__(self, catalog: Catalog, run: Run, settings: BuilderSettings, tell: Tell = tell_nobody) -> None:
-        self._catalog = catalog
+    def __init__(self, builds: Builds, run: Run, settings: BuilderSettings, tell: Tell = tell_nobody) -> None:
+        self._builds = builds
         self._run = run
         self._tell = tell
         self._settings = settings
@@ -77,7 +77,7 @@ class BuildQueue:
     async def start(self) -> None:
         """Begin the heartbeat and resume the builds whose owner is dead."""
         self._heart = asyncio.create_task(self._beat())
-        for row in await self._catalog.unfinished_builds():
+        for row in await self._builds.unfinished():
             if is_dead(row):
                 log.info("build resumed", build=row.id, attempt=row.attempts + 1)
                 self.submit(Job.from_json(row.request))
@@ -117,7 +117,7 @@ class BuildQueue:
         """The last failure of `job`, while it is remembered."""
         if job.key in self._flights:
             return None
-        row = await self._catalog.last_build(job.key)
+        row = await self._builds.last(job.key)
         if row is None or row.ended is None or row.error_kind is None:
             return None
         memory = self._settings.transient_failure_memory if row.error_transient else self._settings.failure_memory
@@ -141,10 +141,10 @@ class BuildQueue:
         """The row of the job's build: ours to work on, or ended by the process that had it."""
         begun = time.time()
         while True:
-            row = await self._catalog.begin_build(flight.build_id, job.key, job.to_json(), self._owner)
+            row = await self._builds.begin(flight.build_id, job.key, job.to_json(), self._owner)
             if row:
                 return row
-            other = await self._catalog.last_build(job.key)
+            other = await self._builds.last(job.key)
             if other is None:
                 continue
             flight.build_id = other.id
@@ -153,7 +153,7 @@ class BuildQueue:
                     return other
                 flight.build_id = secrets.token_hex(6)
                 continue
-            if is_dead(other) and await self._catalog.take_build(other, self._owner):
+            if is_dead(other) and await self._builds.take(other, self._owner):
                 return other
             await asyncio.sleep(POLL_SECONDS)
 
@@ -163,7 +163,7 @@ class BuildQueue:
         try:
             if row.attempts >= MOST_ATTEMPTS:
                 raise WorkerLost("building this image, each time it was tried")
-            await self._catalog.set_building(row.id)
+            await self._builds.set_building(row.id)
             await self._run(job, row.id)
         except ConderyError as error:
             transient = not isinstance(error, BuilderError) or error.transient
@@ -174,7 +174,7 @@ class BuildQueue:
             bound.exception("build crashed")
             message = "internal error; the server's log has the details under the build's id"
             return await self._fail(bound, job, row, BuildFailed(row.id, type(error).__name__, message), True)
-        await self._catalog.end_build(row.id, record=await self._tell(job, row.id, time.time() - row.created, None))
+        await self._builds.end(row.id, record=await self._tell(job, row.id, time.time() - row.created, None))
         bound.info("build completed", seconds=round(time.monotonic() - started, 3))
         return None
 
@@ -185,14 +185,14 @@ class BuildQueue:
         # a full disk may keep even this from being recorded; the waiting requests get their answer all the same
         try:
             record = await self._tell(job, row.id, time.time() - row.created, failure)
-            await self._catalog.end_build(
+            await self._builds.end(
                 row.id, kind=failure.kind, message=failure.message, transient=transient, record=record
             )
         except Exception:  # noqa: BLE001 - logged, and the caller still has its answer
             bound.exception("failure not recorded")
             # a row that stays unfinished would keep everybody waiting who asks for the same
             with contextlib.suppress(Exception):
-                await self._catalog.end_build(row.id, kind=failure.kind, message=_UNRECORDED, transient=True)
+                await self._builds.end(row.id, kind=failure.kind, message=_UNRECORDED, transient=True)
         return failure
 
     async def _beat(self) -> None:
@@ -200,7 +200,7 @@ class BuildQueue:
             await asyncio.sleep(BEAT_SECONDS)
             if self._flights:
                 with contextlib.suppress(Exception):
-                    await self._catalog.beat(self._owner)
+                    await self._builds.beat(self._owner)
 
 
 def _failure(row: BuildRow) -> BuildFailed:

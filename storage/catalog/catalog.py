@@ -1,9 +1,4 @@
-"""Facts of the builder: locks, what names resolved to, finished images and files, and builds.
-
-A build's unfinished row is the lock of its key: the database admits one, whichever process or machine it is in. The row
-says who works on it (`owner`) and when that owner last gave a sign (`heartbeat`), so another may take over from the
-dead.
-"""
+"""Facts of the builder: locks, what names resolved to, finished images and files."""
 
 from __future__ import annotations
 
@@ -14,17 +9,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import Table, delete, func, select, update
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.blobs.blobs import touch
+from storage.catalog.builds import Builds, Document
 from storage.catalog.made import Made
 from storage.clock import SKEW_SECONDS, is_within
 from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown
-from storage.events.outbox import Record
 from storage.repositories.repositories import (
     Push,
     StoredManifest,
@@ -37,8 +31,6 @@ from storage.repositories.repositories import (
 
 USE_SECONDS = 3600.0
 
-Document = dict[str, Any]
-
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
@@ -48,30 +40,13 @@ class Resolution:
     solved: float
 
 
-@dataclass(frozen=True, slots=True)
-class BuildRow:
-    """One attempt to make something; `request` is the builder's own document."""
-
-    id: str
-    key: str
-    request: Document
-    status: str
-    owner: str
-    heartbeat: float
-    attempts: int
-    created: float
-    ended: float | None
-    error_kind: str | None
-    error_message: str | None
-    error_transient: bool | None
-
-
 class Catalog:
     """The database's tables as methods. Every method is one transaction; documents are JSON-able."""
 
     def __init__(self, database: Database, made: Made | None = None) -> None:
         self._database = database
         self._made = made or Made(database)
+        self.builds = Builds(database)
 
     # images and files
 
@@ -254,99 +229,6 @@ class Catalog:
         async with self._database.reading() as connection:
             return sorted(day for day in (await connection.execute(query)).scalars() if day is not None)
 
-    # builds
-
-    async def begin_build(self, build_id: str, key: str, request: Document, owner: str) -> BuildRow | None:
-        """Insert an unfinished build; None when the key has one already."""
-        now = time.time()
-        row = BuildRow(build_id, key, request, "QUEUED", owner, now, 1, now, None, None, None, None)
-        statement = tables.build.insert().values(
-            id=build_id,
-            key=key,
-            request=json.dumps(request),
-            status=row.status,
-            owner=owner,
-            heartbeat=now,
-            attempts=1,
-            created=now,
-        )
-        try:
-            async with self._database.writing() as connection:
-                await connection.execute(statement)
-        except IntegrityError:
-            return None
-        return row
-
-    async def last_build(self, key: str) -> BuildRow | None:
-        table = tables.build
-        # one that runs is the last, whatever a clock that was ahead wrote into another
-        order = (table.c.ended.is_not(None), table.c.created.desc())
-        query = select(table).where(table.c.key == key).order_by(*order).limit(1)
-        async with self._database.reading() as connection:
-            row = (await connection.execute(query)).first()
-        return _build_row(row) if row else None
-
-    async def unfinished_builds(self) -> list[BuildRow]:
-        query = select(tables.build).where(tables.build.c.ended.is_(None)).order_by(tables.build.c.created)
-        async with self._database.reading() as connection:
-            return [_build_row(row) for row in await connection.execute(query)]
-
-    async def take_build(self, row: BuildRow, owner: str) -> bool:
-        """Make `owner` the owner of an unfinished build, unless its state changed since `row` was read."""
-        table = tables.build
-        statement = (
-            update(table)
-            .where(table.c.id == row.id, table.c.owner == row.owner, table.c.heartbeat == row.heartbeat)
-            .where(table.c.ended.is_(None))
-            .values(owner=owner, heartbeat=time.time(), attempts=table.c.attempts + 1)
-        )
-        async with self._database.writing() as connection:
-            return (await connection.execute(statement)).rowcount == 1
-
-    async def beat(self, owner: str) -> None:
-        """A sign of life for all unfinished builds of `owner`."""
-        table = tables.build
-        statement = update(table).where(table.c.owner == owner, table.c.ended.is_(None)).values(heartbeat=time.time())
-        async with self._database.writing() as connection:
-            await connection.execute(statement)
-
-    async def set_building(self, build_id: str) -> None:
-        table = tables.build
-        async with self._database.writing() as connection:
-            await connection.execute(update(table).where(table.c.id == build_id).values(status="BUILDING"))
-
-    async def end_build(
-        self,
-        build_id: str,
-        *,
-        kind: str | None = None,
-        message: str | None = None,
-        transient: bool = False,
-        record: Record[None] | None = None,
-    ) -> None:
-        """Completed, or failed when `kind` is given; `record` belongs to the same transaction."""
-        table = tables.build
-        statement = (
-            update(table)
-            .where(table.c.id == build_id)
-            .values(
-                status="FAILED" if kind else "COMPLETED",
-                ended=time.time(),
-                error_kind=kind,
-                error_message=message,
-                error_transient=transient if kind else None,
-            )
-        )
-        async with self._database.writing() as connection:
-            await connection.execute(statement)
-            if record is not None:
-                await record(connection, None)
-
-    async def count_builds(self, key: str) -> int:
-        query = select(func.count()).select_from(tables.build).where(tables.build.c.key == key)
-        async with self._database.reading() as connection:
-            return int((await connection.execute(query)).scalar_one())
-
     # shared
 
     async def note_use(self, kind: Literal["image", "artifact"], key: str) -> None:
@@ -401,9 +283,3 @@ class Catalog:
 async def _note_lock(connection: AsyncConnection, key: str) -> None:
     """That something was made of a lock, or asked for that was."""
     await connection.execute(update(tables.lock).where(tables.lock.c.key == key).values(used=time.time()))
-
-
-def _build_row(row: Any) -> BuildRow:
-    values = dict(row._mapping)
-    values["request"] = json.loads(values["request"])
-    return BuildRow(**values)

@@ -230,7 +230,7 @@ async def test_fifty_requests_make_one_build(tmp_path: Path) -> None:
         images = await asyncio.gather(*(ticket.wait(None) for ticket in tickets))
         assert len({image.variants[0].digest for image in images if image}) == 1
         job = Job("image", tickets[0].spec)
-        assert await service.builder.catalog.count_builds(job.key) == 1
+        assert await service.builder.catalog.builds.count(job.key) == 1
         again = await service.demand.image("conda-store-dynamic/big/tool", "latest")
         assert again.build_id == ""
         assert "lock-" + images[0].lock_key[:12] in await service.demand.tags("conda-store-dynamic/big/tool")

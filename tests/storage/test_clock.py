@@ -69,12 +69,12 @@ async def test_an_old_lock_and_a_failure(tmp_path: Path) -> None:
 async def test_a_build_that_runs_is_the_last_of_its_key(tmp_path: Path) -> None:
     async with open_stores(tmp_path) as stores:
         catalog: Catalog = stores.catalog
-        await catalog.begin_build("old", "key", {}, "host/1/1")
-        await catalog.end_build("old")
+        await catalog.builds.begin("old", "key", {}, "host/1/1")
+        await catalog.builds.end("old")
         async with stores.blobs.database.writing() as connection:
             await connection.execute(update(tables.build).values(created=time.time() + YEAR, ended=time.time() + YEAR))
-        await catalog.begin_build("new", "key", {}, "host/1/1")
-        last = await catalog.last_build("key")
+        await catalog.builds.begin("new", "key", {}, "host/1/1")
+        last = await catalog.builds.last("key")
         assert last
         assert last.id == "new"
 

@@ -17,7 +17,7 @@ from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.queue.embedded import BuildQueue, is_dead
 from builder.queue.job import Job
 from builder.settings import BuilderSettings
-from storage.catalog.catalog import Catalog
+from storage.catalog.builds import Builds
 from storage.database.engine import sqlite_url
 from tests.support.storage.stores import open_stores
 
@@ -26,9 +26,9 @@ SETTINGS = BuilderSettings(failure_memory=30)
 
 
 @pytest.fixture
-async def catalog(tmp_path: Path) -> AsyncIterator[Catalog]:
+async def builds(tmp_path: Path) -> AsyncIterator[Builds]:
     async with open_stores(tmp_path) as stores:
-        yield stores.catalog
+        yield stores.catalog.builds
 
 
 class Work:
@@ -50,21 +50,21 @@ class Work:
             raise self.failure
 
 
-async def test_one_build_for_many_requests(catalog: Catalog) -> None:
+async def test_one_build_for_many_requests(builds: Builds) -> None:
     work = Work()
-    queue = BuildQueue(catalog, work, SETTINGS)
+    queue = BuildQueue(builds, work, SETTINGS)
     flights = [queue.submit(JOB) for _ in range(50)]
     await work.started.wait()
     work.release.set()
     assert [await flight.ended for flight in flights] == [None] * 50
     assert work.runs == 1
-    assert await catalog.count_builds(JOB.key) == 1
+    assert await builds.count(JOB.key) == 1
     await queue.close()
 
 
-async def test_two_queues_share_a_build(catalog: Catalog) -> None:
+async def test_two_queues_share_a_build(builds: Builds) -> None:
     work = Work()
-    first, second = BuildQueue(catalog, work, SETTINGS), BuildQueue(catalog, work, SETTINGS)
+    first, second = BuildQueue(builds, work, SETTINGS), BuildQueue(builds, work, SETTINGS)
     one = first.submit(JOB)
     await work.started.wait()
     other = second.submit(JOB)
@@ -78,10 +78,10 @@ async def test_two_queues_share_a_build(catalog: Catalog) -> None:
     await second.close()
 
 
-async def test_a_failure_is_remembered_for_a_while(catalog: Catalog) -> None:
+async def test_a_failure_is_remembered_for_a_while(builds: Builds) -> None:
     work = Work(Unsatisfiable("linux-64", "numpy 9 does not exist"))
     work.release.set()
-    queue = BuildQueue(catalog, work, SETTINGS)
+    queue = BuildQueue(builds, work, SETTINGS)
     failure = await queue.submit(JOB).ended
     assert failure is not None
     assert "numpy 9 does not exist" in str(failure)
@@ -89,15 +89,15 @@ async def test_a_failure_is_remembered_for_a_while(catalog: Catalog) -> None:
     remembered = await queue.remembered_failure(JOB)
     assert remembered is not None
     assert str(remembered) == str(failure)
-    forgetful = BuildQueue(catalog, work, SETTINGS.model_copy(update={"failure_memory": 0}))
+    forgetful = BuildQueue(builds, work, SETTINGS.model_copy(update={"failure_memory": 0}))
     assert await forgetful.remembered_failure(JOB) is None
     await queue.close()
 
 
-async def test_a_defect_is_a_failure_that_says_little(catalog: Catalog) -> None:
+async def test_a_defect_is_a_failure_that_says_little(builds: Builds) -> None:
     work = Work(ZeroDivisionError("secret"))
     work.release.set()
-    queue = BuildQueue(catalog, work, SETTINGS)
+    queue = BuildQueue(builds, work, SETTINGS)
     failure = await queue.submit(JOB).ended
     assert failure is not None
     assert "internal error" in str(failure)
@@ -105,27 +105,27 @@ async def test_a_defect_is_a_failure_that_says_little(catalog: Catalog) -> None:
     await queue.close()
 
 
-async def test_closing_leaves_the_build_to_be_resumed(catalog: Catalog) -> None:
+async def test_closing_leaves_the_build_to_be_resumed(builds: Builds) -> None:
     work = Work()
-    queue = BuildQueue(catalog, work, SETTINGS)
+    queue = BuildQueue(builds, work, SETTINGS)
     queue.submit(JOB)
     await work.started.wait()
     await queue.close()
-    (row,) = await catalog.unfinished_builds()
+    (row,) = await builds.unfinished()
     assert row.key == JOB.key
 
 
-async def test_the_build_of_a_killed_process_is_resumed(catalog: Catalog, tmp_path: Path) -> None:
+async def test_the_build_of_a_killed_process_is_resumed(builds: Builds, tmp_path: Path) -> None:
     script = f"""
 import asyncio, sys
 sys.path.insert(0, {os.getcwd()!r})
 from builder.queue.job import Job
 from builder.queue.embedded import owner_of_this_process
-from storage.catalog.catalog import Catalog
+from storage.catalog.builds import Builds
 from storage.database.engine import Database
 async def main():
-    catalog = Catalog(Database.open({sqlite_url(tmp_path / "condery.sqlite")!r}))
-    await catalog.begin_build("killed", {JOB.key!r}, {JOB.to_json()!r}, owner_of_this_process())
+    builds = Builds(Database.open({sqlite_url(tmp_path / "condery.sqlite")!r}))
+    await builds.begin("killed", {JOB.key!r}, {JOB.to_json()!r}, owner_of_this_process())
     print("begun", flush=True)
     await asyncio.sleep(60)
 asyncio.run(main())
@@ -133,29 +133,29 @@ asyncio.run(main())
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     assert process.stdout is not None
     await asyncio.to_thread(process.stdout.readline)
-    (row,) = await catalog.unfinished_builds()
+    (row,) = await builds.unfinished()
     assert not is_dead(row)
     process.send_signal(signal.SIGKILL)
     await asyncio.to_thread(process.communicate)
     assert is_dead(row)
     work = Work()
     work.release.set()
-    queue = BuildQueue(catalog, work, SETTINGS)
+    queue = BuildQueue(builds, work, SETTINGS)
     await queue.start()
     assert await queue.submit(JOB).ended is None
     assert work.runs == 1
-    row_after = await catalog.last_build(JOB.key)
+    row_after = await builds.last(JOB.key)
     assert row_after is not None
     assert (row_after.id, row_after.status, row_after.attempts) == ("killed", "COMPLETED", 2)
     await queue.close()
 
 
 @pytest.mark.parametrize("reason", ["a member b\udcff", "a \0 in it", "a\x1b[2J"])
-async def test_a_reason_that_is_no_text_is_recorded(catalog: Catalog, reason: str) -> None:
+async def test_a_reason_that_is_no_text_is_recorded(builds: Builds, reason: str) -> None:
     """A package decides the bytes of what it is refused for. A build that did not end would keep all others waiting."""
     work = Work(DownloadFailed("tool", reason))
     work.release.set()
-    queue = BuildQueue(catalog, work, SETTINGS)
+    queue = BuildQueue(builds, work, SETTINGS)
     failure = await queue.submit(JOB).ended
     assert failure is not None
     remembered = await queue.remembered_failure(JOB)

@@ -1,4 +1,4 @@
-"""The catalog's promises: one unfinished build a key, an image never without its manifests, later solves win."""
+"""The catalog's promises: an image never without its manifests, later solves win."""
 
 from __future__ import annotations
 
@@ -43,52 +43,6 @@ def push(body: bytes, *blobs: bytes, **fields: object) -> Push:
 async def put(stores: Stores, *blobs: bytes) -> None:
     for blob in blobs:
         await stores.blobs.put(Digest.of(blob), [blob])
-
-
-# builds
-
-
-async def test_one_unfinished_build_of_a_key(catalog: Catalog) -> None:
-    rows = await asyncio.gather(
-        *(catalog.begin_build(f"id{number}", "key", {"n": number}, "me/1/2") for number in range(20))
-    )
-    begun = [row for row in rows if row]
-    assert len(begun) == 1
-    await catalog.end_build(begun[0].id)
-    assert await catalog.begin_build("again", "key", {}, "me/1/2")
-    assert await catalog.count_builds("key") == 2
-
-
-async def test_a_failed_build_is_remembered_whole(catalog: Catalog) -> None:
-    await catalog.begin_build("id", "key", {"a": [1]}, "me/1/2")
-    await catalog.set_building("id")
-    await catalog.end_build("id", kind="Unsatisfiable", message="because", transient=False)
-    row = await catalog.last_build("key")
-    assert row is not None
-    assert (row.status, row.error_kind, row.error_message, row.error_transient, row.request) == (
-        "FAILED",
-        "Unsatisfiable",
-        "because",
-        False,
-        {"a": [1]},
-    )
-    assert await catalog.unfinished_builds() == []
-
-
-async def test_only_one_takes_over(catalog: Catalog) -> None:
-    row = await catalog.begin_build("id", "key", {}, "dead/1/2")
-    assert row is not None
-    taken = await asyncio.gather(*(catalog.take_build(row, f"heir/{number}/0") for number in range(5)))
-    assert sorted(taken) == [False, False, False, False, True]
-    (left,) = await catalog.unfinished_builds()
-    assert left.attempts == 2
-
-
-async def test_a_build_that_its_owner_beats_for_cannot_be_taken(catalog: Catalog) -> None:
-    row = await catalog.begin_build("id", "key", {}, "me/1/2")
-    assert row is not None
-    await catalog.beat("me/1/2")
-    assert not await catalog.take_build(row, "heir/1/2")
 
 
 # images and files

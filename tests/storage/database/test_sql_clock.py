@@ -157,8 +157,8 @@ async def test_a_write_that_never_ended_is_over_at_once(content: Content) -> Non
 async def test_a_failure_is_forgotten_at_once_and_a_silent_build_keeps_nothing(content: Content) -> None:
     catalog, database = content.stores.catalog, content.stores.database
     for name in ("ended", "running"):
-        assert await catalog.begin_build(name, name, {}, "nobody/1/1")
-    await catalog.end_build("ended", kind="Unsatisfiable", message="no")
+        assert await catalog.builds.begin(name, name, {}, "nobody/1/1")
+    await catalog.builds.end("ended", kind="Unsatisfiable", message="no")
     await everything_a_year_ahead(content)
     assert await oldest_build(database, time.time())
     assert await collect(content) == {"builds": 1}

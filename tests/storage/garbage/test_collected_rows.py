@@ -45,9 +45,9 @@ async def locks(content: Content) -> set[str]:
 
 async def build(content: Content, name: str, *, ended: float | None, heartbeat: float | None = None) -> None:
     catalog = content.stores.catalog
-    assert await catalog.begin_build(name, name, {}, "nobody/1/1")
+    assert await catalog.builds.begin(name, name, {}, "nobody/1/1")
     if ended is not None:
-        await catalog.end_build(name, kind="Unsatisfiable", message="no")
+        await catalog.builds.end(name, kind="Unsatisfiable", message="no")
         await content.change(tables.build, tables.build.c.id == name, ended=ended)
     if heartbeat is not None:
         await content.change(tables.build, tables.build.c.id == name, heartbeat=heartbeat)

@@ -301,7 +301,7 @@ async def test_what_a_running_build_has_made_stays(content: Content) -> None:
     blob = await content.stores.blobs.put(Digest.of(b"layer"), [b"layer"])
     now = time.time()
     await content.change(tables.blob, used=now - 2 * DAY)
-    await content.stores.catalog.begin_build("b", "key", {}, "me/1/2")
+    await content.stores.catalog.builds.begin("b", "key", {}, "me/1/2")
     await content.change(tables.build, created=now - 3 * DAY)
     await content.collect()
     assert await content.blobs() == {blob.digest}

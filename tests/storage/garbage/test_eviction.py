@@ -65,7 +65,7 @@ async def test_what_may_be_in_use_stays_whatever_the_bound(stores: Stores) -> No
 async def test_what_a_running_build_may_use_stays(stores: Stores) -> None:
     before = put(stores.root / "archives" / "before.conda", 1000, OLD - 10)
     since = put(stores.root / "archives" / "since.conda", 1000, OLD + 10)
-    await stores.catalog.begin_build("b", "key", {}, "me/1/2")
+    await stores.catalog.builds.begin("b", "key", {}, "me/1/2")
     async with stores.database.writing() as connection:
         await connection.execute(tables.build.update().values(created=OLD))
     assert (await evicted(stores, Bounds(archives=1)))["cached archives"] == (1, 1000)

@@ -1,0 +1,59 @@
+"""Builds' promises: one unfinished build a key, whose owner is one, and whose end is remembered whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from storage.catalog.builds import Builds
+from tests.support.storage.stores import open_stores
+
+
+@pytest.fixture
+async def builds(tmp_path: Path, database_url: str) -> AsyncIterator[Builds]:
+    async with open_stores(tmp_path, url=database_url) as stores:
+        yield stores.catalog.builds
+
+
+async def test_one_unfinished_build_of_a_key(builds: Builds) -> None:
+    rows = await asyncio.gather(*(builds.begin(f"id{number}", "key", {"n": number}, "me/1/2") for number in range(20)))
+    begun = [row for row in rows if row]
+    assert len(begun) == 1
+    await builds.end(begun[0].id)
+    assert await builds.begin("again", "key", {}, "me/1/2")
+    assert await builds.count("key") == 2
+
+
+async def test_a_failed_build_is_remembered_whole(builds: Builds) -> None:
+    await builds.begin("id", "key", {"a": [1]}, "me/1/2")
+    await builds.set_building("id")
+    await builds.end("id", kind="Unsatisfiable", message="because", transient=False)
+    row = await builds.last("key")
+    assert row is not None
+    assert (row.status, row.error_kind, row.error_message, row.error_transient, row.request) == (
+        "FAILED",
+        "Unsatisfiable",
+        "because",
+        False,
+        {"a": [1]},
+    )
+    assert await builds.unfinished() == []
+
+
+async def test_only_one_takes_over(builds: Builds) -> None:
+    row = await builds.begin("id", "key", {}, "dead/1/2")
+    assert row is not None
+    taken = await asyncio.gather(*(builds.take(row, f"heir/{number}/0") for number in range(5)))
+    assert sorted(taken) == [False, False, False, False, True]
+    (left,) = await builds.unfinished()
+    assert left.attempts == 2
+
+
+async def test_a_build_that_its_owner_beats_for_cannot_be_taken(builds: Builds) -> None:
+    row = await builds.begin("id", "key", {}, "me/1/2")
+    assert row is not None
+    await builds.beat("me/1/2")
+    assert not await builds.take(row, "heir/1/2")
