@@ -19,86 +19,113 @@ class BuilderSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    root: str = Field("conda-store-dynamic", description="first part of every on-demand repository name")
+    root: str = Field("conda-store-dynamic", description="First part of the name of every on-demand repository.")
     channels: tuple[str, ...] = Field(
         ("conda-forge",),
-        description="channels searched by default: names, URLs, file:// or oci:// addresses, in order of priority",
+        description="Channels that are searched by default, in order of priority: names, URLs, file:// or oci:// "
+        "addresses.",
     )
     allowed_channels: tuple[str, ...] = Field(
         (),
-        description="channels that names may have besides `channels`: names or URLs, in which * stands for anything; "
-        "* alone is any at a public address. When empty, a server that only its own machine reaches takes any at a "
-        "public address, every other server none",
+        description="Channels that image names may add to `channels`: names or URLs, in which * matches anything; * "
+        "alone allows every channel at a public address. When empty, a server that only its own machine "
+        "can reach allows every channel at a public address, and any other server allows none.",
     )
-    channel_alias: str = Field("https://conda.anaconda.org", description="where a channel named without a URL is found")
+    channel_alias: str = Field(
+        "https://conda.anaconda.org", description="URL under which a channel that is given by name alone is found."
+    )
     credentials: Path | None = Field(
-        None, description="file with channel and registry credentials, in the form of rattler's credentials.json"
+        None,
+        description="File with credentials for channels and registries, in the format of rattler's credentials.json.",
     )
-    platforms: tuple[str, ...] = Field(("linux-64",), description="conda platforms that an image index holds")
+    platforms: tuple[str, ...] = Field(("linux-64",), description="Conda platforms that an image index holds.")
     base: str = Field(
         "host",
-        description="host, scratch, a registry reference, oci-layout:PATH[:TAG] or docker-archive:PATH[:TAG]",
+        description="Base image: host, scratch, a registry reference, oci-layout:PATH[:TAG] or "
+        "docker-archive:PATH[:TAG].",
     )
     insecure_registries: tuple[str, ...] = Field(
-        (), description="registries (host or host:port) that are spoken to by plain http, as this machine's own are"
+        (),
+        description="Registries (host or host:port) that are reached by plain http, as registries on this machine "
+        "always are.",
     )
-    prefix: str = Field("/opt/conda", description="where the environment lies in the image")
+    prefix: str = Field("/opt/conda", description="Directory of the conda environment in the image.")
     glibc: str | None = Field(
-        None, description="version of the virtual package __glibc; taken from the base when unset, else 2.28"
+        None,
+        description="Version of the virtual package __glibc; when unset, that of the base, or 2.28 if the base has "
+        "none.",
     )
     user: int | None = Field(
-        None, description="numeric user the container runs as, with a writable home; root when unset"
+        None,
+        description="Numeric id of the user and group that the container runs as, with a writable home; when unset, "
+        "the base's user, or root.",
     )
     refuse_scripts: bool = Field(
-        False, description="refuse packages with link scripts instead of reporting them as skipped"
+        False,
+        description="Whether packages with link scripts are refused; otherwise the scripts are skipped and reported.",
     )
     shell_packages: tuple[str, ...] = Field(
         ("bash", "coreutils", "findutils", "grep", "sed", "gawk", "less", "which"),
-        description="packages that the item `shell` stands for",
+        description="Packages that the item `shell` stands for.",
     )
     fresh_for: float = Field(
-        3600, description="seconds for which `latest` answers with the last lock before it is solved again"
+        3600, description="Seconds for which `latest` is answered with its last lock before it is solved again."
     )
     stale_for: float = Field(
         3600,
-        description="seconds beyond `fresh_for` for which `latest` still answers with the old lock while it is solved",
+        description="Seconds after `fresh_for` for which `latest` is still answered with the old lock while it is "
+        "solved again.",
     )
-    failure_memory: float = Field(60, description="seconds for which a failed build is answered from memory")
-    transient_failure_memory: float = Field(10, description="the same for failures that may pass by themselves")
-    channel_seconds: float = Field(120, description="longest time that reading the indexes of channels may take")
-    solve_seconds: float = Field(120, description="longest time one solve may take")
+    failure_memory: float = Field(
+        60, description="Seconds for which a failed build is answered with its reason and not tried again."
+    )
+    transient_failure_memory: float = Field(
+        10,
+        description="Seconds for which a failure that may pass by itself, such as a broken download, is answered so.",
+    )
+    channel_seconds: float = Field(120, description="Maximum time for reading the indexes of channels.")
+    solve_seconds: float = Field(120, description="Maximum time for one solve.")
     quick_solve_seconds: float = Field(
-        3, description="a solve that takes longer begins again in a second process of the lowest priority"
+        3,
+        description="Seconds after which a solve is started again in a second process, which has the lowest priority.",
     )
-    long_solves: int = Field(1, description="such solves that run at a time")
-    solve_memory: int = Field(4 << 30, description="most memory of each solver process")
+    long_solves: int = Field(1, description="Number of solves that the second process runs at the same time.")
+    solve_memory: int = Field(4 << 30, description="Maximum memory of each solver process.")
     repodata_refresh: float = Field(
-        900, description="seconds between background refreshes of repodata in use; 0 turns them off"
+        900, description="Seconds between background refreshes of the repodata in use; 0 turns them off."
     )
-    repodata_size: int = Field(2 << 30, description="most bytes that one index of a channel may expand to")
-    repodata_disk: int = Field(16 << 30, description="most bytes that the indexes of all channels take on disk")
-    repodata_channels: int = Field(100, description="channels whose index is kept in memory and refreshed")
-    downloads: int = Field(8, description="archives downloaded at a time")
-    download_seconds: float = Field(60, description="seconds without a byte after which a download is resumed")
+    repodata_size: int = Field(2 << 30, description="Maximum size of one channel index after decompression.")
+    repodata_disk: int = Field(16 << 30, description="Maximum size on disk of the indexes of all channels.")
+    repodata_channels: int = Field(100, description="Number of channels whose index is kept in memory and refreshed.")
+    downloads: int = Field(8, description="Number of archives that are downloaded at the same time.")
+    download_seconds: float = Field(60, description="Seconds without a byte after which a download is resumed.")
     download_least: int = Field(
-        100_000, description="bytes that a download has to bring in `download_seconds`; one that is slower is given up"
+        100_000,
+        description="Bytes that a download has to receive in each `download_seconds`; a slower one is given up.",
     )
-    build_download_seconds: float = Field(3600, description="longest time the downloads of one build may take")
-    concurrent_builds: int = Field(8, description="builds that make layers at a time; more wait for their turn")
-    build_layers_seconds: float = Field(3600, description="longest time the making of one build's layers may take")
+    build_download_seconds: float = Field(3600, description="Maximum time for the downloads of one build.")
+    concurrent_builds: int = Field(
+        8, description="Number of builds that make layers at the same time; more wait for their turn."
+    )
+    build_layers_seconds: float = Field(3600, description="Maximum time for making the layers of one build.")
     builds_per_caller: int = Field(
-        100, description="builds under way for one address (or IPv6 network of 64 bits); who wants more gets 429"
+        100,
+        description="Maximum number of running and waiting builds of one address (an IPv6 /64 network counts as "
+        "one); requests for more are answered 429.",
     )
-    builds_at_most: int = Field(500, description="builds under way in all, those that wait for their turn included")
-    workers: int = Field(default_factory=lambda: os.cpu_count() or 2, description="processes that transcode packages")
+    builds_at_most: int = Field(500, description="Maximum number of running and waiting builds in all.")
+    workers: int = Field(
+        default_factory=lambda: os.cpu_count() or 2,
+        description="Number of processes that turn packages into fragments.",
+    )
     worker_memory: int = Field(
-        512 << 20, description="most memory of each of them; a package that takes more is refused"
+        512 << 20, description="Maximum memory of each worker process; a package that needs more is refused."
     )
-    concurrent_archives: int = Field(1, description="files archive.tar.gz that are made at a time")
-    archive_seconds: float = Field(1800, description="longest time the making of one archive.tar.gz may take")
-    max_expanded: int = Field(64 << 30, description="most bytes a package may expand to")
-    max_ratio: float = Field(500, description="most times a package may grow when expanded")
-    max_paths: int = Field(300_000, description="most files, links and directories a package may have")
+    concurrent_archives: int = Field(1, description="Number of archive.tar.gz files that are made at the same time.")
+    archive_seconds: float = Field(1800, description="Maximum time for making one archive.tar.gz.")
+    max_expanded: int = Field(64 << 30, description="Maximum size of one package after decompression.")
+    max_ratio: float = Field(500, description="Maximum ratio of a package's decompressed size to its compressed size.")
+    max_paths: int = Field(300_000, description="Maximum number of files, links and directories in one package.")
 
     @field_validator("root")
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import textwrap
 from pathlib import Path
 
 from registry.settings.settings import SECTIONS, Setting, all_settings
@@ -15,21 +16,21 @@ INTRODUCTION = """\
 
 Every setting has one name. `fresh_for`, for example, is
 
-- `--fresh-for 600` on the command line of `condery serve` and of the other commands it matters to,
+- `--fresh-for 600` on the command line of `condery serve` and of other commands that use it,
 - `CONDERY_FRESH_FOR=600` in the environment,
 - `fresh_for = 600` in the settings file,
 
-and the first of these that has it wins; then the default. The settings file is TOML: the one named by `--config` or
-`CONDERY_CONFIG`, else `condery.toml` in the working directory, else `/etc/condery/condery.toml`.
+and the first of these that sets it wins; otherwise the default holds. The settings file is TOML: the file that
+`--config` or `CONDERY_CONFIG` names, else `condery.toml` in the working directory, else `/etc/condery/condery.toml`.
 [examples/condery.toml](../examples/condery.toml) shows every setting. A list is a TOML array, or comma separated text
-or a JSON array in a variable; a list's flag may be repeated, and then it adds up. `--channel`, `--platform` and
+or a JSON array in a variable; the flag of a list may be repeated, and the values add up. `--channel`, `--platform` and
 `--data-dir` are short for `--channels`, `--platforms` and `--data-directory`. Times are in seconds and sizes in bytes.
 
-A name that is not a setting is refused, in the file always, in the environment when it resembles one.
+condery refuses a name that is not a setting: in the file always, in the environment when it resembles a setting.
 `condery settings show` prints what is in effect and where each value came from, without secrets.
 """
 
-TABLE_HEAD = "| setting | type | default | what it does |\n|---|---|---|---|\n"
+TABLE_HEAD = "| setting | type | default | what it is |\n|---|---|---|---|\n"
 
 TITLES = {
     "http": "The server",
@@ -78,6 +79,12 @@ def document() -> str:
     return "".join(parts)
 
 
+def comment(text: str) -> str:
+    return textwrap.fill(
+        text, 120, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False
+    )
+
+
 def example() -> str:
     lines = ["# Settings of condery with their defaults; see docs/settings.md. Uncomment what you change.\n"]
     for section, settings in itertools.groupby(all_settings(), key=lambda setting: setting.section):
@@ -85,7 +92,7 @@ def example() -> str:
         for setting in settings:
             value = EXAMPLES.get(setting.name, setting.field.default)
             # A JSON scalar or array of strings is a TOML value as well.
-            lines.append(f"\n# {setting.description}\n# {setting.name} = {json.dumps(value)}\n")
+            lines.append(f"\n{comment(setting.description)}\n# {setting.name} = {json.dumps(value)}\n")
     return "".join(lines)
 
 

@@ -22,35 +22,45 @@ class StorageSettings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     data_directory: Path = Field(
-        description="directory of everything condery stores: blobs, fragments, downloaded archives, the database"
+        description="Directory of everything that condery stores: database, blobs, fragments, downloaded packages."
     )
     database: str | None = Field(
         None,
-        description="postgresql://USER:PASSWORD@HOST/NAME; condery.sqlite in the data directory when unset",
+        description="Address of the database, postgresql://USER:PASSWORD@HOST/NAME; when unset, the SQLite file "
+        "condery.sqlite in the data directory.",
     )
-    s3_bucket: str | None = Field(None, min_length=1, description="bucket of an S3 store that holds the blobs")
-    s3_prefix: str = Field("", description="what the names of all objects in the bucket begin with, such as condery/")
-    s3_endpoint: str | None = Field(None, description="address of the S3 store as condery reaches it; AWS when unset")
+    s3_bucket: str | None = Field(
+        None,
+        min_length=1,
+        description="Bucket of an S3 store that holds the blobs; when unset, blobs are files in the data directory.",
+    )
+    s3_prefix: str = Field("", description="Prefix of the keys of all objects in the bucket, such as condery/.")
+    s3_endpoint: str | None = Field(None, description="URL at which condery reaches the S3 store; AWS when unset.")
     s3_public_endpoint: str | None = Field(
-        None, description="address of the S3 store as clients reach it, for links; s3_endpoint when unset"
+        None, description="URL at which clients reach the S3 store, used in redirects; s3_endpoint when unset."
     )
     s3_region: str | None = Field(
-        None, description="the bucket's region; what boto3 is configured with, or us-east-1, when unset"
+        None, description="Region of the bucket; when unset, the one that boto3 is configured with, or us-east-1."
     )
     s3_credentials: Path | None = Field(
         None,
-        description='file with access key and secret key, a line each or as {"access_key": ..., "secret_key": ...}; '
-        "when unset they are searched for as boto3 does",
+        description='File with access key and secret key, one a line or as {"access_key": ..., "secret_key": ...}; '
+        "when unset, boto3 looks for them in its usual places.",
     )
     s3_addressing: Literal["auto", "path", "virtual"] = Field(
-        "auto", description="where addresses have the bucket: path, host name (virtual); auto is path but at AWS"
+        "auto",
+        description="Place of the bucket in the store's URLs: path, or virtual (in the host name); auto is virtual "
+        "at AWS and path elsewhere.",
     )
-    s3_proxy: bool = Field(False, description="send the bytes of blobs ourselves instead of redirecting to the store")
+    s3_proxy: bool = Field(
+        False,
+        description="Whether condery sends the bytes of blobs itself; otherwise it redirects clients to the store.",
+    )
     s3_link_seconds: int = Field(
         300,
         ge=1,
         le=MAX_LINK_SECONDS,
-        description="seconds for which the address is good that a client is redirected to",
+        description="Seconds for which a presigned URL, to which a client is redirected, is valid.",
     )
 
     @field_validator("database")

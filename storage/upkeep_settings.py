@@ -25,55 +25,75 @@ class UpkeepSettings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     gc_interval: float = Field(
-        3600, ge=0, description="seconds between garbage collections of the running server; 0 turns them off"
+        3600, ge=0, description="Seconds between garbage collections of the running server; 0 turns them off."
     )
     gc_grace: float = Field(
-        DAY, ge=0, description="seconds for which a blob that nothing needs is kept; longer than any push takes"
+        DAY,
+        ge=0,
+        description="Seconds for which a blob that nothing needs is kept; they must be longer than any push takes.",
     )
-    upload_seconds: float = Field(DAY, gt=0, description="seconds of silence after which an upload session ends")
+    upload_seconds: float = Field(
+        DAY, gt=0, description="Seconds without a request after which an upload session ends."
+    )
     untagged_for: float = Field(
-        30 * DAY, ge=0, description="seconds for which a manifest that no tag leads to is kept; 0 is for ever"
+        30 * DAY, ge=0, description="Seconds for which a manifest that no tag leads to is kept; 0 keeps it for ever."
     )
     image_retention: float = Field(
         90 * DAY,
         ge=0,
-        description="seconds for which an image made on demand is kept after it was last asked for; its lock stays, "
-        "and it is made again, the same, when asked for; 0 is for ever",
+        description="Seconds for which an on-demand image is kept after it was last asked for. Its lock stays, and "
+        "the same image is made again when it is asked for. 0 keeps it for ever.",
     )
     build_retention: float = Field(
-        7 * DAY, ge=0, description="seconds for which an ended build is kept, and a lock that nothing was ever made of"
+        7 * DAY,
+        ge=0,
+        description="Seconds for which the record of an ended build is kept, and a lock that no image or file was "
+        "made from.",
     )
     lock_retention: float = Field(
         0,
         ge=0,
-        description="seconds for which a lock is kept after what was made of it was last asked for; one that an image "
-        "is made from stays; 0 is for ever",
+        description="Seconds for which a lock is kept after the last request for its image or files, once these are "
+        "gone; 0 keeps it for ever.",
     )
     locks_limit: Size = Field(
         10 * 10**9,
-        description="bytes of locks kept, of which those go first that were never asked for by their own tag, and that "
-        "nobody has used for longest; one that an image is made from stays; 0 is no limit",
+        description="Maximum size of all locks. Beyond it, locks are deleted that were never asked for by their own "
+        "tag, and then others, the longest unused first; the lock of a stored image stays. 0 is no limit.",
     )
     fragments_limit: Size = Field(
-        50 * 10**9, description="bytes of packages kept ready for layers beyond those that layers need; 0 is no limit"
+        50 * 10**9,
+        description="Maximum size of the cached fragments (packages ready for layers) that no layer needs; 0 is no "
+        "limit.",
     )
-    archives_limit: Size = Field(20 * 10**9, description="bytes of downloaded packages kept; 0 is no limit")
-    repodata_limit: Size = Field(5 * 10**9, description="bytes of channels' indexes kept; 0 is no limit")
+    archives_limit: Size = Field(
+        20 * 10**9, description="Maximum size of the cached downloaded packages; 0 is no limit."
+    )
+    repodata_limit: Size = Field(5 * 10**9, description="Maximum size of the cached channel indexes; 0 is no limit.")
     images_limit: Size = Field(
         0,
-        description="bytes that all images and files made on demand may take together, beyond which those go that "
-        "nobody has used for longest; what does not fit beside those of the last two hours is refused; 0 is no limit",
+        description="Maximum size of all on-demand images and their files together. Beyond it, the longest unused "
+        "are deleted; a new one that does not fit beside those of the last two hours is refused. 0 is no "
+        "limit.",
     )
     quotas: tuple[str, ...] = Field(
-        (), description="what repositories may hold together, such as 'team/* bytes=10GB tags=100'"
+        (),
+        description="Limits on the total size and the number of tags of repositories, such as 'team/* bytes=10GB "
+        "tags=100'.",
     )
     immutable_tags: tuple[str, ...] = Field(
-        (), description="tags that are never moved or deleted: REPOSITORY:TAG, where * is anything, such as 'prod/*:v*'"
+        (),
+        description="Tags that cannot be moved or deleted, as REPOSITORY:TAG in which * matches anything, such as "
+        "'prod/*:v*'.",
     )
     retention: tuple[str, ...] = Field(
-        (), description="tags that are kept, others being deleted: 'ci/* keep-last=10 keep-days=30 keep=v*+release-*'"
+        (),
+        description="Rules for the tags that repositories keep; all other tags there are deleted. Such as 'ci/* "
+        "keep-last=10 keep-days=30 keep=v*+release-*'.",
     )
-    read_only: bool = Field(False, description="refuse to push and delete; images are still made on demand")
+    read_only: bool = Field(
+        False, description="Whether pushes and deletions are refused; on-demand images are still made."
+    )
 
     @field_validator("quotas")
     @classmethod

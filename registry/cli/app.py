@@ -35,7 +35,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def condery(
     version: Annotated[
-        bool, typer.Option("--version", help="print the version and exit", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """An OCI registry that makes conda images on demand."""

@@ -1,4 +1,4 @@
-"""What every command shares: settings as flags, and failures as one line and an exit code."""
+"""What all commands share: settings as flags, and failures as one line and an exit code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ USAGE = 2
 INTERRUPTED = 130
 
 SHORT_FLAGS = {"channels": "--channel", "platforms": "--platform", "data_directory": "--data-dir"}
-"""A second, handier flag of some settings."""
+"""A second, shorter flag of some settings."""
 
 SETTINGS = "Settings"
 
@@ -31,10 +31,10 @@ T = TypeVar("T")
 
 
 class Command(TyperCommand):
-    """A command whose help has the settings under a heading of their own, and in it every name whole."""
+    """A command whose help lists the settings under their own heading and never cuts a name."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Typer's type for the formatter is private to it."""
+        """`formatter` is Any because its type is private to typer."""
         headings: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": [], SETTINGS: []}
         for parameter in self.get_params(ctx):
             if record := parameter.get_help_record(ctx):
@@ -47,7 +47,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """Commands, each with the whole of what its help begins with."""
+    """A list of commands, each with the whole first paragraph of its help."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
@@ -61,17 +61,17 @@ def _beginning(text: str) -> str:
 
 
 class UsageError(ConderyError):
-    """The command line asks for something that cannot be meant; ends with exit code 2."""
+    """The command line makes no sense; the command ends with exit code 2."""
 
 
 def need_data(directory: Path) -> None:
-    """Raises UsageError when there is no data directory: a command that looks at one is not to make an empty one."""
+    """Raise UsageError when there is no data directory: a command that reads one must not create an empty one."""
     if not directory.is_dir():
-        raise UsageError(f"there is no data directory {directory}; name the server's with --data-dir")
+        raise UsageError(f"there is no data directory {directory}; give the server's with --data-dir")
 
 
 def takes_settings(*sections: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Makes a command of a function that takes `loaded: LoadedSettings` first and its own parameters after it.
+    """Make a command of a function that takes `loaded: LoadedSettings` first and its own parameters after it.
 
     The command has a flag for every setting of `sections`, `--config` and `--debug`.
     """
@@ -92,7 +92,7 @@ def takes_settings(*sections: str) -> Callable[[Callable[..., None]], Callable[.
 
 
 def reports_errors(function: Callable[..., None]) -> Callable[..., None]:
-    """Makes a command of a function that needs no settings; it gets `--debug`."""
+    """Make a command of a function that needs no settings; the command has `--debug`."""
     own = list(inspect.signature(function, eval_str=True).parameters.values())
 
     def command(debug: bool, **arguments: Any) -> None:
@@ -103,7 +103,7 @@ def reports_errors(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def run_reporting(call: Callable[[], None], *, debug: bool) -> None:
-    """Runs a command; what goes wrong becomes one line on stderr and an exit code, or with `debug` a traceback."""
+    """Run a command; an error becomes one line on stderr and an exit code, or a traceback with `debug`."""
     if debug or environment_flag("debug"):
         call()
         return
@@ -123,7 +123,7 @@ def fail(message: str, code: int) -> None:
 
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine on uvloop, as the server does. What it writes is for the owner alone."""
+    """Run a coroutine on uvloop, as the server does. Only the owner can read the files it writes."""
     import uvloop
 
     with masked(OWNER_ONLY), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -161,11 +161,11 @@ def _option(setting: Setting) -> inspect.Parameter:
 
 def _config_option() -> inspect.Parameter:
     option = typer.Option(
-        "--config", metavar="PATH", help="settings file (TOML)", show_default=False, rich_help_panel=SETTINGS
+        "--config", metavar="PATH", help="Settings file (TOML).", show_default=False, rich_help_panel=SETTINGS
     )
     return _parameter("config", Annotated[Path | None, option])
 
 
 def _debug_option() -> inspect.Parameter:
-    option = typer.Option("--debug", help="show a traceback when the command fails", show_default=False)
+    option = typer.Option("--debug", help="Show a traceback when the command fails.", show_default=False)
     return inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option])

@@ -23,83 +23,112 @@ class HttpSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all of the machine's")
-    port: int = Field(5000, ge=0, le=65535, description="TCP port to listen on; 0 lets the system choose")
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 is every address of the machine.")
+    port: int = Field(5000, ge=0, le=65535, description="TCP port to listen on; 0 lets the system choose one.")
     processes: int = Field(
-        1, ge=1, le=256, description="server processes that share the port; each solves and builds on its own"
+        1,
+        ge=1,
+        le=256,
+        description="Number of server processes that share the port; each has its own solver and its own workers.",
     )
     answer_within: float = Field(
-        20, gt=0, description="seconds a request waits for a build before it is answered with what is known"
+        20, gt=0, description="Seconds that a request waits for a build before the answer begins without its result."
     )
     trickle_interval: float = Field(
-        1, gt=0, description="seconds between the first bytes of a manifest that is still being built"
+        1,
+        gt=0,
+        description="Seconds between the first bytes of a manifest that is sent byte by byte while its image is built.",
     )
     trickle_slowest: float = Field(
-        10, gt=0, description="seconds between the last of those bytes, which are spread over a long build"
+        10,
+        gt=0,
+        description="Seconds between the last of those bytes, which are sent more slowly so that they last for a "
+        "long build.",
     )
-    trickle_cover: float = Field(900, ge=0, description="seconds of building the slow bytes are to cover")
+    trickle_cover: float = Field(900, ge=0, description="Seconds of building that the slow bytes last for.")
     stall_seconds: float = Field(
-        60, gt=0, description="seconds after which a client that takes or sends no bytes is dropped"
+        60,
+        gt=0,
+        description="Seconds without a byte after which the connection of a client that sends or receives a body is "
+        "closed.",
     )
     keep_alive: float = Field(
-        75, gt=0, description="seconds an idle connection is kept open, and the head of a request may take to come"
+        75,
+        gt=0,
+        description="Seconds that an idle connection stays open, and that a client may take to send the head of a "
+        "request.",
     )
     max_connections: int = Field(
         10_000,
         ge=1,
-        description="most open connections of each process; idle ones are closed to make room for new ones",
+        description="Maximum number of open connections of each process; idle ones are closed to make room for new "
+        "ones.",
     )
     max_connections_per_address: int = Field(
-        1000, ge=1, description="most open connections of one client address (of an IPv6 /64 network) to each process"
+        1000,
+        ge=1,
+        description="Maximum number of open connections of one client address to each process; an IPv6 /64 network "
+        "counts as one address.",
     )
     upload_memory: int = Field(
         512 << 20,
         ge=64 << 20,
-        description="most memory of each process for the bodies of pushes, half of it for one client; further pushes "
-        "wait for a short time and are then answered 503",
+        description="Maximum memory of each process for the bodies of pushes, of which one client gets at most half; "
+        "further pushes wait for a short time and are then answered 503.",
     )
-    shutdown_seconds: float = Field(25, gt=0, description="seconds running requests get to end when the server stops")
+    shutdown_seconds: float = Field(
+        25, gt=0, description="Seconds that running requests have to finish when the server stops."
+    )
     drain_seconds: float = Field(
-        0, ge=0, description="seconds /readyz fails before the server stops listening, for load balancers to notice"
+        0,
+        ge=0,
+        description="Seconds that /readyz fails before the server stops listening, so that load balancers notice.",
     )
-    manifest_memory: int = Field(64 << 20, ge=0, description="bytes of manifests kept in memory by each process")
+    manifest_memory: int = Field(64 << 20, ge=0, description="Bytes of manifests that each process keeps in memory.")
     tag_memory_seconds: float = Field(
-        60, ge=0, description="longest time a tag is answered from memory without asking the database"
+        60, ge=0, description="Maximum time for which a tag is answered from memory without asking the database."
     )
-    check_seconds: float = Field(5, gt=0, description="seconds each check of /readyz may take")
+    check_seconds: float = Field(5, gt=0, description="Seconds that each check of /readyz may take.")
     tls_certificate: Path | None = Field(
         None,
-        description="PEM file of the server's certificate and those it is signed by; with it only https is spoken. "
-        "Read again when it changes",
+        description="PEM file with the server's certificate and its intermediate certificates. When it is set, the "
+        "server speaks only https. The file is read again when it changes.",
     )
-    tls_key: Path | None = Field(None, description="PEM file of the certificate's key, without a password")
+    tls_key: Path | None = Field(None, description="PEM file with the certificate's private key, without a password.")
     public_url: str | None = Field(
         None,
-        description="address by which clients reach this server, such as https://registry.example.org, for where it is "
-        "told in full; what each request says when unset",
+        description="Address at which clients reach this server, such as https://registry.example.org, for answers "
+        "that give a full address; when unset, the address that the request names is used.",
     )
     trusted_proxies: tuple[str, ...] = Field(
-        (), description="addresses and networks of the proxies that are believed whom they pass on requests of"
+        (),
+        description="Addresses or networks of trusted proxies: their X-Forwarded-* headers are used, others' are "
+        "ignored.",
     )
     proxy_headers: Literal["x-forwarded", "forwarded"] = Field(
         "x-forwarded",
-        description="what trusted proxies tell it by: X-Forwarded-For, -Proto and -Host, or Forwarded (RFC 7239)",
+        description="Headers that trusted proxies set: x-forwarded (X-Forwarded-For, -Proto and -Host) or forwarded "
+        "(RFC 7239).",
     )
     cors_origins: tuple[str, ...] = Field(
         (),
-        description="origins of web pages that may read the registry from a browser, such as https://ui.example.org",
+        description="Origins of web pages that may read the registry from a browser, such as https://ui.example.org.",
     )
     webhooks: tuple[str, ...] = Field(
         (),
-        description="addresses that events are posted to, each with what it wants after it if that is not all: "
-        "https://host/path actions=push,delete repositories=team/*",
+        description="Addresses that events are posted to. A filter may follow an address, which otherwise gets all "
+        "events: https://host/path actions=push,delete repositories=team/*",
     )
     webhook_secret_file: Path | None = Field(
-        None, description="file with the secret that what is posted to webhooks is signed with; unsigned when unset"
+        None, description="File with the secret that signs posts to webhooks; when unset, posts are not signed."
     )
-    webhook_blob_pulls: bool = Field(False, description="tell webhooks of pulled blobs as well as of pulled manifests")
-    webhook_seconds: float = Field(10, gt=0, description="seconds a webhook may take to answer")
-    webhook_days: float = Field(3, gt=0, description="days after which what a webhook did not take is given up")
+    webhook_blob_pulls: bool = Field(
+        False, description="Whether webhooks are told of pulled blobs too; pulled manifests are always told."
+    )
+    webhook_seconds: float = Field(10, gt=0, description="Seconds that a webhook may take to answer.")
+    webhook_days: float = Field(
+        3, gt=0, description="Days after which an event that a webhook did not accept is dropped."
+    )
 
     @property
     def is_for_this_machine(self) -> bool:

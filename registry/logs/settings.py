@@ -12,7 +12,11 @@ class LogSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line written")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Level of the least severe lines that are logged."
+    )
     log_format: Literal["auto", "json", "console"] = Field(
-        "auto", description="one JSON object a line, or text for people; auto is console on a terminal, else json"
+        "auto",
+        description="Format of log lines: json (one object a line) or console (text for people); auto is console on "
+        "a terminal and json otherwise.",
     )

@@ -13,27 +13,30 @@ class MirrorSettings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     mirrors: tuple[str, ...] = Field(
-        (), description="registries (host or host:port) that are mirrored under mirror/; none when empty"
+        (), description="Registries (host or host:port) that are mirrored under mirror/; none when empty."
     )
     mirror_internal_hosts: tuple[str, ...] = Field(
         (),
-        description="hosts (host or host:port) that mirrors may reach at addresses that are not public: registries of "
-        "your own network, and what they redirect to",
+        description="Hosts (host or host:port) that mirrors may reach at addresses that are not public: registries "
+        "of your own network, and hosts that they redirect to.",
     )
     mirror_fresh_for: float = Field(
-        300, ge=0, description="seconds for which a tag is answered from its copy before its registry is asked again"
+        300, ge=0, description="Seconds for which a tag is answered from its copy before its registry is asked again."
     )
     mirror_keep: float = Field(
-        2_592_000, ge=0, description="seconds after which a copy is dropped that nobody pulled; 0 keeps it for ever"
+        2_592_000, ge=0, description="Seconds for which a copy is kept after its last pull; 0 keeps it for ever."
     )
     mirror_patience: float = Field(
-        5, gt=0, description="seconds a registry may take to answer before a copy that is not fresh is served instead"
+        5,
+        gt=0,
+        description="Seconds that a registry may take to answer before its copy, though no longer fresh, is served "
+        "instead.",
     )
     mirror_stall_seconds: float = Field(
-        30, gt=0, description="seconds without a byte after which a connection to a registry is given up"
+        30, gt=0, description="Seconds without a byte after which a connection to a registry is given up."
     )
     mirror_retry_after: float = Field(
-        10, ge=0, description="seconds for which a registry that failed is not asked for the same thing again"
+        10, ge=0, description="Seconds for which a registry that failed is not asked for the same thing again."
     )
 
     @field_validator("mirrors")

@@ -16,19 +16,21 @@ from registry.settings.settings import LoadedSettings
 @takes_settings("storage")
 def backup(
     loaded: LoadedSettings,
-    directory: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="new, or a backup that is to be brought up")],
-    json: Annotated[bool, typer.Option("--json", help="print a JSON document")] = False,
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIRECTORY", help="New directory, or an earlier backup to update.")
+    ],
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
 ) -> None:
-    """Copy the data directory's content to DIRECTORY, while the server runs.
+    """Copy the content of the data directory to DIRECTORY, while the server runs.
 
-    DIRECTORY can then be used as a data directory. What is there already is not copied again. Caches are left out.
+    DIRECTORY is then a data directory itself. Files that are already there are not copied again. Caches are left out.
     """
     from storage.garbage.exclusive import between_collections
     from storage.integrity.backup import back_up
 
     settings = loaded.settings.storage
     if settings.database is not None or settings.s3_bucket is not None:
-        raise UsageError("this is for SQLite and files; for PostgreSQL and S3 see docs/backup.md")
+        raise UsageError("condery backup copies SQLite and files only; for PostgreSQL and S3 see docs/backup.md")
     need_data(settings.data_directory)
     console = SafeConsole(stderr=True)
     with (

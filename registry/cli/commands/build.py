@@ -26,26 +26,26 @@ def build(
     loaded: LoadedSettings,
     specs: Annotated[
         list[str],
-        typer.Argument(metavar="SPEC", help="items as in image names, or conda match specs such as 'numpy>=2'"),
+        typer.Argument(metavar="SPEC", help="Item as in image names, or conda match spec such as 'numpy>=2'."),
     ],
     output: Annotated[
         str | None,
         typer.Option(
             metavar="PATH",
-            help="write the image: a docker archive when PATH ends with .tar, else an OCI layout directory; "
-            "docker-archive:PATH and oci:PATH say which",
+            help="Write the image to PATH: a docker archive when PATH ends with .tar, else an OCI layout directory. "
+            "docker-archive:PATH and oci:PATH choose the format.",
         ),
     ] = None,
     push: Annotated[
         str | None,
         typer.Option(
             metavar="REFERENCE",
-            help="push the image to another registry, HOST/REPOSITORY[:TAG], and print its reference there instead",
+            help="Push the image to another registry, HOST/REPOSITORY[:TAG], and print its reference there instead.",
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="print a JSON document")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
 ) -> None:
-    """Build an image into the local store, and print its reference and digest: REFERENCE@DIGEST."""
+    """Build an image into the local store, and print its reference with its digest: REFERENCE@DIGEST."""
     from builder.names import image_name
     from registry.logs.lines import configure
     from storage.disk.privacy import current_umask

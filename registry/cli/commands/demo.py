@@ -16,21 +16,21 @@ from registry.settings.settings import SECTIONS, LoadedSettings
 def demo(
     loaded: LoadedSettings,
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="where the sample channel and the server's data are kept")
+        Path, typer.Argument(metavar="DIR", help="Directory of the sample channel and of the server's data.")
     ] = Path("demo"),
     once: Annotated[
-        bool, typer.Option("--once", help="pull an image, run its python, check its answer, and stop")
+        bool, typer.Option("--once", help="Pull an image, run its python, check the result, and stop.")
     ] = False,
     docker: Annotated[
         bool | None,
         typer.Option(
             "--docker/--no-docker",
-            help="with --once: pull and run with docker, or unpack the layers; docker if its daemon answers",
+            help="With --once: pull and run with docker, or unpack the layers. Default: docker if its daemon answers.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Serve images made from a sample channel, without any network but PyPI's."""
+    """Serve images that are made from a sample channel; PyPI is the only network access."""
     from builder.sample_channel import DEFAULT
     from registry.cli.commands.sample_channel import make
     from registry.cli.commands.serve import run_server

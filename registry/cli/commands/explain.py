@@ -34,15 +34,15 @@ class ImageUnknown(ConderyError):
 def explain(
     loaded: LoadedSettings,
     image: Annotated[
-        str, typer.Argument(metavar="IMAGE", help="NAME[:TAG], lock-<hex>, or the digest of a manifest or index")
+        str, typer.Argument(metavar="IMAGE", help="NAME[:TAG], lock-<hex>, or the digest of a manifest or index.")
     ],
-    json: Annotated[bool, typer.Option("--json", help="print a JSON document")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
 ) -> None:
-    """Tell what an image of the local store is made of.
+    """Show what an image of the local store is made of.
 
-    Layers with their packages and sizes, files that several packages have, link scripts and variables that were
-    skipped, activation scripts that its shell cannot run, files that are not as their package lists them, and how long
-    each stage of its making took.
+    The report lists layers with their packages and sizes, files that several packages contain, skipped link scripts and
+    variables, activation scripts that the image's shell cannot run, files that differ from their package's list, and
+    the time of each stage.
     """
     report = run_async(_report(loaded.settings, image))
     if json:
@@ -59,14 +59,16 @@ async def _report(settings: Settings, image: str) -> dict[str, Any]:
         key = await lock_key_of(image, settings, store)
         document = await store.catalog.image_of_lock(key)
         if document is None:
-            raise ImageUnknown(image, "its environment was solved, but no image of it was finished; pull or build it")
+            raise ImageUnknown(
+                image, "the environment was solved, but no image of it was finished; pull it or build it"
+            )
         lock = await store.catalog.lock(key)
         channels = [redact(channel) for channel in Lock.from_json(lock).spec.channels] if lock else []
         return {"lock": key, "channels": channels, **document}
 
 
 async def lock_key_of(image: str, settings: Settings, store: Store) -> str:
-    """The key of the lock that an image was made from; raises ImageUnknown, InvalidImageName."""
+    """The key of the lock that an image was made from. Raises ImageUnknown, InvalidImageName."""
     if found := LOCK.fullmatch(image):
         return await _lock_with_prefix(image, found[1], store)
     if image.startswith(("sha256:", "sha512:")):
@@ -79,7 +81,7 @@ async def _lock_with_prefix(image: str, prefix: str, store: Store) -> str:
     if not locks:
         raise ImageUnknown(image, "no such lock is stored here")
     if len(locks) > 1:
-        raise ImageUnknown(image, "more than one lock begins so; give more of its digits")
+        raise ImageUnknown(image, "more than one lock begins with these digits; give more of them")
     return locks[0][0]
 
 
@@ -115,16 +117,16 @@ async def _lock_of_name(image: str, settings: Settings, store: Store) -> str:
 
 
 def _of_what(spec: EnvironmentSpec) -> str:
-    """What of the settings a name means, which may not be the server's."""
+    """The settings that give the name its meaning here; the server's may differ."""
     channels = ", ".join(map(redact, spec.channels))
     return (
-        f" from the channels {channels} for {', '.join(spec.platforms)}; pull it, or `condery build` it. Where the "
-        "server has others, give its settings: --config, or --channel and --platform (settings channels and platforms)"
+        f" from the channels {channels} for {', '.join(spec.platforms)}; pull it, or use `condery build`. If the "
+        "server has other settings, give them: --config, or --channel and --platform (settings channels and platforms)"
     )
 
 
 def _repository_and_tag(image: str, root: str) -> tuple[str, str]:
-    """The parts of `[host:port/][root/]items[:tag]`, as people copy it from a pull or from a build's output."""
+    """Repository and tag of `[host:port/][root/]items[:tag]`, as people copy it from a pull or a build's output."""
     name, _, digest = image.partition("@")
     if digest:
         raise UsageError(f"{image}: give the name with its tag, or the digest alone")
@@ -138,7 +140,7 @@ def _repository_and_tag(image: str, root: str) -> tuple[str, str]:
 
 
 def show(console: SafeConsole, report: dict[str, Any]) -> None:
-    """Tables for people; the same facts as the JSON document."""
+    """Print tables for people, with the same facts as the JSON document."""
     console.print(f"lock-{report['lock']}")
     if report["channels"]:
         console.print(f"from the channels {', '.join(report['channels'])}")
@@ -156,7 +158,7 @@ def show(console: SafeConsole, report: dict[str, Any]) -> None:
 
 
 def _layers(platform: str, layers: list[dict[str, Any]]) -> Table:
-    """Sizes are of compressed bytes, in MB; what a layer has beyond its packages is its directories."""
+    """A table of layers; sizes are compressed, in MB. A layer is larger than its packages by its directories."""
     table = Table("layer", "MB", "packages", title=f"{platform}, without the base", title_justify="left")
     for layer in layers:
         packages = sorted(layer["packages"], key=lambda package: -package["size"])
@@ -176,7 +178,7 @@ def _show_overlaps(console: SafeConsole, overlaps: list[dict[str, Any]]) -> None
 
 
 def _show_notes(console: SafeConsole, facts: dict[str, Any]) -> None:
-    """What is not as it should be; an image of an older version has no such notes."""
+    """Print the faults that the build noted; images of older versions have no such notes."""
     for text in facts.get("warnings", ()):
         console.print(text)
     for text in facts.get("variables", ()):

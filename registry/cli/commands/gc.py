@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 @takes_settings("storage", "upkeep", "mirror")
 def gc(
     loaded: LoadedSettings,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="tell what would be deleted, and delete nothing")] = False,
-    json: Annotated[bool, typer.Option("--json", help="print a JSON document")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Report what would be deleted, and delete nothing.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
 ) -> None:
-    """Delete what nothing needs any more, now; servers may go on.
+    """Collect garbage now: delete content that nothing needs any more, while servers run.
 
-    Between the deletion of a blob and that of its bytes lies a minute, for those who have just begun to read them.
+    The bytes of a blob are deleted a minute after the blob, so that clients can finish reading them.
     """
     need_data(loaded.settings.data_directory)
     report = run_async(_collect(loaded.settings, dry_run))

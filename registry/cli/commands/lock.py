@@ -28,15 +28,17 @@ def lock(
     loaded: LoadedSettings,
     specs: Annotated[
         list[str],
-        typer.Argument(metavar="SPEC", help="items as in image names, or conda match specs such as 'numpy>=2'"),
+        typer.Argument(metavar="SPEC", help="Item as in image names, or conda match spec such as 'numpy>=2'."),
     ],
-    output: Annotated[Path | None, typer.Option(metavar="PATH", help="file to write; stdout when not given")] = None,
+    output: Annotated[Path | None, typer.Option(metavar="PATH", help="File to write; stdout when unset.")] = None,
     format: Annotated[  # noqa: A002 - the flag's name
         LockFormat,
-        typer.Option(help="conda-lock.yml, an explicit list of URLs, or an environment file with exact versions"),
+        typer.Option(
+            help="Format: conda-lock.yml, an explicit list of URLs, or an environment file with exact versions."
+        ),
     ] = LockFormat.CONDA_LOCK,
 ) -> None:
-    """Solve, and write the lock file. Nothing is downloaded or built."""
+    """Solve specs and write the lock file. Nothing is downloaded or built."""
     from builder.names import image_name
     from registry.logs.lines import configure
     from storage.disk.files import atomic_write

@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 @reports_errors
 def sample_channel(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="where the channel is made; may exist already")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the channel; it may exist already.")],
     with_: Annotated[
         list[str] | None,
         typer.Option(
-            "--with", metavar="NAME", help="another PyPI project to include, with its dependencies; repeatable"
+            "--with", metavar="NAME", help="Another PyPI project to include, with its dependencies; may be repeated."
         ),
     ] = None,
     cache: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="where wheels are kept \\[default: ~/.cache/condery/wheels]", show_default=False
+            metavar="DIR", help="Directory that caches wheels. \\[default: ~/.cache/condery/wheels]", show_default=False
         ),
     ] = None,
 ) -> None:
-    """Make a real conda channel from PyPI wheels and this Python, for machines that reach no channel.
+    """Make a real conda channel from PyPI wheels and this Python, for machines that cannot reach a channel.
 
-    Resumes what an earlier run left, and works offline once the wheels are cached.
+    An interrupted run is resumed. Once the wheels are cached, no network is needed.
     """
     from builder.sample_channel import DEFAULT
 
@@ -46,12 +46,14 @@ def sample_channel(
         f"{len(summary.made)} packages made, {len(summary.kept)} kept, {summary.size / 1e6:.0f} MB in {directory}"
     )
     if summary.missing_libraries:
-        typer.echo(f"not on this machine, though some package needs them: {', '.join(summary.missing_libraries)}")
+        typer.echo(
+            f"packages need these libraries, which this machine does not have: {', '.join(summary.missing_libraries)}"
+        )
     typer.echo(f"use it: condery serve --channels {directory.resolve().as_uri()}")
 
 
 def make(directory: Path, names: Sequence[str], cache: Path | None = None) -> ChannelSummary:
-    """The channel in `directory`, with its making shown on stderr."""
+    """Make the channel in `directory`, and show the progress on stderr."""
     from builder.sample_channel import make_channel
 
     with _display() as report:

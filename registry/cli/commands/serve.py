@@ -8,15 +8,15 @@ from registry.settings.settings import SECTIONS, LoadedSettings, Settings
 
 @takes_settings(*SECTIONS)
 def serve(loaded: LoadedSettings) -> None:
-    """Serve images: `docker pull HOST:PORT/ROOT/numpy/scipy` makes one.
+    """Run the registry: `docker pull HOST:PORT/ROOT/numpy/scipy` makes an image.
 
-    Stops at SIGTERM or SIGINT: running requests are finished, unfinished builds are resumed at the next start.
+    SIGTERM or SIGINT stops it: it finishes running requests, and resumes unfinished builds at the next start.
     """
     run_server(loaded.settings)
 
 
 def run_server(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT, in one process or as many as are set."""
+    """Serve until SIGTERM or SIGINT, in as many processes as the settings say."""
     from registry.logs.lines import configure
     from registry.logs.stream import never_waiting_stderr
     from registry.serving.listening import announce

@@ -13,15 +13,15 @@ from registry.cli.options import Command, Group, takes_settings
 from registry.settings.settings import SECTIONS, LoadedSettings, Setting, all_settings, written
 from registry.webhooks.webhook import shown
 
-app = typer.Typer(cls=Group, help="The settings that are in effect.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Show the settings in effect.", no_args_is_help=True)
 
 
 @app.command("show", cls=Command)
 @takes_settings(*SECTIONS)
 def show(
-    loaded: LoadedSettings, json: Annotated[bool, typer.Option("--json", help="print a JSON document")] = False
+    loaded: LoadedSettings, json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False
 ) -> None:
-    """Print every setting, its value, and where it was set. Secrets are masked."""
+    """Print every setting with its value and where it was set. Secrets are masked."""
     rows = [
         (setting.name, _shown(setting, loaded), loaded.origins.get(setting.name, "default"))
         for setting in all_settings()

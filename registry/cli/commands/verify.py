@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 def verify(
     loaded: LoadedSettings,
     repair: Annotated[
-        bool, typer.Option("--repair", help="forget what is damaged, so that the next push or build stores it again")
+        bool, typer.Option("--repair", help="Forget damaged content, so that the next push or build stores it again.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="print a JSON document")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
 ) -> None:
-    """Read every stored byte and compare it with its digest. Exits with 1 when something is damaged or missing."""
+    """Read every stored byte and compare it with its digest.
+
+    The exit code is 1 when something is damaged or missing.
+    """
     need_data(loaded.settings.data_directory)
     result, repaired = run_async(_verify(loaded.settings, repair))
     if json:
@@ -58,8 +61,8 @@ def _show(result: Verification, repaired: Repaired | None) -> None:
         echo(f"{each.kind} {each.digest}: {each.problem}{needed}")
     if repaired:
         typer.echo(
-            f"{repaired.blobs} blobs and {repaired.manifests} manifests with their tags forgotten: push what needs "
-            f"them again; {repaired.images} images are made again when they are asked for"
+            f"forgot {repaired.blobs} blobs, and {repaired.manifests} manifests with their tags: push the images that "
+            f"need them again; {repaired.images} on-demand images are made again when they are asked for"
         )
     sound = "all sound" if not result.damage else f"{len(result.damage)} damaged"
     typer.echo(f"{result.blobs} blobs, {result.manifests} manifests, {result.bytes / 1e6:.1f} MB read: {sound}")

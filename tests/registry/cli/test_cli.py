@@ -77,7 +77,7 @@ def test_names_are_whole_on_a_narrow_terminal(command: str) -> None:
 def test_what_commands_do_is_whole_on_a_narrow_terminal() -> None:
     output = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["--help"]).output
     words = " ".join(output.split())
-    assert "makes one. build Build an image into the local store, and print its reference and digest" in words
+    assert "makes an image. build Build an image into the local store, and print its reference with its digest" in words
     assert "..." not in output.partition("Commands:")[2]
 
 
@@ -98,7 +98,7 @@ def test_what_commands_do_is_whole_on_a_narrow_terminal() -> None:
             ["explain", "numpy", "--channel", "https://me:hunter2@c.example/t/hunter2/x", "--channel", "b"],
             1,
             "condery: numpy: this has not been built here yet from the channels https://***@c.example/t/***/x, b for "
-            "linux-64; pull it, or `condery build` it. Where the server has others, give its settings: --config, or "
+            "linux-64; pull it, or use `condery build`. If the server has other settings, give them: --config, or "
             "--channel and --platform (settings channels and platforms)",
         ),
         (["explain", "lock-0123456789ab"], 1, "condery: lock-0123456789ab: no such lock is stored here"),

@@ -160,6 +160,10 @@ def test_every_setting_has_a_description() -> None:
     assert [setting.name for setting in all_settings() if not setting.description] == []
 
 
+def test_every_description_is_written_as_a_sentence() -> None:
+    assert [setting.name for setting in all_settings() if not setting.description[0].isupper()] == []
+
+
 def test_the_document_tells_every_setting_as_it_is() -> None:
     rows = {
         match["name"]: (match["kind"], match["default"], match["text"])
