@@ -132,7 +132,7 @@ class Builder:
                 await self.image(solved.lock, progress, watch)
         except BuilderError:
             if not job.lock_key and solved.unrecorded is None:
-                await self.catalog.forget_resolution(solved.key)
+                await self.catalog.locks.forget_resolution(solved.key)
             raise
         await self._record(job.spec, solved)
 
@@ -144,7 +144,7 @@ class Builder:
 
     async def _solved(self, job: Job, progress: Progress, watch: Stopwatch) -> Solved:
         if job.lock_key:
-            document = await self.catalog.lock(job.lock_key)
+            document = await self.catalog.locks.find(job.lock_key)
             if document is None:
                 raise UnknownLock(job.lock_key, "it was collected before this build began; pull the tag latest")
             return Solved(Lock.from_json(document))
@@ -159,9 +159,9 @@ class Builder:
     async def _solve(self, key: str, spec: EnvironmentSpec, glibc: Mapping[str, str]) -> Solved:
         """The stored lock while it is fresh, else a new one, recorded unless the old one still answers."""
         now = time.time()
-        resolution = await self.catalog.resolution(key)
+        resolution = await self.catalog.locks.find_resolution(key)
         if resolution and is_fresh(spec, resolution.solved, self.settings, now):
-            document = await self.catalog.lock(resolution.lock_key)
+            document = await self.catalog.locks.find(resolution.lock_key)
             if document:
                 return Solved(Lock.from_json(document), key)
         solved = Solved(await self.solver.solve(spec, glibc), key, now)
@@ -175,7 +175,7 @@ class Builder:
             return
         until = spec.until.isoformat() if spec.until else None
         lock = solved.lock
-        await self.catalog.put_solve(
+        await self.catalog.locks.put_solve(
             solved.key, until, solved.unrecorded, lock_key=lock.key, spec_key=lock.spec.key, document=lock.to_json()
         )
 
@@ -188,16 +188,14 @@ class Builder:
     async def artifact(self, lock: Lock, name: str) -> None:
         """Make and record the file `name` of `lock`."""
         key = artifact_key(lock.key, name)
-        if await self.catalog.artifact(key):
+        if await self.catalog.artifacts.find(key):
             return
 
         async def make() -> None:
-            await self.catalog.look_for_room(
-                _least_size([lock.packages[chosen_platform(lock)]]) if name == ARCHIVE else 0
-            )
+            await self.catalog.room.look(_least_size([lock.packages[chosen_platform(lock)]]) if name == ARCHIVE else 0)
             async with self._packing(lock, name) as pack:
                 artifact = await make_artifact(name, lock, blobs=self.blobs, pack=pack)
-            await self.catalog.put_artifact(key, lock.key, artifact.to_json(), artifact.digest)
+            await self.catalog.artifacts.put(key, lock.key, artifact.to_json(), artifact.digest)
 
         await _again_when_collected(make)
 
@@ -230,7 +228,7 @@ class Builder:
         for base in bases.values():
             check_prefix(lock.spec.prefix, base)
         key = self._key(lock.key, [bases[platform] for platform in sorted(lock.packages)])
-        document = await self.catalog.image(key)
+        document = await self.catalog.images.find(key)
         if document:
             return Image.from_json(document["image"])
         return await self._images.do(key, lambda: self._make_image(key, lock, bases, progress, watch))
@@ -238,7 +236,7 @@ class Builder:
     async def _make_image(
         self, key: str, lock: Lock, bases: Mapping[str, BaseImage], progress: Progress, watch: Stopwatch
     ) -> Image:
-        await self.catalog.look_for_room(_least_size(lock.packages.values()))
+        await self.catalog.room.look(_least_size(lock.packages.values()))
         async with self.stages.downloading():
             with watch.stage("download"):
                 archives = await self._archives(itertools.chain.from_iterable(lock.packages.values()), progress)
@@ -253,7 +251,7 @@ class Builder:
             "platforms": {each.platform: each.report for each in platforms},
         }
         document = {"image": image.to_json(), "report": report}
-        await self.catalog.put_image(key, lock.key, document, self.settings.root, pushes)
+        await self.catalog.images.put(key, lock.key, document, self.settings.root, pushes)
         progress(Event("image", 1, 1, image.variants[0].digest))
         return image
 

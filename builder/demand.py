@@ -25,7 +25,8 @@ from builder.queue.job import Job
 from builder.settings import BuilderSettings
 from builder.solve.resolution import FOREVER, answers_meanwhile, fresh_until, is_fresh
 from builder.work.turns import OURSELVES, Caller
-from storage.catalog.catalog import USE_SECONDS, Catalog
+from storage.catalog.catalog import Catalog
+from storage.catalog.documents import USE_SECONDS
 from storage.errors import StorageError
 
 log = structlog.get_logger(__name__)
@@ -169,8 +170,8 @@ class Demand:
     async def tags(self, repository: str) -> list[str]:
         """The tags that exist by now, sorted: `latest`, the days and the locks this repository was solved to."""
         spec = (await read_name(repository, "latest", self._settings, self._catalog)).spec
-        locks = [f"lock-{key[:12]}" for key in await self._catalog.locks_of_spec(spec.key)]
-        return sorted({"latest", *locks, *await self._catalog.days_of_spec(spec.key)}) if locks else []
+        locks = [f"lock-{key[:12]}" for key in await self._catalog.locks.list_of_spec(spec.key)]
+        return sorted({"latest", *locks, *await self._catalog.locks.list_days(spec.key)}) if locks else []
 
     async def _ticket(
         self, kind: Kind, job: Job, caller: Caller, find: Callable[[Accepts], Awaitable[tuple[str, T] | None]]
@@ -216,7 +217,8 @@ class Demand:
 
     async def _write_use(self, kind: Kind, key: str) -> None:
         try:
-            await self._catalog.note_use(kind, key)
+            part = self._catalog.images if kind == "image" else self._catalog.artifacts
+            await part.note_use(key)
         except StorageError as error:
             self._noted.pop(key, None)
             log.warning("use not written down", key=key, reason=str(error))
@@ -225,14 +227,14 @@ class Demand:
         request = await read_name(repository, tag, self._settings, self._catalog)
         if isinstance(request.reference, image_name.LockReference):
             key = await self._lock_of(tag, request.reference.hex, request.spec)
-            await self._catalog.pin_lock(key)
+            await self._catalog.locks.pin(key)
             return Job(kind, request.spec, key)
         # what was made of a lock is served whatever is allowed now; what is not yet made fails where it is fetched
         self._policy.check(request.spec)
         return Job(kind, request.spec)
 
     async def _lock_of(self, tag: str, prefix: str, spec: EnvironmentSpec) -> str:
-        found = await self._catalog.locks(prefix)
+        found = await self._catalog.locks.find_by_prefix(prefix)
         if not found:
             raise UnknownLock(
                 tag, "no such lock is stored here; pull the tag latest, whose label io.condery.lock names its lock"
@@ -249,7 +251,7 @@ class Demand:
         if job.lock_key:
             return job.lock_key, FOREVER
         key = self._resolution_key(job.spec)
-        resolution = await self._catalog.resolution(key) if key else None
+        resolution = await self._catalog.locks.find_resolution(key) if key else None
         if resolution is None or not accepts(resolution.solved):
             return None
         return resolution.lock_key, fresh_until(job.spec, resolution.solved, self._settings)
@@ -257,7 +259,7 @@ class Demand:
     async def _find_image(self, job: Job, accepts: Accepts) -> tuple[str, Image] | None:
         found = await self._find_lock(job, accepts)
         key = self._image_key(found[0], job.spec.platforms) if found else None
-        document = await self._catalog.image(key) if key else None
+        document = await self._catalog.images.find(key) if key else None
         if not (found and key and document):
             return None
         return key, replace(Image.from_json(document["image"]), expires=found[1])
@@ -268,14 +270,14 @@ class Demand:
         if not found:
             return None
         key = artifact_key(found[0], job.artifact)
-        document = await self._catalog.artifact(key)
+        document = await self._catalog.artifacts.find(key)
         return (key, Artifact.from_json(document)) if document else None
 
 
 async def read_name(repository: str, tag: str, settings: BuilderSettings, catalog: Catalog) -> image_name.ImageRequest:
     """What `repository:tag` asks for today, by the stored spec where the name is a handle; raises InvalidImageName."""
     handle = image_name.stored_spec_handle(repository, settings)
-    document = await catalog.lock_of_spec(handle) if handle else None
+    document = await catalog.locks.find_of_spec(handle) if handle else None
     stored = Lock.from_json(document).spec if document else None
     return image_name.parse(repository, tag, settings, today=_today(), stored=stored)
 

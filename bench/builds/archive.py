@@ -78,6 +78,6 @@ async def packed(root: Path, channel: str, specs: Sequence[str]) -> tuple[float,
             begun = time.perf_counter()
             await service.builder.artifact(lock, ARCHIVE)
             seconds = time.perf_counter() - begun
-            document = await stores.catalog.artifact(artifact_key(lock.key, ARCHIVE))
+            document = await stores.catalog.artifacts.find(artifact_key(lock.key, ARCHIVE))
             assert document is not None, "it was just made"
             return seconds, await stores.blobs.content(Artifact.from_json(document).digest)

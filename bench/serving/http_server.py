@@ -65,7 +65,7 @@ def condery(directory: Path) -> web.Application:
     @contextlib.asynccontextmanager
     async def parts() -> AsyncIterator[Parts]:
         async with open_store(StorageSettings(data_directory=directory)) as store:
-            await store.catalog.put_image("bench", "0" * 64, {}, OneImage.root, [Push(MANIFEST)])
+            await store.catalog.images.put("bench", "0" * 64, {}, OneImage.root, [Push(MANIFEST)])
             yield Parts(OneImage(), store.blobs, store.repositories, store.uploads, beginning)
 
     log = (directory / "requests.log").open("w")

@@ -31,7 +31,7 @@ async def open_service(settings: Settings) -> AsyncIterator[tuple[Store, Builder
 
 async def manifests_below(catalog: Catalog, digest: Digest) -> dict[str, bytes]:
     """The manifest or index `digest` and the manifests it names, by digest. Raises BlobUnknown."""
-    stored = await catalog.manifest(digest)
+    stored = await catalog.images.find_manifest(digest)
     if stored is None:
         raise BlobUnknown(digest)
     found: dict[str, bytes] = {digest: stored.body}

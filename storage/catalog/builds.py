@@ -12,14 +12,13 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
+from storage.catalog.documents import Document
 from storage.database import tables
 from storage.database.engine import Database
 from storage.events.outbox import Record
-
-Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +130,6 @@ class Builds:
             await connection.execute(statement)
             if record is not None:
                 await record(connection, None)
-
-    async def count(self, key: str) -> int:
-        query = select(func.count()).select_from(tables.build).where(tables.build.c.key == key)
-        async with self._database.reading() as connection:
-            return int((await connection.execute(query)).scalar_one())
 
 
 def _build_row(row: Any) -> BuildRow:

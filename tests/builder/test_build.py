@@ -29,6 +29,7 @@ from tests.support.builder.packages import PLACEHOLDER, File, Package
 from tests.support.builder.services import make_channel, open_service, spec_of
 from tests.support.small_disk import small_disk
 from tests.support.storage.s3_buckets import location
+from tests.support.storage.stores import count_builds
 
 PYTHON = Package(
     name="python",
@@ -57,7 +58,7 @@ PACKAGES = [PYTHON, TOOL, BIG, ACTIVE]
 
 async def manifest_of(service: BuilderService, image: Image, media_type: str = OCI_MANIFEST) -> dict[str, object]:
     (descriptor,) = [variant for variant in image.variants if variant.media_type == media_type]
-    stored = await service.builder.catalog.manifest(descriptor.digest)
+    stored = await service.builder.catalog.images.find_manifest(descriptor.digest)
     assert stored is not None
     assert stored.media_type == media_type
     document: dict[str, object] = json.loads(stored.body)
@@ -103,7 +104,7 @@ async def test_an_image_is_whole(tmp_path: Path, request: pytest.FixtureRequest,
         image = await service.build(spec, events.append)
         assert {event.stage for event in events} == {"solve", "download", "inspect", "layers", "image"}
         for variant in image.variants:
-            stored = await service.builder.catalog.manifest(variant.digest)
+            stored = await service.builder.catalog.images.find_manifest(variant.digest)
             assert stored is not None
             assert stored.body.startswith(beginning(spec, variant.media_type))
         manifest = await manifest_of(service, image)
@@ -179,7 +180,7 @@ async def test_overlaps_are_reported_and_written_once(tmp_path: Path) -> None:
     )
     async with open_service(tmp_path / "data", channel) as service:
         image = await service.build(spec_of(service, "one", "two"))
-        document = await service.builder.catalog.image_of_lock(image.lock_key)
+        document = await service.builder.catalog.images.find_newest_of_lock(image.lock_key)
         assert document is not None
         (row,) = document["report"]["platforms"]["linux-64"]["overlaps"]
         assert row["path"] == "share/thing"
@@ -230,7 +231,7 @@ async def test_fifty_requests_make_one_build(tmp_path: Path) -> None:
         images = await asyncio.gather(*(ticket.wait(None) for ticket in tickets))
         assert len({image.variants[0].digest for image in images if image}) == 1
         job = Job("image", tickets[0].spec)
-        assert await service.builder.catalog.builds.count(job.key) == 1
+        assert await count_builds(service.builder.catalog.builds, job.key) == 1
         again = await service.demand.image("conda-store-dynamic/big/tool", "latest")
         assert again.build_id == ""
         assert "lock-" + images[0].lock_key[:12] in await service.demand.tags("conda-store-dynamic/big/tool")

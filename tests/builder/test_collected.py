@@ -16,7 +16,9 @@ from builder.layers.layer import FRAGMENTS
 from builder.layers.layers import Layers
 from builder.locks.lock import Lock
 from builder.progress import Event
-from storage.catalog.catalog import Catalog
+from storage.catalog.artifacts import Artifacts
+from storage.catalog.images import Images
+from storage.catalog.made import Made
 from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Digest
@@ -46,22 +48,29 @@ class Loss:
                 await connection.execute(tables.blob.delete().where(tables.blob.c.digest.in_(self.chosen(digests))))
 
 
-class LosingCatalog(Catalog):
+class LosingImages(Images):
     def __init__(self, database: Database, loss: Loss) -> None:
-        super().__init__(database)
+        super().__init__(database, Made(database))
         self.database = database
         self.loss = loss
 
-    async def put_image(
+    async def put(
         self, key: str, lock_key: str, document: Mapping[str, Any], repository: str, pushes: Sequence[Push]
     ) -> None:
         digests = sorted({blob.digest for push in pushes for blob in push.blobs})
         await self.loss.happen(self.database, digests)
-        await super().put_image(key, lock_key, document, repository, pushes)
+        await super().put(key, lock_key, document, repository, pushes)
 
-    async def put_artifact(self, key: str, lock_key: str, document: Mapping[str, Any], digest: Digest) -> None:
+
+class LosingArtifacts(Artifacts):
+    def __init__(self, database: Database, loss: Loss) -> None:
+        super().__init__(database, Made(database))
+        self.database = database
+        self.loss = loss
+
+    async def put(self, key: str, lock_key: str, document: Mapping[str, Any], digest: Digest) -> None:
         await self.loss.happen(self.database, [digest])
-        await super().put_artifact(key, lock_key, document, digest)
+        await super().put(key, lock_key, document, digest)
 
 
 @contextlib.asynccontextmanager
@@ -77,7 +86,9 @@ def losing(
     builder: Builder, times: int, chosen: Callable[[Sequence[str]], Sequence[str]] = list
 ) -> tuple[Builder, Loss]:
     loss = Loss(times, chosen)
-    return replace(builder, catalog=LosingCatalog(builder.blobs.database, loss)), loss
+    database = builder.blobs.database
+    catalog = replace(builder.catalog, images=LosingImages(database, loss), artifacts=LosingArtifacts(database, loss))
+    return replace(builder, catalog=catalog), loss
 
 
 async def assert_whole(builder: Builder, digests: Sequence[str]) -> None:
@@ -119,7 +130,7 @@ async def test_a_lost_file_is_made_again(tmp_path: Path) -> None:
         losing_builder, loss = losing(builder, 1)
         await losing_builder.artifact(lock, "explicit.txt")
         assert loss.seen == 2
-        document = await builder.catalog.artifact(artifact_key(lock.key, "explicit.txt"))
+        document = await builder.catalog.artifacts.find(artifact_key(lock.key, "explicit.txt"))
         assert document
         await assert_whole(builder, [Artifact.from_json(document).digest])
 

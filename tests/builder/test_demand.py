@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import pytest
 from sqlalchemy import Table, select
@@ -14,8 +14,10 @@ from builder.channels.policy import ChannelPolicy
 from builder.demand import Demand
 from builder.queue.job import Job
 from builder.service import BuilderService
-from storage.catalog.catalog import Catalog
+from storage.catalog.images import Images
+from storage.catalog.made import Made
 from storage.database import tables
+from storage.database.engine import Database
 from storage.errors import StorageUnavailable
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel, open_service, spec_of
@@ -78,15 +80,15 @@ async def test_what_was_just_noted_is_not_noted_again(service: BuilderService) -
     assert await used(service, tables.image) == LONG_AGO
 
 
-class Stuck(Catalog):
+class Stuck(Images):
     """Whose database lets everybody read and nobody write."""
 
-    def __init__(self, catalog: Catalog, failure: StorageUnavailable | None) -> None:
-        super().__init__(catalog._database)
+    def __init__(self, database: Database, failure: StorageUnavailable | None) -> None:
+        super().__init__(database, Made(database))
         self.failure = failure
         self.tries = 0
 
-    async def note_use(self, kind: Literal["image", "artifact"], key: str) -> None:
+    async def note_use(self, key: str) -> None:
         self.tries += 1
         if self.failure:
             raise self.failure
@@ -96,7 +98,8 @@ class Stuck(Catalog):
 async def test_a_request_neither_waits_for_the_note_nor_fails_with_it(service: BuilderService) -> None:
     builder = service.builder
     for failure in (None, StorageUnavailable("the database", "it is locked")):
-        catalog = Stuck(builder.catalog, failure)
+        stuck = Stuck(builder.blobs.database, failure)
+        catalog = replace(builder.catalog, images=stuck)
         policy = ChannelPolicy(others="all")
         demand = Demand(builder.settings, catalog, service.queue, builder.image_key, builder.resolution_key, policy)
         for _ in range(2):
@@ -104,4 +107,4 @@ async def test_a_request_neither_waits_for_the_note_nor_fails_with_it(service: B
             assert await ticket.wait(0)
             await asyncio.sleep(0)
         # what failed is tried again with the next request, what is under way is not
-        assert catalog.tries == (2 if failure else 1)
+        assert stuck.tries == (2 if failure else 1)

@@ -91,7 +91,7 @@ async def compare(service: BuilderService, work: Path, *specs: str) -> int:
     lock = await service.lock(spec)
     image = await service.build(spec)
     (descriptor,) = [variant for variant in image.variants if variant.media_type == OCI_MANIFEST]
-    manifest = await service.builder.catalog.manifest(descriptor.digest)
+    manifest = await service.builder.catalog.images.find_manifest(descriptor.digest)
     assert manifest is not None
     records = await rattler.solve(
         [lock.packages["linux-64"][0].channel],

@@ -95,7 +95,7 @@ async def test_the_glibc_of_an_image_is_part_of_what_a_lock_is_kept_for(tmp_path
         async with open_service(tmp_path / "data", channel, glibc=glibc) as service:
             lock = await service.lock(parse_specs(["x"], service.builder.settings))
             versions.append(lock.packages["linux-64"][0].version)
-            assert await service.builder.catalog.lock(lock.key)
+            assert await service.builder.catalog.locks.find(lock.key)
             job = Job("image", lock.spec)
             assert (await service.demand._find_lock(job, lambda _solved: True)) is not None
     assert versions == ["2", "1", "2"]

@@ -57,12 +57,12 @@ async def _report(settings: Settings, image: str) -> dict[str, Any]:
 
     async with open_store(settings.storage) as store:
         key = await lock_key_of(image, settings, store)
-        document = await store.catalog.image_of_lock(key)
+        document = await store.catalog.images.find_newest_of_lock(key)
         if document is None:
             raise ImageUnknown(
                 image, "the environment was solved, but no image of it was finished; pull it or build it"
             )
-        lock = await store.catalog.lock(key)
+        lock = await store.catalog.locks.find(key)
         channels = [redact(channel) for channel in Lock.from_json(lock).spec.channels] if lock else []
         return {"lock": key, "channels": channels, **document}
 
@@ -77,7 +77,7 @@ async def lock_key_of(image: str, settings: Settings, store: Store) -> str:
 
 
 async def _lock_with_prefix(image: str, prefix: str, store: Store) -> str:
-    locks = await store.catalog.locks(prefix)
+    locks = await store.catalog.locks.find_by_prefix(prefix)
     if not locks:
         raise ImageUnknown(image, "no such lock is stored here")
     if len(locks) > 1:
@@ -86,7 +86,7 @@ async def _lock_with_prefix(image: str, prefix: str, store: Store) -> str:
 
 
 async def _lock_of_manifest(image: str, store: Store) -> str:
-    stored = await store.catalog.manifest(Digest.parse(image))
+    stored = await store.catalog.images.find_manifest(Digest.parse(image))
     if stored is None:
         raise ImageUnknown(image, "no manifest with this digest is stored here")
     document = json_module.loads(stored.body)
@@ -108,7 +108,7 @@ async def _lock_of_name(image: str, settings: Settings, store: Store) -> str:
     if isinstance(request.reference, LockReference):
         return await _lock_with_prefix(tag, request.reference.hex, store)
     day = request.spec.until
-    resolution = await store.catalog.newest_resolution(
+    resolution = await store.catalog.locks.find_newest_resolution(
         replace(request.spec, until=None).key, day.isoformat() if day else None
     )
     if resolution is None:

@@ -36,7 +36,7 @@ async def make(name: str, lock: Lock, tmp_path: Path) -> tuple[Artifact, bytes]:
 async def make_archive(lock: Lock, channel: str, data: Path) -> tuple[Artifact, bytes]:
     async with open_service(data, channel) as service:
         await service.builder.artifact(lock, ARCHIVE)
-        document = await service.builder.catalog.artifact(artifact_key(lock.key, ARCHIVE))
+        document = await service.builder.catalog.artifacts.find(artifact_key(lock.key, ARCHIVE))
         assert document
         artifact = Artifact.from_json(document)
         return artifact, await service.builder.blobs.content(artifact.digest)

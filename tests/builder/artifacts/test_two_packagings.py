@@ -125,7 +125,7 @@ async def both(service: BuilderService, *specs: str) -> tuple[Tree, Tree]:
     blobs = service.builder.blobs
     image = await service.build(spec)
     (descriptor,) = [variant for variant in image.variants if variant.media_type == OCI_MANIFEST]
-    manifest = await service.builder.catalog.manifest(descriptor.digest)
+    manifest = await service.builder.catalog.images.find_manifest(descriptor.digest)
     assert manifest
     layers = [await blobs.content(Digest.parse(each["digest"])) for each in json.loads(manifest.body)["layers"]]
     async with service.builder._packing(lock, ARCHIVE) as pack:

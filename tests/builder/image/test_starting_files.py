@@ -30,7 +30,7 @@ async def built(tmp_path: Path, channel: str, *specs: str, **settings: Any) -> t
         manifest = await manifest_of(service, image)
         digest = Digest.parse(manifest["config"]["digest"])  # type: ignore[index]  # JSON
         config = json.loads(await service.builder.blobs.content(digest))["config"]
-        document = await service.builder.catalog.image_of_lock(image.lock_key)
+        document = await service.builder.catalog.images.find_newest_of_lock(image.lock_key)
     assert document is not None
     return dict(entry.partition("=")[::2] for entry in config["Env"]), document
 

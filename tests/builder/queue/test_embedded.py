@@ -19,7 +19,7 @@ from builder.queue.job import Job
 from builder.settings import BuilderSettings
 from storage.catalog.builds import Builds
 from storage.database.engine import sqlite_url
-from tests.support.storage.stores import open_stores
+from tests.support.storage.stores import count_builds, open_stores
 
 JOB = Job("image", EnvironmentSpec(items=(PackageItem("numpy"),), channels=("conda-forge",)))
 SETTINGS = BuilderSettings(failure_memory=30)
@@ -58,7 +58,7 @@ async def test_one_build_for_many_requests(builds: Builds) -> None:
     work.release.set()
     assert [await flight.ended for flight in flights] == [None] * 50
     assert work.runs == 1
-    assert await builds.count(JOB.key) == 1
+    assert await count_builds(builds, JOB.key) == 1
     await queue.close()
 
 

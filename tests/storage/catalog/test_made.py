@@ -29,7 +29,7 @@ class Maker:
     def __init__(self, content: Content, *quotas: str, images: int = 0) -> None:
         limits = Limits(tuple(map(Quota.parse, quotas)), images=images, root=ROOT)
         self.content = content
-        self.catalog = Catalog(content.stores.database, Made(content.stores.database, limits, content.changes.mark))
+        self.catalog = Catalog.of(content.stores.database, Made(content.stores.database, limits, content.changes.mark))
 
     async def image(self, key: str, *layers: bytes) -> None:
         """With two manifests and an index, some 450 bytes in all."""
@@ -37,11 +37,11 @@ class Maker:
             await self.content.stores.blobs.put(Digest.of(layer), [layer])
         manifest, docker = (push_of(layers, name=f"{key} {kind}") for kind in ("oci", "docker"))
         index = push_of((), [manifest.manifest.digest], name=f"{key} index")
-        await self.catalog.put_image(key, "lock", {}, ROOT, [index, manifest, docker])
+        await self.catalog.images.put(key, "lock", {}, ROOT, [index, manifest, docker])
 
     async def file(self, key: str, data: bytes) -> None:
         await self.content.stores.blobs.put(Digest.of(data), [data])
-        await self.catalog.put_artifact(key, "lock", {}, Digest.of(data))
+        await self.catalog.artifacts.put(key, "lock", {}, Digest.of(data))
 
     async def used(self, key: str, hours_ago: float) -> None:
         for table in (tables.image, tables.artifact):
@@ -120,14 +120,14 @@ async def test_what_was_just_used_stays_and_what_does_not_fit_beside_it_is_refus
 
 
 async def test_what_cannot_fit_is_refused_before_it_is_made(limited: Maker) -> None:
-    await limited.catalog.look_for_room(10 * KB)
+    await limited.catalog.room.look(10 * KB)
     with pytest.raises(QuotaExceeded, match="would make it 10,001"):
-        await limited.catalog.look_for_room(10 * KB + 1)
+        await limited.catalog.room.look(10 * KB + 1)
     await limited.file("full", bytes_of("a", 10 * KB))
     with pytest.raises(QuotaExceeded, match="would make it 10,001"):
-        await limited.catalog.look_for_room(0)
+        await limited.catalog.room.look(0)
     await limited.used("full", 5)
-    await limited.catalog.look_for_room(0)
+    await limited.catalog.room.look(0)
 
 
 async def test_the_same_again_needs_no_room(limited: Maker) -> None:
@@ -188,7 +188,7 @@ async def test_images_of_others_and_what_is_pushed_stay(content: Content) -> Non
 
 async def test_without_a_limit_all_stay(content: Content) -> None:
     maker = Maker(content, "team/* bytes=10", f"{ROOT}/numpy* bytes=10")
-    await maker.catalog.look_for_room(10**15)
+    await maker.catalog.room.look(10**15)
     for key in ("one", "two"):
         await maker.image(key, bytes_of(key, 6 * KB))
         await maker.used(key, 5)

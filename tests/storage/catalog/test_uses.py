@@ -30,8 +30,8 @@ async def test_an_image_stays_while_one_of_its_manifests_is_pulled(content: Cont
     await content.change(tables.image, used=1.0)
     await note_manifest_use(content.stores.database, ROOT, manifest)
     await content.collect(replace(AT_ONCE, image_retention=DAY))
-    assert await content.stores.catalog.image("i") is not None
-    assert await content.stores.catalog.image("j") is None
+    assert await content.stores.catalog.images.find("i") is not None
+    assert await content.stores.catalog.images.find("j") is None
     assert len(await content.manifests(ROOT)) == 3
 
 

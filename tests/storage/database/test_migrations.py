@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 
 from storage.database import tables
-from storage.database.engine import Database, migrate, migrations, sqlite_url
+from storage.database.engine import NEWEST, Database, migrate, migrations, sqlite_url
 from storage.digest import Digest
 from storage.events.changes import Changes
 from storage.repositories.repositories import Repositories
@@ -88,3 +89,7 @@ async def test_from_before_what_gives_way(empty_url: str, tmp_path: Path) -> Non
         assert found == sorted([LONG, SHORT, {}], key=str)
     finally:
         await database.close()
+
+
+def test_the_newest_revision_is_the_last_script() -> None:
+    assert ScriptDirectory.from_config(migrations()).get_current_head() == NEWEST

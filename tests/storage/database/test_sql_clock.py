@@ -75,11 +75,11 @@ async def make_image(content: Content) -> None:
 
 async def make_file(content: Content) -> None:
     await content.stores.blobs.put(Digest.of(b"file"), [b"file"])
-    await content.stores.catalog.put_artifact("file", "lock", {}, Digest.of(b"file"))
+    await content.stores.catalog.artifacts.put("file", "lock", {}, Digest.of(b"file"))
 
 
 async def make_lock(content: Content) -> None:
-    await content.stores.catalog.put_solve("r", None, time.time(), lock_key="lock", spec_key="s", document={})
+    await content.stores.catalog.locks.put_solve("r", None, time.time(), lock_key="lock", spec_key="s", document={})
     await make_file(content)
     await content.change(tables.artifact, used=1.0)
     await content.collect(POLICY)
@@ -87,7 +87,7 @@ async def make_lock(content: Content) -> None:
 
 
 async def make_lock_never_used(content: Content) -> None:
-    await content.stores.catalog.put_solve("r", None, time.time(), lock_key="lock", spec_key="s", document={})
+    await content.stores.catalog.locks.put_solve("r", None, time.time(), lock_key="lock", spec_key="s", document={})
 
 
 async def push_untagged(content: Content) -> None:
@@ -173,11 +173,11 @@ async def test_what_a_name_was_solved_to_is_solved_again(content: Content) -> No
     await make_lock_never_used(content)
     await everything_a_year_ahead(content)
     await collect(content)
-    old = await catalog.resolution("r")
+    old = await catalog.locks.find_resolution("r")
     assert old is not None
     assert old.solved < time.time() - YEAR
-    await catalog.put_solve("r", None, time.time(), lock_key="new", spec_key="s", document={})
-    new = await catalog.resolution("r")
+    await catalog.locks.put_solve("r", None, time.time(), lock_key="new", spec_key="s", document={})
+    new = await catalog.locks.find_resolution("r")
     assert new is not None
     assert new.lock_key == "new"
 

@@ -19,7 +19,7 @@ KEEPING = replace(NEVER, build_retention=DAY, most_builds=0, most_resolutions=0)
 
 async def solve(content: Content, *keys: str, size: int = 1) -> None:
     for key in keys:
-        await content.stores.catalog.put_solve(
+        await content.stores.catalog.locks.put_solve(
             f"request {key}", None, time.time(), lock_key=key, spec_key=f"spec {key}", document={"x": "x" * size}
         )
 
@@ -28,7 +28,7 @@ async def make(content: Content, key: str) -> None:
     """An image of a lock."""
     digest = Digest.of(key.encode())
     await content.stores.blobs.put(digest, [key.encode()])
-    await content.stores.catalog.put_artifact(f"file of {key}", key, {}, digest)
+    await content.stores.catalog.artifacts.put(f"file of {key}", key, {}, digest)
 
 
 async def collect(content: Content, policy: Policy) -> dict[str, int]:
@@ -82,7 +82,7 @@ async def test_a_lock_that_nothing_was_made_of_goes_and_with_it_what_was_solved_
     await content.change(tables.lock, tables.lock.c.key != "young", created=1.0)
     assert await collect(content, KEEPING) == {"locks": 1, "resolutions": 1}
     assert await locks(content) == {"made", "young"}
-    assert await content.stores.catalog.resolution("request failed") is None
+    assert await content.stores.catalog.locks.find_resolution("request failed") is None
 
 
 async def test_a_lock_stays_when_what_was_made_of_it_is_gone(content: Content) -> None:
@@ -106,7 +106,7 @@ async def test_a_lock_stays_while_something_of_it_is_there_or_was_just_asked_for
     await content.change(tables.image, lock_key="pulled", used=1.0)
     await content.change(tables.artifact, used=1.0)
     await content.change(tables.lock, used=1.0)
-    await content.stores.catalog.note_use("artifact", "file of asked")
+    await content.stores.catalog.artifacts.note_use("file of asked")
     await note_manifest_use(content.stores.database, ROOT, manifest)
     async with content.stores.database.writing() as connection:
         gone = tables.artifact.c.key != "file of there"
@@ -124,7 +124,7 @@ async def test_of_too_many_locks_those_go_first_that_nobody_used_or_named(conten
     names = [f"flood {number:03}" for number in range(40)]
     await solve(content, *names, "relied on", "there", size=990)
     await make(content, "there")
-    await content.stores.catalog.pin_lock("relied on")
+    await content.stores.catalog.locks.pin("relied on")
     for number, name in enumerate(names):
         await content.change(tables.lock, tables.lock.c.key == name, created=10.0 + number)
     old: dict[str, Any] = {"created": 1.0, "used": 1.0}
@@ -143,7 +143,7 @@ async def test_of_too_many_locks_what_was_just_solved_stays(content: Content) ->
 async def test_what_names_were_solved_to_is_bounded(content: Content) -> None:
     """One lock may be what thousands of days were solved to."""
     for number in range(30):
-        await content.stores.catalog.put_solve(
+        await content.stores.catalog.locks.put_solve(
             f"{number:02}", "2020-01-01", 10.0 + number, lock_key="one", spec_key="one", document={}
         )
     assert await collect(content, replace(KEEPING, most_resolutions=10)) == {"resolutions": 20}

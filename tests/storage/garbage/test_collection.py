@@ -54,7 +54,7 @@ async def two_images_that_share(content: Content) -> None:
 
 async def artifact(content: Content) -> None:
     blob = await content.stores.blobs.put(Digest.of(b"file"), [b"file"])
-    await content.stores.catalog.put_artifact("f", "lock", {}, blob.digest)
+    await content.stores.catalog.artifacts.put("f", "lock", {}, blob.digest)
 
 
 async def layer_of_fragments(content: Content) -> None:

@@ -88,7 +88,7 @@ async def prepare(content: Content, number: int) -> None:
     await make_old(content)
     await content.make_image("new", live, shared)
     file = await content.stores.blobs.put(Digest.of(b"file"), [b"file"])
-    await content.stores.catalog.put_artifact("f", "lock", {}, file.digest)
+    await content.stores.catalog.artifacts.put("f", "lock", {}, file.digest)
 
 
 async def assert_live_is_whole(content: Content, number: int) -> None:
@@ -100,14 +100,14 @@ async def assert_live_is_whole(content: Content, number: int) -> None:
     for tag in (f"v{number}", f"i{number}"):
         assert await content.repositories.tagged("live", tag)
     assert len(await content.manifests("live")) == 3
-    assert await content.stores.catalog.image("new") is not None
+    assert await content.stores.catalog.images.find("new") is not None
     assert await content.stores.content(Digest.of(b"file")) == b"file"
 
 
 async def assert_dead_is_gone(content: Content, number: int) -> None:
     assert await content.manifests("dead") == set()
     assert not await content.repositories.exists("dead")
-    assert await content.stores.catalog.image("old") is None
+    assert await content.stores.catalog.images.find("old") is None
     data = [f"live {number}".encode(), f"shared {number}".encode(), b"file"]
     assert await content.blobs() == set(map(Digest.of, data))
     assert len(content.stores.files()) == 3

@@ -97,13 +97,13 @@ async def prepare(content: Content, name: str, database: Database) -> Client:
     index = await content.push_manifest("a", None, children=[image])
     await content.make_image(f"i {name}", *data[1:3])
     file = await content.stores.blobs.put(Digest.of(data[3]), [data[3]])
-    await content.stores.catalog.put_artifact(f"f {name}", "lock", {}, file.digest)
+    await content.stores.catalog.artifacts.put(f"f {name}", "lock", {}, file.digest)
     upload = await content.chunk(await content.uploads.open("a", "me"), data[4])
     [key] = await content.stores.blobs.reserve(1)
     received = content.receive(key, data[5])
     blobs = BlobStore(database, content.stores.objects, content.stores.root / "fragments")
     repositories = Repositories(database, content.changes)
-    uploads, catalog = Uploads(blobs, repositories), Catalog(database)
+    uploads, catalog = Uploads(blobs, repositories), Catalog.of(database)
     return Client(content, name, blobs, repositories, uploads, catalog, image, index, upload, received)
 
 
@@ -174,21 +174,21 @@ async def has_claimed(client: Client) -> None:
 
 async def put_image(client: Client) -> None:
     pushes = [push_of([client.data("one"), client.data("three")], name="new image")]
-    await client.catalog.put_image(f"new {client.name}", "lock", {}, ROOT, pushes)
+    await client.catalog.images.put(f"new {client.name}", "lock", {}, ROOT, pushes)
 
 
 async def has_image(client: Client) -> None:
-    assert await client.content.stores.catalog.image(f"new {client.name}") is not None
+    assert await client.content.stores.catalog.images.find(f"new {client.name}") is not None
     for text in ("one", "three"):
         await client.assert_there(ROOT, text)
 
 
 async def put_file(client: Client) -> None:
-    await client.catalog.put_artifact("g", "lock", {}, Digest.of(client.data("four")))
+    await client.catalog.artifacts.put("g", "lock", {}, Digest.of(client.data("four")))
 
 
 async def has_file(client: Client) -> None:
-    assert await client.content.stores.catalog.artifact("g") is not None
+    assert await client.content.stores.catalog.artifacts.find("g") is not None
     assert await client.content.stores.content(Digest.of(client.data("four"))) == client.data("four")
 
 

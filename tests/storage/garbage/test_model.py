@@ -247,7 +247,7 @@ class History:
     async def make_file(self, choice: int) -> None:
         key, data = _pick(KEYS, choice), _pick(DATA, choice // 2)
         await self.content.stores.blobs.put(Digest.of(data), [data])
-        await self.content.stores.catalog.put_artifact(key, "lock", {}, Digest.of(data))
+        await self.content.stores.catalog.artifacts.put(key, "lock", {}, Digest.of(data))
         self.model.files[key] = (data, True)
         self.model.need(data)
 

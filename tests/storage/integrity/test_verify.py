@@ -102,11 +102,11 @@ async def test_a_blob_that_several_need(content: Content, missing: bool) -> None
 
 async def test_a_file_beside_an_image(content: Content) -> None:
     blob = await content.stores.blobs.put(Digest.of(b"file"), [b"file"])
-    await content.stores.catalog.put_artifact("f", "lock", {}, blob.digest)
+    await content.stores.catalog.artifacts.put("f", "lock", {}, blob.digest)
     await break_blob(content, b"file")
     assert [each.needed_by for each in await verify(content)] == [("a file beside an image",)]
     await mend(content)
-    assert await content.stores.catalog.artifact("f") is None
+    assert await content.stores.catalog.artifacts.find("f") is None
     assert await verify(content) == []
 
 
@@ -115,8 +115,8 @@ async def test_images_made_on_demand_are_forgotten_whole_to_be_made_again(conten
         await content.make_image(key, *layers)
     await break_blob(content, b"two")
     assert await mend(content) == Repaired(blobs=1, images=2)
-    assert await content.stores.catalog.image("i") is None
-    assert await content.stores.catalog.image("k") is not None
+    assert await content.stores.catalog.images.find("i") is None
+    assert await content.stores.catalog.images.find("k") is not None
     assert len(await content.manifests(ROOT)) == 3
     await content.make_image("i", b"one", b"two")
     assert await verify(content) == []

@@ -125,7 +125,7 @@ class Workshop:
             warnings=self.warnings,
         )
         pushes = [Push(manifest) for manifest in manifests]
-        await self.store.catalog.put_image(repository, image.lock_key, {}, ROOT, pushes)
+        await self.store.catalog.images.put(repository, image.lock_key, {}, ROOT, pushes)
         self.stored[repository] = image
         return image
 

@@ -104,7 +104,7 @@ class Content:
         manifest, docker = (push_of(layers, name=f"{key} {kind}") for kind in ("oci", "docker"))
         index = push_of((), [manifest.manifest.digest], name=f"{key} index")
         pushes = [index, manifest, docker]
-        await self.stores.catalog.put_image(key, "lock", {}, ROOT, pushes)
+        await self.stores.catalog.images.put(key, "lock", {}, ROOT, pushes)
         return [push.manifest.digest for push in pushes]
 
     async def put_join(self, key: str, *parts: bytes | str) -> Digest:

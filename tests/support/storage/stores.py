@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from storage.blobs.blobs import BlobStore, StoredBlob, stored_blob
 from storage.blobs.blocking import StoreInThreads
 from storage.blobs.joins import FragmentPart, Layer
+from storage.catalog.builds import Builds
 from storage.catalog.catalog import Catalog
 from storage.database import tables
 from storage.database.engine import Database, migrate, sqlite_url
@@ -60,6 +61,12 @@ class Stores:
         return await self.blobs.content(digest)
 
 
+async def count_builds(builds: Builds, key: str) -> int:
+    query = select(func.count()).select_from(tables.build).where(tables.build.c.key == key)
+    async with builds._database.reading() as connection:
+        return int((await connection.execute(query)).scalar_one())
+
+
 async def put_layers(blobs: BlobStore, *layers: Layer) -> None:
     for layer in layers:
         await blobs.write_layer(layer)
@@ -78,7 +85,7 @@ async def open_stores(
     objects = objects or FileObjects(root / "blobs")
     try:
         yield Stores(
-            root, database, objects, BlobStore(database, objects, root / "fragments", joins=joins), Catalog(database)
+            root, database, objects, BlobStore(database, objects, root / "fragments", joins=joins), Catalog.of(database)
         )
     finally:
         await database.close()

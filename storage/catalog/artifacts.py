@@ -1,0 +1,43 @@
+"""Files made of locks beside their images, each recorded with the blob that has its bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from storage.blobs.blobs import touch
+from storage.catalog.documents import Document, find_document, note_use, put_document
+from storage.catalog.made import Made
+from storage.database import tables
+from storage.database.engine import Database
+from storage.digest import Digest
+from storage.errors import BlobUnknown
+
+
+class Artifacts:
+    """The table of files as methods, each one transaction; documents are JSON-able."""
+
+    def __init__(self, database: Database, made: Made) -> None:
+        self._database = database
+        self._made = made
+
+    async def find(self, key: str) -> Document | None:
+        return await find_document(self._database, tables.artifact, key)
+
+    async def put(self, key: str, lock_key: str, document: Mapping[str, Any], digest: Digest) -> None:
+        """Record a file and the blob that has its bytes.
+
+        Raises BlobUnknown when that is gone (again), QuotaExceeded.
+        """
+        await self._made.within(lambda: self._put(key, lock_key, document, digest))
+
+    async def _put(self, key: str, lock_key: str, document: Mapping[str, Any], digest: Digest) -> None:
+        async with self._database.writing() as connection:
+            if not await touch(connection, [digest]):
+                raise BlobUnknown(digest)
+            await put_document(connection, tables.artifact, key, lock_key, document, digest=digest)
+            await self._made.check(connection)
+
+    async def note_use(self, key: str) -> None:
+        """Write down that a file was asked for, at most once in USE_SECONDS."""
+        await note_use(self._database, tables.artifact, key)

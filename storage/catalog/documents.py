@@ -1,0 +1,56 @@
+"""Documents of the builder, kept as JSON under a key, in a table of their kind; and when each was last asked for."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Table, delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.clock import is_within
+from storage.database import tables
+from storage.database.engine import Database
+
+USE_SECONDS = 3600.0
+"""That something was asked for is written down at most once in this time."""
+
+Document = dict[str, Any]
+
+
+async def find_document(database: Database, table: Table, key: str) -> Document | None:
+    async with database.reading() as connection:
+        text = (await connection.execute(select(table.c.document).where(table.c.key == key))).scalar()
+    return json.loads(text) if text is not None else None
+
+
+async def put_document(
+    connection: AsyncConnection, table: Table, key: str, lock_key: str, document: Mapping[str, Any], **columns: Any
+) -> None:
+    """What was made of a lock, in place of what had the key before."""
+    now = time.time()
+    await connection.execute(delete(table).where(table.c.key == key))
+    await connection.execute(
+        table.insert().values(
+            key=key, lock_key=lock_key, document=json.dumps(document), created=now, used=now, **columns
+        )
+    )
+    await _note_lock_use(connection, lock_key)
+
+
+async def note_use(database: Database, table: Table, key: str) -> None:
+    """Write down that a document was asked for, and with it its lock, at most once in USE_SECONDS."""
+    now = time.time()
+    query = select(table.c.used, table.c.lock_key).where(table.c.key == key)
+    async with database.reading() as connection:
+        row = (await connection.execute(query)).first()
+    if row is not None and not is_within(USE_SECONDS, row.used, now):
+        async with database.writing() as connection:
+            await connection.execute(update(table).where(table.c.key == key).values(used=now))
+            await _note_lock_use(connection, row.lock_key)
+
+
+async def _note_lock_use(connection: AsyncConnection, key: str) -> None:
+    await connection.execute(update(tables.lock).where(tables.lock.c.key == key).values(used=time.time()))

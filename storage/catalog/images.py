@@ -1,0 +1,95 @@
+"""Images made on demand, each recorded with its manifests and blobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import select
+
+from storage.blobs.blobs import touch
+from storage.catalog.documents import Document, find_document, note_use, put_document
+from storage.catalog.made import Made
+from storage.database import tables
+from storage.database.engine import Database
+from storage.digest import Digest
+from storage.errors import ManifestBlobUnknown
+from storage.repositories.repositories import (
+    Push,
+    StoredManifest,
+    ensure_repository,
+    insert_manifest,
+    link_blobs,
+    lock_manifests,
+    pin_blobs,
+)
+
+
+class Images:
+    """The table of images as methods, each one transaction; documents are JSON-able."""
+
+    def __init__(self, database: Database, made: Made) -> None:
+        self._database = database
+        self._made = made
+
+    async def find(self, key: str) -> Document | None:
+        return await find_document(self._database, tables.image, key)
+
+    async def find_newest_of_lock(self, lock_key: str) -> Document | None:
+        """The newest image made from a lock, whatever its base."""
+        query = (
+            select(tables.image.c.document)
+            .where(tables.image.c.lock_key == lock_key)
+            .order_by(tables.image.c.created.desc())
+            .limit(1)
+        )
+        async with self._database.reading() as connection:
+            text = (await connection.execute(query)).scalar()
+        return json.loads(text) if text is not None else None
+
+    async def find_manifest(self, digest: Digest) -> StoredManifest | None:
+        """A manifest of whichever repository has it; for who works on the store itself, not for clients."""
+        row, body = tables.repository_manifest, tables.manifest
+        query = (
+            select(row.c.media_type, body.c.body)
+            .join(body, body.c.digest == row.c.digest)
+            .where(row.c.digest == digest)
+            .limit(1)
+        )
+        async with self._database.reading() as connection:
+            found = (await connection.execute(query)).first()
+        return StoredManifest(digest, found.media_type, found.body) if found else None
+
+    async def put(
+        self, key: str, lock_key: str, document: Mapping[str, Any], repository: str, pushes: Sequence[Push]
+    ) -> None:
+        """Record an image, and its manifests and blobs as `repository`'s, at once: nobody meets one without the others.
+
+        Raises ManifestBlobUnknown when a blob is gone (again), SizeMismatch, QuotaExceeded.
+        """
+        await self._made.within(lambda: self._put(key, lock_key, document, repository, pushes))
+
+    async def _put(
+        self, key: str, lock_key: str, document: Mapping[str, Any], repository: str, pushes: Sequence[Push]
+    ) -> None:
+        blobs = {blob.digest: blob for push in pushes for blob in push.blobs}
+        async with self._database.writing() as connection:
+            await lock_manifests(self._database, connection, repository)
+            found = await touch(connection, blobs)
+            if missing := blobs.keys() - found:
+                raise ManifestBlobUnknown(repository, sorted(missing))
+            await ensure_repository(self._database, connection, repository)
+            await link_blobs(self._database, connection, repository, blobs)
+            await pin_blobs(connection, repository, list(blobs.values()))
+            for push in pushes:
+                pinned = [blob.digest for blob in push.blobs]
+                await insert_manifest(self._database, connection, repository, push, pinned)
+            await put_document(connection, tables.image, key, lock_key, document)
+            rows = [{"image": key, "digest": push.manifest.digest} for push in pushes]
+            await connection.execute(self._database.insert(tables.image_manifest).on_conflict_do_nothing(), rows)
+            await self._made.check(connection)
+
+    async def note_use(self, key: str) -> None:
+        """Write down that an image was asked for, at most once in USE_SECONDS."""
+        await note_use(self._database, tables.image, key)

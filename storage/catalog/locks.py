@@ -1,0 +1,142 @@
+"""Locks, and which of them each request was last solved to."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Table, delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.catalog.documents import USE_SECONDS, Document, find_document
+from storage.clock import SKEW_SECONDS
+from storage.database import tables
+from storage.database.engine import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """The lock that a request was last solved to, and when (UNIX seconds)."""
+
+    lock_key: str
+    solved: float
+
+
+class Locks:
+    """The tables of locks and resolutions as methods, each one transaction; documents are JSON-able."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, key: str) -> Document | None:
+        return await find_document(self._database, tables.lock, key)
+
+    async def find_by_prefix(self, prefix: str, limit: int = 2) -> list[tuple[str, str]]:
+        """(key, spec_key) of locks whose key begins with `prefix`, which holds hex digits only; at most `limit`."""
+        column = tables.lock.c.key
+        query = (
+            select(column, tables.lock.c.spec_key)
+            .where(column >= prefix, column < prefix + "g")
+            .order_by(column)
+            .limit(limit)
+        )
+        async with self._database.reading() as connection:
+            return [(row.key, row.spec_key) for row in await connection.execute(query)]
+
+    async def list_of_spec(self, spec_key: str) -> list[str]:
+        query = select(tables.lock.c.key).where(tables.lock.c.spec_key == spec_key).order_by(tables.lock.c.key)
+        async with self._database.reading() as connection:
+            return list((await connection.execute(query)).scalars())
+
+    async def find_of_spec(self, prefix: str) -> Document | None:
+        """A lock whose spec's key begins with `prefix`, which holds hex digits only; None unless that is one spec."""
+        column = tables.lock.c.spec_key
+        query = select(column, tables.lock.c.document).where(column >= prefix, column < prefix + "g").limit(100)
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(query)).all()
+        return json.loads(rows[0].document) if len({row.spec_key for row in rows}) == 1 else None
+
+    async def pin(self, key: str) -> None:
+        """Write down that a lock was asked for by its own tag: of too many it is one of the last to go."""
+        table, now = tables.lock, time.time()
+        used = func.coalesce(table.c.used, 0.0)
+        news = (table.c.key == key) & (table.c.pinned.is_(False) | ~used.between(now - USE_SECONDS, now + SKEW_SECONDS))
+        async with self._database.reading() as connection:
+            found = (await connection.execute(select(table.c.key).where(news))).first()
+        if found:
+            async with self._database.writing() as connection:
+                await connection.execute(update(table).where(news).values(pinned=True, used=now))
+
+    async def put_solve(
+        self,
+        request_key: str,
+        until: str | None,
+        solved: float,
+        *,
+        lock_key: str,
+        spec_key: str,
+        document: Mapping[str, Any],
+    ) -> None:
+        """Keep a lock, and that a request is now solved to it: a later solve replaces an earlier one, never the other
+        way round."""
+        table = tables.resolution
+        async with self._database.writing() as connection:
+            await self._insert(
+                connection,
+                tables.lock,
+                key=lock_key,
+                spec_key=spec_key,
+                document=(text := json.dumps(document)),
+                size=len(text),
+                created=time.time(),
+            )
+            earlier = (table.c.solved <= solved) | (table.c.solved > time.time() + SKEW_SECONDS)
+            await connection.execute(delete(table).where(table.c.request_key == request_key, earlier))
+            await self._insert(
+                connection,
+                table,
+                request_key=request_key,
+                spec_key=spec_key,
+                until=until,
+                lock_key=lock_key,
+                solved=solved,
+            )
+
+    async def find_resolution(self, request_key: str) -> Resolution | None:
+        table = tables.resolution
+        query = select(table.c.lock_key, table.c.solved).where(table.c.request_key == request_key)
+        async with self._database.reading() as connection:
+            row = (await connection.execute(query)).first()
+        return Resolution(row.lock_key, row.solved) if row else None
+
+    async def find_newest_resolution(self, spec_key: str, until: str | None) -> Resolution | None:
+        """What a spec with that cut-off day was last solved to, whatever else its solves depended on."""
+        table = tables.resolution
+        query = (
+            select(table.c.lock_key, table.c.solved)
+            .where(table.c.spec_key == spec_key, table.c.until.is_not_distinct_from(until))
+            .order_by(table.c.solved.desc())
+            .limit(1)
+        )
+        async with self._database.reading() as connection:
+            row = (await connection.execute(query)).first()
+        return Resolution(row.lock_key, row.solved) if row else None
+
+    async def forget_resolution(self, request_key: str) -> None:
+        """Let the next request be solved anew."""
+        async with self._database.writing() as connection:
+            await connection.execute(delete(tables.resolution).where(tables.resolution.c.request_key == request_key))
+
+    async def list_days(self, spec_key: str) -> list[str]:
+        """The cut-off days for which a spec was solved, sorted."""
+        table = tables.resolution
+        query = select(table.c.until).where(table.c.spec_key == spec_key, table.c.until.is_not(None))
+        async with self._database.reading() as connection:
+            return sorted(day for day in (await connection.execute(query)).scalars() if day is not None)
+
+    async def _insert(self, connection: AsyncConnection, table: Table, **values: Any) -> None:
+        """Insert a row unless its key is there: rows are named by content, the first is as good as the next."""
+        await connection.execute(self._database.insert(table).values(**values).on_conflict_do_nothing())
