@@ -20,16 +20,23 @@ from typing import TypeVar
 
 from builder.archives.archive import Limits
 from builder.artifacts.artifact import ARCHIVE, Pack, artifact_key, chosen_platform, make_artifact
-from builder.artifacts.environment_archive import archive_task, pack
+from builder.artifacts.conda_pack import archive_task, pack
 from builder.base.prefix_path import check_prefix
 from builder.base.vocabulary import Base, BaseImage
 from builder.canonical import key_of
 from builder.channels.download import Downloader
 from builder.errors import BuilderError, PackageRefused, UnknownLock
 from builder.image import documents
-from builder.image.environment import EnvironmentTask, finish_environment, links_folders, shells_in, starts_environment
-from builder.image.finished import Image
-from builder.image.platform import PlatformImage, image_layer, image_of, report_of
+from builder.image.environment_layer_task import (
+    EnvironmentLayerTask,
+    has_starting_files,
+    links_folders,
+    make_environment_layer,
+    shells_in,
+)
+from builder.image.finished import FinishedImage
+from builder.image.platform import PlatformImage, describe_layer, join_platforms
+from builder.image.report import BuildReport, PlatformReport
 from builder.layers.fragment import FragmentRecipe
 from builder.layers.layer import FragmentTask, LayerTask
 from builder.layers.layers import Layers
@@ -40,7 +47,7 @@ from builder.names.spec import EnvironmentSpec
 from builder.packages.contents import PackageContents, PythonLayout
 from builder.packages.inspection import inspect_all
 from builder.packages.overlap import NONE as NO_OVERLAPS
-from builder.packages.overlap import EnvironmentRoom, Overlaps, read_overlaps
+from builder.packages.overlap import Overlaps, PathRoom, read_overlaps
 from builder.packages.path_marks import PathMarks, sharing
 from builder.progress import Event, Progress, Stage, silent
 from builder.queue.job import Job
@@ -110,7 +117,7 @@ class Builder:
     stages: Stages
     _bases: dict[str, BaseImage] = field(default_factory=dict)
     _solves: SingleFlight[str, Solved] = field(default_factory=SingleFlight)
-    _images: SingleFlight[str, Image] = field(default_factory=SingleFlight)
+    _images: SingleFlight[str, FinishedImage] = field(default_factory=SingleFlight)
 
     async def close(self) -> None:
         """Stop what is being made; nothing half-made is kept."""
@@ -219,23 +226,23 @@ class Builder:
         async with self.stages.pack.turn():
             yield functools.partial(self._pack, archives)
 
-    async def image(self, lock: Lock, progress: Progress = silent, watch: Stopwatch | None = None) -> Image:
+    async def image(self, lock: Lock, progress: Progress = silent, watch: Stopwatch | None = None) -> FinishedImage:
         """The image of `lock`, made and recorded unless it is there."""
         return await _again_when_collected(lambda: self._image(lock, progress, watch or Stopwatch()))
 
-    async def _image(self, lock: Lock, progress: Progress, watch: Stopwatch) -> Image:
+    async def _image(self, lock: Lock, progress: Progress, watch: Stopwatch) -> FinishedImage:
         bases = await self._resolve_bases(lock.spec.platforms)
         for base in bases.values():
             check_prefix(lock.spec.prefix, base)
         key = self._key(lock.key, [bases[platform] for platform in sorted(lock.packages)])
         document = await self.catalog.images.find(key)
         if document:
-            return Image.from_json(document["image"])
+            return FinishedImage.from_json(document["image"])
         return await self._images.do(key, lambda: self._make_image(key, lock, bases, progress, watch))
 
     async def _make_image(
         self, key: str, lock: Lock, bases: Mapping[str, BaseImage], progress: Progress, watch: Stopwatch
-    ) -> Image:
+    ) -> FinishedImage:
         await self.catalog.room.look(_least_size(lock.packages.values()))
         async with self.stages.downloading():
             with watch.stage("download"):
@@ -245,12 +252,9 @@ class Builder:
                 await self._platform(lock, bases[platform], archives, working, progress, watch)
                 for platform in sorted(lock.packages)
             ]
-        image, pushes = image_of(lock, platforms)
-        report = {
-            "seconds": {name: round(seconds, 4) for name, seconds in watch.seconds.items()},
-            "platforms": {each.platform: each.report for each in platforms},
-        }
-        document = {"image": image.to_json(), "report": report}
+        image, pushes = join_platforms(lock, platforms)
+        report = BuildReport(watch.seconds, {each.platform: each.report for each in platforms})
+        document = {"image": image.to_json(), "report": report.to_json()}
         await self.catalog.images.put(key, lock.key, document, self.settings.root, pushes)
         progress(Event("image", 1, 1, image.variants[0].digest))
         return image
@@ -333,30 +337,30 @@ class Builder:
             )
         with watch.stage("image"):
             fragments = tuple(fragment for task in tasks for fragment in task.fragments)
-            task = EnvironmentTask(
+            task = EnvironmentLayerTask(
                 self.root, lock, platform, base.shell, self.settings.user, self._limits,
                 fragments,
                 shells=shells_in(contents.values()),
-                starting=tuple(each for each in fragments if starts_environment(contents[each.package.name])),
+                starting=tuple(each for each in fragments if has_starting_files(contents[each.package.name])),
                 working=working,
                 linked=links_folders(contents.values()),
             )  # fmt: skip
             try:
-                environment = await self.pool.run("writing the environment layer", finish_environment, task)
+                finished = await self.pool.run("writing the environment layer", make_environment_layer, task)
             except FragmentsGone:
                 # layers that have lost theirs too are to fail now, not in the next attempt
                 await assembly.stored()
                 raise
-            layers = [*map(image_layer, assembly.layers, tasks), environment.layer]
-            written = documents.write_image(lock, platform, base, layers, environment.facts)
+            layers = [*map(describe_layer, assembly.layers, tasks), finished.layer]
+            written = documents.write_image(lock, platform, base, layers, finished.facts)
             config = Descriptor(documents.OCI_CONFIG, Digest.of(written.config), len(written.config))
             await self.blobs.put_all(
-                {environment.layer.descriptor.digest: environment.pieces(), config.digest: [written.config]}
+                {finished.layer.descriptor.digest: finished.pieces(), config.digest: [written.config]}
             )
             await assembly.stored()
         blobs = (config, *(layer.descriptor for layer in base.layers), *(layer.descriptor for layer in layers))
-        report = report_of(assembly.layers, tasks, environment, overlaps, scripts)
-        return PlatformImage(platform, written, blobs, report, tuple(scripts), environment.warnings)
+        report = PlatformReport.of(assembly.layers, tasks, finished, overlaps, scripts)
+        return PlatformImage(platform, written, blobs, report, tuple(scripts), finished.warnings)
 
     async def _inspect(
         self, packages: Sequence[LockedPackage], archives: Mapping[str, Path], progress: Progress
@@ -389,7 +393,7 @@ class Builder:
         self, packages: Sequence[LockedPackage], archives: Mapping[str, Path], marks: Mapping[str, PathMarks]
     ) -> Overlaps:
         """What packages carry twice; the paths of those alone are read again that may."""
-        room = EnvironmentRoom(self._limits)
+        room = PathRoom(self._limits)
         for package in packages:
             room.take(str(package), marks[package.name].paths, marks[package.name].text)
         among = sharing(marks)

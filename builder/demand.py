@@ -15,7 +15,7 @@ from cachetools import TTLCache
 from builder.artifacts.artifact import ARTIFACTS, Artifact, artifact_key
 from builder.channels.policy import ChannelPolicy
 from builder.errors import BuildFailed, TooManyBuilds, UnknownArtifact, UnknownLock
-from builder.image.finished import Image
+from builder.image.finished import FinishedImage
 from builder.locks.lock import Lock
 from builder.names import image_name
 from builder.names.spec import EnvironmentSpec
@@ -39,7 +39,7 @@ MOST_NOTED = 10_000
 NOTE_SECONDS = USE_SECONDS / 2
 """What was just noted as used is not noted again for so long; the catalog would not write it either."""
 
-Kind = Literal["image", "artifact"]
+ResultKind = Literal["image", "artifact"]
 
 Accepts = Callable[[float], bool]
 """Whether what was solved then (UNIX seconds) is an answer."""
@@ -126,7 +126,7 @@ class Demand:
         """Whether `repository` is under the on-demand root."""
         return repository == self._settings.root or repository.startswith(self._settings.root + "/")
 
-    async def image(self, repository: str, tag: str, caller: Caller = OURSELVES) -> Ticket[Image]:
+    async def image(self, repository: str, tag: str, caller: Caller = OURSELVES) -> Ticket[FinishedImage]:
         """Raises InvalidImageName, UnknownLock, ChannelNotAllowed, TooManyBuilds, or BuildFailed while a failure is
         remembered.
         """
@@ -140,7 +140,7 @@ class Demand:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def image_of(self, job: Job, caller: Caller = OURSELVES) -> Ticket[Image]:
+    async def image_of(self, job: Job, caller: Caller = OURSELVES) -> Ticket[FinishedImage]:
         return await self._ticket("image", job, caller, lambda accepts: self._find_image(job, accepts))
 
     async def artifact(self, repository: str, tag: str, name: str, caller: Caller = OURSELVES) -> Ticket[Artifact]:
@@ -174,7 +174,7 @@ class Demand:
         return sorted({"latest", *locks, *await self._catalog.locks.list_days(spec.key)}) if locks else []
 
     async def _ticket(
-        self, kind: Kind, job: Job, caller: Caller, find: Callable[[Accepts], Awaitable[tuple[str, T] | None]]
+        self, kind: ResultKind, job: Job, caller: Caller, find: Callable[[Accepts], Awaitable[tuple[str, T] | None]]
     ) -> Ticket[T]:
         """`find` gives the key of what is stored, and that."""
         now, spec, settings = time.time(), job.spec, self._settings
@@ -206,7 +206,7 @@ class Demand:
             return str(error)
         return ""
 
-    def _note_use(self, kind: Kind, key: str) -> None:
+    def _note_use(self, kind: ResultKind, key: str) -> None:
         """Write down, now and then and beside the request, that something is still asked for."""
         if key in self._noted:
             return
@@ -215,7 +215,7 @@ class Demand:
         self._noting.add(task)
         task.add_done_callback(self._noting.discard)
 
-    async def _write_use(self, kind: Kind, key: str) -> None:
+    async def _write_use(self, kind: ResultKind, key: str) -> None:
         try:
             part = self._catalog.images if kind == "image" else self._catalog.artifacts
             await part.note_use(key)
@@ -256,13 +256,13 @@ class Demand:
             return None
         return resolution.lock_key, fresh_until(job.spec, resolution.solved, self._settings)
 
-    async def _find_image(self, job: Job, accepts: Accepts) -> tuple[str, Image] | None:
+    async def _find_image(self, job: Job, accepts: Accepts) -> tuple[str, FinishedImage] | None:
         found = await self._find_lock(job, accepts)
         key = self._image_key(found[0], job.spec.platforms) if found else None
         document = await self._catalog.images.find(key) if key else None
         if not (found and key and document):
             return None
-        return key, replace(Image.from_json(document["image"]), expires=found[1])
+        return key, replace(FinishedImage.from_json(document["image"]), expires=found[1])
 
     async def _find_artifact(self, job: Job, accepts: Accepts) -> tuple[str, Artifact] | None:
         assert job.artifact is not None

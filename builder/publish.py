@@ -34,7 +34,7 @@ from storage.errors import StorageFull
 Manifests = Callable[[Digest], bytes]
 """Gives the manifest or index of a digest; raises a ConderyError where there is none."""
 
-Report = Callable[[int, int, str], None]
+OnCopied = Callable[[int, int, str], None]
 """Is told the bytes done, the bytes in all, and the digest of the blob; called from threads, one call at a time."""
 
 _LAYOUT_MARKER = b'{"imageLayoutVersion":"1.0.0"}'
@@ -67,7 +67,7 @@ class StoredImage:
 
 
 def silent(_done: int, _total: int, _detail: str) -> None:
-    """A Report for when nobody watches."""
+    """A OnCopied for when nobody watches."""
 
 
 def write_oci_layout(
@@ -76,7 +76,7 @@ def write_oci_layout(
     *,
     tag: str | None = None,
     umask: int | None = None,
-    report: Report = silent,
+    report: OnCopied = silent,
 ) -> None:
     """The image as an OCI layout (image-spec, image-layout.md) in a new or empty directory.
 
@@ -106,7 +106,7 @@ def write_docker_archive(
     name: str | None = None,
     platform: str | None = None,
     umask: int | None = None,
-    report: Report = silent,
+    report: OnCopied = silent,
 ) -> None:
     """The image of one platform as a file that `docker load` takes; an OCI layout in a tar as well.
 
@@ -135,7 +135,7 @@ def push(
     *,
     logins: Mapping[str, Login] = _NO_LOGINS,
     insecure: Collection[str] = (),
-    report: Report = silent,
+    report: OnCopied = silent,
 ) -> str:
     """Push to another registry: blobs it has not yet, then manifests, the tag last. Raises PublishFailed.
 
@@ -207,7 +207,7 @@ def _parts(target: str, image: StoredImage) -> _Parts:
 class _Meter:
     """Adds up what has passed; a body that is sent again is counted again from its start."""
 
-    def __init__(self, blobs: Iterable[Descriptor], report: Report) -> None:
+    def __init__(self, blobs: Iterable[Descriptor], report: OnCopied) -> None:
         self._total = sum(blob.size for blob in blobs)
         self._report = report
         self._done: dict[str, int] = {}
@@ -230,7 +230,7 @@ class _Meter:
 
 
 def _layout_files(
-    target: str, image: StoredImage, annotations: Mapping[str, str], report: Report
+    target: str, image: StoredImage, annotations: Mapping[str, str], report: OnCopied
 ) -> Iterator[tuple[str, int, Iterable[bytes]]]:
     """(path, size, content) of every file of the layout, index.json last."""
     parts = _parts(target, image)

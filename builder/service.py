@@ -20,7 +20,7 @@ from builder.channels.download import Downloader, DownloadSettings
 from builder.channels.policy import ChannelPolicy, Others
 from builder.demand import Demand
 from builder.errors import BuildFailed
-from builder.image.finished import Image
+from builder.image.finished import FinishedImage
 from builder.layers.layer import FRAGMENTS
 from builder.layers.layers import Layers
 from builder.layers.popularity import Popularity
@@ -62,7 +62,7 @@ class BuilderService:
     queue: BuildQueue
     demand: Demand
 
-    async def build(self, spec: EnvironmentSpec, progress: Progress = silent) -> Image:
+    async def build(self, spec: EnvironmentSpec, progress: Progress = silent) -> FinishedImage:
         """The image of `spec`, built here and now; raises BuilderError, StorageError."""
         watch = Stopwatch()
         with on_behalf_of(Claim(lasting=True)):

@@ -54,7 +54,7 @@ class Ticket(Protocol[T_co]):
 
 
 class Image(Protocol):
-    """A finished image; `builder.image.finished.Image`."""
+    """A finished image; `builder.image.finished.FinishedImage`."""
 
     @property
     def variants(self) -> tuple[Descriptor, ...]: ...

@@ -16,7 +16,7 @@ from typing import Any
 
 import zstandard
 
-from builder.layers.plan import PlanPackage, kind_of
+from builder.layers.plan import PlanPackage, find_kind
 
 FOLDS = 5
 
@@ -74,5 +74,5 @@ def _archive(row: Sequence[Any]) -> Archive:
     name, _version, build, size, sha256 = row[:5]
     noarch, depends = row[6:8] if len(row) >= 8 else (None, ())
     is_python = "python" in str(noarch) if len(row) >= 8 else str(build).startswith(("pyh", "py_"))
-    kind = kind_of("python" if is_python else None, str(build), depends or ())
+    kind = find_kind("python" if is_python else None, str(build), depends or ())
     return Archive(PlanPackage(str(name), int(size or 0), kind), str(sha256))

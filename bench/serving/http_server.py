@@ -19,7 +19,7 @@ from builder.artifacts.artifact import Artifact
 from builder.demand import Ticket
 from builder.errors import UnknownArtifact
 from builder.image.documents import OCI_INDEX, beginning
-from builder.image.finished import Image
+from builder.image.finished import FinishedImage
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.work.turns import Caller
 from registry.http.settings import HttpSettings
@@ -48,9 +48,9 @@ class OneImage:
     def owns(self, repository: str) -> bool:
         return repository == REPOSITORY
 
-    async def image(self, repository: str, tag: str, caller: Caller) -> Ticket[Image]:
+    async def image(self, repository: str, tag: str, caller: Caller) -> Ticket[FinishedImage]:
         descriptor = Descriptor(MANIFEST.media_type, MANIFEST.digest, len(MANIFEST.body))
-        return Ticket(SPEC, ready=Image("0" * 64, (descriptor,)))
+        return Ticket(SPEC, ready=FinishedImage("0" * 64, (descriptor,)))
 
     async def artifact(self, repository: str, tag: str, name: str, caller: Caller) -> Ticket[Artifact]:
         raise UnknownArtifact(name, ())

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from builder.canonical import key_of
 from builder.errors import ArchiveFailed, UnknownArtifact
-from builder.locks.formats import conda_lock_yaml, environment_name, environment_yaml, explicit_text
+from builder.locks.formats import conda_lock_yaml, environment_yaml, explicit_text, suggest_name
 from builder.locks.lock import Lock
 from storage.blobs.blobs import BlobStore
 from storage.blobs.joins import Join
@@ -90,7 +90,7 @@ def file_name(name: str, lock: Lock, platform: str) -> str:
 
     Tools tell the kind of a text file by its name, so such a name keeps its own at the end.
     """
-    stem = f"{environment_name(lock.spec)}-{lock.key[:12]}"
+    stem = f"{suggest_name(lock.spec)}-{lock.key[:12]}"
     if name == "conda-lock.yml":
         return f"{stem}.{name}"
     return f"{stem}-{platform}.tar.gz" if name == ARCHIVE else f"{stem}-{platform}.{name}"

@@ -52,8 +52,8 @@ class ImageLayer:
 
 
 @dataclass(frozen=True)
-class EnvironmentFacts:
-    """What of an environment shows in the config beyond its lock."""
+class ExecutionFacts:
+    """What the config says beyond the lock: OCI calls it execution parameters (image-spec config.md)."""
 
     entrypoint: str | None = None
     """Absolute path of the entrypoint in the image; None where the image has no shell."""
@@ -95,10 +95,10 @@ def write_image(
     platform: str,
     base: BaseImage,
     layers: Sequence[ImageLayer],
-    environment: EnvironmentFacts,
+    facts: ExecutionFacts,
 ) -> ImageDocuments:
     """Config and manifests of `platform`'s image: the base's layers, then ours."""
-    config = _json(_config(lock, platform, base, layers, environment))
+    config = _json(_config(lock, platform, base, layers, facts))
     digest = Digest.of(config)
     descriptors = [*(layer.descriptor for layer in base.layers), *(layer.descriptor for layer in layers)]
     manifest = {
@@ -129,7 +129,7 @@ def write_index(spec: EnvironmentSpec, entries: Sequence[tuple[str, bytes]]) -> 
 
 
 def _config(
-    lock: Lock, platform: str, base: BaseImage, layers: Sequence[ImageLayer], environment: EnvironmentFacts
+    lock: Lock, platform: str, base: BaseImage, layers: Sequence[ImageLayer], facts: ExecutionFacts
 ) -> dict[str, Any]:
     """The OCI image configuration (image-spec config.md)."""
     packages = lock.packages[platform]
@@ -141,7 +141,7 @@ def _config(
         # python-docker's model demands these two fields of docker's own configs, and Volumes below; null says nothing
         "container": None,
         "container_config": None,
-        "config": _run_config(lock, packages, inherited, environment)
+        "config": _run_config(lock, packages, inherited, facts)
         | {
             "Labels": (inherited.get("Labels") or {})
             | _spec_annotations(lock.spec)
@@ -156,30 +156,28 @@ def _config(
 
 
 def _run_config(
-    lock: Lock, packages: Sequence[LockedPackage], inherited: Mapping[str, Any], environment: EnvironmentFacts
+    lock: Lock, packages: Sequence[LockedPackage], inherited: Mapping[str, Any], facts: ExecutionFacts
 ) -> dict[str, Any]:
     """How the container starts. Of the base's own settings those stay that ours do not replace."""
     names = {package.name for package in packages}
-    env = _environment_variables(lock.spec.prefix, names, inherited.get("Env") or (), environment)
+    env = _list_variables(lock.spec.prefix, names, inherited.get("Env") or (), facts)
     # the base's entrypoint belongs to the base's program, which this image does not start
     kept = {name: value for name, value in inherited.items() if name not in ("Entrypoint", "Cmd", "Healthcheck")}
     run = {"Volumes": None, **kept, "Env": [f"{name}={value}" for name, value in env.items()]}
-    if environment.entrypoint:
-        run["Entrypoint"] = [environment.entrypoint]
+    if facts.entrypoint:
+        run["Entrypoint"] = [facts.entrypoint]
     if "python" in names:
         run["Cmd"] = ["python"]
-    elif environment.shell:
-        run["Cmd"] = [environment.shell]
+    elif facts.shell:
+        run["Cmd"] = [facts.shell]
     run["WorkingDir"] = inherited.get("WorkingDir") or "/"
-    if environment.user is not None:
-        run["User"] = f"{environment.user}:{environment.user}"
+    if facts.user is not None:
+        run["User"] = f"{facts.user}:{facts.user}"
         run["WorkingDir"] = HOME
     return run
 
 
-def _environment_variables(
-    prefix: str, names: set[str], inherited: Sequence[str], environment: EnvironmentFacts
-) -> dict[str, str]:
+def _list_variables(prefix: str, names: set[str], inherited: Sequence[str], facts: ExecutionFacts) -> dict[str, str]:
     variables = dict(entry.partition("=")[::2] for entry in inherited)
     variables["PATH"] = f"{prefix}/bin:{variables.get('PATH') or DEFAULT_PATH}"
     variables["CONDA_PREFIX"] = prefix
@@ -187,13 +185,13 @@ def _environment_variables(
     variables["LANG"] = "C.UTF-8"
     if "ca-certificates" in names:
         variables["SSL_CERT_FILE"] = f"{prefix}/ssl/cacert.pem"
-    if environment.user is not None:
+    if facts.user is not None:
         # the base's passwd need not know this user, and HOME would then be /
         variables["HOME"] = HOME
-    if environment.activation:
+    if facts.activation:
         # bash that nobody talks to sources it: `docker exec IMAGE bash -c` goes past the entrypoint
-        variables["BASH_ENV"] = environment.activation
-    return variables | dict(environment.variables)
+        variables["BASH_ENV"] = facts.activation
+    return variables | dict(facts.variables)
 
 
 def _base_history(base: BaseImage, created: str) -> list[Any]:

@@ -17,6 +17,7 @@ from isal import isal_zlib
 
 from builder.archives import tar
 from builder.archives.file_part import FilePart
+from builder.archives.tar_member import TarMember
 from builder.errors import FormatUnsuitable
 from builder.image.documents import HOME, OCI_LAYER, ImageLayer
 from builder.locks.formats import conda_lock_yaml, explicit_text, newest
@@ -45,22 +46,6 @@ class InstalledPackage:
 
 
 @dataclass(frozen=True, slots=True)
-class LayerMember:
-    """A file or, with `content` None, a directory of the layer; `path` from the root, without a slash before it."""
-
-    path: str
-    content: bytes | None
-    mode: int = 0o644
-    owner: int = 0
-    rest: FilePart | None = None
-    """What follows `content`."""
-
-    @property
-    def size(self) -> int:
-        return len(self.content or b"") + (self.rest.size if self.rest else 0)
-
-
-@dataclass(frozen=True, slots=True)
 class EnvironmentLayer:
     """The finished layer: its bytes, and what the image says of it."""
 
@@ -75,7 +60,7 @@ def members(
     *,
     shell: str | None,
     user: int | None = None,
-) -> list[LayerMember]:
+) -> list[TarMember]:
     """The layer's members for `platform`, without the directories that lead to them.
 
     `shell` is the absolute path of the image's shell, see `find_shell`; without one there is no entrypoint. `user` gets
@@ -83,26 +68,29 @@ def members(
     """
     prefix = lock.spec.prefix.strip("/")
     requested = {item.name: item.match_spec() for item in lock.spec.items}
-    result = [
-        LayerMember(
-            f"{prefix}/conda-meta/{each.package}.json",
-            prefix_record(each.package, requested.get(each.package.name)),
-            rest=FilePart(each.paths.path, each.paths.start + 1, each.paths.size - 1),
-        )
-        for each in installed
-    ]
-    result.append(LayerMember(f"{prefix}/conda-meta/history", history(lock, platform)))
+    result = [record_package(f"{prefix}/", each, requested.get(each.package.name)) for each in installed]
+    result.append(TarMember(f"{prefix}/conda-meta/history", history(lock, platform)))
     result.append(_lock_file(lock, platform, prefix))
     if shell:
-        result.append(LayerMember(f"{prefix}/{ENTRYPOINT}", entrypoint(shell), 0o755))
-        result.append(LayerMember(f"{prefix}/{ACTIVATION}", activation()))
+        result.append(TarMember(f"{prefix}/{ENTRYPOINT}", entrypoint(shell), 0o755))
+        result.append(TarMember(f"{prefix}/{ACTIVATION}", activation()))
     if user is not None:
-        result.append(LayerMember(HOME.strip("/"), None, 0o755, user))
+        result.append(TarMember(HOME.strip("/"), None, 0o755, user))
     return result
 
 
+def record_package(folder: str, installed: InstalledPackage, match_spec: str | None) -> TarMember:
+    """The package's record in `conda-meta`, below `folder`; `match_spec` is how it was asked for, if it was."""
+    package, paths = installed.package, installed.paths
+    return TarMember(
+        f"{folder}conda-meta/{package}.json",
+        prefix_record(package, match_spec),
+        rest=FilePart(paths.path, paths.start + 1, paths.size - 1),
+    )
+
+
 def make_layer(
-    contents: Iterable[LayerMember], modified: int, packages: Sequence[str] = ("environment",)
+    contents: Iterable[TarMember], modified: int, packages: Sequence[str] = ("environment",)
 ) -> EnvironmentLayer:
     """`contents` as a compressed layer, every directory once and before what is in it; `modified` in seconds UTC."""
     compressor = isal_zlib.compressobj(1, wbits=31)
@@ -129,21 +117,14 @@ def _chunks(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield bytes(buffer)
 
 
-def tar_archive(contents: Iterable[LayerMember], modified: int) -> Iterator[bytes]:
+def tar_archive(contents: Iterable[TarMember], modified: int) -> Iterator[bytes]:
     """The archive in pieces."""
     ordered = sorted(contents, key=lambda member: member.path)
     explicit = {member.path for member in ordered if member.content is None}
     parents = {parent for member in ordered for parent in _parents(member.path)} - explicit
-    directories = [LayerMember(path, None, 0o755) for path in parents]
+    directories = [TarMember(path, None, 0o755) for path in parents]
     for member in sorted([*ordered, *directories], key=lambda member: member.path.split("/")):
-        if member.content is None:
-            yield tar.directory(member.path, mode=member.mode, mtime=modified, owner=member.owner)
-            continue
-        yield tar.header(member.path, size=member.size, mode=member.mode, mtime=modified, owner=member.owner)
-        yield member.content
-        if member.rest:
-            yield from member.rest.pieces()
-        yield tar.padding(member.size)
+        yield from member.pieces(modified)
     yield tar.END
 
 
@@ -187,11 +168,11 @@ def find_shell(prefix: str, installed: Collection[str], base_shell: str | None) 
     return f"{prefix}/{min(installed, key=SHELLS.index)}" if installed else None
 
 
-def _lock_file(lock: Lock, platform: str, prefix: str) -> LayerMember:
+def _lock_file(lock: Lock, platform: str, prefix: str) -> TarMember:
     try:
-        return LayerMember(f"{prefix}/conda-meta/conda-lock.yml", conda_lock_yaml(lock))
+        return TarMember(f"{prefix}/conda-meta/conda-lock.yml", conda_lock_yaml(lock))
     except FormatUnsuitable:
-        return LayerMember(f"{prefix}/conda-meta/explicit.txt", explicit_text(lock, platform))
+        return TarMember(f"{prefix}/conda-meta/explicit.txt", explicit_text(lock, platform))
 
 
 def _parents(path: str) -> Iterable[str]:

@@ -11,7 +11,7 @@ from storage.digest import Descriptor
 
 
 @dataclass(frozen=True)
-class Image:
+class FinishedImage:
     """A finished image: the same content in the forms that clients accept, the preferred first."""
 
     lock_key: str

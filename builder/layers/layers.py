@@ -31,7 +31,7 @@ RECORD_SECONDS = 0.5
 SMALL = 1 << 20
 """Bytes of archives below which layers are assembled several at a time: asking a worker takes as long as making one."""
 
-Report = Callable[[int, str], None]
+OnLayer = Callable[[int, str], None]
 """Is told how many layers there are by now, and some of the packages of the one that was just added."""
 
 
@@ -88,7 +88,7 @@ class Layers:
         await asyncio.gather(*(making.stored for making in makings), return_exceptions=True)
         await self._recorder.close()
 
-    async def assemble(self, tasks: Sequence[LayerTask], report: Report) -> Assembly:
+    async def assemble(self, tasks: Sequence[LayerTask], report: OnLayer) -> Assembly:
         """Make the layers that are not stored; what has been assembled is kept, whether or not the others can be.
 
         Raises what `builder.layers.layer.assemble` raises, and WorkerLost.

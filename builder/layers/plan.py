@@ -26,7 +26,7 @@ SIZE_EDGES = (300_000, 1_000_000, 2_000_000)
 """Bytes between which bundled packages are kept apart: small ones, which change together cheaply, from large ones."""
 
 
-class Kind(IntEnum):
+class PackageKind(IntEnum):
     """What a package's builds depend on: a bundle holds one kind, so that another Python spoils only one of three."""
 
     PLAIN = 0
@@ -41,11 +41,11 @@ class PlanPackage:
 
     name: str
     size: int
-    kind: Kind = Kind.PLAIN
+    kind: PackageKind = PackageKind.PLAIN
 
     @classmethod
     def of(cls, package: LockedPackage) -> PlanPackage:
-        return cls(package.name, package.size or 0, kind_of(package.noarch, package.build, package.depends))
+        return cls(package.name, package.size or 0, find_kind(package.noarch, package.build, package.depends))
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,11 @@ class _Ranked:
         return band, self.package.kind, sum(self.usage.size >= edge for edge in SIZE_EDGES)
 
 
-def kind_of(noarch: str | None, build: str, depends: Iterable[str]) -> Kind:
+def find_kind(noarch: str | None, build: str, depends: Iterable[str]) -> PackageKind:
     if noarch == "python":
-        return Kind.NOARCH_PYTHON
+        return PackageKind.NOARCH_PYTHON
     needs_abi = any(dependency.split(" ")[0] == "python_abi" for dependency in depends)
-    return Kind.PYTHON_ABI if needs_abi or re.search(r"(?:py|cp)[23]\d", build) else Kind.PLAIN
+    return PackageKind.PYTHON_ABI if needs_abi or re.search(r"(?:py|cp)[23]\d", build) else PackageKind.PLAIN
 
 
 def plan(packages: Sequence[PlanPackage], popularity: Popularity, limit: int = MAX_LAYERS) -> Plan:

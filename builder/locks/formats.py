@@ -79,7 +79,7 @@ def environment_yaml(lock: Lock, platform: str) -> bytes:
     where a fresh solve is wanted.
     """
     document = {
-        "name": environment_name(lock.spec),
+        "name": suggest_name(lock.spec),
         "channels": channels(lock),
         "dependencies": [
             f"{package.name}={package.version}={package.build}"
@@ -95,7 +95,7 @@ def environment_yaml(lock: Lock, platform: str) -> bytes:
     return ("\n".join(header) + "\n").encode() + _yaml(document)
 
 
-def environment_name(spec: EnvironmentSpec, longest: int = 60) -> str:
+def suggest_name(spec: EnvironmentSpec, longest: int = 60) -> str:
     """A name people recognise, of at most `longest` characters: the packages asked for, joined by dashes."""
     name = ""
     for item in spec.items:

@@ -17,7 +17,7 @@ from builder.locks.lock import LockedPackage
 from builder.packages.paths import check_paths, directories_of
 from builder.packages.prefix import Mode
 
-Kind = Literal["file", "softlink", "directory"]
+PathKind = Literal["file", "softlink", "directory"]
 
 _OUTLINE = frozenset(
     [
@@ -79,7 +79,7 @@ class ContentPath(NamedTuple):
 
     source: str
     target: str
-    kind: Kind
+    kind: PathKind
     size: int | None
     sha256: str | None
     placeholder: Placeholder | None
@@ -119,7 +119,7 @@ class PackageContents:
     """What `targets` and entry points were made for; None unless `noarch` is `python`."""
 
     def paths(self) -> Iterator[ContentPath]:
-        kinds: dict[str, Kind] = {"f": "file", "s": "softlink", "d": "directory"}
+        kinds: dict[str, PathKind] = {"f": "file", "s": "softlink", "d": "directory"}
         for index, (source, target) in enumerate(zip(self.sources, self.targets, strict=True)):
             yield ContentPath(
                 source,

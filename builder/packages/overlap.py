@@ -21,7 +21,7 @@ from builder.locks.lock import LockedPackage
 from builder.packages.contents import PackageContents, PythonLayout
 from builder.packages.inspection import inspect
 
-ENVIRONMENT = 4
+MANY = 4
 """As many times the paths, and the characters of them, that one package may have, may an environment have."""
 
 LOST = 50_000
@@ -80,7 +80,7 @@ def read_contents(
 ) -> list[tuple[LockedPackage, PackageContents]]:
     """Where an environment's packages put what, for a worker; raises PackageRefused where that is too much together."""
     pairs = []
-    room = EnvironmentRoom(limits)
+    room = PathRoom(limits)
     for package, archive in zip(packages, archives, strict=True):
         contents = inspect(archive, package, python, cache, limits)
         room.take(str(package), len(contents.targets), sum(map(len, contents.targets)))
@@ -88,7 +88,7 @@ def read_contents(
     return pairs
 
 
-class EnvironmentRoom:
+class PathRoom:
     """How many paths, and characters of them, the packages of an environment may still have together."""
 
     def __init__(self, limits: Limits) -> None:
@@ -99,12 +99,12 @@ class EnvironmentRoom:
         """Raises PackageRefused for the package with which it is too much."""
         self._paths += paths
         self._text += text
-        most, most_text = ENVIRONMENT * self._limits.paths, ENVIRONMENT * self._limits.text
+        most, most_text = MANY * self._limits.paths, MANY * self._limits.text
         if self._paths > most or self._text > most_text:
             raise PackageRefused(
                 package,
                 f"with it the environment has {self._paths} paths of {self._text} characters, where at most "
-                f"{most} of {most_text} are allowed ({ENVIRONMENT} times max_paths)",
+                f"{most} of {most_text} are allowed ({MANY} times max_paths)",
             )
 
 

@@ -11,14 +11,13 @@ changed other files for good, so a check of all of them goes before its first ch
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from conda_pack import __version__ as conda_pack_version
 from conda_pack.core import Packer, rewrite_shebang
 
-from builder.archives.file_part import FilePart
+from builder.archives.tar_member import TarMember
 from builder.packages.prefix import Mode
 
 VERSION: str = conda_pack_version
@@ -60,21 +59,6 @@ Relocation = tuple[str, str, Mode]
 """A file that holds a prefix: its path in the archive, the prefix, and how it is to be replaced."""
 
 
-@dataclass(frozen=True, slots=True)
-class OwnFile:
-    """A file of the archive that is no package's."""
-
-    path: str
-    content: bytes
-    mode: int = 0o644
-    rest: FilePart | None = None
-    """What follows `content`."""
-
-    @property
-    def size(self) -> int:
-        return len(self.content) + (self.rest.size if self.rest else 0)
-
-
 def is_script(target: str, mode: Mode) -> bool:
     """Whether conda-pack tries to do without a prefix in the file `target`."""
     return mode == "text" and target.startswith("bin/")
@@ -89,9 +73,9 @@ def without_prefix(content: bytes, target: str, prefix: str) -> bytes | None:
     return bytes(changed) if independent else None
 
 
-def own_files(relocations: Iterable[Relocation]) -> list[OwnFile]:
+def own_files(relocations: Iterable[Relocation]) -> list[TarMember]:
     """What conda-pack adds to an environment: scripts to activate it, and `bin/conda-unpack` for `relocations`."""
-    files: list[OwnFile] = []
+    files: list[TarMember] = []
     packer = _Finish("", _Collector(files))
     packer.prefixes = list(relocations)
     packer.finish()
@@ -107,11 +91,11 @@ def own_paths() -> frozenset[str]:
 class _Collector:
     """What conda-pack calls an archive: it takes files by their path on this machine."""
 
-    def __init__(self, files: list[OwnFile]) -> None:
+    def __init__(self, files: list[TarMember]) -> None:
         self.files = files
 
     def add(self, source: str, target: str) -> None:
-        self.files.append(OwnFile(target, Path(source).read_bytes()))
+        self.files.append(TarMember(target, Path(source).read_bytes()))
 
 
 class _Finish(Packer):  # type: ignore[misc]  # conda-pack has no types
@@ -120,4 +104,4 @@ class _Finish(Packer):  # type: ignore[misc]  # conda-pack has no types
     def _write_text_file(self, fpath: str, ftext: str, executable: bool = False) -> None:
         if fpath == _UNPACK:
             ftext = ftext.replace(_FIRST_CHANGE, CHECK + _FIRST_CHANGE)
-        self.archive.files.append(OwnFile(fpath, ftext.encode(), 0o755 if executable else 0o644))
+        self.archive.files.append(TarMember(fpath, ftext.encode(), 0o755 if executable else 0o644))

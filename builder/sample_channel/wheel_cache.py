@@ -57,8 +57,8 @@ class WheelCache:
         # because pip's settings may name other places where wheels lie.
         command = [*_PIP, "install", "--isolated", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
         command += ["--only-binary", ":all:", "--no-index", "--find-links", str(self.directory), *arguments]
-        environment = {"PATH": os.defpath, "PIP_CONFIG_FILE": os.devnull, "PYTHONUTF8": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        variables = {"PATH": os.defpath, "PIP_CONFIG_FILE": os.devnull, "PYTHONUTF8": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
         if done.returncode:
             return _reason(done.stderr)
         report = json.loads(done.stdout)

@@ -32,8 +32,8 @@ PATIENCE = 2.0
 PRELOAD = [
     "builder.layers.layer",
     "builder.packages.inspection",
-    "builder.image.environment",
-    "builder.artifacts.environment_archive",
+    "builder.image.environment_layer_task",
+    "builder.artifacts.conda_pack",
     "builder.packages.overlap",
     "builder.work.worker",
 ]

@@ -26,7 +26,7 @@ from typing import Any
 
 import aiohttp
 
-from registry.settings.settings import LoadedSettings, Settings, child_environment
+from registry.settings.settings import LoadedSettings, Settings, variables_of
 from storage.errors import ConderyError
 from storage.settings import StorageSettings
 
@@ -57,13 +57,13 @@ class DemoFailed(ConderyError):
 
 
 @dataclass(frozen=True)
-class Image:
+class PulledImage:
     """What of an image is needed to run it."""
 
     layers: tuple[tuple[str, int], ...]
     """Digest and size in bytes of each compressed layer, lowest first."""
     entrypoint: tuple[str, ...]
-    environment: tuple[str, ...]
+    variables: tuple[str, ...]
 
 
 def demo_settings(loaded: LoadedSettings, directory: Path, *, once: bool) -> Settings:
@@ -92,8 +92,8 @@ async def try_once(settings: Settings, say: Say, *, with_docker: bool | None = N
 async def _server(settings: Settings) -> AsyncIterator[str]:
     """A `condery serve` of its own, as a user would start it; yields 127.0.0.1:port."""
     command = [sys.executable, "-m", "registry.cli", "serve"]
-    environment = child_environment(settings)
-    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.PIPE)
+    variables = variables_of(settings)
+    process = await asyncio.create_subprocess_exec(*command, env=variables, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     try:
         line = (await process.stdout.readline()).decode()
@@ -165,7 +165,7 @@ def _run_with_docker(reference: str, say: Say) -> str:
     return _output(["docker", "run", "--rm", "--network", "none", reference, "python", "-c", PROGRAM])
 
 
-async def _unpack(address: str, repository: str, tag: str, directory: Path, root: Path, say: Say) -> Image:
+async def _unpack(address: str, repository: str, tag: str, directory: Path, root: Path, say: Say) -> PulledImage:
     base = f"http://{address}/v2/{repository}"
     # The build may take long, but never is the connection silent for long.
     timeout = aiohttp.ClientTimeout(total=None, sock_read=60)
@@ -182,15 +182,15 @@ async def _unpack(address: str, repository: str, tag: str, directory: Path, root
     return image
 
 
-async def _image(session: aiohttp.ClientSession, base: str, tag: str) -> Image:
+async def _image(session: aiohttp.ClientSession, base: str, tag: str) -> PulledImage:
     document = await _json(session, f"{base}/manifests/{tag}", {"Accept": ACCEPT})
     if document.get("mediaType") == INDEX_TYPE:
         document = await _json(session, f"{base}/manifests/{document['manifests'][0]['digest']}", {"Accept": ACCEPT})
     config = (await _json(session, f"{base}/blobs/{document['config']['digest']}"))["config"]
-    return Image(
+    return PulledImage(
         layers=tuple((layer["digest"], layer["size"]) for layer in document["layers"]),
         entrypoint=tuple(config.get("Entrypoint") or ()),
-        environment=tuple(config.get("Env") or ()),
+        variables=tuple(config.get("Env") or ()),
     )
 
 
@@ -269,16 +269,16 @@ def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> N
     target.chmod(member.mode & 0o777)
 
 
-def _run_in(root: Path, image: Image, say: Say) -> str:
+def _run_in(root: Path, image: PulledImage, say: Say) -> str:
     for name in ("proc", "dev", "tmp"):
         (root / name).mkdir(exist_ok=True)
-    environment = dict(entry.split("=", 1) for entry in image.environment)
+    variables = dict(entry.split("=", 1) for entry in image.variables)
     prefix, has_proc = _jail(root)
     if not has_proc:
         # Without /proc the dynamic loader cannot find $ORIGIN of the program; this tells it.
-        environment["LD_ORIGIN_PATH"] = f"{environment['CONDA_PREFIX']}/bin"
+        variables["LD_ORIGIN_PATH"] = f"{variables['CONDA_PREFIX']}/bin"
     say(f"{' '.join(prefix)} {' '.join(image.entrypoint)} python -c ...")
-    return _output([*prefix, *image.entrypoint, "python", "-c", PROGRAM], environment)
+    return _output([*prefix, *image.entrypoint, "python", "-c", PROGRAM], variables)
 
 
 def _jail(root: Path) -> tuple[list[str], bool]:
@@ -302,12 +302,12 @@ def _succeeds(command: Sequence[str]) -> bool:
     return subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
 
 
-def _output(command: Sequence[str], environment: dict[str, str] | None = None) -> str:
-    if environment is not None:
+def _output(command: Sequence[str], variables: dict[str, str] | None = None) -> str:
+    if variables is not None:
         # The first program comes from this machine, those it starts from the image.
         program = shutil.which(command[0])
         command = [program or command[0], *command[1:]]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=variables)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise DemoFailed(f"{' '.join(command[:3])} ... ended with {done.returncode}: {last}")

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from builder.channels.channel import redact
-from registry.settings.settings import InvalidSettings, Setting, all_settings, environment_flag, load
+from registry.settings.settings import InvalidSettings, Setting, all_settings, is_switched_on, load
 from storage.disk.privacy import OWNER_ONLY, masked
 from storage.errors import ConderyError
 from storage.text import printable
@@ -104,7 +104,7 @@ def reports_errors(function: Callable[..., None]) -> Callable[..., None]:
 
 def run_reporting(call: Callable[[], None], *, debug: bool) -> None:
     """Run a command; an error becomes one line on stderr and an exit code, or a traceback with `debug`."""
-    if debug or environment_flag("debug"):
+    if debug or is_switched_on("debug"):
         call()
         return
     try:

@@ -28,7 +28,7 @@ from storage.quotas.limits import Limits
 from storage.settings import StorageSettings
 from storage.upkeep_settings import UpkeepSettings
 
-ENVIRONMENT_PREFIX = "CONDERY_"
+VARIABLE_PREFIX = "CONDERY_"
 CONFIG_FILES = (Path("condery.toml"), Path("/etc/condery/condery.toml"))
 """Where a settings file is looked for when none is named; the first that exists is read."""
 
@@ -112,7 +112,7 @@ class Setting:
 
     @property
     def variable(self) -> str:
-        return ENVIRONMENT_PREFIX + self.name.upper()
+        return VARIABLE_PREFIX + self.name.upper()
 
     @property
     def description(self) -> str:
@@ -182,7 +182,7 @@ def load(flags: Mapping[str, object] | None = None, config: Path | None = None) 
     """
     sources = [
         _from_flags(flags or {}),
-        _from_environment(),
+        _from_variables(),
         _from_file(config),
     ]
     values: dict[str, dict[str, object]] = {section: {} for section in SECTIONS}
@@ -199,7 +199,7 @@ def load(flags: Mapping[str, object] | None = None, config: Path | None = None) 
         raise InvalidSettings("; ".join(_told(problem, origins) for problem in error.errors())) from error
 
 
-def child_environment(settings: Settings) -> dict[str, str]:
+def variables_of(settings: Settings) -> dict[str, str]:
     """Environment variables for another process that is to have the same settings, and may not be told of secrets by
     its command line, which everybody on the machine can read.
     """
@@ -209,9 +209,9 @@ def child_environment(settings: Settings) -> dict[str, str]:
     return inherited | {name: written(value) for name, value in values.items() if value is not None}
 
 
-def environment_flag(name: str) -> bool:
+def is_switched_on(name: str) -> bool:
     """Whether one of the variables that are not settings is switched on."""
-    return os.environ.get(ENVIRONMENT_PREFIX + name.upper(), "").lower() in {"1", "true", "yes", "on"}
+    return os.environ.get(VARIABLE_PREFIX + name.upper(), "").lower() in {"1", "true", "yes", "on"}
 
 
 _Source = Mapping[str, tuple[object, str]]
@@ -251,16 +251,16 @@ def split(value: object) -> object:
     return value
 
 
-def _from_environment() -> _Source:
-    from registry.settings import environment
+def _from_variables() -> _Source:
+    from registry.settings import variables
 
     settings = _names()
     for variable in os.environ:
-        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
-        if variable.startswith(ENVIRONMENT_PREFIX) and name not in settings and name not in NOT_SETTINGS:
+        name = variable.removeprefix(VARIABLE_PREFIX).lower()
+        if variable.startswith(VARIABLE_PREFIX) and name not in settings and name not in NOT_SETTINGS:
             _refuse_misspelt(variable, [setting.variable for setting in settings.values()])
     try:
-        found = environment.values()
+        found = variables.read_variables()
     except ValueError as error:
         raise InvalidSettings(f"environment variables: {error}") from error
     return {
@@ -300,7 +300,7 @@ def _from_file(config: Path | None) -> _Source:
 
 
 def _config_file() -> Path | None:
-    named = os.environ.get(ENVIRONMENT_PREFIX + "CONFIG")
+    named = os.environ.get(VARIABLE_PREFIX + "CONFIG")
     if named:
         return Path(named)
     return next((path for path in CONFIG_FILES if path.is_file()), None)

@@ -13,7 +13,7 @@ import pytest
 
 from builder.demand import Ticket
 from builder.errors import BuildFailed, TooManyBuilds
-from builder.image.finished import Image
+from builder.image.finished import FinishedImage
 from builder.service import BuilderService
 from builder.work.turns import Caller
 from tests.support.builder.packages import File, Package
@@ -51,11 +51,11 @@ async def attacked(site: Path, *slow_parts: str, **settings: Any) -> AsyncIterat
         yield service, server
 
 
-async def ask(service: BuilderService, name: str, caller: Caller) -> Ticket[Image]:
+async def ask(service: BuilderService, name: str, caller: Caller) -> Ticket[FinishedImage]:
     return await service.demand.image(f"{ROOT}/{name}", "latest", caller)
 
 
-async def waiting(tickets: list[Ticket[Image]]) -> list[asyncio.Task[Any]]:
+async def waiting(tickets: list[Ticket[FinishedImage]]) -> list[asyncio.Task[Any]]:
     """The clients of these builds, each of which waits."""
     tasks = [asyncio.create_task(ticket.wait(None)) for ticket in tickets]
     await asyncio.sleep(0)
@@ -182,7 +182,7 @@ async def test_five_hundred_names_of_one_caller(site: Path) -> None:
     await make_channel(site / "many", [Package(name=f"many{n}", files={"share/m": File(b"m" * n)}) for n in range(500)])
     async with attacked(site) as (service, server):
         held = server.hold(".conda")
-        tickets, refused = list[Ticket[Image]](), list[TooManyBuilds]()
+        tickets, refused = list[Ticket[FinishedImage]](), list[TooManyBuilds]()
         for number in range(500):
             try:
                 tickets.append(await ask(service, f"channel.many/many{number}", ONE_ATTACKER[0]))

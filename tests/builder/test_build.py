@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from builder.errors import BaseUnavailable, BuildFailed, PackageRefused, PathConflict, UnknownPackage
 from builder.image.documents import OCI_INDEX, OCI_MANIFEST, beginning
-from builder.image.finished import Image
+from builder.image.finished import FinishedImage
 from builder.progress import Event
 from builder.queue.job import Job
 from builder.service import BuilderService
@@ -56,7 +56,9 @@ ACTIVE = Package(
 PACKAGES = [PYTHON, TOOL, BIG, ACTIVE]
 
 
-async def manifest_of(service: BuilderService, image: Image, media_type: str = OCI_MANIFEST) -> dict[str, object]:
+async def manifest_of(
+    service: BuilderService, image: FinishedImage, media_type: str = OCI_MANIFEST
+) -> dict[str, object]:
     (descriptor,) = [variant for variant in image.variants if variant.media_type == media_type]
     stored = await service.builder.catalog.images.find_manifest(descriptor.digest)
     assert stored is not None

@@ -9,7 +9,7 @@ import pytest
 
 from builder.demand import Ticket
 from builder.errors import BuildFailed
-from builder.image.finished import Image
+from builder.image.finished import FinishedImage
 from builder.service import BuilderService
 from tests.support.builder.packages import File, Package
 from tests.support.builder.services import make_channel, open_service
@@ -20,14 +20,14 @@ OLD = Package(name="tool", files={"share/tool": File(b"old")})
 NEW = Package(name="tool", version="2.0", files={"share/tool": File(b"new")})
 
 
-async def latest(service: BuilderService) -> tuple[Ticket[Image], Image]:
+async def latest(service: BuilderService) -> tuple[Ticket[FinishedImage], FinishedImage]:
     ticket = await service.demand.image(NAME, "latest")
     image = await ticket.wait(30)
     assert image is not None
     return ticket, image
 
 
-async def renewed(service: BuilderService, old: Image) -> Image:
+async def renewed(service: BuilderService, old: FinishedImage) -> FinishedImage:
     """What is answered once it is another image than `old`."""
     async with asyncio.timeout(30):
         while (image := (await latest(service))[1]).lock_key == old.lock_key:

@@ -13,7 +13,7 @@ from registry.cli.options import run_async, takes_settings
 from registry.settings.settings import LoadedSettings, Settings
 
 if TYPE_CHECKING:
-    from builder.image.finished import Image
+    from builder.image.finished import FinishedImage
     from builder.names.spec import EnvironmentSpec
     from builder.publish import StoredImage
 
@@ -72,7 +72,7 @@ def build(
 
 async def _build(
     settings: Settings, spec: EnvironmentSpec, output: str | None, push: str | None, umask: int
-) -> tuple[str, Image, str | None]:
+) -> tuple[str, FinishedImage, str | None]:
     """The image, its reference here, and where it was pushed to.
 
     `umask` is the caller's, for what is written outside the data directory.

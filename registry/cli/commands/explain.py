@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,9 @@ from storage.digest import Digest
 from storage.errors import ConderyError
 
 if TYPE_CHECKING:
+    from builder.image.report import LayerReport, PlatformReport
     from builder.names.spec import EnvironmentSpec
+    from builder.packages.overlap import Overlap
     from storage.store import Store
 
 LOCK = re.compile(r"(?:lock-)?([0-9a-f]{12,64})")
@@ -141,49 +144,51 @@ def _repository_and_tag(image: str, root: str) -> tuple[str, str]:
 
 def show(console: SafeConsole, report: dict[str, Any]) -> None:
     """Print tables for people, with the same facts as the JSON document."""
+    from builder.image.report import BuildReport
+
     console.print(f"lock-{report['lock']}")
     if report["channels"]:
         console.print(f"from the channels {', '.join(report['channels'])}")
     for variant in report["image"]["variants"]:
         console.print(f"{variant['digest']}  {variant['mediaType']}")
-    for platform, facts in report["report"]["platforms"].items():
-        console.print(_layers(platform, facts["layers"]))
-        _show_overlaps(console, facts["overlaps"])
-        for package, scripts in facts["scripts"].items():
+    build = BuildReport.from_json(report["report"])
+    for name, platform in build.platforms.items():
+        console.print(_layers(name, platform.layers))
+        _show_overlaps(console, platform.overlaps)
+        for package, scripts in platform.scripts.items():
             console.print(f"link scripts of {package} were not run: {', '.join(scripts)}")
-        _show_notes(console, facts)
-    seconds = report["report"]["seconds"]
-    stages = ", ".join(f"{stage} {taken:.2f} s" for stage, taken in seconds.items())
-    console.print(f"made in {sum(seconds.values()):.2f} s: {stages}")
+        _show_notes(console, platform)
+    stages = ", ".join(f"{stage} {taken:.2f} s" for stage, taken in build.seconds.items())
+    console.print(f"made in {sum(build.seconds.values()):.2f} s: {stages}")
 
 
-def _layers(platform: str, layers: list[dict[str, Any]]) -> Table:
+def _layers(platform: str, layers: Sequence[LayerReport]) -> Table:
     """A table of layers; sizes are compressed, in MB. A layer is larger than its packages by its directories."""
     table = Table("layer", "MB", "packages", title=f"{platform}, without the base", title_justify="left")
     for layer in layers:
-        packages = sorted(layer["packages"], key=lambda package: -package["size"])
-        named = ", ".join(f"{package['name']} {_megabytes(package['size'])}" for package in packages)
-        table.add_row(layer["digest"][7:19], _megabytes(layer["size"]), named or "the environment's own files")
-    table.add_row("", _megabytes(sum(layer["size"] for layer in layers)), "in all", style="bold")
+        packages = sorted(layer.packages, key=lambda package: -package[1])
+        named = ", ".join(f"{name} {_megabytes(size)}" for name, size in packages)
+        table.add_row(layer.digest[7:19], _megabytes(layer.size), named or "the environment's own files")
+    table.add_row("", _megabytes(sum(layer.size for layer in layers)), "in all", style="bold")
     return table
 
 
-def _show_overlaps(console: SafeConsole, overlaps: list[dict[str, Any]]) -> None:
+def _show_overlaps(console: SafeConsole, overlaps: Sequence[Overlap]) -> None:
     if not overlaps:
         return
     table = Table("path", "taken from", "left out of", title="files that several packages have", title_justify="left")
     for row in overlaps:
-        table.add_row(row["path"], row["winner"], ", ".join(row["losers"]))
+        table.add_row(row.path, row.winner, ", ".join(row.losers))
     console.print(table)
 
 
-def _show_notes(console: SafeConsole, facts: dict[str, Any]) -> None:
-    """Print the faults that the build noted; images of older versions have no such notes."""
-    for text in facts.get("warnings", ()):
+def _show_notes(console: SafeConsole, platform: PlatformReport) -> None:
+    """Print the faults that the build noted."""
+    for text in platform.warnings:
         console.print(text)
-    for text in facts.get("variables", ()):
+    for text in platform.variables:
         console.print(f"skipped: {text}")
-    for package, lines in facts.get("differences", {}).items():
+    for package, lines in platform.differences.items():
         for line in lines:
             console.print(f"not as {package} lists it: {line}")
 

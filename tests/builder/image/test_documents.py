@@ -20,7 +20,7 @@ from builder.image.documents import (
     OCI_INDEX,
     OCI_LAYER,
     OCI_MANIFEST,
-    EnvironmentFacts,
+    ExecutionFacts,
     ImageLayer,
     beginning,
     write_image,
@@ -55,10 +55,10 @@ LAYERS = [
     ImageLayer(*layer_of("numpy"), packages=("numpy-2.1.0-py312h1_0",)),
     ImageLayer(*layer_of("rest"), packages=("python-3.12.8-h1_1_cpython", "tzdata-2026a-h0_0")),
 ]
-FACTS = EnvironmentFacts(entrypoint="/opt/conda/.condery/entrypoint", shell="/bin/sh")
+FACTS = ExecutionFacts(entrypoint="/opt/conda/.condery/entrypoint", shell="/bin/sh")
 
 
-def config_of(lock: Lock = LOCK, base: BaseImage = BASE, facts: EnvironmentFacts = FACTS) -> dict[str, Any]:
+def config_of(lock: Lock = LOCK, base: BaseImage = BASE, facts: ExecutionFacts = FACTS) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(write_image(lock, "linux-64", base, LAYERS, facts).config)
     return document
 
@@ -103,18 +103,18 @@ def test_history_tells_of_every_layer() -> None:
     ("lock", "facts", "expected"),
     [
         (Lock(SPEC, {"linux-64": ()}), FACTS, {"Cmd": ["/bin/sh"]}),
-        (Lock(SPEC, {"linux-64": ()}), EnvironmentFacts(), {"Cmd": None, "Entrypoint": None}),
-        (LOCK, EnvironmentFacts(user=1000), {"User": "1000:1000", "WorkingDir": HOME, "Entrypoint": None}),
+        (Lock(SPEC, {"linux-64": ()}), ExecutionFacts(), {"Cmd": None, "Entrypoint": None}),
+        (LOCK, ExecutionFacts(user=1000), {"User": "1000:1000", "WorkingDir": HOME, "Entrypoint": None}),
         (LOCK, FACTS, {"User": None, "WorkingDir": "/"}),
     ],
 )
-def test_how_it_starts(lock: Lock, facts: EnvironmentFacts, expected: dict[str, Any]) -> None:
+def test_how_it_starts(lock: Lock, facts: ExecutionFacts, expected: dict[str, Any]) -> None:
     run = config_of(lock, facts=facts)["config"]
     assert {name: run.get(name) for name in expected} == expected
 
 
 def test_variables() -> None:
-    facts = EnvironmentFacts(variables={"OMP_NUM_THREADS": "4", "LANG": "C"}, user=1000)
+    facts = ExecutionFacts(variables={"OMP_NUM_THREADS": "4", "LANG": "C"}, user=1000)
     env = dict(entry.split("=", 1) for entry in config_of(Lock(SPEC, {"linux-64": ()}), facts=facts)["config"]["Env"])
     assert env["OMP_NUM_THREADS"] == "4"
     assert env["LANG"] == "C"

@@ -17,10 +17,10 @@ import pytest
 import rattler
 
 from builder.archives.file_part import FilePart
+from builder.archives.tar_member import TarMember
 from builder.image.environment_layer import (
     EnvironmentLayer,
     InstalledPackage,
-    LayerMember,
     activation,
     entrypoint,
     find_shell,
@@ -319,7 +319,5 @@ def test_activation_is_harmless_without_a_prefix(tmp_path: Path) -> None:
 
 
 def test_a_home_is_not_listed_twice() -> None:
-    layer = make_layer(
-        [LayerMember("home/conda", None, 0o755, 5), LayerMember("home/conda/file", b"", owner=5)], MODIFIED
-    )
+    layer = make_layer([TarMember("home/conda", None, 0o755, 5), TarMember("home/conda/file", b"", owner=5)], MODIFIED)
     assert list(unpacked(layer)) == ["home", "home/conda", "home/conda/file"]

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from builder.errors import PackageRefused
 from builder.layers import layers as module
 from builder.layers.layer import AssembledLayer, LayerTask, assemble_all
-from builder.layers.layers import Layers, Report
+from builder.layers.layers import Layers, OnLayer
 from builder.work.pool import WorkerPool
 from builder.work.turns import Caller, Claim, current_claim, on_behalf_of
 from storage.blobs.joins import Layer
@@ -67,7 +67,7 @@ async def layers(stores: Stores, pool: Pool) -> AsyncIterator[Layers]:
     await layers.close()
 
 
-async def make(layers: Layers, tasks: list[LayerTask], report: Report | None = None) -> list[AssembledLayer]:
+async def make(layers: Layers, tasks: list[LayerTask], report: OnLayer | None = None) -> list[AssembledLayer]:
     assembly = await layers.assemble(tasks, report or silent)
     await assembly.stored()
     return assembly.layers

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.layers.plan import MAX_LAYERS, OWN_LAYER_FROM, Kind, Plan, PlanPackage, kind_of, plan
+from builder.layers.plan import MAX_LAYERS, OWN_LAYER_FROM, PackageKind, Plan, PlanPackage, find_kind, plan
 from builder.layers.popularity import Popularity, Usage
 
 SHIPPED = Popularity.shipped()
@@ -17,7 +17,9 @@ SHIPPED = Popularity.shipped()
 names = st.sampled_from(sorted(SHIPPED.usages)) | st.from_regex(r"new-[a-z]{1,4}", fullmatch=True)
 sizes = st.integers(0, 5000) | st.integers(0, 2_000_000_000)
 package_sets = st.lists(
-    st.builds(PlanPackage, names, sizes, st.sampled_from(Kind)), max_size=60, unique_by=lambda package: package.name
+    st.builds(PlanPackage, names, sizes, st.sampled_from(PackageKind)),
+    max_size=60,
+    unique_by=lambda package: package.name,
 )
 
 
@@ -119,7 +121,7 @@ def test_own_layers_are_in_the_order_of_the_shipped_ranks(names: list[str]) -> N
 
 def test_small_packages_of_one_kind_and_band_share_a_layer() -> None:
     table = Popularity(0, "here", {name: Usage(0.95, 5000) for name in "abcdef"})
-    kinds = dict(zip("abcdef", [*Kind, *Kind], strict=True))
+    kinds = dict(zip("abcdef", [*PackageKind, *PackageKind], strict=True))
     planned = plan([PlanPackage(name, 5000, kind) for name, kind in kinds.items()], table)
     assert planned.layers == (("a", "d"), ("b", "e"), ("c", "f"))
 
@@ -133,17 +135,17 @@ def test_nothing_to_plan() -> None:
 @pytest.mark.parametrize(
     ("noarch", "build", "depends", "kind"),
     [
-        ("python", "pyhd8ed1ab_0", ("python >=3.9",), Kind.NOARCH_PYTHON),
-        ("generic", "hc364b38_0", (), Kind.PLAIN),
-        (None, "h4bc722e_0", ("libgcc >=13",), Kind.PLAIN),
-        (None, "py312h98912ed_0", (), Kind.PYTHON_ABI),
-        (None, "cuda126_mkl_py311_h1234567_300", (), Kind.PYTHON_ABI),
-        (None, "h98912ed_0", ("python_abi 3.12.* *_cp312",), Kind.PYTHON_ABI),
-        (None, "8_cp313", ("cpython 3.13.*",), Kind.PYTHON_ABI),
+        ("python", "pyhd8ed1ab_0", ("python >=3.9",), PackageKind.NOARCH_PYTHON),
+        ("generic", "hc364b38_0", (), PackageKind.PLAIN),
+        (None, "h4bc722e_0", ("libgcc >=13",), PackageKind.PLAIN),
+        (None, "py312h98912ed_0", (), PackageKind.PYTHON_ABI),
+        (None, "cuda126_mkl_py311_h1234567_300", (), PackageKind.PYTHON_ABI),
+        (None, "h98912ed_0", ("python_abi 3.12.* *_cp312",), PackageKind.PYTHON_ABI),
+        (None, "8_cp313", ("cpython 3.13.*",), PackageKind.PYTHON_ABI),
     ],
 )
-def test_kinds(noarch: str | None, build: str, depends: tuple[str, ...], kind: Kind) -> None:
-    assert kind_of(noarch, build, depends) is kind
+def test_kinds(noarch: str | None, build: str, depends: tuple[str, ...], kind: PackageKind) -> None:
+    assert find_kind(noarch, build, depends) is kind
 
 
 def test_the_shipped_table_is_plausible() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import FormatUnsuitable
-from builder.locks.formats import conda_lock_yaml, environment_name, environment_yaml, explicit_text, newest, rfc3339
+from builder.locks.formats import conda_lock_yaml, environment_yaml, explicit_text, newest, rfc3339, suggest_name
 from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec, PackageItem
 from tests.support.builder.locks import LOCK, SPEC, package
@@ -147,9 +147,9 @@ def test_environment_yaml_pins_everything() -> None:
 
 
 @given(st.lists(st.from_regex(r"[a-z0-9_][a-z0-9._-]{0,80}", fullmatch=True), max_size=8))
-def test_environment_names(names: list[str]) -> None:
+def test_suggested_names(names: list[str]) -> None:
     spec = EnvironmentSpec(items=tuple(PackageItem(name) for name in names), channels=())
-    name = environment_name(spec)
+    name = suggest_name(spec)
     assert re.fullmatch(r"[a-z0-9._-]{1,60}", name)
 
 

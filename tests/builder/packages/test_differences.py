@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from builder.base.prefix_path import prefix_problem
-from builder.image.platform import bounded_differences
+from builder.image.report import bound_differences
 from builder.layers.fragment import FragmentInfo, FragmentRecipe, read_info, read_paths
 from builder.layers.transcoding import transcode
 from builder.packages.differences import LINES
@@ -105,10 +105,10 @@ def test_prefixes_that_can(prefix: str) -> None:
 
 def test_the_report_of_an_image_is_bounded_whatever_its_packages_are() -> None:
     lines = [f"{'p' * 1024} has {number} bytes, listed with 1" for number in range(50)]
-    told = bounded_differences([(f"package {number}", lines) for number in range(300)] + [("honest", ())])
+    told = bound_differences([(f"package {number}", lines) for number in range(300)] + [("honest", ())])
     assert len(told) == 300, "each that differs is named"
     assert told["package 9"][-1].endswith("p has 49 bytes, listed with 1")
     assert told["package 10"] == ["and 50 more lines that are not shown"]
     assert len(json.dumps(told)) < 250_000
     few = [("a", ["x is a file, listed as a symbolic link"])]
-    assert bounded_differences(few) == {"a": few[0][1]}
+    assert bound_differences(few) == {"a": few[0][1]}

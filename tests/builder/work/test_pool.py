@@ -57,7 +57,7 @@ async def test_a_task_that_always_kills_its_worker_is_given_up() -> None:
 
 def test_workers_know_no_database() -> None:
     """They write fragments alone; and what they import, each build's first workers wait for."""
-    modules = [*PRELOAD, "builder.image.environment"]
+    modules = [*PRELOAD, "builder.image.environment_layer_task"]
     script = f"import sys, {', '.join(modules)}; print([name for name in sys.modules if name in {FOREIGN}])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from registry.cli.demonstration import DemoFailed, check, demo_settings, extract
-from registry.settings.settings import child_environment, load
+from registry.settings.settings import load, variables_of
 
 # by the sum over permutations, which the demo does not use
 DETERMINANT = 71.0
@@ -111,7 +111,7 @@ def test_another_process_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("CONDERY_FRAGMENTS_LIMIT", "7")
     flags = {"channels": "a,b", "refuse_scripts": "true", "port": "7", "gc_interval": "9"}
     settings = load({**flags, "webhooks": "https://h/a,b actions=push,delete,https://o"}).settings
-    environment = child_environment(settings)
-    assert environment["PATH"] == os.environ["PATH"]
-    monkeypatch.setattr(os, "environ", environment)
+    variables = variables_of(settings)
+    assert variables["PATH"] == os.environ["PATH"]
+    monkeypatch.setattr(os, "environ", variables)
     assert load().settings == settings

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from builder.channels.channel import redact
-from registry.settings import environment
+from registry.settings import variables
 from registry.settings.settings import InvalidSettings, LoadedSettings, all_settings, load, split, written
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "settings.md"
@@ -153,7 +153,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         default = setting.field.default
         value = default if isinstance(default, str | int | float) else "x=y"
         monkeypatch.setenv(setting.variable, written(value))
-    assert environment.values().keys() == {setting.name for setting in all_settings()}
+    assert variables.read_variables().keys() == {setting.name for setting in all_settings()}
 
 
 def test_every_setting_has_a_description() -> None:

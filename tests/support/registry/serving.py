@@ -18,7 +18,7 @@ from auth.access import Access, OpenAccess
 from builder.artifacts.artifact import ARTIFACTS, Artifact
 from builder.errors import InvalidImageName, TooManyBuilds, UnknownArtifact
 from builder.image.documents import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, beginning
-from builder.image.finished import Image
+from builder.image.finished import FinishedImage
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.work.turns import Caller
 from registry.http.settings import HttpSettings
@@ -67,9 +67,9 @@ class Workshop:
 
     store: Store
     warnings: tuple[str, ...] = ()
-    builds: dict[str, Build[Image]] = field(default_factory=dict)
+    builds: dict[str, Build[FinishedImage]] = field(default_factory=dict)
     artifacts: dict[str, Build[Artifact]] = field(default_factory=dict)
-    stored: dict[str, Image] = field(default_factory=dict)
+    stored: dict[str, FinishedImage] = field(default_factory=dict)
     tag_list: list[str] = field(default_factory=lambda: ["latest", "2026-01-31", "lock-0123456789ab"])
     asked: int = 0
     callers: list[Caller] = field(default_factory=list)
@@ -83,7 +83,7 @@ class Workshop:
     def owns(self, repository: str) -> bool:
         return repository.split("/")[0] == ROOT
 
-    async def image(self, repository: str, tag: str, caller: Caller) -> Build[Image]:
+    async def image(self, repository: str, tag: str, caller: Caller) -> Build[FinishedImage]:
         self.asked += 1
         self.callers.append(caller)
         if self.refusal:
@@ -114,12 +114,12 @@ class Workshop:
     def _build(self, repository: str) -> Build[T]:
         return Build(f"build{len(self.builds)}", spec_of(repository), asyncio.get_running_loop().create_future())
 
-    async def put(self, repository: str, *, tail: bytes = b',"rest":true}') -> Image:
+    async def put(self, repository: str, *, tail: bytes = b',"rest":true}') -> FinishedImage:
         """Store an image of `repository` whose manifests end with `tail`; the next request finds it."""
         spec = spec_of(repository)
         media_types = (OCI_MANIFEST, DOCKER_MANIFEST) if spec.single else (OCI_INDEX, OCI_MANIFEST, DOCKER_MANIFEST)
         manifests = [StoredManifest.of(each, beginning(spec, each) + tail) for each in media_types]
-        image = Image(
+        image = FinishedImage(
             lock_key="0" * 64,
             variants=tuple(Descriptor(each.media_type, each.digest, len(each.body)) for each in manifests),
             warnings=self.warnings,
@@ -129,7 +129,7 @@ class Workshop:
         self.stored[repository] = image
         return image
 
-    async def finish(self, repository: str) -> Image:
+    async def finish(self, repository: str) -> FinishedImage:
         image = await self.put(repository)
         self.builds[repository].ended.set_result(image)
         return image
@@ -169,7 +169,7 @@ class Site:
         """A request of `path` exactly as it is written."""
         return self.client.request(method, URL(self.url + path, encoded=True), **options)  # type: ignore[arg-type]
 
-    async def started(self, repository: str) -> Build[Image]:
+    async def started(self, repository: str) -> Build[FinishedImage]:
         """The build of `repository`, once a request has asked for it."""
         while repository not in self.workshop.builds:
             await asyncio.sleep(0.005)

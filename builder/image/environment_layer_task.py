@@ -1,4 +1,4 @@
-"""The last layer of an image, from what inspection and transcoding have left in the data directory."""
+"""Making the environment layer in a worker, from what inspection and transcoding left in the data directory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from builder.archives.archive import Limits
 from builder.archives.file_part import FilePart
 from builder.image.activation import activation_warnings
-from builder.image.documents import EnvironmentFacts, ImageLayer
+from builder.image.documents import ExecutionFacts, ImageLayer
 from builder.image.environment_layer import (
     ACTIVATION,
     ENTRYPOINT,
@@ -38,8 +38,8 @@ _PASSED = 1 << 20
 
 
 @dataclass(frozen=True)
-class EnvironmentTask:
-    """One platform's environment; every fragment of it has been made. Picklable, for the pool."""
+class EnvironmentLayerTask:
+    """What a platform's environment layer is made from; every fragment is there. Picklable, for the pool."""
 
     root: Path
     lock: Lock
@@ -52,7 +52,7 @@ class EnvironmentTask:
     shells: frozenset[str]
     """Those of SHELLS that packages bring."""
     starting: tuple[FragmentTask, ...]
-    """Those of the fragments whose packages bring files that start the environment."""
+    """Those of the fragments whose packages bring variables or activation scripts."""
     working: Path
     """The folder where a large layer is put."""
     linked: bool = False
@@ -60,12 +60,12 @@ class EnvironmentTask:
 
 
 @dataclass(frozen=True)
-class FinishedEnvironment:
+class FinishedLayer:
     """The environment layer with its bytes, and what the image's config says because of it."""
 
     content: bytes | FilePart
     layer: ImageLayer
-    facts: EnvironmentFacts
+    facts: ExecutionFacts
     skipped: tuple[str, ...] = ()
     """What of the packages' variables was skipped, a sentence each."""
     warnings: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ class FinishedEnvironment:
         return [self.content] if isinstance(self.content, bytes) else self.content.pieces()
 
 
-def finish_environment(task: EnvironmentTask) -> FinishedEnvironment:
+def make_environment_layer(task: EnvironmentLayerTask) -> FinishedLayer:
     """Make the environment layer; whoever calls stores it. Raises PackageRefused, FragmentsGone."""
     installed = [InstalledPackage(fragment.package, _paths(task, fragment)) for fragment in task.fragments]
     files = starting_files(task)
@@ -91,7 +91,7 @@ def finish_environment(task: EnvironmentTask) -> FinishedEnvironment:
         )
     except FileNotFoundError:
         raise FragmentsGone([fragment.recipe.key for fragment in task.fragments]) from None
-    facts = EnvironmentFacts(
+    facts = ExecutionFacts(
         entrypoint=f"{prefix}/{ENTRYPOINT}" if shell else None,
         activation=f"{prefix}/{ACTIVATION}" if shell else None,
         shell=shell,
@@ -100,7 +100,7 @@ def finish_environment(task: EnvironmentTask) -> FinishedEnvironment:
     )
     warnings = [*variables.warnings(), *activation_warnings(scripts, shell)]
     content = _small_or_file(layer.content, task.working / f"{task.platform}.tar.gz")
-    return FinishedEnvironment(content, layer.layer, facts, tuple(variables.skipped), tuple(warnings))
+    return FinishedLayer(content, layer.layer, facts, tuple(variables.skipped), tuple(warnings))
 
 
 def _small_or_file(content: bytes, path: Path) -> bytes | FilePart:
@@ -116,7 +116,7 @@ def shells_in(contents: Iterable[PackageContents]) -> frozenset[str]:
     return frozenset().union(*(frozenset(SHELLS).intersection(each.targets) for each in contents))
 
 
-def starts_environment(contents: PackageContents) -> bool:
+def has_starting_files(contents: PackageContents) -> bool:
     """Whether a package may bring variables or activation scripts."""
     return has_some(contents.directories)
 
@@ -126,12 +126,12 @@ def links_folders(contents: Iterable[PackageContents]) -> bool:
     return any(not FOLDERS.isdisjoint(each.targets) for each in contents)
 
 
-def _paths(task: EnvironmentTask, fragment: FragmentTask) -> FilePart:
+def _paths(task: EnvironmentLayerTask, fragment: FragmentTask) -> FilePart:
     with _telling_gone(fragment):
         return read_paths(fragment_path(task.root / FRAGMENTS, fragment.recipe.key))
 
 
-def starting_files(task: EnvironmentTask) -> list[StartingFile]:
+def starting_files(task: EnvironmentLayerTask) -> list[StartingFile]:
     """Variables and activation scripts as they lie in the image, links followed. Raises FragmentsGone."""
     files: list[StartingFile] = []
     links: dict[str, str] = {}
@@ -146,7 +146,7 @@ def starting_files(task: EnvironmentTask) -> list[StartingFile]:
     return files + _followed(task, links) if links or task.linked else files
 
 
-def _followed(task: EnvironmentTask, links: Mapping[str, str]) -> list[StartingFile]:
+def _followed(task: EnvironmentLayerTask, links: Mapping[str, str]) -> list[StartingFile]:
     """What the links lead to; `links` has the package of each."""
     owners = {path: fragment for fragment in task.fragments for path in _paths_of(task, fragment)}
     keys = {path: fragment_path(task.root / FRAGMENTS, fragment.recipe.key) for path, fragment in owners.items()}
@@ -170,7 +170,7 @@ def _starting_file(package: str, path: str, content: bytes | None) -> StartingFi
     return StartingFile(package, path, content, "" if content is not None else "is too large to be read")
 
 
-def _paths_of(task: EnvironmentTask, fragment: FragmentTask) -> set[str]:
+def _paths_of(task: EnvironmentLayerTask, fragment: FragmentTask) -> set[str]:
     recipe = fragment.recipe
     contents = inspect(fragment.archive, fragment.package, recipe.python, task.root / "contents", task.limits)
     return set(contents.installed()).difference(recipe.excluded)

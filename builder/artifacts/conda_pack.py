@@ -1,4 +1,4 @@
-"""An environment as an archive in conda-pack's format, joined from fragments as a layer is.
+"""The archive of an image's prefix in conda-pack's format, joined from fragments as a layer is.
 
     gzip member: the directories, parents first, each once
     gzip member: a fragment, one package's files and links, with the placeholders they were packaged with
@@ -20,11 +20,11 @@ from pathlib import Path
 
 from builder.archives import tar
 from builder.archives.archive import Limits
-from builder.archives.file_part import FilePart
 from builder.archives.tar import with_parents
+from builder.archives.tar_member import TarMember
 from builder.canonical import key_of
 from builder.errors import ArchiveFailed, PathConflict
-from builder.image.environment_layer import history
+from builder.image.environment_layer import InstalledPackage, history, record_package
 from builder.layers.compressor import Compressor
 from builder.layers.fragment import (
     FragmentInfo,
@@ -42,8 +42,7 @@ from builder.locks.lock import Lock
 from builder.packages.contents import PackageContents, Placeholder, PythonLayout
 from builder.packages.inspection import inspect
 from builder.packages.overlap import find_overlaps, read_contents
-from builder.packages.prefix_record import prefix_record
-from builder.packages.relocation import VERSION, OwnFile, own_files, own_paths
+from builder.packages.relocation import VERSION, own_files, own_paths
 from builder.packages.starting_files import StartingFiles
 from builder.work.gather import all_of
 from builder.work.pool import WorkerPool
@@ -177,7 +176,7 @@ def _relocations(task: ArchiveTask, info: FragmentInfo) -> dict[str, Placeholder
         raise FragmentsGone([info.key]) from None
 
 
-def _directories(task: ArchiveTask, own: Iterable[OwnFile]) -> list[str]:
+def _directories(task: ArchiveTask, own: Iterable[TarMember]) -> list[str]:
     paths = set(with_parents([*(file.path for file in own), "conda-meta/history"]))
     for each in task.fragments:
         paths.update(
@@ -186,18 +185,14 @@ def _directories(task: ArchiveTask, own: Iterable[OwnFile]) -> list[str]:
     return sorted(paths)
 
 
-def _tail(task: ArchiveTask, own: Iterable[OwnFile], modified: int) -> Iterator[bytes]:
-    past = OwnFile("conda-meta/history", history(task.lock, task.platform))
+def _tail(task: ArchiveTask, own: Iterable[TarMember], modified: int) -> Iterator[bytes]:
+    past = TarMember("conda-meta/history", history(task.lock, task.platform))
     for file in chain(_records(task), [past], own):
-        yield tar.header(file.path, size=file.size, mode=file.mode, mtime=modified)
-        yield file.content
-        if file.rest:
-            yield from file.rest.pieces()
-        yield tar.padding(file.size)
+        yield from file.pieces(modified)
     yield tar.END
 
 
-def _records(task: ArchiveTask) -> Iterator[OwnFile]:
+def _records(task: ArchiveTask) -> Iterator[TarMember]:
     requested = {item.name: item.match_spec() for item in task.lock.spec.items}
     for fragment in task.fragments:
         package = fragment.package
@@ -205,9 +200,7 @@ def _records(task: ArchiveTask) -> Iterator[OwnFile]:
             paths = read_paths(task.path(fragment.recipe.key))
         except FileNotFoundError:
             raise FragmentsGone([fragment.recipe.key]) from None
-        record = prefix_record(package, requested.get(package.name))
-        rest = FilePart(paths.path, paths.start + 1, paths.size - 1)
-        yield OwnFile(f"conda-meta/{package}.json", record, rest=rest)
+        yield record_package("", InstalledPackage(package, paths), requested.get(package.name))
 
 
 def _write_edge(task: ArchiveTask, which: str, pieces: Iterable[bytes]) -> FragmentInfo:

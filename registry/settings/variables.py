@@ -8,12 +8,12 @@ from pydantic import create_model
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
-from registry.settings.settings import ENVIRONMENT_PREFIX, SECTIONS, split
+from registry.settings.settings import SECTIONS, VARIABLE_PREFIX, split
 
 
-def values() -> dict[str, Any]:
+def read_variables() -> dict[str, Any]:
     """By setting name, the values that variables give; raises ValueError for text that cannot be read."""
-    return _EnvironmentSource(_flat_settings(), env_prefix=ENVIRONMENT_PREFIX)()
+    return _VariablesSource(_flat_settings(), env_prefix=VARIABLE_PREFIX)()
 
 
 def _flat_settings() -> type[BaseSettings]:
@@ -24,6 +24,6 @@ def _flat_settings() -> type[BaseSettings]:
     return create_model("FlatSettings", __base__=BaseSettings, **fields)
 
 
-class _EnvironmentSource(EnvSettingsSource):
+class _VariablesSource(EnvSettingsSource):
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         return split(value)

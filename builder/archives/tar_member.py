@@ -1,0 +1,36 @@
+"""A member of a tar archive that is no package's: made here, and written after those that are copied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from builder.archives import tar
+from builder.archives.file_part import FilePart
+
+
+@dataclass(frozen=True, slots=True)
+class TarMember:
+    """A file or, with `content` None, a directory; `path` from the archive's root, without a slash before it."""
+
+    path: str
+    content: bytes | None
+    mode: int = 0o644
+    owner: int = 0
+    rest: FilePart | None = None
+    """What follows `content`."""
+
+    @property
+    def size(self) -> int:
+        return len(self.content or b"") + (self.rest.size if self.rest else 0)
+
+    def pieces(self, modified: int) -> Iterator[bytes]:
+        """The header, the bytes and their padding; `modified` in seconds UTC."""
+        if self.content is None:
+            yield tar.directory(self.path, mode=self.mode, mtime=modified, owner=self.owner)
+            return
+        yield tar.header(self.path, size=self.size, mode=self.mode, mtime=modified, owner=self.owner)
+        yield self.content
+        if self.rest:
+            yield from self.rest.pieces()
+        yield tar.padding(self.size)
