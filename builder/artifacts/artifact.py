@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from builder.canonical import key_of
 from builder.errors import ArchiveFailed, UnknownArtifact
-from builder.locks.formats import conda_lock_yaml, environment_yaml, explicit_text, suggest_name
+from builder.locks.description import suggest_name
+from builder.locks.formats import CONDA_LOCK, FORMATS
 from builder.locks.lock import Lock
 from storage.blobs.blobs import BlobStore
 from storage.blobs.joins import Join
@@ -16,14 +17,11 @@ from storage.digest import Digest
 
 ARCHIVE = "archive.tar.gz"
 
-_MEDIA_TYPES = {
-    "conda-lock.yml": "application/yaml",
-    "explicit.txt": "text/plain; charset=utf-8",
-    "environment.yaml": "application/yaml",
-    ARCHIVE: "application/gzip",
-}
+ARCHIVE_MEDIA_TYPE = "application/gzip"
 
-ARTIFACTS = tuple(_MEDIA_TYPES)
+_FORMATS = {each.file_name: each for each in FORMATS}
+
+ARTIFACTS = (*_FORMATS, ARCHIVE)
 """What can be asked for by name."""
 
 ARTIFACT_FORMAT = 2
@@ -69,31 +67,23 @@ async def make_artifact(name: str, lock: Lock, *, blobs: BlobStore, pack: Pack) 
     platform = chosen_platform(lock)
     if name == ARCHIVE:
         digest, size = await _store_archive(lock, platform, blobs, pack)
-    else:
-        content = document(name, lock, platform)
-        digest = Digest.of(content)
-        size = (await blobs.put(digest, [content])).size
-    return Artifact(digest, size, _MEDIA_TYPES[name], file_name(name, lock, platform))
+        return Artifact(digest, size, ARCHIVE_MEDIA_TYPE, suggest_file_name(name, lock, platform))
+    lock_format = _FORMATS[name]
+    content = lock_format.write(lock, platform)
+    digest = Digest.of(content)
+    size = (await blobs.put(digest, [content])).size
+    return Artifact(digest, size, lock_format.media_type, suggest_file_name(name, lock, platform))
 
 
-def document(name: str, lock: Lock, platform: str) -> bytes:
-    """The text file `name`; raises FormatUnsuitable."""
-    if name == "conda-lock.yml":
-        return conda_lock_yaml(lock)
-    if name == "explicit.txt":
-        return explicit_text(lock, platform)
-    return environment_yaml(lock, platform)
-
-
-def file_name(name: str, lock: Lock, platform: str) -> str:
+def suggest_file_name(name: str, lock: Lock, platform: str) -> str:
     """What a browser saves it as, e.g. `numpy-scipy-0123456789ab-linux-64.tar.gz`.
 
     Tools tell the kind of a text file by its name, so such a name keeps its own at the end.
     """
     stem = f"{suggest_name(lock.spec)}-{lock.key[:12]}"
-    if name == "conda-lock.yml":
-        return f"{stem}.{name}"
-    return f"{stem}-{platform}.tar.gz" if name == ARCHIVE else f"{stem}-{platform}.{name}"
+    if name == ARCHIVE:
+        return f"{stem}-{platform}.tar.gz"
+    return f"{stem}.{name}" if _FORMATS[name].all_platforms else f"{stem}-{platform}.{name}"
 
 
 def chosen_platform(lock: Lock) -> str:
@@ -103,7 +93,9 @@ def chosen_platform(lock: Lock) -> str:
 
 async def _store_archive(lock: Lock, platform: str, blobs: BlobStore, pack: Pack) -> tuple[Digest, int]:
     if platform.startswith("win-"):
-        raise ArchiveFailed(platform, "conda-unpack's Windows launcher is made on Windows only; use conda-lock.yml")
+        raise ArchiveFailed(
+            platform, f"conda-unpack's Windows launcher is made on Windows only; use {CONDA_LOCK.file_name}"
+        )
     join = await pack(lock, platform)
     await blobs.put_join(join)
     return join.digest, join.size

@@ -37,7 +37,7 @@ from builder.layers.fragment import (
 )
 from builder.layers.layer import FRAGMENTS, FragmentTask, sound
 from builder.layers.transcoding import transcode
-from builder.locks.formats import newest
+from builder.locks.description import newest
 from builder.locks.lock import Lock
 from builder.packages.contents import PackageContents, Placeholder, PythonLayout
 from builder.packages.inspection import inspect

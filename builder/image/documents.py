@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from builder.canonical import canonical_json
-from builder.locks.formats import described, newest, rfc3339
+from builder.locks.description import describe_spec, format_time, newest
 from builder.locks.lock import Lock, LockedPackage
 from builder.names.spec import EnvironmentSpec
 from builder.platforms import oci_platform
@@ -133,7 +133,7 @@ def _config(
 ) -> dict[str, Any]:
     """The OCI image configuration (image-spec config.md)."""
     packages = lock.packages[platform]
-    created = rfc3339(newest(packages))
+    created = format_time(newest(packages))
     inherited = base.config.get("config") or {}
     return {
         "created": created,
@@ -216,7 +216,7 @@ def _spec_annotations(spec: EnvironmentSpec) -> dict[str, str]:
     """Annotations that are known before the solve."""
     undated = dataclasses.replace(spec, until=None)
     return {
-        "org.opencontainers.image.title": described(spec),
+        "org.opencontainers.image.title": describe_spec(spec),
         "org.opencontainers.image.description": _description(spec),
         "io.condery.spec": canonical_json(undated.to_json()).decode(),
     }
@@ -224,7 +224,7 @@ def _spec_annotations(spec: EnvironmentSpec) -> dict[str, str]:
 
 def _description(spec: EnvironmentSpec) -> str:
     return (
-        f"A conda environment at {spec.prefix} with {described(spec)} and all they depend on, from the channels "
+        f"A conda environment at {spec.prefix} with {describe_spec(spec)} and all they depend on, from the channels "
         f"{', '.join(spec.channels)}. condery made it when it was asked for, out of the packages' own archives: "
         f"nothing was installed and nothing was run. {spec.prefix}/conda-meta records every package with its files and "
         "their hashes, and holds the lock file from which the same image can be made again; the tag "
@@ -234,7 +234,7 @@ def _description(spec: EnvironmentSpec) -> str:
 
 def _lock_annotations(lock: Lock, platform: str, base: BaseImage) -> dict[str, str]:
     annotations = {
-        "org.opencontainers.image.created": rfc3339(newest(lock.packages[platform])),
+        "org.opencontainers.image.created": format_time(newest(lock.packages[platform])),
         "io.condery.lock": lock.key,
         "org.opencontainers.image.base.name": base.reference,
     }

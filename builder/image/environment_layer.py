@@ -20,7 +20,8 @@ from builder.archives.file_part import FilePart
 from builder.archives.tar_member import TarMember
 from builder.errors import FormatUnsuitable
 from builder.image.documents import HOME, OCI_LAYER, ImageLayer
-from builder.locks.formats import conda_lock_yaml, explicit_text, newest
+from builder.locks.description import newest
+from builder.locks.formats import CONDA_LOCK, EXPLICIT
 from builder.locks.lock import Lock, LockedPackage
 from builder.packages.prefix_record import prefix_record
 from storage.digest import Descriptor, Digest
@@ -70,7 +71,7 @@ def members(
     requested = {item.name: item.match_spec() for item in lock.spec.items}
     result = [record_package(f"{prefix}/", each, requested.get(each.package.name)) for each in installed]
     result.append(TarMember(f"{prefix}/conda-meta/history", history(lock, platform)))
-    result.append(_lock_file(lock, platform, prefix))
+    result.append(_write_lock_file(lock, platform, prefix))
     if shell:
         result.append(TarMember(f"{prefix}/{ENTRYPOINT}", entrypoint(shell), 0o755))
         result.append(TarMember(f"{prefix}/{ACTIVATION}", activation()))
@@ -168,11 +169,14 @@ def find_shell(prefix: str, installed: Collection[str], base_shell: str | None) 
     return f"{prefix}/{min(installed, key=SHELLS.index)}" if installed else None
 
 
-def _lock_file(lock: Lock, platform: str, prefix: str) -> TarMember:
+def _write_lock_file(lock: Lock, platform: str, prefix: str) -> TarMember:
+    written = CONDA_LOCK
     try:
-        return TarMember(f"{prefix}/conda-meta/conda-lock.yml", conda_lock_yaml(lock))
+        content = written.write(lock, platform)
     except FormatUnsuitable:
-        return TarMember(f"{prefix}/conda-meta/explicit.txt", explicit_text(lock, platform))
+        written = EXPLICIT
+        content = written.write(lock, platform)
+    return TarMember(f"{prefix}/conda-meta/{written.file_name}", content)
 
 
 def _parents(path: str) -> Iterable[str]:

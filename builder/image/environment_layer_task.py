@@ -24,7 +24,7 @@ from builder.image.installed_files import InstalledFiles
 from builder.image.variables import package_variables
 from builder.layers.fragment import read_paths, read_starting_files
 from builder.layers.layer import FRAGMENTS, FragmentTask
-from builder.locks.formats import newest
+from builder.locks.description import newest
 from builder.locks.lock import Lock
 from builder.packages.contents import PackageContents
 from builder.packages.inspection import inspect

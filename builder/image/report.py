@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from types import MappingProxyType
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from builder.image.environment_layer_task import FinishedLayer
@@ -49,7 +48,7 @@ class PlatformReport:
     warnings: Sequence[str] = ()
     variables: Sequence[str] = ()
     """What of the packages' variables was skipped, a sentence each."""
-    differences: Mapping[str, Sequence[str]] = MappingProxyType({})
+    differences: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By package, where its archive is not what its own listing says."""
 
     @classmethod

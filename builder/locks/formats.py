@@ -1,25 +1,26 @@
-"""A lock as the files people already use: conda-lock v1 YAML, an explicit list, an environment.yaml.
+"""A lock as the files people already use: FORMATS, the one table of them, and how each is written.
 
 Pure functions from a `Lock` to bytes; equal locks give equal bytes. The URLs are the lock's, which hold no credentials.
 """
 
 from __future__ import annotations
 
-import datetime
+import enum
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from builder.errors import FormatUnsuitable
+from builder.locks.description import describe_spec, format_time, list_channels, newest, suggest_name
 from builder.locks.lock import Lock, LockedPackage
-from builder.names.spec import EnvironmentSpec
 
 _SPEC = re.compile(r"(?:.*::)?(?P<name>[A-Za-z0-9_.-]+)\s*(?P<rest>.*)", re.DOTALL)
 
 
-def conda_lock_yaml(lock: Lock) -> bytes:
+def write_conda_lock(lock: Lock) -> bytes:
     """All platforms of `lock` as a conda-lock v1 file.
 
     It is what conda-lock's own models write, which a test holds; they are not used here because their import takes
@@ -30,11 +31,11 @@ def conda_lock_yaml(lock: Lock) -> bytes:
         "version": 1,
         "metadata": {
             "content_hash": dict.fromkeys(lock.packages, lock.spec.key),
-            "channels": [{"url": channel, "used_env_vars": []} for channel in channels(lock)],
+            "channels": [{"url": channel, "used_env_vars": []} for channel in list_channels(lock)],
             "platforms": list(lock.packages),
             "sources": [],
             "time_metadata": {
-                "created_at": rfc3339(newest(package for group in lock.packages.values() for package in group))
+                "created_at": format_time(newest(package for group in lock.packages.values() for package in group))
             },
             "custom_metadata": {
                 "condery-lock": f"lock-{lock.key}",
@@ -55,13 +56,13 @@ def conda_lock_yaml(lock: Lock) -> bytes:
     return header.encode() + _yaml(document)
 
 
-def explicit_text(lock: Lock, platform: str) -> bytes:
+def write_explicit(lock: Lock, platform: str) -> bytes:
     """The packages of `platform` as an explicit list (`conda create --name NAME --file explicit.txt`).
 
     Each URL carries its hash, which conda, mamba and rattler verify.
     """
     lines = [
-        f"# Packages of {described(lock.spec)}, lock-{lock.key}",
+        f"# Packages of {describe_spec(lock.spec)}, lock-{lock.key}",
         "# Install with: conda create --name NAME --file explicit.txt",
         f"# platform: {platform}",
         "@EXPLICIT",
@@ -72,7 +73,7 @@ def explicit_text(lock: Lock, platform: str) -> bytes:
     return "\n".join([*lines, ""]).encode()
 
 
-def environment_yaml(lock: Lock, platform: str) -> bytes:
+def write_environment_file(lock: Lock, platform: str) -> bytes:
     """The environment of `platform` as `conda env export` writes it: every package as `name=version=build`.
 
     So it makes the same environment again on that platform. What was asked for stands in the comment, to be copied
@@ -80,7 +81,7 @@ def environment_yaml(lock: Lock, platform: str) -> bytes:
     """
     document = {
         "name": suggest_name(lock.spec),
-        "channels": channels(lock),
+        "channels": list_channels(lock),
         "dependencies": [
             f"{package.name}={package.version}={package.build}"
             for package in sorted(lock.packages[platform], key=lambda package: package.name)
@@ -95,42 +96,10 @@ def environment_yaml(lock: Lock, platform: str) -> bytes:
     return ("\n".join(header) + "\n").encode() + _yaml(document)
 
 
-def suggest_name(spec: EnvironmentSpec, longest: int = 60) -> str:
-    """A name people recognise, of at most `longest` characters: the packages asked for, joined by dashes."""
-    name = ""
-    for item in spec.items:
-        longer = f"{name}-{item.name}" if name else item.name
-        if len(longer) > longest:
-            break
-        name = longer
-    return name or (spec.items[0].name[:longest] if spec.items else "empty")
-
-
-def described(spec: EnvironmentSpec) -> str:
-    """The packages asked for, as one line."""
-    return ", ".join(spec.match_specs()) or "an empty environment"
-
-
-def channels(lock: Lock) -> list[str]:
-    """The spec's channels in their order, then those of packages that come from elsewhere."""
-    used = (package.channel for packages in lock.packages.values() for package in packages)
-    return list(dict.fromkeys([*lock.spec.channels, *used]))
-
-
-def newest(packages: Iterable[LockedPackage]) -> int:
-    """The time in milliseconds UTC when the youngest of `packages` was made; 0 where none says."""
-    return max((package.timestamp or 0 for package in packages), default=0)
-
-
-def rfc3339(milliseconds: int) -> str:
-    moment = datetime.datetime.fromtimestamp(milliseconds // 1000, datetime.UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def _conda_lock_package(package: LockedPackage, platform: str) -> dict[str, Any]:
     if package.md5 is None:
         raise FormatUnsuitable(
-            "conda-lock.yml",
+            CONDA_LOCK.file_name,
             f"its format demands an md5 of every package, and {package.channel} gives none for {package}",
         )
     hashes = {"md5": package.md5} | ({"sha256": package.sha256} if package.sha256 else {})
@@ -169,3 +138,38 @@ def _dependencies(depends: Sequence[str]) -> dict[str, str]:
 def _yaml(document: Any) -> bytes:
     text: bytes = yaml.dump(document, Dumper=yaml.CSafeDumper, sort_keys=False, width=1000, encoding="utf-8")
     return text
+
+
+class FormatName(enum.StrEnum):
+    """What the command line calls a format."""
+
+    CONDA_LOCK = "conda-lock"
+    EXPLICIT = "explicit"
+    YAML = "yaml"
+
+
+@dataclass(frozen=True)
+class LockFormat:
+    """A kind of file that a lock is written as."""
+
+    name: FormatName
+    file_name: str
+    """What tools know it by, and what it is asked for by beside an image."""
+    media_type: str
+    write: Callable[[Lock, str], bytes]
+    """Gives the file for one of the lock's platforms; raises FormatUnsuitable."""
+    all_platforms: bool = False
+    """Whether one file has them all, so that `write` looks at no platform."""
+
+
+CONDA_LOCK = LockFormat(
+    FormatName.CONDA_LOCK,
+    "conda-lock.yml",
+    "application/yaml",
+    lambda lock, _: write_conda_lock(lock),
+    all_platforms=True,
+)
+EXPLICIT = LockFormat(FormatName.EXPLICIT, "explicit.txt", "text/plain; charset=utf-8", write_explicit)
+ENVIRONMENT_FILE = LockFormat(FormatName.YAML, "environment.yaml", "application/yaml", write_environment_file)
+
+FORMATS = (CONDA_LOCK, EXPLICIT, ENVIRONMENT_FILE)

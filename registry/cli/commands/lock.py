@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from builder.locks.formats import FORMATS, FormatName, LockFormat
 from registry.cli.display import SafeConsole
 from registry.cli.options import UsageError, run_async, takes_settings
 from registry.settings.settings import LoadedSettings, Settings
@@ -15,12 +15,6 @@ from registry.settings.settings import LoadedSettings, Settings
 if TYPE_CHECKING:
     from builder.locks.lock import Lock
     from builder.names.spec import EnvironmentSpec
-
-
-class LockFormat(enum.StrEnum):
-    CONDA_LOCK = "conda-lock"
-    EXPLICIT = "explicit"
-    YAML = "yaml"
 
 
 @takes_settings("builder", "storage", "log")
@@ -32,11 +26,11 @@ def lock(
     ],
     output: Annotated[Path | None, typer.Option(metavar="PATH", help="File to write; stdout when unset.")] = None,
     format: Annotated[  # noqa: A002 - the flag's name
-        LockFormat,
+        FormatName,
         typer.Option(
             help="Format: conda-lock.yml, an explicit list of URLs, or an environment file with exact versions."
         ),
-    ] = LockFormat.CONDA_LOCK,
+    ] = FormatName.CONDA_LOCK,
 ) -> None:
     """Solve specs and write the lock file. Nothing is downloaded or built."""
     from builder.names import image_name
@@ -46,7 +40,8 @@ def lock(
     settings = loaded.settings
     configure(settings.log.model_copy(update={} if "log_level" in loaded.origins else {"log_level": "warning"}))
     spec = image_name.parse_specs(specs, settings.builder)
-    text = _text(run_async(_solve(settings, spec)), format)
+    [lock_format] = [each for each in FORMATS if each.name == format]
+    text = _write(run_async(_solve(settings, spec)), lock_format)
     if output is None:
         typer.echo(text, nl=False)
         return
@@ -63,15 +58,11 @@ async def _solve(settings: Settings, spec: EnvironmentSpec) -> Lock:
             return await service.lock(spec, progress)
 
 
-def _text(lock: Lock, format: LockFormat) -> bytes:  # noqa: A002 - the flag's name
-    from builder.locks.formats import conda_lock_yaml, environment_yaml, explicit_text
-
-    if format is LockFormat.CONDA_LOCK:
-        return conda_lock_yaml(lock)
-    if len(lock.packages) > 1:
+def _write(lock: Lock, lock_format: LockFormat) -> bytes:
+    platforms = sorted(lock.packages)
+    if len(platforms) > 1 and not lock_format.all_platforms:
         raise UsageError(
-            f"a lock file of the format {format} is for one platform; name one with --platform, "
-            f"of {', '.join(sorted(lock.packages))}"
+            f"a lock file of the format {lock_format.name} is for one platform; name one with --platform, "
+            f"of {', '.join(platforms)}"
         )
-    [platform] = lock.packages
-    return explicit_text(lock, platform) if format is LockFormat.EXPLICIT else environment_yaml(lock, platform)
+    return lock_format.write(lock, platforms[0])

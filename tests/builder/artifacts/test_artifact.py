@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.artifacts.artifact import ARCHIVE, ARTIFACTS, Artifact, artifact_key, document, make_artifact
+from builder.artifacts.artifact import ARCHIVE, ARTIFACTS, Artifact, artifact_key, make_artifact
 from builder.errors import BuilderError, DownloadFailed, FormatUnsuitable, UnknownArtifact
+from builder.locks.formats import FORMATS
 from builder.locks.lock import Lock, LockedPackage
 from storage.blobs.joins import Join
 from tests.support.builder.locks import LOCK, SPEC, package
@@ -53,7 +54,8 @@ async def make_archive(lock: Lock, channel: str, data: Path) -> tuple[Artifact, 
 async def test_text(name: str, media_type: str, file_name: str, tmp_path: Path) -> None:
     artifact, content = await make(name, LOCK, tmp_path)
     assert (artifact.media_type, artifact.file_name) == (media_type, file_name)
-    assert content == document(name, LOCK, "linux-64")
+    [lock_format] = [each for each in FORMATS if each.file_name == name]
+    assert content == lock_format.write(LOCK, "linux-64")
     assert Artifact.from_json(artifact.to_json()) == artifact
 
 

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import FormatUnsuitable
-from builder.locks.formats import conda_lock_yaml, environment_yaml, explicit_text, newest, rfc3339, suggest_name
+from builder.locks.description import format_time, newest, suggest_name
+from builder.locks.formats import FORMATS, FormatName, write_conda_lock, write_environment_file, write_explicit
 from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec, PackageItem
 from tests.support.builder.locks import LOCK, SPEC, package
@@ -36,7 +37,7 @@ TWO_PLATFORMS = Lock(
 
 
 def test_conda_lock_models_write_the_same() -> None:
-    content = conda_lock_yaml(TWO_PLATFORMS)
+    content = write_conda_lock(TWO_PLATFORMS)
     document = yaml.safe_load(content)
     assert Lockfile.model_validate(document).dict_for_output() == document
     dumped = yaml.dump(document, sort_keys=False, width=1000)
@@ -45,7 +46,7 @@ def test_conda_lock_models_write_the_same() -> None:
 
 def test_conda_lock_reads_it(tmp_path: Path) -> None:
     path = tmp_path / "conda-lock.yml"
-    path.write_bytes(conda_lock_yaml(TWO_PLATFORMS))
+    path.write_bytes(write_conda_lock(TWO_PLATFORMS))
     read = {(found.platform, found.name): found for found in parse_conda_lock_file(path).package}
     assert read.keys() == {(platform, p.name) for platform, ps in TWO_PLATFORMS.packages.items() for p in ps}
     numpy = LOCK.packages["linux-64"][3]
@@ -55,7 +56,7 @@ def test_conda_lock_reads_it(tmp_path: Path) -> None:
 
 def test_rattler_reads_conda_lock(tmp_path: Path) -> None:
     path = tmp_path / "conda-lock.yml"
-    path.write_bytes(conda_lock_yaml(TWO_PLATFORMS))
+    path.write_bytes(write_conda_lock(TWO_PLATFORMS))
     lock_file = rattler.LockFile.from_path(path)
     environment = lock_file.default_environment()
     assert environment is not None
@@ -72,7 +73,7 @@ async def test_rattler_installs_conda_lock(tmp_path: Path) -> None:
     tool = Package("tool", files={"bin/tool": b"tool"}).conda(channel)
     noarch = Package("words", noarch="generic", files={"share/words": b"words"}).tar_bz2(channel)
     path = tmp_path / "conda-lock.yml"
-    path.write_bytes(conda_lock_yaml(Lock(SPEC, {"linux-64": (tool.record, noarch.record)})))
+    path.write_bytes(write_conda_lock(Lock(SPEC, {"linux-64": (tool.record, noarch.record)})))
 
     lock_file = rattler.LockFile.from_path(path)
     environment = lock_file.default_environment()
@@ -88,7 +89,7 @@ async def test_rattler_installs_conda_lock(tmp_path: Path) -> None:
 
 
 def test_dependencies_given_twice() -> None:
-    numpy = next(p for p in yaml.safe_load(conda_lock_yaml(LOCK))["package"] if p["name"] == "numpy")
+    numpy = next(p for p in yaml.safe_load(write_conda_lock(LOCK))["package"] if p["name"] == "numpy")
     assert numpy["dependencies"] == {
         "python": ">=3.12,<3.13.0a0,>=3.9",
         "python_abi": "3.12.* *_cp312",
@@ -99,14 +100,14 @@ def test_dependencies_given_twice() -> None:
 def test_conda_lock_needs_md5() -> None:
     lock = Lock(SPEC, {"linux-64": (package("old", md5=None),)})
     with pytest.raises(FormatUnsuitable, match=r"md5.*conda-forge.*old-1\.0-h0_0.*explicit\.txt"):
-        conda_lock_yaml(lock)
+        write_conda_lock(lock)
 
 
 def test_explicit_is_read_by_rattler(tmp_path: Path) -> None:
     from rattler.explicit_environment import ExplicitEnvironmentSpec
 
     path = tmp_path / "explicit.txt"
-    path.write_bytes(explicit_text(LOCK, "linux-64"))
+    path.write_bytes(write_explicit(LOCK, "linux-64"))
     spec = ExplicitEnvironmentSpec.from_path(path)
     assert str(spec.platform) == "linux-64"
     assert [entry.url for entry in spec.packages] == [f"{p.url}#sha256:{p.sha256}" for p in LOCK.packages["linux-64"]]
@@ -118,7 +119,7 @@ def test_explicit_hashes_as_conda_reads_them() -> None:
         r"(?P<url>.+)/(?P<fn>[^/#]+)(?:#((?P<md5>[0-9a-f]{32})|((sha256:)?(?P<sha256>[0-9a-f]{64}))))?$"
     )
     with_md5_alone = package("old", sha256=None)
-    text = explicit_text(Lock(SPEC, {"linux-64": (*LOCK.packages["linux-64"], with_md5_alone)}), "linux-64").decode()
+    text = write_explicit(Lock(SPEC, {"linux-64": (*LOCK.packages["linux-64"], with_md5_alone)}), "linux-64").decode()
     matches = [pattern.fullmatch(line) for line in text.splitlines() if line.startswith("https:")]
     assert [m and m["fn"] for m in matches] == [p.file_name for p in (*LOCK.packages["linux-64"], with_md5_alone)]
     assert next(m and m["sha256"] for m in matches) == LOCK.packages["linux-64"][0].sha256
@@ -128,7 +129,7 @@ def test_explicit_hashes_as_conda_reads_them() -> None:
 def test_environment_yaml_pins_everything() -> None:
     elsewhere = package("samtools", "1.20", "h5_1", channel="bioconda")
     lock = Lock(SPEC, {"linux-64": (*LOCK.packages["linux-64"], elsewhere)})
-    content = environment_yaml(lock, "linux-64")
+    content = write_environment_file(lock, "linux-64")
     assert yaml.safe_load(content) == {
         "name": "numpy-python",
         "channels": ["conda-forge", "bioconda"],
@@ -154,5 +155,16 @@ def test_suggested_names(names: list[str]) -> None:
 
 
 def test_time_of_the_newest() -> None:
-    assert rfc3339(newest(LOCK.packages["linux-64"])) == "2023-11-14T22:16:40Z"
-    assert rfc3339(newest(())) == "1970-01-01T00:00:00Z"
+    assert format_time(newest(LOCK.packages["linux-64"])) == "2023-11-14T22:16:40Z"
+    assert format_time(newest(())) == "1970-01-01T00:00:00Z"
+
+
+def test_every_format_is_in_the_table_once() -> None:
+    assert [each.name for each in FORMATS] == list(FormatName)
+    assert len({each.file_name for each in FORMATS}) == len(FORMATS)
+
+
+def test_one_file_for_all_platforms_is_the_same_for_each() -> None:
+    for each in FORMATS:
+        of_platforms = {each.write(TWO_PLATFORMS, platform) for platform in TWO_PLATFORMS.packages}
+        assert (len(of_platforms) == 1) is each.all_platforms
