@@ -30,8 +30,8 @@ ORDER = {
     for package, rooms in {
         "registry": "cli serving app upkeep routes files welcome v2 health notifications observer parts answers "
         "settings mirror http webhooks peers logs errors",
-        "builder": "service demand build artifacts image layers packages archives solve queue stages progress settings "
-        "publish base remote channels locks names network work platforms sample_channel canonical errors",
+        "builder": "service demand build artifacts image solve queue stages progress settings publish base layers "
+        "packages archives remote channels locks names network work platforms sample_channel canonical errors",
         "auth": "access principal",
         "storage": "store garbage integrity catalog repositories upkeep_settings quotas blobs objects events database "
         "disk settings strict_json text digest cancellation clock errors",
@@ -49,6 +49,7 @@ ROOMS_OF_TESTS = {"registry": {"faults"}}
 """Folders of tests that are not about one room."""
 
 RATTLER_USERS = ("builder/solve/", "builder/sample_channel/")
+CODEC = "builder/layers/codec.py"
 ENVIRONMENT_READERS = ("registry/settings/settings.py",)
 
 
@@ -122,6 +123,10 @@ class TestEveryModule:
             assert [module for module in imported if is_or_is_in(module, "rattler")] == []
         if package != "registry":
             assert [module for module in imported if is_or_is_in(module, "aiohttp.web")] == []
+
+    def test_only_the_codec_knows_what_layers_are_compressed_with(self, package: str, path: Path) -> None:
+        if path.relative_to(ROOT).as_posix() != CODEC:
+            assert [module for module in modules_imported(path) if is_or_is_in(module, "isal")] == []
 
     def test_only_the_service_knows_the_demand(self, package: str, path: Path) -> None:
         if package == "builder" and room_of(path) not in ("demand", "service"):

@@ -35,7 +35,7 @@ from builder.layers.fragment import (
     read_relocations,
     write_sidecar,
 )
-from builder.layers.layer import FRAGMENTS, FragmentTask, sound
+from builder.layers.layer import FRAGMENTS, FragmentTask, check_fragment
 from builder.layers.transcoding import transcode
 from builder.locks.description import newest
 from builder.locks.lock import Lock
@@ -135,7 +135,7 @@ def make_fragments(root: Path, fragments: Sequence[FragmentTask], limits: Limits
     """Make those of the fragments that are not there; raises PackageRefused, StorageFull."""
     for fragment in fragments:
         path = fragment_path(root / FRAGMENTS, fragment.recipe.key)
-        if sound(path):
+        if check_fragment(path):
             note_use(path)
             continue
         contents = inspect(fragment.archive, fragment.package, fragment.recipe.python, root / "contents", limits)

@@ -8,12 +8,11 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, cast
-
-import zstandard
-from isal import igzip, isal_zlib
+from typing import IO
 
 from builder.base.vocabulary import BaseLayer
+from builder.layers.codec import CODEC, open_expanded
+from builder.layers.compressor import Compressor
 from storage.blobs.blocking import BlockingBlobs
 from storage.digest import Descriptor, Digest
 from storage.objects.objects import CHUNK
@@ -22,9 +21,6 @@ OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 OCI_LAYER_GZIP = OCI_LAYER + "+gzip"
 OCI_LAYER_ZSTD = OCI_LAYER + "+zstd"
 
-GZIP_MAGIC = b"\x1f\x8b"
-ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-
 _SHELL = frozenset({"bin/sh", "usr/bin/sh"})
 _BASH = frozenset({"bin/bash", "usr/bin/bash"})
 _VERSION_IN_NAME = re.compile(r"libc-(\d+\.\d+)\.so")
@@ -32,46 +28,30 @@ _VERSION_IN_FILE = re.compile(rb"GNU C Library [^\n]*? version (\d+\.\d+)")
 
 
 class LayerWriter(io.RawIOBase):
-    """Takes a tar, writes it to `file` as gzip (isal level 1), and knows the digests and the size afterwards.
+    """Takes a tar, writes it compressed to `file`, and knows the digests and the size afterwards.
 
-    The compressor is always fed CHUNK bytes at a time, so the same tar gives the same blob however it was written here.
+    The codec is always fed CHUNK bytes at a time, so the same tar gives the same blob however it was written here.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__()
-        self._file = file
-        self._compressor = isal_zlib.compressobj(1, wbits=31)
-        self._pending = bytearray()
         self._digest = hashlib.sha256()
         self._diff_id = hashlib.sha256()
-        self._size = 0
+        self._compressor = Compressor(file.write, self._digest, self._diff_id, CHUNK)
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: bytes) -> int:  # type: ignore[override]  # typeshed's Buffer is wider than what comes here
-        self._pending += data
-        while len(self._pending) >= CHUNK:
-            self._compress(bytes(self._pending[:CHUNK]))
-            del self._pending[:CHUNK]
+        self._compressor.add(data)
         return len(data)
 
     def finish(self) -> BaseLayer:
         """Write the rest; the layer that the file now holds."""
-        self._compress(bytes(self._pending))
-        self._pending.clear()
-        self._emit(self._compressor.flush())
-        descriptor = Descriptor(OCI_LAYER_GZIP, Digest("sha256:" + self._digest.hexdigest()), self._size)
+        self._compressor.finish()
+        digest = Digest("sha256:" + self._digest.hexdigest())
+        descriptor = Descriptor(CODEC.media_type, digest, self._compressor.size)
         return BaseLayer(descriptor, Digest("sha256:" + self._diff_id.hexdigest()))
-
-    def _compress(self, data: bytes) -> None:
-        self._diff_id.update(data)
-        self._emit(self._compressor.compress(data))
-
-    def _emit(self, data: bytes) -> None:
-        self._digest.update(data)
-        self._file.write(data)
-        self._size += len(data)
 
 
 class ChunkReader(io.RawIOBase):
@@ -105,13 +85,7 @@ def read_chunks(file: IO[bytes]) -> Iterator[bytes]:
 
 def open_tar_stream(chunks: Iterable[bytes]) -> IO[bytes]:
     """The uncompressed tar of a layer's blob, whichever of gzip, zstd and nothing it is compressed with."""
-    file = io.BufferedReader(ChunkReader(chunks), CHUNK)
-    start = file.peek(4)[:4]
-    if start.startswith(GZIP_MAGIC):
-        return cast(IO[bytes], igzip.IGzipFile(fileobj=file, mode="rb"))  # type: ignore[no-untyped-call]  # published so
-    if start == ZSTD_MAGIC:
-        return cast(IO[bytes], zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True))
-    return file
+    return open_expanded(io.BufferedReader(ChunkReader(chunks), CHUNK))
 
 
 def are_stored(layers: Iterable[BaseLayer], blobs: BlockingBlobs) -> bool:

@@ -13,13 +13,13 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from isal import isal_zlib
-
 from builder.archives import tar
 from builder.archives.file_part import FilePart
 from builder.archives.tar_member import TarMember
 from builder.errors import FormatUnsuitable
-from builder.image.documents import HOME, OCI_LAYER, ImageLayer
+from builder.image.documents import HOME, ImageLayer
+from builder.layers.codec import CODEC
+from builder.layers.compressor import Compressor
 from builder.locks.description import newest
 from builder.locks.formats import CONDA_LOCK, EXPLICIT
 from builder.locks.lock import Lock, LockedPackage
@@ -34,7 +34,9 @@ ACTIVATION = ".condery/activate.sh"
 
 SHELLS = ("bin/bash", "bin/dash", "bin/sh")
 """Under the prefix, the preferred first."""
+
 _CHUNK = 1 << 20
+"""Bytes the codec gets at a time, on which the compressed bytes depend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,28 +96,16 @@ def make_layer(
     contents: Iterable[TarMember], modified: int, packages: Sequence[str] = ("environment",)
 ) -> EnvironmentLayer:
     """`contents` as a compressed layer, every directory once and before what is in it; `modified` in seconds UTC."""
-    compressor = isal_zlib.compressobj(1, wbits=31)
-    uncompressed = hashlib.sha256()
-    pieces = []
-    for chunk in _chunks(tar_archive(contents, modified)):
-        uncompressed.update(chunk)
-        pieces.append(compressor.compress(chunk))
-    compressed = b"".join([*pieces, compressor.flush()])
-    descriptor = Descriptor(OCI_LAYER, Digest.of(compressed), len(compressed))
-    diff_id = Digest(f"sha256:{uncompressed.hexdigest()}")
-    return EnvironmentLayer(compressed, ImageLayer(descriptor, diff_id, tuple(packages)))
-
-
-def _chunks(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces of _CHUNK, on which the compressed bytes depend."""
-    buffer = bytearray()
-    for piece in pieces:
-        buffer += piece
-        while len(buffer) >= _CHUNK:
-            yield bytes(buffer[:_CHUNK])
-            del buffer[:_CHUNK]
-    if buffer:
-        yield bytes(buffer)
+    pieces: list[bytes] = []
+    digest, diff_id = hashlib.sha256(), hashlib.sha256()
+    compressor = Compressor(pieces.append, digest, diff_id, _CHUNK)
+    for piece in tar_archive(contents, modified):
+        compressor.add(piece)
+    compressor.finish()
+    descriptor = Descriptor(CODEC.media_type, Digest(f"sha256:{digest.hexdigest()}"), compressor.size)
+    return EnvironmentLayer(
+        b"".join(pieces), ImageLayer(descriptor, Digest(f"sha256:{diff_id.hexdigest()}"), tuple(packages))
+    )
 
 
 def tar_archive(contents: Iterable[TarMember], modified: int) -> Iterator[bytes]:

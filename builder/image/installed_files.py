@@ -11,11 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
-from isal import igzip
-
 from builder.archives import tar
 from builder.archives.tar import FILE, HARD_LINK, SYMLINK
 from builder.archives.tar_reader import Readable, TarReader
+from builder.layers.codec import CODEC
 
 MOST_LINKS = 40
 """Links on one way, as Linux has it."""
@@ -88,7 +87,7 @@ class InstalledFiles:
                 by_fragment[self._owners[path]].add(path)
         found: dict[str, bytes | None] = {}
         for fragment, wanted in by_fragment.items():
-            with _opened(fragment) as members:
+            with _open_fragment(fragment) as members:
                 for member in members:
                     name = member.name.removeprefix(self._root)
                     if member.kind == FILE and name in wanted:
@@ -104,7 +103,7 @@ class InstalledFiles:
         return self._links[fragment].get(path)
 
     def _links_in(self, fragment: Path) -> dict[str, str]:
-        with _opened(fragment) as members:
+        with _open_fragment(fragment) as members:
             return {
                 member.name.removeprefix(self._root): member.link if member.kind == SYMLINK else f"/{member.link}"
                 for member in members
@@ -113,12 +112,12 @@ class InstalledFiles:
 
 
 @contextlib.contextmanager
-def _opened(fragment: Path) -> Iterator[TarReader]:
-    with igzip.IGzipFile(fragment, "rb") as file:  # type: ignore[no-untyped-call]  # published so
-        yield TarReader(_Ended(cast(Readable, file)))
+def _open_fragment(fragment: Path) -> Iterator[TarReader]:
+    with open(fragment, "rb") as file, CODEC.open(file) as members:
+        yield TarReader(_EndedArchive(cast(Readable, members)))
 
 
-class _Ended:
+class _EndedArchive:
     """A fragment's tar members with the end of the archive that they lack."""
 
     def __init__(self, file: Readable) -> None:

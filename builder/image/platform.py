@@ -9,6 +9,7 @@ from builder.image import documents
 from builder.image.documents import ImageDocuments, ImageLayer
 from builder.image.finished import FinishedImage
 from builder.image.report import PlatformReport
+from builder.layers.codec import CODEC
 from builder.layers.layer import AssembledLayer, LayerTask
 from builder.locks.lock import Lock
 from storage.digest import Descriptor
@@ -53,5 +54,5 @@ def join_platforms(lock: Lock, platforms: Sequence[PlatformImage]) -> tuple[Fini
 
 
 def describe_layer(layer: AssembledLayer, task: LayerTask) -> ImageLayer:
-    descriptor = Descriptor(documents.OCI_LAYER, layer.digest, layer.size)
+    descriptor = Descriptor(CODEC.media_type, layer.digest, layer.size)
     return ImageLayer(descriptor, layer.diff_id, tuple(str(fragment.package) for fragment in task.fragments))

@@ -1,14 +1,14 @@
-"""Tar bytes as one gzip member, hashed on both sides in the same pass."""
+"""Tar bytes as one compressed stream, hashed on both sides in the same pass."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol
 
-from isal import isal_zlib
+from builder.layers.codec import CODEC
 
 CHUNK = 1 << 18
-"""Bytes the compressor gets at a time. The compressed bytes depend on it, so it is part of a fragment's format."""
+"""Bytes the codec gets at a time. The compressed bytes depend on it, so it is part of a fragment's format."""
 
 _WRITE = 1 << 20
 """Bytes that are written at a time. A file system takes as many in small pieces half as long again."""
@@ -19,16 +19,19 @@ class Hasher(Protocol):
 
 
 class Compressor:
-    """Takes tar bytes, gives them on as one gzip member; both sides are hashed in the same pass.
+    """Takes tar bytes, gives them on as one stream of CODEC; both sides are hashed in the same pass.
 
-    Whatever pieces it gets, the compressor sees the same chunks.
+    Whatever pieces it gets, the codec sees the same chunks, of `chunk` bytes.
     """
 
-    def __init__(self, write: Callable[[bytes], object], compressed: Hasher, uncompressed: Hasher) -> None:
+    def __init__(
+        self, write: Callable[[bytes], object], compressed: Hasher, uncompressed: Hasher, chunk: int = CHUNK
+    ) -> None:
         self._write = write
         self._compressed = compressed
         self._uncompressed = uncompressed
-        self._gzip = isal_zlib.compressobj(1, wbits=31)
+        self._chunk = chunk
+        self._compression = CODEC.compress()
         self._buffer = bytearray()
         self._unwritten: list[bytes] = []
         self._unwritten_size = 0
@@ -38,11 +41,11 @@ class Compressor:
     @property
     def room(self) -> int:
         """Bytes that are missing to a chunk; what is added from there on is not copied."""
-        return CHUNK - len(self._buffer)
+        return self._chunk - len(self._buffer)
 
     def add(self, *pieces: bytes | memoryview) -> None:
         for piece in pieces:
-            if len(self._buffer) + len(piece) < CHUNK:
+            if len(self._buffer) + len(piece) < self._chunk:
                 self._buffer += piece
             else:
                 self._add_chunks(memoryview(piece))
@@ -54,21 +57,21 @@ class Compressor:
             self._buffer += piece[:start]
             self._consume(self._buffer)
             self._buffer = bytearray()
-        while start + CHUNK <= len(piece):
-            self._consume(piece[start : start + CHUNK])
-            start += CHUNK
+        while start + self._chunk <= len(piece):
+            self._consume(piece[start : start + self._chunk])
+            start += self._chunk
         self._buffer += piece[start:]
 
     def finish(self) -> None:
         self._consume(self._buffer)
-        self._emit(self._gzip.flush())
+        self._emit(self._compression.flush())
         self._flush()
         self._buffer = bytearray()
 
     def _consume(self, data: bytearray | memoryview) -> None:
         self.uncompressed_size += len(data)
         self._uncompressed.update(data)
-        self._emit(self._gzip.compress(data))
+        self._emit(self._compression.compress(data))
 
     def _emit(self, data: bytes) -> None:
         self.size += len(data)

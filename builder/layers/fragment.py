@@ -1,8 +1,8 @@
 """One package as a compressed run of tar members: under the fixed prefix, or as it was packaged, to go anywhere.
 
 A fragment has no directory members (docker refuses a path that occurs twice in a layer, so each layer writes its own
-directories once) and no end-of-archive. It is a gzip member of its own; fragments are joined by concatenation. Its
-bytes are a function of its recipe alone.
+directories once) and no end-of-archive. It is a stream of the codec's by itself; fragments are joined by concatenation.
+Its bytes are a function of its recipe alone.
 
     <root>/fragments/ab/<key>         the compressed members
     <root>/fragments/ab/<key>.json    what is known of them: a line with the FragmentInfo, one with the files whose
@@ -24,6 +24,7 @@ import orjson
 
 from builder.archives.file_part import FilePart
 from builder.canonical import key_of
+from builder.layers.codec import CODEC
 from builder.packages.contents import PackageContents, Placeholder, PythonLayout
 from builder.packages.starting_files import StartingFiles
 from storage.clock import is_within
@@ -31,9 +32,6 @@ from storage.disk.files import atomic_write
 
 FORMAT = 2
 """Part of every fragment's key: raise it when the same recipe gives other bytes, or other facts beside them."""
-
-CODEC = "gzip-isal-1"
-"""Level 1 of isal gives the same bytes on every x86-64 machine; level 3 does not."""
 
 USE_SECONDS = 3600.0
 
@@ -48,7 +46,7 @@ class FragmentRecipe:
     """For a noarch python package, else None."""
     excluded: tuple[str, ...] = ()
     """Paths under the prefix that another package wins, sorted."""
-    codec: str = CODEC
+    codec: str = CODEC.name
     relocatable: bool = False
     """Whether it is for an archive that is unpacked anywhere: at the archive's root, placeholders as they were."""
 

@@ -1,8 +1,8 @@
 """Joining fragments into a layer, in one pass over its bytes.
 
-A layer blob is the join of a gzip member of all directories its fragments need (parents first, each once), the
-fragments in order, and a gzip member of the end-of-archive. Gzip members and runs of tar members concatenate, so
-nothing is compressed twice; what a layer costs is hashing.
+A layer blob is the join of a compressed stream of all directories its fragments need (parents first, each once), the
+fragments in order, and a stream of the end-of-archive. Streams of the codec (gzip members) and runs of tar members
+concatenate, so nothing is compressed twice; what a layer costs is hashing.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from isal import igzip_lib, isal_zlib
-
 from builder.archives import tar
 from builder.archives.archive import DEFAULT_LIMITS, Limits
 from builder.archives.tar import with_parents
 from builder.canonical import key_of
 from builder.errors import BuilderError
+from builder.layers.codec import CODEC, Broken
 from builder.layers.compressor import Compressor
 from builder.layers.fragment import FragmentInfo, FragmentRecipe, note_use, read_info
 from builder.layers.transcoding import transcode
@@ -36,9 +35,6 @@ FRAGMENTS = "fragments"
 
 FORMAT = 1
 """Part of every layer's key: raise it when the same fragments join to other bytes."""
-
-_READ = 1 << 16
-_EXPAND = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -149,7 +145,7 @@ class _Join:
         self.infos: list[FragmentInfo] = []
 
     def add_bytes(self, pieces: Iterable[bytes]) -> None:
-        """Tar bytes as a gzip member that the join holds itself."""
+        """Tar bytes as a stream that the join holds itself."""
         out: list[bytes] = []
         compressor = Compressor(out.append, self.compressed, self.uncompressed)
         for piece in pieces:
@@ -193,11 +189,11 @@ class _Join:
         compressed, uncompressed = self.compressed.copy(), self.uncompressed.copy()
         try:
             size = 0
-            for packed, plain in expanded(path):
+            for packed, plain in expand_fragment(path):
                 compressed.update(packed)
                 uncompressed.update(plain)
                 size += len(plain)
-        except (FileNotFoundError, EOFError, igzip_lib.IsalError):  # type: ignore[misc]  # isal's stub has it as an object
+        except (FileNotFoundError, Broken):
             return None
         if size != info.uncompressed_size:
             return None
@@ -206,26 +202,19 @@ class _Join:
         return info
 
 
-def sound(path: Path) -> FragmentInfo | None:
+def check_fragment(path: Path) -> FragmentInfo | None:
     """What is known of the fragment at `path`, once it was read through; None when there is none or it is broken."""
     info = read_info(path)
     if info is None:
         return None
     try:
-        size = sum(len(plain) for _, plain in expanded(path))
-    except (FileNotFoundError, EOFError, igzip_lib.IsalError):  # type: ignore[misc]  # isal's stub has it as an object
+        size = sum(len(plain) for _, plain in expand_fragment(path))
+    except (FileNotFoundError, Broken):
         return None
     return info if size == info.uncompressed_size else None
 
 
-def expanded(path: Path) -> Iterator[tuple[bytes, bytes]]:
-    """A gzip member's bytes, compressed and plain, in step; raises EOFError, IsalError when it is not sound."""
-    decompressor = isal_zlib.decompressobj(wbits=31)
+def expand_fragment(path: Path) -> Iterator[tuple[bytes, bytes]]:
+    """A fragment's bytes, compressed and plain, in step; raises FileNotFoundError, and Broken when it is not sound."""
     with open(path, "rb") as file:
-        while packed := file.read(_READ):
-            yield packed, decompressor.decompress(packed, _EXPAND)
-            while rest := decompressor.unconsumed_tail:
-                yield b"", decompressor.decompress(rest, _EXPAND)
-    yield b"", decompressor.flush()
-    if not decompressor.eof or decompressor.unused_data:
-        raise EOFError(f"fragment {path.name} is truncated, or followed by something")
+        yield from CODEC.expand(file)
