@@ -64,6 +64,7 @@ from storage.catalog.catalog import Catalog
 from storage.digest import Descriptor, Digest
 from storage.disk.files import temporary_directory
 from storage.errors import BlobUnknown, FragmentsGone, ManifestBlobUnknown, StorageUnavailable
+from storage.layout import DataDirectory
 
 T = TypeVar("T")
 
@@ -105,7 +106,7 @@ class Builder:
     """What builds need; a build is a method that uses it."""
 
     settings: BuilderSettings
-    root: Path
+    data: DataDirectory
     catalog: Catalog
     blobs: BlobStore
     layers: Layers
@@ -211,7 +212,7 @@ class Builder:
         contents, _ = await self._inspect(packages, archives, silent)
         self._link_scripts(packages, contents)
         task = await self.pool.run(
-            "planning an archive", archive_task, self.root, lock, platform, archives, self._limits
+            "planning an archive", archive_task, self.data, lock, platform, archives, self._limits
         )
         return await pack(task, self.pool, self.settings.archive_seconds)
 
@@ -247,7 +248,7 @@ class Builder:
         async with self.stages.downloading():
             with watch.stage("download"):
                 archives = await self._archives(itertools.chain.from_iterable(lock.packages.values()), progress)
-        async with self.stages.making_layers(), _temporary_directory(self.root / "working") as working:
+        async with self.stages.making_layers(), _temporary_directory(self.data.working) as working:
             platforms = [
                 await self._platform(lock, bases[platform], archives, working, progress, watch)
                 for platform in sorted(lock.packages)
@@ -338,7 +339,7 @@ class Builder:
         with watch.stage("image"):
             fragments = tuple(fragment for task in tasks for fragment in task.fragments)
             task = EnvironmentLayerTask(
-                self.root, lock, platform, base.shell, self.settings.user, self._limits,
+                self.data, lock, platform, base.shell, self.settings.user, self._limits,
                 fragments,
                 shells=shells_in(contents.values()),
                 starting=tuple(each for each in fragments if has_starting_files(contents[each.package.name])),
@@ -373,7 +374,7 @@ class Builder:
             nonlocal done
             paths = [archives[package.archive_key] for package in some]
             result = await self.pool.run(
-                f"reading {some[0]}", inspect_all, some, paths, python, self.root / "contents", self._limits
+                f"reading {some[0]}", inspect_all, some, paths, python, self.data.contents, self._limits
             )
             done += len(some)
             progress(Event("inspect", done, len(packages), str(some[-1])))
@@ -406,7 +407,7 @@ class Builder:
             packages,
             archives,
             python,
-            self.root / "contents",
+            self.data.contents,
             self._limits,
             among,
         )
@@ -446,7 +447,7 @@ class Builder:
             return FragmentTask(recipe, package, archives[package.archive_key])
 
         return [
-            LayerTask(self.root, prefix, tuple(fragment(name) for name in layer), self._limits)
+            LayerTask(self.data, prefix, tuple(fragment(name) for name in layer), self._limits)
             for layer in chosen.layers
         ]
 

@@ -21,7 +21,6 @@ from builder.channels.policy import ChannelPolicy, Others
 from builder.demand import Demand
 from builder.errors import BuildFailed
 from builder.image.finished import FinishedImage
-from builder.layers.layer import FRAGMENTS
 from builder.layers.layers import Layers
 from builder.layers.popularity import Popularity
 from builder.locks.lock import Lock
@@ -43,15 +42,9 @@ from storage.catalog.catalog import Catalog
 from storage.disk.files import make_folders, remove_leftovers
 from storage.errors import ConderyError
 from storage.events.outbox import Record
+from storage.layout import DataDirectory
 
 log = structlog.get_logger(__name__)
-
-
-FOLDERS = ("contents", FRAGMENTS)
-"""Of the data directory, those whose files are spread over 256 folders: made once, not looked for at every write."""
-
-SCRATCH = (*FOLDERS, "bases", "working")
-"""Those in which files are that are being written."""
 
 
 @dataclass(frozen=True)
@@ -96,18 +89,21 @@ class BuilderService:
         """
         credentials = Credentials.read(settings.credentials)
         policy = ChannelPolicy.of(settings.channels, settings.channel_alias, settings.allowed_channels, others)
-        for folder in FOLDERS:
-            await asyncio.to_thread(make_folders, root / folder)
+        data = DataDirectory(root)
+        spread = (data.contents, data.fragments)
+        # their files are spread over 256 folders, which are made once, not looked for at every write
+        for folder in spread:
+            await asyncio.to_thread(make_folders, folder)
         base_blobs = StoreInThreads(blobs)
         base = open_base(
             settings.base,
             blobs=base_blobs,
-            directory=root / "bases",
+            directory=data.bases,
             logins=read_logins(settings.credentials) if settings.credentials else {},
             insecure=settings.insecure_registries,
         )
         solver_settings = SolverSettings(
-            repodata=root / "repodata",
+            repodata=data.repodata,
             policy=policy,
             credentials=settings.credentials,
             seconds=settings.solve_seconds,
@@ -121,14 +117,14 @@ class BuilderService:
             quick=settings.quick_solve_seconds, load=settings.channel_seconds, long=settings.long_solves
         )
         download_settings = DownloadSettings(
-            root / "archives",
+            data.archives,
             policy,
             settings.downloads,
             settings.download_seconds,
             settings.download_least,
             settings.build_download_seconds,
         )
-        clear = partial(remove_leftovers, [root / folder for folder in SCRATCH])
+        clear = partial(remove_leftovers, [*spread, data.bases, data.working])
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(base_blobs.close)
             solver = await stack.enter_async_context(Solving(solver_settings, solving_settings))
@@ -137,7 +133,7 @@ class BuilderService:
             layers = Layers(blobs, pool)
             popularity = Popularity.shipped()
             builder = Builder(
-                settings, root, catalog, blobs, layers, solver, downloader, pool, base, popularity, Stages.of(settings)
+                settings, data, catalog, blobs, layers, solver, downloader, pool, base, popularity, Stages.of(settings)
             )
             stack.push_async_callback(builder.close)
 

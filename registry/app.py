@@ -23,6 +23,7 @@ from registry.routes import compose
 from registry.settings.settings import Settings
 from registry.upkeep import collecting, keeping
 from storage.disk.privacy import open_to_others
+from storage.layout import DataDirectory
 from storage.store import Store, open_store
 
 log = structlog.get_logger(__name__)
@@ -95,7 +96,7 @@ async def open_mirror(settings: Settings, store: Store) -> AsyncIterator[Mirror 
         settings.mirror,
         store.blobs,
         store.repositories,
-        settings.data_directory / "mirror",
+        DataDirectory(settings.data_directory).mirror,
         logins=read_logins(credentials) if credentials else {},
         insecure=settings.builder.insecure_registries,
     ) as mirror:

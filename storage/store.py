@@ -15,6 +15,7 @@ from storage.disk.privacy import make_private
 from storage.disk.reserve import Reserve
 from storage.events.announcements import listening
 from storage.events.changes import Changes
+from storage.layout import DataDirectory
 from storage.objects.objects import FileObjects
 from storage.objects.opening import open_objects
 from storage.quotas.limits import Limits
@@ -40,18 +41,18 @@ async def open_store(settings: StorageSettings, limits: Limits | None = None) ->
 
     Raises StorageUnavailable.
     """
-    directory = settings.data_directory
-    make_private(directory)
-    reserve = Reserve(directory)
+    data = DataDirectory(settings.data_directory)
+    make_private(data.root)
+    reserve = Reserve(data.root)
     reserve.prepare()
-    url = database_url(settings.database, directory)
+    url = database_url(settings.database, data.root)
     await asyncio.to_thread(migrate, url)
     database = Database.open(url)
-    changes = Changes(directory / "changes")
+    changes = Changes(data.changes)
     # a process that died may have committed a change that it did not mark
     changes.mark_all()
     objects = open_objects(settings, floor=reserve.size // 2)
-    blobs = BlobStore(database, objects, directory / "fragments", joins=isinstance(objects, FileObjects))
+    blobs = BlobStore(database, objects, data.fragments, joins=isinstance(objects, FileObjects))
     repositories = Repositories(database, changes, limits)
     try:
         async with listening(url, changes):

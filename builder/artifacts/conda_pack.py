@@ -35,7 +35,7 @@ from builder.layers.fragment import (
     read_relocations,
     write_sidecar,
 )
-from builder.layers.layer import FRAGMENTS, FragmentTask, check_fragment
+from builder.layers.layer import FragmentTask, check_fragment
 from builder.layers.transcoding import transcode
 from builder.locks.description import newest
 from builder.locks.lock import Lock
@@ -46,10 +46,11 @@ from builder.packages.relocation import VERSION, own_files, own_paths
 from builder.packages.starting_files import StartingFiles
 from builder.work.gather import all_of
 from builder.work.pool import WorkerPool
-from storage.blobs.joins import FragmentPart, Join, fragment_path
+from storage.blobs.joins import FragmentPart, Join
 from storage.digest import Digest
 from storage.disk.files import atomic_write
 from storage.errors import FragmentsGone
+from storage.layout import DataDirectory
 
 FORMAT = 2
 """Part of every archive's key: raise it when the same fragments join to other bytes."""
@@ -63,9 +64,9 @@ _CONDA_PACK = "conda-pack's own scripts"
 
 @dataclass(frozen=True)
 class ArchiveTask:
-    """One platform's archive, in picklable form. `root` is the data directory."""
+    """One platform's archive, in picklable form."""
 
-    root: Path
+    data: DataDirectory
     lock: Lock
     platform: str
     fragments: tuple[FragmentTask, ...]
@@ -77,7 +78,7 @@ class ArchiveTask:
         return key_of("environment archive", [FORMAT, VERSION, self.lock.key, self.platform, keys])
 
     def path(self, key: str) -> Path:
-        return fragment_path(self.root / FRAGMENTS, key)
+        return self.data.fragment(key)
 
 
 class _Unhashed:
@@ -87,14 +88,16 @@ class _Unhashed:
         pass
 
 
-def archive_task(root: Path, lock: Lock, platform: str, archives: Mapping[str, Path], limits: Limits) -> ArchiveTask:
+def archive_task(
+    data: DataDirectory, lock: Lock, platform: str, archives: Mapping[str, Path], limits: Limits
+) -> ArchiveTask:
     """What is to be made of the packages of `platform`, for a worker; raises PathConflict, PackageRefused.
 
     `archives` are by archive key. Of a path that is conda-pack's too, conda-pack's file wins.
     """
     packages = lock.packages[platform]
     paths = [archives[package.archive_key] for package in packages]
-    pairs = read_contents(packages, paths, PythonLayout.among(packages), root / "contents", limits)
+    pairs = read_contents(packages, paths, PythonLayout.among(packages), data.contents, limits)
     overlaps = find_overlaps(pairs)
     fragments = []
     for package, its in pairs:
@@ -104,7 +107,7 @@ def archive_task(root: Path, lock: Lock, platform: str, archives: Mapping[str, P
             package.archive_key, its, lock.spec.prefix, tuple(sorted(excluded)), relocatable=True
         )  # fmt: skip
         fragments.append(FragmentTask(recipe, package, archives[package.archive_key]))
-    return ArchiveTask(root, lock, platform, tuple(fragments), limits)
+    return ArchiveTask(data, lock, platform, tuple(fragments), limits)
 
 
 def _check_own_paths(contents: PackageContents) -> None:
@@ -121,7 +124,7 @@ async def pack(task: ArchiveTask, pool: WorkerPool, seconds: float) -> Join:
     try:
         async with asyncio.timeout(seconds) as limit:
             await all_of(
-                pool.run(f"transcoding {group[0].package.name}", make_fragments, task.root, group, task.limits)
+                pool.run(f"transcoding {group[0].package.name}", make_fragments, task.data, group, task.limits)
                 for group in _groups(task.fragments)
             )
             return await pool.run("finishing an archive", finish_archive, task)
@@ -131,14 +134,14 @@ async def pack(task: ArchiveTask, pool: WorkerPool, seconds: float) -> Join:
         raise ArchiveFailed(task.platform, f"it took more than the allowed {seconds:g} s (archive_seconds)") from None
 
 
-def make_fragments(root: Path, fragments: Sequence[FragmentTask], limits: Limits) -> None:
+def make_fragments(data: DataDirectory, fragments: Sequence[FragmentTask], limits: Limits) -> None:
     """Make those of the fragments that are not there; raises PackageRefused, StorageFull."""
     for fragment in fragments:
-        path = fragment_path(root / FRAGMENTS, fragment.recipe.key)
+        path = data.fragment(fragment.recipe.key)
         if check_fragment(path):
             note_use(path)
             continue
-        contents = inspect(fragment.archive, fragment.package, fragment.recipe.python, root / "contents", limits)
+        contents = inspect(fragment.archive, fragment.package, fragment.recipe.python, data.contents, limits)
         transcode(fragment.recipe, contents, fragment.archive, path, _Unhashed(), _Unhashed(), limits)
 
 
@@ -180,7 +183,7 @@ def _directories(task: ArchiveTask, own: Iterable[TarMember]) -> list[str]:
     paths = set(with_parents([*(file.path for file in own), "conda-meta/history"]))
     for each in task.fragments:
         paths.update(
-            inspect(each.archive, each.package, each.recipe.python, task.root / "contents", task.limits).directories
+            inspect(each.archive, each.package, each.recipe.python, task.data.contents, task.limits).directories
         )
     return sorted(paths)
 

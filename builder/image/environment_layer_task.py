@@ -23,15 +23,15 @@ from builder.image.environment_layer import (
 from builder.image.installed_files import InstalledFiles
 from builder.image.variables import package_variables
 from builder.layers.fragment import read_paths, read_starting_files
-from builder.layers.layer import FRAGMENTS, FragmentTask
+from builder.layers.layer import FragmentTask
 from builder.locks.description import newest
 from builder.locks.lock import Lock
 from builder.packages.contents import PackageContents
 from builder.packages.inspection import inspect
 from builder.packages.starting_files import FOLDERS, LARGEST, SCRIPTS, VARIABLES, StartingFile, has_some, starts
-from storage.blobs.joins import fragment_path
 from storage.disk.files import known_errors
 from storage.errors import FragmentsGone
+from storage.layout import DataDirectory
 
 _PASSED = 1 << 20
 """Bytes that are passed from process to process; what is larger, as a file."""
@@ -41,7 +41,7 @@ _PASSED = 1 << 20
 class EnvironmentLayerTask:
     """What a platform's environment layer is made from; every fragment is there. Picklable, for the pool."""
 
-    root: Path
+    data: DataDirectory
     lock: Lock
     platform: str
     base_shell: str | None
@@ -128,7 +128,7 @@ def links_folders(contents: Iterable[PackageContents]) -> bool:
 
 def _paths(task: EnvironmentLayerTask, fragment: FragmentTask) -> FilePart:
     with _telling_gone(fragment):
-        return read_paths(fragment_path(task.root / FRAGMENTS, fragment.recipe.key))
+        return read_paths(task.data.fragment(fragment.recipe.key))
 
 
 def starting_files(task: EnvironmentLayerTask) -> list[StartingFile]:
@@ -137,7 +137,7 @@ def starting_files(task: EnvironmentLayerTask) -> list[StartingFile]:
     links: dict[str, str] = {}
     for fragment in task.starting:
         with _telling_gone(fragment):
-            kept = read_starting_files(fragment_path(task.root / FRAGMENTS, fragment.recipe.key))
+            kept = read_starting_files(task.data.fragment(fragment.recipe.key))
         package = str(fragment.package)
         files += (_starting_file(package, path, content) for path, content in kept.contents.items())
         links |= dict.fromkeys(kept.links, package)
@@ -149,7 +149,7 @@ def starting_files(task: EnvironmentLayerTask) -> list[StartingFile]:
 def _followed(task: EnvironmentLayerTask, links: Mapping[str, str]) -> list[StartingFile]:
     """What the links lead to; `links` has the package of each."""
     owners = {path: fragment for fragment in task.fragments for path in _paths_of(task, fragment)}
-    keys = {path: fragment_path(task.root / FRAGMENTS, fragment.recipe.key) for path, fragment in owners.items()}
+    keys = {path: task.data.fragment(fragment.recipe.key) for path, fragment in owners.items()}
     tree = InstalledFiles(task.lock.spec.prefix, keys)
     wanted = dict(links)
     for folder in (VARIABLES, SCRIPTS) if task.linked else ():
@@ -172,7 +172,7 @@ def _starting_file(package: str, path: str, content: bytes | None) -> StartingFi
 
 def _paths_of(task: EnvironmentLayerTask, fragment: FragmentTask) -> set[str]:
     recipe = fragment.recipe
-    contents = inspect(fragment.archive, fragment.package, recipe.python, task.root / "contents", task.limits)
+    contents = inspect(fragment.archive, fragment.package, recipe.python, task.data.contents, task.limits)
     return set(contents.installed()).difference(recipe.excluded)
 
 

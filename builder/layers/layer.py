@@ -26,12 +26,10 @@ from builder.locks.lock import LockedPackage
 from builder.packages.contents import PackageContents
 from builder.packages.inspection import inspect
 from builder.work.worker import working_on
-from storage.blobs.joins import FragmentPart, Join, Layer, Part, fragment_path
+from storage.blobs.joins import FragmentPart, Join, Layer, Part
 from storage.digest import Digest
 from storage.errors import StorageError
-
-FRAGMENTS = "fragments"
-"""The folder of the data directory that has the fragments."""
+from storage.layout import DataDirectory
 
 FORMAT = 1
 """Part of every layer's key: raise it when the same fragments join to other bytes."""
@@ -48,12 +46,9 @@ class FragmentTask:
 
 @dataclass(frozen=True)
 class LayerTask:
-    """Everything `assemble` needs to know, in picklable form.
+    """Everything `assemble` needs to know, in picklable form."""
 
-    `root` is the data directory: fragments/ and contents/ are below it.
-    """
-
-    root: Path
+    data: DataDirectory
     prefix: str
     fragments: tuple[FragmentTask, ...]
     limits: Limits = DEFAULT_LIMITS
@@ -64,7 +59,7 @@ class LayerTask:
         return key_of("layer", [FORMAT, self.prefix, [fragment.recipe.key for fragment in self.fragments]])
 
     def path(self, fragment: FragmentTask) -> Path:
-        return fragment_path(self.root / FRAGMENTS, fragment.recipe.key)
+        return self.data.fragment(fragment.recipe.key)
 
 
 @dataclass(frozen=True)
@@ -135,7 +130,7 @@ class _Join:
     def __init__(self, task: LayerTask) -> None:
         self._task = task
         self._contents = [
-            inspect(each.archive, each.package, each.recipe.python, task.root / "contents", task.limits)
+            inspect(each.archive, each.package, each.recipe.python, task.data.contents, task.limits)
             for each in task.fragments
         ]
         self.compressed = hashlib.sha256()

@@ -27,13 +27,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, Table, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.blobs.joins import FragmentPart, Join, Layer, Part, fragment_path
+from storage.blobs.joins import FragmentPart, Join, Layer, Part
 from storage.cancellation import to_end
 from storage.database import tables
 from storage.database.engine import Database, batches
 from storage.digest import Digest
 from storage.disk.files import known_errors, sync_directory, sync_file
 from storage.errors import BlobUnknown, DigestMismatch, FragmentsGone, ObjectMissing, StorageError, WriteExpired
+from storage.layout import fragment_path
 from storage.objects.objects import FileRange, ObjectStore, Segment, cut, new_key, read_segment, writing
 
 WRITE_SECONDS = 24 * 3600.0

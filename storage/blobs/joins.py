@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from storage.digest import Digest
 
@@ -43,8 +42,3 @@ class Layer:
     join: Join
     diff_id: Digest
     uncompressed_size: int
-
-
-def fragment_path(fragments: Path, key: str) -> Path:
-    """Where the bytes of a fragment are in the folder of fragments."""
-    return fragments / key[:2] / key

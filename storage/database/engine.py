@@ -18,6 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from storage.errors import StorageBusy, StorageFull, StorageUnavailable
+from storage.layout import DataDirectory
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -140,7 +141,7 @@ def sqlite_url(path: Path) -> str:
 def database_url(given: str | None, directory: Path) -> str:
     """The URL with its driver: of SQLite in `directory`, unless one is given."""
     if given is None:
-        return sqlite_url(directory / "condery.sqlite")
+        return sqlite_url(DataDirectory(directory).database)
     url = make_url(given)
     drivers = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "sqlite": "sqlite+aiosqlite"}
     return url.set(drivername=drivers.get(url.drivername, url.drivername)).render_as_string(hide_password=False)

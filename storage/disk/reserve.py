@@ -9,7 +9,7 @@ import contextlib
 import os
 from pathlib import Path
 
-FILE = "reserve"
+from storage.layout import DataDirectory
 
 MOST = 16 << 20
 SHARE = 16
@@ -20,7 +20,7 @@ class Reserve:
     """The reserve of one data directory. Methods block for a moment, and never raise for a disk that is full."""
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / FILE
+        self._path = DataDirectory(directory).reserve
         status = os.statvfs(directory)
         self.size = min(MOST, status.f_blocks * status.f_frsize // SHARE)
         """Bytes."""
@@ -29,7 +29,7 @@ class Reserve:
         """Take the room, if there is more than twice as much as that."""
         if self._path.exists() or free_bytes(self._path.parent) < 2 * self.size:
             return
-        beside = self._path.with_name(f".part-{FILE}-{os.getpid()}")
+        beside = self._path.with_name(f".part-{self._path.name}-{os.getpid()}")
         # whoever fills the disk meanwhile, or whatever this file system cannot do, there is a next time
         with contextlib.suppress(OSError):
             try:

@@ -24,15 +24,13 @@ from storage.database import tables
 from storage.database.sql_clock import mend_file
 from storage.disk.files import TEMPORARY, USE_SECONDS
 from storage.garbage.collection import Step, oldest_build
+from storage.layout import DataDirectory
 
 IN_USE_SECONDS = 2 * USE_SECONDS
 """What was used within this time, or since a build began that still runs, may be in use. Uses are noted to within
 USE_SECONDS."""
 
 BATCH = 100
-
-_FOLDERS = {"archives": ("archives", "contents"), "repodata": ("repodata",)}
-"""Of each cache but the fragments. What was read from archives is as good as they are."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Eviction:
     """Keeps the caches of the data directory `root` within their bounds."""
 
     def __init__(self, root: Path, blobs: BlobStore, bounds: Bounds) -> None:
-        self._root = root
+        self._data = DataDirectory(root)
         self._blobs = blobs
         self._bounds = bounds
 
@@ -68,24 +66,26 @@ class Eviction:
         build = await oldest_build(self._blobs.database, now)
         before = min(now - IN_USE_SECONDS, build if build is not None else now)
         steps = []
-        for name, folders in _FOLDERS.items():
-            entries: list[Entry] = []
-            if bound := getattr(self._bounds, name):
-                entries = over(await self._survey(folders), bound, before)
+        for name, bound, folders in (
+            # what was read from archives is as good as they are
+            ("archives", self._bounds.archives, (self._data.archives, self._data.contents)),
+            ("repodata", self._bounds.repodata, (self._data.repodata,)),
+        ):
+            entries = over(await self._survey(*folders), bound, before) if bound else []
             if not dry_run:
                 await asyncio.to_thread(_remove, entries)
             steps.append(_step(name, entries))
         return [*steps, _step("fragments", await self._evict_fragments(before, dry_run))]
 
-    async def _survey(self, folders: Sequence[str]) -> list[Entry]:
-        return [entry for folder in folders for entry in await asyncio.to_thread(survey, self._root / folder)]
+    async def _survey(self, *folders: Path) -> list[Entry]:
+        return [entry for folder in folders for entry in await asyncio.to_thread(survey, folder)]
 
     async def _evict_fragments(self, before: float, dry_run: bool) -> list[Entry]:
         database, bound = self._blobs.database, self._bounds.fragments
         if not bound:
             return []
         unneeded: list[Entry] = []
-        for batch in _batches(await self._survey(["fragments"])):
+        for batch in _batches(await self._survey(self._data.fragments)):
             async with database.reading() as connection:
                 unneeded += await _unneeded(connection, batch)
         chosen = over(unneeded, bound, before)

@@ -23,8 +23,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.database.engine import Database, known_errors
 from storage.database.sql_clock import is_ahead
 from storage.errors import GarbageCollectionRunning
+from storage.layout import DataDirectory
 
-FILE = "collecting"
 _KEY = 0x67617262
 """Any number that no other program on the same database takes."""
 
@@ -54,7 +54,7 @@ def between_collections(directory: Path) -> Iterator[None]:
 
     For a backup, and what else a collection would disturb. `last_collection` stays as it was.
     """
-    is_new = not (directory / FILE).exists()
+    is_new = not DataDirectory(directory).collecting.exists()
     with _locked(directory) as file:
         time_ns = 0 if is_new else os.stat(file.fileno()).st_mtime_ns
         _say(file, _who(), time_ns)
@@ -75,7 +75,7 @@ def _say(file: IO[bytes], who: str, time_ns: int | None = None) -> None:
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[IO[bytes]]:
-    with open(directory / FILE, "a+b", buffering=0, opener=_open_private) as file:
+    with open(DataDirectory(directory).collecting, "a+b", buffering=0, opener=_open_private) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -124,7 +124,7 @@ def last_collection(directory: Path) -> float:
     Also 0 when that was in the future: a clock that was ahead wrote it, and would keep the next one away.
     """
     try:
-        begun = (directory / FILE).stat().st_mtime
+        begun = DataDirectory(directory).collecting.stat().st_mtime
     except FileNotFoundError:
         return 0.0
     return 0.0 if is_ahead(begun, time.time()) else begun

@@ -19,9 +19,9 @@ from pathlib import Path
 from storage.disk.files import TEMPORARY, sync_directory, sync_file
 from storage.disk.privacy import OWNER_ONLY, make_private, masked
 from storage.errors import BackupFailed
+from storage.layout import DataDirectory
 from storage.objects.objects import FileObjects
 
-DATABASE = "condery.sqlite"
 BUSY_SECONDS = 60
 
 # what was on its way belongs to the server that was backed up
@@ -48,8 +48,8 @@ def back_up(data: Path, target: Path, report: Report = lambda _done, _total: Non
     with _known_errors(target), masked(OWNER_ONLY):
         _check_target(data, target)
         make_private(target)
-        copy = target / f"{TEMPORARY}{DATABASE}"
-        _copy_database(data / DATABASE, copy)
+        copy = _copy_of_database(target)
+        _copy_database(DataDirectory(data).database, copy)
         wanted = dict(_files(copy, data, target))
         sizes = []
         copied = 0
@@ -60,11 +60,17 @@ def back_up(data: Path, target: Path, report: Report = lambda _done, _total: Non
             copied += size if fresh else 0
         for folder in {path.parent for path in wanted}:
             sync_directory(folder)
-        os.replace(copy, target / DATABASE)
+        os.replace(copy, DataDirectory(target).database)
         sync_directory(target)
         _drop_others(target, set(wanted))
         report(len(wanted), len(wanted))
     return Backup(len(wanted), sum(sizes), copied)
+
+
+def _copy_of_database(target: Path) -> Path:
+    """Where it is until everything that it names is there."""
+    whole = DataDirectory(target).database
+    return whole.with_name(f"{TEMPORARY}{whole.name}")
 
 
 def _copy_database(source: Path, copy: Path) -> None:
@@ -86,7 +92,7 @@ def _check_target(data: Path, target: Path) -> None:
     real, other = data.resolve(), target.resolve()
     if real == other or real in other.parents or other in real.parents:
         raise BackupFailed(str(target), "it is the data directory, or in it, or around it; name another")
-    if not target.is_dir() or (target / DATABASE).is_file() or (target / f"{TEMPORARY}{DATABASE}").is_file():
+    if not target.is_dir() or DataDirectory(target).database.is_file() or _copy_of_database(target).is_file():
         return
     if any(target.iterdir()):
         raise BackupFailed(str(target), "it has files that are no backup's; name a new or an empty directory")
@@ -94,15 +100,15 @@ def _check_target(data: Path, target: Path) -> None:
 
 def _files(database: Path, data: Path, target: Path) -> Iterator[tuple[Path, Path]]:
     """(place in the backup, place in the data directory) of every file that the copied database needs."""
-    old, new = FileObjects(data / "blobs"), FileObjects(target / "blobs")
+    old, new = DataDirectory(data), DataDirectory(target)
+    old_objects, new_objects = FileObjects(old.blobs), FileObjects(new.blobs)
     with closing(sqlite3.connect(database)) as connection:
         for (key,) in connection.execute("SELECT key FROM blob WHERE key IS NOT NULL"):
-            yield new.path(key), old.path(key)
+            yield new_objects.path(key), old_objects.path(key)
         for (key,) in connection.execute("SELECT DISTINCT fragment FROM fragment_use"):
             for name in (key, f"{key}.json"):
-                path = Path("fragments") / key[:2] / name
-                yield target / path, data / path
-    for path in (data / "bases").rglob("*"):
+                yield new.fragment(name), old.fragment(name)
+    for path in old.bases.rglob("*"):
         if path.is_file() and not path.name.startswith(TEMPORARY):
             yield target / path.relative_to(data), path
 
@@ -123,8 +129,9 @@ def _bring(old: Path, new: Path) -> tuple[int, bool]:
 
 def _drop_others(target: Path, wanted: set[Path]) -> None:
     """Files of earlier backups that nothing needs any more."""
-    for folder in ("blobs", "fragments", "bases"):
-        for path in (target / folder).rglob("*"):
+    whole = DataDirectory(target)
+    for folder in (whole.blobs, whole.fragments, whole.bases):
+        for path in folder.rglob("*"):
             if path.is_file() and path not in wanted:
                 path.unlink()
 

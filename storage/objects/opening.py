@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from storage.errors import StorageError
+from storage.layout import DataDirectory
 from storage.objects.objects import FileObjects, ObjectStore
 from storage.settings import StorageSettings
 
@@ -23,7 +24,7 @@ def open_objects(settings: StorageSettings, floor: int = 0) -> ObjectStore:
     Files leave the last `floor` bytes of their disk alone.
     """
     if settings.s3_bucket is None:
-        return FileObjects(settings.data_directory / "blobs", floor)
+        return FileObjects(DataDirectory(settings.data_directory).blobs, floor)
     from storage.objects.s3 import S3Objects
     from storage.objects.s3_bucket import S3Location
 

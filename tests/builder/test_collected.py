@@ -12,7 +12,6 @@ import pytest
 
 from builder.artifacts.artifact import Artifact, artifact_key
 from builder.build import ATTEMPTS, Builder
-from builder.layers.layer import FRAGMENTS
 from builder.layers.layers import Layers
 from builder.locks.lock import Lock
 from builder.progress import Event
@@ -23,6 +22,7 @@ from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Digest
 from storage.errors import StorageError, StorageUnavailable
+from storage.layout import DataDirectory
 from storage.repositories.repositories import Push
 from tests.builder.layers.test_layers import Pool
 from tests.support.builder.packages import Package
@@ -142,7 +142,7 @@ async def test_fragments_that_are_evicted_before_their_layer_is_stored(tmp_path:
 
         def evict(_task: object) -> None:
             if not evictions:
-                evictions.extend(fragments(builder.root))
+                evictions.extend(fragments(builder.data))
                 for path in evictions:
                     path.unlink()
 
@@ -164,7 +164,7 @@ async def test_fragments_that_are_evicted_before_the_environment_is_written(tmp_
             nonlocal evictions
             if event.stage == "layers" and event.done == event.total and evictions < times:
                 evictions += 1
-                for path in fragments(builder.root):
+                for path in fragments(builder.data):
                     path.unlink()
 
         if times < ATTEMPTS:
@@ -176,5 +176,5 @@ async def test_fragments_that_are_evicted_before_the_environment_is_written(tmp_
         assert evictions == times
 
 
-def fragments(root: Path) -> list[Path]:
-    return [path for path in (root / FRAGMENTS).rglob("*") if path.is_file()]
+def fragments(data: DataDirectory) -> list[Path]:
+    return [path for path in data.fragments.rglob("*") if path.is_file()]

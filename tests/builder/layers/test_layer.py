@@ -15,11 +15,11 @@ import pytest
 
 from builder.errors import InvalidImageName, PackageRefused, PathConflict, UnknownPackage
 from builder.layers.fragment import USE_SECONDS, FragmentRecipe
-from builder.layers.layer import FRAGMENTS, AssembledLayer, FragmentTask, LayerTask, assemble, stored_fragments
+from builder.layers.layer import AssembledLayer, FragmentTask, LayerTask, assemble, stored_fragments
 from builder.packages.inspection import inspect
-from storage.blobs.joins import fragment_path
 from storage.digest import Digest
 from storage.errors import ConderyError, FragmentsGone, StorageFull
+from storage.layout import DataDirectory
 from tests.support.builder.packages import PLACEHOLDER, Directory, File, Link, Package
 
 PACKAGES = (
@@ -45,14 +45,13 @@ def layer_task(root: Path, *packages: Package, archives: Path | None = None) -> 
         contents = inspect(made.path, made.record, None, root / "contents")
         recipe = FragmentRecipe.of(made.record.archive_key, contents, "/opt/conda")
         tasks.append(FragmentTask(recipe, made.record, made.path))
-    return LayerTask(root, "/opt/conda", tuple(tasks))
+    return LayerTask(DataDirectory(root), "/opt/conda", tuple(tasks))
 
 
 def blob(root: Path, layer: AssembledLayer) -> bytes:
     """What the layer is the join of."""
     return b"".join(
-        part if isinstance(part, bytes) else fragment_path(root / FRAGMENTS, part.key).read_bytes()
-        for part in layer.parts
+        part if isinstance(part, bytes) else DataDirectory(root).fragment(part.key).read_bytes() for part in layer.parts
     )
 
 
@@ -175,7 +174,7 @@ def test_order_and_content_are_in_the_key(tmp_path: Path) -> None:
         layer_task(root, *PACKAGES).key,
         layer_task(root, *PACKAGES[::-1]).key,
         layer_task(root, *PACKAGES[:2]).key,
-        LayerTask(root, "/opt/other", layer_task(root, *PACKAGES).fragments).key,
+        LayerTask(DataDirectory(root), "/opt/other", layer_task(root, *PACKAGES).fragments).key,
     }
     assert len(keys) == 4
 

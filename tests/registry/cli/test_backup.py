@@ -14,8 +14,9 @@ import pytest
 
 from storage.digest import Digest
 from storage.errors import BackupFailed
-from storage.garbage.exclusive import FILE, last_collection, only_here
+from storage.garbage.exclusive import last_collection, only_here
 from storage.integrity.backup import back_up
+from storage.layout import DataDirectory
 from tests.support.registry.client import QUIET, Client
 from tests.support.registry.pushes import image_manifest
 from tests.support.server import Server, StartServer
@@ -103,7 +104,7 @@ def test_backup_is_no_collection(tmp_path: Path, start_server: StartServer) -> N
     server.stop()
     with only_here(tmp_path / "data"):
         pass
-    os.utime(tmp_path / "data" / FILE, (1_000_000_000, 1_000_000_000))
+    os.utime(DataDirectory(tmp_path / "data").collecting, (1_000_000_000, 1_000_000_000))
     _back_up(tmp_path)
     assert last_collection(tmp_path / "data") == 1_000_000_000
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.disk.reserve import FILE, MOST, Reserve, free_bytes
+from storage.disk.reserve import MOST, Reserve, free_bytes
+from storage.layout import DataDirectory
 from tests.support.registry.asking import ask, send
 from tests.support.server import Server, StartServer
 from tests.support.small_disk import small_disk
@@ -114,16 +115,16 @@ def test_the_reserve_is_a_small_part_of_a_small_disk(disk: Path, tmp_path: Path)
 def test_the_reserve_is_spent_when_nothing_else_is_left_and_kept_again(disk: Path) -> None:
     reserve = Reserve(disk)
     reserve.prepare()
-    assert (disk / FILE).stat().st_size == reserve.size
+    assert DataDirectory(disk).reserve.stat().st_size == reserve.size
     fill(disk)
     reserve.keep()
     reserve.prepare()
     assert free_bytes(disk) >= reserve.size
     assert not reserve.spend()
     reserve.keep()
-    assert not (disk / FILE).exists()
+    assert not DataDirectory(disk).reserve.exists()
     (disk / "filler").unlink()
     reserve.keep()
-    assert (disk / FILE).stat().st_size == reserve.size
+    assert DataDirectory(disk).reserve.stat().st_size == reserve.size
     assert reserve.spend()
     assert [path.name for path in disk.iterdir()] == []

@@ -12,7 +12,8 @@ from sqlalchemy import func, select, text
 
 from storage.database.engine import Database
 from storage.errors import GarbageCollectionRunning
-from storage.garbage.exclusive import FILE, between_collections, last_collection, only_here, only_one
+from storage.garbage.exclusive import between_collections, last_collection, only_here, only_one
+from storage.layout import DataDirectory
 
 HOLD = (
     "import os, sys; from pathlib import Path; from storage.garbage.exclusive import only_here\n"
@@ -36,14 +37,14 @@ def test_of_a_directory(tmp_path: Path) -> None:
 
 def test_a_directory_between_its_collections(tmp_path: Path) -> None:
     """A backup, say: it names itself, not who held the lock before it, and is no collection."""
-    (tmp_path / FILE).write_text("process 1 on a machine that died")
-    os.utime(tmp_path / FILE, (1_000_000_000, 1_000_000_000))
+    DataDirectory(tmp_path).collecting.write_text("process 1 on a machine that died")
+    os.utime(DataDirectory(tmp_path).collecting, (1_000_000_000, 1_000_000_000))
     with between_collections(tmp_path):
         assert last_collection(tmp_path) == 1_000_000_000
         with pytest.raises(GarbageCollectionRunning, match=f"process {os.getpid()} on .* since 20"):
             with only_here(tmp_path):
                 pass
-    assert (tmp_path / FILE).read_bytes() == b""
+    assert DataDirectory(tmp_path).collecting.read_bytes() == b""
     assert last_collection(tmp_path) == 1_000_000_000
 
 
