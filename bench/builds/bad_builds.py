@@ -79,9 +79,9 @@ def make_channels(site: Path, repetitions: int, megabytes: int) -> None:
 
 @contextlib.contextmanager
 def server(work: Path, channels: str) -> Iterator[Server]:
-    flags = ("--channels", "good", "--channel-alias", channels, "--base", "scratch", "--trusted-proxies", "127.0.0.1")
-    flags += ("--allowed-channels", f"{channels}/*")
-    running = Server(flags, work / "data", work / "log")
+    flags = ["--channels", "good", "--channel-alias", channels, "--allowed-channels", f"{channels}/*"]
+    flags += ["--base", "scratch", "--trusted-proxies", "127.0.0.1"]
+    running = Server(tuple(flags), work / "data", work / "log")
     running.start()
     try:
         get(running, f"{ROOT}/known", STRANGER)

@@ -278,7 +278,7 @@ async def attacked(folder: Path, make: Callable[[Path, Hostile], Made]) -> Async
     assert made.path.stat().st_size <= LARGEST_PACKAGE
     url = await make_channel(channel, [Package("good", files={"share/good": b"good"})])
     # the ratio would stop most of them sooner, and an archive that is padded with noise has any
-    settings = {} if make is bzip2_bomb else {"max_ratio": 1e9}
+    settings: dict[str, Any] = {} if make is bzip2_bomb else {"max_ratio": 1e9}
     watch = Watch()
     async with open_service(folder / "data", url, **settings) as service:
         await service.build(spec_of(service, "good"))

@@ -8,6 +8,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -56,14 +57,12 @@ ACTIVE = Package(
 PACKAGES = [PYTHON, TOOL, BIG, ACTIVE]
 
 
-async def manifest_of(
-    service: BuilderService, image: FinishedImage, media_type: str = OCI_MANIFEST
-) -> dict[str, object]:
+async def manifest_of(service: BuilderService, image: FinishedImage, media_type: str = OCI_MANIFEST) -> dict[str, Any]:
     (descriptor,) = [variant for variant in image.variants if variant.media_type == media_type]
     stored = await service.builder.catalog.images.find_manifest(descriptor.digest)
     assert stored is not None
     assert stored.media_type == media_type
-    document: dict[str, object] = json.loads(stored.body)
+    document: dict[str, Any] = json.loads(stored.body)
     return document
 
 
@@ -112,14 +111,14 @@ async def test_an_image_is_whole(tmp_path: Path, request: pytest.FixtureRequest,
         manifest = await manifest_of(service, image)
         blobs = service.builder.blobs
         repositories = Repositories(blobs.database, Changes(tmp_path / "changes"))
-        for descriptor in [manifest["config"], *manifest["layers"]]:  # type: ignore[misc]  # JSON
+        for descriptor in [manifest["config"], *manifest["layers"]]:
             content = await blobs.content(Digest.parse(descriptor["digest"]))
             assert Digest.of(content) == descriptor["digest"]
             assert len(content) == descriptor["size"]
             assert await repositories.blob("conda-store-dynamic", Digest.parse(descriptor["digest"]))
         for variant in image.variants:
             assert await repositories.manifest("conda-store-dynamic", variant.digest)
-        config = json.loads(await blobs.content(Digest.parse(manifest["config"]["digest"])))  # type: ignore[index]
+        config = json.loads(await blobs.content(Digest.parse(manifest["config"]["digest"])))
         assert "ACTIVE_VARIABLE=yes" in config["config"]["Env"]
         assert config["config"]["Labels"]["io.condery.lock"] == image.lock_key
         assert image.warnings == ("link scripts were not run: active-1.0-0",)
@@ -152,7 +151,7 @@ async def test_several_platforms_are_an_index_made_without_running_anything(tmp_
     async with open_service(tmp_path / "data", channel, platforms=("linux-64", "linux-aarch64")) as service:
         image = await service.build(spec_of(service, "big"))
         index = await manifest_of(service, image, OCI_INDEX)
-        platforms = [entry["platform"]["architecture"] for entry in index["manifests"]]  # type: ignore[attr-defined]
+        platforms = [entry["platform"]["architecture"] for entry in index["manifests"]]
         assert sorted(platforms) == ["amd64", "arm64"]
 
 
@@ -231,6 +230,7 @@ async def test_fifty_requests_make_one_build(tmp_path: Path) -> None:
             *(service.demand.image("conda-store-dynamic/" + name, "latest") for name in ["tool/big", "big/tool"] * 25)
         )
         images = await asyncio.gather(*(ticket.wait(None) for ticket in tickets))
+        assert images[0] is not None
         assert len({image.variants[0].digest for image in images if image}) == 1
         job = Job("image", tickets[0].spec)
         assert await count_builds(service.builder.catalog.builds, job.key) == 1

@@ -65,7 +65,7 @@ def unpacked(layers: Sequence[bytes]) -> dict[str, Found]:
                 else:
                     file = tar.extractfile(member)
                     assert file is not None
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                    digest = hashlib.sha256(file.read()).hexdigest()
                     found[name] = Found("file", bool(member.mode & 0o111), digest)
     return found
 

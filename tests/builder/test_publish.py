@@ -12,7 +12,7 @@ import subprocess
 import tarfile
 import tracemalloc
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
 
@@ -93,7 +93,7 @@ def test_a_damaged_store_leaves_no_output(images: Images, tmp_path: Path, damage
         content = path.read_bytes()
         path.write_bytes(content[:-1] if damage == "cut" else content[:-1] + b"?")
     (tmp_path / "out").mkdir()
-    write = {"layout": write_oci_layout, "archive": write_docker_archive}[kind]
+    write: Callable[[Path, StoredImage], None] = write_oci_layout if kind == "layout" else write_docker_archive
     with pytest.raises((PublishFailed, ObjectMissing), match=r"is damaged|are gone"):
         write(tmp_path / "out/it", images.stored(image))
     assert not list((tmp_path / "out").iterdir())

@@ -65,8 +65,9 @@ async def test_a_failed_solve_is_told_and_the_old_lock_serves_until_its_time_is_
             index.unlink()
         await make_channel(tmp_path / "channel", [Package(name="other")])
         await asyncio.sleep(0.3)
+        stale: set[str] = set()
         with pytest.raises(BuildFailed, match="no package tool"):
-            await ask_until_it_fails(service, stale := set())
+            await ask_until_it_fails(service, stale)
         assert any("no package tool" in reason for reason in stale), "why there is no new one is told"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.clients.programs import Docker, run
-from tests.support.builder.packages import PLACEHOLDER, File, Package, write_channel
+from tests.support.builder.packages import PLACEHOLDER, Entry, File, Package, write_channel
 from tests.support.server import Server
 
 pytestmark = pytest.mark.clients
@@ -34,7 +34,7 @@ REPOSITORY = "conda-store-dynamic/compiler:latest"
 def image(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The name of an image over the host's base, whose activation needs bash."""
     directory = tmp_path_factory.mktemp("activation")
-    files = {
+    files: dict[str, Entry] = {
         "etc/conda/activate.d/compiler.sh": COMPILER,
         "etc/conda/env_vars.d/compiler.json": File(VARIABLES, placeholder="text"),
     }

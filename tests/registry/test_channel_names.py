@@ -9,11 +9,14 @@ import pytest
 
 from builder.errors import BuildFailed, ChannelNotAllowed
 from builder.settings import BuilderSettings
+from builder.work.turns import Caller
 from registry.answers import answer_of
 from registry.app import open_parts
 from registry.http.settings import HttpSettings
 from registry.settings.settings import Settings
 from storage.settings import StorageSettings
+
+STRANGER = Caller("203.0.113.7")
 
 
 @pytest.mark.parametrize(
@@ -44,8 +47,8 @@ async def test_strangers_have_the_channels_of_the_settings(tmp_path: Path, http:
     async with open_parts(settings) as parts:
         if alone:
             with pytest.raises(BuildFailed, match="no connection"):
-                await (await parts.demand.image(name, "latest")).wait(60)
+                await (await parts.demand.image(name, "latest", STRANGER)).wait(60)
         else:
             with pytest.raises(ChannelNotAllowed, match=r"stranger is not allowed.*allowed_channels") as caught:
-                await parts.demand.image(name, "latest")
+                await parts.demand.image(name, "latest", STRANGER)
             assert answer_of(type(caught.value)) == (404, "MANIFEST_UNKNOWN")

@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -61,9 +62,9 @@ def test_several_zstandard_frames_are_one_part(tmp_path: Path) -> None:
         ({"sha256": None, "md5": None}, "neither sha256 nor md5"),
     ],
 )
-def test_what_is_not_as_recorded_is_refused(tmp_path: Path, change: dict[str, object], said: str) -> None:
+def test_what_is_not_as_recorded_is_refused(tmp_path: Path, change: dict[str, Any], said: str) -> None:
     made = SAMPLE.conda(tmp_path)
-    record = replace(made.record, **change)  # type: ignore[arg-type]
+    record = replace(made.record, **change)
     with pytest.raises(PackageRefused, match=said):
         verify(made.path, str(record), record.size, record.sha256, record.md5)
 

@@ -14,9 +14,9 @@ from builder.archives.tar import header, padding
 from builder.archives.tar_reader import Member, Renamed, TarError, TarReader
 from tests.support.builder.packages import TIME, Directory, File, Link, pack
 
-_part = st.text(
-    st.characters(blacklist_categories=("Cs",), blacklist_characters="/\0"), min_size=1, max_size=60
-).filter(lambda text: text not in (".", ".."))
+_part = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=60).filter(
+    lambda text: text not in (".", "..")
+)
 _path = st.lists(_part, min_size=1, max_size=8).map("/".join)
 _modes = st.sampled_from([0o644, 0o755, 0o777, 0o600])
 

@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conda_pack.prefixes import replace_prefix
@@ -19,11 +20,12 @@ from builder.image.documents import OCI_MANIFEST
 from builder.packages.relocation import own_paths
 from builder.service import BuilderService
 from storage.digest import Digest
-from tests.support.builder.packages import PLACEHOLDER, Directory, File, Link, Package, pack, zipped
+from tests.support.builder.packages import PLACEHOLDER, Directory, Entry, File, Link, Package, pack, zipped
 from tests.support.builder.services import make_channel, open_service, spec_of
 
 PREFIX = "/opt/conda"
-Tree = dict[str, tuple[str, object]]
+Tree = dict[str, tuple[str, Any]]
+"""By path: the kind, and a pair of content or target and whether it can be executed, or None of a directory."""
 
 PYTHON = Package(
     "python",
@@ -151,10 +153,10 @@ def tree(tars: Iterable[bytes], root: str) -> Tree:
 
 def relocated(archive: Tree) -> Tree:
     """What conda-unpack makes of an archive that is unpacked at the image's prefix."""
-    (script, _) = archive["bin/conda-unpack"][1]  # type: ignore[misc]  # a file has content and mode
+    (script, _) = archive["bin/conda-unpack"][1]
     rows = ast.literal_eval("[" + script.decode().partition("_prefix_records = [")[2].partition("\n]\n")[0] + "]")
     for path, placeholder, mode in rows:
-        kind, (content, executable) = archive[path]  # type: ignore[misc]  # a file has content and mode
+        kind, (content, executable) = archive[path]
         assert kind == "file"
         archive[path] = kind, (replace_prefix(content, mode, placeholder, PREFIX), executable)
     return archive
@@ -169,12 +171,12 @@ def without_own(found: Tree) -> Tree:
     }
 
 
-def by_env(path: str, entry: tuple[str, object]) -> tuple[str, object]:
+def by_env(path: str, entry: tuple[str, Any]) -> tuple[str, Any]:
     """A script whose first line alone has the prefix, as conda-pack writes it; bin/python* is in no table."""
     kind, value = entry
     if kind != "file" or not path.startswith("bin/"):
         return entry
-    content, executable = value  # type: ignore[misc]  # a file has content and mode
+    content, executable = value
     first, newline, rest = content.partition(b"\n")
     if path.startswith("bin/python"):
         content = content.replace(PLACEHOLDER.encode() + b"\0", PREFIX.encode().ljust(len(PLACEHOLDER), b"\0") + b"\0")
@@ -222,11 +224,15 @@ async def test_payload_in_the_info_tar(tmp_path: Path) -> None:
     """As in Anaconda's ncurses 6.2: conda and rattler unpack both tars into one folder."""
     import zstandard
 
-    files = {"share/terminfo/x": b"x", "lib/terminfo": Link("../share/terminfo"), "lib/late": b"in info"}
+    files: dict[str, Entry] = {
+        "share/terminfo/x": b"x",
+        "lib/terminfo": Link("../share/terminfo"),
+        "lib/late": b"in info",
+    }
     package = Package("ncurses", files=files)
     inside: Sequence[str] = ("lib/terminfo", "lib/late")
     payload = {path: entry for path, entry in files.items() if path not in inside}
-    info = {name: File(content) for name, content in package.info_files().items()}
+    info: dict[str, Entry] = {name: File(content) for name, content in package.info_files().items()}
     parts = {
         "metadata.json": b'{"conda_pkg_format_version": 2}',
         "pkg-ncurses.tar.zst": zstandard.compress(pack(payload)),

@@ -187,15 +187,15 @@ def test_record_as_rattler_reads_it(tmp_path: Path) -> None:
 def test_conda_reads_it(tmp_path: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(layer_of().content)) as tar:
         extract_all(tar, tmp_path)
-    prefix = str(tmp_path / "opt/conda")
+    prefix = tmp_path / "opt/conda"
     with warnings.catch_warnings():
         # conda's own code, as conda-lock brings it, uses what is deprecated
         warnings.simplefilter("ignore")
         from conda_lock._vendor.conda.core.prefix_data import PrefixData
         from conda_lock._vendor.conda.history import History
 
-        records = {record.name: record for record in PrefixData(prefix).iter_records()}
-        requested = History(prefix).get_requested_specs_map()
+        records = {record.name: record for record in PrefixData(prefix).iter_records()}  # type: ignore[no-untyped-call]  # conda's own
+        requested = History(prefix).get_requested_specs_map()  # type: ignore[no-untyped-call]  # conda's own
     assert {name: record.dist_str() for name, record in records.items()} == {
         each.name: f"conda-forge/{each.subdir}::{each}" for each in LOCK.packages["linux-64"]
     }

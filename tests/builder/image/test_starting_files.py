@@ -17,7 +17,7 @@ from builder.image.variables import package_variables
 from builder.packages.starting_files import StartingFile
 from storage.digest import Digest
 from tests.builder.test_build import manifest_of
-from tests.support.builder.packages import PLACEHOLDER, File, Link, Package, pack
+from tests.support.builder.packages import PLACEHOLDER, Entry, File, Link, Package, pack
 from tests.support.builder.services import make_channel, open_service, spec_of
 
 VARIABLES = "etc/conda/env_vars.d"
@@ -28,7 +28,7 @@ async def built(tmp_path: Path, channel: str, *specs: str, **settings: Any) -> t
     async with open_service(tmp_path / "data", channel, **settings) as service:
         image = await service.build(spec_of(service, *specs))
         manifest = await manifest_of(service, image)
-        digest = Digest.parse(manifest["config"]["digest"])  # type: ignore[index]  # JSON
+        digest = Digest.parse(manifest["config"]["digest"])
         config = json.loads(await service.builder.blobs.content(digest))["config"]
         document = await service.builder.catalog.images.find_newest_of_lock(image.lock_key)
     assert document is not None
@@ -90,7 +90,7 @@ async def test_links_are_followed_inside_the_prefix(tmp_path: Path) -> None:
 
 
 async def test_a_folder_that_is_a_link(tmp_path: Path) -> None:
-    files = {VARIABLES: Link("../../share/vars"), "share/vars/x": b'{"X": "1"}'}
+    files: dict[str, Entry] = {VARIABLES: Link("../../share/vars"), "share/vars/x": b'{"X": "1"}'}
     channel = await make_channel(tmp_path / "channel", [Package(name="folder", files=files)])
     variables, _ = await built(tmp_path, channel, "folder")
     assert variables["X"] == "1"

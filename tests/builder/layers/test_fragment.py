@@ -5,9 +5,10 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -26,6 +27,7 @@ from tests.support.builder.packages import (
     PLACEHOLDER,
     TIME,
     Directory,
+    Entry,
     File,
     Link,
     Made,
@@ -44,10 +46,10 @@ OLD = PLACEHOLDER.encode()
 class Fragment:
     """A fragment that was made, and read back by tarfile."""
 
-    def __init__(self, made: Made, python: PythonLayout | None = None, prefix: str = PREFIX, **recipe: object) -> None:
+    def __init__(self, made: Made, python: PythonLayout | None = None, prefix: str = PREFIX, **recipe: Any) -> None:
         root = made.path.parent.parent
         self.contents: PackageContents = inspect(made.path, made.record, python, root / "contents")
-        self.recipe = FragmentRecipe.of(made.record.archive_key, self.contents, prefix, **recipe)  # type: ignore[arg-type]
+        self.recipe = FragmentRecipe.of(made.record.archive_key, self.contents, prefix, **recipe)
         self.path = root / "fragments" / self.recipe.key[:2] / self.recipe.key
         compressed, uncompressed = hashlib.sha256(), hashlib.sha256()
         self.info = transcode(self.recipe, self.contents, made.path, self.path, compressed, uncompressed, Limits())
@@ -79,8 +81,8 @@ class Fragment:
         return self.members[f"opt/conda/{target}"]
 
 
-def conda(files: dict[str, object], folder: Path, **package: object) -> Made:
-    return Package(files=files, **package).conda(folder)  # type: ignore[arg-type]
+def conda(files: Mapping[str, Entry], folder: Path, **package: Any) -> Made:
+    return Package(files=files, **package).conda(folder)
 
 
 def test_members_are_under_the_prefix_in_the_order_of_the_archive_without_directories(tmp_path: Path) -> None:
@@ -124,7 +126,7 @@ def test_symlinks_are_verbatim(tmp_path: Path) -> None:
 
 
 def test_hard_links_stay_where_their_target_stays(tmp_path: Path) -> None:
-    files = {
+    files: dict[str, Entry] = {
         "a": b"plain",
         "b": Link("a", hard=True),
         "p": File(b"at " + OLD, placeholder="text"),
@@ -158,7 +160,11 @@ def test_hard_links_stay_where_their_target_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [1, 2 << 20])
 def test_a_hard_link_has_the_mode_and_time_of_its_file(tmp_path: Path, size: int) -> None:
-    files = {"a": File(b"x" * size, 0o6755, mtime=TIME - 99), "b": Link("a", hard=True), "c": Link("b", hard=True)}
+    files: dict[str, Entry] = {
+        "a": File(b"x" * size, 0o6755, mtime=TIME - 99),
+        "b": Link("a", hard=True),
+        "c": Link("b", hard=True),
+    }
     fragment = Fragment(conda(files, tmp_path))
     assert {(member.mode, member.mtime) for member in fragment.members.values()} == {(0o755, TIME - 99)}
     assert [fragment[name].linkname for name in "bc"] == ["opt/conda/a"] * 2
@@ -184,7 +190,7 @@ def test_replaced_files_are_later_and_recorded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [2 << 20, 9 << 20])
 def test_big_replaced_files(tmp_path: Path, size: int) -> None:
     data = (b"x" * 999 + OLD + b"/y\0") * (size // 1000)
-    files = {
+    files: dict[str, Entry] = {
         "t": File(data, placeholder="text"),
         "b": File(data, placeholder="binary"),
         "h": Link("t", hard=True, placeholder="text"),
@@ -318,7 +324,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 async def test_it_equals_what_rattler_installs(tmp_path: Path) -> None:
     """Path, kind, mode class, link target and content of every file of one package with everything in it."""
     long_line = b"#!" + OLD + b"/bin/" + b"x" * 120 + b" -a\nrest " + OLD
-    files = {
+    files: dict[str, Entry] = {
         "bin/run": File(b"#!" + OLD + b"/bin/python\n# " + OLD, 0o775, "text"),
         "bin/long": File(long_line, 0o775, "text"),
         "lib/bin.so": File(b"\x7fELF" + OLD + b":" + OLD + b"/x\0next\0" + OLD, 0o755, "binary"),

@@ -15,9 +15,9 @@ from builder.layers.fragment import FragmentInfo, FragmentRecipe, read_info, rea
 from builder.layers.transcoding import transcode
 from builder.packages.differences import LINES
 from builder.packages.inspection import inspect
-from tests.support.builder.packages import PLACEHOLDER, File, Link, Package
+from tests.support.builder.packages import PLACEHOLDER, Entry, File, Link, Package
 
-FILES = {
+FILES: dict[str, Entry] = {
     "share/size": File(b"abc"),
     "share/file": File(b"abc"),
     "share/link": Link("size"),

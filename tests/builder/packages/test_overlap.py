@@ -93,7 +93,7 @@ def test_the_order_is_that_of_rattler(graph: dict[str, tuple[list[str], bool]]) 
                 0,
                 "noarch",
                 depends=depends,
-                noarch=kind,  # type: ignore[arg-type]
+                noarch=kind,  # type: ignore[arg-type]  # one of its literals
             )
         )
     expected = [record.name.normalized for record in rattler.PackageRecord.sort_topologically(theirs)]

@@ -168,15 +168,15 @@ def install(channel: Path, specs: Sequence[str], prefix: Path, cache: Path) -> l
                 rattler.PackageName(name), rattler.Version(version), rattler.package.BuildString("0")
             )
             for name, version in {
-                "__glibc": os.confstr("CS_GNU_LIBC_VERSION").split()[1],
+                "__glibc": (os.confstr("CS_GNU_LIBC_VERSION") or "").split()[1],
                 "__linux": "6",
                 "__unix": "0",
-            }.items()  # type: ignore[union-attr]
+            }.items()
         ]
         records = await rattler.solve(
             [rattler.Channel(channel.as_uri())],
             [rattler.MatchSpec(spec) for spec in specs],
-            platforms=[str(rattler.Subdir.current()), "noarch"],
+            platforms=[rattler.Subdir.current(), rattler.Subdir("noarch")],
             gateway=rattler.Gateway(),
             virtual_packages=virtual,
         )

@@ -571,7 +571,7 @@ async def test_real_repodata(settings: SolverSettings) -> None:
         assert {item.key for item in await asyncio.gather(*(solver.solve(wish) for _ in range(4)))} == {lock.key}
         with pytest.raises(UnknownPackage, match="did you mean numpy"):
             await solver.solve(spec("nunpy", channel=server.url))
-        conflict = [item("numpy", ("<", "2")), "python", item("python", (">=", "3.13"))]
+        conflict: list[str | PackageItem] = [item("numpy", ("<", "2")), "python", item("python", (">=", "3.13"))]
         with pytest.raises(Unsatisfiable) as caught:
             await solver.solve(spec(*conflict, channel=server.url))
         assert len(caught.value.reason.splitlines()) < 20

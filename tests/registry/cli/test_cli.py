@@ -11,6 +11,7 @@ import tarfile
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -60,9 +61,9 @@ def test_serve_has_a_flag_for_every_setting() -> None:
 @pytest.mark.parametrize("command", [*COMMANDS[:-1], "settings show"])
 def test_names_are_whole_on_a_narrow_terminal(command: str) -> None:
     """And so is what they take, and what the settings are said to be."""
-    found = typer.main.get_command(app)
+    found: Any = typer.main.get_command(app)
     for word in command.split():
-        found = found.commands[word]  # type: ignore[attr-defined]
+        found = found.commands[word]
     output = CliRunner(env={"COLUMNS": "80"}).invoke(app, [*command.split(), "--help"]).output
     assert max(map(len, output.splitlines())) <= 80
     names = set(re.split(r"[\s,/]+", output))
@@ -71,7 +72,7 @@ def test_names_are_whole_on_a_narrow_terminal(command: str) -> None:
     assert {name for option in options for name in (*option.opts, *option.secondary_opts)} <= names
     letters = "".join(output.split())
     for option in options:
-        assert "".join((option.help or "").split()) in letters, option  # type: ignore[attr-defined]
+        assert "".join((option.help or "").split()) in letters, option
 
 
 def test_what_commands_do_is_whole_on_a_narrow_terminal() -> None:

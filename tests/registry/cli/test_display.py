@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from typing import Literal
 
 import pytest
 from rich.table import Table
@@ -57,11 +58,11 @@ def test_an_answers_message(path: str) -> None:
 
 @pytest.mark.usefixtures("restored_logs")
 @pytest.mark.parametrize("form", ["json", "console"])
-async def test_log_lines(form: str) -> None:
+async def test_log_lines(form: Literal["json", "console"]) -> None:
     import structlog
 
     stream = io.StringIO()
-    settings = LogSettings(log_format=form)  # type: ignore[arg-type]  # one of its literals
+    settings = LogSettings(log_format=form)
     configure(settings, stream)
     structlog.get_logger().info("built", package=f"{EVIL}\nforged line", packages=[EVIL])
     try:

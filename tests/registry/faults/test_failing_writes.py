@@ -29,7 +29,7 @@ class Disk:
         self.left = 0
 
     def open(self, path: Path, mode: str, **options: Any) -> IO[bytes]:
-        return _File(self, path, mode) if "x" in mode else open(path, mode, **options)  # type: ignore[return-value] # a raw file is one
+        return _File(self, path, mode) if "x" in mode else open(path, mode, **options)
 
     def step(self) -> None:
         self.left -= 1

@@ -89,7 +89,7 @@ def test_uploads_that_pause_do_not_fill_the_memory(
     content = b"x" * (3 << 20)
     paused = [pause_upload(server, content, 8 << 20) for _ in range(100)]
     try:
-        answers = []
+        answers: list[bytes] = []
         deadline = time.monotonic() + 60
         while len(answers) < 80 and time.monotonic() < deadline:
             time.sleep(0.2)

@@ -278,8 +278,8 @@ async def test_queries_as_long_as_they_may_be(site: Site, push: Pusher) -> None:
         answer = await exchange(site.host_port, f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
         assert (path[:30], answer.status) == (path[:30], status)
     tags = "&".join("tag=a" for _ in range(1300))
-    answer = await push.manifest("a", f"{HELLO}?{tags}", b"hello")
-    assert (answer.status, answer.code) == (400, "TAG_INVALID")
+    refused = await push.manifest("a", f"{HELLO}?{tags}", b"hello")
+    assert (refused.status, refused.code) == (400, "TAG_INVALID")
     accept = b"Accept: " + b"application/x;q=nan," * 400 + b"\r\n"
     request = f"GET /v2/{NUMPY}/tags/list HTTP/1.1\r\nHost: a\r\n".encode() + accept * 100 + b"\r\n"
     assert (await exchange(site.host_port, request)).status == 200
@@ -320,8 +320,8 @@ async def test_slow_bodies_are_dropped_and_harm_nobody(site: Site, push: Pusher,
     while len(files := [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]) > 1:
         await asyncio.sleep(0.05)
     assert [path.stat().st_size for path in files] == [len(DATA)]
-    async with site.workshop.store.database.reading() as connection:
-        assert [row.name for row in await connection.execute(tables.repository.select())] == ["a"]
+    async with site.workshop.store.database.reading() as database:
+        assert [row.name for row in await database.execute(tables.repository.select())] == ["a"]
 
 
 async def test_connections_that_say_nothing(site: Site) -> None:

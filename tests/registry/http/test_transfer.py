@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from registry.http.ranges import Span, matches, parse_range
 from registry.http.settings import HttpSettings
-from storage.blobs.blobs import FragmentPart, Join, Layer
+from storage.blobs.joins import FragmentPart, Join, Layer
 from storage.digest import Digest
 from storage.objects.objects import FileObjects
 from tests.support.registry.serving import NUMPY, Site, serving
@@ -41,8 +41,8 @@ def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, None]],
 async def put_join(site: Site, *, fragments: int = 3, size: int = 700_000) -> tuple[Digest, bytes]:
     """A layer as the builder stores one: bytes, files, bytes."""
     source = random.Random(1)
-    parts: list[bytes | FragmentPart] = [source.randbytes(5_000)]
-    content = parts[0]
+    content = source.randbytes(5_000)
+    parts: list[bytes | FragmentPart] = [content]
     for number in range(fragments):
         data = source.randbytes(size + number)
         path = site.workshop.store.blobs.fragment_path(f"{number:064x}")
@@ -50,8 +50,9 @@ async def put_join(site: Site, *, fragments: int = 3, size: int = 700_000) -> tu
         path.write_bytes(data)
         parts.append(FragmentPart(f"{number:064x}", len(data)))
         content += data
-    parts.append(source.randbytes(30))
-    content += parts[-1]
+    end = source.randbytes(30)
+    parts.append(end)
+    content += end
     digest = Digest.of(content)
     layer = Layer(f"{0:064x}", Join(digest, tuple(parts)), digest, len(content))
     await put_layers(site.workshop.store.blobs, layer)

@@ -25,7 +25,7 @@ def read_all(descriptor: int) -> bytes:
 def count_lines(content: bytes) -> int:
     """Lines that came, and those that are told to be dropped."""
     lines = content[: content.rfind(b"\n") + 1].splitlines()
-    told = [json.loads(each)["count"] for each in lines if b"dropped" in each]
+    told: list[int] = [json.loads(each)["count"] for each in lines if b"dropped" in each]
     return len(lines) - len(told) + sum(told)
 
 

@@ -30,6 +30,7 @@ from tests.support.registry.mirrored import APP, get, name_of, refused
 from tests.support.registry.serving import Site
 from tests.support.registry.upstreams import (
     Behaviour,
+    MirrorTimes,
     ScriptedRegistry,
     image,
     line_to,
@@ -46,7 +47,7 @@ LAYER = os.urandom(3_000_000)
 HALF = len(LAYER) // 2
 IMAGE = image(LAYER)
 CONFIG = next(iter(IMAGE.blobs))
-LYING = {"mirror_retry_after": 0.0}
+LYING: MirrorTimes = {"mirror_retry_after": 0.0}
 
 
 @pytest.fixture(autouse=True)

@@ -24,6 +24,7 @@ from tests.support.registry.mirrored import APP, FIRST, SECOND, get, name_of, re
 from tests.support.registry.serving import Site, serving
 from tests.support.registry.upstreams import (
     Content,
+    MirrorTimes,
     ScriptedRegistry,
     failure,
     image,
@@ -35,7 +36,7 @@ from tests.support.registry.upstreams import (
 from tests.support.servers import distribution
 from tests.support.servers.reference_registry import PASSWORD, USER, password_auth, reference_registry, token_auth
 
-QUICK = {"mirror_fresh_for": 0.0, "mirror_retry_after": 0.0}
+QUICK: MirrorTimes = {"mirror_fresh_for": 0.0, "mirror_retry_after": 0.0}
 
 
 @pytest.fixture
@@ -412,7 +413,9 @@ async def test_an_upstream_that_takes_its_time_is_not_waited_for(tmp_path: Path,
         message = await refused(site, path, 404, "MANIFEST_UNKNOWN")
         assert "has not answered for 0 seconds; it is still being asked, try again" in message
         answers.set()
-        while site.app[PARTS].mirror._asking._flights:
+        mirror = site.app[PARTS].mirror
+        assert mirror is not None
+        while mirror._asking._flights:
             await asyncio.sleep(0.01)
         answers.clear()
         # what was asked went on, and what came is better than nothing

@@ -57,8 +57,9 @@ async def asking_first(site: Site, method: str, path: str, length: int, *headers
 
 
 async def test_a_blob_that_does_not_fit_is_refused_before_it_is_sent(site: Site, push: Pusher, tmp_path: Path) -> None:
-    for path in (f"POST /v2/team/a/blobs/uploads/?digest={DIGEST}", f"PATCH {await push.open('team/a')}"):
-        assert (await asking_first(site, *path.split(), 1_000_001)).startswith("HTTP/1.1 403 ")
+    location = await push.open("team/a")
+    for method, path in (("POST", f"/v2/team/a/blobs/uploads/?digest={DIGEST}"), ("PATCH", location)):
+        assert (await asking_first(site, method, path, 1_000_001)).startswith("HTTP/1.1 403 ")
     location = await push.open("team/a")
     assert (await asking_first(site, "PUT", f"{location}?digest={DIGEST}", 10**12)).startswith("HTTP/1.1 403 ")
     assert (await push.state(location)).status == 404

@@ -121,7 +121,7 @@ async def test_every_kind_of_event(tmp_path: Path, receiver: Receiver) -> None:
 
 @pytest.mark.usefixtures("secret_file")
 async def test_an_event_is_complete(tmp_path: Path, receiver: Receiver) -> None:
-    settings = {"trusted_proxies": ("127.0.0.1",), "port": 5001}
+    settings: dict[str, Any] = {"trusted_proxies": ("127.0.0.1",), "port": 5001}
     async with telling(tmp_path, f"{receiver.url} actions=push repositories=b", **settings) as (_, push):
         body = await push.image("b", b"layer")
         headers = {
@@ -376,7 +376,7 @@ async def test_pulls_beyond_what_can_be_kept_are_counted(
 
 async def test_images_that_are_still_built_are_pulled_when_they_are_there(tmp_path: Path) -> None:
     async with receiving() as receiver:
-        settings = {"webhook_secret_file": None, "answer_within": 0.05, "trickle_interval": 0.01}
+        settings: dict[str, Any] = {"webhook_secret_file": None, "answer_within": 0.05, "trickle_interval": 0.01}
         async with telling(tmp_path, receiver.url, **settings) as (site, push):
             pulling = asyncio.ensure_future(push.request("GET", f"/v2/{NUMPY}/manifests/latest"))
             await site.started(NUMPY)

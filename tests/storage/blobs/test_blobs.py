@@ -97,11 +97,8 @@ async def test_what_is_there_is_not_read_again(stores: Stores) -> None:
     first = await stores.blobs.put(DIGEST, [DATA])
     await make_old(stores)
 
-    def unread() -> Iterator[bytes]:
-        pytest.fail("it was read")
-        yield b""
-
-    assert await stores.blobs.put(DIGEST, unread()) == first
+    unread: Iterator[bytes] = iter(lambda: pytest.fail("it was read"), b"")
+    assert await stores.blobs.put(DIGEST, unread) == first
     assert await used(stores, DIGEST) > time.time() - 60
     assert await everything(stores) == ([DIGEST], [], [first.key])
 

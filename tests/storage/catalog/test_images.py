@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,10 +34,10 @@ def catalog(stores: Stores) -> Catalog:
     return stores.catalog
 
 
-def push(body: bytes, *blobs: bytes, **fields: object) -> Push:
+def push(body: bytes, *blobs: bytes, **fields: Any) -> Push:
     """Of an image over blobs of these contents."""
     descriptors = [Descriptor("application/octet-stream", Digest.of(blob), len(blob)) for blob in blobs]
-    return Push(StoredManifest.of(OCI_MANIFEST, body), descriptors, **fields)  # type: ignore[arg-type]
+    return Push(StoredManifest.of(OCI_MANIFEST, body), descriptors, **fields)
 
 
 async def put(stores: Stores, *blobs: bytes) -> None:

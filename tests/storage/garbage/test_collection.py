@@ -355,7 +355,7 @@ async def test_repositories_that_changed_are_marked(content: Content) -> None:
     await content.push_image("tags", "v1", b"three")
     await content.push_image("untouched", "v1", b"four")
     marked: list[str] = []
-    content.changes.mark = marked.append  # type: ignore[method-assign] # listens
+    content.changes.mark = marked.append  # type: ignore[method-assign, assignment] # listens
     await content.collect(replace(AT_ONCE, limits=Limits(retention=(Retention.parse("tags keep-last=0"),))))
     assert set(marked) == {"manifests", "links", "tags"}
 

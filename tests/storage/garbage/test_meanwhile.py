@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -202,7 +203,7 @@ async def has_found(client: Client) -> None:
     assert await client.content.stores.content(Digest.of(client.data("two"))) == client.data("two")
 
 
-Way = Callable[[Client], Awaitable[None]]
+Way = Callable[[Client], Coroutine[Any, Any, None]]
 
 WAYS: dict[str, tuple[Way, Way]] = {
     "pushes a blob": (push_blob, has_blob),

@@ -17,7 +17,16 @@ from hypothesis import strategies as st
 
 from storage.disk.files import TEMPORARY
 from storage.errors import ObjectMissing, StorageError, StorageFull
-from storage.objects.objects import FileObjects, ObjectPart, ObjectStore, ObjectWriter, new_key, read_segment, writing
+from storage.objects.objects import (
+    FileObjects,
+    ObjectPart,
+    ObjectStore,
+    ObjectWriter,
+    Segment,
+    new_key,
+    read_segment,
+    writing,
+)
 from storage.objects.s3 import S3Objects
 from storage.objects.s3_plan import SMALLEST_PART
 from tests.support.servers.s3_server import S3Server
@@ -137,8 +146,8 @@ def test_ranges(place: Place) -> None:
         assert all(length(segment) for segment in segments)
         assert b"".join(chunk for each in segments for chunk in read_segment(each)) == CONTENT[start:stop]
 
-    def length(segment: object) -> int:
-        return len(segment) if isinstance(segment, bytes) else segment.length  # type: ignore[attr-defined]
+    def length(segment: Segment) -> int:
+        return len(segment) if isinstance(segment, bytes) else segment.length
 
     all_of_them()
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -17,7 +18,7 @@ import requests
 
 from storage.errors import StorageError, StorageFull, StorageUnavailable
 from storage.objects import s3_bucket
-from storage.objects.objects import ObjectPart, new_key, read_segment, writing
+from storage.objects.objects import ObjectPart, ObjectWriter, new_key, read_segment, writing
 from storage.objects.s3 import S3Objects
 from storage.objects.s3_bucket import S3Location
 from storage.objects.s3_plan import SMALLEST_PART
@@ -141,7 +142,7 @@ def test_where_bytes_are_to_be_proxied_there_are_no_links(where: S3Location) -> 
         ({"endpoint": "http://there-is-none.invalid"}, "cannot be reached: "),
     ],
 )
-def test_a_store_that_cannot_be_used_says_why(where: S3Location, changes: dict[str, str], says: str) -> None:
+def test_a_store_that_cannot_be_used_says_why(where: S3Location, changes: dict[str, Any], says: str) -> None:
     store = S3Objects(dataclasses.replace(where, **changes))
     with pytest.raises(StorageUnavailable, match=says) as caught:
         store.check()
@@ -208,6 +209,11 @@ def unusable(action: Callable[[], object]) -> None:
         action()
 
 
+def write_all(writer: ObjectWriter, content: bytes) -> None:
+    writer.write(content)
+    writer.commit()
+
+
 @pytest.mark.parametrize("size", [10, 2 * PART])
 def test_a_store_that_dies_while_an_object_is_written(
     s3_server: S3Server, where: S3Location, store: S3Objects, size: int
@@ -216,7 +222,7 @@ def test_a_store_that_dies_while_an_object_is_written(
     writer = store.writer(key)
     writer.write(CONTENT[:size])
     s3_server.kill()
-    unusable(lambda: [writer.write(CONTENT), writer.commit()])
+    unusable(lambda: write_all(writer, CONTENT))
     writer.abort()
     s3_server.restart()
     store.delete([key])

@@ -315,7 +315,7 @@ def data(text: Any, content: str = "layer") -> dict[str, Any]:
         (changed(layers=False), "layers is false: expected a list of descriptors"),
         (changed(layers=[[]]), "layers[0] is a list: expected a descriptor (an object)"),
         (changed(layers=[None]), "layers[0] is null: expected a descriptor (an object)"),
-        (index("sha256:0"), "manifests[0] is 'sha256:0': expected a descriptor (an object)"),
+        ({**index(), "manifests": ["sha256:0"]}, "manifests[0] is 'sha256:0': expected a descriptor (an object)"),
         (changed(subject="x"), "subject is 'x': expected a descriptor (an object)"),
         (changed(subject={}), f"subject.mediaType is missing: {MEDIA_TYPE}"),
         (index(subject=[]), "subject is a list: expected a descriptor (an object)"),
@@ -410,7 +410,7 @@ def test_what_is_refused_and_how_it_is_said(document: Any, text: str) -> None:
         index(),
         index(**{"org.EXAMPLE": "custom"}),
         {**index(), "manifests": None},
-        image(**{"org.example": {"deep": [[[[[[7]]]]]]}, "custom": None, "blobs": [], "history": [1]}),
+        {**image(), "org.example": {"deep": [[[[[[7]]]]]]}, "custom": None, "blobs": [], "history": [1]},
         image(layers=[descriptor(OCI_LAYER, "a", custom=[1.5], uRLs2=None)]),
         image(
             layers=[descriptor(OCI_LAYER, "a", urls=None, data=None, annotations=None, platform=None, artifactType="")]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+import aiohttp
 from multidict import CIMultiDictProxy
 
 from storage.digest import Digest
-from tests.support.registry.serving import Site
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -50,9 +51,17 @@ def image_manifest(config: bytes, layers: Sequence[bytes], **fields: Any) -> byt
     return json.dumps(document).encode()
 
 
+class Requests(Protocol):
+    """What sends requests to a server: a `Site`, or one connection to one of a server's processes."""
+
+    def request(
+        self, method: str, path: str, **options: Any
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]: ...
+
+
 @dataclass(frozen=True)
 class Pusher:
-    site: Site
+    site: Requests
 
     async def request(self, method: str, path: str, **options: Any) -> Answer:
         if isinstance(options.get("data"), bytes):

@@ -8,7 +8,7 @@ import io
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import aiohttp
 from aiohttp import web
@@ -164,10 +164,10 @@ class Site:
         return url.host, url.port
 
     def request(
-        self, method: str, path: str, **options: object
+        self, method: str, path: str, **options: Any
     ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
         """A request of `path` exactly as it is written."""
-        return self.client.request(method, URL(self.url + path, encoded=True), **options)  # type: ignore[arg-type]
+        return self.client.request(method, URL(self.url + path, encoded=True), **options)
 
     async def started(self, repository: str) -> Build[FinishedImage]:
         """The build of `repository`, once a request has asked for it."""

@@ -9,7 +9,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import aiohttp
 from aiohttp import web
@@ -210,6 +210,16 @@ async def line_to(port: int) -> AsyncIterator[Line]:
         await server.wait_closed()
 
 
+class MirrorTimes(TypedDict, total=False):
+    """Settings of mirrors that tests make short; seconds."""
+
+    mirror_fresh_for: float
+    mirror_keep: float
+    mirror_patience: float
+    mirror_stall_seconds: float
+    mirror_retry_after: float
+
+
 @contextlib.asynccontextmanager
 async def mirroring(
     directory: Path,
@@ -220,11 +230,11 @@ async def mirroring(
     insecure: Collection[str] = (),
     resolver: AbstractResolver | None = None,
     limits: Limits | None = None,
-    **settings: float,
+    **times: Unpack[MirrorTimes],
 ) -> AsyncIterator[Site]:
     """A server that mirrors the registries `hosts`, which may be inside unless `internal` says which are."""
     mirrored = MirrorSettings(
-        mirrors=hosts, mirror_internal_hosts=tuple(hosts if internal is None else internal), **settings
+        mirrors=hosts, mirror_internal_hosts=tuple(hosts if internal is None else internal), **times
     )
 
     def open_mirror(store: Store) -> contextlib.AbstractAsyncContextManager[Mirror]:

@@ -51,18 +51,21 @@ class Postgres:
         return self.process.poll() is None
 
     def initialize(self) -> None:
-        command = [self.programs / "initdb", "--pgdata", self.directory / "data", "--username", USER, "--auth", "trust"]
+        command: list[str | Path] = [self.programs / "initdb", "--pgdata", self.directory / "data"]
+        command += ["--username", USER, "--auth", "trust"]
         # a collation that is not that of bytes, as servers commonly have it
         command += ["--encoding", "UTF8", "--locale", "C.UTF-8", "--locale-provider", "icu", "--icu-locale", "en-US"]
         command += ["--no-sync"]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=self.directory, **_account())
+        account = _account()
+        done = subprocess.run(command, capture_output=True, text=True, cwd=self.directory, user=account, group=account)
         assert done.returncode == 0, f"initdb failed:\n{done.stdout}{done.stderr}"
 
     def start(self, **settings: str) -> None:
         """Returns when the server answers. `settings` hold for this run alone."""
-        command = [self.programs / "postgres", "-D", self.directory / "data", "-k", self.directory]
+        command: list[str | Path] = [self.programs / "postgres", "-D", self.directory / "data", "-k", self.directory]
         for name, value in {**self.settings, **settings}.items():
             command += ["-c", f"{name}={value}"]
+        account = _account()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command,
@@ -71,7 +74,8 @@ class Postgres:
                 stderr=log,
                 cwd=self.directory,
                 start_new_session=True,
-                **_account(),
+                user=account,
+                group=account,
             )
         deadline = time.monotonic() + START_SECONDS
         while self.running and time.monotonic() < deadline:
@@ -122,8 +126,8 @@ def postgres() -> Iterator[Postgres]:
     # the address of a socket may have 107 bytes, and a test's directory is deep and of its user's alone
     directory = Path(tempfile.mkdtemp(prefix="condery-postgres-"))
     try:
-        if not os.geteuid():
-            shutil.chown(directory, **_account())
+        if account := _account():
+            shutil.chown(directory, account, account)
         server = Postgres(programs, directory)
         server.initialize()
         server.start()
@@ -143,6 +147,6 @@ def _programs() -> Path:
     return max(found, key=lambda path: int(path.parent.name))
 
 
-def _account() -> dict[str, str]:
-    """Whose processes they are: initdb and postgres refuse to be root's."""
-    return {} if os.geteuid() else {"user": "postgres", "group": "postgres"}
+def _account() -> str | None:
+    """The user and group of its processes when they are not our own: initdb and postgres refuse to be root's."""
+    return None if os.geteuid() else "postgres"

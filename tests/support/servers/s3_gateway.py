@@ -38,11 +38,11 @@ class S3Gateway(S3Server):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        command = [program, f"--port=127.0.0.1:{self.port}", "--keep-alive", "--quiet", "posix"]
+        command = [str(program), f"--port=127.0.0.1:{self.port}", "--keep-alive", "--quiet", "posix"]
         environment = {**os.environ, "ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, f"--sidecar={sidecar}", self.directory],
+                [*command, f"--sidecar={sidecar}", str(self.directory)],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
