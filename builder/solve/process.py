@@ -43,6 +43,7 @@ from builder.solve.records import too_large
 from builder.solve.repodata import Repodata, RepodataLimits
 from builder.solve.repodata_folder import RepodataFolder
 from builder.solve.virtual_packages import virtual_packages
+from builder.work.priority import give_way
 from storage.text import printable_line
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class SolverProcess:
     """Answers the requests of one `Solver`."""
 
     def __init__(self, configuration: Configuration, notice: Callable[[int, tuple[str, ...]], None]) -> None:
-        os.nice(configuration.priority)
+        give_way(configuration.priority)
         self._notice = notice
         self._alias = configuration.channel_alias
         self._glibc = configuration.glibc

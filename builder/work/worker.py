@@ -21,6 +21,7 @@ from multiprocessing import connection
 from typing import Any
 
 from builder.errors import LONGEST_REASON, PackageRefused
+from builder.work.priority import give_way
 from storage.errors import ConderyError
 
 GROWN = 192 << 20
@@ -78,9 +79,9 @@ def serve(pool: connection.Connection, memory: int) -> None:
     """Do the tasks that come from `pool`, until it closes; a process's main function. `memory` in bytes."""
     global _this  # noqa: PLW0603 - a process is one worker, and knows it from here on
     _this = _Worker(pool, memory)
-    _die_with_parent()
     # who asks for what is there already is answered by the server's own process, which is not to wait for workers
-    os.nice(NICENESS)
+    give_way(NICENESS)
+    _die_with_parent()
     # Ctrl-C reaches all processes of a terminal, and the pool ends its workers itself
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # of what the process itself allocates: libraries are mapped files, which the machine shares
