@@ -1,13 +1,15 @@
-"""Every error's answer: one table from class to status and code, and the two forms in which it is written.
+"""Every error's answer: one table from class to status and code, and the three forms in which it is written.
 
-Below /v2 the form is the distribution specification's, elsewhere the REST API's. Build and user errors are 404: docker,
-podman and skopeo show the message of a 404 and of no 5xx, and retry neither.
+The row of the route says which: the distribution specification's, the REST API's, or a page for people. Build and user
+errors are 404: docker, podman and skopeo show the message of a 404 and of no 5xx, and retry neither.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import html
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Literal, NamedTuple
 
 import orjson
 from aiohttp import web
@@ -32,11 +34,15 @@ from registry.errors import (
     TagMalformed,
     TagsInvalid,
     TooManyConnections,
+    Unauthorized,
 )
 from registry.mirror import errors as mirror
 from storage import errors as storage
 from storage.errors import ConderyError
 from storage.text import printable
+
+Form = Literal["distribution", "rest", "page"]
+"""In which errors are told."""
 
 
 class Answer(NamedTuple):
@@ -54,6 +60,7 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     ContentRangeInvalid: Answer(416, "BLOB_UPLOAD_INVALID"),
     BodyTooLarge: Answer(413, "SIZE_INVALID"),
     BodyBroken: Answer(400, "SIZE_INVALID"),
+    Unauthorized: Answer(401, "UNAUTHORIZED"),
     Denied: Answer(403, "DENIED"),
     PageInvalid: Answer(400, "PAGINATION_NUMBER_INVALID"),
     RouteUnknown: Answer(404, "NOT_FOUND"),
@@ -102,10 +109,12 @@ def answer_of(error: type[ConderyError]) -> Answer | None:
     return next((ANSWERS[each] for each in error.__mro__ if each in ANSWERS), None)
 
 
-def error_response(path: str, error: ConderyError) -> web.Response:
-    """The answer to a request of `path` that failed with `error`."""
+def error_response(form: Form, error: ConderyError) -> web.Response:
+    """The answer to a request that failed with `error`."""
     status, code = answer_of(type(error)) or Answer(500, "UNKNOWN")
     headers = {}
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = error.challenge
     if isinstance(error, MethodUnsupported):
         headers["Allow"] = error.allowed
     if isinstance(error, StillBuilding | TooManyConnections | builder.TooManyBuilds | storage.StorageBusy):
@@ -114,33 +123,59 @@ def error_response(path: str, error: ConderyError) -> web.Response:
         headers["Retry-After"] = f"{error.retry_after:.0f}"
     if isinstance(error, storage.RangeInvalid):
         headers["Range"] = f"0-{max(error.size - 1, 0)}"
-    return written(path, status, code, str(error), headers=headers)
+    return _write(form, status, code, str(error), headers=headers)
 
 
-def http_error_response(path: str, error: web.HTTPException) -> web.Response:
+def http_error_response(form: Form, error: web.HTTPException) -> web.Response:
     """aiohttp's own errors in our form."""
     code = _CODES_OF_STATUS.get(error.status, "UNSUPPORTED" if error.status < 500 else "UNKNOWN")
     allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-    return written(path, error.status, code, error.reason, headers=allowed)
+    return _write(form, error.status, code, error.reason, headers=allowed)
 
 
-def crash_response(path: str, request_id: str) -> web.Response:
+def crash_response(form: Form, request_id: str) -> web.Response:
     """The answer to a defect of ours, which tells nothing but where the log has it."""
-    return written(path, 500, "UNKNOWN", f"internal error; the server's log has the details under request {request_id}")
+    return _write(form, 500, "UNKNOWN", f"internal error; the server's log has the details under request {request_id}")
 
 
-def written(
-    path: str, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None
+def _write(
+    form: Form, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None
 ) -> web.Response:
     # a client shows it on a terminal, and it may quote what somebody else wrote
-    message = printable(message)
-    document: dict[str, Any]
-    if path == "/v2" or path.startswith("/v2/"):
-        document = {"errors": [{"code": code, "message": message, "detail": None}]}
-    else:
-        document = {"status": "error", "code": code, "message": message}
+    body, own_headers = _WRITERS[form](status, code, printable(message))
     return web.Response(
-        status=status,
-        body=orjson.dumps(document),
-        headers={"Content-Type": "application/json", "X-Content-Type-Options": "nosniff", **(headers or {})},
+        status=status, body=body, headers={"X-Content-Type-Options": "nosniff", **own_headers, **(headers or {})}
     )
+
+
+_JSON_HEADERS = {"Content-Type": "application/json"}
+_PAGE_HEADERS = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+def _write_distribution(_status: int, code: str, message: str) -> tuple[bytes, Mapping[str, str]]:
+    """As in distribution-spec, "Error Codes"."""
+    return orjson.dumps({"errors": [{"code": code, "message": message, "detail": None}]}), _JSON_HEADERS
+
+
+def _write_rest(_status: int, code: str, message: str) -> tuple[bytes, Mapping[str, str]]:
+    return orjson.dumps({"status": "error", "code": code, "message": message}), _JSON_HEADERS
+
+
+def _write_page(status: int, _code: str, message: str) -> tuple[bytes, Mapping[str, str]]:
+    title = f"{status} {HTTPStatus(status).phrase}"
+    page = (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>\n'
+        f"<body><h1>{title}</h1><p>{html.escape(message)}</p></body></html>\n"
+    )
+    return page.encode(), _PAGE_HEADERS
+
+
+_WRITERS: Mapping[Form, Callable[[int, str, str], tuple[bytes, Mapping[str, str]]]] = {
+    "distribution": _write_distribution,
+    "rest": _write_rest,
+    "page": _write_page,
+}

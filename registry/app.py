@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
+from auth.access import OpenAccess
 from builder.image.documents import beginning
 from builder.remote.repository import read_logins
 from builder.service import BuilderService
@@ -63,6 +64,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                 repositories=store.repositories,
                 uploads=store.uploads,
                 beginning=beginning,
+                access=OpenAccess(),
                 checks={
                     "database": store.database.ping,
                     "storage": storage_check(directory),

@@ -74,6 +74,31 @@ class BodyBroken(RequestError):
         self.received = received
 
 
+class Unauthorized(RequestError):
+    """Whoever asks has to say who they are, or did and was not believed (RFC 6750; distribution's token specification).
+
+    `realm` is the URL that tokens are had from, `service` names this registry there, `scope` is what a token has to
+    allow, and `error` is RFC 6750's code, where something was wrong with credentials that were sent.
+    """
+
+    def __init__(self, realm: str, service: str, scope: str = "", error: str = "") -> None:
+        super().__init__(
+            f"the credentials were not accepted ({error}); log in again, e.g. with docker login"
+            if error
+            else "log in first, e.g. with docker login"
+        )
+        self.realm = realm
+        self.service = service
+        self.scope = scope
+        self.error = error
+
+    @property
+    def challenge(self) -> str:
+        """The value of the header WWW-Authenticate."""
+        fields = {"realm": self.realm, "service": self.service, "scope": self.scope, "error": self.error}
+        return "Bearer " + ",".join(f"{name}={_quoted_string(text)}" for name, text in fields.items() if text)
+
+
 class Denied(RequestError):
     """What is asked for is known and not allowed."""
 
@@ -127,3 +152,9 @@ class BrokenPromise(ConderyError):
 def shortened(text: str) -> str:
     """`text` quoted and cut, so that an answer never grows with what was sent."""
     return repr(text if len(text) <= 150 else text[:147] + "...")
+
+
+def _quoted_string(text: str) -> str:
+    """`text` as a header's quoted-string (RFC 9110, 5.6.4); what is not printable ASCII is left out."""
+    plain = "".join(each for each in text if " " <= each <= "~")
+    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'

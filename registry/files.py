@@ -13,27 +13,23 @@ from urllib.parse import quote
 from aiohttp import web
 
 from builder.artifacts.artifact import ARTIFACTS
-from registry.errors import MethodUnsupported, NoFiles, RouteUnknown, StillBuilding
+from registry.errors import NoFiles, StillBuilding
 from registry.http.manifests import stale_warnings
-from registry.http.references import checked_tag, repository_name
+from registry.http.references import Target, checked_tag
 from registry.http.transfer import send_content
+from registry.kinds.kind import KIND
 from registry.logs.request_log import LOG_FIELDS
 from registry.parts import PARTS, SETTINGS, caller_of
 
 
-async def get_file(request: web.Request) -> web.StreamResponse:
-    if request.method not in ("GET", "HEAD"):
-        raise MethodUnsupported(request.method, "GET, HEAD")
-    path = request.rel_url.raw_path
-    parts = path.removeprefix("/files/").split("/")
-    if len(parts) < 3:
-        raise RouteUnknown(path)
-    repository, tag, name = repository_name(parts[:-2]), checked_tag(parts[-2]), parts[-1]
-    demand, settings = request.app[PARTS].demand, request.app[SETTINGS]
-    if not demand.owns(repository):
-        raise NoFiles(repository, demand.root, name if name in ARTIFACTS else ARTIFACTS[0])
+async def get_file(request: web.Request, target: Target) -> web.StreamResponse:
+    text, _, name = target.reference.partition("/")
+    repository, tag = target.repository, checked_tag(text)
+    settings, files = request.app[SETTINGS], request[KIND].files
+    if files is None:
+        raise NoFiles(repository, request.app[PARTS].demand.root, name if name in ARTIFACTS else ARTIFACTS[0])
     deadline = asyncio.get_running_loop().time() + settings.answer_within
-    ticket = await demand.artifact(repository, tag, name, caller_of(request))
+    ticket = await files.artifact(repository, tag, name, caller_of(request))
     if ticket.build_id:
         request[LOG_FIELDS]["build"] = ticket.build_id
     artifact = await ticket.wait(max(deadline - asyncio.get_running_loop().time(), 0))

@@ -18,7 +18,8 @@ from registry.http.manifests import Prepared
 from registry.http.references import is_digest, parse_path
 from registry.http.settings import HttpSettings
 from registry.logs.request_log import REQUEST_ID
-from registry.parts import PARTS, PROXIES, principal_of
+from registry.observer import PRINCIPAL
+from registry.parts import PARTS, PROXIES
 from registry.webhooks.delivery import Deliverer, Timing
 from registry.webhooks.events import Cause, EventTarget, Source
 from registry.webhooks.notifier import Notifier
@@ -97,7 +98,7 @@ def _cause(request: web.Request) -> Cause:
     seen = proxies.seen(request)
     return Cause(
         time=time.time(),
-        actor=principal_of(request).name,
+        actor=request[PRINCIPAL].name,
         request_id=request[REQUEST_ID],
         address=seen.client,
         host=seen.host,

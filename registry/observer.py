@@ -11,8 +11,8 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from auth.principal import ANONYMOUS
-from registry.answers import answer_of, crash_response, error_response, http_error_response
+from auth.principal import ANONYMOUS, Principal
+from registry.answers import Form, answer_of, crash_response, error_response, http_error_response
 from registry.errors import TooManyConnections
 from registry.http.direct import SPENT
 from registry.http.instant import SERVER, Instant
@@ -28,6 +28,12 @@ CLIENT_GONE = 499
 """The status that is logged when the client got none, or no whole answer; nginx's number for it."""
 
 BUSY = 503
+
+NO_ROUTE_FORM: Form = "rest"
+"""Of errors where no row of the table is."""
+
+PRINCIPAL = web.RequestKey("principal", Principal)
+"""Who asks: set here, once for each request, and read by handlers, access and the log."""
 
 log = structlog.get_logger(__name__)
 
@@ -46,8 +52,8 @@ class Observer:
         self._process = secrets.token_hex(5)
         self._numbers = itertools.count(1)
 
-    def around(self, handler: Handler, *, spare: bool = False) -> Handler:
-        """The handler with a request id, an answer for every error it raises, and a log line.
+    def around(self, handler: Handler, form: Form, *, spare: bool = False) -> Handler:
+        """The handler with a request id, an answer in `form` for every error it raises, and a log line.
 
         With `spare` it also answers on connections beyond the bound.
         """
@@ -61,9 +67,10 @@ class Observer:
                 try:
                     if surplus and not spare:
                         raise TooManyConnections
+                    request[PRINCIPAL] = self._identify(request)
                     response = self._cors.allow() if self._cors.is_preflight(request) else await handler(request)
                 except Exception as error:  # noqa: BLE001 - every error has its answer
-                    response = _failed(request, error)
+                    response = _failed(request, error, form)
                 if surplus or request.get(SPENT):
                     response.force_close()
                 status, size = response.status, _size(request, response)
@@ -94,6 +101,11 @@ class Observer:
             given if given and _REQUEST_ID.fullmatch(given) else f"{self._process}-{next(self._numbers):x}"
         )
         request[LOG_FIELDS] = {}
+        request[PRINCIPAL] = ANONYMOUS
+
+    def _identify(self, _request: web.Request) -> Principal:
+        """Who asks."""
+        return ANONYMOUS
 
     def _log(self, request: web.Request, status: int, size: int, seconds: float) -> None:
         fields = request[LOG_FIELDS]
@@ -103,7 +115,7 @@ class Observer:
             "status": status,
             "bytes": size,
             "seconds": round(seconds, 6),
-            "principal": ANONYMOUS.name,
+            "principal": request[PRINCIPAL].name,
             "client": self._proxies.client(request),
             "request": request[REQUEST_ID],
             **fields,
@@ -113,7 +125,7 @@ class Observer:
 
 def _rewrite(request: web.Request, response: web.HTTPException) -> None:
     """Give an answer that is being sent the form of our errors; its length has been taken already."""
-    ours = http_error_response(request.path, response)
+    ours = http_error_response(NO_ROUTE_FORM, response)
     assert isinstance(ours.body, bytes)
     response.body = ours.body
     response.headers.update(ours.headers)
@@ -121,10 +133,10 @@ def _rewrite(request: web.Request, response: web.HTTPException) -> None:
     request.writer.length = len(ours.body)
 
 
-def _failed(request: web.Request, error: Exception) -> web.StreamResponse:
+def _failed(request: web.Request, error: Exception, form: Form) -> web.StreamResponse:
     """The error's answer; CutShort when the connection cannot be used any more."""
     if isinstance(error, web.HTTPException):
-        return http_error_response(request.path, error)
+        return http_error_response(form, error)
     if isinstance(error, ConnectionError):
         return _cut(request)
     known = isinstance(error, ConderyError) and answer_of(type(error)) is not None
@@ -142,8 +154,8 @@ def _failed(request: web.Request, error: Exception) -> web.StreamResponse:
         # headers are out: an unexpected end is all that can still be said, and a clean end would be a lie
         return _cut(request)
     if isinstance(error, ConderyError) and known:
-        return error_response(request.path, error)
-    return crash_response(request.path, request[REQUEST_ID])
+        return error_response(form, error)
+    return crash_response(form, request[REQUEST_ID])
 
 
 class CutShort(web.StreamResponse):

@@ -10,14 +10,12 @@ from typing import Protocol, TypeVar
 
 from aiohttp import web
 
-from auth.access import Access, OpenAccess
-from auth.principal import ANONYMOUS, Principal
+from auth.access import Access
 from builder.names.spec import EnvironmentSpec
 from builder.work.turns import Caller
 from registry.http.budget import UploadBudget
 from registry.http.memory import Memory
 from registry.http.settings import HttpSettings
-from registry.mirror.names import is_mirror
 from registry.mirror.service import Mirror
 from registry.peers.connections import Connections
 from registry.peers.forwarded import Proxies
@@ -112,8 +110,8 @@ class Parts:
     repositories: Repositories
     uploads: Uploads
     beginning: Beginning
+    access: Access
     checks: Mapping[str, Check] = field(default_factory=dict)
-    access: Access = field(default_factory=OpenAccess)
     read_only: bool = False
     notifier: Notifier | None = None
     """None when there are no webhooks."""
@@ -125,14 +123,6 @@ class Parts:
     @property
     def changes(self) -> Changes:
         return self.repositories.changes
-
-    def scope(self, repository: str) -> str:
-        """The repository that the database has for a name: all that is made on demand is kept in one."""
-        if self.demand.owns(repository):
-            return self.demand.root
-        if self.mirror is not None and is_mirror(repository):
-            return self.mirror.scope(repository)
-        return repository
 
 
 SETTINGS = web.AppKey("settings", HttpSettings)
@@ -152,8 +142,3 @@ def room_for(request: web.Request, size: int) -> AbstractAsyncContextManager[Non
 def caller_of(request: web.Request) -> Caller:
     """Whose builds count together: those of an address, as the trusted proxies tell it, or of an IPv6 network."""
     return Caller(client_of(request.app[PROXIES].client(request)))
-
-
-def principal_of(_request: web.Request) -> Principal:
-    """Who asks."""
-    return ANONYMOUS

@@ -1,35 +1,107 @@
-"""The HTTP side by itself: routes, and the keys under which handlers find what they work with."""
+"""The HTTP side by itself: the table of all routes, and the application over it.
+
+A row says by which methods and path something is asked for, which permission that takes, who answers, in which form
+errors are told, and in a line what it does. A row without a permission does not start.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
+from auth.permission import PUBLIC, Permission
+from registry.dispatch import (
+    READ_METHODS,
+    RepositoryRoute,
+    Route,
+    RoutesInvalid,
+    Row,
+    check_routes,
+    dispatch_folder,
+    dispatch_path,
+)
 from registry.files import get_file
 from registry.health import healthz, readyz
 from registry.http.budget import UploadBudget
 from registry.http.intake import leave_to_reader
 from registry.http.memory import Memory
+from registry.http.references import Target, parse_file_path, parse_path
 from registry.http.settings import HttpSettings
+from registry.kinds.kind import KINDS, Kinds, MakeKind
+from registry.kinds.kinds import ALL_KINDS
 from registry.logs.request_log import RequestLog
 from registry.observer import Observer
 from registry.parts import CONNECTIONS, MEMORY, PARTS, PROXIES, SETTINGS, STOPPING, UPLOAD_BUDGET, Parts
 from registry.peers.connections import Connections
 from registry.peers.cors import Cors
 from registry.peers.forwarded import Proxies
-from registry.v2.dispatch import dispatch
+from registry.v2 import blobs, lists, manifests, uploads
 from registry.welcome import welcome
+
+_READ, _CREATE, _DELETE = Permission.ENVIRONMENT_READ, Permission.ENVIRONMENT_CREATE, Permission.ENVIRONMENT_DELETE
+
+_MANIFEST = "/v2/{name}/manifests/{reference}"
+_BLOB = "/v2/{name}/blobs/{digest}"
+_UPLOADS = "/v2/{name}/blobs/uploads/"
+_UPLOAD = "/v2/{name}/blobs/uploads/{session}"
+
+# fmt: off
+# a table is read by its columns
+ROUTES: tuple[Row, ...] = (
+    Route(READ_METHODS, "/", PUBLIC, welcome, "page", "say what this is and what to ask it for"),
+    Route(READ_METHODS, "/healthz", PUBLIC, healthz, "rest", "say that the process answers", spare=True),
+    Route(READ_METHODS, "/readyz", PUBLIC, readyz, "rest", "say whether everything works that is needed", spare=True),
+    Route(READ_METHODS, "/v2/", PUBLIC, lists.get_base, "distribution", "say which API this is", "base"),
+    Route(READ_METHODS, "/v2/_catalog", _READ, lists.get_catalog, "distribution", "list repositories", "catalog",
+          lists=True),
+    RepositoryRoute(READ_METHODS, "/v2/{name}/tags/list", _READ, lists.get_tags, "distribution",
+                    "list the tags of a repository", "tags"),
+    RepositoryRoute(READ_METHODS, "/v2/{name}/referrers/{digest}", _READ, lists.get_referrers, "distribution",
+                    "list what refers to a manifest", "referrers"),
+    RepositoryRoute(READ_METHODS, _MANIFEST, _READ, manifests.get_manifest, "distribution",
+                    "pull a manifest; an image on demand is built", "manifests"),
+    RepositoryRoute(("PUT",), _MANIFEST, _CREATE, manifests.put_manifest, "distribution",
+                    "push a manifest", "manifests"),
+    RepositoryRoute(("DELETE",), _MANIFEST, _DELETE, manifests.delete_manifest, "distribution",
+                    "delete a manifest or a tag", "manifests"),
+    RepositoryRoute(READ_METHODS, _BLOB, _READ, blobs.get_blob, "distribution", "pull a blob", "blobs"),
+    RepositoryRoute(("DELETE",), _BLOB, _DELETE, blobs.delete_blob, "distribution", "delete a blob", "blobs"),
+    RepositoryRoute(("POST",), _UPLOADS, _CREATE, uploads.open_upload, "distribution",
+                    "begin to push a blob, push a whole one, or mount one", "uploads"),
+    RepositoryRoute(("GET",), _UPLOAD, _CREATE, uploads.get_upload, "distribution",
+                    "ask how much of a blob has come", "upload"),
+    RepositoryRoute(("PATCH",), _UPLOAD, _CREATE, uploads.append_to_upload, "distribution",
+                    "push a part of a blob", "upload"),
+    RepositoryRoute(("PUT",), _UPLOAD, _CREATE, uploads.finish_upload, "distribution",
+                    "finish pushing a blob", "upload"),
+    RepositoryRoute(("DELETE",), _UPLOAD, _CREATE, uploads.cancel_upload, "distribution",
+                    "give up pushing a blob", "upload"),
+    RepositoryRoute(READ_METHODS, "/files/{name}/{tag}/{file}", _READ, get_file, "rest",
+                    "download a file beside an image", "file"),
+)
+# fmt: on
+
+FOLDERS: Mapping[str, Callable[[str], Target]] = {"/v2/": parse_path, "/files/": parse_file_path}
+"""Where repositories' names are in the path, which may hold the words of the API: such paths are read by a parser."""
 
 
 def compose(
     settings: HttpSettings,
     open_parts: Callable[[], AbstractAsyncContextManager[Parts]],
     request_log: RequestLog,
+    *,
+    routes: Sequence[Row] = ROUTES,
+    kinds: Sequence[MakeKind] = ALL_KINDS,
 ) -> web.Application:
-    """The application over the parts that `open_parts` opens when it starts and closes after its last request."""
+    """The application over the parts that `open_parts` opens when it starts and closes after its last request.
+
+    Raises RoutesInvalid.
+    """
+    check_routes(routes)
     app = web.Application()
     app[SETTINGS] = settings
     app[MEMORY] = Memory(settings.manifest_memory, settings.tag_memory_seconds)
@@ -42,14 +114,32 @@ def compose(
     async def parts(app: web.Application) -> AsyncIterator[None]:
         async with open_parts() as opened:
             app[PARTS] = opened
+            app[KINDS] = Kinds([make(opened) for make in kinds])
             yield
         request_log.flush()
 
     app.cleanup_ctx.append(parts)
     app.on_response_prepare.append(observer.complete)
-    app.router.add_route("*", "/v2{path:(?s:.*)}", observer.around(dispatch), expect_handler=leave_to_reader)
-    app.router.add_route("*", "/files/{path:(?s:.*)}", observer.around(get_file), expect_handler=leave_to_reader)
-    app.router.add_get("/", observer.around(welcome))
-    app.router.add_get("/healthz", observer.around(healthz, spare=True))
-    app.router.add_get("/readyz", observer.around(readyz, spare=True))
+    for pattern, rows, handler in _resources(routes):
+        answer = observer.around(handler, rows[0].form, spare=rows[0].spare)
+        app.router.add_route("*", pattern, answer, expect_handler=leave_to_reader)
     return app
+
+
+def _resources(routes: Sequence[Row]) -> Iterator[tuple[str, list[Row], Handler]]:
+    """For each pattern of paths that aiohttp tells apart: its rows, and who answers it. Raises RoutesInvalid."""
+    groups: dict[str, list[Row]] = {}
+    for row in routes:
+        folder = next((each for each in FOLDERS if row.path.startswith(each)), None)
+        groups.setdefault(folder or row.path, []).append(row)
+    for path, rows in groups.items():
+        if len({(row.form, row.spare) for row in rows}) > 1:
+            # what is wrong with a path is told before a row is found
+            raise RoutesInvalid(f"the routes at {path} differ in their form of errors, or in whether they are spare")
+        if path not in FOLDERS:
+            yield path, rows, dispatch_path(rows)
+            continue
+        handler = dispatch_folder(rows, FOLDERS[path])
+        yield f"{path}{{path:(?s:.*)}}", rows, handler
+        if any(row.path == path for row in rows):
+            yield path.removesuffix("/"), rows, handler

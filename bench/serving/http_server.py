@@ -15,6 +15,7 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
+from auth.access import OpenAccess
 from builder.artifacts.artifact import Artifact
 from builder.demand import Ticket
 from builder.errors import UnknownArtifact
@@ -66,7 +67,7 @@ def condery(directory: Path) -> web.Application:
     async def parts() -> AsyncIterator[Parts]:
         async with open_store(StorageSettings(data_directory=directory)) as store:
             await store.catalog.images.put("bench", "0" * 64, {}, OneImage.root, [Push(MANIFEST)])
-            yield Parts(OneImage(), store.blobs, store.repositories, store.uploads, beginning)
+            yield Parts(OneImage(), store.blobs, store.repositories, store.uploads, beginning, OpenAccess())
 
     log = (directory / "requests.log").open("w")
     return compose(HttpSettings(), parts, request_log(LogSettings(log_format="json"), log))

@@ -1,4 +1,4 @@
-"""What a path below /v2/ names.
+"""What a path below /v2/ or /files/ names.
 
 Repository names hold slashes and may hold the words of the API themselves (`a/blobs/uploads`, `x/tags/list`), so a path
 is read from its end: the last parts say what is meant, the rest is the name. The path is read as it was sent; only the
@@ -17,7 +17,8 @@ from registry.errors import DigestMalformed, NameInvalid, RouteUnknown, TagInval
 from storage.digest import Digest
 from storage.errors import DigestInvalid
 
-Kind = Literal["base", "catalog", "manifests", "blobs", "uploads", "upload", "tags", "referrers"]
+Endpoint = Literal["base", "catalog", "manifests", "blobs", "uploads", "upload", "tags", "referrers", "file"]
+"""What a path is for: of the distribution specification's API, and a file beside an image."""
 
 LONGEST_NAME = 255
 
@@ -29,9 +30,12 @@ _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A kind of thing, its repository, and for manifests a tag or digest, for blobs and referrers a digest as text."""
+    """An endpoint, its repository, and what of that is meant.
 
-    kind: Kind
+    For manifests `reference` is a tag or digest as text, for blobs and referrers a digest, for a file TAG/NAME.
+    """
+
+    endpoint: Endpoint
     repository: str = ""
     reference: str = ""
 
@@ -63,6 +67,15 @@ def parse_path(path: str) -> Target:
         if word == "referrers":
             return Target("referrers", repository_name(parts[:-2]), unquote(last))
     raise RouteUnknown(path)
+
+
+@lru_cache(maxsize=512)
+def parse_file_path(path: str) -> Target:
+    """The target of the raw path `path`, which begins with /files/; raises NameInvalid or RouteUnknown."""
+    parts = path.removeprefix("/files/").split("/")
+    if len(parts) < 3:
+        raise RouteUnknown(path)
+    return Target("file", repository_name(parts[:-2]), "/".join(parts[-2:]))
 
 
 def repository_name(parts: list[str]) -> str:

@@ -1,26 +1,19 @@
-"""Manifests by tag and digest: from memory, from the database, or by a build; pushed and deleted."""
+"""Manifests by tag and digest: read as the repository's kind has them, pushed and deleted."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 from aiohttp import web
 
 from registry.errors import BodyTooLarge, DigestOfBody, TagsInvalid
-from registry.http.instant import suits
 from registry.http.intake import read_limited
-from registry.http.manifests import Prepared, Variants, accepted
-from registry.http.ranges import matches
 from registry.http.references import Target, checked_new_tag, checked_tag, is_digest, path_digest
-from registry.logs.request_log import LOG_FIELDS
-from registry.notifications import note_manifest_pull, recorder
-from registry.parts import MEMORY, PARTS, SETTINGS, Image, Ticket, caller_of, room_for
-from registry.v2.waiting import building_head, offered, trickle
+from registry.kinds.kind import KIND
+from registry.notifications import recorder
+from registry.parts import PARTS, SETTINGS, room_for
 from registry.webhooks.events import EventTarget
-from storage.catalog.uses import note_manifest_use
 from storage.digest import Digest
-from storage.errors import ManifestUnknown, RepositoryUnknown, StorageError
 from storage.repositories.manifest_document import read_manifest
 from storage.repositories.repositories import Push, StoredManifest
 
@@ -35,32 +28,7 @@ MOST_TAGS = 64
 
 
 async def get_manifest(request: web.Request, target: Target) -> web.StreamResponse:
-    app, repository, reference = request.app, target.repository, target.reference
-    parts = app[PARTS]
-    scope = parts.scope(repository)
-    stamp = parts.changes.stamp(scope)
-    if is_digest(reference):
-        return answer(request, await _stored(request, scope, path_digest(reference), stamp))
-    variants = app[MEMORY].tag(repository, reference, stamp)
-    if variants is None:
-        tag = checked_tag(reference)
-        if parts.demand.owns(repository):
-            return await _demanded(request, repository, tag, stamp)
-        variants = await _tagged(request, repository, tag, stamp)
-    return answer(request, variants.choose(accept_header(request)))
-
-
-async def _tagged(request: web.Request, repository: str, tag: str, stamp: int) -> Variants:
-    """What was pushed as `tag`, now in memory; raises ManifestUnknown, RepositoryUnknown."""
-    parts = request.app[PARTS]
-    stored = await parts.repositories.tagged(repository, tag)
-    if stored is None:
-        if not await parts.repositories.exists(repository):
-            raise RepositoryUnknown(repository)
-        raise ManifestUnknown(repository, tag)
-    variants = Variants.pushed(Prepared.of(stored))
-    request.app[MEMORY].keep_tag(repository, tag, variants, stamp)
-    return variants
+    return await request[KIND].get_manifest(request, target)
 
 
 async def put_manifest(request: web.Request, target: Target) -> web.StreamResponse:
@@ -146,75 +114,3 @@ async def delete_manifest(request: web.Request, target: Target) -> web.StreamRes
             repository, tag, recorder(request, "delete", repository, lambda _: [EventTarget(tag=tag)])
         )
     return web.Response(status=202)
-
-
-async def _demanded(request: web.Request, repository: str, tag: str, stamp: int) -> web.StreamResponse:
-    """Answer a tag that is not in memory: from the catalog, or by a build and the rules of `registry.v2.waiting`."""
-    parts, settings = request.app[PARTS], request.app[SETTINGS]
-    deadline = asyncio.get_running_loop().time() + settings.answer_within
-    ticket = await parts.demand.image(repository, tag, caller_of(request))
-    if ticket.build_id:
-        request[LOG_FIELDS]["build"] = ticket.build_id
-    image = await ticket.wait(max(deadline - asyncio.get_running_loop().time(), 0))
-    if image is not None:
-        variants = await _remembered(request, repository, tag, image)
-        return answer(request, variants.choose(accept_header(request)).with_stale(ticket.stale))
-    return await _unfinished(request, repository, tag, ticket)
-
-
-async def _unfinished(request: web.Request, repository: str, tag: str, ticket: Ticket[Image]) -> web.StreamResponse:
-    media_types = offered(ticket.spec)
-    media_type = media_types[accepted(accept_header(request), media_types)]
-    if request.method == "HEAD":
-        return building_head(media_type)
-
-    async def prepare(image: Image) -> Prepared:
-        variants = await _remembered(request, repository, tag, image)
-        manifest = next(each for each in variants.prepared if each.media_type == media_type)
-        note_manifest_pull(request, manifest)
-        return manifest
-
-    start = request.app[PARTS].beginning(ticket.spec, media_type)
-    return await trickle(request, ticket, media_type, start, request.app[SETTINGS], prepare)
-
-
-async def _remembered(request: web.Request, repository: str, tag: str, image: Image) -> Variants:
-    """The image's manifests, now in memory."""
-    parts = request.app[PARTS]
-    scope = parts.scope(repository)
-    # taken after the build, which changes the scope itself, and before the manifests are read
-    stamp = parts.changes.stamp(scope)
-    stored = [await _stored(request, scope, variant.digest, stamp) for variant in image.variants]
-    variants = Variants.of([each.with_warnings(image.warnings) for each in stored], image.expires)
-    request.app[MEMORY].keep_tag(repository, tag, variants, stamp)
-    return variants
-
-
-async def _stored(request: web.Request, scope: str, digest: Digest, stamp: int) -> Prepared:
-    """The manifest `digest`, from memory or the database; never by the builder. Raises ManifestUnknown."""
-    memory = request.app[MEMORY]
-    prepared = memory.digest(scope, digest, stamp)
-    if prepared is None:
-        stored = await request.app[PARTS].repositories.manifest(scope, digest)
-        if stored is None:
-            raise ManifestUnknown(scope, digest)
-        with contextlib.suppress(StorageError):
-            await note_manifest_use(request.app[PARTS].blobs.database, scope, digest)
-        prepared = Prepared.of(stored)
-        memory.keep_digest(scope, prepared, stamp)
-    return prepared
-
-
-def accept_header(request: web.Request) -> str:
-    """All Accept headers as one: docker sends a line for each media type. None means all."""
-    return ",".join(request.headers.getall("Accept", ())) or "*/*"
-
-
-def answer(request: web.Request, manifest: Prepared) -> web.StreamResponse:
-    if "If-None-Match" in request.headers and matches(request.headers["If-None-Match"], manifest.headers["ETag"]):
-        return web.Response(status=304, headers=manifest.headers)
-    note_manifest_pull(request, manifest)
-    # where pages may read, every answer has to say that it depends on who asks
-    if suits(request) and not request.app[SETTINGS].cors_origins:
-        return manifest.instant
-    return web.Response(body=manifest.body, headers=manifest.headers)

@@ -12,11 +12,14 @@ from collections.abc import AsyncIterator, Mapping
 
 from aiohttp import web
 
+from auth.permission import Permission
 from registry.errors import BodyBroken, ContentRangeInvalid, NameInvalid
 from registry.http.intake import receive
 from registry.http.references import Target, checked_repository
+from registry.kinds.kind import KINDS
 from registry.notifications import recorder
-from registry.parts import PARTS, SETTINGS, principal_of, room_for
+from registry.observer import PRINCIPAL
+from registry.parts import PARTS, SETTINGS, room_for
 from registry.webhooks.events import EventTarget
 from storage.blobs.blobs import StoredBlob
 from storage.digest import Digest, Hasher
@@ -34,12 +37,12 @@ async def open_upload(request: web.Request, target: Target) -> web.StreamRespons
     parts, query = request.app[PARTS], request.query
     if (mount := _mount_of(query)) is not None:
         digest, source = mount
-        principal = principal_of(request)
+        kinds, principal = request.app[KINDS], request[PRINCIPAL]
         blob = await parts.repositories.mount(
             target.repository,
             digest,
-            parts.scope(source) if source is not None else None,
-            lambda name: parts.access.may(principal, "pull", name),
+            kinds.of(source).scope(source) if source is not None else None,
+            lambda name: parts.access.may(principal, *kinds.of(name).needs(Permission.ENVIRONMENT_READ, name)),
             recorder(
                 request,
                 "mount",
@@ -52,7 +55,7 @@ async def open_upload(request: web.Request, target: Target) -> web.StreamRespons
     elif "digest" in query:
         digest = Digest.parse(query["digest"])
         return await _take_whole(request, target.repository, digest)
-    upload = await parts.uploads.open(target.repository, principal_of(request).name)
+    upload = await parts.uploads.open(target.repository, request[PRINCIPAL].name)
     return _accepted(upload)
 
 
@@ -123,7 +126,7 @@ def _pushed(request: web.Request, repository: str) -> Record[StoredBlob] | None:
 async def _find(request: web.Request, target: Target) -> Upload:
     if not _SESSION.fullmatch(target.reference):  # a database may refuse to look for it
         raise UploadUnknown(target.reference)
-    return await request.app[PARTS].uploads.find(target.repository, target.reference, principal_of(request).name)
+    return await request.app[PARTS].uploads.find(target.repository, target.reference, request[PRINCIPAL].name)
 
 
 @contextlib.asynccontextmanager

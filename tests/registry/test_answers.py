@@ -58,11 +58,11 @@ def test_codes_are_what_the_specification_allows(answer: tuple[int, str]) -> Non
     assert 400 <= answer[0] <= 599
 
 
-def test_form_follows_the_path() -> None:
+def test_each_form_tells_the_error() -> None:
     error = Unsatisfiable("linux-64", "a needs b")
-    assert error_response("/v2/x", error).body == (
+    assert error_response("distribution", error).body == (
         b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"cannot be solved for linux-64: a needs b","detail":null}]}'
     )
-    assert error_response("/files/x", error).body == (
+    assert error_response("rest", error).body == (
         b'{"status":"error","code":"MANIFEST_UNKNOWN","message":"cannot be solved for linux-64: a needs b"}'
     )

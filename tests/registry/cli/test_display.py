@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Literal
+from typing import Literal, get_args
 
 import pytest
 from rich.table import Table
 
 from builder.progress import Event
-from registry.answers import error_response
+from registry.answers import Form, error_response
 from registry.cli.display import PlainLines, SafeConsole, echo, echo_json
 from registry.cli.options import fail
 from registry.logs.lines import configure
@@ -47,12 +47,12 @@ def test_lines_of_commands_and_their_errors(capsys: pytest.CaptureFixture[str]) 
     assert SHOWN in err
 
 
-@pytest.mark.parametrize("path", ["/v2/a/manifests/b", "/files/a"])
-def test_an_answers_message(path: str) -> None:
-    response = error_response(path, ConderyError(f"a\nb {EVIL}"))
+@pytest.mark.parametrize("form", get_args(Form))
+def test_an_answers_message(form: Form) -> None:
+    response = error_response(form, ConderyError(f"a\nb {EVIL}"))
     assert isinstance(response.body, bytes)
-    assert b"a\\nb" in response.body
-    assert b"\\\\x1b" in response.body
+    assert (b"a\nb" if form == "page" else b"a\\nb") in response.body
+    assert b"\\x1b" in response.body
     assert response.body.isascii()
 
 

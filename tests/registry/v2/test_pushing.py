@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from auth.access import Action
+from auth.permission import Permission
 from auth.principal import Principal
 from registry.http.settings import HttpSettings
 from storage.digest import Digest
@@ -240,8 +240,8 @@ async def test_mounts(push: Pusher) -> None:
 class OnlyOthers:
     """An Access that hides the repository `secret`."""
 
-    def may(self, principal: Principal, action: Action, repository: str) -> bool:
-        return repository != "secret"
+    def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
+        return entity != "secret"
 
 
 @pytest.mark.parametrize(

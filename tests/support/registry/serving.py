@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -21,12 +21,15 @@ from builder.image.documents import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, be
 from builder.image.finished import FinishedImage
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.work.turns import Caller
+from registry.dispatch import Row
 from registry.http.settings import HttpSettings
+from registry.kinds.kind import MakeKind
+from registry.kinds.kinds import ALL_KINDS
 from registry.logs.request_log import JsonRequestLog
 from registry.mirror.service import Mirror
 from registry.notifications import open_notifications
 from registry.parts import STOPPING, Check, Parts
-from registry.routes import compose
+from registry.routes import ROUTES, compose
 from registry.webhooks.delivery import Timing
 from storage.blobs.blobs import StoredBlob
 from storage.digest import Descriptor, Digest
@@ -187,6 +190,8 @@ async def serving(
     *,
     limits: Limits | None = None,
     access: Access | None = None,
+    kinds: Sequence[MakeKind] = ALL_KINDS,
+    routes: Sequence[Row] = ROUTES,
     read_only: bool = False,
     database: str | None = None,
     timing: Timing | None = None,
@@ -217,7 +222,7 @@ async def serving(
             )
 
     log = io.StringIO()
-    app = compose(settings, open_parts, JsonRequestLog(log, least=20))
+    app = compose(settings, open_parts, JsonRequestLog(log, least=20), routes=routes, kinds=kinds)
     runner = web.AppRunner(
         app,
         access_log=None,

@@ -18,8 +18,8 @@ from builder.errors import TooManyBuilds, Unsatisfiable
 from builder.image.documents import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, beginning
 from builder.work.turns import Caller
 from registry.http.settings import HttpSettings
+from registry.kinds.waiting import pauses
 from registry.parts import MEMORY
-from registry.v2.waiting import pauses
 from storage.digest import Digest
 from tests.support.registry.serving import NUMPY, ROOT, Site, serving, spec_of
 

@@ -1,0 +1,87 @@
+"""Repositories whose names say what is in their images: a pull has them built. All are kept in one, the root."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from auth.permission import Permission
+from registry.http.manifests import Prepared, Variants, accepted
+from registry.http.references import Target
+from registry.kinds import pages
+from registry.kinds.kind import Need
+from registry.kinds.stored import StoredKind, accept_header, answer, find_manifest
+from registry.kinds.waiting import building_head, offered, trickle
+from registry.logs.request_log import LOG_FIELDS
+from registry.notifications import note_manifest_pull
+from registry.parts import MEMORY, SETTINGS, Image, Parts, Ticket, caller_of
+
+
+class OnDemand(StoredKind):
+    """A tag means an image that is in the database and fresh, else one that is built now."""
+
+    listed = False
+    """Their names are without end."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self.files = parts.demand
+
+    def owns(self, repository: str) -> bool:
+        return self.parts.demand.owns(repository)
+
+    def scope(self, repository: str) -> str:
+        return self.parts.demand.root
+
+    def refusal(self, repository: str) -> str | None:
+        return f"{repository} is made from its name; nothing can be pushed to it or deleted from it"
+
+    def needs(self, permission: Permission, repository: str) -> Need:
+        """On all of them alike: they have one content, and which of them asked for it first means nothing."""
+        return Need(permission, f"{self.parts.demand.root}/*")
+
+    async def get_tags(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """The tags that the repository was asked for by so far."""
+        pages.read_page(request.query)  # what is wrong with the query is told before the name is looked at
+        return pages.answer_tags(request, target, sorted(await self.parts.demand.tags(target.repository)))
+
+    async def answer_tag(self, request: web.Request, repository: str, tag: str, stamp: int) -> web.StreamResponse:
+        """From the catalog, or by a build and the rules of `registry.kinds.waiting`."""
+        settings = request.app[SETTINGS]
+        deadline = asyncio.get_running_loop().time() + settings.answer_within
+        ticket = await self.parts.demand.image(repository, tag, caller_of(request))
+        if ticket.build_id:
+            request[LOG_FIELDS]["build"] = ticket.build_id
+        image = await ticket.wait(max(deadline - asyncio.get_running_loop().time(), 0))
+        if image is not None:
+            variants = await self._remember(request, repository, tag, image)
+            return answer(request, variants.choose(accept_header(request)).with_stale(ticket.stale))
+        return await self._answer_unfinished(request, repository, tag, ticket)
+
+    async def _answer_unfinished(
+        self, request: web.Request, repository: str, tag: str, ticket: Ticket[Image]
+    ) -> web.StreamResponse:
+        media_types = offered(ticket.spec)
+        media_type = media_types[accepted(accept_header(request), media_types)]
+        if request.method == "HEAD":
+            return building_head(media_type)
+
+        async def prepare(image: Image) -> Prepared:
+            variants = await self._remember(request, repository, tag, image)
+            manifest = next(each for each in variants.prepared if each.media_type == media_type)
+            note_manifest_pull(request, manifest)
+            return manifest
+
+        start = self.parts.beginning(ticket.spec, media_type)
+        return await trickle(request, ticket, media_type, start, request.app[SETTINGS], prepare)
+
+    async def _remember(self, request: web.Request, repository: str, tag: str, image: Image) -> Variants:
+        """The image's manifests, now in memory."""
+        scope = self.scope(repository)
+        # taken after the build, which changes the scope itself, and before the manifests are read
+        stamp = self.parts.changes.stamp(scope)
+        stored = [await find_manifest(request, scope, variant.digest, stamp) for variant in image.variants]
+        variants = Variants.of([each.with_warnings(image.warnings) for each in stored], image.expires)
+        request.app[MEMORY].keep_tag(repository, tag, variants, stamp)
+        return variants

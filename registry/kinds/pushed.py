@@ -1,0 +1,29 @@
+"""Repositories that clients push: every name that no other kind owns."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from registry.http.manifests import Prepared, Variants
+from registry.kinds.stored import StoredKind, answer_variants
+from registry.parts import MEMORY
+from storage.errors import ManifestUnknown, RepositoryUnknown
+
+
+class Pushed(StoredKind):
+    """A tag means what was pushed under it last."""
+
+    def owns(self, repository: str) -> bool:
+        return True
+
+    async def answer_tag(self, request: web.Request, repository: str, tag: str, stamp: int) -> web.StreamResponse:
+        """Raises ManifestUnknown, RepositoryUnknown."""
+        repositories = self.parts.repositories
+        stored = await repositories.tagged(repository, tag)
+        if stored is None:
+            if not await repositories.exists(repository):
+                raise RepositoryUnknown(repository)
+            raise ManifestUnknown(repository, tag)
+        variants = Variants.pushed(Prepared.of(stored))
+        request.app[MEMORY].keep_tag(repository, tag, variants, stamp)
+        return answer_variants(request, variants)

@@ -1,0 +1,151 @@
+"""What kinds share that answer from the database: manifests, blobs, tags and referrers of a scope."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+
+from aiohttp import web
+
+from auth.permission import Permission
+from registry.http.instant import suits
+from registry.http.manifests import Prepared, Variants
+from registry.http.ranges import matches
+from registry.http.references import Target, checked_tag, is_digest, path_digest
+from registry.http.transfer import send_content
+from registry.kinds import pages
+from registry.kinds.kind import Files, Need
+from registry.notifications import note_blob_pull, note_manifest_pull
+from registry.parts import MEMORY, PARTS, SETTINGS, Parts
+from storage.blobs.blobs import StoredBlob
+from storage.catalog.uses import note_blob_use, note_manifest_use
+from storage.digest import Digest
+from storage.errors import ManifestUnknown, ObjectMissing, StorageError
+
+BLOB_HEADERS = {"Content-Type": "application/octet-stream", "Cache-Control": "max-age=31536000, immutable"}
+
+
+class StoredKind(abc.ABC):
+    """A RepositoryKind whose content is in the database. Which names it owns, and what a tag means, is left open."""
+
+    listed = True
+    files: Files | None = None
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+
+    @abc.abstractmethod
+    def owns(self, repository: str) -> bool: ...
+
+    @abc.abstractmethod
+    async def answer_tag(self, request: web.Request, repository: str, tag: str, stamp: int) -> web.StreamResponse:
+        """Answer a tag that is not in memory. `stamp` is that of the scope, taken before."""
+
+    def scope(self, repository: str) -> str:
+        return repository
+
+    def refusal(self, repository: str) -> str | None:
+        return None
+
+    def needs(self, permission: Permission, repository: str) -> Need:
+        return Need(permission, repository)
+
+    async def get_manifest(self, request: web.Request, target: Target) -> web.StreamResponse:
+        repository, reference = target.repository, target.reference
+        scope = self.scope(repository)
+        stamp = self.parts.changes.stamp(scope)
+        if is_digest(reference):
+            return answer(request, await find_manifest(request, scope, path_digest(reference), stamp))
+        variants = request.app[MEMORY].tag(repository, reference, stamp)
+        if variants is None:
+            return await self.answer_tag(request, repository, checked_tag(reference), stamp)
+        return answer(request, variants.choose(accept_header(request)))
+
+    async def get_blob(self, request: web.Request, target: Target) -> web.StreamResponse:
+        scope, digest = self.scope(target.repository), path_digest(target.reference)
+        blob = await find_blob(request, scope, digest)
+        try:
+            response = await send_blob(request, blob)
+        except ObjectMissing:
+            if request.writer.output_size > 0:
+                raise
+            # it may have been collected, and even pushed again, since it was found
+            blob = await self.parts.repositories.blob(scope, digest)
+            response = await send_blob(request, blob)
+        note_blob_pull(request, target.repository, blob, response.status)
+        return response
+
+    async def get_tags(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """The tags in the order of their bytes, after `last`, at most `n` of them; a Link to the rest (RFC 8288)."""
+        asked = pages.read_page(request.query)
+        found = await self.parts.repositories.tags(self.scope(target.repository), asked.last, asked.limit)
+        return pages.answer_tags_page(target, asked.limit, found)
+
+    async def get_referrers(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """An image index of what has the digest as its subject; empty, never 404, where nothing has."""
+        asked = pages.read_referrers_page(request, target)
+        found = await self.parts.repositories.referrers(
+            self.scope(target.repository),
+            asked.subject,
+            asked.artifact_type,
+            asked.last,
+            asked.limit,
+            pages.REFERRERS_BYTES,
+        )
+        return pages.answer_referrers_page(target, asked, found)
+
+
+def accept_header(request: web.Request) -> str:
+    """All Accept headers as one: docker sends a line for each media type. None means all."""
+    return ",".join(request.headers.getall("Accept", ())) or "*/*"
+
+
+def answer(request: web.Request, manifest: Prepared) -> web.StreamResponse:
+    if "If-None-Match" in request.headers and matches(request.headers["If-None-Match"], manifest.headers["ETag"]):
+        return web.Response(status=304, headers=manifest.headers)
+    note_manifest_pull(request, manifest)
+    # where pages may read, every answer has to say that it depends on who asks
+    if suits(request) and not request.app[SETTINGS].cors_origins:
+        return manifest.instant
+    return web.Response(body=manifest.body, headers=manifest.headers)
+
+
+def answer_variants(request: web.Request, variants: Variants) -> web.StreamResponse:
+    """The one of `variants` that the client accepts."""
+    return answer(request, variants.choose(accept_header(request)))
+
+
+async def find_manifest(request: web.Request, scope: str, digest: Digest, stamp: int) -> Prepared:
+    """The manifest `digest`, from memory or the database; never by the builder. Raises ManifestUnknown."""
+    memory = request.app[MEMORY]
+    prepared = memory.digest(scope, digest, stamp)
+    if prepared is None:
+        stored = await request.app[PARTS].repositories.manifest(scope, digest)
+        if stored is None:
+            raise ManifestUnknown(scope, digest)
+        with contextlib.suppress(StorageError):
+            await note_manifest_use(request.app[PARTS].blobs.database, scope, digest)
+        prepared = Prepared.of(stored)
+        memory.keep_digest(scope, prepared, stamp)
+    return prepared
+
+
+async def find_blob(request: web.Request, scope: str, digest: Digest) -> StoredBlob:
+    """From memory or the database; raises BlobUnknown for what `scope` does not have."""
+    parts, memory = request.app[PARTS], request.app[MEMORY]
+    stamp = parts.changes.stamp(scope)
+    blob = memory.blob(scope, digest, stamp)
+    if blob is None:
+        blob = await parts.repositories.blob(scope, digest)
+        if request.method == "HEAD":
+            # who finds it here will not push it, and then name it
+            with contextlib.suppress(StorageError):
+                await note_blob_use(parts.blobs.database, scope, digest)
+        memory.keep_blob(scope, blob, stamp)
+    return blob
+
+
+async def send_blob(request: web.Request, blob: StoredBlob) -> web.StreamResponse:
+    """The bytes of `blob`, or the part of them that is asked for; raises ObjectMissing."""
+    parts, stall_seconds = request.app[PARTS], request.app[SETTINGS].stall_seconds
+    return await send_content(request, parts.blobs, blob, BLOB_HEADERS, stall_seconds=stall_seconds)

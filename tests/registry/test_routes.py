@@ -1,0 +1,226 @@
+"""The route table: closed by default, each route behind its permission, each error in its row's form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from aiohttp import hdrs, web
+
+from auth.permission import PUBLIC, Permission
+from auth.principal import ANONYMOUS, Principal
+from registry.dispatch import RepositoryRoute, Route, RoutesInvalid, Row
+from registry.errors import Unauthorized
+from registry.http.references import Endpoint, Target
+from registry.http.settings import HttpSettings
+from registry.logs.request_log import request_log
+from registry.logs.settings import LogSettings
+from registry.observer import Observer
+from registry.routes import ROUTES, compose
+from tests.support.registry.access import ClosedAccess
+from tests.support.registry.serving import ROOT, Site, serving
+
+DIGEST = f"sha256:{'0' * 64}"
+METHODS = sorted(hdrs.METH_ALL - {hdrs.METH_CONNECT, hdrs.METH_ANY})
+FILLED = {
+    "{reference}": "v1",
+    "{digest}": DIGEST,
+    "{session}": "00000000-0000-0000-0000-000000000000",
+    "{tag}": "latest",
+    "{file}": "conda-lock.yml",
+}
+REPOSITORIES = ("team/app", f"{ROOT}/numpy", "mirror/docker.io/debian")
+
+
+def paths(row: Row) -> list[str]:
+    """What a client may write for the row's path, of each kind of repository."""
+    path = row.path
+    for field, value in FILLED.items():
+        path = path.replace(field, value)
+    return [path.replace("{name}", name) for name in REPOSITORIES] if "{name}" in path else [path]
+
+
+def served(path: str) -> set[str]:
+    """The methods that the table has for a row's path."""
+    return {method for row in ROUTES if row.path == path for method in row.methods}
+
+
+CASES = sorted({(row.path, path) for row in ROUTES for path in paths(row)})
+
+
+async def fail(request: web.Request) -> web.StreamResponse:
+    raise Unauthorized("https://x/token", "here", "repository:a:pull", "invalid_token")
+
+
+async def fail_for_target(request: web.Request, target: Target) -> web.StreamResponse:
+    return await fail(request)
+
+
+async def read(site: Site, method: str, path: str, **options: Any) -> tuple[int, Any, bytes]:
+    async with site.request(method, path, **options) as answer:
+        return answer.status, answer.headers, await answer.read()
+
+
+@pytest.mark.parametrize(("pattern", "path"), CASES, ids=[path for _, path in CASES])
+async def test_everything_is_refused_that_is_not_granted(tmp_path: Path, pattern: str, path: str) -> None:
+    """Every route with every method, by somebody who may do nothing."""
+    rows = {method: row for row in ROUTES if row.path == pattern for method in row.methods}
+    access = ClosedAccess()
+    async with serving(tmp_path, access=access) as site:
+        await site.workshop.put(f"{ROOT}/numpy")
+        await site.workshop.put_blob(b"secret", "team/app")
+        for method in METHODS:
+            status, headers, body = await read(site, method, path)
+            row = rows.get(method)
+            if row is None:
+                assert status == 405, method
+                assert set(headers["Allow"].split(", ")) == set(rows), method
+            elif row.permission is PUBLIC:
+                assert status == 200, method
+            elif isinstance(row, Route):
+                assert status == 200, method
+                assert method == "HEAD" or json.loads(body) == {"repositories": []}
+            else:
+                assert status == 403, (method, body)
+                assert method == "HEAD" or b"DENIED" in body
+    assert {permission for _, permission, _ in access.asked} <= {row.permission for row in rows.values()}
+
+
+async def test_a_grant_is_asked_for_by_the_permission_of_the_row_and_the_entity(tmp_path: Path) -> None:
+    access = ClosedAccess()
+    async with serving(tmp_path, access=access) as site:
+        for method, path in [
+            ("GET", f"/files/{ROOT}/numpy/latest/conda-lock.yml"),
+            ("GET", f"/v2/{ROOT}/numpy/manifests/latest"),
+            ("HEAD", "/v2/mirror/docker.io/debian/manifests/12"),
+            ("PUT", "/v2/team/app/manifests/v1"),
+            ("DELETE", "/v2/team/app/manifests/v1"),
+            ("GET", "/v2/team/app/blobs/uploads/00000000-0000-0000-0000-000000000000"),
+        ]:
+            status, _, body = await read(site, method, path)
+            assert status == 403
+            assert method == "HEAD" or b" is not granted to you" in body
+    assert access.asked == [
+        (ANONYMOUS, Permission.ENVIRONMENT_READ, f"{ROOT}/*"),
+        (ANONYMOUS, Permission.ENVIRONMENT_READ, f"{ROOT}/*"),
+        (ANONYMOUS, Permission.ENVIRONMENT_READ, "mirror/*"),
+        (ANONYMOUS, Permission.ENVIRONMENT_CREATE, "team/app"),
+        (ANONYMOUS, Permission.ENVIRONMENT_DELETE, "team/app"),
+        (ANONYMOUS, Permission.ENVIRONMENT_CREATE, "team/app"),
+    ]
+
+
+async def test_who_asks_is_one_for_access_the_handler_and_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = Principal("alice")
+    access = ClosedAccess()
+    async with serving(tmp_path) as site:
+        monkeypatch.setattr(Observer, "_identify", lambda _self, _request: alice)
+        _, headers, _ = await read(site, "POST", "/v2/team/app/blobs/uploads/")
+        session = headers["Location"]
+        assert (await read(site, "GET", session))[0] == 204
+        monkeypatch.undo()
+        assert (await read(site, "GET", session))[0] == 404, "another's session"
+    assert [json.loads(line)["principal"] for line in site.log.getvalue().splitlines()] == ["alice"] * 2 + ["anonymous"]
+    async with serving(tmp_path / "closed", access=access) as site:
+        monkeypatch.setattr(Observer, "_identify", lambda _self, _request: alice)
+        assert (await read(site, "GET", "/v2/team/app/tags/list"))[0] == 403
+    assert {principal for principal, _, _ in access.asked} == {alice}
+
+
+async def test_a_challenge_is_told_in_the_form_of_each_row(tmp_path: Path) -> None:
+    rows = [replace(row, handler=fail_for_target if isinstance(row, RepositoryRoute) else fail) for row in ROUTES]  # type: ignore[arg-type] # each has the handler of its class
+    async with serving(tmp_path, routes=rows) as site:
+        for row in rows:
+            for path in paths(row):
+                method = row.methods[0]
+                writes = row.permission not in (PUBLIC, Permission.ENVIRONMENT_READ)
+                if writes and not path.startswith("/v2/team/app/"):
+                    continue  # nobody may write there, whoever they are
+                status, headers, body = await read(site, method, path)
+                assert status == 401, path
+                assert headers["WWW-Authenticate"] == (
+                    'Bearer realm="https://x/token",service="here",scope="repository:a:pull",error="invalid_token"'
+                )
+                text = body.decode()
+                if row.form == "distribution":
+                    assert json.loads(text)["errors"][0]["code"] == "UNAUTHORIZED"
+                elif row.form == "rest":
+                    assert json.loads(text)["code"] == "UNAUTHORIZED"
+                else:
+                    assert headers["Content-Type"] == "text/html; charset=utf-8"
+                    assert "<h1>401 Unauthorized</h1><p>the credentials were not accepted (invalid_token);" in text
+    assert {row.form for row in rows} == {"distribution", "rest", "page"}
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("/v2", "distribution"),
+        ("/v2/nothing", "distribution"),
+        ("/v2/team/app/manifests/v1", "distribution"),
+        ("/files/a", "rest"),
+        ("/healthz", "rest"),
+        ("/", "page"),
+        ("/v2nothing", "rest"),
+        ("/nothing", "rest"),
+    ],
+)
+async def test_errors_have_the_form_of_the_row(tmp_path: Path, path: str, form: str) -> None:
+    async with serving(tmp_path) as site:
+        _, headers, body = await read(site, "POST", path)
+    if form == "page":
+        assert body.startswith(b"<!doctype html>")
+        assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    else:
+        assert set(json.loads(body)) == ({"errors"} if form == "distribution" else {"status", "code", "message"})
+
+
+def test_an_unlisted_endpoint_would_be_a_crash() -> None:
+    """Whatever a path can be for has a row."""
+    assert {row.endpoint for row in ROUTES} - {None} == set(get_args(Endpoint))
+
+
+def test_each_row_is_told_in_a_line() -> None:
+    for row in ROUTES:
+        assert row.summary[0].islower(), row
+        assert "\n" not in row.summary, row
+        assert served(row.path) <= set(METHODS)
+
+
+READING = next(row for row in ROUTES if isinstance(row, RepositoryRoute))
+LISTING = next(row for row in ROUTES if isinstance(row, Route) and row.lists)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (replace(READING, permission=None), "GET /v2/{name}/tags/list has no permission"),
+        (replace(LISTING, permission=None), "GET /v2/_catalog has no permission"),
+        (replace(READING, permission=PUBLIC), "cannot have the permission"),  # type: ignore[arg-type] # that is tested
+        (replace(READING, permission="environment::read"), "cannot have the permission"),  # type: ignore[arg-type] # too
+        (replace(LISTING, permission="no such"), "cannot have the permission"),  # type: ignore[arg-type] # and this
+        (replace(LISTING, lists=False), "nothing checks that environment::read is granted"),
+        (ROUTES[0], "GET / stands in the table twice"),
+        (replace(LISTING, path="/v2/other", form="rest"), "differ in their form of errors"),
+    ],
+)
+def test_a_table_that_is_open_by_mistake_does_not_start(row: Row, reason: str) -> None:
+    others = [each for each in ROUTES if each.path != row.path or each is ROUTES[0]]
+    with pytest.raises(RoutesInvalid) as caught:
+        composed([*others, row])
+    assert reason in str(caught.value)
+
+
+def test_the_table_itself_starts() -> None:
+    composed(ROUTES)
+
+
+def composed(routes: Any) -> web.Application:
+    open_parts: Callable[[], Any] = lambda: pytest.fail("not opened before it starts")  # noqa: E731 - it has one use
+    return compose(HttpSettings(), open_parts, request_log(LogSettings()), routes=routes)
