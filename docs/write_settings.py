@@ -34,6 +34,7 @@ TABLE_HEAD = "| setting | type | default | what it is |\n|---|---|---|---|\n"
 
 TITLES = {
     "http": "The server",
+    "webhook": "Webhooks",
     "builder": "Images",
     "storage": "Storage",
     "mirror": "Mirrors",

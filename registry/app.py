@@ -41,7 +41,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     directory = settings.data_directory
     async with (
         open_store(settings.storage, settings.limits) as store,
-        open_notifications(settings.http, store.database) as notifier,
+        open_notifications(settings.webhook, settings.http, store.database) as notifier,
     ):
         _tell_privacy(directory)
         async with (

@@ -23,6 +23,7 @@ from registry.parts import PARTS, PROXIES
 from registry.webhooks.delivery import Deliverer, Timing
 from registry.webhooks.events import Cause, EventTarget, Source
 from registry.webhooks.notifier import Notifier
+from registry.webhooks.settings import WebhookSettings
 from registry.webhooks.signing import read_secret
 from registry.webhooks.webhook import Action, parse_webhooks
 from storage.blobs.blobs import StoredBlob
@@ -38,7 +39,7 @@ _WHOLE = (200, 307)
 
 @contextlib.asynccontextmanager
 async def open_notifications(
-    settings: HttpSettings, database: Database, timing: Timing | None = None
+    settings: WebhookSettings, http: HttpSettings, database: Database, timing: Timing | None = None
 ) -> AsyncIterator[Notifier | None]:
     """The notifier, while what it records is delivered; None without webhooks. Raises SecretInvalid."""
     webhooks = parse_webhooks(settings.webhooks)
@@ -47,14 +48,14 @@ async def open_notifications(
         return
     secret = read_secret(settings.webhook_secret_file) if settings.webhook_secret_file else None
     timing = timing or Timing(post=settings.webhook_seconds, give_up=settings.webhook_days * 86_400)
-    source = Source(f"{socket.gethostname()}:{settings.port}", str(uuid.uuid4()))
+    source = Source(f"{socket.gethostname()}:{http.port}", str(uuid.uuid4()))
     outbox = Outbox(database)
     deliverer = Deliverer(webhooks, outbox, Leases(database), source.instance, timing=timing, secret=secret)
     notifier = Notifier(
         webhooks,
         outbox,
         source,
-        public_url=settings.public_url,
+        public_url=http.public_url,
         blob_pulls=settings.webhook_blob_pulls,
         changed=deliverer.wake,
     )

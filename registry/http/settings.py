@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from registry.peers.cors import ORIGIN
 from registry.peers.networks import is_loopback, network
-from registry.webhooks.webhook import parse_webhooks, rejoined
 
 _OWN_PORTS = {"http": ":80", "https": ":443"}
 """Which browsers leave out."""
@@ -114,21 +113,6 @@ class HttpSettings(BaseModel):
         (),
         description="Origins of web pages that may read the registry from a browser, such as https://ui.example.org.",
     )
-    webhooks: tuple[str, ...] = Field(
-        (),
-        description="Addresses that events are posted to. A filter may follow an address, which otherwise gets all "
-        "events: https://host/path actions=push,delete repositories=team/*",
-    )
-    webhook_secret_file: Path | None = Field(
-        None, description="File with the secret that signs posts to webhooks; when unset, posts are not signed."
-    )
-    webhook_blob_pulls: bool = Field(
-        False, description="Whether webhooks are told of pulled blobs too; pulled manifests are always told."
-    )
-    webhook_seconds: float = Field(10, gt=0, description="Seconds that a webhook may take to answer.")
-    webhook_days: float = Field(
-        3, gt=0, description="Days after which an event that a webhook did not accept is dropped."
-    )
 
     @property
     def is_for_this_machine(self) -> bool:
@@ -149,13 +133,6 @@ class HttpSettings(BaseModel):
             if not ORIGIN.fullmatch(each) or each.endswith(_OWN_PORTS[each.partition(":")[0]]):
                 raise ValueError(f"{each!r} is no origin as browsers send it, such as https://ui.example.org")
         return value
-
-    @field_validator("webhooks")
-    @classmethod
-    def _are_webhooks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        lines = rejoined(value)
-        parse_webhooks(lines)
-        return lines
 
     @field_validator("public_url")
     @classmethod

@@ -22,6 +22,7 @@ from registry.http.settings import HttpSettings
 from registry.serving.listening import CannotListen, Listening
 from registry.serving.tls import Certificates
 from registry.settings.settings import Settings
+from registry.webhooks.settings import WebhookSettings
 from registry.webhooks.signing import read_secret
 from storage.errors import ConderyError
 
@@ -47,7 +48,7 @@ async def serve_processes(settings: Settings, on_ready: Callable[[Listening], No
 
     Raises CannotListen, CertificateInvalid, SecretInvalid, ProcessFailed.
     """
-    _check_files(settings.http)
+    _check_files(settings.http, settings.webhook)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -66,12 +67,12 @@ async def serve_processes(settings: Settings, on_ready: Callable[[Listening], No
             await asyncio.gather(*(asyncio.to_thread(child.process.join) for child in children))
 
 
-def _check_files(http: HttpSettings) -> None:
+def _check_files(http: HttpSettings, webhook: WebhookSettings) -> None:
     """What is wrong with files is better told here once than by every process."""
     if http.tls_certificate is not None and http.tls_key is not None:
         Certificates(http.tls_certificate, http.tls_key)
-    if http.webhooks and http.webhook_secret_file is not None:
-        read_secret(http.webhook_secret_file)
+    if webhook.webhooks and webhook.webhook_secret_file is not None:
+        read_secret(webhook.webhook_secret_file)
 
 
 @contextlib.contextmanager

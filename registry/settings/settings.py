@@ -23,6 +23,7 @@ from builder.settings import BuilderSettings
 from registry.http.settings import HttpSettings
 from registry.logs.settings import LogSettings
 from registry.mirror.settings import MirrorSettings
+from registry.webhooks.settings import WebhookSettings
 from storage.errors import ConderyError
 from storage.quotas.limits import Limits
 from storage.settings import StorageSettings
@@ -62,6 +63,7 @@ def _user_directory(variable: str, otherwise: str) -> Path:
 
 SECTIONS: Mapping[str, type[BaseModel]] = {
     "http": HttpSettings,
+    "webhook": WebhookSettings,
     "builder": BuilderSettings,
     "storage": StorageSettings,
     "mirror": MirrorSettings,
@@ -77,6 +79,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     http: HttpSettings = Field(default_factory=HttpSettings)
+    webhook: WebhookSettings = Field(default_factory=WebhookSettings)
     builder: BuilderSettings = Field(default_factory=BuilderSettings)
     storage: StorageSettings = Field(default_factory=lambda: StorageSettings(data_directory=default_data_directory()))
     mirror: MirrorSettings = Field(default_factory=MirrorSettings)

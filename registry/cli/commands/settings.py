@@ -43,5 +43,5 @@ def show(
 
 def _shown(setting: Setting, loaded: LoadedSettings) -> str:
     if setting.name == "webhooks":
-        return written(tuple(map(shown, loaded.settings.http.webhooks)))
+        return written(tuple(map(shown, loaded.settings.webhook.webhooks)))
     return redact(written(loaded.value(setting)))

@@ -23,6 +23,7 @@ from registry.parts import PARTS
 from registry.webhooks import notifier
 from registry.webhooks.delivery import PATIENCE, Timing
 from registry.webhooks.events import EventIds, printable, timestamp
+from registry.webhooks.settings import WebhookSettings
 from registry.webhooks.signing import SecretInvalid, read_secret, signed
 from storage.database import tables
 from storage.digest import Digest
@@ -54,7 +55,9 @@ async def telling(
     directory: Path, *webhooks: str, timing: Timing = QUICK, **settings: Any
 ) -> AsyncIterator[tuple[Site, Pusher]]:
     settings.setdefault("webhook_secret_file", directory / "secret")
-    async with serving(directory, HttpSettings(webhooks=webhooks, **settings), timing=timing) as site:
+    of_webhooks = {name: settings.pop(name) for name in WebhookSettings.model_fields.keys() & settings.keys()}
+    told = WebhookSettings(webhooks=webhooks, **of_webhooks)
+    async with serving(directory, HttpSettings(**settings), webhooks=told, timing=timing) as site:
         yield site, Pusher(site)
 
 

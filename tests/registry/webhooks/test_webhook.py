@@ -89,8 +89,8 @@ LINE = "https://h/a,b?c=d,e actions=push,delete repositories=x,y/*"
 @pytest.mark.parametrize("value", [f"{LINE},https://o", [LINE, "https://o"], [f"{LINE} , https://o"]])
 def test_commas_within_a_line_do_not_split_it(value: object) -> None:
     settings = load({"webhooks": value}).settings
-    assert settings.http.webhooks == (LINE, "https://o")
-    assert load({"webhooks": written(settings.http.webhooks)}).settings.http.webhooks == (LINE, "https://o")
+    assert settings.webhook.webhooks == (LINE, "https://o")
+    assert load({"webhooks": written(settings.webhook.webhooks)}).settings.webhook.webhooks == (LINE, "https://o")
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from registry.notifications import open_notifications
 from registry.parts import STOPPING, Check, Parts
 from registry.routes import ROUTES, compose
 from registry.webhooks.delivery import Timing
+from registry.webhooks.settings import WebhookSettings
 from storage.blobs.blobs import StoredBlob
 from storage.digest import Descriptor, Digest
 from storage.quotas.limits import Limits
@@ -194,6 +195,7 @@ async def serving(
     routes: Sequence[Row] = ROUTES,
     read_only: bool = False,
     database: str | None = None,
+    webhooks: WebhookSettings | None = None,
     timing: Timing | None = None,
     open_mirror: Callable[[Store], contextlib.AbstractAsyncContextManager[Mirror]] | None = None,
 ) -> AsyncIterator[Site]:
@@ -204,7 +206,7 @@ async def serving(
     async def open_parts() -> AsyncIterator[Parts]:
         async with (
             open_store(StorageSettings(data_directory=directory, database=database), limits) as store,
-            open_notifications(settings, store.database, timing) as notifier,
+            open_notifications(webhooks or WebhookSettings(), settings, store.database, timing) as notifier,
             open_mirror(store) if open_mirror else contextlib.nullcontext() as mirror,
         ):
             workshops.append(Workshop(store))
