@@ -65,6 +65,7 @@ from storage.digest import Descriptor, Digest
 from storage.disk.files import temporary_directory
 from storage.errors import BlobUnknown, FragmentsGone, ManifestBlobUnknown, StorageUnavailable
 from storage.layout import DataDirectory
+from storage.oci import OCI_CONFIG
 
 T = TypeVar("T")
 
@@ -354,7 +355,7 @@ class Builder:
                 raise
             layers = [*map(describe_layer, assembly.layers, tasks), finished.layer]
             written = documents.write_image(lock, platform, base, layers, finished.facts)
-            config = Descriptor(documents.OCI_CONFIG, Digest.of(written.config), len(written.config))
+            config = Descriptor(OCI_CONFIG, Digest.of(written.config), len(written.config))
             await self.blobs.put_all(
                 {finished.layer.descriptor.digest: finished.pieces(), config.digest: [written.config]}
             )

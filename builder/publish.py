@@ -30,6 +30,7 @@ from storage.blobs.blocking import BlobReader
 from storage.digest import Descriptor, Digest
 from storage.disk.files import TEMPORARY, atomic_write, sync_directory
 from storage.errors import StorageFull
+from storage.oci import OCI_INDEX
 
 Manifests = Callable[[Digest], bytes]
 """Gives the manifest or index of a digest; raises a ConderyError where there is none."""
@@ -244,7 +245,7 @@ def _layout_files(
     entry = Descriptor(top.media_type, top.digest, top.size, top.platform, {**top.annotations, **annotations})
     index = {
         "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "mediaType": OCI_INDEX,
         "manifests": [entry.to_json()],
     }
     content = json.dumps(index).encode()

@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from builder.base.prefix_path import prefix_problem
 from builder.channels.policy import checked_pattern
-
-_PART = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
+from storage.oci import REPOSITORY_PART
 
 
 class BuilderSettings(BaseModel):
@@ -130,7 +129,7 @@ class BuilderSettings(BaseModel):
     @field_validator("root")
     @classmethod
     def _is_a_part_of_names(cls, root: str) -> str:
-        if not _PART.fullmatch(root) or root == "mirror":
+        if not REPOSITORY_PART.fullmatch(root) or root == "mirror":
             raise ValueError("must be one part of a repository name: a-z and 0-9, joined by '.', '_', '-'; not mirror")
         return root
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 from storage.errors import DigestInvalid
+from storage.oci import DIGEST
 
 ALGORITHMS = ("sha256", "sha512")
 """Those that descriptors may use here."""
-
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
 
 class Hasher(Protocol):
@@ -44,7 +42,7 @@ class Digest(str):
     @classmethod
     def parse(cls, text: str) -> Self:
         """The digest that `text` spells; raises DigestInvalid."""
-        if not _DIGEST.fullmatch(text):
+        if not DIGEST.fullmatch(text):
             raise DigestInvalid(text)
         return cls(text)
 

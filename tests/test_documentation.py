@@ -13,11 +13,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from builder.image.documents import OCI_INDEX, OCI_MANIFEST
 from builder.settings import BuilderSettings
 from registry.app import create_app
 from registry.settings.settings import Settings
 from storage.digest import Digest
+from storage.oci import OCI_INDEX, OCI_MANIFEST
 from storage.settings import StorageSettings
 from tests.test_architecture import ORDER, PACKAGES, ROOT
 

@@ -19,7 +19,7 @@ from auth.access import OpenAccess
 from builder.artifacts.artifact import Artifact
 from builder.demand import Ticket
 from builder.errors import UnknownArtifact
-from builder.image.documents import OCI_INDEX, beginning
+from builder.image.documents import beginning
 from builder.image.finished import FinishedImage
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.work.turns import Caller
@@ -30,6 +30,7 @@ from registry.parts import PARTS, Parts
 from registry.routes import compose
 from registry.serving.server import rest_collector
 from storage.digest import Descriptor
+from storage.oci import OCI_INDEX
 from storage.repositories.repositories import Push, StoredManifest
 from storage.settings import StorageSettings
 from storage.store import open_store

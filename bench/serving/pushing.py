@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
-from builder.image.documents import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST
+from storage.oci import OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST
 
 TIMEOUT = 600
 
@@ -60,7 +60,7 @@ class Pusher:
         """Layers, a config and a manifest; the manifest's digest."""
         config = json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}})
         described = []
-        for media_type, content in [(OCI_CONFIG, config.encode()), *((OCI_LAYER, layer) for layer in layers)]:
+        for media_type, content in [(OCI_CONFIG, config.encode()), *((OCI_LAYER_GZIP, layer) for layer in layers)]:
             digest = digest_of(content)
             self.blob(repository, content, digest)
             described.append({"mediaType": media_type, "digest": digest, "size": len(content)})

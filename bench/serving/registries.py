@@ -19,7 +19,7 @@ from bench.serving.load import CORES, ab_head, in_turn, on_core, this_process_on
 from bench.serving.pushing import Pusher, digest_of
 from bench.serving.registry_lists import measure_lists
 from bench.serving.registry_memory import measure_memory
-from builder.image.documents import OCI_MANIFEST
+from storage.oci import OCI_MANIFEST
 
 PUSH_MUST = 1.0
 MANIFEST_MUST = 1.5

@@ -17,10 +17,6 @@ from storage.blobs.blocking import BlockingBlobs
 from storage.digest import Descriptor, Digest
 from storage.objects.objects import CHUNK
 
-OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
-OCI_LAYER_GZIP = OCI_LAYER + "+gzip"
-OCI_LAYER_ZSTD = OCI_LAYER + "+zstd"
-
 _SHELL = frozenset({"bin/sh", "usr/bin/sh"})
 _BASH = frozenset({"bin/bash", "usr/bin/bash"})
 _VERSION_IN_NAME = re.compile(r"libc-(\d+\.\d+)\.so")

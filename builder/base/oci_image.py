@@ -13,29 +13,17 @@ from typing import Any, Protocol
 
 import zstandard
 
-from builder.base.layers import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, RootFacts, look_into
+from builder.base.layers import RootFacts, look_into
 from builder.base.vocabulary import BaseImage, BaseLayer
 from builder.errors import BaseUnavailable
 from builder.platforms import conda_platform
 from storage.blobs.blocking import BlockingBlobs
 from storage.digest import Descriptor, Digest
 from storage.errors import DigestInvalid, DigestMismatch
+from storage.oci import DOCKER_LAYER_OF, IMAGE_TYPES, MANIFEST_TYPES, OCI_LAYER_OF
 
-INDEX_TYPES = frozenset(
-    {"application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"}
-)
-MANIFEST_TYPES = frozenset(
-    {"application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"}
-)
-
-_LAYER_TYPES = {
-    OCI_LAYER: OCI_LAYER,
-    OCI_LAYER_GZIP: OCI_LAYER_GZIP,
-    OCI_LAYER_ZSTD: OCI_LAYER_ZSTD,
-    "application/vnd.docker.image.rootfs.diff.tar": OCI_LAYER,
-    "application/vnd.docker.image.rootfs.diff.tar.gzip": OCI_LAYER_GZIP,
-    "application/vnd.docker.image.rootfs.diff.tar.zstd": OCI_LAYER_ZSTD,
-}
+_PASSED_ON = {**{oci: oci for oci in DOCKER_LAYER_OF}, **OCI_LAYER_OF}
+"""What each type of layer becomes in an image of ours."""
 
 
 class ImageSource(Protocol):
@@ -104,11 +92,11 @@ class ImageReader:
         if depth > 1:
             raise BaseUnavailable(self._base, "its indexes are nested too deeply")
         for entry in reversed(descriptors(self._base, top["manifests"])):
-            if entry.media_type in MANIFEST_TYPES and entry.platform:
+            if entry.media_type in IMAGE_TYPES and entry.platform:
                 # Attestations stand in an index under the platform unknown/unknown.
                 if platform := conda_platform(entry.platform):
                     yield platform, entry
-            elif entry.media_type in INDEX_TYPES | MANIFEST_TYPES:
+            elif entry.media_type in MANIFEST_TYPES:
                 yield from self._candidates(self.fetch(entry), depth + 1)
 
     def _config(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,7 +112,7 @@ class ImageReader:
 
     def _normal(self, layer: Descriptor) -> Descriptor:
         try:
-            return Descriptor(_LAYER_TYPES[layer.media_type], layer.digest, layer.size)
+            return Descriptor(_PASSED_ON[layer.media_type], layer.digest, layer.size)
         except KeyError:
             raise BaseUnavailable(
                 self._base, f"its layer {layer.digest} is of type {layer.media_type}, which cannot be passed on"

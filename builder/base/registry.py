@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.base.layers import are_stored
-from builder.base.oci_image import INDEX_TYPES, MANIFEST_TYPES, ImageReader, look_into_base, parse_document
+from builder.base.oci_image import ImageReader, look_into_base, parse_document
 from builder.base.vocabulary import BaseImage
 from builder.canonical import key_of
 from builder.errors import BaseUnavailable, RemoteUnavailable
@@ -23,6 +23,7 @@ from builder.remote.repository import ImageReference, Login, RemoteRepository
 from storage.blobs.blocking import BlockingBlobs
 from storage.digest import Descriptor, Digest
 from storage.disk.files import atomic_write
+from storage.oci import MANIFEST_TYPES
 
 _FORMAT = 1
 """Part of a record's key: raise it when a record's meaning changes."""
@@ -143,7 +144,7 @@ class _RegistrySource:
             with _as_base_error(self._base):
                 self.documents[descriptor.digest] = (
                     self._repository.manifest(descriptor.digest)[0]
-                    if descriptor.media_type in INDEX_TYPES | MANIFEST_TYPES
+                    if descriptor.media_type in MANIFEST_TYPES
                     else self._repository.small_blob(descriptor)
                 )
         return self.documents[descriptor.digest]

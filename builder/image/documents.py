@@ -18,24 +18,18 @@ from builder.locks.lock import Lock, LockedPackage
 from builder.names.spec import EnvironmentSpec
 from builder.platforms import oci_platform
 from storage.digest import Descriptor, Digest
+from storage.oci import (
+    DOCKER_CONFIG,
+    DOCKER_LAYER_OF,
+    DOCKER_MANIFEST,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_LAYER_OF,
+    OCI_MANIFEST,
+)
 
 if TYPE_CHECKING:
     from builder.base.vocabulary import BaseImage
-
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
-OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
-DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-
-_DOCKER_LAYER_OF = {
-    OCI_LAYER: DOCKER_LAYER,
-    "application/vnd.oci.image.layer.v1.tar": "application/vnd.docker.image.rootfs.diff.tar",
-    "application/vnd.oci.image.layer.v1.tar+zstd": "application/vnd.docker.image.rootfs.diff.tar.zstd",
-}
-_OCI_LAYER_OF = {docker: oci for oci, docker in _DOCKER_LAYER_OF.items()}
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HOME = "/home/conda"
@@ -106,13 +100,13 @@ def write_image(
         "mediaType": OCI_MANIFEST,
         "annotations": _spec_annotations(lock.spec) | _lock_annotations(lock, platform, base),
         "config": Descriptor(OCI_CONFIG, digest, len(config)).to_json(),
-        "layers": [_as_layer(descriptor, _OCI_LAYER_OF) for descriptor in descriptors],
+        "layers": [_as_layer(descriptor, OCI_LAYER_OF) for descriptor in descriptors],
     }
     docker_manifest = {
         "schemaVersion": 2,
         "mediaType": DOCKER_MANIFEST,
         "config": Descriptor(DOCKER_CONFIG, digest, len(config)).to_json(),
-        "layers": [_as_layer(descriptor, _DOCKER_LAYER_OF) for descriptor in descriptors],
+        "layers": [_as_layer(descriptor, DOCKER_LAYER_OF) for descriptor in descriptors],
     }
     return ImageDocuments(config, _json(manifest), _json(docker_manifest))
 

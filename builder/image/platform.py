@@ -13,6 +13,7 @@ from builder.layers.codec import CODEC
 from builder.layers.layer import AssembledLayer, LayerTask
 from builder.locks.lock import Lock
 from storage.digest import Descriptor
+from storage.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from storage.repositories.repositories import Push, StoredManifest
 
 
@@ -33,16 +34,15 @@ class PlatformImage:
 
 def join_platforms(lock: Lock, platforms: Sequence[PlatformImage]) -> tuple[FinishedImage, list[Push]]:
     """The image, and all its manifests with what they need, for the catalog to take at once."""
-    oci = [Push(StoredManifest.of(documents.OCI_MANIFEST, each.documents.manifest), each.blobs) for each in platforms]
+    oci = [Push(StoredManifest.of(OCI_MANIFEST, each.documents.manifest), each.blobs) for each in platforms]
     docker = [
-        Push(StoredManifest.of(documents.DOCKER_MANIFEST, each.documents.docker_manifest), each.blobs)
-        for each in platforms
+        Push(StoredManifest.of(DOCKER_MANIFEST, each.documents.docker_manifest), each.blobs) for each in platforms
     ]
     index = []
     if not lock.spec.single:
         body = documents.write_index(lock.spec, [(each.platform, each.documents.manifest) for each in platforms])
         children = [push.manifest.digest for push in oci]
-        index = [Push(StoredManifest.of(documents.OCI_INDEX, body), children=children)]
+        index = [Push(StoredManifest.of(OCI_INDEX, body), children=children)]
     variants = tuple(
         Descriptor(push.manifest.media_type, push.manifest.digest, len(push.manifest.body))
         for push in (*index, oci[0], docker[0])

@@ -14,6 +14,8 @@ from typing import IO, Protocol, cast
 import zstandard
 from isal import igzip, igzip_lib, isal_zlib
 
+from storage.oci import OCI_LAYER_GZIP
+
 _READ = 1 << 16
 _EXPAND = 1 << 20
 
@@ -77,7 +79,7 @@ def _open_gzip(file: IO[bytes]) -> IO[bytes]:
 GZIP = Codec(
     # level 1 of isal gives the same bytes on every x86-64 machine; level 3 does not
     name="gzip-isal-1",
-    media_type="application/vnd.oci.image.layer.v1.tar+gzip",
+    media_type=OCI_LAYER_GZIP,
     magic=b"\x1f\x8b",
     compress=_compress_gzip,
     expand=_expand_gzip,

@@ -16,9 +16,10 @@ from itertools import pairwise
 from typing import Protocol, TypeVar
 
 from builder.errors import InvalidImageName
-from builder.names.items import COMPONENT, Channel, Cuda, Platform, Wish, keyword, spelled, text_of, wishes
+from builder.names.items import Channel, Cuda, Platform, Wish, keyword, spelled, text_of, wishes
 from builder.names.match_spec import check_channel, parse_match_spec
 from builder.names.spec import EnvironmentSpec, PackageItem, merge_items
+from storage.oci import REPOSITORY_PART
 
 MAX_NAME = 255
 """Characters in a repository name; a host and port in front of it count too, for the client."""
@@ -139,7 +140,7 @@ def parse_specs(
 def _typed(text: str, settings: NameSettings) -> list[Wish]:
     """What items, or a match spec, ask for; raises InvalidImageName."""
     items = text.lower().split("/")
-    if all(COMPONENT.fullmatch(item) for item in items):
+    if all(REPOSITORY_PART.fullmatch(item) for item in items):
         found = _wishes_of(items, settings)
         # match specs may have capitals; what they would take a whole item for is a package of that name
         if text != text.lower() and found != [parse_match_spec(text)]:
@@ -202,7 +203,7 @@ def _items(repository: str, settings: NameSettings) -> list[str]:
 
 
 def _check_component(item: str, repository: str) -> None:
-    if COMPONENT.fullmatch(item):
+    if REPOSITORY_PART.fullmatch(item):
         return
     if not item:
         raise InvalidImageName(repository, "an item is empty: two slashes meet, or one is at the end")

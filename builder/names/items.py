@@ -15,6 +15,7 @@ from itertools import pairwise
 from builder.errors import InvalidImageName
 from builder.names.match_spec import is_version, parse_match_spec
 from builder.names.spec import Constraint, PackageItem, contains, merge_items
+from storage.oci import REPOSITORY_PART
 
 OPERATORS = {
     "gt": ">",
@@ -55,8 +56,6 @@ OTHER_PLATFORMS = (
     "zos-z",
 )
 
-COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*")
-"""A component of a repository name, by the OCI distribution specification."""
 _CUDA = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _BUILD = re.compile(r"[a-z0-9_.-]+")
 _SYMBOLS = re.compile(r"\.([<>=!~]+)\.?")
@@ -256,12 +255,12 @@ def _build(item: str, text: str) -> str:
 def spelled(item: str) -> str | None:
     """The item that says what `item` was meant to, such as the match spec `numpy>=1.2`, or `numpy.>=.1.2`."""
     text = _SYMBOLS.sub(lambda match: f".{_WORDS.get(match[1], '')}.", item).lower()
-    if not COMPONENT.fullmatch(text):
+    if not REPOSITORY_PART.fullmatch(text):
         try:
             text = text_of(parse_match_spec(item))
         except InvalidImageName:
             return None
-    if not COMPONENT.fullmatch(text):
+    if not REPOSITORY_PART.fullmatch(text):
         return None
     try:
         wishes(text, ())
@@ -285,7 +284,7 @@ def text_of(item: PackageItem) -> str:
 def typed(item: PackageItem) -> str:
     """`item` as people may type it: as in image names where these can say it, else as a match spec."""
     text = text_of(item)
-    return text if COMPONENT.fullmatch(text) and _reads_as(text, item) else item.match_spec()
+    return text if REPOSITORY_PART.fullmatch(text) and _reads_as(text, item) else item.match_spec()
 
 
 def _reads_as(text: str, item: PackageItem) -> bool:

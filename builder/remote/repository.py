@@ -10,7 +10,6 @@ import base64
 import hashlib
 import ipaddress
 import json
-import re
 import threading
 import urllib.parse
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -32,28 +31,12 @@ from builder.remote.guarded_adapter import GuardedAdapter
 from storage.digest import Descriptor, Digest
 from storage.errors import DigestInvalid
 from storage.objects.objects import CHUNK
+from storage.oci import DOCKER_HUB, DOCKER_HUB_API, DOCKER_HUB_NAMES, HOST, MANIFEST_TYPES, TAG, is_repository
 
 MAX_DOCUMENT = 4 << 20
 """Largest manifest and config that is read, in bytes; podman and containerd refuse larger manifests too."""
 
-MANIFEST_TYPES = (
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-)
-
 MOST_REDIRECTS = 5
-
-_HOST = re.compile(
-    r"(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|[A-Za-z0-9-]+(?=:)|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
-)
-_REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
-_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
-
-_DOCKER_HUB = "docker.io"
-_DOCKER_HUB_NAMES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
-_DOCKER_HUB_API = "registry-1.docker.io"
 
 
 @dataclass(frozen=True)
@@ -69,17 +52,17 @@ class ImageReference:
     def parse(cls, text: str) -> ImageReference:
         """Raises ValueError that says what is wrong."""
         host, slash, rest = text.partition("/")
-        if not slash or not _HOST.fullmatch(host):
+        if not slash or not HOST.fullmatch(host):
             raise ValueError(f"{text!r} does not begin with a registry's host, such as docker.io/ or localhost:5000/")
         rest, at, digest = rest.partition("@")
         repository, colon, tag = rest.partition(":")
-        if host in _DOCKER_HUB_NAMES:
-            host = _DOCKER_HUB
+        if host in DOCKER_HUB_NAMES:
+            host = DOCKER_HUB
             if "/" not in repository:
                 repository = f"library/{repository}"
-        if not _REPOSITORY.fullmatch(repository):
+        if not is_repository(repository):
             raise ValueError(f"{repository!r} is not a repository name")
-        if colon and not _TAG.fullmatch(tag):
+        if colon and not TAG.fullmatch(tag):
             raise ValueError(f"{tag!r} is not a tag")
         if not at:
             return cls(host, repository, tag or "latest")
@@ -128,7 +111,7 @@ def read_logins(path: Path) -> dict[str, Login]:
 
 def _login_host(name: str) -> str:
     host = (urllib.parse.urlsplit(name).netloc if "://" in name else name).partition("/")[0]
-    return _DOCKER_HUB if host in _DOCKER_HUB_NAMES else host
+    return DOCKER_HUB if host in DOCKER_HUB_NAMES else host
 
 
 def _login(entry: Mapping[str, Any]) -> Login | None:
@@ -167,7 +150,7 @@ class RemoteRepository:
         insecure: Collection[str] = (),
     ) -> None:
         self.reference = reference
-        api = _DOCKER_HUB_API if reference.host == _DOCKER_HUB else reference.host
+        api = DOCKER_HUB_API if reference.host == DOCKER_HUB else reference.host
         self._name = _host_name(api)
         self._insecure = _is_local(self._name) or bool({reference.host, self._name} & set(insecure))
         self._login = logins.get(reference.host) or logins.get(self._name)

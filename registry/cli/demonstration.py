@@ -28,14 +28,14 @@ import aiohttp
 
 from registry.settings.settings import LoadedSettings, Settings, variables_of
 from storage.errors import ConderyError
+from storage.oci import OCI_INDEX, OCI_MANIFEST
 from storage.settings import StorageSettings
 
 REPOSITORY_ITEMS = "python/numpy/scipy.gt.1.0"
 PACKAGES = ("numpy", "scipy")
 """What the sample channel holds for it, besides python."""
 
-ACCEPT = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json"
-INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+ACCEPT = f"{OCI_INDEX}, {OCI_MANIFEST}"
 CHUNK = 1 << 20
 
 MATRIX = ((2, -1, 0, 3), (1, 4, -2, 0), (0, 5, 1, -1), (3, 0, 2, 7))
@@ -184,7 +184,7 @@ async def _unpack(address: str, repository: str, tag: str, directory: Path, root
 
 async def _image(session: aiohttp.ClientSession, base: str, tag: str) -> PulledImage:
     document = await _json(session, f"{base}/manifests/{tag}", {"Accept": ACCEPT})
-    if document.get("mediaType") == INDEX_TYPE:
+    if document.get("mediaType") == OCI_INDEX:
         document = await _json(session, f"{base}/manifests/{document['manifests'][0]['digest']}", {"Accept": ACCEPT})
     config = (await _json(session, f"{base}/blobs/{document['config']['digest']}"))["config"]
     return PulledImage(

@@ -7,7 +7,6 @@ last part, which is no name, may be percent-encoded (clients differ on the colon
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -16,16 +15,10 @@ from urllib.parse import unquote
 from registry.errors import DigestMalformed, NameInvalid, RouteUnknown, TagInvalid, TagMalformed
 from storage.digest import Digest
 from storage.errors import DigestInvalid
+from storage.oci import LONGEST_REPOSITORY, TAG, is_repository
 
 Endpoint = Literal["base", "catalog", "manifests", "blobs", "uploads", "upload", "tags", "referrers", "file"]
 """What a path is for: of the distribution specification's API, and a file beside an image."""
-
-LONGEST_NAME = 255
-
-# distribution specification, "Pulling manifests". The name's parts are matched one by one: with `-+` inside a repeated
-# group a single expression over the whole name would backtrack over what a client chose to send.
-_NAME_PART = re.compile(r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*")
-_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +74,7 @@ def parse_file_path(path: str) -> Target:
 def repository_name(parts: list[str]) -> str:
     """The repository of these path parts; raises NameInvalid."""
     name = "/".join(parts)
-    if len(name) > LONGEST_NAME or not all(_NAME_PART.fullmatch(part) for part in parts):
+    if len(name) > LONGEST_REPOSITORY or not is_repository(name):
         raise NameInvalid(name)
     return name
 
@@ -101,14 +94,14 @@ def path_digest(text: str) -> Digest:
 
 def checked_tag(text: str) -> str:
     """The tag in a path that names something; raises TagInvalid."""
-    if not _TAG.fullmatch(text):
+    if not TAG.fullmatch(text):
         raise TagInvalid(text)
     return text
 
 
 def checked_new_tag(text: str) -> str:
     """The tag that something is pushed as; raises TagMalformed."""
-    if not _TAG.fullmatch(text):
+    if not TAG.fullmatch(text):
         raise TagMalformed(text)
     return text
 

@@ -11,10 +11,10 @@ import orjson
 from aiohttp import web
 from multidict import MultiMapping
 
-from builder.image.documents import OCI_INDEX
 from registry.errors import FilterInvalid, PageInvalid, shortened
-from registry.http.references import LONGEST_NAME, Target
+from registry.http.references import Target
 from storage.digest import Digest
+from storage.oci import LONGEST_REPOSITORY, OCI_INDEX
 from storage.repositories.repositories import Page, Referrer
 
 DEFAULT_PAGE = 1000
@@ -44,7 +44,7 @@ class ReferrersAsked(NamedTuple):
 def read_page(query: MultiMapping[str]) -> PageAsked:
     """`n` and `last`; raises PageInvalid. int() would take signs, spaces, underscores and other scripts' digits."""
     last = query.get("last")
-    if last is not None and (len(last) > LONGEST_NAME or "\0" in last):
+    if last is not None and (len(last) > LONGEST_REPOSITORY or "\0" in last):
         raise PageInvalid("last", shortened(last), "expected what the list had last")
     text = query.get("n")
     if text is None:

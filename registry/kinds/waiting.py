@@ -16,12 +16,12 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from aiohttp import web
 
-from builder.image.documents import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from builder.names.spec import EnvironmentSpec
 from registry.errors import BrokenPromise
 from registry.http.manifests import Prepared
 from registry.http.settings import HttpSettings
 from registry.parts import Image, Ticket
+from storage.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 
 
 def offered(spec: EnvironmentSpec) -> tuple[str, ...]:

@@ -13,14 +13,11 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from registry.http.references import LONGEST_NAME
 from registry.mirror.errors import NotMirrored
+from storage.oci import DOCKER_HUB, DOCKER_HUB_API, DOCKER_HUB_NAMES, LONGEST_REPOSITORY
 
 PREFIX = "mirror"
 
-DOCKER_HUB = "docker.io"
-DOCKER_HUB_API = "registry-1.docker.io"
-_DOCKER_HUB_NAMES = frozenset({DOCKER_HUB, DOCKER_HUB_API, "index.docker.io"})
 
 _HOST = re.compile(r"[a-z0-9]+(?:[.-]+[a-z0-9]+)*(?::[0-9]{1,5})?")
 _WRITTEN_PORT = re.compile(r"_([0-9]{1,5})\Z")
@@ -68,7 +65,7 @@ def checked_host(text: str) -> str:
 def checked_registry(text: str) -> str:
     """A registry of the settings, by the one name it has here; raises ValueError."""
     host = checked_host(text)
-    return DOCKER_HUB if host in _DOCKER_HUB_NAMES else host
+    return DOCKER_HUB if host in DOCKER_HUB_NAMES else host
 
 
 def source_of(repository: str, registries: Collection[str]) -> Source:
@@ -76,7 +73,7 @@ def source_of(repository: str, registries: Collection[str]) -> Source:
     _, _, rest = repository.partition("/")
     host, _, name = rest.partition("/")
     registry = _WRITTEN_PORT.sub(r":\1", host)
-    if registry in _DOCKER_HUB_NAMES:
+    if registry in DOCKER_HUB_NAMES:
         registry = DOCKER_HUB
     if registry not in registries:
         raise NotMirrored(_not_mirrored(registry, registries))
@@ -85,8 +82,8 @@ def source_of(repository: str, registries: Collection[str]) -> Source:
     if registry == DOCKER_HUB and "/" not in name:
         name = f"library/{name}"
     source = Source(registry, name)
-    if len(source.scope) > LONGEST_NAME:
-        raise NotMirrored(f"{source.scope} is longer than the {LONGEST_NAME} characters that a name may have")
+    if len(source.scope) > LONGEST_REPOSITORY:
+        raise NotMirrored(f"{source.scope} is longer than the {LONGEST_REPOSITORY} characters that a name may have")
     return source
 
 

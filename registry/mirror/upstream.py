@@ -20,7 +20,8 @@ from registry.mirror.errors import BlobLacking, RepositoryLacking, UpstreamFaile
 from registry.mirror.names import Source
 from storage.digest import Descriptor, Digest
 from storage.errors import DigestInvalid, JsonInvalid, ManifestInvalid
-from storage.repositories.manifest_document import KINDS, OCI_INDEX, ManifestDocument, read_manifest
+from storage.oci import OCI_INDEX
+from storage.repositories.manifest_document import KINDS, ManifestDocument, read_manifest
 from storage.repositories.repositories import Push, StoredManifest
 
 MANIFEST_BYTES = 4 << 20

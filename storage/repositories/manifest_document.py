@@ -16,30 +16,16 @@ from typing import Any, Literal
 from storage import strict_json
 from storage.digest import Descriptor, Digest
 from storage.errors import DigestInvalid, ManifestInvalid
+from storage.oci import DOCKER_LIST, DOCKER_MANIFEST, DOCKER_SCHEMA_1, IMAGE_TYPES, INDEX_TYPES, NOT_DISTRIBUTED
 from storage.strict_json import path_text, shown
-
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 
 Kind = Literal["image", "index"]
 
-KINDS: Mapping[str, Kind] = {
-    OCI_MANIFEST: "image",
-    DOCKER_MANIFEST: "image",
-    OCI_INDEX: "index",
-    DOCKER_LIST: "index",
-}
+KINDS: Mapping[str, Kind] = {**dict.fromkeys(IMAGE_TYPES, "image"), **dict.fromkeys(INDEX_TYPES, "index")}
 """The media types of the manifests that are stored here."""
 
 LARGEST_SIZE = 2**63 - 1
 
-_SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
-_NOT_DISTRIBUTED = (
-    "application/vnd.oci.image.layer.nondistributable.",
-    "application/vnd.docker.image.rootfs.foreign.diff.tar",
-)
 # RFC 6838, section 4.2
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}"  # noqa: S105 - the word of RFC 9110, section 5.6.2
@@ -118,7 +104,7 @@ def read_manifest(
         )
     config, layers = manifest.descriptor("config"), manifest.descriptors("layers")
     _check_sizes([subject, config, *layers])
-    blobs = _once([config, *(each for each in layers if not each.media_type.startswith(_NOT_DISTRIBUTED))])
+    blobs = _once([config, *(each for each in layers if not each.media_type.startswith(NOT_DISTRIBUTED))])
     needed = {each.digest for each in blobs}
     # the specification wants an artifactType beside an empty config, but podman pushes artifacts that have none
     return ManifestDocument(
@@ -137,7 +123,7 @@ def _media_type(content_type: str | None, manifest: _Object, header: str) -> str
     sent = (content_type or "").partition(";")[0].strip().lower()
     named = manifest.optional_media_type("mediaType") or ""
     version = manifest.fields.get("schemaVersion")
-    if (type(version) is int and version == 1) or (named or sent).startswith(_SCHEMA_1):
+    if (type(version) is int and version == 1) or (named or sent).startswith(DOCKER_SCHEMA_1):
         raise ManifestInvalid(
             "the document",
             "has docker's image manifest schema 1, which is not taken any more: push the image with a current client, "

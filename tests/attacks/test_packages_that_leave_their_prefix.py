@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.image.documents import OCI_MANIFEST
+from storage.oci import OCI_MANIFEST
 from tests.attacks.hostile import Hostile, write_channel
 from tests.support.builder.packages import PLACEHOLDER, Directory, File, Link, Package
 from tests.support.registry.asking import ask, manifest_path

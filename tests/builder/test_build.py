@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import select
 
 from builder.errors import BaseUnavailable, BuildFailed, PackageRefused, PathConflict, UnknownPackage
-from builder.image.documents import OCI_INDEX, OCI_MANIFEST, beginning
+from builder.image.documents import beginning
 from builder.image.finished import FinishedImage
 from builder.progress import Event
 from builder.queue.job import Job
@@ -25,6 +25,7 @@ from storage.disk.files import TEMPORARY
 from storage.errors import StorageFull
 from storage.events.changes import Changes
 from storage.objects.s3 import S3Objects
+from storage.oci import OCI_INDEX, OCI_MANIFEST
 from storage.repositories.repositories import Repositories
 from tests.support.builder.packages import PLACEHOLDER, File, Package
 from tests.support.builder.services import make_channel, open_service, spec_of

@@ -22,9 +22,9 @@ from pathlib import Path
 import pytest
 import rattler
 
-from builder.image.documents import OCI_MANIFEST
 from builder.service import BuilderService
 from storage.digest import Digest
+from storage.oci import OCI_MANIFEST
 from storage.repositories.repositories import StoredManifest
 from tests.support.builder.packages import PLACEHOLDER, File, Link, Package
 from tests.support.builder.services import make_channel, open_service, spec_of

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from builder.image.documents import OCI_INDEX, OCI_MANIFEST
 from storage.digest import Digest
+from storage.oci import OCI_INDEX, OCI_MANIFEST
 
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"

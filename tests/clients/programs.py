@@ -22,7 +22,7 @@ import oras.provider
 import pytest
 import python_docker.registry
 
-from builder.image.documents import OCI_MANIFEST
+from storage.oci import OCI_MANIFEST
 from tests.support.go_programs import GoProgramUnavailable, go_program
 
 PULL_SECONDS = 240

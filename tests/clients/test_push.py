@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import requests
 
-from builder.image.documents import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from registry.v2.manifests import MOST_TAGS
 from storage.digest import Digest
+from storage.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from tests.clients import layouts, programs
 from tests.clients.layouts import CONFIG
 from tests.clients.programs import (

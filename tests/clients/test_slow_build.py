@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from builder.image.documents import OCI_INDEX
 from storage.digest import Digest
+from storage.oci import OCI_INDEX
 from tests.clients.programs import Docker
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel

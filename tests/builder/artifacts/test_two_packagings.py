@@ -16,10 +16,10 @@ from conda_pack.prefixes import replace_prefix
 
 from builder.artifacts.artifact import ARCHIVE, make_artifact
 from builder.errors import BuilderError
-from builder.image.documents import OCI_MANIFEST
 from builder.packages.relocation import own_paths
 from builder.service import BuilderService
 from storage.digest import Digest
+from storage.oci import OCI_MANIFEST
 from tests.support.builder.packages import PLACEHOLDER, Directory, Entry, File, Link, Package, pack, zipped
 from tests.support.builder.services import make_channel, open_service, spec_of
 

@@ -13,27 +13,16 @@ from hypothesis import strategies as st
 from python_docker import schema
 
 from builder.base.vocabulary import BaseImage, BaseLayer
-from builder.image.documents import (
-    DOCKER_LAYER,
-    DOCKER_MANIFEST,
-    HOME,
-    OCI_INDEX,
-    OCI_LAYER,
-    OCI_MANIFEST,
-    ExecutionFacts,
-    ImageLayer,
-    beginning,
-    write_image,
-    write_index,
-)
+from builder.image.documents import HOME, ExecutionFacts, ImageLayer, beginning, write_image, write_index
 from builder.locks.lock import Lock
 from builder.names.spec import Constraint, EnvironmentSpec, PackageItem
 from storage.digest import Descriptor, Digest
+from storage.oci import DOCKER_LAYER_GZIP, DOCKER_MANIFEST, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST
 from tests.support.builder.locks import LOCK, SPEC, package
 
 
 def layer_of(text: str) -> tuple[Descriptor, Digest]:
-    return Descriptor(OCI_LAYER, Digest.of(text.encode()), len(text)), Digest.of(f"tar of {text}".encode())
+    return Descriptor(OCI_LAYER_GZIP, Digest.of(text.encode()), len(text)), Digest.of(f"tar of {text}".encode())
 
 
 BASE = BaseImage(
@@ -128,8 +117,8 @@ def test_manifests_name_one_config_and_the_same_layers() -> None:
     assert oci["config"]["digest"] == docker["config"]["digest"] == Digest.of(documents.config)
     assert oci["config"]["size"] == docker["config"]["size"] == len(documents.config)
     assert [layer["digest"] for layer in oci["layers"]] == [layer["digest"] for layer in docker["layers"]]
-    assert {layer["mediaType"] for layer in oci["layers"]} == {OCI_LAYER}
-    assert {layer["mediaType"] for layer in docker["layers"]} == {DOCKER_LAYER}
+    assert {layer["mediaType"] for layer in oci["layers"]} == {OCI_LAYER_GZIP}
+    assert {layer["mediaType"] for layer in docker["layers"]} == {DOCKER_LAYER_GZIP}
     assert oci["annotations"]["io.condery.lock"] == LOCK.key
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.errors import NameInvalid, RouteUnknown
-from registry.http.references import LONGEST_NAME, Target, parse_path, repository_name
+from registry.http.references import Target, parse_path, repository_name
+from storage.oci import LONGEST_REPOSITORY
 
 WORDS = st.sampled_from(["manifests", "blobs", "uploads", "tags", "list", "referrers", "a", "b-c", "d__e", "f.g"])
 NAMES = st.lists(WORDS, min_size=1, max_size=6).map("/".join)
@@ -50,4 +51,4 @@ def test_long_names_are_refused_quickly() -> None:
         with pytest.raises(NameInvalid) as refused:
             parse_path(f"/v2/{name}/manifests/latest")
         assert len(str(refused.value)) < 500
-    assert parse_path(f"/v2/{'a' * LONGEST_NAME}/tags/list").repository == "a" * LONGEST_NAME
+    assert parse_path(f"/v2/{'a' * LONGEST_REPOSITORY}/tags/list").repository == "a" * LONGEST_REPOSITORY

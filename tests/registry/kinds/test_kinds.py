@@ -9,7 +9,6 @@ import pytest
 from aiohttp import web
 
 from auth.permission import Permission
-from builder.image.documents import OCI_MANIFEST
 from registry.http.manifests import Prepared, Variants
 from registry.kinds.kind import KINDS, Kinds, Need
 from registry.kinds.kinds import ALL_KINDS
@@ -19,6 +18,7 @@ from registry.kinds.pushed import Pushed
 from registry.kinds.stored import StoredKind, answer_variants
 from registry.parts import MEMORY
 from storage.errors import ManifestUnknown
+from storage.oci import OCI_MANIFEST
 from tests.support.registry.serving import NUMPY, ROOT, serving
 
 REGISTRY = Path(__file__).parents[3] / "registry"

@@ -15,12 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import TooManyBuilds, Unsatisfiable
-from builder.image.documents import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, beginning
+from builder.image.documents import beginning
 from builder.work.turns import Caller
 from registry.http.settings import HttpSettings
 from registry.kinds.waiting import pauses
 from registry.parts import MEMORY
 from storage.digest import Digest
+from storage.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from tests.support.registry.serving import NUMPY, ROOT, Site, serving, spec_of
 
 ANSWER_WITHIN = 0.3

@@ -19,7 +19,7 @@ from builder.remote.repository import Login
 from registry.http.settings import HttpSettings
 from registry.parts import PARTS
 from storage.digest import Digest
-from storage.repositories.manifest_document import DOCKER_MANIFEST, OCI_INDEX
+from storage.oci import DOCKER_MANIFEST, OCI_INDEX
 from tests.support.registry.mirrored import APP, FIRST, SECOND, get, name_of, refused
 from tests.support.registry.serving import Site, serving
 from tests.support.registry.upstreams import (

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from builder.errors import BuildFailed
-from builder.image.documents import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from registry.http.settings import HttpSettings
 from storage.digest import Digest
+from storage.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from tests.support.registry.serving import NUMPY, ROOT, Site, serving
 
 QUICK = HttpSettings(answer_within=0.2, trickle_interval=0.02, trickle_slowest=0.05, trickle_cover=0.5)

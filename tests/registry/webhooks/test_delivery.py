@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from builder.image.documents import OCI_INDEX
 from storage.digest import Digest
+from storage.oci import OCI_INDEX
 from tests.support.server import Server, StartServer
 from tests.support.servers.receiver import Receiver, receiving
 

@@ -14,16 +14,10 @@ from hypothesis import strategies as st
 
 from storage.digest import Descriptor, Digest
 from storage.errors import JsonInvalid, ManifestInvalid
-from storage.repositories.manifest_document import (
-    DOCKER_LIST,
-    DOCKER_MANIFEST,
-    KINDS,
-    OCI_INDEX,
-    OCI_MANIFEST,
-    read_manifest,
-)
+from storage.oci import DOCKER_LIST, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST
+from storage.repositories.manifest_document import KINDS, read_manifest
 from tests.support.storage import manifests_in_the_wild as wild
-from tests.support.storage.manifests_in_the_wild import OCI_CONFIG, OCI_LAYER, descriptor, digest, image, index
+from tests.support.storage.manifests_in_the_wild import descriptor, digest, image, index
 
 NONDISTRIBUTABLE = "application/vnd.oci.image.layer.nondistributable.v1.tar"
 LARGEST = 9223372036854775807
@@ -226,11 +220,11 @@ def without(document: dict[str, Any], *fields: str) -> dict[str, Any]:
 
 
 def layer(**fields: Any) -> dict[str, Any]:
-    return image(layers=[descriptor(OCI_LAYER, "first"), {**descriptor(OCI_LAYER, "layer"), **fields}])
+    return image(layers=[descriptor(OCI_LAYER_GZIP, "first"), {**descriptor(OCI_LAYER_GZIP, "layer"), **fields}])
 
 
 def data(text: Any, content: str = "layer") -> dict[str, Any]:
-    return image(layers=[descriptor(OCI_LAYER, content, data=text)])
+    return image(layers=[descriptor(OCI_LAYER_GZIP, content, data=text)])
 
 
 @pytest.mark.parametrize(
@@ -378,7 +372,7 @@ def data(text: Any, content: str = "layer") -> dict[str, Any]:
         (index(artifactType=[]), f"artifactType is a list: {MEDIA_TYPE}"),
         # one digest has one size
         (
-            image(layers=[descriptor(OCI_LAYER, "a"), {**descriptor(OCI_LAYER, "a"), "size": 2}]),
+            image(layers=[descriptor(OCI_LAYER_GZIP, "a"), {**descriptor(OCI_LAYER_GZIP, "a"), "size": 2}]),
             f"the document gives {digest('a')} two sizes, 1 and 2",
         ),
         (
@@ -411,12 +405,14 @@ def test_what_is_refused_and_how_it_is_said(document: Any, text: str) -> None:
         index(**{"org.EXAMPLE": "custom"}),
         {**index(), "manifests": None},
         {**image(), "org.example": {"deep": [[[[[[7]]]]]]}, "custom": None, "blobs": [], "history": [1]},
-        image(layers=[descriptor(OCI_LAYER, "a", custom=[1.5], uRLs2=None)]),
+        image(layers=[descriptor(OCI_LAYER_GZIP, "a", custom=[1.5], uRLs2=None)]),
         image(
-            layers=[descriptor(OCI_LAYER, "a", urls=None, data=None, annotations=None, platform=None, artifactType="")]
+            layers=[
+                descriptor(OCI_LAYER_GZIP, "a", urls=None, data=None, annotations=None, platform=None, artifactType="")
+            ]
         ),
-        image(layers=[descriptor(OCI_LAYER, "a", urls=[], annotations={}, platform={}, artifactType="a/b")]),
-        image(layers=[descriptor(OCI_LAYER, "a", platform={"os.features": None, "os": None, "custom": 7})]),
+        image(layers=[descriptor(OCI_LAYER_GZIP, "a", urls=[], annotations={}, platform={}, artifactType="a/b")]),
+        image(layers=[descriptor(OCI_LAYER_GZIP, "a", platform={"os.features": None, "os": None, "custom": 7})]),
         image(layers=[descriptor("a/b", "a", size=2**63 - 1)]),
         image(layers=[descriptor("a" * 127 + "/" + "b!#$&^_.+-" * 12 + "1234567", "a")]),
         image(layers=[{"mediaType": "a/b", "digest": Digest.of(b"x", "sha512"), "size": 1, "data": "eA=="}]),
@@ -439,12 +435,12 @@ class TestBlobs:
             descriptor(f"{NONDISTRIBUTABLE}{suffix}", f"layer{suffix}", urls=["https://example.com/"])
             for suffix in ("", "+gzip", "+zstd")
         ]
-        found = read_manifest(None, body(image(layers=[*layers, descriptor(OCI_LAYER, "ours")])))
+        found = read_manifest(None, body(image(layers=[*layers, descriptor(OCI_LAYER_GZIP, "ours")])))
         assert names(found.blobs) == [digest("config"), digest("ours")]
         assert names(found.optional_blobs) == [digest("layer"), digest("layer+gzip"), digest("layer+zstd")]
 
     def test_urls_make_no_layer_optional(self) -> None:
-        document = image(layers=[descriptor(OCI_LAYER, "layer", urls=["https://example.com/"])])
+        document = image(layers=[descriptor(OCI_LAYER_GZIP, "layer", urls=["https://example.com/"])])
         assert read_manifest(None, body(document)).optional_blobs == ()
 
     def test_the_config_never_is(self) -> None:
@@ -453,14 +449,14 @@ class TestBlobs:
 
     @pytest.mark.parametrize("step", [1, -1])
     def test_what_is_needed_as_one_thing_is_not_optional_as_another(self, step: int) -> None:
-        layers = [descriptor(NONDISTRIBUTABLE, "layer"), descriptor(OCI_LAYER, "layer")]
+        layers = [descriptor(NONDISTRIBUTABLE, "layer"), descriptor(OCI_LAYER_GZIP, "layer")]
         found = read_manifest(None, body(image(layers=layers[::step])))
         assert (names(found.blobs), found.optional_blobs) == ([digest("config"), digest("layer")], ())
 
     def test_each_digest_is_there_once(self) -> None:
-        layers = [descriptor("a/b", "config"), descriptor(OCI_LAYER, "x"), descriptor("c/d", "x")]
+        layers = [descriptor("a/b", "config"), descriptor(OCI_LAYER_GZIP, "x"), descriptor("c/d", "x")]
         found = read_manifest(None, body(image(layers=layers)))
-        assert [each.media_type for each in found.blobs] == [OCI_CONFIG, OCI_LAYER]
+        assert [each.media_type for each in found.blobs] == [OCI_CONFIG, OCI_LAYER_GZIP]
 
 
 class TestReferrers:
@@ -498,7 +494,7 @@ class TestReferrers:
 def test_a_manifest_of_4_mib_is_fine() -> None:
     large = {f"large-annotation-{number}": "A" * 10_000 for number in range(390)}
     assert read_manifest(None, body(image(annotations=large))).annotations == large
-    layers = [descriptor(OCI_LAYER, f"{number:032}") for number in range(25_000)]
+    layers = [descriptor(OCI_LAYER_GZIP, f"{number:032}") for number in range(25_000)]
     assert len(read_manifest(None, body(image(layers=layers))).blobs) == 25_001
 
 
@@ -513,7 +509,9 @@ def test_what_is_wrong_with_the_json_is_told_too() -> None:
 
 MEDIA_TYPES = st.from_regex(r"[a-z0-9][a-z0-9.+-]{0,8}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,12}", fullmatch=True)
 STRINGS = st.dictionaries(st.text(max_size=6), st.text(max_size=6), max_size=3)
-FOUND_TYPES = st.sampled_from([*KINDS, OCI_CONFIG, OCI_LAYER, NONDISTRIBUTABLE, wild.FOREIGN_LAYER, wild.EMPTY_JSON])
+FOUND_TYPES = st.sampled_from(
+    [*KINDS, OCI_CONFIG, OCI_LAYER_GZIP, NONDISTRIBUTABLE, wild.FOREIGN_LAYER, wild.EMPTY_JSON]
+)
 
 
 @st.composite
@@ -666,7 +664,7 @@ COMPLETE = [
     image(
         artifactType="a/b",
         config=descriptor(OCI_CONFIG, "{}", data="e30=", urls=["x"], annotations={"a": "b"}),
-        layers=[descriptor(OCI_LAYER, "x", platform={"os": "a", "architecture": "b", "os.features": ["c"]})],
+        layers=[descriptor(OCI_LAYER_GZIP, "x", platform={"os": "a", "architecture": "b", "os.features": ["c"]})],
         subject=descriptor(OCI_MANIFEST, "y"),
         annotations={"a": "b"},
     ),

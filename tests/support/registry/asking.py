@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from builder.image.documents import OCI_INDEX
+from storage.oci import OCI_INDEX
 from tests.support.server import Server
 
 PATIENCE = 60

@@ -17,7 +17,7 @@ from yarl import URL
 from auth.access import Access, OpenAccess
 from builder.artifacts.artifact import ARTIFACTS, Artifact
 from builder.errors import InvalidImageName, TooManyBuilds, UnknownArtifact
-from builder.image.documents import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, beginning
+from builder.image.documents import beginning
 from builder.image.finished import FinishedImage
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.work.turns import Caller
@@ -34,6 +34,7 @@ from registry.webhooks.delivery import Timing
 from registry.webhooks.settings import WebhookSettings
 from storage.blobs.blobs import StoredBlob
 from storage.digest import Descriptor, Digest
+from storage.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from storage.quotas.limits import Limits
 from storage.repositories.repositories import Push, StoredManifest
 from storage.settings import StorageSettings

@@ -21,8 +21,8 @@ from registry.http.settings import HttpSettings
 from registry.mirror.service import Mirror
 from registry.mirror.settings import MirrorSettings
 from storage.digest import Digest
+from storage.oci import OCI_INDEX, OCI_MANIFEST
 from storage.quotas.limits import Limits
-from storage.repositories.manifest_document import OCI_INDEX, OCI_MANIFEST
 from storage.store import Store
 from tests.support.registry.serving import Site, serving
 

@@ -6,13 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from storage.digest import Digest
-from storage.repositories.manifest_document import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from storage.oci import (
+    DOCKER_CONFIG,
+    DOCKER_LAYER_GZIP,
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_LAYER_GZIP,
+    OCI_MANIFEST,
+)
 
 EMPTY_JSON = "application/vnd.oci.empty.v1+json"
-OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
-OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
-DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
-DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 FOREIGN_LAYER = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 
 
@@ -30,7 +35,7 @@ def image(media_type: str | None = OCI_MANIFEST, **more: Any) -> dict[str, Any]:
         "schemaVersion": 2,
         **({"mediaType": media_type} if media_type else {}),
         "config": descriptor(OCI_CONFIG, "config"),
-        "layers": [descriptor(OCI_LAYER, "layer")],
+        "layers": [descriptor(OCI_LAYER_GZIP, "layer")],
         **more,
     }
 
@@ -86,7 +91,7 @@ BUILDX_ARTIFACT_ATTESTATION = image(
 
 BUILDKIT_CACHE = index(
     descriptor(
-        OCI_LAYER,
+        OCI_LAYER_GZIP,
         "cached layer",
         annotations={"buildkit/createdat": "2024-08-14T17:52:26Z", "containerd.io/uncompressed": digest("tar")},
     ),
@@ -128,7 +133,7 @@ ORAS_ARTIFACT = image(
     config=EMPTY_CONFIG,
     layers=[
         descriptor("text/plain", "hello", annotations={"org.opencontainers.image.title": "hello.txt"}),
-        descriptor(OCI_LAYER, "folder", annotations={"io.deis.oras.content.unpack": "true"}),
+        descriptor(OCI_LAYER_GZIP, "folder", annotations={"io.deis.oras.content.unpack": "true"}),
     ],
     annotations={"org.opencontainers.image.created": "2025-01-02T03:04:05Z"},
 )
@@ -166,7 +171,11 @@ NOTATION_SIGNATURE = image(
 DOCKER_IMAGE = image(
     DOCKER_MANIFEST,
     config=descriptor(DOCKER_CONFIG, "docker config"),
-    layers=[descriptor(DOCKER_LAYER, "first"), descriptor(DOCKER_LAYER, "second"), descriptor(DOCKER_LAYER, "first")],
+    layers=[
+        descriptor(DOCKER_LAYER_GZIP, "first"),
+        descriptor(DOCKER_LAYER_GZIP, "second"),
+        descriptor(DOCKER_LAYER_GZIP, "first"),
+    ],
 )
 
 WINDOWS_IMAGE = image(
@@ -174,7 +183,7 @@ WINDOWS_IMAGE = image(
     config=descriptor(DOCKER_CONFIG, "windows config"),
     layers=[
         descriptor(FOREIGN_LAYER, "base", urls=["https://mcr.microsoft.com/v2/windows/blobs/sha256:0"]),
-        descriptor(DOCKER_LAYER, "ours"),
+        descriptor(DOCKER_LAYER_GZIP, "ours"),
     ],
 )
 
