@@ -29,7 +29,7 @@ POOL_SIZE = 20
 RETRY_AFTER = 5
 MOST_PARAMETERS = 10_000
 """PostgreSQL takes 65,535 in one statement, SQLite's usual builds 32,766."""
-NEWEST = "0005"
+NEWEST = "0006"
 """The last revision of storage/database/migrations/versions."""
 
 T = TypeVar("T")

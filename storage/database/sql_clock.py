@@ -1,4 +1,9 @@
-"""Times in rows that a clock wrote which was ahead, and has been mended since.
+"""Times in rows: those that the database's clock writes, and those that a clock wrote which was ahead.
+
+Who is alive is told by times that one machine writes and another reads. They are the database's (`database_time`), for
+which it does not matter what the clocks of those machines say. With SQLite the database's clock is the machine's own.
+
+A clock may have been ahead when it wrote a time, and have been mended since.
 
 A row is kept for some time after one that it has. If that lies in the future, it would be kept for as long as the clock
 was ahead, which may be years. So what only costs a client its patience counts as over at once, by `is_before`. Of what
@@ -13,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, exists, or_, select, tuple_, update
+from sqlalchemy import Column, ColumnElement, Float, cast, exists, extract, func, or_, select, tuple_, update
 
 from storage.database import tables
 from storage.database.engine import Database
@@ -36,6 +41,7 @@ RESET: tuple[Column[Any], ...] = (
     tables.artifact.c.used,
     tables.build.c.heartbeat,
     tables.build.c.created,
+    tables.base_pin.c.created,
     tables.blob.c.created,
     tables.blob.c.used,
     tables.repository.c.created,
@@ -65,6 +71,18 @@ OVER: tuple[Column[Any], ...] = (
     tables.lease.c.until,
 )
 """Those that count as over where they are read."""
+
+
+_UNIX_EPOCH = 2440587.5
+"""As a Julian day."""
+
+
+def database_time(database: Database) -> ColumnElement[float]:
+    """Now (UNIX seconds) by the clock of the database, in a statement for it."""
+    if database.dialect == "postgresql":
+        # not now(), which is when the transaction began: it may have waited for a lock since
+        return cast(extract("epoch", func.clock_timestamp()), Float)
+    return cast((func.julianday("now") - _UNIX_EPOCH) * 86400.0, Float)
 
 
 def is_before(column: ColumnElement[float], before: float, now: float, ahead: float = 0.0) -> ColumnElement[bool]:

@@ -118,11 +118,33 @@ build = Table(
     Column("error_kind", String(64)),
     Column("error_message", Text),
     Column("error_transient", Boolean),
+    # the key of the image or file that it ended with
+    Column("made", String(64)),
+    Column("priority", Integer, nullable=False, server_default="0"),
     # at most one unfinished build of a key, whichever process or machine it is in
     Index(
         "uq_build_unfinished_key", "key", unique=True, sqlite_where=text(UNFINISHED), postgresql_where=text(UNFINISHED)
     ),
     Index("ix_build_key_created", "key", "created"),
+)
+
+base_pin = Table(
+    "base_pin",
+    metadata,
+    # of a base's reference; the digest is what its tag meant when the first process asked for it
+    Column("key", String(64), primary_key=True),
+    Column("reference", Text, nullable=False),
+    Column("digest", DIGEST, nullable=False),
+    Column("created", Float, nullable=False),
+)
+
+base_image = Table(
+    "base_image",
+    metadata,
+    # what was learnt of a pinned base, so that it is not asked for again
+    Column("pin", String(64), ForeignKey("base_pin.key", ondelete="CASCADE"), primary_key=True),
+    Column("platform", String(64), primary_key=True),
+    Column("document", Text, nullable=False),
 )
 
 # bytes
