@@ -126,8 +126,8 @@ class Builder:
         for part in (self._images, self._solves, self.layers):
             await part.close()
 
-    async def run(self, job: Job, progress: Progress = silent) -> None:
-        """Make what `job` asks for; idempotent, and quick where all of it is there.
+    async def run(self, job: Job, progress: Progress = silent) -> str:
+        """Make what `job` asks for; the key of it. Idempotent, and quick where all of it is there.
 
         A lock that fails is not kept for its time: when the channel is mended, the next solve shows it. One that takes
         the place of a lock which answers meanwhile does so only when what was asked for is made.
@@ -136,14 +136,15 @@ class Builder:
         solved = await self._solved(job, progress, watch)
         try:
             if job.artifact:
-                await self.artifact(solved.lock, job.artifact)
+                made = await self.artifact(solved.lock, job.artifact)
             else:
-                await self.image(solved.lock, progress, watch)
+                made, _ = await self._image_and_key(solved.lock, progress, watch)
         except BuilderError:
             if not job.lock_key and solved.unrecorded is None:
                 await self.catalog.locks.forget_resolution(solved.key)
             raise
         await self._record(job.spec, solved)
+        return made
 
     async def lock(self, job: Job, progress: Progress = silent, watch: Stopwatch | None = None) -> Lock:
         """The lock that `job` names, or that its spec has by now."""
@@ -194,11 +195,11 @@ class Builder:
             return dict.fromkeys(platforms, self.settings.glibc)
         return _glibc_of(await self._resolve_bases(platforms))
 
-    async def artifact(self, lock: Lock, name: str) -> None:
-        """Make and record the file `name` of `lock`."""
+    async def artifact(self, lock: Lock, name: str) -> str:
+        """Make and record the file `name` of `lock`; the key of it."""
         key = artifact_key(lock.key, name)
         if await self.catalog.artifacts.find(key):
-            return
+            return key
 
         async def make() -> None:
             await self.catalog.room.look(_least_size([lock.packages[chosen_platform(lock)]]) if name == ARCHIVE else 0)
@@ -207,6 +208,7 @@ class Builder:
             await self.catalog.artifacts.put(key, lock.key, artifact.to_json(), artifact.digest)
 
         await _again_when_collected(make)
+        return key
 
     async def _pack(self, archives: Mapping[str, Path], lock: Lock, platform: str) -> Join:
         packages = lock.packages[platform]
@@ -230,17 +232,20 @@ class Builder:
 
     async def image(self, lock: Lock, progress: Progress = silent, watch: Stopwatch | None = None) -> FinishedImage:
         """The image of `lock`, made and recorded unless it is there."""
-        return await _again_when_collected(lambda: self._image(lock, progress, watch or Stopwatch()))
+        return (await self._image_and_key(lock, progress, watch or Stopwatch()))[1]
 
-    async def _image(self, lock: Lock, progress: Progress, watch: Stopwatch) -> FinishedImage:
+    async def _image_and_key(self, lock: Lock, progress: Progress, watch: Stopwatch) -> tuple[str, FinishedImage]:
+        return await _again_when_collected(lambda: self._image(lock, progress, watch))
+
+    async def _image(self, lock: Lock, progress: Progress, watch: Stopwatch) -> tuple[str, FinishedImage]:
         bases = await self._resolve_bases(lock.spec.platforms)
         for base in bases.values():
             check_prefix(lock.spec.prefix, base)
         key = self._key(lock.key, [bases[platform] for platform in sorted(lock.packages)])
         document = await self.catalog.images.find(key)
         if document:
-            return FinishedImage.from_json(document["image"])
-        return await self._images.do(key, lambda: self._make_image(key, lock, bases, progress, watch))
+            return key, FinishedImage.from_json(document["image"])
+        return key, await self._images.do(key, lambda: self._make_image(key, lock, bases, progress, watch))
 
     async def _make_image(
         self, key: str, lock: Lock, bases: Mapping[str, BaseImage], progress: Progress, watch: Stopwatch

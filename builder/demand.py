@@ -19,9 +19,9 @@ from builder.image.finished import FinishedImage
 from builder.locks.lock import Lock
 from builder.names import image_name
 from builder.names.spec import EnvironmentSpec
-from builder.queue.embedded import BuildQueue, Flight
 from builder.queue.ended import EndedBuild
 from builder.queue.job import Job
+from builder.queue.protocol import BuildQueue, CompletedBuild, SubmittedBuild
 from builder.settings import BuilderSettings
 from builder.solve.resolution import FOREVER, answers_meanwhile, fresh_until, is_fresh
 from builder.work.turns import OURSELVES, Caller
@@ -58,20 +58,20 @@ class Ticket(Generic[T]):
         *,
         ready: T | None = None,
         stale: str | None = None,
-        flight: Flight | None = None,
-        fetch: Callable[[], Awaitable[T | None]] | None = None,
+        build: SubmittedBuild | None = None,
+        fetch: Callable[[CompletedBuild], Awaitable[T | None]] | None = None,
     ) -> None:
         self.spec = spec
         self.stale = stale
         self._caller = caller
         self._ready = ready
-        self._flight = flight
+        self._build = build
         self._fetch = fetch
 
     @property
     def build_id(self) -> str:
         """The build that makes the result; empty when none was needed."""
-        return self._flight.build_id if self._flight else ""
+        return self._build.id if self._build else ""
 
     async def wait(self, seconds: float | None) -> T | None:
         """The result, or None when it is still being made after `seconds`; raises BuildFailed.
@@ -80,17 +80,14 @@ class Ticket(Generic[T]):
         """
         if self._ready is not None:
             return self._ready
-        assert self._flight is not None
+        assert self._build is not None
         assert self._fetch is not None
-        with self._flight.claim.waited_for(self._caller):
-            done, _ = await asyncio.wait({self._flight.ended}, timeout=seconds)
-        if not done:
+        completed = await self._build.wait(seconds, self._caller)
+        if completed is None:
             return None
-        failure = self._flight.ended.result()
-        if failure:
-            raise failure
-        self._ready = await self._fetch()
-        assert self._ready is not None, "a completed build has stored its result"
+        self._ready = await self._fetch(completed)
+        if self._ready is None:
+            raise BuildFailed(completed.id, "Collected", "what was built is deleted already; ask again")
         return self._ready
 
 
@@ -141,30 +138,43 @@ class Demand:
             await asyncio.gather(*late, return_exceptions=True)
 
     async def image_of(self, job: Job, caller: Caller = OURSELVES) -> Ticket[FinishedImage]:
-        return await self._ticket("image", job, caller, lambda accepts: self._find_image(job, accepts))
+        return await self._ticket(
+            "image",
+            job,
+            caller,
+            lambda accepts: self._find_image(job, accepts),
+            lambda completed: self._get_image(job, completed),
+        )
 
     async def artifact(self, repository: str, tag: str, name: str, caller: Caller = OURSELVES) -> Ticket[Artifact]:
         """Raises UnknownArtifact and what `image` raises."""
         if name not in ARTIFACTS:
             raise UnknownArtifact(name, ARTIFACTS)
         job = replace(await self._job("artifact", repository, tag), artifact=name)
-        return await self._ticket("artifact", job, caller, lambda accepts: self._find_artifact(job, accepts))
+        return await self._ticket(
+            "artifact",
+            job,
+            caller,
+            lambda accepts: self._find_artifact(job, accepts),
+            lambda completed: self._get_artifact(job, completed),
+        )
 
-    async def ended(self, job: Job, build_id: str, seconds: float, failure: BuildFailed | None) -> EndedBuild:
+    async def ended(self, job: Job, build_id: str, seconds: float, end: CompletedBuild | BuildFailed) -> EndedBuild:
         """What there is to tell of a build of `job`."""
         kind = job.artifact or job.kind
         repository = image_name.repository_of(job.spec, self._settings)
-        if failure is not None:
-            return EndedBuild(build_id, kind, repository, seconds, failure)
+        if isinstance(end, BuildFailed):
+            return EndedBuild(build_id, kind, repository, seconds, end)
         lock = await self._find_lock(job, _always)
-        image = await self._find_image(job, _always) if job.kind == "image" else None
+        image = await self._get_image(job, end) if job.kind == "image" else None
+        lock_key = image.lock_key if image else lock[0] if lock else None
         return EndedBuild(
             build_id,
             kind,
             repository,
             seconds,
-            tag=f"lock-{lock[0][:12]}" if lock else None,
-            manifest=image[1].variants[0] if image else None,
+            tag=f"lock-{lock_key[:12]}" if lock_key else None,
+            manifest=image.variants[0] if image else None,
         )
 
     async def tags(self, repository: str) -> list[str]:
@@ -174,9 +184,14 @@ class Demand:
         return sorted({"latest", *locks, *await self._catalog.locks.list_days(spec.key)}) if locks else []
 
     async def _ticket(
-        self, kind: ResultKind, job: Job, caller: Caller, find: Callable[[Accepts], Awaitable[tuple[str, T] | None]]
+        self,
+        kind: ResultKind,
+        job: Job,
+        caller: Caller,
+        find: Callable[[Accepts], Awaitable[tuple[str, T] | None]],
+        get: Callable[[CompletedBuild], Awaitable[T | None]],
     ) -> Ticket[T]:
-        """`find` gives the key of what is stored, and that."""
+        """`find` gives the key of what is stored, and that; `get` gives what a build has made."""
         now, spec, settings = time.time(), job.spec, self._settings
         found = await find(lambda solved: is_fresh(spec, solved, settings, now))
         if found is not None:
@@ -186,22 +201,17 @@ class Demand:
         old = await find(lambda solved: answers_meanwhile(spec, solved, settings, now))
         if old is not None:
             self._note_use(kind, old[0])
-            return Ticket(job.spec, caller, ready=old[1], stale=self._renew(job, caller, failure))
+            return Ticket(job.spec, caller, ready=old[1], stale=await self._renew(job, caller, failure))
         if failure:
             raise failure
+        return Ticket(job.spec, caller, build=await self._queue.submit(job, caller), fetch=get)
 
-        async def fetch() -> T | None:
-            made = await find(_always)
-            return made[1] if made else None
-
-        return Ticket(job.spec, caller, flight=self._queue.submit(job, caller), fetch=fetch)
-
-    def _renew(self, job: Job, caller: Caller, failure: BuildFailed | None) -> str:
+    async def _renew(self, job: Job, caller: Caller, failure: BuildFailed | None) -> str:
         """Begin to make anew what has grown old, though nobody waits for it; why that cannot be, else nothing."""
         if failure is not None:
             return str(failure)
         try:
-            self._queue.submit(job, caller)
+            await self._queue.submit(job, caller)
         except TooManyBuilds as error:
             return str(error)
         return ""
@@ -263,6 +273,34 @@ class Demand:
         if not (found and key and document):
             return None
         return key, replace(FinishedImage.from_json(document["image"]), expires=found[1])
+
+    async def _get_image(self, job: Job, completed: CompletedBuild) -> FinishedImage | None:
+        """What a build has made, in whichever process: this one may not know the bases that it stands on."""
+        if completed.made is None:
+            found = await self._find_image(job, _always)
+            return found[1] if found else None
+        document = await self._catalog.images.find(completed.made)
+        if document is None:
+            return None
+        image = FinishedImage.from_json(document["image"])
+        return replace(image, expires=await self._expires(job, image.lock_key))
+
+    async def _expires(self, job: Job, lock_key: str) -> float:
+        """Until when a lock is what `job` means; it has passed when that was solved to another one since."""
+        if job.lock_key:
+            return FOREVER
+        day = job.spec.until.isoformat() if job.spec.until else None
+        resolution = await self._catalog.locks.find_newest_resolution(replace(job.spec, until=None).key, day)
+        if resolution is None or resolution.lock_key != lock_key:
+            return 0.0
+        return fresh_until(job.spec, resolution.solved, self._settings)
+
+    async def _get_artifact(self, job: Job, completed: CompletedBuild) -> Artifact | None:
+        if completed.made is None:
+            found = await self._find_artifact(job, _always)
+            return found[1] if found else None
+        document = await self._catalog.artifacts.find(completed.made)
+        return Artifact.from_json(document) if document else None
 
     async def _find_artifact(self, job: Job, accepts: Accepts) -> tuple[str, Artifact] | None:
         assert job.artifact is not None

@@ -28,6 +28,7 @@
         ├── MemoryLimit            work on an environment that takes more memory than a worker may have
         ├── SampleChannelFailed    the sample channel cannot be made on this machine
         └── BuildFailed            a build's recorded failure, as every later request meets it
+            └── BuildCanceled      somebody ended it before it was done
 
 Texts are read by the person who typed `docker pull`: they say what is wrong, where, and what to do.
 """
@@ -273,6 +274,13 @@ class BuildFailed(BuilderError):
         self.build_id = build_id
         self.kind = kind
         self.message = message
+
+
+class BuildCanceled(BuildFailed):
+    """Somebody ended the build before it was done; `message` is what they said."""
+
+    def __init__(self, build_id: str, message: str) -> None:
+        super().__init__(build_id, type(self).__name__, message)
 
 
 class SampleChannelFailed(BuilderError):

@@ -26,9 +26,10 @@ from builder.layers.popularity import Popularity
 from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec
 from builder.progress import Progress, silent
-from builder.queue.embedded import BuildQueue
+from builder.queue.embedded import EmbeddedQueue
 from builder.queue.ended import Announce
 from builder.queue.job import Job
+from builder.queue.protocol import BuildQueue, CompletedBuild
 from builder.remote.repository import read_logins
 from builder.settings import BuilderSettings
 from builder.solve.lanes import Solving, SolvingSettings
@@ -137,10 +138,12 @@ class BuilderService:
             )
             stack.push_async_callback(builder.close)
 
-            async def tell(job: Job, build_id: str, seconds: float, failure: BuildFailed | None) -> Record[None] | None:
-                return announce(await demand.ended(job, build_id, seconds, failure)) if announce else None
+            async def tell(
+                job: Job, build_id: str, seconds: float, end: CompletedBuild | BuildFailed
+            ) -> Record[None] | None:
+                return announce(await demand.ended(job, build_id, seconds, end)) if announce else None
 
-            queue = BuildQueue(catalog.builds, lambda job, _build: builder.run(job), settings, tell)
+            queue = EmbeddedQueue(catalog.builds, builder.run, settings, tell)
             demand = Demand(settings, catalog, queue, builder.image_key, builder.resolution_key, policy)
             stack.push_async_callback(demand.close)
             stack.push_async_callback(queue.close)

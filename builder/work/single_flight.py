@@ -22,8 +22,9 @@ class _Flight(Generic[V]):
 class SingleFlight(Generic[K, V]):
     """Shares a running computation between everybody who asks for its key; keeps nothing once it has ended.
 
-    A waiter that is cancelled leaves the computation running for the others. It is done on behalf of all who wait for
-    it: whoever joins what another caller began does not wait in that one's place.
+    A waiter that is cancelled leaves the computation running for the others, and for whoever asks next, unless its
+    build was given up and nobody else waits. It is done on behalf of all who wait for it: whoever joins what another
+    caller began does not wait in that one's place.
     """
 
     def __init__(self) -> None:
@@ -37,8 +38,12 @@ class SingleFlight(Generic[K, V]):
                 flight = _Flight(claim, asyncio.ensure_future(_call(compute)))
             self._flights[key] = flight
             flight.work.add_done_callback(lambda _: self._flights.pop(key, None))
-        with flight.claim.joined(waiter):
-            return await asyncio.shield(flight.work)
+        try:
+            with flight.claim.joined(waiter):
+                return await asyncio.shield(flight.work)
+        finally:
+            if waiter.origin.is_given_up and not flight.claim.is_joined:
+                flight.work.cancel()
 
     async def close(self) -> None:
         """Cancel what still runs and wait for it."""

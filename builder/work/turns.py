@@ -3,6 +3,7 @@
 A `Claim` is on whose behalf something is done: who waits for it now, and who asked for it first. A `Lane` deals out the
 slots of one stage of builds. The next turn is that of
 
+    what is of higher priority;
     what somebody waits for, before what nobody waits for any more;
     of the caller with the fewest turns now, and then of the build with the fewest;
     the one that came first.
@@ -43,12 +44,16 @@ class Claim:
     """What is done is done for those who wait for it; when nobody does any more, it is still charged to `first`.
 
     A claim that is `lasting` has somebody who waits until the end, as the command line does. `origin` is the claim of
-    the build that this is a part of.
+    the build that this is a part of. What is of higher `priority` is done before all else.
     """
 
-    def __init__(self, first: Caller = OURSELVES, *, lasting: bool = False, origin: Claim | None = None) -> None:
+    def __init__(
+        self, first: Caller = OURSELVES, *, lasting: bool = False, origin: Claim | None = None, priority: int = 0
+    ) -> None:
         self.first = first
         self.origin = origin or self
+        self.priority = priority
+        self.is_given_up = False
         self._waiting: Counter[Caller] = Counter([first] if lasting else [])
         self._left: dict[Caller, float] = {}
         self._joined: Counter[Claim] = Counter()
@@ -59,6 +64,20 @@ class Claim:
     def part(self) -> Claim:
         """A claim for something that other builds may need, too."""
         return Claim(self.first, origin=self.origin)
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether anything else needs what is done for this claim."""
+        return bool(self._joined)
+
+    def give_up(self) -> None:
+        """Its build is to be stopped, and whatever is done for that alone."""
+        self.is_given_up = True
+
+    def set_priority(self, priority: int) -> None:
+        if priority != self.priority:
+            self.priority = priority
+            self._tell()
 
     @contextlib.contextmanager
     def waited_for(self, caller: Caller) -> Iterator[None]:
@@ -107,15 +126,25 @@ class Claim:
         """Those who wait now, or did a moment ago."""
         since = time.monotonic() - GRACE_SECONDS
         found: set[Caller] = set()
+        for claim in self._all_joined():
+            found.update(claim._waiting)
+            found.update(caller for caller, when in claim._left.items() if when > since)
+        return found
+
+    def urgency(self) -> int:
+        """The highest priority of the builds that need what is done for this claim; its own build's when none does."""
+        needed_by = [claim.priority for claim in self._all_joined() if claim.origin is claim]
+        return max(needed_by, default=self.origin.priority)
+
+    def _all_joined(self) -> Set[Claim]:
+        """This claim and those that joined it, directly or not."""
         # two builds may each wait for something that the other began
         seen, left = {self}, [self]
         while left:
             claim = left.pop()
-            found.update(claim._waiting)
-            found.update(caller for caller, when in claim._left.items() if when > since)
             left.extend(claim._joined.keys() - seen)
             seen.update(claim._joined)
-        return found
+        return seen
 
 
 def _count_down(counter: Counter[T], key: T) -> None:
@@ -210,13 +239,14 @@ class Line:
         """The turn that begins now, taken from the line and charged; None when there is no room for any."""
         if self._slots.taken >= self._slots.count:
             return None
-        best: tuple[tuple[bool, int, int], Claim, Caller] | None = None
+        best: tuple[tuple[int, bool, int, int], Claim, Caller] | None = None
         # a dictionary keeps the order in which claims came
         for claim in self._waiting:
             waiting = claim.waiting()
             caller = min(waiting or {claim.first}, key=lambda each: (self._slots.of_caller[each], each.name))
             if self._slots.has_room(caller):
-                rank = (not waiting, self._slots.of_caller[caller], self._slots.of_build[claim.origin])
+                of_caller, of_build = self._slots.of_caller[caller], self._slots.of_build[claim.origin]
+                rank = (-claim.urgency(), not waiting, of_caller, of_build)
                 if best is None or rank < best[0]:
                     best = rank, claim, caller
         if best is None:

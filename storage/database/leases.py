@@ -28,9 +28,7 @@ class Leases:
             return False
         until = now + seconds
         insert = self._database.insert(table).values(name=name, owner=owner, until=until)
-        mine = insert.on_conflict_do_update(
-            index_elements=["name"], set_={"owner": owner, "until": until}, where=free
-        )
+        mine = insert.on_conflict_do_update(index_elements=["name"], set_={"owner": owner, "until": until}, where=free)
         async with self._database.writing() as connection:
             return (await connection.execute(mine.returning(table.c.owner))).scalar() == owner
 

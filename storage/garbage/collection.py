@@ -37,7 +37,7 @@ from storage.blobs.blobs import DOOMED, WRITE_SECONDS, BlobStore, make_pending
 from storage.cancellation import to_end
 from storage.database import tables
 from storage.database.engine import Database, batches
-from storage.database.sql_clock import is_before, mend
+from storage.database.sql_clock import database_time, is_before, mend
 from storage.events.announcements import announce
 from storage.events.changes import Changes
 from storage.garbage.retention import given_up, names_given_up, rule_of
@@ -279,7 +279,7 @@ def _free(where: ColumnElement[bool]) -> Any:
 async def rules_now(blobs: BlobStore, policy: Policy) -> Rules:
     """The rules of this moment."""
     now = time.time()
-    return Rules(policy, now, await oldest_build(blobs.database, now), await bounds_now(blobs.database, policy))
+    return Rules(policy, now, await oldest_build(blobs.database), await bounds_now(blobs.database, policy))
 
 
 async def bounds_now(database: Database, policy: Policy) -> Bounds:
@@ -308,10 +308,10 @@ async def _after(connection: AsyncConnection, column: Column[Any], most: int) ->
     return found
 
 
-async def oldest_build(database: Database, now: float) -> float | None:
-    """When the oldest of the builds began that run at the time `now`; both in UNIX seconds."""
+async def oldest_build(database: Database) -> float | None:
+    """When the oldest of the builds began that run now, in UNIX seconds."""
     table = tables.build
-    living = table.c.ended.is_(None) & (table.c.heartbeat > now - BUILD_SILENT_SECONDS)
+    living = table.c.ended.is_(None) & (table.c.heartbeat > database_time(database) - BUILD_SILENT_SECONDS)
     async with database.reading() as connection:
         begun: float | None = (await connection.execute(select(func.min(table.c.created)).where(living))).scalar()
     return begun

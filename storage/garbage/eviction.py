@@ -63,7 +63,7 @@ class Eviction:
     async def evict(self, *, dry_run: bool = False) -> list[Step]:
         """Delete what is over the bounds; what was deleted of each cache. Raises StorageUnavailable."""
         now = time.time()
-        build = await oldest_build(self._blobs.database, now)
+        build = await oldest_build(self._blobs.database)
         before = min(now - IN_USE_SECONDS, build if build is not None else now)
         steps = []
         for name, bound, folders in (

@@ -13,6 +13,7 @@ from sqlalchemy import Table, select
 from builder.channels.policy import ChannelPolicy
 from builder.demand import Demand
 from builder.queue.job import Job
+from builder.queue.protocol import CompletedBuild
 from builder.service import BuilderService
 from storage.catalog.images import Images
 from storage.catalog.made import Made
@@ -65,7 +66,8 @@ async def test_the_use_of_files_is_noted(service: BuilderService) -> None:
 async def test_a_build_that_no_name_says_is_told_by_its_handle(service: BuilderService) -> None:
     job = Job("image", spec_of(service, "small=1.0=0"))
     image = await service.build(job.spec)
-    ended = await service.demand.ended(job, "id", 1.0, None)
+    key = service.builder.image_key(image.lock_key, job.spec.platforms)
+    ended = await service.demand.ended(job, "id", 1.0, CompletedBuild("id", key))
     assert ended.repository == f"conda-store-dynamic/spec.{job.spec.key[:16]}"
     assert ended.tag is not None
     assert await (await service.demand.image(ended.repository, ended.tag)).wait(None) == image

@@ -70,7 +70,7 @@ async def test_a_build_that_runs_is_the_last_of_its_key(tmp_path: Path) -> None:
     async with open_stores(tmp_path) as stores:
         catalog: Catalog = stores.catalog
         await catalog.builds.begin("old", "key", {}, "host/1/1")
-        await catalog.builds.end("old")
+        await catalog.builds.complete("old", "")
         async with stores.blobs.database.writing() as connection:
             await connection.execute(update(tables.build).values(created=time.time() + YEAR, ended=time.time() + YEAR))
         await catalog.builds.begin("new", "key", {}, "host/1/1")

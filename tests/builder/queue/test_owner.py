@@ -23,7 +23,9 @@ def test_a_name_is_read_back() -> None:
     assert owner.started
 
 
-@pytest.mark.parametrize("text", ["", "host/12/345", "me/1/2", "host/boot/ns/x/1/r", "host/boot/ns/-1/1/r", "a/b/c/1/2"])
+@pytest.mark.parametrize(
+    "text", ["", "host/12/345", "me/1/2", "host/boot/ns/x/1/r", "host/boot/ns/-1/1/r", "a/b/c/1/2"]
+)
 def test_a_name_of_another_form_is_nobody(text: str) -> None:
     assert Owner.parse(text) is None
 

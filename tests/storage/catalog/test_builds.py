@@ -22,7 +22,7 @@ async def test_one_unfinished_build_of_a_key(builds: Builds) -> None:
     rows = await asyncio.gather(*(builds.begin(f"id{number}", "key", {"n": number}, "me/1/2") for number in range(20)))
     begun = [row for row in rows if row]
     assert len(begun) == 1
-    await builds.end(begun[0].id)
+    await builds.complete(begun[0].id, "made")
     assert await builds.begin("again", "key", {}, "me/1/2")
     assert await count_builds(builds, "key") == 2
 
@@ -30,7 +30,7 @@ async def test_one_unfinished_build_of_a_key(builds: Builds) -> None:
 async def test_a_failed_build_is_remembered_whole(builds: Builds) -> None:
     await builds.begin("id", "key", {"a": [1]}, "me/1/2")
     await builds.set_building("id")
-    await builds.end("id", kind="Unsatisfiable", message="because", transient=False)
+    await builds.fail("id", kind="Unsatisfiable", message="because", transient=False)
     row = await builds.last("key")
     assert row is not None
     assert (row.status, row.error_kind, row.error_message, row.error_transient, row.request) == (
@@ -55,5 +55,5 @@ async def test_only_one_takes_over(builds: Builds) -> None:
 async def test_a_build_that_its_owner_beats_for_cannot_be_taken(builds: Builds) -> None:
     row = await builds.begin("id", "key", {}, "me/1/2")
     assert row is not None
-    await builds.beat("me/1/2")
+    await builds.beat("me/1/2", ["id"])
     assert not await builds.take(row, "heir/1/2")

@@ -47,7 +47,7 @@ async def build(content: Content, name: str, *, ended: float | None, heartbeat: 
     catalog = content.stores.catalog
     assert await catalog.builds.begin(name, name, {}, "nobody/1/1")
     if ended is not None:
-        await catalog.builds.end(name, kind="Unsatisfiable", message="no")
+        await catalog.builds.fail(name, kind="Unsatisfiable", message="no")
         await content.change(tables.build, tables.build.c.id == name, ended=ended)
     if heartbeat is not None:
         await content.change(tables.build, tables.build.c.id == name, heartbeat=heartbeat)
