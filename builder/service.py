@@ -99,6 +99,7 @@ class BuilderService:
         base = open_base(
             settings.base,
             blobs=base_blobs,
+            pins=catalog.bases,
             directory=data.bases,
             logins=read_logins(settings.credentials) if settings.credentials else {},
             insecure=settings.insecure_registries,

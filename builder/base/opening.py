@@ -16,7 +16,7 @@ from types import MappingProxyType
 from builder.base.docker_archive import DockerArchiveBase
 from builder.base.host import HostBase
 from builder.base.oci_layout import OciLayoutBase
-from builder.base.registry import RegistryBase
+from builder.base.registry import BasePins, RegistryBase
 from builder.base.scratch import ScratchBase
 from builder.base.vocabulary import Base
 from builder.errors import BaseUnavailable
@@ -30,14 +30,15 @@ def open_base(
     reference: str,
     *,
     blobs: BlockingBlobs,
+    pins: BasePins,
     directory: Path,
     logins: Mapping[str, Login] = _NO_LOGINS,
     insecure: Collection[str] = (),
 ) -> Base:
     """The base that the setting `reference` names; raises BaseUnavailable where it names none.
 
-    `directory` keeps what was pinned and temporary files. `logins` are by registry host; the registries `insecure`
-    (`host` or `host:port`) are spoken to by http, as are those of this machine.
+    `pins` keeps what tags were pinned to, `directory` temporary files. `logins` are by registry host; the registries
+    `insecure` (`host` or `host:port`) are spoken to by http, as are those of this machine.
     """
     if reference == HostBase.reference:
         return HostBase(blobs)
@@ -57,7 +58,7 @@ def open_base(
             f"{error}; a base is host, scratch, oci-layout:PATH[:TAG], docker-archive:PATH[:TAG] or "
             "REGISTRY/REPOSITORY[:TAG][@DIGEST] such as docker.io/library/debian:stable-slim",
         ) from None
-    return RegistryBase(image, blobs=blobs, directory=directory, logins=logins, insecure=insecure)
+    return RegistryBase(image, blobs=blobs, pins=pins, directory=directory, logins=logins, insecure=insecure)
 
 
 def _path_and_tag(text: str) -> tuple[Path, str | None]:

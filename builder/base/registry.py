@@ -1,6 +1,8 @@
 """A base image of a registry. The first pull pins it: later the same bytes are used, whatever its tag means by then.
 
-<directory>/<key of the reference>.json    the pinned digest, and what was learnt of each platform
+The pin, and what was learnt of each platform, is a row of the database, so that all processes and machines build on the
+same base. Older versions kept it in a file, <directory>/<key of the reference>.json. What such a file says is taken
+over where the database has no pin yet, for an image that was made again on another base would be another image.
 """
 
 from __future__ import annotations
@@ -8,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import structlog
 
 from builder.base.layers import are_stored
 from builder.base.oci_image import ImageReader, look_into_base, parse_document
@@ -22,11 +25,23 @@ from builder.errors import BaseUnavailable, RemoteUnavailable
 from builder.remote.repository import ImageReference, Login, RemoteRepository
 from storage.blobs.blocking import BlockingBlobs
 from storage.digest import Descriptor, Digest
-from storage.disk.files import atomic_write
+from storage.errors import DigestInvalid
 from storage.oci import MANIFEST_TYPES
 
+log = structlog.get_logger(__name__)
+
 _FORMAT = 1
-"""Part of a record's key: raise it when a record's meaning changes."""
+"""Part of a pin's key: raise it when the meaning of what is kept changes."""
+
+
+class BasePins(Protocol):
+    """What bases are pinned to, by the key of their reference; see `storage.catalog.bases.Bases`."""
+
+    async def find(self, key: str) -> Digest | None: ...
+    async def pin(self, key: str, reference: str, digest: Digest) -> Digest: ...
+    async def pin_anew(self, key: str, reference: str, digest: Digest) -> None: ...
+    async def find_image(self, key: str, platform: str) -> dict[str, Any] | None: ...
+    async def put_image(self, key: str, platform: str, document: Mapping[str, Any]) -> None: ...
 
 
 class RegistryBase:
@@ -37,6 +52,7 @@ class RegistryBase:
         image: ImageReference,
         *,
         blobs: BlockingBlobs,
+        pins: BasePins,
         directory: Path,
         logins: Mapping[str, Login],
         insecure: Collection[str],
@@ -44,83 +60,91 @@ class RegistryBase:
         self.reference = str(image)
         self._image = image
         self._blobs = blobs
-        self._directory = directory
-        self._record_path = directory / f"{key_of('base', [_FORMAT, self.reference])}.json"
+        self._pins = pins
+        self._key = key_of("base", [_FORMAT, self.reference])
+        self._old_record: Path | None = directory / f"{self._key}.json"
+        """Where an older version kept the pin; None once that was looked at."""
         self._logins = logins
         self._insecure = insecure
         self._pulling = asyncio.Lock()
 
     async def resolve(self, platform: str) -> BaseImage:
         async with self._pulling:
-            return await asyncio.to_thread(self._resolve, platform)
+            pin = await self._find_pin()
+            if pin and (image := await self._find_known(pin, platform)):
+                return image
+            source = _RegistrySource(self._repository())
+            top = await asyncio.to_thread(source.top, pin or self._image.target)
+            if pin is None:
+                pin = await self._pins.pin(self._key, self.reference, top)
+            image = await asyncio.to_thread(self._read, source, pin, platform)
+            await self._pins.put_image(self._key, platform, image.to_json())
+            return image
 
     async def refresh(self) -> Digest:
         """Pin what the tag means now; returns that digest. On failure the old pin stays. Raises BaseUnavailable."""
         async with self._pulling:
-            return await asyncio.to_thread(self._refresh)
+            now = await asyncio.to_thread(_RegistrySource(self._repository()).top, self._image.target)
+            await self._pins.pin_anew(self._key, self.reference, now)
+            return now
 
-    def _resolve(self, platform: str) -> BaseImage:
-        record = self._read_record()
-        if record and platform in record["platforms"]:
-            known = record["platforms"][platform]
-            image = BaseImage.from_json(known)
-            if are_stored(image.layers, self._blobs):
-                return image if "links" in known else self._look_again(record, image)
-        source = _RegistrySource(self._repository())
-        top = source.top(record["digest"] if record else self._image.target)
-        if record is None:
-            record = self._pin(top)
-            if record["digest"] != top:
-                top = source.top(record["digest"])
-        reader = ImageReader(self.reference, source, self._blobs)
-        document = parse_document(self.reference, source.documents[top])
-        image = reader.read(document, platform, reference=self.reference, digest=top)
-        record["platforms"][platform] = image.to_json()
-        self._write_record(record)
-        return image
+    async def _find_pin(self) -> Digest | None:
+        pin = await self._pins.find(self._key)
+        if self._old_record:
+            pin = await self._take_over(self._old_record, pin)
+            self._old_record = None
+        return pin
 
-    def _look_again(self, record: dict[str, Any], image: BaseImage) -> BaseImage:
-        """The image with what was not noted of it when its record was written."""
-        facts = look_into_base(self.reference, image.layers, self._blobs)
+    async def _take_over(self, file: Path, pin: Digest | None) -> Digest | None:
+        """What is pinned, once the database has what a file of an older version says, if nothing else was pinned."""
+        old = await asyncio.to_thread(_read_old_record, file)
+        if old is None:
+            return pin
+        digest, images = old
+        if pin is None:
+            pin = await self._pins.pin(self._key, self.reference, digest)
+        if pin == digest:
+            for platform, document in images.items():
+                if await self._pins.find_image(self._key, platform) is None:
+                    await self._pins.put_image(self._key, platform, document)
+            log.info("a base's pin was moved from its file to the database", base=self.reference, digest=pin)
+        else:
+            log.warning(
+                "a base's pin in a file was dropped: the database has another, which all processes use",
+                base=self.reference,
+                dropped=digest,
+                digest=pin,
+            )
+        await asyncio.to_thread(file.unlink, missing_ok=True)
+        return pin
+
+    async def _find_known(self, pin: Digest, platform: str) -> BaseImage | None:
+        """The pinned image, unless it was never read, or parts of it were deleted."""
+        document = await self._pins.find_image(self._key, platform)
+        if document is None:
+            return None
+        image = BaseImage.from_json(document)
+        # it may be of what was pinned before
+        if image.digest != pin or not await asyncio.to_thread(are_stored, image.layers, self._blobs):
+            return None
+        return image if "links" in document else await self._look_again(image)
+
+    async def _look_again(self, image: BaseImage) -> BaseImage:
+        """The image with what an older version did not note of it."""
+        facts = await asyncio.to_thread(look_into_base, self.reference, image.layers, self._blobs)
         image = replace(image, bash=facts.bash, links=facts.links)
-        record["platforms"][image.platform] = image.to_json()
-        self._write_record(record)
+        await self._pins.put_image(self._key, image.platform, image.to_json())
         return image
 
-    def _refresh(self) -> Digest:
-        now = _RegistrySource(self._repository()).top(self._image.target)
-        record = self._read_record()
-        if record is None or record["digest"] != now:
-            self._write_record(_new_record(self.reference, now))
-        return now
+    def _read(self, source: _RegistrySource, digest: Digest, platform: str) -> BaseImage:
+        if digest not in source.documents:
+            source.top(digest)
+        reader = ImageReader(self.reference, source, self._blobs)
+        document = parse_document(self.reference, source.documents[digest])
+        return reader.read(document, platform, reference=self.reference, digest=digest)
 
     def _repository(self) -> RemoteRepository:
         return RemoteRepository(self._image, logins=self._logins, insecure=self._insecure)
-
-    def _read_record(self) -> dict[str, Any] | None:
-        try:
-            record: dict[str, Any] = json.loads(self._record_path.read_bytes())
-        except FileNotFoundError:
-            return None
-        return record
-
-    def _write_record(self, record: Mapping[str, Any]) -> None:
-        with atomic_write(self._record_path) as file:
-            file.write(json.dumps(record, indent=1).encode())
-
-    def _pin(self, digest: Digest) -> dict[str, Any]:
-        """The record of the first to pin the reference, of all processes of this data directory."""
-        record = _new_record(self.reference, digest)
-        mine = self._record_path.with_suffix(f".{os.getpid()}")
-        with atomic_write(mine) as file:
-            file.write(json.dumps(record).encode())
-        try:
-            # link, unlike rename, fails where the name is taken
-            with contextlib.suppress(FileExistsError):
-                os.link(mine, self._record_path)
-        finally:
-            mine.unlink()
-        return self._read_record() or record
 
 
 class _RegistrySource:
@@ -162,5 +186,12 @@ def _as_base_error(base: str) -> Iterator[None]:
         raise BaseUnavailable(base, error.reason) from None
 
 
-def _new_record(reference: str, digest: Digest) -> dict[str, Any]:
-    return {"reference": reference, "digest": digest, "platforms": {}}
+def _read_old_record(file: Path) -> tuple[Digest, dict[str, Any]] | None:
+    try:
+        record = json.loads(file.read_bytes())
+        return Digest.parse(record["digest"]), dict(record["platforms"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, DigestInvalid) as error:
+        log.warning("a base's pin in a file was ignored", file=str(file), reason=str(error))
+        return None

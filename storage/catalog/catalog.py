@@ -1,4 +1,4 @@
-"""What the builder keeps: builds, locks, images and files, each a part of its own."""
+"""What the builder keeps: builds, locks, images, files and pinned bases, each a part of its own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from storage.catalog.artifacts import Artifacts
+from storage.catalog.bases import Bases
 from storage.catalog.builds import Builds
 from storage.catalog.images import Images
 from storage.catalog.locks import Locks
@@ -21,9 +22,17 @@ class Catalog:
     locks: Locks
     images: Images
     artifacts: Artifacts
+    bases: Bases
     room: Made
 
     @classmethod
     def of(cls, database: Database, made: Made | None = None) -> Self:
         made = made or Made(database)
-        return cls(Builds(database), Locks(database), Images(database, made), Artifacts(database, made), made)
+        return cls(
+            Builds(database),
+            Locks(database),
+            Images(database, made),
+            Artifacts(database, made),
+            Bases(database),
+            made,
+        )

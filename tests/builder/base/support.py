@@ -10,6 +10,7 @@ import tarfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from builder.base.opening import open_base
 from builder.base.vocabulary import Base, BaseImage
 from builder.platforms import host_platform
 from builder.remote.repository import Login
+from storage.catalog.bases import Bases
 from storage.digest import Digest
 from tests.support.builder.images import OCI
 from tests.support.storage.stores import Blocking
@@ -41,7 +43,40 @@ PAIR = ("linux-64", "linux-aarch64")
 def opened(
     reference: str, data: Data, logins: Mapping[str, Login] | None = None, insecure: Collection[str] = ()
 ) -> Base:
-    return open_base(reference, blobs=data.blobs, directory=data.root / "bases", logins=logins or {}, insecure=insecure)
+    return open_base(
+        reference,
+        blobs=data.blobs,
+        pins=Pins(data.blobs),
+        directory=data.root / "bases",
+        logins=logins or {},
+        insecure=insecure,
+    )
+
+
+@dataclass
+class Pins:
+    """The pins of a store whose event loop runs in another thread."""
+
+    blobs: Blocking
+
+    async def find(self, key: str) -> Digest | None:
+        return await self.blobs.elsewhere(self._bases.find(key))
+
+    async def pin(self, key: str, reference: str, digest: Digest) -> Digest:
+        return await self.blobs.elsewhere(self._bases.pin(key, reference, digest))
+
+    async def pin_anew(self, key: str, reference: str, digest: Digest) -> None:
+        await self.blobs.elsewhere(self._bases.pin_anew(key, reference, digest))
+
+    async def find_image(self, key: str, platform: str) -> dict[str, Any] | None:
+        return await self.blobs.elsewhere(self._bases.find_image(key, platform))
+
+    async def put_image(self, key: str, platform: str, document: Mapping[str, Any]) -> None:
+        await self.blobs.elsewhere(self._bases.put_image(key, platform, document))
+
+    @property
+    def _bases(self) -> Bases:
+        return self.blobs.stores.catalog.bases
 
 
 def check(image: BaseImage, data: Data) -> None:

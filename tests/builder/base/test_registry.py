@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import http.server
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from builder.base.registry import RegistryBase
 from builder.errors import BaseUnavailable, CredentialsInvalid, RemoteUnavailable
 from builder.publish import push
 from builder.remote.repository import ImageReference, Login, RemoteRepository, read_logins
+from storage.database import tables
 from storage.digest import Descriptor, Digest
 from tests.builder.base.support import PAIR, Data, OpenData, check, files_of, opened
 from tests.support.builder.images import GLIBC_2_31, OCI, Images
@@ -142,6 +145,65 @@ class TestRegistry:
         assert await base.refresh() == new.digest
         assert "new" in files_of(await base.resolve("linux-64"), data)
 
+    async def test_every_machine_uses_what_the_first_pinned(
+        self, images: Images, address: str, data: Data, tmp_path: Path
+    ) -> None:
+        """They share the database and the store, and not the directory."""
+        reference = f"{address}/x:1"
+        old, new = (images.image([{state: b""}]) for state in ("old", "new"))
+        push(reference, images.stored(old))
+        first = await opened(reference, data).resolve("linux-64")
+        push(reference, images.stored(new))
+        assert await opened(reference, replace(data, root=tmp_path / "another")).resolve("linux-64") == first
+        assert first.digest == old.digest
+        assert not (data.root / "bases").exists()
+
+    async def test_all_who_pin_at_once_pin_the_same(self, images: Images, address: str, data: Data) -> None:
+        reference = f"{address}/x:1"
+        push(reference, images.stored(images.image([{"x": b""}])))
+        found = await asyncio.gather(*(opened(reference, data).resolve("linux-64") for _ in range(4)))
+        assert len({image.digest for image in found}) == 1
+
+    @pytest.mark.parametrize("pinned", ["nothing", "another"])
+    async def test_a_pin_of_an_older_version(self, images: Images, data: Data, tmp_path: Path, pinned: str) -> None:
+        """Its file is moved to the database, and what it knew answers without a network; never over another's pin."""
+        with reference_registry(tmp_path / "registry") as address:
+            reference = f"{address}/x:1"
+            old, new = (images.image([{state: b""}]) for state in ("old", "new"))
+            push(reference, images.stored(old))
+            image = await opened(reference, data).resolve("linux-64")
+            if pinned == "another":
+                push(reference, images.stored(new))
+                assert await refreshed(reference, data) == new.digest
+        base = opened(reference, data)
+        assert isinstance(base, RegistryBase)
+        file = base._old_record
+        assert file is not None
+        file.parent.mkdir(parents=True, exist_ok=True)
+        record = {"reference": reference, "digest": old.digest, "platforms": {"linux-64": image.to_json()}}
+        file.write_text(json.dumps(record))
+        if pinned == "nothing":
+            await data.blobs.elsewhere(forget_pins(data))
+            assert await base.resolve("linux-64") == image
+            assert await opened(reference, data).resolve("linux-64") == image
+        else:
+            with pytest.raises(BaseUnavailable, match="cannot be reached"):
+                await base.resolve("linux-64")
+        assert not file.exists()
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", '{"digest": "x", "platforms": {}}', '{"digest": null}'])
+    async def test_a_broken_file_of_an_older_version_is_ignored(
+        self, images: Images, address: str, data: Data, text: str
+    ) -> None:
+        reference = f"{address}/x:1"
+        push(reference, images.stored(images.image([{"x": b""}])))
+        base = opened(reference, data)
+        assert isinstance(base, RegistryBase)
+        assert base._old_record is not None
+        base._old_record.parent.mkdir(parents=True, exist_ok=True)
+        base._old_record.write_text(text)
+        assert (await base.resolve("linux-64")).layers
+
     async def test_without_network_once_pulled(self, images: Images, data: Data, tmp_path: Path) -> None:
         with reference_registry(tmp_path / "registry") as address:
             push(f"{address}/x:1", images.stored(images.image([{"x": b""}])))
@@ -189,6 +251,18 @@ class TestRegistry:
         with pytest.raises(BaseUnavailable, match=r"x:1: manifest 1: 404 MANIFEST_UNKNOWN|NAME_UNKNOWN"):
             await opened(f"{address}/x:1", data).resolve("linux-64")
         assert not list((data.root / "bases").glob("*"))
+
+
+async def refreshed(reference: str, data: Data) -> Digest:
+    base = opened(reference, data)
+    assert isinstance(base, RegistryBase)
+    return await base.refresh()
+
+
+async def forget_pins(data: Data) -> None:
+    async with data.blobs.stores.database.writing() as connection:
+        await connection.execute(tables.base_image.delete())
+        await connection.execute(tables.base_pin.delete())
 
 
 class _Hostile(http.server.BaseHTTPRequestHandler):

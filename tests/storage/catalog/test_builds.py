@@ -57,3 +57,47 @@ async def test_a_build_that_its_owner_beats_for_cannot_be_taken(builds: Builds) 
     assert row is not None
     await builds.beat("me/1/2", ["id"])
     assert not await builds.take(row, "heir/1/2")
+
+
+async def test_the_first_end_counts(builds: Builds) -> None:
+    """Of who completes a build and who cancels it at the same time, one is told that it came too late."""
+    told: list[str] = []
+
+    async def record(_connection: object, _none: None) -> None:
+        told.append("completed")
+
+    await builds.begin("id", "key", {}, "me")
+    assert await builds.fail("id", kind="BuildCanceled", message="no", canceled=True)
+    assert not await builds.complete("id", "made", record)
+    assert not await builds.fail("id", kind="Unsatisfiable", message="no")
+    row = await builds.find("id")
+    assert row is not None
+    assert (row.status, row.made, row.error_kind) == ("CANCELED", None, "BuildCanceled")
+    assert told == []
+    await builds.begin("other", "key", {}, "me")
+    assert await builds.complete("other", "made", record)
+    assert told == ["completed"]
+
+
+async def test_a_beat_tells_which_are_still_ours(builds: Builds) -> None:
+    for name in ("ours", "ended", "taken", "elsewhere"):
+        await builds.begin(name, name, {}, "them" if name == "elsewhere" else "us", priority=1)
+    await builds.complete("ended", "made")
+    row = await builds.find("taken")
+    assert row is not None
+    assert await builds.take(row, "them")
+    assert await builds.set_priority("ours", -1)
+    assert not await builds.set_priority("ended", -1)
+    assert await builds.beat("us", ["ours", "ended", "taken", "elsewhere", "unknown"]) == {"ours": -1}
+
+
+async def test_what_its_owner_let_go_is_begun_again_without_blame(builds: Builds) -> None:
+    await builds.begin("id", "key", {}, "us")
+    await builds.let_go("us")
+    row = await builds.find("id")
+    assert row is not None
+    assert (row.owner, row.ended) == ("", None)
+    assert await builds.take(row, "heir")
+    taken = await builds.find("id")
+    assert taken is not None
+    assert (taken.owner, taken.attempts) == ("heir", 1)

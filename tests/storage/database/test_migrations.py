@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, inspect, text
 
+from storage.catalog.builds import Builds
 from storage.database import tables
 from storage.database.engine import NEWEST, Database, migrate, migrations, sqlite_url
 from storage.digest import Digest
 from storage.events.changes import Changes
 from storage.repositories.repositories import Repositories
-from tests.support.servers.postgres import Postgres
 
 SUBJECT = Digest.of(b"subject")
 LONG = {"note": "x" * 100_000}
@@ -27,12 +27,6 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return sqlite_url(tmp_path / "old.sqlite")
     url: str = request.getfixturevalue("postgres_url")
     return url
-
-
-@pytest.fixture
-def postgres_url(postgres: Postgres) -> str:
-    postgres.execute("CREATE DATABASE test_older_version")
-    return postgres.url("test_older_version")
 
 
 def fill_at(url: str, revision: str, statements: list[tuple[str, dict[str, object]]]) -> None:
@@ -93,3 +87,28 @@ async def test_from_before_what_gives_way(empty_url: str, tmp_path: Path) -> Non
 
 def test_the_newest_revision_is_the_last_script() -> None:
     assert ScriptDirectory.from_config(migrations()).get_current_head() == NEWEST
+
+
+async def test_builds_of_before_they_recorded_what_they_made(empty_url: str) -> None:
+    from alembic import command
+
+    row = "'b', 'k', '{}', 'COMPLETED', 'host/1/2', 1.0, 1, 1.0, 2.0, NULL, NULL, NULL"
+    fill_at(empty_url, "0005", [(f"INSERT INTO build VALUES ({row})", {})])
+    migrate(empty_url)
+    engine = create_engine(empty_url.replace("+aiosqlite", ""))
+    with engine.connect() as connection:
+        assert list(connection.execute(text("SELECT id, made, priority FROM build"))) == [("b", None, 0)]
+        connection.rollback()
+        command.downgrade(migrations(connection), "0005")
+        connection.commit()
+        assert "made" not in {column["name"] for column in inspect(connection).get_columns("build")}
+        assert not inspect(connection).has_table("base_pin")
+    engine.dispose()
+    migrate(empty_url)
+    database = Database.open(empty_url)
+    try:
+        found = await Builds(database).find("b")
+        assert found is not None
+        assert (found.made, found.owner, found.ended) == (None, "host/1/2", 2.0)
+    finally:
+        await database.close()

@@ -133,6 +133,10 @@ class Blocking:
         self._thread.join()
         self._loop.close()
 
+    async def elsewhere(self, work: Coroutine[Any, Any, T]) -> T:
+        """Awaits in the store's event loop, for a test that has one of its own."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
     def sizes(self, digests: Iterable[Digest]) -> dict[Digest, int]:
         return self._blobs.sizes(digests)
 

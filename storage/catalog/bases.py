@@ -1,0 +1,63 @@
+"""What the tags of base images were resolved to, for all processes and machines: the first to ask decides."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import select
+
+from storage.catalog.documents import Document
+from storage.database import tables
+from storage.database.engine import Database
+from storage.digest import Digest
+
+
+class Bases:
+    """Pins by the key of a base's reference, and what was learnt of each platform of what is pinned."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, key: str) -> Digest | None:
+        """What is pinned."""
+        table = tables.base_pin
+        async with self._database.reading() as connection:
+            text = (await connection.execute(select(table.c.digest).where(table.c.key == key))).scalar()
+        return Digest.parse(text) if text is not None else None
+
+    async def pin(self, key: str, reference: str, digest: Digest) -> Digest:
+        """Pin `digest` unless another process has pinned something; what is pinned now."""
+        table = tables.base_pin
+        statement = self._database.insert(table).values(
+            key=key, reference=reference, digest=digest, created=time.time()
+        )
+        async with self._database.writing() as connection:
+            await connection.execute(statement.on_conflict_do_nothing())
+            found = await connection.execute(select(table.c.digest).where(table.c.key == key))
+            return Digest.parse(found.scalar_one())
+
+    async def pin_anew(self, key: str, reference: str, digest: Digest) -> None:
+        """Pin `digest`, whatever was pinned before."""
+        values = {"reference": reference, "digest": digest, "created": time.time()}
+        statement = self._database.insert(tables.base_pin).values(key=key, **values)
+        async with self._database.writing() as connection:
+            await connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_=values))
+
+    async def find_image(self, key: str, platform: str) -> Document | None:
+        table = tables.base_image
+        query = select(table.c.document).where(table.c.pin == key, table.c.platform == platform)
+        async with self._database.reading() as connection:
+            text = (await connection.execute(query)).scalar()
+        return json.loads(text) if text is not None else None
+
+    async def put_image(self, key: str, platform: str, document: Mapping[str, Any]) -> None:
+        """Keep what was learnt of a platform, in place of what was known of it. The key has to be pinned."""
+        text = json.dumps(document)
+        statement = self._database.insert(tables.base_image).values(pin=key, platform=platform, document=text)
+        async with self._database.writing() as connection:
+            await connection.execute(
+                statement.on_conflict_do_update(index_elements=["pin", "platform"], set_={"document": text})
+            )
