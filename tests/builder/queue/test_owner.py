@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ def test_two_engines_of_a_process_differ_and_see_each_other() -> None:
     [{"boot": "another boot"}, {"namespace": "4-4026539999"}, {"boot": ""}, {"namespace": ""}],
     ids=["another machine of this name, or this one before a reboot", "a container", "no boot id", "no namespace"],
 )
-def test_who_cannot_be_seen(changed: dict[str, str]) -> None:
+def test_who_cannot_be_seen(changed: dict[str, Any]) -> None:
     """All of them have our host name, and may have our process id and start time by chance."""
     us = Owner.new()
     other = replace(us, random="0", **changed)
