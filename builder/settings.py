@@ -6,17 +6,18 @@ import os
 import re
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from builder.base.prefix_path import prefix_problem
 from builder.channels.policy import checked_pattern
 from storage.oci import REPOSITORY_PART
+from storage.section import Section
 
 
-class BuilderSettings(BaseModel):
+class BuilderSettings(Section):
     """How names become images. Times in seconds, sizes in bytes."""
 
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
     root: str = Field("conda-store-dynamic", description="First part of the name of every on-demand repository.")
     channels: tuple[str, ...] = Field(

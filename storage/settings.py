@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from storage.section import Secret, Section
+from storage.text import redact
 
 MAX_LINK_SECONDS = 7 * 24 * 3600
 """The longest that a link signed by AWS's Signature Version 4 may be good for."""
@@ -16,15 +19,13 @@ _DATABASE = re.compile(r"""(?:sqlite|postgres(?:ql)?)(?:\+[a-z0-9]+)?://(?:[^/@?
 _ENDPOINT = re.compile(r"""https?://[^/@?#\s"']+(?:/[^@?#\s"']*)?""")
 
 
-class StorageSettings(BaseModel):
+class StorageSettings(Section):
     """Where bytes and facts are kept. Blobs are files of the data directory unless there is a bucket."""
-
-    model_config = ConfigDict(frozen=True)
 
     data_directory: Path = Field(
         description="Directory of everything that condery stores: database, blobs, fragments, downloaded packages."
     )
-    database: str | None = Field(
+    database: Annotated[str | None, Secret(redact)] = Field(
         None,
         description="Address of the database, postgresql://USER:PASSWORD@HOST/NAME; when unset, the SQLite file "
         "condery.sqlite in the data directory.",

@@ -1,4 +1,4 @@
-"""Text from outside, made fit for a terminal and for a line of a log."""
+"""Text from outside, made fit for a terminal and for a line of a log: no control characters, no credentials."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ import re
 _UNSAFE = "\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ufeff\\ud800-\\udfff"
 _CONTROLS = re.compile(f"[{_UNSAFE}]")
 _CONTROLS_AND_BREAKS = re.compile(f"[\\n\\t{_UNSAFE}]")
+
+HIDDEN = "***"
+"""What stands where a secret was."""
+
+# A quotation mark ends both: in a JSON line the next `@` may be another value's.
+_USER = re.compile(r"""(?<=://)[^/@\s"]+@""")
+_TOKEN = re.compile(r"""(?<=/t/)[^/\s"']+""")
 
 
 def printable(text: str) -> str:
@@ -27,6 +34,13 @@ def printable_line(text: str) -> str:
 def printable_json(text: str) -> str:
     r"""A JSON document with every control character written as `\u009b`; it means the same."""
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) if _CONTROLS.search(text) else text
+
+
+def redact(text: str) -> str:
+    """`text` with `user:password@` and the token of `/t/<token>/` in every address hidden."""
+    if "://" not in text:
+        return text
+    return _TOKEN.sub(HIDDEN, _USER.sub(f"{HIDDEN}@", text))
 
 
 def _written_out(found: re.Match[str]) -> str:

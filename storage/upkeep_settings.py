@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from storage.quotas.limits import Immutable, Limits, Quota, Retention, parse_size
+from storage.section import Section
 
 DAY = 24 * 3600
 
@@ -19,10 +20,8 @@ Size = Annotated[int, BeforeValidator(_size), Field(ge=0)]
 """Bytes: a number, or text such as 50GB or 2GiB."""
 
 
-class UpkeepSettings(BaseModel):
+class UpkeepSettings(Section):
     """Garbage collection, the bounds of caches, and rules for repositories. Times in seconds."""
-
-    model_config = ConfigDict(frozen=True)
 
     gc_interval: float = Field(
         3600, ge=0, description="Seconds between garbage collections of the running server; 0 turns them off."

@@ -34,7 +34,7 @@ ORDER = {
         "packages archives remote channels locks names network work platforms sample_channel canonical errors",
         "auth": "access permission principal",
         "storage": "store garbage integrity catalog repositories upkeep_settings quotas blobs objects events database "
-        "disk settings strict_json text digest oci cancellation layout clock errors",
+        "disk settings section strict_json text digest oci cancellation layout clock errors",
     }.items()
 }
 """The rooms of each package, and the modules beside them: each may import those that come after it."""

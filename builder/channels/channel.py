@@ -16,21 +16,10 @@ from typing import Any, Self
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from builder.errors import ChannelUnavailable, CredentialsInvalid
-
-HIDDEN = "***"
+from storage.text import HIDDEN, redact
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
-# A quotation mark ends both: in a JSON line the next `@` may be another value's.
-_USER = re.compile(r"""(?<=://)[^/@\s"]+@""")
-_TOKEN = re.compile(r"""(?<=/t/)[^/\s"']+""")
 SCHEMES = ("http", "https", "file", "oci")
-
-
-def redact(text: str) -> str:
-    """`text` with `user:password@` and the token of `/t/<token>/` in every address hidden."""
-    if "://" not in text:
-        return text
-    return _TOKEN.sub(HIDDEN, _USER.sub(f"{HIDDEN}@", text))
 
 
 def without_credentials(url: str) -> str:

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from builder.channels.channel import SCHEMES, address, redact, without_credentials
+from builder.channels.channel import SCHEMES, address, without_credentials
 from builder.errors import ChannelNotAllowed, ChannelUnavailable, PackageRefused
 from builder.locks.lock import LockedPackage
 from builder.names.spec import EnvironmentSpec
 from builder.network.addresses import endpoint
+from storage.text import redact
 
 Others = Literal["none", "public", "all"]
 """Channels that no setting names: none, those at public addresses, or all, as for whoever types the command."""

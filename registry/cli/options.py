@@ -12,11 +12,10 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from builder.channels.channel import redact
 from registry.settings.settings import InvalidSettings, Setting, all_settings, is_switched_on, load
 from storage.disk.privacy import OWNER_ONLY, masked
 from storage.errors import ConderyError
-from storage.text import printable
+from storage.text import printable, redact
 
 FAILED = 1
 USAGE = 2

@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from registry.peers.cors import ORIGIN
 from registry.peers.networks import is_loopback, network
+from storage.section import Section
 
 _OWN_PORTS = {"http": ":80", "https": ":443"}
 """Which browsers leave out."""
@@ -17,10 +18,8 @@ _OWN_PORTS = {"http": ":80", "https": ":443"}
 _PUBLIC_URL = re.compile(r"https?://[^/@?#\s]+/?")
 
 
-class HttpSettings(BaseModel):
+class HttpSettings(Section):
     """Where the server listens, how long it waits for builds and clients, and what it keeps in memory."""
-
-    model_config = ConfigDict(frozen=True)
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 is every address of the machine.")
     port: int = Field(5000, ge=0, le=65535, description="TCP port to listen on; 0 lets the system choose one.")

@@ -11,9 +11,8 @@ from typing import Any, TextIO
 import orjson
 import structlog
 
-from builder.channels.channel import HIDDEN, redact
 from registry.logs.settings import LogSettings
-from storage.text import printable, printable_json, printable_line
+from storage.text import HIDDEN, printable, printable_json, printable_line, redact
 
 SECRET_NAMES = frozenset({"authorization", "cookie", "password", "secret", "token", "credentials", "set-cookie"})
 """Names whose values are never written."""

@@ -17,9 +17,8 @@ import orjson
 import structlog
 from aiohttp import web
 
-from builder.channels.channel import redact
 from registry.logs.settings import LogSettings
-from storage.text import printable_json
+from storage.text import printable_json, redact
 
 REQUEST_ID = web.RequestKey("request_id", str)
 LOG_FIELDS = web.RequestKey("log_fields", dict[str, Any])

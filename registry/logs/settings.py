@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from storage.section import Section
 
 
-class LogSettings(BaseModel):
+class LogSettings(Section):
     """What is logged, and how."""
-
-    model_config = ConfigDict(frozen=True)
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Level of the least severe lines that are logged."

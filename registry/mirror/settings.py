@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from registry.mirror.names import checked_host, checked_registry
+from storage.section import Section
 
 
-class MirrorSettings(BaseModel):
+class MirrorSettings(Section):
     """Which other registries are pulled through this one, as `mirror/HOST/NAME`, and how long copies are kept."""
-
-    model_config = ConfigDict(frozen=True)
 
     mirrors: tuple[str, ...] = Field(
         (), description="Registries (host or host:port) that are mirrored under mirror/; none when empty."

@@ -26,6 +26,7 @@ from registry.mirror.settings import MirrorSettings
 from registry.webhooks.settings import WebhookSettings
 from storage.errors import ConderyError
 from storage.quotas.limits import Limits
+from storage.section import Secret, Section, hide_secrets
 from storage.settings import StorageSettings
 from storage.upkeep_settings import UpkeepSettings
 
@@ -34,9 +35,6 @@ CONFIG_FILES = (Path("condery.toml"), Path("/etc/condery/condery.toml"))
 """Where a settings file is looked for when none is named; the first that exists is read."""
 
 _DEFAULT_RULES = {"data_directory": "~/.local/share/condery", "workers": "one per CPU"}
-
-SECRET = frozenset({"database", "webhooks"})
-"""Settings whose values may hold a secret; a mistake in one is told without the value."""
 
 NOT_SETTINGS = frozenset({"config", "debug", "require_clients"})
 """Variables with the prefix that are not settings: the file's path, tracebacks, and the tests' switch."""
@@ -61,7 +59,7 @@ def _user_directory(variable: str, otherwise: str) -> Path:
     return (Path(home) if home else Path.home() / otherwise) / "condery"
 
 
-SECTIONS: Mapping[str, type[BaseModel]] = {
+SECTIONS: Mapping[str, type[Section]] = {
     "http": HttpSettings,
     "webhook": WebhookSettings,
     "builder": BuilderSettings,
@@ -76,7 +74,7 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
 class Settings(BaseModel):
     """Every setting, each part's in its own model."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     http: HttpSettings = Field(default_factory=HttpSettings)
     webhook: WebhookSettings = Field(default_factory=WebhookSettings)
@@ -133,6 +131,15 @@ class Setting:
     def kind(self) -> str:
         """The type in a word or two: `text`, `number`, `path`, `a|b`, `list`, `true|false`."""
         return _kind(self.field.annotation)
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether the value may hold a secret."""
+        return Secret.of(self.field) is not None
+
+    def show(self, value: object) -> str:
+        """A value as it may be shown: as a person would set it, without what is secret in it."""
+        return written(hide_secrets(self.field, value))
 
     @property
     def default(self) -> str:
@@ -199,7 +206,7 @@ def load(flags: Mapping[str, object] | None = None, config: Path | None = None) 
     try:
         return LoadedSettings(Settings.model_validate(values), origins)
     except ValidationError as error:
-        raise InvalidSettings("; ".join(_told(problem, origins) for problem in error.errors())) from error
+        raise InvalidSettings("; ".join(_describe_problem(problem, origins) for problem in error.errors())) from error
 
 
 def variables_of(settings: Settings) -> dict[str, str]:
@@ -220,14 +227,15 @@ def is_switched_on(name: str) -> bool:
 _Source = Mapping[str, tuple[object, str]]
 
 
-def _told(problem: Any, origins: Mapping[str, str]) -> str:
+def _describe_problem(problem: Any, origins: Mapping[str, str]) -> str:
+    """Which setting is wrong, and how; of one that may hold a secret the value is not repeated."""
     text = str(problem["msg"]).removeprefix("Value error, ")
     text = text.replace("Input should be a valid tuple", "must be a list").replace("Input should", "must")
     if len(problem["loc"]) == 1:
         # of several settings together, which the text names
         return text
     name = str(problem["loc"][1])
-    return f"{origins[name]}: {text}" + ("" if name in SECRET else f", not {problem['input']!r}")
+    return f"{origins[name]}: {text}" + ("" if _names()[name].is_secret else f", not {problem['input']!r}")
 
 
 def _names() -> dict[str, Setting]:

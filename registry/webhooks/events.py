@@ -15,10 +15,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from builder.channels.channel import redact
 from builder.queue.ended import EndedBuild
 from registry.webhooks.webhook import Action
 from storage.digest import Descriptor, Digest
+from storage.text import redact
 
 MEDIA_TYPE = "application/vnd.docker.distribution.events.v2+json"
 BLOB_TYPE = "application/octet-stream"

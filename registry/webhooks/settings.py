@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from registry.webhooks.webhook import parse_webhooks, rejoined
+from registry.webhooks.webhook import parse_webhooks, rejoined, shown
+from storage.section import Secret, Section
 
 
-class WebhookSettings(BaseModel):
+class WebhookSettings(Section):
     """Which addresses events are posted to, and how long each delivery is tried."""
 
-    model_config = ConfigDict(frozen=True)
-
-    webhooks: tuple[str, ...] = Field(
+    webhooks: Annotated[tuple[str, ...], Secret(shown)] = Field(
         (),
         description="Addresses that events are posted to. A filter may follow an address, which otherwise gets all "
         "events: https://host/path actions=push,delete repositories=team/*",

@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from storage.text import printable, printable_json, printable_line
+from storage.text import printable, printable_json, printable_line, redact
 
 DANGEROUS = [
     *range(0x09),
@@ -48,3 +48,20 @@ def test_json_means_the_same() -> None:
     shown = printable_json(document)
     assert shown.isprintable()
     assert json.loads(shown) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("plain user@host and /t/path", "plain user@host and /t/path"),
+        ("GET https://u:p%40@h.org/c failed", "GET https://***@h.org/c failed"),
+        ("https://u:it's@h/x", "https://***@h/x"),
+        ("oci://token@h and http://h/@x", "oci://***@h and http://h/@x"),
+        ("http://h.org/t/tk-12/c/noarch failed", "http://h.org/t/***/c/noarch failed"),
+        ("http://h.org/t/tk-12", "http://h.org/t/***"),
+        ('{"a":"http://h/t/tk","b":"x@y"}', '{"a":"http://h/t/***","b":"x@y"}'),
+        ('{"a":"http://h","b":"x@y"}', '{"a":"http://h","b":"x@y"}'),
+    ],
+)
+def test_redact(text: str, hidden: str) -> None:
+    assert redact(text) == hidden

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from builder.channels.channel import redact
 from registry.cli.display import SafeConsole, echo_json
 from registry.cli.options import UsageError, run_async, takes_settings
 from registry.settings.settings import LoadedSettings, Settings
 from storage.digest import Digest
 from storage.errors import ConderyError
+from storage.text import redact
 
 if TYPE_CHECKING:
     from builder.image.report import LayerReport, PlatformReport

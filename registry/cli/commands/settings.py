@@ -7,11 +7,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from builder.channels.channel import redact
 from registry.cli.display import SafeConsole, echo_json
 from registry.cli.options import Command, Group, takes_settings
-from registry.settings.settings import SECTIONS, LoadedSettings, Setting, all_settings, written
-from registry.webhooks.webhook import shown
+from registry.settings.settings import SECTIONS, LoadedSettings, all_settings
 
 app = typer.Typer(cls=Group, help="Show the settings in effect.", no_args_is_help=True)
 
@@ -23,7 +21,7 @@ def show(
 ) -> None:
     """Print every setting with its value and where it was set. Secrets are masked."""
     rows = [
-        (setting.name, _shown(setting, loaded), loaded.origins.get(setting.name, "default"))
+        (setting.name, setting.show(loaded.value(setting)), loaded.origins.get(setting.name, "default"))
         for setting in all_settings()
     ]
     if json:
@@ -39,9 +37,3 @@ def show(
     for row in rows:
         table.add_row(*row)
     console.print(table)
-
-
-def _shown(setting: Setting, loaded: LoadedSettings) -> str:
-    if setting.name == "webhooks":
-        return written(tuple(map(shown, loaded.settings.webhook.webhooks)))
-    return redact(written(loaded.value(setting)))

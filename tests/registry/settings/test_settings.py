@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.channels.channel import redact
 from registry.settings import variables
 from registry.settings.settings import InvalidSettings, LoadedSettings, all_settings, load, split, written
+from storage.text import redact
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "settings.md"
 EXAMPLE = Path(__file__).parents[3] / "examples" / "condery.toml"

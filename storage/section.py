@@ -1,0 +1,57 @@
+"""What the settings of one part of the program are made of: a frozen model that never shows a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
+
+from storage.text import HIDDEN, redact
+
+
+def _hide_all(_text: str) -> str:
+    return HIDDEN
+
+
+@dataclass(frozen=True)
+class Secret:
+    """Marks a field whose value may hold a secret: `Annotated[str, Secret()]`.
+
+    `hide` makes the text that may be shown from a text of the value; each text of a list by itself. A mistake in the
+    setting is reported without the value, since who knows where the secret is in a value that cannot be read.
+    """
+
+    hide: Callable[[str], str] = _hide_all
+
+    @classmethod
+    def of(cls, field: FieldInfo) -> Secret | None:
+        """The field's mark, if it has one."""
+        return next((each for each in field.metadata if isinstance(each, cls)), None)
+
+
+def hide_secrets(field: FieldInfo, value: object) -> object:
+    """The field's value as it may be shown; where there is no mark, addresses still lose their credentials."""
+    secret = Secret.of(field)
+    return _map_texts(secret.hide if secret else redact, value)
+
+
+def _map_texts(change: Callable[[str], str], value: object) -> object:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, tuple):
+        return tuple(_map_texts(change, each) for each in value)
+    return value
+
+
+class Section(BaseModel):
+    """The settings of one part of the program."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        fields = type(self).model_fields
+        for name, value in super().__repr_args__():
+            yield name, hide_secrets(fields[name], value) if name in fields else value
