@@ -108,13 +108,14 @@ def dispatch_folder(rows: Sequence[Row], parse: Callable[[str], Target]) -> Hand
         handler = _guarded(row) if isinstance(row, RepositoryRoute) else _untargeted(row.handler)
         handlers.setdefault(row.endpoint, {}).update(dict.fromkeys(row.methods, handler))
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    # this and the other plain functions that return what is to be awaited save every pull a coroutine each
+    def answer(request: web.Request) -> Awaitable[web.StreamResponse]:
         target = parse(request.rel_url.raw_path)
         methods = handlers[target.endpoint]
         handler = methods.get(request.method)
         if handler is None:
             raise MethodUnsupported(request.method, ", ".join(methods))
-        return await handler(request, target)
+        return handler(request, target)
 
     return answer
 

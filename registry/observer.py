@@ -67,7 +67,6 @@ class Observer:
                 try:
                     if surplus and not spare:
                         raise TooManyConnections
-                    request[PRINCIPAL] = self._identify(request)
                     response = self._cors.allow() if self._cors.is_preflight(request) else await handler(request)
                 except Exception as error:  # noqa: BLE001 - every error has its answer
                     response = _failed(request, error, form)
@@ -102,10 +101,6 @@ class Observer:
         )
         request[LOG_FIELDS] = {}
         request[PRINCIPAL] = ANONYMOUS
-
-    def _identify(self, _request: web.Request) -> Principal:
-        """Who asks."""
-        return ANONYMOUS
 
     def _log(self, request: web.Request, status: int, size: int, seconds: float) -> None:
         fields = request[LOG_FIELDS]

@@ -27,19 +27,22 @@ class OnDemand(StoredKind):
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
         self.files = parts.demand
+        self._root = parts.demand.root
+        # of all of them alike: they have one content, and which of them asked for it first means nothing
+        self._entity = f"{self._root}/*"
+        self._read = Need(Permission.ENVIRONMENT_READ, self._entity)
 
     def owns(self, repository: str) -> bool:
         return self.parts.demand.owns(repository)
 
     def scope(self, repository: str) -> str:
-        return self.parts.demand.root
+        return self._root
 
     def refusal(self, repository: str) -> str | None:
         return f"{repository} is made from its name; nothing can be pushed to it or deleted from it"
 
     def needs(self, permission: Permission, repository: str) -> Need:
-        """On all of them alike: they have one content, and which of them asked for it first means nothing."""
-        return Need(permission, f"{self.parts.demand.root}/*")
+        return self._read if permission is Permission.ENVIRONMENT_READ else Need(permission, self._entity)
 
     async def get_tags(self, request: web.Request, target: Target) -> web.StreamResponse:
         """The tags that the repository was asked for by so far."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from aiohttp import web
 
 from registry.http.references import Target, path_digest
@@ -11,8 +13,8 @@ from registry.parts import PARTS
 from registry.webhooks.events import EventTarget
 
 
-async def get_blob(request: web.Request, target: Target) -> web.StreamResponse:
-    return await request[KIND].get_blob(request, target)
+def get_blob(request: web.Request, target: Target) -> Awaitable[web.StreamResponse]:
+    return request[KIND].get_blob(request, target)
 
 
 async def delete_blob(request: web.Request, target: Target) -> web.StreamResponse:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from aiohttp import web
 
 from auth.permission import Permission
@@ -35,9 +37,9 @@ async def get_catalog(request: web.Request) -> web.StreamResponse:
     return answer_json({"repositories": names}, link("/v2/_catalog", limit, names, more))
 
 
-async def get_tags(request: web.Request, target: Target) -> web.StreamResponse:
-    return await request[KIND].get_tags(request, target)
+def get_tags(request: web.Request, target: Target) -> Awaitable[web.StreamResponse]:
+    return request[KIND].get_tags(request, target)
 
 
-async def get_referrers(request: web.Request, target: Target) -> web.StreamResponse:
-    return await request[KIND].get_referrers(request, target)
+def get_referrers(request: web.Request, target: Target) -> Awaitable[web.StreamResponse]:
+    return request[KIND].get_referrers(request, target)

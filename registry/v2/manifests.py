@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 from aiohttp import web
 
@@ -27,8 +28,8 @@ MOST_TAGS = 64
 """Of one push. Each is a header of the answer, and Python's HTTP client takes no answer with more than 100."""
 
 
-async def get_manifest(request: web.Request, target: Target) -> web.StreamResponse:
-    return await request[KIND].get_manifest(request, target)
+def get_manifest(request: web.Request, target: Target) -> Awaitable[web.StreamResponse]:
+    return request[KIND].get_manifest(request, target)
 
 
 async def put_manifest(request: web.Request, target: Target) -> web.StreamResponse:

@@ -13,13 +13,13 @@ from aiohttp import hdrs, web
 
 from auth.permission import PUBLIC, Permission
 from auth.principal import ANONYMOUS, Principal
+from registry import observer
 from registry.dispatch import RepositoryRoute, Route, RoutesInvalid, Row
 from registry.errors import Unauthorized
 from registry.http.references import Endpoint, Target
 from registry.http.settings import HttpSettings
 from registry.logs.request_log import request_log
 from registry.logs.settings import LogSettings
-from registry.observer import Observer
 from registry.routes import ROUTES, compose
 from tests.support.registry.access import ClosedAccess
 from tests.support.registry.serving import ROOT, Site, serving
@@ -120,7 +120,7 @@ async def test_who_asks_is_one_for_access_the_handler_and_the_log(
     alice = Principal("alice")
     access = ClosedAccess()
     async with serving(tmp_path) as site:
-        monkeypatch.setattr(Observer, "_identify", lambda _self, _request: alice)
+        monkeypatch.setattr(observer, "ANONYMOUS", alice)
         _, headers, _ = await read(site, "POST", "/v2/team/app/blobs/uploads/")
         session = headers["Location"]
         assert (await read(site, "GET", session))[0] == 204
@@ -128,7 +128,7 @@ async def test_who_asks_is_one_for_access_the_handler_and_the_log(
         assert (await read(site, "GET", session))[0] == 404, "another's session"
     assert [json.loads(line)["principal"] for line in site.log.getvalue().splitlines()] == ["alice"] * 2 + ["anonymous"]
     async with serving(tmp_path / "closed", access=access) as site:
-        monkeypatch.setattr(Observer, "_identify", lambda _self, _request: alice)
+        monkeypatch.setattr(observer, "ANONYMOUS", alice)
         assert (await read(site, "GET", "/v2/team/app/tags/list"))[0] == 403
     assert {principal for principal, _, _ in access.asked} == {alice}
 
