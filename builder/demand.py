@@ -14,9 +14,10 @@ from cachetools import TTLCache
 
 from builder.artifacts.artifact import ARTIFACTS, Artifact, artifact_key
 from builder.channels.policy import ChannelPolicy
-from builder.errors import BuildFailed, TooManyBuilds, UnknownArtifact, UnknownLock
+from builder.errors import BuildFailed, TooManyBuilds, UnknownArtifact
 from builder.image.finished import FinishedImage
 from builder.locks.lock import Lock
+from builder.locks.stored import find_lock_key
 from builder.names import image_name
 from builder.names.spec import EnvironmentSpec
 from builder.queue.ended import EndedBuild
@@ -236,25 +237,12 @@ class Demand:
     async def _job(self, kind: Any, repository: str, tag: str) -> Job:
         request = await read_name(repository, tag, self._settings, self._catalog)
         if isinstance(request.reference, image_name.LockReference):
-            key = await self._lock_of(tag, request.reference.hex, request.spec)
+            key = await find_lock_key(self._catalog.locks, tag, request.reference.hex, request.spec.key)
             await self._catalog.locks.pin(key)
             return Job(kind, request.spec, key)
         # what was made of a lock is served whatever is allowed now; what is not yet made fails where it is fetched
         self._policy.check(request.spec)
         return Job(kind, request.spec)
-
-    async def _lock_of(self, tag: str, prefix: str, spec: EnvironmentSpec) -> str:
-        found = await self._catalog.locks.find_by_prefix(prefix)
-        if not found:
-            raise UnknownLock(
-                tag, "no such lock is stored here; pull the tag latest, whose label io.condery.lock names its lock"
-            )
-        mine = [key for key, spec_key in found if spec_key == spec.key]
-        if not mine:
-            raise UnknownLock(tag, "this lock is of another environment; pull it by the name it was made under")
-        if len(found) > 1:
-            raise UnknownLock(tag, "more than one lock begins so; give more of its digits")
-        return mine[0]
 
     async def _find_lock(self, job: Job, accepts: Accepts) -> tuple[str, float] | None:
         """The key of the lock that `job` means, if it is solved and accepted, and until when it is fresh."""

@@ -29,7 +29,7 @@ from builder.layers.compressor import Compressor
 from builder.layers.fragment import (
     FragmentInfo,
     FragmentRecipe,
-    note_use,
+    note_fragment_use,
     read_info,
     read_paths,
     read_relocations,
@@ -139,7 +139,7 @@ def make_fragments(data: DataDirectory, fragments: Sequence[FragmentTask], limit
     for fragment in fragments:
         path = data.fragment(fragment.recipe.key)
         if check_fragment(path):
-            note_use(path)
+            note_fragment_use(path)
             continue
         contents = inspect(fragment.archive, fragment.package, fragment.recipe.python, data.contents, limits)
         transcode(fragment.recipe, contents, fragment.archive, path, _Unhashed(), _Unhashed(), limits)

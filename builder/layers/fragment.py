@@ -147,7 +147,7 @@ def write_sidecar(
         file.writelines(paths)
 
 
-def note_use(path: Path) -> None:
+def note_fragment_use(path: Path) -> None:
     """Let the sidecar's time tell, to within USE_SECONDS, when the fragment at `path` was used last: eviction asks."""
     with contextlib.suppress(FileNotFoundError):
         if not is_within(USE_SECONDS, _sidecar(path).stat().st_mtime):

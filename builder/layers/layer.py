@@ -20,7 +20,7 @@ from builder.canonical import key_of
 from builder.errors import BuilderError
 from builder.layers.codec import CODEC, Broken
 from builder.layers.compressor import Compressor
-from builder.layers.fragment import FragmentInfo, FragmentRecipe, note_use, read_info
+from builder.layers.fragment import FragmentInfo, FragmentRecipe, note_fragment_use, read_info
 from builder.layers.transcoding import transcode
 from builder.locks.lock import LockedPackage
 from builder.packages.contents import PackageContents
@@ -119,7 +119,7 @@ def stored_fragments(task: LayerTask) -> tuple[FragmentInfo, ...] | None:
         info = read_info(task.path(fragment))
         if info is None:
             return None
-        note_use(task.path(fragment))
+        note_fragment_use(task.path(fragment))
         infos.append(info)
     return tuple(infos)
 
@@ -193,7 +193,7 @@ class _Join:
         if size != info.uncompressed_size:
             return None
         self.compressed, self.uncompressed = compressed, uncompressed
-        note_use(path)
+        note_fragment_use(path)
         return info
 
 

@@ -71,21 +71,14 @@ async def _report(settings: Settings, image: str) -> dict[str, Any]:
 
 
 async def lock_key_of(image: str, settings: Settings, store: Store) -> str:
-    """The key of the lock that an image was made from. Raises ImageUnknown, InvalidImageName."""
+    """The key of the lock that an image was made from. Raises ImageUnknown, UnknownLock, InvalidImageName."""
+    from builder.locks.stored import find_lock_key
+
     if found := LOCK.fullmatch(image):
-        return await _lock_with_prefix(image, found[1], store)
+        return await find_lock_key(store.catalog.locks, image, found[1])
     if image.startswith(("sha256:", "sha512:")):
         return await _lock_of_manifest(image, store)
     return await _lock_of_name(image, settings, store)
-
-
-async def _lock_with_prefix(image: str, prefix: str, store: Store) -> str:
-    locks = await store.catalog.locks.find_by_prefix(prefix)
-    if not locks:
-        raise ImageUnknown(image, "no such lock is stored here")
-    if len(locks) > 1:
-        raise ImageUnknown(image, "more than one lock begins with these digits; give more of them")
-    return locks[0][0]
 
 
 async def _lock_of_manifest(image: str, store: Store) -> str:
@@ -104,12 +97,13 @@ async def _lock_of_manifest(image: str, store: Store) -> str:
 
 async def _lock_of_name(image: str, settings: Settings, store: Store) -> str:
     from builder.demand import read_name
+    from builder.locks.stored import find_lock_key
     from builder.names.image_name import LockReference
 
     repository, tag = _repository_and_tag(image, settings.builder.root)
     request = await read_name(repository, tag, settings.builder, store.catalog)
     if isinstance(request.reference, LockReference):
-        return await _lock_with_prefix(tag, request.reference.hex, store)
+        return await find_lock_key(store.catalog.locks, tag, request.reference.hex)
     day = request.spec.until
     resolution = await store.catalog.locks.find_newest_resolution(
         replace(request.spec, until=None).key, day.isoformat() if day else None

@@ -1,0 +1,24 @@
+"""A lock that is stored, found by the first digits of its key, as tags and `condery explain` name it."""
+
+from __future__ import annotations
+
+from builder.errors import UnknownLock
+from storage.catalog.locks import Locks
+
+
+async def find_lock_key(locks: Locks, name: str, prefix: str, spec_key: str | None = None) -> str:
+    """The key of the one lock that begins with `prefix`, which is of the spec `spec_key` where one is given.
+
+    Raises UnknownLock, which calls it `name`.
+    """
+    found = await locks.find_by_prefix(prefix)
+    if not found:
+        raise UnknownLock(
+            name, "no such lock is stored here; pull the tag latest, whose label io.condery.lock names its lock"
+        )
+    mine = [key for key, of_spec in found if spec_key in (None, of_spec)]
+    if not mine:
+        raise UnknownLock(name, "this lock is of another environment; pull it by the name it was made under")
+    if len(found) > 1:
+        raise UnknownLock(name, "more than one lock begins with these digits; give more of them")
+    return mine[0]
