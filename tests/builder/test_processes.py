@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from builder.base.scratch import ScratchBase
 from builder.base.vocabulary import BaseImage
-from builder.errors import BaseUnavailable, BuildFailed
+from builder.errors import BaseUnavailable, BuildCanceled, BuildFailed
 from builder.service import BuilderService
 from storage.database import tables
 from tests.support.builder.packages import File, Package
@@ -66,3 +67,33 @@ async def test_what_is_deleted_before_it_is_answered_is_told(tmp_path: Path) -> 
             await connection.execute(tables.image.delete())
         with pytest.raises(BuildFailed, match="ask again"):
             await ticket.wait(30)
+
+
+async def until(what: Callable[[], object]) -> None:
+    async with asyncio.timeout(30):
+        while not what():
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_a_canceled_build_stops_its_work(tmp_path: Path, shared: bool) -> None:
+    """What it alone needs is given up; what another build needs as well goes on."""
+    other = Package(name="other", depends=["tool"], files={"share/other": File(b"other")})
+    await make_channel(tmp_path / "site/channel", [TOOL, other])
+    async with SlowServer(tmp_path / "site") as server:
+        held = server.hold("tool-1.0-0.conda")
+        async with open_service(tmp_path / "data", f"{server.url}/channel") as service:
+            images, downloads = service.builder._images._flights, service.builder.downloader._flights._flights
+            names = [NAME, "conda-store-dynamic/other"] if shared else [NAME]
+            tickets = [await service.demand.image(name, "latest") for name in names]
+            await until(lambda: sum(len(flight.claim._joined) for flight in downloads.values()) == len(names))
+            await until(lambda: len(downloads) == 1)
+            assert await service.queue.cancel(tickets[0].build_id, "ada canceled it")
+            with pytest.raises(BuildCanceled, match="ada canceled it"):
+                await tickets[0].wait(30)
+            await until(lambda: len(images) == len(downloads) == len(names) - 1)
+            held.released.set()
+            if shared:
+                assert await tickets[1].wait(30)
+            with pytest.raises(BuildCanceled, match="ada canceled it"):
+                await service.demand.image(NAME, "latest")

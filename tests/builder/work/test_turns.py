@@ -257,3 +257,68 @@ def test_builds_that_wait_for_each_other_have_both_their_callers() -> None:
     with one.joined(two), two.joined(one):
         assert one.waiting() == two.waiting() == {Caller("a"), Caller("b")}
     assert one.waiting() == {Caller("a")}
+
+
+def test_what_is_done_for_others_is_as_urgent_as_the_most_urgent_of_them() -> None:
+    low, high = Claim(priority=-1), Claim(priority=1)
+    part = low.part()
+    assert part.urgency() == -1
+    with part.joined(low):
+        assert part.urgency() == -1
+        with part.joined(high):
+            assert part.urgency() == 1
+        low.set_priority(0)
+        assert part.urgency() == 0
+    assert (low.urgency(), high.urgency()) == (0, 1)
+
+
+async def test_what_becomes_urgent_is_next() -> None:
+    lane, order, release = Lane(1), list[str](), asyncio.Event()
+    claims = {name: Claim(Caller(name), lasting=True) for name in "abc"}
+
+    async def work(name: str) -> None:
+        with on_behalf_of(claims[name]):
+            async with lane.turn():
+                order.append(name)
+                await release.wait()
+
+    tasks = []
+    for name in claims:
+        tasks.append(asyncio.create_task(work(name)))
+        await asyncio.sleep(0)
+    claims["c"].set_priority(1)
+    release.set()
+    await asyncio.gather(*tasks)
+    assert order == ["a", "c", "b"]
+
+
+@pytest.mark.parametrize("given_up", [True, False])
+async def test_what_a_stopped_build_alone_needs_is_stopped(given_up: bool) -> None:
+    flights: SingleFlight[str, None] = SingleFlight()
+    stopped, begun = list[str](), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            stopped.append("stopped")
+            raise
+
+    async def need(claim: Claim) -> None:
+        with on_behalf_of(claim):
+            await flights.do("key", work)
+
+    claims = [Claim(), Claim()]
+    tasks = [asyncio.create_task(need(claim)) for claim in claims]
+    await begun.wait()
+    for claim, task in zip(claims, tasks, strict=True):
+        assert stopped == []
+        if given_up:
+            claim.give_up()
+        task.cancel()
+        await asyncio.wait({task})
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert stopped == (["stopped"] if given_up else [])
+    await flights.close()
