@@ -39,7 +39,6 @@ class BasePins(Protocol):
 
     async def find(self, key: str) -> Digest | None: ...
     async def pin(self, key: str, reference: str, digest: Digest) -> Digest: ...
-    async def pin_anew(self, key: str, reference: str, digest: Digest) -> None: ...
     async def find_image(self, key: str, platform: str) -> dict[str, Any] | None: ...
     async def put_image(self, key: str, platform: str, document: Mapping[str, Any]) -> None: ...
 
@@ -81,13 +80,6 @@ class RegistryBase:
             await self._pins.put_image(self._key, platform, image.to_json())
             return image
 
-    async def refresh(self) -> Digest:
-        """Pin what the tag means now; returns that digest. On failure the old pin stays. Raises BaseUnavailable."""
-        async with self._pulling:
-            now = await asyncio.to_thread(_RegistrySource(self._repository()).top, self._image.target)
-            await self._pins.pin_anew(self._key, self.reference, now)
-            return now
-
     async def _find_pin(self) -> Digest | None:
         pin = await self._pins.find(self._key)
         if self._old_record:
@@ -124,7 +116,7 @@ class RegistryBase:
         if document is None:
             return None
         image = BaseImage.from_json(document)
-        # it may be of what was pinned before
+        # whoever removes a pin by hand may have left what was learnt of it
         if image.digest != pin or not await asyncio.to_thread(are_stored, image.layers, self._blobs):
             return None
         return image if "links" in document else await self._look_again(image)

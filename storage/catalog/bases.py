@@ -39,13 +39,6 @@ class Bases:
             found = await connection.execute(select(table.c.digest).where(table.c.key == key))
             return Digest.parse(found.scalar_one())
 
-    async def pin_anew(self, key: str, reference: str, digest: Digest) -> None:
-        """Pin `digest`, whatever was pinned before."""
-        values = {"reference": reference, "digest": digest, "created": time.time()}
-        statement = self._database.insert(tables.base_pin).values(key=key, **values)
-        async with self._database.writing() as connection:
-            await connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_=values))
-
     async def find_image(self, key: str, platform: str) -> Document | None:
         table = tables.base_image
         query = select(table.c.document).where(table.c.pin == key, table.c.platform == platform)

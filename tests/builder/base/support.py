@@ -65,9 +65,6 @@ class Pins:
     async def pin(self, key: str, reference: str, digest: Digest) -> Digest:
         return await self.blobs.elsewhere(self._bases.pin(key, reference, digest))
 
-    async def pin_anew(self, key: str, reference: str, digest: Digest) -> None:
-        await self.blobs.elsewhere(self._bases.pin_anew(key, reference, digest))
-
     async def find_image(self, key: str, platform: str) -> dict[str, Any] | None:
         return await self.blobs.elsewhere(self._bases.find_image(key, platform))
 
