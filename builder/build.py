@@ -204,7 +204,7 @@ class Builder:
         async def make() -> None:
             await self.catalog.room.look(_least_size([lock.packages[chosen_platform(lock)]]) if name == ARCHIVE else 0)
             async with self._packing(lock, name) as pack:
-                artifact = await make_artifact(name, lock, blobs=self.blobs, pack=pack)
+                artifact = await make_artifact(name, lock, blobs=self.blobs, layers=self.layers.store, pack=pack)
             await self.catalog.artifacts.put(key, lock.key, artifact.to_json(), artifact.digest)
 
         await _again_when_collected(make)

@@ -39,6 +39,7 @@ from builder.work.pool import WorkerPool
 from builder.work.turns import Claim, on_behalf_of
 from storage.blobs.blobs import BlobStore
 from storage.blobs.blocking import StoreInThreads
+from storage.blobs.layers import LayerStore
 from storage.catalog.catalog import Catalog
 from storage.disk.files import make_folders, remove_leftovers
 from storage.errors import ConderyError
@@ -132,7 +133,7 @@ class BuilderService:
             solver = await stack.enter_async_context(Solving(solver_settings, solving_settings))
             downloader = await stack.enter_async_context(Downloader(download_settings, credentials, solver.download))
             pool = await stack.enter_async_context(WorkerPool(settings.workers, clear, settings.worker_memory))
-            layers = Layers(blobs, pool)
+            layers = Layers(LayerStore(blobs), pool)
             popularity = Popularity.shipped()
             builder = Builder(
                 settings, data, catalog, blobs, layers, solver, downloader, pool, base, popularity, Stages.of(settings)

@@ -26,7 +26,7 @@ from registry.webhooks.notifier import Notifier
 from registry.webhooks.settings import WebhookSettings
 from registry.webhooks.signing import read_secret
 from registry.webhooks.webhook import Action, parse_webhooks
-from storage.blobs.blobs import StoredBlob
+from storage.blobs.rows import StoredBlob
 from storage.database.engine import Database
 from storage.database.leases import Leases
 from storage.events.outbox import Outbox, Record

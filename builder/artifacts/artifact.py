@@ -13,6 +13,7 @@ from builder.locks.formats import CONDA_LOCK, FORMATS
 from builder.locks.lock import Lock
 from storage.blobs.blobs import BlobStore
 from storage.blobs.joins import Join
+from storage.blobs.layers import LayerStore
 from storage.digest import Digest
 
 ARCHIVE = "archive.tar.gz"
@@ -57,7 +58,7 @@ def artifact_key(lock_key: str, name: str) -> str:
     return key_of("artifact", [ARTIFACT_FORMAT, lock_key, name])
 
 
-async def make_artifact(name: str, lock: Lock, *, blobs: BlobStore, pack: Pack) -> Artifact:
+async def make_artifact(name: str, lock: Lock, *, blobs: BlobStore, layers: LayerStore, pack: Pack) -> Artifact:
     """Make the file `name` of `lock` and store it. The same lock gives the same bytes.
 
     Raises UnknownArtifact, FormatUnsuitable, ArchiveFailed, FragmentsGone, StorageFull and what `pack` raises.
@@ -66,7 +67,7 @@ async def make_artifact(name: str, lock: Lock, *, blobs: BlobStore, pack: Pack) 
         raise UnknownArtifact(name, ARTIFACTS)
     platform = chosen_platform(lock)
     if name == ARCHIVE:
-        digest, size = await _store_archive(lock, platform, blobs, pack)
+        digest, size = await _store_archive(lock, platform, layers, pack)
         return Artifact(digest, size, ARCHIVE_MEDIA_TYPE, suggest_file_name(name, lock, platform))
     lock_format = _FORMATS[name]
     content = lock_format.write(lock, platform)
@@ -91,11 +92,11 @@ def chosen_platform(lock: Lock) -> str:
     return next(iter(lock.packages))
 
 
-async def _store_archive(lock: Lock, platform: str, blobs: BlobStore, pack: Pack) -> tuple[Digest, int]:
+async def _store_archive(lock: Lock, platform: str, layers: LayerStore, pack: Pack) -> tuple[Digest, int]:
     if platform.startswith("win-"):
         raise ArchiveFailed(
             platform, f"conda-unpack's Windows launcher is made on Windows only; use {CONDA_LOCK.file_name}"
         )
     join = await pack(lock, platform)
-    await blobs.put_join(join)
+    await layers.put_join(join)
     return join.digest, join.size

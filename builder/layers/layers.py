@@ -19,8 +19,8 @@ from builder.layers.layer import AssembledLayer, LayerTask, assemble_all, stored
 from builder.work.gather import all_of
 from builder.work.pool import WorkerPool
 from builder.work.turns import Claim, current_claim, on_behalf_of
-from storage.blobs.blobs import BlobStore, KnownLayer
 from storage.blobs.joins import Layer
+from storage.blobs.layers import KnownLayer, LayerStore
 from storage.errors import FragmentsGone, StorageError
 
 CLOSE_SECONDS = 5.0
@@ -69,10 +69,10 @@ class Assembly:
 class Layers:
     """Makes each layer once, however many builds want it at the same time."""
 
-    def __init__(self, blobs: BlobStore, pool: WorkerPool) -> None:
-        self._blobs = blobs
+    def __init__(self, store: LayerStore, pool: WorkerPool) -> None:
+        self.store = store
         self._pool = pool
-        self._recorder = _Recorder(blobs)
+        self._recorder = _Recorder(store)
         self._makings: dict[str, _Making] = {}
 
     async def close(self) -> None:
@@ -93,7 +93,7 @@ class Layers:
 
         Raises what `builder.layers.layer.assemble` raises, and WorkerLost.
         """
-        known = await self._blobs.layers([task.key for task in tasks])
+        known = await self.store.find([task.key for task in tasks])
         recalled = await asyncio.to_thread(_recall, [task for task in tasks if task.key in known], known)
         wanted = [task for task in tasks if task.key not in recalled]
         for group in _groups([task for task in wanted if task.key not in self._makings]):
@@ -163,7 +163,7 @@ class Layers:
                 assembled.cancel()
                 raise
             assembled.set_result(layer)
-            await self._blobs.write_layer(layer.to_store)
+            await self.store.write(layer.to_store)
         await self._recorder.record(layer.to_store)
 
 
@@ -194,8 +194,8 @@ class _Written:
 class _Recorder:
     """Records written layers: all of them together, once no other is expected or the first has waited long enough."""
 
-    def __init__(self, blobs: BlobStore) -> None:
-        self._blobs = blobs
+    def __init__(self, store: LayerStore) -> None:
+        self._store = store
         self._waiting: list[_Written] = []
         self._work: asyncio.Task[None] | None = None
         self._expected = 0
@@ -238,7 +238,7 @@ class _Recorder:
 
     async def _record_batch(self, batch: Sequence[_Written]) -> None:
         try:
-            await self._blobs.record_layers([written.layer for written in batch])
+            await self._store.record([written.layer for written in batch])
         except FragmentsGone as error:
             if len(batch) == 1:
                 _settle(batch, error)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from cachetools import LRUCache
 
 from registry.http.manifests import Prepared, Variants
-from storage.blobs.blobs import StoredBlob
+from storage.blobs.rows import StoredBlob
 from storage.digest import Digest
 
 OVERHEAD = 1024

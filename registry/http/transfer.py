@@ -15,7 +15,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from aiohttp import web
 
 from registry.http.ranges import Span, matches, parse_range
-from storage.blobs.blobs import BlobStore, StoredBlob
+from storage.blobs.blobs import BlobStore
+from storage.blobs.rows import StoredBlob
 from storage.digest import Digest
 from storage.objects.objects import FileRange, Segment, StreamRange, read_segment
 

@@ -18,7 +18,7 @@ from registry.mirror.names import PREFIX, Source, is_mirror
 from registry.mirror.service import Listed, Mirror
 from registry.notifications import note_blob_pull
 from registry.parts import MEMORY, SETTINGS, Parts
-from storage.blobs.blobs import StoredBlob
+from storage.blobs.rows import StoredBlob
 from storage.digest import Digest
 from storage.errors import BlobUnknown
 

@@ -17,7 +17,7 @@ from registry.kinds import pages
 from registry.kinds.kind import Files, Need
 from registry.notifications import note_blob_pull, note_manifest_pull
 from registry.parts import MEMORY, PARTS, SETTINGS, Parts
-from storage.blobs.blobs import StoredBlob
+from storage.blobs.rows import StoredBlob
 from storage.catalog.uses import note_blob_use, note_manifest_use
 from storage.digest import Digest
 from storage.errors import ManifestUnknown, ObjectMissing, StorageError

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 
 from registry.mirror.errors import UpstreamSlow
 from registry.mirror.names import Source
-from storage.blobs.blobs import StoredBlob
+from storage.blobs.rows import StoredBlob
 from storage.digest import Digest
 from storage.errors import ConderyError
 

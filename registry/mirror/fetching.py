@@ -16,7 +16,8 @@ from registry.mirror.download import Descriptor, Download
 from registry.mirror.errors import MirrorError, UpstreamBroke, UpstreamLies, UpstreamLimits
 from registry.mirror.names import Source
 from registry.mirror.upstream import BlobStream, Upstream
-from storage.blobs.blobs import BlobStore, StoredBlob
+from storage.blobs.blobs import BlobStore
+from storage.blobs.rows import StoredBlob
 from storage.cancellation import to_end
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ConderyError, StorageFull, StorageUnavailable

@@ -21,7 +21,7 @@ from registry.notifications import recorder
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS, SETTINGS, room_for
 from registry.webhooks.events import EventTarget
-from storage.blobs.blobs import StoredBlob
+from storage.blobs.rows import StoredBlob
 from storage.digest import Digest, Hasher
 from storage.errors import DigestInvalid, RangeInvalid, UploadUnknown
 from storage.events.outbox import Record

@@ -12,60 +12,23 @@ time belongs to nobody and is deleted, with no need to look through the store.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import json
 import os
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, delete, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import delete, select
 
-from storage.blobs.joins import FragmentPart, Join, Layer, Part
+from storage.blobs.rows import BLOB_COLUMNS, StoredBlob, claim, need_rows, register, reserve_keys, stored_blob
 from storage.cancellation import to_end
 from storage.database import tables
 from storage.database.engine import Database, batches
 from storage.digest import Digest
-from storage.disk.files import known_errors, sync_directory, sync_file
-from storage.errors import BlobUnknown, DigestMismatch, FragmentsGone, ObjectMissing, StorageError, WriteExpired
+from storage.errors import BlobUnknown, DigestMismatch, ObjectMissing, StorageError
 from storage.layout import fragment_path
-from storage.objects.objects import FileRange, ObjectStore, Segment, cut, new_key, read_segment, writing
-
-WRITE_SECONDS = 24 * 3600.0
-"""How long the writing of one object may take."""
-
-BLOB_LINGER_SECONDS = 60.0
-"""From the deletion of a blob to that of its bytes, for those who have just begun to read them."""
-
-SYNC_THREADS = 8
-"""A disk takes several flushes at a time in little more than the time of one."""
-
-FRAGMENTS_LOCK = "fragments"
-"""Held by who makes joins of fragments, and by who evicts fragments that no join needs."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredBlob:
-    """A digest, and where its bytes are: under the object `key`, or the join of `parts`."""
-
-    digest: Digest
-    size: int
-    key: str | None = None
-    parts: tuple[Part, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class KnownLayer:
-    digest: Digest
-    size: int
-    diff_id: Digest
-    uncompressed_size: int
+from storage.objects.objects import FileRange, ObjectStore, Segment, cut, read_segment, writing
 
 
 class BlobStore:
@@ -78,13 +41,12 @@ class BlobStore:
     def __init__(self, database: Database, objects: ObjectStore, fragments: Path, *, joins: bool = True) -> None:
         self.database = database
         self.objects = objects
-        self._fragments = fragments
-        self._joins = joins
+        self.fragments = fragments
+        self.keeps_joins = joins
         """Whether joins are kept as such, or written out as objects: where the objects are files, they are."""
-        self._syncing = ThreadPoolExecutor(SYNC_THREADS, "condery-sync")
 
     def fragment_path(self, key: str) -> Path:
-        return fragment_path(self._fragments, key)
+        return fragment_path(self.fragments, key)
 
     async def find(self, digest: Digest) -> StoredBlob:
         """Raises BlobUnknown."""
@@ -100,11 +62,11 @@ class BlobStore:
         if not digests:
             return {}
         async with self.database.writing() as connection:
-            return await _need(connection, digests)
+            return await need_rows(connection, digests)
 
     async def link(self, blob: StoredBlob, media_type: str) -> str | None:
         """A URL to get `blob` from for a short while; None where the server has to send it."""
-        if self._joins or blob.key is None:
+        if self.keeps_joins or blob.key is None:
             return None
         # signing may have to get credentials first
         return await asyncio.to_thread(self.objects.link, blob.key, media_type=media_type)
@@ -144,9 +106,9 @@ class BlobStore:
     async def put_all(self, contents: Mapping[Digest, Iterable[bytes]]) -> dict[Digest, StoredBlob]:
         """`put` of several at once, in no more transactions than one takes: all of them, or none that is new."""
         async with self.database.writing() as connection:
-            found = await _need(connection, list(contents))
+            found = await need_rows(connection, list(contents))
             missing = sorted(contents.keys() - found.keys())
-            keys = await _reserve(connection, len(missing))
+            keys = await reserve_keys(connection, len(missing))
         if not missing:
             return found
         try:
@@ -203,7 +165,7 @@ class BlobStore:
     async def reserve(self, count: int) -> list[str]:
         """New keys, recorded as pending."""
         async with self.database.writing() as connection:
-            return await _reserve(connection, count)
+            return await reserve_keys(connection, count)
 
     async def release(self, keys: Sequence[str]) -> None:
         """Delete those of `keys` that are still pending. What fails is left for the garbage collection."""
@@ -221,76 +183,6 @@ class BlobStore:
             async with self.database.writing() as connection:
                 await connection.execute(delete(table).where(table.c.key.in_(left)))
 
-    # layers
-
-    async def layers(self, keys: Sequence[str]) -> dict[str, KnownLayer]:
-        """The layers that were made before and are still stored, safe from garbage collection for its grace time."""
-        layer, blob = tables.layer, tables.blob
-        query = (
-            select(layer, blob.c.size).join(blob, blob.c.digest == layer.c.digest).where(layer.c.key.in_(keys))
-        )  # fmt: skip
-        async with self.database.writing() as connection:
-            rows = (await connection.execute(query)).all()
-            await touch(connection, [row.digest for row in rows])
-        return {
-            row.key: KnownLayer(Digest(row.digest), row.size, Digest(row.diff_id), row.uncompressed_size)
-            for row in rows
-        }
-
-    async def put_join(self, join: Join) -> None:
-        """Store a blob that is made of fragments; raises FragmentsGone."""
-        await self._write_join(join)
-        if self._joins:
-            async with self.database.writing() as connection:
-                await self._record_joins(connection, [join])
-
-    async def write_layer(self, layer: Layer) -> None:
-        """Put the bytes of `layer` on stable storage, for `record_layers`; raises FragmentsGone."""
-        await self._write_join(layer.join)
-
-    async def record_layers(self, layers: Sequence[Layer]) -> None:
-        """Make layers that were written known, all or none; raises FragmentsGone when one is not there (any more)."""
-        async with self.database.writing() as connection:
-            if self._joins:
-                await self._record_joins(connection, [layer.join for layer in layers])
-            await self._insert_layers(connection, layers)
-
-    async def _write_join(self, join: Join) -> None:
-        if self._joins:
-            await asyncio.to_thread(self._sync_fragments, join.fragments)
-            return
-        try:
-            await self.put(join.digest, self.read(StoredBlob(join.digest, join.size, None, join.parts)))
-        except (ObjectMissing, FileNotFoundError):
-            raise FragmentsGone(join.fragments) from None
-
-    async def _record_joins(self, connection: AsyncConnection, joins: Sequence[Join]) -> None:
-        await self.database.lock(connection, FRAGMENTS_LOCK)
-        keys = sorted({key for join in joins for key in join.fragments})
-        missing = [key for key in keys if not self.fragment_path(key).exists()]
-        if missing:
-            raise FragmentsGone(missing)
-        await _register_joins(self.database, connection, joins)
-
-    async def _insert_layers(self, connection: AsyncConnection, layers: Sequence[Layer]) -> None:
-        rows = [
-            {
-                "key": layer.key,
-                "digest": layer.join.digest,
-                "diff_id": layer.diff_id,
-                "uncompressed_size": layer.uncompressed_size,
-            }
-            for layer in sorted(layers, key=lambda layer: layer.key)
-        ]
-        await connection.execute(self.database.insert(tables.layer).on_conflict_do_nothing(), rows)
-
-    def _sync_fragments(self, keys: Iterable[str]) -> None:
-        """Fragments are written without a flush, being a cache; a layer that refers to them needs them on the disk."""
-        paths = [self.fragment_path(key) for key in keys]
-        with known_errors(self._fragments):
-            list(self._syncing.map(_if_there(sync_file), paths))
-            list(self._syncing.map(_if_there(sync_directory), {path.parent for path in paths}))
-
     def _write(self, key: str, digest: Digest, content: Iterable[bytes]) -> StoredBlob:
         hasher = digest.hasher()
         with writing(self.objects, key) as writer:
@@ -303,134 +195,9 @@ class BlobStore:
         return StoredBlob(digest, writer.size, key)
 
 
-BLOB_COLUMNS = (tables.blob.c.digest, tables.blob.c.size, tables.blob.c.key, tables.blob.c.parts)
-
-
-def stored_blob(row: Any) -> StoredBlob:
-    """From a row that has BLOB_COLUMNS."""
-    parts: tuple[Part, ...] = ()
-    if row.parts is not None:
-        parts = tuple(
-            base64.b64decode(part) if isinstance(part, str) else FragmentPart(part["fragment"], part["size"])
-            for part in json.loads(row.parts)
-        )
-    return StoredBlob(Digest(row.digest), row.size, row.key, parts)
-
-
-async def _need(connection: AsyncConnection, digests: Sequence[Digest]) -> dict[Digest, StoredBlob]:
-    table = tables.blob
-    these = table.c.digest.in_(digests)
-    await lock_rows(connection, table, these)
-    statement = update(table).where(these).values(used=time.time()).returning(*BLOB_COLUMNS)
-    return {blob.digest: blob for blob in map(stored_blob, await connection.execute(statement))}
-
-
-async def _reserve(connection: AsyncConnection, count: int) -> list[str]:
-    keys = [new_key() for _ in range(count)]
-    await make_pending(connection, keys, time.time() + WRITE_SECONDS)
-    return keys
-
-
-async def register(database: Database, connection: AsyncConnection, blob: StoredBlob) -> StoredBlob:
-    """Record the object of a digest, unless it has bytes already, and say which it has now.
-
-    An object that is not needed is pending afterwards, to be released by the caller. The row is locked until the
-    transaction ends, and by its new `used` the garbage collection, which looks at it under the same lock, lets it be.
-    """
-    assert blob.key is not None
-    now = time.time()
-    statement = database.insert(tables.blob).values(
-        digest=blob.digest, size=blob.size, key=blob.key, created=now, used=now
-    )
-    statement = statement.on_conflict_do_update(index_elements=["digest"], set_={"used": now})
-    row = (await connection.execute(statement.returning(*BLOB_COLUMNS))).one()
-    if row.key != blob.key:
-        await make_pending(connection, [blob.key], now)
-    return stored_blob(row)
-
-
-async def _register_joins(database: Database, connection: AsyncConnection, joins: Sequence[Join]) -> None:
-    """Record the parts of each digest that has no bytes yet, and which fragments are needed for them."""
-    now = time.time()
-    table = tables.blob
-    # in the order in which everybody locks rows
-    rows = [
-        {"digest": join.digest, "size": join.size, "parts": _document(join.parts), "created": now, "used": now}
-        for join in sorted(joins, key=lambda join: join.digest)
-    ]
-    statement = database.insert(table).on_conflict_do_update(index_elements=["digest"], set_={"used": now})
-    await connection.execute(statement, rows)
-    digests = {join.digest for join in joins}
-    query = select(table.c.digest).where(table.c.digest.in_(digests), table.c.key.is_(None))
-    joined = set((await connection.execute(query)).scalars())
-    uses = sorted({(key, join.digest) for join in joins if join.digest in joined for key in join.fragments})
-    if uses:
-        await connection.execute(
-            database.insert(tables.fragment_use).on_conflict_do_nothing(),
-            [{"fragment": key, "digest": digest} for key, digest in uses],
-        )
-
-
-async def touch(connection: AsyncConnection, digests: Iterable[str]) -> set[str]:
-    """Keep blobs from the garbage collection for its grace time; returns those that are there."""
-    table = tables.blob
-    found: set[str] = set()
-    for batch in batches(sorted(digests)):
-        these = table.c.digest.in_(batch)
-        await lock_rows(connection, table, these)
-        statement = update(table).where(these).values(used=time.time())
-        found.update((await connection.execute(statement.returning(table.c.digest))).scalars())
-    return found
-
-
-async def lock_rows(connection: AsyncConnection, table: Table, *where: ColumnElement[bool]) -> None:
-    """Lock rows before several of them are changed, so that whoever else locks some of them has the same order.
-
-    On SQLite a writing transaction has all of them anyhow.
-    """
-    if connection.dialect.name == "postgresql":
-        keys = list(table.primary_key)
-        query = select(*keys).where(*where).order_by(*keys)
-        await connection.execute(query.with_for_update(key_share=True))
-
-
-DOOMED = 0.0
-"""The `expires` of pending objects whose deletion has begun."""
-
-
-async def make_pending(connection: AsyncConnection, keys: Sequence[str], expires: float) -> None:
-    if keys:
-        await connection.execute(tables.pending.insert(), [{"key": key, "expires": expires} for key in keys])
-
-
-async def claim(connection: AsyncConnection, key: str) -> None:
-    """Take a written object out of the pending ones; raises WriteExpired when it may have been deleted."""
-    table = tables.pending
-    result = await connection.execute(delete(table).where(table.c.key == key, table.c.expires > DOOMED))
-    if result.rowcount != 1:
-        raise WriteExpired
-
-
 def _until(stopped: threading.Event, content: Iterable[bytes]) -> Iterator[bytes]:
     """`content`, broken off once `stopped` is set, however much is still to come."""
     for chunk in content:
         if stopped.is_set():
             raise InterruptedError
         yield chunk
-
-
-def _if_there(function: Callable[[Path], None]) -> Callable[[Path], None]:
-    def call(path: Path) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            function(path)
-
-    return call
-
-
-def _document(parts: Sequence[Part]) -> str:
-    return json.dumps(
-        [
-            base64.b64encode(part).decode() if isinstance(part, bytes) else {"fragment": part.key, "size": part.size}
-            for part in parts
-        ]
-    )

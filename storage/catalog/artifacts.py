@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from storage.blobs.blobs import touch
+from storage.blobs.rows import touch
 from storage.catalog.documents import Document, find_document, note_use, put_document
 from storage.catalog.made import Made
 from storage.database import tables

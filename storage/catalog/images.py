@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from storage.blobs.blobs import touch
+from storage.blobs.rows import touch
 from storage.catalog.documents import Document, find_document, note_use, put_document
 from storage.catalog.made import Made
 from storage.database import tables

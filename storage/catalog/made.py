@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, Select, and_, cast, delete, exists, func, or_, select, union
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.blobs.blobs import BLOB_LINGER_SECONDS, make_pending
+from storage.blobs.rows import BLOB_LINGER_SECONDS, make_pending
 from storage.database import tables
 from storage.database.engine import Database
 from storage.errors import QuotaExceeded

@@ -19,7 +19,8 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.blobs.blobs import FRAGMENTS_LOCK, BlobStore
+from storage.blobs.blobs import BlobStore
+from storage.blobs.layers import FRAGMENTS_LOCK
 from storage.database import tables
 from storage.database.sql_clock import mend_file
 from storage.disk.files import TEMPORARY, USE_SECONDS

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from sqlalchemy import BigInteger, ColumnElement, FromClause, and_, cast, delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.blobs.blobs import BLOB_LINGER_SECONDS, StoredBlob, lock_rows, make_pending
+from storage.blobs.rows import BLOB_LINGER_SECONDS, StoredBlob, lock_rows, make_pending
 from storage.database import tables
 from storage.database.engine import Database
 from storage.database.sql_clock import is_before

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, delete, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.blobs.blobs import BLOB_COLUMNS, StoredBlob, claim, register, stored_blob
+from storage.blobs.rows import BLOB_COLUMNS, StoredBlob, claim, register, stored_blob
 from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Descriptor, Digest

@@ -20,7 +20,7 @@ from typing import Any, Generic, Self, TypeVar
 from sqlalchemy import case, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.blobs.blobs import BLOB_COLUMNS, StoredBlob, lock_rows, stored_blob
+from storage.blobs.rows import BLOB_COLUMNS, StoredBlob, lock_rows, stored_blob
 from storage.database import tables
 from storage.database.engine import Database, batches
 from storage.digest import Descriptor, Digest

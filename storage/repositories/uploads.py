@@ -19,7 +19,8 @@ from cachetools import TTLCache
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.blobs.blobs import BlobStore, StoredBlob, claim, make_pending, register
+from storage.blobs.blobs import BlobStore
+from storage.blobs.rows import StoredBlob, claim, make_pending, register
 from storage.cancellation import to_end
 from storage.database import tables
 from storage.digest import Digest, Hasher, new_hasher

@@ -15,6 +15,7 @@ from builder.build import ATTEMPTS, Builder
 from builder.layers.layers import Layers
 from builder.locks.lock import Lock
 from builder.progress import Event
+from storage.blobs.layers import LayerStore
 from storage.catalog.artifacts import Artifacts
 from storage.catalog.images import Images
 from storage.catalog.made import Made
@@ -147,7 +148,7 @@ async def test_fragments_that_are_evicted_before_their_layer_is_stored(tmp_path:
                     path.unlink()
 
         pool.then = evict
-        layers = Layers(builder.blobs, pool)
+        layers = Layers(LayerStore(builder.blobs), pool)
         await replace(builder, layers=layers).image(lock)
         await layers.close()
         assert evictions

@@ -20,7 +20,7 @@ NAMES = {path.name for name in dir(DATA) if isinstance(path := getattr(DATA, nam
 
 OTHER_MEANINGS = {
     ("registry/mirror/names.py", "mirror"): "the first part of a repository's name",
-    ("storage/blobs/blobs.py", "fragments"): "a lock of the database",
+    ("storage/blobs/layers.py", "fragments"): "a lock of the database",
 }
 
 JOINING = {"Path", "joinpath", "with_name"}
@@ -48,7 +48,9 @@ def spelled(tree: ast.Module) -> Iterator[str]:
     for statement in tree.body:
         if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value:
             value = statement.value
-            yield from _texts(value.elts if isinstance(value, ast.Tuple | ast.List | ast.Set) else [value])
+            values = value.elts if isinstance(value, ast.Tuple | ast.List | ast.Set) else [value]
+            # whole: a part of a longer one may be of a URL
+            yield from (each.value for each in values if isinstance(each, ast.Constant) and isinstance(each.value, str))
 
 
 def _texts(nodes: Iterable[ast.expr]) -> Iterator[str]:

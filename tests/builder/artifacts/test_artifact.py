@@ -28,7 +28,7 @@ async def no_pack(lock: Lock, platform: str) -> Join:
 
 async def make(name: str, lock: Lock, tmp_path: Path) -> tuple[Artifact, bytes]:
     async with open_stores(tmp_path / "data") as stores:
-        artifact = await make_artifact(name, lock, blobs=stores.blobs, pack=no_pack)
+        artifact = await make_artifact(name, lock, blobs=stores.blobs, layers=stores.layers, pack=no_pack)
         content = await stores.content(artifact.digest)
         assert len(content) == artifact.size
         return artifact, content

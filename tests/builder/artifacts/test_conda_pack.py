@@ -68,7 +68,9 @@ async def archive_of(service: BuilderService, *specs: str) -> bytes:
     """The bytes of `archive.tar.gz`, as they are stored."""
     lock = await service.lock(spec_of(service, *specs))
     async with service.builder._packing(lock, ARCHIVE) as pack:
-        artifact = await make_artifact(ARCHIVE, lock, blobs=service.builder.blobs, pack=pack)
+        artifact = await make_artifact(
+            ARCHIVE, lock, blobs=service.builder.blobs, layers=service.builder.layers.store, pack=pack
+        )
     content = await service.builder.blobs.content(artifact.digest)
     assert len(content) == artifact.size
     return content

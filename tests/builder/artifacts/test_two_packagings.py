@@ -18,6 +18,7 @@ from builder.artifacts.artifact import ARCHIVE, make_artifact
 from builder.errors import BuilderError
 from builder.packages.relocation import own_paths
 from builder.service import BuilderService
+from storage.blobs.layers import LayerStore
 from storage.digest import Digest
 from storage.oci import OCI_MANIFEST
 from tests.support.builder.packages import PLACEHOLDER, Directory, Entry, File, Link, Package, pack, zipped
@@ -131,7 +132,7 @@ async def both(service: BuilderService, *specs: str) -> tuple[Tree, Tree]:
     assert manifest
     layers = [await blobs.content(Digest.parse(each["digest"])) for each in json.loads(manifest.body)["layers"]]
     async with service.builder._packing(lock, ARCHIVE) as pack:
-        archive = await make_artifact(ARCHIVE, lock, blobs=blobs, pack=pack)
+        archive = await make_artifact(ARCHIVE, lock, blobs=blobs, layers=LayerStore(blobs), pack=pack)
     return tree(layers, f"{PREFIX[1:]}/"), relocated(tree([await blobs.content(archive.digest)], ""))
 
 

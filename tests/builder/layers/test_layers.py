@@ -62,7 +62,7 @@ async def pool() -> AsyncIterator[Pool]:
 
 @pytest.fixture
 async def layers(stores: Stores, pool: Pool) -> AsyncIterator[Layers]:
-    layers = Layers(stores.blobs, pool)
+    layers = Layers(stores.layers, pool)
     yield layers
     await layers.close()
 
@@ -177,7 +177,7 @@ async def test_a_failure_costs_nothing_of_what_was_made(stores: Stores, layers: 
         await make(layers, [bad, good])
     await layers.close()
     assert await stored_layers(stores) == {good.key}
-    await make(Layers(stores.blobs, pool), [good])
+    await make(Layers(stores.layers, pool), [good])
     assert pool.assembled == ["alpha", "bad"]
 
 
@@ -201,13 +201,13 @@ async def test_a_build_that_is_cancelled_keeps_what_was_made(stores: Stores, lay
 def recorded(stores: Stores) -> list[list[str]]:
     """The keys of layers in the order in which they are recorded, by transaction."""
     batches: list[list[str]] = []
-    record = stores.blobs.record_layers
+    record = stores.layers.record
 
     async def noted(layers: Sequence[Layer]) -> None:
         batches.append([layer.key for layer in layers])
         await record(layers)
 
-    stores.blobs.record_layers = noted  # type: ignore[method-assign]  # listened to
+    stores.layers.record = noted  # type: ignore[method-assign]  # listened to
     return batches
 
 
@@ -217,7 +217,7 @@ async def test_layers_are_recorded_together(
     monkeypatch.setattr(module, "SMALL", 1)
     monkeypatch.setattr(module, "RECORD_SECONDS", 60)
     tasks = [layer_task(stores.root, package) for package in (ALPHA, BETA, GAMMA)]
-    layers = Layers(stores.blobs, pool)
+    layers = Layers(stores.layers, pool)
     await make(layers, tasks)
     await layers.close()
     assert [sorted(batch) for batch in recorded] == [sorted(task.key for task in tasks)]
@@ -238,7 +238,7 @@ async def test_a_layer_does_not_wait_long_for_others(
         return result
 
     pool.run = second_waits  # type: ignore[method-assign]  # the second layer takes until the first is recorded
-    layers = Layers(stores.blobs, pool)
+    layers = Layers(stores.layers, pool)
     await make(layers, tasks)
     await layers.close()
     assert recorded == [[tasks[0].key], [tasks[1].key]]
@@ -257,14 +257,14 @@ async def test_another_attempt_meets_nothing_that_is_about_to_fail(
     monkeypatch.setattr(module, "SMALL", 1)
     monkeypatch.setattr(module, "RECORD_SECONDS", 0.01)
     tasks = [layer_task(stores.root, ALPHA), layer_task(stores.root, BETA)]
-    write = stores.blobs.write_layer
+    write = stores.layers.write
 
     async def write_slowly(layer: Layer) -> None:
         if layer.key == tasks[1].key:
             await asyncio.sleep(0.2)
         await write(layer)
 
-    stores.blobs.write_layer = write_slowly  # type: ignore[method-assign]  # the second fails later than the first
+    stores.layers.write = write_slowly  # type: ignore[method-assign]  # the second fails later than the first
     pool.then = lose
     with pytest.raises(FragmentsGone):
         await make(layers, tasks)

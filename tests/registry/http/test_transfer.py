@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from registry.http.ranges import Span, matches, parse_range
 from registry.http.settings import HttpSettings
 from storage.blobs.joins import FragmentPart, Join, Layer
+from storage.blobs.layers import LayerStore
 from storage.digest import Digest
 from storage.objects.objects import FileObjects
 from tests.support.registry.serving import NUMPY, Site, serving
@@ -55,7 +56,7 @@ async def put_join(site: Site, *, fragments: int = 3, size: int = 700_000) -> tu
     content += end
     digest = Digest.of(content)
     layer = Layer(f"{0:064x}", Join(digest, tuple(parts)), digest, len(content))
-    await put_layers(site.workshop.store.blobs, layer)
+    await put_layers(LayerStore(site.workshop.store.blobs), layer)
     await site.workshop.link_blob(await site.workshop.store.blobs.find(digest))
     return digest, content
 

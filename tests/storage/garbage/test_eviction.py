@@ -103,7 +103,7 @@ async def test_fragments_that_layers_need_stay_and_do_not_count(stores: Stores) 
         os.utime(path, (OLD, OLD + (key == newer)))
         if key == needed:
             digest = Digest.of(key.encode() * 10)
-            await put_layers(stores.blobs, Layer("1" * 64, Join(digest, (part,)), digest, 640))
+            await put_layers(stores.layers, Layer("1" * 64, Join(digest, (part,)), digest, 640))
             os.utime(path, (OLD, OLD))
     for dry_run in (True, False):
         assert (await evicted(stores, Bounds(fragments=650), dry_run=dry_run))["cached fragments"] == (1, 650)
@@ -131,7 +131,7 @@ async def test_a_layer_that_is_made_as_its_fragments_are_about_to_go_keeps_them(
     digest = Digest.of(b"fragment")
 
     async def make_layer() -> None:
-        await put_layers(stores.blobs, Layer("1" * 64, Join(digest, (part,)), digest, 8))
+        await put_layers(stores.layers, Layer("1" * 64, Join(digest, (part,)), digest, 8))
 
     database = _LateDatabase(stores.database.engine)
     database.first = make_layer

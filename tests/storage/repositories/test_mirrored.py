@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from storage.blobs.blobs import StoredBlob
+from storage.blobs.rows import StoredBlob
 from storage.database import tables
 from storage.digest import Descriptor, Digest
 from storage.errors import BlobInUse, BlobUnknown, QuotaExceeded, SizeMismatch

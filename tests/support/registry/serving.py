@@ -32,7 +32,7 @@ from registry.parts import STOPPING, Check, Parts
 from registry.routes import ROUTES, compose
 from registry.webhooks.delivery import Timing
 from registry.webhooks.settings import WebhookSettings
-from storage.blobs.blobs import StoredBlob
+from storage.blobs.rows import StoredBlob
 from storage.digest import Descriptor, Digest
 from storage.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from storage.quotas.limits import Limits

@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import select
 
-from storage.blobs.blobs import BLOB_COLUMNS, BlobStore, stored_blob
+from storage.blobs.blobs import BlobStore
+from storage.blobs.rows import BLOB_COLUMNS, stored_blob
 from storage.database import tables
 from storage.database.engine import Database, database_url
 from storage.digest import Digest

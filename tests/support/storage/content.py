@@ -11,8 +11,8 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from storage.blobs.blobs import StoredBlob
 from storage.blobs.joins import Join, Layer
+from storage.blobs.rows import StoredBlob
 from storage.database import tables
 from storage.digest import Descriptor, Digest, new_hasher
 from storage.events.changes import Changes
@@ -112,7 +112,7 @@ class Content:
         found = [self.stores.fragment(part, part.encode() * 10) if isinstance(part, str) else part for part in parts]
         data = b"".join(part.encode() * 10 if isinstance(part, str) else part for part in parts)
         layer = Layer(key, Join(Digest.of(data), tuple(found)), Digest.of(b"diff" + data), len(data))
-        await put_layers(self.stores.blobs, layer)
+        await put_layers(self.stores.layers, layer)
         return layer.join.digest
 
     # what is there

@@ -16,9 +16,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import func, select
 
-from storage.blobs.blobs import BlobStore, StoredBlob, stored_blob
+from storage.blobs.blobs import BlobStore
 from storage.blobs.blocking import StoreInThreads
 from storage.blobs.joins import FragmentPart, Layer
+from storage.blobs.layers import LayerStore
+from storage.blobs.rows import StoredBlob, stored_blob
 from storage.catalog.builds import Builds
 from storage.catalog.catalog import Catalog
 from storage.database import tables
@@ -35,6 +37,7 @@ class Stores:
     database: Database
     objects: ObjectStore
     blobs: BlobStore
+    layers: LayerStore
     catalog: Catalog
 
     async def rows(self, query: Any) -> Sequence[Any]:
@@ -67,10 +70,10 @@ async def count_builds(builds: Builds, key: str) -> int:
         return int((await connection.execute(query)).scalar_one())
 
 
-async def put_layers(blobs: BlobStore, *layers: Layer) -> None:
+async def put_layers(store: LayerStore, *layers: Layer) -> None:
     for layer in layers:
-        await blobs.write_layer(layer)
-    await blobs.record_layers(layers)
+        await store.write(layer)
+    await store.record(layers)
 
 
 @contextlib.asynccontextmanager
@@ -84,9 +87,8 @@ async def open_stores(
     database = Database.open(url)
     objects = objects or FileObjects(root / "blobs")
     try:
-        yield Stores(
-            root, database, objects, BlobStore(database, objects, root / "fragments", joins=joins), Catalog.of(database)
-        )
+        blobs = BlobStore(database, objects, root / "fragments", joins=joins)
+        yield Stores(root, database, objects, blobs, LayerStore(blobs), Catalog.of(database))
     finally:
         await database.close()
 
