@@ -6,6 +6,7 @@ import itertools
 import re
 import secrets
 import time
+from http import HTTPStatus
 
 import structlog
 from aiohttp import web
@@ -13,7 +14,7 @@ from aiohttp.typedefs import Handler
 
 from auth.principal import ANONYMOUS, Principal
 from registry.answers import Form, answer_of, crash_response, error_response, http_error_response
-from registry.errors import TooManyConnections
+from registry.errors import RouteUnknown, TooManyConnections
 from registry.http.direct import SPENT
 from registry.http.instant import SERVER, Instant
 from registry.logs.request_log import LOG_FIELDS, REQUEST_ID, RequestLog
@@ -120,7 +121,10 @@ class Observer:
 
 def _rewrite(request: web.Request, response: web.HTTPException) -> None:
     """Give an answer that is being sent the form of our errors; its length has been taken already."""
-    ours = http_error_response(NO_ROUTE_FORM, response)
+    if response.status == HTTPStatus.NOT_FOUND:
+        ours = error_response(NO_ROUTE_FORM, RouteUnknown(request.rel_url.raw_path))
+    else:
+        ours = http_error_response(NO_ROUTE_FORM, response)
     assert isinstance(ours.body, bytes)
     response.body = ours.body
     response.headers.update(ours.headers)

@@ -14,6 +14,7 @@ import registry
 import storage
 from builder.errors import BuilderError, TooManyBuilds, Unsatisfiable
 from registry.answers import ANSWERS, answer_of, error_response
+from registry.errors import NameInvalid, Unauthorized
 from storage.errors import ConderyError
 
 PACKAGES = (auth, builder, registry, storage)
@@ -82,3 +83,29 @@ def test_each_form_tells_the_error() -> None:
     assert error_response("rest", error).body == (
         b'{"status":"error","code":"MANIFEST_UNKNOWN","message":"cannot be solved for linux-64: a needs b"}'
     )
+
+
+def test_a_page_holds_no_markup_of_others() -> None:
+    response = error_response("page", NameInvalid("<script>alert('a')</script>"))
+    assert isinstance(response.body, bytes)
+    assert b"<script" not in response.body
+    assert b"&lt;script&gt;" in response.body
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("error", "challenge"),
+    [
+        (Unauthorized("https://r.example/token", "r.example"), 'realm="https://r.example/token",service="r.example"'),
+        (Unauthorized("u", "s", "repository:a/b:pull,push"), 'realm="u",service="s",scope="repository:a/b:pull,push"'),
+        (Unauthorized("u", "s", error="invalid_token"), 'realm="u",service="s",error="invalid_token"'),
+        # nothing that was sent ends the string or the header
+        (Unauthorized("u", "s", 'a"b\\c\r\nX: \u00e9'), 'realm="u",service="s",scope="a\\"b\\\\cX: "'),
+    ],
+)
+def test_a_challenge_says_where_a_token_is_had(error: Unauthorized, challenge: str) -> None:
+    response = error_response("distribution", error)
+    assert response.status == 401
+    assert response.headers["WWW-Authenticate"] == f"Bearer {challenge}"
+    assert isinstance(response.body, bytes)
+    assert b'"code":"UNAUTHORIZED"' in response.body

@@ -174,6 +174,8 @@ async def test_a_challenge_is_told_in_the_form_of_each_row(tmp_path: Path) -> No
 async def test_errors_have_the_form_of_the_row(tmp_path: Path, path: str, form: str) -> None:
     async with serving(tmp_path) as site:
         _, headers, body = await read(site, "POST", path)
+    if path.endswith("nothing"):
+        assert b"nothing is served at '" + path.encode() in body
     if form == "page":
         assert body.startswith(b"<!doctype html>")
         assert headers["Content-Security-Policy"].startswith("default-src 'none'")
@@ -181,8 +183,7 @@ async def test_errors_have_the_form_of_the_row(tmp_path: Path, path: str, form: 
         assert set(json.loads(body)) == ({"errors"} if form == "distribution" else {"status", "code", "message"})
 
 
-def test_an_unlisted_endpoint_would_be_a_crash() -> None:
-    """Whatever a path can be for has a row."""
+def test_whatever_a_path_can_be_for_has_a_row() -> None:
     assert {row.endpoint for row in ROUTES} - {None} == set(get_args(Endpoint))
 
 
