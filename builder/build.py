@@ -432,7 +432,8 @@ class Builder:
         if scripts and self.settings.refuse_scripts:
             package, names = next(iter(scripts.items()))
             raise PackageRefused(
-                package, f"it has {names[0]}, which copying cannot run, and a setting forbids to skip it"
+                package,
+                f"it has the link script {names[0]}, which is never run, and refuse_scripts forbids skipping it",
             )
         return scripts
 

@@ -114,7 +114,7 @@ class ChannelUnavailable(SolveError):
 class ChannelNotAllowed(SolveError):
     def __init__(self, channel: str) -> None:
         super().__init__(
-            f"channel {channel} is not allowed here: whoever runs this server has to add it to the setting "
+            f"channel {channel} is not allowed here: the server's administrator has to add it to the setting "
             "allowed_channels"
         )
         self.channel = channel
@@ -221,7 +221,9 @@ class WorkerLost(BuilderError):
     transient = True
 
     def __init__(self, doing: str) -> None:
-        super().__init__(f"the worker process died while {doing}; try again, and tell the administrator if it stays so")
+        super().__init__(
+            f"the worker process died while {doing}; try again, and tell the administrator if it happens again"
+        )
         self.doing = doing
 
 
@@ -258,7 +260,8 @@ class TooManyBuilds(BuilderError):
     def __init__(self, count: int, most: int, setting: str, caller: str = "") -> None:
         whose = f"{count} builds for {caller}" if caller else f"{count} builds"
         super().__init__(
-            f"{whose} are under way, and {most} are the most (setting {setting}); ask again when some have ended"
+            f"{whose} are running or waiting, and the maximum is {most} (setting {setting}); ask again when some have "
+            "ended"
         )
         self.count = count
         self.most = most

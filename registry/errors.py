@@ -63,7 +63,7 @@ class ContentRangeInvalid(RequestError):
 
 class BodyTooLarge(RequestError):
     def __init__(self, most: int) -> None:
-        super().__init__(f"the body is larger than {most} bytes, the most that is taken here")
+        super().__init__(f"the body is larger than {most} bytes, which is the maximum here")
 
 
 class BodyBroken(RequestError):

@@ -114,7 +114,7 @@ class FragmentsGone(StorageError):
 
 class GarbageCollectionRunning(StorageError):
     def __init__(self, who: str) -> None:
-        super().__init__(f"garbage is being collected, or a backup made, by {who}; wait until that has ended")
+        super().__init__(f"{who} is collecting garbage or making a backup; wait until it has ended")
         self.who = who
 
 
@@ -138,13 +138,13 @@ class ManifestUnknown(ContentError):
 class ManifestBlobUnknown(ContentError):
     def __init__(self, repository: str, digests: Sequence[str]) -> None:
         shown = ", ".join(sorted(digests)[:3]) + (" and others" if len(digests) > 3 else "")
-        super().__init__(f"the manifest names {shown}, not stored in {repository}; push or mount that first")
+        super().__init__(f"the manifest names {shown}, which {repository} does not have; push or mount that first")
         self.digests = tuple(digests)
 
 
 class SizeMismatch(ContentError):
     def __init__(self, digest: str, said: int, stored: int) -> None:
-        super().__init__(f"the manifest says that {digest} has {said} bytes, and it has {stored}")
+        super().__init__(f"the manifest says that {digest} has {said} bytes, but it has {stored}")
         self.digest = digest
 
 
@@ -165,7 +165,7 @@ class RangeInvalid(ContentError):
     """Bytes out of order. The session lives on; `size` is how many it has."""
 
     def __init__(self, size: int, reason: str) -> None:
-        super().__init__(f"{reason}; {size} bytes of this upload are stored, go on after them")
+        super().__init__(f"{reason}; {size} bytes of this upload are stored; continue after them")
         self.size = size
 
 
@@ -187,7 +187,7 @@ class QuotaExceeded(ContentError):
         help: str = "delete something first",  # noqa: A002 - the word for it
         pushed: str = "",
     ) -> None:
-        super().__init__(f"{prefix} may hold {limit:,} {what}, and this would make it {needed:,}; {help}")
+        super().__init__(f"{prefix} may hold {limit:,} {what}, but this would make it {needed:,}; {help}")
         self.prefix = prefix
         self.what = what
         self.limit = limit

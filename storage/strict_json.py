@@ -136,7 +136,7 @@ def _check_surrogates(text: str) -> None:
     for escape in _ESCAPE.finditer(text):
         if escape["half"]:
             place = _place_after(text[: escape.start()])
-            raise JsonInvalid(place, f"{escape['half']} is half of a character, without the other")
+            raise JsonInvalid(place, f"{escape['half']} is one half of a surrogate pair")
 
 
 def _place_after(before: str) -> str:

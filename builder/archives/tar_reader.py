@@ -323,7 +323,7 @@ def _described(member: Member, records: dict[str, str]) -> Member:
             link=records.get("linkpath", member.link),
         )
     except (ValueError, OverflowError):
-        raise TarError(f"member {member.name} has an extended header with a number that is none") from None
+        raise TarError(f"member {member.name} has an extended header with an invalid number") from None
 
 
 def _natural(value: str | int) -> int:

@@ -36,5 +36,6 @@ def check_prefix(prefix: str, base: BaseImage) -> None:
     paths = ["/".join(parts[:count]) for count in range(2, len(parts) + 1)]
     if link := next((path for path in paths if path in base.links), None):
         raise PrefixUnsuitable(
-            prefix, f"{link} is a symbolic link of the base {base.reference}; write where it leads, or /opt/conda"
+            prefix,
+            f"{link} is a symbolic link of the base {base.reference}; use the path that it leads to, or /opt/conda",
         )

@@ -37,13 +37,13 @@ def address(channel: str, alias: str) -> str:
     if "://" in channel:
         parts = urlsplit(channel)
         if parts.scheme not in SCHEMES:
-            raise ChannelUnavailable(redact(channel), f"its scheme is none of {', '.join(SCHEMES)}")
+            raise ChannelUnavailable(redact(channel), f"its scheme is not one of {', '.join(SCHEMES)}")
         if parts.scheme != "file" and not parts.hostname:
             raise ChannelUnavailable(redact(channel), "the address has no host")
         if without_credentials(channel) != channel:
             raise ChannelUnavailable(
                 redact(channel),
-                "an address must not hold a user, password or token; put them into the credentials file",
+                "an address must not contain a user, password or token; put them into the credentials file",
             )
         return channel.rstrip("/") + "/"
     if channel.startswith("/"):

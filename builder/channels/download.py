@@ -212,12 +212,12 @@ class Downloader:
         except InternalAddress as error:
             log.warning("package not fetched from an internal address", package=str(transfer.package), host=error.host)
             return _Problem(
-                f"its channel refers to {error.host}, an internal address, from where nothing is fetched that no "
-                "setting names",
+                f"its channel refers to {error.host}, an internal address, and only internal hosts that the settings "
+                "name are fetched from",
                 final=True,
             )
         except TimeoutError:
-            return _Problem(f"nothing came for {self._settings.seconds:g} s")
+            return _Problem(f"it sent nothing for {self._settings.seconds:g} s")
         except aiohttp.ClientError as error:
             return _Problem(str(error) or type(error).__name__)
         except ValueError:

@@ -73,7 +73,7 @@ class ChannelPolicy:
         channel = self.address_of(package.channel)
         own, its = urlsplit(channel), urlsplit(package.url)
         if its.scheme not in ("http", "https", "file", "oci"):
-            problem = f"its channel says that it is at {its.scheme or 'no scheme'}:, where nothing is fetched from"
+            problem = f"its channel says that it is at {its.scheme or 'no scheme'}:, which is not fetched from"
         elif its.scheme == "file" and (own.scheme != "file" or not is_below(package.url, channel)):
             problem = "its channel says that it is among this machine's files, outside of the channel"
         elif its.scheme == "http" and own.scheme in ("https", "oci"):

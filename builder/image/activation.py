@@ -47,10 +47,10 @@ def activation_warnings(scripts: Iterable[StartingFile], shell: str | None) -> l
     """What to tell of scripts that `shell`, an absolute path or None, cannot run."""
     there = [script for script in scripts if script.content is not None]
     if shell is None:
-        unable, reason = there, "activation scripts are not run, for there is no shell; add bash to the environment"
+        unable, reason = there, "activation scripts are not run, because there is no shell; add bash to the environment"
     elif shell.endswith("/bash"):
         return []
     else:
         unable = [script for script in there if needs_bash(script.content or b"")]
-        reason = "activation scripts are written for bash, which is not there; add bash to the environment"
+        reason = "activation scripts are written for bash, which is missing; add bash to the environment"
     return [f"{reason}: {some_of(script.package for script in unable)}"] if unable else []

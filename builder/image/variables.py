@@ -101,7 +101,7 @@ def _problem(name: str, value: object) -> str | None:
         return "whose value is neither text nor a number"
     text = str(value)
     if _NO_NAME.search(name) or "\0" in text:
-        return "which no variable can be called or hold"
+        return "which no variable can have as its name or value"
     if len(name.encode()) + len(text.encode()) + 1 > LONGEST:
         return f"which is longer than the {LONGEST} bytes that Linux takes"
     return None

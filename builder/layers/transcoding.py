@@ -173,7 +173,7 @@ class _Transcoding:
         elif member.kind == HARD_LINK:
             self._write_hard_link(member, name, target)
         else:
-            raise PackageRefused(self._package, f"{target} is listed as a file, and is a directory in the archive")
+            raise PackageRefused(self._package, f"{target} is listed as a file, but is a directory in the archive")
 
     def _taken(self, name: str) -> str | None:
         """Where the file or link `name` goes under the prefix, which is asked once; None when it does not wait."""
@@ -192,7 +192,7 @@ class _Transcoding:
         if not name.startswith("info/"):
             check_way(self._package, name, member, self._ways)
         if name in self._directories and member.kind != DIRECTORY:
-            raise PackageRefused(self._package, f"{name} is listed as a directory, and is none in the archive")
+            raise PackageRefused(self._package, f"{name} is listed as a directory, but is not one in the archive")
 
     def _write_symlink(self, target: str, link: str, mtime: int) -> None:
         if not link or "\0" in link:
@@ -296,7 +296,7 @@ class _Transcoding:
             if links is None:
                 continue
             if member.kind != FILE:
-                raise TarError(f"{links[0][0]} is a hard link to {name}, which is no file")
+                raise TarError(f"{links[0][0]} is a hard link to {name}, which is not a file")
             with tempfile.SpooledTemporaryFile(max_size=_SPOOL, dir=str(self._scratch)) as spool:
                 for chunk in members.chunks():
                     spool.write(chunk)

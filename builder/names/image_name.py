@@ -95,8 +95,8 @@ def parse(
     elif stored is None:
         raise InvalidImageName(
             f"spec.{handle}",
-            "no stored spec has this handle, or several begin so; condery build, over this server's data directory, "
-            "stores a spec and prints its handle where no image name says it",
+            "no stored spec has this handle, or several begin with it; condery build, over this server's data "
+            "directory, stores a spec, and prints its handle when no image name can express it",
         )
     else:
         spec = stored
@@ -113,7 +113,7 @@ def stored_spec_handle(repository: str, settings: NameSettings) -> str | None:
     if not handles:
         return None
     if len(items) > 1:
-        raise InvalidImageName(handles[0], "a stored spec is a whole environment; nothing else can be in the name")
+        raise InvalidImageName(handles[0], "a stored spec is a whole environment; the name cannot have other items")
     handle = handles[0].removeprefix("spec.")
     if not _HANDLE.fullmatch(handle):
         raise InvalidImageName(handles[0], "a handle has 12 to 64 hex digits, as condery build prints them")
@@ -229,7 +229,7 @@ def _spec(asked: Sequence[Wish], settings: NameSettings, *, item: str) -> Enviro
         raise InvalidImageName(item, f"{len(items)} packages are asked for, and {MAX_ITEMS} are allowed")
     cuda = sorted({wish.version for wish in _of(asked, Cuda)})
     if len(cuda) > 1:
-        raise InvalidImageName(item, f"a machine has one version of CUDA, and here are {' and '.join(cuda)}")
+        raise InvalidImageName(item, f"a machine has one version of CUDA, but the name has {' and '.join(cuda)}")
     platforms = tuple(sorted({wish.name for wish in _of(asked, Platform)}))
     explicit = [wish.name for wish in _of(asked, Channel)]
     return EnvironmentSpec(

@@ -135,7 +135,7 @@ def wishes(item: str, shell_packages: Sequence[str]) -> list[Wish]:
                 raise InvalidImageName(item, "cuda takes a version such as cuda.12.4")
             return [Cuda(value)]
         case "spec":
-            raise InvalidImageName(item, "a stored spec is an image name of its own, and no part of another")
+            raise InvalidImageName(item, "a stored spec is an image name of its own, and cannot be part of another")
     return [*_packages(item)]
 
 
@@ -154,7 +154,7 @@ def _platform(item: str, name: str) -> str:
     if name in IMAGE_PLATFORMS:
         return name
     if name in OTHER_PLATFORMS:
-        raise InvalidImageName(item, f"images are made for Linux only: {', '.join(IMAGE_PLATFORMS)}")
+        raise InvalidImageName(item, f"images are for Linux only: {', '.join(IMAGE_PLATFORMS)}")
     close = [_MEANT_PLATFORMS[name]] if name in _MEANT_PLATFORMS else difflib.get_close_matches(name, IMAGE_PLATFORMS)
     meant = " or ".join(f"platform.{platform}" for platform in close) or None
     raise InvalidImageName(item, f"unknown platform; there are {', '.join(IMAGE_PLATFORMS)}", meant)
@@ -205,7 +205,9 @@ def _refuse_version_in_name(item: str, parts: Sequence[str]) -> None:
         meant = _meant_operator(before) or _near_operator(before)
         if head and meant:
             suggestion = ".".join([*head, meant, *tail])
-            raise InvalidImageName(item, f"{before} is no operator; there are {_operator_list()}", suggestion)
+            raise InvalidImageName(
+                item, f"{before} is not an operator; the operators are {_operator_list()}", suggestion
+            )
         raise InvalidImageName(item, f"no package {'.'.join(parts)}", ".".join([*head, before, "like", *tail]))
 
 
@@ -237,7 +239,7 @@ def _version(item: str, parts: Sequence[str]) -> str:
         if meant and part[0].isdigit():
             raise InvalidImageName(
                 item,
-                f"{before} is no operator; there are {_operator_list()}",
+                f"{before} is not an operator; the operators are {_operator_list()}",
                 item.replace(f".{before}.", f".{meant}.", 1),
             )
     version = ".".join(parts).replace("__", "!").replace("--", "+")
@@ -248,7 +250,7 @@ def _version(item: str, parts: Sequence[str]) -> str:
 
 def _build(item: str, text: str) -> str:
     if not _BUILD.fullmatch(text):
-        raise InvalidImageName(item, f"{text!r} is no part of a build string")
+        raise InvalidImageName(item, f"{text!r} cannot be part of a build string")
     return text
 
 

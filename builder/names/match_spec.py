@@ -46,7 +46,7 @@ def parse_match_spec(text: str) -> PackageItem:
     version, build = _version_and_build(text, match["rest"])
     name = match["name"].lower()
     if name.startswith("__"):
-        raise InvalidImageName(text, "virtual packages are not asked for; cuda.12.4 says what the machine has")
+        raise InvalidImageName(text, "virtual packages cannot be requested; cuda.12.4 says what the machine has")
     if not _PACKAGE.fullmatch(name):
         raise InvalidImageName(text, f"{name!r} is not a package's name")
     channel = match["channel"] or brackets.get("channel")
@@ -134,7 +134,7 @@ def _build(text: str, build: str | None) -> str | None:
         return None
     if not _BUILD.fullmatch(build):
         raise InvalidImageName(
-            text, f"{build!r} is not a build: letters, digits and _ . + - are in one, and * stands for anything"
+            text, f"{build!r} is not a build: it consists of letters, digits and _ . + -, and * matches anything"
         )
     pattern = re.sub(r"\*+", "*", build)
     return None if pattern == "*" else pattern

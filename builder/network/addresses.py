@@ -95,7 +95,7 @@ def look_up(host: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError:
-        raise OSError(f"{host} is no name of a host") from None
+        raise OSError(f"{host} is not the name of a host") from None
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 

@@ -14,7 +14,7 @@ class TooSlow(Exception):
         super().__init__(
             f"fewer than {least} bytes came in {seconds:g} s (settings download_least, download_seconds)"
             if came
-            else f"nothing came for {seconds:g} s"
+            else f"it sent nothing for {seconds:g} s"
         )
         self.came = came
 

@@ -41,7 +41,7 @@ def load_trusted(content: bytes) -> Any:
         if len(content) <= _LARGE:
             return orjson.loads(content)
         if len(_HALF.findall(content)) != 2 * len(_PAIR.findall(content)):
-            raise JsonRefused("is not JSON (it has half of a character, without the other)")
+            raise JsonRefused("is not JSON (it has one half of a surrogate pair)")
         return json.loads(content)
     except RecursionError:
         raise JsonRefused("is not JSON (it is nested too deep)") from None

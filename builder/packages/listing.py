@@ -287,7 +287,7 @@ def _entry_points(package: str, info: dict[str, InfoFile]) -> list[EntryPoint]:
 
 def _entry_point(package: str, line: object) -> EntryPoint:
     if not isinstance(line, str) or len(line) > LONGEST_PATH:
-        raise PackageRefused(package, f"its info/ has an entry point that is no short text: {str(line)[:60]!r}")
+        raise PackageRefused(package, f"its info/ has an entry point that is not a short text: {str(line)[:60]!r}")
     command, equals, target = line.partition("=")
     module, colon, function = target.partition(":")
     entry = EntryPoint(command.strip(), module.strip(), function.strip())

@@ -51,7 +51,7 @@ def directories_of(package: str, targets: Sequence[str], kinds: str, scripts: bo
         files -= explicit
         found |= explicit
     if both := found & files:
-        raise PackageRefused(package, f"{min(both)} is a file or link in it, and yet has files below it")
+        raise PackageRefused(package, f"{min(both)} is a file or link in it, but has files below it")
     return sorted(found)
 
 
@@ -104,4 +104,4 @@ def check_way(package: str, source: str, member: Member, ways: Container[str]) -
     What is listed would be written or read through such a link by whoever unpacks the archive into a folder.
     """
     if member.kind != DIRECTORY and source in ways:
-        raise PackageRefused(package, f"{source} is a file or link in its archive, and yet has files below it")
+        raise PackageRefused(package, f"{source} is a file or link in its archive, but has files below it")

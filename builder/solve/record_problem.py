@@ -40,7 +40,9 @@ def record_problem(package: LockedPackage, platform: str) -> str | None:
     if site_packages is not None and not (
         _SITE_PACKAGES.fullmatch(site_packages) and ".." not in site_packages.split("/")
     ):
-        return f"its channel's index says that python packages go to {shown(site_packages)}, which is no path below it"
+        return (
+            f"its channel's index says that python packages go to {shown(site_packages)}, which is not a path below it"
+        )
     return None
 
 

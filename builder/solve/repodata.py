@@ -341,9 +341,9 @@ def _refusal(text: str, url: str) -> str:
     """What the guarding proxy has against an address, by its answers; empty where it has nothing."""
     plain = url.startswith("http:")
     if "proxy authorization required" in text or (plain and "(407 " in text):
-        return "at an internal address, where nothing is read that no setting names (channels, allowed_channels)"
+        return "at an internal address that no setting names (channels, allowed_channels)"
     if plain and "(426 " in text:
-        return "spoken to by http, which no channel that is asked for is"
+        return "reached by http, although no requested channel is"
     return ""
 
 

@@ -136,7 +136,7 @@ def check(output: str) -> str:
         determinant, area = float(answer["determinant"]), float(answer["area"])
         versions = f"numpy {answer['numpy']} and scipy {answer['scipy']}"
     except (ValueError, KeyError, TypeError) as error:
-        raise DemoFailed(f"the image's python printed no answer but {output!r}") from error
+        raise DemoFailed(f"the image's python printed {output!r} instead of an answer") from error
     expected = float(_determinant([[Fraction(cell) for cell in row] for row in MATRIX]))
     if not math.isclose(determinant, expected, rel_tol=1e-9):
         raise DemoFailed(f"numpy's determinant is {determinant}, not {expected}")
@@ -293,7 +293,7 @@ def _jail(root: Path) -> tuple[list[str], bool]:
     if os.geteuid() == 0:
         return ["chroot", str(root)], False
     raise DemoFailed(
-        "neither docker nor user namespaces are to be had here, so the image cannot be run; "
+        "neither docker nor user namespaces are available here, so the image cannot be run; "
         "start a docker daemon, or run `condery demo --once` as root"
     )
 

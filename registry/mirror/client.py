@@ -207,7 +207,7 @@ def _known_errors(source: Source) -> Iterator[None]:
     except (aiohttp.InvalidURL, ValueError):
         raise UpstreamFailed(registry, "refers to an address that makes no sense") from None
     except aiohttp.ClientError as error:
-        raise UpstreamFailed(registry, f"answers what is not understood ({type(error).__name__})") from None
+        raise UpstreamFailed(registry, f"sends an answer that cannot be parsed ({type(error).__name__})") from None
 
 
 async def refusal(
@@ -253,7 +253,7 @@ async def read_limited(source: Source, response: aiohttp.ClientResponse, most: i
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > most:
-            raise UpstreamFailed(source.registry, f"answers with more than the {most} bytes that are read")
+            raise UpstreamFailed(source.registry, f"answers with more than the allowed {most} bytes")
     return bytes(body)
 
 

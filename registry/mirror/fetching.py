@@ -85,7 +85,9 @@ class Fetching:
             log.warning("blob not mirrored", repository=source.scope, digest=digest, reason=str(error))
             download.fail(error)
         except BaseException:
-            download.fail(UpstreamBroke(source.registry, "is not waited for any more: this server stops, or failed"))
+            download.fail(
+                UpstreamBroke(source.registry, "is not waited for any more, because this server stops or failed")
+            )
             raise
         finally:
             del self._running[source.scope, digest]
@@ -161,7 +163,7 @@ def _agreed(source: Source, digest: Digest, stream: BlobStream, sizes: set[int])
         raise UpstreamLies(source.registry, f"does not tell the size of blob {digest}")
     if sizes and size not in sizes:
         said = " or ".join(map(str, sorted(sizes)))
-        raise UpstreamLies(source.registry, f"announces {size} bytes for blob {digest}, which has {said}")
+        raise UpstreamLies(source.registry, f"announces {size} bytes for blob {digest}, but it has {said}")
     return size
 
 

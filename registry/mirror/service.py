@@ -245,7 +245,7 @@ class Mirror:
             await self._content.note_pull(repository, digest)
         except StorageError as error:
             self._noted.pop((repository, digest), None)
-            log.warning("pull not written down", repository=repository, digest=digest, reason=str(error))
+            log.warning("pull not recorded", repository=repository, digest=digest, reason=str(error))
 
     # blobs
 

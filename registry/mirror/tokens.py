@@ -78,7 +78,7 @@ def check_login(source: Source, realm: URL) -> None:
     """
     home, host = URL(f"//{source.api}").host or "", realm.host or ""
     if not are_of_one(host, home):
-        raise UpstreamFailed(source.registry, f"asks to send its login to {host}, which is another's")
+        raise UpstreamFailed(source.registry, f"asks to send its login to {host}, which belongs to somebody else")
 
 
 def read_token(source: Source, document: Any) -> Grant:

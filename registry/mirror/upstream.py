@@ -189,7 +189,7 @@ async def _part(source: Source, digest: Digest, response: aiohttp.ClientResponse
     if response.status != HTTPStatus.PARTIAL_CONTENT:
         raise await refusal(source, response, f"blob {digest}", BlobLacking)
     if found is None or int(found[1]) != start:
-        raise UpstreamFailed(source.registry, f"answers another part of blob {digest} than it was asked for")
+        raise UpstreamFailed(source.registry, f"answers with another part of blob {digest} than was asked for")
     return found
 
 
@@ -220,7 +220,7 @@ async def _document(source: Source, what: str, content_type: str | None, body: b
         return await asyncio.to_thread(read_manifest, content_type, body, "the Content-Type of its answer")
     except (JsonInvalid, ManifestInvalid) as error:
         raise UpstreamFailed(
-            source.registry, f"has a {what} in {source.repository} that is not taken: {error}"
+            source.registry, f"has a {what} in {source.repository} that is not accepted: {error}"
         ) from None
 
 

@@ -107,7 +107,7 @@ class Notifier:
     async def flush(self) -> None:
         """Write down the pulls that were noted; raises StorageError, and then they are lost."""
         if self.dropped:
-            log.warning("pulls not told to webhooks", count=self.dropped, reason="more than can be written down")
+            log.warning("pulls not told to webhooks", count=self.dropped, reason="more than can be recorded")
             self.dropped = 0
         if not self._pulls:
             return

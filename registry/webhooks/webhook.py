@@ -68,7 +68,7 @@ class Webhook:
             if word.partition("=")[0] not in _WORDS or not values[word.partition("=")[0]]:
                 raise ValueError(f"{word!r} is neither actions=... nor repositories=...")
         if len(values) < len(words):
-            raise ValueError("actions= and repositories= may each be there once")
+            raise ValueError("actions= and repositories= may each be given once")
         return cls(url, (_rule(values.get("actions"), values.get("repositories")),))
 
 
@@ -117,7 +117,7 @@ def _action(text: str) -> Action:
 
 def _pattern(text: str) -> str:
     if not _PATTERN.fullmatch(text):
-        raise ValueError(f"{text!r} is not the name of a repository, in which * stands for anything")
+        raise ValueError(f"{text!r} is not the name of a repository, in which * matches anything")
     return text
 
 

@@ -42,8 +42,8 @@ class Bound:
     limit: int
 
     def refusal(self, needed: int) -> QuotaExceeded:
-        whose = "what is made on demand" if self.setting == "images_limit" else self.pattern
-        advice = f"what was used within two hours stays: ask again later, or raise {self.setting}"
+        whose = "all on-demand images together" if self.setting == "images_limit" else self.pattern
+        advice = f"images used within the last two hours stay: ask again later, or raise {self.setting}"
         return QuotaExceeded(whose, "bytes", self.limit, needed, advice)
 
 

@@ -91,11 +91,13 @@ def _check_target(data: Path, target: Path) -> None:
     """Raises BackupFailed for a directory that is in the data directory, or the other way about, or has other files."""
     real, other = data.resolve(), target.resolve()
     if real == other or real in other.parents or other in real.parents:
-        raise BackupFailed(str(target), "it is the data directory, or in it, or around it; name another")
+        raise BackupFailed(
+            str(target), "it is the data directory, or inside it, or contains it; name another directory"
+        )
     if not target.is_dir() or DataDirectory(target).database.is_file() or _copy_of_database(target).is_file():
         return
     if any(target.iterdir()):
-        raise BackupFailed(str(target), "it has files that are no backup's; name a new or an empty directory")
+        raise BackupFailed(str(target), "it has files that do not belong to a backup; name a new or an empty directory")
 
 
 def _files(database: Path, data: Path, target: Path) -> Iterator[tuple[Path, Path]]:

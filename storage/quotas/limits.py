@@ -57,7 +57,7 @@ class Immutable:
         """Raises ValueError."""
         repository, colon, tag = text.partition(":")
         if not colon or not _GLOB.fullmatch(repository) or not _GLOB.fullmatch(tag):
-            raise ValueError(f"{text!r} is not REPOSITORY:TAG, in which * stands for anything")
+            raise ValueError(f"{text!r} is not REPOSITORY:TAG, in which * matches anything")
         return cls(repository, tag)
 
     def holds(self, repository: str, tag: str) -> bool:
@@ -90,7 +90,7 @@ class Retention:
         patterns = tuple(filter(None, values.get("keep", "").split("+")))
         for each in patterns:
             if not _GLOB.fullmatch(each):
-                raise ValueError(f"{text!r}: {each!r} is not a pattern of tags, in which * stands for anything")
+                raise ValueError(f"{text!r}: {each!r} is not a pattern of tags, in which * matches anything")
         return cls(pattern, last, days, patterns)
 
 
@@ -172,14 +172,14 @@ def like(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
 def _rule(text: str, known: set[str]) -> tuple[str, Mapping[str, str]]:
     pattern, *words = text.split() or [""]
     if not _GLOB.fullmatch(pattern):
-        raise ValueError(f"{text!r} does not begin with the name of a repository, in which * stands for anything")
+        raise ValueError(f"{text!r} does not begin with the name of a repository, in which * matches anything")
     values = {}
     for word in words:
         name, equals, value = word.partition("=")
         if name not in known or not equals:
             raise ValueError(f"{text!r}: {word!r} is not one of {', '.join(f'{each}=' for each in sorted(known))}")
         if name in values:
-            raise ValueError(f"{text!r}: {word!r} says again what was said")
+            raise ValueError(f"{text!r}: {word!r} is given twice")
         values[name] = value
     return pattern, values
 

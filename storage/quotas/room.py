@@ -162,7 +162,7 @@ class Room:
         if count:
             advice += f"; {count:,} manifests there have no tag any more"
         if arriving:
-            advice += f"; {arriving:,} bytes are of uploads that go on, which give way after {SILENT_SECONDS:.0f} s"
+            advice += f"; {arriving:,} bytes belong to unfinished uploads, which give way after {SILENT_SECONDS:.0f} s"
         return QuotaExceeded(pattern, "bytes", refused.limit, refused.needed, advice)
 
 

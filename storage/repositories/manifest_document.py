@@ -126,7 +126,7 @@ def _media_type(content_type: str | None, manifest: _Object, header: str) -> str
     if (type(version) is int and version == 1) or (named or sent).startswith(DOCKER_SCHEMA_1):
         raise ManifestInvalid(
             "the document",
-            "has docker's image manifest schema 1, which is not taken any more: push the image with a current client, "
+            "has docker's image manifest schema 1, which is no longer accepted: push the image with a current client, "
             "or convert it (skopeo copy --format v2s2)",
         )
     expected = f"expected one of {', '.join(KINDS)}"

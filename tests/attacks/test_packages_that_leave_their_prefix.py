@@ -59,7 +59,7 @@ def noarch(name: str, members: object, paths: object, depends: tuple[str, ...] =
 
 CLIMB = "z/" + "../" * 30 + OUT
 WRITE = [(f"{DEEP}/x", b""), (f"{INSIDE}/{OUT}/w.pth", PTH), ("z", Link(DEEP))]
-UNTHROUGH = "and yet has files below it"
+UNTHROUGH = "but has files below it"
 CANNOT = "cannot be installed under a prefix"
 
 ATTACKS = {
@@ -77,7 +77,7 @@ ATTACKS = {
         conda("readc", [("share/d", Link(str(VICTIM)))], ["share/d", "share/d/secret"]), UNTHROUGH
     ),
     "reads by a link listed as a directory": Attack(
-        conda("readd", [("share/d", Link(str(VICTIM)))], [listed("share/d", "directory")]), "is none in the archive"
+        conda("readd", [("share/d", Link(str(VICTIM)))], [listed("share/d", "directory")]), "is not one in the archive"
     ),
     "reads by a link of a relative way": Attack(
         conda("reade", [("share/d", Link("../" * 40 + OUT))], ["share/d/secret"]), UNTHROUGH
@@ -217,7 +217,9 @@ ATTACKS = {
         ("python ==3.14",),
     ),
     "noarch files that the record sends out": Attack(
-        noarch("pured", [("site-packages/w.pth", PTH)], ["site-packages/w.pth"]), "is no path below", ("python ==3.15",)
+        noarch("pured", [("site-packages/w.pth", PTH)], ["site-packages/w.pth"]),
+        "is not a path below",
+        ("python ==3.15",),
     ),
 }
 

@@ -156,7 +156,7 @@ def test_a_backup_over_other_files_is_refused(tmp_path: Path) -> None:
     data.mkdir()
     (target / "blobs").mkdir(parents=True)
     (target / "blobs" / "thesis").write_bytes(b"years of work")
-    with pytest.raises(BackupFailed, match="no backup's"):
+    with pytest.raises(BackupFailed, match="not belong to a backup"):
         back_up(data, target)
     assert (target / "blobs" / "thesis").read_bytes() == b"years of work"
 

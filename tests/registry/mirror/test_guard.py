@@ -212,7 +212,7 @@ async def test_a_password_is_not_told_to_another_organisation(
         tmp_path, upstream.host, internal=internal, logins={upstream.host: LOGIN}, resolver=resolver, **QUICK
     ) as site:
         message = await refused(site, path, 404, "MANIFEST_UNKNOWN")
-        assert "asks to send its login to tokens.evil.example, which is another's" in message
+        assert "asks to send its login to tokens.evil.example, which belongs to somebody else" in message
     assert elsewhere.asked == []
     # without a password there is nothing to lose
     async with mirroring(tmp_path, upstream.host, internal=internal, resolver=resolver, **QUICK) as site:
@@ -342,4 +342,4 @@ async def test_what_speaks_no_http_is_told_so(tmp_path: Path) -> None:
         host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with mirroring(tmp_path, host, **QUICK) as site:
             message = await refused(site, f"{name_of(host)}/manifests/latest", 404, "MANIFEST_UNKNOWN")
-            assert message.startswith(f"{host} answers what is not understood")
+            assert message.startswith(f"{host} sends an answer that cannot be parsed")

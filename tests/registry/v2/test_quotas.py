@@ -173,10 +173,10 @@ def test_what_is_made_on_demand_gives_way_to_what_is_asked_for(
 
     status, refusal = get(server, "/two/manifests/latest")
     assert status == 404
-    assert b"may hold 500,000 bytes, and this would make it 6" in refusal
+    assert b"may hold 500,000 bytes, but this would make it 6" in refusal
     assert setting[0].removeprefix("--").replace("-", "_").encode() in refusal
     status, refusal = get(server, "/large/manifests/latest")
-    assert b"may hold 500,000 bytes, and this would make it 1,0" in refusal
+    assert b"may hold 500,000 bytes, but this would make it 1,0" in refusal
     assert get(server, "/one/manifests/latest")[0] == 200
 
     with sqlite3.connect(server.data_dir / "condery.sqlite", timeout=30) as database:

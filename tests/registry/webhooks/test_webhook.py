@@ -52,7 +52,7 @@ def test_lines_of_one_address_are_one_webhook() -> None:
         ("https:///hunter2", "must begin with an address"),
         ("https://h/hunter2 actions=", "'actions=' is neither actions=... nor repositories=..."),
         ("https://h/hunter2 action=push", "'action=push' is neither"),
-        ("https://h/hunter2 actions=push actions=pull", "may each be there once"),
+        ("https://h/hunter2 actions=push actions=pull", "may each be given once"),
         ("https://h/hunter2 actions=pushed", "'pushed' is not one of the actions push, mount, pull, delete, build"),
         ("https://h/hunter2 repositories=Team/*", "'Team/*' is not the name of a repository"),
         ("https://ok, https://h/hunter2 what", "webhook 2: 'what' is neither"),

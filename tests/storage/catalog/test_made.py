@@ -107,7 +107,7 @@ async def test_what_was_just_used_stays_and_what_does_not_fit_beside_it_is_refus
     await limited.used("old", 5)
     await limited.image("new", bytes_of("b", 5 * KB))
     with pytest.raises(
-        QuotaExceeded, match=r"may hold 10,000 bytes, and this would make it 1\d,\d\d\d; .* raise "
+        QuotaExceeded, match=r"may hold 10,000 bytes, but this would make it 1\d,\d\d\d; .* raise "
     ) as caught:
         await limited.image("more", bytes_of("c", 6 * KB))
     assert caught.value.limit == 10 * KB

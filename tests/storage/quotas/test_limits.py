@@ -56,7 +56,7 @@ MISTAKES: list[tuple[Callable[[str], Any], str, str]] = [
     (Quota.parse, "team/* bytes=1.5GB", "'1.5GB' is not a size"),
     (Quota.parse, "team/* tags=many", "'many' is not a whole number"),
     (Quota.parse, "team/* tags=", "'' is not a whole number"),
-    (Quota.parse, "team/* tags=1 tags=2", "'tags=2' says again what was said"),
+    (Quota.parse, "team/* tags=1 tags=2", "'tags=2' is given twice"),
     (Immutable.parse, "", "is not REPOSITORY:TAG"),
     (Immutable.parse, "prod", "is not REPOSITORY:TAG"),
     (Immutable.parse, "prod:", "is not REPOSITORY:TAG"),
@@ -124,7 +124,7 @@ async def test_bytes_of_a_quota_are_never_exceeded(content: Content) -> None:
     assert {(type(error), str(error)) for error in refused} == {
         (
             QuotaExceeded,
-            "team/* may hold 55 bytes, and this would make it 60; "
+            "team/* may hold 55 bytes, but this would make it 60; "
             "delete images by their digests, which makes room at once",
         )
     }

@@ -199,7 +199,7 @@ class TestMediaType:
     )
     def test_schema_1_is_refused_with_advice(self, content_type: str | None, document: dict[str, Any]) -> None:
         text = (
-            "the document has docker's image manifest schema 1, which is not taken any more: push the image with a "
+            "the document has docker's image manifest schema 1, which is no longer accepted: push the image with a "
             "current client, or convert it (skopeo copy --format v2s2)"
         )
         refused(document, text, content_type)
