@@ -465,7 +465,7 @@ async def test_content_of_another_digest_is_not_taken(tmp_path: Path, upstream: 
         (FIRST.media_type, b"<html>", "invalid JSON"),
         (FIRST.media_type, FIRST.body.replace(b'"layers"', b'"manifests":[],"layers"'), "two things at once"),
         (FIRST.media_type, b"[" * 5000, "invalid JSON"),
-        (FIRST.media_type, b" " * ((4 << 20) + 1), "more than the 4194304 bytes"),
+        (FIRST.media_type, b" " * ((4 << 20) + 1), "more than the allowed 4194304 bytes"),
     ],
     ids=["schema 1", "unknown", "another type", "no JSON", "ambiguous", "nested", "large"],
 )

@@ -107,7 +107,7 @@ async def test_chunks_count_though_no_session_is_ended(push: Pusher, tmp_path: P
     location = await push.open("team/b")
     answer = await push.chunk(location, DATA, 0)
     assert (answer.status, answer.code) == (403, "DENIED")
-    assert "900,000 bytes are of uploads that go on" in answer.message
+    assert "900,000 bytes belong to unfinished uploads" in answer.message
     assert (await push.state(location)).status == 404
     assert len(files(tmp_path)) == 3
 
