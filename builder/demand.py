@@ -232,7 +232,7 @@ class Demand:
             await part.note_use(key)
         except StorageError as error:
             self._noted.pop(key, None)
-            log.warning("use not written down", key=key, reason=str(error))
+            log.warning("use not recorded", key=key, reason=str(error))
 
     async def _job(self, kind: Any, repository: str, tag: str) -> Job:
         request = await read_name(repository, tag, self._settings, self._catalog)
