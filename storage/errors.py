@@ -12,6 +12,7 @@
     │   ├── WriteExpired
     │   ├── FragmentsGone
     │   ├── GarbageCollectionRunning
+    │   ├── BackupFailed
     │   └── ContentError       what a client pushes, mounts or deletes cannot be done
     │       ├── RepositoryUnknown, ManifestUnknown, UploadUnknown
     │       ├── ManifestBlobUnknown, BlobInUse, SizeMismatch

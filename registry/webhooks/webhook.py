@@ -13,10 +13,11 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Literal, Self, get_args
 from urllib.parse import urlsplit
+
+from storage.quotas.limits import matches
 
 Action = Literal["push", "mount", "pull", "delete", "build"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
@@ -34,7 +35,7 @@ class Rule:
     repositories: tuple[str, ...] = ("*",)
 
     def wants(self, action: Action, repository: str) -> bool:
-        return action in self.actions and any(fnmatchcase(repository, pattern) for pattern in self.repositories)
+        return action in self.actions and any(matches(pattern, repository) for pattern in self.repositories)
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,9 @@ POOL_SIZE = 20
 RETRY_AFTER = 5
 MOST_PARAMETERS = 10_000
 """PostgreSQL takes 65,535 in one statement, SQLite's usual builds 32,766."""
-NEWEST = "0006"
-"""The last revision of storage/database/migrations/versions."""
+MIGRATIONS = Path(__file__).parent / "migrations"
+NEWEST = max(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*_*.py"))
+"""The last revision. Alembic would take longer to say so than a start should."""
 
 T = TypeVar("T")
 
@@ -245,6 +246,6 @@ def migrations(connection: Connection | None = None) -> Config:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
     return config

@@ -67,10 +67,6 @@ class ManifestDocument:
     """As the list of referrers says it (distribution-spec, "Listing Referrers"): an image's config stands in."""
     annotations: Mapping[str, str] = field(default_factory=dict)
 
-    def as_referrer(self, digest: Digest, size: int) -> Descriptor:
-        """The entry of this manifest, which has `digest` and `size`, in the list of its subject's referrers."""
-        return Descriptor(self.media_type, digest, size, annotations=self.annotations, artifact_type=self.artifact_type)
-
 
 def read_manifest(
     content_type: str | None, body: bytes, header: str = "the request's Content-Type"

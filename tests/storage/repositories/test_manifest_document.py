@@ -475,14 +475,9 @@ class TestReferrers:
         ],
     )
     def test_the_entry(self, document: dict[str, Any], more: dict[str, Any]) -> None:
-        content = body(document)
-        entry = read_manifest(None, content).as_referrer(Digest.of(content, "sha512"), len(content))
-        assert entry.to_json() == {
-            "mediaType": document["mediaType"],
-            "digest": Digest.of(content, "sha512"),
-            "size": len(content),
-            **more,
-        }
+        found = read_manifest(None, body(document))
+        assert found.artifact_type == more.get("artifactType")
+        assert found.annotations == more.get("annotations", {})
 
     def test_the_subject(self) -> None:
         subject = descriptor(OCI_MANIFEST, "amd64", platform={"architecture": "amd64", "os": "linux"})
