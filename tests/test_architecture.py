@@ -48,6 +48,9 @@ GROWING = ("storage/database/migrations/versions",)
 ROOMS_OF_TESTS = {"registry": {"faults"}}
 """Folders of tests that are not about one room."""
 
+SHARED_BY_TESTS = ("tests/support", "tests/conformance")
+"""What tests of every room may use: support, and the conformance suite, which is a program of its own."""
+
 RATTLER_USERS = ("builder/solve/", "builder/sample_channel/")
 CODEC = "builder/layers/codec.py"
 ENVIRONMENT_READERS = ("registry/settings/settings.py",)
@@ -153,6 +156,25 @@ def test_tests_are_laid_out_like_what_they_test(package: str) -> None:
     assert folders <= {room for room in ORDER[package] if (ROOT / package / room).is_dir()} | ROOMS_OF_TESTS.get(
         package, set()
     )
+
+
+def folder_of(module: str) -> Path:
+    """Where a module is, of which `module` is the name or the name of something in it."""
+    path = ROOT.joinpath(*module.split("."))
+    while not path.with_suffix(".py").is_file() and not path.is_dir():
+        path = path.parent
+    return path if path.is_dir() else path.parent
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for top in ("tests", "bench") for path in sources(top)],
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
+def test_what_tests_of_two_rooms_use_is_support(path: Path) -> None:
+    for folder in {folder_of(module) for module in modules_imported(path) if is_or_is_in(module, "tests")}:
+        shared = any(folder.is_relative_to(ROOT / each) for each in SHARED_BY_TESTS)
+        assert shared or folder == path.parent, f"{folder} is another room: move what it shares to tests/support"
 
 
 @pytest.mark.parametrize("top", [*PACKAGES, "tests", "bench"])

@@ -24,8 +24,8 @@ from bench.serving.load import in_turn
 from builder.layers.plan import Plan, PlanPackage
 from builder.layers.popularity import Popularity
 from builder.names.image_name import parse_specs, repository_of
-from tests.clients import programs
-from tests.clients.programs import Containerd, Docker, Podman
+from tests.support import programs
+from tests.support.programs import Containerd, Docker, Podman
 from tests.support.sample import sample_channel
 from tests.support.server import Server
 

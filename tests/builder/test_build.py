@@ -8,14 +8,12 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from builder.errors import BaseUnavailable, BuildFailed, PackageRefused, PathConflict, UnknownPackage
 from builder.image.documents import beginning
-from builder.image.finished import FinishedImage
 from builder.progress import Event
 from builder.queue.job import Job
 from builder.service import BuilderService
@@ -25,10 +23,10 @@ from storage.disk.files import TEMPORARY
 from storage.errors import StorageFull
 from storage.events.changes import Changes
 from storage.objects.s3 import S3Objects
-from storage.oci import OCI_INDEX, OCI_MANIFEST
+from storage.oci import OCI_INDEX
 from storage.repositories.repositories import Repositories
 from tests.support.builder.packages import PLACEHOLDER, File, Package
-from tests.support.builder.services import make_channel, open_service, spec_of
+from tests.support.builder.services import make_channel, manifest_of, open_service, spec_of
 from tests.support.small_disk import small_disk
 from tests.support.storage.s3_buckets import location
 from tests.support.storage.stores import count_builds
@@ -56,15 +54,6 @@ ACTIVE = Package(
     },
 )
 PACKAGES = [PYTHON, TOOL, BIG, ACTIVE]
-
-
-async def manifest_of(service: BuilderService, image: FinishedImage, media_type: str = OCI_MANIFEST) -> dict[str, Any]:
-    (descriptor,) = [variant for variant in image.variants if variant.media_type == media_type]
-    stored = await service.builder.catalog.images.find_manifest(descriptor.digest)
-    assert stored is not None
-    assert stored.media_type == media_type
-    document: dict[str, Any] = json.loads(stored.body)
-    return document
 
 
 def stored_files(root: Path) -> dict[str, int]:

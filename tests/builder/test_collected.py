@@ -25,8 +25,8 @@ from storage.digest import Digest
 from storage.errors import StorageError, StorageUnavailable
 from storage.layout import DataDirectory
 from storage.repositories.repositories import Push
-from tests.builder.layers.test_layers import Pool
 from tests.support.builder.packages import Package
+from tests.support.builder.pools import CountingPool
 from tests.support.builder.services import make_channel, open_service, spec_of
 
 SMALL = Package("small", files={"share/small": b"small"})
@@ -138,7 +138,7 @@ async def test_a_lost_file_is_made_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("joins", [True, False], ids=["joins", "objects"])
 async def test_fragments_that_are_evicted_before_their_layer_is_stored(tmp_path: Path, joins: bool) -> None:
-    async with builder_and_lock(tmp_path, joins=joins) as (builder, lock), Pool() as pool:
+    async with builder_and_lock(tmp_path, joins=joins) as (builder, lock), CountingPool() as pool:
         evictions: list[Path] = []
 
         def evict(_task: object) -> None:

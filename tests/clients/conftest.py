@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients import programs
-from tests.clients.programs import Containerd, Crane, Docker, Oras, OrasCommand, Podman, PythonDocker, Skopeo
+from tests.support import programs
+from tests.support.programs import Containerd, Crane, Docker, Oras, OrasCommand, Podman, PythonDocker, Skopeo
 from tests.support.server import Server
 
 

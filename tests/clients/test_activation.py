@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.clients.programs import Docker, run
 from tests.support.builder.packages import PLACEHOLDER, Entry, File, Package, write_channel
+from tests.support.programs import Docker, run
 from tests.support.server import Server
 
 pytestmark = pytest.mark.clients

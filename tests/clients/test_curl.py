@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.clients.programs import ClientError, need, run
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel
+from tests.support.programs import ClientError, need, run
 from tests.support.registry.stored import builds, logged
 from tests.support.server import Server, StartServer
 from tests.support.servers.channel_server import ChannelServer, in_a_thread

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.programs import ClientError, Containerd, Docker, Podman, Skopeo, run
+from tests.support.programs import ClientError, Containerd, Docker, Podman, Skopeo, run
 from tests.support.registry.stored import logged
 from tests.support.server import Server, StartServer
 from tests.support.servers import distribution

@@ -18,7 +18,7 @@ import pytest
 
 from storage.digest import Digest
 from tests.clients import layouts
-from tests.clients.programs import Skopeo, need, run
+from tests.support.programs import Skopeo, need, run
 from tests.support.registry.stored import logged
 from tests.support.server import StartServer
 from tests.support.servers.certificates import Authority

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from storage.digest import Digest
-from tests.clients.programs import ClientError, Containerd, Docker, Oras, Podman, PythonDocker, Skopeo
+from tests.support.programs import ClientError, Containerd, Docker, Oras, Podman, PythonDocker, Skopeo
 from tests.support.server import Server
 
 pytestmark = pytest.mark.clients

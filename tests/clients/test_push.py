@@ -20,9 +20,12 @@ import requests
 from registry.v2.manifests import MOST_TAGS
 from storage.digest import Digest
 from storage.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
-from tests.clients import layouts, programs
+from tests.clients import layouts
 from tests.clients.layouts import CONFIG
-from tests.clients.programs import (
+from tests.support import programs
+from tests.support.builder.packages import Package
+from tests.support.builder.services import make_channel
+from tests.support.programs import (
     ClientError,
     Containerd,
     Crane,
@@ -33,8 +36,6 @@ from tests.clients.programs import (
     PythonDocker,
     Skopeo,
 )
-from tests.support.builder.packages import Package
-from tests.support.builder.services import make_channel
 from tests.support.registry.stored import logged
 from tests.support.server import Server, StartServer
 

@@ -16,9 +16,9 @@ import pytest
 
 from storage.digest import Digest
 from storage.oci import OCI_INDEX
-from tests.clients.programs import Docker
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel
+from tests.support.programs import Docker
 from tests.support.registry.stored import builds
 from tests.support.server import Server
 from tests.support.servers.channel_server import ChannelServer, in_a_thread

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients import layouts
-from tests.clients.programs import ClientError, Podman, Skopeo, run
+from tests.support.programs import ClientError, Podman, Skopeo, run
 from tests.support.server import Server
 from tests.support.servers.certificates import Authority
 

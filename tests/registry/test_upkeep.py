@@ -4,39 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from storage.digest import Digest
 from storage.garbage.exclusive import only_here
 from tests.support.registry.client import QUIET, Client
+from tests.support.registry.commands import condery, files, report
 from tests.support.registry.pushes import image_manifest
 from tests.support.registry.stored import logged
 from tests.support.server import Server, StartServer
 
 NOW = ("--gc-grace", "0", "--untagged-for", "0.001")
 DEADLINE = 60
-
-
-def condery(data: Path, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "registry.cli", command, "--data-dir", str(data), *arguments]
-    return subprocess.run(line, capture_output=True, text=True, timeout=120)
-
-
-def report(data: Path, command: str, *arguments: str, code: int = 0) -> dict[str, Any]:
-    done = condery(data, command, "--json", *arguments)
-    assert done.returncode == code, done.stdout + done.stderr
-    document: dict[str, Any] = json.loads(done.stdout)
-    return document
-
-
-def files(data: Path) -> list[Path]:
-    return [path for path in (data / "blobs").rglob("*") if path.is_file()]
 
 
 @pytest.fixture

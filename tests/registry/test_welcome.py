@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import pytest
 from builder.names.image_name import parse
 from builder.settings import BuilderSettings
 from registry.http.settings import HttpSettings
-from tests.builder.names.test_names import TODAY
 from tests.support.registry.serving import ROOT, serving
 
 
@@ -27,7 +27,7 @@ async def test_it_says_what_to_pull_from_where(tmp_path: Path) -> None:
             repository = image.removeprefix(f"{address}/")
             assert repository.startswith(f"{ROOT}/")
             # what it proposes is a name
-            parse(repository, "latest", BuilderSettings(root=ROOT, workers=1), today=TODAY)
+            parse(repository, "latest", BuilderSettings(root=ROOT, workers=1), today=datetime.date(2026, 5, 1))
         for path in ("/v2/", "/healthz", "/readyz"):
             assert f"{site.url}{path}" in text
             async with site.request("GET", path) as answer:

@@ -16,9 +16,8 @@ from builder.image.activation import needs_bash
 from builder.image.variables import package_variables
 from builder.packages.starting_files import StartingFile
 from storage.digest import Digest
-from tests.builder.test_build import manifest_of
 from tests.support.builder.packages import PLACEHOLDER, Entry, File, Link, Package, pack
-from tests.support.builder.services import make_channel, open_service, spec_of
+from tests.support.builder.services import make_channel, manifest_of, open_service, spec_of
 
 VARIABLES = "etc/conda/env_vars.d"
 

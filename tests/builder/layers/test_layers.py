@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence, Set
+from collections.abc import AsyncIterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +23,12 @@ from storage.digest import Digest
 from storage.errors import FragmentsGone
 from tests.builder.layers.test_layer import layer_task
 from tests.support.builder.packages import Package
+from tests.support.builder.pools import CountingPool
 from tests.support.storage.stores import Stores, open_stores
 
 ALPHA = Package("alpha", files={"share/alpha": os.urandom(300_000)})
 BETA = Package("beta", files={"share/beta": os.urandom(3000)})
 GAMMA = Package("gamma", files={"share/gamma": b"gamma"})
-
-
-class Pool(WorkerPool):
-    """Counts what it assembles; `then` is called after each."""
-
-    def __init__(self) -> None:
-        super().__init__(1)
-        self.assembled: list[str] = []
-        self.then: Callable[[LayerTask], object] = lambda task: None
-
-    async def run(self, doing: str, function: Any, *args: Any, **kwargs: Any) -> Any:
-        tasks: list[LayerTask] = args[0] if function is assemble_all else []
-        self.assembled += [task.fragments[0].package.name for task in tasks]
-        try:
-            return await super().run(doing, function, *args, **kwargs)
-        finally:
-            for task in tasks:
-                self.then(task)
 
 
 @pytest.fixture(params=[True, False], ids=["joins", "objects"])
@@ -55,13 +38,13 @@ async def stores(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterato
 
 
 @pytest.fixture
-async def pool() -> AsyncIterator[Pool]:
-    async with Pool() as pool:
+async def pool() -> AsyncIterator[CountingPool]:
+    async with CountingPool() as pool:
         yield pool
 
 
 @pytest.fixture
-async def layers(stores: Stores, pool: Pool) -> AsyncIterator[Layers]:
+async def layers(stores: Stores, pool: CountingPool) -> AsyncIterator[Layers]:
     layers = Layers(stores.layers, pool)
     yield layers
     await layers.close()
@@ -86,7 +69,7 @@ def lose(task: LayerTask) -> None:
         task.path(fragment).unlink()
 
 
-async def test_a_layer_is_stored_and_then_recalled(stores: Stores, layers: Layers, pool: Pool) -> None:
+async def test_a_layer_is_stored_and_then_recalled(stores: Stores, layers: Layers, pool: CountingPool) -> None:
     tasks = [layer_task(stores.root, ALPHA, GAMMA), layer_task(stores.root, BETA)]
     told: list[tuple[int, str]] = []
     made = await make(layers, tasks, lambda done, names: told.append((done, names)))
@@ -100,7 +83,7 @@ async def test_a_layer_is_stored_and_then_recalled(stores: Stores, layers: Layer
     assert await stores.pending() == []
 
 
-async def test_two_builds_that_want_a_layer_make_it_once(stores: Stores, layers: Layers, pool: Pool) -> None:
+async def test_two_builds_that_want_a_layer_make_it_once(stores: Stores, layers: Layers, pool: CountingPool) -> None:
     task = layer_task(stores.root, ALPHA)
     made = await asyncio.gather(*(make(layers, [task]) for _ in range(5)))
     assert [each[0].digest for each in made] == [made[0][0].digest] * 5
@@ -108,7 +91,7 @@ async def test_two_builds_that_want_a_layer_make_it_once(stores: Stores, layers:
 
 
 async def test_whoever_shares_a_layer_does_not_wait_for_all_of_the_others_build(
-    stores: Stores, layers: Layers, pool: Pool
+    stores: Stores, layers: Layers, pool: CountingPool
 ) -> None:
     one, other = (Claim(Caller(name), lasting=True) for name in "ab")
     task, release = layer_task(stores.root, ALPHA), asyncio.Event()
@@ -135,7 +118,9 @@ async def test_whoever_shares_a_layer_does_not_wait_for_all_of_the_others_build(
 
 
 @pytest.mark.parametrize("lost", ["fragment", "sidecar", "cut", "blob"])
-async def test_what_is_lost_of_a_layer_is_made_again(stores: Stores, layers: Layers, pool: Pool, lost: str) -> None:
+async def test_what_is_lost_of_a_layer_is_made_again(
+    stores: Stores, layers: Layers, pool: CountingPool, lost: str
+) -> None:
     tasks = [layer_task(stores.root, ALPHA), layer_task(stores.root, BETA)]
     made = await make(layers, tasks)
     path = tasks[0].path(tasks[0].fragments[0])
@@ -154,7 +139,7 @@ async def test_what_is_lost_of_a_layer_is_made_again(stores: Stores, layers: Lay
     assert path.exists()
 
 
-async def test_fragments_that_go_while_a_layer_is_stored(stores: Stores, layers: Layers, pool: Pool) -> None:
+async def test_fragments_that_go_while_a_layer_is_stored(stores: Stores, layers: Layers, pool: CountingPool) -> None:
     """As an eviction may take any fragment that no stored layer needs yet. The layers beside it are stored."""
     tasks = [layer_task(stores.root, ALPHA), layer_task(stores.root, BETA)]
     pool.then = lambda task: lose(task) if task is tasks[1] else None
@@ -169,7 +154,7 @@ async def test_fragments_that_go_while_a_layer_is_stored(stores: Stores, layers:
     assert [Digest.of(await stores.content(layer.digest)) for layer in made] == [layer.digest for layer in made]
 
 
-async def test_a_failure_costs_nothing_of_what_was_made(stores: Stores, layers: Layers, pool: Pool) -> None:
+async def test_a_failure_costs_nothing_of_what_was_made(stores: Stores, layers: Layers, pool: CountingPool) -> None:
     listing = Package(files={"gone": b""}).info_files()["info/paths.json"]
     # with one worker, and the larger first, it is there when the other fails
     good, bad = layer_task(stores.root, ALPHA), layer_task(stores.root, Package("bad", info={"paths.json": listing}))
@@ -181,7 +166,9 @@ async def test_a_failure_costs_nothing_of_what_was_made(stores: Stores, layers: 
     assert pool.assembled == ["alpha", "bad"]
 
 
-async def test_a_build_that_is_cancelled_keeps_what_was_made(stores: Stores, layers: Layers, pool: Pool) -> None:
+async def test_a_build_that_is_cancelled_keeps_what_was_made(
+    stores: Stores, layers: Layers, pool: CountingPool
+) -> None:
     tasks = [layer_task(stores.root, ALPHA), layer_task(stores.root, BETA)]
     building = asyncio.create_task(make(layers, tasks))
     # at the latest moment: the layer is assembled, and not yet stored
@@ -212,7 +199,7 @@ def recorded(stores: Stores) -> list[list[str]]:
 
 
 async def test_layers_are_recorded_together(
-    stores: Stores, pool: Pool, recorded: list[list[str]], monkeypatch: pytest.MonkeyPatch
+    stores: Stores, pool: CountingPool, recorded: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SMALL", 1)
     monkeypatch.setattr(module, "RECORD_SECONDS", 60)
@@ -224,7 +211,7 @@ async def test_layers_are_recorded_together(
 
 
 async def test_a_layer_does_not_wait_long_for_others(
-    stores: Stores, pool: Pool, recorded: list[list[str]], monkeypatch: pytest.MonkeyPatch
+    stores: Stores, pool: CountingPool, recorded: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SMALL", 1)
     monkeypatch.setattr(module, "RECORD_SECONDS", 0.01)
@@ -252,7 +239,7 @@ async def test_what_is_assembled_is_stored_though_nobody_waits(stores: Stores, l
 
 
 async def test_another_attempt_meets_nothing_that_is_about_to_fail(
-    stores: Stores, layers: Layers, pool: Pool, monkeypatch: pytest.MonkeyPatch
+    stores: Stores, layers: Layers, pool: CountingPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SMALL", 1)
     monkeypatch.setattr(module, "RECORD_SECONDS", 0.01)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from storage.digest import Digest
-from tests.registry.test_upkeep import files, report
 from tests.support.registry.client import QUIET, Client
+from tests.support.registry.commands import files, report
 from tests.support.registry.pushes import image_manifest
 from tests.support.server import Server, StartServer
 from tests.support.wide import WIDE

@@ -35,11 +35,6 @@ ADDRESSES = {
 BOTH = SECRETS | ADDRESSES
 
 
-@pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 class Careless(Section):
     api_token: str | None = None
     key_file: Path | None = None

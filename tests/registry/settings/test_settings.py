@@ -16,14 +16,6 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "settings.md"
 EXAMPLE = Path(__file__).parents[3] / "examples" / "condery.toml"
 
 
-@pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for setting in all_settings():
-        monkeypatch.delenv(setting.variable, raising=False)
-    monkeypatch.delenv("CONDERY_CONFIG", raising=False)
-    monkeypatch.chdir(tmp_path)
-
-
 def loaded_from(text: str, directory: Path, **flags: object) -> LoadedSettings:
     path = directory / "given.toml"
     path.write_text(text)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rattler.index import index_fs
 
+from builder.image.finished import FinishedImage
 from builder.names.image_name import parse_specs
 from builder.names.spec import EnvironmentSpec
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
 from storage.objects.objects import ObjectStore
+from storage.oci import OCI_MANIFEST
 from tests.support.builder.packages import Package
 from tests.support.storage.stores import open_stores
 
@@ -40,3 +43,13 @@ async def open_service(
 
 def spec_of(service: BuilderService, *specs: str) -> EnvironmentSpec:
     return parse_specs(specs, service.builder.settings)
+
+
+async def manifest_of(service: BuilderService, image: FinishedImage, media_type: str = OCI_MANIFEST) -> dict[str, Any]:
+    """The document of the one manifest of `image` that has the media type."""
+    (descriptor,) = [variant for variant in image.variants if variant.media_type == media_type]
+    stored = await service.builder.catalog.images.find_manifest(descriptor.digest)
+    assert stored is not None
+    assert stored.media_type == media_type
+    document: dict[str, Any] = json.loads(stored.body)
+    return document

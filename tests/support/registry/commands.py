@@ -1,0 +1,25 @@
+"""Commands over the data directory of a server, in processes of their own, and what they leave of its blobs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def condery(data: Path, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "registry.cli", command, "--data-dir", str(data), *arguments]
+    return subprocess.run(line, capture_output=True, text=True, timeout=120)
+
+
+def report(data: Path, command: str, *arguments: str, code: int = 0) -> dict[str, Any]:
+    done = condery(data, command, "--json", *arguments)
+    assert done.returncode == code, done.stdout + done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def files(data: Path) -> list[Path]:
+    return [path for path in (data / "blobs").rglob("*") if path.is_file()]
