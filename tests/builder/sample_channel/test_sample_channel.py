@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,9 +192,6 @@ def run(*command: object) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-Make = Callable[[Path], Any]
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ def upgrade() -> None:
     # the body has them
     op.execute("UPDATE repository_manifest SET annotations = NULL WHERE subject IS NULL")
     op.execute(
-        f"UPDATE repository_manifest SET annotations = '' WHERE length(annotations) > {LONGEST_ANNOTATIONS}"  # noqa: S608
+        f"UPDATE repository_manifest SET annotations = '' WHERE length(annotations) > {LONGEST_ANNOTATIONS}"  # noqa: S608 - a number of ours
     )
 
 
