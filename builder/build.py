@@ -19,20 +19,20 @@ from pathlib import Path
 from typing import TypeVar
 
 from builder.archives.archive import Limits
-from builder.artifacts.artifact import ARCHIVE, Pack, artifact_key, chosen_platform, make_artifact
-from builder.artifacts.conda_pack import archive_task, pack
+from builder.artifacts.artifact import ARCHIVE, Pack, choose_platform, make_artifact, make_artifact_key
+from builder.artifacts.conda_pack import pack, plan_archive
 from builder.base.prefix_path import check_prefix
 from builder.base.vocabulary import Base, BaseImage
-from builder.canonical import key_of
+from builder.canonical import make_key
 from builder.channels.download import Downloader
 from builder.errors import BuilderError, PackageRefused, UnknownLock
 from builder.image import documents
 from builder.image.environment_layer_task import (
     EnvironmentLayerTask,
+    find_shells,
     has_starting_files,
     links_folders,
     make_environment_layer,
-    shells_in,
 )
 from builder.image.finished import FinishedImage
 from builder.image.platform import PlatformImage, describe_layer, join_platforms
@@ -48,14 +48,14 @@ from builder.packages.contents import PackageContents, PythonLayout
 from builder.packages.inspection import inspect_all
 from builder.packages.overlap import NONE as NO_OVERLAPS
 from builder.packages.overlap import Overlaps, PathRoom, read_overlaps
-from builder.packages.path_marks import PathMarks, sharing
-from builder.progress import Event, Progress, Stage, silent
+from builder.packages.path_marks import PathMarks, find_sharing
+from builder.progress import Event, Progress, Stage, show_nothing
 from builder.queue.job import Job
 from builder.settings import BuilderSettings
 from builder.solve.lanes import Solving
-from builder.solve.resolution import answers_meanwhile, is_fresh, resolution_key
+from builder.solve.resolution import answers_meanwhile, is_fresh, make_resolution_key
 from builder.stages import Stages
-from builder.work.gather import all_of
+from builder.work.gather import gather_all
 from builder.work.pool import WorkerPool
 from builder.work.single_flight import SingleFlight
 from storage.blobs.blobs import BlobStore
@@ -126,7 +126,7 @@ class Builder:
         for part in (self._images, self._solves, self.layers):
             await part.close()
 
-    async def run(self, job: Job, progress: Progress = silent) -> str:
+    async def run(self, job: Job, progress: Progress = show_nothing) -> str:
         """Make what `job` asks for; the key of it. Idempotent, and quick where all of it is there.
 
         A lock that fails is not kept for its time: when the channel is mended, the next solve shows it. One that takes
@@ -146,7 +146,7 @@ class Builder:
         await self._record(job.spec, solved)
         return made
 
-    async def lock(self, job: Job, progress: Progress = silent, watch: Stopwatch | None = None) -> Lock:
+    async def lock(self, job: Job, progress: Progress = show_nothing, watch: Stopwatch | None = None) -> Lock:
         """The lock that `job` names, or that its spec has by now."""
         solved = await self._solved(job, progress, watch or Stopwatch())
         await self._record(job.spec, solved)
@@ -161,7 +161,7 @@ class Builder:
         with watch.stage("solve"):
             progress(Event("solve", 0, 1, " ".join(job.spec.match_specs())))
             glibc = await self._glibc(job.spec.platforms)
-            key = resolution_key(job.spec, glibc, self.settings.channel_alias)
+            key = make_resolution_key(job.spec, glibc, self.settings.channel_alias)
             solved = await self._solves.do(key, lambda: self._solve(key, job.spec, glibc))
             progress(Event("solve", 1, 1, f"{sum(map(len, solved.lock.packages.values()))} packages"))
         return solved
@@ -197,12 +197,12 @@ class Builder:
 
     async def artifact(self, lock: Lock, name: str) -> str:
         """Make and record the file `name` of `lock`; the key of it."""
-        key = artifact_key(lock.key, name)
+        key = make_artifact_key(lock.key, name)
         if await self.catalog.artifacts.find(key):
             return key
 
         async def make() -> None:
-            await self.catalog.room.look(_least_size([lock.packages[chosen_platform(lock)]]) if name == ARCHIVE else 0)
+            await self.catalog.room.look(_least_size([lock.packages[choose_platform(lock)]]) if name == ARCHIVE else 0)
             async with self._packing(lock, name) as pack:
                 artifact = await make_artifact(name, lock, blobs=self.blobs, layers=self.layers.store, pack=pack)
             await self.catalog.artifacts.put(key, lock.key, artifact.to_json(), artifact.digest)
@@ -212,10 +212,10 @@ class Builder:
 
     async def _pack(self, archives: Mapping[str, Path], lock: Lock, platform: str) -> Join:
         packages = lock.packages[platform]
-        contents, _ = await self._inspect(packages, archives, silent)
+        contents, _ = await self._inspect(packages, archives, show_nothing)
         self._link_scripts(packages, contents)
         task = await self.pool.run(
-            "planning an archive", archive_task, self.data, lock, platform, archives, self._limits
+            "planning an archive", plan_archive, self.data, lock, platform, archives, self._limits
         )
         return await pack(task, self.pool, self.settings.archive_seconds)
 
@@ -226,11 +226,13 @@ class Builder:
             yield functools.partial(self._pack, {})
             return
         async with self.stages.downloading():
-            archives = await self._archives(lock.packages[chosen_platform(lock)])
+            archives = await self._archives(lock.packages[choose_platform(lock)])
         async with self.stages.pack.turn():
             yield functools.partial(self._pack, archives)
 
-    async def image(self, lock: Lock, progress: Progress = silent, watch: Stopwatch | None = None) -> FinishedImage:
+    async def image(
+        self, lock: Lock, progress: Progress = show_nothing, watch: Stopwatch | None = None
+    ) -> FinishedImage:
         """The image of `lock`, made and recorded unless it is there."""
         return (await self._image_and_key(lock, progress, watch or Stopwatch()))[1]
 
@@ -274,7 +276,7 @@ class Builder:
             glibc = _glibc_of({platform: self._bases[platform] for platform in spec.platforms})
         else:
             return None
-        return resolution_key(spec, glibc, self.settings.channel_alias)
+        return make_resolution_key(spec, glibc, self.settings.channel_alias)
 
     def image_key(self, lock_key: str, platforms: Sequence[str]) -> str | None:
         """The key of a lock's image over the bases of now; None while a base has not been resolved."""
@@ -282,7 +284,7 @@ class Builder:
         return self._key(lock_key, bases) if len(bases) == len(platforms) else None
 
     def _key(self, lock_key: str, bases: Sequence[BaseImage]) -> str:
-        return key_of(
+        return make_key(
             "image",
             {
                 "format": IMAGE_FORMAT,
@@ -304,7 +306,7 @@ class Builder:
         self._bases.update(found)
         return found
 
-    async def _archives(self, packages: Iterable[LockedPackage], progress: Progress = silent) -> dict[str, Path]:
+    async def _archives(self, packages: Iterable[LockedPackage], progress: Progress = show_nothing) -> dict[str, Path]:
         """The archives of packages, by archive key, downloaded in parallel where they are not local."""
         unique = {package.archive_key: package for package in packages}
         total = sum(package.size or 0 for package in unique.values())
@@ -320,7 +322,7 @@ class Builder:
             progress(Event("download", done, total, str(package)))
             return package.archive_key, path
 
-        return dict(await all_of(fetch(package) for package in unique.values()))
+        return dict(await gather_all(fetch(package) for package in unique.values()))
 
     async def _platform(
         self,
@@ -347,7 +349,7 @@ class Builder:
             task = EnvironmentLayerTask(
                 self.data, lock, platform, base.shell, self.settings.user, self._limits,
                 fragments,
-                shells=shells_in(contents.values()),
+                shells=find_shells(contents.values()),
                 starting=tuple(each for each in fragments if has_starting_files(contents[each.package.name])),
                 working=working,
                 linked=links_folders(contents.values()),
@@ -387,7 +389,7 @@ class Builder:
             return result
 
         shares = _shares(packages, 4 * self.settings.workers)
-        found = itertools.chain.from_iterable(await all_of(read(some) for some in shares))
+        found = itertools.chain.from_iterable(await gather_all(read(some) for some in shares))
         by_name = {
             package.name: each for package, each in zip(itertools.chain.from_iterable(shares), found, strict=True)
         }
@@ -403,7 +405,7 @@ class Builder:
         room = PathRoom(self._limits)
         for package in packages:
             room.take(str(package), marks[package.name].paths, marks[package.name].text)
-        among = sharing(marks)
+        among = find_sharing(marks)
         if not among:
             return NO_OVERLAPS
         python = PythonLayout.among(packages)

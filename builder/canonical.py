@@ -12,6 +12,6 @@ def canonical_json(document: Any) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def key_of(kind: str, document: Any) -> str:
+def make_key(kind: str, document: Any) -> str:
     """A key of 64 hex digits for `document`; keys of different kinds never meet."""
     return hashlib.sha256(canonical_json([kind, document])).hexdigest()

@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, TypeVar
 import structlog
 from cachetools import TTLCache
 
-from builder.artifacts.artifact import ARTIFACTS, Artifact, artifact_key
+from builder.artifacts.artifact import ARTIFACTS, Artifact, make_artifact_key
 from builder.channels.policy import ChannelPolicy
 from builder.errors import BuildFailed, TooManyBuilds, UnknownArtifact
 from builder.image.finished import FinishedImage
@@ -24,7 +24,7 @@ from builder.queue.ended import EndedBuild
 from builder.queue.job import Job
 from builder.queue.protocol import BuildQueue, CompletedBuild, SubmittedBuild
 from builder.settings import BuilderSettings
-from builder.solve.resolution import FOREVER, answers_meanwhile, fresh_until, is_fresh
+from builder.solve.resolution import FOREVER, answers_meanwhile, find_expiry, is_fresh
 from builder.work.turns import OURSELVES, Caller
 from storage.catalog.catalog import Catalog
 from storage.catalog.documents import USE_SECONDS
@@ -163,7 +163,7 @@ class Demand:
     async def ended(self, job: Job, build_id: str, seconds: float, end: CompletedBuild | BuildFailed) -> EndedBuild:
         """What there is to tell of a build of `job`."""
         kind = job.artifact or job.kind
-        repository = image_name.repository_of(job.spec, self._settings)
+        repository = image_name.write_repository(job.spec, self._settings)
         if isinstance(end, BuildFailed):
             return EndedBuild(build_id, kind, repository, seconds, end)
         lock = await self._find_lock(job, _always)
@@ -252,7 +252,7 @@ class Demand:
         resolution = await self._catalog.locks.find_resolution(key) if key else None
         if resolution is None or not accepts(resolution.solved):
             return None
-        return resolution.lock_key, fresh_until(job.spec, resolution.solved, self._settings)
+        return resolution.lock_key, find_expiry(job.spec, resolution.solved, self._settings)
 
     async def _find_image(self, job: Job, accepts: Accepts) -> tuple[str, FinishedImage] | None:
         found = await self._find_lock(job, accepts)
@@ -281,7 +281,7 @@ class Demand:
         resolution = await self._catalog.locks.find_newest_resolution(replace(job.spec, until=None).key, day)
         if resolution is None or resolution.lock_key != lock_key:
             return 0.0
-        return fresh_until(job.spec, resolution.solved, self._settings)
+        return find_expiry(job.spec, resolution.solved, self._settings)
 
     async def _get_artifact(self, job: Job, completed: CompletedBuild) -> Artifact | None:
         if completed.made is None:
@@ -295,14 +295,14 @@ class Demand:
         found = await self._find_lock(job, accepts)
         if not found:
             return None
-        key = artifact_key(found[0], job.artifact)
+        key = make_artifact_key(found[0], job.artifact)
         document = await self._catalog.artifacts.find(key)
         return (key, Artifact.from_json(document)) if document else None
 
 
 async def read_name(repository: str, tag: str, settings: BuilderSettings, catalog: Catalog) -> image_name.ImageRequest:
     """What `repository:tag` asks for today, by the stored spec where the name is a handle; raises InvalidImageName."""
-    handle = image_name.stored_spec_handle(repository, settings)
+    handle = image_name.find_spec_handle(repository, settings)
     document = await catalog.locks.find_of_spec(handle) if handle else None
     stored = Lock.from_json(document).spec if document else None
     return image_name.parse(repository, tag, settings, today=_today(), stored=stored)

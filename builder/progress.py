@@ -23,5 +23,5 @@ Progress = Callable[[Event], None]
 """Called on the event loop; must return at once and must not raise."""
 
 
-def silent(_event: Event) -> None:
+def show_nothing(_event: Event) -> None:
     """A Progress for when nobody watches."""

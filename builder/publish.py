@@ -67,7 +67,7 @@ class StoredImage:
         return StoredImage(found[platform], self.blobs, self.manifest)
 
 
-def silent(_done: int, _total: int, _detail: str) -> None:
+def show_nothing(_done: int, _total: int, _detail: str) -> None:
     """A OnCopied for when nobody watches."""
 
 
@@ -77,7 +77,7 @@ def write_oci_layout(
     *,
     tag: str | None = None,
     umask: int | None = None,
-    report: OnCopied = silent,
+    report: OnCopied = show_nothing,
 ) -> None:
     """The image as an OCI layout (image-spec, image-layout.md) in a new or empty directory.
 
@@ -92,7 +92,7 @@ def write_oci_layout(
         with _as_publish_error(target):
             _make_folder(temporary, umask)
             annotations = {_REF_NAME: tag} if tag else {}
-            for name, _, content in _layout_files(target, image, annotations, report):
+            for name, _, content in _write_layout_files(target, image, annotations, report):
                 _write_file(temporary / name, content, umask)
             os.replace(temporary, directory)
             sync_directory(directory.parent)
@@ -107,7 +107,7 @@ def write_docker_archive(
     name: str | None = None,
     platform: str | None = None,
     umask: int | None = None,
-    report: OnCopied = silent,
+    report: OnCopied = show_nothing,
 ) -> None:
     """The image of one platform as a file that `docker load` takes; an OCI layout in a tar as well.
 
@@ -119,14 +119,14 @@ def write_docker_archive(
         single = image.of_platform(platform)
     except ValueError as error:
         raise PublishFailed(target, str(error)) from None
-    annotations = {_CONTAINERD_NAME: _full_name(name), _REF_NAME: name.rpartition(":")[2]} if name else {}
+    annotations = {_CONTAINERD_NAME: _complete_name(name), _REF_NAME: name.rpartition(":")[2]} if name else {}
     with _as_publish_error(target):
         _make_folder(path.parent, umask)
         with atomic_write(path) as file, tarfile.open(fileobj=file, mode="w|") as tar:
             _set_mode(file.fileno(), 0o666, umask)
-            for entry, size, content in _layout_files(target, single, annotations, report):
+            for entry, size, content in _write_layout_files(target, single, annotations, report):
                 _add_member(tar, entry, size, content)
-            manifest = _docker_manifest(single, name)
+            manifest = _write_docker_manifest(single, name)
             _add_member(tar, "manifest.json", len(manifest), [manifest])
 
 
@@ -136,7 +136,7 @@ def push(
     *,
     logins: Mapping[str, Login] = _NO_LOGINS,
     insecure: Collection[str] = (),
-    report: OnCopied = silent,
+    report: OnCopied = show_nothing,
 ) -> str:
     """Push to another registry: blobs it has not yet, then manifests, the tag last. Raises PublishFailed.
 
@@ -150,12 +150,12 @@ def push(
     if target.digest not in (None, image.descriptor.digest):
         raise PublishFailed(reference, f"the image's digest is {image.descriptor.digest}")
     repository = RemoteRepository(target, logins=logins, insecure=insecure)
-    parts = _parts(reference, image)
+    parts = _collect(reference, image)
     meter = _Meter(parts.blobs, report)
 
     def upload(blob: Descriptor) -> None:
         if not repository.has_blob(blob.digest):
-            body = RepeatableBody(blob.size, lambda: _verified(reference, blob, meter.watch(blob, image.blobs)))
+            body = RepeatableBody(blob.size, lambda: _verify(reference, blob, meter.watch(blob, image.blobs)))
             repository.put_blob(blob.digest, body)
         meter.finish(blob)
 
@@ -185,7 +185,7 @@ class _Parts:
     blobs: tuple[Descriptor, ...]
 
 
-def _parts(target: str, image: StoredImage) -> _Parts:
+def _collect(target: str, image: StoredImage) -> _Parts:
     manifests: dict[str, tuple[Descriptor, bytes]] = {}
     blobs: dict[str, Descriptor] = {}
 
@@ -230,17 +230,17 @@ class _Meter:
             self._report(sum(self._done.values()), self._total, blob.digest)
 
 
-def _layout_files(
+def _write_layout_files(
     target: str, image: StoredImage, annotations: Mapping[str, str], report: OnCopied
 ) -> Iterator[tuple[str, int, Iterable[bytes]]]:
     """(path, size, content) of every file of the layout, index.json last."""
-    parts = _parts(target, image)
+    parts = _collect(target, image)
     meter = _Meter(parts.blobs, report)
     yield "oci-layout", len(_LAYOUT_MARKER), [_LAYOUT_MARKER]
     for blob in parts.blobs:
-        yield _blob_path(blob.digest), blob.size, _verified(target, blob, meter.watch(blob, image.blobs))
+        yield _locate_blob(blob.digest), blob.size, _verify(target, blob, meter.watch(blob, image.blobs))
     for descriptor, body in parts.manifests:
-        yield _blob_path(descriptor.digest), len(body), [body]
+        yield _locate_blob(descriptor.digest), len(body), [body]
     top = image.descriptor
     entry = Descriptor(top.media_type, top.digest, top.size, top.platform, {**top.annotations, **annotations})
     index = {
@@ -252,7 +252,7 @@ def _layout_files(
     yield "index.json", len(content), [content]
 
 
-def _verified(target: str, blob: Descriptor, chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _verify(target: str, blob: Descriptor, chunks: Iterable[bytes]) -> Iterator[bytes]:
     damaged = PublishFailed(target, f"the stored blob {blob.digest} is damaged")
     hasher = blob.digest.hasher()
     size = 0
@@ -267,22 +267,22 @@ def _verified(target: str, blob: Descriptor, chunks: Iterable[bytes]) -> Iterato
         raise damaged
 
 
-def _blob_path(digest: Digest) -> str:
+def _locate_blob(digest: Digest) -> str:
     return f"blobs/{digest.algorithm}/{digest.hex}"
 
 
-def _docker_manifest(image: StoredImage, name: str | None) -> bytes:
+def _write_docker_manifest(image: StoredImage, name: str | None) -> bytes:
     """manifest.json of docker's image archive (moby, image/spec/v1.2)."""
     document: dict[str, Any] = json.loads(image.manifest(image.descriptor.digest))
     entry = {
-        "Config": _blob_path(Digest.parse(document["config"]["digest"])),
+        "Config": _locate_blob(Digest.parse(document["config"]["digest"])),
         "RepoTags": [name] if name else None,
-        "Layers": [_blob_path(Digest.parse(layer["digest"])) for layer in document["layers"]],
+        "Layers": [_locate_blob(Digest.parse(layer["digest"])) for layer in document["layers"]],
     }
     return json.dumps([entry]).encode()
 
 
-def _full_name(name: str) -> str:
+def _complete_name(name: str) -> str:
     """containerd knows images by whole references only."""
     first, slash, _ = name.partition("/")
     if slash and (first == "localhost" or "." in first or ":" in first):

@@ -25,7 +25,7 @@ from builder.layers.layers import Layers
 from builder.layers.popularity import Popularity
 from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec
-from builder.progress import Progress, silent
+from builder.progress import Progress, show_nothing
 from builder.queue.embedded import EmbeddedQueue
 from builder.queue.ended import Announce
 from builder.queue.job import Job
@@ -57,14 +57,14 @@ class BuilderService:
     queue: BuildQueue
     demand: Demand
 
-    async def build(self, spec: EnvironmentSpec, progress: Progress = silent) -> FinishedImage:
+    async def build(self, spec: EnvironmentSpec, progress: Progress = show_nothing) -> FinishedImage:
         """The image of `spec`, built here and now; raises BuilderError, StorageError."""
         watch = Stopwatch()
         with on_behalf_of(Claim(lasting=True)):
             lock = await self.builder.lock(Job("image", spec), progress, watch)
             return await self.builder.image(lock, progress, watch)
 
-    async def lock(self, spec: EnvironmentSpec, progress: Progress = silent) -> Lock:
+    async def lock(self, spec: EnvironmentSpec, progress: Progress = show_nothing) -> Lock:
         """The lock of `spec`: the stored one while it is fresh, else a new one."""
         return await self.builder.lock(Job("image", spec), progress)
 

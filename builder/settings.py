@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import ConfigDict, Field, field_validator
 
-from builder.base.prefix_path import prefix_problem
-from builder.channels.policy import checked_pattern
+from builder.base.prefix_path import find_prefix_problem
+from builder.channels.policy import check_pattern
 from storage.oci import REPOSITORY_PART
 from storage.section import Section
 
@@ -166,11 +166,11 @@ class BuilderSettings(Section):
     @field_validator("allowed_channels")
     @classmethod
     def _are_patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(map(checked_pattern, value))
+        return tuple(map(check_pattern, value))
 
     @field_validator("prefix")
     @classmethod
-    def _usable_prefix(cls, prefix: str) -> str:
-        if reason := prefix_problem(prefix):
+    def _check_prefix(cls, prefix: str) -> str:
+        if reason := find_prefix_problem(prefix):
             raise ValueError(reason)
         return prefix

@@ -12,7 +12,7 @@ import structlog
 from aiohttp import web
 
 from auth.access import OpenAccess
-from builder.image.documents import beginning
+from builder.image.documents import write_beginning
 from builder.remote.repository import read_logins
 from builder.service import BuilderService
 from registry.health import storage_check
@@ -63,7 +63,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                 blobs=store.blobs,
                 repositories=store.repositories,
                 uploads=store.uploads,
-                beginning=beginning,
+                beginning=write_beginning,
                 access=OpenAccess(),
                 checks={
                     "database": store.database.ping,

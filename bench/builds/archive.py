@@ -16,7 +16,7 @@ from isal import isal_zlib
 
 from bench.builds.build import CORES, SPECS
 from bench.row import Row
-from builder.artifacts.artifact import ARCHIVE, Artifact, artifact_key
+from builder.artifacts.artifact import ARCHIVE, Artifact, make_artifact_key
 from builder.names.image_name import parse_specs
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
@@ -78,6 +78,6 @@ async def packed(root: Path, channel: str, specs: Sequence[str]) -> tuple[float,
             begun = time.perf_counter()
             await service.builder.artifact(lock, ARCHIVE)
             seconds = time.perf_counter() - begun
-            document = await stores.catalog.artifacts.find(artifact_key(lock.key, ARCHIVE))
+            document = await stores.catalog.artifacts.find(make_artifact_key(lock.key, ARCHIVE))
             assert document is not None, "it was just made"
             return seconds, await stores.blobs.content(Artifact.from_json(document).digest)

@@ -23,7 +23,7 @@ from bench.row import Row
 from bench.serving.load import in_turn
 from builder.layers.plan import Plan, PlanPackage
 from builder.layers.popularity import Popularity
-from builder.names.image_name import parse_specs, repository_of
+from builder.names.image_name import parse_specs, write_repository
 from tests.support import programs
 from tests.support.programs import Containerd, Docker, Podman
 from tests.support.sample import sample_channel
@@ -128,7 +128,7 @@ async def _build(data: Path, channel: str) -> str:
     async with service(data, channel) as opened:
         spec = parse_specs(SPECS, opened.builder.settings)
         await opened.builder.image(await opened.lock(spec))
-        return repository_of(spec, opened.builder.settings)
+        return write_repository(spec, opened.builder.settings)
 
 
 def laid_out(packages: Sequence[PlanPackage], popularity: Popularity, *, count: int) -> Plan:

@@ -19,7 +19,7 @@ from auth.access import OpenAccess
 from builder.artifacts.artifact import Artifact
 from builder.demand import Ticket
 from builder.errors import UnknownArtifact
-from builder.image.documents import beginning
+from builder.image.documents import write_beginning
 from builder.image.finished import FinishedImage
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.work.turns import Caller
@@ -36,7 +36,9 @@ from storage.settings import StorageSettings
 from storage.store import open_store
 
 SPEC = EnvironmentSpec((PackageItem("numpy"),), ("conda-forge",))
-MANIFEST = StoredManifest.of(OCI_INDEX, beginning(SPEC, OCI_INDEX) + b'},"manifests":[' + b'"' + b"0" * 700 + b'"]}')
+MANIFEST = StoredManifest.of(
+    OCI_INDEX, write_beginning(SPEC, OCI_INDEX) + b'},"manifests":[' + b'"' + b"0" * 700 + b'"]}'
+)
 REPOSITORY = "conda-store-dynamic/numpy"
 MANIFEST_PATH = f"/v2/{REPOSITORY}/manifests/latest"
 
@@ -68,7 +70,7 @@ def condery(directory: Path) -> web.Application:
     async def parts() -> AsyncIterator[Parts]:
         async with open_store(StorageSettings(data_directory=directory)) as store:
             await store.catalog.images.put("bench", "0" * 64, {}, OneImage.root, [Push(MANIFEST)])
-            yield Parts(OneImage(), store.blobs, store.repositories, store.uploads, beginning, OpenAccess())
+            yield Parts(OneImage(), store.blobs, store.repositories, store.uploads, write_beginning, OpenAccess())
 
     log = (directory / "requests.log").open("w")
     return compose(HttpSettings(), parts, request_log(LogSettings(log_format="json"), log))

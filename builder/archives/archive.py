@@ -99,10 +99,10 @@ def payload(
 ) -> Iterator[TarReader]:
     """The archive's tar of installed files, to be read once from its start; raises PackageRefused.
 
-    Of a `.tar.bz2` it also holds `info/`. Use `checked_name` on each member before its name is believed.
+    Of a `.tar.bz2` it also holds `info/`. Use `check_name` on each member before its name is believed.
     """
     with _refusing(package), _open(path, package) as file:
-        yield TarReader(_Bounded(_tar_stream(file, part), os.fstat(file.fileno()).st_size, limits), sink)
+        yield TarReader(_Bounded(_open_tar(file, part), os.fstat(file.fileno()).st_size, limits), sink)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +132,9 @@ def read_info(
     total = 0
     with _refusing(package), _open(path, package) as file:
         two_tars = _is_zip(file)
-        reader = TarReader(_Bounded(_tar_stream(file, "info"), os.fstat(file.fileno()).st_size, limits))
+        reader = TarReader(_Bounded(_open_tar(file, "info"), os.fstat(file.fileno()).st_size, limits))
         for member in reader:
-            folder, _, name = checked_name(member.name).partition("/")
+            folder, _, name = check_name(member.name).partition("/")
             if folder != "info" or member.kind != FILE:
                 strays = strays or two_tars
                 continue
@@ -152,7 +152,7 @@ def read_info(
     return Info(found, strays)
 
 
-def checked_name(name: str) -> str:
+def check_name(name: str) -> str:
     """A member's name in its plain form (`./a//b` is `a/b`); raises TarError for one that leads out of the archive."""
     if name.startswith("/") or ".." in name.split("/") or "\0" in name:
         raise TarError(f"member {name!r} leads out of the archive")
@@ -164,7 +164,7 @@ def check_member(member: Member) -> None:
     if member.kind not in (FILE, HARD_LINK, SYMLINK, DIRECTORY):
         raise TarError(f"member {member.name!r} is neither file, link nor directory (tar type {member.kind!r})")
     if member.kind == HARD_LINK:
-        checked_name(member.link)
+        check_name(member.link)
 
 
 @contextlib.contextmanager
@@ -189,12 +189,12 @@ def _open(path: Path, package: str) -> BinaryIO:
         raise PackageRefused(package, f"the archive cannot be read ({error.strerror})") from error
 
 
-def _tar_stream(file: BinaryIO, part: Part) -> _Source:
+def _open_tar(file: BinaryIO, part: Part) -> _Source:
     """The decompressed tar of `part` (pkg or info) of an open archive; both are the same tar in a `.tar.bz2`."""
     magic = file.read(4)
     file.seek(0)
     if magic == _ZIP:
-        stored = cast(BinaryIO, _stored_range(file, part))  # of a file, zstandard uses `read` alone
+        stored = cast(BinaryIO, _find_range(file, part))  # of a file, zstandard uses `read` alone
         decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
         return decompressor.stream_reader(stored, read_size=_CHUNK, read_across_frames=True)
     if magic[:3] == b"BZh":
@@ -275,7 +275,7 @@ class _Range:
 _LOCAL = struct.Struct("<4s22xHH")
 
 
-def _stored_range(file: BinaryIO, part: Part) -> _Range:
+def _find_range(file: BinaryIO, part: Part) -> _Range:
     """The stored member `<part>-*.tar.zst` of a zip; what the directory says of it is checked against the file."""
     with zipfile.ZipFile(_SmallReads(file)) as archive:
         directory_start = archive.start_dir

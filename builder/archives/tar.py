@@ -21,7 +21,7 @@ _LATEST = 0o77777777777
 _LARGEST = 0o77777777777
 
 
-def _tail(kind: bytes, link: bytes = b"", prefix: bytes = b"") -> bytes:
+def _make_tail(kind: bytes, link: bytes = b"", prefix: bytes = b"") -> bytes:
     """What follows the checksum: no user or group names, no device numbers."""
     return (
         kind
@@ -34,18 +34,18 @@ def _tail(kind: bytes, link: bytes = b"", prefix: bytes = b"") -> bytes:
     )
 
 
-def file_tail(prefix: bytes) -> tuple[bytes, int]:
+def make_file_tail(prefix: bytes) -> tuple[bytes, int]:
     """What follows the checksum of a file whose name is split after `prefix`, and what it adds to the checksum."""
-    tail = _tail(FILE, prefix=prefix)
+    tail = _make_tail(FILE, prefix=prefix)
     return tail, sum(tail) + 8 * 32
 
 
-_FILE_TAIL, _FILE_TAIL_SUM = file_tail(b"")
+_FILE_TAIL, _FILE_TAIL_SUM = make_file_tail(b"")
 ROOT_MODES = {mode: b"%07o\0" % mode + b"0000000\0" * 2 for mode in (0o644, 0o755, 0o777)}
 """The fields of mode, user and group, of what belongs to 0:0."""
 
 
-def header(
+def make_header(
     name: str,
     *,
     size: int = 0,
@@ -63,53 +63,53 @@ def header(
     mtime = min(max(mtime, EARLIEST), _LATEST)
     if len(name) <= 100 and kind == FILE and not owner and size <= _LARGEST and name.isascii() and mode in ROOT_MODES:
         head = name.encode().ljust(100, b"\0") + ROOT_MODES[mode] + b"%011o\0%011o\0" % (size, mtime)
-        return head + b"%06o\0 " % (byte_sum(head) + _FILE_TAIL_SUM) + _FILE_TAIL
-    return _any_header(name, size, mode, mtime, kind, link, owner)
+        return head + b"%06o\0 " % (sum_bytes(head) + _FILE_TAIL_SUM) + _FILE_TAIL
+    return _make_any_header(name, size, mode, mtime, kind, link, owner)
 
 
-def file_mode(mode: int) -> int:
+def normalize_mode(mode: int) -> int:
     """The mode under the prefix of a file that is packaged with `mode`: 0755 or 0644."""
     return 0o755 if mode & 0o111 else 0o644
 
 
-def padding(size: int) -> bytes:
+def pad(size: int) -> bytes:
     """The NULs that fill the last block of `size` bytes of content."""
     return bytes(-size & 511)
 
 
-def directory(name: str, *, mode: int = 0o755, mtime: int = EARLIEST, owner: int = 0) -> bytes:
+def make_directory(name: str, *, mode: int = 0o755, mtime: int = EARLIEST, owner: int = 0) -> bytes:
     """A directory member; `name` without the slash at its end."""
-    return header(name + "/", mode=mode, mtime=mtime, kind=DIRECTORY, owner=owner)
+    return make_header(name + "/", mode=mode, mtime=mtime, kind=DIRECTORY, owner=owner)
 
 
-def _any_header(name: str, size: int, mode: int, mtime: int, kind: bytes, link: str, owner: int) -> bytes:
+def _make_any_header(name: str, size: int, mode: int, mtime: int, kind: bytes, link: str, owner: int) -> bytes:
     records = b""
     prefix, short = _split(name)
     if short is None:
-        records += _record("path", name)
-        prefix, short = b"", _plain(name)
+        records += _make_record("path", name)
+        prefix, short = b"", _to_ascii(name)
     if len(link) > 100 or not link.isascii():
-        records += _record("linkpath", link)
+        records += _make_record("linkpath", link)
     if size > _LARGEST:
-        records += _record("size", str(size))
+        records += _make_record("size", str(size))
         size = 0
-    result = _raw_header(short, size, mode, mtime, kind, _plain(link), owner, prefix)
+    result = _pack_header(short, size, mode, mtime, kind, _to_ascii(link), owner, prefix)
     if records:
-        result = _raw_header(b"././@PaxHeader", len(records), 0o644, EARLIEST, b"x", b"", 0, b"") + (
-            records + padding(len(records)) + result
+        result = _pack_header(b"././@PaxHeader", len(records), 0o644, EARLIEST, b"x", b"", 0, b"") + (
+            records + pad(len(records)) + result
         )
     return result
 
 
-def _raw_header(
+def _pack_header(
     name: bytes, size: int, mode: int, mtime: int, kind: bytes, link: bytes, owner: int, prefix: bytes
 ) -> bytes:
     head = name.ljust(100, b"\0") + b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, owner, owner, size, mtime)
-    tail = _tail(kind, link, prefix)
-    return head + b"%06o\0 " % (byte_sum(head) + 8 * 32 + byte_sum(tail)) + tail
+    tail = _make_tail(kind, link, prefix)
+    return head + b"%06o\0 " % (sum_bytes(head) + 8 * 32 + sum_bytes(tail)) + tail
 
 
-def byte_sum(data: bytes | memoryview) -> int:
+def sum_bytes(data: bytes | memoryview) -> int:
     """The sum of the bytes of at most half a header, by the low half of Adler-32, which is 1 + that modulo 65521."""
     return (zlib.adler32(data) & 0xFFFF) - 1
 
@@ -121,22 +121,22 @@ def _split(name: str) -> tuple[bytes, bytes | None]:
     raw = name.encode()
     if len(raw) <= 100:
         return b"", raw
-    slash = split_at(raw)
+    slash = find_split(raw)
     return (raw[:slash], raw[slash + 1 :]) if slash else (b"", None)
 
 
-def split_at(name: bytes) -> int:
+def find_split(name: bytes) -> int:
     """The slash between ustar's prefix and name, for a name of more than 100 bytes; 0 when they cannot hold it."""
     # The slash at the end of a directory's name must not be where it is split.
     slash = name.find(b"/", len(name) - 101, len(name) - 1)
     return slash if 0 < slash <= 155 else 0
 
 
-def _plain(text: str) -> bytes:
+def _to_ascii(text: str) -> bytes:
     return text.encode("ascii", "replace")[:100]
 
 
-def _record(key: str, value: str) -> bytes:
+def _make_record(key: str, value: str) -> bytes:
     """A pax record; the decimal length at its start counts itself."""
     rest = b" %s=%s\n" % (key.encode(), value.encode("utf-8", "surrogateescape"))
     length = len(rest)
@@ -145,7 +145,7 @@ def _record(key: str, value: str) -> bytes:
     return str(length).encode() + rest
 
 
-def with_parents(paths: Iterable[str]) -> frozenset[str]:
+def add_parents(paths: Iterable[str]) -> frozenset[str]:
     """The directories above `paths`."""
     found: set[str] = set()
     for path in paths:

@@ -27,10 +27,10 @@ class TarMember:
     def pieces(self, modified: int) -> Iterator[bytes]:
         """The header, the bytes and their padding; `modified` in seconds UTC."""
         if self.content is None:
-            yield tar.directory(self.path, mode=self.mode, mtime=modified, owner=self.owner)
+            yield tar.make_directory(self.path, mode=self.mode, mtime=modified, owner=self.owner)
             return
-        yield tar.header(self.path, size=self.size, mode=self.mode, mtime=modified, owner=self.owner)
+        yield tar.make_header(self.path, size=self.size, mode=self.mode, mtime=modified, owner=self.owner)
         yield self.content
         if self.rest:
             yield from self.rest.pieces()
-        yield tar.padding(self.size)
+        yield tar.pad(self.size)

@@ -20,10 +20,10 @@ from builder.archives.tar import (
     HARD_LINK,
     ROOT_MODES,
     SYMLINK,
-    byte_sum,
-    file_mode,
-    file_tail,
-    split_at,
+    find_split,
+    make_file_tail,
+    normalize_mode,
+    sum_bytes,
 )
 
 _BUFFER = 1 << 18
@@ -91,7 +91,7 @@ class TarReader:
         self._unread = 0
         self._padding = 0
         self._defaults: dict[str, str] = {}
-        self._plain_tail = file_tail(b"")
+        self._plain_tail = make_file_tail(b"")
         self._tails: dict[bytes, tuple[bytes, int]] = {}
         self._owners: dict[bytes, tuple[int, bytes]] = {}
 
@@ -102,15 +102,15 @@ class TarReader:
     def next(self) -> Member | None:
         """The next member; None at the end of the archive."""
         self._skip()
-        return self._member()
+        return self._read_member()
 
     def rename(self, names: dict[bytes, bytes], renamed: dict[bytes, Renamed]) -> None:
         """Give the sink the next members under their new names, up to one that is not in `names` or no plain file.
 
         `names` has the new names by the old; what is passed on is taken from there and noted in `renamed`. It belongs
-        to 0:0 and has `file_mode`. Only headers are changed, in the buffer, and members in a row are one piece for the
-        sink. What is not plain stays the next member: names that are not ASCII, times before 1980, files with records
-        before them. A broken header does too, for `next` to say what is wrong.
+        to 0:0 and has the mode that `normalize_mode` gives. Only headers are changed, in the buffer, and members in a
+        row are one piece for the sink. What is not plain stays the next member: names that are not ASCII, times before
+        1980, files with records before them. A broken header does too, for `next` to say what is wrong.
         """
         self._skip()
         view, adler, plain_tail = self._view, zlib.adler32, self._plain_tail
@@ -129,7 +129,7 @@ class TarReader:
                 break
             try:
                 size, mtime, expected = int(digits, 8), int(time, 8), int(checksum.rstrip(b" \0"), 8)
-                new_mode, owner = self._owners.get(mode) or self._owner(mode)
+                new_mode, owner = self._owners.get(mode) or self._rename_owner(mode)
                 short, (tail, tail_sum) = (target, plain_tail) if len(target) <= 100 else self._split(target)
             except ValueError:
                 break
@@ -137,7 +137,7 @@ class TarReader:
             if found != (expected - 8 * 32 + 1) % _ADLER or mtime < EARLIEST or not target.isascii():
                 break
             view[start : start + 124] = short.ljust(100, b"\0") + owner
-            view[start + 148 : start + BLOCK] = b"%06o\0 " % (byte_sum(view[start : start + 148]) + tail_sum) + tail
+            view[start + 148 : start + BLOCK] = b"%06o\0 " % (sum_bytes(view[start : start + 148]) + tail_sum) + tail
             del names[name]
             renamed[name] = target, new_mode, mtime, size
             padding = -size & 511
@@ -165,24 +165,24 @@ class TarReader:
             assert self._sink is not None, "members are renamed for a sink"
             self._sink.add(self._view[begin:stop])
 
-    def _owner(self, mode: bytes) -> tuple[int, bytes]:
+    def _rename_owner(self, mode: bytes) -> tuple[int, bytes]:
         """The mode that follows from the field `mode`, and the fields of mode and owner in a new header."""
         if len(self._owners) > _REMEMBERED:
             self._owners.clear()
-        new = file_mode(int(mode.rstrip(b" \0"), 8))
+        new = normalize_mode(int(mode.rstrip(b" \0"), 8))
         self._owners[mode] = found = new, ROOT_MODES[new]
         return found
 
     def _split(self, name: bytes) -> tuple[bytes, tuple[bytes, int]]:
-        """A name of over 100 bytes for the front of a header, and `file_tail`; raises ValueError if it is too long."""
-        slash = split_at(name)
+        """A name of over 100 bytes for the front of a header, and its tail; raises ValueError if it is too long."""
+        slash = find_split(name)
         if not slash:
             raise ValueError(name)
         prefix = name[:slash]
         if prefix not in self._tails:
             if len(self._tails) > _REMEMBERED:
                 self._tails.clear()
-            self._tails[prefix] = file_tail(prefix)
+            self._tails[prefix] = make_file_tail(prefix)
         return name[slash + 1 :], self._tails[prefix]
 
     def chunks(self) -> Iterator[memoryview]:
@@ -219,32 +219,37 @@ class TarReader:
             self._position += self._padding
             self._padding = 0
 
-    def _member(self) -> Member | None:
+    def _read_member(self) -> Member | None:
         if self._end - self._position < BLOCK:
             self._fill()
             if self._end - self._position < BLOCK:
                 raise TarError("it has no end-of-archive marker (truncated)")
-        member = self._header()
+        member = self._read_header()
         if member is None or member.kind not in _USUAL or self._defaults:
-            return self._unusual()
+            return self._read_unusual()
         self._position += BLOCK
         return self._begin(member)
 
-    def _header(self) -> Member | None:
+    def _read_header(self) -> Member | None:
         """What the header says that is next; None when that is not for here to read, or it is broken."""
         start = self._position
         name, mode, size, mtime, checksum, kind, link, magic, prefix = _HEADER.unpack_from(self._view, start)
         try:
             expected = int(checksum.rstrip(b" \0"), 8) + sum(checksum) - 8 * 32 + 1
             member = Member(
-                _text(name), _octal(size), _octal(mode), _octal(mtime), kind, "" if kind == FILE else _text(link)
+                _read_text(name),
+                _read_octal(size),
+                _read_octal(mode),
+                _read_octal(mtime),
+                kind,
+                "" if kind == FILE else _read_text(link),
             )
         except ValueError:
             return None
         if expected % _ADLER != zlib.adler32(self._view[start : start + BLOCK]) & 0xFFFF or member.size < 0:
             return None
         if prefix[0] and magic == b"ustar\0":
-            member = member._replace(name=f"{_text(prefix)}/{member.name}")
+            member = member._replace(name=f"{_read_text(prefix)}/{member.name}")
         return member
 
     def _begin(self, member: Member) -> Member:
@@ -257,30 +262,30 @@ class TarReader:
         self._padding = -member.size & 511
         return member
 
-    def _unusual(self) -> Member | None:
+    def _read_unusual(self) -> Member | None:
         """The next member with the records before it; None at the end of the archive."""
         records = dict(self._defaults)
         while True:
             self._need(BLOCK)
-            member = self._header() or self._strange_header()
+            member = self._read_header() or self._read_strange_header()
             if member is None:
                 return None
             self._position += BLOCK
             if member.size < 0:
                 raise TarError("it has a member of negative size")
             if member.kind in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
-                records.update(_parse_records(self._record_content(member.size)))
+                records.update(_parse_records(self._read_records(member.size)))
             elif member.kind == tarfile.XGLTYPE:
-                self._defaults.update(_parse_records(self._record_content(member.size)))
+                self._defaults.update(_parse_records(self._read_records(member.size)))
                 records.update(self._defaults)
             elif member.kind == tarfile.GNUTYPE_LONGNAME:
-                records["path"] = _text(self._record_content(member.size))
+                records["path"] = _read_text(self._read_records(member.size))
             elif member.kind == tarfile.GNUTYPE_LONGLINK:
-                records["linkpath"] = _text(self._record_content(member.size))
+                records["linkpath"] = _read_text(self._read_records(member.size))
             else:
-                return self._begin(_described(member, records))
+                return self._begin(_apply_records(member, records))
 
-    def _strange_header(self) -> Member | None:
+    def _read_strange_header(self) -> Member | None:
         """What `tarfile` makes of the next header; None for the end of the archive."""
         raw = bytes(self._view[self._position : self._position + BLOCK])
         if raw == _NOTHING:
@@ -291,7 +296,7 @@ class TarReader:
             raise TarError(f"it has a broken header ({error})") from None
         return Member(info.name, info.size, info.mode, int(info.mtime), info.type, info.linkname)
 
-    def _record_content(self, size: int) -> bytes:
+    def _read_records(self, size: int) -> bytes:
         if size > _RECORD_LIMIT - BLOCK:
             raise TarError(f"it has an extended header of {size} bytes")
         self._unread = size
@@ -301,22 +306,22 @@ class TarReader:
         return content
 
 
-def _text(content: bytes) -> str:
+def _read_text(content: bytes) -> str:
     return content.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
-def _octal(field: bytes) -> int:
+def _read_octal(field: bytes) -> int:
     return int(field.rstrip(b" \0"), 8)
 
 
-def _described(member: Member, records: dict[str, str]) -> Member:
+def _apply_records(member: Member, records: dict[str, str]) -> Member:
     if any(key.startswith("GNU.sparse") for key in records) or member.kind == tarfile.GNUTYPE_SPARSE:
         raise TarError(f"member {member.name} is a sparse file, which packages do not hold")
     kind = FILE if member.kind in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE) else member.kind
     try:
         return Member(
             name=records.get("path", member.name),
-            size=_natural(records.get("size", member.size)),
+            size=_read_natural(records.get("size", member.size)),
             mode=member.mode,
             mtime=int(float(records.get("mtime", member.mtime))),
             kind=kind,
@@ -326,7 +331,7 @@ def _described(member: Member, records: dict[str, str]) -> Member:
         raise TarError(f"member {member.name} has an extended header with an invalid number") from None
 
 
-def _natural(value: str | int) -> int:
+def _read_natural(value: str | int) -> int:
     number = int(value)
     if number < 0:
         raise ValueError(value)

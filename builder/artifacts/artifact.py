@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from builder.canonical import key_of
+from builder.canonical import make_key
 from builder.errors import ArchiveFailed, UnknownArtifact
 from builder.locks.description import suggest_name
 from builder.locks.formats import CONDA_LOCK, FORMATS
@@ -54,8 +54,8 @@ class Artifact:
         return cls(Digest.parse(document["digest"]), document["size"], document["media_type"], document["file_name"])
 
 
-def artifact_key(lock_key: str, name: str) -> str:
-    return key_of("artifact", [ARTIFACT_FORMAT, lock_key, name])
+def make_artifact_key(lock_key: str, name: str) -> str:
+    return make_key("artifact", [ARTIFACT_FORMAT, lock_key, name])
 
 
 async def make_artifact(name: str, lock: Lock, *, blobs: BlobStore, layers: LayerStore, pack: Pack) -> Artifact:
@@ -65,7 +65,7 @@ async def make_artifact(name: str, lock: Lock, *, blobs: BlobStore, layers: Laye
     """
     if name not in ARTIFACTS:
         raise UnknownArtifact(name, ARTIFACTS)
-    platform = chosen_platform(lock)
+    platform = choose_platform(lock)
     if name == ARCHIVE:
         digest, size = await _store_archive(lock, platform, layers, pack)
         return Artifact(digest, size, ARCHIVE_MEDIA_TYPE, suggest_file_name(name, lock, platform))
@@ -87,7 +87,7 @@ def suggest_file_name(name: str, lock: Lock, platform: str) -> str:
     return f"{stem}.{name}" if _FORMATS[name].all_platforms else f"{stem}-{platform}.{name}"
 
 
-def chosen_platform(lock: Lock) -> str:
+def choose_platform(lock: Lock) -> str:
     """The platform of a file that can only be for one: the lock's first, as for a client that takes no index."""
     return next(iter(lock.packages))
 

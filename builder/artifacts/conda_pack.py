@@ -20,11 +20,11 @@ from pathlib import Path
 
 from builder.archives import tar
 from builder.archives.archive import Limits
-from builder.archives.tar import with_parents
+from builder.archives.tar import add_parents
 from builder.archives.tar_member import TarMember
-from builder.canonical import key_of
+from builder.canonical import make_key
 from builder.errors import ArchiveFailed, PathConflict
-from builder.image.environment_layer import InstalledPackage, history, record_package
+from builder.image.environment_layer import InstalledPackage, record_package, write_history
 from builder.layers.compressor import Compressor
 from builder.layers.fragment import (
     FragmentInfo,
@@ -37,14 +37,14 @@ from builder.layers.fragment import (
 )
 from builder.layers.layer import FragmentTask, check_fragment
 from builder.layers.transcoding import transcode
-from builder.locks.description import newest
+from builder.locks.description import find_newest
 from builder.locks.lock import Lock
 from builder.packages.contents import PackageContents, Placeholder, PythonLayout
 from builder.packages.inspection import inspect
 from builder.packages.overlap import find_overlaps, read_contents
-from builder.packages.relocation import VERSION, own_files, own_paths
+from builder.packages.relocation import VERSION, list_own_paths, write_own_files
 from builder.packages.starting_files import StartingFiles
-from builder.work.gather import all_of
+from builder.work.gather import gather_all
 from builder.work.pool import WorkerPool
 from storage.blobs.joins import FragmentPart, Join
 from storage.digest import Digest
@@ -75,7 +75,7 @@ class ArchiveTask:
     @cached_property
     def key(self) -> str:
         keys = [fragment.recipe.key for fragment in self.fragments]
-        return key_of("environment archive", [FORMAT, VERSION, self.lock.key, self.platform, keys])
+        return make_key("environment archive", [FORMAT, VERSION, self.lock.key, self.platform, keys])
 
     def path(self, key: str) -> Path:
         return self.data.fragment(key)
@@ -88,7 +88,7 @@ class _Unhashed:
         pass
 
 
-def archive_task(
+def plan_archive(
     data: DataDirectory, lock: Lock, platform: str, archives: Mapping[str, Path], limits: Limits
 ) -> ArchiveTask:
     """What is to be made of the packages of `platform`, for a worker; raises PathConflict, PackageRefused.
@@ -102,7 +102,7 @@ def archive_task(
     fragments = []
     for package, its in pairs:
         _check_own_paths(its)
-        excluded = own_paths().intersection(its.installed()).union(overlaps.excluded.get(package.name, ()))
+        excluded = list_own_paths().intersection(its.installed()).union(overlaps.excluded.get(package.name, ()))
         recipe = FragmentRecipe.of(
             package.archive_key, its, lock.spec.prefix, tuple(sorted(excluded)), relocatable=True
         )  # fmt: skip
@@ -111,7 +111,7 @@ def archive_task(
 
 
 def _check_own_paths(contents: PackageContents) -> None:
-    for path in own_paths().intersection(contents.directories) | {"bin"}.intersection(contents.installed()):
+    for path in list_own_paths().intersection(contents.directories) | {"bin"}.intersection(contents.installed()):
         raise PathConflict(path, (contents.package, _CONDA_PACK))
 
 
@@ -123,7 +123,7 @@ async def pack(task: ArchiveTask, pool: WorkerPool, seconds: float) -> Join:
     """
     try:
         async with asyncio.timeout(seconds) as limit:
-            await all_of(
+            await gather_all(
                 pool.run(f"transcoding {group[0].package.name}", make_fragments, task.data, group, task.limits)
                 for group in _groups(task.fragments)
             )
@@ -147,40 +147,40 @@ def make_fragments(data: DataDirectory, fragments: Sequence[FragmentTask], limit
 
 def finish_archive(task: ArchiveTask) -> Join:
     """Write what belongs to no package, and join all; raises FragmentsGone, PackageRefused, StorageFull."""
-    infos = [_made(task, fragment) for fragment in task.fragments]
+    infos = [_find_fragment(task, fragment) for fragment in task.fragments]
     relocations = [
         (path, placeholder.text, placeholder.mode)
         for info in infos
-        for path, placeholder in sorted(_relocations(task, info).items())
+        for path, placeholder in sorted(_read_relocations(task, info).items())
     ]
-    own = own_files(relocations)
-    modified = newest(task.lock.packages[task.platform]) // 1000
-    head = _write_edge(task, "head", (tar.directory(path) for path in _directories(task, own)))
+    own = write_own_files(relocations)
+    modified = find_newest(task.lock.packages[task.platform]) // 1000
+    head = _write_edge(task, "head", (tar.make_directory(path) for path in _list_directories(task, own)))
     tail = _write_edge(task, "tail", _tail(task, own, modified))
     infos = [head, *infos, tail]
     try:
-        digest = _digest(task.path(info.key) for info in infos)
+        digest = _hash_files(task.path(info.key) for info in infos)
     except FileNotFoundError:
         raise FragmentsGone([info.key for info in infos]) from None
     return Join(digest, tuple(FragmentPart(info.key, info.size) for info in infos))
 
 
-def _made(task: ArchiveTask, fragment: FragmentTask) -> FragmentInfo:
+def _find_fragment(task: ArchiveTask, fragment: FragmentTask) -> FragmentInfo:
     info = read_info(task.path(fragment.recipe.key))
     if info is None:
         raise FragmentsGone([fragment.recipe.key])
     return info
 
 
-def _relocations(task: ArchiveTask, info: FragmentInfo) -> dict[str, Placeholder]:
+def _read_relocations(task: ArchiveTask, info: FragmentInfo) -> dict[str, Placeholder]:
     try:
         return read_relocations(task.path(info.key))
     except FileNotFoundError:
         raise FragmentsGone([info.key]) from None
 
 
-def _directories(task: ArchiveTask, own: Iterable[TarMember]) -> list[str]:
-    paths = set(with_parents([*(file.path for file in own), "conda-meta/history"]))
+def _list_directories(task: ArchiveTask, own: Iterable[TarMember]) -> list[str]:
+    paths = set(add_parents([*(file.path for file in own), "conda-meta/history"]))
     for each in task.fragments:
         paths.update(
             inspect(each.archive, each.package, each.recipe.python, task.data.contents, task.limits).directories
@@ -189,7 +189,7 @@ def _directories(task: ArchiveTask, own: Iterable[TarMember]) -> list[str]:
 
 
 def _tail(task: ArchiveTask, own: Iterable[TarMember], modified: int) -> Iterator[bytes]:
-    past = TarMember("conda-meta/history", history(task.lock, task.platform))
+    past = TarMember("conda-meta/history", write_history(task.lock, task.platform))
     for file in chain(_records(task), [past], own):
         yield from file.pieces(modified)
     yield tar.END
@@ -208,7 +208,7 @@ def _records(task: ArchiveTask) -> Iterator[TarMember]:
 
 def _write_edge(task: ArchiveTask, which: str, pieces: Iterable[bytes]) -> FragmentInfo:
     """A gzip member of the archive's own, kept as a fragment."""
-    key = key_of("edge of an environment archive", [task.key, which])
+    key = make_key("edge of an environment archive", [task.key, which])
     path = task.path(key)
     with atomic_write(path, durable=False, scratch=path.parents[1]) as file:
         compressor = Compressor(file.write, _Unhashed(), _Unhashed())
@@ -220,7 +220,7 @@ def _write_edge(task: ArchiveTask, which: str, pieces: Iterable[bytes]) -> Fragm
     return info
 
 
-def _digest(paths: Iterable[Path]) -> Digest:
+def _hash_files(paths: Iterable[Path]) -> Digest:
     hasher = hashlib.sha256()
     for path in paths:
         with open(path, "rb") as file:

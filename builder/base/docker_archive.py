@@ -13,7 +13,7 @@ from typing import IO, Any
 import zstandard
 
 from builder.base.layers import LayerWriter, are_stored, open_tar_stream, read_chunks
-from builder.base.oci_image import diff_ids_of, inherited, look_into_base, parse_document
+from builder.base.oci_image import keep_inherited, look_into_base, parse_document, read_diff_ids
 from builder.base.oci_layout import Layout
 from builder.base.vocabulary import BaseImage, BaseLayer
 from builder.errors import BaseUnavailable
@@ -75,7 +75,7 @@ class DockerArchiveBase:
             if "index.json" in members:  # a containerd store saves all platforms, and manifest.json tells of one
                 return Layout(self.reference, members.open).read("docker-archive", self._tag, platform, self._blobs)
             raise BaseUnavailable(self.reference, f"it has no image for {platform}, only for {own}")
-        diff_ids = diff_ids_of(self.reference, config)
+        diff_ids = read_diff_ids(self.reference, config)
         names = entry["Layers"]
         if len(names) != len(diff_ids):
             raise BaseUnavailable(self.reference, f"it has {len(names)} layers, its config {len(diff_ids)}")
@@ -86,7 +86,7 @@ class DockerArchiveBase:
             digest=Digest.of(config_bytes),
             platform=platform,
             layers=layers,
-            config=inherited(config),
+            config=keep_inherited(config),
             glibc=facts.glibc,
             has_shell=facts.has_shell,
             bash=facts.bash,
@@ -98,7 +98,7 @@ class DockerArchiveBase:
         if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
             raise BaseUnavailable(self.reference, "its manifest.json is malformed")
         tag = self._tag
-        found = [entry for entry in entries if tag is None or tag in _names(entry)]
+        found = [entry for entry in entries if tag is None or tag in _list_names(entry)]
         if len(found) == 1:
             return dict(found[0])
         known = ", ".join(sorted(name for entry in entries for name in entry.get("RepoTags") or ())) or "no tags"
@@ -179,6 +179,6 @@ def _is_entry(entry: object) -> bool:
     )
 
 
-def _names(entry: dict[str, Any]) -> set[str]:
+def _list_names(entry: dict[str, Any]) -> set[str]:
     tags = entry.get("RepoTags") or ()
     return {*tags, *(tag.rpartition(":")[2] for tag in tags)}

@@ -44,22 +44,22 @@ def _parse(data: bytes) -> ElfFile:
     wide = data[4] == 2
     order = "<" if data[5] == 1 else ">"
     (machine,) = struct.unpack_from(order + "H", data, 18)
-    segments = _segments(data, order, wide)
+    segments = _read_segments(data, order, wide)
     interpreter = next(
-        (_text(data, segment.offset) for segment in segments if segment.type == _PT_INTERP),
+        (_read_text(data, segment.offset) for segment in segments if segment.type == _PT_INTERP),
         None,
     )
-    entries = _dynamic(data, order, wide, segments)
+    entries = _read_dynamic(data, order, wide, segments)
     strings = next((value for tag, value in entries if tag == _DT_STRTAB), 0)
 
     def texts(*tags: int) -> list[str]:
-        return [_text(data, _offset(segments, strings + value)) for tag, value in entries if tag in tags]
+        return [_read_text(data, _find_offset(segments, strings + value)) for tag, value in entries if tag in tags]
 
     run_paths = [part for text in texts(_DT_RPATH, _DT_RUNPATH) for part in text.split(":") if part]
     return ElfFile((data[4], data[5], machine), interpreter, tuple(texts(_DT_NEEDED)), tuple(run_paths))
 
 
-def _segments(data: bytes, order: str, wide: bool) -> list[_Segment]:
+def _read_segments(data: bytes, order: str, wide: bool) -> list[_Segment]:
     table, (size, count) = (
         struct.unpack_from(order + ("Q" if wide else "I"), data, 32 if wide else 28)[0],
         struct.unpack_from(order + "HH", data, 54 if wide else 42),
@@ -75,7 +75,7 @@ def _segments(data: bytes, order: str, wide: bool) -> list[_Segment]:
     return segments
 
 
-def _dynamic(data: bytes, order: str, wide: bool, segments: list[_Segment]) -> list[tuple[int, int]]:
+def _read_dynamic(data: bytes, order: str, wide: bool, segments: list[_Segment]) -> list[tuple[int, int]]:
     entry = struct.Struct(order + ("QQ" if wide else "II"))
     found = next((segment for segment in segments if segment.type == _PT_DYNAMIC), None)
     if found is None:
@@ -86,12 +86,12 @@ def _dynamic(data: bytes, order: str, wide: bool, segments: list[_Segment]) -> l
     return [(tag, value) for tag, value in entry.iter_unpack(table) if tag]
 
 
-def _offset(segments: list[_Segment], address: int) -> int:
+def _find_offset(segments: list[_Segment], address: int) -> int:
     for segment in segments:
         if segment.type == _PT_LOAD and segment.address <= address < segment.address + segment.size:
             return address - segment.address + segment.offset
     raise ValueError(f"address {address:#x} is in no segment")
 
 
-def _text(data: bytes, offset: int) -> str:
+def _read_text(data: bytes, offset: int) -> str:
     return data[offset : data.index(b"\0", offset)].decode("utf-8", "surrogateescape")

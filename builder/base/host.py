@@ -161,14 +161,14 @@ class HostBase:
             digest=layer.descriptor.digest,
             platform=platform,
             layers=(layer,),
-            glibc=_glibc_version(),
+            glibc=_find_glibc_version(),
             has_shell=tree.has("/bin/sh"),
             bash="/bin/bash" if tree.has("/bin/bash") else None,
             links=tree.links(),
         )
 
 
-def _glibc_version() -> str:
+def _find_glibc_version() -> str:
     try:
         name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
     except (ValueError, OSError):
@@ -209,9 +209,9 @@ class HostTree:
 
     def collect(self) -> None:
         """Choose everything; raises BaseUnavailable where this machine cannot be a base."""
-        _glibc_version()
+        _find_glibc_version()
         loader = self.take(self._abi.loader)
-        elf = read_elf(self._on_host(loader)) if loader else None
+        elf = read_elf(self._path_on_host(loader)) if loader else None
         if elf is None:
             raise BaseUnavailable(
                 HostBase.reference,
@@ -231,7 +231,7 @@ class HostTree:
         real = self._walk(path, take=False)
         if real is None or real in self._contents:
             return self._walk(path, take=True) if real else None
-        host = self._on_host(real)
+        host = self._path_on_host(real)
         if not stat.S_ISREG(host.stat().st_mode) or not os.access(host, os.R_OK):
             return None
         self._walk(path, take=True)
@@ -277,10 +277,10 @@ class HostTree:
 
     def _take_with_needed(self, path: str, loader: ElfFile) -> None:
         """Take a file and all libraries it needs, or nothing of it where one of them is missing."""
-        for each in self._closure(path, loader) or ():
+        for each in self._find_closure(path, loader) or ():
             self.take(each)
 
-    def _closure(self, path: str, loader: ElfFile) -> list[str] | None:
+    def _find_closure(self, path: str, loader: ElfFile) -> list[str] | None:
         seen: dict[str, str] = {}
         pending = [("", path)]
         while pending:
@@ -289,7 +289,7 @@ class HostTree:
                 continue
             seen[name] = current
             real = self._walk(current, take=False)
-            elf = read_elf(self._on_host(real)) if real and os.access(self._on_host(real), os.R_OK) else None
+            elf = read_elf(self._path_on_host(real)) if real and os.access(self._path_on_host(real), os.R_OK) else None
             if elf is None:
                 # A script as a tool is taken as it is; a library has to be one.
                 return None if name or real is None else [current]
@@ -309,9 +309,9 @@ class HostTree:
         for directory in (*run_paths, *self._library_directories):
             path = f"{directory.rstrip('/')}/{name}"
             real = self._walk(path, take=False)
-            if real is None or not self._on_host(real).is_file():
+            if real is None or not self._path_on_host(real).is_file():
                 continue
-            elf = read_elf(self._on_host(real))
+            elf = read_elf(self._path_on_host(real))
             if elf is not None and elf.kind == loader.kind:
                 yield path
 
@@ -341,14 +341,14 @@ class HostTree:
                 continue
             here = f"{current}/{part}"
             try:
-                mode = self._on_host(here).lstat().st_mode
+                mode = self._path_on_host(here).lstat().st_mode
             except (FileNotFoundError, NotADirectoryError, PermissionError):
                 return None
             if stat.S_ISLNK(mode):
                 links += 1
                 if links > 40:
                     return None
-                target = os.readlink(self._on_host(here))
+                target = os.readlink(self._path_on_host(here))
                 if take:
                     self._add(here, tarfile.SYMTYPE, 0o777, target=target)
                 if target.startswith("/"):
@@ -360,7 +360,7 @@ class HostTree:
             current = here
         return current
 
-    def _on_host(self, path: str) -> Path:
+    def _path_on_host(self, path: str) -> Path:
         return self._root / path.lstrip("/")
 
     def _add(

@@ -116,7 +116,7 @@ def look_into(layers: Iterable[BaseLayer], blobs: BlockingBlobs) -> RootFacts:
                 _look_at(tar, member, shells, links, versions)
     known = [version for version in versions.values() if version]
     return RootFacts(
-        glibc=max(known, key=_as_numbers, default=None),
+        glibc=max(known, key=_parse_version, default=None),
         has_shell=not shells.isdisjoint(_SHELL),
         bash=min((f"/{path}" for path in shells & _BASH), default=None),
         links=tuple(sorted(f"/{path}" for path in links)),
@@ -143,10 +143,10 @@ def _look_at(
     elif path in _SHELL | _BASH:
         shells.add(path)
     elif name == "libc.so.6":
-        versions[path] = _glibc_version(tar, member)
+        versions[path] = _read_glibc_version(tar, member)
 
 
-def _glibc_version(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str | None:
+def _read_glibc_version(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str | None:
     if member.issym():  # as it was up to glibc 2.33
         match = _VERSION_IN_NAME.search(member.linkname)
         return match[1] if match else None
@@ -155,5 +155,5 @@ def _glibc_version(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str | None:
     return found[1].decode() if found else None
 
 
-def _as_numbers(version: str) -> tuple[int, ...]:
+def _parse_version(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))

@@ -53,10 +53,10 @@ class ImageReader:
             )
         chosen = found[platform]
         manifest = self.fetch(chosen) if isinstance(chosen, Descriptor) else chosen
-        config = self._config(manifest)
+        config = self._read_config(manifest)
         if conda_platform(config) != platform:
             raise BaseUnavailable(self._base, f"its index says {platform}, the image's config {conda_platform(config)}")
-        layers = self._layers(manifest, config)
+        layers = self._read_layers(manifest, config)
         for layer in layers:
             self._store(layer.descriptor)
         facts = look_into_base(self._base, layers, self._blobs)
@@ -65,7 +65,7 @@ class ImageReader:
             digest=digest,
             platform=platform,
             layers=layers,
-            config=inherited(config),
+            config=keep_inherited(config),
             glibc=facts.glibc,
             has_shell=facts.has_shell,
             bash=facts.bash,
@@ -84,14 +84,14 @@ class ImageReader:
     ) -> Iterator[tuple[str, Descriptor | Mapping[str, Any]]]:
         """(conda platform, manifest or where it is) below `top`, last entry first, so that a dict keeps the first."""
         if is_manifest(top):
-            if platform := conda_platform(self._config(top)):
+            if platform := conda_platform(self._read_config(top)):
                 yield platform, top
             return
         if not isinstance(top.get("manifests"), list) or "layers" in top:
             raise BaseUnavailable(self._base, "it is neither an image manifest nor an image index")
         if depth > 1:
             raise BaseUnavailable(self._base, "its indexes are nested too deeply")
-        for entry in reversed(descriptors(self._base, top["manifests"])):
+        for entry in reversed(read_descriptors(self._base, top["manifests"])):
             if entry.media_type in IMAGE_TYPES and entry.platform:
                 # Attestations stand in an index under the platform unknown/unknown.
                 if platform := conda_platform(entry.platform):
@@ -99,18 +99,18 @@ class ImageReader:
             elif entry.media_type in MANIFEST_TYPES:
                 yield from self._candidates(self.fetch(entry), depth + 1)
 
-    def _config(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        (descriptor,) = descriptors(self._base, [manifest.get("config")])
+    def _read_config(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        (descriptor,) = read_descriptors(self._base, [manifest.get("config")])
         return self.fetch(descriptor)
 
-    def _layers(self, manifest: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[BaseLayer, ...]:
-        found = descriptors(self._base, manifest.get("layers"))
-        diff_ids = diff_ids_of(self._base, config)
+    def _read_layers(self, manifest: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[BaseLayer, ...]:
+        found = read_descriptors(self._base, manifest.get("layers"))
+        diff_ids = read_diff_ids(self._base, config)
         if len(found) != len(diff_ids):
             raise BaseUnavailable(self._base, f"its manifest has {len(found)} layers, its config {len(diff_ids)}")
-        return tuple(BaseLayer(self._normal(layer), diff_id) for layer, diff_id in zip(found, diff_ids, strict=True))
+        return tuple(BaseLayer(self._normalize(layer), diff_id) for layer, diff_id in zip(found, diff_ids, strict=True))
 
-    def _normal(self, layer: Descriptor) -> Descriptor:
+    def _normalize(self, layer: Descriptor) -> Descriptor:
         try:
             return Descriptor(_PASSED_ON[layer.media_type], layer.digest, layer.size)
         except KeyError:
@@ -147,7 +147,7 @@ def parse_document(base: str, data: bytes) -> dict[str, Any]:
     return document
 
 
-def descriptors(base: str, entries: object) -> list[Descriptor]:
+def read_descriptors(base: str, entries: object) -> list[Descriptor]:
     """A document's descriptors; raises BaseUnavailable where they are none."""
     try:
         if not isinstance(entries, list):
@@ -157,7 +157,7 @@ def descriptors(base: str, entries: object) -> list[Descriptor]:
         raise BaseUnavailable(base, "one of its manifests is malformed") from None
 
 
-def diff_ids_of(base: str, config: Mapping[str, Any]) -> list[Digest]:
+def read_diff_ids(base: str, config: Mapping[str, Any]) -> list[Digest]:
     """The config's `rootfs.diff_ids`; raises BaseUnavailable."""
     try:
         return [Digest.parse(diff_id) for diff_id in config["rootfs"]["diff_ids"]]
@@ -165,7 +165,7 @@ def diff_ids_of(base: str, config: Mapping[str, Any]) -> list[Digest]:
         raise BaseUnavailable(base, "its image config is malformed") from None
 
 
-def inherited(config: Mapping[str, Any]) -> dict[str, Any]:
+def keep_inherited(config: Mapping[str, Any]) -> dict[str, Any]:
     """What of a base's config an image made on it takes over."""
     return {name: config[name] for name in ("config", "history") if config.get(name)}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from builder.base.layers import are_stored, read_chunks
-from builder.base.oci_image import ImageReader, descriptors, parse_document
+from builder.base.oci_image import ImageReader, parse_document, read_descriptors
 from builder.base.vocabulary import BaseImage
 from builder.errors import BaseUnavailable
 from builder.remote.repository import MAX_DOCUMENT
@@ -65,44 +65,44 @@ class Layout:
 
     def index_bytes(self) -> bytes:
         """index.json of a layout of version 1; raises BaseUnavailable."""
-        marker = parse_document(self._base, self._small("oci-layout"))
+        marker = parse_document(self._base, self._read_small("oci-layout"))
         if not str(marker.get("imageLayoutVersion", "")).startswith("1."):
             raise BaseUnavailable(self._base, "it is not an OCI layout of version 1")
-        return self._small("index.json")
+        return self._read_small("index.json")
 
     def document(self, descriptor: Descriptor) -> bytes:
-        return self._small(_blob_name(descriptor))
+        return self._read_small(_name_blob(descriptor))
 
     def blob(self, descriptor: Descriptor) -> Iterable[bytes]:
-        with self._opened(_blob_name(descriptor)) as file:
+        with self._open_blob(_name_blob(descriptor)) as file:
             yield from read_chunks(file)
 
     def _choose(self, index: Mapping[str, Any], tag: str | None) -> Descriptor | None:
         """The entry that `tag` names, or the only one; None where the index itself is that of one image."""
-        entries = descriptors(self._base, index.get("manifests"))
+        entries = read_descriptors(self._base, index.get("manifests"))
         if tag is not None:
-            named = [entry for entry in entries if tag in _names(entry)]
-        elif all(entry.platform and not _names(entry) for entry in entries):
+            named = [entry for entry in entries if tag in _list_names(entry)]
+        elif all(entry.platform and not _list_names(entry) for entry in entries):
             return None
         else:
             named = entries
         if len(named) == 1:
             return named[0]
-        names = sorted({name for entry in entries for name in _names(entry)})
+        names = sorted({name for entry in entries for name in _list_names(entry)})
         raise BaseUnavailable(
             self._base,
             f"it has {len(named)} images{f' called {tag}' if tag else ', name one by :TAG'}; "
             f"it has {', '.join(names) or 'no tags'}",
         )
 
-    def _small(self, name: str) -> bytes:
-        with self._opened(name) as file:
+    def _read_small(self, name: str) -> bytes:
+        with self._open_blob(name) as file:
             data = file.read(MAX_DOCUMENT + 1)
         if len(data) > MAX_DOCUMENT:
             raise BaseUnavailable(self._base, f"its {name} is larger than {MAX_DOCUMENT} bytes")
         return data
 
-    def _opened(self, name: str) -> IO[bytes]:
+    def _open_blob(self, name: str) -> IO[bytes]:
         try:
             return self._open(name)
         except FileNotFoundError:
@@ -111,11 +111,11 @@ class Layout:
             raise BaseUnavailable(self._base, f"its {name} cannot be read: {error.strerror}") from None
 
 
-def _blob_name(descriptor: Descriptor) -> str:
+def _name_blob(descriptor: Descriptor) -> str:
     return f"blobs/{descriptor.digest.algorithm}/{descriptor.digest.hex}"
 
 
-def _names(entry: Descriptor) -> set[str]:
+def _list_names(entry: Descriptor) -> set[str]:
     """The names an entry goes by: a tag or a whole reference, depending on who wrote the layout."""
     names = {entry.annotations.get(_REF_NAME), entry.annotations.get(_CONTAINERD_NAME)} - {None, ""}
     return {str(name) for name in names} | {str(name).rpartition(":")[2] for name in names}

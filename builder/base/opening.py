@@ -46,7 +46,7 @@ def open_base(
         return ScratchBase()
     kind, colon, rest = reference.partition(":")
     if colon and kind in ("oci-layout", "docker-archive"):
-        path, tag = _path_and_tag(rest)
+        path, tag = _split_tag(rest)
         if kind == "oci-layout":
             return OciLayoutBase(path, tag, blobs=blobs)
         return DockerArchiveBase(path, tag, blobs=blobs, directory=directory)
@@ -61,7 +61,7 @@ def open_base(
     return RegistryBase(image, blobs=blobs, pins=pins, directory=directory, logins=logins, insecure=insecure)
 
 
-def _path_and_tag(text: str) -> tuple[Path, str | None]:
+def _split_tag(text: str) -> tuple[Path, str | None]:
     """Paths and tags may both hold colons: the longest beginning that exists is the path."""
     parts = text.split(":")
     for length in range(len(parts), 0, -1):

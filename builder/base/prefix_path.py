@@ -14,7 +14,7 @@ _FORM = re.compile(r"(/[^/\x00-\x20\x7f:]+)+")
 _MOUNTED = ("/dev", "/proc", "/sys")
 
 
-def prefix_problem(prefix: str) -> str | None:
+def find_prefix_problem(prefix: str) -> str | None:
     """Why no environment can lie at `prefix`, and what to write instead; None where it can."""
     example = "write an absolute path such as /opt/conda"
     if prefix == "/":
@@ -30,7 +30,7 @@ def prefix_problem(prefix: str) -> str | None:
 
 def check_prefix(prefix: str, base: BaseImage) -> None:
     """Raises PrefixUnsuitable where no environment can lie at `prefix` over `base`."""
-    if reason := prefix_problem(prefix):
+    if reason := find_prefix_problem(prefix):
         raise PrefixUnsuitable(prefix, reason)
     parts = prefix.split("/")
     paths = ["/".join(parts[:count]) for count in range(2, len(parts) + 1)]

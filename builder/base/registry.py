@@ -20,7 +20,7 @@ import structlog
 from builder.base.layers import are_stored
 from builder.base.oci_image import ImageReader, look_into_base, parse_document
 from builder.base.vocabulary import BaseImage
-from builder.canonical import key_of
+from builder.canonical import make_key
 from builder.errors import BaseUnavailable, RemoteUnavailable
 from builder.remote.repository import ImageReference, Login, RemoteRepository
 from storage.blobs.blocking import BlockingBlobs
@@ -60,7 +60,7 @@ class RegistryBase:
         self._image = image
         self._blobs = blobs
         self._pins = pins
-        self._key = key_of("base", [_FORMAT, self.reference])
+        self._key = make_key("base", [_FORMAT, self.reference])
         self._old_record: Path | None = directory / f"{self._key}.json"
         """Where an older version kept the pin; None once that was looked at."""
         self._logins = logins

@@ -22,14 +22,14 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*"
 SCHEMES = ("http", "https", "file", "oci")
 
 
-def without_credentials(url: str) -> str:
+def strip_credentials(url: str) -> str:
     """`url` as it may be stored: no user, password or `/t/<token>`."""
     parts = urlsplit(url)
     path = parts.path if parts.scheme == "file" else re.sub(r"^/t/[^/]+(?=/|$)", "", parts.path)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], path=path))
 
 
-def address(channel: str, alias: str) -> str:
+def resolve_address(channel: str, alias: str) -> str:
     """The URL, ending in `/`, of a channel given by name, URL or absolute path; raises ChannelUnavailable.
 
     `alias` is the URL under which channels are found by name.
@@ -40,7 +40,7 @@ def address(channel: str, alias: str) -> str:
             raise ChannelUnavailable(redact(channel), f"its scheme is not one of {', '.join(SCHEMES)}")
         if parts.scheme != "file" and not parts.hostname:
             raise ChannelUnavailable(redact(channel), "the address has no host")
-        if without_credentials(channel) != channel:
+        if strip_credentials(channel) != channel:
             raise ChannelUnavailable(
                 redact(channel),
                 "an address must not contain a user, password or token; put them into the credentials file",
@@ -64,7 +64,7 @@ class Credential:
     def authorize(self, url: str) -> tuple[str, dict[str, str]]:
         """The address to ask and the headers to send for `url`. A CondaToken goes into the path: `/t/<token>/...`."""
         if self.kind == "CondaToken":
-            parts = urlsplit(without_credentials(url))
+            parts = urlsplit(strip_credentials(url))
             return urlunsplit(parts._replace(path=f"/t/{self.secret}{parts.path}")), {}
         if self.kind == "BearerToken":
             return url, {"Authorization": f"Bearer {self.secret}"}
@@ -91,7 +91,7 @@ class Credentials:
             raise CredentialsInvalid(str(path), "it is not JSON") from None
         if not isinstance(document, dict):
             raise CredentialsInvalid(str(path), "it must be an object of host names")
-        return cls({host: _credential(path, host, entry) for host, entry in document.items()})
+        return cls({host: _read_credential(path, host, entry) for host, entry in document.items()})
 
     def for_url(self, url: str) -> Credential | None:
         host = urlsplit(url).hostname or ""
@@ -113,7 +113,7 @@ class Credentials:
         return redact(text)
 
 
-def _credential(path: Path, host: str, entry: Any) -> Credential:
+def _read_credential(path: Path, host: str, entry: Any) -> Credential:
     match entry:
         case {"BasicHTTP": {"username": str(username), "password": str(password)}}:
             return Credential("BasicHTTP", password, username)

@@ -21,7 +21,7 @@ from builder.channels.part_file import PartFile
 from builder.channels.policy import ChannelPolicy
 from builder.errors import BuilderError, DownloadFailed, PackageRefused
 from builder.locks.lock import LockedPackage
-from builder.network.addresses import AddressGuard, InternalAddress, endpoint
+from builder.network.addresses import AddressGuard, InternalAddress, split_endpoint
 from builder.network.organisation import are_of_one
 from builder.network.pace import Pace, TooSlow
 from builder.network.routes import Routes
@@ -117,11 +117,11 @@ class Downloader:
         if not (package.sha256 or package.md5):
             raise PackageRefused(package.file_name, "its channel records neither sha256 nor md5 of it")
         if package.url.startswith("file://"):
-            return _local(package)
-        return await self._flights.do(package.archive_key, lambda: self._fetch(package, received or _nobody))
+            return _find_local(package)
+        return await self._flights.do(package.archive_key, lambda: self._fetch(package, received or _ignore))
 
     async def _fetch(self, package: LockedPackage, received: Received) -> Path:
-        path = self._settings.directory / f"{package.archive_key}{_extension(package)}"
+        path = self._settings.directory / f"{package.archive_key}{_find_extension(package)}"
         algorithm: Literal["sha256", "md5"] = "sha256" if package.sha256 else "md5"
         await asyncio.to_thread(note_use, path)
         try:
@@ -168,10 +168,10 @@ class Downloader:
         """Bring the whole archive into `part`, or raise; starts over once when an old part does not fit."""
         resumed = part.size > 0
         await self._bring(package, part, received)
-        if resumed and _problem(package, part):
+        if resumed and _describe_problem(package, part):
             await asyncio.to_thread(part.restart)
             await self._bring(package, part, received)
-        if problem := _problem(package, part):
+        if problem := _describe_problem(package, part):
             part.discard()
             raise PackageRefused(package.file_name, problem)
 
@@ -229,7 +229,7 @@ class Downloader:
         """The answer to a GET after at most ten redirects, each asked with the credentials of its own host."""
         url = package.url
         channel = self._settings.policy.address_of(package.channel)
-        routes = self._routes_of(channel)
+        routes = self._choose_routes(channel)
         for _ in range(_REDIRECTS + 1):
             asked, authorization = url, dict[str, str]()
             if (credential := self._credentials.for_url(url)) and _may_see_login(url, channel):
@@ -243,7 +243,7 @@ class Downloader:
             url = target
         raise aiohttp.ClientError(f"more than {_REDIRECTS} redirects")
 
-    def _routes_of(self, channel: str) -> Routes:
+    def _choose_routes(self, channel: str) -> Routes:
         """Sessions for what may be inside for this channel: one that knows another's connections would reuse them."""
         internal = self._settings.policy.internal_of(channel)
         if internal not in self._routes:
@@ -310,7 +310,7 @@ class _Transfer:
     async def take(self, response: aiohttp.ClientResponse) -> _Problem | None:
         """Append what `response` brings; None when it brought the last byte, or one too many."""
         if response.status not in (200, 206):
-            return await self._refusal(response)
+            return await self._explain_refusal(response)
         ranges = response.headers.get("Accept-Ranges", "").lower() == "bytes" and not self._part.size
         self._resumable = response.status == 206 or ranges
         begin = _begin(response)
@@ -336,13 +336,13 @@ class _Transfer:
             return None
         return _Problem(f"it ends after {self._part.size} of {size} bytes")
 
-    async def _refusal(self, response: aiohttp.ClientResponse) -> _Problem:
+    async def _explain_refusal(self, response: aiohttp.ClientResponse) -> _Problem:
         if response.status == 416:
             reason = f"it has no bytes after the first {self._part.size} of {self.package.size}"
             await asyncio.to_thread(self._part.restart)
             return _Problem(reason)
         where = urlsplit(str(response.url))._replace(query="").geturl()
-        if endpoint(where) != endpoint(self.package.url):
+        if split_endpoint(where) != split_endpoint(self.package.url):
             # what another host says is for its own to hear
             log.warning(
                 "package not got after a redirect", package=str(self.package), url=where, status=response.status
@@ -377,7 +377,7 @@ def _begin(response: aiohttp.ClientResponse) -> int:
     return int(match[1]) if match else -1
 
 
-def _problem(package: LockedPackage, part: PartFile) -> str | None:
+def _describe_problem(package: LockedPackage, part: PartFile) -> str | None:
     """What differs between the bytes that came and the package's record."""
     if package.size is not None and part.size != package.size:
         more = "or more " if part.size > package.size else ""
@@ -395,7 +395,7 @@ def _is_whole(path: Path, size: int | None) -> bool:
         return False
 
 
-def _local(package: LockedPackage) -> Path:
+def _find_local(package: LockedPackage) -> Path:
     path = Path(unquote(urlsplit(package.url).path))
     try:
         size = path.stat().st_size
@@ -409,12 +409,12 @@ def _local(package: LockedPackage) -> Path:
     return path
 
 
-def _extension(package: LockedPackage) -> str:
+def _find_extension(package: LockedPackage) -> str:
     for extension in (".conda", ".tar.bz2"):
         if package.file_name.endswith(extension):
             return extension
     raise PackageRefused(package.file_name, "it is neither a .conda nor a .tar.bz2 file")
 
 
-def _nobody(_done: int, _size: int | None) -> None:
+def _ignore(_done: int, _size: int | None) -> None:
     """Received, when nobody watches."""

@@ -19,7 +19,7 @@ class PartFile:
     """
 
     def __init__(self, path: Path, descriptor: int, algorithm: Literal["sha256", "md5"]) -> None:
-        self.path = _part(path)
+        self.path = _name_part(path)
         self._final = path
         self._file = os.fdopen(descriptor, "r+b", buffering=0)
         self._algorithm = algorithm
@@ -28,11 +28,11 @@ class PartFile:
     @classmethod
     def open(cls, path: Path, algorithm: Literal["sha256", "md5"]) -> Self | None:
         """None when another process is writing it, or has just finished it."""
-        descriptor = os.open(_part(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(_name_part(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The lock may be one on a file that was renamed to its final name between the two calls.
-            if os.stat(_part(path)).st_ino == os.fstat(descriptor).st_ino:
+            if os.stat(_name_part(path)).st_ino == os.fstat(descriptor).st_ino:
                 return cls(path, descriptor, algorithm)
         except (BlockingIOError, FileNotFoundError):
             pass
@@ -80,5 +80,5 @@ class PartFile:
         self._file.close()
 
 
-def _part(path: Path) -> Path:
+def _name_part(path: Path) -> Path:
     return path.with_name(path.name + ".part")

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from builder.channels.channel import SCHEMES, address, without_credentials
+from builder.channels.channel import SCHEMES, resolve_address, strip_credentials
 from builder.errors import ChannelNotAllowed, ChannelUnavailable, PackageRefused
 from builder.locks.lock import LockedPackage
 from builder.names.spec import EnvironmentSpec
-from builder.network.addresses import endpoint
+from builder.network.addresses import split_endpoint
 from storage.text import redact
 
 Others = Literal["none", "public", "all"]
@@ -54,18 +54,18 @@ class ChannelPolicy:
 
     def address_of(self, channel: str) -> str:
         """Raises ChannelNotAllowed, ChannelUnavailable for what is no channel."""
-        url = address(channel, self.alias)
+        url = resolve_address(channel, self.alias)
         if self._is_allowed(url):
             return url
         raise ChannelNotAllowed(redact(channel))
 
     def is_own(self, channel: str) -> bool:
         """Whether it is one of the setting `channels`; raises ChannelUnavailable for what is no channel."""
-        return address(channel, self.alias) in self._named
+        return resolve_address(channel, self.alias) in self._named
 
     def check(self, spec: EnvironmentSpec) -> None:
         """Raises ChannelNotAllowed for the first of the spec's channels that is not allowed."""
-        for channel in channels_of(spec):
+        for channel in list_channels(spec):
             self.address_of(channel)
 
     def check_package(self, package: LockedPackage) -> None:
@@ -78,7 +78,7 @@ class ChannelPolicy:
             problem = "its channel says that it is among this machine's files, outside of the channel"
         elif its.scheme == "http" and own.scheme in ("https", "oci"):
             problem = "its channel is read by https and says that the package is to be fetched by http"
-        elif without_credentials(package.url) != package.url:
+        elif strip_credentials(package.url) != package.url:
             problem = "its channel's index has credentials in the package's address"
         else:
             return
@@ -89,8 +89,8 @@ class ChannelPolicy:
 
         That is why no channel of a stranger is read with what the server may see and he may not.
         """
-        url = address(channel, self.alias)
-        own = {endpoint(url)} - {""}
+        url = resolve_address(channel, self.alias)
+        own = {split_endpoint(url)} - {""}
         if self._is_named(url):
             return self.internal | own
         return frozenset(own if self.others == "all" else own & self.internal)
@@ -103,7 +103,7 @@ class ChannelPolicy:
             *self._named,
             *(each for each in self._patterns if not _WILD.search(urlsplit(each).netloc)),
         ]
-        return frozenset(map(endpoint, named)) - {""}
+        return frozenset(map(split_endpoint, named)) - {""}
 
     def _is_allowed(self, url: str) -> bool:
         return self._is_named(url) or self.others == "all" or (self.others == "public" and not url.startswith("file:"))
@@ -117,25 +117,25 @@ class ChannelPolicy:
 
     @cached_property
     def _patterns(self) -> tuple[str, ...]:
-        return tuple(pattern_address(each, self.alias) for each in self.patterns)
+        return tuple(resolve_pattern(each, self.alias) for each in self.patterns)
 
 
-def channels_of(spec: EnvironmentSpec) -> tuple[str, ...]:
+def list_channels(spec: EnvironmentSpec) -> tuple[str, ...]:
     """All that the spec names, each once."""
     return tuple(dict.fromkeys([*spec.channels, *(item.channel for item in spec.items if item.channel)]))
 
 
-def checked_pattern(text: str) -> str:
+def check_pattern(text: str) -> str:
     """A pattern of the settings; raises ValueError."""
     scheme, separator, _ = text.partition("://")
     if separator and scheme not in SCHEMES:
         raise ValueError(f"{redact(text)!r} begins with none of {', '.join(f'{each}://' for each in SCHEMES)}")
-    if not text or without_credentials(text) != text:
+    if not text or strip_credentials(text) != text:
         raise ValueError(f"{redact(text)!r} is not a channel's name or URL without credentials")
     return text
 
 
-def pattern_address(pattern: str, alias: str) -> str:
+def resolve_pattern(pattern: str, alias: str) -> str:
     """The pattern of a URL that ends in `/`; a name is one below `alias`, as a channel's is."""
     if pattern.startswith("/"):
         pattern = f"file://{pattern}"
@@ -148,17 +148,17 @@ def is_below(url: str, channel: str) -> bool:
     """Whether a file is in the directory of a channel, when all links are followed."""
     if urlsplit(url).netloc not in ("", "localhost"):
         return False
-    return _path(url).resolve().is_relative_to(_path(channel).resolve())
+    return _parse_path(url).resolve().is_relative_to(_parse_path(channel).resolve())
 
 
-def _path(url: str) -> Path:
+def _parse_path(url: str) -> Path:
     return Path(unquote(urlsplit(url).path))
 
 
 def _addresses(channels: Iterable[str], alias: str) -> Iterable[str]:
     for channel in channels:
         try:
-            yield address(channel, alias)
+            yield resolve_address(channel, alias)
         except ChannelUnavailable:
             # is told when the channel is used
             continue

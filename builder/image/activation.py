@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from builder.packages.starting_files import StartingFile, some_of
+from builder.packages.starting_files import StartingFile, list_some
 
 _COMMENT = re.compile(r"(?m)(^|[ \t;])#.*$")
 _START = r"(?:^|[;&|({!]|\b(?:if|then|else|elif|do|while|until)\b)[ \t]*"
@@ -43,7 +43,7 @@ def needs_bash(script: bytes) -> bool:
     return bool(_SHEBANG.match(text) or _BASH.search(_COMMENT.sub("", text)))
 
 
-def activation_warnings(scripts: Iterable[StartingFile], shell: str | None) -> list[str]:
+def find_activation_problems(scripts: Iterable[StartingFile], shell: str | None) -> list[str]:
     """What to tell of scripts that `shell`, an absolute path or None, cannot run."""
     there = [script for script in scripts if script.content is not None]
     if shell is None:
@@ -53,4 +53,4 @@ def activation_warnings(scripts: Iterable[StartingFile], shell: str | None) -> l
     else:
         unable = [script for script in there if needs_bash(script.content or b"")]
         reason = "activation scripts are written for bash, which is missing; add bash to the environment"
-    return [f"{reason}: {some_of(script.package for script in unable)}"] if unable else []
+    return [f"{reason}: {list_some(script.package for script in unable)}"] if unable else []

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from builder.canonical import canonical_json
-from builder.locks.description import describe_spec, format_time, newest
+from builder.locks.description import describe_spec, find_newest, format_time
 from builder.locks.lock import Lock, LockedPackage
 from builder.names.spec import EnvironmentSpec
 from builder.platforms import oci_platform
@@ -70,17 +70,17 @@ class ImageDocuments:
     docker_manifest: bytes
 
 
-def beginning(spec: EnvironmentSpec, media_type: str) -> bytes:
+def write_beginning(spec: EnvironmentSpec, media_type: str) -> bytes:
     """The first bytes of every manifest or index of `media_type` that answers `spec`, whatever the solve gives.
 
     The cut-off date is no part of it: a dated tag and `latest` may choose the same lock, hence the same image.
     """
     if media_type == DOCKER_MANIFEST:
-        start = _json(
+        start = _to_json(
             {"schemaVersion": 2, "mediaType": media_type, "config": {"mediaType": DOCKER_CONFIG, "digest": "sha256:"}}
         )
         return start.removesuffix(b'"}}')
-    start = _json({"schemaVersion": 2, "mediaType": media_type, "annotations": _spec_annotations(spec)})
+    start = _to_json({"schemaVersion": 2, "mediaType": media_type, "annotations": _annotate_spec(spec)})
     return start.removesuffix(b"}}")
 
 
@@ -92,23 +92,23 @@ def write_image(
     facts: ExecutionFacts,
 ) -> ImageDocuments:
     """Config and manifests of `platform`'s image: the base's layers, then ours."""
-    config = _json(_config(lock, platform, base, layers, facts))
+    config = _to_json(_write_config(lock, platform, base, layers, facts))
     digest = Digest.of(config)
     descriptors = [*(layer.descriptor for layer in base.layers), *(layer.descriptor for layer in layers)]
     manifest = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
-        "annotations": _spec_annotations(lock.spec) | _lock_annotations(lock, platform, base),
+        "annotations": _annotate_spec(lock.spec) | _annotate_lock(lock, platform, base),
         "config": Descriptor(OCI_CONFIG, digest, len(config)).to_json(),
-        "layers": [_as_layer(descriptor, OCI_LAYER_OF) for descriptor in descriptors],
+        "layers": [_write_layer(descriptor, OCI_LAYER_OF) for descriptor in descriptors],
     }
     docker_manifest = {
         "schemaVersion": 2,
         "mediaType": DOCKER_MANIFEST,
         "config": Descriptor(DOCKER_CONFIG, digest, len(config)).to_json(),
-        "layers": [_as_layer(descriptor, DOCKER_LAYER_OF) for descriptor in descriptors],
+        "layers": [_write_layer(descriptor, DOCKER_LAYER_OF) for descriptor in descriptors],
     }
-    return ImageDocuments(config, _json(manifest), _json(docker_manifest))
+    return ImageDocuments(config, _to_json(manifest), _to_json(docker_manifest))
 
 
 def write_index(spec: EnvironmentSpec, entries: Sequence[tuple[str, bytes]]) -> bytes:
@@ -117,17 +117,17 @@ def write_index(spec: EnvironmentSpec, entries: Sequence[tuple[str, bytes]]) -> 
         Descriptor(OCI_MANIFEST, Digest.of(manifest), len(manifest), platform=oci_platform(platform)).to_json()
         for platform, manifest in entries
     ]
-    return _json(
-        {"schemaVersion": 2, "mediaType": OCI_INDEX, "annotations": _spec_annotations(spec), "manifests": manifests}
+    return _to_json(
+        {"schemaVersion": 2, "mediaType": OCI_INDEX, "annotations": _annotate_spec(spec), "manifests": manifests}
     )
 
 
-def _config(
+def _write_config(
     lock: Lock, platform: str, base: BaseImage, layers: Sequence[ImageLayer], facts: ExecutionFacts
 ) -> dict[str, Any]:
     """The OCI image configuration (image-spec config.md)."""
     packages = lock.packages[platform]
-    created = format_time(newest(packages))
+    created = format_time(find_newest(packages))
     inherited = base.config.get("config") or {}
     return {
         "created": created,
@@ -135,21 +135,19 @@ def _config(
         # python-docker's model demands these two fields of docker's own configs, and Volumes below; null says nothing
         "container": None,
         "container_config": None,
-        "config": _run_config(lock, packages, inherited, facts)
+        "config": _write_run_config(lock, packages, inherited, facts)
         | {
-            "Labels": (inherited.get("Labels") or {})
-            | _spec_annotations(lock.spec)
-            | _lock_annotations(lock, platform, base)
+            "Labels": (inherited.get("Labels") or {}) | _annotate_spec(lock.spec) | _annotate_lock(lock, platform, base)
         },
         "rootfs": {
             "type": "layers",
             "diff_ids": [*(layer.diff_id for layer in base.layers), *(layer.diff_id for layer in layers)],
         },
-        "history": [*_base_history(base, created), *(_history(layer, created) for layer in layers)],
+        "history": [*_write_base_history(base, created), *(_write_history(layer, created) for layer in layers)],
     }
 
 
-def _run_config(
+def _write_run_config(
     lock: Lock, packages: Sequence[LockedPackage], inherited: Mapping[str, Any], facts: ExecutionFacts
 ) -> dict[str, Any]:
     """How the container starts. Of the base's own settings those stay that ours do not replace."""
@@ -188,7 +186,7 @@ def _list_variables(prefix: str, names: set[str], inherited: Sequence[str], fact
     return variables | dict(facts.variables)
 
 
-def _base_history(base: BaseImage, created: str) -> list[Any]:
+def _write_base_history(base: BaseImage, created: str) -> list[Any]:
     """The base's history, or one entry per layer where it does not tell of each of them."""
     history = list(base.config.get("history") or ())
     told = sum(not entry.get("empty_layer") for entry in history)
@@ -197,26 +195,26 @@ def _base_history(base: BaseImage, created: str) -> list[Any]:
     return [{"created": created, "created_by": f"base layer of {base.reference}"} for _ in base.layers]
 
 
-def _history(layer: ImageLayer, created: str) -> dict[str, str]:
+def _write_history(layer: ImageLayer, created: str) -> dict[str, str]:
     return {"created": created, "created_by": f"condery: {', '.join(layer.packages)}" if layer.packages else "condery"}
 
 
-def _as_layer(descriptor: Descriptor, media_types: Mapping[str, str]) -> dict[str, Any]:
+def _write_layer(descriptor: Descriptor, media_types: Mapping[str, str]) -> dict[str, Any]:
     media_type = media_types.get(descriptor.media_type, descriptor.media_type)
     return Descriptor(media_type, descriptor.digest, descriptor.size).to_json()
 
 
-def _spec_annotations(spec: EnvironmentSpec) -> dict[str, str]:
+def _annotate_spec(spec: EnvironmentSpec) -> dict[str, str]:
     """Annotations that are known before the solve."""
     undated = dataclasses.replace(spec, until=None)
     return {
         "org.opencontainers.image.title": describe_spec(spec),
-        "org.opencontainers.image.description": _description(spec),
+        "org.opencontainers.image.description": _describe(spec),
         "io.condery.spec": canonical_json(undated.to_json()).decode(),
     }
 
 
-def _description(spec: EnvironmentSpec) -> str:
+def _describe(spec: EnvironmentSpec) -> str:
     return (
         f"A conda environment at {spec.prefix} with {describe_spec(spec)} and all they depend on, from the channels "
         f"{', '.join(spec.channels)}. condery made it when it was asked for, out of the packages' own archives: "
@@ -226,9 +224,9 @@ def _description(spec: EnvironmentSpec) -> str:
     )
 
 
-def _lock_annotations(lock: Lock, platform: str, base: BaseImage) -> dict[str, str]:
+def _annotate_lock(lock: Lock, platform: str, base: BaseImage) -> dict[str, str]:
     annotations = {
-        "org.opencontainers.image.created": format_time(newest(lock.packages[platform])),
+        "org.opencontainers.image.created": format_time(find_newest(lock.packages[platform])),
         "io.condery.lock": lock.key,
         "org.opencontainers.image.base.name": base.reference,
     }
@@ -237,6 +235,6 @@ def _lock_annotations(lock: Lock, platform: str, base: BaseImage) -> dict[str, s
     return annotations
 
 
-def _json(document: Any) -> bytes:
+def _to_json(document: Any) -> bytes:
     """Compact JSON in the order in which the document was written down, which `beginning` relies on."""
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()

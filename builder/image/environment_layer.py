@@ -20,10 +20,10 @@ from builder.errors import FormatUnsuitable
 from builder.image.documents import HOME, ImageLayer
 from builder.layers.codec import CODEC
 from builder.layers.compressor import Compressor
-from builder.locks.description import newest
+from builder.locks.description import find_newest
 from builder.locks.formats import CONDA_LOCK, EXPLICIT
 from builder.locks.lock import Lock, LockedPackage
-from builder.packages.prefix_record import prefix_record
+from builder.packages.prefix_record import write_prefix_record
 from storage.digest import Descriptor, Digest
 
 ENTRYPOINT = ".condery/entrypoint"
@@ -45,7 +45,7 @@ class InstalledPackage:
 
     package: LockedPackage
     paths: FilePart
-    """What its prefix record says of them, from `builder.packages.prefix_record.recorded_paths`."""
+    """What its prefix record says of them, from `builder.packages.prefix_record.write_paths`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class EnvironmentLayer:
     layer: ImageLayer
 
 
-def members(
+def list_members(
     lock: Lock,
     platform: str,
     installed: Sequence[InstalledPackage],
@@ -72,34 +72,34 @@ def members(
     prefix = lock.spec.prefix.strip("/")
     requested = {item.name: item.match_spec() for item in lock.spec.items}
     result = [record_package(f"{prefix}/", each, requested.get(each.package.name)) for each in installed]
-    result.append(TarMember(f"{prefix}/conda-meta/history", history(lock, platform)))
+    result.append(TarMember(f"{prefix}/conda-meta/history", write_history(lock, platform)))
     result.append(_write_lock_file(lock, platform, prefix))
     if shell:
-        result.append(TarMember(f"{prefix}/{ENTRYPOINT}", entrypoint(shell), 0o755))
-        result.append(TarMember(f"{prefix}/{ACTIVATION}", activation()))
+        result.append(TarMember(f"{prefix}/{ENTRYPOINT}", write_entrypoint(shell), 0o755))
+        result.append(TarMember(f"{prefix}/{ACTIVATION}", write_activation()))
     if user is not None:
         result.append(TarMember(HOME.strip("/"), None, 0o755, user))
     return result
 
 
 def record_package(folder: str, installed: InstalledPackage, match_spec: str | None) -> TarMember:
-    """The package's record in `conda-meta`, below `folder`; `match_spec` is how it was asked for, if it was."""
+    """The package's record in `conda-meta`, below `folder`; `write_match_spec` is how it was asked for, if it was."""
     package, paths = installed.package, installed.paths
     return TarMember(
         f"{folder}conda-meta/{package}.json",
-        prefix_record(package, match_spec),
+        write_prefix_record(package, match_spec),
         rest=FilePart(paths.path, paths.start + 1, paths.size - 1),
     )
 
 
-def make_layer(
+def compress_layer(
     contents: Iterable[TarMember], modified: int, packages: Sequence[str] = ("environment",)
 ) -> EnvironmentLayer:
     """`contents` as a compressed layer, every directory once and before what is in it; `modified` in seconds UTC."""
     pieces: list[bytes] = []
     digest, diff_id = hashlib.sha256(), hashlib.sha256()
     compressor = Compressor(pieces.append, digest, diff_id, _CHUNK)
-    for piece in tar_archive(contents, modified):
+    for piece in write_tar(contents, modified):
         compressor.add(piece)
     compressor.finish()
     descriptor = Descriptor(CODEC.media_type, Digest(f"sha256:{digest.hexdigest()}"), compressor.size)
@@ -108,7 +108,7 @@ def make_layer(
     )
 
 
-def tar_archive(contents: Iterable[TarMember], modified: int) -> Iterator[bytes]:
+def write_tar(contents: Iterable[TarMember], modified: int) -> Iterator[bytes]:
     """The archive in pieces."""
     ordered = sorted(contents, key=lambda member: member.path)
     explicit = {member.path for member in ordered if member.content is None}
@@ -119,10 +119,10 @@ def tar_archive(contents: Iterable[TarMember], modified: int) -> Iterator[bytes]
     yield tar.END
 
 
-def history(lock: Lock, platform: str) -> bytes:
+def write_history(lock: Lock, platform: str) -> bytes:
     """`conda-meta/history`: one revision that adds every package for the specs asked for (conda `history.py`)."""
     packages = lock.packages[platform]
-    moment = datetime.datetime.fromtimestamp(newest(packages) // 1000, datetime.UTC)
+    moment = datetime.datetime.fromtimestamp(find_newest(packages) // 1000, datetime.UTC)
     specs = lock.spec.match_specs()
     lines = [
         f"==> {moment:%Y-%m-%d %H:%M:%S} <==",
@@ -133,17 +133,17 @@ def history(lock: Lock, platform: str) -> bytes:
     return "\n".join([*lines, ""]).encode()
 
 
-def entrypoint(shell: str) -> bytes:
+def write_entrypoint(shell: str) -> bytes:
     """The script at ENTRYPOINT, to be run by `shell`, an absolute path."""
-    return f"#!{shell}\n".encode() + _script("entrypoint.sh")
+    return f"#!{shell}\n".encode() + _read_script("entrypoint.sh")
 
 
-def activation() -> bytes:
+def write_activation() -> bytes:
     """The script at ACTIVATION, for any POSIX shell to source."""
-    return _script("activate.sh")
+    return _read_script("activate.sh")
 
 
-def _script(name: str) -> bytes:
+def _read_script(name: str) -> bytes:
     return importlib.resources.files("builder.image").joinpath(name).read_bytes()
 
 

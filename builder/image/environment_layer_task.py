@@ -9,22 +9,22 @@ from pathlib import Path
 
 from builder.archives.archive import Limits
 from builder.archives.file_part import FilePart
-from builder.image.activation import activation_warnings
+from builder.image.activation import find_activation_problems
 from builder.image.documents import ExecutionFacts, ImageLayer
 from builder.image.environment_layer import (
     ACTIVATION,
     ENTRYPOINT,
     SHELLS,
     InstalledPackage,
+    compress_layer,
     find_shell,
-    make_layer,
-    members,
+    list_members,
 )
 from builder.image.installed_files import InstalledFiles
-from builder.image.variables import package_variables
+from builder.image.variables import read_variables
 from builder.layers.fragment import read_paths, read_starting_files
 from builder.layers.layer import FragmentTask
-from builder.locks.description import newest
+from builder.locks.description import find_newest
 from builder.locks.lock import Lock
 from builder.packages.contents import PackageContents
 from builder.packages.inspection import inspect
@@ -78,16 +78,16 @@ class FinishedLayer:
 
 def make_environment_layer(task: EnvironmentLayerTask) -> FinishedLayer:
     """Make the environment layer; whoever calls stores it. Raises PackageRefused, FragmentsGone."""
-    installed = [InstalledPackage(fragment.package, _paths(task, fragment)) for fragment in task.fragments]
-    files = starting_files(task)
-    variables = package_variables(file for file in files if not file.path.startswith(SCRIPTS))
+    installed = [InstalledPackage(fragment.package, _find_paths(task, fragment)) for fragment in task.fragments]
+    files = collect_starting_files(task)
+    variables = read_variables(file for file in files if not file.path.startswith(SCRIPTS))
     scripts = [file for file in files if file.path.startswith(SCRIPTS)]
     prefix = task.lock.spec.prefix
     shell = find_shell(prefix, task.shells, task.base_shell)
     try:
-        layer = make_layer(
-            members(task.lock, task.platform, installed, shell=shell, user=task.user),
-            newest(task.lock.packages[task.platform]) // 1000,
+        layer = compress_layer(
+            list_members(task.lock, task.platform, installed, shell=shell, user=task.user),
+            find_newest(task.lock.packages[task.platform]) // 1000,
         )
     except FileNotFoundError:
         raise FragmentsGone([fragment.recipe.key for fragment in task.fragments]) from None
@@ -98,12 +98,12 @@ def make_environment_layer(task: EnvironmentLayerTask) -> FinishedLayer:
         variables=variables.values,
         user=task.user,
     )
-    warnings = [*variables.warnings(), *activation_warnings(scripts, shell)]
-    content = _small_or_file(layer.content, task.working / f"{task.platform}.tar.gz")
+    warnings = [*variables.warnings(), *find_activation_problems(scripts, shell)]
+    content = _pass_on(layer.content, task.working / f"{task.platform}.tar.gz")
     return FinishedLayer(content, layer.layer, facts, tuple(variables.skipped), tuple(warnings))
 
 
-def _small_or_file(content: bytes, path: Path) -> bytes | FilePart:
+def _pass_on(content: bytes, path: Path) -> bytes | FilePart:
     if len(content) <= _PASSED:
         return content
     with known_errors(path.parent):
@@ -111,7 +111,7 @@ def _small_or_file(content: bytes, path: Path) -> bytes | FilePart:
     return FilePart.of(path)
 
 
-def shells_in(contents: Iterable[PackageContents]) -> frozenset[str]:
+def find_shells(contents: Iterable[PackageContents]) -> frozenset[str]:
     """Those of SHELLS that packages bring."""
     return frozenset().union(*(frozenset(SHELLS).intersection(each.targets) for each in contents))
 
@@ -126,12 +126,12 @@ def links_folders(contents: Iterable[PackageContents]) -> bool:
     return any(not FOLDERS.isdisjoint(each.targets) for each in contents)
 
 
-def _paths(task: EnvironmentLayerTask, fragment: FragmentTask) -> FilePart:
+def _find_paths(task: EnvironmentLayerTask, fragment: FragmentTask) -> FilePart:
     with _telling_gone(fragment):
         return read_paths(task.data.fragment(fragment.recipe.key))
 
 
-def starting_files(task: EnvironmentLayerTask) -> list[StartingFile]:
+def collect_starting_files(task: EnvironmentLayerTask) -> list[StartingFile]:
     """Variables and activation scripts as they lie in the image, links followed. Raises FragmentsGone."""
     files: list[StartingFile] = []
     links: dict[str, str] = {}
@@ -139,16 +139,16 @@ def starting_files(task: EnvironmentLayerTask) -> list[StartingFile]:
         with _telling_gone(fragment):
             kept = read_starting_files(task.data.fragment(fragment.recipe.key))
         package = str(fragment.package)
-        files += (_starting_file(package, path, content) for path, content in kept.contents.items())
+        files += (_make_starting_file(package, path, content) for path, content in kept.contents.items())
         links |= dict.fromkeys(kept.links, package)
         if kept.more:
             files.append(StartingFile(package, VARIABLES, None, f"has too many files; {kept.more} are not read"))
-    return files + _followed(task, links) if links or task.linked else files
+    return files + _follow(task, links) if links or task.linked else files
 
 
-def _followed(task: EnvironmentLayerTask, links: Mapping[str, str]) -> list[StartingFile]:
+def _follow(task: EnvironmentLayerTask, links: Mapping[str, str]) -> list[StartingFile]:
     """What the links lead to; `links` has the package of each."""
-    owners = {path: fragment for fragment in task.fragments for path in _paths_of(task, fragment)}
+    owners = {path: fragment for fragment in task.fragments for path in _list_paths(task, fragment)}
     keys = {path: task.data.fragment(fragment.recipe.key) for path, fragment in owners.items()}
     tree = InstalledFiles(task.lock.spec.prefix, keys)
     wanted = dict(links)
@@ -159,18 +159,18 @@ def _followed(task: EnvironmentLayerTask, links: Mapping[str, str]) -> list[Star
     real = {path: tree.resolve(path) for path in wanted}
     contents = tree.read({path for path in real.values() if path}, LARGEST)
     return [
-        _starting_file(package, path, contents[lies])
+        _make_starting_file(package, path, contents[lies])
         if (lies := real[path]) in contents
         else StartingFile(package, path, None, "is a link that leads to no file under the prefix")
         for path, package in wanted.items()
     ]
 
 
-def _starting_file(package: str, path: str, content: bytes | None) -> StartingFile:
+def _make_starting_file(package: str, path: str, content: bytes | None) -> StartingFile:
     return StartingFile(package, path, content, "" if content is not None else "is too large to be read")
 
 
-def _paths_of(task: EnvironmentLayerTask, fragment: FragmentTask) -> set[str]:
+def _list_paths(task: EnvironmentLayerTask, fragment: FragmentTask) -> set[str]:
     recipe = fragment.recipe
     contents = inspect(fragment.archive, fragment.package, recipe.python, task.data.contents, task.limits)
     return set(contents.installed()).difference(recipe.excluded)

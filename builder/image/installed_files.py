@@ -62,7 +62,7 @@ class InstalledFiles:
                 current.pop()
                 continue
             here = "/".join([*current, part])
-            link = self._link(here)
+            link = self._find_link(here)
             if link is None:
                 current.append(part)
                 if pending and here in self._owners:
@@ -94,15 +94,15 @@ class InstalledFiles:
                         found[name] = b"".join(map(bytes, members.chunks())) if member.size <= most else None
         return found
 
-    def _link(self, path: str) -> str | None:
+    def _find_link(self, path: str) -> str | None:
         fragment = self._owners.get(path)
         if fragment is None:
             return None
         if fragment not in self._links:
-            self._links[fragment] = self._links_in(fragment)
+            self._links[fragment] = self._read_links(fragment)
         return self._links[fragment].get(path)
 
-    def _links_in(self, fragment: Path) -> dict[str, str]:
+    def _read_links(self, fragment: Path) -> dict[str, str]:
         with _open_fragment(fragment) as members:
             return {
                 member.name.removeprefix(self._root): member.link if member.kind == SYMLINK else f"/{member.link}"

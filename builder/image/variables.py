@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from builder.packages.starting_files import STATE, StartingFile, some_of
+from builder.packages.starting_files import STATE, StartingFile, list_some
 
 LONGEST = (128 << 10) - 1
 """Bytes of `name=value` that Linux starts a process with (MAX_ARG_STRLEN, less its NUL)."""
@@ -44,7 +44,9 @@ class PackageVariables:
 
     def warnings(self) -> list[str]:
         return (
-            [f"variables were skipped, condery explain tells which: {some_of(self.packages)}"] if self.packages else []
+            [f"variables were skipped, condery explain tells which: {list_some(self.packages)}"]
+            if self.packages
+            else []
         )
 
     def set(self, name: str, value: str) -> bool:
@@ -64,7 +66,7 @@ class PackageVariables:
             self._more += 1
 
 
-def package_variables(files: Iterable[StartingFile]) -> PackageVariables:
+def read_variables(files: Iterable[StartingFile]) -> PackageVariables:
     """The variables of `files`, which are those in VARIABLES and STATE."""
     variables = PackageVariables()
     for file in sorted(files, key=lambda file: (file.path == STATE, file.path)):
@@ -87,7 +89,7 @@ def _add_file(variables: PackageVariables, file: StartingFile) -> None:
         variables.skip(file, "has no JSON object of variables")
         return
     for name, value in document.items():
-        if reason := _problem(name, value):
+        if reason := _find_problem(name, value):
             variables.skip(file, f"sets {name[:100]!r}, {reason}")
         elif value is None:
             variables.values.pop(name, None)
@@ -95,7 +97,7 @@ def _add_file(variables: PackageVariables, file: StartingFile) -> None:
             variables.skip(file, f"sets {name[:100]!r}, and all together are longer than {TOGETHER} bytes")
 
 
-def _problem(name: str, value: object) -> str | None:
+def _find_problem(name: str, value: object) -> str | None:
     """Why this cannot be a variable."""
     if not isinstance(value, str | int | float | None):
         return "whose value is neither text nor a number"

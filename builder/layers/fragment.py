@@ -23,7 +23,7 @@ from typing import Any, Self
 import orjson
 
 from builder.archives.file_part import FilePart
-from builder.canonical import key_of
+from builder.canonical import make_key
 from builder.layers.codec import CODEC
 from builder.packages.contents import PackageContents, Placeholder, PythonLayout
 from builder.packages.starting_files import StartingFiles
@@ -67,7 +67,7 @@ class FragmentRecipe:
         """The fragment's name: 64 hex digits."""
         python = [self.python.version, self.python.site_packages] if self.python else None
         kind = "relocatable fragment" if self.relocatable else "fragment"
-        return key_of(kind, [FORMAT, self.codec, self.archive_key, self.prefix, python, list(self.excluded)])
+        return make_key(kind, [FORMAT, self.codec, self.archive_key, self.prefix, python, list(self.excluded)])
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def read_starting_files(path: Path) -> StartingFiles:
 
 
 def read_paths(path: Path) -> FilePart:
-    """What the prefix record of the package says of its paths: `recorded_paths` of the fragment at `path`.
+    """What the prefix record of the package says of its paths: `write_paths` of the fragment at `path`.
 
     Raises FileNotFoundError.
     """

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from builder.archives import tar
 from builder.archives.archive import DEFAULT_LIMITS, Limits
-from builder.archives.tar import with_parents
-from builder.canonical import key_of
+from builder.archives.tar import add_parents
+from builder.canonical import make_key
 from builder.errors import BuilderError
 from builder.layers.codec import CODEC, Broken
 from builder.layers.compressor import Compressor
@@ -56,7 +56,7 @@ class LayerTask:
     @cached_property
     def key(self) -> str:
         """The layer's name before its bytes are known: 64 hex digits."""
-        return key_of("layer", [FORMAT, self.prefix, [fragment.recipe.key for fragment in self.fragments]])
+        return make_key("layer", [FORMAT, self.prefix, [fragment.recipe.key for fragment in self.fragments]])
 
     def path(self, fragment: FragmentTask) -> Path:
         return self.data.fragment(fragment.recipe.key)
@@ -112,7 +112,7 @@ def assemble_all(tasks: Sequence[LayerTask]) -> list[AssembledLayer | BuilderErr
     return made
 
 
-def stored_fragments(task: LayerTask) -> tuple[FragmentInfo, ...] | None:
+def find_fragments(task: LayerTask) -> tuple[FragmentInfo, ...] | None:
     """What is known of the layer's fragments, which are noted as used; None unless they are all there."""
     infos = []
     for fragment in task.fragments:
@@ -151,10 +151,10 @@ class _Join:
 
     def add_directories(self) -> None:
         root = self._task.prefix.strip("/")
-        paths = set(with_parents([f"{root}/x"]))
+        paths = set(add_parents([f"{root}/x"]))
         for contents in self._contents:
             paths.update(f"{root}/{directory}" for directory in contents.directories)
-        self.add_bytes(tar.directory(path) for path in sorted(paths))
+        self.add_bytes(tar.make_directory(path) for path in sorted(paths))
 
     def add_fragments(self) -> None:
         for fragment, contents in zip(self._task.fragments, self._contents, strict=True):

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from builder.errors import BuilderError, MemoryLimit, WorkerLost
-from builder.layers.layer import AssembledLayer, LayerTask, assemble_all, stored_fragments
-from builder.work.gather import all_of
+from builder.layers.layer import AssembledLayer, LayerTask, assemble_all, find_fragments
+from builder.work.gather import gather_all
 from builder.work.pool import WorkerPool
 from builder.work.turns import Claim, current_claim, on_behalf_of
 from storage.blobs.joins import Layer
@@ -109,28 +109,28 @@ class Layers:
                 with making.claim.joined(current_claim()):
                     layer = await asyncio.shield(making.assembled)
             done += 1
-            report(done, _names(task))
+            report(done, _name(task))
             return replace(layer, parts=())
 
-        return Assembly(await all_of(one(task) for task in tasks), list(makings.values()))
+        return Assembly(await gather_all(one(task) for task in tasks), list(makings.values()))
 
     def _begin(self, group: Sequence[LayerTask]) -> None:
         # a part: whoever joins it does not join all of the build that began it
         with on_behalf_of(current_claim().part()) as claim:
             work = asyncio.create_task(self._assemble(group))
-        work.add_done_callback(_noticed)
+        work.add_done_callback(_notice)
         for index, task in enumerate(group):
             assembled: asyncio.Future[AssembledLayer] = asyncio.get_running_loop().create_future()
             stored = asyncio.create_task(self._make(work, index, assembled))
             self._makings[task.key] = _Making(work, claim, assembled, stored)
-            stored.add_done_callback(functools.partial(self._ended, task.key))
+            stored.add_done_callback(functools.partial(self._forget, task.key))
             for future in (assembled, stored):
-                future.add_done_callback(_noticed)
+                future.add_done_callback(_notice)
 
     async def _assemble(self, group: Sequence[LayerTask]) -> list[AssembledLayer | BuilderError | StorageError]:
         """`assemble_all` by a worker; a layer that it dies of fails alone."""
         try:
-            return await self._pool.run(f"transcoding {_names(group[0])}", assemble_all, group)
+            return await self._pool.run(f"transcoding {_name(group[0])}", assemble_all, group)
         except (WorkerLost, MemoryLimit):
             if len(group) == 1:
                 raise
@@ -142,7 +142,7 @@ class Layers:
                 made.append(error)
         return made
 
-    def _ended(self, key: str, _: asyncio.Task[None]) -> None:
+    def _forget(self, key: str, _: asyncio.Task[None]) -> None:
         del self._makings[key]
 
     async def _make(
@@ -167,7 +167,7 @@ class Layers:
         await self._recorder.record(layer.to_store)
 
 
-def _noticed(future: asyncio.Future[Any]) -> None:
+def _notice(future: asyncio.Future[Any]) -> None:
     """Of a build that was given up, nobody is left to hear of its layers' failure; asyncio is not to complain."""
     if not future.cancelled():
         future.exception()
@@ -176,7 +176,7 @@ def _noticed(future: asyncio.Future[Any]) -> None:
 def _recall(tasks: Sequence[LayerTask], known: dict[str, KnownLayer]) -> dict[str, AssembledLayer]:
     found = {}
     for task in tasks:
-        infos = stored_fragments(task)
+        infos = find_fragments(task)
         if infos is not None:
             layer = known[task.key]
             found[task.key] = AssembledLayer(
@@ -266,18 +266,18 @@ def _groups(tasks: Sequence[LayerTask]) -> list[list[LayerTask]]:
     """What is assembled at once; the longest first, so that no process is left alone with a long one at the end."""
     groups: list[list[LayerTask]] = []
     size = SMALL
-    for task in sorted(tasks, key=_work, reverse=True):
+    for task in sorted(tasks, key=_measure, reverse=True):
         if size >= SMALL:
             groups.append([])
             size = 0
         groups[-1].append(task)
-        size += _work(task)
+        size += _measure(task)
     return groups
 
 
-def _names(task: LayerTask) -> str:
+def _name(task: LayerTask) -> str:
     return ", ".join(fragment.package.name for fragment in task.fragments[:3])
 
 
-def _work(task: LayerTask) -> int:
+def _measure(task: LayerTask) -> int:
     return sum(fragment.package.size or 0 for fragment in task.fragments)

@@ -91,24 +91,24 @@ def plan(packages: Sequence[PlanPackage], popularity: Popularity, limit: int = M
     """
     if limit < 1:
         raise ValueError(f"{limit} layers hold no package")
-    ranked = sorted((_ranked(package, popularity) for package in packages), key=lambda each: each.order)
+    ranked = sorted((_rank(package, popularity) for package in packages), key=lambda each: each.order)
     threshold = OWN_LAYER_FROM
-    layers = _layers(ranked, threshold)
+    layers = _arrange(ranked, threshold)
     while len(layers) > limit and any(each.usage.size >= threshold for each in ranked):
         threshold = threshold * 7 // 5
-        layers = _layers(ranked, threshold)
+        layers = _arrange(ranked, threshold)
     if len(layers) > limit:
         layers[limit - 1 :] = [list(chain.from_iterable(layers[limit - 1 :]))]
     return Plan(tuple(tuple(each.package.name for each in layer) for layer in layers), threshold)
 
 
-def _ranked(package: PlanPackage, popularity: Popularity) -> _Ranked:
+def _rank(package: PlanPackage, popularity: Popularity) -> _Ranked:
     """The usual size, where known, decides rather than this version's, so that an update keeps its place."""
     usage = popularity.usage(package.name, package.size)
     return _Ranked(package, usage, popularity.place(usage))
 
 
-def _layers(ranked: Sequence[_Ranked], threshold: int) -> list[list[_Ranked]]:
+def _arrange(ranked: Sequence[_Ranked], threshold: int) -> list[list[_Ranked]]:
     """Packages from `threshold` bytes in layers of their own, then the bundles, the most popular first."""
     own = [[each] for each in ranked if each.usage.size >= threshold]
     bundles: dict[tuple[int, int, int], list[_Ranked]] = defaultdict(list)

@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO
 
-from builder.archives.archive import DEFAULT_LIMITS, Limits, check_member, checked_name, payload
-from builder.archives.tar import DIRECTORY, FILE, HARD_LINK, SYMLINK, file_mode, header, padding, with_parents
+from builder.archives.archive import DEFAULT_LIMITS, Limits, check_member, check_name, payload
+from builder.archives.tar import DIRECTORY, FILE, HARD_LINK, SYMLINK, add_parents, make_header, normalize_mode, pad
 from builder.archives.tar_reader import Member, Renamed, TarError, TarReader
 from builder.errors import PackageRefused
 from builder.layers.compressor import CHUNK, Compressor, Hasher
@@ -23,8 +23,8 @@ from builder.packages.contents import EntryPoint, PackageContents, Placeholder, 
 from builder.packages.differences import Differences, Lies
 from builder.packages.paths import check_way
 from builder.packages.prefix import LongString, replace, replace_chunks
-from builder.packages.prefix_record import Written, recorded_paths
-from builder.packages.relocation import LARGEST_SCRIPT, is_script, without_prefix
+from builder.packages.prefix_record import Written, write_paths
+from builder.packages.relocation import LARGEST_SCRIPT, drop_prefix, is_script
 from builder.packages.starting_files import StartingFiles, has_some, starts
 from storage.disk.files import atomic_write
 
@@ -67,7 +67,7 @@ def transcode(
     info = FragmentInfo(recipe.key, compressor.size, compressor.uncompressed_size, differences.lines())
     written, relocations, starting = job.written, job.relocations, job.starting
     del job
-    paths = recorded_paths(contents, written, frozenset(recipe.excluded), differences.found)
+    paths = write_paths(contents, written, frozenset(recipe.excluded), differences.found)
     write_sidecar(path, info, relocations, starting, paths)
     return info
 
@@ -93,7 +93,9 @@ class _Transcoding:
             self._check_placeholders()
         self._excluded = frozenset(recipe.excluded)
         self._left_out = self._excluded.union(f"bin/{entry.command}" for entry in contents.entry_points)
-        names = zip(_encoded(contents.sources), _encoded(contents.targets, self._root), contents.kinds, strict=True)
+        names = zip(
+            _encode_all(contents.sources), _encode_all(contents.targets, self._root), contents.kinds, strict=True
+        )
         self._plain = {source: target for source, target, kind in names if kind != "d"}
         """Names of files and links that wait for their members: in the archive, and in the layer."""
         self._changed: dict[bytes, str] = {}
@@ -121,7 +123,7 @@ class _Transcoding:
     @cached_property
     def _ways(self) -> frozenset[str]:
         """The directories in the archive that lead to what is listed, and the one of the package's own data."""
-        return with_parents(self._contents.sources) | {"info"}
+        return add_parents(self._contents.sources) | {"info"}
 
     def _set_changed_apart(self) -> None:
         contents = self._contents
@@ -159,8 +161,8 @@ class _Transcoding:
     def _copy_member(self, members: TarReader, member: Member) -> None:
         """What is big, patched, linked, oddly named, or not listed."""
         check_member(member)
-        name = checked_name(member.name)
-        target = self._taken(name)
+        name = check_name(member.name)
+        target = self._take(name)
         if target is None:
             self._pass_over(member, name)
         elif target in self._left_out:
@@ -168,16 +170,16 @@ class _Transcoding:
         elif member.kind == FILE:
             self._write_file(members, member, name, target)
         elif member.kind == SYMLINK:
-            self._symlinks[_raw(name)] = member.link
+            self._symlinks[_encode(name)] = member.link
             self._write_symlink(target, member.link, member.mtime)
         elif member.kind == HARD_LINK:
             self._write_hard_link(member, name, target)
         else:
             raise PackageRefused(self._package, f"{target} is listed as a file, but is a directory in the archive")
 
-    def _taken(self, name: str) -> str | None:
+    def _take(self, name: str) -> str | None:
         """Where the file or link `name` goes under the prefix, which is asked once; None when it does not wait."""
-        raw = _raw(name)
+        raw = _encode(name)
         if target := self._plain.pop(raw, None):
             return target.decode()[len(self._root) :]
         changed = self._changed.pop(raw, None)
@@ -186,7 +188,7 @@ class _Transcoding:
         return changed
 
     def _pass_over(self, member: Member, name: str) -> None:
-        raw = _raw(name)
+        raw = _encode(name)
         if raw in self._copied or raw in self._symlinks or raw in self._settled:
             raise TarError(f"member {name} occurs twice")
         if not name.startswith("info/"):
@@ -202,20 +204,20 @@ class _Transcoding:
             raise PackageRefused(self._package, f"the symbolic link {target} points to a path that is too long")
         self._linked.add(target)
         self.starting.keep_link(target, link)
-        self._add(header(self._root + target, mode=0o777, mtime=mtime, kind=SYMLINK, link=link))
+        self._add(make_header(self._root + target, mode=0o777, mtime=mtime, kind=SYMLINK, link=link))
 
     def _write_hard_link(self, member: Member, name: str, target: str) -> None:
-        origin = checked_name(member.link)
-        raw = _raw(origin)
+        origin = check_name(member.link)
+        raw = _encode(origin)
         if raw in self._symlinks:
             self._write_symlink(target, self._symlinks[raw], member.mtime)
         elif raw in self._copied and name not in self._placeholders:
             # docker gives the file the mode and time of its last link's header
-            self._copied[_raw(name)] = path, mode, mtime, _ = self._copied[raw]
+            self._copied[_encode(name)] = path, mode, mtime, _ = self._copied[raw]
             self.starting.keep_link(target, f"/{path.decode()}")
-            self._add(header(self._root + target, mode=mode, mtime=mtime, kind=HARD_LINK, link=path.decode()))
+            self._add(make_header(self._root + target, mode=mode, mtime=mtime, kind=HARD_LINK, link=path.decode()))
         else:
-            self._settled.add(_raw(name))
+            self._settled.add(_encode(name))
             self.postponed.setdefault(origin, []).append((name, target))
 
     def _write_file(self, members: TarReader, member: Member, name: str, target: str) -> None:
@@ -223,15 +225,17 @@ class _Transcoding:
         if placeholder:
             self._write_patched(map(bytes, members.chunks()), member, name, target, placeholder)
             return
-        renamed = (self._root + target).encode(), file_mode(member.mode), member.mtime, member.size
-        self._copied[_raw(name)] = renamed
+        renamed = (self._root + target).encode(), normalize_mode(member.mode), member.mtime, member.size
+        self._copied[_encode(name)] = renamed
         self._write_unchanged(members.chunks(), member, target)
 
     def _write_unchanged(self, pieces: Iterable[bytes | memoryview], member: Member, target: str) -> None:
-        self._add(header(self._root + target, size=member.size, mode=file_mode(member.mode), mtime=member.mtime))
+        self._add(
+            make_header(self._root + target, size=member.size, mode=normalize_mode(member.mode), mtime=member.mtime)
+        )
         for piece in self.starting.keeping(target, pieces):
             self._add(piece)
-        self._add(padding(member.size))
+        self._add(pad(member.size))
 
     def _write_patched(
         self, pieces: Iterable[bytes], member: Member, source: str, target: str, placeholder: Placeholder
@@ -240,7 +244,7 @@ class _Transcoding:
         only, and stands before its first, so it goes by way of a temporary file."""
         packaged = hashlib.sha256()
         try:
-            self._write_replaced(_hashed(pieces, packaged), member, target, placeholder)
+            self._write_replaced(_hash(pieces, packaged), member, target, placeholder)
         except LongString as error:
             raise PackageRefused(self._package, f"{target} {error}") from None
         self._packaged[source] = Lies("f", member.size, packaged.hexdigest())
@@ -252,16 +256,16 @@ class _Transcoding:
             return
         if member.size <= _SMALL:
             content = replace(b"".join(pieces), mode, text, self._prefix)
-            self._write_new([content], len(content), file_mode(member.mode), target)
+            self._write_new([content], len(content), normalize_mode(member.mode), target)
             return
         replaced = replace_chunks(pieces, mode, text, self._prefix)
         if mode == "binary":
-            self._write_new(replaced, member.size, file_mode(member.mode), target)
+            self._write_new(replaced, member.size, normalize_mode(member.mode), target)
             return
         with tempfile.SpooledTemporaryFile(max_size=_SPOOL, dir=str(self._scratch)) as spool:
             for piece in replaced:
                 spool.write(piece)
-            self._write_new(_rewound(spool), spool.tell(), file_mode(member.mode), target)
+            self._write_new(_reread(spool), spool.tell(), normalize_mode(member.mode), target)
 
     def _write_relocatable(
         self, pieces: Iterable[bytes], member: Member, target: str, placeholder: Placeholder
@@ -269,28 +273,28 @@ class _Transcoding:
         """A file as it was packaged, for `conda-unpack` to change; or a script that does without."""
         if is_script(target, placeholder.mode) and member.size <= LARGEST_SCRIPT:
             pieces = [b"".join(pieces)]
-            independent = without_prefix(pieces[0], target, placeholder.text)
+            independent = drop_prefix(pieces[0], target, placeholder.text)
             if independent is not None:
-                self._write_new([independent], len(independent), file_mode(member.mode), target)
+                self._write_new([independent], len(independent), normalize_mode(member.mode), target)
                 return
         self._write_unchanged(pieces, member, target)
         self.relocations[target] = placeholder
 
     def _write_new(self, pieces: Iterable[bytes], size: int, mode: int, target: str) -> None:
         """A file that is not as it was packaged: its time is later than any recorded in a `.pyc`."""
-        self._add(header(self._root + target, size=size, mode=mode, mtime=self._patched_time))
+        self._add(make_header(self._root + target, size=size, mode=mode, mtime=self._patched_time))
         hasher = hashlib.sha256()
         for piece in self.starting.keeping(target, pieces):
             hasher.update(piece)
             self._add(piece)
-        self._add(padding(size))
+        self._add(pad(size))
         self.written[target] = Written(hasher.hexdigest(), size)
 
     def copy_postponed(self, members: TarReader) -> None:
         """Another run, for hard links to what was patched, left out, or comes later: they become files."""
-        ways = with_parents(self.postponed)
+        ways = add_parents(self.postponed)
         for member in members:
-            name = checked_name(member.name)
+            name = check_name(member.name)
             check_way(self._package, name, member, ways)
             links = self.postponed.pop(name, None)
             if links is None:
@@ -302,10 +306,15 @@ class _Transcoding:
                     spool.write(chunk)
                 for source, target in links:
                     if placeholder := self._placeholders.get(source):
-                        self._write_patched(_rewound(spool), member, source, target, placeholder)
+                        self._write_patched(_reread(spool), member, source, target, placeholder)
                     else:
-                        self._write_unchanged(_rewound(spool), member, target)
-                        self._copied[_raw(source)] = target.encode(), file_mode(member.mode), member.mtime, member.size
+                        self._write_unchanged(_reread(spool), member, target)
+                        self._copied[_encode(source)] = (
+                            target.encode(),
+                            normalize_mode(member.mode),
+                            member.mtime,
+                            member.size,
+                        )
 
     def check_complete(self) -> None:
         """Raises PackageRefused when a file or link that is listed was not in the archive, or a hard link's file."""
@@ -320,7 +329,7 @@ class _Transcoding:
         """Where what was written is not what the package's listing says."""
         contents = self._contents
         differences = Differences()
-        for index, raw in enumerate(_encoded(contents.sources)):
+        for index, raw in enumerate(_encode_all(contents.sources)):
             kind, size, sha256 = contents.kinds[index], contents.sizes[index], None
             target = contents.targets[index]
             if copied := self._copied.get(raw):
@@ -341,43 +350,43 @@ class _Transcoding:
         for entry in self._contents.entry_points:
             target = f"bin/{entry.command}"
             if python and target not in self._excluded:
-                script = entry_point_script(entry, self._prefix, python)
+                script = write_entry_point(entry, self._prefix, python)
                 if self._relocatable:
-                    script = self._relocated(script, target)
+                    script = self._relocate(script, target)
                 self._write_new([script], len(script), 0o755, target)
 
-    def _relocated(self, script: bytes, target: str) -> bytes:
-        independent = without_prefix(script, target, self._prefix)
+    def _relocate(self, script: bytes, target: str) -> bytes:
+        independent = drop_prefix(script, target, self._prefix)
         if independent is None:
             self.relocations[target] = Placeholder(self._prefix, "text")
             return script
         return independent
 
 
-def _hashed(pieces: Iterable[bytes], hasher: Hasher) -> Iterator[bytes]:
+def _hash(pieces: Iterable[bytes], hasher: Hasher) -> Iterator[bytes]:
     for piece in pieces:
         hasher.update(piece)
         yield piece
 
 
-def _encoded(names: Sequence[str], root: str = "") -> list[bytes]:
+def _encode_all(names: Sequence[str], root: str = "") -> list[bytes]:
     """`root + name` of each, which has no NUL, in a fraction of the time of as many calls."""
     joined = f"\0{root}".join(["", *names]).encode()
     return joined.split(b"\0")[1:]
 
 
-def _raw(name: str) -> bytes:
+def _encode(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
-def _rewound(file: IO[bytes]) -> Iterator[bytes]:
+def _reread(file: IO[bytes]) -> Iterator[bytes]:
     """All of `file` in pieces, from its start."""
     file.seek(0)
     while piece := file.read(CHUNK):
         yield piece
 
 
-def entry_point_script(entry: EntryPoint, prefix: str, python: PythonLayout) -> bytes:
+def write_entry_point(entry: EntryPoint, prefix: str, python: PythonLayout) -> bytes:
     """The script of a command, byte for byte as rattler's `install/entry_point.rs` writes it."""
     interpreter = f"{prefix}/bin/python{python.version}"
     if len(interpreter.encode()) > 125 or " " in interpreter:

@@ -31,7 +31,7 @@ def list_channels(lock: Lock) -> list[str]:
     return list(dict.fromkeys([*lock.spec.channels, *used]))
 
 
-def newest(packages: Iterable[LockedPackage]) -> int:
+def find_newest(packages: Iterable[LockedPackage]) -> int:
     """The time in milliseconds UTC when the youngest of `packages` was made; 0 where none says."""
     return max((package.timestamp or 0 for package in packages), default=0)
 

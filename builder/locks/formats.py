@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from builder.errors import FormatUnsuitable
-from builder.locks.description import describe_spec, format_time, list_channels, newest, suggest_name
+from builder.locks.description import describe_spec, find_newest, format_time, list_channels, suggest_name
 from builder.locks.lock import Lock, LockedPackage
 
 _SPEC = re.compile(r"(?:.*::)?(?P<name>[A-Za-z0-9_.-]+)\s*(?P<rest>.*)", re.DOTALL)
@@ -35,7 +35,7 @@ def write_conda_lock(lock: Lock) -> bytes:
             "platforms": list(lock.packages),
             "sources": [],
             "time_metadata": {
-                "created_at": format_time(newest(package for group in lock.packages.values() for package in group))
+                "created_at": format_time(find_newest(package for group in lock.packages.values() for package in group))
             },
             "custom_metadata": {
                 "condery-lock": f"lock-{lock.key}",
@@ -43,7 +43,7 @@ def write_conda_lock(lock: Lock) -> bytes:
             },
         },
         "package": [
-            _conda_lock_package(package, platform)
+            _write_conda_lock_package(package, platform)
             for platform, packages in lock.packages.items()
             for package in packages
         ],
@@ -53,7 +53,7 @@ def write_conda_lock(lock: Lock) -> bytes:
         "#   conda-lock install --name NAME conda-lock.yml\n"
         "#   micromamba create --name NAME --file conda-lock.yml\n"
     )
-    return header.encode() + _yaml(document)
+    return header.encode() + _write_yaml(document)
 
 
 def write_explicit(lock: Lock, platform: str) -> bytes:
@@ -93,10 +93,10 @@ def write_environment_file(lock: Lock, platform: str) -> bytes:
         *(f"# Solved with {name}={version}" for name, version in lock.spec.virtual_packages),
         "# Create with: conda env create --file environment.yaml",
     ]
-    return ("\n".join(header) + "\n").encode() + _yaml(document)
+    return ("\n".join(header) + "\n").encode() + _write_yaml(document)
 
 
-def _conda_lock_package(package: LockedPackage, platform: str) -> dict[str, Any]:
+def _write_conda_lock_package(package: LockedPackage, platform: str) -> dict[str, Any]:
     if package.md5 is None:
         raise FormatUnsuitable(
             CONDA_LOCK.file_name,
@@ -108,7 +108,7 @@ def _conda_lock_package(package: LockedPackage, platform: str) -> dict[str, Any]
         "version": package.version,
         "manager": "conda",
         "platform": platform,
-        "dependencies": _dependencies(package.depends),
+        "dependencies": _merge_dependencies(package.depends),
         "url": package.url,
         "hash": hashes,
         "category": "main",
@@ -116,7 +116,7 @@ def _conda_lock_package(package: LockedPackage, platform: str) -> dict[str, Any]
     }
 
 
-def _dependencies(depends: Sequence[str]) -> dict[str, str]:
+def _merge_dependencies(depends: Sequence[str]) -> dict[str, str]:
     """Name to constraint. A name that is given twice (`python >=3.12`, `python <3.13`) gets both if they can join."""
     merged: dict[str, str] = {}
     for depend in depends:
@@ -135,7 +135,7 @@ def _dependencies(depends: Sequence[str]) -> dict[str, str]:
     return merged
 
 
-def _yaml(document: Any) -> bytes:
+def _write_yaml(document: Any) -> bytes:
     text: bytes = yaml.dump(document, Dumper=yaml.CSafeDumper, sort_keys=False, width=1000, encoding="utf-8")
     return text
 

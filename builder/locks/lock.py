@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Self
 
-from builder.canonical import key_of
+from builder.canonical import make_key
 from builder.names.spec import EnvironmentSpec
 
 
@@ -96,17 +96,17 @@ class Lock:
     @cached_property
     def key(self) -> str:
         """The lock's hash, 64 hex digits: the `<hex>` of the tag `lock-<hex>`."""
-        return key_of("lock", self.to_json())
+        return make_key("lock", self.to_json())
 
 
-def in_dependency_order(packages: Iterable[LockedPackage]) -> tuple[LockedPackage, ...]:
+def order_by_dependency(packages: Iterable[LockedPackage]) -> tuple[LockedPackage, ...]:
     """`packages` with each after all it depends on, ties by name; a function of the set alone, not of its order.
 
     Where packages depend on each other in a circle, as python and pip do, python comes first, else the first by name.
     """
     by_name = {package.name: package for package in packages}
     waiting = {
-        name: {dependency for dependency in map(dependency_name, package.depends) if dependency in by_name} - {name}
+        name: {dependency for dependency in map(name_dependency, package.depends) if dependency in by_name} - {name}
         for name, package in by_name.items()
     }
     wanted_by: dict[str, list[str]] = {name: [] for name in by_name}
@@ -117,7 +117,7 @@ def in_dependency_order(packages: Iterable[LockedPackage]) -> tuple[LockedPackag
     heapq.heapify(ready)
     ordered: list[LockedPackage] = []
     while waiting:
-        name = heapq.heappop(ready) if ready else _first_of_circle(waiting)
+        name = heapq.heappop(ready) if ready else _choose_in_circle(waiting)
         del waiting[name]
         ordered.append(by_name[name])
         for dependant in wanted_by[name]:
@@ -128,12 +128,12 @@ def in_dependency_order(packages: Iterable[LockedPackage]) -> tuple[LockedPackag
     return tuple(ordered)
 
 
-def dependency_name(match_spec: str) -> str:
+def name_dependency(match_spec: str) -> str:
     """The name of the package that a match spec of a record asks for."""
     return re.split(r"[\s=<>!~\[]", match_spec.rpartition("::")[2].strip(), maxsplit=1)[0].lower()
 
 
-def _first_of_circle(waiting: Mapping[str, set[str]]) -> str:
+def _choose_in_circle(waiting: Mapping[str, set[str]]) -> str:
     """The package to break a circle at; every package here waits for another."""
     trail: list[str] = []
     name = min(waiting)

@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Protocol, TypeVar
 
 from builder.errors import InvalidImageName
-from builder.names.items import Channel, Cuda, Platform, Wish, keyword, spelled, text_of, wishes
+from builder.names.items import Channel, Cuda, Platform, Wish, find_keyword, parse_items, spell, write_item
 from builder.names.match_spec import check_channel, parse_match_spec
 from builder.names.spec import EnvironmentSpec, PackageItem, merge_items
 from storage.oci import REPOSITORY_PART
@@ -85,13 +85,13 @@ def parse(
 ) -> ImageRequest:
     """Read `repository:tag`, where `today` is the day in UTC.
 
-    `stored` is the spec whose handle `stored_spec_handle` found in the name; a day as tag goes before a day of its own.
+    `stored` is the spec whose handle `find_spec_handle` found in the name; a day as tag goes before a day of its own.
     Raises InvalidImageName.
     """
-    handle = stored_spec_handle(repository, settings)
-    reference = _reference(tag, today)
+    handle = find_spec_handle(repository, settings)
+    reference = _parse_reference(tag, today)
     if handle is None:
-        spec = _spec(_wishes_of(_items(repository, settings), settings), settings, item=repository)
+        spec = _make_spec(_select(_split_items(repository, settings), settings), settings, item=repository)
     elif stored is None:
         raise InvalidImageName(
             f"spec.{handle}",
@@ -103,13 +103,13 @@ def parse(
     return ImageRequest(replace(spec, until=reference.day) if isinstance(reference, UntilDate) else spec, reference)
 
 
-def stored_spec_handle(repository: str, settings: NameSettings) -> str | None:
+def find_spec_handle(repository: str, settings: NameSettings) -> str | None:
     """The hex digits of `<root>/spec.<hex>`, for the caller to look up; None for any other name.
 
     Raises InvalidImageName where the item is malformed, or not the only one.
     """
-    items = _items(repository, settings)
-    handles = [item for item in items if keyword(item) == "spec"]
+    items = _split_items(repository, settings)
+    handles = [item for item in items if find_keyword(item) == "spec"]
     if not handles:
         return None
     if len(items) > 1:
@@ -133,15 +133,15 @@ def parse_specs(
     """
     asked: list[Wish] = [Channel(check_channel(channel, channel)) for channel in channels]
     for text in specs:
-        asked += _typed(text, settings)
-    return replace(_spec(asked, settings, item=" ".join(specs)), until=until)
+        asked += _parse_typed(text, settings)
+    return replace(_make_spec(asked, settings, item=" ".join(specs)), until=until)
 
 
-def _typed(text: str, settings: NameSettings) -> list[Wish]:
+def _parse_typed(text: str, settings: NameSettings) -> list[Wish]:
     """What items, or a match spec, ask for; raises InvalidImageName."""
     items = text.lower().split("/")
     if all(REPOSITORY_PART.fullmatch(item) for item in items):
-        found = _wishes_of(items, settings)
+        found = _select(items, settings)
         # match specs may have capitals; what they would take a whole item for is a package of that name
         if text != text.lower() and found != [parse_match_spec(text)]:
             raise InvalidImageName(text, "items are written in lower case", text.lower())
@@ -149,29 +149,29 @@ def _typed(text: str, settings: NameSettings) -> list[Wish]:
     try:
         return [parse_match_spec(text)]
     except InvalidImageName as error:
-        raise InvalidImageName(error.item, error.reason, error.suggestion or spelled(text)) from None
+        raise InvalidImageName(error.item, error.reason, error.suggestion or spell(text)) from None
 
 
-def repository_of(spec: EnvironmentSpec, settings: NameSettings) -> str:
+def write_repository(spec: EnvironmentSpec, settings: NameSettings) -> str:
     """The canonical name of `spec`; `parse` of it gives `spec` back, where the tag says its cut-off date.
 
     Where no name of at most 255 characters says it, the name is its handle, which `parse` needs the stored spec for.
     """
-    packages = [text_of(item) for item in spec.items]
+    packages = [write_item(item) for item in spec.items]
     platforms = [f"platform.{platform}" for platform in spec.platforms]
-    if not spec.single and spec.platforms == _default_platforms(settings):
+    if not spec.single and spec.platforms == _choose_platforms(settings):
         platforms = []
     cuda = [f"cuda.{version}" for name, version in spec.virtual_packages if name == "__cuda"]
     for explicit in range(len(spec.channels) + 1):
         channels = [f"channel.{channel}" for channel in spec.channels[:explicit]]
         repository = "/".join([settings.root, *channels, *platforms, *cuda, *packages])
-        if _says(repository, spec, settings):
+        if _mentions(repository, spec, settings):
             return repository
     # stored is the lock, whose spec has no cut-off date
     return f"{settings.root}/spec.{replace(spec, until=None).key[:_HANDLE_DIGITS]}"
 
 
-def close_names(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
+def find_close_names(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
     """Names like `name` among `known`, the closest first: what was probably meant. Some 30,000 names take 30 ms."""
     pairs = {first + second for first, second in pairwise(name)}
     slack = max(2, len(name) // 3)
@@ -183,7 +183,7 @@ def close_names(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
     return difflib.get_close_matches(name, [other for _, other in nlargest(200, shared)], n=limit, cutoff=0.7)
 
 
-def _items(repository: str, settings: NameSettings) -> list[str]:
+def _split_items(repository: str, settings: NameSettings) -> list[str]:
     """The items after the root, each a component that the distribution specification allows."""
     if len(repository) > MAX_NAME:
         raise InvalidImageName(
@@ -208,45 +208,45 @@ def _check_component(item: str, repository: str) -> None:
     if not item:
         raise InvalidImageName(repository, "an item is empty: two slashes meet, or one is at the end")
     raise InvalidImageName(
-        item, "an item has lower-case letters and digits, with single . or _, or __ or -, between them", spelled(item)
+        item, "an item has lower-case letters and digits, with single . or _, or __ or -, between them", spell(item)
     )
 
 
-def _wishes_of(items: Sequence[str], settings: NameSettings) -> list[Wish]:
-    return [wish for item in items for wish in wishes(item, settings.shell_packages)]
+def _select(items: Sequence[str], settings: NameSettings) -> list[Wish]:
+    return [wish for item in items for wish in parse_items(item, settings.shell_packages)]
 
 
-def _default_platforms(settings: NameSettings) -> tuple[str, ...]:
+def _choose_platforms(settings: NameSettings) -> tuple[str, ...]:
     return tuple(sorted(set(settings.platforms)))
 
 
-def _spec(asked: Sequence[Wish], settings: NameSettings, *, item: str) -> EnvironmentSpec:
+def _make_spec(asked: Sequence[Wish], settings: NameSettings, *, item: str) -> EnvironmentSpec:
     """Wishes put together in canonical form. `item` is what to name when they make no environment."""
-    items = merge_items(_of(asked, PackageItem))
+    items = merge_items(_filter(asked, PackageItem))
     if not items:
         raise InvalidImageName(item, "no packages are asked for; add one, such as python")
     if len(items) > MAX_ITEMS:
         raise InvalidImageName(item, f"{len(items)} packages are asked for, and {MAX_ITEMS} are allowed")
-    cuda = sorted({wish.version for wish in _of(asked, Cuda)})
+    cuda = sorted({wish.version for wish in _filter(asked, Cuda)})
     if len(cuda) > 1:
         raise InvalidImageName(item, f"a machine has one version of CUDA, but the name has {' and '.join(cuda)}")
-    platforms = tuple(sorted({wish.name for wish in _of(asked, Platform)}))
-    explicit = [wish.name for wish in _of(asked, Channel)]
+    platforms = tuple(sorted({wish.name for wish in _filter(asked, Platform)}))
+    explicit = [wish.name for wish in _filter(asked, Channel)]
     return EnvironmentSpec(
         items=items,
-        channels=_channels(explicit, settings.channels, items),
-        platforms=platforms or _default_platforms(settings),
+        channels=_choose_channels(explicit, settings.channels, items),
+        platforms=platforms or _choose_platforms(settings),
         single=len(platforms) == 1,
         virtual_packages=tuple(("__cuda", version) for version in cuda),
         prefix=settings.prefix,
     )
 
 
-def _of(asked: Iterable[Wish], kind: type[_W]) -> list[_W]:
+def _filter(asked: Iterable[Wish], kind: type[_W]) -> list[_W]:
     return [wish for wish in asked if isinstance(wish, kind)]
 
 
-def _channels(explicit: Sequence[str], defaults: Sequence[str], items: Sequence[PackageItem]) -> tuple[str, ...]:
+def _choose_channels(explicit: Sequence[str], defaults: Sequence[str], items: Sequence[PackageItem]) -> tuple[str, ...]:
     """Channels in order of priority, each once.
 
     A channel that only an item names comes last: the item is taken from it, and what it depends on where no other
@@ -255,20 +255,20 @@ def _channels(explicit: Sequence[str], defaults: Sequence[str], items: Sequence[
     return tuple(dict.fromkeys([*explicit, *defaults, *sorted({item.channel for item in items if item.channel})]))
 
 
-def _reference(tag: str, today: datetime.date) -> Reference:
+def _parse_reference(tag: str, today: datetime.date) -> Reference:
     if tag == "latest":
         return Latest()
     if _DAY.fullmatch(tag):
-        return UntilDate(_day(tag, today))
+        return UntilDate(_parse_day(tag, today))
     digits = tag.removeprefix("lock-")
     if digits != tag:
         if not _HANDLE.fullmatch(digits):
             raise InvalidImageName(tag, "lock- takes 12 to 64 hex digits; every image says its own in a label")
         return LockReference(digits)
-    raise InvalidImageName(tag, f"no such tag: {TAGS}", "latest" if close_names(tag, ["latest"]) else None)
+    raise InvalidImageName(tag, f"no such tag: {TAGS}", "latest" if find_close_names(tag, ["latest"]) else None)
 
 
-def _day(tag: str, today: datetime.date) -> datetime.date:
+def _parse_day(tag: str, today: datetime.date) -> datetime.date:
     try:
         day = datetime.date.fromisoformat(tag)
     except ValueError as error:
@@ -278,9 +278,9 @@ def _day(tag: str, today: datetime.date) -> datetime.date:
     return day
 
 
-def _says(repository: str, spec: EnvironmentSpec, settings: NameSettings) -> bool:
+def _mentions(repository: str, spec: EnvironmentSpec, settings: NameSettings) -> bool:
     try:
-        items = _items(repository, settings)
-        return _spec(_wishes_of(items, settings), settings, item=repository) == replace(spec, until=None)
+        items = _split_items(repository, settings)
+        return _make_spec(_select(items, settings), settings, item=repository) == replace(spec, until=None)
     except InvalidImageName:
         return False

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from builder.errors import InvalidImageName
 from builder.names.match_spec import is_version, parse_match_spec
-from builder.names.spec import Constraint, PackageItem, contains, merge_items
+from builder.names.spec import Constraint, PackageItem, match_within, merge_items
 from storage.oci import REPOSITORY_PART
 
 OPERATORS = {
@@ -118,28 +118,28 @@ class Cuda:
 Wish = PackageItem | Channel | Platform | Cuda
 
 
-def wishes(item: str, shell_packages: Sequence[str]) -> list[Wish]:
+def parse_items(item: str, shell_packages: Sequence[str]) -> list[Wish]:
     """What one item asks for; `shell` asks for several packages."""
     if item.split(".")[0] == "shell":
         if item != "shell":
             raise InvalidImageName(item, "shell stands for several packages and takes nothing", "shell")
         return [PackageItem(name) for name in shell_packages]
     value = item.partition(".")[2]
-    match keyword(item):
+    match find_keyword(item):
         case "channel":
             return [Channel(value)]
         case "platform":
-            return [Platform(_platform(item, value))]
+            return [Platform(_parse_platform(item, value))]
         case "cuda":
             if not _CUDA.fullmatch(value):
                 raise InvalidImageName(item, "cuda takes a version such as cuda.12.4")
             return [Cuda(value)]
         case "spec":
             raise InvalidImageName(item, "a stored spec is an image name of its own, and cannot be part of another")
-    return [*_packages(item)]
+    return [*_parse_packages(item)]
 
 
-def keyword(item: str) -> str | None:
+def find_keyword(item: str) -> str | None:
     """`channel`, `platform`, `cuda` or `spec` where the item is one; alone or before an operator they are packages."""
     word, *values = item.split(".")
     is_package = not values or _is_operator(values[0])
@@ -150,7 +150,7 @@ def _is_operator(part: str) -> bool:
     return part in OPERATORS or part == BUILD_OPERATOR
 
 
-def _platform(item: str, name: str) -> str:
+def _parse_platform(item: str, name: str) -> str:
     if name in IMAGE_PLATFORMS:
         return name
     if name in OTHER_PLATFORMS:
@@ -160,28 +160,28 @@ def _platform(item: str, name: str) -> str:
     raise InvalidImageName(item, f"unknown platform; there are {', '.join(IMAGE_PLATFORMS)}", meant)
 
 
-def _packages(item: str) -> tuple[PackageItem, ...]:
+def _parse_packages(item: str) -> tuple[PackageItem, ...]:
     """`[channel__]name[.operator.value]...`: one package, or one more for every further build string."""
     parts = item.split(".")
     ends = [*(index for index, part in enumerate(parts) if index and _is_operator(part)), len(parts)]
-    channel, name = _channel_and_name(item, parts[: ends[0]])
+    channel, name = _split_channel(item, parts[: ends[0]])
     asked = [PackageItem(name, channel)]
     for start, end in pairwise(ends):
         operator, values = parts[start], parts[start + 1 : end]
         if not values:
-            raise InvalidImageName(item, f"operator {operator} has no {_operand(operator)}")
+            raise InvalidImageName(item, f"operator {operator} has no {_take_operand(operator)}")
         if operator == BUILD_OPERATOR:
-            asked.append(PackageItem(name, channel, build=contains(_build(item, ".".join(values)))))
+            asked.append(PackageItem(name, channel, build=match_within(_parse_build(item, ".".join(values)))))
         else:
-            asked.append(PackageItem(name, channel, (Constraint(OPERATORS[operator], _version(item, values)),)))
+            asked.append(PackageItem(name, channel, (Constraint(OPERATORS[operator], _parse_version(item, values)),)))
     return merge_items(asked)
 
 
-def _operand(operator: str) -> str:
+def _take_operand(operator: str) -> str:
     return "build string" if operator == BUILD_OPERATOR else "version"
 
 
-def _channel_and_name(item: str, parts: Sequence[str]) -> tuple[str | None, str]:
+def _split_channel(item: str, parts: Sequence[str]) -> tuple[str | None, str]:
     _refuse_version_in_name(item, parts)
     channel, separator, name = ".".join(parts).rpartition("__")
     if "__" in channel:
@@ -202,23 +202,23 @@ def _refuse_version_in_name(item: str, parts: Sequence[str]) -> None:
         if _is_operator(before):
             raise InvalidImageName(item, f"operator {before} has no package before it")
         head, tail = item.split(".")[: index - 1], item.split(".")[index:]
-        meant = _meant_operator(before) or _near_operator(before)
+        meant = _guess_operator(before) or _find_near_operator(before)
         if head and meant:
             suggestion = ".".join([*head, meant, *tail])
             raise InvalidImageName(
-                item, f"{before} is not an operator; the operators are {_operator_list()}", suggestion
+                item, f"{before} is not an operator; the operators are {_list_operators()}", suggestion
             )
         raise InvalidImageName(item, f"no package {'.'.join(parts)}", ".".join([*head, before, "like", *tail]))
 
 
-def _meant_operator(part: str) -> str | None:
+def _guess_operator(part: str) -> str | None:
     """The operator that `part` can only be a slip of; in a version it might be a piece as well: 1.0.rc.1, 1.0.ga.2."""
     if part in _MEANT_OPERATORS:
         return _MEANT_OPERATORS[part]
     return next(iter(difflib.get_close_matches(part, [*OPERATORS, BUILD_OPERATOR], n=1, cutoff=0.75)), None)
 
 
-def _near_operator(part: str) -> str | None:
+def _find_near_operator(part: str) -> str | None:
     """The operator that `part` is probably meant for where none of them is none: `lr`, `eg`, `lk`, `greter`."""
     if part[::-1] in OPERATORS:
         return part[::-1]
@@ -229,17 +229,17 @@ def _near_operator(part: str) -> str | None:
     return next(iter(difflib.get_close_matches(part, similar, n=1, cutoff=0.5)), None)
 
 
-def _operator_list() -> str:
+def _list_operators() -> str:
     return ", ".join([*OPERATORS, BUILD_OPERATOR])
 
 
-def _version(item: str, parts: Sequence[str]) -> str:
+def _parse_version(item: str, parts: Sequence[str]) -> str:
     for before, part in pairwise(parts[1:]):
-        meant = _meant_operator(before)
+        meant = _guess_operator(before)
         if meant and part[0].isdigit():
             raise InvalidImageName(
                 item,
-                f"{before} is not an operator; the operators are {_operator_list()}",
+                f"{before} is not an operator; the operators are {_list_operators()}",
                 item.replace(f".{before}.", f".{meant}.", 1),
             )
     version = ".".join(parts).replace("__", "!").replace("--", "+")
@@ -248,30 +248,30 @@ def _version(item: str, parts: Sequence[str]) -> str:
     return version
 
 
-def _build(item: str, text: str) -> str:
+def _parse_build(item: str, text: str) -> str:
     if not _BUILD.fullmatch(text):
         raise InvalidImageName(item, f"{text!r} cannot be part of a build string")
     return text
 
 
-def spelled(item: str) -> str | None:
+def spell(item: str) -> str | None:
     """The item that says what `item` was meant to, such as the match spec `numpy>=1.2`, or `numpy.>=.1.2`."""
     text = _SYMBOLS.sub(lambda match: f".{_WORDS.get(match[1], '')}.", item).lower()
     if not REPOSITORY_PART.fullmatch(text):
         try:
-            text = text_of(parse_match_spec(item))
+            text = write_item(parse_match_spec(item))
         except InvalidImageName:
             return None
     if not REPOSITORY_PART.fullmatch(text):
         return None
     try:
-        wishes(text, ())
+        parse_items(text, ())
     except InvalidImageName as error:
         return error.suggestion
     return text
 
 
-def text_of(item: PackageItem) -> str:
+def write_item(item: PackageItem) -> str:
     """`item` in the grammar of items, also where it is no component of a repository name.
 
     A build that is not just contained in the build string has no word there, and is said by one that takes more.
@@ -283,14 +283,14 @@ def text_of(item: PackageItem) -> str:
     return ".".join(parts + ([BUILD_OPERATOR, item.build.strip("*")] if item.build else []))
 
 
-def typed(item: PackageItem) -> str:
+def write_typed(item: PackageItem) -> str:
     """`item` as people may type it: as in image names where these can say it, else as a match spec."""
-    text = text_of(item)
+    text = write_item(item)
     return text if REPOSITORY_PART.fullmatch(text) and _reads_as(text, item) else item.match_spec()
 
 
 def _reads_as(text: str, item: PackageItem) -> bool:
     try:
-        return wishes(text, ()) == [item]
+        return parse_items(text, ()) == [item]
     except InvalidImageName:
         return False

@@ -42,8 +42,8 @@ def parse_match_spec(text: str) -> PackageItem:
     match = _SPEC.fullmatch(text.strip())
     if match is None:
         raise InvalidImageName(text, "not a conda match spec, such as 'numpy>=1.2,<2'")
-    brackets = _brackets(text, match["brackets"] or "")
-    version, build = _version_and_build(text, match["rest"])
+    brackets = _parse_brackets(text, match["brackets"] or "")
+    version, build = _split_version(text, match["rest"])
     name = match["name"].lower()
     if name.startswith("__"):
         raise InvalidImageName(text, "virtual packages cannot be requested; cuda.12.4 says what the machine has")
@@ -53,8 +53,8 @@ def parse_match_spec(text: str) -> PackageItem:
     return PackageItem(
         name,
         check_channel(text, channel) if channel else None,
-        tuple(sorted(_constraints(text, version) | _constraints(text, brackets.get("version", "")))),
-        _build(text, build or brackets.get("build")),
+        tuple(sorted(_parse_constraints(text, version) | _parse_constraints(text, brackets.get("version", "")))),
+        _parse_build(text, build or brackets.get("build")),
     )
 
 
@@ -78,7 +78,7 @@ def check_channel(text: str, channel: str) -> str:
     return channel
 
 
-def _brackets(text: str, inside: str) -> dict[str, str]:
+def _parse_brackets(text: str, inside: str) -> dict[str, str]:
     """The `key=value` pairs between the brackets."""
     pairs: dict[str, str] = {}
     position = 0
@@ -91,7 +91,7 @@ def _brackets(text: str, inside: str) -> dict[str, str]:
     return pairs
 
 
-def _version_and_build(text: str, rest: str) -> tuple[str, str | None]:
+def _split_version(text: str, rest: str) -> tuple[str, str | None]:
     """Split what follows the name: `=1.2=py_0`, ` >=1.2, <2`, ` 1.2 py_0`."""
     rest = re.sub(r"\s*,\s*", ",", rest.strip())
     rest = re.sub(r"([<>=!~])\s+", r"\1", rest)
@@ -105,13 +105,13 @@ def _version_and_build(text: str, rest: str) -> tuple[str, str | None]:
     return (words[0] if words else ""), (words[1] if len(words) == 2 else None)
 
 
-def _constraints(text: str, version: str) -> set[Constraint]:
+def _parse_constraints(text: str, version: str) -> set[Constraint]:
     if "|" in version:
         raise InvalidImageName(text, "alternatives (|) are not supported; ask for one range of versions")
-    return {_constraint(text, part.strip()) for part in version.split(",") if part.strip() not in _ANY}
+    return {_parse_constraint(text, part.strip()) for part in version.split(",") if part.strip() not in _ANY}
 
 
-def _constraint(text: str, part: str) -> Constraint:
+def _parse_constraint(text: str, part: str) -> Constraint:
     match = _CONSTRAINT.fullmatch(part)
     operator, version = (match["operator"] or "==", match["version"].strip().lower()) if match else ("", part)
     if operator not in _OPERATORS:
@@ -128,7 +128,7 @@ def _constraint(text: str, part: str) -> Constraint:
     return Constraint(operator, starless)
 
 
-def _build(text: str, build: str | None) -> str | None:
+def _parse_build(text: str, build: str | None) -> str | None:
     """The pattern in its one spelling, a run of `*` being one of them; None where every build matches."""
     if build is None:
         return None

@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import chain, repeat
 from typing import Any, Self
 
-from builder.canonical import key_of
+from builder.canonical import make_key
 
 SPEC_FORMAT = 1
 """Part of every spec's key: raise it when the same spec has to give another image."""
@@ -129,7 +129,7 @@ class EnvironmentSpec:
     @cached_property
     def key(self) -> str:
         """The spec's hash: 64 hex digits over everything above."""
-        return key_of("spec", self.to_json())
+        return make_key("spec", self.to_json())
 
     def match_specs(self) -> list[str]:
         return [item.match_spec() for item in self.items]
@@ -139,12 +139,12 @@ _CONTAINED = re.compile(r"\*([^*]+)\*")
 _PATTERN = "="
 
 
-def contains(part: str) -> str:
+def match_within(part: str) -> str:
     """The pattern of builds that contain `part`."""
     return f"*{part}*"
 
 
-def contained(build: str) -> str | None:
+def find_within(build: str) -> str | None:
     """What builds contain that match the pattern `build`, where that is all that it says."""
     match = _CONTAINED.fullmatch(build)
     return match[1] if match else None
@@ -152,10 +152,10 @@ def contained(build: str) -> str | None:
 
 def _build_to_json(build: str | None) -> str | None:
     """`cuda` for `*cuda*`, which keeps the keys of stored specs; any other pattern behind a `=`, as in no build."""
-    return build and (contained(build) or f"{_PATTERN}{build}")
+    return build and (find_within(build) or f"{_PATTERN}{build}")
 
 
 def _build_from_json(text: str | None) -> str | None:
     if not text:
         return None
-    return text.removeprefix(_PATTERN) if text.startswith(_PATTERN) else contains(text)
+    return text.removeprefix(_PATTERN) if text.startswith(_PATTERN) else match_within(text)

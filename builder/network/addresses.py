@@ -65,7 +65,7 @@ def is_public(text: str) -> bool:
 
 def _is_public(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
-        inner = _carried(address)
+        inner = _unwrap(address)
         if inner is not None:
             return _is_public(inner)
         if address not in _UNICAST:
@@ -73,21 +73,21 @@ def _is_public(address: Address) -> bool:
     return not any(address in network for network in _NOT_PUBLIC if network.version == address.version)
 
 
-def _carried(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+def _unwrap(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     """The IPv4 address that packets for an IPv6 one go to: mapped, 6to4 or translated (RFC 4291, 3056, 6052)."""
     if address in _NAT64:
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour
 
 
-def endpoint(url: str) -> str:
+def split_endpoint(url: str) -> str:
     """`host:port` of an http, https or oci address; empty for any other."""
     try:
         parts = urlsplit(url)
         port = parts.port or _PORTS.get(parts.scheme)
     except ValueError:
         return ""
-    return f"{_plain(parts.hostname)}:{port}" if parts.hostname and parts.scheme in _PORTS else ""
+    return f"{_normalize(parts.hostname)}:{port}" if parts.hostname and parts.scheme in _PORTS else ""
 
 
 def look_up(host: str, port: int) -> list[str]:
@@ -99,7 +99,7 @@ def look_up(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def _plain(host: str) -> str:
+def _normalize(host: str) -> str:
     return host.lower().rstrip(".")
 
 
@@ -116,7 +116,7 @@ class AddressGuard:
 
     def check(self, host: str, port: int, addresses: Collection[str]) -> None:
         """Raises InternalAddress when one of a host's addresses is not admitted."""
-        host = _plain(host)
+        host = _normalize(host)
         if f"{host}:{port}" in self._internal or (port in USUAL_PORTS and host in self._internal):
             return
         if not all(map(is_public, addresses)):
@@ -163,7 +163,7 @@ class GuardedResolver(AbstractResolver):
         await self._resolver.close()
 
 
-def guarded_connector(
+def make_connector(
     guard: AddressGuard, resolver: AbstractResolver | None = None, *, limit: int = 0
 ) -> aiohttp.TCPConnector:
     """aiohttp's connections, each to an address that was checked; `check_host` is for hosts that are addresses."""

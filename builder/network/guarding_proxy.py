@@ -29,8 +29,8 @@ import structlog
 from cachetools import TTLCache
 from yarl import URL
 
-from builder.network.addresses import AddressGuard, InternalAddress, endpoint
-from builder.network.outer_proxy import OuterProxy, outer_proxy
+from builder.network.addresses import AddressGuard, InternalAddress, split_endpoint
+from builder.network.outer_proxy import OuterProxy, find_outer_proxy
 
 MOST_CONNECTIONS = 2000
 """Of the processes of one solver together. One of them may have half, so that its next ones are not without any."""
@@ -93,7 +93,7 @@ class _Upstream:
 class GuardingProxy:
     """Serves while it is entered, at `url`, to whoever has that; `outer` says by which proxy it goes on itself."""
 
-    def __init__(self, guard: AddressGuard, outer: OuterProxy = outer_proxy) -> None:
+    def __init__(self, guard: AddressGuard, outer: OuterProxy = find_outer_proxy) -> None:
         self._guard = guard
         self._outer = outer
         secret = secrets.token_urlsafe(32)
@@ -132,7 +132,7 @@ class GuardingProxy:
         """From now on the URL of a channel, also by http, and what it may refer to inside."""
         self._guard.admit(internal)
         if channel.startswith("http://"):
-            self._plain.update([endpoint(channel), *internal])
+            self._plain.update([split_endpoint(channel), *internal])
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._tasks) >= self._most:
@@ -147,7 +147,7 @@ class GuardingProxy:
             await self._answer(reader, writer)
         except _Refused as refused:
             with contextlib.suppress(OSError):
-                writer.write(_status(refused.status))
+                writer.write(_write_status(refused.status))
                 await writer.drain()
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
             # of a client that went away, or of an upstream that speaks no HTTP
@@ -173,26 +173,26 @@ class GuardingProxy:
             return
         if shown or head.method == "CONNECT":
             raise _Refused(REFUSED)
-        if endpoint(head.target) not in self._referred:
+        if split_endpoint(head.target) not in self._referred:
             raise _Refused(PLAIN)
 
     async def _tunnel(self, head: _Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        host, port = _authority(head.target)
-        async with _closing(await self._connected("https", host, port)) as upstream:
+        host, port = _split_authority(head.target)
+        async with _closing(await self._connect("https", host, port)) as upstream:
             writer.write(b"HTTP/1.1 200 Connection Established\r\n\r\n")
             moves = _Moves()
-            await _until_one_ends(
-                _copied(reader, upstream.writer, moves), _copied(upstream.reader, writer, moves), moves.stop()
+            await _wait_for_one(
+                _copy(reader, upstream.writer, moves), _copy(upstream.reader, writer, moves), moves.stop()
             )
 
     async def _forward(self, head: _Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         parts = urlsplit(head.target)
         if parts.username is not None or not parts.hostname:
             raise _Refused(HTTPStatus.BAD_REQUEST)
-        if endpoint(head.target) not in self._plain:
+        if split_endpoint(head.target) not in self._plain:
             raise _Refused(PLAIN)
         proxy = self._outer(head.target)
-        async with _closing(await self._connected("http", parts.hostname, parts.port or 80)) as upstream:
+        async with _closing(await self._connect("http", parts.hostname, parts.port or 80)) as upstream:
             target = head.target if proxy else parts._replace(scheme="", netloc="").geturl() or "/"
             headers = [(name, value) for name, value in head.headers if name not in _HOP_BY_HOP]
             if proxy and proxy[1]:
@@ -200,10 +200,10 @@ class GuardingProxy:
             lines = [f"{head.method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
             upstream.writer.write("\r\n".join([*lines, "connection: close", "", ""]).encode("latin-1"))
             moves = _Moves()
-            answer = self._answered(head.target, upstream.reader, writer, moves)
-            await _until_one_ends(answer, _gone(reader), moves.stop())
+            answer = self._pass_answer(head.target, upstream.reader, writer, moves)
+            await _wait_for_one(answer, _watch_end(reader), moves.stop())
 
-    async def _answered(
+    async def _pass_answer(
         self, url: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, moves: _Moves
     ) -> None:
         """Pass the answer to `url` on, as the last of its connection."""
@@ -214,23 +214,23 @@ class GuardingProxy:
         fields = [(line.partition(":")[0].strip().lower(), line) for line in lines]
         for name, line in fields:
             if name == "location":
-                self._referred[endpoint(urljoin(url, line.partition(":")[2].strip()))] = None
+                self._referred[split_endpoint(urljoin(url, line.partition(":")[2].strip()))] = None
         if status in OWN:
             first = "HTTP/1.1 502 Bad Gateway"
         kept = [line for name, line in fields if name not in _HOP_BY_HOP]
         writer.write("\r\n".join([first, *kept, "Connection: close", "", ""]).encode("latin-1"))
-        await _copied(reader, writer, moves)
+        await _copy(reader, writer, moves)
 
-    async def _connected(self, scheme: str, host: str, port: int) -> _Upstream:
+    async def _connect(self, scheme: str, host: str, port: int) -> _Upstream:
         """A connection to a host that may be connected to; raises _Refused."""
         proxy = self._outer(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 if proxy is not None:
                     await asyncio.to_thread(self._guard.check_known, host, port)
-                    return await _by_proxy(proxy[0], proxy[1], host, port, tunnel=scheme == "https")
+                    return await _connect_by_proxy(proxy[0], proxy[1], host, port, tunnel=scheme == "https")
                 addresses = await asyncio.to_thread(self._guard.addresses, host, port)
-                return await _first(addresses, port)
+                return await _connect_first(addresses, port)
         except InternalAddress:
             log.warning("a channel refers to an internal address", host=host, port=port)
             raise _Refused(REFUSED) from None
@@ -238,14 +238,14 @@ class GuardingProxy:
             raise _Refused(UNREACHABLE) from None
 
 
-def _authority(text: str) -> tuple[str, int]:
+def _split_authority(text: str) -> tuple[str, int]:
     found = _AUTHORITY.fullmatch(text)
     if found is None or not 0 < int(found["port"]) < 1 << 16:
         raise _Refused(HTTPStatus.BAD_REQUEST)
     return found["v6"] or found["name"], int(found["port"])
 
 
-async def _first(addresses: list[str], port: int) -> _Upstream:
+async def _connect_first(addresses: list[str], port: int) -> _Upstream:
     """The first that takes a connection; raises OSError."""
     failure = OSError("no address")
     for address in addresses:
@@ -256,7 +256,7 @@ async def _first(addresses: list[str], port: int) -> _Upstream:
     raise failure
 
 
-async def _by_proxy(
+async def _connect_by_proxy(
     proxy: URL, authorization: aiohttp.BasicAuth | None, host: str, port: int, *, tunnel: bool
 ) -> _Upstream:
     """A connection to the environment's proxy; with `tunnel` one through it."""
@@ -298,7 +298,7 @@ class _Moves:
             rest = self._last + IDLE_SECONDS - time.monotonic()
 
 
-async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, moves: _Moves) -> None:
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, moves: _Moves) -> None:
     while data := await reader.read(_CHUNK):
         moves.note()
         writer.write(data)
@@ -306,13 +306,13 @@ async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, mo
         moves.note()
 
 
-async def _gone(reader: asyncio.StreamReader) -> None:
+async def _watch_end(reader: asyncio.StreamReader) -> None:
     """Return when the client hangs up; what it sends behind its one request is not looked at."""
     while await reader.read(_CHUNK):
         pass
 
 
-async def _until_one_ends(*ways: Awaitable[None]) -> None:
+async def _wait_for_one(*ways: Awaitable[None]) -> None:
     """Raises what the one that ended raised."""
     tasks = [asyncio.ensure_future(way) for way in ways]
     try:
@@ -325,5 +325,5 @@ async def _until_one_ends(*ways: Awaitable[None]) -> None:
         task.result()
 
 
-def _status(status: int) -> bytes:
+def _write_status(status: int) -> bytes:
     return f"HTTP/1.1 {status} Refused\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()

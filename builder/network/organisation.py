@@ -13,17 +13,17 @@ from functools import cache
 from publicsuffixlist import PublicSuffixList
 
 
-def organisation(host: str) -> str:
+def find_organisation(host: str) -> str:
     """The registered name that `host` is or is below; the host itself where nobody registered one, or an address."""
     host = host.lower().rstrip(".")
     if _is_address(host):
         return host
-    return _suffixes().privatesuffix(host) or host
+    return _load_suffixes().privatesuffix(host) or host
 
 
 def are_of_one(host: str, other: str) -> bool:
     """Whether both hosts are of one organisation, so that a login for one may be told to the other."""
-    return organisation(host) == organisation(other)
+    return find_organisation(host) == find_organisation(other)
 
 
 def _is_address(host: str) -> bool:
@@ -36,5 +36,5 @@ def _is_address(host: str) -> bool:
 
 
 @cache
-def _suffixes() -> PublicSuffixList:
+def _load_suffixes() -> PublicSuffixList:
     return PublicSuffixList()

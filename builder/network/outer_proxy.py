@@ -11,7 +11,7 @@ from yarl import URL
 OuterProxy = Callable[[str], tuple[URL, aiohttp.BasicAuth | None] | None]
 
 
-def outer_proxy(url: str) -> tuple[URL, aiohttp.BasicAuth | None] | None:
+def find_outer_proxy(url: str) -> tuple[URL, aiohttp.BasicAuth | None] | None:
     """The proxy that `url` is to be asked by, and what it wants to see; None to go there directly."""
     try:
         return get_env_proxy_for_url(URL(url, encoded=True))

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import aiohttp
 from yarl import URL
 
-from builder.network.addresses import AddressGuard, guarded_connector
-from builder.network.outer_proxy import outer_proxy
+from builder.network.addresses import AddressGuard, make_connector
+from builder.network.outer_proxy import find_outer_proxy
 
 READ_BUFFER = 1 << 20
 CONNECT_SECONDS = 30.0
@@ -21,8 +21,8 @@ class Routes:
 
     def __init__(self, guard: AddressGuard, limit: int, seconds: float) -> None:
         self._guard = guard
-        self._direct = _session(guarded_connector(guard, limit=limit), seconds)
-        self._proxied = _session(aiohttp.TCPConnector(limit=limit), seconds)
+        self._direct = _open_session(make_connector(guard, limit=limit), seconds)
+        self._proxied = _open_session(aiohttp.TCPConnector(limit=limit), seconds)
 
     @asynccontextmanager
     async def get(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -32,7 +32,7 @@ class Routes:
         """
         address = URL(url, encoded=True)
         host, port = address.host or "", address.port or 0
-        if (proxy := outer_proxy(url)) is None:
+        if (proxy := find_outer_proxy(url)) is None:
             self._guard.check_host(host, port)
             async with self._direct.get(address, headers=headers, allow_redirects=False) as response:
                 yield response
@@ -48,7 +48,7 @@ class Routes:
         await self._proxied.close()
 
 
-def _session(connector: aiohttp.TCPConnector, seconds: float) -> aiohttp.ClientSession:
+def _open_session(connector: aiohttp.TCPConnector, seconds: float) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         auto_decompress=False,
         read_bufsize=READ_BUFFER,

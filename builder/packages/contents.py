@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, Self
 from builder.archives.archive import Limits, Part
 from builder.errors import PackageRefused
 from builder.locks.lock import LockedPackage
-from builder.packages.paths import check_paths, directories_of
+from builder.packages.paths import check_paths, list_directories
 from builder.packages.prefix import Mode
 
 PathKind = Literal["file", "softlink", "directory"]
@@ -160,7 +160,7 @@ class PackageContents:
         )
 
 
-def placed(contents: PackageContents, python: PythonLayout | None, limits: Limits) -> PackageContents:
+def place(contents: PackageContents, python: PythonLayout | None, limits: Limits) -> PackageContents:
     """The contents with noarch python's paths moved to where `python` looks for them."""
     if contents.noarch != "python":
         return contents
@@ -178,5 +178,5 @@ def placed(contents: PackageContents, python: PythonLayout | None, limits: Limit
         for source in contents.sources
     ]
     placed = replace(contents, targets=targets, python=python)
-    directories = directories_of(contents.package, targets, contents.kinds, bool(contents.entry_points), limits)
+    directories = list_directories(contents.package, targets, contents.kinds, bool(contents.entry_points), limits)
     return replace(placed, directories=directories)

@@ -31,7 +31,7 @@ class Differences:
 
     def compare(self, path: str, listed: Lies, found: Lies) -> None:
         """Note the difference, if there is one; what is not known of either is none."""
-        if reason := _difference(listed, found):
+        if reason := _describe(listed, found):
             self.found[path] = found
             if len(self._lines) < LINES:
                 self._lines.append(f"{path} {reason}")
@@ -42,7 +42,7 @@ class Differences:
         return (*self._lines, f"and {more} more paths are not as listed") if more else tuple(self._lines)
 
 
-def _difference(listed: Lies, found: Lies) -> str | None:
+def _describe(listed: Lies, found: Lies) -> str | None:
     if listed.kind != found.kind:
         names = {"f": "a file", "s": "a symbolic link"}
         return f"is {names[found.kind]}, listed as {names[listed.kind]}"

@@ -10,10 +10,10 @@ from typing import Any, cast
 import orjson
 
 from builder.archives.archive import DEFAULT_LIMITS, Limits, verify
-from builder.canonical import key_of
+from builder.canonical import make_key
 from builder.locks.lock import LockedPackage
 from builder.packages.bounded_json import JsonRefused, load_trusted
-from builder.packages.contents import EntryPoint, PackageContents, Placeholder, PythonLayout, placed
+from builder.packages.contents import EntryPoint, PackageContents, Placeholder, PythonLayout, place
 from builder.packages.listing import read_listing
 from builder.packages.path_marks import PathMarks
 from builder.packages.paths import check_reserved
@@ -33,16 +33,16 @@ def inspect(
     that is gone is remembered. `python` matters to noarch python packages only. Raises PackageRefused.
     """
     name = str(package)
-    remembered = cache / _cache_name(package)
+    remembered = cache / _name_cached(package)
     with working_on(name):
         document = _recall(remembered)
-        state = _state(path)
+        state = _stat(path)
         if document is None or (state and document.get("archive") != state):
             verify(path, name, package.size, package.sha256, package.md5)
             document = {**(document or read_listing(path, name, limits)), "archive": state}
             with atomic_write(remembered, durable=False, scratch=cache) as file:
                 file.write(orjson.dumps(document))
-        contents = placed(_contents(name, document), python, limits)
+        contents = place(_read_contents(name, document), python, limits)
         check_reserved(contents.package, contents.targets, contents.directories)
         return contents
 
@@ -58,9 +58,9 @@ def inspect_all(
     return found
 
 
-def _cache_name(package: LockedPackage) -> str:
+def _name_cached(package: LockedPackage) -> str:
     """Of the archive alone: where its files go in which python is worked out anew each time."""
-    key = key_of("contents", [FORMAT, package.archive_key])
+    key = make_key("contents", [FORMAT, package.archive_key])
     return f"{key[:2]}/{key}.json"
 
 
@@ -71,7 +71,7 @@ def _recall(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def _state(path: Path) -> list[int] | None:
+def _stat(path: Path) -> list[int] | None:
     """What changes when the file does; None when it is gone."""
     with contextlib.suppress(FileNotFoundError):
         status = path.stat()
@@ -79,7 +79,7 @@ def _state(path: Path) -> list[int] | None:
     return None
 
 
-def _contents(name: str, document: dict[str, Any]) -> PackageContents:
+def _read_contents(name: str, document: dict[str, Any]) -> PackageContents:
     return PackageContents(
         package=name,
         sources=document["paths"],

@@ -16,7 +16,7 @@ from builder.archives.archive import (
     Limits,
     Part,
     check_member,
-    checked_name,
+    check_name,
     has_two_tars,
     payload,
     read_info,
@@ -25,7 +25,7 @@ from builder.archives.tar import DIRECTORY, FILE, SYMLINK
 from builder.errors import PackageRefused
 from builder.packages.bounded_json import JsonRefused, load
 from builder.packages.contents import EntryPoint
-from builder.packages.paths import LONGEST_PATH, check_amount, check_paths, check_way, directories_of, too_many
+from builder.packages.paths import LONGEST_PATH, check_amount, check_paths, check_way, describe_excess, list_directories
 
 DEFAULT_PLACEHOLDER = "/opt/" + "".join(f"anaconda{number}" for number in (1, 2, 3))
 """Written in parts, so that it is not itself taken for a placeholder when condery is packaged."""
@@ -60,16 +60,16 @@ _LINK_SCRIPTS = 20
 
 def read_listing(path: Path, name: str, limits: Limits) -> dict[str, Any]:
     """What is remembered of an archive, as JSON; raises PackageRefused."""
-    found = read_info(path, name, _INFO, _enough, limits)
+    found = read_info(path, name, _INFO, _is_enough, limits)
     info, strays = found.files, found.strays
     del found
-    index = _json_object(name, info, "index.json")
-    noarch = _noarch(name, index)
-    entries = _entry_points(name, info) if noarch == "python" else []
+    index = _read_json(name, info, "index.json")
+    noarch = _read_noarch(name, index)
+    entries = _read_entry_points(name, info) if noarch == "python" else []
     mtime = info["index.json"].mtime
     rows = _Rows(name)
     if "paths.json" in info:
-        _read_paths_json(rows, _paths_document(name, info, limits), limits)
+        _read_paths_json(rows, _read_paths(name, info, limits), limits)
     elif "files" in info:
         _read_files(rows, info, path, limits)
     else:
@@ -78,8 +78,8 @@ def read_listing(path: Path, name: str, limits: Limits) -> dict[str, Any]:
     check_amount(name, rows.paths, limits)
     check_paths(name, rows.paths)
     kinds = "".join(rows.kinds)
-    directories = directories_of(name, rows.paths, kinds, bool(entries), limits)
-    in_both = strays and _info_tar_has(path, name, rows.paths, directories, limits)
+    directories = list_directories(name, rows.paths, kinds, bool(entries), limits)
+    in_both = strays and _has_info(path, name, rows.paths, directories, limits)
     parts = ["pkg", "info"] if in_both else ["pkg"]
     scripts = sorted(each for each in rows.paths if each.startswith("bin/.") and _LINK_SCRIPT.fullmatch(each))
     if len(scripts) > _LINK_SCRIPTS:
@@ -95,12 +95,12 @@ def read_listing(path: Path, name: str, limits: Limits) -> dict[str, Any]:
         "parts": parts,
         "entry_points": [list(entry) for entry in entries],
         "link_scripts": scripts,
-        "timestamp": _timestamp(name, index, mtime),
+        "timestamp": _read_timestamp(name, index, mtime),
         "noarch": noarch,
     }
 
 
-def _info_tar_has(path: Path, name: str, paths: Sequence[str], directories: Sequence[str], limits: Limits) -> bool:
+def _has_info(path: Path, name: str, paths: Sequence[str], directories: Sequence[str], limits: Limits) -> bool:
     """Whether something that is listed lies in the info tar of a `.conda`, outside `info/`.
 
     Raises PackageRefused when something there is in the way of what is listed.
@@ -112,13 +112,13 @@ def _info_tar_has(path: Path, name: str, paths: Sequence[str], directories: Sequ
             if member.name.startswith("info/") and member.kind == FILE:
                 continue
             check_member(member)
-            source = checked_name(member.name)
+            source = check_name(member.name)
             found = found or source in listed
             check_way(name, source, member, ways)
     return found
 
 
-def _enough(found: dict[str, InfoFile]) -> bool:
+def _is_enough(found: dict[str, InfoFile]) -> bool:
     """Whether no other file of `info/` can change the outcome."""
     if "index.json" not in found or "paths.json" not in found:
         return False
@@ -153,10 +153,10 @@ class _Rows:
             self.placeholders.append((len(self.paths) - 1, text, mode))
 
 
-def _paths_document(package: str, info: dict[str, InfoFile], limits: Limits) -> dict[str, Any]:
+def _read_paths(package: str, info: dict[str, InfoFile], limits: Limits) -> dict[str, Any]:
     """paths.json, which is taken out of `info`, so that its bytes go before its rows are made into columns."""
     values = _VALUES_OF_A_PATH * limits.paths
-    return _json_object(package, {"paths.json": info.pop("paths.json")}, "paths.json", limits.info, values)
+    return _read_json(package, {"paths.json": info.pop("paths.json")}, "paths.json", limits.info, values)
 
 
 def _read_paths_json(rows: _Rows, document: dict[str, Any], limits: Limits) -> None:
@@ -164,7 +164,7 @@ def _read_paths_json(rows: _Rows, document: dict[str, Any], limits: Limits) -> N
     if document.get("paths_version") != 1 or not isinstance(entries, list):
         raise PackageRefused(rows.package, "its info/paths.json is not of paths_version 1")
     if len(entries) > limits.paths:
-        raise PackageRefused(rows.package, too_many(len(entries), "paths", limits))
+        raise PackageRefused(rows.package, describe_excess(len(entries), "paths", limits))
     try:
         for entry in entries:
             path: str = entry["_path"]
@@ -188,7 +188,7 @@ def _read_paths_json(rows: _Rows, document: dict[str, Any], limits: Limits) -> N
 def _read_files(rows: _Rows, info: dict[str, InfoFile], archive: Path, limits: Limits) -> None:
     """The listing of packages from before paths.json."""
     prefixes = {}
-    for line in _lines(rows.package, info, "has_prefix", limits):
+    for line in _read_lines(rows.package, info, "has_prefix", limits):
         words = [quoted or bare for quoted, bare in re.findall(r'"([^"]*)"|(\S+)', line)]
         if len(words) == 1:
             prefixes[words[0]] = (DEFAULT_PLACEHOLDER, "text")
@@ -196,9 +196,12 @@ def _read_files(rows: _Rows, info: dict[str, InfoFile], archive: Path, limits: L
             prefixes[words[2]] = (words[0], words[1].lower())
         else:
             raise PackageRefused(rows.package, f"its info/has_prefix has a line that makes no sense: {line!r}")
-    copied = {*_lines(rows.package, info, "no_link", limits), *_lines(rows.package, info, "no_softlink", limits)}
-    listed = _lines(rows.package, info, "files", limits)
-    kinds = _member_kinds(archive, rows.package, frozenset(listed), limits)
+    copied = {
+        *_read_lines(rows.package, info, "no_link", limits),
+        *_read_lines(rows.package, info, "no_softlink", limits),
+    }
+    listed = _read_lines(rows.package, info, "files", limits)
+    kinds = _find_kinds(archive, rows.package, frozenset(listed), limits)
     for path in listed:
         if path.startswith("info/"):
             continue
@@ -207,7 +210,7 @@ def _read_files(rows: _Rows, info: dict[str, InfoFile], archive: Path, limits: L
             rows.mark(*prefixes[path])
 
 
-def _member_kinds(path: Path, name: str, listed: frozenset[str], limits: Limits) -> dict[str, str]:
+def _find_kinds(path: Path, name: str, listed: frozenset[str], limits: Limits) -> dict[str, str]:
     """What each member `listed` that is not a file is; `info/files` does not tell."""
     kinds = {}
     parts: tuple[Part, ...] = ("pkg", "info") if has_two_tars(path, name) else ("pkg",)
@@ -215,17 +218,17 @@ def _member_kinds(path: Path, name: str, listed: frozenset[str], limits: Limits)
         with payload(path, name, limits, part=part) as members:
             for member in members:
                 check_member(member)
-                if member.kind in (SYMLINK, DIRECTORY) and (path_in := checked_name(member.name)) in listed:
+                if member.kind in (SYMLINK, DIRECTORY) and (path_in := check_name(member.name)) in listed:
                     kinds[path_in] = "softlink" if member.kind == SYMLINK else "directory"
     return kinds
 
 
-def _lines(package: str, info: dict[str, InfoFile], name: str, limits: Limits) -> list[str]:
+def _read_lines(package: str, info: dict[str, InfoFile], name: str, limits: Limits) -> list[str]:
     if name not in info:
         return []
     content = info[name].content
     if (count := content.count(b"\n")) > limits.paths:
-        raise PackageRefused(package, f"its info/{name} lists more: {too_many(count, 'lines', limits)}")
+        raise PackageRefused(package, f"its info/{name} lists more: {describe_excess(count, 'lines', limits)}")
     try:
         lines = [line for line in content.decode().split("\n") if line.strip()]
     except UnicodeDecodeError:
@@ -235,7 +238,7 @@ def _lines(package: str, info: dict[str, InfoFile], name: str, limits: Limits) -
     return lines
 
 
-def _json_object(
+def _read_json(
     package: str, info: dict[str, InfoFile], name: str, size: int = _OTHER_DOCUMENT, values: int = 100_000
 ) -> dict[str, Any]:
     if name not in info:
@@ -252,7 +255,7 @@ def _json_object(
     return document
 
 
-def _noarch(package: str, index: dict[str, Any]) -> str | None:
+def _read_noarch(package: str, index: dict[str, Any]) -> str | None:
     if index.get("noarch_python"):
         raise PackageRefused(
             package,
@@ -265,12 +268,12 @@ def _noarch(package: str, index: dict[str, Any]) -> str | None:
     return "python" if noarch == "python" else "generic"
 
 
-def _entry_points(package: str, info: dict[str, InfoFile]) -> list[EntryPoint]:
+def _read_entry_points(package: str, info: dict[str, InfoFile]) -> list[EntryPoint]:
     """The commands of a noarch python package, each checked: its names are written into code."""
     name = "link.json" if "link.json" in info else "package_metadata.json"
     if name not in info:
         return []
-    noarch = _json_object(package, info, name).get("noarch")
+    noarch = _read_json(package, info, name).get("noarch")
     lines = noarch.get("entry_points") if isinstance(noarch, dict) else None
     if lines is None:
         return []
@@ -280,12 +283,12 @@ def _entry_points(package: str, info: dict[str, InfoFile]) -> list[EntryPoint]:
         raise PackageRefused(package, f"it has {len(lines)} entry points, where at most {_ENTRY_POINTS} are allowed")
     entries: dict[str, EntryPoint] = {}
     for line in lines:
-        entry = _entry_point(package, line)
+        entry = _parse_entry_point(package, line)
         entries[entry.command] = entry
     return list(entries.values())
 
 
-def _entry_point(package: str, line: object) -> EntryPoint:
+def _parse_entry_point(package: str, line: object) -> EntryPoint:
     if not isinstance(line, str) or len(line) > LONGEST_PATH:
         raise PackageRefused(package, f"its info/ has an entry point that is not a short text: {str(line)[:60]!r}")
     command, equals, target = line.partition("=")
@@ -301,7 +304,7 @@ def _entry_point(package: str, line: object) -> EntryPoint:
     return entry
 
 
-def _timestamp(package: str, index: dict[str, Any], fallback: int) -> int:
+def _read_timestamp(package: str, index: dict[str, Any], fallback: int) -> int:
     """When the package was made, in seconds: milliseconds in its index, seconds in old ones, else that file's mtime."""
     timestamp = index.get("timestamp")
     if timestamp is None:

@@ -68,7 +68,7 @@ def read_overlaps(
     """
     some = [package for package in packages if package.name in among]
     pairs = read_contents(some, [archives[package.archive_key] for package in some], python, cache, limits)
-    return find_overlaps(pairs, install_order(packages))
+    return find_overlaps(pairs, order_for_installation(packages))
 
 
 def read_contents(
@@ -117,7 +117,7 @@ def find_overlaps(
     PathConflict for a file against a directory, PackageRefused for a package of which too much is carried twice.
     """
     by_name = {package.name: (package, contents) for package, contents in packages}
-    names = install_order([package for package, _ in packages]) if ranks is None else ranks
+    names = order_for_installation([package for package, _ in packages]) if ranks is None else ranks
     order = [by_name[name] for name in reversed(names) if name in by_name]
     _check_directories(order)
     taken: set[str] = set()
@@ -135,10 +135,10 @@ def find_overlaps(
                     str(package), f"{len(lost)} of its paths are in other packages too, more than can be sorted out"
                 )
         taken |= paths
-    return Overlaps(excluded, _rows(order, {path for paths in excluded.values() for path in paths}))
+    return Overlaps(excluded, _write_rows(order, {path for paths in excluded.values() for path in paths}))
 
 
-def _rows(order: Iterable[tuple[LockedPackage, PackageContents]], lost: set[str]) -> tuple[Overlap, ...]:
+def _write_rows(order: Iterable[tuple[LockedPackage, PackageContents]], lost: set[str]) -> tuple[Overlap, ...]:
     carriers: dict[str, list[str]] = {path: [] for path in islice(sorted(lost), TOLD)}
     if lost:
         for package, contents in order:
@@ -159,14 +159,14 @@ def _check_directories(packages: Sequence[tuple[LockedPackage, PackageContents]]
             raise PathConflict(path, (str(package), other))
 
 
-def install_order(packages: Sequence[LockedPackage]) -> list[str]:
+def order_for_installation(packages: Sequence[LockedPackage]) -> list[str]:
     """Package names in rattler's topological order, dependencies first (`repo_data/topological_sort.rs`)."""
     noarch = {package.name: package.noarch is not None for package in packages}
     recorded = {
-        package.name: [name for spec in package.depends if (name := _name(spec)) in noarch] for package in packages
+        package.name: [name for spec in package.depends if (name := _read_name(spec)) in noarch] for package in packages
     }
     depends = {name: sorted(set(names)) for name, names in recorded.items()}
-    for name, dependency in _cycle_breaks(recorded, noarch):
+    for name, dependency in _break_cycles(recorded, noarch):
         depends[name] = [each for each in depends[name] if each != dependency]
     needed = {name for names in depends.values() for name in names}
     order: list[str] = []
@@ -190,10 +190,10 @@ def _visit(roots: list[str], depends: Mapping[str, Sequence[str]], visited: set[
             stack.extend((dependency, False) for dependency in depends[name])
 
 
-def _cycle_breaks(depends: Mapping[str, Sequence[str]], noarch: Mapping[str, bool]) -> list[tuple[str, str]]:
+def _break_cycles(depends: Mapping[str, Sequence[str]], noarch: Mapping[str, bool]) -> list[tuple[str, str]]:
     """The edges that rattler leaves out, so that of a cycle's packages a noarch one is installed last."""
     breaks = []
-    for cycle in _cycles(depends):
+    for cycle in _find_cycles(depends):
         for index, name in enumerate(cycle):
             following = cycle[(index + 1) % len(cycle)]
             if not noarch[name] and noarch[following]:
@@ -205,7 +205,7 @@ def _cycle_breaks(depends: Mapping[str, Sequence[str]], noarch: Mapping[str, boo
     return breaks
 
 
-def _cycles(depends: Mapping[str, Sequence[str]]) -> list[list[str]]:
+def _find_cycles(depends: Mapping[str, Sequence[str]]) -> list[list[str]]:
     """The cycles that a depth-first walk meets, packages by name and dependencies in their recorded order."""
     cycles: list[list[str]] = []
     visited: set[str] = set()
@@ -226,6 +226,6 @@ def _cycles(depends: Mapping[str, Sequence[str]]) -> list[list[str]]:
     return cycles
 
 
-def _name(spec: str) -> str:
+def _read_name(spec: str) -> str:
     """The package name a match spec begins with."""
     return re.split(r"[\s=<>!~\[;,]", spec.rpartition("::")[2].strip(), maxsplit=1)[0].lower()

@@ -32,18 +32,18 @@ class PathMarks:
     @classmethod
     def of(cls, contents: PackageContents) -> PathMarks:
         return cls(
-            _marks(contents.installed()),
-            _marks(contents.directories),
+            _mark(contents.installed()),
+            _mark(contents.directories),
             len(contents.targets),
             sum(map(len, contents.targets)),
         )
 
 
-def _marks(paths: Iterable[str]) -> array[int]:
+def _mark(paths: Iterable[str]) -> array[int]:
     return array("I", map(crc32, map(str.encode, paths)))
 
 
-def sharing(marks: Mapping[str, PathMarks]) -> set[str]:
+def find_sharing(marks: Mapping[str, PathMarks]) -> set[str]:
     """Those of the packages that may carry a path which another carries, too; by the keys of `marks`."""
     if sum(len(each.files) + len(each.directories) for each in marks.values()) > MOST_COMPARED:
         return set(marks)

@@ -20,7 +20,7 @@ LONGEST_PATH = 1024
 """Characters of a path under the prefix. Linux takes 4096 bytes, the prefix and whatever it is mounted at included."""
 
 
-def directories_of(package: str, targets: Sequence[str], kinds: str, scripts: bool, limits: Limits) -> list[str]:
+def list_directories(package: str, targets: Sequence[str], kinds: str, scripts: bool, limits: Limits) -> list[str]:
     """The directories that `targets` need, parents first; raises PackageRefused where one is also a file or link.
 
     That is where a path would pass through a symbolic link of its own package.
@@ -41,7 +41,7 @@ def directories_of(package: str, targets: Sequence[str], kinds: str, scripts: bo
                 raise PackageRefused(package, f"the directories of its paths have more than {limits.text} characters")
     found.discard("")
     if len(found) > limits.paths:
-        raise PackageRefused(package, too_many(len(found), "directories", limits))
+        raise PackageRefused(package, describe_excess(len(found), "directories", limits))
     files = set(targets)
     if len(files) != len(targets):
         twice = Counter(targets).most_common(1)[0][0]
@@ -55,14 +55,14 @@ def directories_of(package: str, targets: Sequence[str], kinds: str, scripts: bo
     return sorted(found)
 
 
-def too_many(count: int, what: str, limits: Limits) -> str:
+def describe_excess(count: int, what: str, limits: Limits) -> str:
     return f"it has {count} {what}, where at most {limits.paths} are allowed (max_paths)"
 
 
 def check_amount(package: str, paths: Sequence[str], limits: Limits) -> None:
     """Raises PackageRefused for paths that are too many, or too long."""
     if len(paths) > limits.paths:
-        raise PackageRefused(package, too_many(len(paths), "paths", limits))
+        raise PackageRefused(package, describe_excess(len(paths), "paths", limits))
     if max(map(len, paths), default=0) > LONGEST_PATH:
         longest = max(paths, key=len)
         raise PackageRefused(package, f"it lists a path of {len(longest)} characters, {longest[:60]!r}...")

@@ -40,7 +40,7 @@ class Replacer(Protocol):
         """The rest of the result."""
 
 
-def replacer(mode: Mode, placeholder: str, prefix: str) -> Replacer:
+def make_replacer(mode: Mode, placeholder: str, prefix: str) -> Replacer:
     """A replacer for one file; raises ValueError for a binary one when the prefix is longer than the placeholder."""
     encoded = [(placeholder.encode(encoding), prefix.encode(encoding), width) for encoding, width in _ENCODINGS]
     if mode == "binary":
@@ -51,13 +51,13 @@ def replacer(mode: Mode, placeholder: str, prefix: str) -> Replacer:
 
 def replace(data: bytes, mode: Mode, placeholder: str, prefix: str) -> bytes:
     """A whole file at once; see `replacer`."""
-    steps = replacer(mode, placeholder, prefix)
+    steps = make_replacer(mode, placeholder, prefix)
     return steps.feed(data) + steps.finish()
 
 
 def replace_chunks(chunks: Iterable[bytes], mode: Mode, placeholder: str, prefix: str) -> Iterator[bytes]:
     """A file in pieces; see `replacer`."""
-    steps = replacer(mode, placeholder, prefix)
+    steps = make_replacer(mode, placeholder, prefix)
     for chunk in chunks:
         yield steps.feed(chunk)
     yield steps.finish()
@@ -90,7 +90,7 @@ class _Everywhere:
 
     def feed(self, data: bytes) -> bytes:
         data = self._held + data
-        cut = max(len(data) - len(self._old) + 1, _end_of_last(data, self._old), 0)
+        cut = max(len(data) - len(self._old) + 1, _find_end(data, self._old), 0)
         self._held = data[cut:]
         return data[:cut].replace(self._old, self._new)
 
@@ -99,7 +99,7 @@ class _Everywhere:
         return rest.replace(self._old, self._new)
 
 
-def _end_of_last(data: bytes, old: bytes) -> int:
+def _find_end(data: bytes, old: bytes) -> int:
     """Where the last occurrence ends, counting from the left without overlaps."""
     end = 0
     while (start := data.find(old, end)) != -1:
@@ -135,7 +135,7 @@ class _InStrings:
                 self._owed = len(self._old) - len(self._new)
                 self._seen = b""
                 self._inside = True
-            end = self._terminated(data, position)
+            end = self._end_strings(data, position)
             if end == -1:
                 break
             self._rewrite(out, data[position:end])
@@ -154,7 +154,7 @@ class _InStrings:
         self._held, self._inside = b"", False
         return b"".join(out)
 
-    def _terminated(self, data: bytes, position: int) -> int:
+    def _end_strings(self, data: bytes, position: int) -> int:
         """The end of the terminator of the string we are in, -1 while it is not there."""
         for length in range(len(self._zeros) - 1, 0, -1):
             if self._seen.endswith(bytes(length)) and data.startswith(bytes(len(self._zeros) - length), position):
@@ -171,7 +171,7 @@ class _InStrings:
     def _hold(self, out: list[bytes], data: bytes, position: int) -> bytes:
         cut = max(len(data) - len(self._old) + 1, position)
         if self._inside:
-            cut = max(cut, position + _end_of_last(data[position:], self._old))
+            cut = max(cut, position + _find_end(data[position:], self._old))
             self._rewrite(out, data[position:cut])
             self._seen = (self._seen + data[position:cut])[-len(self._zeros) :]
         else:
@@ -196,7 +196,7 @@ class _Text:
             return self._release(b"", self._first)
         line, newline, rest = self._first.partition(b"\n")
         if newline:
-            return self._release(shebang(line, self._old, self._new), newline + rest)
+            return self._release(rewrite_shebang(line, self._old, self._new), newline + rest)
         return self._release(b"", self._first) if len(self._first) > _FIRST_LINE_LIMIT else b""
 
     def finish(self) -> bytes:
@@ -207,15 +207,15 @@ class _Text:
         return line + self._rest.feed(rest)
 
 
-def shebang(line: bytes, old: bytes, new: bytes) -> bytes:
+def rewrite_shebang(line: bytes, old: bytes, new: bytes) -> bytes:
     """A `#!` line under the new prefix; one that the kernel would not take goes by way of env, for a python of sh."""
     if b" " in new:
-        return _by_way_of_env(line).replace(old, new) if old in line else line
+        return _use_env(line).replace(old, new) if old in line else line
     replaced = line.replace(old, new)
-    return replaced if len(replaced) <= MAX_SHEBANG else _by_way_of_env(replaced)
+    return replaced if len(replaced) <= MAX_SHEBANG else _use_env(replaced)
 
 
-def _by_way_of_env(line: bytes) -> bytes:
+def _use_env(line: bytes) -> bytes:
     match = _SHEBANG.fullmatch(line)
     if not match:
         return line

@@ -29,10 +29,10 @@ class Written:
     size: int
 
 
-def prefix_record(package: LockedPackage, requested: str | None) -> bytes:
+def write_prefix_record(package: LockedPackage, requested: str | None) -> bytes:
     """The beginning of `conda-meta/<package>.json`: the channel's record (conda `models/records.py`).
 
-    What `recorded_paths` gives follows, without its first byte. `requested` is the match spec of a package that was
+    What `write_paths` gives follows, without its first byte. `requested` is the match spec of a package that was
     asked for.
     """
     record: dict[str, Any] = {
@@ -63,7 +63,7 @@ def prefix_record(package: LockedPackage, requested: str | None) -> bytes:
     return known[:-1] + b","
 
 
-def recorded_paths(
+def write_paths(
     contents: PackageContents,
     written: Mapping[str, Written],
     excluded: Collection[str],
@@ -88,14 +88,14 @@ def recorded_paths(
     yield b',"paths_data":{"paths":['
     for start in range(0, len(order), _BATCH):
         entries = [
-            _path_entry(contents, index, paths[index], kinds[index], written, differences.get(paths[index]))
+            _write_path(contents, index, paths[index], kinds[index], written, differences.get(paths[index]))
             for index in order[start : start + _BATCH]
         ]
         yield (b"," if start else b"") + orjson.dumps(entries)[1:-1]
     yield b'],"paths_version":1}}'
 
 
-def _path_entry(
+def _write_path(
     contents: PackageContents,
     index: int,
     path: str,
@@ -107,10 +107,10 @@ def _path_entry(
     if kind == "p":
         entry: dict[str, Any] = {"_path": path, "path_type": _PATH_TYPES[kind]}
     elif found is None:
-        entry = _entry(path, kind, contents.sizes[index], contents.sha256[index])
+        entry = _write_entry(path, kind, contents.sizes[index], contents.sha256[index])
     else:
         # a listed hash of something else is no hash of it
-        entry = _entry(path, found.kind, found.size, found.sha256)
+        entry = _write_entry(path, found.kind, found.size, found.sha256)
     if kind != "p":
         if (placeholder := contents.placeholders.get(index)) and entry["path_type"] != _PATH_TYPES["s"]:
             entry["prefix_placeholder"], entry["file_mode"] = placeholder
@@ -121,7 +121,7 @@ def _path_entry(
     return entry
 
 
-def _entry(path: str, kind: str, size: int | None, sha256: str | None) -> dict[str, Any]:
+def _write_entry(path: str, kind: str, size: int | None, sha256: str | None) -> dict[str, Any]:
     entry: dict[str, Any] = {"_path": path, "path_type": _PATH_TYPES[kind]}
     if sha256:
         entry["sha256"] = sha256

@@ -64,7 +64,7 @@ def is_script(target: str, mode: Mode) -> bool:
     return mode == "text" and target.startswith("bin/")
 
 
-def without_prefix(content: bytes, target: str, prefix: str) -> bytes | None:
+def drop_prefix(content: bytes, target: str, prefix: str) -> bytes | None:
     """A script that finds its interpreter by `env`; None where its first line is not the one place with `prefix`."""
     try:
         changed, independent = rewrite_shebang(content, target, prefix)
@@ -73,7 +73,7 @@ def without_prefix(content: bytes, target: str, prefix: str) -> bytes | None:
     return bytes(changed) if independent else None
 
 
-def own_files(relocations: Iterable[Relocation]) -> list[TarMember]:
+def write_own_files(relocations: Iterable[Relocation]) -> list[TarMember]:
     """What conda-pack adds to an environment: scripts to activate it, and `bin/conda-unpack` for `relocations`."""
     files: list[TarMember] = []
     packer = _Finish("", _Collector(files))
@@ -83,9 +83,9 @@ def own_files(relocations: Iterable[Relocation]) -> list[TarMember]:
 
 
 @cache
-def own_paths() -> frozenset[str]:
-    """The paths of `own_files`, whatever there is to relocate."""
-    return frozenset(file.path for file in own_files(()))
+def list_own_paths() -> frozenset[str]:
+    """The paths of `write_own_files`, whatever there is to relocate."""
+    return frozenset(file.path for file in write_own_files(()))
 
 
 class _Collector:

@@ -42,7 +42,7 @@ def has_some(directories: Collection[str]) -> bool:
     return VARIABLES in directories or SCRIPTS in directories or "conda-meta" in directories
 
 
-def some_of(packages: Iterable[str]) -> str:
+def list_some(packages: Iterable[str]) -> str:
     """The first few of them, for a line."""
     names = sorted(set(packages))
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Self
 
-from builder.canonical import key_of
+from builder.canonical import make_key
 from builder.names.spec import EnvironmentSpec
 
 
@@ -22,7 +22,7 @@ class Job:
 
     @cached_property
     def key(self) -> str:
-        return key_of("job", [self.kind, self.spec.key, self.lock_key, self.artifact])
+        return make_key("job", [self.kind, self.spec.key, self.lock_key, self.artifact])
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -29,7 +29,7 @@ class GuardedAdapter(requests.adapters.HTTPAdapter):
     def __init__(self, guard: AddressGuard) -> None:
         self._guard = guard
         super().__init__(pool_maxsize=POOL)
-        self.poolmanager.pool_classes_by_scheme = _pool_classes(guard)
+        self.poolmanager.pool_classes_by_scheme = _make_pool_classes(guard)
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
         url = request.url or ""
@@ -41,14 +41,14 @@ class GuardedAdapter(requests.adapters.HTTPAdapter):
         return super().send(request, *args, **options)
 
 
-def _pool_classes(guard: AddressGuard) -> dict[str, type[urllib3.HTTPConnectionPool]]:
+def _make_pool_classes(guard: AddressGuard) -> dict[str, type[urllib3.HTTPConnectionPool]]:
     class Plain(urllib3.connection.HTTPConnection):
         def _new_conn(self) -> socket.socket:
-            return _connected(self, guard)
+            return _connect(self, guard)
 
     class Secure(urllib3.connection.HTTPSConnection):
         def _new_conn(self) -> socket.socket:
-            return _connected(self, guard)
+            return _connect(self, guard)
 
     class PlainPool(urllib3.HTTPConnectionPool):
         ConnectionCls = Plain
@@ -59,7 +59,7 @@ def _pool_classes(guard: AddressGuard) -> dict[str, type[urllib3.HTTPConnectionP
     return {"http": PlainPool, "https": SecurePool}
 
 
-def _connected(connection: urllib3.connection.HTTPConnection, guard: AddressGuard) -> socket.socket:
+def _connect(connection: urllib3.connection.HTTPConnection, guard: AddressGuard) -> socket.socket:
     """A connection to the first of the host's addresses that takes one; the errors are urllib3's own."""
     host = connection.host.strip("[]")
     try:

@@ -25,7 +25,7 @@ import oras.utils
 import requests
 
 from builder.errors import CredentialsInvalid, RemoteUnavailable
-from builder.network.addresses import AddressGuard, InternalAddress, endpoint
+from builder.network.addresses import AddressGuard, InternalAddress, split_endpoint
 from builder.network.organisation import are_of_one
 from builder.remote.guarded_adapter import GuardedAdapter
 from storage.digest import Descriptor, Digest
@@ -101,7 +101,9 @@ def read_logins(path: Path) -> dict[str, Login]:
     try:
         document = json.loads(path.read_bytes())
         entries = document["auths"] if isinstance(document.get("auths"), dict) else document
-        found = {_login_host(name): _login(entry) for name, entry in entries.items() if isinstance(entry, dict)}
+        found = {
+            _normalize_host(name): _read_login(entry) for name, entry in entries.items() if isinstance(entry, dict)
+        }
     except OSError as error:
         raise CredentialsInvalid(str(path), error.strerror or "cannot be read") from None
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -109,12 +111,12 @@ def read_logins(path: Path) -> dict[str, Login]:
     return {host: login for host, login in found.items() if login}
 
 
-def _login_host(name: str) -> str:
+def _normalize_host(name: str) -> str:
     host = (urllib.parse.urlsplit(name).netloc if "://" in name else name).partition("/")[0]
     return DOCKER_HUB if host in DOCKER_HUB_NAMES else host
 
 
-def _login(entry: Mapping[str, Any]) -> Login | None:
+def _read_login(entry: Mapping[str, Any]) -> Login | None:
     if isinstance(plain := entry.get("BasicHTTP"), dict):
         return Login(plain["username"], plain["password"])
     if encoded := entry.get("auth"):
@@ -151,7 +153,7 @@ class RemoteRepository:
     ) -> None:
         self.reference = reference
         api = DOCKER_HUB_API if reference.host == DOCKER_HUB else reference.host
-        self._name = _host_name(api)
+        self._name = _parse_host(api)
         self._insecure = _is_local(self._name) or bool({reference.host, self._name} & set(insecure))
         self._login = logins.get(reference.host) or logins.get(self._name)
         self._container = oras.container.Container(f"{api}/{reference.repository}")
@@ -160,7 +162,7 @@ class RemoteRepository:
         session.auth = _keep_headers
         session.hooks["response"].append(self._check_redirect)
         session.max_redirects = MOST_REDIRECTS
-        guard = AddressGuard([endpoint(self._url(api)), *insecure])
+        guard = AddressGuard([split_endpoint(self._url(api)), *insecure])
         for scheme in ("https://", "http://"):
             session.mount(scheme, GuardedAdapter(guard))
         self._session = session
@@ -195,7 +197,7 @@ class RemoteRepository:
                         )
                     yield chunk
             except requests.RequestException as error:
-                raise self._failure(error) from None
+                raise self._describe_failure(error) from None
 
     def small_blob(self, descriptor: Descriptor) -> bytes:
         """A config, of at most MAX_DOCUMENT bytes."""
@@ -244,7 +246,7 @@ class RemoteRepository:
         try:
             for attempt in (1, 2):
                 # Uploads may go to another host, a storage service's, which credentials are not for.
-                own = self._authorization.get(writing, {}) if _host_name_of(url) == self._name else {}
+                own = self._authorization.get(writing, {}) if _split_host(url) == self._name else {}
                 response = self._session.request(
                     method, url, data=data, headers={**(headers or {}), **own}, stream=stream
                 )
@@ -259,7 +261,7 @@ class RemoteRepository:
                 "insecure_registries has to name it",
             ) from None
         except requests.RequestException as error:
-            raise self._failure(error) from None
+            raise self._describe_failure(error) from None
         return response
 
     def _authorize(self, refused: requests.Response, writing: bool, used: Mapping[str, str]) -> None:
@@ -284,7 +286,7 @@ class RemoteRepository:
     def _check_realm(self, realm: str) -> None:
         """The token server is named by the registry: it may get the password only if both are of one organisation."""
         self._check_address(realm)
-        name = _host_name_of(realm)
+        name = _split_host(realm)
         if self._login is not None and not are_of_one(name, self._name):
             raise RemoteUnavailable(str(self.reference), f"{self.reference.host} asks to send its login to {name}")
 
@@ -294,7 +296,7 @@ class RemoteRepository:
 
     def _check_address(self, url: str) -> None:
         """Refuse to be sent where no request goes, or from https to http. Addresses are checked at the connection."""
-        name = _host_name_of(url)
+        name = _split_host(url)
         parts = urllib.parse.urlsplit(url)
         scheme = parts.scheme
         if (
@@ -310,15 +312,13 @@ class RemoteRepository:
         if response.history:
             # what another host says is for its own to hear
             raise RemoteUnavailable(str(self.reference), f"{what}: it is not where {self.reference.host} refers to")
-        raise RemoteUnavailable(
-            str(self.reference), f"{what}: {response.status_code} {_error_message(response)}".rstrip()
-        )
+        raise RemoteUnavailable(str(self.reference), f"{what}: {response.status_code} {_read_error(response)}".rstrip())
 
     def _check(self, digest: Digest, body: bytes) -> None:
         if hashlib.new(digest.algorithm, body).hexdigest() != digest.hex:
             raise RemoteUnavailable(str(self.reference), f"the content sent for {digest} has another digest")
 
-    def _failure(self, error: requests.RequestException) -> RemoteUnavailable:
+    def _describe_failure(self, error: requests.RequestException) -> RemoteUnavailable:
         if isinstance(error, requests.Timeout):
             reason = "does not answer in time"
         elif isinstance(error, requests.exceptions.SSLError):
@@ -344,7 +344,7 @@ def _read_limited(response: requests.Response, reference: ImageReference) -> byt
     return body
 
 
-def _error_message(response: requests.Response) -> str:
+def _read_error(response: requests.Response) -> str:
     """The registry's own words (distribution-spec, error codes), shortened; else the status line's."""
     try:
         body = next(response.iter_content(4096), b"")
@@ -354,11 +354,11 @@ def _error_message(response: requests.Response) -> str:
         return response.reason or ""
 
 
-def _host_name(host: str) -> str:
+def _parse_host(host: str) -> str:
     return (urllib.parse.urlsplit(f"//{host}").hostname or "").lower()
 
 
-def _host_name_of(url: str) -> str:
+def _split_host(url: str) -> str:
     return (urllib.parse.urlsplit(url).hostname or "").lower()
 
 

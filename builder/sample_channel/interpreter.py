@@ -116,7 +116,7 @@ class Interpreter:
     @cached_property
     def shared_library(self) -> Path | None:
         """libpython, where the executable loads one."""
-        loaded = elf.loaded_libraries([self.executable])
+        loaded = elf.list_loaded_libraries([self.executable])
         return next((path.resolve() for soname, path in loaded.items() if soname.startswith("libpython")), None)
 
     @cached_property
@@ -151,7 +151,7 @@ class Interpreter:
                 yield path
 
 
-def python_recipe(interpreter: Interpreter, libraries: Libraries) -> Recipe:
+def make_python_recipe(interpreter: Interpreter, libraries: Libraries) -> Recipe:
     """The package `python`: everything a prefix needs besides libraries, time zones and certificates."""
     dynamics = {path: elf.read_dynamic(file.read_bytes()) for path, file in interpreter.binaries.items()}
     needed = {soname for dynamic in dynamics.values() if dynamic for soname in dynamic.needed}
@@ -159,7 +159,7 @@ def python_recipe(interpreter: Interpreter, libraries: Libraries) -> Recipe:
     digests = {
         path: [file.sha256, file.mtime]
         for path, source in {**interpreter.binaries, **interpreter.sources}.items()
-        if isinstance(file := _as_found(path, source), File)
+        if isinstance(file := _copy_member(path, source), File)
     }
     return Recipe(
         identity=Identity(
@@ -173,28 +173,28 @@ def python_recipe(interpreter: Interpreter, libraries: Libraries) -> Recipe:
             build_pattern="h{key}_0_cpython",
         ),
         source={"files": digests, "prefix": interpreter.prefix},
-        members=lambda work: _members(interpreter, libraries, work),
+        members=lambda work: _list_members(interpreter, libraries, work),
         about={"home": "https://www.python.org/", "summary": "General purpose programming language"},
-        licenses=_licenses(interpreter),
+        licenses=_find_licenses(interpreter),
     )
 
 
-def _as_found(path: str, source: Path) -> Member:
+def _copy_member(path: str, source: Path) -> Member:
     if source.is_symlink() and source.parent == Path(os.path.normpath(source.parent / source.readlink())).parent:
         return Link(path, source.readlink().name)
     return File.of(path, source, int(source.stat().st_mtime), executable=bool(source.stat().st_mode & 0o111))
 
 
-def _licenses(interpreter: Interpreter) -> dict[str, bytes]:
+def _find_licenses(interpreter: Interpreter) -> dict[str, bytes]:
     text = interpreter.stdlib / "LICENSE.txt"
     return {"LICENSE.txt": text.read_bytes()} if text.is_file() else {}
 
 
-def _members(interpreter: Interpreter, libraries: Libraries, work: Path) -> Iterator[Member]:
+def _list_members(interpreter: Interpreter, libraries: Libraries, work: Path) -> Iterator[Member]:
     for path, source in interpreter.binaries.items():
-        yield _binary(interpreter, libraries, path, source, work)
+        yield _read_binary(interpreter, libraries, path, source, work)
     for path, source in interpreter.sources.items():
-        yield _source(interpreter, path, source)
+        yield _read_source(interpreter, path, source)
     versioned = f"python{interpreter.series}"
     yield Link("bin/python", versioned)
     yield Link("bin/python3", versioned)
@@ -207,7 +207,7 @@ def _members(interpreter: Interpreter, libraries: Libraries, work: Path) -> Iter
     yield Link("bin/pydoc", f"pydoc{interpreter.series}")
 
 
-def _binary(interpreter: Interpreter, libraries: Libraries, path: str, source: Path, work: Path) -> File:
+def _read_binary(interpreter: Interpreter, libraries: Libraries, path: str, source: Path, work: Path) -> File:
     """The file, looking for libraries in the environment and nowhere else."""
     data = source.read_bytes()
     dynamic = elf.read_dynamic(data)
@@ -216,7 +216,7 @@ def _binary(interpreter: Interpreter, libraries: Libraries, path: str, source: P
     if dynamic is None:
         return File.of(path, data, mtime, executable=True)
     outside = any(libraries.provides(soname) or soname.startswith("libpython") for soname in dynamic.needed)
-    relative = (search_path_to_lib(path),) if is_program or outside else ()
+    relative = (make_search_path(path),) if is_program or outside else ()
     # A program's `$ORIGIN` is read from /proc, so where that is not mounted it takes the absolute path, which is also a
     # placeholder in a binary file. Relative first: an archive of the environment runs this before it knows its place.
     wanted = (*relative, f"{PLACEHOLDER}/lib") if is_program else relative
@@ -230,19 +230,19 @@ def _binary(interpreter: Interpreter, libraries: Libraries, path: str, source: P
     return File.of(path, data, mtime, executable=True, prefix="binary" if is_program else None)
 
 
-def search_path_to_lib(path: str) -> str:
+def make_search_path(path: str) -> str:
     """The `$ORIGIN` path from a file of the environment to its `lib` folder."""
     relative = os.path.relpath("lib", Path(path).parent)
     return "$ORIGIN" if relative == "." else f"$ORIGIN/{relative}"
 
 
-def _source(interpreter: Interpreter, path: str, source: Path) -> Member:
-    member = _as_found(path, source)
+def _read_source(interpreter: Interpreter, path: str, source: Path) -> Member:
+    member = _copy_member(path, source)
     if isinstance(member, Link):
         return member
     relative = path.removeprefix(f"{interpreter.library}/")
     if relative.startswith("_sysconfig"):
-        text = _with_placeholder(source.read_text(), interpreter.prefix)
+        text = _put_placeholder(source.read_text(), interpreter.prefix)
         return File.of(path, text.encode(), member.mtime, prefix="text")
     if relative in ("sysconfig.py", "sysconfig/__init__.py"):
         text = source.read_text()
@@ -252,7 +252,7 @@ def _source(interpreter: Interpreter, path: str, source: Path) -> Member:
     return member
 
 
-def _with_placeholder(text: str, prefix: str) -> str:
+def _put_placeholder(text: str, prefix: str) -> str:
     """Build settings whose paths lie in the environment: its folders, and its own time zones."""
     own = re.compile(rf"(?<![\w./-]){re.escape(prefix)}(?=/(?:bin|include|lib|lib64|share)\b|['\"\s])")
     text = own.sub(PLACEHOLDER, text)

@@ -87,7 +87,7 @@ class Libraries:
         queue = sorted(sonames)
         while queue:
             soname = queue.pop()
-            if soname in found or soname in missing or elf.of_glibc(soname) or soname.startswith("libpython"):
+            if soname in found or soname in missing or elf.belongs_to_glibc(soname) or soname.startswith("libpython"):
                 continue
             path = places[soname].resolve() if soname in places else None
             dynamic = elf.read_dynamic(path.read_bytes()) if path else None
@@ -104,23 +104,24 @@ class Libraries:
     def match_specs(self, sonames: Iterable[str]) -> tuple[str, ...]:
         """What a package that needs `sonames` depends on."""
         packages = {self.by_soname[soname].package for soname in sonames if soname in self.by_soname}
-        return tuple(f"{name} >={self._version(name)}" for name in sorted(packages))
+        return tuple(f"{name} >={self._choose_version(name)}" for name in sorted(packages))
 
     def recipes(self, subdir: str) -> list[Recipe]:
         """The packages, by name."""
         names = sorted({library.package for library in self.by_soname.values()})
-        return [self._recipe(name, subdir) for name in names]
+        return [self._make_recipe(name, subdir) for name in names]
 
-    def _of(self, package: str) -> list[Library]:
+    def _select(self, package: str) -> list[Library]:
         return [library for library in self.by_soname.values() if library.package == package]
 
-    def _version(self, package: str) -> str:
-        return _VERSIONS.get(package) or max((library.version for library in self._of(package)), key=len)
+    def _choose_version(self, package: str) -> str:
+        return _VERSIONS.get(package) or max((library.version for library in self._select(package)), key=len)
 
-    def _recipe(self, package: str, subdir: str) -> Recipe:
-        libraries = self._of(package)
+    def _make_recipe(self, package: str, subdir: str) -> Recipe:
+        libraries = self._select(package)
         files = {
-            library.soname: File.of(f"lib/{library.file.name}", library.file, _mtime(library)) for library in libraries
+            library.soname: File.of(f"lib/{library.file.name}", library.file, _read_mtime(library))
+            for library in libraries
         }
         glibc = max(library.dynamic.glibc for library in libraries)
         own = {library.soname for library in libraries}
@@ -130,23 +131,23 @@ class Libraries:
         return Recipe(
             identity=Identity(
                 name=package,
-                version=self._version(package),
+                version=self._choose_version(package),
                 subdir=subdir,
                 depends=(*((f"__glibc >={glibc[0]}.{glibc[1]},<3.0.a0",) if glibc > (0, 0) else ()), *depends),
                 timestamp=max(file.mtime for file in files.values()),
                 license=_LICENSES.get(package),
             ),
             source={soname: [file.path, file.sha256, file.mtime] for soname, file in files.items()},
-            members=lambda work: _members(libraries, work),
+            members=lambda work: _list_members(libraries, work),
             about={"summary": f"The shared libraries {', '.join(files)} of the machine that made this channel"},
         )
 
 
-def _mtime(library: Library) -> int:
+def _read_mtime(library: Library) -> int:
     return int(library.file.stat().st_mtime)
 
 
-def _members(libraries: Iterable[Library], work: Path) -> Iterable[Member]:
+def _list_members(libraries: Iterable[Library], work: Path) -> Iterable[Member]:
     by_file: dict[Path, set[str]] = defaultdict(set)
     for library in libraries:
         by_file[library.file].add(library.soname)

@@ -15,7 +15,7 @@ from typing import IO, Any, Literal
 
 import zstandard
 
-from builder.canonical import key_of
+from builder.canonical import make_key
 from storage.disk.files import atomic_write
 
 FORMAT = 2
@@ -114,7 +114,7 @@ class Recipe:
             "source": self.source,
             "entry_points": self.entry_points,
         }
-        return self.identity.build_pattern.format(key=key_of("sample-package", inputs)[:8])
+        return self.identity.build_pattern.format(key=make_key("sample-package", inputs)[:8])
 
     @property
     def stem(self) -> str:
@@ -128,15 +128,15 @@ def write_package(recipe: Recipe, path: Path, work: Path) -> None:
     """Make the package of `recipe` at `path`; `work` is an empty directory for temporary files."""
     members = sorted(recipe.members(work), key=lambda member: member.path)
     with atomic_write(path, durable=False) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        with _entry(archive, "metadata.json") as stream:
+        with _open_entry(archive, "metadata.json") as stream:
             stream.write(json.dumps({"conda_pkg_format_version": 2}).encode())
-        with _entry(archive, f"pkg-{recipe.stem}.tar.zst") as stream:
+        with _open_entry(archive, f"pkg-{recipe.stem}.tar.zst") as stream:
             _write_tarball(stream, members)
-        with _entry(archive, f"info-{recipe.stem}.tar.zst") as stream:
-            _write_tarball(stream, _info_members(recipe, members))
+        with _open_entry(archive, f"info-{recipe.stem}.tar.zst") as stream:
+            _write_tarball(stream, _write_info(recipe, members))
 
 
-def _entry(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+def _open_entry(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
     information = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
     information.external_attr = (stat.S_IFREG | 0o644) << 16
     return archive.open(information, "w", force_zip64=True)
@@ -157,19 +157,19 @@ def _write_tarball(stream: IO[bytes], members: Iterable[Member]) -> None:
                 continue
             information.size, information.mtime = member.size, member.mtime
             information.mode = 0o755 if member.executable else 0o644
-            with _opened(member.content) as content:
+            with _open(member.content) as content:
                 archive.addfile(information, content)
 
 
-def _opened(content: bytes | Path) -> IO[bytes]:
+def _open(content: bytes | Path) -> IO[bytes]:
     return content.open("rb") if isinstance(content, Path) else io.BytesIO(content)
 
 
-def _info_members(recipe: Recipe, members: Sequence[Member]) -> list[Member]:
+def _write_info(recipe: Recipe, members: Sequence[Member]) -> list[Member]:
     documents: dict[str, Any] = {
         "about.json": {**recipe.about, "license": recipe.identity.license, "extra": {"source": recipe.source}},
-        "index.json": _index(recipe),
-        "paths.json": {"paths": _paths(members), "paths_version": 1},
+        "index.json": _write_index(recipe),
+        "paths.json": {"paths": _write_paths(members), "paths_version": 1},
     }
     if recipe.identity.noarch == "python":
         documents["link.json"] = {
@@ -183,7 +183,7 @@ def _info_members(recipe: Recipe, members: Sequence[Member]) -> list[Member]:
     return [File.of(f"info/{name}", content, timestamp) for name, content in sorted(contents.items())]
 
 
-def _index(recipe: Recipe) -> dict[str, Any]:
+def _write_index(recipe: Recipe) -> dict[str, Any]:
     identity = recipe.identity
     architecture = {"linux-64": "x86_64", "linux-aarch64": "aarch64"}.get(identity.subdir)
     document: dict[str, Any] = {
@@ -203,12 +203,12 @@ def _index(recipe: Recipe) -> dict[str, Any]:
     return {name: value for name, value in document.items() if value is not None or name in ("arch", "platform")}
 
 
-def _paths(members: Sequence[Member]) -> list[dict[str, Any]]:
+def _write_paths(members: Sequence[Member]) -> list[dict[str, Any]]:
     files = {member.path: member for member in members if isinstance(member, File)}
     entries: list[dict[str, Any]] = []
     for member in members:
         # Of a link conda records digest and size of the file that it leads to.
-        target = files.get(_leads_to(member)) if isinstance(member, Link) else member
+        target = files.get(_resolve_link(member)) if isinstance(member, Link) else member
         entry: dict[str, Any] = {
             "_path": member.path,
             "path_type": "softlink" if isinstance(member, Link) else "hardlink",
@@ -221,5 +221,5 @@ def _paths(members: Sequence[Member]) -> list[dict[str, Any]]:
     return entries
 
 
-def _leads_to(link: Link) -> str:
+def _resolve_link(link: Link) -> str:
     return str(Path(link.path).parent / link.target)

@@ -21,5 +21,5 @@ Progress = Callable[[Step], None]
 """Called from the thread that makes the channel; must return at once and must not raise."""
 
 
-def silent(_step: Step) -> None:
+def show_nothing(_step: Step) -> None:
     """A Progress for when nobody watches."""

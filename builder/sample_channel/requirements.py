@@ -28,7 +28,7 @@ _PARTS = ("-base", "-core", "-split")
 
 
 @functools.cache
-def _renamed() -> Mapping[str, str]:
+def _load_names() -> Mapping[str, str]:
     """PyPI name -> conda-forge name where they differ by more than PEP 503, as whl2conda ships it."""
     # Its own loader copies the table into the user's cache and prefers that copy: results would differ by machine.
     text = (importlib.resources.files("whl2conda.api") / "stdrename.json").read_text()
@@ -43,34 +43,34 @@ def _renamed() -> Mapping[str, str]:
     return MappingProxyType(table)
 
 
-def conda_name(name: str) -> str:
+def find_conda_name(name: str) -> str:
     """The conda package that PyPI's `name` becomes: conda-forge's name where it is known, else the PEP 503 name."""
     canonical = canonicalize_name(name)
-    return _renamed().get(canonical, canonical)
+    return _load_names().get(canonical, canonical)
 
 
-def match_spec(requirement: Requirement) -> str:
+def write_match_spec(requirement: Requirement) -> str:
     """The match spec `name constraint` for a requirement; extras and marker are the caller's."""
-    constraint = conda_constraint(requirement.specifier)
-    return f"{conda_name(requirement.name)} {constraint}".rstrip()
+    constraint = write_constraint(requirement.specifier)
+    return f"{find_conda_name(requirement.name)} {constraint}".rstrip()
 
 
-def conda_constraint(specifiers: SpecifierSet) -> str:
+def write_constraint(specifiers: SpecifierSet) -> str:
     """PEP 440 specifiers as a conda version constraint (`>=1.2,<2.0a0`); empty for any version."""
-    return ",".join(part for specifier in _ordered(specifiers) for part in _constraint(specifier))
+    return ",".join(part for specifier in _order(specifiers) for part in _translate(specifier))
 
 
-def conda_version(version: Version) -> str:
+def write_version(version: Version) -> str:
     """The version as conda writes it: PEP 440's normal form needs no change, save that conda allows no hyphen."""
     return str(version).replace("-", "_")
 
 
-def _ordered(specifiers: Iterable[Specifier]) -> list[Specifier]:
+def _order(specifiers: Iterable[Specifier]) -> list[Specifier]:
     rank = {"===": 0, "==": 0, "~=": 1, ">=": 1, ">": 1, "<": 2, "<=": 2, "!=": 3}
     return sorted(specifiers, key=lambda specifier: (rank[specifier.operator], specifier.version))
 
 
-def _constraint(specifier: Specifier) -> list[str]:
+def _translate(specifier: Specifier) -> list[str]:
     operator, version = specifier.operator, specifier.version
     if version.endswith(".*"):
         return [version if operator == "==" else f"!={version}"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from builder.errors import SampleChannelFailed
 from builder.sample_channel.package import File, Identity, Link, Member, Recipe
-from builder.sample_channel.requirements import conda_version
+from builder.sample_channel.requirements import write_version
 from builder.sample_channel.wheel import Wheel
 
 _ZONES = "tzdata/zoneinfo/"
@@ -26,7 +26,7 @@ fi
 """
 
 
-def tzdata_recipe(wheel: Wheel) -> Recipe:
+def make_tzdata_recipe(wheel: Wheel) -> Recipe:
     """`tzdata`: the compiled zones in `share/zoneinfo`, with the database's own version (`2026a`)."""
     with zipfile.ZipFile(wheel.path) as archive:
         found = re.search(r'IANA_VERSION = "(\w+)"', archive.read("tzdata/__init__.py").decode())
@@ -48,7 +48,7 @@ def tzdata_recipe(wheel: Wheel) -> Recipe:
     )
 
 
-def certificates_recipe(wheel: Wheel) -> Recipe:
+def make_certificates_recipe(wheel: Wheel) -> Recipe:
     """`ca-certificates`: the certificates that certifi carries, and activation scripts that point OpenSSL to them."""
 
     def members(_work: Path) -> Iterator[Member]:
@@ -63,7 +63,7 @@ def certificates_recipe(wheel: Wheel) -> Recipe:
 
     return Recipe(
         identity=Identity(
-            "ca-certificates", conda_version(wheel.version), "noarch", (), wheel.timestamp, "generic", wheel.license
+            "ca-certificates", write_version(wheel.version), "noarch", (), wheel.timestamp, "generic", wheel.license
         ),
         source={"wheel": wheel.path.name, "sha256": wheel.sha256},
         members=members,

@@ -141,14 +141,14 @@ class Wheel:
     def information(self) -> str:
         """The folder `name-version.dist-info` as the wheel spells it."""
         with zipfile.ZipFile(self.path) as archive:
-            return self._information_folder(archive.namelist())
+            return self._find_information_folder(archive.namelist())
 
     @cached_property
     def files(self) -> tuple[WheelFile, ...]:
         """All files, sorted by member name."""
         with zipfile.ZipFile(self.path) as archive:
             infos = sorted(archive.infolist(), key=lambda info: info.filename)
-        return tuple(self._file(info) for info in infos if not info.is_dir())
+        return tuple(self._read_file(info) for info in infos if not info.is_dir())
 
     def licenses(self) -> Mapping[str, bytes]:
         """The licence files in the dist-info folder, by path below it."""
@@ -161,7 +161,7 @@ class Wheel:
                     found[rest.removeprefix("licenses/")] = archive.read(file.member)
         return found
 
-    def _file(self, info: zipfile.ZipInfo) -> WheelFile:
+    def _read_file(self, info: zipfile.ZipInfo) -> WheelFile:
         first, _, rest = info.filename.partition("/")
         scheme: Scheme = "site-packages"
         path = info.filename
@@ -175,8 +175,8 @@ class Wheel:
         executable = scheme == "scripts" or bool(info.external_attr >> 16 & 0o111)
         return WheelFile(info.filename, scheme, path, max(calendar.timegm(info.date_time), OLDEST), executable)
 
-    def _information_folder(self, names: list[str]) -> str:
-        for folder in _folders(names):
+    def _find_information_folder(self, names: list[str]) -> str:
+        for folder in _list_folders(names):
             stem = folder.removesuffix(".dist-info")
             if stem != folder and canonicalize_name(stem.partition("-")[0]) == self.name:
                 return folder
@@ -196,5 +196,5 @@ class _Information(importlib.metadata.Distribution):
         raise NotImplementedError("the files are in a wheel")
 
 
-def _folders(names: list[str]) -> Iterator[str]:
+def _list_folders(names: list[str]) -> Iterator[str]:
     yield from dict.fromkeys(name.partition("/")[0] for name in names)

@@ -43,15 +43,15 @@ class WheelCache:
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         arguments = [*([] if dependencies else ["--no-deps"]), *requirements]
-        chosen = self._chosen(arguments)
+        chosen = self._choose(arguments)
         if isinstance(chosen, str):
             self._download(arguments, heard)
-            chosen = self._chosen(arguments)
+            chosen = self._choose(arguments)
         if isinstance(chosen, str):
             raise WheelsUnavailable(f"no wheels for {', '.join(requirements)}: {chosen}")
         return chosen
 
-    def _chosen(self, arguments: Sequence[str]) -> tuple[Path, ...] | str:
+    def _choose(self, arguments: Sequence[str]) -> tuple[Path, ...] | str:
         """The wheels of this folder that pip would install, or why it cannot."""
         # `--ignore-installed` because nothing of this interpreter's own environment counts; an environment of its own
         # because pip's settings may name other places where wheels lie.
@@ -60,7 +60,7 @@ class WheelCache:
         variables = {"PATH": os.defpath, "PIP_CONFIG_FILE": os.devnull, "PYTHONUTF8": "1"}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
         if done.returncode:
-            return _reason(done.stderr)
+            return _describe(done.stderr)
         report = json.loads(done.stdout)
         names = (unquote(urlsplit(item["download_info"]["url"]).path).rpartition("/")[2] for item in report["install"])
         return tuple(self.directory / name for name in sorted(names))
@@ -78,7 +78,7 @@ class WheelCache:
                     if found := _WHEEL.search(line):
                         heard(found[1])
             if process.returncode:
-                raise WheelsUnavailable(f"the wheels cannot be downloaded: {_reason(''.join(lines))}")
+                raise WheelsUnavailable(f"the wheels cannot be downloaded: {_describe(''.join(lines))}")
             for wheel in Path(incomplete).iterdir():
                 wheel.replace(self.directory / wheel.name)
 
@@ -87,7 +87,7 @@ _PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"
 _WHEEL = re.compile(r"(?:Downloading|Using cached|Processing) (?:\S*/)?(\S+\.whl)(?!\S)")
 
 
-def _reason(output: str) -> str:
+def _describe(output: str) -> str:
     """What pip gave as errors, else its last line."""
     lines = output.strip().splitlines()
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR:")]

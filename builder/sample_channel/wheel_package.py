@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 from packaging.requirements import Requirement
 
 from builder.sample_channel import elf
-from builder.sample_channel.interpreter import Interpreter, search_path_to_lib
+from builder.sample_channel.interpreter import Interpreter, make_search_path
 from builder.sample_channel.libraries import Libraries
 from builder.sample_channel.package import PLACEHOLDER, File, Identity, Member, Recipe
-from builder.sample_channel.requirements import conda_constraint, conda_name, conda_version, match_spec
+from builder.sample_channel.requirements import find_conda_name, write_constraint, write_match_spec, write_version
 from builder.sample_channel.wheel import Wheel, WheelFile
 
 
@@ -41,7 +41,7 @@ class Layout:
         return str(PurePosixPath(folders[file.scheme]) / file.path)
 
 
-def needed_libraries(wheel: Wheel) -> frozenset[str]:
+def find_needed_libraries(wheel: Wheel) -> frozenset[str]:
     """The sonames that the wheel's files need and that it does not carry itself."""
     if wheel.pure:
         return frozenset()
@@ -55,11 +55,11 @@ def needed_libraries(wheel: Wheel) -> frozenset[str]:
                 dynamic = elf.read_dynamic(beginning + stream.read())
             needed.update(dynamic.needed if dynamic else ())
     return frozenset(
-        soname for soname in needed - carried if not elf.of_glibc(soname) and not soname.startswith("libpython")
+        soname for soname in needed - carried if not elf.belongs_to_glibc(soname) and not soname.startswith("libpython")
     )
 
 
-def wheel_recipe(
+def make_wheel_recipe(
     wheel: Wheel,
     requirements: Iterable[Requirement],
     interpreter: Interpreter,
@@ -68,14 +68,14 @@ def wheel_recipe(
 ) -> Recipe:
     """The package of `wheel`, depending on `requirements` and on the packages of the libraries `needed`."""
     layout = Layout.of(wheel, interpreter)
-    python = f"python {conda_constraint(wheel.requires_python)}".rstrip() if wheel.pure else interpreter.requirement
+    python = f"python {write_constraint(wheel.requires_python)}".rstrip() if wheel.pure else interpreter.requirement
     glibc = [f"__glibc >={wheel.glibc[0]}.{wheel.glibc[1]},<3.0.a0"] if wheel.glibc else []
-    specs = sorted({match_spec(requirement) for requirement in requirements})
+    specs = sorted({write_match_spec(requirement) for requirement in requirements})
     series = interpreter.series.replace(".", "")
     return Recipe(
         identity=Identity(
-            name=conda_name(wheel.name),
-            version=conda_version(wheel.version),
+            name=find_conda_name(wheel.name),
+            version=write_version(wheel.version),
             subdir="noarch" if wheel.pure else interpreter.subdir,
             depends=(*glibc, *libraries.match_specs(needed), python, *specs),
             timestamp=wheel.timestamp,
@@ -84,14 +84,14 @@ def wheel_recipe(
             build_pattern="pyh{key}_0" if wheel.pure else f"py{series}h{{key}}_0",
         ),
         source={"wheel": wheel.path.name, "sha256": wheel.sha256},
-        members=lambda work: _members(wheel, layout, libraries, work),
+        members=lambda work: _list_members(wheel, layout, libraries, work),
         entry_points=wheel.entry_points if wheel.pure else (),
         about={"home": wheel.field("Home-page"), "summary": wheel.field("Summary")},
         licenses=wheel.licenses(),
     )
 
 
-def _members(wheel: Wheel, layout: Layout, libraries: Libraries, work: Path) -> Iterator[Member]:
+def _list_members(wheel: Wheel, layout: Layout, libraries: Libraries, work: Path) -> Iterator[Member]:
     information = f"{layout.site_packages}/{wheel.information}"
     dropped = {
         f"{wheel.information}/{name}" for name in ("RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER", "REQUESTED")
@@ -105,15 +105,15 @@ def _members(wheel: Wheel, layout: Layout, libraries: Libraries, work: Path) -> 
             with archive.open(file.member) as source, extracted.open("wb") as target:
                 while chunk := source.read(1 << 20):
                     target.write(chunk)
-            files.append(_file(layout, libraries, file, extracted))
+            files.append(_make_file(layout, libraries, file, extracted))
     files.append(File.of(f"{information}/INSTALLER", b"conda\n", wheel.timestamp))
     if not wheel.pure:
-        files.extend(_entry_scripts(wheel, layout))
+        files.extend(_write_entry_scripts(wheel, layout))
     yield from files
-    yield File.of(f"{information}/RECORD", _record(wheel, layout, files), wheel.timestamp)
+    yield File.of(f"{information}/RECORD", _write_record(wheel, layout, files), wheel.timestamp)
 
 
-def _file(layout: Layout, libraries: Libraries, file: WheelFile, extracted: Path) -> File:
+def _make_file(layout: Layout, libraries: Libraries, file: WheelFile, extracted: Path) -> File:
     path = layout.path(file)
     with extracted.open("rb") as stream:
         beginning = stream.read(64)
@@ -132,7 +132,7 @@ def _look_into_lib(extracted: Path, path: str, libraries: Libraries) -> None:
     if dynamic is None:
         return
     wanted = [part for part in dynamic.search if part.startswith(("$ORIGIN", "${ORIGIN}"))]
-    own = search_path_to_lib(path)
+    own = make_search_path(path)
     if own not in wanted and any(libraries.provides(soname) for soname in dynamic.needed):
         wanted.append(own)
     if tuple(wanted) != dynamic.search:
@@ -140,8 +140,8 @@ def _look_into_lib(extracted: Path, path: str, libraries: Libraries) -> None:
         elf.set_search_path(extracted, wanted, inherited=dynamic.inherited or not dynamic.search)
 
 
-def _entry_scripts(wheel: Wheel, layout: Layout) -> Iterator[File]:
-    for command, target in _commands(wheel).items():
+def _write_entry_scripts(wheel: Wheel, layout: Layout) -> Iterator[File]:
+    for command, target in _list_commands(wheel).items():
         module, _, function = target.partition(":")
         # `a.b:c.d` imports c and calls c.d
         imported = function.partition(".")[0]
@@ -157,12 +157,12 @@ def _entry_scripts(wheel: Wheel, layout: Layout) -> Iterator[File]:
         yield File.of(path, "\n".join(lines).encode(), wheel.timestamp, executable=True, prefix="text")
 
 
-def _commands(wheel: Wheel) -> Mapping[str, str]:
+def _list_commands(wheel: Wheel) -> Mapping[str, str]:
     pairs = (point.partition(" = ") for point in wheel.entry_points)
     return {command: target for command, _, target in pairs}
 
 
-def _record(wheel: Wheel, layout: Layout, files: Iterable[File]) -> bytes:
+def _write_record(wheel: Wheel, layout: Layout, files: Iterable[File]) -> bytes:
     """RECORD of the package as installed: paths from site-packages, no digests for what installing changes."""
     installed = f"lib/pythonX.Y/{layout.site_packages}" if wheel.pure else layout.site_packages
     rows = {}
@@ -174,10 +174,10 @@ def _record(wheel: Wheel, layout: Layout, files: Iterable[File]) -> bytes:
         digest = base64.urlsafe_b64encode(bytes.fromhex(file.sha256)).rstrip(b"=").decode()
         rows[os.path.relpath(path, installed)] = ",," if file.prefix else f",sha256={digest},{file.size}"
     if wheel.pure:
-        rows.update({os.path.relpath(f"bin/{command}", installed): ",," for command in _commands(wheel)})
+        rows.update({os.path.relpath(f"bin/{command}", installed): ",," for command in _list_commands(wheel)})
     rows[f"{wheel.information}/RECORD"] = ",,"
-    return "".join(f"{_quoted(path)}{rest}\n" for path, rest in sorted(rows.items())).encode()
+    return "".join(f"{_quote(path)}{rest}\n" for path, rest in sorted(rows.items())).encode()
 
 
-def _quoted(path: str) -> str:
+def _quote(path: str) -> str:
     return '"' + path.replace('"', '""') + '"' if any(character in path for character in ',"') else path

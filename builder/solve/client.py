@@ -20,7 +20,7 @@ _IN_THE_WAY = ("no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY", "REQUEST_METHOD
 """The last makes the client ignore HTTP_PROXY, as in a CGI program."""
 
 
-def guarded_client(proxy: str, credentials: str | None, directory: Path) -> Client:
+def make_client(proxy: str, credentials: str | None, directory: Path) -> Client:
     """Changes the environment of this process; without `credentials` an empty file in `directory` has them."""
     if credentials is None:
         none = directory / "no-credentials.json"

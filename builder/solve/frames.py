@@ -17,7 +17,7 @@ OUT_OF_MEMORY = "memory allocation of "
 """Begins the line on stderr, Rust's own, with which a process ends that may not have more memory."""
 
 
-def frame(document: Any) -> bytes:
+def write_frame(document: Any) -> bytes:
     body = json.dumps(document, separators=(",", ":")).encode()
     return len(body).to_bytes(_LENGTH, "big") + body
 

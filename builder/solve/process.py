@@ -30,19 +30,19 @@ from rattler.exceptions import GatewayError, ParseSubdirError, SolverError
 from rattler.package import BuildString
 from rattler.package_streaming import download_to_path
 
-from builder.channels.channel import Credentials, address, without_credentials
-from builder.channels.policy import channels_of
+from builder.channels.channel import Credentials, resolve_address, strip_credentials
+from builder.channels.policy import list_channels
 from builder.errors import BuilderError, ChannelUnavailable, PackageRefused, SolveLimit, Unsatisfiable
-from builder.locks.lock import LockedPackage, in_dependency_order
+from builder.locks.lock import LockedPackage, order_by_dependency
 from builder.names.spec import EnvironmentSpec, PackageItem
-from builder.solve.client import guarded_client
-from builder.solve.frames import LARGEST, OUT_OF_MEMORY, frame, read_frame
-from builder.solve.reasons import Wish, package_names, raise_reason
-from builder.solve.record_problem import record_problem
-from builder.solve.records import too_large
+from builder.solve.client import make_client
+from builder.solve.frames import LARGEST, OUT_OF_MEMORY, read_frame, write_frame
+from builder.solve.reasons import Wish, list_package_names, raise_reason
+from builder.solve.record_problem import find_record_problem
+from builder.solve.records import describe_excess
 from builder.solve.repodata import Repodata, RepodataLimits
 from builder.solve.repodata_folder import RepodataFolder
-from builder.solve.virtual_packages import virtual_packages
+from builder.solve.virtual_packages import list_virtual_packages
 from builder.work.priority import give_way
 from storage.text import printable_line
 
@@ -94,7 +94,7 @@ class SolverProcess:
         home.mkdir(exist_ok=True)
         self._repodata = Repodata(
             RepodataFolder(folder, configuration.repodata_disk),
-            guarded_client(configuration.proxy, configuration.credentials, home),
+            make_client(configuration.proxy, configuration.credentials, home),
             RepodataLimits(
                 configuration.reading,
                 configuration.repodata_size,
@@ -113,7 +113,7 @@ class SolverProcess:
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
             raise
         except MemoryError:
-            _end_of_memory()
+            _end_for_memory()
         except BaseException as error:  # noqa: BLE001 - whatever rattler or the request holds (its panics are no Exception), the others must live on
             log.warning("%s", self._clean(traceback.format_exc()))
             return {"id": request["id"], "error": {"kind": "", "text": self._clean(str(error))}}
@@ -128,7 +128,7 @@ class SolverProcess:
                 await self._load(EnvironmentSpec.from_json(request["spec"]), request)
                 return None
             case "names":
-                return sorted(await self._names(request["channels"], request["platforms"]))
+                return sorted(await self._list_names(request["channels"], request["platforms"]))
             case "refresh":
                 await self._repodata.refresh()
                 return None
@@ -145,35 +145,35 @@ class SolverProcess:
             return self._credentials.redact(value)
         return [self._clean(each) for each in value] if isinstance(value, tuple | list) else value
 
-    async def _names(self, channels: list[str], platforms: list[str]) -> set[str]:
-        urls = [address(channel, self._alias) for channel in channels]
+    async def _list_names(self, channels: list[str], platforms: list[str]) -> set[str]:
+        urls = [resolve_address(channel, self._alias) for channel in channels]
         gateway = await self._repodata.gateway(urls, platforms)
-        return await package_names(gateway, urls, platforms)
+        return await list_package_names(gateway, urls, platforms)
 
     async def _load(self, spec: EnvironmentSpec, request: dict[str, Any]) -> None:
         """Raises ChannelUnavailable for what has not come within the request's seconds, ChannelRefused."""
         seconds: float = request["seconds"]
-        channels = self._channels(spec)
+        channels = self._list_channels(spec)
         try:
             async with asyncio.timeout(seconds):
-                gateway = await self._gateway(spec, channels, request)
+                gateway = await self._open_gateway(spec, channels, request)
                 if request["records"]:
                     platforms = [*map(Subdir, spec.platforms), Subdir("noarch")]
                     names = sorted({item.name for item in spec.items})
                     await gateway.query(list(map(Channel, channels)), platforms, names, channel_relations="disabled")
         except TimeoutError:
-            raise _incomplete(channels, seconds) from None
+            raise _describe_missing(channels, seconds) from None
         except GatewayError as error:
             raise self._repodata.error(channels, str(error)) from None
 
-    def _channels(self, spec: EnvironmentSpec) -> dict[str, str]:
+    def _list_channels(self, spec: EnvironmentSpec) -> dict[str, str]:
         """URL to name of the channels of `spec`, in order of priority."""
         channels: dict[str, str] = {}
-        for name in channels_of(spec):
-            channels.setdefault(address(name, self._alias), name)
+        for name in list_channels(spec):
+            channels.setdefault(resolve_address(name, self._alias), name)
         return channels
 
-    async def _gateway(self, spec: EnvironmentSpec, channels: dict[str, str], request: dict[str, Any]) -> Gateway:
+    async def _open_gateway(self, spec: EnvironmentSpec, channels: dict[str, str], request: dict[str, Any]) -> Gateway:
         """A gateway in which all channels are loaded."""
         for platform in spec.platforms:
             _check_platform(platform)
@@ -188,14 +188,14 @@ class SolverProcess:
         """The packages of every platform, as `LockedPackage.to_json` gives them."""
         seconds: float = request["seconds"]
         begun = time.monotonic()
-        channels = self._channels(spec)
+        channels = self._list_channels(spec)
         too_long = SolveLimit("time", f"{seconds:g} s", "solve_seconds", list(channels.values()))
         try:
             async with asyncio.timeout(seconds):
-                await self._gateway(spec, channels, request)
+                await self._open_gateway(spec, channels, request)
         except TimeoutError:
             # what was loaded before is in a process that was lost meanwhile
-            raise too_long if request["loaded"] else _incomplete(channels, seconds) from None
+            raise too_long if request["loaded"] else _describe_missing(channels, seconds) from None
         left = max(seconds - (time.monotonic() - begun), _LEAST)
         checked = request["alone"] or request["doubtful"]
         solve = PlatformSolve(self._repodata, channels, self._alias, spec, glibc, left, checked)
@@ -235,20 +235,20 @@ class PlatformSolve:
     async def packages(self, platform: str) -> tuple[LockedPackage, ...]:
         """Raises UnknownPackage, Unsatisfiable, ChannelUnavailable, ChannelRefused, TimeoutError."""
         try:
-            records = await self._records(platform)
+            records = await self._collect_records(platform)
         except GatewayError:
             # A shard can be gone from a server that has a newer index than the one in memory.
             await self.repodata.reload(self.channels)
             try:
-                records = await self._records(platform)
+                records = await self._collect_records(platform)
             except GatewayError as error:
                 raise self.repodata.error(self.channels, str(error)) from None
-        return in_dependency_order(self._locked(record, platform) for record in records)
+        return order_by_dependency(self._lock(record, platform) for record in records)
 
-    async def _records(self, platform: str) -> list[RepoDataRecord]:
+    async def _collect_records(self, platform: str) -> list[RepoDataRecord]:
         gateway = await self.repodata.gateway(self.channels, [platform, "noarch"])
-        virtual = virtual_packages(platform, self.glibc[platform], self.spec.virtual_packages)
-        wishes = [self._wish(item) for item in self.spec.items]
+        virtual = list_virtual_packages(platform, self.glibc[platform], self.spec.virtual_packages)
+        wishes = [self._make_wish(item) for item in self.spec.items]
         until = datetime.datetime.combine(self.spec.until, datetime.time.max, datetime.UTC) if self.spec.until else None
         if self.checked:
             names = {item.name for item in self.spec.items}
@@ -274,7 +274,7 @@ class PlatformSolve:
             await raise_reason(gateway, wishes, platform, virtual, until, str(error))
             raise
 
-    def _wish(self, item: PackageItem) -> Wish:
+    def _make_wish(self, item: PackageItem) -> Wish:
         """An item as rattler reads it. A channel's name is resolved here, because rattler knows only its own alias."""
         parts = []
         if item.constraints:
@@ -283,21 +283,21 @@ class PlatformSolve:
             parts.append(f'build="{item.build}"')
         channels = self.channels
         if item.channel:
-            url = address(item.channel, self.alias)
+            url = resolve_address(item.channel, self.alias)
             parts.append(f'channel="{url}"')
             channels = {url: item.channel}
         text = f"{item.name}[{','.join(parts)}]" if parts else item.name
         return Wish(item, MatchSpec(text, strict=False), channels)
 
-    def _locked(self, record: RepoDataRecord, platform: str) -> LockedPackage:
+    def _lock(self, record: RepoDataRecord, platform: str) -> LockedPackage:
         """Raises PackageRefused."""
         text = record.to_json()
-        if problem := too_large(text):
+        if problem := describe_excess(text):
             raise PackageRefused(
                 printable_line(record.file_name[:100]), f"its record in the channel's index has {problem}"
             )
         document = json.loads(text)
-        channel = without_credentials(document["channel"])
+        channel = strip_credentials(document["channel"])
         kind = record.noarch
         package = LockedPackage(
             name=document["name"],
@@ -306,7 +306,7 @@ class PlatformSolve:
             build_number=document["build_number"],
             subdir=document["subdir"],
             channel=self.channels.get(channel.rstrip("/") + "/", channel),
-            url=without_credentials(document["url"]),
+            url=strip_credentials(document["url"]),
             file_name=document["fn"],
             size=document.get("size"),
             sha256=document.get("sha256"),
@@ -318,12 +318,12 @@ class PlatformSolve:
             noarch="python" if kind.python else "generic" if kind.generic else None,
             python_site_packages_path=document.get("python_site_packages_path"),
         )
-        if problem := record_problem(package, platform):
+        if problem := find_record_problem(package, platform):
             raise PackageRefused(printable_line(package.file_name[:100]), f"{problem} (channel {package.channel})")
         return package
 
 
-def _incomplete(channels: dict[str, str], seconds: float) -> ChannelUnavailable:
+def _describe_missing(channels: dict[str, str], seconds: float) -> ChannelUnavailable:
     return ChannelUnavailable(", ".join(channels.values()), f"no complete answer within {seconds:g} s")
 
 
@@ -344,13 +344,13 @@ async def serve(connection: socket.socket) -> None:
     _limit(configuration)
 
     def notice(number: int, reading: tuple[str, ...]) -> None:
-        writer.write(frame({"id": number, "reading": reading}))
+        writer.write(write_frame({"id": number, "reading": reading}))
 
     process = SolverProcess(configuration, notice)
     running: set[asyncio.Task[None]] = set()
 
     async def reply(request: dict[str, Any]) -> None:
-        writer.write(_framed(await process.answer(request)))
+        writer.write(_frame(await process.answer(request)))
         await writer.drain()
 
     while (request := await read_frame(reader)) is not None:
@@ -359,13 +359,13 @@ async def serve(connection: socket.socket) -> None:
         task.add_done_callback(running.discard)
 
 
-def _framed(answer: dict[str, Any]) -> bytes:
+def _frame(answer: dict[str, Any]) -> bytes:
     """The frame of `answer`, or of an error where it is larger than the other side reads."""
-    framed = frame(answer)
+    framed = write_frame(answer)
     if len(framed) <= LARGEST:
         return framed
     text = f"its answer has {len(framed)} bytes, where at most {LARGEST} are allowed; ask for fewer packages"
-    return frame({"id": answer["id"], "error": {"kind": "", "text": text}})
+    return write_frame({"id": answer["id"], "error": {"kind": "", "text": text}})
 
 
 def _limit(configuration: Configuration) -> None:
@@ -378,7 +378,7 @@ def _limit(configuration: Configuration) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (configuration.repodata_size, configuration.repodata_size))
 
 
-def _end_of_memory() -> NoReturn:
+def _end_for_memory() -> NoReturn:
     """End as rattler ends where it cannot allocate."""
     os.write(2, OUT_OF_MEMORY.encode() + b"\n")
     os.abort()

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from rattler import Channel, Gateway, MatchSpec, RepoDataRecord, Subdir, Version
 
 from builder.errors import PackageRefused, UnknownPackage, Unsatisfiable
-from builder.names.image_name import close_names
-from builder.names.items import typed
-from builder.names.spec import Constraint, PackageItem, contained
+from builder.names.image_name import find_close_names
+from builder.names.items import write_typed
+from builder.names.spec import Constraint, PackageItem, find_within
 
 _LINES = 40
 _LONGEST = 1 << 20
@@ -48,17 +48,17 @@ async def raise_reason(
         await _raise_if_unknown(gateway, wish, platform)
     for wish in wishes:
         await _raise_if_unmatched(gateway, wish, platform, until)
-    raise Unsatisfiable(platform, readable(text, virtual))
+    raise Unsatisfiable(platform, make_readable(text, virtual))
 
 
-async def package_names(gateway: Gateway, urls: Iterable[str], platforms: Iterable[str]) -> set[str]:
+async def list_package_names(gateway: Gateway, urls: Iterable[str], platforms: Iterable[str]) -> set[str]:
     names = await gateway.names(
         [Channel(url) for url in urls], list(map(Subdir, platforms)), channel_relations="disabled"
     )
     return {name.normalized for name in names}
 
 
-def readable(text: str, virtual: Sequence[tuple[str, str, str]]) -> str:
+def make_readable(text: str, virtual: Sequence[tuple[str, str, str]]) -> str:
     """The solver's explanation without its internal words, at most 40 lines."""
     text = text[:_LONGEST].removeprefix("Cannot solve the request because of: ").strip()
     text = re.sub(r"(?<=\w) \*(?=[ ,\n]|$)", "", text)
@@ -69,18 +69,18 @@ def readable(text: str, virtual: Sequence[tuple[str, str, str]]) -> str:
         return f"{match[1]}, and the image has {f'{match[2]} {version}' if version else f'no {match[2]}'}"
 
     text = re.sub(r"((__\w+)[^,\n]*(?:,[^\s,][^,\n]*)*), for which no candidates were found", explain, text)
-    lines = _without_echoes(text.splitlines())
+    lines = _drop_echoes(text.splitlines())
     if len(lines) > _LINES:
         lines = [*lines[:_LINES], f"... and {len(lines) - _LINES} more lines"]
     return "\n".join(lines)
 
 
-def _without_echoes(lines: list[str]) -> list[str]:
+def _drop_echoes(lines: list[str]) -> list[str]:
     """The tree without the lines that say of each version alone that it conflicts with what was said before."""
     kept = [line for line in lines if not line.endswith(", which conflicts with the versions reported above.")]
     for number, line in enumerate(kept):
         below = kept[number + 1] if number + 1 < len(kept) else ""
-        if _depth(below) <= _depth(line):
+        if _measure_depth(below) <= _measure_depth(line):
             kept[number] = re.sub(
                 r",? (which )?cannot be installed because there are no viable options:$",
                 lambda match: ", which conflicts with the rest." if match[1] else " conflicts with the rest:",
@@ -89,18 +89,22 @@ def _without_echoes(lines: list[str]) -> list[str]:
     return kept
 
 
-def _depth(line: str) -> int:
+def _measure_depth(line: str) -> int:
     return len(line) - len(line.lstrip("│├└─ "))
 
 
 async def _raise_if_unknown(gateway: Gateway, wish: Wish, platform: str) -> None:
     name = wish.item.name
-    known = await package_names(gateway, wish.channels, [platform, "noarch"])
+    known = await list_package_names(gateway, wish.channels, [platform, "noarch"])
     if name in known:
         return
     # `numpy.1.26` reads as a package's name: an operator was forgotten.
     forgotten = re.fullmatch(r"(.+?)\.(\d[^/]*)", name)
-    close = [f"{forgotten[1]}.like.{forgotten[2]}"] if forgotten and forgotten[1] in known else close_names(name, known)
+    close = (
+        [f"{forgotten[1]}.like.{forgotten[2]}"]
+        if forgotten and forgotten[1] in known
+        else find_close_names(name, known)
+    )
     raise UnknownPackage(name, tuple(wish.channels.values()), close, platform)
 
 
@@ -120,55 +124,57 @@ async def _raise_if_unmatched(gateway: Gateway, wish: Wish, platform: str, until
         raise PackageRefused(
             item.name, f"the index of its channel has files of {item.name}, and no record that says so ({where})"
         )
-    there = [record for record in records if until is None or _since(record) <= until]
+    there = [record for record in records if until is None or _find_first_day(record) <= until]
     asked = " ".join([item.name, ",".join(map(str, item.constraints))]).strip()
     if not there:
         date = until.date() if until else ""
-        raise Unsatisfiable(platform, f"no {item.name} {where} is as old as {date}; its first is {_oldest(records)}")
-    right = _of_versions(there, item)
+        raise Unsatisfiable(
+            platform, f"no {item.name} {where} is as old as {date}; its first is {_describe_oldest(records)}"
+        )
+    right = _match_versions(there, item)
     if not right:
-        hint = f"; did you mean {meant}?" if (meant := _meant(there, item)) else ""
-        raise Unsatisfiable(platform, f"no {asked} {where}; there is {_versions(there, item.constraints)}{hint}")
-    if item.build and not _matching(right, f'{item.name}[build="{item.build}"]'):
+        hint = f"; did you mean {meant}?" if (meant := _guess_meant(there, item)) else ""
+        raise Unsatisfiable(platform, f"no {asked} {where}; there is {_list_versions(there, item.constraints)}{hint}")
+    if item.build and not _match(right, f'{item.name}[build="{item.build}"]'):
         builds = sorted({str(record.build) for record in right}, reverse=True)
         more = f" and {len(builds) - _SHOWN} more" if len(builds) > _SHOWN else ""
-        part = contained(item.build)
+        part = find_within(item.build)
         lack = f"contains {part!r}" if part else f"is {item.build!r}"
         raise Unsatisfiable(
             platform, f"no build of {asked} {where} {lack}; there is {', '.join(builds[:_SHOWN])}{more}"
         )
 
 
-def _matching(records: Sequence[RepoDataRecord], text: str) -> list[RepoDataRecord]:
+def _match(records: Sequence[RepoDataRecord], text: str) -> list[RepoDataRecord]:
     spec = MatchSpec(text, strict=False)
     return [record for record in records if record.matches(spec)]
 
 
-def _of_versions(records: Sequence[RepoDataRecord], item: PackageItem) -> list[RepoDataRecord]:
+def _match_versions(records: Sequence[RepoDataRecord], item: PackageItem) -> list[RepoDataRecord]:
     versions = ",".join(map(str, item.constraints))
-    return _matching(records, f'{item.name}[version="{versions}"]') if versions else list(records)
+    return _match(records, f'{item.name}[version="{versions}"]') if versions else list(records)
 
 
-def _meant(records: Sequence[RepoDataRecord], item: PackageItem) -> str | None:
+def _guess_meant(records: Sequence[RepoDataRecord], item: PackageItem) -> str | None:
     """`item` with `like` for `eq`, where there are such versions: 3.11 is asked for, and 3.11.7 meant."""
     constraints = {
         Constraint("=" if each.operator == "==" else each.operator, each.version) for each in item.constraints
     }
     looser = replace(item, constraints=tuple(sorted(constraints)))
-    return typed(looser) if looser != item and _of_versions(records, looser) else None
+    return write_typed(looser) if looser != item and _match_versions(records, looser) else None
 
 
-def _since(record: RepoDataRecord) -> datetime.datetime:
+def _find_first_day(record: RepoDataRecord) -> datetime.datetime:
     """Since when the package is in the channel, as the solver sees it; one without any date is never old enough."""
     return record.indexed_timestamp or record.timestamp or _NEVER
 
 
-def _oldest(records: Sequence[RepoDataRecord]) -> str:
-    since, version = min((_since(record), str(record.version)) for record in records)
+def _describe_oldest(records: Sequence[RepoDataRecord]) -> str:
+    since, version = min((_find_first_day(record), str(record.version)) for record in records)
     return "undated" if since == _NEVER else f"{version} of {since:%Y-%m-%d}"
 
 
-def _versions(records: Sequence[RepoDataRecord], constraints: Sequence[Constraint]) -> str:
+def _list_versions(records: Sequence[RepoDataRecord], constraints: Sequence[Constraint]) -> str:
     """The versions that are there: all when few, else those around the wanted one and the newest."""
     versions = sorted({record.version for record in records})
     if len(versions) <= _SHOWN:

@@ -18,7 +18,7 @@ _LARGEST = 1 << 40
 _SHOWN = 60
 
 
-def record_problem(package: LockedPackage, platform: str) -> str | None:
+def find_record_problem(package: LockedPackage, platform: str) -> str | None:
     """Why `package` must not be had from a channel for `platform`, as the end of a sentence; None when it is sound."""
     for what, value, pattern in (
         ("name", package.name, _NAME),
@@ -27,11 +27,11 @@ def record_problem(package: LockedPackage, platform: str) -> str | None:
         ("file name", package.file_name, _FILE_NAME),
     ):
         if not pattern.fullmatch(value):
-            return f"its channel's index says that its {what} is {shown(value)}, which is none"
+            return f"its channel's index says that its {what} is {quote(value)}, which is none"
     if max(len(str(package)), len(package.file_name)) > _LONGEST:
         return f"its name, version and build have more than {_LONGEST} characters in its channel's index"
     if package.subdir not in (platform, "noarch"):
-        return f"its channel's index has it for {platform} and says that it is for {shown(package.subdir)}"
+        return f"its channel's index has it for {platform} and says that it is for {quote(package.subdir)}"
     if not (package.sha256 or package.md5):
         return "its channel's index has neither sha256 nor md5 of it"
     if package.size is not None and not 0 < package.size <= _LARGEST:
@@ -41,11 +41,11 @@ def record_problem(package: LockedPackage, platform: str) -> str | None:
         _SITE_PACKAGES.fullmatch(site_packages) and ".." not in site_packages.split("/")
     ):
         return (
-            f"its channel's index says that python packages go to {shown(site_packages)}, which is not a path below it"
+            f"its channel's index says that python packages go to {quote(site_packages)}, which is not a path below it"
         )
     return None
 
 
-def shown(text: str) -> str:
+def quote(text: str) -> str:
     """Foreign text for a terminal: quoted, with no control characters, not long."""
     return ascii(text[:_SHOWN]) + ("..." if len(text) > _SHOWN else "")

@@ -15,8 +15,8 @@ import orjson
 from rattler import Channel, Gateway, RepoDataRecord, Subdir
 
 from builder.errors import PackageRefused
-from builder.locks.lock import dependency_name
-from builder.solve.record_problem import shown
+from builder.locks.lock import name_dependency
+from builder.solve.record_problem import quote
 from storage.text import printable_line
 
 LARGEST_RECORD = 256 << 10
@@ -70,13 +70,13 @@ class KnownRecords:
                 )
                 # there is a list for each platform of each channel, in their order
                 pairs = zip(answer[::2], answer[1::2], strict=True)
-                learned = await asyncio.to_thread(_dependencies, channels, pairs, missing)
+                learned = await asyncio.to_thread(_group_dependencies, channels, pairs, missing)
                 for url, dependencies in learned.items():
                     known[url].update(dependencies)
             wanted = {need for each in known.values() for name in wanted for need in each[name]} - seen
 
 
-def _dependencies(
+def _group_dependencies(
     channels: Mapping[str, str], answer: Iterable[tuple[list[RepoDataRecord], ...]], names: Iterable[str]
 ) -> dict[str, dict[str, frozenset[str]]]:
     """What each of `names` depends on, by channel; raises PackageRefused."""
@@ -85,7 +85,7 @@ def _dependencies(
         found: dict[str, set[str]] = {name: set() for name in names}
         for record in itertools.chain.from_iterable(lists):
             text = record.to_json()
-            if (len(text) > _SMALL or text.count("(") > MOST_PARENTHESES) and (problem := _problem(text)):
+            if (len(text) > _SMALL or text.count("(") > MOST_PARENTHESES) and (problem := _find_problem(text)):
                 raise PackageRefused(
                     printable_line(record.file_name[:100]),
                     f"its record in the channel's index has {problem} (channel {channel})",
@@ -94,37 +94,37 @@ def _dependencies(
             document = orjson.loads(text)
             found.setdefault(document["name"].lower(), set()).update(document.get("depends", ()))
         learned[url] = {
-            name: frozenset(filter(_NAME.fullmatch, map(dependency_name, specs))) for name, specs in found.items()
+            name: frozenset(filter(_NAME.fullmatch, map(name_dependency, specs))) for name, specs in found.items()
         }
     return learned
 
 
-def too_large(text: str) -> str | None:
+def describe_excess(text: str) -> str | None:
     """What is too much about a record, given as JSON; None where nothing is."""
     if len(text) > LARGEST_RECORD:
         return f"{len(text)} characters, where at most {LARGEST_RECORD} are allowed"
     return None
 
 
-def _problem(text: str) -> str | None:
-    if problem := too_large(text):
+def _find_problem(text: str) -> str | None:
+    if problem := describe_excess(text):
         return problem
     document = orjson.loads(text)
-    specs = [spec for field in _FIELDS for spec in _specs(document.get(field))]
+    specs = [spec for field in _FIELDS for spec in _list_specs(document.get(field))]
     if len(specs) > MOST_SPECS:
         return f"{len(specs)} dependencies and constraints, where at most {MOST_SPECS} are allowed"
     for spec in specs:
         if len(spec) > LONGEST_SPEC:
-            return f"a dependency of {len(spec)} characters, where at most {LONGEST_SPEC} are allowed: {shown(spec)}"
+            return f"a dependency of {len(spec)} characters, where at most {LONGEST_SPEC} are allowed: {quote(spec)}"
         if (count := spec.count("(")) > MOST_PARENTHESES:
-            return f"a dependency with {count} parentheses, where at most {MOST_PARENTHESES} are allowed: {shown(spec)}"
+            return f"a dependency with {count} parentheses, where at most {MOST_PARENTHESES} are allowed: {quote(spec)}"
     return None
 
 
-def _specs(value: object) -> Iterable[str]:
+def _list_specs(value: object) -> Iterable[str]:
     """The texts of a field: a list of them, or by the name of an extra a list each."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list | dict):
         for each in value.values() if isinstance(value, dict) else value:
-            yield from _specs(each)
+            yield from _list_specs(each)

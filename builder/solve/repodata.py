@@ -15,9 +15,9 @@ from rattler.exceptions import GatewayError
 from rattler.networking import Client
 
 from builder.errors import ChannelRefused, ChannelUnavailable
-from builder.network.addresses import endpoint
+from builder.network.addresses import split_endpoint
 from builder.solve.records import KnownRecords
-from builder.solve.repodata_folder import RepodataFolder, size_text
+from builder.solve.repodata_folder import RepodataFolder, format_size
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class Repodata:
         self._forget_changed(urls)
         while True:
             offline = self._offline.intersection(urls)
-            warm = self._warm(offline)
+            warm = self._find_warm(offline)
             missing = [url for url in urls if not wanted <= warm.loaded.get(url, set())]
             failures: dict[str, str] = {}
             for some in [[url] for url in missing] if one_by_one else [missing]:
@@ -141,7 +141,7 @@ class Repodata:
     def error(self, channels: Mapping[str, str], text: str) -> ChannelUnavailable | ChannelRefused:
         """A gateway's error, of whichever of `channels` (URL to name) it speaks of."""
         url = next((url for url in channels if url in text), next(iter(channels)))
-        return _error(channels[url], gateway_reason(text, url, self._limits.size))
+        return _make_error(channels[url], read_gateway_reason(text, url, self._limits.size))
 
     async def reload(self, urls: Iterable[str]) -> None:
         """Let the next use read the indexes of `urls` anew."""
@@ -173,13 +173,13 @@ class Repodata:
             # what is read now comes from disk, after one question whether it is still the newest
             self._offline -= {url}
             self._forget(url)
-            reason = await self._load(self._warm(frozenset()), url, frozenset(known.platforms))
+            reason = await self._load(self._find_warm(frozenset()), url, frozenset(known.platforms))
         if reason is None:
             return
         if _is_unreachable(reason):
             log.warning("channel %s cannot be reached (%s); its last known packages are used", url, reason)
             self._offline |= {url}
-            self._warm(frozenset()).forget(url)
+            self._find_warm(frozenset()).forget(url)
             self.records.forget(url)
         else:
             log.warning("channel %s is not kept any more: %s", url, reason)
@@ -194,9 +194,9 @@ class Repodata:
         """
         for url, reason in failures.items():
             if url in offline or not _is_unreachable(reason):
-                raise _error(url, reason)
+                raise _make_error(url, reason)
             if await self._read(self._open(frozenset([url])), url, platforms) is not None:
-                raise _error(url, reason)
+                raise _make_error(url, reason)
         for url, reason in failures.items():
             log.warning("channel %s cannot be reached (%s); its last known packages are used", url, reason)
             self._offline |= {url}
@@ -225,7 +225,7 @@ class Repodata:
             else:
                 warm.forget(url)
 
-    def _warm(self, offline: frozenset[str]) -> _Warm:
+    def _find_warm(self, offline: frozenset[str]) -> _Warm:
         """The gateway in which `offline` are read from disk alone."""
         if offline not in self._gateways:
             for other in [each for each in self._gateways if each][:-_OFFLINE_GATEWAYS]:
@@ -275,23 +275,23 @@ class Repodata:
         except TimeoutError:
             return f"unreachable: no complete answer within {seconds:g} s"
         except GatewayError as error:
-            return gateway_reason(str(error), url, self._limits.size)
+            return read_gateway_reason(str(error), url, self._limits.size)
         return None
 
     def _forget_changed(self, urls: Iterable[str]) -> None:
         for url in urls:
             if url.startswith("file:"):
-                stamp = _stamp(Path(unquote(urlsplit(url).path)))
+                stamp = _read_stamp(Path(unquote(urlsplit(url).path)))
                 if self._stamps.setdefault(url, stamp) != stamp:
                     self._stamps[url] = stamp
                     self._forget(url)
 
 
-def _error(channel: str, reason: str) -> ChannelUnavailable | ChannelRefused:
+def _make_error(channel: str, reason: str) -> ChannelUnavailable | ChannelRefused:
     return ChannelRefused(channel, reason) if "repodata_size" in reason else ChannelUnavailable(channel, reason)
 
 
-def gateway_reason(text: str, channel: str, size: int) -> str:
+def read_gateway_reason(text: str, channel: str, size: int) -> str:
     """What a person can use of a gateway's error; of addresses outside of `channel`, its URL, only that they failed.
 
     A channel chooses what it refers to, so what happened there is not for whoever asks for the channel. `size` in bytes
@@ -300,7 +300,7 @@ def gateway_reason(text: str, channel: str, size: int) -> str:
     found = re.search(r"for url \((\w+://[^)]*)\)", text)
     url = found[1] if found else ""
     host = urlsplit(url).netloc
-    refusal = _refusal(text, url)
+    refusal = _describe_refusal(text, url)
     if url and _is_elsewhere(url, channel):
         log.warning("channel %s refers elsewhere: %s", channel, text)
         return (
@@ -320,16 +320,16 @@ def gateway_reason(text: str, channel: str, size: int) -> str:
     if match := re.search(r"failed to open file `([^`]*)`: (.*?) \(os error", text):
         return f"{match[1]}: {match[2]}"
     lines = [line.removeprefix("Caused by: ") for line in text.splitlines() if line.strip()] or [text]
-    if problem := _content_problem(text, lines[-1], size):
+    if problem := _find_content_problem(text, lines[-1], size):
         return problem
     causes = [lines[0], lines[-1]] if len(lines) > 1 else lines
     return "unreachable: " + re.sub(r"`/[^`]*`", "a file", ": ".join(causes))
 
 
-def _content_problem(text: str, last: str, size: int) -> str:
+def _find_content_problem(text: str, last: str, size: int) -> str:
     """What is wrong with an index that came, by an error and the last line of it; empty where none did."""
     if _TOO_LARGE in text:
-        return f"its index is larger than the {size_text(size)} that the setting repodata_size allows"
+        return f"its index is larger than the {format_size(size)} that the setting repodata_size allows"
     if found := re.search(r"failed to extract repodata records[^:]*: (.*)", text):
         return f"its index has a record that cannot be read: {found[1][:_SHOWN]}"
     if re.search(r"failed to parse repodata|not a valid package name", text):
@@ -337,7 +337,7 @@ def _content_problem(text: str, last: str, size: int) -> str:
     return ""
 
 
-def _refusal(text: str, url: str) -> str:
+def _describe_refusal(text: str, url: str) -> str:
     """What the guarding proxy has against an address, by its answers; empty where it has nothing."""
     plain = url.startswith("http:")
     if "proxy authorization required" in text or (plain and "(407 " in text):
@@ -351,14 +351,14 @@ def _is_elsewhere(url: str, channel: str) -> bool:
     """Whether an address is of another server than the channel's. Of `oci://` ones rattler ignores the port."""
     if channel.startswith("oci:"):
         return urlsplit(url).hostname != urlsplit(channel).hostname
-    return endpoint(url) != endpoint(channel)
+    return split_endpoint(url) != split_endpoint(channel)
 
 
 def _is_unreachable(reason: str) -> bool:
     return reason.startswith("unreachable")
 
 
-def _stamp(channel: Path) -> tuple[object, ...]:
+def _read_stamp(channel: Path) -> tuple[object, ...]:
     """Changes whenever an index of the channel in a directory is rewritten."""
     found: Mapping[str, int] = {
         str(path): path.stat().st_mtime_ns for name in _INDEXES for path in channel.glob(f"*/{name}")

@@ -40,27 +40,27 @@ class RepodataFolder:
 
     def remove_leftovers(self) -> None:
         """Remove the unfinished files that no process has open."""
-        for entry in self._files(_is_temporary):
+        for entry in self._list_files(_is_temporary):
             _remove_unopened(entry.path)
 
     def trim(self) -> None:
         """Remove what was read longest ago, until no more than `most` is left; whoever has it open may go on."""
         total = 0
         groups: dict[str, list[os.DirEntry[str]]] = defaultdict(list)
-        for entry in self._files(lambda name: not _is_temporary(name) and not name.endswith(_LOCK)):
+        for entry in self._list_files(lambda name: not _is_temporary(name) and not name.endswith(_LOCK)):
             groups[entry.path.rpartition("/")[0] + "/" + entry.name.partition(".")[0]].append(entry)
-            total += _size(entry)
+            total += _read_size(entry)
         if total <= self.most:
             return
-        for group in sorted(groups.values(), key=lambda entries: max(map(_modified, entries))):
+        for group in sorted(groups.values(), key=lambda entries: max(map(_read_mtime, entries))):
             for entry in group:
-                total -= _size(entry)
+                total -= _read_size(entry)
                 with contextlib.suppress(OSError):
                     os.unlink(entry.path)
             if total <= self.most:
                 return
 
-    def _files(self, wanted: Callable[[str], bool]) -> Iterator[os.DirEntry[str]]:
+    def _list_files(self, wanted: Callable[[str], bool]) -> Iterator[os.DirEntry[str]]:
         """Those of wanted names; no others are looked at, because there can be very many."""
         for folder in (self.path, self.path / "shards-v1"):
             with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
@@ -72,7 +72,7 @@ class RepodataFolder:
                             yield entry
 
 
-def size_text(size: int) -> str:
+def format_size(size: int) -> str:
     return f"{size / 2**20:.0f} MiB"
 
 
@@ -80,11 +80,11 @@ def _is_temporary(name: str) -> bool:
     return name.startswith(_TEMPORARY)
 
 
-def _size(entry: os.DirEntry[str]) -> int:
+def _read_size(entry: os.DirEntry[str]) -> int:
     return entry.stat(follow_symlinks=False).st_size
 
 
-def _modified(entry: os.DirEntry[str]) -> float:
+def _read_mtime(entry: os.DirEntry[str]) -> float:
     return entry.stat(follow_symlinks=False).st_mtime
 
 

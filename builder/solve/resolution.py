@@ -6,10 +6,10 @@ import datetime
 import math
 from collections.abc import Mapping
 
-from builder.canonical import key_of
+from builder.canonical import make_key
 from builder.names.spec import EnvironmentSpec
 from builder.settings import BuilderSettings
-from builder.solve.virtual_packages import DEFAULT_GLIBC, virtual_packages
+from builder.solve.virtual_packages import DEFAULT_GLIBC, list_virtual_packages
 from storage.clock import is_within
 
 FOREVER = math.inf
@@ -18,16 +18,16 @@ RESOLUTION_FORMAT = 1
 """Part of every resolution's key: raise it when the same inputs have to be solved anew."""
 
 
-def resolution_key(spec: EnvironmentSpec, glibc: Mapping[str, str], channel_alias: str) -> str:
+def make_resolution_key(spec: EnvironmentSpec, glibc: Mapping[str, str], channel_alias: str) -> str:
     """The key of what `spec` is solved to: the spec, where its channels are, and what the machine of the image has.
 
     `glibc` has the version by platform where it is known.
     """
     machines = {
-        platform: virtual_packages(platform, glibc.get(platform, DEFAULT_GLIBC), spec.virtual_packages)
+        platform: list_virtual_packages(platform, glibc.get(platform, DEFAULT_GLIBC), spec.virtual_packages)
         for platform in spec.platforms
     }
-    return key_of(
+    return make_key(
         "resolution",
         {
             "format": RESOLUTION_FORMAT,
@@ -38,7 +38,7 @@ def resolution_key(spec: EnvironmentSpec, glibc: Mapping[str, str], channel_alia
     )
 
 
-def fresh_until(spec: EnvironmentSpec, solved: float, settings: BuilderSettings) -> float:
+def find_expiry(spec: EnvironmentSpec, solved: float, settings: BuilderSettings) -> float:
     """Until when (UNIX seconds) a solve answers its spec: for ever when the spec's last day was over by then."""
     expires = solved + settings.fresh_for
     if spec.until is None:
@@ -52,18 +52,18 @@ def fresh_until(spec: EnvironmentSpec, solved: float, settings: BuilderSettings)
 
 def is_fresh(spec: EnvironmentSpec, solved: float, settings: BuilderSettings, now: float) -> bool:
     """Whether what was solved then is what the spec is solved to now."""
-    return _solved_by(solved, now) and fresh_until(spec, solved, settings) > now
+    return _is_possible(solved, now) and find_expiry(spec, solved, settings) > now
 
 
 def answers_meanwhile(spec: EnvironmentSpec, solved: float, settings: BuilderSettings, now: float) -> bool:
     """Whether what was solved then still answers while its spec is solved anew."""
     return (
         spec.until is None
-        and _solved_by(solved, now)
-        and fresh_until(spec, solved, settings) + settings.stale_for > now
+        and _is_possible(solved, now)
+        and find_expiry(spec, solved, settings) + settings.stale_for > now
     )
 
 
-def _solved_by(solved: float, now: float) -> bool:
+def _is_possible(solved: float, now: float) -> bool:
     """Whether a stored time of a solve can be true: a clock that was ahead would keep its lock for as long as that."""
     return is_within(FOREVER, solved, now)

@@ -28,8 +28,8 @@ from typing import Any, Literal, Self
 
 from cachetools import TTLCache
 
-from builder.channels.channel import Credentials, address
-from builder.channels.policy import ChannelPolicy, channels_of
+from builder.channels.channel import Credentials, resolve_address
+from builder.channels.policy import ChannelPolicy, list_channels
 from builder.errors import (
     BuilderError,
     ChannelRefused,
@@ -45,8 +45,8 @@ from builder.locks.lock import Lock, LockedPackage
 from builder.names.spec import EnvironmentSpec
 from builder.network.addresses import AddressGuard
 from builder.network.guarding_proxy import GuardingProxy
-from builder.solve.frames import OUT_OF_MEMORY, frame, read_frame
-from builder.solve.repodata_folder import RepodataFolder, size_text
+from builder.solve.frames import OUT_OF_MEMORY, read_frame, write_frame
+from builder.solve.repodata_folder import RepodataFolder, format_size
 from builder.solve.suspects import Suspects
 from builder.solve.virtual_packages import DEFAULT_GLIBC
 from builder.work.turns import Lane
@@ -132,7 +132,7 @@ class Solver:
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self._proxy)
             stack.push_async_callback(self._close)
-            await self._living()
+            await self._find_living()
             if self._settings.refresh:
                 self._refresher = asyncio.create_task(self._refresh_forever())
             self._ends = stack.pop_all()
@@ -228,16 +228,16 @@ class Solver:
 
     async def _ask_about(self, spec: EnvironmentSpec, doing: str, seconds: float, **request: Any) -> Any:
         """As `_ask`, and remember of which channels nothing is to be read; raises ChannelNotAllowed, ChannelRefused."""
-        channels = channels_of(spec)
+        channels = list_channels(spec)
         self._check(channels)
         for channel in channels:
-            if refused := self._refused.get(address(channel, self._settings.policy.alias)):
+            if refused := self._refused.get(resolve_address(channel, self._settings.policy.alias)):
                 raise ChannelRefused(*refused)
         try:
             doubtful = self._suspects.are_doubtful(spec)
             return await self._ask(doing, seconds, spec, spec=spec.to_json(), doubtful=doubtful, **request)
         except ChannelRefused as error:
-            self._refused[address(error.channel, self._settings.policy.alias)] = (error.channel, error.reason)
+            self._refused[resolve_address(error.channel, self._settings.policy.alias)] = (error.channel, error.reason)
             raise
         except SolveLimit as error:
             raise SolveLimit(error.what, error.limit, error.setting, channels) from None
@@ -253,7 +253,7 @@ class Solver:
         lost = False
         for _ in range(0 if about and self._suspects.are_apart(about) else _SHARED):
             try:
-                return await self._ask_of(await self._living(), seconds, {**request, "alone": False})
+                return await self._ask_of(await self._find_living(), seconds, {**request, "alone": False})
             except SolveLimit as limit:
                 if about and limit.what == "time":
                     self._suspects.note_overdue(about)
@@ -266,7 +266,7 @@ class Solver:
                     break
         if about and lost:
             self._suspects.doubt(about)
-        await self._living()
+        await self._find_living()
         async with self._alone.turn():
             return await self._ask_alone(doing, seconds, about, request)
 
@@ -281,17 +281,17 @@ class Solver:
         except _Gone as gone:
             if about and gone.cause != "died":
                 self._suspects.set_apart(about, channels=True)
-            raise self._reason(gone, doing, self._suspects.strangers(about) if about else []) from None
+            raise self._explain(gone, doing, self._suspects.strangers(about) if about else []) from None
         finally:
             await child.close()
             await asyncio.to_thread(self._folder.remove_leftovers)
 
-    def _reason(self, gone: _Gone, doing: str, strangers: Sequence[str]) -> BuilderError:
+    def _explain(self, gone: _Gone, doing: str, strangers: Sequence[str]) -> BuilderError:
         """Why a process is lost that had one request alone, with these channels that are not the server's own."""
         if gone.cause == "memory":
-            limit, setting = size_text(self._settings.memory), "solve_memory"
+            limit, setting = format_size(self._settings.memory), "solve_memory"
         elif gone.cause == "disk":
-            limit, setting = size_text(self._settings.repodata_disk), "repodata_disk"
+            limit, setting = format_size(self._settings.repodata_disk), "repodata_disk"
         elif gone.cause == "crashed" and len(strangers) == 1:
             return ChannelRefused(strangers[0], "the solver crashes at what its index says of the packages asked for")
         else:
@@ -310,10 +310,10 @@ class Solver:
             child.kill("time")
             raise SolveLimit("time", f"{seconds:g} s", "solve_seconds") from None
         if "error" in reply:
-            raise _error(reply["error"])
+            raise _make_error(reply["error"])
         return reply["answer"]
 
-    async def _living(self) -> _Child:
+    async def _find_living(self) -> _Child:
         async with self._starting:
             if self._child is None or self._child.gone:
                 if self._child:
@@ -337,7 +337,7 @@ class Solver:
                 log.warning("repodata could not be refreshed: %s", error)
 
 
-def _error(document: dict[str, Any]) -> BuilderError:
+def _make_error(document: dict[str, Any]) -> BuilderError:
     """The process's error, as raised here."""
     kind = _ERRORS.get(document["kind"])
     if kind is None:
@@ -424,7 +424,7 @@ class _Child:
             "priority": settings.priority,
             "connections": proxy.most_each,
         }
-        writer.write(frame(configuration))
+        writer.write(write_frame(configuration))
         return cls(process, reader, writer, settings, folder, redact)
 
     @property
@@ -439,7 +439,7 @@ class _Child:
         future = self._pending[number] = asyncio.get_running_loop().create_future()
         self._busy.set()
         try:
-            self._writer.write(frame({**request, "id": number}))
+            self._writer.write(write_frame({**request, "id": number}))
             reply: dict[str, Any] = await future
             return reply
         finally:
@@ -507,7 +507,7 @@ class _Child:
                 log.warning("the solver process has %d MiB and is ended", resident >> 20)
                 self.kill("memory")
             if await asyncio.to_thread(self._folder.unfinished, self.pid) > self._settings.repodata_disk:
-                log.warning("the solver process writes more than %s and is ended", size_text(self._folder.most))
+                log.warning("the solver process writes more than %s and is ended", format_size(self._folder.most))
                 self.kill("disk")
             await asyncio.sleep(_WATCH)
 

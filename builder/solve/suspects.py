@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from cachetools import TTLCache
 
-from builder.channels.channel import address
-from builder.channels.policy import ChannelPolicy, channels_of
+from builder.channels.channel import resolve_address
+from builder.channels.policy import ChannelPolicy, list_channels
 from builder.names.spec import EnvironmentSpec
 
 SECONDS = 600.0
@@ -31,12 +31,12 @@ class Suspects:
 
     def strangers(self, spec: EnvironmentSpec) -> list[str]:
         """The channels of `spec` that are not the server's own, as it names them."""
-        return [channel for channel in channels_of(spec) if not self._policy.is_own(channel)]
+        return [channel for channel in list_channels(spec) if not self._policy.is_own(channel)]
 
     def doubt(self, spec: EnvironmentSpec) -> None:
         """Note that a process was lost twice while it had this question, with others perhaps."""
-        for channel in channels_of(spec):
-            self._doubted[address(channel, self._policy.alias)] = None
+        for channel in list_channels(spec):
+            self._doubted[resolve_address(channel, self._policy.alias)] = None
 
     def note_overdue(self, spec: EnvironmentSpec) -> None:
         """Note that the process that all share did not answer this question in its time."""
@@ -52,16 +52,16 @@ class Suspects:
         """Note that this question ended a process; with `channels` that it may be for what is in its channels."""
         self._apart[spec] = None
         for channel in self.strangers(spec) if channels else ():
-            self._apart[address(channel, self._policy.alias)] = None
+            self._apart[resolve_address(channel, self._policy.alias)] = None
 
     def are_apart(self, spec: EnvironmentSpec) -> bool:
         """Whether the question is to have a process of its own."""
         return spec in self._apart or any(
-            address(channel, self._policy.alias) in self._apart for channel in self.strangers(spec)
+            resolve_address(channel, self._policy.alias) in self._apart for channel in self.strangers(spec)
         )
 
     def are_doubtful(self, spec: EnvironmentSpec) -> bool:
         """Whether the records of its channels are looked at before they are solved with."""
         return bool(self.strangers(spec)) or any(
-            address(channel, self._policy.alias) in self._doubted for channel in channels_of(spec)
+            resolve_address(channel, self._policy.alias) in self._doubted for channel in list_channels(spec)
         )

@@ -25,7 +25,7 @@ _ARCHSPECS = {
 }
 
 
-def virtual_packages(
+def list_virtual_packages(
     platform: str, glibc: str, extra: Sequence[tuple[str, str]] = ()
 ) -> tuple[tuple[str, str, str], ...]:
     """(name, version, build) of each virtual package of a conda platform; `extra` (name, version) adds or replaces."""

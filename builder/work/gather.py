@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def all_of(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+async def gather_all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Everything at once; the first failure cancels what has not begun and is raised alone."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:

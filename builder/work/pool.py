@@ -88,9 +88,9 @@ class WorkerPool:
         because its thread is taken for as long.
         """
         begun = asyncio.Event()
-        work = asyncio.create_task(self._in_turn(begun, doing, functools.partial(function, *args, **kwargs)))
+        work = asyncio.create_task(self._take_turn(begun, doing, functools.partial(function, *args, **kwargs)))
         self._working.add(work)
-        work.add_done_callback(self._ended)
+        work.add_done_callback(self._note_end)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -98,12 +98,12 @@ class WorkerPool:
                 work.cancel()
             raise
 
-    async def _in_turn(self, begun: asyncio.Event, doing: str, task: Callable[[], T]) -> T:
+    async def _take_turn(self, begun: asyncio.Event, doing: str, task: Callable[[], T]) -> T:
         async with self._lane.turn():
             begun.set()
             return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, doing, task)
 
-    def _ended(self, work: asyncio.Task[Any]) -> None:
+    def _note_end(self, work: asyncio.Task[Any]) -> None:
         self._working.discard(work)
         if not work.cancelled():
             # nobody is left to hear of it where the caller was cancelled

@@ -335,7 +335,7 @@ class Lane:
     def _watch(self, turn: _Pending) -> None:
         loop = asyncio.get_running_loop()
         if self._patience < math.inf:
-            turn.timers.append(loop.call_later(self._patience, self._overstays, turn))
+            turn.timers.append(loop.call_later(self._patience, self._note_overdue, turn))
         if turn.interruptible_after < math.inf:
             turn.timers.append(loop.call_later(turn.interruptible_after, self._allow_to_interrupt, turn))
 
@@ -352,7 +352,7 @@ class Lane:
             turn.slots.give_back(turn)
         self._shift()
 
-    def _overstays(self, turn: _Pending) -> None:
+    def _note_overdue(self, turn: _Pending) -> None:
         self._overdue[turn] = None
         self._shift()
 

@@ -67,11 +67,11 @@ def working_on(package: str) -> Iterator[None]:
         yield
     except MemoryError:
         raise PackageRefused(
-            package, f"it takes more than the {_memory_text()} that a process may use for it (worker_memory)"
+            package, f"it takes more than the {_describe_memory()} that a process may use for it (worker_memory)"
         ) from None
 
 
-def _memory_text() -> str:
+def _describe_memory() -> str:
     return f"{_this.memory >> 20} MiB" if _this else "memory"
 
 
@@ -117,14 +117,14 @@ def _answer(task: bytes) -> bytes:
 
 def _has_grown() -> bool:
     """Whether the process holds more than it should, after it has given back what it can."""
-    if _resident() < TRIMMED:
+    if _read_resident() < TRIMMED:
         return False
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    return _resident() > GROWN
+    return _read_resident() > GROWN
 
 
-def _resident() -> int:
+def _read_resident() -> int:
     with open("/proc/self/statm", "rb") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
 

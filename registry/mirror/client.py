@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractResolver
 from cachetools import TLRUCache
 from yarl import URL
 
-from builder.network.addresses import AddressGuard, InternalAddress, guarded_connector
+from builder.network.addresses import AddressGuard, InternalAddress, make_connector
 from builder.remote.repository import Login
 from builder.work.single_flight import SingleFlight
 from registry.mirror import tokens
@@ -77,7 +77,7 @@ class UpstreamClient:
         """`internal` hosts may have any address; `seconds` is how long a registry may be silent."""
         guard = AddressGuard(internal)
         session = aiohttp.ClientSession(
-            connector=guarded_connector(guard, resolver),
+            connector=make_connector(guard, resolver),
             cookie_jar=aiohttp.DummyCookieJar(),
             # what is encoded has another digest, and a length that is not told
             headers={"User-Agent": "condery", "Accept-Encoding": "identity"},

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import aiohttp
 import structlog
 
-from builder.network.addresses import AddressGuard, endpoint, guarded_connector
+from builder.network.addresses import AddressGuard, make_connector, split_endpoint
 from registry.webhooks.events import MEDIA_TYPE, envelope
 from registry.webhooks.signing import signed
 from registry.webhooks.webhook import Webhook
@@ -176,7 +176,7 @@ class Deliverer:
         self._owner = owner
         self._timing = timing
         # the settings' own addresses, wherever they are; and redirects are not followed
-        self._guard = AddressGuard([endpoint(webhook.url) for webhook in webhooks])
+        self._guard = AddressGuard([split_endpoint(webhook.url) for webhook in webhooks])
         self._lines = {webhook.key: Line(webhook, outbox, timing, secret) for webhook in webhooks}
 
     def wake(self) -> None:
@@ -212,7 +212,7 @@ class Deliverer:
             stack.push_async_callback(self._leases.give_up, LEASE, self._owner)
             # neither proxies nor credentials from the environment, and no cookies
             session = aiohttp.ClientSession(
-                connector=guarded_connector(self._guard, limit=MOST_CONNECTIONS),
+                connector=make_connector(self._guard, limit=MOST_CONNECTIONS),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "condery"},
             )

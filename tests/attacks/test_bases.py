@@ -12,7 +12,7 @@ import pytest
 
 from builder.errors import RemoteUnavailable
 from builder.network.addresses import AddressGuard, InternalAddress
-from builder.network.organisation import are_of_one, organisation
+from builder.network.organisation import are_of_one, find_organisation
 from builder.remote.guarded_adapter import GuardedAdapter
 from builder.remote.repository import ImageReference, Login, RemoteRepository, RepeatableBody
 from storage.digest import Digest
@@ -155,4 +155,4 @@ def test_who_shares_a_login(host: str, other: str, together: bool) -> None:
 
 @pytest.mark.parametrize("host", ["", ".", "..", "x..y", "münchen.de", "[::1]", "co.uk", "0x7f.1", "a" * 300])
 def test_hosts_that_are_odd(host: str) -> None:
-    assert isinstance(organisation(host), str)
+    assert isinstance(find_organisation(host), str)

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from builder.errors import BaseUnavailable, BuildFailed, PackageRefused, PathConflict, UnknownPackage
-from builder.image.documents import beginning
+from builder.image.documents import write_beginning
 from builder.progress import Event
 from builder.queue.job import Job
 from builder.service import BuilderService
@@ -97,7 +97,7 @@ async def test_an_image_is_whole(tmp_path: Path, request: pytest.FixtureRequest,
         for variant in image.variants:
             stored = await service.builder.catalog.images.find_manifest(variant.digest)
             assert stored is not None
-            assert stored.body.startswith(beginning(spec, variant.media_type))
+            assert stored.body.startswith(write_beginning(spec, variant.media_type))
         manifest = await manifest_of(service, image)
         blobs = service.builder.blobs
         repositories = Repositories(blobs.database, Changes(tmp_path / "changes"))

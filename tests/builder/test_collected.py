@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from builder.artifacts.artifact import Artifact, artifact_key
+from builder.artifacts.artifact import Artifact, make_artifact_key
 from builder.build import ATTEMPTS, Builder
 from builder.layers.layers import Layers
 from builder.locks.lock import Lock
@@ -131,7 +131,7 @@ async def test_a_lost_file_is_made_again(tmp_path: Path) -> None:
         losing_builder, loss = losing(builder, 1)
         await losing_builder.artifact(lock, "explicit.txt")
         assert loss.seen == 2
-        document = await builder.catalog.artifacts.find(artifact_key(lock.key, "explicit.txt"))
+        document = await builder.catalog.artifacts.find(make_artifact_key(lock.key, "explicit.txt"))
         assert document
         await assert_whole(builder, [Artifact.from_json(document).digest])
 

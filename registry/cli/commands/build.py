@@ -88,7 +88,7 @@ async def _build(
     async with open_service(settings) as (store, service):
         with build_display(console) as progress:
             image = await service.build(spec, progress)
-        reference = f"{image_name.repository_of(spec, settings.builder)}:lock-{image.lock_key[:12]}"
+        reference = f"{image_name.write_repository(spec, settings.builder)}:lock-{image.lock_key[:12]}"
         if output or push:
             manifests = await manifests_below(store.catalog, image.variants[0].digest)
             stored = StoredImage(image.variants[0], StoreInThreads(store.blobs), lambda digest: manifests[digest])

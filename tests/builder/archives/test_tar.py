@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from builder.archives import tar
-from builder.archives.tar import header, padding
+from builder.archives.tar import make_header, pad
 from builder.archives.tar_reader import Member, Renamed, TarError, TarReader
 from tests.support.builder.packages import TIME, Directory, File, Link, pack
 
@@ -33,7 +33,10 @@ def read(data: bytes) -> list[tuple[Member, bytes]]:
 @example("d" * 156 + "/" + "f" * 100, b"x", 0o755, tar.EARLIEST, 0)
 def test_tarfile_reads_what_is_written(path: str, content: bytes, mode: int, mtime: int, owner: int) -> None:
     data = (
-        header(path, size=len(content), mode=mode, mtime=mtime, owner=owner) + content + padding(len(content)) + tar.END
+        make_header(path, size=len(content), mode=mode, mtime=mtime, owner=owner)
+        + content
+        + pad(len(content))
+        + tar.END
     )
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         (info,) = archive.getmembers()
@@ -48,8 +51,8 @@ def test_tarfile_reads_what_is_written(path: str, content: bytes, mode: int, mti
 @given(_path, _path)
 def test_links_are_read_back(path: str, target: str) -> None:
     data = (
-        header(path, kind=tar.SYMLINK, mode=0o777, link=target)
-        + header(path, kind=tar.HARD_LINK, link=target)
+        make_header(path, kind=tar.SYMLINK, mode=0o777, link=target)
+        + make_header(path, kind=tar.HARD_LINK, link=target)
         + tar.END
     )
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
@@ -61,7 +64,7 @@ def test_links_are_read_back(path: str, target: str) -> None:
 
 
 def test_sizes_from_8_gib_are_in_a_pax_record() -> None:
-    with tarfile.open(fileobj=io.BytesIO(header("big", size=9 << 30)), mode="r|") as archive:
+    with tarfile.open(fileobj=io.BytesIO(make_header("big", size=9 << 30)), mode="r|") as archive:
         info = archive.next()
     assert info is not None
     assert (info.name, info.size) == ("big", 9 << 30)
@@ -93,7 +96,7 @@ def test_reads_base_256_numbers_and_global_records() -> None:
     info = tarfile.TarInfo("f")
     info.size = 3
     info.mtime = -5
-    data = info.tobuf(tarfile.GNU_FORMAT) + b"abc" + padding(3) + tar.END
+    data = info.tobuf(tarfile.GNU_FORMAT) + b"abc" + pad(3) + tar.END
     assert read(data) == [(Member("f", 3, 0o644, -5, tar.FILE, ""), b"abc")]
 
     buffer = io.BytesIO()
@@ -124,14 +127,14 @@ def test_a_flipped_header_byte_is_an_error() -> None:
 def test_broken_extended_headers_are_errors(records: bytes) -> None:
     extended = tarfile.TarInfo("x")
     extended.type, extended.size = tarfile.XHDTYPE, len(records)
-    data = extended.tobuf(tarfile.USTAR_FORMAT) + records + padding(len(records)) + header("f") + tar.END
+    data = extended.tobuf(tarfile.USTAR_FORMAT) + records + pad(len(records)) + make_header("f") + tar.END
     with pytest.raises(TarError):
         read(data)
 
 
 def test_gnu_tar_reads_it(tmp_path: Path) -> None:
     names = ["plain", "d" * 90 + "/" + "f" * 90, "long/" + "x" * 180, "ünïcode/名"]
-    data = b"".join(header(name, size=1) + b"1" + padding(1) for name in names) + tar.directory("dir") + tar.END
+    data = b"".join(make_header(name, size=1) + b"1" + pad(1) for name in names) + tar.make_directory("dir") + tar.END
     (tmp_path / "t.tar").write_bytes(data)
     listed = subprocess.run(
         ["tar", "--quoting-style=literal", "-tf", tmp_path / "t.tar"], capture_output=True, check=True
@@ -183,7 +186,7 @@ def test_renamed_members_are_those_copied(members: list[tuple[int, str, str, str
             names[old.encode()] = new.encode()
         if do != "skip":
             mode = 0o755 if number % 2 else 0o644
-            expected += header(new, size=size, mode=mode, mtime=TIME) + content + padding(size)
+            expected += make_header(new, size=size, mode=mode, mtime=TIME) + content + pad(size)
     left, renamed, sink = dict(names), dict[bytes, Renamed](), Written(begun)
     reader = TarReader(Dripping(pack(files, form=form)), sink)
     while True:
@@ -194,10 +197,10 @@ def test_renamed_members_are_those_copied(members: list[tuple[int, str, str, str
         number = int(member.name.partition("/")[0])
         if members[number][3] != "skip":
             new = f"{number}/new/{members[number][2]}"
-            sink.add(header(new, size=member.size, mode=tar.file_mode(member.mode), mtime=member.mtime))
+            sink.add(make_header(new, size=member.size, mode=tar.normalize_mode(member.mode), mtime=member.mtime))
             for chunk in reader.chunks():
                 sink.add(chunk)
-            sink.add(padding(member.size))
+            sink.add(pad(member.size))
     assert bytes(sink.content) == expected
     assert all(new == names[old] and mtime == TIME for old, (new, _, mtime, _) in renamed.items())
     assert {**left, **{old: new for old, (new, _, _, _) in renamed.items()}} == names

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.artifacts.artifact import ARCHIVE, ARTIFACTS, Artifact, artifact_key, make_artifact
+from builder.artifacts.artifact import ARCHIVE, ARTIFACTS, Artifact, make_artifact, make_artifact_key
 from builder.errors import BuilderError, DownloadFailed, FormatUnsuitable, UnknownArtifact
 from builder.locks.formats import FORMATS
 from builder.locks.lock import Lock, LockedPackage
@@ -37,7 +37,7 @@ async def make(name: str, lock: Lock, tmp_path: Path) -> tuple[Artifact, bytes]:
 async def make_archive(lock: Lock, channel: str, data: Path) -> tuple[Artifact, bytes]:
     async with open_service(data, channel) as service:
         await service.builder.artifact(lock, ARCHIVE)
-        document = await service.builder.catalog.artifacts.find(artifact_key(lock.key, ARCHIVE))
+        document = await service.builder.catalog.artifacts.find(make_artifact_key(lock.key, ARCHIVE))
         assert document
         artifact = Artifact.from_json(document)
         return artifact, await service.builder.blobs.content(artifact.digest)

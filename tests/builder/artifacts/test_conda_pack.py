@@ -21,7 +21,7 @@ import pytest
 
 from builder.artifacts.artifact import ARCHIVE, make_artifact
 from builder.errors import ArchiveFailed, BuilderError, PackageRefused, PathConflict
-from builder.image.environment_layer import history
+from builder.image.environment_layer import write_history
 from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec
 from builder.packages.relocation import CHECK, LARGEST_SCRIPT
@@ -200,7 +200,7 @@ async def test_metadata_names_the_channel(tmp_path: Path) -> None:
         with opened(await archive_of(service, "greeter")) as tar:
             record = json.loads(read(tar, "conda-meta/greeter-1.0-0.json"))
             lock = await service.lock(spec_of(service, "greeter"))
-            assert read(tar, "conda-meta/history") == history(lock, "linux-64")
+            assert read(tar, "conda-meta/history") == write_history(lock, "linux-64")
             told = [m.name for m in tar if m.isreg() and str(tmp_path / "data").encode() in read(tar, m.name)]
     assert record["url"] == f"{channel}/noarch/greeter-1.0-0.conda"
     assert record["requested_specs"] == ["greeter"]

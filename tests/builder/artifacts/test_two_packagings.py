@@ -16,7 +16,7 @@ from conda_pack.prefixes import replace_prefix
 
 from builder.artifacts.artifact import ARCHIVE, make_artifact
 from builder.errors import BuilderError
-from builder.packages.relocation import own_paths
+from builder.packages.relocation import list_own_paths
 from builder.service import BuilderService
 from storage.blobs.layers import LayerStore
 from storage.digest import Digest
@@ -164,7 +164,7 @@ def relocated(archive: Tree) -> Tree:
 
 
 def without_own(found: Tree) -> Tree:
-    own = {"bin", "conda-meta", ".condery", "", "opt", "opt/conda", *own_paths()}
+    own = {"bin", "conda-meta", ".condery", "", "opt", "opt/conda", *list_own_paths()}
     return {
         path: by_env(path, entry)
         for path, entry in found.items()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.channels.channel import Credential, Credentials, address, without_credentials
+from builder.channels.channel import Credential, Credentials, resolve_address, strip_credentials
 from builder.errors import ChannelUnavailable, CredentialsInvalid
 
 ALIAS = "https://conda.anaconda.org"
@@ -24,7 +24,7 @@ ALIAS = "https://conda.anaconda.org"
     ],
 )
 def test_address(channel: str, expected: str) -> None:
-    assert address(channel, ALIAS) == expected
+    assert resolve_address(channel, ALIAS) == expected
 
 
 @pytest.mark.parametrize(
@@ -40,12 +40,12 @@ def test_address(channel: str, expected: str) -> None:
 )
 def test_refused_address(channel: str, reason: str) -> None:
     with pytest.raises(ChannelUnavailable, match=reason) as caught:
-        address(channel, ALIAS)
+        resolve_address(channel, ALIAS)
     assert "secret" not in str(caught.value)
 
 
 def test_addresses_lose_their_credentials() -> None:
-    assert without_credentials("https://u:p@h.org:8080/t/tk-12/c/noarch/x-1-0.conda?q=1") == (
+    assert strip_credentials("https://u:p@h.org:8080/t/tk-12/c/noarch/x-1-0.conda?q=1") == (
         "https://h.org:8080/c/noarch/x-1-0.conda?q=1"
     )
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from python_docker import schema
 
 from builder.base.vocabulary import BaseImage, BaseLayer
-from builder.image.documents import HOME, ExecutionFacts, ImageLayer, beginning, write_image, write_index
+from builder.image.documents import HOME, ExecutionFacts, ImageLayer, write_beginning, write_image, write_index
 from builder.locks.lock import Lock
 from builder.names.spec import Constraint, EnvironmentSpec, PackageItem
 from storage.digest import Descriptor, Digest
@@ -163,19 +163,19 @@ def test_manifests_begin_as_told(spec: EnvironmentSpec) -> None:
     """Whatever is solved, and whether it was asked for with a date or not."""
     lock = Lock(dataclasses.replace(spec, until=None), {"linux-64": (package("python"),)})
     documents = write_image(lock, "linux-64", BASE, LAYERS, FACTS)
-    assert documents.manifest.startswith(beginning(spec, OCI_MANIFEST))
-    assert documents.docker_manifest.startswith(beginning(spec, DOCKER_MANIFEST))
-    assert write_index(spec, [("linux-64", documents.manifest)]).startswith(beginning(spec, OCI_INDEX))
+    assert documents.manifest.startswith(write_beginning(spec, OCI_MANIFEST))
+    assert documents.docker_manifest.startswith(write_beginning(spec, DOCKER_MANIFEST))
+    assert write_index(spec, [("linux-64", documents.manifest)]).startswith(write_beginning(spec, OCI_INDEX))
     assert json.loads(documents.manifest)["mediaType"] == OCI_MANIFEST
 
 
 def test_beginnings_are_long_enough_to_be_sent_slowly() -> None:
-    assert len(beginning(SPEC, OCI_MANIFEST)) >= 400
-    assert len(beginning(SPEC, OCI_INDEX)) >= 400
-    assert len(beginning(SPEC, DOCKER_MANIFEST)) >= 150
+    assert len(write_beginning(SPEC, OCI_MANIFEST)) >= 400
+    assert len(write_beginning(SPEC, OCI_INDEX)) >= 400
+    assert len(write_beginning(SPEC, DOCKER_MANIFEST)) >= 150
 
 
 def test_a_date_leaves_no_trace() -> None:
     dated = dataclasses.replace(SPEC, until=datetime.date(2026, 1, 1))
-    assert beginning(dated, OCI_MANIFEST) == beginning(SPEC, OCI_MANIFEST)
+    assert write_beginning(dated, OCI_MANIFEST) == write_beginning(SPEC, OCI_MANIFEST)
     assert write_index(dated, []) == write_index(SPEC, [])

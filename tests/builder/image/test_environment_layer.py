@@ -21,16 +21,16 @@ from builder.archives.tar_member import TarMember
 from builder.image.environment_layer import (
     EnvironmentLayer,
     InstalledPackage,
-    activation,
-    entrypoint,
+    compress_layer,
     find_shell,
-    history,
-    make_layer,
-    members,
+    list_members,
+    write_activation,
+    write_entrypoint,
+    write_history,
 )
 from builder.locks.lock import Lock, LockedPackage
 from builder.packages.contents import EntryPoint, PackageContents, Placeholder, PythonLayout
-from builder.packages.prefix_record import Written, prefix_record, recorded_paths
+from builder.packages.prefix_record import Written, write_paths, write_prefix_record
 from storage.digest import Digest
 from tests.support.builder.locks import LOCK, SPEC, package
 from tests.support.unpacking import extract_all
@@ -59,13 +59,13 @@ def contents_of(record: LockedPackage, *targets: str) -> PackageContents:
 
 def installed(record: LockedPackage) -> InstalledPackage:
     path = Path(tempfile.mkdtemp(prefix="condery-test-")) / "paths.json"
-    path.write_bytes(b"".join(recorded_paths(contents_of(record, f"share/{record.name}.txt"), {}, ())))
+    path.write_bytes(b"".join(write_paths(contents_of(record, f"share/{record.name}.txt"), {}, ())))
     return InstalledPackage(record, FilePart.of(path))
 
 
 def layer_of(lock: Lock = LOCK, shell: str | None = "/bin/sh", user: int | None = None) -> EnvironmentLayer:
     packages = [installed(record) for record in lock.packages["linux-64"]]
-    return make_layer(members(lock, "linux-64", packages, shell=shell, user=user), MODIFIED)
+    return compress_layer(list_members(lock, "linux-64", packages, shell=shell, user=user), MODIFIED)
 
 
 def unpacked(layer: EnvironmentLayer) -> dict[str, tarfile.TarInfo]:
@@ -155,8 +155,8 @@ def test_record_as_rattler_reads_it(tmp_path: Path) -> None:
     )
     written = {"etc/tool.conf": Written(IN_PREFIX, 12), "bin/tool": Written(IN_PREFIX, 99)}
     path = tmp_path / f"{record}.json"
-    paths = b"".join(recorded_paths(contents, written, {"share/lost"}))
-    path.write_bytes(prefix_record(record, "tool >=2") + paths[1:])
+    paths = b"".join(write_paths(contents, written, {"share/lost"}))
+    path.write_bytes(write_prefix_record(record, "tool >=2") + paths[1:])
 
     read = rattler.PrefixRecord.from_path(path)
     assert (read.name.normalized, str(read.version), str(read.build), read.build_number) == ("tool", "2.0", "py_1", 1)
@@ -204,7 +204,7 @@ def test_conda_reads_it(tmp_path: Path) -> None:
 
 
 def test_history() -> None:
-    assert history(LOCK, "linux-64").decode() == (
+    assert write_history(LOCK, "linux-64").decode() == (
         "==> 2023-11-14 22:16:40 <==\n"
         '# cmd: condery build "numpy" "python =3.12"\n'
         "+conda-forge/linux-64::ca-certificates-2026.1.1-hbcca054_0\n"
@@ -235,8 +235,8 @@ SCRIPTS = {
 
 def activated(shell: list[str], prefix: Path, *command: str) -> subprocess.CompletedProcess[str]:
     script = prefix / "entrypoint"
-    script.write_bytes(entrypoint("/bin/sh"))
-    (prefix / "activate.sh").write_bytes(activation())
+    script.write_bytes(write_entrypoint("/bin/sh"))
+    (prefix / "activate.sh").write_bytes(write_activation())
     environment = {"CONDA_PREFIX": str(prefix), "PATH": os.environ["PATH"]}
     return subprocess.run([*shell, script, *command], env=environment, capture_output=True, text=True, check=False)
 
@@ -285,7 +285,7 @@ def test_bash_past_the_entrypoint_is_activated(options: str, tmp_path: Path) -> 
         "false; set -euo pipefail; export ARRAY_LENGTH=; x=(1 2); ARRAY_LENGTH=${#x[@]}\n"
     )
     (folder / "unset.sh").write_text("export SECOND=yes$NOT_SET; false\n")
-    (tmp_path / "activate.sh").write_bytes(activation())
+    (tmp_path / "activate.sh").write_bytes(write_activation())
     environment = {
         "CONDA_PREFIX": str(tmp_path), "PATH": os.environ["PATH"], "BASH_ENV": str(tmp_path / "activate.sh")
     }  # fmt: skip
@@ -309,7 +309,7 @@ def test_bash_past_the_entrypoint_is_activated(options: str, tmp_path: Path) -> 
 
 
 def test_activation_is_harmless_without_a_prefix(tmp_path: Path) -> None:
-    (tmp_path / "activate.sh").write_bytes(activation())
+    (tmp_path / "activate.sh").write_bytes(write_activation())
     done = subprocess.run(
         ["bash", "-euc", "echo fine"],
         env={"PATH": os.environ["PATH"], "BASH_ENV": str(tmp_path / "activate.sh"), "CONDERY_ACTIVATED": "/other"},
@@ -319,5 +319,7 @@ def test_activation_is_harmless_without_a_prefix(tmp_path: Path) -> None:
 
 
 def test_a_home_is_not_listed_twice() -> None:
-    layer = make_layer([TarMember("home/conda", None, 0o755, 5), TarMember("home/conda/file", b"", owner=5)], MODIFIED)
+    layer = compress_layer(
+        [TarMember("home/conda", None, 0o755, 5), TarMember("home/conda/file", b"", owner=5)], MODIFIED
+    )
     assert list(unpacked(layer)) == ["home", "home/conda", "home/conda/file"]

@@ -13,7 +13,7 @@ from rattler.shell import ActivationVariables, Shell, activate
 
 from builder.errors import PrefixUnsuitable
 from builder.image.activation import needs_bash
-from builder.image.variables import package_variables
+from builder.image.variables import read_variables
 from builder.packages.starting_files import StartingFile
 from storage.digest import Digest
 from tests.support.builder.packages import PLACEHOLDER, Entry, File, Link, Package, pack
@@ -105,7 +105,7 @@ def test_what_cannot_be_used_is_skipped(content: bytes) -> None:
         StartingFile("bad-1-0", f"{VARIABLES}/bad", content),
         StartingFile("good-1-0", f"{VARIABLES}/good", b'{"GOOD": "1"}'),
     ]
-    variables = package_variables(files)
+    variables = read_variables(files)
     assert variables.values == {"GOOD": "1"}
     assert variables.packages == {"bad-1-0"}
     assert len(variables.skipped) == 1
@@ -113,7 +113,7 @@ def test_what_cannot_be_used_is_skipped(content: bytes) -> None:
 
 def test_all_together_are_bounded() -> None:
     files = [StartingFile("p-1-0", f"{VARIABLES}/{n:02}", b'{"V%d": "%s"}' % (n, b"y" * 100_000)) for n in range(20)]
-    variables = package_variables(files)
+    variables = read_variables(files)
     assert len(variables.values) == 10
     assert len(variables.skipped) == 10
 
@@ -127,7 +127,7 @@ def test_as_rattler_reads_them(tmp_path: Path) -> None:
         (folder / name).write_bytes(content)
     script = activate(tmp_path, ActivationVariables(), Shell.bash).script.splitlines()
     theirs = dict(line.removeprefix("export ").split("=", 1) for line in script if line.startswith("export "))
-    ours = package_variables(StartingFile("p-1-0", f"{VARIABLES}/{name}", text) for name, text in files.items()).values
+    ours = read_variables(StartingFile("p-1-0", f"{VARIABLES}/{name}", text) for name, text in files.items()).values
     assert ours == {name: value for name, value in theirs.items() if name != "PATH" and not name.startswith("CONDA_")}
 
 
@@ -137,7 +137,7 @@ def test_numbers_and_null_as_conda_reads_them() -> None:
         StartingFile("a-1-0", f"{VARIABLES}/b", b'{"X": null}'),
         StartingFile("a-1-0", "conda-meta/state", b'{"env_vars": {"F": "state"}}'),
     ]
-    assert package_variables(files).values == {"N": "1", "F": "state", "T": "True"}
+    assert read_variables(files).values == {"N": "1", "F": "state", "T": "True"}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 
 from builder.errors import InvalidImageName, PackageRefused, PathConflict, UnknownPackage
 from builder.layers.fragment import USE_SECONDS, FragmentRecipe
-from builder.layers.layer import AssembledLayer, FragmentTask, LayerTask, assemble, stored_fragments
+from builder.layers.layer import AssembledLayer, FragmentTask, LayerTask, assemble, find_fragments
 from builder.packages.inspection import inspect
 from storage.digest import Digest
 from storage.errors import ConderyError, FragmentsGone, StorageFull
@@ -115,7 +115,7 @@ def test_the_use_of_fragments_is_noted_now_and_then(tmp_path: Path) -> None:
     task = layer_task(tmp_path / "data", *PACKAGES)
     assemble(task)
     sidecars = [Path(f"{task.path(fragment)}.json") for fragment in task.fragments]
-    for use in (lambda: assemble(task), lambda: stored_fragments(task)):
+    for use in (lambda: assemble(task), lambda: find_fragments(task)):
         for ago in (2 * USE_SECONDS, USE_SECONDS / 2):
             before = time.time() - ago
             for path in sidecars:
@@ -127,11 +127,11 @@ def test_the_use_of_fragments_is_noted_now_and_then(tmp_path: Path) -> None:
 
 def test_stored_fragments_are_all_or_none(tmp_path: Path) -> None:
     task = layer_task(tmp_path / "data", *PACKAGES)
-    assert stored_fragments(task) is None
+    assert find_fragments(task) is None
     layer = assemble(task)
-    assert stored_fragments(task) == layer.fragments
+    assert find_fragments(task) == layer.fragments
     task.path(task.fragments[1]).write_bytes(b"cut")
-    assert stored_fragments(task) is None
+    assert find_fragments(task) is None
 
 
 def test_fragments_are_shared_between_layers(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import FormatUnsuitable
-from builder.locks.description import format_time, newest, suggest_name
+from builder.locks.description import find_newest, format_time, suggest_name
 from builder.locks.formats import FORMATS, FormatName, write_conda_lock, write_environment_file, write_explicit
 from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec, PackageItem
@@ -155,8 +155,8 @@ def test_suggested_names(names: list[str]) -> None:
 
 
 def test_time_of_the_newest() -> None:
-    assert format_time(newest(LOCK.packages["linux-64"])) == "2023-11-14T22:16:40Z"
-    assert format_time(newest(())) == "1970-01-01T00:00:00Z"
+    assert format_time(find_newest(LOCK.packages["linux-64"])) == "2023-11-14T22:16:40Z"
+    assert format_time(find_newest(())) == "1970-01-01T00:00:00Z"
 
 
 def test_every_format_is_in_the_table_once() -> None:

@@ -19,11 +19,11 @@ from builder.names.image_name import (
     Latest,
     LockReference,
     UntilDate,
-    close_names,
+    find_close_names,
+    find_spec_handle,
     parse,
     parse_specs,
-    repository_of,
-    stored_spec_handle,
+    write_repository,
 )
 from builder.names.items import IMAGE_PLATFORMS, OPERATORS
 from builder.names.match_spec import is_version, parse_match_spec
@@ -237,8 +237,8 @@ def test_a_stored_spec() -> None:
     handle = "0123456789ab"
     stored = spec_of("numpy")
     repository = f"conda-store-dynamic/spec.{handle}"
-    assert stored_spec_handle(repository, SETTINGS) == handle
-    assert stored_spec_handle("conda-store-dynamic/spec", SETTINGS) is None
+    assert find_spec_handle(repository, SETTINGS) == handle
+    assert find_spec_handle("conda-store-dynamic/spec", SETTINGS) is None
     assert parse(repository, "latest", SETTINGS, today=TODAY, stored=stored).spec == stored
     dated = parse(repository, "2026-01-31", SETTINGS, today=TODAY, stored=stored).spec
     assert dated == replace(stored, until=datetime.date(2026, 1, 31))
@@ -362,13 +362,13 @@ def test_command_line_in_any_mixture() -> None:
 )
 def test_what_no_name_can_say_has_a_handle(specs: list[str]) -> None:
     spec = parse_specs(specs, SETTINGS)
-    repository = repository_of(replace(spec, until=TODAY), SETTINGS)
+    repository = write_repository(replace(spec, until=TODAY), SETTINGS)
     assert repository == f"conda-store-dynamic/spec.{spec.key[:16]}"
-    assert stored_spec_handle(repository, SETTINGS) == spec.key[:16]
+    assert find_spec_handle(repository, SETTINGS) == spec.key[:16]
 
 
 def test_another_prefix_than_the_settings_say_has_a_handle() -> None:
-    assert stored_spec_handle(repository_of(replace(spec_of("numpy"), prefix="/elsewhere"), SETTINGS), SETTINGS)
+    assert find_spec_handle(write_repository(replace(spec_of("numpy"), prefix="/elsewhere"), SETTINGS), SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -393,12 +393,12 @@ def test_a_part_of_a_build_is_stored_as_it_always_was() -> None:
 
 def test_close_names() -> None:
     known = ["numpy", "numba", "scipy", "pandas", "pytorch", "scikit-learn", *(f"filler-{n}" for n in range(3000))]
-    assert close_names("nunpy", known)[0] == "numpy"
-    assert close_names("torch", known) == ["pytorch"]
-    assert close_names("scikit_learn", known) == ["scikit-learn"]
-    assert close_names("pandsa", known) == ["pandas"]
-    assert close_names("something-else-entirely", known) == []
-    assert close_names("", known) == []
+    assert find_close_names("nunpy", known)[0] == "numpy"
+    assert find_close_names("torch", known) == ["pytorch"]
+    assert find_close_names("scikit_learn", known) == ["scikit-learn"]
+    assert find_close_names("pandsa", known) == ["pandas"]
+    assert find_close_names("something-else-entirely", known) == []
+    assert find_close_names("", known) == []
 
 
 def one_spelling(build: str) -> str:
@@ -443,8 +443,8 @@ def test_a_spec_is_read_back_from_its_name(
         single=len(platforms) == 1,
         virtual_packages=(("__cuda", "12.4"),) if cuda else (),
     )
-    repository = repository_of(spec, SETTINGS)
-    if handle := stored_spec_handle(repository, SETTINGS):
+    repository = write_repository(spec, SETTINGS)
+    if handle := find_spec_handle(repository, SETTINGS):
         # too long, a package's name that has an operator in it, or a build that is not just a part
         assert spec.key.startswith(handle)
     else:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from builder.base.prefix_path import prefix_problem
+from builder.base.prefix_path import find_prefix_problem
 from builder.image.report import bound_differences
 from builder.layers.fragment import FragmentInfo, FragmentRecipe, read_info, read_paths
 from builder.layers.transcoding import transcode
@@ -95,12 +95,12 @@ def test_only_some_are_told_one_by_one(tmp_path: Path) -> None:
                "/opt/.wh.x", "/proc", "/dev/x", "/sys/a", "/opt/a\nb"],
 )  # fmt: skip
 def test_prefixes_that_cannot_be(prefix: str) -> None:
-    assert "/opt/conda" in (prefix_problem(prefix) or "")
+    assert "/opt/conda" in (find_prefix_problem(prefix) or "")
 
 
 @pytest.mark.parametrize("prefix", ["/opt/conda", "/usr/local", "/device", "/opt/ünï"])
 def test_prefixes_that_can(prefix: str) -> None:
-    assert prefix_problem(prefix) is None
+    assert find_prefix_problem(prefix) is None
 
 
 def test_the_report_of_an_image_is_bounded_whatever_its_packages_are() -> None:

@@ -11,7 +11,7 @@ from builder.errors import PathConflict
 from builder.locks.lock import LockedPackage
 from builder.packages.contents import PackageContents, PythonLayout
 from builder.packages.inspection import inspect
-from builder.packages.overlap import Overlap, find_overlaps, install_order
+from builder.packages.overlap import Overlap, find_overlaps, order_for_installation
 from tests.support.builder.packages import Directory, Link, Made, Package, installed
 
 PYTHON = PythonLayout("3.11", "lib/python3.11/site-packages")
@@ -97,7 +97,7 @@ def test_the_order_is_that_of_rattler(graph: dict[str, tuple[list[str], bool]]) 
             )
         )
     expected = [record.name.normalized for record in rattler.PackageRecord.sort_topologically(theirs)]
-    assert install_order(locked) == expected
+    assert order_for_installation(locked) == expected
 
 
 @pytest.mark.parametrize("one", [{"lib": b""}, {"lib": Link("lib64")}])

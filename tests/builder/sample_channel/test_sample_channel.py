@@ -31,7 +31,7 @@ from packaging.version import Version
 from builder.errors import SampleChannelFailed
 from builder.sample_channel import Step, WheelsUnavailable, elf, make_channel
 from builder.sample_channel.package import PLACEHOLDER
-from builder.sample_channel.requirements import conda_constraint, conda_name, conda_version, match_spec
+from builder.sample_channel.requirements import find_conda_name, write_constraint, write_match_spec, write_version
 from builder.sample_channel.wheel import Wheel
 from tests.support.sample import wheel_cache
 
@@ -231,7 +231,7 @@ class TestInstalled:
         assert all(entry.startswith(str(prefix)) for entry in path)
         assert zones == [f"{prefix}/share/zoneinfo"]
         outside = [library for library in libraries if not library.startswith(str(prefix))]
-        assert [library for library in outside if not elf.of_glibc(Path(library).name)] == []
+        assert [library for library in outside if not elf.belongs_to_glibc(Path(library).name)] == []
 
     def test_entry_points_and_scripts_run(self, prefix: Path) -> None:
         assert run(prefix / "bin/app") == "app runs\n"
@@ -394,10 +394,10 @@ class TestRequirements:
         ],
     )
     def test_match_specs(self, requirement: str, spec: str) -> None:
-        assert match_spec(Requirement(requirement)) == spec
+        assert write_match_spec(Requirement(requirement)) == spec
 
     def test_names(self) -> None:
-        assert [conda_name(name) for name in ("Flask", "a.B_c", "stack-data", "matplotlib")] == [
+        assert [find_conda_name(name) for name in ("Flask", "a.B_c", "stack-data", "matplotlib")] == [
             "flask",
             "a-b-c",
             "stack_data",
@@ -414,12 +414,12 @@ class TestRequirements:
     @given(st.lists(_clauses, min_size=1, max_size=3), _versions)
     def test_conda_accepts_what_pip_accepts(self, clauses: list[str], text: str) -> None:
         specifiers, version = SpecifierSet(",".join(clauses)), Version(text)
-        spec = rattler.VersionSpec(conda_constraint(specifiers))
+        spec = rattler.VersionSpec(write_constraint(specifiers))
         if version.is_postrelease and any(clause[0] == ">" != clause[1] for clause in clauses):
             return  # `>1.0` leaves out 1.0.post1 in PEP 440 and not in conda, which no wheel in use depends on
         if version.is_prerelease and any("*" in clause or clause.startswith("~=") for clause in clauses):
             return  # `2.*` takes in 2.0rc1 in conda
-        assert spec.matches(rattler.Version(conda_version(version))) == specifiers.contains(version, prereleases=True)
+        assert spec.matches(rattler.Version(write_version(version))) == specifiers.contains(version, prereleases=True)
 
 
 class TestElf:

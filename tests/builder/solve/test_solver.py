@@ -28,11 +28,11 @@ from builder.errors import (
     Unsatisfiable,
     WorkerLost,
 )
-from builder.locks.lock import Lock, LockedPackage, in_dependency_order
+from builder.locks.lock import Lock, LockedPackage, order_by_dependency
 from builder.names.spec import Constraint, EnvironmentSpec, PackageItem
 from builder.solve import lanes as solving
 from builder.solve.solver import Solver, SolverSettings
-from builder.solve.virtual_packages import virtual_packages
+from builder.solve.virtual_packages import list_virtual_packages
 from tests.support.builder.packages import Package
 from tests.support.servers.channel_server import ChannelServer
 
@@ -220,10 +220,10 @@ async def test_virtual_packages_are_the_servers_decision(settings: SolverSetting
         assert stems(await solver.solve(spec("modern", channel=channel.as_uri()))) == ["modern-1.0-0"]
         wish = replace(spec("gpu", channel=channel.as_uri()), virtual_packages=(("__cuda", "12.4"),))
         assert stems(await solver.solve(wish)) == ["gpu-1.0-0"]
-    assert ("__archspec", "1", "x86_64") in virtual_packages("linux-64", "2.28")
-    assert ("__glibc", "2.28", "0") in virtual_packages("linux-aarch64", "2.28")
-    assert {name for name, _, _ in virtual_packages("osx-arm64", "2.28")} == {"__unix", "__osx", "__archspec"}
-    assert {name for name, _, _ in virtual_packages("win-64", "2.28")} == {"__win", "__archspec"}
+    assert ("__archspec", "1", "x86_64") in list_virtual_packages("linux-64", "2.28")
+    assert ("__glibc", "2.28", "0") in list_virtual_packages("linux-aarch64", "2.28")
+    assert {name for name, _, _ in list_virtual_packages("osx-arm64", "2.28")} == {"__unix", "__osx", "__archspec"}
+    assert {name for name, _, _ in list_virtual_packages("win-64", "2.28")} == {"__win", "__archspec"}
 
 
 async def test_package_names(solver: Solver, channel: Path) -> None:
@@ -553,7 +553,7 @@ def test_dependency_order_does_not_depend_on_the_order_given() -> None:
     expected = ["m", "self", "z", "a", "python", "pip", "x", "y"]
     for seed in range(20):
         random.Random(seed).shuffle(packages)
-        assert [each.name for each in in_dependency_order(packages)] == expected
+        assert [each.name for each in order_by_dependency(packages)] == expected
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs real repodata: set CONDERY_TEST_DATA to a folder that holds it")

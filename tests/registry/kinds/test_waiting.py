@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import TooManyBuilds, Unsatisfiable
-from builder.image.documents import beginning
+from builder.image.documents import write_beginning
 from builder.work.turns import Caller
 from registry.http.settings import HttpSettings
 from registry.kinds.waiting import pauses
@@ -71,7 +71,7 @@ async def test_long_build_trickles_the_manifest_itself(
         assert "Docker-Content-Digest" not in answer.headers
         assert "Content-Length" not in answer.headers
         first = await answer.content.readexactly(12)
-        assert beginning(build.spec, media_type).startswith(first)
+        assert write_beginning(build.spec, media_type).startswith(first)
         assert not build.ended.done()
         image = await site.workshop.finish(repository)
         body = first + await answer.read()
@@ -80,7 +80,7 @@ async def test_long_build_trickles_the_manifest_itself(
 
 async def test_build_longer_than_its_beginning_is_still_answered(site: Site) -> None:
     async with site.request("GET", PATH) as answer:
-        start = beginning(site.workshop.builds[NUMPY].spec, OCI_INDEX)
+        start = write_beginning(site.workshop.builds[NUMPY].spec, OCI_INDEX)
         assert await answer.content.readexactly(len(start)) == start
         await asyncio.sleep(0.1)
         image = await site.workshop.finish(NUMPY)
@@ -104,7 +104,7 @@ async def test_manifest_that_does_not_begin_as_sent_cuts_the_connection(site: Si
         await answer.content.readexactly(10)
         other = await site.workshop.put(f"{ROOT}/other")
         # the two differ in the name of a package, near the end of the beginning
-        await answer.content.readexactly(len(beginning(site.workshop.builds[NUMPY].spec, OCI_INDEX)) - 10)
+        await answer.content.readexactly(len(write_beginning(site.workshop.builds[NUMPY].spec, OCI_INDEX)) - 10)
         site.workshop.builds[NUMPY].ended.set_result(other)
         with pytest.raises(aiohttp.ClientPayloadError):
             await answer.read()
@@ -203,7 +203,7 @@ def test_pauses_cover_a_long_build_and_none_is_too_long(count: int) -> None:
 
 @pytest.mark.parametrize("media_type", [OCI_INDEX, OCI_MANIFEST, DOCKER_MANIFEST])
 def test_trickle_covers_ten_minutes_of_building(media_type: str) -> None:
-    assert sum(pauses(len(beginning(spec_of(NUMPY), media_type)) - 1, HttpSettings())) > 600
+    assert sum(pauses(len(write_beginning(spec_of(NUMPY), media_type)) - 1, HttpSettings())) > 600
 
 
 @pytest.mark.parametrize("reason", ["", "no package numpy (build 12)"])

@@ -17,7 +17,7 @@ from yarl import URL
 from auth.access import Access, OpenAccess
 from builder.artifacts.artifact import ARTIFACTS, Artifact
 from builder.errors import InvalidImageName, TooManyBuilds, UnknownArtifact
-from builder.image.documents import beginning
+from builder.image.documents import write_beginning
 from builder.image.finished import FinishedImage
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.work.turns import Caller
@@ -123,7 +123,7 @@ class Workshop:
         """Store an image of `repository` whose manifests end with `tail`; the next request finds it."""
         spec = spec_of(repository)
         media_types = (OCI_MANIFEST, DOCKER_MANIFEST) if spec.single else (OCI_INDEX, OCI_MANIFEST, DOCKER_MANIFEST)
-        manifests = [StoredManifest.of(each, beginning(spec, each) + tail) for each in media_types]
+        manifests = [StoredManifest.of(each, write_beginning(spec, each) + tail) for each in media_types]
         image = FinishedImage(
             lock_key="0" * 64,
             variants=tuple(Descriptor(each.media_type, each.digest, len(each.body)) for each in manifests),
@@ -216,7 +216,7 @@ async def serving(
                 blobs=store.blobs,
                 repositories=store.repositories,
                 uploads=store.uploads,
-                beginning=beginning,
+                beginning=write_beginning,
                 checks={"database": store.database.ping, **(checks or {})},
                 access=access or OpenAccess(),
                 read_only=read_only,
