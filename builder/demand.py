@@ -25,7 +25,7 @@ from builder.queue.job import Job
 from builder.queue.protocol import BuildQueue, CompletedBuild, SubmittedBuild
 from builder.settings import BuilderSettings
 from builder.solve.resolution import FOREVER, answers_meanwhile, find_expiry, is_fresh
-from builder.work.turns import OURSELVES, Caller
+from builder.work.claims import OURSELVES, Caller
 from storage.catalog.catalog import Catalog
 from storage.catalog.documents import USE_SECONDS
 from storage.errors import StorageError

@@ -35,8 +35,8 @@ from builder.settings import BuilderSettings
 from builder.solve.lanes import Solving, SolvingSettings
 from builder.solve.solver import SolverSettings
 from builder.stages import Stages
+from builder.work.claims import Claim, on_behalf_of
 from builder.work.pool import WorkerPool
-from builder.work.turns import Claim, on_behalf_of
 from storage.blobs.blobs import BlobStore
 from storage.blobs.blocking import StoreInThreads
 from storage.blobs.layers import LayerStore

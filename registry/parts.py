@@ -12,7 +12,7 @@ from aiohttp import web
 
 from auth.access import Access
 from builder.names.spec import EnvironmentSpec
-from builder.work.turns import Caller
+from builder.work.claims import Caller
 from registry.http.budget import UploadBudget
 from registry.http.memory import Memory
 from registry.http.settings import HttpSettings

@@ -22,7 +22,7 @@ from builder.errors import UnknownArtifact
 from builder.image.documents import write_beginning
 from builder.image.finished import FinishedImage
 from builder.names.spec import EnvironmentSpec, PackageItem
-from builder.work.turns import Caller
+from builder.work.claims import Caller
 from registry.http.settings import HttpSettings
 from registry.logs.request_log import request_log
 from registry.logs.settings import LogSettings

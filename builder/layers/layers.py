@@ -16,9 +16,9 @@ from typing import Any
 
 from builder.errors import BuilderError, MemoryLimit, WorkerLost
 from builder.layers.layer import AssembledLayer, LayerTask, assemble_all, find_fragments
+from builder.work.claims import Claim, current_claim, on_behalf_of
 from builder.work.gather import gather_all
 from builder.work.pool import WorkerPool
-from builder.work.turns import Claim, current_claim, on_behalf_of
 from storage.blobs.joins import Layer
 from storage.blobs.layers import KnownLayer, LayerStore
 from storage.errors import FragmentsGone, StorageError

@@ -21,7 +21,7 @@ from builder.queue.job import Job
 from builder.queue.owner import Owner, is_running
 from builder.queue.protocol import CompletedBuild, Priority
 from builder.settings import BuilderSettings
-from builder.work.turns import OURSELVES, Caller, Claim, on_behalf_of
+from builder.work.claims import OURSELVES, Caller, Claim, on_behalf_of
 from storage.catalog.builds import BuildRow, Builds
 from storage.clock import is_within
 from storage.errors import ConderyError, StorageUnavailable

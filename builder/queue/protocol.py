@@ -13,7 +13,7 @@ from typing import Protocol
 
 from builder.errors import BuildFailed
 from builder.queue.job import Job
-from builder.work.turns import OURSELVES, Caller
+from builder.work.claims import OURSELVES, Caller
 
 
 class Priority(IntEnum):

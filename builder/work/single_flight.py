@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from builder.work.turns import Claim, current_claim, on_behalf_of
+from builder.work.claims import Claim, current_claim, on_behalf_of
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

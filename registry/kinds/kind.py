@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from aiohttp import web
 
 from auth.permission import Permission
-from builder.work.turns import Caller
+from builder.work.claims import Caller
 from registry.http.references import Target
 from registry.parts import Artifact, Parts, Ticket
 

@@ -22,7 +22,7 @@ from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.solve.repodata_folder import RepodataFolder
 from builder.solve.solver import Solver, SolverSettings
-from builder.work.turns import Caller, Claim, on_behalf_of
+from builder.work.claims import Caller, Claim, on_behalf_of
 from tests.support.builder.packages import Package
 from tests.support.servers.channel_server import ChannelServer
 from tests.support.servers.slow import SlowServer

@@ -15,7 +15,7 @@ from builder.demand import Ticket
 from builder.errors import BuildFailed, TooManyBuilds
 from builder.image.finished import FinishedImage
 from builder.service import BuilderService
-from builder.work.turns import Caller
+from builder.work.claims import Caller
 from tests.support.builder.packages import File, Package
 from tests.support.builder.services import make_channel, open_service
 from tests.support.servers import slow

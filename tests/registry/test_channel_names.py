@@ -9,7 +9,7 @@ import pytest
 
 from builder.errors import BuildFailed, ChannelNotAllowed
 from builder.settings import BuilderSettings
-from builder.work.turns import Caller
+from builder.work.claims import Caller
 from registry.answers import answer_of
 from registry.app import open_parts
 from registry.http.settings import HttpSettings

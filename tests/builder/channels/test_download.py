@@ -18,7 +18,7 @@ from builder.channels.part_file import PartFile
 from builder.channels.policy import ChannelPolicy
 from builder.errors import DownloadFailed, PackageRefused, SolveError
 from builder.locks.lock import LockedPackage
-from builder.work.turns import Caller, Claim, on_behalf_of
+from builder.work.claims import Caller, Claim, on_behalf_of
 from storage.errors import StorageFull
 from tests.support.builder.packages import File, Package
 from tests.support.servers.channel_server import ChannelServer

@@ -15,8 +15,8 @@ from builder.errors import PackageRefused
 from builder.layers import layers as module
 from builder.layers.layer import AssembledLayer, LayerTask, assemble_all
 from builder.layers.layers import Layers, OnLayer
+from builder.work.claims import Caller, Claim, current_claim, on_behalf_of
 from builder.work.pool import WorkerPool
-from builder.work.turns import Caller, Claim, current_claim, on_behalf_of
 from storage.blobs.joins import Layer
 from storage.database import tables
 from storage.digest import Digest

@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from builder.errors import BuildCanceled, BuildFailed, DownloadFailed, TooManyBuilds, Unsatisfiable
 from builder.queue.protocol import CompletedBuild, Priority, SubmittedBuild
-from builder.work.turns import Caller
+from builder.work.claims import Caller
 from storage.catalog.builds import Builds
 from storage.database import tables
 from storage.errors import StorageUnavailable

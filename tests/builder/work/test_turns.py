@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.work import turns
+from builder.work import claims
+from builder.work.claims import Caller, Claim, on_behalf_of
 from builder.work.single_flight import SingleFlight
-from builder.work.turns import Caller, Claim, GaveWay, Lane, Line, Slots, Turn, on_behalf_of
+from builder.work.turns import GaveWay, Lane, Line, Slots, Turn
 
 CALLERS = [Caller(name) for name in "abcd"]
 STEPS = st.lists(st.tuples(st.sampled_from(["ask", "leave", "end"]), st.integers(0, 3), st.booleans()), max_size=80)
@@ -119,7 +120,7 @@ async def test_what_nobody_waits_for_any_more_gives_way(monkeypatch: pytest.Monk
     with abandoned.waited_for(Caller("a")):
         await track.begin("abandoned", abandoned)
     await track.begin("wanted", of("b"))
-    monkeypatch.setattr(turns, "GRACE_SECONDS", 0)
+    monkeypatch.setattr(claims, "GRACE_SECONDS", 0)
     await track.end("running")
     assert track.running == ["wanted"]
     await track.end("wanted")

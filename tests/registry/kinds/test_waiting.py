@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from builder.errors import TooManyBuilds, Unsatisfiable
 from builder.image.documents import write_beginning
-from builder.work.turns import Caller
+from builder.work.claims import Caller
 from registry.http.settings import HttpSettings
 from registry.kinds.waiting import pauses
 from registry.parts import MEMORY

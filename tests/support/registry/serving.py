@@ -20,7 +20,7 @@ from builder.errors import InvalidImageName, TooManyBuilds, UnknownArtifact
 from builder.image.documents import write_beginning
 from builder.image.finished import FinishedImage
 from builder.names.spec import EnvironmentSpec, PackageItem
-from builder.work.turns import Caller
+from builder.work.claims import Caller
 from registry.dispatch import Row
 from registry.http.settings import HttpSettings
 from registry.kinds.kind import MakeKind
