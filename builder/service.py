@@ -33,7 +33,7 @@ from builder.queue.protocol import BuildQueue, CompletedBuild
 from builder.remote.repository import read_logins
 from builder.settings import BuilderSettings
 from builder.solve.lanes import Solving, SolvingSettings
-from builder.solve.solver import SolverSettings
+from builder.solve.settings import SolverSettings
 from builder.stages import Stages
 from builder.work.claims import Claim, on_behalf_of
 from builder.work.pool import WorkerPool

@@ -20,7 +20,8 @@ from builder.errors import SolveLimit
 from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec
 from builder.network.guarding_proxy import MOST_CONNECTIONS
-from builder.solve.solver import Solver, SolverSettings
+from builder.solve.settings import SolverSettings
+from builder.solve.solver import Solver
 from builder.work.turns import Lane
 
 LOADS = MOST_CONNECTIONS // 20

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import rattler
+import structlog
 from rattler import Channel, Gateway, GenericVirtualPackage, MatchSpec, PackageName, RepoDataRecord, Subdir
 from rattler.channel import ChannelPriority
 from rattler.exceptions import GatewayError, ParseSubdirError, SolverError
@@ -46,7 +47,7 @@ from builder.solve.virtual_packages import list_virtual_packages
 from builder.work.priority import give_way
 from storage.text import printable_line
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 _CANCELLED = "Solve operation has been cancelled"
 _PR_SET_PDEATHSIG = 1
@@ -115,7 +116,7 @@ class SolverProcess:
         except MemoryError:
             _end_for_memory()
         except BaseException as error:  # noqa: BLE001 - whatever rattler or the request holds (its panics are no Exception), the others must live on
-            log.warning("%s", self._clean(traceback.format_exc()))
+            log.warning("request failed", traceback=self._clean(traceback.format_exc()))
             return {"id": request["id"], "error": {"kind": "", "text": self._clean(str(error))}}
 
     async def _do(self, request: dict[str, Any]) -> Any:
@@ -387,6 +388,14 @@ def _end_for_memory() -> NoReturn:
 def main() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # a line each, which the other side reads as one
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.LogfmtRenderer(key_order=["level", "event"]),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     logging.captureWarnings(capture=True)
     loop = asyncio.new_event_loop()

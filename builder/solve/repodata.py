@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import structlog
 from rattler import Channel, Gateway, SourceConfig, Subdir
 from rattler.exceptions import GatewayError
 from rattler.networking import Client
@@ -19,7 +19,7 @@ from builder.network.addresses import split_endpoint
 from builder.solve.records import KnownRecords
 from builder.solve.repodata_folder import RepodataFolder, format_size
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 _INDEXES = ("repodata.json", "repodata.json.zst", "repodata_shards.msgpack.zst")
 _REFRESHES = 8
@@ -177,12 +177,12 @@ class Repodata:
         if reason is None:
             return
         if _is_unreachable(reason):
-            log.warning("channel %s cannot be reached (%s); its last known packages are used", url, reason)
+            log.warning("channel cannot be reached; its last known packages are used", channel=url, reason=reason)
             self._offline |= {url}
             self._find_warm(frozenset()).forget(url)
             self.records.forget(url)
         else:
-            log.warning("channel %s is not kept any more: %s", url, reason)
+            log.warning("channel is not kept any more", channel=url, reason=reason)
             self._let_go(url)
 
     async def _go_offline(
@@ -198,7 +198,7 @@ class Repodata:
             if await self._read(self._open(frozenset([url])), url, platforms) is not None:
                 raise _make_error(url, reason)
         for url, reason in failures.items():
-            log.warning("channel %s cannot be reached (%s); its last known packages are used", url, reason)
+            log.warning("channel cannot be reached; its last known packages are used", channel=url, reason=reason)
             self._offline |= {url}
             self.records.forget(url)
 
@@ -302,7 +302,7 @@ def read_gateway_reason(text: str, channel: str, size: int) -> str:
     host = urlsplit(url).netloc
     refusal = _describe_refusal(text, url)
     if url and _is_elsewhere(url, channel):
-        log.warning("channel %s refers elsewhere: %s", channel, text)
+        log.warning("channel refers elsewhere", channel=channel, reason=text)
         return (
             f"it refers to {host}, {refusal}" if refusal else f"unreachable: nothing is got from {host}, its referral"
         )

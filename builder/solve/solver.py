@@ -13,23 +13,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import logging
-import os
-import signal
-import socket
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
+import structlog
 from cachetools import TTLCache
 
 from builder.channels.channel import Credentials, resolve_address
-from builder.channels.policy import ChannelPolicy, list_channels
+from builder.channels.policy import list_channels
 from builder.errors import (
     BuilderError,
     ChannelRefused,
@@ -45,18 +40,14 @@ from builder.locks.lock import Lock, LockedPackage
 from builder.names.spec import EnvironmentSpec
 from builder.network.addresses import AddressGuard
 from builder.network.guarding_proxy import GuardingProxy
-from builder.solve.frames import OUT_OF_MEMORY, read_frame, write_frame
+from builder.solve.child import GRACE, Child, Gone
 from builder.solve.repodata_folder import RepodataFolder, format_size
+from builder.solve.settings import SolverSettings
 from builder.solve.suspects import Suspects
-from builder.solve.virtual_packages import DEFAULT_GLIBC
 from builder.work.turns import Lane
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
-_GRACE = 2.0
-"""Seconds past the time limit in which the process may still say itself that it is over."""
-_WATCH = 0.2
-"""Seconds between two looks at the process's memory."""
 _REFRESH = 3600.0
 """Seconds that a refresh of all channels may take; each has its own time."""
 _REFUSED = 600.0
@@ -76,35 +67,6 @@ _ERRORS: dict[str, type[BuilderError]] = {
     for error in (UnknownPackage, Unsatisfiable, SolveLimit, ChannelUnavailable, ChannelRefused, PackageRefused)
 }
 
-Cause = Literal["died", "crashed", "time", "memory", "disk"]
-"""`died` is by somebody's signal, `crashed` by a fault of its own."""
-_FAULTS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP})
-
-
-@dataclass(frozen=True)
-class SolverSettings:
-    """Times in seconds, memory in bytes. `glibc` is assumed of a base layer."""
-
-    repodata: Path
-    policy: ChannelPolicy = field(default_factory=ChannelPolicy)
-    """Of which channels anything is read; its alias is where channels are found by name."""
-    credentials: Path | None = None
-    glibc: str = DEFAULT_GLIBC
-    seconds: float = 120
-    reading: float | None = None
-    """For the indexes of a request's channels; as many as `seconds` when not told."""
-    memory: int = 4 << 30
-    priority: int = 5
-    """What is added to the process's niceness (nice(2)): who asks for what is there already goes before solves."""
-    refresh: float = 900
-    """Between background refreshes of repodata in use; 0 turns them off."""
-    repodata_size: int = 2 << 30
-    """Of one index when expanded."""
-    repodata_disk: int = 16 << 30
-    """Of all indexes on disk."""
-    repodata_channels: int = 100
-    """Channels whose repodata is kept in memory."""
-
 
 class Solver:
     """Solves any number of specs at once. Use it as a context manager; every method may be called concurrently."""
@@ -113,8 +75,8 @@ class Solver:
         self._settings = settings
         self._proxy = GuardingProxy(AddressGuard(settings.policy.internal))
         self._folder = RepodataFolder(settings.repodata, settings.repodata_disk)
-        self._child: _Child | None = None
-        self._downloads: _Child | None = None
+        self._child: Child | None = None
+        self._downloads: Child | None = None
         """Fetches archives from OCI registries: those are larger than an index may be."""
         self._refused: TTLCache[str, tuple[str, str]] = TTLCache(_MOST_REFUSED, _REFUSED)
         """What ChannelRefused says, by the channel's URL."""
@@ -186,7 +148,7 @@ class Solver:
         }
         lock = Lock(replace(spec, until=None), packages)
         counts = {platform: len(each) for platform, each in packages.items()}
-        log.info("solved %s in %.3f s: packages %s", " ".join(spec.match_specs()), time.monotonic() - begin, counts)
+        log.info("solved", specs=spec.match_specs(), seconds=round(time.monotonic() - begin, 3), packages=counts)
         return lock
 
     async def package_names(self, channels: Sequence[str], platforms: Sequence[str]) -> list[str]:
@@ -217,7 +179,7 @@ class Solver:
                 self._downloads = await self._start(file_size=_UNLIMITED)
         try:
             await self._ask_of(self._downloads, _TRANSFER, {"do": "download", "url": url, "path": str(path)})
-        except _Gone:
+        except Gone:
             raise WorkerLost("downloading") from None
 
     def _check(self, channels: Sequence[str]) -> None:
@@ -258,8 +220,8 @@ class Solver:
                 if about and limit.what == "time":
                     self._suspects.note_overdue(about)
                 raise
-            except _Gone as gone:
-                log.warning("the solver process is lost (%s) while %s; asking a new one", gone.cause, doing)
+            except Gone as gone:
+                log.warning("solver process lost; another is asked", cause=gone.cause, doing=doing)
                 lost = True
                 # the request that took too long has its answer
                 if gone.reading and gone.cause != "time":
@@ -278,7 +240,7 @@ class Solver:
         child = await self._start()
         try:
             return await self._ask_of(child, seconds, {**request, "alone": True})
-        except _Gone as gone:
+        except Gone as gone:
             if about and gone.cause != "died":
                 self._suspects.set_apart(about, channels=True)
             raise self._explain(gone, doing, self._suspects.strangers(about) if about else []) from None
@@ -286,7 +248,7 @@ class Solver:
             await child.close()
             await asyncio.to_thread(self._folder.remove_leftovers)
 
-    def _explain(self, gone: _Gone, doing: str, strangers: Sequence[str]) -> BuilderError:
+    def _explain(self, gone: Gone, doing: str, strangers: Sequence[str]) -> BuilderError:
         """Why a process is lost that had one request alone, with these channels that are not the server's own."""
         if gone.cause == "memory":
             limit, setting = format_size(self._settings.memory), "solve_memory"
@@ -302,9 +264,9 @@ class Solver:
             )
         return SolveLimit(gone.cause, limit, setting, gone.reading)
 
-    async def _ask_of(self, child: _Child, seconds: float, request: dict[str, Any]) -> Any:
+    async def _ask_of(self, child: Child, seconds: float, request: dict[str, Any]) -> Any:
         try:
-            async with asyncio.timeout(seconds + _GRACE):
+            async with asyncio.timeout(seconds + GRACE):
                 reply = await child.ask({**request, "seconds": seconds})
         except TimeoutError:
             child.kill("time")
@@ -313,7 +275,7 @@ class Solver:
             raise _make_error(reply["error"])
         return reply["answer"]
 
-    async def _find_living(self) -> _Child:
+    async def _find_living(self) -> Child:
         async with self._starting:
             if self._child is None or self._child.gone:
                 if self._child:
@@ -323,10 +285,10 @@ class Solver:
                 self._child = await self._start()
             return self._child
 
-    async def _start(self, file_size: int | None = None) -> _Child:
+    async def _start(self, file_size: int | None = None) -> Child:
         """A process of which every request goes out by the proxy."""
         size = file_size or self._settings.repodata_size
-        return await _Child.start(self._settings, self._proxy, self._folder, size, self._redact)
+        return await Child.start(self._settings, self._proxy, self._folder, size, self._redact)
 
     async def _refresh_forever(self) -> None:
         while True:
@@ -334,7 +296,7 @@ class Solver:
             try:
                 await self.refresh()
             except BuilderError as error:
-                log.warning("repodata could not be refreshed: %s", error)
+                log.warning("repodata not refreshed", reason=str(error))
 
 
 def _make_error(document: dict[str, Any]) -> BuilderError:
@@ -343,184 +305,3 @@ def _make_error(document: dict[str, Any]) -> BuilderError:
     if kind is None:
         return SolveError(f"the solver failed: {document.get('text') or document['fields']}")
     return kind(**document["fields"])
-
-
-class _Gone(Exception):
-    """A signal between the two classes here: the process ended before it answered, while it read these channels."""
-
-    def __init__(self, cause: Cause, reading: Sequence[str] = ()) -> None:
-        super().__init__(cause)
-        self.cause = cause
-        self.reading = tuple(reading)
-
-
-class _Child:
-    """One process: its requests in flight, its log, its memory."""
-
-    def __init__(
-        self,
-        process: asyncio.subprocess.Process,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        settings: SolverSettings,
-        folder: RepodataFolder,
-        redact: Callable[[str], str],
-    ) -> None:
-        self.gone = False
-        self._process = process
-        self._reader = reader
-        self._writer = writer
-        self._settings = settings
-        self._folder = folder
-        self._redact = redact
-        self.cause: Cause = "died"
-        """Why it is gone, where it is."""
-        self._numbers = itertools.count()
-        self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._reading: dict[int, list[str]] = {}
-        self._busy = asyncio.Event()
-        self._log = asyncio.create_task(self._copy_log())
-        self._fault = asyncio.create_task(self._note_fault())
-        self._tasks = [self._log, self._fault, *map(asyncio.create_task, (self._read(), self._watch()))]
-
-    @classmethod
-    async def start(
-        cls,
-        settings: SolverSettings,
-        proxy: GuardingProxy,
-        folder: RepodataFolder,
-        file_size: int,
-        redact: Callable[[str], str],
-    ) -> Self:
-        """`file_size` in bytes is the most that the process may write into one file."""
-        ours, theirs = socket.socketpair()
-        with contextlib.ExitStack() as stack, theirs:
-            stack.enter_context(ours)
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "builder.solve.process",
-                str(theirs.fileno()),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                pass_fds=[theirs.fileno()],
-                # Where this package was imported from, installed or not.
-                cwd=Path(__file__).parents[2],
-            )
-            stack.pop_all()
-        reader, writer = await asyncio.open_unix_connection(sock=ours)
-        configuration = {
-            "repodata": str(settings.repodata.absolute()),
-            "channel_alias": settings.policy.alias,
-            "proxy": proxy.url,
-            "credentials": str(settings.credentials.absolute()) if settings.credentials else None,
-            "glibc": settings.glibc,
-            "memory": settings.memory,
-            "reading": settings.seconds if settings.reading is None else settings.reading,
-            "repodata_size": file_size,
-            "repodata_disk": settings.repodata_disk,
-            "repodata_channels": settings.repodata_channels,
-            "priority": settings.priority,
-            "connections": proxy.most_each,
-        }
-        writer.write(write_frame(configuration))
-        return cls(process, reader, writer, settings, folder, redact)
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The reply to `request`; raises _Gone."""
-        if self.gone:
-            raise _Gone(self.cause)
-        number = next(self._numbers)
-        future = self._pending[number] = asyncio.get_running_loop().create_future()
-        self._busy.set()
-        try:
-            self._writer.write(write_frame({**request, "id": number}))
-            reply: dict[str, Any] = await future
-            return reply
-        finally:
-            self._pending.pop(number, None)
-            self._reading.pop(number, None)
-            if not self._pending:
-                self._busy.clear()
-
-    def kill(self, cause: Cause) -> None:
-        if not self.gone:
-            self.cause = cause
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            self._end()
-
-    async def close(self) -> None:
-        """End the process by closing its socket, which it takes as its end, or else by force."""
-        self._end()
-        self._writer.close()
-        try:
-            await asyncio.wait_for(self._process.wait(), 5)
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _end(self) -> None:
-        self.gone = True
-        for number, future in self._pending.items():
-            if not future.done():
-                future.set_exception(_Gone(self.cause, self._reading.get(number, ())))
-
-    async def _read(self) -> None:
-        try:
-            while (reply := await read_frame(self._reader)) is not None:
-                number = reply["id"]
-                future = self._pending.get(number)
-                if "reading" in reply:
-                    self._reading[number] = reply["reading"]
-                elif future and not future.done():
-                    future.set_result(reply)
-        finally:
-            # its last words say why it ended
-            await asyncio.wait({self._log, self._fault}, timeout=_GRACE)
-            # it may go on, when what it sent cannot be read
-            self.kill(self.cause)
-
-    async def _note_fault(self) -> None:
-        if -await self._process.wait() in _FAULTS and self.cause == "died" and not self.gone:
-            self.cause = "crashed"
-
-    async def _watch(self) -> None:
-        """Look at its unfinished files, and at all memory: with mapped files, which the kernel does not limit."""
-        page = os.sysconf("SC_PAGE_SIZE")
-        statm = Path(f"/proc/{self._process.pid}/statm")
-        while not self.gone:
-            await self._busy.wait()
-            try:
-                resident = int(statm.read_text().split()[1]) * page
-            except (OSError, IndexError):
-                return
-            if resident > self._settings.memory:
-                log.warning("the solver process has %d MiB and is ended", resident >> 20)
-                self.kill("memory")
-            if await asyncio.to_thread(self._folder.unfinished, self.pid) > self._settings.repodata_disk:
-                log.warning("the solver process writes more than %s and is ended", format_size(self._folder.most))
-                self.kill("disk")
-            await asyncio.sleep(_WATCH)
-
-    async def _copy_log(self) -> None:
-        """What the process writes to its stderr, without secrets, into this process's log."""
-        assert self._process.stderr is not None
-        while True:
-            try:
-                line = await self._process.stderr.readline()
-            except ValueError:
-                continue
-            if not line:
-                return
-            if line.startswith(OUT_OF_MEMORY.encode()) and not self.gone:
-                self.cause = "memory"
-            log.info("solver process: %s", self._redact(line.decode(errors="replace").rstrip()))

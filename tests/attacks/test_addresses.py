@@ -15,7 +15,8 @@ from builder.channels.policy import ChannelPolicy
 from builder.errors import ChannelUnavailable, DownloadFailed, PackageRefused, SolveError
 from builder.locks.lock import Lock, LockedPackage
 from builder.names.spec import EnvironmentSpec, PackageItem
-from builder.solve.solver import Solver, SolverSettings
+from builder.solve.settings import SolverSettings
+from builder.solve.solver import Solver
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel, open_service, spec_of
 from tests.support.servers.channel_server import ChannelServer, Fault

@@ -22,7 +22,8 @@ from builder.channels.policy import ChannelPolicy
 from builder.errors import BuilderError, ChannelRefused, PackageRefused, SolveLimit, Unsatisfiable
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.solve.records import LONGEST_SPEC, MOST_PARENTHESES, MOST_SPECS
-from builder.solve.solver import Solver, SolverSettings
+from builder.solve.settings import SolverSettings
+from builder.solve.solver import Solver
 from tests.attacks.test_repodata_bombs import lib, stems
 from tests.support.builder.packages import Package
 from tests.support.servers.channel_server import ChannelServer

@@ -21,7 +21,8 @@ from builder.errors import ChannelRefused, SolveLimit
 from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.solve.repodata_folder import RepodataFolder
-from builder.solve.solver import Solver, SolverSettings
+from builder.solve.settings import SolverSettings
+from builder.solve.solver import Solver
 from builder.work.claims import Caller, Claim, on_behalf_of
 from tests.support.builder.packages import Package
 from tests.support.servers.channel_server import ChannelServer

@@ -17,7 +17,8 @@ from builder.network import guarding_proxy
 from builder.network.addresses import AddressGuard
 from builder.network.guarding_proxy import MOST_CONNECTIONS, GuardingProxy
 from builder.solve.lanes import LOADS
-from builder.solve.solver import Solver, SolverSettings
+from builder.solve.settings import SolverSettings
+from builder.solve.solver import Solver
 from tests.support.servers.inside import STATUS, Inside, inside
 from tests.support.servers.slow import SlowServer
 

@@ -10,7 +10,8 @@ from rattler.index import index_fs
 from builder.channels.policy import ChannelPolicy
 from builder.errors import ChannelUnavailable
 from builder.names.spec import EnvironmentSpec, PackageItem
-from builder.solve.solver import Solver, SolverSettings
+from builder.solve.settings import SolverSettings
+from builder.solve.solver import Solver
 from tests.support.builder.packages import Package
 from tests.support.servers.channel_server import ChannelServer
 

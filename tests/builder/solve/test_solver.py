@@ -4,18 +4,19 @@ import asyncio
 import base64
 import datetime
 import json
-import logging
 import os
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
+import structlog
 from rattler.index import index_fs
 
 from builder.channels.policy import ChannelPolicy
@@ -31,7 +32,8 @@ from builder.errors import (
 from builder.locks.lock import Lock, LockedPackage, order_by_dependency
 from builder.names.spec import Constraint, EnvironmentSpec, PackageItem
 from builder.solve import lanes as solving
-from builder.solve.solver import Solver, SolverSettings
+from builder.solve.settings import SolverSettings
+from builder.solve.solver import Solver
 from builder.solve.virtual_packages import list_virtual_packages
 from tests.support.builder.packages import Package
 from tests.support.servers.channel_server import ChannelServer
@@ -77,6 +79,13 @@ async def server(channel: Path) -> AsyncIterator[ChannelServer]:
 @pytest.fixture
 def settings(tmp_path: Path) -> SolverSettings:
     return SolverSettings(tmp_path / "repodata", ANY_CHANNEL, seconds=30, refresh=0)
+
+
+@pytest.fixture
+def logged() -> Iterator[list[MutableMapping[str, Any]]]:
+    """What this process logs meanwhile, what the solver's process says included."""
+    with structlog.testing.capture_logs() as events:
+        yield events
 
 
 @pytest.fixture
@@ -272,11 +281,10 @@ async def test_credentials(
     settings: SolverSettings,
     tmp_path: Path,
     channel: Path,
-    caplog: pytest.LogCaptureFixture,
+    logged: list[MutableMapping[str, Any]],
     credential: object,
     authorization: str,
 ) -> None:
-    caplog.set_level(logging.DEBUG)
     file = tmp_path / "credentials.json"
     file.write_text(json.dumps({"127.0.0.1": credential}))
     async with ChannelServer(channel, authorization=authorization) as private:
@@ -289,13 +297,12 @@ async def test_credentials(
             with pytest.raises(ChannelUnavailable, match=r"401.*credentials") as caught:
                 await solver.solve(spec("app", channel=private.url))
             assert SECRET not in str(caught.value)
-    assert SECRET not in caplog.text
+    assert SECRET not in str(logged)
 
 
 async def test_a_conda_token_stays_out_of_the_lock(
-    settings: SolverSettings, tmp_path: Path, channel: Path, caplog: pytest.LogCaptureFixture
+    settings: SolverSettings, tmp_path: Path, channel: Path, logged: list[MutableMapping[str, Any]]
 ) -> None:
-    caplog.set_level(logging.DEBUG)
     (tmp_path / "site" / "t").mkdir(parents=True)
     (tmp_path / "site" / "t" / SECRET).symlink_to(channel)
     file = tmp_path / "credentials.json"
@@ -306,7 +313,7 @@ async def test_a_conda_token_stays_out_of_the_lock(
         assert lock.packages["linux-64"][0].url.startswith(f"{private.url}/linux-64/")
         with pytest.raises(ChannelUnavailable, match="404") as caught:
             await solver.solve(spec("lib", channel=f"{private.url}/nothing"))
-    assert SECRET not in json.dumps(lock.to_json()) + str(caught.value) + caplog.text
+    assert SECRET not in json.dumps(lock.to_json()) + str(caught.value) + str(logged)
 
 
 async def test_bad_credentials_are_told_at_the_start(settings: SolverSettings, tmp_path: Path) -> None:
@@ -347,15 +354,14 @@ async def test_refreshes_happen_by_themselves(settings: SolverSettings, server: 
 
 
 async def test_the_copy_on_disk_serves_while_a_channel_is_unreachable(
-    settings: SolverSettings, channel: Path, caplog: pytest.LogCaptureFixture
+    settings: SolverSettings, channel: Path, logged: list[MutableMapping[str, Any]]
 ) -> None:
-    caplog.set_level(logging.INFO)
     async with ChannelServer(channel) as server, Solver(settings) as solver:
         await solver.solve(spec("app", channel=server.url))
     async with Solver(settings) as solver:
         assert "app-1.0-0" in stems(await solver.solve(spec("app", channel=server.url)))
         async with asyncio.timeout(20):
-            while "cannot be reached" not in caplog.text:
+            while "cannot be reached" not in str(logged):
                 await asyncio.sleep(0.01)
         await make_channel(channel, Package("app", version="2.0", depends=["lib"]))
         async with ChannelServer(channel, port=server.port):
@@ -517,7 +523,8 @@ async def test_the_process_ends_with_its_solver(settings: SolverSettings) -> Non
 async def test_the_process_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     program = f"""
 import asyncio, pathlib
-from builder.solve.solver import Solver, SolverSettings
+from builder.solve.settings import SolverSettings
+from builder.solve.solver import Solver
 async def main():
     async with Solver(SolverSettings(pathlib.Path({str(tmp_path)!r}))) as solver:
         print(solver.pid, flush=True)

@@ -1,0 +1,213 @@
+"""The solver's process as the one that started it sees it: its requests in flight, its log, its memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import structlog
+
+from builder.network.guarding_proxy import GuardingProxy
+from builder.solve.frames import OUT_OF_MEMORY, read_frame, write_frame
+from builder.solve.repodata_folder import RepodataFolder, format_size
+from builder.solve.settings import SolverSettings
+
+log = structlog.get_logger(__name__)
+
+GRACE = 2.0
+"""Seconds past the time limit in which the process may still say itself that it is over."""
+_WATCH = 0.2
+"""Seconds between two looks at the process's memory."""
+
+Cause = Literal["died", "crashed", "time", "memory", "disk"]
+"""`died` is by somebody's signal, `crashed` by a fault of its own."""
+_FAULTS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP})
+
+
+class Gone(Exception):
+    """A signal to the solver: the process ended before it answered, while it read these channels."""
+
+    def __init__(self, cause: Cause, reading: Sequence[str] = ()) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.reading = tuple(reading)
+
+
+class Child:
+    """One process: its requests in flight, its log, its memory."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        settings: SolverSettings,
+        folder: RepodataFolder,
+        redact: Callable[[str], str],
+    ) -> None:
+        self.gone = False
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._settings = settings
+        self._folder = folder
+        self._redact = redact
+        self.cause: Cause = "died"
+        """Why it is gone, where it is."""
+        self._numbers = itertools.count()
+        self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._reading: dict[int, list[str]] = {}
+        self._busy = asyncio.Event()
+        self._log = asyncio.create_task(self._copy_log())
+        self._fault = asyncio.create_task(self._note_fault())
+        self._tasks = [self._log, self._fault, *map(asyncio.create_task, (self._read(), self._watch()))]
+
+    @classmethod
+    async def start(
+        cls,
+        settings: SolverSettings,
+        proxy: GuardingProxy,
+        folder: RepodataFolder,
+        file_size: int,
+        redact: Callable[[str], str],
+    ) -> Self:
+        """`file_size` in bytes is the most that the process may write into one file."""
+        ours, theirs = socket.socketpair()
+        with contextlib.ExitStack() as stack, theirs:
+            stack.enter_context(ours)
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "builder.solve.process",
+                str(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                pass_fds=[theirs.fileno()],
+                # Where this package was imported from, installed or not.
+                cwd=Path(__file__).parents[2],
+            )
+            stack.pop_all()
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        configuration = {
+            "repodata": str(settings.repodata.absolute()),
+            "channel_alias": settings.policy.alias,
+            "proxy": proxy.url,
+            "credentials": str(settings.credentials.absolute()) if settings.credentials else None,
+            "glibc": settings.glibc,
+            "memory": settings.memory,
+            "reading": settings.seconds if settings.reading is None else settings.reading,
+            "repodata_size": file_size,
+            "repodata_disk": settings.repodata_disk,
+            "repodata_channels": settings.repodata_channels,
+            "priority": settings.priority,
+            "connections": proxy.most_each,
+        }
+        writer.write(write_frame(configuration))
+        return cls(process, reader, writer, settings, folder, redact)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The reply to `request`; raises Gone."""
+        if self.gone:
+            raise Gone(self.cause)
+        number = next(self._numbers)
+        future = self._pending[number] = asyncio.get_running_loop().create_future()
+        self._busy.set()
+        try:
+            self._writer.write(write_frame({**request, "id": number}))
+            reply: dict[str, Any] = await future
+            return reply
+        finally:
+            self._pending.pop(number, None)
+            self._reading.pop(number, None)
+            if not self._pending:
+                self._busy.clear()
+
+    def kill(self, cause: Cause) -> None:
+        if not self.gone:
+            self.cause = cause
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            self._end()
+
+    async def close(self) -> None:
+        """End the process by closing its socket, which it takes as its end, or else by force."""
+        self._end()
+        self._writer.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), 5)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _end(self) -> None:
+        self.gone = True
+        for number, future in self._pending.items():
+            if not future.done():
+                future.set_exception(Gone(self.cause, self._reading.get(number, ())))
+
+    async def _read(self) -> None:
+        try:
+            while (reply := await read_frame(self._reader)) is not None:
+                number = reply["id"]
+                future = self._pending.get(number)
+                if "reading" in reply:
+                    self._reading[number] = reply["reading"]
+                elif future and not future.done():
+                    future.set_result(reply)
+        finally:
+            # its last words say why it ended
+            await asyncio.wait({self._log, self._fault}, timeout=GRACE)
+            # it may go on, when what it sent cannot be read
+            self.kill(self.cause)
+
+    async def _note_fault(self) -> None:
+        if -await self._process.wait() in _FAULTS and self.cause == "died" and not self.gone:
+            self.cause = "crashed"
+
+    async def _watch(self) -> None:
+        """Look at its unfinished files, and at all memory: with mapped files, which the kernel does not limit."""
+        page = os.sysconf("SC_PAGE_SIZE")
+        statm = Path(f"/proc/{self._process.pid}/statm")
+        while not self.gone:
+            await self._busy.wait()
+            try:
+                resident = int(statm.read_text().split()[1]) * page
+            except (OSError, IndexError):
+                return
+            if resident > self._settings.memory:
+                log.warning("solver process ended: it takes too much memory", bytes=resident)
+                self.kill("memory")
+            if await asyncio.to_thread(self._folder.unfinished, self.pid) > self._settings.repodata_disk:
+                log.warning("solver process ended: it writes too much", limit=format_size(self._folder.most))
+                self.kill("disk")
+            await asyncio.sleep(_WATCH)
+
+    async def _copy_log(self) -> None:
+        """What the process writes to its stderr, without secrets, into this process's log."""
+        assert self._process.stderr is not None
+        while True:
+            try:
+                line = await self._process.stderr.readline()
+            except ValueError:
+                continue
+            if not line:
+                return
+            if line.startswith(OUT_OF_MEMORY.encode()) and not self.gone:
+                self.cause = "memory"
+            log.info("solver process says", line=self._redact(line.decode(errors="replace").rstrip()))
