@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,9 +18,10 @@ import structlog
 from builder.channels.channel import Credentials
 from builder.channels.part_file import PartFile
 from builder.channels.policy import ChannelPolicy
+from builder.channels.transfer import Problem, Received, Transfer
 from builder.errors import BuilderError, DownloadFailed, PackageRefused
 from builder.locks.lock import LockedPackage
-from builder.network.addresses import AddressGuard, InternalAddress, split_endpoint
+from builder.network.addresses import AddressGuard, InternalAddress
 from builder.network.organisation import are_of_one
 from builder.network.pace import Pace, TooSlow
 from builder.network.routes import Routes
@@ -33,21 +33,12 @@ from storage.errors import StorageFull
 
 log = structlog.get_logger(__name__)
 
-_CHUNK = 1 << 20
-UNSAID = 4 << 30
-"""Most bytes of an archive whose record says no size."""
-
 _REDIRECTS = 10
 _OTHER_PROCESS = 0.5
 """Seconds between two looks at a download that another process does."""
 _LONGEST_WAIT = 60.0
 _LONG = 6
 """Times as many slots as there are, for connections that last; they may well bring next to nothing."""
-_FINAL = frozenset({400, 401, 403, 404, 405, 410, 451})
-"""Answers that another try will not change."""
-
-Received = Callable[[int, int | None], None]
-"""Called on the event loop with the bytes that are there and the size, None where the channel does not say."""
 
 FetchOci = Callable[[str, Path], Awaitable[None]]
 """Writes what an `oci://` address holds to a path; `Solver.download` is one."""
@@ -181,7 +172,7 @@ class Downloader:
             await self._bring_oci(package, part, received)
             return
         pace = Pace(self._settings.least, self._settings.seconds)
-        transfer = _Transfer(package, part, received, pace, self._settings.patience)
+        transfer = Transfer(package, part, received, pace, self._settings.patience)
         fruitless, most = 0, part.size
         while problem := await self._try(transfer):
             if problem.gave_way:
@@ -193,7 +184,7 @@ class Downloader:
             wait = max(self._settings.backoff * 2**fruitless, problem.retry_after)
             await asyncio.sleep(min(wait, _LONGEST_WAIT))
 
-    async def _try(self, transfer: _Transfer) -> _Problem | None:
+    async def _try(self, transfer: Transfer) -> Problem | None:
         """One connection; what went wrong, None when the last byte is there."""
         if transfer.is_complete():
             return None
@@ -206,23 +197,23 @@ class Downloader:
                 return await transfer.take(response)
         except GaveWay:
             transfer.give_way()
-            return _Problem("others were let first", gave_way=True)
+            return Problem("others were let first", gave_way=True)
         except TooSlow as problem:
-            return _Problem(str(problem), slow=problem.came > 0)
+            return Problem(str(problem), slow=problem.came > 0)
         except InternalAddress as error:
             log.warning("package not fetched from an internal address", package=str(transfer.package), host=error.host)
-            return _Problem(
+            return Problem(
                 f"its channel refers to {error.host}, an internal address, and only internal hosts that the settings "
                 "name are fetched from",
                 final=True,
             )
         except TimeoutError:
-            return _Problem(f"it sent nothing for {self._settings.seconds:g} s")
+            return Problem(f"it sent nothing for {self._settings.seconds:g} s")
         except aiohttp.ClientError as error:
-            return _Problem(str(error) or type(error).__name__)
+            return Problem(str(error) or type(error).__name__)
         except ValueError:
             # of addresses and numbers in headers, from the libraries that read them
-            return _Problem("it answers with a header that makes no sense")
+            return Problem("it answers with a header that makes no sense")
 
     @asynccontextmanager
     async def _get(self, package: LockedPackage, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -263,98 +254,6 @@ class Downloader:
         received(part.size, package.size)
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """Why a try did not bring the rest. `final`: another try is of no use. `retry_after` in seconds.
-
-    `slow`: what it brought does not count. `gave_way`: it does not count as a try.
-    """
-
-    reason: str
-    final: bool = False
-    retry_after: float = 0.0
-    slow: bool = False
-    gave_way: bool = False
-
-
-class _Transfer:
-    """One archive's bytes, over one connection or several."""
-
-    def __init__(self, package: LockedPackage, part: PartFile, received: Received, pace: Pace, patience: float) -> None:
-        self.package = package
-        self.pace = pace
-        self.kept_for = patience
-        """Seconds for which a connection does not give way to others."""
-        self._part = part
-        self._received = received
-        self._validator: str | None = None
-        self._resumable = True
-        """Whether another connection goes on where this one ends, as far as its answer tells."""
-
-    def give_way(self) -> None:
-        """Where all begins anew after that, the next connection is kept twice as long, so that one comes to the end."""
-        if not self._resumable:
-            self.kept_for *= 2
-            self._resumable = True
-
-    def is_complete(self) -> bool:
-        return self._part.size == self.package.size
-
-    def headers(self) -> dict[str, str]:
-        """What asks for the rest. A part of an earlier process has no validator; the hash tells whether it fits."""
-        if not self._part.size:
-            return {}
-        condition = {"If-Range": self._validator} if self._validator else {}
-        return {"Range": f"bytes={self._part.size}-", **condition}
-
-    async def take(self, response: aiohttp.ClientResponse) -> _Problem | None:
-        """Append what `response` brings; None when it brought the last byte, or one too many."""
-        if response.status not in (200, 206):
-            return await self._explain_refusal(response)
-        ranges = response.headers.get("Accept-Ranges", "").lower() == "bytes" and not self._part.size
-        self._resumable = response.status == 206 or ranges
-        begin = _begin(response)
-        if begin != self._part.size:
-            await asyncio.to_thread(self._part.restart)
-            if begin:
-                return _Problem("it sends another range than was asked for")
-        etag = response.headers.get("ETag", "")
-        self._validator = etag if etag.startswith('"') else None
-        size = self.package.size
-        async for chunk in response.content.iter_chunked(_CHUNK):
-            # a thread cannot be interrupted, and must not write to a part that another connection goes on with
-            await to_end(asyncio.to_thread(self._part.append, chunk))
-            self.pace.note(len(chunk))
-            self._received(self._part.size, size)
-            if size is not None and self._part.size > size:
-                return None
-            if size is None and self._part.size > UNSAID:
-                return _Problem(
-                    f"it has more than {UNSAID >> 20} MiB, and its channel's index says no size", final=True
-                )
-        if size is None or self.is_complete():
-            return None
-        return _Problem(f"it ends after {self._part.size} of {size} bytes")
-
-    async def _explain_refusal(self, response: aiohttp.ClientResponse) -> _Problem:
-        if response.status == 416:
-            reason = f"it has no bytes after the first {self._part.size} of {self.package.size}"
-            await asyncio.to_thread(self._part.restart)
-            return _Problem(reason)
-        where = urlsplit(str(response.url))._replace(query="").geturl()
-        if split_endpoint(where) != split_endpoint(self.package.url):
-            # what another host says is for its own to hear
-            log.warning(
-                "package not got after a redirect", package=str(self.package), url=where, status=response.status
-            )
-            return _Problem("it is not where its channel redirects to", response.status in _FINAL)
-        reason = f"{where} answers {response.status} {response.reason or ''}".rstrip()
-        if response.status in (401, 403):
-            reason += "; the credentials for its host are missing or wrong"
-        after = response.headers.get("Retry-After", "")
-        return _Problem(reason, response.status in _FINAL, float(after) if re.fullmatch("[0-9]{1,9}", after) else 0.0)
-
-
 def _check_redirect(url: str, target: str) -> None:
     """Raises ClientError where no request goes, or goes in the open what came by https."""
     scheme = urlsplit(target).scheme
@@ -367,14 +266,6 @@ def _check_redirect(url: str, target: str) -> None:
 def _may_see_login(url: str, channel: str) -> bool:
     """Whether credentials are used for `url` on behalf of `channel`: else one channel could read another's packages."""
     return are_of_one(urlsplit(url).hostname or "", urlsplit(channel).hostname or "")
-
-
-def _begin(response: aiohttp.ClientResponse) -> int:
-    """At which byte the body begins; -1 for a partial answer that does not say."""
-    if response.status == 200:
-        return 0
-    match = re.match(r"bytes ([0-9]{1,18})-", response.headers.get("Content-Range", ""))
-    return int(match[1]) if match else -1
 
 
 def _describe_problem(package: LockedPackage, part: PartFile) -> str | None:
