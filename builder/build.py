@@ -12,44 +12,28 @@ import contextlib
 import functools
 import itertools
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from builder.archives.archive import Limits
 from builder.artifacts.artifact import ARCHIVE, Pack, choose_platform, make_artifact, make_artifact_key
 from builder.artifacts.conda_pack import pack, plan_archive
 from builder.base.prefix_path import check_prefix
 from builder.base.vocabulary import Base, BaseImage
 from builder.canonical import make_key
 from builder.channels.download import Downloader
-from builder.errors import BuilderError, PackageRefused, UnknownLock
-from builder.image import documents
-from builder.image.environment_layer_task import (
-    EnvironmentLayerTask,
-    find_shells,
-    has_starting_files,
-    links_folders,
-    make_environment_layer,
-)
+from builder.errors import BuilderError, UnknownLock
 from builder.image.finished import FinishedImage
-from builder.image.platform import PlatformImage, describe_layer, join_platforms
-from builder.image.report import BuildReport, PlatformReport
-from builder.layers.fragment import FragmentRecipe
-from builder.layers.layer import FragmentTask, LayerTask
+from builder.image.platform import join_platforms
+from builder.image.report import BuildReport
 from builder.layers.layers import Layers
-from builder.layers.plan import PLAN_FORMAT, PlanPackage, plan
+from builder.layers.plan import PLAN_FORMAT
 from builder.layers.popularity import Popularity
 from builder.locks.lock import Lock, LockedPackage
 from builder.names.spec import EnvironmentSpec
-from builder.packages.contents import PackageContents, PythonLayout
-from builder.packages.inspection import inspect_all
-from builder.packages.overlap import NONE as NO_OVERLAPS
-from builder.packages.overlap import Overlaps, PathRoom, read_overlaps
-from builder.packages.path_marks import PathMarks, find_sharing
-from builder.progress import Event, Progress, Stage, show_nothing
+from builder.platform_build import PlatformBuild
+from builder.progress import Event, Progress, show_nothing
 from builder.queue.job import Job
 from builder.settings import BuilderSettings
 from builder.solve.lanes import Solving
@@ -58,14 +42,13 @@ from builder.stages import Stages
 from builder.work.gather import gather_all
 from builder.work.pool import WorkerPool
 from builder.work.single_flight import SingleFlight
+from builder.work.stopwatch import Stopwatch
 from storage.blobs.blobs import BlobStore
 from storage.blobs.joins import Join
 from storage.catalog.catalog import Catalog
-from storage.digest import Descriptor, Digest
 from storage.disk.files import temporary_directory
 from storage.errors import BlobUnknown, FragmentsGone, ManifestBlobUnknown, StorageUnavailable
 from storage.layout import DataDirectory
-from storage.oci import OCI_CONFIG
 
 T = TypeVar("T")
 
@@ -74,21 +57,6 @@ IMAGE_FORMAT = 2
 
 ATTEMPTS = 3
 """How often something is made of parts that are deleted while it is made."""
-
-
-@dataclass
-class Stopwatch:
-    """Seconds spent in each stage of a build."""
-
-    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    @contextlib.contextmanager
-    def stage(self, name: Stage) -> Iterator[None]:
-        begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] += time.perf_counter() - begun
 
 
 @dataclass(frozen=True)
@@ -120,6 +88,10 @@ class Builder:
     _bases: dict[str, BaseImage] = field(default_factory=dict)
     _solves: SingleFlight[str, Solved] = field(default_factory=SingleFlight)
     _images: SingleFlight[str, FinishedImage] = field(default_factory=SingleFlight)
+
+    @property
+    def _platforms(self) -> PlatformBuild:
+        return PlatformBuild(self.settings, self.data, self.blobs, self.layers, self.pool, self.popularity)
 
     async def close(self) -> None:
         """Stop what is being made; nothing half-made is kept."""
@@ -212,10 +184,10 @@ class Builder:
 
     async def _pack(self, archives: Mapping[str, Path], lock: Lock, platform: str) -> Join:
         packages = lock.packages[platform]
-        contents, _ = await self._inspect(packages, archives, show_nothing)
-        self._link_scripts(packages, contents)
+        contents, _ = await self._platforms.inspect(packages, archives, show_nothing)
+        self._platforms.find_link_scripts(packages, contents)
         task = await self.pool.run(
-            "planning an archive", plan_archive, self.data, lock, platform, archives, self._limits
+            "planning an archive", plan_archive, self.data, lock, platform, archives, self._platforms.limits
         )
         return await pack(task, self.pool, self.settings.archive_seconds)
 
@@ -258,7 +230,7 @@ class Builder:
                 archives = await self._archives(itertools.chain.from_iterable(lock.packages.values()), progress)
         async with self.stages.making_layers(), _temporary_directory(self.data.working) as working:
             platforms = [
-                await self._platform(lock, bases[platform], archives, working, progress, watch)
+                await self._platforms.make(lock, bases[platform], archives, working, progress, watch)
                 for platform in sorted(lock.packages)
             ]
         image, pushes = join_platforms(lock, platforms)
@@ -324,142 +296,6 @@ class Builder:
 
         return dict(await gather_all(fetch(package) for package in unique.values()))
 
-    async def _platform(
-        self,
-        lock: Lock,
-        base: BaseImage,
-        archives: Mapping[str, Path],
-        working: Path,
-        progress: Progress,
-        watch: Stopwatch,
-    ) -> PlatformImage:
-        platform = base.platform
-        packages = lock.packages[platform]
-        with watch.stage("inspect"):
-            contents, marks = await self._inspect(packages, archives, progress)
-            overlaps = await self._overlaps(packages, archives, marks)
-            scripts = self._link_scripts(packages, contents)
-        with watch.stage("layers"):
-            tasks = self._layer_tasks(lock.spec.prefix, packages, contents, archives, overlaps)
-            assembly = await self.layers.assemble(
-                tasks, lambda done, names: progress(Event("layers", done, len(tasks), names))
-            )
-        with watch.stage("image"):
-            fragments = tuple(fragment for task in tasks for fragment in task.fragments)
-            task = EnvironmentLayerTask(
-                self.data, lock, platform, base.shell, self.settings.user, self._limits,
-                fragments,
-                shells=find_shells(contents.values()),
-                starting=tuple(each for each in fragments if has_starting_files(contents[each.package.name])),
-                working=working,
-                linked=links_folders(contents.values()),
-            )  # fmt: skip
-            try:
-                finished = await self.pool.run("writing the environment layer", make_environment_layer, task)
-            except FragmentsGone:
-                # layers that have lost theirs too are to fail now, not in the next attempt
-                await assembly.stored()
-                raise
-            layers = [*map(describe_layer, assembly.layers, tasks), finished.layer]
-            written = documents.write_image(lock, platform, base, layers, finished.facts)
-            config = Descriptor(OCI_CONFIG, Digest.of(written.config), len(written.config))
-            await self.blobs.put_all(
-                {finished.layer.descriptor.digest: finished.pieces(), config.digest: [written.config]}
-            )
-            await assembly.stored()
-        blobs = (config, *(layer.descriptor for layer in base.layers), *(layer.descriptor for layer in layers))
-        report = PlatformReport.of(assembly.layers, tasks, finished, overlaps, scripts)
-        return PlatformImage(platform, written, blobs, report, tuple(scripts), finished.warnings)
-
-    async def _inspect(
-        self, packages: Sequence[LockedPackage], archives: Mapping[str, Path], progress: Progress
-    ) -> tuple[dict[str, PackageContents], dict[str, PathMarks]]:
-        """By package name, the outline of what it puts where, and the marks of its paths."""
-        python = PythonLayout.among(packages)
-        done = 0
-
-        async def read(some: Sequence[LockedPackage]) -> list[tuple[PackageContents, PathMarks]]:
-            nonlocal done
-            paths = [archives[package.archive_key] for package in some]
-            result = await self.pool.run(
-                f"reading {some[0]}", inspect_all, some, paths, python, self.data.contents, self._limits
-            )
-            done += len(some)
-            progress(Event("inspect", done, len(packages), str(some[-1])))
-            return result
-
-        shares = _shares(packages, 4 * self.settings.workers)
-        found = itertools.chain.from_iterable(await gather_all(read(some) for some in shares))
-        by_name = {
-            package.name: each for package, each in zip(itertools.chain.from_iterable(shares), found, strict=True)
-        }
-        return (
-            {name: contents for name, (contents, _) in by_name.items()},
-            {name: marks for name, (_, marks) in by_name.items()},
-        )
-
-    async def _overlaps(
-        self, packages: Sequence[LockedPackage], archives: Mapping[str, Path], marks: Mapping[str, PathMarks]
-    ) -> Overlaps:
-        """What packages carry twice; the paths of those alone are read again that may."""
-        room = PathRoom(self._limits)
-        for package in packages:
-            room.take(str(package), marks[package.name].paths, marks[package.name].text)
-        among = find_sharing(marks)
-        if not among:
-            return NO_OVERLAPS
-        python = PythonLayout.among(packages)
-        return await self.pool.run(
-            "comparing the paths of the packages",
-            read_overlaps,
-            packages,
-            archives,
-            python,
-            self.data.contents,
-            self._limits,
-            among,
-        )
-
-    @property
-    def _limits(self) -> Limits:
-        settings = self.settings
-        return Limits(expanded=settings.max_expanded, ratio=settings.max_ratio, paths=settings.max_paths)
-
-    def _link_scripts(
-        self, packages: Sequence[LockedPackage], contents: Mapping[str, PackageContents]
-    ) -> dict[str, list[str]]:
-        """By package; raises PackageRefused where the setting forbids to skip them."""
-        scripts = {str(package): list(contents[package.name].link_scripts) for package in packages}
-        scripts = {package: names for package, names in scripts.items() if names}
-        if scripts and self.settings.refuse_scripts:
-            package, names = next(iter(scripts.items()))
-            raise PackageRefused(
-                package,
-                f"it has the link script {names[0]}, which is never run, and refuse_scripts forbids skipping it",
-            )
-        return scripts
-
-    def _layer_tasks(
-        self,
-        prefix: str,
-        packages: Sequence[LockedPackage],
-        contents: Mapping[str, PackageContents],
-        archives: Mapping[str, Path],
-        overlaps: Overlaps,
-    ) -> list[LayerTask]:
-        chosen = plan([PlanPackage.of(package) for package in packages], popularity=self.popularity)
-        by_name = {package.name: package for package in packages}
-
-        def fragment(name: str) -> FragmentTask:
-            package = by_name[name]
-            recipe = FragmentRecipe.of(package.archive_key, contents[name], prefix, overlaps.excluded.get(name, ()))
-            return FragmentTask(recipe, package, archives[package.archive_key])
-
-        return [
-            LayerTask(self.data, prefix, tuple(fragment(name) for name in layer), self._limits)
-            for layer in chosen.layers
-        ]
-
 
 def _glibc_of(bases: Mapping[str, BaseImage]) -> dict[str, str]:
     return {platform: glibc for platform, base in bases.items() if (glibc := base.glibc)}
@@ -492,11 +328,3 @@ async def _temporary_directory(parent: Path) -> AsyncIterator[Path]:
         yield directory
     finally:
         await asyncio.to_thread(cleanup.close)
-
-
-def _shares(packages: Sequence[LockedPackage], count: int) -> list[Sequence[LockedPackage]]:
-    """`packages` dealt out into at most `count` shares of about the same number of bytes."""
-    shares: list[list[LockedPackage]] = [[] for _ in range(count)]
-    for position, package in enumerate(sorted(packages, key=lambda each: (-(each.size or 0), each.name))):
-        shares[position % count].append(package)
-    return [share for share in shares if share]

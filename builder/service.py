@@ -14,7 +14,7 @@ from typing import Self
 import structlog
 
 from builder.base.opening import open_base
-from builder.build import Builder, Stopwatch
+from builder.build import Builder
 from builder.channels.channel import Credentials
 from builder.channels.download import Downloader, DownloadSettings
 from builder.channels.policy import ChannelPolicy, Others
@@ -37,6 +37,7 @@ from builder.solve.settings import SolverSettings
 from builder.stages import Stages
 from builder.work.claims import Claim, on_behalf_of
 from builder.work.pool import WorkerPool
+from builder.work.stopwatch import Stopwatch
 from storage.blobs.blobs import BlobStore
 from storage.blobs.blocking import StoreInThreads
 from storage.blobs.layers import LayerStore

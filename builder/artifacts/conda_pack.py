@@ -46,6 +46,7 @@ from builder.packages.relocation import VERSION, list_own_paths, write_own_files
 from builder.packages.starting_files import StartingFiles
 from builder.work.gather import gather_all
 from builder.work.pool import WorkerPool
+from builder.work.shares import group_small
 from storage.blobs.joins import FragmentPart, Join
 from storage.digest import Digest
 from storage.disk.files import atomic_write
@@ -54,9 +55,6 @@ from storage.layout import DataDirectory
 
 FORMAT = 2
 """Part of every archive's key: raise it when the same fragments join to other bytes."""
-
-SMALL = 1 << 20
-"""Bytes of packages below which fragments are made several at a time: asking a worker takes as long as making one."""
 
 _READ = 1 << 20
 _CONDA_PACK = "conda-pack's own scripts"
@@ -125,7 +123,7 @@ async def pack(task: ArchiveTask, pool: WorkerPool, seconds: float) -> Join:
         async with asyncio.timeout(seconds) as limit:
             await gather_all(
                 pool.run(f"transcoding {group[0].package.name}", make_fragments, task.data, group, task.limits)
-                for group in _groups(task.fragments)
+                for group in group_small(sorted(task.fragments, key=lambda each: each.package.name), _measure)
             )
             return await pool.run("finishing an archive", finish_archive, task)
     except TimeoutError:
@@ -229,14 +227,5 @@ def _hash_files(paths: Iterable[Path]) -> Digest:
     return Digest(f"sha256:{hasher.hexdigest()}")
 
 
-def _groups(fragments: Iterable[FragmentTask]) -> list[list[FragmentTask]]:
-    """What one worker makes at a time; the largest first, so that none is left alone with a long one at the end."""
-    groups: list[list[FragmentTask]] = []
-    size = SMALL
-    for fragment in sorted(fragments, key=lambda each: (-(each.package.size or 0), each.package.name)):
-        if size >= SMALL:
-            groups.append([])
-            size = 0
-        groups[-1].append(fragment)
-        size += fragment.package.size or 0
-    return groups
+def _measure(fragment: FragmentTask) -> int:
+    return fragment.package.size or 0

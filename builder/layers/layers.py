@@ -19,6 +19,7 @@ from builder.layers.layer import AssembledLayer, LayerTask, assemble_all, find_f
 from builder.work.claims import Claim, current_claim, on_behalf_of
 from builder.work.gather import gather_all
 from builder.work.pool import WorkerPool
+from builder.work.shares import group_small
 from storage.blobs.joins import Layer
 from storage.blobs.layers import KnownLayer, LayerStore
 from storage.errors import FragmentsGone, StorageError
@@ -27,9 +28,6 @@ CLOSE_SECONDS = 5.0
 
 RECORD_SECONDS = 0.5
 """How long a layer that is written waits for others. Until it is recorded, its fragments are kept as a cache only."""
-
-SMALL = 1 << 20
-"""Bytes of archives below which layers are assembled several at a time: asking a worker takes as long as making one."""
 
 OnLayer = Callable[[int, str], None]
 """Is told how many layers there are by now, and some of the packages of the one that was just added."""
@@ -49,12 +47,12 @@ class _Making:
 
 @dataclass(frozen=True)
 class Assembly:
-    """Layers in the order of their tasks, with all their fragments; `stored` has to be awaited before they are used."""
+    """Layers in the order of their tasks, with all their fragments; `wait_until_stored` comes before they are used."""
 
     layers: list[AssembledLayer]
     _makings: Sequence[_Making]
 
-    async def stored(self) -> None:
+    async def wait_until_stored(self) -> None:
         """Raises FragmentsGone when fragments are evicted faster than they are stored, StorageFull, StorageUnavailable.
 
         What has been assembled is stored whether or not anybody waits for it. All have ended when this raises, so that
@@ -96,12 +94,12 @@ class Layers:
         known = await self.store.find([task.key for task in tasks])
         recalled = await asyncio.to_thread(_recall, [task for task in tasks if task.key in known], known)
         wanted = [task for task in tasks if task.key not in recalled]
-        for group in _groups([task for task in wanted if task.key not in self._makings]):
+        for group in group_small([task for task in wanted if task.key not in self._makings], _measure):
             self._begin(group)
         makings = {task.key: self._makings[task.key] for task in wanted}
         done = 0
 
-        async def one(task: LayerTask) -> AssembledLayer:
+        async def wait_for(task: LayerTask) -> AssembledLayer:
             nonlocal done
             layer = recalled.get(task.key)
             if layer is None:
@@ -112,7 +110,7 @@ class Layers:
             report(done, _name(task))
             return replace(layer, parts=())
 
-        return Assembly(await gather_all(one(task) for task in tasks), list(makings.values()))
+        return Assembly(await gather_all(wait_for(task) for task in tasks), list(makings.values()))
 
     def _begin(self, group: Sequence[LayerTask]) -> None:
         # a part: whoever joins it does not join all of the build that began it
@@ -260,19 +258,6 @@ def _settle(batch: Sequence[_Written], error: Exception | None) -> None:
             written.recorded.set_exception(error)
         else:
             written.recorded.set_result(None)
-
-
-def _groups(tasks: Sequence[LayerTask]) -> list[list[LayerTask]]:
-    """What is assembled at once; the longest first, so that no process is left alone with a long one at the end."""
-    groups: list[list[LayerTask]] = []
-    size = SMALL
-    for task in sorted(tasks, key=_measure, reverse=True):
-        if size >= SMALL:
-            groups.append([])
-            size = 0
-        groups[-1].append(task)
-        size += _measure(task)
-    return groups
 
 
 def _name(task: LayerTask) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.channels import download
+from builder.channels import transfer
 from builder.channels.channel import Credentials
 from builder.channels.download import Downloader, DownloadSettings
 from builder.channels.policy import ChannelPolicy
@@ -70,7 +70,7 @@ async def test_headers_that_make_no_sense(tmp_path: Path, answer: bytes) -> None
 
 
 async def test_a_package_of_no_size_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "UNSAID", 8 << 20)
+    monkeypatch.setattr(transfer, "UNSAID", 8 << 20)
     async with host(OK + b"\r\n", endless=bytes(1 << 16)) as url:
         assert "its channel's index says no size" in await failure(tmp_path, url, sized=False)
     files = [path.stat().st_size for path in (tmp_path / "archives").iterdir()]

@@ -15,6 +15,7 @@ from builder.errors import PackageRefused
 from builder.layers import layers as module
 from builder.layers.layer import AssembledLayer, LayerTask, assemble_all
 from builder.layers.layers import Layers, OnLayer
+from builder.work import shares
 from builder.work.claims import Caller, Claim, current_claim, on_behalf_of
 from builder.work.pool import WorkerPool
 from storage.blobs.joins import Layer
@@ -52,7 +53,7 @@ async def layers(stores: Stores, pool: CountingPool) -> AsyncIterator[Layers]:
 
 async def make(layers: Layers, tasks: list[LayerTask], report: OnLayer | None = None) -> list[AssembledLayer]:
     assembly = await layers.assemble(tasks, report or silent)
-    await assembly.stored()
+    await assembly.wait_until_stored()
     return assembly.layers
 
 
@@ -201,7 +202,7 @@ def recorded(stores: Stores) -> list[list[str]]:
 async def test_layers_are_recorded_together(
     stores: Stores, pool: CountingPool, recorded: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SMALL", 1)
+    monkeypatch.setattr(shares, "SMALL", 1)
     monkeypatch.setattr(module, "RECORD_SECONDS", 60)
     tasks = [layer_task(stores.root, package) for package in (ALPHA, BETA, GAMMA)]
     layers = Layers(stores.layers, pool)
@@ -213,7 +214,7 @@ async def test_layers_are_recorded_together(
 async def test_a_layer_does_not_wait_long_for_others(
     stores: Stores, pool: CountingPool, recorded: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SMALL", 1)
+    monkeypatch.setattr(shares, "SMALL", 1)
     monkeypatch.setattr(module, "RECORD_SECONDS", 0.01)
     tasks = [layer_task(stores.root, ALPHA), layer_task(stores.root, BETA)]
     run = pool.run
@@ -241,7 +242,7 @@ async def test_what_is_assembled_is_stored_though_nobody_waits(stores: Stores, l
 async def test_another_attempt_meets_nothing_that_is_about_to_fail(
     stores: Stores, layers: Layers, pool: CountingPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SMALL", 1)
+    monkeypatch.setattr(shares, "SMALL", 1)
     monkeypatch.setattr(module, "RECORD_SECONDS", 0.01)
     tasks = [layer_task(stores.root, ALPHA), layer_task(stores.root, BETA)]
     write = stores.layers.write

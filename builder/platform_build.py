@@ -1,0 +1,200 @@
+"""One platform's image: from the archives of its packages to its layers, config and manifests.
+
+inspect -> overlaps -> plan -> layers -> environment layer -> config, manifests
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.archives.archive import Limits
+from builder.base.vocabulary import BaseImage
+from builder.errors import PackageRefused
+from builder.image import documents
+from builder.image.environment_layer_task import (
+    EnvironmentLayerTask,
+    find_shells,
+    has_starting_files,
+    links_folders,
+    make_environment_layer,
+)
+from builder.image.platform import PlatformImage, describe_layer
+from builder.image.report import PlatformReport
+from builder.layers.fragment import FragmentRecipe
+from builder.layers.layer import FragmentTask, LayerTask
+from builder.layers.layers import Layers
+from builder.layers.plan import PlanPackage, plan
+from builder.layers.popularity import Popularity
+from builder.locks.lock import Lock, LockedPackage
+from builder.packages.contents import PackageContents, PythonLayout
+from builder.packages.inspection import inspect_all
+from builder.packages.overlap import NONE as NO_OVERLAPS
+from builder.packages.overlap import Overlaps, PathRoom, read_overlaps
+from builder.packages.path_marks import PathMarks, find_sharing
+from builder.progress import Event, Progress
+from builder.settings import BuilderSettings
+from builder.work.gather import gather_all
+from builder.work.pool import WorkerPool
+from builder.work.shares import deal_out
+from builder.work.stopwatch import Stopwatch
+from storage.blobs.blobs import BlobStore
+from storage.digest import Descriptor, Digest
+from storage.errors import FragmentsGone
+from storage.layout import DataDirectory
+from storage.oci import OCI_CONFIG
+
+
+@dataclass(frozen=True)
+class PlatformBuild:
+    """What making the image of a platform needs."""
+
+    settings: BuilderSettings
+    data: DataDirectory
+    blobs: BlobStore
+    layers: Layers
+    pool: WorkerPool
+    popularity: Popularity
+
+    async def make(
+        self,
+        lock: Lock,
+        base: BaseImage,
+        archives: Mapping[str, Path],
+        working: Path,
+        progress: Progress,
+        watch: Stopwatch,
+    ) -> PlatformImage:
+        platform = base.platform
+        packages = lock.packages[platform]
+        with watch.stage("inspect"):
+            contents, marks = await self.inspect(packages, archives, progress)
+            overlaps = await self._find_overlaps(packages, archives, marks)
+            scripts = self.find_link_scripts(packages, contents)
+        with watch.stage("layers"):
+            tasks = self._plan_layers(lock.spec.prefix, packages, contents, archives, overlaps)
+            assembly = await self.layers.assemble(
+                tasks, lambda done, names: progress(Event("layers", done, len(tasks), names))
+            )
+        with watch.stage("image"):
+            fragments = tuple(fragment for task in tasks for fragment in task.fragments)
+            task = EnvironmentLayerTask(
+                self.data, lock, platform, base.shell, self.settings.user, self.limits,
+                fragments,
+                shells=find_shells(contents.values()),
+                starting=tuple(each for each in fragments if has_starting_files(contents[each.package.name])),
+                working=working,
+                linked=links_folders(contents.values()),
+            )  # fmt: skip
+            try:
+                finished = await self.pool.run("writing the environment layer", make_environment_layer, task)
+            except FragmentsGone:
+                # layers that have lost theirs too are to fail now, not in the next attempt
+                await assembly.wait_until_stored()
+                raise
+            layers = [*map(describe_layer, assembly.layers, tasks), finished.layer]
+            written = documents.write_image(lock, platform, base, layers, finished.facts)
+            config = Descriptor(OCI_CONFIG, Digest.of(written.config), len(written.config))
+            await self.blobs.put_all(
+                {finished.layer.descriptor.digest: finished.pieces(), config.digest: [written.config]}
+            )
+            await assembly.wait_until_stored()
+        blobs = (config, *(layer.descriptor for layer in base.layers), *(layer.descriptor for layer in layers))
+        report = PlatformReport.of(assembly.layers, tasks, finished, overlaps, scripts)
+        return PlatformImage(platform, written, blobs, report, tuple(scripts), finished.warnings)
+
+    async def inspect(
+        self, packages: Sequence[LockedPackage], archives: Mapping[str, Path], progress: Progress
+    ) -> tuple[dict[str, PackageContents], dict[str, PathMarks]]:
+        """By package name, the outline of what it puts where, and the marks of its paths."""
+        python = PythonLayout.among(packages)
+        done = 0
+
+        async def read(some: Sequence[LockedPackage]) -> list[tuple[PackageContents, PathMarks]]:
+            nonlocal done
+            paths = [archives[package.archive_key] for package in some]
+            result = await self.pool.run(
+                f"reading {some[0]}", inspect_all, some, paths, python, self.data.contents, self.limits
+            )
+            done += len(some)
+            progress(Event("inspect", done, len(packages), str(some[-1])))
+            return result
+
+        ordered = sorted(packages, key=lambda each: each.name)
+        shares = deal_out(ordered, 4 * self.settings.workers, _measure)
+        found = itertools.chain.from_iterable(await gather_all(read(some) for some in shares))
+        by_name = {
+            package.name: each for package, each in zip(itertools.chain.from_iterable(shares), found, strict=True)
+        }
+        return (
+            {name: contents for name, (contents, _) in by_name.items()},
+            {name: marks for name, (_, marks) in by_name.items()},
+        )
+
+    async def _find_overlaps(
+        self, packages: Sequence[LockedPackage], archives: Mapping[str, Path], marks: Mapping[str, PathMarks]
+    ) -> Overlaps:
+        """What packages carry twice; the paths of those alone are read again that may."""
+        room = PathRoom(self.limits)
+        for package in packages:
+            room.take(str(package), marks[package.name].paths, marks[package.name].text)
+        among = find_sharing(marks)
+        if not among:
+            return NO_OVERLAPS
+        python = PythonLayout.among(packages)
+        return await self.pool.run(
+            "comparing the paths of the packages",
+            read_overlaps,
+            packages,
+            archives,
+            python,
+            self.data.contents,
+            self.limits,
+            among,
+        )
+
+    @property
+    def limits(self) -> Limits:
+        settings = self.settings
+        return Limits(expanded=settings.max_expanded, ratio=settings.max_ratio, paths=settings.max_paths)
+
+    def find_link_scripts(
+        self, packages: Sequence[LockedPackage], contents: Mapping[str, PackageContents]
+    ) -> dict[str, list[str]]:
+        """By package; raises PackageRefused where the setting forbids to skip them."""
+        scripts = {str(package): list(contents[package.name].link_scripts) for package in packages}
+        scripts = {package: names for package, names in scripts.items() if names}
+        if scripts and self.settings.refuse_scripts:
+            package, names = next(iter(scripts.items()))
+            raise PackageRefused(
+                package,
+                f"it has the link script {names[0]}, which is never run, and refuse_scripts forbids skipping it",
+            )
+        return scripts
+
+    def _plan_layers(
+        self,
+        prefix: str,
+        packages: Sequence[LockedPackage],
+        contents: Mapping[str, PackageContents],
+        archives: Mapping[str, Path],
+        overlaps: Overlaps,
+    ) -> list[LayerTask]:
+        chosen = plan([PlanPackage.of(package) for package in packages], popularity=self.popularity)
+        by_name = {package.name: package for package in packages}
+
+        def fragment(name: str) -> FragmentTask:
+            package = by_name[name]
+            recipe = FragmentRecipe.of(package.archive_key, contents[name], prefix, overlaps.excluded.get(name, ()))
+            return FragmentTask(recipe, package, archives[package.archive_key])
+
+        return [
+            LayerTask(self.data, prefix, tuple(fragment(name) for name in layer), self.limits)
+            for layer in chosen.layers
+        ]
+
+
+def _measure(package: LockedPackage) -> int:
+    return package.size or 0
