@@ -30,8 +30,9 @@ ORDER = {
     for package, rooms in {
         "registry": "cli serving app upkeep routes files welcome v2 dispatch kinds health notifications observer "
         "parts answers settings mirror http webhooks peers logs errors",
-        "builder": "service demand build platform_build artifacts image solve queue stages progress settings publish base "
-        "layers packages archives remote channels locks names network work platforms sample_channel canonical errors",
+        "builder": "service demand build platform_build artifacts image solve queue stages progress settings "
+        "publish base layers packages archives remote channels locks names network work platforms "
+        "sample_channel canonical errors",
         "auth": "access permission principal",
         "storage": "store garbage integrity catalog repositories upkeep_settings quotas blobs objects events database "
         "disk settings section strict_json text digest oci cancellation layout clock errors",
