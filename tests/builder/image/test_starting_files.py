@@ -185,5 +185,5 @@ async def test_the_host_base_has_bash(tmp_path: Path) -> None:
 async def test_a_prefix_through_a_link_of_the_base(tmp_path: Path) -> None:
     channel = await make_channel(tmp_path / "channel", [Package(name="x", files={"share/x": b"x"})])
     async with open_service(tmp_path / "data", channel, base="host", prefix="/usr/bin/sh/env") as service:
-        with pytest.raises(PrefixUnsuitable, match=r"/usr/bin/sh is a symbolic link of the base host; write"):
+        with pytest.raises(PrefixUnsuitable, match=r"/usr/bin/sh is a symbolic link of the base host; use"):
             await service.build(spec_of(service, "x"))
