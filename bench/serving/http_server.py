@@ -31,7 +31,7 @@ from registry.routes import compose
 from registry.serving.server import rest_collector
 from storage.digest import Descriptor
 from storage.oci import OCI_INDEX
-from storage.repositories.repositories import Push, StoredManifest
+from storage.repositories.rows import Push, StoredManifest
 from storage.settings import StorageSettings
 from storage.store import open_store
 

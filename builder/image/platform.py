@@ -14,7 +14,7 @@ from builder.layers.layer import AssembledLayer, LayerTask
 from builder.locks.lock import Lock
 from storage.digest import Descriptor
 from storage.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
-from storage.repositories.repositories import Push, StoredManifest
+from storage.repositories.rows import Push, StoredManifest
 
 
 @dataclass(frozen=True)

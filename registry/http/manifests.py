@@ -11,7 +11,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from registry.http.instant import Instant, head_of
 from storage.digest import Digest
-from storage.repositories.repositories import StoredManifest
+from storage.repositories.rows import StoredManifest
 
 MOST_WARNINGS = 8
 LONGEST_WARNING = 240

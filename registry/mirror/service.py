@@ -35,7 +35,8 @@ from storage.blobs.blobs import BlobStore
 from storage.digest import Digest
 from storage.errors import ConderyError, RepositoryUnknown, SizeMismatch, StorageError
 from storage.repositories.mirrored import MirroredContent, TaggedCopy
-from storage.repositories.repositories import Push, Referrer, Repositories, StoredManifest
+from storage.repositories.repositories import Referrer, Repositories
+from storage.repositories.rows import Push, StoredManifest
 
 T = TypeVar("T")
 

@@ -22,7 +22,7 @@ from storage.digest import Descriptor, Digest
 from storage.errors import DigestInvalid, JsonInvalid, ManifestInvalid
 from storage.oci import OCI_INDEX
 from storage.repositories.manifest_document import KINDS, ManifestDocument, read_manifest
-from storage.repositories.repositories import Push, StoredManifest
+from storage.repositories.rows import Push, StoredManifest
 
 MANIFEST_BYTES = 4 << 20
 LIST_BYTES = 16 << 20

@@ -16,7 +16,7 @@ from registry.parts import PARTS, SETTINGS, room_for
 from registry.webhooks.events import EventTarget
 from storage.digest import Digest
 from storage.repositories.manifest_document import read_manifest
-from storage.repositories.repositories import Push, StoredManifest
+from storage.repositories.rows import Push, StoredManifest
 
 LARGEST = 4 << 20
 """Bytes of a manifest: what clients read, and the specification asks for at least."""

@@ -15,7 +15,7 @@ from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Digest
 from storage.errors import ManifestBlobUnknown
-from storage.repositories.repositories import (
+from storage.repositories.rows import (
     Push,
     StoredManifest,
     ensure_repository,

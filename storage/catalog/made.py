@@ -24,7 +24,7 @@ from storage.errors import QuotaExceeded
 from storage.events.announcements import announce
 from storage.quotas.limits import Limits, like, matches
 from storage.quotas.room import coming, let_go, release_unnamed, unnamed
-from storage.repositories.repositories import lock_manifests
+from storage.repositories.rows import lock_manifests
 
 IN_USE_SECONDS = 2 * 3600.0
 """What was used within this time stays. Uses are noted to within an hour."""

@@ -57,7 +57,7 @@ from storage.garbage.rules import (
     lock_needed,
 )
 from storage.quotas.limits import Retention
-from storage.repositories.repositories import lock_manifests, note_tags
+from storage.repositories.rows import lock_manifests, note_tags
 
 BATCH = 200
 """Rows that are deleted in one transaction."""

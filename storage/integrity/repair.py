@@ -20,7 +20,7 @@ from storage.digest import Digest
 from storage.events.announcements import announce
 from storage.events.changes import Changes
 from storage.integrity.verify import Verification, digest_of
-from storage.repositories.repositories import lock_manifests
+from storage.repositories.rows import lock_manifests
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from storage.blobs.rows import BLOB_COLUMNS, StoredBlob, claim, register, stored
 from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Descriptor, Digest
-from storage.repositories.repositories import (
+from storage.repositories.repositories import Repositories
+from storage.repositories.rows import (
     Push,
-    Repositories,
     StoredManifest,
     ensure_repository,
     insert_manifest,

@@ -14,23 +14,21 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, Self, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import case, delete, exists, select, update
+from sqlalchemy import delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.blobs.rows import BLOB_COLUMNS, StoredBlob, lock_rows, stored_blob
 from storage.database import tables
-from storage.database.engine import Database, batches
+from storage.database.engine import Database
 from storage.digest import Descriptor, Digest
 from storage.errors import (
     BlobInUse,
     BlobUnknown,
-    ManifestBlobUnknown,
     ManifestUnknown,
     RepositoryUnknown,
-    SizeMismatch,
     TagImmutable,
 )
 from storage.events.announcements import announce
@@ -38,41 +36,22 @@ from storage.events.changes import Changes
 from storage.events.outbox import Record
 from storage.quotas.limits import Limits
 from storage.quotas.room import Room, make_old, release_unnamed
+from storage.repositories.rows import (
+    IN_BODY,
+    Push,
+    StoredManifest,
+    ensure_repository,
+    insert_manifest,
+    length_of,
+    link_blobs,
+    lock_manifests,
+    note_tags,
+    pin_blobs,
+)
 
 T = TypeVar("T")
 
 MOUNT_CANDIDATES = 200
-
-LONGEST_ANNOTATIONS = 32 << 10
-"""Characters that are kept beside a manifest to be listed by; longer ones its body alone has."""
-
-IN_BODY = ""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredManifest:
-    digest: Digest
-    media_type: str
-    body: bytes
-
-    @classmethod
-    def of(cls, media_type: str, body: bytes) -> Self:
-        return cls(Digest.of(body), media_type, body)
-
-
-@dataclass(frozen=True)
-class Push:
-    """A manifest for a repository, with what its body says that the database has to know."""
-
-    manifest: StoredManifest
-    blobs: Sequence[Descriptor] = ()
-    """Which have to be in the repository."""
-    optional_blobs: Sequence[Descriptor] = ()
-    """Which may be in the repository, and then are kept as long as the manifest."""
-    children: Sequence[Digest] = ()
-    subject: Digest | None = None
-    artifact_type: str | None = None
-    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,11 +373,7 @@ def _page(items: Iterable[T], limit: int) -> Page[T]:
 def _annotations_of(body: bytes) -> tuple[Mapping[str, str], int]:
     """Those of a manifest, and how many characters they have."""
     annotations: Mapping[str, str] = json.loads(body).get("annotations") or {}
-    return annotations, _length(annotations)
-
-
-def _length(annotations: Mapping[str, str]) -> int:
-    return sum(len(key) + len(value) for key, value in annotations.items())
+    return annotations, length_of(annotations)
 
 
 def _kept_annotations(text: str | None) -> tuple[Mapping[str, str], int]:
@@ -414,124 +389,3 @@ def _referrer(row: Any, annotations: Mapping[str, str]) -> Referrer:
 async def _exists(connection: AsyncConnection, repository: str) -> bool:
     query = select(exists().where(tables.repository.c.name == repository))
     return bool((await connection.execute(query)).scalar())
-
-
-async def lock_manifests(database: Database, connection: AsyncConnection, repository: str) -> None:
-    """Be the only one who changes which manifests and tags `repository` has, until the transaction ends."""
-    await database.lock(connection, f"manifests of {repository}")
-
-
-async def ensure_repository(database: Database, connection: AsyncConnection, repository: str) -> None:
-    """The repository is there until the transaction ends, and after it when there is something in it."""
-    table = tables.repository
-    statement = database.insert(table).values(name=repository, created=time.time()).on_conflict_do_nothing()
-    query = select(table.c.name).where(table.c.name == repository).with_for_update(read=True, key_share=True)
-    while True:
-        await connection.execute(statement)
-        # the garbage collection may have deleted an empty one after it was met
-        if (await connection.execute(query)).first() is not None:
-            return
-
-
-async def link_blobs(
-    database: Database, connection: AsyncConnection, repository: str, digests: Iterable[Digest]
-) -> None:
-    """Make registered blobs the repository's, as if pushed now."""
-    now = time.time()
-    rows = [{"repository": repository, "digest": digest, "created": now} for digest in sorted(digests)]
-    if rows:
-        statement = database.insert(tables.link)
-        statement = statement.on_conflict_do_update(
-            index_elements=["repository", "digest"], set_={"created": now, "released": None}
-        )
-        await connection.execute(statement, rows)
-
-
-async def pin_blobs(
-    connection: AsyncConnection, repository: str, blobs: Sequence[Descriptor], optional: Sequence[Descriptor] = ()
-) -> set[str]:
-    """Keep what a manifest names, and say what that is; raises ManifestBlobUnknown, SizeMismatch.
-
-    Touching the rows locks them against the garbage collection and deletions until the manifest's own refer to them.
-    """
-    wanted = {blob.digest: blob.size for blob in (*optional, *blobs)}
-    found: dict[str, int] = {}
-    for batch in batches(sorted(wanted)):
-        found |= await _pin(connection, repository, batch)
-    if missing := {blob.digest for blob in blobs} - found.keys():
-        raise ManifestBlobUnknown(repository, sorted(missing))
-    for digest, size in sorted(found.items()):
-        if size != wanted[Digest(digest)]:
-            raise SizeMismatch(digest, wanted[Digest(digest)], size)
-    return set(found)
-
-
-async def _pin(connection: AsyncConnection, repository: str, digests: Sequence[str]) -> dict[str, int]:
-    """The sizes of those that the repository has, all touched."""
-    now, link, blob = time.time(), tables.link, tables.blob
-    linked = select(link.c.digest).where(link.c.repository == repository, link.c.digest.in_(digests))
-    await lock_rows(connection, blob, blob.c.digest.in_(linked))
-    statement = update(blob).where(blob.c.digest.in_(linked)).values(used=now)
-    sizes = dict(map(tuple, await connection.execute(statement.returning(blob.c.digest, blob.c.size))))
-    these = (link.c.repository == repository) & link.c.digest.in_(list(sizes))
-    touched = update(link).where(these).values(created=now, released=None).returning(link.c.digest)
-    return {digest: sizes[digest] for digest in (await connection.execute(touched)).scalars()}
-
-
-async def insert_manifest(
-    database: Database, connection: AsyncConnection, repository: str, push: Push, pinned: Iterable[str]
-) -> None:
-    """The rows of a manifest and of the blobs that were `pinned` for it; nothing new for one that is there."""
-    manifest, now = push.manifest, time.time()
-    body = database.insert(tables.manifest).values(digest=manifest.digest, body=manifest.body, created=now)
-    await connection.execute(
-        # touched, so that the garbage collection lets a body be that it was about to delete
-        body.on_conflict_do_update(index_elements=["digest"], set_={"created": now})
-    )
-    row = database.insert(tables.repository_manifest).values(
-        repository=repository,
-        digest=manifest.digest,
-        media_type=manifest.media_type,
-        size=len(manifest.body),
-        artifact_type=push.artifact_type,
-        annotations=_listed(push),
-        subject=push.subject,
-        pushed=now,
-        untagged=now,
-    )
-    # pushed again without a tag it is wanted again: its time without one begins anew
-    since = tables.repository_manifest.c.untagged
-    changed = {
-        "media_type": manifest.media_type,
-        "pushed": now,
-        "untagged": case((since.is_(None), None), else_=now),
-    }
-    await connection.execute(row.on_conflict_do_update(index_elements=["repository", "digest"], set_=changed))
-    for table, digests in (
-        (tables.manifest_blob, set(pinned)),
-        (tables.manifest_child, set(push.children)),
-    ):
-        rows = [{"repository": repository, "manifest": manifest.digest, "digest": each} for each in sorted(digests)]
-        if rows:
-            await connection.execute(database.insert(table).on_conflict_do_nothing(), rows)
-
-
-def _listed(push: Push) -> str | None:
-    """What is kept of a manifest's annotations to list it by, beside its subject's other referrers."""
-    if push.subject is None or not push.annotations:
-        return None
-    if _length(push.annotations) > LONGEST_ANNOTATIONS:
-        return IN_BODY
-    text = json.dumps(dict(push.annotations))
-    return text if len(text) <= LONGEST_ANNOTATIONS else IN_BODY
-
-
-async def note_tags(connection: AsyncConnection, repository: str, digests: Iterable[str]) -> None:
-    """Write down of manifests, whose tags have changed, since when they have none."""
-    table, name = tables.repository_manifest, tables.tag
-    has_tag = exists().where(name.c.repository == table.c.repository, name.c.digest == table.c.digest)
-    these = (table.c.repository == repository) & table.c.digest.in_(list(digests))
-    await connection.execute(update(table).where(these, has_tag).values(untagged=None))
-    await connection.execute(
-        update(table).where(these, ~has_tag, table.c.untagged.is_(None)).values(untagged=time.time())
-    )

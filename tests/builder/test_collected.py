@@ -24,7 +24,7 @@ from storage.database.engine import Database
 from storage.digest import Digest
 from storage.errors import StorageError, StorageUnavailable
 from storage.layout import DataDirectory
-from storage.repositories.repositories import Push
+from storage.repositories.rows import Push
 from tests.support.builder.packages import Package
 from tests.support.builder.pools import CountingPool
 from tests.support.builder.services import make_channel, open_service, spec_of

@@ -25,7 +25,7 @@ import rattler
 from builder.service import BuilderService
 from storage.digest import Digest
 from storage.oci import OCI_MANIFEST
-from storage.repositories.repositories import StoredManifest
+from storage.repositories.rows import StoredManifest
 from tests.support.builder.packages import PLACEHOLDER, File, Link, Package
 from tests.support.builder.services import make_channel, open_service, spec_of
 

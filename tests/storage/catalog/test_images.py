@@ -15,7 +15,7 @@ from storage.catalog.documents import USE_SECONDS
 from storage.database import tables
 from storage.digest import Descriptor, Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown, SizeMismatch
-from storage.repositories.repositories import Push, StoredManifest
+from storage.repositories.rows import Push, StoredManifest
 from tests.support.storage.stores import Stores, open_stores
 
 ROOT = "conda-store-dynamic"

@@ -24,7 +24,8 @@ from storage.database.engine import Database
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown, UploadUnknown, WriteExpired
 from storage.garbage.collection import Garbage
-from storage.repositories.repositories import Push, Repositories
+from storage.repositories.repositories import Repositories
+from storage.repositories.rows import Push
 from storage.repositories.uploads import Received, Upload, Uploads
 from tests.support.storage.ageing import make_old
 from tests.support.storage.content import AT_ONCE, ROOT, Content, push_of

@@ -16,7 +16,7 @@ from storage.errors import StorageUnavailable
 from storage.integrity.repair import Repaired, repair
 from storage.integrity.verify import Damage, Verifier
 from storage.objects.objects import FileObjects, Segment, StreamRange
-from storage.repositories.repositories import Push, StoredManifest
+from storage.repositories.rows import Push, StoredManifest
 from tests.support.storage.content import LAYER, MANIFEST, ROOT, Content
 
 CONFIG = "application/vnd.oci.image.config.v1+json"

@@ -21,7 +21,8 @@ from storage.garbage.rules import Policy
 from storage.objects.objects import writing
 from storage.quotas.limits import Limits, Quota
 from storage.repositories.mirrored import MirroredContent
-from storage.repositories.repositories import Push, Repositories, StoredManifest
+from storage.repositories.repositories import Repositories
+from storage.repositories.rows import Push, StoredManifest
 from tests.support.storage.stores import Stores, open_stores
 
 MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"

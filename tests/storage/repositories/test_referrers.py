@@ -10,7 +10,7 @@ import pytest
 
 from storage.digest import Digest
 from storage.repositories import repositories
-from storage.repositories.repositories import LONGEST_ANNOTATIONS, Push, StoredManifest
+from storage.repositories.rows import LONGEST_ANNOTATIONS, Push, StoredManifest
 from tests.support.storage.content import MANIFEST, Content
 
 SUBJECT = Digest.of(b"subject")

@@ -36,7 +36,7 @@ from storage.blobs.rows import StoredBlob
 from storage.digest import Descriptor, Digest
 from storage.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from storage.quotas.limits import Limits
-from storage.repositories.repositories import Push, StoredManifest
+from storage.repositories.rows import Push, StoredManifest
 from storage.settings import StorageSettings
 from storage.store import Store, open_store
 

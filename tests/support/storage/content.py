@@ -20,7 +20,8 @@ from storage.garbage.collection import Garbage, Report
 from storage.garbage.rules import Policy
 from storage.objects.objects import ObjectStore, writing
 from storage.quotas.limits import Limits
-from storage.repositories.repositories import Push, Repositories, StoredManifest
+from storage.repositories.repositories import Repositories
+from storage.repositories.rows import Push, StoredManifest
 from storage.repositories.uploads import Received, Upload, Uploads
 from tests.support.storage.stores import Stores, open_stores, put_layers
 
