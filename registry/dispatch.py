@@ -105,7 +105,7 @@ def dispatch_folder(rows: Sequence[Row], parse: Callable[[str], Target]) -> Hand
     handlers: dict[Endpoint, dict[str, TargetHandler]] = {}
     for row in rows:
         assert row.endpoint is not None, "below a folder each row has one"
-        handler = _guarded(row) if isinstance(row, RepositoryRoute) else _untargeted(row.handler)
+        handler = _guard(row) if isinstance(row, RepositoryRoute) else _ignore_target(row.handler)
         handlers.setdefault(row.endpoint, {}).update(dict.fromkeys(row.methods, handler))
 
     # this and the other plain functions that return what is to be awaited save every pull a coroutine each
@@ -120,11 +120,11 @@ def dispatch_folder(rows: Sequence[Row], parse: Callable[[str], Target]) -> Hand
     return answer
 
 
-def _untargeted(handler: Handler) -> TargetHandler:
+def _ignore_target(handler: Handler) -> TargetHandler:
     return lambda request, _target: handler(request)
 
 
-def _guarded(row: RepositoryRoute) -> TargetHandler:
+def _guard(row: RepositoryRoute) -> TargetHandler:
     """The row's handler, called when what it needs is granted. Only here it is asked of which kind a repository is."""
     permission = row.permission
     assert permission is not None, "the table was checked"

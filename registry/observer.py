@@ -70,7 +70,7 @@ class Observer:
                         raise TooManyConnections
                     response = self._cors.allow() if self._cors.is_preflight(request) else await handler(request)
                 except Exception as error:  # noqa: BLE001 - every error has its answer
-                    response = _failed(request, error, form)
+                    response = _answer_failure(request, error, form)
                 if surplus or request.get(SPENT):
                     response.force_close()
                 status, size = response.status, _size(request, response)
@@ -132,7 +132,7 @@ def _rewrite(request: web.Request, response: web.HTTPException) -> None:
     request.writer.length = len(ours.body)
 
 
-def _failed(request: web.Request, error: Exception, form: Form) -> web.StreamResponse:
+def _answer_failure(request: web.Request, error: Exception, form: Form) -> web.StreamResponse:
     """The error's answer; CutShort when the connection cannot be used any more."""
     if isinstance(error, web.HTTPException):
         return http_error_response(form, error)

@@ -43,7 +43,7 @@ def parse(data: bytes, *, depth: int = DEPTH) -> Any:
     `depth` counts lists and objects inside one another; the decoder recurses on it, so at most a few hundred. Raises
     JsonInvalid.
     """
-    text = _decoded(data)
+    text = _decode(data)
     _check_nesting(data, depth)
     _check_surrogates(text)
     hooks = _Hooks()
@@ -71,13 +71,13 @@ def path_text(path: Iterable[str | int]) -> str:
         if isinstance(step, str) and _PLAIN_KEY.fullmatch(step):
             text += f".{step}"
         else:
-            text += f"[{shown(step)}]"
+            text += f"[{show(step)}]"
         if len(text) > 3 * LONGEST_SHOWN:
             return text.removeprefix(".") + " and deeper"
     return text.removeprefix(".")
 
 
-def shown(value: object) -> str:
+def show(value: object) -> str:
     """A value for an error's text: of a bounded length, and on one line."""
     if isinstance(value, str):
         return repr(value if len(value) <= LONGEST_SHOWN else value[: LONGEST_SHOWN - 3] + "...")
@@ -88,7 +88,7 @@ def shown(value: object) -> str:
     return json.dumps(value)
 
 
-def _decoded(data: bytes) -> str:
+def _decode(data: bytes) -> str:
     if data.startswith(b"\xef\xbb\xbf"):
         raise JsonInvalid("byte 0", "it begins with a byte order mark, which JSON must not have")
     try:
@@ -175,7 +175,7 @@ class _Hooks:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                return self._refuse(f"it has the key {shown(key)} twice")
+                return self._refuse(f"it has the key {show(key)} twice")
             seen.add(key)
         raise AssertionError(pairs)
 

@@ -23,12 +23,12 @@ def printable(text: str) -> str:
 
     A terminal obeys control characters, and whoever names a package or a tag could write them.
     """
-    return _CONTROLS.sub(_written_out, text) if _CONTROLS.search(text) else text
+    return _CONTROLS.sub(_spell_out, text) if _CONTROLS.search(text) else text
 
 
 def printable_line(text: str) -> str:
     """The same for text that has to stay on one line: line feeds and tabs are written out, too."""
-    return _CONTROLS_AND_BREAKS.sub(_written_out, text) if _CONTROLS_AND_BREAKS.search(text) else text
+    return _CONTROLS_AND_BREAKS.sub(_spell_out, text) if _CONTROLS_AND_BREAKS.search(text) else text
 
 
 def printable_json(text: str) -> str:
@@ -43,6 +43,6 @@ def redact(text: str) -> str:
     return _TOKEN.sub(HIDDEN, _USER.sub(f"{HIDDEN}@", text))
 
 
-def _written_out(found: re.Match[str]) -> str:
+def _spell_out(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

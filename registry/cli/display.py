@@ -79,7 +79,7 @@ class LiveBars:
             completed=event.done,
             total=event.total or None,
             amount=amount(event),
-            detail="" if _ended(event) else event.detail[:DETAIL_WIDTH],
+            detail="" if _has_ended(event) else event.detail[:DETAIL_WIDTH],
         )
 
 
@@ -89,23 +89,23 @@ class PlainLines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._started: dict[Stage, float] = {}
-        self._ended: set[Stage] = set()
+        self._has_ended: set[Stage] = set()
 
     def __call__(self, event: Event) -> None:
         now = time.monotonic()
         if event.stage not in self._started:
             self._started[event.stage] = now
-            if not _ended(event):
+            if not _has_ended(event):
                 self._line(f"{event.stage} ...")
-        if _ended(event) and event.stage not in self._ended:
-            self._ended.add(event.stage)
+        if _has_ended(event) and event.stage not in self._has_ended:
+            self._has_ended.add(event.stage)
             self._line(f"{event.stage} done: {amount(event)} in {now - self._started[event.stage]:.1f} s")
 
     def _line(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False)
 
 
-def _ended(event: Event) -> bool:
+def _has_ended(event: Event) -> bool:
     return event.total > 0 and event.done >= event.total
 
 

@@ -93,12 +93,12 @@ class Mirrored:
     async def get_tags(self, request: web.Request, target: Target) -> web.StreamResponse:
         mirror, source = self._find(target)
         listed = await mirror.tags(source, _seconds(request))
-        return _warned(pages.answer_tags(request, target, listed.items), listed)
+        return _warn(pages.answer_tags(request, target, listed.items), listed)
 
     async def get_referrers(self, request: web.Request, target: Target) -> web.StreamResponse:
         mirror, source = self._find(target)
         listed = await mirror.referrers(source, Digest.parse(target.reference), _seconds(request))
-        return _warned(pages.answer_referrers(request, target, listed.items), listed)
+        return _warn(pages.answer_referrers(request, target, listed.items), listed)
 
     def _find(self, target: Target) -> tuple[Mirror, Source]:
         """Raises NotMirrored."""
@@ -120,7 +120,7 @@ def _seconds(request: web.Request) -> float:
     return request.app[SETTINGS].answer_within
 
 
-def _warned(response: web.Response, listed: Listed[Any]) -> web.Response:
+def _warn(response: web.Response, listed: Listed[Any]) -> web.Response:
     for value in stale_warnings(listed.stale) if listed.stale is not None else ():
         response.headers.add("Warning", value)
     return response

@@ -67,14 +67,14 @@ async def trickle(
             break
         await response.write(start[sent : sent + 1])
         sent += 1
-    manifest = await prepare(image or await _finished(ticket))
+    manifest = await prepare(image or await _wait_to_end(ticket))
     if not manifest.body.startswith(start[:sent]) or manifest.media_type != media_type:
         raise BrokenPromise(manifest.digest, sent)
     await response.write_eof(manifest.body[sent:])
     return response
 
 
-async def _finished(ticket: Ticket[Image]) -> Image:
+async def _wait_to_end(ticket: Ticket[Image]) -> Image:
     image = await ticket.wait(None)
     assert image is not None, "a wait without a limit ends with the image"
     return image

@@ -102,13 +102,13 @@ class UpstreamClient:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer, whatever its status; what breaks while the block reads it is raised as MirrorError too."""
         with _known_errors(source):
-            response = await self._authorized(method, source, url, headers or {})
+            response = await self._ask_authorized(method, source, url, headers or {})
             try:
                 yield response
             finally:
                 response.close()
 
-    async def _authorized(
+    async def _ask_authorized(
         self, method: str, source: Source, url: URL, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
         """One request, and once more with a new grant where the registry itself answers 401."""
@@ -214,7 +214,7 @@ async def refusal(
     source: Source, response: aiohttp.ClientResponse, what: str, lacking: type[UpstreamLacks] = UpstreamLacks
 ) -> MirrorError:
     """The error that an answer other than a good one to a request of `what` is."""
-    code, message = await _told(source, response)
+    code, message = await _read_error(source, response)
     if response.status == HTTPStatus.NOT_FOUND:
         kind = RepositoryLacking if code == "NAME_UNKNOWN" else lacking
         return kind(source.registry, f"{what} in {source.repository}", message)
@@ -225,7 +225,7 @@ async def refusal(
     )
 
 
-async def _told(source: Source, response: aiohttp.ClientResponse) -> tuple[str, str]:
+async def _read_error(source: Source, response: aiohttp.ClientResponse) -> tuple[str, str]:
     """Code and message of an error's document (distribution-spec, "Error Codes"), else the status line's words."""
     try:
         document = strict_json.parse(await read_limited(source, response, ERROR_BYTES))

@@ -97,9 +97,9 @@ class Fetching:
         with contextlib.suppress(BlobUnknown):
             # it may have come between the look of whoever asks for it and this
             return await self._repositories.blob(source.scope, digest)
-        return await self._borrowed(source, digest) or await self._fetched(download)
+        return await self._borrow(source, digest) or await self._fetch(download)
 
-    async def _borrowed(self, source: Source, digest: Digest) -> StoredBlob | None:
+    async def _borrow(self, source: Source, digest: Digest) -> StoredBlob | None:
         """The blob of another repository of the same registry, if that says that this one has it as well."""
         if not await self._content.has_near(digest, source.siblings):
             return None
@@ -112,7 +112,7 @@ class Fetching:
             return None
         return await self._content.borrow(source.scope, digest, source.siblings)
 
-    async def _fetched(self, download: Download) -> StoredBlob:
+    async def _fetch(self, download: Download) -> StoredBlob:
         source, digest = download.source, download.digest
         sizes = await self._content.sizes(source.scope, digest)
         async with self._blobs.pending() as key:
@@ -135,7 +135,7 @@ class Fetching:
             error: MirrorError = UpstreamBroke(source.registry, f"sends only {before} bytes of blob {digest}")
             try:
                 async with self._upstream.blob(source, digest, sink.size) as stream:
-                    size = _agreed(source, digest, stream, sizes if download.size is None else {download.size})
+                    size = _agree_on_size(source, digest, stream, sizes if download.size is None else {download.size})
                     if download.size is None:
                         await self._repositories.check_room(source.scope, StoredBlob(digest, size))
                         download.begin(size)
@@ -154,7 +154,7 @@ class Fetching:
                 await asyncio.sleep(PAUSE_SECONDS * 2**in_vain)
 
 
-def _agreed(source: Source, digest: Digest, stream: BlobStream, sizes: set[int]) -> int:
+def _agree_on_size(source: Source, digest: Digest, stream: BlobStream, sizes: set[int]) -> int:
     """The blob's size, of which manifests say that it is one of `sizes`; raises UpstreamLies."""
     size = stream.size
     if size is None and len(sizes) == 1:

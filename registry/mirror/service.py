@@ -158,7 +158,7 @@ class Mirror:
             return self._fresh(copy)
         patience = seconds if copy is None else min(seconds, self._settings.mirror_patience)
         try:
-            return await self._ask(source, ("tag", source, tag), lambda: self._refreshed(source, tag), patience)
+            return await self._ask(source, ("tag", source, tag), lambda: self._refresh(source, tag), patience)
         except UpstreamLacks:
             raise
         except MirrorError as error:
@@ -173,19 +173,19 @@ class Mirror:
     def _fresh(self, copy: TaggedCopy) -> Tagged:
         return Tagged(copy.manifest, copy.confirmed + self._settings.mirror_fresh_for)
 
-    async def _refreshed(self, source: Source, tag: str) -> Tagged:
+    async def _refresh(self, source: Source, tag: str) -> Tagged:
         copy = await self._content.tagged(source.scope, tag)
         if copy is not None and self._is_fresh(copy):
             # another was asked, and had the answer, between the look of whoever wants it and this
             return self._fresh(copy)
         asked = time.time()
-        return self._fresh(TaggedCopy(await self._asked(source, tag, copy), asked))
+        return self._fresh(TaggedCopy(await self._ask_upstream(source, tag, copy), asked))
 
-    async def _asked(self, source: Source, tag: str, copy: TaggedCopy | None) -> StoredManifest:
+    async def _ask_upstream(self, source: Source, tag: str, copy: TaggedCopy | None) -> StoredManifest:
         """What the tag means at the registry now, stored and tagged."""
         try:
             meant = await self._upstream.tagged(source, tag) if copy else None
-            if meant is not None and (manifest := await self._confirmed(source, tag, meant)):
+            if meant is not None and (manifest := await self._confirm(source, tag, meant)):
                 return manifest
             push = await self._meant(source, tag, meant, copy.manifest.digest if copy else None)
         except UpstreamLacks:
@@ -196,7 +196,7 @@ class Mirror:
             assert copy is not None, "only what is here can be unchanged"
             await self._content.confirm(source.scope, tag, copy.manifest.digest)
             return copy.manifest
-        return await self._stored(source, push, tag)
+        return await self._store(source, push, tag)
 
     async def _meant(self, source: Source, tag: str, meant: Digest | None, known: Digest | None) -> Push | None:
         """The manifest of the tag, by the digest that a HEAD told, unless there is no such thing."""
@@ -205,7 +205,7 @@ class Mirror:
                 return await self._upstream.manifest(source, meant, known)
         return await self._upstream.manifest(source, tag, known)
 
-    async def _confirmed(self, source: Source, tag: str, digest: Digest) -> StoredManifest | None:
+    async def _confirm(self, source: Source, tag: str, digest: Digest) -> StoredManifest | None:
         """The manifest that the tag means as of now; None when it is not here."""
         if not await self._content.confirm(source.scope, tag, digest):
             return None
@@ -215,17 +215,17 @@ class Mirror:
         stored = await self._repositories.manifest(source.scope, digest)
         if stored is not None:
             return stored
-        return await self._ask(source, ("manifest", source, digest), lambda: self._fetched(source, digest), seconds)
+        return await self._ask(source, ("manifest", source, digest), lambda: self._fetch(source, digest), seconds)
 
-    async def _fetched(self, source: Source, digest: Digest) -> StoredManifest:
+    async def _fetch(self, source: Source, digest: Digest) -> StoredManifest:
         stored = await self._repositories.manifest(source.scope, digest)
         if stored is not None:
             return stored
         push = await self._upstream.manifest(source, digest)
         assert push is not None, "nothing was said to be here"
-        return await self._stored(source, push)
+        return await self._store(source, push)
 
-    async def _stored(self, source: Source, push: Push, tag: str | None = None) -> StoredManifest:
+    async def _store(self, source: Source, push: Push, tag: str | None = None) -> StoredManifest:
         try:
             await self._content.put_manifest(source.scope, push, tag)
         except SizeMismatch as error:

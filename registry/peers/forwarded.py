@@ -96,7 +96,7 @@ class Proxies:
 
     def _read_lines(self, direct: Seen, lines: tuple[_Values, ...]) -> Seen:
         client, scheme, host = direct.client, direct.scheme, _host(direct.host)
-        hops = _forwarded(*lines) if self._headers == "forwarded" else _x_forwarded(*lines)
+        hops = _read_forwarded(*lines) if self._headers == "forwarded" else _x_forwarded(*lines)
         for _, hop in zip(range(LONGEST_CHAIN), hops, strict=False):
             scheme = hop.scheme.lower() if hop.scheme.lower() in ("http", "https") else scheme
             host = _host(hop.host) or host
@@ -130,7 +130,7 @@ def _list(lines: _Values) -> list[str]:
     return [part.strip() for part in ",".join(lines).split(",")]
 
 
-def _forwarded(lines: _Values) -> Iterator[_Hop]:
+def _read_forwarded(lines: _Values) -> Iterator[_Hop]:
     """The last first; none from a line that is not as RFC 7239 says, nor from those before it."""
     for line in reversed(lines):
         elements = _elements(line)
@@ -152,7 +152,7 @@ def _elements(line: str) -> list[dict[str, str]] | None:
         pair = _PAIR.match(line, position)
         if pair is None or pair[1].lower() in elements[-1]:
             return None
-        elements[-1][pair[1].lower()] = _unquoted(pair[2])
+        elements[-1][pair[1].lower()] = _unquote(pair[2])
         position = pair.end() + 1
         separator = line[pair.end() : position]
         if separator == ",":
@@ -162,5 +162,5 @@ def _elements(line: str) -> list[dict[str, str]] | None:
     return [element for element in elements if element]
 
 
-def _unquoted(value: str) -> str:
+def _unquote(value: str) -> str:
     return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value

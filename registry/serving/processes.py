@@ -110,7 +110,7 @@ def _first_message(child: _Child) -> Listening:
 async def _look_after(children: list[_Child], index: int, settings: Settings, stopped: asyncio.Event) -> None:
     """Replace the child when it dies; return when `stopped` is set."""
     while not stopped.is_set():
-        if await _ended(children[index].process, stopped):
+        if await _has_ended(children[index].process, stopped):
             log.error("server process died", code=children[index].process.exitcode)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopped.wait(), RESTART_SECONDS)
@@ -118,7 +118,7 @@ async def _look_after(children: list[_Child], index: int, settings: Settings, st
             children[index] = _start(settings)
 
 
-async def _ended(process: SpawnProcess, stopped: asyncio.Event) -> bool:
+async def _has_ended(process: SpawnProcess, stopped: asyncio.Event) -> bool:
     """True when the process has ended, False when `stopped` came first."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()

@@ -139,12 +139,12 @@ class Setting:
 
     def show(self, value: object) -> str:
         """A value as it may be shown: as a person would set it, without what is secret in it."""
-        return written(hide_secrets(self.field, value))
+        return format_value(hide_secrets(self.field, value))
 
     @property
     def default(self) -> str:
         """The default in words; what depends on the machine is told by its rule."""
-        return _DEFAULT_RULES.get(self.name) or written(self.field.default)
+        return _DEFAULT_RULES.get(self.name) or format_value(self.field.default)
 
 
 def _kind(annotation: Any) -> str:
@@ -158,14 +158,14 @@ def _kind(annotation: Any) -> str:
     return {bool: "true|false", int: "number", float: "number", Path: "path"}.get(annotation, "text")
 
 
-def written(value: object) -> str:
+def format_value(value: object) -> str:
     """A value as a person would set it; lists comma separated, nothing for None."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return ",".join(written(each) for each in value)
+        return ",".join(format_value(each) for each in value)
     return str(value)
 
 
@@ -216,7 +216,7 @@ def variables_of(settings: Settings) -> dict[str, str]:
     named = {setting.variable: setting for setting in all_settings()}
     inherited = {name: value for name, value in os.environ.items() if name not in named}
     values = {name: getattr(getattr(settings, each.section), each.name) for name, each in named.items()}
-    return inherited | {name: written(value) for name, value in values.items() if value is not None}
+    return inherited | {name: format_value(value) for name, value in values.items() if value is not None}
 
 
 def is_switched_on(name: str) -> bool:

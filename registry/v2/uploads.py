@@ -51,12 +51,12 @@ async def open_upload(request: web.Request, target: Target) -> web.StreamRespons
             ),
         )
         if blob is not None:
-            return _created(target.repository, digest)
+            return _answer_created(target.repository, digest)
     elif "digest" in query:
         digest = Digest.parse(query["digest"])
         return await _take_whole(request, target.repository, digest)
     upload = await parts.uploads.open(target.repository, request[PRINCIPAL].name)
-    return _accepted(upload)
+    return _answer_accepted(upload)
 
 
 def _mount_of(query: Mapping[str, str]) -> tuple[Digest, str | None] | None:
@@ -74,9 +74,9 @@ def _mount_of(query: Mapping[str, str]) -> tuple[Digest, str | None] | None:
 async def _take_whole(request: web.Request, repository: str, digest: Digest) -> web.StreamResponse:
     parts = request.app[PARTS]
     async with parts.uploads.arriving(repository, digest) as arrival:
-        received = await _received(request, arrival, digest.hasher())
-        await parts.uploads.store(repository, digest, received, _pushed(request, repository))
-    return _created(repository, digest)
+        received = await _describe_received(request, arrival, digest.hasher())
+        await parts.uploads.store(repository, digest, received, _record_push(request, repository))
+    return _answer_created(repository, digest)
 
 
 async def get_upload(request: web.Request, target: Target) -> web.StreamResponse:
@@ -87,13 +87,13 @@ async def append_to_upload(request: web.Request, target: Target) -> web.StreamRe
     """Add the body to the session: at the place its Content-Range says, or streamed after what is there."""
     parts = request.app[PARTS]
     upload = await _find(request, target)
-    length = _expected(request, upload)
+    length = _expected_size(request, upload)
     async with _arriving(request, upload) as arrival:
-        received = await _received(request, arrival, parts.uploads.hasher(upload))
+        received = await _describe_received(request, arrival, parts.uploads.hasher(upload))
         _check_length(upload, length, received.size)
         if received.size:
             upload = await parts.uploads.append(upload, received)
-    return _accepted(upload)
+    return _answer_accepted(upload)
 
 
 async def finish_upload(request: web.Request, target: Target) -> web.StreamResponse:
@@ -104,14 +104,14 @@ async def finish_upload(request: web.Request, target: Target) -> web.StreamRespo
         raise DigestInvalid("")
     digest = Digest.parse(request.query["digest"])
     if not request.can_read_body or request.content_length == 0:
-        await parts.uploads.finish(upload, digest, record=_pushed(request, target.repository))
-        return _created(target.repository, digest)
-    length = _expected(request, upload)
+        await parts.uploads.finish(upload, digest, record=_record_push(request, target.repository))
+        return _answer_created(target.repository, digest)
+    length = _expected_size(request, upload)
     async with _arriving(request, upload, digest) as arrival:
-        received = await _received(request, arrival, parts.uploads.hasher(upload, digest.algorithm))
+        received = await _describe_received(request, arrival, parts.uploads.hasher(upload, digest.algorithm))
         _check_length(upload, length, received.size)
-        await parts.uploads.finish(upload, digest, received, _pushed(request, target.repository))
-    return _created(target.repository, digest)
+        await parts.uploads.finish(upload, digest, received, _record_push(request, target.repository))
+    return _answer_created(target.repository, digest)
 
 
 async def cancel_upload(request: web.Request, target: Target) -> web.StreamResponse:
@@ -119,7 +119,7 @@ async def cancel_upload(request: web.Request, target: Target) -> web.StreamRespo
     return web.Response(status=204)
 
 
-def _pushed(request: web.Request, repository: str) -> Record[StoredBlob] | None:
+def _record_push(request: web.Request, repository: str) -> Record[StoredBlob] | None:
     return recorder(request, "push", repository, lambda blob: [EventTarget.blob(blob.digest, blob.size)])
 
 
@@ -143,14 +143,14 @@ async def _arriving(request: web.Request, upload: Upload, digest: str = "") -> A
             raise
 
 
-async def _received(request: web.Request, arrival: Arrival, hasher: Hasher | None) -> Received:
+async def _describe_received(request: web.Request, arrival: Arrival, hasher: Hasher | None) -> Received:
     """The body, written to the object of `arrival`. Raises BodyBroken, with what came."""
     objects = request.app[PARTS].blobs.objects
     async with room_for(request, objects.buffered):
         return await receive(request, objects.writer(arrival.key), arrival, hasher, request.app[SETTINGS].stall_seconds)
 
 
-def _expected(request: web.Request, upload: Upload) -> int | None:
+def _expected_size(request: web.Request, upload: Upload) -> int | None:
     """How many bytes the body's Content-Range announces; raises RangeInvalid where they do not follow."""
     header = request.headers.get("Content-Range")
     if header is None:
@@ -185,10 +185,10 @@ def _state(upload: Upload, status: int) -> web.Response:
     return web.Response(status=status, headers=headers)
 
 
-def _accepted(upload: Upload) -> web.Response:
+def _answer_accepted(upload: Upload) -> web.Response:
     return _state(upload, 202)
 
 
-def _created(repository: str, digest: Digest) -> web.Response:
+def _answer_created(repository: str, digest: Digest) -> web.Response:
     headers = {"Location": f"/v2/{repository}/blobs/{digest}", "Docker-Content-Digest": digest}
     return web.Response(status=201, headers=headers)

@@ -112,13 +112,13 @@ class Line:
             return
         failure = await self._post(session, envelope(event.document for event in events))
         if failure is None:
-            await self._outbox.taken(self._webhook.key, [event.id for event in events])
+            await self._outbox.forget(self._webhook.key, [event.id for event in events])
             self._failures = self._refusals = 0
             log.debug("webhook told", webhook=self._webhook.shown, events=len(events))
         else:
-            await self._failed(events[0], failure)
+            await self._note_failure(events[0], failure)
 
-    async def _failed(self, event: Waiting, failure: Failure) -> None:
+    async def _note_failure(self, event: Waiting, failure: Failure) -> None:
         log.warning("webhook failed", webhook=self._webhook.shown, reason=failure.reason, attempts=event.attempts + 1)
         self._failures += 1
         self._refusals = self._refusals + 1 if failure.refused else 0
@@ -127,7 +127,7 @@ class Line:
             # for longer than this line pauses, so that it is another's turn after that
             due += 2 * self._timing.bound(max(self._failures, event.attempts + 1))
             self._refusals = 0
-        await self._outbox.failed(self._webhook.key, event.id, due)
+        await self._outbox.count_failure(self._webhook.key, event.id, due)
         if count := await self._outbox.give_up(now - self._timing.give_up, self._webhook.key):
             log.error("events given up", webhook=self._webhook.shown, count=count)
 
@@ -218,7 +218,7 @@ class Deliverer:
             )
             await stack.enter_async_context(session)
             for line in self._lines.values():
-                stack.push_async_callback(_ended, asyncio.create_task(line.serve(session)))
+                stack.push_async_callback(_note_end, asyncio.create_task(line.serve(session)))
             await self._outbox.give_up_others(time.time() - self._timing.give_up, list(self._lines))
             while True:
                 await asyncio.sleep(self._timing.lease / 3)
@@ -229,7 +229,7 @@ class Deliverer:
         return await self._leases.take(LEASE, self._owner, self._timing.lease)
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
+async def _note_end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

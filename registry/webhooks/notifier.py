@@ -93,7 +93,7 @@ class Notifier:
         async def record(connection: AsyncConnection, _result: None) -> None:
             event_id = self._ids.new()
             document = build_event(event_id, ended, self._public_url, self._source)
-            await insert_events(connection, self._addressed("build", ended.repository, event_id, document))
+            await insert_events(connection, self._address("build", ended.repository, event_id, document))
 
         return record
 
@@ -149,9 +149,9 @@ class Notifier:
         for target in targets:
             event_id = self._ids.new()
             document = request_event(event_id, action, repository, target, cause, self._source)
-            yield from self._addressed(action, repository, event_id, document)
+            yield from self._address(action, repository, event_id, document)
 
-    def _addressed(self, action: Action, repository: str, event_id: str, document: dict[str, Any]) -> Iterator[Event]:
+    def _address(self, action: Action, repository: str, event_id: str, document: dict[str, Any]) -> Iterator[Event]:
         text = orjson.dumps(document).decode()
         for webhook in self._webhooks:
             if webhook.wants(action, repository):

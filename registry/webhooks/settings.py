@@ -7,14 +7,14 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from registry.webhooks.webhook import parse_webhooks, rejoined, shown
+from registry.webhooks.webhook import hide_path, parse_webhooks, rejoined
 from storage.section import Secret, Section
 
 
 class WebhookSettings(Section):
     """Which addresses events are posted to, and how long each delivery is tried."""
 
-    webhooks: Annotated[tuple[str, ...], Secret(shown)] = Field(
+    webhooks: Annotated[tuple[str, ...], Secret(hide_path)] = Field(
         (),
         description="Addresses that events are posted to. A filter may follow an address, which otherwise gets all "
         "events: https://host/path actions=push,delete repositories=team/*",

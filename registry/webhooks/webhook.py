@@ -53,7 +53,7 @@ class Webhook:
     @cached_property
     def shown(self) -> str:
         """The address without what may be a secret in it."""
-        return shown(self.url)
+        return hide_path(self.url)
 
     def wants(self, action: Action, repository: str) -> bool:
         return any(rule.wants(action, repository) for rule in self.rules)
@@ -97,7 +97,7 @@ def rejoined(parts: Sequence[str]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def shown(line: str) -> str:
+def hide_path(line: str) -> str:
     """A line, or an address by itself, as it may be printed: the address ends with its host."""
     return re.sub(r"(://)(?:[^/\s]*@)?([^/?#\s]+)[/?#]\S+", r"\1\2/***", line)
 

@@ -72,7 +72,7 @@ class Made:
         """Whether something of at least `least` bytes can come to fit, before it is made; raises QuotaExceeded."""
         async with self._database.reading() as connection:
             for bound in self._bounds:
-                lasting = await self._lasting(connection, bound.pattern)
+                lasting = await self._sum_lasting(connection, bound.pattern)
                 if max(lasting + 1, least) > bound.limit:
                     raise bound.refusal(max(lasting + 1, least))
 
@@ -93,16 +93,16 @@ class Made:
         """Whether all that is recorded by now fits; raises NoRoom, and QuotaExceeded when nothing would help."""
         for bound in self._bounds:
             await self._database.lock(connection, f"quota {bound.pattern}")
-            held = await self._held(connection, bound.pattern)
+            held = await self._sum_held(connection, bound.pattern)
             if held <= bound.limit:
                 continue
-            if (lasting := await self._lasting(connection, bound.pattern)) > bound.limit:
+            if (lasting := await self._sum_lasting(connection, bound.pattern)) > bound.limit:
                 raise bound.refusal(lasting)
             raise NoRoom(bound, held)
 
     # sums
 
-    async def _held(self, connection: AsyncConnection, pattern: str) -> int:
+    async def _sum_held(self, connection: AsyncConnection, pattern: str) -> int:
         link, row = tables.link, tables.repository_manifest
         blobs = union(
             select(link.c.digest).where(or_(link.c.repository == self._root, like(link.c.repository, pattern))),
@@ -111,7 +111,7 @@ class Made:
         manifests = or_(row.c.repository == self._root, like(row.c.repository, pattern))
         return await _sum(connection, blobs, manifests) + await coming(connection, pattern)
 
-    async def _lasting(self, connection: AsyncConnection, pattern: str) -> int:
+    async def _sum_lasting(self, connection: AsyncConnection, pattern: str) -> int:
         """What does not go, whatever is made: what others pushed, and what was just used."""
         link, row, file, image = tables.link, tables.repository_manifest, tables.artifact, tables.image
         use, made = tables.manifest_blob, tables.image_manifest

@@ -99,14 +99,14 @@ def known_errors() -> Any:
     except PoolTimeout:
         raise StorageBusy("too many requests wait for the database", RETRY_AFTER) from None
     except (OperationalError, InterfaceError) as error:
-        raise _known(error) from error
+        raise _translate(error) from error
     except DBAPIError as error:
         if error.connection_invalidated:
-            raise _known(error) from error
+            raise _translate(error) from error
         raise
 
 
-def _known(error: DBAPIError) -> StorageFull | StorageUnavailable:
+def _translate(error: DBAPIError) -> StorageFull | StorageUnavailable:
     reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
     if any(each in reason for each in _FULL):
         return StorageFull("the database in the data directory" if _is_sqlite(error) else "the database")

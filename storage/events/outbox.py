@@ -62,13 +62,13 @@ class Outbox:
         async with self._database.reading() as connection:
             return [Waiting(row.id, row.document, row.attempts) for row in await connection.execute(query)]
 
-    async def taken(self, endpoint: str, ids: Sequence[str]) -> None:
+    async def forget(self, endpoint: str, ids: Sequence[str]) -> None:
         """Forget events that the endpoint has taken."""
         table = tables.event
         async with self._database.writing() as connection:
             await connection.execute(delete(table).where(table.c.endpoint == endpoint, table.c.id.in_(ids)))
 
-    async def failed(self, endpoint: str, event_id: str, due: float) -> None:
+    async def count_failure(self, endpoint: str, event_id: str, due: float) -> None:
         """Count an attempt, and do not try again before `due` (UNIX seconds)."""
         table = tables.event
         statement = update(table).where(table.c.endpoint == endpoint, table.c.id == event_id)

@@ -67,9 +67,9 @@ async def _mark(connection: AsyncConnection, kind: Kind, rules: Rules) -> Step:
     garbage = select(literal(kind.table.name), *_pair(key), kind.size).where(rules.garbage(kind))
     total = Step(kind.name)
     while True:
-        before = await _counted(connection, kind)
+        before = await _count(connection, kind)
         await connection.execute(_gone.insert().from_select(list(_gone.c), garbage))
-        after = await _counted(connection, kind)
+        after = await _count(connection, kind)
         found = Step(kind.name, after.count - before.count, after.bytes - before.bytes)
         if kind is MANIFESTS and not found.count:
             found = await _mark_rings(connection, rules)
@@ -89,7 +89,7 @@ async def _mark_rings(connection: AsyncConnection, rules: Rules) -> Step:
     return step
 
 
-async def _counted(connection: AsyncConnection, kind: Kind) -> Step:
+async def _count(connection: AsyncConnection, kind: Kind) -> Step:
     total = func.coalesce(func.sum(_gone.c.bytes), 0)
     row = (await connection.execute(select(func.count(), total).where(_gone.c.kind == kind.table.name))).one()
     return Step(kind.name, row[0], int(row[1]))

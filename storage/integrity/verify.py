@@ -75,7 +75,7 @@ class Verifier:
 
     async def verify(self) -> Verification:
         """Raises StorageUnavailable when database or store do not answer, which says nothing of what they hold."""
-        self._total = sum([blob.size async for blob in self._stored()])
+        self._total = sum([blob.size async for blob in self._read_stored()])
         await self._check_blobs()
         async for bodies in self._bodies():
             await self._check_bodies(bodies)
@@ -85,7 +85,7 @@ class Verifier:
     # blobs
 
     async def _check_blobs(self) -> None:
-        stored, taking = self._stored(), asyncio.Lock()
+        stored, taking = self._read_stored(), asyncio.Lock()
 
         async def work() -> None:
             while True:
@@ -172,7 +172,7 @@ class Verifier:
             self._result.damage.append(
                 Damage(digest, "manifest", f"its content has digest {found}", tuple(sorted(sum(names.values(), ()))))
             )
-        pinned = await self._pinned(bodies)
+        pinned = await self._find_pinned(bodies)
         for place, media_type in places.items():
             lacking = _blobs_of(media_type, bodies[place.digest]) - pinned[place]
             if lacking and place.digest not in broken and await self._is_there(place, lacking):
@@ -190,7 +190,7 @@ class Verifier:
         async with self._database.reading() as connection:
             return {_Place(found[0], Digest(found[1])): found[2] for found in await connection.execute(query)}
 
-    async def _pinned(self, digests: Mapping[Digest, bytes]) -> dict[_Place, set[str]]:
+    async def _find_pinned(self, digests: Mapping[Digest, bytes]) -> dict[_Place, set[str]]:
         use = tables.manifest_blob
         query = select(use.c.repository, use.c.manifest, use.c.digest).where(use.c.manifest.in_(list(digests)))
         pinned: dict[_Place, set[str]] = defaultdict(set)
@@ -202,7 +202,7 @@ class Verifier:
     async def _is_there(self, place: _Place, lacking: set[str]) -> bool:
         """Whether it was not deleted, or pushed again, while it was looked at."""
         return place in await self._places({place.digest: b""}) and bool(
-            lacking - (await self._pinned({place.digest: b""}))[place]
+            lacking - (await self._find_pinned({place.digest: b""}))[place]
         )
 
     async def _names(self, places: Sequence[_Place]) -> dict[_Place, tuple[str, ...]]:
@@ -218,7 +218,7 @@ class Verifier:
 
     # pages
 
-    async def _stored(self) -> AsyncGenerator[StoredBlob, None]:
+    async def _read_stored(self) -> AsyncGenerator[StoredBlob, None]:
         table, last = tables.blob, ""
         while True:
             query = select(*BLOB_COLUMNS).where(table.c.digest > last).order_by(table.c.digest).limit(BATCH)

@@ -174,7 +174,7 @@ class _FileWriter:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         with known_errors(self._root):
-            file = self._opened()
+            file = self._open_file()
             rest = memoryview(data)
             while rest:
                 rest = rest[file.write(rest) :]
@@ -187,7 +187,7 @@ class _FileWriter:
 
     def commit(self) -> None:
         with known_errors(self._root):
-            file = self._opened()
+            file = self._open_file()
             os.fsync(file.fileno())
             file.close()
             os.rename(self._beside, self._path)
@@ -206,7 +206,7 @@ class _FileWriter:
         if self._floor and free_bytes(self._root) < self._floor:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def _opened(self) -> IO[bytes]:
+    def _open_file(self) -> IO[bytes]:
         if self._file is None:
             try:
                 self._file = open(self._beside, "xb", buffering=0)  # noqa: SIM115 - closed by commit or abort
@@ -237,12 +237,12 @@ def cut(segments: Iterable[Segment], start: int, stop: int) -> list[Segment]:
         length = len(segment) if isinstance(segment, bytes) else segment.length
         first, last = max(start - position, 0), min(stop - position, length)
         if first < last:
-            result.append(_sliced(segment, first, last))
+            result.append(_slice(segment, first, last))
         position += length
     return result
 
 
-def _sliced(segment: Segment, first: int, last: int) -> Segment:
+def _slice(segment: Segment, first: int, last: int) -> Segment:
     if isinstance(segment, bytes):
         return segment[first:last]
     if isinstance(segment, FileRange):

@@ -219,7 +219,7 @@ class Bucket:
             answer = self._usual.delete_objects(Bucket=self.location.bucket, Delete=request)
         for problem in answer.get("Errors", ()):
             if problem.get("Code") not in _MISSING:
-                raise self._told(problem.get("Code", ""), problem.get("Message", ""))
+                raise self._error_of(problem.get("Code", ""), problem.get("Message", ""))
 
     def _delete_one(self, name: str) -> None:
         with contextlib.suppress(ObjectMissing), self._known_errors(name):
@@ -307,10 +307,10 @@ class Bucket:
                 raise ObjectMissing(name) from error
             if optional and status in _UNSUPPORTED:
                 raise Unsupported(code) from error
-            raise self._told(code, problem.get("Message", ""), status) from error
+            raise self._error_of(code, problem.get("Message", ""), status) from error
         except libraries as error:
             reason = _REASONS.get(type(error).__name__) or _system_reason(error) or str(error)
-            raise StorageUnavailable(self._where, self._shown(reason)) from error
+            raise StorageUnavailable(self._where, self._hide_secret(reason)) from error
 
     @contextlib.contextmanager
     def _suppressed(self, code: str) -> Iterator[None]:
@@ -322,12 +322,12 @@ class Bucket:
             if error.response.get("Error", {}).get("Code") != code:
                 raise
 
-    def _told(self, code: str, message: str, status: int = 0) -> StorageError:
+    def _error_of(self, code: str, message: str, status: int = 0) -> StorageError:
         if status == 507 or _FULL.search(f"{code} {message}"):
             return StorageFull(self._where)
-        return StorageUnavailable(self._where, self._shown(f"{code}: {message}" if message else code))
+        return StorageUnavailable(self._where, self._hide_secret(f"{code}: {message}" if message else code))
 
-    def _shown(self, reason: str) -> str:
+    def _hide_secret(self, reason: str) -> str:
         secret = self.location.secret_key
         return (reason.replace(secret, "***") if secret else reason)[:300]
 

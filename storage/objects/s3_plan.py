@@ -72,19 +72,19 @@ def joined(parts: Sequence[ObjectPart]) -> list[Piece]:
     small: list[Range] = []
     for part in parts:
         have = sum(each.length for each in small)
-        taken = _taken(have, part.size, smallest)
+        taken = _count_streamed(have, part.size, smallest)
         if taken:
             small.append(Range(part.key, 0, taken, part.size))
         if have + taken >= smallest:
             pieces.append(Streamed(tuple(small)))
             small = []
-        pieces += _copied(Range(part.key, taken, part.size, part.size), max(COPY_SIZE, 2 * smallest))
+        pieces += _plan_copies(Range(part.key, taken, part.size, part.size), max(COPY_SIZE, 2 * smallest))
     if small:
         pieces.append(Streamed(tuple(small)))
     return pieces
 
 
-def _taken(have: int, size: int, smallest: int) -> int:
+def _count_streamed(have: int, size: int, smallest: int) -> int:
     """How many of a part's first bytes go with the `have` bytes that are to be streamed; its rest can be copied."""
     if not have and size >= smallest:
         return 0
@@ -92,7 +92,7 @@ def _taken(have: int, size: int, smallest: int) -> int:
     return missing if size - missing >= smallest else size
 
 
-def _copied(source: Range, largest: int) -> list[Piece]:
+def _plan_copies(source: Range, largest: int) -> list[Piece]:
     """`source` in equal ranges of at most `largest` bytes."""
     count = -(-source.length // largest)
     cuts = [source.start + source.length * index // count for index in range(count)] + [source.stop]

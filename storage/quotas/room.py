@@ -76,7 +76,7 @@ class Room:
         if quota is None or quota.bytes is None:
             return
         await self._database.lock(connection, f"quota {quota.pattern}")
-        held = await _held(connection, quota.pattern, without_blob, without_manifest, without_key)
+        held = await _sum_held(connection, quota.pattern, without_blob, without_manifest, without_key)
         if held + size > quota.bytes:
             raise QuotaExceeded(quota.pattern, "bytes", quota.bytes, held + size, pushed=without_blob)
 
@@ -95,7 +95,7 @@ class Room:
             if refused.what != "bytes" or quota is None or not await self._make_way(quota, refused):
                 break
         await self.give_up_push(repository)
-        raise await self._explained(refused)
+        raise await self._explain(refused)
 
     async def hold(self, repository: str, key: str, size: int, seconds: float, digest: str = "") -> None:
         """Count `size` bytes for the pending object `key` for so long; raises QuotaExceeded.
@@ -146,7 +146,7 @@ class Room:
             await lock_rows(connection, link, these)
             await connection.execute(update(link).where(these).values(released=now, created=0.0))
 
-    async def _explained(self, refused: QuotaExceeded) -> QuotaExceeded:
+    async def _explain(self, refused: QuotaExceeded) -> QuotaExceeded:
         """The same with what would help."""
         if refused.what != "bytes":
             return refused
@@ -291,7 +291,7 @@ def _enough(rows: Sequence[Any], size: int) -> list[Any]:
     return chosen
 
 
-async def _held(
+async def _sum_held(
     connection: AsyncConnection, pattern: str, without_blob: str, without_manifest: str, without_key: str
 ) -> int:
     link, blob, row = tables.link, tables.blob, tables.repository_manifest

@@ -17,7 +17,7 @@ from storage import strict_json
 from storage.digest import Descriptor, Digest
 from storage.errors import DigestInvalid, ManifestInvalid
 from storage.oci import DOCKER_LIST, DOCKER_MANIFEST, DOCKER_SCHEMA_1, IMAGE_TYPES, INDEX_TYPES, NOT_DISTRIBUTED
-from storage.strict_json import path_text, shown
+from storage.strict_json import path_text, show
 
 Kind = Literal["image", "index"]
 
@@ -33,13 +33,13 @@ _PARAMETER = rf"""[ \t]*;[ \t]*{_TOKEN}=(?:{_TOKEN}|"[ !#-\[\]-~]{{0,128}}")"""
 _WITH_PARAMETERS = re.compile(rf"({_MEDIA_TYPE.pattern})(?:{_PARAMETER}){{1,8}}")
 
 
-def _folded(names: str) -> Mapping[str, str]:
+def _fold(names: str) -> Mapping[str, str]:
     return {name.casefold(): name for name in names.split()}
 
 
-_MANIFEST_FIELDS = _folded("schemaVersion mediaType artifactType config layers manifests subject annotations fsLayers")
-_DESCRIPTOR_FIELDS = _folded("mediaType digest size urls annotations data artifactType platform")
-_PLATFORM_FIELDS = _folded("architecture os os.version os.features variant features")
+_MANIFEST_FIELDS = _fold("schemaVersion mediaType artifactType config layers manifests subject annotations fsLayers")
+_DESCRIPTOR_FIELDS = _fold("mediaType digest size urls annotations data artifactType platform")
+_PLATFORM_FIELDS = _fold("architecture os os.version os.features variant features")
 _FIELDS_OF_OTHERS: Mapping[Kind, tuple[str, ...]] = {
     "image": ("manifests", "fsLayers"),
     "index": ("config", "layers", "fsLayers"),
@@ -78,7 +78,7 @@ def read_manifest(
     """
     document = strict_json.parse(body)
     if not isinstance(document, dict):
-        raise ManifestInvalid("the document", f"is {shown(document)}: expected an object")
+        raise ManifestInvalid("the document", f"is {show(document)}: expected an object")
     manifest = _Object("", document, _MANIFEST_FIELDS)
     media_type = _media_type(content_type, manifest, header)
     kind = KINDS[media_type]
@@ -129,13 +129,13 @@ def _media_type(content_type: str | None, manifest: _Object, header: str) -> str
     if not named and not sent:
         raise ManifestInvalid("mediaType", f"is missing, and so is {header}: {expected}")
     if named and sent and named != sent:
-        raise ManifestInvalid("mediaType", f"is {shown(named)}, but {header} is {shown(sent)}: expected the same")
+        raise ManifestInvalid("mediaType", f"is {show(named)}, but {header} is {show(sent)}: expected the same")
     if named and named not in KINDS:
-        raise ManifestInvalid("mediaType", f"is {shown(named)}: {expected}")
+        raise ManifestInvalid("mediaType", f"is {show(named)}: {expected}")
     if sent and sent not in KINDS:
-        raise ManifestInvalid("mediaType", f"is missing, and {header} is {shown(sent)}: {expected}")
+        raise ManifestInvalid("mediaType", f"is missing, and {header} is {show(sent)}: {expected}")
     if not named and sent in (DOCKER_MANIFEST, DOCKER_LIST):
-        raise ManifestInvalid("mediaType", f"is missing: docker's manifests have to say it, here {shown(sent)}")
+        raise ManifestInvalid("mediaType", f"is missing: docker's manifests have to say it, here {show(sent)}")
     return named or sent
 
 
@@ -183,7 +183,7 @@ class _Object:
         return self.where + ("." if self.where and not inner.startswith("[") else "") + inner
 
     def wrong(self, name: str, expected: str) -> ManifestInvalid:
-        found = f"is {shown(self.fields[name])}" if name in self.fields else "is missing"
+        found = f"is {show(self.fields[name])}" if name in self.fields else "is missing"
         return ManifestInvalid(self.place(name), f"{found}: expected {expected}")
 
     def media_type(self, name: str) -> str:
@@ -210,7 +210,7 @@ class _Object:
             raise self.wrong(name, "an object of strings")
         for key, each in value.items():
             if not isinstance(each, str):
-                raise ManifestInvalid(self.place(name, key), f"is {shown(each)}: expected a string")
+                raise ManifestInvalid(self.place(name, key), f"is {show(each)}: expected a string")
         return value
 
     def string_list(self, name: str) -> list[str]:
@@ -221,7 +221,7 @@ class _Object:
             raise self.wrong(name, "a list of strings")
         for position, each in enumerate(value):
             if not isinstance(each, str):
-                raise ManifestInvalid(self.place(name, position), f"is {shown(each)}: expected a string")
+                raise ManifestInvalid(self.place(name, position), f"is {show(each)}: expected a string")
         return value
 
     def descriptors(self, name: str) -> list[Descriptor]:
@@ -239,7 +239,7 @@ class _Object:
 
 def _descriptor(value: object, where: str) -> Descriptor:
     if not isinstance(value, dict):
-        raise ManifestInvalid(where, f"is {shown(value)}: expected a descriptor (an object)")
+        raise ManifestInvalid(where, f"is {show(value)}: expected a descriptor (an object)")
     each = _Object(where, value, _DESCRIPTOR_FIELDS)
     media_type = each.media_type_with_parameters("mediaType")
     digest = _digest(each)

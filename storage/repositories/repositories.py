@@ -344,7 +344,7 @@ class Repositories:
         for row in rows[:limit]:
             if size > most_bytes:
                 return Page(found, more=True)
-            annotations, length = _kept_annotations(row.annotations)
+            annotations, length = _keep_annotations(row.annotations)
             if row.annotations == IN_BODY:
                 annotations, length = await self._annotations(Digest(row.digest))
             size += length
@@ -376,7 +376,7 @@ def _annotations_of(body: bytes) -> tuple[Mapping[str, str], int]:
     return annotations, length_of(annotations)
 
 
-def _kept_annotations(text: str | None) -> tuple[Mapping[str, str], int]:
+def _keep_annotations(text: str | None) -> tuple[Mapping[str, str], int]:
     """Those beside a manifest, LONGEST_ANNOTATIONS at most, and how many characters they have as JSON."""
     return (json.loads(text), len(text)) if text else ({}, 0)
 

@@ -185,7 +185,7 @@ class Uploads:
     ) -> StoredBlob:
         owned = {part.key for part in parts} - ({last.key} if last else set())
         stored = await self._repositories.room.within(
-            upload.repository, lambda: self._completed(upload, owned, blob, record)
+            upload.repository, lambda: self._complete_upload(upload, owned, blob, record)
         )
         self._hashes.pop(upload.id, None)
         # of `last` and of a joined object whoever made it pending takes care
@@ -194,7 +194,7 @@ class Uploads:
             await asyncio.shield(self._blobs.release(sorted(left)))
         return stored
 
-    async def _completed(
+    async def _complete_upload(
         self, upload: Upload, owned: Set[str], blob: StoredBlob, record: Record[StoredBlob] | None
     ) -> StoredBlob:
         async with self._database.writing() as connection:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from storage import strict_json
 from storage.errors import JsonInvalid
-from storage.strict_json import CONTAINERS, DEPTH, path_text, shown
+from storage.strict_json import CONTAINERS, DEPTH, path_text, show
 
 KEYS = st.text(max_size=8)
 VALUES = st.recursive(
@@ -276,7 +276,7 @@ def test_paths_and_values_are_shown_as_one_would_write_them() -> None:
     assert path_text([]) == ""
     assert path_text(["layers", 2, "annotations", "org.example"]) == "layers[2].annotations['org.example']"
     assert path_text(["a b", 0]) == "['a b'][0]"
-    assert [shown(each) for each in (None, True, 1, 1.5, [1], {"a": 1}, "it's\n")] == [
+    assert [show(each) for each in (None, True, 1, 1.5, [1], {"a": 1}, "it's\n")] == [
         "null",
         "true",
         "1",
@@ -285,4 +285,4 @@ def test_paths_and_values_are_shown_as_one_would_write_them() -> None:
         "an object",
         '"it\'s\\n"',
     ]
-    assert len(shown("x" * 10_000)) == 102
+    assert len(show("x" * 10_000)) == 102

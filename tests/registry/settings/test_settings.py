@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from registry.settings import variables
-from registry.settings.settings import InvalidSettings, LoadedSettings, all_settings, load, split, written
+from registry.settings.settings import InvalidSettings, LoadedSettings, all_settings, format_value, load, split
 from storage.text import redact
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "settings.md"
@@ -144,7 +144,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
     for setting in all_settings():
         default = setting.field.default
         value = default if isinstance(default, str | int | float) else "x=y"
-        monkeypatch.setenv(setting.variable, written(value))
+        monkeypatch.setenv(setting.variable, format_value(value))
     assert variables.read_variables().keys() == {setting.name for setting in all_settings()}
 
 
@@ -184,8 +184,8 @@ def test_the_example_file_shows_every_setting_and_is_read(tmp_path: Path) -> Non
 
 
 def test_split_and_written_agree() -> None:
-    assert split(written(("a", "b"))) == ["a", "b"]
-    assert (written(None), written(True), written(3.5)) == ("", "true", "3.5")
+    assert split(format_value(("a", "b"))) == ["a", "b"]
+    assert (format_value(None), format_value(True), format_value(3.5)) == ("", "true", "3.5")
 
 
 @pytest.mark.parametrize(

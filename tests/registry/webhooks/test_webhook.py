@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from registry.cli.app import app
-from registry.settings.settings import InvalidSettings, load, written
-from registry.webhooks.webhook import ACTIONS, Action, Webhook, parse_webhooks, shown
+from registry.settings.settings import InvalidSettings, load
+from registry.webhooks.webhook import ACTIONS, Action, Webhook, hide_path, parse_webhooks
 
 SECRET_PATH = "https://hooks.example.org/T0/B0/hunter2"
 
@@ -90,7 +90,7 @@ LINE = "https://h/a,b?c=d,e actions=push,delete repositories=x,y/*"
 def test_commas_within_a_line_do_not_split_it(value: object) -> None:
     settings = load({"webhooks": value}).settings
     assert settings.webhook.webhooks == (LINE, "https://o")
-    assert load({"webhooks": written(settings.webhook.webhooks)}).settings.webhook.webhooks == (LINE, "https://o")
+    assert load({"webhooks": format_value(settings.webhook.webhooks)}).settings.webhook.webhooks == (LINE, "https://o")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_commas_within_a_line_do_not_split_it(value: object) -> None:
     ],
 )
 def test_an_address_is_shown_without_what_may_be_a_secret(line: str, text: str) -> None:
-    assert shown(line) == text
+    assert hide_path(line) == text
     assert Webhook.parse(line).shown == text.split()[0]
 
 

@@ -214,7 +214,7 @@ async def test_an_event_is_told_at_once_and_given_up_in_its_time(content: Conten
     assert await outbox.next("there", 1) == []
     await collect(content)
     assert [event.id for event in await outbox.next("there", 1)] == ["1"]
-    await outbox.failed("there", "1", time.time() + 4 * 3600)
+    await outbox.count_failure("there", "1", time.time() + 4 * 3600)
     await collect(content)
     assert await outbox.next("there", 1) == []
     await age(content, 2 * DAY)

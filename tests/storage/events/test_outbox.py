@@ -34,16 +34,16 @@ async def test_each_endpoint_has_its_events_in_their_order_until_it_has_taken_th
     assert await ids(outbox) == ["1", "2", "3"]
     assert await ids(outbox, limit=2) == ["1", "2"]
     assert [event.document for event in await outbox.next("b", 1)] == ["{1}"]
-    await outbox.taken("a", ["1", "3"])
+    await outbox.forget("a", ["1", "3"])
     assert await ids(outbox) == ["2"]
     assert await ids(outbox, "b") == ["1", "2", "3"]
 
 
 async def test_what_failed_waits_and_what_is_behind_it_does_not(outbox: Outbox) -> None:
     await outbox.put(Event("a", number, "") for number in "12")
-    await outbox.failed("a", "1", time.time() + 3600)
+    await outbox.count_failure("a", "1", time.time() + 3600)
     assert await ids(outbox) == ["2"]
-    await outbox.failed("a", "1", time.time())
+    await outbox.count_failure("a", "1", time.time())
     assert [(event.id, event.attempts) for event in await outbox.next("a", 9)] == [("1", 2), ("2", 0)]
 
 

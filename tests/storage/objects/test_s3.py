@@ -179,7 +179,7 @@ def test_boto3_is_not_imported_before_it_is_needed() -> None:
 def test_the_secret_is_in_no_text(where: S3Location) -> None:
     assert SECRET_KEY not in repr(where)
     bucket = s3_bucket.Bucket(where)
-    assert SECRET_KEY not in bucket._shown(f"the server said {SECRET_KEY}")
+    assert SECRET_KEY not in bucket._hide_secret(f"the server said {SECRET_KEY}")
 
 
 def test_a_full_disk_fails_and_nothing_stays(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_full_disk_fails_and_nothing_stays(tmp_path: Path) -> None:
     ],
 )
 def test_words_for_a_full_store(where: S3Location, code: str, message: str, status: int) -> None:
-    assert isinstance(s3_bucket.Bucket(where)._told(code, message, status), StorageFull)
+    assert isinstance(s3_bucket.Bucket(where)._error_of(code, message, status), StorageFull)
 
 
 # a store that goes away
