@@ -14,6 +14,7 @@ from typing import Self
 import structlog
 
 from builder.base.opening import open_base
+from builder.base.vocabulary import Base
 from builder.build import Builder
 from builder.channels.channel import Credentials
 from builder.channels.download import Downloader, DownloadSettings
@@ -90,56 +91,15 @@ class BuilderService:
         Closing it leaves unfinished builds to be resumed. Raises BaseUnavailable for a base that makes no sense, and
         what `Solver` and `Credentials` raise.
         """
-        credentials = Credentials.read(settings.credentials)
-        policy = ChannelPolicy.of(settings.channels, settings.channel_alias, settings.allowed_channels, others)
         data = DataDirectory(root)
+        policy = ChannelPolicy.of(settings.channels, settings.channel_alias, settings.allowed_channels, others)
         spread = (data.contents, data.fragments)
         # their files are spread over 256 folders, which are made once, not looked for at every write
         for folder in spread:
             await asyncio.to_thread(make_folders, folder)
-        base_blobs = StoreInThreads(blobs)
-        base = open_base(
-            settings.base,
-            blobs=base_blobs,
-            pins=catalog.bases,
-            directory=data.bases,
-            logins=read_logins(settings.credentials) if settings.credentials else {},
-            insecure=settings.insecure_registries,
-        )
-        solver_settings = SolverSettings(
-            repodata=data.repodata,
-            policy=policy,
-            credentials=settings.credentials,
-            seconds=settings.solve_seconds,
-            memory=settings.solve_memory,
-            refresh=settings.repodata_refresh,
-            repodata_size=settings.repodata_size,
-            repodata_disk=settings.repodata_disk,
-            repodata_channels=settings.repodata_channels,
-        )
-        solving_settings = SolvingSettings(
-            quick=settings.quick_solve_seconds, load=settings.channel_seconds, long=settings.long_solves
-        )
-        download_settings = DownloadSettings(
-            data.archives,
-            policy,
-            settings.downloads,
-            settings.download_seconds,
-            settings.download_least,
-            settings.build_download_seconds,
-        )
         clear = partial(remove_leftovers, [*spread, data.bases, data.working])
         async with contextlib.AsyncExitStack() as stack:
-            stack.callback(base_blobs.close)
-            solver = await stack.enter_async_context(Solving(solver_settings, solving_settings))
-            downloader = await stack.enter_async_context(Downloader(download_settings, credentials, solver.download))
-            pool = await stack.enter_async_context(WorkerPool(settings.workers, clear, settings.worker_memory))
-            layers = Layers(LayerStore(blobs), pool)
-            popularity = Popularity.shipped()
-            builder = Builder(
-                settings, data, catalog, blobs, layers, solver, downloader, pool, base, popularity, Stages.of(settings)
-            )
-            stack.push_async_callback(builder.close)
+            builder = await _open_builder(stack, settings, data, catalog, blobs, policy, clear)
 
             async def tell(
                 job: Job, build_id: str, seconds: float, end: CompletedBuild | BuildFailed
@@ -156,6 +116,81 @@ class BuilderService:
                 stack.callback(warming.cancel)
                 await stack.enter_async_context(_tidying(clear))
             yield cls(builder, queue, demand)
+
+
+async def _open_builder(
+    stack: contextlib.AsyncExitStack,
+    settings: BuilderSettings,
+    data: DataDirectory,
+    catalog: Catalog,
+    blobs: BlobStore,
+    policy: ChannelPolicy,
+    clear: Callable[[], object],
+) -> Builder:
+    """The builder with its processes; `stack` closes it. `clear` is called when a worker has died."""
+    credentials = Credentials.read(settings.credentials)
+    base = _open_base(stack, settings, data, catalog, blobs)
+    solver = await stack.enter_async_context(
+        Solving(_solver_settings(settings, data, policy), _solving_settings(settings))
+    )
+    downloads = _download_settings(settings, data, policy)
+    downloader = await stack.enter_async_context(Downloader(downloads, credentials, solver.download))
+    pool = await stack.enter_async_context(WorkerPool(settings.workers, clear, settings.worker_memory))
+    layers = Layers(LayerStore(blobs), pool)
+    builder = Builder(
+        settings, data, catalog, blobs, layers, solver, downloader, pool, base, Popularity.shipped(),
+        Stages.of(settings),
+    )  # fmt: skip
+    stack.push_async_callback(builder.close)
+    return builder
+
+
+def _open_base(
+    stack: contextlib.AsyncExitStack,
+    settings: BuilderSettings,
+    data: DataDirectory,
+    catalog: Catalog,
+    blobs: BlobStore,
+) -> Base:
+    base_blobs = StoreInThreads(blobs)
+    stack.callback(base_blobs.close)
+    return open_base(
+        settings.base,
+        blobs=base_blobs,
+        pins=catalog.bases,
+        directory=data.bases,
+        logins=read_logins(settings.credentials) if settings.credentials else {},
+        insecure=settings.insecure_registries,
+    )
+
+
+def _solver_settings(settings: BuilderSettings, data: DataDirectory, policy: ChannelPolicy) -> SolverSettings:
+    return SolverSettings(
+        repodata=data.repodata,
+        policy=policy,
+        credentials=settings.credentials,
+        seconds=settings.solve_seconds,
+        memory=settings.solve_memory,
+        refresh=settings.repodata_refresh,
+        repodata_size=settings.repodata_size,
+        repodata_disk=settings.repodata_disk,
+        repodata_channels=settings.repodata_channels,
+    )
+
+
+def _solving_settings(settings: BuilderSettings) -> SolvingSettings:
+    return SolvingSettings(quick=settings.quick_solve_seconds, load=settings.channel_seconds, long=settings.long_solves)
+
+
+def _download_settings(settings: BuilderSettings, data: DataDirectory, policy: ChannelPolicy) -> DownloadSettings:
+    return DownloadSettings(
+        data.archives,
+        policy,
+        settings.downloads,
+        settings.download_seconds,
+        settings.download_least,
+        settings.build_download_seconds,
+    )
 
 
 @contextlib.asynccontextmanager
