@@ -27,6 +27,7 @@ from builder.sample_channel.system_data import make_certificates_recipe, make_tz
 from builder.sample_channel.wheel import Wheel
 from builder.sample_channel.wheel_cache import WheelCache
 from builder.sample_channel.wheel_package import find_needed_libraries, make_wheel_recipe
+from storage.disk.files import remove_leftovers
 
 DEFAULT = ("numpy", "scipy", "pandas", "requests", "flask", "ipython", "jupyterlab")
 TWICE = ("numpy",)
@@ -79,6 +80,8 @@ def make_channel(
     removed = _remove_superseded(directory, wanted)
     progress(Step("index", 0, 1))
     (directory / "noarch").mkdir(parents=True, exist_ok=True)
+    # what an interrupted make left would be indexed as a package
+    remove_leftovers(path for path in directory.iterdir() if path.is_dir())
     asyncio.run(index_fs(directory, write_zst=True, write_shards=True))
     progress(Step("index", 1, 1))
     return ChannelSummary(

@@ -33,6 +33,7 @@ from builder.sample_channel import Step, WheelsUnavailable, elf, make_channel
 from builder.sample_channel.package import PLACEHOLDER
 from builder.sample_channel.requirements import find_conda_name, write_constraint, write_match_spec, write_version
 from builder.sample_channel.wheel import Wheel
+from storage.disk.files import TEMPORARY
 from tests.support.sample import wheel_cache
 
 SERIES = "{}.{}".format(*sys.version_info)
@@ -347,6 +348,14 @@ class TestMakingAgain:
         assert summary.removed == summary.missing_libraries == ()
         assert digests(copy) == before
         assert [step.stage for step in steps if step.done == step.total > 0] == ["wheels", "packages", "index"]
+
+    def test_what_an_interrupted_make_left_is_no_package(self, copy: Path, wheels: Path) -> None:
+        before = digests(copy)
+        left = copy / "noarch" / f"{TEMPORARY}1234-app-1.0.conda"
+        left.write_bytes(b"PK\x03\x04 and no more")
+        make_channel(copy, ["app", "native"], cache=wheels)
+        assert not left.exists()
+        assert digests(copy) == before
 
     def test_changed_sources_replace_their_package_and_no_other(self, copy: Path, wheels: Path, tmp_path: Path) -> None:
         changed = Path(shutil.copytree(wheels, tmp_path / "wheels"))
