@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from builder.work.priority import LONGEST_SLICE
+from builder.work.priority import SLICE
 
 SCHED_GETATTR = {"x86_64": 315, "aarch64": 275}
 READ = f"""
@@ -34,7 +34,7 @@ def test_a_process_that_gives_way_is_nicer() -> None:
 def test_others_interrupt_it_at_once() -> None:
     nice, attributes = run(READ).split()
     _, policy, _, its_nice, _, runtime, _, _ = struct.unpack("=IIQiIQQQ", bytes.fromhex(attributes))
-    assert (policy, its_nice, runtime) == (os.SCHED_OTHER, int(nice), LONGEST_SLICE)
+    assert (policy, its_nice, runtime) == (os.SCHED_OTHER, int(nice), 3 * SLICE)
 
 
 def test_a_kernel_that_refuses_is_no_matter() -> None:
