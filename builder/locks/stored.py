@@ -18,7 +18,11 @@ async def find_lock_key(locks: Locks, name: str, prefix: str, spec_key: str | No
         )
     mine = [key for key, of_spec in found if spec_key in (None, of_spec)]
     if not mine:
-        raise UnknownLock(name, "this lock is of another environment; pull it by the name it was made under")
+        raise UnknownLock(
+            name,
+            "this lock was made for other packages, channels or platforms; use the name and the settings that it was "
+            "made with",
+        )
     if len(found) > 1:
         raise UnknownLock(name, "more than one lock begins with these digits; give more of them")
     return mine[0]

@@ -103,7 +103,7 @@ async def _lock_of_name(image: str, settings: Settings, store: Store) -> str:
     repository, tag = _repository_and_tag(image, settings.builder.root)
     request = await read_name(repository, tag, settings.builder, store.catalog)
     if isinstance(request.reference, LockReference):
-        return await find_lock_key(store.catalog.locks, tag, request.reference.hex)
+        return await find_lock_key(store.catalog.locks, tag, request.reference.hex, request.spec.key)
     day = request.spec.until
     resolution = await store.catalog.locks.find_newest_resolution(
         replace(request.spec, until=None).key, day.isoformat() if day else None

@@ -248,6 +248,15 @@ def test_build_writes_an_archive_and_a_layout_and_explain_knows_the_image(
     assert channel in "".join(shown.split())
 
 
+def test_explain_takes_no_lock_of_another_name(condery: Run, flags: list[str]) -> None:
+    built = json.loads(condery("build", "tzdata", "--json", *flags).stdout)
+    for image in (f"tzdata:lock-{built['lock']}", f"lock-{built['lock']}"):
+        assert json.loads(condery("explain", image, "--json", *flags).stdout)["lock"] == built["lock"]
+    done = condery("explain", f"numpy:lock-{built['lock'][:12]}", *flags)
+    assert done.exit_code == 1
+    assert "this lock was made for other packages, channels or platforms" in done.stderr
+
+
 def test_build_pushes_to_another_registry(condery: Run, flags: list[str], start_server: StartServer) -> None:
     other = start_server("--base", "scratch", "--workers", "1", "--channels", "file:///nowhere")
     done = condery("build", "tzdata", "--json", "--push", f"{other.address}/team/tz:v1", *flags)
