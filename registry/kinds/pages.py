@@ -11,7 +11,7 @@ import orjson
 from aiohttp import web
 from multidict import MultiMapping
 
-from registry.errors import FilterInvalid, PageInvalid, shortened
+from registry.errors import FilterInvalid, PageInvalid
 from registry.http.references import Target
 from storage.digest import Digest
 from storage.oci import LONGEST_REPOSITORY, OCI_INDEX
@@ -45,12 +45,12 @@ def read_page(query: MultiMapping[str]) -> PageAsked:
     """`n` and `last`; raises PageInvalid. int() would take signs, spaces, underscores and other scripts' digits."""
     last = query.get("last")
     if last is not None and (len(last) > LONGEST_REPOSITORY or "\0" in last):
-        raise PageInvalid("last", shortened(last), "expected what the list had last")
+        raise PageInvalid("last", last, "expected what the list had last")
     text = query.get("n")
     if text is None:
         return PageAsked(DEFAULT_PAGE, last)
     if not _NUMBER.fullmatch(text) or int(text) > MOST_ASKED:
-        raise PageInvalid("n", shortened(text), f"expected a whole number from 0 to {MOST_ASKED}")
+        raise PageInvalid("n", text, f"expected a whole number from 0 to {MOST_ASKED}")
     return PageAsked(min(int(text), MOST_ON_PAGE), last)
 
 
@@ -88,7 +88,7 @@ def answer_referrers(request: web.Request, target: Target, referrers: Sequence[R
 
 
 def answer_referrers_page(target: Target, asked: ReferrersAsked, page: Page[Referrer]) -> web.Response:
-    entries, cut = _fitting(page.items)
+    entries, cut = _take_fitting(page.items)
     headers = {"Content-Type": OCI_INDEX}
     if asked.artifact_type is not None:
         headers["OCI-Filters-Applied"] = "artifactType"
@@ -101,7 +101,7 @@ def answer_referrers_page(target: Target, asked: ReferrersAsked, page: Page[Refe
     return answer_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}, headers)
 
 
-def _fitting(referrers: Sequence[Referrer]) -> tuple[list[dict[str, Any]], bool]:
+def _take_fitting(referrers: Sequence[Referrer]) -> tuple[list[dict[str, Any]], bool]:
     """As many as an index that clients read can have, at least one, and whether that left some out."""
     entries: list[dict[str, Any]] = []
     size = 0

@@ -81,6 +81,23 @@ def test_mistakes_in_the_file(text: str, message: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        ("immutable_tags = ['team']", "'team'"),
+        ("quotas = ['team/* bytes=x']", "'x'"),
+        ("platforms = ['plan-9']", "'plan-9'"),
+        ("images_limit = 'much'", "'much'"),
+        ("glibc = 'new'", "'new'"),
+        ("port = 'http'", "'http'"),
+    ],
+)
+def test_a_wrong_value_is_quoted_once(text: str, quoted: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        loaded_from(text, tmp_path)
+    assert str(caught.value).count(quoted) == 1
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "postgresql://condery:hunter/2@host/db",

@@ -261,6 +261,13 @@ async def test_tags_are_paged(site: Site, query: str, shown: list[str], link: st
         assert answer.headers.get("Link") == (f'<{V2}/tags/list{link}>; rel="next"' if link else None)
 
 
+@pytest.mark.parametrize(("query", "told"), [("n=abc", "n='abc': "), ("last=%00", "last='\\x00': ")])
+async def test_a_wrong_page_is_quoted_once(site: Site, query: str, told: str) -> None:
+    status, text = await _text(site, f"{V2}/tags/list?{query}")
+    assert status == 400
+    assert json.loads(text)["errors"][0]["message"].startswith(f"query parameter {told}")
+
+
 async def test_request_id_is_made_when_none_fit_is_given(site: Site) -> None:
     seen = set()
     for given in (None, "with space", "x" * 129):
