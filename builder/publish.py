@@ -68,7 +68,7 @@ class StoredImage:
 
 
 def show_nothing(_done: int, _total: int, _detail: str) -> None:
-    """A OnCopied for when nobody watches."""
+    """An OnCopied for when nobody watches."""
 
 
 def write_oci_layout(

@@ -83,7 +83,7 @@ def _tell_privacy(directory: Path) -> None:
             "other users of this machine may enter the data directory",
             directory=str(directory),
             mode=mode,
-            mend=f"chmod -R go= {directory}",
+            fix=f"chmod -R go= {directory}",
         )
 
 

@@ -14,7 +14,7 @@ from registry.settings.settings import Settings
 from storage.clock import is_within
 from storage.disk.reserve import Reserve
 from storage.errors import GarbageCollectionRunning, StorageError
-from storage.garbage.collection import Garbage, Report
+from storage.garbage.collection import CollectionReport, Garbage
 from storage.garbage.eviction import Bounds, Eviction
 from storage.garbage.exclusive import between_collections, last_collection, only_here, only_one
 from storage.garbage.rehearsal import rehearse
@@ -52,7 +52,7 @@ def policy_of(settings: Settings) -> Policy:
     )
 
 
-async def collect(settings: Settings, store: Store, *, dry_run: bool = False) -> Report:
+async def collect(settings: Settings, store: Store, *, dry_run: bool = False) -> CollectionReport:
     """Collect garbage and keep the caches within their bounds.
 
     Raises GarbageCollectionRunning when somebody else is at it, StorageUnavailable.

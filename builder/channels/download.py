@@ -28,7 +28,7 @@ from builder.network.routes import Routes
 from builder.work.single_flight import SingleFlight
 from builder.work.turns import GaveWay, Lane
 from storage.cancellation import to_end
-from storage.disk.files import note_use
+from storage.disk.files import mark_used
 from storage.errors import StorageFull
 
 log = structlog.get_logger(__name__)
@@ -114,7 +114,7 @@ class Downloader:
     async def _fetch(self, package: LockedPackage, received: Received) -> Path:
         path = self._settings.directory / f"{package.archive_key}{_find_extension(package)}"
         algorithm: Literal["sha256", "md5"] = "sha256" if package.sha256 else "md5"
-        await asyncio.to_thread(note_use, path)
+        await asyncio.to_thread(mark_used, path)
         try:
             async with asyncio.timeout(self._settings.longest) as limit:
                 while not _is_whole(path, package.size):

@@ -18,7 +18,7 @@ from builder.packages.listing import read_listing
 from builder.packages.path_marks import PathMarks
 from builder.packages.paths import check_reserved
 from builder.work.worker import working_on
-from storage.disk.files import atomic_write, note_use
+from storage.disk.files import atomic_write, mark_used
 
 FORMAT = 2
 """Part of every inspection's key: raise it when the same archive has to be read differently."""
@@ -65,7 +65,7 @@ def _name_cached(package: LockedPackage) -> str:
 
 
 def _recall(path: Path) -> dict[str, Any] | None:
-    note_use(path)
+    mark_used(path)
     with contextlib.suppress(FileNotFoundError, JsonRefused):
         return cast(dict[str, Any], load_trusted(path.read_bytes()))
     return None

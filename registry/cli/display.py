@@ -15,7 +15,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from builder.progress import Event, Stage
-from builder.progress import Progress as Report
+from builder.progress import Progress as OnProgress
 from storage.text import printable, printable_json
 
 DETAIL_WIDTH = 40
@@ -47,7 +47,7 @@ def echo_json(document: object) -> None:
 
 
 @contextlib.contextmanager
-def build_display(console: Console) -> Iterator[Report]:
+def build_display(console: Console) -> Iterator[OnProgress]:
     """The Progress to give to a build, shown on `console` until the block ends."""
     if not console.is_terminal:
         yield PlainLines(console)

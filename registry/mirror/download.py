@@ -15,7 +15,7 @@ from storage.errors import ConderyError
 CHUNK = 256 << 10
 
 
-class Descriptor:
+class OpenFile:
     """An open file; closed when nobody has this any more."""
 
     def __init__(self, number: int) -> None:
@@ -39,7 +39,7 @@ class Download:
         self.blob: StoredBlob | None = None
         """Where the bytes are, once they are stored."""
         self._come = 0
-        self._file: Descriptor | None = None
+        self._file: OpenFile | None = None
         self._failure: ConderyError | None = None
         self._changed = asyncio.Event()
 
@@ -89,7 +89,7 @@ class Download:
         self.size = size
         self._tell()
 
-    def advance(self, come: int, file: Descriptor | None) -> None:
+    def advance(self, come: int, file: OpenFile | None) -> None:
         """The first `come` bytes can be read from `file`."""
         self._come, self._file = come, file
         self._tell()
@@ -107,7 +107,7 @@ class Download:
         changed.set()
 
 
-def _read(file: Descriptor, position: int, count: int) -> bytes:
+def _read(file: OpenFile, position: int, count: int) -> bytes:
     chunk = os.pread(file.number, count, position)
     if not chunk:
         raise EOFError("a file that is being written is shorter than what was written")

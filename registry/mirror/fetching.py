@@ -12,7 +12,7 @@ from typing import IO
 
 import structlog
 
-from registry.mirror.download import Descriptor, Download
+from registry.mirror.download import Download, OpenFile
 from registry.mirror.errors import MirrorError, UpstreamBroke, UpstreamLies, UpstreamLimits
 from registry.mirror.names import Source
 from registry.mirror.upstream import BlobStream, Upstream
@@ -186,7 +186,7 @@ class _Sink:
 
     def __init__(self, objects: ObjectStore, key: str, digest: Digest, directory: Path) -> None:
         self.size = 0
-        self.file: Descriptor | None = None
+        self.file: OpenFile | None = None
         self._writer = objects.writer(key)
         self._part = readable_part(objects, key)
         self._hasher = digest.hasher()
@@ -204,7 +204,7 @@ class _Sink:
         if self._part is None:
             self._keep(data)
         elif self.file is None:
-            self.file = Descriptor(os.open(self._part, os.O_RDONLY | os.O_CLOEXEC))
+            self.file = OpenFile(os.open(self._part, os.O_RDONLY | os.O_CLOEXEC))
         self.size += len(data)
 
     def commit(self) -> None:
@@ -224,7 +224,7 @@ class _Sink:
             if self._spool is None:
                 self._directory.mkdir(parents=True, exist_ok=True)
                 self._spool = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115 - closed by close
-                self.file = Descriptor(os.dup(self._spool.fileno()))
+                self.file = OpenFile(os.dup(self._spool.fileno()))
             rest = memoryview(data)
             while rest:
                 rest = rest[self._spool.write(rest) :]

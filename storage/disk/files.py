@@ -101,7 +101,7 @@ def temporary_directory(parent: Path) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def note_use(path: Path) -> None:
+def mark_used(path: Path) -> None:
     """Let the file's time of access tell, to within USE_SECONDS, when it was used last, however it is mounted.
 
     That is what evictions go by. What else is known of the file stays.

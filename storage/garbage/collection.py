@@ -51,7 +51,7 @@ from storage.garbage.rules import (
     TAGS,
     UPLOADS,
     Bounds,
-    Kind,
+    GarbageKind,
     Policy,
     Rules,
     lock_needed,
@@ -79,7 +79,7 @@ class Step:
 
 
 @dataclass
-class Report:
+class CollectionReport:
     """What a collection deleted, or with `dry_run` would have."""
 
     dry_run: bool = False
@@ -111,9 +111,9 @@ class Garbage:
         self._changes = changes
         self._policy = policy
 
-    async def collect(self) -> Report:
+    async def collect(self) -> CollectionReport:
         """Delete all that is garbage. Raises StorageUnavailable, having done a part."""
-        report, begun = Report(), time.monotonic()
+        report, begun = CollectionReport(), time.monotonic()
         # somebody may have died between a commit and its mark, and what is remembered of it is about to lose its bytes
         self._changes.mark_all()
         await mend(self._database, time.time())
@@ -130,7 +130,7 @@ class Garbage:
         report.seconds = time.monotonic() - begun
         return report
 
-    async def _sweep(self, kind: Kind, rules: Rules) -> Step:
+    async def _sweep(self, kind: GarbageKind, rules: Rules) -> Step:
         """Delete the garbage of one kind."""
         total = Step(kind.name)
         while True:
@@ -166,7 +166,7 @@ class Garbage:
         await _give_way(begun)
         return Step(MANIFESTS.name, len(found))
 
-    async def _sweep_once(self, kind: Kind, rules: Rules) -> Step:
+    async def _sweep_once(self, kind: GarbageKind, rules: Rules) -> Step:
         key, step = list(kind.table.primary_key), Step(kind.name)
         garbage = rules.garbage(kind)
         last: Sequence[str] | None = None
@@ -181,7 +181,7 @@ class Garbage:
             last = rows[-1]
             step += await to_end(self._delete(kind, rows, garbage))
 
-    async def _delete(self, kind: Kind, keys: Sequence[Sequence[str]], garbage: ColumnElement[bool]) -> Step:
+    async def _delete(self, kind: GarbageKind, keys: Sequence[Sequence[str]], garbage: ColumnElement[bool]) -> Step:
         """Delete those of the rows that are still garbage."""
         table, begun = kind.table, time.monotonic()
         key = list(table.primary_key)

@@ -17,9 +17,17 @@ from sqlalchemy.schema import CreateTable
 
 from storage.blobs.blobs import BlobStore
 from storage.database import tables
-from storage.garbage.collection import OBJECTS, Report, Step, is_due, ruled_repositories, rules_now, tags_given_up
+from storage.garbage.collection import (
+    OBJECTS,
+    CollectionReport,
+    Step,
+    is_due,
+    ruled_repositories,
+    rules_now,
+    tags_given_up,
+)
 from storage.garbage.rings import repositories_with_rings, rings
-from storage.garbage.rules import KINDS, MANIFESTS, TAGS, Kind, Policy, Rules
+from storage.garbage.rules import KINDS, MANIFESTS, TAGS, GarbageKind, Policy, Rules
 
 _TEXT = String(255).with_variant(String(255, collation="C"), "postgresql")
 
@@ -42,9 +50,9 @@ class _TableOfGone:
         return exists().where(_gone.c.kind == table.name, _gone.c.first == first, _gone.c.second == second)
 
 
-async def rehearse(blobs: BlobStore, policy: Policy) -> Report:
+async def rehearse(blobs: BlobStore, policy: Policy) -> CollectionReport:
     """The report of a collection, which does not take place."""
-    report, begun = Report(dry_run=True), time.monotonic()
+    report, begun = CollectionReport(dry_run=True), time.monotonic()
     now = await rules_now(blobs, policy)
     rules = replace(now, gone=_TableOfGone())
     async with blobs.database.reading() as connection:
@@ -62,7 +70,7 @@ async def rehearse(blobs: BlobStore, policy: Policy) -> Report:
     return report
 
 
-async def _mark(connection: AsyncConnection, kind: Kind, rules: Rules) -> Step:
+async def _mark(connection: AsyncConnection, kind: GarbageKind, rules: Rules) -> Step:
     key = list(kind.table.primary_key)
     garbage = select(literal(kind.table.name), *_pair(key), kind.size).where(rules.garbage(kind))
     total = Step(kind.name)
@@ -89,7 +97,7 @@ async def _mark_rings(connection: AsyncConnection, rules: Rules) -> Step:
     return step
 
 
-async def _count(connection: AsyncConnection, kind: Kind) -> Step:
+async def _count(connection: AsyncConnection, kind: GarbageKind) -> Step:
     total = func.coalesce(func.sum(_gone.c.bytes), 0)
     row = (await connection.execute(select(func.count(), total).where(_gone.c.kind == kind.table.name))).one()
     return Step(kind.name, row[0], int(row[1]))

@@ -83,7 +83,7 @@ class NothingGone:
 
 
 @dataclass(frozen=True)
-class Kind:
+class GarbageKind:
     """Rows of one table that are deleted in one step; `size` is what the disk gets back by that, in bytes."""
 
     name: str
@@ -96,19 +96,19 @@ class Kind:
         return self.table is tables.repository_manifest
 
 
-UPLOADS = Kind("uploads", tables.upload, tables.upload.c.size)
-TAGS = Kind("tags", tables.tag)
-IMAGES = Kind("images", tables.image)
-FILES = Kind("files", tables.artifact)
-COPIES = Kind("copies", tables.repository_manifest)
-MANIFESTS = Kind("manifests", tables.repository_manifest)
-LINKS = Kind("links", tables.link)
-BLOBS = Kind("blobs", tables.blob, case((tables.blob.c.key.is_(None), 0), else_=tables.blob.c.size))
-BODIES = Kind("bodies", tables.manifest, func.length(tables.manifest.c.body))
-REPOSITORIES = Kind("repositories", tables.repository)
-LOCKS = Kind("locks", tables.lock, tables.lock.c.size)
-RESOLUTIONS = Kind("resolutions", tables.resolution)
-BUILDS = Kind("builds", tables.build)
+UPLOADS = GarbageKind("uploads", tables.upload, tables.upload.c.size)
+TAGS = GarbageKind("tags", tables.tag)
+IMAGES = GarbageKind("images", tables.image)
+FILES = GarbageKind("files", tables.artifact)
+COPIES = GarbageKind("copies", tables.repository_manifest)
+MANIFESTS = GarbageKind("manifests", tables.repository_manifest)
+LINKS = GarbageKind("links", tables.link)
+BLOBS = GarbageKind("blobs", tables.blob, case((tables.blob.c.key.is_(None), 0), else_=tables.blob.c.size))
+BODIES = GarbageKind("bodies", tables.manifest, func.length(tables.manifest.c.body))
+REPOSITORIES = GarbageKind("repositories", tables.repository)
+LOCKS = GarbageKind("locks", tables.lock, tables.lock.c.size)
+RESOLUTIONS = GarbageKind("resolutions", tables.resolution)
+BUILDS = GarbageKind("builds", tables.build)
 
 KINDS = (
     UPLOADS, TAGS, IMAGES, FILES, COPIES, MANIFESTS, LINKS, BLOBS, BODIES, REPOSITORIES, LOCKS, RESOLUTIONS, BUILDS,
@@ -138,7 +138,7 @@ class Rules:
     bounds: Bounds = Bounds()
     gone: Gone = field(default_factory=NothingGone)
 
-    def garbage(self, kind: Kind) -> ColumnElement[bool]:
+    def garbage(self, kind: GarbageKind) -> ColumnElement[bool]:
         """Whether a row of the kind's table is garbage, unless the kind is TAGS, for which `retention` is asked."""
         conditions = {
             UPLOADS.name: self._uploads,

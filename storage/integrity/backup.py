@@ -27,7 +27,7 @@ BUSY_SECONDS = 60
 # what was on its way belongs to the server that was backed up
 _FORGET = ("upload_part", "upload", "pending", "lease")
 
-Report = Callable[[int, int], None]
+OnFileCopied = Callable[[int, int], None]
 """Files done, files in all."""
 
 
@@ -40,7 +40,7 @@ class Backup:
     copied: int
 
 
-def back_up(data: Path, target: Path, report: Report = lambda _done, _total: None) -> Backup:
+def back_up(data: Path, target: Path, report: OnFileCopied = lambda _done, _total: None) -> Backup:
     """Bring the directory `target` to the state of the data directory `data`, which it can then stand in for.
 
     Blocks. A backup that breaks off leaves the one before it whole. Raises BackupFailed.

@@ -19,9 +19,9 @@ from storage.errors import DigestInvalid, ManifestInvalid
 from storage.oci import DOCKER_LIST, DOCKER_MANIFEST, DOCKER_SCHEMA_1, IMAGE_TYPES, INDEX_TYPES, NOT_DISTRIBUTED
 from storage.strict_json import path_text, show
 
-Kind = Literal["image", "index"]
+ManifestKind = Literal["image", "index"]
 
-KINDS: Mapping[str, Kind] = {**dict.fromkeys(IMAGE_TYPES, "image"), **dict.fromkeys(INDEX_TYPES, "index")}
+KINDS: Mapping[str, ManifestKind] = {**dict.fromkeys(IMAGE_TYPES, "image"), **dict.fromkeys(INDEX_TYPES, "index")}
 """The media types of the manifests that are stored here."""
 
 LARGEST_SIZE = 2**63 - 1
@@ -40,7 +40,7 @@ def _fold(names: str) -> Mapping[str, str]:
 _MANIFEST_FIELDS = _fold("schemaVersion mediaType artifactType config layers manifests subject annotations fsLayers")
 _DESCRIPTOR_FIELDS = _fold("mediaType digest size urls annotations data artifactType platform")
 _PLATFORM_FIELDS = _fold("architecture os os.version os.features variant features")
-_FIELDS_OF_OTHERS: Mapping[Kind, tuple[str, ...]] = {
+_FIELDS_OF_OTHERS: Mapping[ManifestKind, tuple[str, ...]] = {
     "image": ("manifests", "fsLayers"),
     "index": ("config", "layers", "fsLayers"),
 }
@@ -51,7 +51,7 @@ class ManifestDocument:
     """What of a manifest's body concerns a registry; of all that is named twice, only the first is here."""
 
     media_type: str
-    kind: Kind
+    kind: ManifestKind
     config: Descriptor | None = None
     """An image's; it is the first of `blobs` too."""
     blobs: tuple[Descriptor, ...] = ()
@@ -139,7 +139,7 @@ def _media_type(content_type: str | None, manifest: _Object, header: str) -> str
     return named or sent
 
 
-def _check_kind(manifest: _Object, kind: Kind) -> None:
+def _check_kind(manifest: _Object, kind: ManifestKind) -> None:
     version = manifest.fields.get("schemaVersion")
     if type(version) is not int or version != 2:
         raise manifest.wrong("schemaVersion", "2")

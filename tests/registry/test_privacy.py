@@ -49,7 +49,7 @@ def test_one_that_exists_is_told_and_left(start_server: StartServer, channel: st
     assert stat.S_IMODE(data.stat().st_mode) == 0o755
     lines = [json.loads(line) for line in server.log.read_text().splitlines()]
     [told] = [line for line in lines if "may enter the data directory" in line["event"]]
-    assert (told["mode"], told["mend"]) == ("0755", f"chmod -R go= {data}")
+    assert (told["mode"], told["fix"]) == ("0755", f"chmod -R go= {data}")
 
 
 def test_commands_make_it_private_and_their_output_as_the_caller_likes(channel: str, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from storage.catalog.catalog import Catalog
 from storage.clock import is_within
 from storage.database import tables
 from storage.database.leases import Leases
-from storage.disk.files import note_use
+from storage.disk.files import mark_used
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel, open_service
 from tests.support.storage.stores import open_stores
@@ -83,7 +83,7 @@ def test_the_use_of_a_file_is_noted_though_it_was_used_next_year(tmp_path: Path)
     path = tmp_path / "file"
     path.touch()
     os.utime(path, (time.time() + YEAR, 0))
-    note_use(path)
+    mark_used(path)
     assert path.stat().st_atime < time.time() + 60
 
 

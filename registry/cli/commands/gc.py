@@ -12,7 +12,7 @@ from registry.cli.options import need_data, run_async, takes_settings
 from registry.settings.settings import LoadedSettings, Settings
 
 if TYPE_CHECKING:
-    from storage.garbage.collection import Report
+    from storage.garbage.collection import CollectionReport
 
 
 @takes_settings("storage", "upkeep", "mirror")
@@ -35,7 +35,7 @@ def gc(
         show(SafeConsole(highlight=False), report)
 
 
-async def _collect(settings: Settings, dry_run: bool) -> Report:
+async def _collect(settings: Settings, dry_run: bool) -> CollectionReport:
     from registry.upkeep import collect
     from storage.store import open_store
 
@@ -43,7 +43,7 @@ async def _collect(settings: Settings, dry_run: bool) -> Report:
         return await collect(settings, store, dry_run=dry_run)
 
 
-def show(console: SafeConsole, report: Report) -> None:
+def show(console: SafeConsole, report: CollectionReport) -> None:
     """A table for people; the same facts as the JSON document."""
     table = Table("what", "deleted" if not report.dry_run else "would be deleted", "MB freed")
     for column in table.columns[1:]:

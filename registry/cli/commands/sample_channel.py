@@ -16,7 +16,7 @@ from registry.settings.settings import cache_directory
 
 if TYPE_CHECKING:
     from builder.sample_channel import ChannelSummary, Step
-    from builder.sample_channel import Progress as Report
+    from builder.sample_channel import Progress as OnProgress
 
 
 @reports_errors
@@ -61,7 +61,7 @@ def make(directory: Path, names: Sequence[str], cache: Path | None = None) -> Ch
 
 
 @contextmanager
-def _display() -> Iterator[Report]:
+def _display() -> Iterator[OnProgress]:
     console = SafeConsole(stderr=True, highlight=False)
     if not console.is_terminal:
         seen: set[str] = set()

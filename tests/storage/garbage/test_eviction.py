@@ -18,7 +18,7 @@ from storage.blobs.joins import Join, Layer
 from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Digest
-from storage.disk.files import note_use
+from storage.disk.files import mark_used
 from storage.garbage.eviction import IN_USE_SECONDS, Bounds, Entry, Eviction, over, survey
 from tests.support.storage.stores import Stores, open_stores, put_layers
 
@@ -81,8 +81,8 @@ async def test_what_was_read_from_archives_counts_with_them(stores: Stores) -> N
 
 async def test_a_use_is_noted_without_changing_what_else_is_known(stores: Stores) -> None:
     used, other = (put(stores.root / "archives" / name, 100, OLD) for name in ("a.conda", "b.conda"))
-    note_use(used)
-    note_use(stores.root / "archives" / "missing")
+    mark_used(used)
+    mark_used(stores.root / "archives" / "missing")
     assert used.stat().st_mtime == pytest.approx(OLD)
     await evicted(stores, Bounds(archives=100))
     assert (used.exists(), other.exists()) == (True, False)

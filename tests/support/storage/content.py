@@ -16,7 +16,7 @@ from storage.blobs.rows import StoredBlob
 from storage.database import tables
 from storage.digest import Descriptor, Digest, new_hasher
 from storage.events.changes import Changes
-from storage.garbage.collection import Garbage, Report
+from storage.garbage.collection import CollectionReport, Garbage
 from storage.garbage.rules import Policy
 from storage.objects.objects import ObjectStore, writing
 from storage.quotas.limits import Limits
@@ -48,7 +48,7 @@ class Content:
     def garbage(self, policy: Policy = AT_ONCE) -> Garbage:
         return Garbage(self.stores.blobs, self.changes, policy)
 
-    async def collect(self, policy: Policy = AT_ONCE) -> Report:
+    async def collect(self, policy: Policy = AT_ONCE) -> CollectionReport:
         return await self.garbage(policy).collect()
 
     # what clients do
