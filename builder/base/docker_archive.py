@@ -13,7 +13,7 @@ from typing import IO, Any
 import zstandard
 
 from builder.base.layers import LayerWriter, are_stored, open_tar_stream, read_chunks
-from builder.base.oci_image import keep_inherited, look_into_base, parse_document, read_diff_ids
+from builder.base.oci_image import make_base_image, parse_document, read_diff_ids
 from builder.base.oci_layout import Layout
 from builder.base.vocabulary import BaseImage, BaseLayer
 from builder.errors import BaseUnavailable
@@ -80,17 +80,14 @@ class DockerArchiveBase:
         if len(names) != len(diff_ids):
             raise BaseUnavailable(self.reference, f"it has {len(names)} layers, its config {len(diff_ids)}")
         layers = tuple(self._take(members, name, diff_id) for name, diff_id in zip(names, diff_ids, strict=True))
-        facts = look_into_base(self.reference, layers, self._blobs)
-        return BaseImage(
+        return make_base_image(
+            self.reference,
+            self._blobs,
             reference=f"docker-archive:{self._tag}" if self._tag else "docker-archive",
             digest=Digest.of(config_bytes),
             platform=platform,
             layers=layers,
-            config=keep_inherited(config),
-            glibc=facts.glibc,
-            has_shell=facts.has_shell,
-            bash=facts.bash,
-            links=facts.links,
+            config=config,
         )
 
     def _choose(self, entries: Any) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import zstandard
 
-from builder.base.layers import RootFacts, look_into
+from builder.base.layers import look_into
 from builder.base.vocabulary import BaseImage, BaseLayer
 from builder.errors import BaseUnavailable
 from builder.platforms import conda_platform
@@ -59,17 +59,8 @@ class ImageReader:
         layers = self._read_layers(manifest, config)
         for layer in layers:
             self._store(layer.descriptor)
-        facts = look_into_base(self._base, layers, self._blobs)
-        return BaseImage(
-            reference=reference,
-            digest=digest,
-            platform=platform,
-            layers=layers,
-            config=keep_inherited(config),
-            glibc=facts.glibc,
-            has_shell=facts.has_shell,
-            bash=facts.bash,
-            links=facts.links,
+        return make_base_image(
+            self._base, self._blobs, reference=reference, digest=digest, platform=platform, layers=layers, config=config
         )
 
     def fetch(self, descriptor: Descriptor) -> dict[str, Any]:
@@ -165,14 +156,32 @@ def read_diff_ids(base: str, config: Mapping[str, Any]) -> list[Digest]:
         raise BaseUnavailable(base, "its image config is malformed") from None
 
 
-def keep_inherited(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a base's config an image made on it takes over."""
-    return {name: config[name] for name in ("config", "history") if config.get(name)}
+def make_base_image(
+    base: str,
+    blobs: BlockingBlobs,
+    *,
+    reference: str,
+    digest: Digest,
+    platform: str,
+    layers: tuple[BaseLayer, ...],
+    config: Mapping[str, Any],
+) -> BaseImage:
+    """The base of stored `layers`, which are looked into, and the image config that it came with.
 
-
-def look_into_base(base: str, layers: Sequence[BaseLayer], blobs: BlockingBlobs) -> RootFacts:
-    """`look_into`, with BaseUnavailable for layers that are no tar."""
+    Raises BaseUnavailable, which names `base`, for layers that are no tar.
+    """
     try:
-        return look_into(layers, blobs)
+        facts = look_into(layers, blobs)
     except (tarfile.TarError, OSError, EOFError, zstandard.ZstdError) as error:
         raise BaseUnavailable(base, f"one of its layers cannot be read: {error}") from None
+    return BaseImage(
+        reference=reference,
+        digest=digest,
+        platform=platform,
+        layers=layers,
+        config={name: config[name] for name in ("config", "history") if config.get(name)},
+        glibc=facts.glibc,
+        has_shell=facts.has_shell,
+        bash=facts.bash,
+        links=facts.links,
+    )

@@ -17,18 +17,10 @@ from aiohttp import web
 from builder.remote.repository import Login
 from tests.registry.mirror.test_rules import Answers
 from tests.support.registry.mirrored import APP, FIRST, get, name_of, refused
-from tests.support.registry.upstreams import MirrorTimes, ScriptedRegistry, mirroring, scripted_registry
+from tests.support.registry.upstreams import QUICK, ScriptedRegistry, mirroring, scripted_registry
 
 LOGIN = Login("user", "secret-word")
 BASIC = aiohttp.encode_basic_auth("user", "secret-word")
-QUICK: MirrorTimes = {"mirror_fresh_for": 0.0, "mirror_retry_after": 0.0}
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[ScriptedRegistry]:
-    async with scripted_registry() as registry:
-        registry.put(APP, FIRST, "latest")
-        yield registry
 
 
 @pytest.fixture

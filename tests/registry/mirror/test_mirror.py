@@ -23,27 +23,17 @@ from storage.oci import DOCKER_MANIFEST, OCI_INDEX
 from tests.support.registry.mirrored import APP, FIRST, SECOND, get, name_of, refused
 from tests.support.registry.serving import Site, serving
 from tests.support.registry.upstreams import (
+    QUICK,
     Content,
-    MirrorTimes,
     ScriptedRegistry,
     failure,
     image,
     index,
     mirroring,
     push,
-    scripted_registry,
 )
 from tests.support.servers import distribution
 from tests.support.servers.reference_registry import PASSWORD, USER, password_auth, reference_registry, token_auth
-
-QUICK: MirrorTimes = {"mirror_fresh_for": 0.0, "mirror_retry_after": 0.0}
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[ScriptedRegistry]:
-    async with scripted_registry() as registry:
-        registry.put(APP, FIRST, "latest")
-        yield registry
 
 
 @pytest.fixture

@@ -220,6 +220,10 @@ class MirrorTimes(TypedDict, total=False):
     mirror_retry_after: float
 
 
+QUICK: MirrorTimes = {"mirror_fresh_for": 0.0, "mirror_retry_after": 0.0}
+"""Nothing is fresh, and what failed is asked again at once."""
+
+
 @contextlib.asynccontextmanager
 async def mirroring(
     directory: Path,

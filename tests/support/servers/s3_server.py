@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,15 +53,23 @@ class S3Server:
         said = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        deadline = time.monotonic() + START_SECONDS
+        self._wait_until(lambda: self._find_port(said), START_SECONDS)
+
+    def _find_port(self, said: int) -> bool:
+        """Whether the log says, behind its first `said` bytes, which port was chosen."""
+        found = re.search(rb"Starting s3 server on \[http://127\.0\.0\.1:(\d+)/\]", self.log.read_bytes()[said:])
+        if found:
+            self.port = int(found[1])
+        return found is not None
+
+    def _wait_until(self, is_ready: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
         while self.running and time.monotonic() < deadline:
-            found = re.search(rb"Starting s3 server on \[http://127\.0\.0\.1:(\d+)/\]", self.log.read_bytes()[said:])
-            if found:
-                self.port = int(found[1])
+            if is_ready():
                 return
             time.sleep(0.02)
         self.process.kill()
-        pytest.fail(f"rclone's S3 server did not start:\n{self.log.read_text()}")
+        pytest.fail(f"{type(self).__name__} did not start:\n{self.log.read_text()}")
 
     def stop(self) -> None:
         self._end(signal.SIGTERM)
