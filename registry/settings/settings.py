@@ -230,7 +230,7 @@ _Source = Mapping[str, tuple[object, str]]
 def _describe_problem(problem: Any, origins: Mapping[str, str]) -> str:
     """Which setting is wrong, and how; of one that may hold a secret the value is not repeated.
 
-    A check that quotes what it refuses, such as one entry of a list, has said enough; to other texts the value is added.
+    A check that quotes what it refuses, such as one entry of a list, has said enough; other texts get the value.
     """
     text = str(problem["msg"]).removeprefix("Value error, ")
     text = text.replace("Input should be a valid tuple", "must be a list").replace("Input should", "must")
@@ -240,7 +240,9 @@ def _describe_problem(problem: Any, origins: Mapping[str, str]) -> str:
     name = str(problem["loc"][1])
     setting = _names()[name]
     value = problem["input"]
-    is_quoted = setting.is_list and problem["type"] == "value_error" or isinstance(value, str) and repr(value) in text
+    is_quoted = (setting.is_list and problem["type"] == "value_error") or (
+        isinstance(value, str) and repr(value) in text
+    )
     return f"{origins[name]}: {text}" + ("" if setting.is_secret or is_quoted else f", not {value!r}")
 
 
