@@ -105,7 +105,7 @@ class Builder:
         the place of a lock which answers meanwhile does so only when what was asked for is made.
         """
         watch = Stopwatch()
-        solved = await self._solved(job, progress, watch)
+        solved = await self._find_or_solve(job, progress, watch)
         try:
             if job.artifact:
                 made = await self.artifact(solved.lock, job.artifact)
@@ -120,11 +120,11 @@ class Builder:
 
     async def lock(self, job: Job, progress: Progress = show_nothing, watch: Stopwatch | None = None) -> Lock:
         """The lock that `job` names, or that its spec has by now."""
-        solved = await self._solved(job, progress, watch or Stopwatch())
+        solved = await self._find_or_solve(job, progress, watch or Stopwatch())
         await self._record(job.spec, solved)
         return solved.lock
 
-    async def _solved(self, job: Job, progress: Progress, watch: Stopwatch) -> Solved:
+    async def _find_or_solve(self, job: Job, progress: Progress, watch: Stopwatch) -> Solved:
         if job.lock_key:
             document = await self.catalog.locks.find(job.lock_key)
             if document is None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Generic, Literal, TypeVar
-
-import structlog
-from cachetools import TTLCache
 
 from builder.artifacts.artifact import ARTIFACTS, Artifact, make_artifact_key
 from builder.channels.policy import ChannelPolicy
@@ -28,15 +24,10 @@ from builder.solve.resolution import FOREVER, answers_meanwhile, find_expiry, is
 from builder.work.claims import OURSELVES, Caller
 from storage.catalog.catalog import Catalog
 from storage.catalog.documents import USE_SECONDS
-from storage.errors import StorageError
-
-log = structlog.get_logger(__name__)
+from storage.use_notes import UseNotes
 
 T = TypeVar("T")
 
-CLOSE_SECONDS = 5.0
-
-MOST_NOTED = 10_000
 NOTE_SECONDS = USE_SECONDS / 2
 """What was just noted as used is not noted again for so long; the catalog would not write it either."""
 
@@ -88,7 +79,7 @@ class Ticket(Generic[T]):
             return None
         self._ready = await self._fetch(completed)
         if self._ready is None:
-            raise BuildFailed(completed.id, "Collected", "what was built is deleted already; ask again")
+            raise BuildFailed(completed.id, "Collected", "what was built has already been deleted; ask again")
         return self._ready
 
 
@@ -109,11 +100,10 @@ class Demand:
         self._catalog = catalog
         self._queue = queue
         self._image_key = image_key
-        """The key of the image of a lock for platforms, over the bases of now; None while a base is not known."""
+        """The key of a lock's image for some platforms, on the current bases; None while a base is not resolved."""
         self._resolution_key = resolution_key
-        """The key of what a spec is solved to, likewise."""
-        self._noted: TTLCache[str, None] = TTLCache(MOST_NOTED, NOTE_SECONDS)
-        self._noting: set[asyncio.Task[None]] = set()
+        """The key under which it is stored what a spec is solved to; None likewise."""
+        self._uses: UseNotes[tuple[ResultKind, str]] = UseNotes(self._write_use, NOTE_SECONDS, "use not recorded")
 
     @property
     def root(self) -> str:
@@ -131,12 +121,8 @@ class Demand:
         return await self.image_of(await self._job("image", repository, tag), caller)
 
     async def close(self) -> None:
-        """Write down what was used, within CLOSE_SECONDS."""
-        if self._noting:
-            _, late = await asyncio.wait(self._noting, timeout=CLOSE_SECONDS)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        """Write down what was used."""
+        await self._uses.close()
 
     async def image_of(self, job: Job, caller: Caller = OURSELVES) -> Ticket[FinishedImage]:
         return await self._ticket(
@@ -160,7 +146,9 @@ class Demand:
             lambda completed: self._get_artifact(job, completed),
         )
 
-    async def ended(self, job: Job, build_id: str, seconds: float, end: CompletedBuild | BuildFailed) -> EndedBuild:
+    async def describe_end(
+        self, job: Job, build_id: str, seconds: float, end: CompletedBuild | BuildFailed
+    ) -> EndedBuild:
         """What there is to tell of a build of `job`."""
         kind = job.artifact or job.kind
         repository = image_name.write_repository(job.spec, self._settings)
@@ -196,19 +184,19 @@ class Demand:
         now, spec, settings = time.time(), job.spec, self._settings
         found = await find(lambda solved: is_fresh(spec, solved, settings, now))
         if found is not None:
-            self._note_use(kind, found[0])
+            self._uses.note((kind, found[0]), key=found[0])
             return Ticket(job.spec, caller, ready=found[1])
         failure = await self._queue.remembered_failure(job)
         old = await find(lambda solved: answers_meanwhile(spec, solved, settings, now))
         if old is not None:
-            self._note_use(kind, old[0])
+            self._uses.note((kind, old[0]), key=old[0])
             return Ticket(job.spec, caller, ready=old[1], stale=await self._renew(job, caller, failure))
         if failure:
             raise failure
         return Ticket(job.spec, caller, build=await self._queue.submit(job, caller), fetch=get)
 
     async def _renew(self, job: Job, caller: Caller, failure: BuildFailed | None) -> str:
-        """Begin to make anew what has grown old, though nobody waits for it; why that cannot be, else nothing."""
+        """Start a new build of a stale result, although nobody waits for it; why that cannot be, else empty."""
         if failure is not None:
             return str(failure)
         try:
@@ -217,22 +205,10 @@ class Demand:
             return str(error)
         return ""
 
-    def _note_use(self, kind: ResultKind, key: str) -> None:
-        """Write down, now and then and beside the request, that something is still asked for."""
-        if key in self._noted:
-            return
-        self._noted[key] = None
-        task = asyncio.create_task(self._write_use(kind, key))
-        self._noting.add(task)
-        task.add_done_callback(self._noting.discard)
-
-    async def _write_use(self, kind: ResultKind, key: str) -> None:
-        try:
-            part = self._catalog.images if kind == "image" else self._catalog.artifacts
-            await part.note_use(key)
-        except StorageError as error:
-            self._noted.pop(key, None)
-            log.warning("use not recorded", key=key, reason=str(error))
+    async def _write_use(self, what: tuple[ResultKind, str]) -> None:
+        kind, key = what
+        part = self._catalog.images if kind == "image" else self._catalog.artifacts
+        await part.note_use(key)
 
     async def _job(self, kind: Any, repository: str, tag: str) -> Job:
         request = await read_name(repository, tag, self._settings, self._catalog)

@@ -104,7 +104,7 @@ class BuilderService:
             async def tell(
                 job: Job, build_id: str, seconds: float, end: CompletedBuild | BuildFailed
             ) -> Record[None] | None:
-                return announce(await demand.ended(job, build_id, seconds, end)) if announce else None
+                return announce(await demand.describe_end(job, build_id, seconds, end)) if announce else None
 
             queue = EmbeddedQueue(catalog.builds, builder.run, settings, tell)
             demand = Demand(settings, catalog, queue, builder.image_key, builder.resolution_key, policy)

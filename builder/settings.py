@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, field_validator
 
 from builder.base.prefix_path import find_prefix_problem
 from builder.channels.policy import check_pattern
-from storage.oci import REPOSITORY_PART
+from storage.oci import MIRROR_ROOT, REPOSITORY_PART
 from storage.section import Section
 
 
@@ -130,8 +130,10 @@ class BuilderSettings(Section):
     @field_validator("root")
     @classmethod
     def _is_a_part_of_names(cls, root: str) -> str:
-        if not REPOSITORY_PART.fullmatch(root) or root == "mirror":
-            raise ValueError("must be one part of a repository name: a-z and 0-9, joined by '.', '_', '-'; not mirror")
+        if not REPOSITORY_PART.fullmatch(root) or root == MIRROR_ROOT:
+            raise ValueError(
+                f"must be one part of a repository name: a-z and 0-9, joined by '.', '_', '-'; not {MIRROR_ROOT}"
+            )
         return root
 
     @field_validator("glibc")

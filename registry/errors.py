@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storage.errors import ConderyError
+from storage.errors import ConderyError, DigestInvalid, quote
 from storage.repositories.uploads import Received
 
 
@@ -13,7 +13,7 @@ class RequestError(ConderyError):
 class NameInvalid(RequestError):
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"{shortened(name)} is not a repository name: parts of a-z and 0-9, joined inside by '.', '_', '__' or any "
+            f"{quote(name)} is not a repository name: parts of a-z and 0-9, joined inside by '.', '_', '__' or any "
             "number of '-', separated by '/', 255 characters at most"
         )
 
@@ -21,7 +21,7 @@ class NameInvalid(RequestError):
 class TagInvalid(RequestError):
     def __init__(self, tag: str) -> None:
         super().__init__(
-            f"{shortened(tag)} is not a tag: a letter, digit or '_', then at most 127 letters, digits, '_', '.' or '-'"
+            f"{quote(tag)} is not a tag: a letter, digit or '_', then at most 127 letters, digits, '_', '.' or '-'"
         )
 
 
@@ -29,17 +29,17 @@ class DigestMalformed(RequestError):
     """A digest in a path that names nothing because it is none (404, where `DigestInvalid` is 400)."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(f"{shortened(text)} is not a digest: sha256: and 64, or sha512: and 128 lower-case hex digits")
+        super().__init__(str(DigestInvalid(text)))
 
 
 class PageInvalid(RequestError):
     def __init__(self, parameter: str, value: str, expected: str) -> None:
-        super().__init__(f"query parameter {parameter}={shortened(value)}: {expected}")
+        super().__init__(f"query parameter {parameter}={quote(value)}: {expected}")
 
 
 class FilterInvalid(RequestError):
     def __init__(self, text: str) -> None:
-        super().__init__(f"query parameter artifactType={shortened(text)}: expected a media type")
+        super().__init__(f"query parameter artifactType={quote(text)}: expected a media type")
 
 
 class TagMalformed(TagInvalid):
@@ -58,7 +58,7 @@ class DigestOfBody(RequestError):
 
 class ContentRangeInvalid(RequestError):
     def __init__(self, header: str) -> None:
-        super().__init__(f"Content-Range {shortened(header)}: expected FIRST-LAST, two numbers of bytes")
+        super().__init__(f"Content-Range {quote(header)}: expected FIRST-LAST, two numbers of bytes")
 
 
 class BodyTooLarge(RequestError):
@@ -105,7 +105,7 @@ class Denied(RequestError):
 
 class RouteUnknown(RequestError):
     def __init__(self, path: str) -> None:
-        super().__init__(f"nothing is served at {shortened(path)}")
+        super().__init__(f"nothing is served at {quote(path)}")
 
 
 class NoFiles(RequestError):
@@ -113,14 +113,14 @@ class NoFiles(RequestError):
 
     def __init__(self, repository: str, root: str, name: str) -> None:
         super().__init__(
-            f"there are no files of {shortened(repository)}: they are made only of images on demand, whose names begin "
-            f"with {root}/, such as /files/{root}/python/numpy/latest/{name}"
+            f"{quote(repository)} has no files: files exist only for on-demand images, such as "
+            f"/files/{root}/python/numpy/latest/{name}"
         )
 
 
 class MethodUnsupported(RequestError):
     def __init__(self, method: str, allowed: str) -> None:
-        super().__init__(f"{shortened(method)} is not supported here; this serves {allowed}")
+        super().__init__(f"{quote(method)} is not supported here; this serves {allowed}")
         self.allowed = allowed
 
 
@@ -147,11 +147,6 @@ class BrokenPromise(ConderyError):
 
     def __init__(self, digest: str, sent: int) -> None:
         super().__init__(f"manifest {digest} does not begin with the {sent} bytes that were sent of it")
-
-
-def shortened(text: str) -> str:
-    """`text` quoted and cut, so that an answer never grows with what was sent."""
-    return repr(text if len(text) <= 150 else text[:147] + "...")
 
 
 def _quoted_string(text: str) -> str:

@@ -15,7 +15,7 @@ from aiohttp import web
 from builder.artifacts.artifact import ARTIFACTS
 from registry.errors import NoFiles, StillBuilding
 from registry.http.manifests import stale_warnings
-from registry.http.references import Target, checked_tag
+from registry.http.references import Target, check_tag
 from registry.http.transfer import send_content
 from registry.kinds.kind import KIND
 from registry.logs.request_log import LOG_FIELDS
@@ -24,7 +24,7 @@ from registry.parts import PARTS, SETTINGS, caller_of
 
 async def get_file(request: web.Request, target: Target) -> web.StreamResponse:
     text, _, name = target.reference.partition("/")
-    repository, tag = target.repository, checked_tag(text)
+    repository, tag = target.repository, check_tag(text)
     settings, files = request.app[SETTINGS], request[KIND].files
     if files is None:
         raise NoFiles(repository, request.app[PARTS].demand.root, name if name in ARTIFACTS else ARTIFACTS[0])

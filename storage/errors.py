@@ -57,8 +57,9 @@ class BlobUnknown(StorageError):
 
 class DigestInvalid(StorageError):
     def __init__(self, text: str) -> None:
-        shown = text if len(text) <= 150 else text[:147] + "..."
-        super().__init__(f"{shown!r} is not a digest: expected sha256:<64 lower-case hex digits> or sha512:<128>")
+        super().__init__(
+            f"{quote(text)} is not a digest: expected sha256: and 64, or sha512: and 128 lower-case hex digits"
+        )
         self.text = text
 
 
@@ -158,8 +159,9 @@ class BlobInUse(ContentError):
 
 class UploadUnknown(ContentError):
     def __init__(self, upload: str) -> None:
-        shown = upload if len(upload) <= 40 else upload[:37] + "..."
-        super().__init__(f"there is no upload {shown!r} here; it has ended, expired, or is another's: begin a new one")
+        super().__init__(
+            f"there is no upload {quote(upload, 40)} here; it has ended, expired, or is another's: begin a new one"
+        )
 
 
 class RangeInvalid(ContentError):
@@ -225,3 +227,8 @@ class BackupFailed(StorageError):
         super().__init__(f"backup: {what}: {reason}")
         self.what = what
         self.reason = reason
+
+
+def quote(text: str, most: int = 150) -> str:
+    """`text` quoted, and cut to `most` characters, so that an answer never grows with what was sent."""
+    return repr(text if len(text) <= most else text[: most - 3] + "...")

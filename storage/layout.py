@@ -3,7 +3,7 @@
     condery.sqlite    the database, unless it is a PostgreSQL; -wal and -shm are SQLite's
     blobs/            bytes of blobs under keys that the database knows, unless they are in a bucket
     fragments/        packages as pieces of layers; what a stored layer consists of is content, the rest a cache
-    bases/            what base images were resolved to, and layers of docker archives
+    bases/            layers of docker archives, while they are compressed
     archives/         downloaded packages, a cache
     contents/         what was read from them, a cache
     repodata/         channels' indexes, a cache

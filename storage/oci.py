@@ -54,6 +54,9 @@ LONGEST_REPOSITORY = 255
 REPOSITORY_PART = re.compile(r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*")
 """What is between the slashes of a repository's name."""
 
+MIRROR_ROOT = "mirror"
+"""What the names of copies of other registries' repositories begin with, and no others."""
+
 TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 
 HOST = re.compile(

@@ -35,7 +35,7 @@ ORDER = {
         "sample_channel canonical errors",
         "auth": "access permission principal",
         "storage": "store garbage integrity catalog repositories upkeep_settings quotas blobs objects events database "
-        "disk settings section strict_json text digest oci cancellation layout clock errors",
+        "disk settings section strict_json text digest oci cancellation use_notes layout clock errors",
     }.items()
 }
 """The rooms of each package, and the modules beside them: each may import those that come after it."""

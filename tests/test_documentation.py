@@ -130,6 +130,12 @@ async def pull(client: aiohttp.ClientSession) -> None:
         async with client.get(f"{name}/manifests/latest", headers={"Accept": OCI_INDEX}) as answer:
             assert answer.status == 200
             index = await answer.json(content_type=None)
+    async with client.get(f"{name}/tags/list") as answer:
+        tags = (await answer.json())["tags"]
+    [lock] = [tag for tag in tags if tag.startswith("lock-")]
+    for path in (f"{name}/manifests/{lock}", f"{name}.ge.3/manifests/latest"):
+        async with client.get(path, headers={"Accept": OCI_INDEX}) as answer:
+            assert answer.status == 200, await answer.text()
     async with client.get(f"{name}/manifests/{index['manifests'][0]['digest']}") as answer:
         manifest = await answer.json(content_type=None)
     async with client.get(f"{name}/blobs/{manifest['layers'][0]['digest']}") as answer:

@@ -78,11 +78,11 @@ class Variants:
 
     def choose(self, accept: str) -> Prepared:
         """The one for a client that sent this Accept header."""
-        return self.prepared[accepted(accept, self.media_types)]
+        return self.prepared[choose_accepted(accept, self.media_types)]
 
 
 @lru_cache(maxsize=512)
-def accepted(header: str, offered: tuple[str, ...]) -> int:
+def choose_accepted(header: str, offered: tuple[str, ...]) -> int:
     """The index of the first media type `offered` that an Accept header admits (RFC 9110, 12.5.1), else 0.
 
     Clients send what they can read in no useful order, so the server's preference decides; and one that names nothing

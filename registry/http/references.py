@@ -92,20 +92,20 @@ def path_digest(text: str) -> Digest:
         raise DigestMalformed(text) from None
 
 
-def checked_tag(text: str) -> str:
+def check_tag(text: str) -> str:
     """The tag in a path that names something; raises TagInvalid."""
     if not TAG.fullmatch(text):
         raise TagInvalid(text)
     return text
 
 
-def checked_new_tag(text: str) -> str:
+def check_new_tag(text: str) -> str:
     """The tag that something is pushed as; raises TagMalformed."""
     if not TAG.fullmatch(text):
         raise TagMalformed(text)
     return text
 
 
-def checked_repository(text: str) -> str:
+def check_repository(text: str) -> str:
     """A repository's name in a query; raises NameInvalid."""
     return repository_name(text.split("/"))

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from auth.permission import Permission
 from registry.http.manifests import Prepared, Variants, stale_warnings
-from registry.http.references import Target, checked_tag, is_digest, path_digest
+from registry.http.references import Target, check_tag, is_digest, path_digest
 from registry.http.transfer import answer_of_part, content_headers, send_chunks
 from registry.kinds import pages
 from registry.kinds.kind import Files, Need
@@ -58,8 +58,8 @@ class Mirrored:
         else:
             variants = memory.tag(source.scope, target.reference, stamp)
             if variants is None:
-                tag = checked_tag(target.reference)
-                tagged = await mirror.tagged(source, tag, _seconds(request))
+                tag = check_tag(target.reference)
+                tagged = await mirror.find_tagged(source, tag, _seconds(request))
                 variants = Variants.of([Prepared.of(tagged.manifest).with_stale(tagged.stale)], tagged.expires)
                 memory.keep_tag(source.scope, tag, variants, stamp)
             prepared = variants.choose(accept_header(request))

@@ -7,7 +7,7 @@ import asyncio
 from aiohttp import web
 
 from auth.permission import Permission
-from registry.http.manifests import Prepared, Variants, accepted
+from registry.http.manifests import Prepared, Variants, choose_accepted
 from registry.http.references import Target
 from registry.kinds import pages
 from registry.kinds.kind import Need
@@ -66,7 +66,7 @@ class OnDemand(StoredKind):
         self, request: web.Request, repository: str, tag: str, ticket: Ticket[Image]
     ) -> web.StreamResponse:
         media_types = offered(ticket.spec)
-        media_type = media_types[accepted(accept_header(request), media_types)]
+        media_type = media_types[choose_accepted(accept_header(request), media_types)]
         if request.method == "HEAD":
             return building_head(media_type)
 

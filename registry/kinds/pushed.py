@@ -19,7 +19,7 @@ class Pushed(StoredKind):
     async def answer_tag(self, request: web.Request, repository: str, tag: str, stamp: int) -> web.StreamResponse:
         """Raises ManifestUnknown, RepositoryUnknown."""
         repositories = self.parts.repositories
-        stored = await repositories.tagged(repository, tag)
+        stored = await repositories.find_tagged(repository, tag)
         if stored is None:
             if not await repositories.exists(repository):
                 raise RepositoryUnknown(repository)

@@ -11,7 +11,7 @@ from auth.permission import Permission
 from registry.http.instant import suits
 from registry.http.manifests import Prepared, Variants
 from registry.http.ranges import matches
-from registry.http.references import Target, checked_tag, is_digest, path_digest
+from registry.http.references import Target, check_tag, is_digest, path_digest
 from registry.http.transfer import send_content
 from registry.kinds import pages
 from registry.kinds.kind import Files, Need
@@ -58,7 +58,7 @@ class StoredKind(abc.ABC):
             return answer(request, await find_manifest(request, scope, path_digest(reference), stamp))
         variants = request.app[MEMORY].tag(repository, reference, stamp)
         if variants is None:
-            return await self.answer_tag(request, repository, checked_tag(reference), stamp)
+            return await self.answer_tag(request, repository, check_tag(reference), stamp)
         return answer(request, variants.choose(accept_header(request)))
 
     async def get_blob(self, request: web.Request, target: Target) -> web.StreamResponse:

@@ -14,10 +14,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from registry.mirror.errors import NotMirrored
-from storage.oci import DOCKER_HUB, DOCKER_HUB_API, DOCKER_HUB_NAMES, LONGEST_REPOSITORY
+from storage.oci import DOCKER_HUB, DOCKER_HUB_API, DOCKER_HUB_NAMES, LONGEST_REPOSITORY, MIRROR_ROOT
 
-PREFIX = "mirror"
-
+PREFIX = MIRROR_ROOT
 
 _HOST = re.compile(r"[a-z0-9]+(?:[.-]+[a-z0-9]+)*(?::[0-9]{1,5})?")
 _WRITTEN_PORT = re.compile(r"_([0-9]{1,5})\Z")
@@ -54,7 +53,7 @@ def is_mirror(repository: str) -> bool:
     return repository == PREFIX or repository.startswith(f"{PREFIX}/")
 
 
-def checked_host(text: str) -> str:
+def check_host(text: str) -> str:
     """A host, with its port or without, of the settings; raises ValueError."""
     text = text.strip().lower()
     if not _HOST.fullmatch(text):
@@ -62,9 +61,9 @@ def checked_host(text: str) -> str:
     return text
 
 
-def checked_registry(text: str) -> str:
+def check_registry(text: str) -> str:
     """A registry of the settings, by the one name it has here; raises ValueError."""
-    host = checked_host(text)
+    host = check_host(text)
     return DOCKER_HUB if host in DOCKER_HUB_NAMES else host
 
 

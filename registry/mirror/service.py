@@ -12,7 +12,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import structlog
 from aiohttp.abc import AbstractResolver
-from cachetools import LRUCache, TLRUCache, TTLCache
+from cachetools import LRUCache, TLRUCache
 
 from builder.remote.repository import Login
 from builder.work.single_flight import SingleFlight
@@ -33,16 +33,17 @@ from registry.mirror.settings import MirrorSettings
 from registry.mirror.upstream import Upstream
 from storage.blobs.blobs import BlobStore
 from storage.digest import Digest
-from storage.errors import ConderyError, RepositoryUnknown, SizeMismatch, StorageError
+from storage.errors import ConderyError, RepositoryUnknown, SizeMismatch
 from storage.repositories.mirrored import MirroredContent, TaggedCopy
 from storage.repositories.repositories import Referrer, Repositories
 from storage.repositories.rows import Push, StoredManifest
+from storage.use_notes import UseNotes
 
 T = TypeVar("T")
 
 MOST_REMEMBERED = 10_000
 LONGEST_LIMIT = 600.0
-"""Seconds that a registry which limits requests is let be at most, whatever it asks for."""
+"""Maximum seconds for which a registry that limits requests is not asked again, however long it asks us to wait."""
 
 NOTE_SECONDS = 3600.0
 """How often at most the pull of a manifest is written down."""
@@ -103,8 +104,7 @@ class Mirror:
         )
         self._lists: LRUCache[Hashable, _Kept] = LRUCache(LISTED, lambda kept: len(kept.items) + 1)
         note_seconds = min(NOTE_SECONDS, (settings.mirror_keep or NOTE_SECONDS) / 4)
-        self._noted: TTLCache[tuple[str, str], None] = TTLCache(MOST_REMEMBERED, note_seconds)
-        self._noting: set[asyncio.Task[None]] = set()
+        self._pulls: UseNotes[tuple[str, Digest]] = UseNotes(self._write_pull, note_seconds, "pull not recorded")
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -136,7 +136,7 @@ class Mirror:
             finally:
                 await mirror._asking.close()
                 await fetching.close()
-                await asyncio.gather(*mirror._noting, return_exceptions=True)
+                await mirror._pulls.close()
 
     def source(self, repository: str) -> Source:
         """What a name under `mirror/` stands for; raises NotMirrored."""
@@ -151,9 +151,9 @@ class Mirror:
 
     # manifests
 
-    async def tagged(self, source: Source, tag: str, seconds: float) -> Tagged:
+    async def find_tagged(self, source: Source, tag: str, seconds: float) -> Tagged:
         """What the tag means: by the copy while that is fresh, or when the registry fails; else by the registry."""
-        copy = await self._content.tagged(source.scope, tag)
+        copy = await self._content.find_tagged(source.scope, tag)
         if copy is not None and self._is_fresh(copy):
             return self._fresh(copy)
         patience = seconds if copy is None else min(seconds, self._settings.mirror_patience)
@@ -174,7 +174,7 @@ class Mirror:
         return Tagged(copy.manifest, copy.confirmed + self._settings.mirror_fresh_for)
 
     async def _refresh(self, source: Source, tag: str) -> Tagged:
-        copy = await self._content.tagged(source.scope, tag)
+        copy = await self._content.find_tagged(source.scope, tag)
         if copy is not None and self._is_fresh(copy):
             # another was asked, and had the answer, between the look of whoever wants it and this
             return self._fresh(copy)
@@ -184,10 +184,10 @@ class Mirror:
     async def _ask_upstream(self, source: Source, tag: str, copy: TaggedCopy | None) -> StoredManifest:
         """What the tag means at the registry now, stored and tagged."""
         try:
-            meant = await self._upstream.tagged(source, tag) if copy else None
+            meant = await self._upstream.find_tag_digest(source, tag) if copy else None
             if meant is not None and (manifest := await self._confirm(source, tag, meant)):
                 return manifest
-            push = await self._meant(source, tag, meant, copy.manifest.digest if copy else None)
+            push = await self._fetch_tagged(source, tag, meant, copy.manifest.digest if copy else None)
         except UpstreamLacks:
             if copy is not None:
                 await self._content.drop_tag(source.scope, tag)
@@ -198,7 +198,7 @@ class Mirror:
             return copy.manifest
         return await self._store(source, push, tag)
 
-    async def _meant(self, source: Source, tag: str, meant: Digest | None, known: Digest | None) -> Push | None:
+    async def _fetch_tagged(self, source: Source, tag: str, meant: Digest | None, known: Digest | None) -> Push | None:
         """The manifest of the tag, by the digest that a HEAD told, unless there is no such thing."""
         if meant is not None:
             with contextlib.suppress(UpstreamLacks):
@@ -234,19 +234,10 @@ class Mirror:
 
     def note_pull(self, source: Source, digest: Digest) -> None:
         """Write down, now and then and beside the request, that a manifest is still asked for."""
-        key = (source.scope, digest)
-        if key not in self._noted:
-            self._noted[key] = None
-            task = asyncio.create_task(self._write_pull(source.scope, digest))
-            self._noting.add(task)
-            task.add_done_callback(self._noting.discard)
+        self._pulls.note((source.scope, digest), repository=source.scope, digest=digest)
 
-    async def _write_pull(self, repository: str, digest: Digest) -> None:
-        try:
-            await self._content.note_pull(repository, digest)
-        except StorageError as error:
-            self._noted.pop((repository, digest), None)
-            log.warning("pull not recorded", repository=repository, digest=digest, reason=str(error))
+    async def _write_pull(self, what: tuple[str, Digest]) -> None:
+        await self._content.note_pull(*what)
 
     # blobs
 
@@ -276,28 +267,28 @@ class Mirror:
     async def tags(self, source: Source, seconds: float) -> Listed[str]:
         """All tags of the registry; when it fails, those that it had last, or those that there are copies of."""
 
-        async def stored() -> Sequence[str]:
+        async def read_stored() -> Sequence[str]:
             return (await self._repositories.tags(source.scope, None, STORED_LISTED)).items
 
-        return await self._list(source, ("tags", source), lambda: self._upstream.tags(source), stored, seconds)
+        return await self._list(source, ("tags", source), lambda: self._upstream.tags(source), read_stored, seconds)
 
     async def referrers(self, source: Source, subject: Digest, seconds: float) -> Listed[Referrer]:
         """Everything of the registry that refers to the manifest `subject`; when it fails, as `tags`."""
 
-        async def asked() -> Sequence[Referrer]:
+        async def ask() -> Sequence[Referrer]:
             return [Referrer(each, each.artifact_type) for each in await self._upstream.referrers(source, subject)]
 
-        async def stored() -> Sequence[Referrer]:
+        async def read_stored() -> Sequence[Referrer]:
             return (await self._repositories.referrers(source.scope, subject, None, None, STORED_LISTED)).items
 
-        return await self._list(source, ("referrers", source, subject), asked, stored, seconds)
+        return await self._list(source, ("referrers", source, subject), ask, read_stored, seconds)
 
     async def _list(
         self,
         source: Source,
         key: Hashable,
         ask: Callable[[], Awaitable[Sequence[T]]],
-        stored: Callable[[], Awaitable[Sequence[T]]],
+        read_stored: Callable[[], Awaitable[Sequence[T]]],
         seconds: float,
     ) -> Listed[T]:
         kept = self._lists.get(key)
@@ -312,7 +303,7 @@ class Mirror:
             raise
         except MirrorError as error:
             try:
-                old = kept.items if kept is not None else await stored()
+                old = kept.items if kept is not None else await read_stored()
             except RepositoryUnknown:
                 raise error from None
             log.warning("stale list served", repository=source.scope, reason=str(error))

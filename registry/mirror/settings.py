@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
-from registry.mirror.names import checked_host, checked_registry
+from registry.mirror.names import check_host, check_registry
 from storage.section import Section
 
 
@@ -41,9 +41,9 @@ class MirrorSettings(Section):
     @field_validator("mirrors")
     @classmethod
     def _are_registries(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(map(checked_registry, value)))
+        return tuple(dict.fromkeys(map(check_registry, value)))
 
     @field_validator("mirror_internal_hosts")
     @classmethod
     def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(map(checked_host, value)))
+        return tuple(dict.fromkeys(map(check_host, value)))

@@ -14,7 +14,7 @@ import aiohttp
 from yarl import URL
 
 from registry.errors import TagInvalid
-from registry.http.references import checked_tag, is_digest
+from registry.http.references import check_tag, is_digest
 from registry.mirror.client import UpstreamClient, parsed, read_limited, refusal
 from registry.mirror.errors import BlobLacking, RepositoryLacking, UpstreamFailed, UpstreamLacks, UpstreamLies
 from registry.mirror.names import Source
@@ -54,7 +54,7 @@ class Upstream:
 
     # manifests
 
-    async def tagged(self, source: Source, tag: str) -> Digest | None:
+    async def find_tag_digest(self, source: Source, tag: str) -> Digest | None:
         """What the tag means; None when this question does not tell. Costs no pull.
 
         Some registries answer a HEAD otherwise than the GET, so no answer but a digest says anything. UpstreamLimits is
@@ -234,6 +234,6 @@ def _told_digest(source: Source, response: aiohttp.ClientResponse) -> Digest | N
 
 def _is_tag(name: object) -> bool:
     try:
-        return isinstance(name, str) and checked_tag(name) == name
+        return isinstance(name, str) and check_tag(name) == name
     except TagInvalid:
         return False

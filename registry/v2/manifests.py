@@ -9,7 +9,7 @@ from aiohttp import web
 
 from registry.errors import BodyTooLarge, DigestOfBody, TagsInvalid
 from registry.http.intake import read_limited
-from registry.http.references import Target, checked_new_tag, checked_tag, is_digest, path_digest
+from registry.http.references import Target, check_new_tag, check_tag, is_digest, path_digest
 from registry.kinds.kind import KIND
 from registry.notifications import recorder
 from registry.parts import PARTS, SETTINGS, room_for
@@ -36,7 +36,7 @@ async def put_manifest(request: web.Request, target: Target) -> web.StreamRespon
     """Store a manifest under its digest, and under a tag: of the path, or the query's `tag` beside a digest."""
     parts, repository = request.app[PARTS], target.repository
     wanted = Digest.parse(target.reference) if is_digest(target.reference) else None
-    tags = _tags(request) if wanted is not None else [checked_new_tag(target.reference)]
+    tags = _tags(request) if wanted is not None else [check_new_tag(target.reference)]
     if (request.content_length or 0) > LARGEST:
         raise BodyTooLarge(LARGEST)
     await parts.repositories.check_push(repository, wanted, tags, request.content_length)
@@ -79,7 +79,7 @@ def _tags(request: web.Request) -> list[str]:
     texts = [tag for text in request.query.getall("tag", ()) for tag in text.split(",")]
     if len(texts) > MOST_TAGS:
         raise TagsInvalid(len(texts), MOST_TAGS)
-    return list(dict.fromkeys(map(checked_new_tag, texts)))
+    return list(dict.fromkeys(map(check_new_tag, texts)))
 
 
 def _digest_of(body: bytes, wanted: Digest | None) -> Digest:
@@ -110,7 +110,7 @@ async def delete_manifest(request: web.Request, target: Target) -> web.StreamRes
             ),
         )
     else:
-        tag = checked_tag(target.reference)
+        tag = check_tag(target.reference)
         await repositories.delete_tag(
             repository, tag, recorder(request, "delete", repository, lambda _: [EventTarget(tag=tag)])
         )

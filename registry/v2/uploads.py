@@ -15,7 +15,7 @@ from aiohttp import web
 from auth.permission import Permission
 from registry.errors import BodyBroken, ContentRangeInvalid, NameInvalid
 from registry.http.intake import receive
-from registry.http.references import Target, checked_repository
+from registry.http.references import Target, check_repository
 from registry.kinds.kind import KINDS
 from registry.notifications import recorder
 from registry.observer import PRINCIPAL
@@ -67,7 +67,7 @@ def _mount_of(query: Mapping[str, str]) -> tuple[Digest, str | None] | None:
     if "mount" not in query:
         return None
     with contextlib.suppress(DigestInvalid, NameInvalid):
-        return Digest.parse(query["mount"]), checked_repository(query["from"]) if "from" in query else None
+        return Digest.parse(query["mount"]), check_repository(query["from"]) if "from" in query else None
     return None
 
 

@@ -21,7 +21,7 @@ import structlog
 
 from builder.network.addresses import AddressGuard, make_connector, split_endpoint
 from registry.webhooks.events import MEDIA_TYPE, envelope
-from registry.webhooks.signing import signed
+from registry.webhooks.signing import sign
 from registry.webhooks.webhook import Webhook
 from storage.database.leases import Leases
 from storage.errors import StorageError
@@ -103,7 +103,7 @@ class Line:
     async def _turn(self, session: aiohttp.ClientSession) -> None:
         """Post what is next, or wait for it."""
         # after a failure one event at a time, so that one which is refused takes no others with it
-        events = fitting(await self._outbox.next(self._webhook.key, 1 if self._failures else BATCH))
+        events = take_fitting(await self._outbox.next(self._webhook.key, 1 if self._failures else BATCH))
         if not events:
             self._failures = 0
             with contextlib.suppress(TimeoutError):
@@ -134,7 +134,7 @@ class Line:
     async def _post(self, session: aiohttp.ClientSession, body: bytes) -> Failure | None:
         headers = {"Content-Type": MEDIA_TYPE}
         if self._secret is not None:
-            headers |= signed(self._secret, int(time.time()), body)
+            headers |= sign(self._secret, int(time.time()), body)
         try:
             async with asyncio.timeout(self._timing.post):
                 # an answer is a status: whoever gives it does not decide where the events go next
@@ -234,7 +234,7 @@ async def _note_end(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def fitting(events: Sequence[Waiting]) -> Sequence[Waiting]:
+def take_fitting(events: Sequence[Waiting]) -> Sequence[Waiting]:
     """The first events, as many as may be posted at once; one at least."""
     size = 0
     for count, event in enumerate(events):

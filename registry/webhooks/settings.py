@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from registry.webhooks.webhook import hide_path, parse_webhooks, rejoined
+from registry.webhooks.webhook import hide_path, parse_webhooks, rejoin
 from storage.section import Secret, Section
 
 
@@ -33,6 +33,6 @@ class WebhookSettings(Section):
     @field_validator("webhooks")
     @classmethod
     def _are_webhooks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        lines = rejoined(value)
+        lines = rejoin(value)
         parse_webhooks(lines)
         return lines

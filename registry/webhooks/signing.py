@@ -23,7 +23,7 @@ class SecretInvalid(ConderyError):
         super().__init__(f"webhook_secret_file {path}: {reason}")
 
 
-def signed(secret: bytes, now: int, body: bytes) -> dict[str, str]:
+def sign(secret: bytes, now: int, body: bytes) -> dict[str, str]:
     """The headers for `body`, sent at `now` (UNIX seconds)."""
     mac = hmac.new(secret, f"{now}.".encode() + body, hashlib.sha256).hexdigest()
     return {TIMESTAMP: str(now), SIGNATURE: f"sha256={mac}"}

@@ -86,7 +86,7 @@ def parse_webhooks(lines: Iterable[str]) -> tuple[Webhook, ...]:
     return tuple(by_url.values())
 
 
-def rejoined(parts: Sequence[str]) -> tuple[str, ...]:
+def rejoin(parts: Sequence[str]) -> tuple[str, ...]:
     """The lines of a list that was split at all its commas, those within a line included."""
     lines: list[str] = []
     for part in parts:

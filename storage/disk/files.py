@@ -113,7 +113,8 @@ def mark_used(path: Path) -> None:
 
 
 def remove_leftovers(folders: Iterable[Path], stopped: Callable[[], bool] = lambda: False) -> int:
-    """Remove what interrupted writes left in `folders`; returns how many. What is being written is let be.
+    """Remove what interrupted writes left in `folders`; returns how many. A file that is being
+    written is left alone.
 
     A writer holds a lock on its file, which the kernel takes away with the process, however that ends. Nothing below
     the folders is looked at: whoever spreads its files over many keeps the unfinished ones in the one above (`scratch`

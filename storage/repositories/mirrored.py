@@ -47,7 +47,7 @@ class MirroredContent:
 
     # manifests
 
-    async def tagged(self, repository: str, tag: str) -> TaggedCopy | None:
+    async def find_tagged(self, repository: str, tag: str) -> TaggedCopy | None:
         table = tables.tag
         query = select(table.c.digest, table.c.updated).where(table.c.repository == repository, table.c.name == tag)
         async with self._database.reading() as connection:

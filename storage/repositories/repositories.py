@@ -89,7 +89,7 @@ class Repositories:
         query = _manifest_query().where(row.c.repository == repository, row.c.digest == digest)
         return await self._one_manifest(query)
 
-    async def tagged(self, repository: str, tag: str) -> StoredManifest | None:
+    async def find_tagged(self, repository: str, tag: str) -> StoredManifest | None:
         row, name = tables.repository_manifest, tables.tag
         on = (name.c.repository == row.c.repository) & (name.c.digest == row.c.digest)
         query = _manifest_query().join(name, on).where(name.c.repository == repository, name.c.name == tag)

@@ -67,7 +67,7 @@ async def test_a_build_that_no_name_says_is_told_by_its_handle(service: BuilderS
     job = Job("image", spec_of(service, "small=1.0=0"))
     image = await service.build(job.spec)
     key = service.builder.image_key(image.lock_key, job.spec.platforms)
-    ended = await service.demand.ended(job, "id", 1.0, CompletedBuild("id", key))
+    ended = await service.demand.describe_end(job, "id", 1.0, CompletedBuild("id", key))
     assert ended.repository == f"conda-store-dynamic/spec.{job.spec.key[:16]}"
     assert ended.tag is not None
     assert await (await service.demand.image(ended.repository, ended.tag)).wait(None) == image

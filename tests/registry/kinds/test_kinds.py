@@ -48,7 +48,7 @@ class Numbered(StoredKind):
         return Need(permission, "numbered/*")
 
     async def answer_tag(self, request: web.Request, repository: str, tag: str, stamp: int) -> web.StreamResponse:
-        stored = await self.parts.repositories.tagged("stock", tag)
+        stored = await self.parts.repositories.find_tagged("stock", tag)
         if stored is None:
             raise ManifestUnknown(repository, tag)
         variants = Variants.pushed(Prepared.of(stored))

@@ -24,7 +24,7 @@ from registry.webhooks import notifier
 from registry.webhooks.delivery import PATIENCE, Timing
 from registry.webhooks.events import EventIds, printable, timestamp
 from registry.webhooks.settings import WebhookSettings
-from registry.webhooks.signing import SecretInvalid, read_secret, signed
+from registry.webhooks.signing import SecretInvalid, read_secret, sign
 from storage.database import tables
 from storage.digest import Digest
 from tests.support.registry.pushes import CONFIG, INDEX, LAYER, MANIFEST, Pusher
@@ -435,9 +435,9 @@ async def test_the_documents_way_to_verify_works(tmp_path: Path, secret_file: Pa
     exec(found[1], names)  # what the document tells people to write
     for altered, expected in ((b"", True), (b" ", False)):
         body = b'{"events":[]}'
-        headers = signed(read_secret(secret_file), int(time.time()), body)
+        headers = sign(read_secret(secret_file), int(time.time()), body)
         assert names["verified"](SECRET, headers, body + altered) is expected
-    old = signed(SECRET, int(time.time()) - 301, body)
+    old = sign(SECRET, int(time.time()) - 301, body)
     assert names["verified"](SECRET, old, body) is False
 
 

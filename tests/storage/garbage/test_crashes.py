@@ -98,7 +98,7 @@ async def assert_live_is_whole(content: Content, number: int) -> None:
         assert await content.repositories.blob("live", Digest.of(data))
         assert await content.stores.content(Digest.of(data)) == data
     for tag in (f"v{number}", f"i{number}"):
-        assert await content.repositories.tagged("live", tag)
+        assert await content.repositories.find_tagged("live", tag)
     assert len(await content.manifests("live")) == 3
     assert await content.stores.catalog.images.find("new") is not None
     assert await content.stores.content(Digest.of(b"file")) == b"file"

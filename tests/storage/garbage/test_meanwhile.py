@@ -137,7 +137,7 @@ async def push_manifest(client: Client) -> None:
 
 
 async def has_manifest(client: Client) -> None:
-    stored = await client.content.repositories.tagged("a", client.tag)
+    stored = await client.content.repositories.find_tagged("a", client.tag)
     assert stored
     assert stored.digest == new_manifest(client).manifest.digest
     for text in ("one", "two"):
@@ -150,7 +150,7 @@ async def tag_index(client: Client) -> None:
 
 async def has_index(client: Client) -> None:
     """With its child, unless that was gone before: then it is an index of something that is not here."""
-    stored = await client.content.repositories.tagged("a", client.tag)
+    stored = await client.content.repositories.find_tagged("a", client.tag)
     assert stored
     assert stored.digest == client.index
     if await client.content.repositories.manifest("a", client.image):

@@ -159,7 +159,7 @@ async def test_one_of_several_sets_an_immutable_tag(content: Content) -> None:
     pushes = [push_of([], name=str(number)) for number in range(AT_ONCE)]
     refused = await refusals(prod.put_manifest("prod/a", push, ["v1"]) for push in pushes)
     assert [type(error) for error in refused] == [TagImmutable] * (AT_ONCE - 1)
-    stored = await prod.tagged("prod/a", "v1")
+    stored = await prod.find_tagged("prod/a", "v1")
     assert stored
     [first] = [push for push in pushes if push.manifest == stored]
     await prod.put_manifest("prod/a", first, ["v1"])
@@ -193,4 +193,4 @@ async def test_a_digest_is_deleted_as_an_immutable_tag_comes_to_mean_it(content:
         work.insert(number, prod.put_manifest(f"r{number}", push, ["v1"]))
     assert {type(error) for error in await refusals(work)} <= {TagImmutable}
     for number in range(AT_ONCE):
-        assert await prod.tagged(f"r{number}", "v1") == push.manifest
+        assert await prod.find_tagged(f"r{number}", "v1") == push.manifest

@@ -127,31 +127,31 @@ async def test_a_manifest_that_gives_another_size_keeps_nothing(kept: Kept) -> N
 
 async def test_a_tag_knows_when_it_was_confirmed(kept: Kept) -> None:
     first, second = manifest(1), manifest(2)
-    assert await kept.content.tagged(DEBIAN, "latest") is None
+    assert await kept.content.find_tagged(DEBIAN, "latest") is None
     begun = time.time()
     await kept.content.put_manifest(DEBIAN, first, "latest")
     await kept.content.put_manifest(DEBIAN, second)
-    copy = await kept.content.tagged(DEBIAN, "latest")
+    copy = await kept.content.find_tagged(DEBIAN, "latest")
     assert copy is not None
     assert copy.manifest == first.manifest
     assert begun <= copy.confirmed <= time.time()
 
     stamp = kept.changes.stamp(DEBIAN)
     assert await kept.content.confirm(DEBIAN, "latest", first.manifest.digest)
-    again = await kept.content.tagged(DEBIAN, "latest")
+    again = await kept.content.find_tagged(DEBIAN, "latest")
     assert again is not None
     assert again.confirmed > copy.confirmed
     assert kept.changes.stamp(DEBIAN) == stamp, "memories of what is the same were thrown away"
 
     assert await kept.content.confirm(DEBIAN, "latest", second.manifest.digest)
-    moved = await kept.content.tagged(DEBIAN, "latest")
+    moved = await kept.content.find_tagged(DEBIAN, "latest")
     assert moved is not None
     assert moved.manifest == second.manifest
     assert kept.changes.stamp(DEBIAN) != stamp
     assert not await kept.content.confirm(DEBIAN, "latest", Digest.of(b"never seen"))
 
     await kept.content.drop_tag(DEBIAN, "latest")
-    assert await kept.content.tagged(DEBIAN, "latest") is None
+    assert await kept.content.find_tagged(DEBIAN, "latest") is None
     assert await kept.repositories.manifest(DEBIAN, second.manifest.digest) == second.manifest
 
 
@@ -190,8 +190,8 @@ async def test_what_nobody_asks_for_is_dropped_though_it_has_a_tag(kept: Kept) -
     stamp = kept.changes.stamp(DEBIAN)
     assert await kept.collect() == 1
     assert await kept.repositories.manifest(DEBIAN, old.manifest.digest) is None
-    assert await kept.content.tagged(DEBIAN, "old") is None
-    assert await kept.content.tagged(DEBIAN, "used") is not None
+    assert await kept.content.find_tagged(DEBIAN, "old") is None
+    assert await kept.content.find_tagged(DEBIAN, "used") is not None
     assert await kept.pins() == {(used.manifest.digest, Digest.of(LAYER))}
     assert kept.changes.stamp(DEBIAN) != stamp
     assert await kept.collect() == 0
@@ -221,7 +221,7 @@ async def test_who_asks_for_an_index_keeps_its_manifests(kept: Kept) -> None:
 async def test_blobs_that_were_never_asked_for_do_not_matter(kept: Kept) -> None:
     await kept.content.put_manifest(DEBIAN, manifest(1, LAYER), "latest")
     assert await kept.collect(grace=-1.0) == 0
-    assert await kept.content.tagged(DEBIAN, "latest") is not None
+    assert await kept.content.find_tagged(DEBIAN, "latest") is not None
     await kept.arrive(DEBIAN, LAYER)
     await kept.collect(grace=-1.0)
     assert await kept.stores.content(Digest.of(LAYER)) == LAYER
@@ -231,4 +231,4 @@ async def test_what_was_pushed_is_never_dropped(kept: Kept) -> None:
     pushed = manifest(1)
     await kept.repositories.put_manifest("team/app", pushed, ["latest"])
     assert await kept.collect(copy_retention=-1000.0) == 0
-    assert await kept.repositories.tagged("team/app", "latest") == pushed.manifest
+    assert await kept.repositories.find_tagged("team/app", "latest") == pushed.manifest
