@@ -31,7 +31,7 @@ class UseNotes(Generic[K]):
         self._noted: TTLCache[K, None] = TTLCache(MOST_NOTED, seconds)
         self._writing: set[asyncio.Task[None]] = set()
 
-    def note(self, key: K, **fields: str) -> None:
+    def note(self, key: K, /, **fields: str) -> None:
         """Begin to write down that `key` is used; `fields` name it in the log."""
         if key in self._noted:
             return

@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import zstandard
 
-from builder.base.layers import look_into
+from builder.base.layers import RootFacts, look_into
 from builder.base.vocabulary import BaseImage, BaseLayer
 from builder.errors import BaseUnavailable
 from builder.platforms import conda_platform
@@ -170,10 +170,7 @@ def make_base_image(
 
     Raises BaseUnavailable, which names `base`, for layers that are no tar.
     """
-    try:
-        facts = look_into(layers, blobs)
-    except (tarfile.TarError, OSError, EOFError, zstandard.ZstdError) as error:
-        raise BaseUnavailable(base, f"one of its layers cannot be read: {error}") from None
+    facts = look_into_base(base, layers, blobs)
     return BaseImage(
         reference=reference,
         digest=digest,
@@ -185,3 +182,11 @@ def make_base_image(
         bash=facts.bash,
         links=facts.links,
     )
+
+
+def look_into_base(base: str, layers: Sequence[BaseLayer], blobs: BlockingBlobs) -> RootFacts:
+    """`look_into`, with BaseUnavailable for layers that are no tar."""
+    try:
+        return look_into(layers, blobs)
+    except (tarfile.TarError, OSError, EOFError, zstandard.ZstdError) as error:
+        raise BaseUnavailable(base, f"one of its layers cannot be read: {error}") from None
