@@ -204,7 +204,7 @@ async def test_sessions_count_and_give_way_when_they_are_silent(content: Content
     await refused(team, "team/b", data("2"))
     # what would be too much ends its own session
     other = await team.uploads.open("team/b", "me")
-    with pytest.raises(QuotaExceeded, match="800 bytes are of uploads that go on"):
+    with pytest.raises(QuotaExceeded, match="800 bytes belong to unfinished uploads"):
         await team.chunk(other, data("3"))
     with pytest.raises(UploadUnknown):
         await team.uploads.find("team/b", other.id, "me")
