@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,7 +89,8 @@ class Layers:
     async def assemble(self, tasks: Sequence[LayerTask], report: OnLayer) -> Assembly:
         """Make the layers that are not stored; what has been assembled is kept, whether or not the others can be.
 
-        Raises what `builder.layers.layer.assemble` raises, and WorkerLost.
+        A caller that is cancelled leaves them to be made, unless its build was given up: then those are stopped that no
+        other build wants. Raises what `builder.layers.layer.assemble` raises, and WorkerLost.
         """
         known = await self.store.find([task.key for task in tasks])
         recalled = await asyncio.to_thread(_recall, [task for task in tasks if task.key in known], known)
@@ -97,20 +98,44 @@ class Layers:
         for group in group_small([task for task in wanted if task.key not in self._makings], _measure):
             self._begin(group)
         makings = {task.key: self._makings[task.key] for task in wanted}
+        try:
+            with contextlib.ExitStack() as joined:
+                # all of them before anybody else has a turn, or what another build gives up now would be stopped
+                for making in makings.values():
+                    joined.enter_context(making.claim.joined(current_claim()))
+                layers = await self._wait_for(tasks, recalled, makings, report)
+        finally:
+            if current_claim().origin.is_given_up:
+                self._stop_unwanted(makings)
+        return Assembly(layers, list(makings.values()))
+
+    async def _wait_for(
+        self,
+        tasks: Sequence[LayerTask],
+        recalled: Mapping[str, AssembledLayer],
+        makings: Mapping[str, _Making],
+        report: OnLayer,
+    ) -> list[AssembledLayer]:
         done = 0
 
         async def wait_for(task: LayerTask) -> AssembledLayer:
             nonlocal done
             layer = recalled.get(task.key)
             if layer is None:
-                making = makings[task.key]
-                with making.claim.joined(current_claim()):
-                    layer = await asyncio.shield(making.assembled)
+                layer = await asyncio.shield(makings[task.key].assembled)
             done += 1
             report(done, _name(task))
             return replace(layer, parts=())
 
-        return Assembly(await gather_all(wait_for(task) for task in tasks), list(makings.values()))
+        return await gather_all(wait_for(task) for task in tasks)
+
+    def _stop_unwanted(self, makings: Mapping[str, _Making]) -> None:
+        for work in {each.work for each in makings.values() if not (each.claim.is_joined or each.work.done())}:
+            # whoever wants a layer of the group from now on begins anew
+            for key, making in list(self._makings.items()):
+                if making.work is work:
+                    self._forget(key, making.stored)
+            work.cancel()
 
     def _begin(self, group: Sequence[LayerTask]) -> None:
         # a part: whoever joins it does not join all of the build that began it
@@ -140,8 +165,10 @@ class Layers:
                 made.append(error)
         return made
 
-    def _forget(self, key: str, _: asyncio.Task[None]) -> None:
-        del self._makings[key]
+    def _forget(self, key: str, stored: asyncio.Task[None]) -> None:
+        making = self._makings.get(key)
+        if making and making.stored is stored:
+            del self._makings[key]
 
     async def _make(
         self,

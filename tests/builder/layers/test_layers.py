@@ -118,6 +118,59 @@ async def test_whoever_shares_a_layer_does_not_wait_for_all_of_the_others_build(
     assert seen[-1] == ({Caller("a"), Caller("b")}, one)
 
 
+@pytest.mark.parametrize("shared", [True, False])
+async def test_a_build_that_is_given_up_stops_the_layers_that_it_alone_wants(
+    stores: Stores, layers: Layers, pool: CountingPool, shared: bool
+) -> None:
+    release, held, stopped = asyncio.Event(), list[str](), list[str]()
+
+    async def run(doing: str, *arguments: Any) -> Any:
+        held.append(doing)
+        try:
+            await release.wait()
+        except asyncio.CancelledError:
+            stopped.append(doing)
+            raise
+        return await WorkerPool.run(pool, doing, *arguments)
+
+    pool.run = run  # type: ignore[method-assign,assignment]  # a pool whose workers are all busy
+    tasks = [layer_task(stores.root, package) for package in (ALPHA, BETA, GAMMA)]
+
+    async def begin(claim: Claim, tasks: list[LayerTask]) -> asyncio.Task[list[AssembledLayer]]:
+        with on_behalf_of(claim):
+            build = asyncio.create_task(make(layers, tasks))
+        async with asyncio.timeout(10):
+            while not layers._makings or not layers._makings[tasks[0].key].claim._joined[claim]:
+                await asyncio.sleep(0.01)
+        return build
+
+    claims = [Claim(), Claim()]
+    builds = [await begin(claim, tasks) for claim in claims[: 1 + shared]]
+    first = sorted(held)
+    assert first
+    claims[0].give_up()
+    builds[0].cancel()
+    await asyncio.wait({builds[0]})
+    # at once, while what was stopped is still ending
+    later = asyncio.create_task(make(layers, tasks))
+    await asyncio.sleep(0.05)
+    assert sorted(stopped) == ([] if shared else first)
+    release.set()
+    for build in (*builds[1:], later):
+        assert [layer.key for layer in await build] == [task.key for task in tasks]
+
+
+async def test_a_caller_that_leaves_has_its_layers_made(stores: Stores, layers: Layers, pool: CountingPool) -> None:
+    task = layer_task(stores.root, ALPHA)
+    build = asyncio.create_task(make(layers, [task]))
+    async with asyncio.timeout(10):
+        while not pool.assembled:
+            await asyncio.sleep(0.001)
+        build.cancel()
+        while task.key not in await stored_layers(stores):
+            await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize("lost", ["fragment", "sidecar", "cut", "blob"])
 async def test_what_is_lost_of_a_layer_is_made_again(
     stores: Stores, layers: Layers, pool: CountingPool, lost: str
