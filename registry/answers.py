@@ -76,6 +76,7 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     storage.StorageFull: Answer(507, "STORAGE_FULL"),
     storage.StorageUnavailable: Answer(503, "UNAVAILABLE"),
     storage.StorageBusy: Answer(503, "UNAVAILABLE"),
+    storage.ServerStopping: Answer(503, "UNAVAILABLE"),
     storage.WriteExpired: Answer(404, "BLOB_UPLOAD_UNKNOWN"),
     storage.RepositoryUnknown: Answer(404, "NAME_UNKNOWN"),
     storage.ManifestUnknown: Answer(404, "MANIFEST_UNKNOWN"),
@@ -102,6 +103,9 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
 }
 """An error is answered as the nearest of its classes that is here."""
 
+_SOON = (StillBuilding, TooManyConnections, builder.TooManyBuilds, storage.StorageBusy, storage.ServerStopping)
+"""They know after how many seconds the same request may work."""
+
 _CODES_OF_STATUS = {401: "UNAUTHORIZED", 403: "DENIED", 404: "NOT_FOUND", 405: "UNSUPPORTED", 413: "SIZE_INVALID"}
 
 
@@ -117,7 +121,7 @@ def error_response(form: Form, error: ConderyError) -> web.Response:
         headers["WWW-Authenticate"] = error.challenge
     if isinstance(error, MethodUnsupported):
         headers["Allow"] = error.allowed
-    if isinstance(error, StillBuilding | TooManyConnections | builder.TooManyBuilds | storage.StorageBusy):
+    if isinstance(error, _SOON):
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, mirror.UpstreamLimits) and error.retry_after is not None:
         headers["Retry-After"] = f"{error.retry_after:.0f}"

@@ -8,6 +8,7 @@
     │   ├── StorageFull
     │   ├── StorageUnavailable
     │   ├── StorageBusy        more at once than there is room for
+    │   ├── ServerStopping     the process is being stopped
     │   ├── ObjectMissing      bytes that a row names are not there
     │   ├── WriteExpired
     │   ├── FragmentsGone
@@ -93,6 +94,16 @@ class StorageBusy(StorageError):
         self.reason = reason
         self.retry_after = retry_after
         """Seconds."""
+
+
+class ServerStopping(StorageError):
+    """This process is being stopped; the same request works when it runs again, or at another one."""
+
+    retry_after = 5
+    """Seconds."""
+
+    def __init__(self) -> None:
+        super().__init__("this server is stopping, perhaps to be started again; try again in a few seconds")
 
 
 class ObjectMissing(StorageError):

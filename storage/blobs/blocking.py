@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from storage.blobs.blobs import BlobStore
 from storage.digest import Digest
-from storage.errors import StorageUnavailable
+from storage.errors import ServerStopping
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ class BlockingBlobs(BlobReader, Protocol):
 class StoreInThreads:
     """A BlobStore as BlockingBlobs; made where its event loop runs, which has to go on running.
 
-    After `close` what is under way in threads, which nothing else can stop, fails with StorageUnavailable.
+    After `close` what is under way in threads, which nothing else can stop, fails with ServerStopping.
     """
 
     def __init__(self, store: BlobStore) -> None:
@@ -64,16 +64,12 @@ class StoreInThreads:
         with self._lock:
             if self._closed:
                 work.close()
-                raise _closing()
+                raise ServerStopping
             call = asyncio.run_coroutine_threadsafe(work, self._loop)
             self._calls.add(call)
         try:
             return call.result()
         except CancelledError:
-            raise _closing() from None
+            raise ServerStopping from None
         finally:
             self._calls.discard(call)
-
-
-def _closing() -> StorageUnavailable:
-    return StorageUnavailable("blobs", "they are being closed")

@@ -15,7 +15,7 @@ import storage
 from builder.errors import BuilderError, TooManyBuilds, Unsatisfiable
 from registry.answers import ANSWERS, answer_of, error_response
 from registry.errors import NameInvalid, Unauthorized
-from storage.errors import ConderyError
+from storage.errors import ConderyError, ServerStopping
 
 PACKAGES = (auth, builder, registry, storage)
 
@@ -83,6 +83,14 @@ def test_each_form_tells_the_error() -> None:
     assert error_response("rest", error).body == (
         b'{"status":"error","code":"MANIFEST_UNKNOWN","message":"cannot be solved for linux-64: a needs b"}'
     )
+
+
+def test_a_server_that_stops_says_when_to_ask_again() -> None:
+    response = error_response("distribution", ServerStopping())
+    assert (response.status, response.headers["Retry-After"]) == (503, "5")
+    assert isinstance(response.body, bytes)
+    assert b"stopping" in response.body
+    assert b"administrator" not in response.body, "nothing is wrong"
 
 
 def test_a_page_holds_no_markup_of_others() -> None:

@@ -13,7 +13,7 @@ import pytest
 from storage.blobs.blocking import StoreInThreads
 from storage.database import tables
 from storage.digest import Digest
-from storage.errors import BlobUnknown, DigestMismatch, StorageUnavailable
+from storage.errors import BlobUnknown, DigestMismatch, ServerStopping
 from tests.support.storage.stores import Stores, open_stores
 
 DATA = b"data" * 1000
@@ -63,9 +63,9 @@ async def test_closing_ends_what_no_cancellation_reaches(stores: Stores) -> None
     putting = asyncio.create_task(asyncio.to_thread(blobs.put, DIGEST, content()))
     await asyncio.to_thread(reading.wait, 60)
     blobs.close()
-    with pytest.raises(StorageUnavailable, match="being closed"):
+    with pytest.raises(ServerStopping, match="stopping"):
         await putting
-    with pytest.raises(StorageUnavailable, match="being closed"):
+    with pytest.raises(ServerStopping, match="stopping"):
         await asyncio.to_thread(blobs.sizes, [DIGEST])
     while await stores.pending():
         await asyncio.sleep(0.01)
