@@ -3,6 +3,10 @@
 The row is inserted before the work begins and ended after the result is stored. A process that meets another's
 unfinished row waits for it, and takes it over when its owner is dead. Work is idempotent, so taking over is beginning
 again with everything cached that was done.
+
+Whoever waits for another process's build looks at its row every POLL_SECONDS: one read by an index for each such build,
+however many wait here. SQLite tells other processes of no change, and a notification of PostgreSQL is lost while its
+connection is, so they would have to look all the same.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from math import inf
 import structlog
 
 from builder.errors import BuildCanceled, BuilderError, BuildFailed, TooManyBuilds, WorkerLost
+from builder.queue.flight import Flight
 from builder.queue.job import Job
 from builder.queue.owner import Owner, is_running
 from builder.queue.protocol import CompletedBuild, Priority
@@ -24,7 +29,7 @@ from builder.settings import BuilderSettings
 from builder.work.claims import OURSELVES, Caller, Claim, on_behalf_of
 from storage.catalog.builds import BuildRow, Builds
 from storage.clock import is_within
-from storage.errors import ConderyError, StorageUnavailable
+from storage.errors import ConderyError, ServerStopping
 from storage.events.outbox import Record
 from storage.text import printable
 
@@ -34,6 +39,8 @@ BEAT_SECONDS = 2.0
 LEASE_SECONDS = 15.0
 SEEN_LEASE_SECONDS = 60.0
 """After this silence even a process that still runs has lost its builds: it hangs, or has forgotten them."""
+RESUME_SECONDS = 15.0
+"""How often a server looks for builds that nobody works on, and nobody here has asked for again."""
 POLL_SECONDS = 0.2
 MOST_ATTEMPTS = 5
 """A build that was begun this often, and each time took its process down with it, is given up."""
@@ -45,44 +52,11 @@ Tell = Callable[[Job, str, float, CompletedBuild | BuildFailed], Awaitable[Recor
 """What is to be recorded with the end of a build: of a job, by the build's id, after seconds, and how it ended."""
 _UNRECORDED = "the build failed, and the reason could not be recorded; the server's log has it under the build's id"
 _CRASHED = "internal error; the server's log has the details under the build's id"
+_FOREIGN = "another version of the server began this build, and this one cannot go on with it; ask again"
 
 
 async def tell_nobody(job: Job, build_id: str, seconds: float, end: CompletedBuild | BuildFailed) -> None:
     return None
-
-
-class _Flight:
-    """A build that runs, here or elsewhere, as those see it who wait for it in this process."""
-
-    def __init__(self, job: Job, claim: Claim) -> None:
-        self.job = job
-        self.claim = claim
-        self.id = secrets.token_hex(6)
-        self.is_ours = False
-        """Whether this process works on it, rather than waits for another's."""
-        self.task: asyncio.Task[None] | None = None
-        self._end: CompletedBuild | ConderyError | None = None
-        self._ended = asyncio.Event()
-
-    async def wait(self, seconds: float | None, caller: Caller = OURSELVES) -> CompletedBuild | None:
-        with self.claim.waited_for(caller), contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._ended.wait()
-        if isinstance(self._end, ConderyError):
-            raise self._end
-        return self._end
-
-    def end(self, end: CompletedBuild | ConderyError) -> None:
-        """The first end counts."""
-        self._end = self._end or end
-        self._ended.set()
-
-    def stop(self, end: CompletedBuild | ConderyError) -> None:
-        """End it for those who wait, and stop working on it."""
-        self.end(end)
-        self.claim.give_up()
-        if self.task:
-            self.task.cancel()
 
 
 class EmbeddedQueue:
@@ -94,20 +68,37 @@ class EmbeddedQueue:
         self._tell = tell
         self._settings = settings
         self._owner = Owner.new()
-        self._flights: dict[str, _Flight] = {}
+        self._flights: dict[str, Flight] = {}
         self._heart: asyncio.Task[None] | None = None
+        self._resumes = False
 
     async def start(self) -> None:
+        self._resumes = True
+        self._start_heart()
+        await self._resume()
+
+    async def _resume(self) -> None:
+        """Go on with the builds that nobody works on, also with those that this process could not end."""
         for row in await self._builds.unfinished():
-            if is_dead(row, self._owner):
+            if row.key in self._flights or not self._is_left(row):
+                continue
+            job = _read_job(row)
+            if job is None:
+                await self._builds.fail(row.id, kind="VersionForeign", message=_FOREIGN, transient=True)
+                continue
+            # it may have ended since it was read, and somebody may ask for it while it is taken
+            if await self._builds.take(row, str(self._owner)) and row.key not in self._flights:
                 log.info("build resumed", build=row.id, attempt=row.attempts + 1)
-                await self.submit(Job.from_json(row.request), priority=Priority(row.priority))
+                self._begin(Flight(job, Claim(priority=row.priority)), row)
+
+    def _is_left(self, row: BuildRow) -> bool:
+        """Whether nobody works on an unfinished build that is none of our flights."""
+        return row.owner == str(self._owner) or is_dead(row, self._owner)
 
     async def close(self) -> None:
-        closing = StorageUnavailable("the queue of builds", "this server is stopping; ask again")
         tasks = [flight.task for flight in self._flights.values() if flight.task]
         for flight in list(self._flights.values()):
-            flight.stop(closing)
+            flight.stop(ServerStopping())
         if self._heart:
             self._heart.cancel()
             tasks.append(self._heart)
@@ -116,26 +107,29 @@ class EmbeddedQueue:
         with contextlib.suppress(ConderyError):
             await self._builds.let_go(str(self._owner))
 
-    async def submit(self, job: Job, caller: Caller = OURSELVES, priority: Priority = Priority.NORMAL) -> _Flight:
+    async def submit(self, job: Job, caller: Caller = OURSELVES, priority: Priority = Priority.NORMAL) -> Flight:
         flight = self._flights.get(job.key)
         if flight is None:
             self._check_room(caller)
-            return self._begin(_Flight(job, Claim(caller, priority=priority)))
+            flight = self._begin(Flight(job, Claim(caller, priority=priority)))
+        await flight.wait_for_row()
         if flight.claim.priority < priority:
-            flight.claim.set_priority(priority)
-            await self._builds.set_priority(flight.id, priority)
+            await self.set_priority(flight.id, priority)
         return flight
 
-    def _begin(self, flight: _Flight) -> _Flight:
-        if self._heart is None:
-            self._heart = asyncio.create_task(self._beat())
+    def _begin(self, flight: Flight, taken: BuildRow | None = None) -> Flight:
+        self._start_heart()
         with on_behalf_of(flight.claim):
-            flight.task = asyncio.create_task(self._fly(flight))
+            flight.task = asyncio.create_task(self._fly(flight, taken))
         self._flights[flight.job.key] = flight
         flight.task.add_done_callback(lambda _: self._forget(flight))
         return flight
 
-    def _forget(self, flight: _Flight) -> None:
+    def _start_heart(self) -> None:
+        if self._heart is None:
+            self._heart = asyncio.create_task(self._beat())
+
+    def _forget(self, flight: Flight) -> None:
         if self._flights.get(flight.job.key) is flight:
             del self._flights[flight.job.key]
 
@@ -163,7 +157,7 @@ class EmbeddedQueue:
             self._stop(flight, failure)
         return done
 
-    def _stop(self, flight: _Flight, end: CompletedBuild | ConderyError) -> None:
+    def _stop(self, flight: Flight, end: CompletedBuild | ConderyError) -> None:
         log.info("build stopped", build=flight.id, reason=str(end))
         self._forget(flight)
         flight.stop(end)
@@ -184,10 +178,11 @@ class EmbeddedQueue:
         memory = self._settings.transient_failure_memory if row.error_transient else self._settings.failure_memory
         return _failure(row) if is_within(memory, row.ended, row.now) else None
 
-    async def _fly(self, flight: _Flight) -> None:
+    async def _fly(self, flight: Flight, taken: BuildRow | None) -> None:
         end: CompletedBuild | ConderyError
         try:
-            row = await self._own(flight)
+            row = taken or await self._own(flight)
+            flight.be_row(row.id)
             end = _end_of(row) if row.ended is not None else await self._work(flight, row)
         except ConderyError as error:
             end = BuildFailed(flight.id, type(error).__name__, printable(str(error)))
@@ -195,11 +190,15 @@ class EmbeddedQueue:
             log.exception("build queue failed", build=flight.id)
             message = "internal error; the server's log has the details"
             end = BuildFailed(flight.id, type(error).__name__, message)
+        except asyncio.CancelledError:
+            # the first end counts: where somebody stopped it, they have said why
+            flight.end(ServerStopping())
+            raise
         # whoever asks from now on begins anew
         self._forget(flight)
         flight.end(end)
 
-    async def _own(self, flight: _Flight) -> BuildRow:
+    async def _own(self, flight: Flight) -> BuildRow:
         """The row of the job's build: ours to work on, or ended by the process that had it."""
         job, owner, begun, followed = flight.job, str(self._owner), time.monotonic(), ""
         while True:
@@ -210,24 +209,36 @@ class EmbeddedQueue:
                 return row
             other = await self._builds.last(job.key)
             if other is None:
-                continue
-            if other.ended is not None:
-                if other.id == followed or _is_since(begun, other):
-                    flight.id = other.id
-                    return other
+                # what was in the way is gone; or another key's build has this id, by a chance that is hardly one
+                await asyncio.sleep(POLL_SECONDS)
                 flight.id = secrets.token_hex(6)
                 continue
-            flight.id = followed = other.id
-            if is_dead(other, self._owner) and await self._builds.take(other, owner):
+            is_new = other.id != followed
+            if other.ended is not None and is_new and not _is_since(begun, other):
+                flight.id = secrets.token_hex(6)
+                continue
+            if other.ended is not None:
+                return other
+            followed = other.id
+            await self._follow(flight, other, is_new)
+            if self._is_left(other) and await self._builds.take(other, owner):
                 return other
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _work(self, flight: _Flight, row: BuildRow) -> CompletedBuild | BuildFailed:
+    async def _follow(self, flight: Flight, other: BuildRow, is_new: bool) -> None:
+        """Be the build of that row: when it is found, it becomes as urgent as was asked here; then its row says."""
+        if is_new and other.priority < flight.claim.priority:
+            await self._builds.set_priority(other.id, flight.claim.priority)
+        else:
+            flight.claim.set_priority(other.priority)
+        flight.be_row(other.id)
+
+    async def _work(self, flight: Flight, row: BuildRow) -> CompletedBuild | BuildFailed:
         job, started = flight.job, time.monotonic()
         flight.is_ours = True
         bound = log.bind(build=row.id, kind=job.kind, specs=job.spec.match_specs())
         try:
-            if row.attempts >= MOST_ATTEMPTS:
+            if _count_deaths(row) >= MOST_ATTEMPTS:
                 raise WorkerLost("building this image, each time it was tried")
             await self._builds.set_building(row.id)
             completed = CompletedBuild(row.id, await self._run(job))
@@ -236,7 +247,10 @@ class EmbeddedQueue:
             # it may quote bytes of a package or a channel that are no text, which no database takes
             failure = BuildFailed(row.id, type(error).__name__, printable(str(error)))
             return await self._fail(bound, job, row, started, failure, transient)
-        except Exception as error:  # noqa: BLE001 - a defect fails the build, not the server; it is logged
+        except (Exception, asyncio.CancelledError) as error:
+            # a defect fails the build, not the server; so does the end of work that it shared, when nobody stopped it
+            if _is_being_cancelled():
+                raise
             bound.exception("build crashed")
             failure = BuildFailed(row.id, type(error).__name__, _CRASHED)
             return await self._fail(bound, job, row, started, failure, True)
@@ -275,23 +289,58 @@ class EmbeddedQueue:
         return failure
 
     async def _beat(self) -> None:
+        resumed = time.monotonic()
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            with contextlib.suppress(ConderyError):
-                await self._give_signs()
+            await _go_on_after(self._give_signs)
+            if self._resumes and time.monotonic() - resumed >= RESUME_SECONDS:
+                await _go_on_after(self._resume)
+                resumed = time.monotonic()
 
     async def _give_signs(self) -> None:
         """Say that our builds are worked on, and learn what others did to them."""
         ours = {flight.id: flight for flight in self._flights.values() if flight.is_ours}
+        before = {build_id: flight.claim.priority for build_id, flight in ours.items()}
         priorities = await self._builds.beat(str(self._owner), list(ours)) if ours else {}
         for build_id, flight in ours.items():
             if build_id in priorities:
-                flight.claim.set_priority(priorities[build_id])
+                # what was set here meanwhile may be newer than what was read
+                if flight.claim.priority == before[build_id]:
+                    flight.claim.set_priority(priorities[build_id])
                 continue
             row = await self._builds.find(build_id)
             # one that was taken over is worked on all the same, as it is done the sooner
             if row is not None and row.ended is not None and self._flights.get(flight.job.key) is flight:
                 self._stop(flight, _end_of(row))
+
+
+async def _go_on_after(step: Callable[[], Awaitable[None]]) -> None:
+    """A step of what goes on for as long as the process does, whatever a step fails of."""
+    try:
+        await step()
+    except Exception:
+        # without the heart, other processes would take over what is worked on here
+        log.exception("the queue's heart missed a beat")
+
+
+def _is_being_cancelled() -> bool:
+    """Whether somebody cancelled this task, rather than something that it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _read_job(row: BuildRow) -> Job | None:
+    """None for a row of a version that writes other jobs, or makes other keys of them."""
+    try:
+        job = Job.from_json(row.request)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return job if job.key == row.key else None
+
+
+def _count_deaths(row: BuildRow) -> int:
+    """How many processes a build took down, by its row before it was taken: one that let it go did not die of it."""
+    return row.attempts if row.owner else row.attempts - 1
 
 
 def is_dead(row: BuildRow, us: Owner) -> bool:

@@ -40,14 +40,14 @@ class SubmittedBuild(Protocol):
 
     @property
     def id(self) -> str:
-        """Of its row. It changes when it turns out that another process makes the same already."""
+        """Of its row, which `submit` has inserted, or found where another process makes the same."""
 
     async def wait(self, seconds: float | None, caller: Caller = OURSELVES) -> CompletedBuild | None:
         """How it ended, or None when it has not after `seconds`; with None for them, however long it takes.
 
         `caller` counts as somebody who waits meanwhile. One that is cancelled does not disturb the build. May be
         called again, and by many at once. Raises BuildFailed with the recorded reason, BuildCanceled, and
-        StorageUnavailable when the queue is closed: the build goes on elsewhere or later.
+        ServerStopping when the queue is closed: the build goes on elsewhere or later.
         """
 
 
@@ -55,7 +55,9 @@ class BuildQueue(Protocol):
     """Runs each job once at a time, over all processes that share the database."""
 
     async def start(self) -> None:
-        """Resume the builds that a dead process left, or one that was closed, the most urgent first."""
+        """Resume the builds that a dead process left, or one that was closed, the most urgent first: now, and from now
+        on within seconds of when they can be told from those that somebody works on.
+        """
 
     async def close(self) -> None:
         """Stop. What is unfinished stays in the database, and whoever comes next resumes it at once."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import case, select, update
-from sqlalchemy.exc import IntegrityError
 
 from storage.catalog.documents import Document
 from storage.database import tables
@@ -59,7 +58,7 @@ class Builds:
         """Insert an unfinished build; None when the key has one already."""
         now = database_time(self._database)
         statement = (
-            tables.build.insert()
+            self._database.insert(tables.build)
             .values(
                 id=build_id,
                 key=key,
@@ -71,13 +70,12 @@ class Builds:
                 created=now,
                 priority=priority,
             )
+            .on_conflict_do_nothing()
             .returning(*tables.build.c, now.label("now"))
         )
-        try:
-            async with self._database.writing() as connection:
-                return _build_row((await connection.execute(statement)).one())
-        except IntegrityError:
-            return None
+        async with self._database.writing() as connection:
+            row = (await connection.execute(statement)).one_or_none()
+        return _build_row(row) if row else None
 
     async def find(self, build_id: str) -> BuildRow | None:
         async with self._database.reading() as connection:

@@ -14,7 +14,7 @@ from builder.queue.protocol import CompletedBuild, Priority, SubmittedBuild
 from builder.work.claims import Caller
 from storage.catalog.builds import Builds
 from storage.database import tables
-from storage.errors import StorageUnavailable
+from storage.errors import ServerStopping
 from tests.builder.queue.engines import NUMPY, SETTINGS, Engines, Work, job
 from tests.support.storage.stores import count_builds
 
@@ -133,6 +133,28 @@ class TestOrder:
         assert set(work.begun[1:4]) == set(names[:3])
         assert work.begun[4:] == ["normal", "lowered"]
 
+    async def test_who_asks_elsewhere_makes_it_urgent(self, engines: Engines, builds: Builds) -> None:
+        work = Work()
+        build = await engines.open(work).submit(NUMPY, priority=Priority.LOW)
+        await work.started.wait()
+        other = engines.open(work)
+        for priority, then in (
+            (Priority.NORMAL, 0),
+            (Priority.LOW, 0),
+            (Priority.HIGH, 1),
+            (Priority.NORMAL, 1),
+        ):
+            assert (await other.submit(NUMPY, priority=priority)).id == build.id
+            row = await builds.find(build.id)
+            assert row is not None
+            assert row.priority == then
+        assert await other.set_priority(build.id, Priority.LOW)
+        # it does not insist
+        await asyncio.sleep(0.5)
+        row = await builds.find(build.id)
+        assert row is not None
+        assert row.priority == Priority.LOW
+
     async def test_what_nobody_waits_for_gives_way(self, engines: Engines) -> None:
         work = Work(slots=1)
         queue = engines.open(work)
@@ -223,6 +245,15 @@ class TestCanceling:
         assert not await queue.cancel(build.id, "once more")
         assert not await queue.cancel("nothing", "")
 
+    async def test_one_that_was_just_submitted(self, engines: Engines, builds: Builds) -> None:
+        work = Work()
+        queue = engines.open(work)
+        build = await queue.submit(NUMPY)
+        assert await queue.cancel(build.id, "ada canceled it")
+        with pytest.raises(BuildCanceled, match="ada canceled it"):
+            await completed(build)
+        assert await status_of(builds) == "CANCELED"
+
     async def test_one_that_waits_for_its_turn(self, engines: Engines) -> None:
         work = Work(slots=1)
         queue = engines.open(work)
@@ -298,7 +329,7 @@ class TestTakingOver:
         waiting = asyncio.create_task(build.wait(None))
         await asyncio.sleep(0)
         await queue.close()
-        with pytest.raises(StorageUnavailable, match="ask again"):
+        with pytest.raises(ServerStopping, match="try again"):
             await waiting
         (row,) = await builds.unfinished()
         assert (row.id, row.priority) == (build.id, Priority.HIGH)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from storage.catalog.builds import Builds
 from tests.support.storage.stores import count_builds, open_stores
@@ -25,6 +26,12 @@ async def test_one_unfinished_build_of_a_key(builds: Builds) -> None:
     await builds.complete(begun[0].id, "made")
     assert await builds.begin("again", "key", {}, "me/1/2")
     assert await count_builds(builds, "key") == 2
+
+
+async def test_a_row_that_the_database_refuses_is_not_taken_for_one_that_is_there(builds: Builds) -> None:
+    """Whoever waited for that one to end would wait for ever."""
+    with pytest.raises(IntegrityError):
+        await builds.begin("id", None, {}, "me/1/2")  # type: ignore[arg-type]  # what no row may have
 
 
 async def test_a_failed_build_is_remembered_whole(builds: Builds) -> None:

@@ -1,0 +1,57 @@
+"""A build as those see it who wait for it in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+
+from builder.queue.job import Job
+from builder.queue.protocol import CompletedBuild
+from builder.work.claims import OURSELVES, Caller, Claim
+from storage.errors import ConderyError
+
+
+class Flight:
+    """A SubmittedBuild (`builder.queue.protocol`) that runs, here or elsewhere."""
+
+    def __init__(self, job: Job, claim: Claim) -> None:
+        self.job = job
+        self.claim = claim
+        self.id = secrets.token_hex(6)
+        self.is_ours = False
+        """Whether this process works on it, rather than waits for another's."""
+        self.task: asyncio.Task[None] | None = None
+        self._end: CompletedBuild | ConderyError | None = None
+        self._ended = asyncio.Event()
+        self._has_row = asyncio.Event()
+
+    async def wait_for_row(self) -> None:
+        """Until `id` is that of a row, or it has ended without one."""
+        await self._has_row.wait()
+
+    def be_row(self, build_id: str) -> None:
+        """Its row has been inserted, or another process's row of the same key found."""
+        self.id = build_id
+        self._has_row.set()
+
+    async def wait(self, seconds: float | None, caller: Caller = OURSELVES) -> CompletedBuild | None:
+        with self.claim.waited_for(caller), contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ended.wait()
+        if isinstance(self._end, ConderyError):
+            raise self._end
+        return self._end
+
+    def end(self, end: CompletedBuild | ConderyError) -> None:
+        """The first end counts."""
+        self._end = self._end or end
+        self._has_row.set()
+        self._ended.set()
+
+    def stop(self, end: CompletedBuild | ConderyError) -> None:
+        """End it for those who wait, and stop working on it."""
+        self.end(end)
+        self.claim.give_up()
+        if self.task:
+            self.task.cancel()
