@@ -49,7 +49,7 @@ def _map_texts(change: Callable[[str], str], value: object) -> object:
 class Section(BaseModel):
     """The settings of one part of the program."""
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="forbid")
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         fields = type(self).model_fields

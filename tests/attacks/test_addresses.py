@@ -71,7 +71,7 @@ async def test_an_index_that_redirects_inside(tmp_path: Path, evil: Channel, hid
     message = await refused(tmp_path, evil)
     assert hidden.connections == []
     assert tells_nothing(message)
-    assert target.startswith("file:") or "internal address" in message or "spoken to by http" in message
+    assert target.startswith("file:") or "internal address" in message or "reached by http" in message
 
 
 @pytest.mark.parametrize("target", [*TARGETS, "data:,", "ftp://127.0.0.1:{port}/", "oci://127.0.0.1/x/"])

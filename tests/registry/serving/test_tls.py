@@ -23,11 +23,11 @@ from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from registry.http.settings import HttpSettings
 from registry.logs.lines import configure
 from registry.logs.settings import LogSettings
 from registry.serving.tls import WATCH_SECONDS, CertificateInvalid, Certificates, watching
 from registry.webhooks.delivery import Timing
+from registry.webhooks.settings import WebhookSettings
 from storage.digest import Digest
 from tests.support.registry.serving import Site, serving
 from tests.support.server import Server, StartServer
@@ -304,8 +304,8 @@ async def test_webhooks_have_to_have_good_certificates(tmp_path: Path, files: Fi
     configure(LogSettings(log_format="json"), stream)
     files.write(AUTHORITY.issue())
     async with secure(tmp_path / "receiver", files.open().context) as (receiver, port):
-        settings = HttpSettings(webhooks=(f"https://localhost:{port}/healthz",))
-        async with serving(tmp_path / "data", settings, timing=Timing(first_pause=0.01)) as site:
+        told = WebhookSettings(webhooks=(f"https://localhost:{port}/healthz",))
+        async with serving(tmp_path / "data", webhooks=told, timing=Timing(first_pause=0.01)) as site:
             path = f"/v2/a/blobs/uploads/?digest={Digest.of(b'x')}"
             async with site.request("POST", path, data=b"x") as answer:
                 assert answer.status == 201
