@@ -11,7 +11,7 @@ class Permission(StrEnum):
     ENVIRONMENT_READ = "environment::read"
     """Pull what is in a repository, or files beside it; see it in lists."""
     ENVIRONMENT_CREATE = "environment::create"
-    """Push to a repository, or have an image built."""
+    """Push to a repository, or have an image or a file built that is not there yet."""
     ENVIRONMENT_UPDATE = "environment::update"
     ENVIRONMENT_SOLVE = "environment::solve"
     ENVIRONMENT_DELETE = "environment::delete"

@@ -21,9 +21,10 @@ from builder.queue.job import Job
 from builder.queue.protocol import BuildQueue, CompletedBuild, SubmittedBuild
 from builder.settings import BuilderSettings
 from builder.solve.resolution import FOREVER, answers_meanwhile, find_expiry, is_fresh
-from builder.work.claims import OURSELVES, Caller
+from builder.work.claims import OURSELVES, Caller, Permit, permit_all
 from storage.catalog.catalog import Catalog
 from storage.catalog.documents import USE_SECONDS
+from storage.errors import ConderyError
 from storage.use_notes import UseNotes
 
 T = TypeVar("T")
@@ -114,26 +115,35 @@ class Demand:
         """Whether `repository` is under the on-demand root."""
         return repository == self._settings.root or repository.startswith(self._settings.root + "/")
 
-    async def image(self, repository: str, tag: str, caller: Caller = OURSELVES) -> Ticket[FinishedImage]:
-        """Raises InvalidImageName, UnknownLock, ChannelNotAllowed, TooManyBuilds, or BuildFailed while a failure is
-        remembered.
+    async def image(
+        self, repository: str, tag: str, caller: Caller = OURSELVES, permit: Permit = permit_all
+    ) -> Ticket[FinishedImage]:
+        """What is stored, or is built if `permit` lets it be.
+
+        Raises InvalidImageName, UnknownLock, ChannelNotAllowed, TooManyBuilds, BuildFailed while a failure is
+        remembered, or the error of `permit`.
         """
-        return await self.image_of(await self._job("image", repository, tag), caller)
+        return await self.image_of(await self._job("image", repository, tag), caller, permit)
 
     async def close(self) -> None:
         """Write down what was used."""
         await self._uses.close()
 
-    async def image_of(self, job: Job, caller: Caller = OURSELVES) -> Ticket[FinishedImage]:
+    async def image_of(
+        self, job: Job, caller: Caller = OURSELVES, permit: Permit = permit_all
+    ) -> Ticket[FinishedImage]:
         return await self._ticket(
             "image",
             job,
             caller,
+            permit,
             lambda accepts: self._find_image(job, accepts),
             lambda completed: self._get_image(job, completed),
         )
 
-    async def artifact(self, repository: str, tag: str, name: str, caller: Caller = OURSELVES) -> Ticket[Artifact]:
+    async def artifact(
+        self, repository: str, tag: str, name: str, caller: Caller = OURSELVES, permit: Permit = permit_all
+    ) -> Ticket[Artifact]:
         """Raises UnknownArtifact and what `image` raises."""
         if name not in ARTIFACTS:
             raise UnknownArtifact(name, ARTIFACTS)
@@ -142,6 +152,7 @@ class Demand:
             "artifact",
             job,
             caller,
+            permit,
             lambda accepts: self._find_artifact(job, accepts),
             lambda completed: self._get_artifact(job, completed),
         )
@@ -177,6 +188,7 @@ class Demand:
         kind: ResultKind,
         job: Job,
         caller: Caller,
+        permit: Permit,
         find: Callable[[Accepts], Awaitable[tuple[str, T] | None]],
         get: Callable[[CompletedBuild], Awaitable[T | None]],
     ) -> Ticket[T]:
@@ -190,15 +202,20 @@ class Demand:
         old = await find(lambda solved: answers_meanwhile(spec, solved, settings, now))
         if old is not None:
             self._uses.note((kind, old[0]), key=old[0])
-            return Ticket(job.spec, caller, ready=old[1], stale=await self._renew(job, caller, failure))
+            return Ticket(job.spec, caller, ready=old[1], stale=await self._renew(job, caller, permit, failure))
         if failure:
             raise failure
+        permit()
         return Ticket(job.spec, caller, build=await self._queue.submit(job, caller), fetch=get)
 
-    async def _renew(self, job: Job, caller: Caller, failure: BuildFailed | None) -> str:
+    async def _renew(self, job: Job, caller: Caller, permit: Permit, failure: BuildFailed | None) -> str:
         """Start a new build of a stale result, although nobody waits for it; why that cannot be, else empty."""
         if failure is not None:
             return str(failure)
+        try:
+            permit()
+        except ConderyError as error:
+            return str(error)
         try:
             await self._queue.submit(job, caller)
         except TooManyBuilds as error:

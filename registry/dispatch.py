@@ -1,12 +1,14 @@
 """From a request to the row of the route table that answers it, if whoever asks may have it answered.
 
-A row without a permission is refused when the server starts, and so is one whose permission nobody would check.
+A row without a permission is refused when the server starts, and so is one whose permission nobody would check, or that
+would take another's place.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -14,16 +16,17 @@ from aiohttp.typedefs import Handler
 
 from auth.permission import PUBLIC, Permission, Public
 from registry.answers import Form
-from registry.errors import Denied, MethodUnsupported
-from registry.http.references import Endpoint, Target
-from registry.kinds.kind import KIND, KINDS, RepositoryKind
-from registry.observer import PRINCIPAL
+from registry.errors import Denied, MethodUnsupported, RouteUnknown
+from registry.http.references import Endpoint, Target, parse_file_path, parse_path
+from registry.kinds.kind import KIND, KINDS, RepositoryKind, check_granted
 from registry.parts import PARTS, Parts
 from storage.errors import StorageFull
 
 TargetHandler = Callable[[web.Request, Target], Awaitable[web.StreamResponse]]
 
 READ_METHODS = ("GET", "HEAD")
+
+_FIELD = re.compile(r"\{[^{}]*\}")
 
 
 class RoutesInvalid(ValueError):
@@ -66,25 +69,62 @@ class RepositoryRoute:
 Row = Route | RepositoryRoute
 
 
+FOLDERS: Mapping[str, Callable[[str], Target]] = {"/v2/": parse_path, "/files/": parse_file_path}
+"""Where repositories' names are in the path, which may hold the words of the API: such paths are read by a parser."""
+
+
+def find_folder(path: str) -> str | None:
+    """The one of FOLDERS that a row's path is in, with or without its last slash."""
+    return next((folder for folder in FOLDERS if f"{path}/".startswith(folder)), None)
+
+
 def check_routes(rows: Iterable[Row]) -> None:
-    """Raises RoutesInvalid for a row that is open by mistake, or that stands there twice."""
-    seen: set[tuple[str, str]] = set()
+    """Raises RoutesInvalid for a row that is open by mistake, never reached, or answers what another row does."""
+    seen: dict[tuple[str, str], str] = {}
     for row in rows:
         for method in row.methods:
             name = f"{method} {row.path}"
-            if row.permission is None:
-                raise RoutesInvalid(f"{name} has no permission; name one of auth.permission.Permission, or PUBLIC")
-            if not isinstance(row.permission, Permission) and (row.permission is not PUBLIC or _is_of_repository(row)):
-                raise RoutesInvalid(f"{name} cannot have the permission {row.permission!r}")
-            if isinstance(row, Route) and row.permission is not PUBLIC and not row.lists:
-                raise RoutesInvalid(f"nothing checks that {row.permission} is granted to who asks for {name}")
-            if (method, row.path) in seen:
-                raise RoutesInvalid(f"{name} stands in the table twice")
-            seen.add((method, row.path))
+            _check_permission(row, name)
+            _check_place(row, name)
+            # below a folder a row is found by its endpoint, however it writes its path
+            key = (method, row.path if find_folder(row.path) is None else f"the endpoint {row.endpoint}")
+            if key in seen:
+                same = "" if seen[key] == row.path else f": {seen[key]} is for the same"
+                raise RoutesInvalid(f"{name} stands in the table twice{same}")
+            seen[key] = row.path
 
 
-def _is_of_repository(row: Row) -> bool:
-    return isinstance(row, RepositoryRoute)
+def _check_permission(row: Row, name: str) -> None:
+    if row.permission is None:
+        raise RoutesInvalid(f"{name} has no permission; name one of auth.permission.Permission, or PUBLIC")
+    is_public = isinstance(row, Route) and row.permission is PUBLIC
+    if not isinstance(row.permission, Permission) and not is_public:
+        raise RoutesInvalid(f"{name} cannot have the permission {row.permission!r}")
+    if isinstance(row, Route) and not is_public and not row.lists:
+        raise RoutesInvalid(f"nothing checks that {row.permission} is granted to who asks for {name}")
+    if not set(row.methods) <= set(READ_METHODS):
+        if isinstance(row, Route):
+            raise RoutesInvalid(f"{name} may change things, which is guarded for repositories alone")
+        if row.permission is Permission.ENVIRONMENT_READ:
+            raise RoutesInvalid(f"{name} may change things, and asks for the permission to read")
+
+
+def _check_place(row: Row, name: str) -> None:
+    """Raises RoutesInvalid where requests for the row's path would not come to it as its class has them."""
+    folder = find_folder(row.path)
+    if folder is None:
+        if isinstance(row, RepositoryRoute):
+            raise RoutesInvalid(f"{name} is below none of {', '.join(FOLDERS)}, so no repository is read from it")
+        return
+    try:
+        target = FOLDERS[folder](_FIELD.sub("x", row.path))
+    except RouteUnknown:
+        raise RoutesInvalid(f"no path below {folder} is read as {name}") from None
+    if target.endpoint != row.endpoint:
+        raise RoutesInvalid(f"{name} is a path of the endpoint {target.endpoint}, not {row.endpoint}")
+    if bool(target.repository) != isinstance(row, RepositoryRoute):
+        names = "names a repository" if target.repository else "names no repository"
+        raise RoutesInvalid(f"{name} {names}, so it cannot be a {type(row).__name__}")
 
 
 def dispatch_path(rows: Sequence[Row]) -> Handler:
@@ -104,7 +144,7 @@ def dispatch_folder(rows: Sequence[Row], parse: Callable[[str], Target]) -> Hand
     """Who answers all paths below a folder, whose targets `parse` reads: the rows differ by endpoint and method."""
     handlers: dict[Endpoint, dict[str, TargetHandler]] = {}
     for row in rows:
-        assert row.endpoint is not None, "below a folder each row has one"
+        assert row.endpoint is not None, "the table was checked"
         handler = _guard(row) if isinstance(row, RepositoryRoute) else _ignore_target(row.handler)
         handlers.setdefault(row.endpoint, {}).update(dict.fromkeys(row.methods, handler))
 
@@ -141,9 +181,7 @@ def _guard(row: RepositoryRoute) -> TargetHandler:
             raise Denied("web pages may read this registry, not write to it")
         if writes:
             _check_writable(parts, kind, repository)
-        need = kind.needs(permission, repository)
-        if not parts.access.may(request[PRINCIPAL], need.permission, need.entity):
-            raise Denied(f"{need.permission} on {need.entity} is not granted to you")
+        check_granted(request, kind.needs(permission, repository))
         response = await handler(request, target)
         if changes and parts.notifier is not None:
             parts.notifier.changed()
@@ -153,12 +191,14 @@ def _guard(row: RepositoryRoute) -> TargetHandler:
 
 
 def _check_writable(parts: Parts, kind: RepositoryKind, repository: str) -> None:
-    """Raises Denied for what nobody may write to."""
+    """Raises Denied for what nobody may write to, and LookupError for a kind whose writes would go astray."""
     refusal = kind.refusal(repository)
     if refusal is not None:
         raise Denied(refusal)
     if parts.read_only:
         raise Denied("this registry is read-only now; its administrator has switched off pushing and deleting")
+    if kind.scope(repository) != repository:
+        raise LookupError(f"{type(kind).__name__} lets {repository} be written to, but reads {kind.scope(repository)}")
 
 
 def _with_reserve(handler: TargetHandler) -> TargetHandler:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from builder.artifacts.artifact import ARTIFACTS
 from storage.errors import ConderyError, DigestInvalid, quote
 from storage.repositories.uploads import Received
 
@@ -109,12 +110,16 @@ class RouteUnknown(RequestError):
 
 
 class NoFiles(RequestError):
-    """Files of a repository that is pushed or mirrored, or is none: it is not told which."""
+    """Files of a repository that is pushed or mirrored, or is none: it is not told which.
+
+    `root` is that of images on demand, and `name` the file that was asked for.
+    """
 
     def __init__(self, repository: str, root: str, name: str) -> None:
+        example = name if name in ARTIFACTS else ARTIFACTS[0]
         super().__init__(
             f"{quote(repository)} has no files: files exist only for on-demand images, such as "
-            f"/files/{root}/python/numpy/latest/{name}"
+            f"/files/{root}/python/numpy/latest/{example}"
         )
 
 

@@ -7,32 +7,23 @@ which, unlike a 202, none of them saves as if it were the file).
 
 from __future__ import annotations
 
-import asyncio
 from urllib.parse import quote
 
 from aiohttp import web
 
-from builder.artifacts.artifact import ARTIFACTS
-from registry.errors import NoFiles, StillBuilding
+from registry.errors import StillBuilding
 from registry.http.manifests import stale_warnings
 from registry.http.references import Target, check_tag
 from registry.http.transfer import send_content
 from registry.kinds.kind import KIND
-from registry.logs.request_log import LOG_FIELDS
-from registry.parts import PARTS, SETTINGS, caller_of
+from registry.kinds.waiting import wait_a_while
+from registry.parts import PARTS, SETTINGS
 
 
 async def get_file(request: web.Request, target: Target) -> web.StreamResponse:
     text, _, name = target.reference.partition("/")
     repository, tag = target.repository, check_tag(text)
-    settings, files = request.app[SETTINGS], request[KIND].files
-    if files is None:
-        raise NoFiles(repository, request.app[PARTS].demand.root, name if name in ARTIFACTS else ARTIFACTS[0])
-    deadline = asyncio.get_running_loop().time() + settings.answer_within
-    ticket = await files.artifact(repository, tag, name, caller_of(request))
-    if ticket.build_id:
-        request[LOG_FIELDS]["build"] = ticket.build_id
-    artifact = await ticket.wait(max(deadline - asyncio.get_running_loop().time(), 0))
+    ticket, artifact = await wait_a_while(request, request[KIND].find_file(request, repository, tag, name))
     if artifact is None:
         raise StillBuilding(name, ticket.build_id)
     headers = {
@@ -43,7 +34,7 @@ async def get_file(request: web.Request, target: Target) -> web.StreamResponse:
     }
     if ticket.stale is not None:
         headers["Warning"] = ", ".join(stale_warnings(ticket.stale))
-    blobs = request.app[PARTS].blobs
+    blobs, settings = request.app[PARTS].blobs, request.app[SETTINGS]
     blob = await blobs.find(artifact.digest)
     return await send_content(request, blobs, blob, headers, stall_seconds=settings.stall_seconds)
 

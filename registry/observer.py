@@ -39,6 +39,11 @@ PRINCIPAL = web.RequestKey("principal", Principal)
 log = structlog.get_logger(__name__)
 
 
+def find_principal(request: web.Request) -> Principal:
+    """Who sent `request`. What it raises is answered like an error of the handler, and logged as anybody's."""
+    return ANONYMOUS
+
+
 class Observer:
     """What surrounds every handler.
 
@@ -68,7 +73,11 @@ class Observer:
                 try:
                     if surplus and not spare:
                         raise TooManyConnections
-                    response = self._cors.allow() if self._cors.is_preflight(request) else await handler(request)
+                    if self._cors.is_preflight(request):
+                        response: web.StreamResponse = self._cors.allow()
+                    else:
+                        request[PRINCIPAL] = find_principal(request)
+                        response = await handler(request)
                 except Exception as error:  # noqa: BLE001 - every error has its answer
                     response = _answer_failure(request, error, form)
                 if surplus or request.get(SPENT):

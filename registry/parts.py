@@ -12,7 +12,7 @@ from aiohttp import web
 
 from auth.access import Access
 from builder.names.spec import EnvironmentSpec
-from builder.work.claims import Caller
+from builder.work.claims import Caller, Permit
 from registry.http.budget import UploadBudget
 from registry.http.memory import Memory
 from registry.http.settings import HttpSettings
@@ -87,9 +87,11 @@ class Demand(Protocol):
 
     def owns(self, repository: str) -> bool: ...
 
-    async def image(self, repository: str, tag: str, caller: Caller) -> Ticket[Image]: ...
+    async def image(self, repository: str, tag: str, caller: Caller, permit: Permit) -> Ticket[Image]: ...
 
-    async def artifact(self, repository: str, tag: str, name: str, caller: Caller) -> Ticket[Artifact]: ...
+    async def artifact(
+        self, repository: str, tag: str, name: str, caller: Caller, permit: Permit
+    ) -> Ticket[Artifact]: ...
 
     async def tags(self, repository: str) -> Sequence[str]: ...
 

@@ -7,7 +7,7 @@ errors are told, and in a line what it does. A row without a permission does not
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from aiohttp import web
@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler
 
 from auth.permission import PUBLIC, Permission
 from registry.dispatch import (
+    FOLDERS,
     READ_METHODS,
     RepositoryRoute,
     Route,
@@ -23,16 +24,16 @@ from registry.dispatch import (
     check_routes,
     dispatch_folder,
     dispatch_path,
+    find_folder,
 )
 from registry.files import get_file
 from registry.health import healthz, readyz
 from registry.http.budget import UploadBudget
 from registry.http.intake import leave_to_reader
 from registry.http.memory import Memory
-from registry.http.references import Target, parse_file_path, parse_path
 from registry.http.settings import HttpSettings
+from registry.kinds.all_kinds import ALL_KINDS
 from registry.kinds.kind import KINDS, Kinds, MakeKind
-from registry.kinds.kinds import ALL_KINDS
 from registry.logs.request_log import RequestLog
 from registry.observer import Observer
 from registry.parts import CONNECTIONS, MEMORY, PARTS, PROXIES, SETTINGS, STOPPING, UPLOAD_BUDGET, Parts
@@ -85,9 +86,6 @@ ROUTES: tuple[Row, ...] = (
 )
 # fmt: on
 
-FOLDERS: Mapping[str, Callable[[str], Target]] = {"/v2/": parse_path, "/files/": parse_file_path}
-"""Where repositories' names are in the path, which may hold the words of the API: such paths are read by a parser."""
-
 
 def compose(
     settings: HttpSettings,
@@ -130,8 +128,7 @@ def _resources(routes: Sequence[Row]) -> Iterator[tuple[str, list[Row], Handler]
     """For each pattern of paths that aiohttp tells apart: its rows, and who answers it. Raises RoutesInvalid."""
     groups: dict[str, list[Row]] = {}
     for row in routes:
-        folder = next((each for each in FOLDERS if row.path.startswith(each)), None)
-        groups.setdefault(folder or row.path, []).append(row)
+        groups.setdefault(find_folder(row.path) or row.path, []).append(row)
     for path, rows in groups.items():
         if len({(row.form, row.spare) for row in rows}) > 1:
             # what is wrong with a path is told before a row is found

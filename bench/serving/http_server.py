@@ -22,7 +22,7 @@ from builder.errors import UnknownArtifact
 from builder.image.documents import write_beginning
 from builder.image.finished import FinishedImage
 from builder.names.spec import EnvironmentSpec, PackageItem
-from builder.work.claims import Caller
+from builder.work.claims import Caller, Permit
 from registry.http.settings import HttpSettings
 from registry.logs.request_log import request_log
 from registry.logs.settings import LogSettings
@@ -52,11 +52,11 @@ class OneImage:
     def owns(self, repository: str) -> bool:
         return repository == REPOSITORY
 
-    async def image(self, repository: str, tag: str, caller: Caller) -> Ticket[FinishedImage]:
+    async def image(self, repository: str, tag: str, caller: Caller, permit: Permit) -> Ticket[FinishedImage]:
         descriptor = Descriptor(MANIFEST.media_type, MANIFEST.digest, len(MANIFEST.body))
         return Ticket(SPEC, ready=FinishedImage("0" * 64, (descriptor,)))
 
-    async def artifact(self, repository: str, tag: str, name: str, caller: Caller) -> Ticket[Artifact]:
+    async def artifact(self, repository: str, tag: str, name: str, caller: Caller, permit: Permit) -> Ticket[Artifact]:
         raise UnknownArtifact(name, ())
 
     async def tags(self, repository: str) -> list[str]:

@@ -25,6 +25,13 @@ class Caller:
 
 OURSELVES = Caller()
 
+Permit = Callable[[], None]
+"""Asked just before a build is begun for somebody, or joined; raises a ConderyError for who may have none."""
+
+
+def permit_all() -> None:
+    """The Permit of who may have anything built."""
+
 
 class Claim:
     """What is done is done for those who wait for it; when nobody does any more, it is still charged to `first`.

@@ -7,17 +7,18 @@ from typing import Any
 from aiohttp import web
 
 from auth.permission import Permission
+from registry.errors import NoFiles
 from registry.http.manifests import Prepared, Variants, stale_warnings
 from registry.http.references import Target, check_tag, is_digest, path_digest
 from registry.http.transfer import answer_of_part, content_headers, send_chunks
 from registry.kinds import pages
-from registry.kinds.kind import Files, Need
+from registry.kinds.kind import Need
 from registry.kinds.stored import BLOB_HEADERS, accept_header, answer, find_blob, send_blob
-from registry.mirror.errors import NotMirrored
-from registry.mirror.names import PREFIX, Source, is_mirror
+from registry.mirror.errors import NothingMirrored
+from registry.mirror.names import Source, is_mirror
 from registry.mirror.service import Listed, Mirror
 from registry.notifications import note_blob_pull
-from registry.parts import MEMORY, SETTINGS, Parts
+from registry.parts import MEMORY, SETTINGS, Artifact, Parts, Ticket
 from storage.blobs.rows import StoredBlob
 from storage.digest import Digest
 from storage.errors import BlobUnknown
@@ -27,7 +28,6 @@ class Mirrored:
     """Every name below `mirror/`, whatever is mirrored now: what is pushed there could become a copy."""
 
     listed = True
-    files: Files | None = None
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -43,7 +43,11 @@ class Mirrored:
         return f"{repository} is kept for a copy of another registry's; push to that, or delete there"
 
     def needs(self, permission: Permission, repository: str) -> Need:
-        return Need(permission, f"{PREFIX}/*")
+        # of the copy, not of the name that was asked for: what is read by two names is granted as one
+        return Need(permission, self.scope(repository))
+
+    async def shows(self, repository: str, digest: Digest) -> bool:
+        return True
 
     async def get_manifest(self, request: web.Request, target: Target) -> web.StreamResponse:
         mirror, source = self._find(target)
@@ -100,10 +104,13 @@ class Mirrored:
         listed = await mirror.referrers(source, Digest.parse(target.reference), _seconds(request))
         return _warn(pages.answer_referrers(request, target, listed.items), listed)
 
+    async def find_file(self, request: web.Request, repository: str, tag: str, name: str) -> Ticket[Artifact]:
+        raise NoFiles(repository, self._parts.demand.root, name)
+
     def _find(self, target: Target) -> tuple[Mirror, Source]:
         """Raises NotMirrored."""
         if self._mirror is None:
-            raise NotMirrored("no other registry is mirrored here; the setting `mirrors` says which are")
+            raise NothingMirrored
         return self._mirror, self._mirror.source(target.repository)
 
 

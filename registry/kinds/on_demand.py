@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from aiohttp import web
 
 from auth.permission import Permission
+from builder.work.claims import Permit
 from registry.http.manifests import Prepared, Variants, choose_accepted
 from registry.http.references import Target
 from registry.kinds import pages
-from registry.kinds.kind import Need
+from registry.kinds.kind import Need, check_granted
 from registry.kinds.stored import StoredKind, accept_header, answer, find_manifest
-from registry.kinds.waiting import building_head, offered, trickle
-from registry.logs.request_log import LOG_FIELDS
+from registry.kinds.waiting import building_head, offered, trickle, wait_a_while
 from registry.notifications import note_manifest_pull
-from registry.parts import MEMORY, SETTINGS, Image, Parts, Ticket, caller_of
+from registry.parts import MEMORY, SETTINGS, Artifact, Image, Parts, Ticket, caller_of
 
 
 class OnDemand(StoredKind):
@@ -26,7 +24,6 @@ class OnDemand(StoredKind):
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
-        self.files = parts.demand
         self._root = parts.demand.root
         # of all of them alike: they have one content, and which of them asked for it first means nothing
         self._entity = f"{self._root}/*"
@@ -51,16 +48,21 @@ class OnDemand(StoredKind):
 
     async def answer_tag(self, request: web.Request, repository: str, tag: str, stamp: int) -> web.StreamResponse:
         """From the catalog, or by a build and the rules of `registry.kinds.waiting`."""
-        settings = request.app[SETTINGS]
-        deadline = asyncio.get_running_loop().time() + settings.answer_within
-        ticket = await self.parts.demand.image(repository, tag, caller_of(request))
-        if ticket.build_id:
-            request[LOG_FIELDS]["build"] = ticket.build_id
-        image = await ticket.wait(max(deadline - asyncio.get_running_loop().time(), 0))
+        permit = self._permit(request, repository)
+        asking = self.parts.demand.image(repository, tag, caller_of(request), permit)
+        ticket, image = await wait_a_while(request, asking)
         if image is not None:
             variants = await self._remember(request, repository, tag, image)
             return answer(request, variants.choose(accept_header(request)).with_stale(ticket.stale))
         return await self._answer_unfinished(request, repository, tag, ticket)
+
+    async def find_file(self, request: web.Request, repository: str, tag: str, name: str) -> Ticket[Artifact]:
+        permit = self._permit(request, repository)
+        return await self.parts.demand.artifact(repository, tag, name, caller_of(request), permit)
+
+    def _permit(self, request: web.Request, repository: str) -> Permit:
+        """Who may read is given what is there; to have it built takes a grant of its own."""
+        return lambda: check_granted(request, self.needs(Permission.ENVIRONMENT_CREATE, repository))
 
     async def _answer_unfinished(
         self, request: web.Request, repository: str, tag: str, ticket: Ticket[Image]

@@ -8,19 +8,21 @@ import contextlib
 from aiohttp import web
 
 from auth.permission import Permission
+from registry.errors import NoFiles
 from registry.http.instant import suits
 from registry.http.manifests import Prepared, Variants
 from registry.http.ranges import matches
 from registry.http.references import Target, check_tag, is_digest, path_digest
 from registry.http.transfer import send_content
 from registry.kinds import pages
-from registry.kinds.kind import Files, Need
+from registry.kinds.kind import Need
 from registry.notifications import note_blob_pull, note_manifest_pull
-from registry.parts import MEMORY, PARTS, SETTINGS, Parts
+from registry.parts import MEMORY, PARTS, SETTINGS, Artifact, Parts, Ticket
 from storage.blobs.rows import StoredBlob
 from storage.catalog.uses import note_blob_use, note_manifest_use
 from storage.digest import Digest
-from storage.errors import ManifestUnknown, ObjectMissing, StorageError
+from storage.errors import BlobUnknown, ManifestUnknown, ObjectMissing, StorageError
+from storage.repositories.repositories import Page, Referrer
 
 BLOB_HEADERS = {"Content-Type": "application/octet-stream", "Cache-Control": "max-age=31536000, immutable"}
 
@@ -29,7 +31,6 @@ class StoredKind(abc.ABC):
     """A RepositoryKind whose content is in the database. Which names it owns, and what a tag means, is left open."""
 
     listed = True
-    files: Files | None = None
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
@@ -50,19 +51,28 @@ class StoredKind(abc.ABC):
     def needs(self, permission: Permission, repository: str) -> Need:
         return Need(permission, repository)
 
+    async def shows(self, repository: str, digest: Digest) -> bool:
+        return True
+
     async def get_manifest(self, request: web.Request, target: Target) -> web.StreamResponse:
         repository, reference = target.repository, target.reference
         scope = self.scope(repository)
         stamp = self.parts.changes.stamp(scope)
         if is_digest(reference):
-            return answer(request, await find_manifest(request, scope, path_digest(reference), stamp))
+            digest = path_digest(reference)
+            if not await self.shows(repository, digest):
+                # as if it were not there
+                raise ManifestUnknown(scope, digest)
+            return answer(request, await find_manifest(request, scope, digest, stamp))
         variants = request.app[MEMORY].tag(repository, reference, stamp)
         if variants is None:
             return await self.answer_tag(request, repository, check_tag(reference), stamp)
-        return answer(request, variants.choose(accept_header(request)))
+        return answer_variants(request, variants)
 
     async def get_blob(self, request: web.Request, target: Target) -> web.StreamResponse:
         scope, digest = self.scope(target.repository), path_digest(target.reference)
+        if not await self.shows(target.repository, digest):
+            raise BlobUnknown(digest)
         blob = await find_blob(request, scope, digest)
         try:
             response = await send_blob(request, blob)
@@ -84,15 +94,24 @@ class StoredKind(abc.ABC):
     async def get_referrers(self, request: web.Request, target: Target) -> web.StreamResponse:
         """An image index of what has the digest as its subject; empty, never 404, where nothing has."""
         asked = pages.read_referrers_page(request, target)
-        found = await self.parts.repositories.referrers(
-            self.scope(target.repository),
-            asked.subject,
-            asked.artifact_type,
-            asked.last,
-            asked.limit,
-            pages.REFERRERS_BYTES,
-        )
-        return pages.answer_referrers_page(target, asked, found)
+        page: Page[Referrer] = Page([], more=True)
+        last = asked.last
+        while page.more and not page.items:
+            found = await self.parts.repositories.referrers(
+                self.scope(target.repository),
+                asked.subject,
+                asked.artifact_type,
+                last,
+                asked.limit,
+                pages.REFERRERS_BYTES,
+            )
+            last = found.items[-1].descriptor.digest if found.items else None
+            shown = [each for each in found.items if await self.shows(target.repository, each.descriptor.digest)]
+            page = Page(shown, found.more)
+        return pages.answer_referrers_page(target, asked, page)
+
+    async def find_file(self, request: web.Request, repository: str, tag: str, name: str) -> Ticket[Artifact]:
+        raise NoFiles(repository, self.parts.demand.root, name)
 
 
 def accept_header(request: web.Request) -> str:

@@ -12,7 +12,9 @@ load balancers after 60 without traffic. docs/clients.md has what was measured.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
 
 from aiohttp import web
 
@@ -20,8 +22,21 @@ from builder.names.spec import EnvironmentSpec
 from registry.errors import BrokenPromise
 from registry.http.manifests import Prepared
 from registry.http.settings import HttpSettings
-from registry.parts import Image, Ticket
+from registry.logs.request_log import LOG_FIELDS
+from registry.parts import SETTINGS, Image, Ticket
 from storage.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+
+T = TypeVar("T")
+
+
+async def wait_a_while(request: web.Request, asking: Awaitable[Ticket[T]]) -> tuple[Ticket[T], T | None]:
+    """What `asking` gives, and its result; None when that takes longer than `answer_within`, both taken together."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + request.app[SETTINGS].answer_within
+    ticket = await asking
+    if ticket.build_id:
+        request[LOG_FIELDS]["build"] = ticket.build_id
+    return ticket, await ticket.wait(max(deadline - clock(), 0))
 
 
 def offered(spec: EnvironmentSpec) -> tuple[str, ...]:

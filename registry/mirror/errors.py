@@ -9,6 +9,11 @@ class NotMirrored(ConderyError):
     """A name under `mirror/` that stands for no registry that is mirrored here."""
 
 
+class NothingMirrored(NotMirrored):
+    def __init__(self) -> None:
+        super().__init__("no other registry is mirrored here; the setting `mirrors` says which are")
+
+
 class MirrorError(ConderyError):
     """Another registry did not give what was asked for."""
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from registry.mirror.errors import NotMirrored
+from registry.mirror.errors import NothingMirrored, NotMirrored
 from storage.oci import DOCKER_HUB, DOCKER_HUB_API, DOCKER_HUB_NAMES, LONGEST_REPOSITORY, MIRROR_ROOT
 
 PREFIX = MIRROR_ROOT
@@ -75,7 +75,7 @@ def source_of(repository: str, registries: Collection[str]) -> Source:
     if registry in DOCKER_HUB_NAMES:
         registry = DOCKER_HUB
     if registry not in registries:
-        raise NotMirrored(_not_mirrored(registry, registries))
+        raise _not_mirrored(registry, registries)
     if not name:
         raise NotMirrored(f"{repository} names no repository: write {PREFIX}/{host}/NAME")
     if registry == DOCKER_HUB and "/" not in name:
@@ -86,8 +86,10 @@ def source_of(repository: str, registries: Collection[str]) -> Source:
     return source
 
 
-def _not_mirrored(registry: str, registries: Collection[str]) -> str:
+def _not_mirrored(registry: str, registries: Collection[str]) -> NotMirrored:
     if not registries:
-        return "no other registry is mirrored here; the setting `mirrors` says which are"
+        return NothingMirrored()
     listed = ", ".join(sorted(registries))
-    return f"{registry or 'nothing'} is not mirrored here; {listed} {'is' if len(registries) == 1 else 'are'}"
+    return NotMirrored(
+        f"{registry or 'nothing'} is not mirrored here; {listed} {'is' if len(registries) == 1 else 'are'}"
+    )

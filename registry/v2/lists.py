@@ -8,9 +8,8 @@ from aiohttp import web
 
 from auth.permission import Permission
 from registry.http.references import Target
-from registry.kinds.kind import KIND, KINDS
+from registry.kinds.kind import KIND, KINDS, is_granted
 from registry.kinds.pages import answer_json, link, read_page
-from registry.observer import PRINCIPAL
 from registry.parts import PARTS
 
 
@@ -21,11 +20,11 @@ async def get_base(_request: web.Request) -> web.StreamResponse:
 async def get_catalog(request: web.Request) -> web.StreamResponse:
     """The repositories that the principal may read. Images made on demand have names without end."""
     limit, last = read_page(request.query)
-    parts, kinds, principal = request.app[PARTS], request.app[KINDS], request[PRINCIPAL]
+    parts, kinds = request.app[PARTS], request.app[KINDS]
 
     def is_shown(name: str) -> bool:
         kind = kinds.of(name)
-        return kind.listed and parts.access.may(principal, *kind.needs(Permission.ENVIRONMENT_READ, name))
+        return kind.listed and is_granted(request, kind.needs(Permission.ENVIRONMENT_READ, name))
 
     shown: list[str] = []
     after, more = last, limit > 0

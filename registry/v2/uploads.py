@@ -16,7 +16,7 @@ from auth.permission import Permission
 from registry.errors import BodyBroken, ContentRangeInvalid, NameInvalid
 from registry.http.intake import receive
 from registry.http.references import Target, check_repository
-from registry.kinds.kind import KINDS
+from registry.kinds.kind import KINDS, is_granted
 from registry.notifications import recorder
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS, SETTINGS, room_for
@@ -36,22 +36,8 @@ async def open_upload(request: web.Request, target: Target) -> web.StreamRespons
     """Mount a blob, take a whole one, or open a session."""
     parts, query = request.app[PARTS], request.query
     if (mount := _mount_of(query)) is not None:
-        digest, source = mount
-        kinds, principal = request.app[KINDS], request[PRINCIPAL]
-        blob = await parts.repositories.mount(
-            target.repository,
-            digest,
-            kinds.of(source).scope(source) if source is not None else None,
-            lambda name: parts.access.may(principal, *kinds.of(name).needs(Permission.ENVIRONMENT_READ, name)),
-            recorder(
-                request,
-                "mount",
-                target.repository,
-                lambda blob: [EventTarget.blob(blob.digest, blob.size, source=source)],
-            ),
-        )
-        if blob is not None:
-            return _answer_created(target.repository, digest)
+        if await _mount(request, target.repository, *mount):
+            return _answer_created(target.repository, mount[0])
     elif "digest" in query:
         digest = Digest.parse(query["digest"])
         return await _take_whole(request, target.repository, digest)
@@ -69,6 +55,31 @@ def _mount_of(query: Mapping[str, str]) -> tuple[Digest, str | None] | None:
     with contextlib.suppress(DigestInvalid, NameInvalid):
         return Digest.parse(query["mount"]), check_repository(query["from"]) if "from" in query else None
     return None
+
+
+async def _mount(request: web.Request, repository: str, digest: Digest, source: str | None) -> bool:
+    """Whether `repository` has the blob now, from `source` or, where none is told, from any that the client may read.
+
+    It is the name that was told which has to be readable and to show the blob, whatever repository keeps that.
+    """
+    kinds = request.app[KINDS]
+
+    def is_readable(name: str) -> bool:
+        return is_granted(request, kinds.of(name).needs(Permission.ENVIRONMENT_READ, name))
+
+    scope = None
+    if source is not None:
+        if not is_readable(source) or not await kinds.of(source).shows(source, digest):
+            return False
+        scope = kinds.of(source).scope(source)
+    blob = await request.app[PARTS].repositories.mount(
+        repository,
+        digest,
+        scope,
+        is_readable if scope is None else lambda _: True,
+        recorder(request, "mount", repository, lambda blob: [EventTarget.blob(blob.digest, blob.size, source=source)]),
+    )
+    return blob is not None
 
 
 async def _take_whole(request: web.Request, repository: str, digest: Digest) -> web.StreamResponse:

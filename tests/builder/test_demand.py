@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Table, select
+from sqlalchemy import Table, func, select
 
 from builder.channels.policy import ChannelPolicy
 from builder.demand import Demand
@@ -19,7 +19,7 @@ from storage.catalog.images import Images
 from storage.catalog.made import Made
 from storage.database import tables
 from storage.database.engine import Database
-from storage.errors import StorageUnavailable
+from storage.errors import ConderyError, StorageUnavailable
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel, open_service, spec_of
 
@@ -95,6 +95,47 @@ class Stuck(Images):
         if self.failure:
             raise self.failure
         await asyncio.Event().wait()
+
+
+class Refused(ConderyError):
+    pass
+
+
+def refuse() -> None:
+    raise Refused("environment::create is not granted to you")
+
+
+async def test_what_is_there_needs_no_permit_and_what_is_to_be_built_does(service: BuilderService) -> None:
+    demand = service.demand
+    assert await (await demand.image(NAME, "latest", permit=refuse)).wait(0)
+    assert await (await demand.artifact(NAME, "latest", "explicit.txt", permit=refuse)).wait(0)
+    begun = await builds(service)
+    with pytest.raises(Refused):
+        await demand.image("conda-store-dynamic/other", "latest", permit=refuse)
+    with pytest.raises(Refused):
+        await demand.artifact(NAME, "latest", "conda-lock.yml", permit=refuse)
+    assert await builds(service) == begun
+    assert await (await demand.artifact(NAME, "latest", "conda-lock.yml")).wait(30)
+    assert await builds(service) == begun + 1
+
+
+async def test_what_is_old_answers_and_is_not_renewed_without_a_permit(tmp_path: Path) -> None:
+    channel = await make_channel(tmp_path / "channel", [Package("small", files={"share/small": b"small"})])
+    async with open_service(tmp_path / "data", channel, fresh_for=0.0, stale_for=3600) as service:
+        image = await (await service.demand.image(NAME, "latest")).wait(30)
+        begun = await builds(service)
+        ticket = await service.demand.image(NAME, "latest", permit=refuse)
+        found = await ticket.wait(0)
+        assert image is not None
+        assert found is not None
+        assert found.lock_key == image.lock_key
+        assert ticket.stale == "environment::create is not granted to you"
+        assert await builds(service) == begun
+
+
+async def builds(service: BuilderService) -> int:
+    async with service.builder.blobs.database.reading() as connection:
+        return int((await connection.execute(select(func.count()).select_from(tables.build))).scalar_one())
 
 
 async def test_a_request_neither_waits_for_the_note_nor_fails_with_it(service: BuilderService) -> None:

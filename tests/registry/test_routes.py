@@ -14,14 +14,14 @@ from aiohttp import hdrs, web
 from auth.permission import PUBLIC, Permission
 from auth.principal import ANONYMOUS, Principal
 from registry import observer
-from registry.dispatch import RepositoryRoute, Route, RoutesInvalid, Row
+from registry.dispatch import READ_METHODS, RepositoryRoute, Route, RoutesInvalid, Row
 from registry.errors import Unauthorized
 from registry.http.references import Endpoint, Target
 from registry.http.settings import HttpSettings
 from registry.logs.request_log import request_log
 from registry.logs.settings import LogSettings
 from registry.routes import ROUTES, compose
-from tests.support.registry.access import ClosedAccess
+from tests.support.registry.access import ClosedAccess, GrantedAccess
 from tests.support.registry.serving import ROOT, Site, serving
 
 DIGEST = f"sha256:{'0' * 64}"
@@ -107,7 +107,7 @@ async def test_a_grant_is_asked_for_by_the_permission_of_the_row_and_the_entity(
     assert access.asked == [
         (ANONYMOUS, Permission.ENVIRONMENT_READ, f"{ROOT}/*"),
         (ANONYMOUS, Permission.ENVIRONMENT_READ, f"{ROOT}/*"),
-        (ANONYMOUS, Permission.ENVIRONMENT_READ, "mirror/*"),
+        (ANONYMOUS, Permission.ENVIRONMENT_READ, "mirror/docker.io/debian"),
         (ANONYMOUS, Permission.ENVIRONMENT_CREATE, "team/app"),
         (ANONYMOUS, Permission.ENVIRONMENT_DELETE, "team/app"),
         (ANONYMOUS, Permission.ENVIRONMENT_CREATE, "team/app"),
@@ -131,6 +131,45 @@ async def test_who_asks_is_one_for_access_the_handler_and_the_log(
         monkeypatch.setattr(observer, "ANONYMOUS", alice)
         assert (await read(site, "GET", "/v2/team/app/tags/list"))[0] == 403
     assert {principal for principal, _, _ in access.asked} == {alice}
+
+
+async def test_who_cannot_be_told_is_answered_and_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def find_nobody(_request: web.Request) -> Principal:
+        raise Unauthorized("https://x/token", "here", error="invalid_token")
+
+    async with serving(tmp_path) as site:
+        monkeypatch.setattr(observer, "find_principal", find_nobody)
+        status, headers, body = await read(site, "GET", "/v2/team/app/tags/list")
+        assert (status, json.loads(body)["errors"][0]["code"]) == (401, "UNAUTHORIZED")
+        assert headers["WWW-Authenticate"].startswith('Bearer realm="https://x/token"')
+    line = json.loads(site.log.getvalue())
+    assert (line["status"], line["error"], line["principal"]) == (401, "Unauthorized", "anonymous")
+
+
+READ_ON_DEMAND = (Permission.ENVIRONMENT_READ, f"{ROOT}/*")
+
+
+@pytest.mark.parametrize("path", [f"/v2/{ROOT}/numpy/manifests/latest", f"/files/{ROOT}/numpy/latest/conda-lock.yml"])
+async def test_having_something_built_takes_a_grant_of_its_own(tmp_path: Path, path: str) -> None:
+    access = GrantedAccess(frozenset({READ_ON_DEMAND}))
+    async with serving(tmp_path, HttpSettings(answer_within=0.01), access=access) as site:
+        for method in reversed(READ_METHODS):  # a GET that is not refused would wait for the build
+            status, _, body = await read(site, method, path)
+            assert status == 403
+            assert method == "HEAD" or f"environment::create on {ROOT}/* is not granted to you".encode() in body
+        assert not site.workshop.builds
+        assert not site.workshop.artifacts
+    access = GrantedAccess(frozenset({READ_ON_DEMAND, (Permission.ENVIRONMENT_CREATE, f"{ROOT}/*")}))
+    async with serving(tmp_path / "more", HttpSettings(answer_within=0.01), access=access) as site:
+        assert (await read(site, "HEAD", path))[0] == (200 if path.startswith("/v2/") else 503)
+        assert len(site.workshop.builds) + len(site.workshop.artifacts) == 1
+
+
+async def test_what_is_built_already_takes_the_right_to_read_alone(tmp_path: Path) -> None:
+    async with serving(tmp_path, access=GrantedAccess(frozenset({READ_ON_DEMAND}))) as site:
+        await site.workshop.put(f"{ROOT}/numpy")
+        for method in READ_METHODS:
+            assert (await read(site, method, f"/v2/{ROOT}/numpy/manifests/latest"))[0] == 200
 
 
 async def test_a_challenge_is_told_in_the_form_of_each_row(tmp_path: Path) -> None:
@@ -208,7 +247,27 @@ LISTING = next(row for row in ROUTES if isinstance(row, Route) and row.lists)
         (replace(LISTING, permission="no such"), "cannot have the permission"),  # type: ignore[arg-type] # and this
         (replace(LISTING, lists=False), "nothing checks that environment::read is granted"),
         (ROUTES[0], "GET / stands in the table twice"),
-        (replace(LISTING, path="/v2/other", form="rest"), "differ in their form of errors"),
+        (replace(LISTING, form="rest"), "differ in their form of errors"),
+        (
+            replace(READING, path="/v2/{other}/tags/list", permission=Permission.ENVIRONMENT_CREATE),
+            "GET /v2/{other}/tags/list stands in the table twice: /v2/{name}/tags/list is for the same",
+        ),
+        (
+            replace(LISTING, path="/v2/{other}/tags/list", endpoint="tags", permission=PUBLIC, lists=False),
+            "GET /v2/{other}/tags/list names a repository, so it cannot be a Route",
+        ),
+        (replace(READING, path="/v2/"), "GET /v2/ is a path of the endpoint base, not tags"),
+        (replace(READING, path="/v2/", endpoint="base"), "GET /v2/ names no repository"),
+        (replace(READING, endpoint="blobs"), "GET /v2/{name}/tags/list is a path of the endpoint tags, not blobs"),
+        (replace(READING, path="/tags/{name}", form="rest"), "GET /tags/{name} is below none of /v2/, /files/"),
+        (replace(READING, methods=("PUT",)), "PUT /v2/{name}/tags/list may change things, and asks for the permission"),
+        (replace(LISTING, endpoint=None), "GET /v2/_catalog is a path of the endpoint catalog, not None"),
+        (replace(LISTING, path="/v2/other"), "no path below /v2/ is read as GET /v2/other"),
+        (replace(LISTING, path="/v2", endpoint="base"), "GET /v2 stands in the table twice: /v2/ is for the same"),
+        (
+            replace(LISTING, path="/token", methods=("POST",), permission=PUBLIC, lists=False),
+            "POST /token may change things",
+        ),
     ],
 )
 def test_a_table_that_is_open_by_mistake_does_not_start(row: Row, reason: str) -> None:

@@ -10,15 +10,18 @@ from aiohttp import web
 
 from auth.permission import Permission
 from registry.http.manifests import Prepared, Variants
+from registry.kinds.all_kinds import ALL_KINDS
 from registry.kinds.kind import KINDS, Kinds, Need
-from registry.kinds.kinds import ALL_KINDS
 from registry.kinds.mirrored import Mirrored
 from registry.kinds.on_demand import OnDemand
 from registry.kinds.pushed import Pushed
 from registry.kinds.stored import StoredKind, answer_variants
 from registry.parts import MEMORY
+from storage.digest import Digest
 from storage.errors import ManifestUnknown
 from storage.oci import OCI_MANIFEST
+from tests.support.registry.access import GrantedAccess
+from tests.support.registry.pushes import Pusher, image_manifest
 from tests.support.registry.serving import NUMPY, ROOT, serving
 
 REGISTRY = Path(__file__).parents[3] / "registry"
@@ -61,8 +64,8 @@ class Numbered(StoredKind):
     [
         (ROOT, OnDemand, f"{ROOT}/*"),
         (NUMPY, OnDemand, f"{ROOT}/*"),
-        ("mirror", Mirrored, "mirror/*"),
-        ("mirror/docker.io/debian", Mirrored, "mirror/*"),
+        ("mirror", Mirrored, "mirror"),
+        ("mirror/docker.io/debian", Mirrored, "mirror/docker.io/debian"),
         ("mirrors/a", Pushed, "mirrors/a"),
         ("team/app", Pushed, "team/app"),
     ],
@@ -73,7 +76,6 @@ async def test_each_name_is_of_one_kind(tmp_path: Path, name: str, kind: type, e
         assert type(found) is kind
         assert found.needs(Permission.ENVIRONMENT_READ, name) == (Permission.ENVIRONMENT_READ, entity)
         assert (found.refusal(name) is None) == (kind is Pushed)
-        assert (found.files is not None) == (kind is OnDemand)
         assert found.scope(name) == (ROOT if kind is OnDemand else name)
 
 
@@ -107,6 +109,73 @@ async def test_one_more_kind_is_a_module_and_a_line(tmp_path: Path) -> None:
             assert answer.status == 200, "the others are as before"
 
 
+READ, CREATE = Permission.ENVIRONMENT_READ, Permission.ENVIRONMENT_CREATE
+
+
+@pytest.mark.parametrize(
+    ("readable", "source", "status"),
+    [
+        ("numbered/*", "numbered/1", 201),
+        ("numbered/*", "stock", 202),
+        ("stock", "numbered/1", 202),
+        ("stock", "stock", 201),
+        ("stock", None, 201),
+    ],
+)
+async def test_a_mount_takes_the_right_to_read_the_name_that_was_told(
+    tmp_path: Path, readable: str, source: str | None, status: int
+) -> None:
+    access = GrantedAccess(frozenset({(READ, readable), (CREATE, "b")}))
+    async with serving(tmp_path, kinds=(Numbered, *ALL_KINDS), access=access) as site:
+        digest = await site.workshop.put_blob(b"{}", "stock")
+        told = f"&from={source}" if source else ""
+        async with site.request("POST", f"/v2/b/blobs/uploads/?mount={digest}{told}") as answer:
+            assert answer.status == status
+
+
+async def test_a_kind_says_what_of_a_scope_is_read_by_digest(tmp_path: Path) -> None:
+    shown: set[Digest] = set()
+
+    class Shared(Numbered):
+        """One whose names show a part of what their scope has."""
+
+        async def shows(self, repository: str, digest: Digest) -> bool:
+            return digest in shown
+
+    async with serving(tmp_path, kinds=(Shared, *ALL_KINDS)) as site:
+        pusher = Pusher(site)
+        subject = await pusher.image("stock", b"shown", b"hidden")
+        about = {"mediaType": OCI_MANIFEST, "digest": Digest.of(subject), "size": len(subject)}
+        others = [image_manifest(b"{}", [], subject=about, annotations={"n": str(number)}) for number in range(3)]
+        for body in (subject, *others):
+            assert (await pusher.manifest("stock", Digest.of(body), body)).status == 201
+        *hidden, last = sorted(map(Digest.of, others))
+        shown |= {last, Digest.of(b"shown")}
+        for digest in (last, *hidden):
+            found = await pusher.get_manifest("numbered/1", digest)
+            assert found.status == (200 if digest in shown else 404)
+            assert found.status == 200 or found.message == f"there is no manifest {digest} in stock"
+        for data in (b"shown", b"hidden"):
+            digest = Digest.of(data)
+            assert (await pusher.site_get("numbered/1", digest)).status == (200 if digest in shown else 404)
+            mounted = await pusher.request("POST", f"/v2/b/blobs/uploads/?mount={digest}&from=numbered/1")
+            assert mounted.status == (201 if digest in shown else 202)
+        referrers = await pusher.paged(f"/v2/numbered/1/referrers/{about['digest']}?n=1", "manifests")
+        assert [each["digest"] for each in referrers] == [last]  # type: ignore[index] # these are documents
+
+
+async def test_what_is_written_is_never_written_beside_what_is_read(tmp_path: Path) -> None:
+    class Open(Numbered):
+        def refusal(self, repository: str) -> str | None:
+            return None
+
+    async with serving(tmp_path, kinds=(Open, *ALL_KINDS)) as site:
+        pusher = Pusher(site)
+        answer = await pusher.whole("numbered/1", b"{}", Digest.of(b"{}"))
+        assert answer.status == 500
+        assert (await pusher.whole("stock", b"{}", Digest.of(b"{}"))).status == 201
+
+
 def test_a_name_that_no_kind_owns_is_a_fault_of_the_list() -> None:
     with pytest.raises(LookupError, match="team/app"):
         Kinds([]).of("team/app")
@@ -127,7 +196,7 @@ def questions(source: str) -> set[str]:
 def test_nothing_but_the_kinds_asks_whose_a_name_is() -> None:
     modules = {path.relative_to(REGISTRY).as_posix(): questions(path.read_text()) for path in REGISTRY.rglob("*.py")}
     assert modules["kinds/on_demand.py"] == {"owns"}
-    assert modules["kinds/mirrored.py"] == {"is_mirror", "PREFIX"}
+    assert modules["kinds/mirrored.py"] == {"is_mirror"}
     assert {name: asked for name, asked in modules.items() if asked and not name.startswith(ANSWERERS)} == {}
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from builder.errors import TooManyBuilds, Unsatisfiable
 from builder.image.documents import write_beginning
-from builder.work.claims import Caller
+from builder.work.claims import Caller, permit_all
 from registry.http.settings import HttpSettings
 from registry.kinds.waiting import pauses
 from registry.parts import MEMORY
@@ -210,7 +210,7 @@ def test_trickle_covers_ten_minutes_of_building(media_type: str) -> None:
 async def test_an_old_image_says_so_and_head_and_get_agree(site: Site, reason: str) -> None:
     image = await site.workshop.put(NUMPY)
     site.workshop.stored[NUMPY] = replace(image, expires=1)
-    await site.workshop.image(NUMPY, "latest", Caller())
+    await site.workshop.image(NUMPY, "latest", Caller(), permit_all)
     site.workshop.builds[NUMPY].stale = reason
     async with site.request("HEAD", PATH) as head:
         digest = head.headers["Docker-Content-Digest"]

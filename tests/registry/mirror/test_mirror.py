@@ -15,11 +15,14 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from auth.permission import Permission
 from builder.remote.repository import Login
 from registry.http.settings import HttpSettings
+from registry.kinds.kind import KINDS
 from registry.parts import PARTS
 from storage.digest import Digest
 from storage.oci import DOCKER_MANIFEST, OCI_INDEX
+from tests.support.registry.access import GrantedAccess
 from tests.support.registry.mirrored import APP, FIRST, SECOND, get, name_of, refused
 from tests.support.registry.serving import Site, serving
 from tests.support.registry.upstreams import (
@@ -60,6 +63,26 @@ async def assert_pulled(site: Site, name: str, reference: str, expected: Content
     for digest, data in expected.blobs.items():
         assert await get(site, f"{name}/blobs/{digest}") == data
         assert await get(site, f"{name}/blobs/{digest}") == data
+
+
+async def test_a_copy_needs_one_grant_by_whichever_name_it_is_asked_for(tmp_path: Path) -> None:
+    async with mirroring(tmp_path, "docker.io") as site:
+        for name in ("debian", "library/debian"):
+            for host in ("docker.io", "index.docker.io"):
+                repository = f"mirror/{host}/{name}"
+                need = site.app[KINDS].of(repository).needs(Permission.ENVIRONMENT_READ, repository)
+                assert need == (Permission.ENVIRONMENT_READ, "mirror/docker.io/library/debian")
+
+
+async def test_who_may_read_one_registry_s_copies_may_not_read_another_s(
+    tmp_path: Path, upstream: ScriptedRegistry
+) -> None:
+    access = GrantedAccess(frozenset({(Permission.ENVIRONMENT_READ, "mirror/docker.io/library/debian")}))
+    async with mirroring(tmp_path, "docker.io", upstream.host, access=access) as site:
+        assert "is not granted to you" in await refused(
+            site, f"{name_of(upstream.host)}/manifests/latest", 403, "DENIED"
+        )
+        assert upstream.asked == []
 
 
 # real registries

@@ -8,6 +8,16 @@ from auth.permission import Permission
 from auth.principal import Principal
 
 
+@dataclass(frozen=True)
+class GrantedAccess:
+    """An Access that grants everybody what is listed, and nothing else."""
+
+    granted: frozenset[tuple[Permission, str]]
+
+    def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
+        return (permission, entity) in self.granted
+
+
 @dataclass
 class ClosedAccess:
     """An Access that grants nothing, and remembers what it was asked."""

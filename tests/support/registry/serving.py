@@ -20,11 +20,11 @@ from builder.errors import InvalidImageName, TooManyBuilds, UnknownArtifact
 from builder.image.documents import write_beginning
 from builder.image.finished import FinishedImage
 from builder.names.spec import EnvironmentSpec, PackageItem
-from builder.work.claims import Caller
+from builder.work.claims import Caller, Permit
 from registry.dispatch import Row
 from registry.http.settings import HttpSettings
+from registry.kinds.all_kinds import ALL_KINDS
 from registry.kinds.kind import MakeKind
-from registry.kinds.kinds import ALL_KINDS
 from registry.logs.request_log import JsonRequestLog
 from registry.mirror.service import Mirror
 from registry.notifications import open_notifications
@@ -88,7 +88,7 @@ class Workshop:
     def owns(self, repository: str) -> bool:
         return repository.split("/")[0] == ROOT
 
-    async def image(self, repository: str, tag: str, caller: Caller) -> Build[FinishedImage]:
+    async def image(self, repository: str, tag: str, caller: Caller, permit: Permit) -> Build[FinishedImage]:
         self.asked += 1
         self.callers.append(caller)
         if self.refusal:
@@ -97,18 +97,22 @@ class Workshop:
             raise ZeroDivisionError("a defect with a secret in it")
         if tag != "latest":
             raise InvalidImageName(tag, "tags are latest, a date, or lock- and hex digits")
+        if repository not in self.stored:
+            permit()
         if repository not in self.builds:
             self.builds[repository] = self._build(repository)
         if repository in self.stored and not self.builds[repository].ended.done():
             self.builds[repository].ended.set_result(self.stored[repository])
         return self.builds[repository]
 
-    async def artifact(self, repository: str, tag: str, name: str, caller: Caller) -> Build[Artifact]:
+    async def artifact(self, repository: str, tag: str, name: str, caller: Caller, permit: Permit) -> Build[Artifact]:
         if self.refusal:
             raise self.refusal
         if name not in ARTIFACTS:
             raise UnknownArtifact(name, list(ARTIFACTS))
         key = f"{repository}:{name}"
+        if key not in self.artifacts or not self.artifacts[key].ended.done():
+            permit()
         if key not in self.artifacts:
             self.artifacts[key] = self._build(repository)
         return self.artifacts[key]

@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
+from auth.access import Access
 from builder.remote.repository import Login
 from registry.http.settings import HttpSettings
 from registry.mirror.service import Mirror
@@ -234,6 +235,7 @@ async def mirroring(
     insecure: Collection[str] = (),
     resolver: AbstractResolver | None = None,
     limits: Limits | None = None,
+    access: Access | None = None,
     **times: Unpack[MirrorTimes],
 ) -> AsyncIterator[Site]:
     """A server that mirrors the registries `hosts`, which may be inside unless `internal` says which are."""
@@ -252,5 +254,5 @@ async def mirroring(
             resolver=resolver,
         )
 
-    async with serving(directory, http, limits=limits, open_mirror=open_mirror) as site:
+    async with serving(directory, http, limits=limits, access=access, open_mirror=open_mirror) as site:
         yield site
