@@ -98,8 +98,21 @@ class Builder:
         for part in (self._images, self._solves, self.layers):
             await part.close()
 
-    async def run(self, job: Job, progress: Progress = show_nothing) -> str:
-        """Make what `job` asks for; the key of it. Idempotent, and quick where all of it is there.
+    async def run(self, job: Job) -> str:
+        """Make what `job` asks for; the key of it. Idempotent, and quick where all of it is there."""
+        if name := job.artifact:
+            return await self._make_of_lock(job, show_nothing, lambda lock, _: self.artifact(lock, name))
+        return (await self._make_image_of(job, show_nothing))[0]
+
+    async def image_of(self, spec: EnvironmentSpec, progress: Progress) -> FinishedImage:
+        """The image that `run` makes of `spec`, for somebody who watches."""
+        return (await self._make_image_of(Job("image", spec), progress))[1]
+
+    async def _make_image_of(self, job: Job, progress: Progress) -> tuple[str, FinishedImage]:
+        return await self._make_of_lock(job, progress, lambda lock, watch: self._image_and_key(lock, progress, watch))
+
+    async def _make_of_lock(self, job: Job, progress: Progress, make: Callable[[Lock, Stopwatch], Awaitable[T]]) -> T:
+        """What `make` makes of the lock that `job` means.
 
         A lock that fails is not kept for its time: when the channel is mended, the next solve shows it. One that takes
         the place of a lock which answers meanwhile does so only when what was asked for is made.
@@ -107,10 +120,7 @@ class Builder:
         watch = Stopwatch()
         solved = await self._find_or_solve(job, progress, watch)
         try:
-            if job.artifact:
-                made = await self.artifact(solved.lock, job.artifact)
-            else:
-                made, _ = await self._image_and_key(solved.lock, progress, watch)
+            made = await make(solved.lock, watch)
         except BuilderError:
             if not job.lock_key and solved.unrecorded is None:
                 await self.catalog.locks.forget_resolution(solved.key)
@@ -118,9 +128,9 @@ class Builder:
         await self._record(job.spec, solved)
         return made
 
-    async def lock(self, job: Job, progress: Progress = show_nothing, watch: Stopwatch | None = None) -> Lock:
+    async def lock(self, job: Job, progress: Progress = show_nothing) -> Lock:
         """The lock that `job` names, or that its spec has by now."""
-        solved = await self._find_or_solve(job, progress, watch or Stopwatch())
+        solved = await self._find_or_solve(job, progress, Stopwatch())
         await self._record(job.spec, solved)
         return solved.lock
 
@@ -202,11 +212,9 @@ class Builder:
         async with self.stages.pack.turn():
             yield functools.partial(self._pack, archives)
 
-    async def image(
-        self, lock: Lock, progress: Progress = show_nothing, watch: Stopwatch | None = None
-    ) -> FinishedImage:
+    async def image(self, lock: Lock, progress: Progress = show_nothing) -> FinishedImage:
         """The image of `lock`, made and recorded unless it is there."""
-        return (await self._image_and_key(lock, progress, watch or Stopwatch()))[1]
+        return (await self._image_and_key(lock, progress, Stopwatch()))[1]
 
     async def _image_and_key(self, lock: Lock, progress: Progress, watch: Stopwatch) -> tuple[str, FinishedImage]:
         return await _again_when_collected(lambda: self._image(lock, progress, watch))

@@ -38,7 +38,6 @@ from builder.solve.settings import SolverSettings
 from builder.stages import Stages
 from builder.work.claims import Claim, on_behalf_of
 from builder.work.pool import WorkerPool
-from builder.work.stopwatch import Stopwatch
 from storage.blobs.blobs import BlobStore
 from storage.blobs.blocking import StoreInThreads
 from storage.blobs.layers import LayerStore
@@ -61,10 +60,8 @@ class BuilderService:
 
     async def build(self, spec: EnvironmentSpec, progress: Progress = show_nothing) -> FinishedImage:
         """The image of `spec`, built here and now; raises BuilderError, StorageError."""
-        watch = Stopwatch()
         with on_behalf_of(Claim(lasting=True)):
-            lock = await self.builder.lock(Job("image", spec), progress, watch)
-            return await self.builder.image(lock, progress, watch)
+            return await self.builder.image_of(spec, progress)
 
     async def lock(self, spec: EnvironmentSpec, progress: Progress = show_nothing) -> Lock:
         """The lock of `spec`: the stored one while it is fresh, else a new one."""

@@ -206,6 +206,20 @@ async def test_a_damaged_archive_fails_once_and_works_when_mended(tmp_path: Path
         assert await ticket.wait(None)
 
 
+async def test_a_lock_that_fails_is_not_kept(tmp_path: Path) -> None:
+    """With the command line as with the server: when the channel is mended, the next solve shows it."""
+    directory = tmp_path / "channel"
+    channel = await make_channel(directory, PACKAGES)
+    (directory / "linux-64" / "big-1.0-0.conda").write_bytes(b"damaged")
+    async with open_service(tmp_path / "data", channel) as service:
+        spec, locks = spec_of(service, "big"), service.builder.catalog.locks
+        await service.lock(spec)
+        assert await locks.find_newest_resolution(spec.key, None)
+        with pytest.raises(PackageRefused, match=r"big-1\.0-0"):
+            await service.build(spec)
+        assert await locks.find_newest_resolution(spec.key, None) is None
+
+
 async def test_an_unknown_package_is_told_with_its_neighbours(tmp_path: Path) -> None:
     channel = await make_channel(tmp_path / "channel", PACKAGES)
     async with open_service(tmp_path / "data", channel) as service:
