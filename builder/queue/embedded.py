@@ -3,10 +3,6 @@
 The row is inserted before the work begins and ended after the result is stored. A process that meets another's
 unfinished row waits for it, and takes it over when its owner is dead. Work is idempotent, so taking over is beginning
 again with everything cached that was done.
-
-Whoever waits for another process's build looks at its row every POLL_SECONDS: one read by an index for each such build,
-however many wait here. SQLite tells other processes of no change, and a notification of PostgreSQL is lost while its
-connection is, so they would have to look all the same.
 """
 
 from __future__ import annotations
@@ -21,10 +17,12 @@ from math import inf
 import structlog
 
 from builder.errors import BuildCanceled, BuilderError, BuildFailed, TooManyBuilds, WorkerLost
+from builder.queue.ended import read_end, read_failure
 from builder.queue.flight import Flight
+from builder.queue.following import POLL_SECONDS, FollowedBuild
 from builder.queue.job import Job
 from builder.queue.owner import Owner, is_running
-from builder.queue.protocol import CompletedBuild, Priority
+from builder.queue.protocol import CompletedBuild, Priority, SubmittedBuild
 from builder.settings import BuilderSettings
 from builder.work.claims import OURSELVES, Caller, Claim, on_behalf_of
 from storage.catalog.builds import BuildRow, Builds
@@ -41,7 +39,6 @@ SEEN_LEASE_SECONDS = 60.0
 """After this silence even a process that still runs has lost its builds: it hangs, or has forgotten them."""
 RESUME_SECONDS = 15.0
 """How often a server looks for builds that nobody works on, and nobody here has asked for again."""
-POLL_SECONDS = 0.2
 MOST_ATTEMPTS = 5
 """A build that was begun this often, and each time took its process down with it, is given up."""
 
@@ -71,6 +68,7 @@ class EmbeddedQueue:
         self._flights: dict[str, Flight] = {}
         self._heart: asyncio.Task[None] | None = None
         self._resumes = False
+        self._closing = asyncio.Event()
 
     async def start(self) -> None:
         self._resumes = True
@@ -96,6 +94,7 @@ class EmbeddedQueue:
         return row.owner == str(self._owner) or is_dead(row, self._owner)
 
     async def close(self) -> None:
+        self._closing.set()
         tasks = [flight.task for flight in self._flights.values() if flight.task]
         for flight in list(self._flights.values()):
             flight.stop(ServerStopping())
@@ -143,6 +142,13 @@ class EmbeddedQueue:
         if len(self._flights) >= self._settings.builds_at_most:
             raise TooManyBuilds(len(self._flights), self._settings.builds_at_most, "builds_at_most")
 
+    async def follow(self, build_id: str) -> SubmittedBuild | None:
+        row = await self._builds.find(build_id)
+        if row is None:
+            return None
+        flight = self._flights.get(row.key)
+        return flight if flight and flight.id == build_id else FollowedBuild(build_id, self._builds, self._closing)
+
     async def cancel(self, build_id: str, reason: str) -> bool:
         row = await self._builds.find(build_id)
         if row is None or row.ended is not None:
@@ -176,14 +182,14 @@ class EmbeddedQueue:
         if row is None or row.ended is None or row.error_kind is None:
             return None
         memory = self._settings.transient_failure_memory if row.error_transient else self._settings.failure_memory
-        return _failure(row) if is_within(memory, row.ended, row.now) else None
+        return read_failure(row) if is_within(memory, row.ended, row.now) else None
 
     async def _fly(self, flight: Flight, taken: BuildRow | None) -> None:
         end: CompletedBuild | ConderyError
         try:
             row = taken or await self._own(flight)
             flight.be_row(row.id)
-            end = _end_of(row) if row.ended is not None else await self._work(flight, row)
+            end = read_end(row) if row.ended is not None else await self._work(flight, row)
         except ConderyError as error:
             end = BuildFailed(flight.id, type(error).__name__, printable(str(error)))
         except Exception as error:
@@ -213,25 +219,18 @@ class EmbeddedQueue:
                 await asyncio.sleep(POLL_SECONDS)
                 flight.id = secrets.token_hex(6)
                 continue
-            is_new = other.id != followed
-            if other.ended is not None and is_new and not _is_since(begun, other):
+            if other.ended is not None and other.id != followed and not _is_since(begun, other):
                 flight.id = secrets.token_hex(6)
                 continue
             if other.ended is not None:
                 return other
             followed = other.id
-            await self._follow(flight, other, is_new)
+            # as its row says, which `submit` then raises where more was asked for here
+            flight.claim.set_priority(other.priority)
+            flight.be_row(other.id)
             if self._is_left(other) and await self._builds.take(other, owner):
                 return other
             await asyncio.sleep(POLL_SECONDS)
-
-    async def _follow(self, flight: Flight, other: BuildRow, is_new: bool) -> None:
-        """Be the build of that row: when it is found, it becomes as urgent as was asked here; then its row says."""
-        if is_new and other.priority < flight.claim.priority:
-            await self._builds.set_priority(other.id, flight.claim.priority)
-        else:
-            flight.claim.set_priority(other.priority)
-        flight.be_row(other.id)
 
     async def _work(self, flight: Flight, row: BuildRow) -> CompletedBuild | BuildFailed:
         job, started = flight.job, time.monotonic()
@@ -263,7 +262,7 @@ class EmbeddedQueue:
     async def _end_elsewhere(self, build_id: str, made: CompletedBuild) -> CompletedBuild | BuildFailed:
         """How a build ended that somebody else ended while it was worked on here."""
         row = await self._builds.find(build_id)
-        return made if row is None else _end_of(row)
+        return made if row is None else read_end(row)
 
     async def _fail(
         self,
@@ -311,7 +310,7 @@ class EmbeddedQueue:
             row = await self._builds.find(build_id)
             # one that was taken over is worked on all the same, as it is done the sooner
             if row is not None and row.ended is not None and self._flights.get(flight.job.key) is flight:
-                self._stop(flight, _end_of(row))
+                self._stop(flight, read_end(row))
 
 
 async def _go_on_after(step: Callable[[], Awaitable[None]]) -> None:
@@ -362,13 +361,3 @@ def _is_since(begun: float, row: BuildRow) -> bool:
     """Whether a build has ended since then by the monotonic clock, as far as the database's clock can be right."""
     assert row.ended is not None
     return is_within(inf, row.ended, row.now) and row.now - row.ended <= time.monotonic() - begun
-
-
-def _end_of(row: BuildRow) -> CompletedBuild | BuildFailed:
-    return _failure(row) if row.error_kind else CompletedBuild(row.id, row.made or None)
-
-
-def _failure(row: BuildRow) -> BuildFailed:
-    if row.status == "CANCELED":
-        return BuildCanceled(row.id, row.error_message or "")
-    return BuildFailed(row.id, row.error_kind or "", row.error_message or "")

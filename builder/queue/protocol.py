@@ -71,6 +71,9 @@ class BuildQueue(Protocol):
         job's build runs already.
         """
 
+    async def follow(self, build_id: str) -> SubmittedBuild | None:
+        """A build of whichever process, unfinished or ended, to wait for; None when there is none. Begins nothing."""
+
     async def cancel(self, build_id: str, reason: str) -> bool:
         """End an unfinished build, of whichever process, as canceled; False when there is none.
 

@@ -171,6 +171,9 @@ async def test_what_another_version_left_is_ended(
     assert row is not None
     await queue.start()
     await wait_for_status(faulty, "FAILED")
+    after = await faulty.find(row.id)
+    assert after is not None
+    assert after.error_kind == "VersionForeign"
     assert await faulty.unfinished() == []
 
 

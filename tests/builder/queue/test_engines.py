@@ -300,6 +300,45 @@ class TestCanceling:
         assert await status_of(builds) == "COMPLETED"
 
 
+class TestFollowing:
+    async def test_a_build_is_waited_for_by_its_id(self, engines: Engines) -> None:
+        work = Work()
+        queues = [engines.open(work) for _ in range(2)]
+        build = await queues[0].submit(NUMPY)
+        followed = [await queue.follow(build.id) for queue in queues]
+        for each in followed:
+            assert each is not None
+            assert each.id == build.id
+            assert await each.wait(0) is None
+        work.release.set()
+        end = await completed(build)
+        # also when it has ended, and nothing is begun anew
+        for each in (*followed, *[await queue.follow(build.id) for queue in queues]):
+            assert each is not None
+            assert await completed(each) == end
+        assert work.begun == ["numpy"]
+        assert await queues[0].follow("nothing") is None
+
+    async def test_a_failure_is_told(self, engines: Engines) -> None:
+        build = await engines.open(Work(Unsatisfiable("linux-64", "no"), released=True)).submit(NUMPY)
+        followed = await engines.open(Work()).follow(build.id)
+        assert followed is not None
+        for _ in range(2):
+            with pytest.raises(BuildFailed, match="no"):
+                await completed(followed)
+
+    async def test_closing_ends_the_wait(self, engines: Engines) -> None:
+        build = await engines.open(Work()).submit(NUMPY)
+        other = engines.open(Work())
+        followed = await other.follow(build.id)
+        assert followed is not None
+        waiting = asyncio.create_task(followed.wait(None))
+        await asyncio.sleep(0)
+        await other.close()
+        with pytest.raises(ServerStopping):
+            await waiting
+
+
 class TestTakingOver:
     async def test_the_build_of_a_killed_process(self, engines: Engines, builds: Builds) -> None:
         with engines.process() as process:
