@@ -21,6 +21,7 @@ NAMES = {path.name for name in dir(DATA) if isinstance(path := getattr(DATA, nam
 OTHER_MEANINGS = {
     ("registry/mirror/names.py", "mirror"): "the first part of a repository's name",
     ("storage/blobs/layers.py", "fragments"): "a lock of the database",
+    ("storage/oci.py", "mirror"): "the first part of a repository's name",
 }
 
 JOINING = {"Path", "joinpath", "with_name"}
