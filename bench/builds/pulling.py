@@ -114,7 +114,7 @@ def _timed(pull: Callable[[str], None], reference: str) -> float:
 def _served(root: Path, channel: str, count: int) -> Iterator[str]:
     """A server that has the image in `count` layers of packages already; what to pull from it."""
     data, log = root / "data", root / "log"
-    with mock.patch("builder.build.plan", partial(laid_out, count=count)):
+    with mock.patch("builder.platform_build.plan", partial(laid_out, count=count)):
         repository = asyncio.run(_build(data, channel))
     server = Server(("--channels", channel, "--workers", "1"), data, log)
     server.start()
