@@ -7,6 +7,12 @@ import time
 SKEW_SECONDS = 5.0
 """By which the clocks of machines that share a database may differ."""
 
+USE_SECONDS = 3600.0
+"""That something was asked for is written down at most once in this time, so a note of it may be that much too old."""
+
+IN_USE_SECONDS = 2 * USE_SECONDS
+"""What is noted as used within this time may be in use."""
+
 
 def is_within(seconds: float, then: float, now: float | None = None) -> bool:
     """Whether `then` (UNIX seconds) is less than `seconds` ago.

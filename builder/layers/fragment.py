@@ -27,13 +27,11 @@ from builder.canonical import make_key
 from builder.layers.codec import CODEC
 from builder.packages.contents import PackageContents, Placeholder, PythonLayout
 from builder.packages.starting_files import StartingFiles
-from storage.clock import is_within
+from storage.clock import USE_SECONDS, is_within
 from storage.disk.files import atomic_write
 
 FORMAT = 2
 """Part of every fragment's key: raise it when the same recipe gives other bytes, or other facts beside them."""
-
-USE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from registry.mirror.names import Source, source_of
 from registry.mirror.settings import MirrorSettings
 from registry.mirror.upstream import Upstream
 from storage.blobs.blobs import BlobStore
+from storage.clock import USE_SECONDS
 from storage.digest import Digest
 from storage.errors import ConderyError, RepositoryUnknown, SizeMismatch
 from storage.repositories.mirrored import MirroredContent, TaggedCopy
@@ -45,8 +46,6 @@ MOST_REMEMBERED = 10_000
 LONGEST_LIMIT = 600.0
 """Maximum seconds for which a registry that limits requests is not asked again, however long it asks us to wait."""
 
-NOTE_SECONDS = 3600.0
-"""How often at most the pull of a manifest is written down."""
 
 LISTED = 1_000_000
 """Tags and referrers in memory."""
@@ -103,7 +102,7 @@ class Mirror:
             MOST_REMEMBERED, lambda _, error, now: now + self._memory(error)
         )
         self._lists: LRUCache[Hashable, _Kept] = LRUCache(LISTED, lambda kept: len(kept.items) + 1)
-        note_seconds = min(NOTE_SECONDS, (settings.mirror_keep or NOTE_SECONDS) / 4)
+        note_seconds = min(USE_SECONDS, (settings.mirror_keep or USE_SECONDS) / 4)
         self._pulls: UseNotes[tuple[str, Digest]] = UseNotes(self._write_pull, note_seconds, "pull not recorded")
 
     @classmethod

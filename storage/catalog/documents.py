@@ -10,12 +10,9 @@ from typing import Any
 from sqlalchemy import Table, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.clock import is_within
+from storage.clock import USE_SECONDS, is_within
 from storage.database import tables
 from storage.database.engine import Database
-
-USE_SECONDS = 3600.0
-"""That something was asked for is written down at most once in this time."""
 
 Document = dict[str, Any]
 

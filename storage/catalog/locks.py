@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import Table, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.catalog.documents import USE_SECONDS, Document, find_document
-from storage.clock import SKEW_SECONDS
+from storage.catalog.documents import Document, find_document
+from storage.clock import SKEW_SECONDS, USE_SECONDS
 from storage.database import tables
 from storage.database.engine import Database
 

@@ -18,6 +18,7 @@ from sqlalchemy import BigInteger, ColumnElement, Select, and_, cast, delete, ex
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.blobs.rows import BLOB_LINGER_SECONDS, make_pending
+from storage.clock import IN_USE_SECONDS
 from storage.database import tables
 from storage.database.engine import Database
 from storage.errors import QuotaExceeded
@@ -25,9 +26,6 @@ from storage.events.announcements import announce
 from storage.quotas.limits import Limits, like, matches
 from storage.quotas.room import coming, let_go, release_unnamed, unnamed
 from storage.repositories.rows import lock_manifests
-
-IN_USE_SECONDS = 2 * 3600.0
-"""What was used within this time stays. Uses are noted to within an hour."""
 
 BATCH = 50
 """Images and files that go in one transaction."""

@@ -13,7 +13,7 @@ import time
 
 from sqlalchemy import exists, select, update
 
-from storage.catalog.documents import USE_SECONDS
+from storage.clock import USE_SECONDS
 from storage.database import tables
 from storage.database.engine import Database
 from storage.database.sql_clock import is_before

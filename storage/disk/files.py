@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from storage.clock import is_within
+from storage.clock import USE_SECONDS, is_within
 from storage.errors import StorageFull, StorageUnavailable
 
 TEMPORARY = ".part-"
-USE_SECONDS = 3600.0
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 

@@ -21,15 +21,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.blobs.blobs import BlobStore
 from storage.blobs.layers import FRAGMENTS_LOCK
+from storage.clock import IN_USE_SECONDS
 from storage.database import tables
 from storage.database.sql_clock import mend_file
-from storage.disk.files import TEMPORARY, USE_SECONDS
+from storage.disk.files import TEMPORARY
 from storage.garbage.collection import Step, oldest_build
 from storage.layout import DataDirectory
-
-IN_USE_SECONDS = 2 * USE_SECONDS
-"""What was used within this time, or since a build began that still runs, may be in use. Uses are noted to within
-USE_SECONDS."""
 
 BATCH = 100
 

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, FromClause, Table, and_, case, exists, false, func, literal, or_, tuple_
 
+from storage.clock import IN_USE_SECONDS
 from storage.database import tables
 from storage.database.sql_clock import is_before
 from storage.quotas.limits import Limits
@@ -59,10 +60,6 @@ class Policy:
     locks_limit: int = 0
     """Bytes of locks; 0 is no limit."""
     limits: Limits = field(default_factory=Limits)
-
-
-LOCK_SECONDS = 2 * 3600.0
-"""For so long after it was needed a lock stays, however many there are. Uses are noted to within an hour."""
 
 
 def lock_needed() -> ColumnElement[float]:
@@ -248,7 +245,7 @@ class Rules:
             pinned, needed, key = self.bounds.lock
             place = tuple_(lock.c.pinned, lock_needed(), lock.c.key)
             # what was just solved is about to be used
-            settled = lock_needed() < self.now - LOCK_SECONDS
+            settled = lock_needed() < self.now - IN_USE_SECONDS
             garbage = or_(garbage, and_(settled, place <= tuple_(literal(pinned), literal(needed), literal(key))))
         return and_(
             garbage,

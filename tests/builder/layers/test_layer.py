@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from builder.errors import InvalidImageName, PackageRefused, PathConflict, UnknownPackage
-from builder.layers.fragment import USE_SECONDS, FragmentRecipe
+from builder.layers.fragment import FragmentRecipe
 from builder.layers.layer import AssembledLayer, FragmentTask, LayerTask, assemble, find_fragments
 from builder.packages.inspection import inspect
+from storage.clock import USE_SECONDS
 from storage.digest import Digest
 from storage.errors import ConderyError, FragmentsGone, StorageFull
 from storage.layout import DataDirectory

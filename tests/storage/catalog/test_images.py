@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from storage.catalog.catalog import Catalog
-from storage.catalog.documents import USE_SECONDS
+from storage.clock import USE_SECONDS
 from storage.database import tables
 from storage.digest import Descriptor, Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown, SizeMismatch

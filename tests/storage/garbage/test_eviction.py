@@ -15,11 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.blobs.blobs import BlobStore
 from storage.blobs.joins import Join, Layer
+from storage.clock import IN_USE_SECONDS
 from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Digest
 from storage.disk.files import mark_used
-from storage.garbage.eviction import IN_USE_SECONDS, Bounds, Entry, Eviction, over, survey
+from storage.garbage.eviction import Bounds, Entry, Eviction, over, survey
 from tests.support.storage.stores import Stores, open_stores, put_layers
 
 OLD = time.time() - 10 * IN_USE_SECONDS
