@@ -19,10 +19,10 @@ from registry.kinds.kind import Need
 from registry.notifications import note_blob_pull, note_manifest_pull
 from registry.parts import MEMORY, PARTS, SETTINGS, Artifact, Parts, Ticket
 from storage.blobs.rows import StoredBlob
-from storage.catalog.uses import note_blob_use, note_manifest_use
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestUnknown, ObjectMissing, StorageError
 from storage.repositories.repositories import Page, Referrer
+from storage.repositories.uses import note_blob_use, note_manifest_use
 
 BLOB_HEADERS = {"Content-Type": "application/octet-stream", "Cache-Control": "max-age=31536000, immutable"}
 

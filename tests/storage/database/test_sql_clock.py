@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Float
 
-from storage.catalog.uses import note_blob_use, note_manifest_use
 from storage.database import tables
 from storage.database.sql_clock import EXPIRED, OVER, RESET, TOLERANCE, mend
 from storage.digest import Digest
@@ -22,6 +21,7 @@ from storage.garbage.exclusive import last_collection, only_here
 from storage.garbage.rehearsal import rehearse
 from storage.quotas.limits import Limits, Quota, Retention
 from storage.quotas.room import Room
+from storage.repositories.uses import note_blob_use, note_manifest_use
 from tests.support.storage.content import NEVER, ROOT, Content
 
 DAY = 86400.0

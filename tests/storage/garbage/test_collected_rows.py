@@ -6,11 +6,11 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from storage.catalog.uses import note_manifest_use
 from storage.database import tables
 from storage.digest import Digest
 from storage.garbage.rehearsal import rehearse
 from storage.garbage.rules import Policy
+from storage.repositories.uses import note_manifest_use
 from tests.support.storage.content import NEVER, ROOT, Content
 
 DAY = 86400.0

@@ -9,7 +9,6 @@ import pytest
 from sqlalchemy import select
 
 from storage.blobs.rows import StoredBlob
-from storage.catalog.uses import note_blob_use
 from storage.database import tables
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown, QuotaExceeded, TagImmutable, UploadUnknown
@@ -18,6 +17,7 @@ from storage.quotas.limits import Immutable, Limits, Quota
 from storage.quotas.room import SILENT_SECONDS
 from storage.repositories.repositories import Repositories
 from storage.repositories.uploads import Uploads
+from storage.repositories.uses import note_blob_use
 from tests.support.storage.content import NEVER, Content, push_of
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from storage.catalog.uses import note_blob_use, note_manifest_use
 from storage.database import tables
 from storage.digest import Digest
+from storage.repositories.uses import note_blob_use, note_manifest_use
 from tests.support.storage.content import AT_ONCE, ROOT, Content
 
 DAY = 86400.0
