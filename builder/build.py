@@ -27,7 +27,7 @@ from builder.errors import BuilderError, UnknownLock
 from builder.image.finished import FinishedImage
 from builder.image.platform import join_platforms
 from builder.image.report import BuildReport
-from builder.layers.layers import Layers
+from builder.layers.assembly import Layers
 from builder.layers.plan import PLAN_FORMAT
 from builder.layers.popularity import Popularity
 from builder.locks.lock import Lock, LockedPackage
@@ -43,9 +43,9 @@ from builder.work.gather import gather_all
 from builder.work.pool import WorkerPool
 from builder.work.single_flight import SingleFlight
 from builder.work.stopwatch import Stopwatch
-from storage.blobs.blobs import BlobStore
 from storage.blobs.joins import Join
-from storage.catalog.catalog import Catalog
+from storage.blobs.store import BlobStore
+from storage.catalog.parts import Catalog
 from storage.disk.files import temporary_directory
 from storage.errors import BlobUnknown, FragmentsGone, ManifestBlobUnknown, StorageUnavailable
 from storage.layout import DataDirectory

@@ -22,7 +22,7 @@ from builder.queue.protocol import BuildQueue, CompletedBuild, SubmittedBuild
 from builder.settings import BuilderSettings
 from builder.solve.resolution import FOREVER, answers_meanwhile, find_expiry, is_fresh
 from builder.work.claims import OURSELVES, Caller, Permit, permit_all
-from storage.catalog.catalog import Catalog
+from storage.catalog.parts import Catalog
 from storage.clock import USE_SECONDS
 from storage.errors import ConderyError
 from storage.use_notes import UseNotes

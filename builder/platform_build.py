@@ -23,9 +23,9 @@ from builder.image.environment_layer_task import (
 )
 from builder.image.platform import PlatformImage, describe_layer
 from builder.image.report import PlatformReport
+from builder.layers.assembly import Layers
 from builder.layers.fragment import FragmentRecipe
 from builder.layers.layer import FragmentTask, LayerTask
-from builder.layers.layers import Layers
 from builder.layers.plan import PlanPackage, plan
 from builder.layers.popularity import Popularity
 from builder.locks.lock import Lock, LockedPackage
@@ -40,7 +40,7 @@ from builder.work.gather import gather_all
 from builder.work.pool import WorkerPool
 from builder.work.shares import deal_out
 from builder.work.stopwatch import Stopwatch
-from storage.blobs.blobs import BlobStore
+from storage.blobs.store import BlobStore
 from storage.digest import Descriptor, Digest
 from storage.errors import FragmentsGone
 from storage.layout import DataDirectory

@@ -22,7 +22,7 @@ from builder.channels.policy import ChannelPolicy, Others
 from builder.demand import Demand
 from builder.errors import BuildFailed
 from builder.image.finished import FinishedImage
-from builder.layers.layers import Layers
+from builder.layers.assembly import Layers
 from builder.layers.popularity import Popularity
 from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec
@@ -38,10 +38,10 @@ from builder.solve.settings import SolverSettings
 from builder.stages import Stages
 from builder.work.claims import Claim, on_behalf_of
 from builder.work.pool import WorkerPool
-from storage.blobs.blobs import BlobStore
 from storage.blobs.blocking import StoreInThreads
 from storage.blobs.layers import LayerStore
-from storage.catalog.catalog import Catalog
+from storage.blobs.store import BlobStore
+from storage.catalog.parts import Catalog
 from storage.disk.files import make_folders, remove_leftovers
 from storage.errors import ConderyError
 from storage.events.outbox import Record

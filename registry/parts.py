@@ -21,11 +21,11 @@ from registry.peers.connections import Connections
 from registry.peers.forwarded import Proxies
 from registry.peers.networks import client_of
 from registry.webhooks.notifier import Notifier
-from storage.blobs.blobs import BlobStore
+from storage.blobs.store import BlobStore
 from storage.digest import Descriptor, Digest
 from storage.disk.reserve import Reserve
 from storage.events.changes import Changes
-from storage.repositories.repositories import Repositories
+from storage.repositories.pushed import Repositories
 from storage.repositories.uploads import Uploads
 
 T_co = TypeVar("T_co", covariant=True)

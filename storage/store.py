@@ -7,19 +7,19 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from storage.blobs.blobs import BlobStore
-from storage.catalog.catalog import Catalog
+from storage.blobs.store import BlobStore
 from storage.catalog.made import Made
+from storage.catalog.parts import Catalog
 from storage.database.engine import Database, database_url, migrate
 from storage.disk.privacy import make_private
 from storage.disk.reserve import Reserve
 from storage.events.announcements import listening
 from storage.events.changes import Changes
 from storage.layout import DataDirectory
-from storage.objects.objects import FileObjects
+from storage.objects.files import FileObjects
 from storage.objects.opening import open_objects
 from storage.quotas.limits import Limits
-from storage.repositories.repositories import Repositories
+from storage.repositories.pushed import Repositories
 from storage.repositories.uploads import Uploads
 from storage.settings import StorageSettings
 

@@ -54,7 +54,7 @@ SHARED_BY_TESTS = ("tests/support", "tests/conformance")
 
 RATTLER_USERS = ("builder/solve/", "builder/sample_channel/")
 CODEC = "builder/layers/codec.py"
-ENVIRONMENT_READERS = ("registry/settings/settings.py",)
+ENVIRONMENT_READERS = ("registry/settings/loading.py",)
 
 
 def sources(package: str) -> list[Path]:

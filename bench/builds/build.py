@@ -26,7 +26,7 @@ from builder.names.image_name import parse_specs
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
 from registry.serving.server import rest_collector
-from storage.blobs.blobs import BlobStore
+from storage.blobs.store import BlobStore
 from storage.database import tables
 from tests.support.builder.packages import File, Package
 from tests.support.builder.services import make_channel

@@ -11,9 +11,9 @@ from builder.errors import ArchiveFailed, UnknownArtifact
 from builder.locks.description import suggest_name
 from builder.locks.formats import CONDA_LOCK, FORMATS
 from builder.locks.lock import Lock
-from storage.blobs.blobs import BlobStore
 from storage.blobs.joins import Join
 from storage.blobs.layers import LayerStore
+from storage.blobs.store import BlobStore
 from storage.digest import Digest
 
 ARCHIVE = "archive.tar.gz"

@@ -7,8 +7,8 @@ import json
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from registry.settings.settings import Settings
-from storage.catalog.catalog import Catalog
+from registry.settings.loading import Settings
+from storage.catalog.parts import Catalog
 from storage.digest import Digest
 from storage.errors import BlobUnknown
 from storage.store import Store, open_store

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from registry.settings.settings import InvalidSettings, Setting, all_settings, is_switched_on, load
+from registry.settings.loading import InvalidSettings, Setting, all_settings, is_switched_on, load
 from storage.disk.privacy import OWNER_ONLY, masked
 from storage.errors import ConderyError
 from storage.text import printable, redact

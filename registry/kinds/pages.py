@@ -15,7 +15,7 @@ from registry.errors import FilterInvalid, PageInvalid
 from registry.http.references import Target
 from storage.digest import Digest
 from storage.oci import LONGEST_REPOSITORY, OCI_INDEX
-from storage.repositories.repositories import Page, Referrer
+from storage.repositories.pushed import Page, Referrer
 
 DEFAULT_PAGE = 1000
 MOST_ON_PAGE = 10_000

@@ -21,7 +21,7 @@ from registry.parts import MEMORY, PARTS, SETTINGS, Artifact, Parts, Ticket
 from storage.blobs.rows import StoredBlob
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestUnknown, ObjectMissing, StorageError
-from storage.repositories.repositories import Page, Referrer
+from storage.repositories.pushed import Page, Referrer
 from storage.repositories.uses import note_blob_use, note_manifest_use
 
 BLOB_HEADERS = {"Content-Type": "application/octet-stream", "Cache-Control": "max-age=31536000, immutable"}

@@ -16,14 +16,14 @@ from registry.mirror.download import Download, OpenFile
 from registry.mirror.errors import MirrorError, UpstreamBroke, UpstreamLies, UpstreamLimits
 from registry.mirror.names import Source
 from registry.mirror.upstream import BlobStream, Upstream
-from storage.blobs.blobs import BlobStore
 from storage.blobs.rows import StoredBlob
+from storage.blobs.store import BlobStore
 from storage.cancellation import to_end
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ConderyError, StorageFull, StorageUnavailable
-from storage.objects.objects import ObjectStore, readable_part
+from storage.objects.files import ObjectStore, readable_part
 from storage.repositories.mirrored import MirroredContent
-from storage.repositories.repositories import Repositories
+from storage.repositories.pushed import Repositories
 
 MOST_RESUMED = 5
 """How often in a row an attempt to go on may bring nothing."""

@@ -31,12 +31,12 @@ from registry.mirror.fetching import Fetching
 from registry.mirror.names import Source, source_of
 from registry.mirror.settings import MirrorSettings
 from registry.mirror.upstream import Upstream
-from storage.blobs.blobs import BlobStore
+from storage.blobs.store import BlobStore
 from storage.clock import USE_SECONDS
 from storage.digest import Digest
 from storage.errors import ConderyError, RepositoryUnknown, SizeMismatch
 from storage.repositories.mirrored import MirroredContent, TaggedCopy
-from storage.repositories.repositories import Referrer, Repositories
+from storage.repositories.pushed import Referrer, Repositories
 from storage.repositories.rows import Push, StoredManifest
 from storage.use_notes import UseNotes
 

@@ -8,7 +8,7 @@ from pydantic import create_model
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
-from registry.settings.settings import SECTIONS, VARIABLE_PREFIX, split
+from registry.settings.loading import SECTIONS, VARIABLE_PREFIX, split
 
 
 def read_variables() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from typing import Any, Protocol, TypeVar
 
-from storage.blobs.blobs import BlobStore
+from storage.blobs.store import BlobStore
 from storage.digest import Digest
 from storage.errors import ServerStopping
 

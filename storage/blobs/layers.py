@@ -13,9 +13,9 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.blobs.blobs import BlobStore
 from storage.blobs.joins import Join, Layer
 from storage.blobs.rows import StoredBlob, dump_parts, touch
+from storage.blobs.store import BlobStore
 from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Digest

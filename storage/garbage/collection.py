@@ -33,8 +33,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.blobs.blobs import BlobStore
 from storage.blobs.rows import DOOMED, WRITE_SECONDS, make_pending
+from storage.blobs.store import BlobStore
 from storage.cancellation import to_end
 from storage.database import tables
 from storage.database.engine import Database, batches

@@ -19,8 +19,8 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.blobs.blobs import BlobStore
 from storage.blobs.layers import FRAGMENTS_LOCK
+from storage.blobs.store import BlobStore
 from storage.clock import IN_USE_SECONDS
 from storage.database import tables
 from storage.database.sql_clock import mend_file

@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, Column, ColumnElement, MetaData, String, Tabl
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateTable
 
-from storage.blobs.blobs import BlobStore
+from storage.blobs.store import BlobStore
 from storage.database import tables
 from storage.garbage.collection import (
     OBJECTS,

@@ -20,7 +20,7 @@ from storage.disk.files import TEMPORARY, sync_directory, sync_file
 from storage.disk.privacy import OWNER_ONLY, make_private, masked
 from storage.errors import BackupFailed
 from storage.layout import DataDirectory
-from storage.objects.objects import FileObjects
+from storage.objects.files import FileObjects
 
 BUSY_SECONDS = 60
 

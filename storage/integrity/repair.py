@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import delete, exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.blobs.blobs import BlobStore
 from storage.blobs.joins import FragmentPart
 from storage.blobs.layers import FRAGMENTS_LOCK
 from storage.blobs.rows import BLOB_COLUMNS, DOOMED, StoredBlob, make_pending, stored_blob
+from storage.blobs.store import BlobStore
 from storage.database import tables
 from storage.database.engine import batches
 from storage.digest import Digest

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import exists, select
 
-from storage.blobs.blobs import BlobStore
 from storage.blobs.joins import FragmentPart
 from storage.blobs.rows import BLOB_COLUMNS, StoredBlob, stored_blob
+from storage.blobs.store import BlobStore
 from storage.database import tables
 from storage.digest import Digest
 from storage.errors import BlobUnknown, JsonInvalid, ManifestInvalid, ObjectMissing

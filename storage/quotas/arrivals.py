@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 
 import structlog
 
-from storage.blobs.blobs import BlobStore
+from storage.blobs.store import BlobStore
 from storage.errors import QuotaExceeded, StorageError
 from storage.quotas.room import Room
 

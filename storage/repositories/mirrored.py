@@ -18,7 +18,7 @@ from storage.blobs.rows import BLOB_COLUMNS, StoredBlob, claim, register, stored
 from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Descriptor, Digest
-from storage.repositories.repositories import Repositories
+from storage.repositories.pushed import Repositories
 from storage.repositories.rows import (
     Push,
     StoredManifest,

@@ -19,16 +19,16 @@ from cachetools import TTLCache
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.blobs.blobs import BlobStore
 from storage.blobs.rows import StoredBlob, claim, make_pending, register
+from storage.blobs.store import BlobStore
 from storage.cancellation import to_end
 from storage.database import tables
 from storage.digest import Digest, Hasher, new_hasher
 from storage.errors import DigestMismatch, ObjectMissing, QuotaExceeded, RangeInvalid, StorageError, UploadUnknown
 from storage.events.outbox import Record
-from storage.objects.objects import ObjectPart, read_segment
+from storage.objects.files import ObjectPart, read_segment
 from storage.quotas.arrivals import Arrival, arriving
-from storage.repositories.repositories import Repositories
+from storage.repositories.pushed import Repositories
 
 MOST_HASHES = 4096
 HASH_SECONDS = 3600.0

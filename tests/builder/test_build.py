@@ -24,7 +24,7 @@ from storage.errors import StorageFull
 from storage.events.changes import Changes
 from storage.objects.s3 import S3Objects
 from storage.oci import OCI_INDEX
-from storage.repositories.repositories import Repositories
+from storage.repositories.pushed import Repositories
 from tests.support.builder.packages import PLACEHOLDER, File, Package
 from tests.support.builder.services import make_channel, manifest_of, open_service, spec_of
 from tests.support.small_disk import small_disk

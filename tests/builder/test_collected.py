@@ -12,7 +12,7 @@ import pytest
 
 from builder.artifacts.artifact import Artifact, make_artifact_key
 from builder.build import ATTEMPTS, Builder
-from builder.layers.layers import Layers
+from builder.layers.assembly import Layers
 from builder.locks.lock import Lock
 from builder.progress import Event
 from storage.blobs.layers import LayerStore

@@ -20,7 +20,7 @@ from storage.errors import ConderyError, ServerStopping
 PACKAGES = (auth, builder, registry, storage)
 
 NEVER_ANSWERED = {
-    "registry.settings.settings.InvalidSettings": "read before the server starts",
+    "registry.settings.loading.InvalidSettings": "read before the server starts",
     "registry.serving.listening.CannotListen": "the server does not start",
     "registry.serving.processes.ProcessFailed": "the server does not start",
     "registry.serving.tls.CertificateInvalid": "the server does not start, or keeps the certificate it has",

@@ -12,7 +12,7 @@ from sqlalchemy import update
 from builder.errors import BuildFailed
 from builder.names.image_name import parse_specs
 from builder.queue.job import Job
-from storage.catalog.catalog import Catalog
+from storage.catalog.parts import Catalog
 from storage.clock import is_within
 from storage.database import tables
 from storage.database.leases import Leases

@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 from registry.cli.display import SafeConsole, echo_json
 from registry.cli.options import UsageError, need_data, takes_settings
-from registry.settings.settings import LoadedSettings
+from registry.settings.loading import LoadedSettings
 
 
 @takes_settings("storage")

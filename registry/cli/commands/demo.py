@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from registry.cli.options import takes_settings
-from registry.settings.settings import SECTIONS, LoadedSettings
+from registry.settings.loading import SECTIONS, LoadedSettings
 
 
 @takes_settings(*SECTIONS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from registry.cli.options import run_async, takes_settings
-from registry.settings.settings import SECTIONS, LoadedSettings, Settings
+from registry.settings.loading import SECTIONS, LoadedSettings, Settings
 
 
 @takes_settings(*SECTIONS)

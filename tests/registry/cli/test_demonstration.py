@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from registry.cli.demonstration import DemoFailed, check, demo_settings, extract
-from registry.settings.settings import load, variables_of
+from registry.settings.loading import load, variables_of
 
 # by the sum over permutations, which the demo does not use
 DETERMINANT = 71.0

@@ -14,7 +14,7 @@ import pytest
 
 from registry.http.direct import LEAST
 from storage.digest import Digest
-from storage.objects import objects
+from storage.objects import files
 from tests.support.registry.pushes import Pusher
 from tests.support.registry.serving import serving
 
@@ -71,7 +71,7 @@ async def test_every_write(
     way: Callable[[Pusher, bytes], Any],
 ) -> None:
     disk = Disk(error)
-    monkeypatch.setattr(objects, "open", disk.open, raising=False)
+    monkeypatch.setattr(files, "open", disk.open, raising=False)
     async with serving(tmp_path) as site:
         push = Pusher(site)
         for number in itertools.count(1):

@@ -14,7 +14,7 @@ from registry.http.direct import LEAST
 from registry.http.settings import HttpSettings
 from storage.digest import Digest
 from storage.errors import StorageFull
-from storage.objects.objects import FileObjects, ObjectWriter
+from storage.objects.files import FileObjects, ObjectWriter
 from tests.support.registry.pushes import Pusher
 from tests.support.registry.serving import Site, serving
 

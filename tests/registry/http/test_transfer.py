@@ -23,7 +23,7 @@ from registry.http.settings import HttpSettings
 from storage.blobs.joins import FragmentPart, Join, Layer
 from storage.blobs.layers import LayerStore
 from storage.digest import Digest
-from storage.objects.objects import FileObjects
+from storage.objects.files import FileObjects
 from tests.support.registry.serving import NUMPY, Site, serving
 from tests.support.storage.stores import put_layers
 

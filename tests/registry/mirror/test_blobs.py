@@ -23,7 +23,7 @@ from registry.parts import PARTS
 from storage.database import tables
 from storage.digest import Digest
 from storage.errors import StorageFull
-from storage.objects.objects import FileObjects, ObjectPart, ObjectWriter, Segment
+from storage.objects.files import FileObjects, ObjectPart, ObjectWriter, Segment
 from storage.objects.s3 import S3Objects
 from storage.quotas.limits import Limits, Quota
 from tests.support.registry.mirrored import APP, get, name_of, refused

@@ -28,7 +28,7 @@ import asyncio, sys
 from pathlib import Path
 from registry.serving.listening import announce
 from registry.serving.processes import serve_processes
-from registry.settings.settings import load
+from registry.settings.loading import load
 
 if __name__ == "__main__":
     flags = {"port": 0, "processes": 2, "workers": 1, "data_directory": Path(sys.argv[1]), "base": "scratch"}

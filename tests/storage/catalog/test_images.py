@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from storage.catalog.catalog import Catalog
+from storage.catalog.parts import Catalog
 from storage.clock import USE_SECONDS
 from storage.database import tables
 from storage.digest import Descriptor, Digest

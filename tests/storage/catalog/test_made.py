@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from storage.catalog.catalog import Catalog
 from storage.catalog.made import Made
+from storage.catalog.parts import Catalog
 from storage.database import tables
 from storage.digest import Digest
 from storage.errors import QuotaExceeded

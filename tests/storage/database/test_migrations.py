@@ -14,7 +14,7 @@ from storage.database import tables
 from storage.database.engine import NEWEST, Database, migrate, migrations, sqlite_url
 from storage.digest import Digest
 from storage.events.changes import Changes
-from storage.repositories.repositories import Repositories
+from storage.repositories.pushed import Repositories
 
 SUBJECT = Digest.of(b"subject")
 LONG = {"note": "x" * 100_000}

@@ -10,13 +10,13 @@ from dataclasses import replace
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.blobs.blobs import BlobStore
+from storage.blobs.store import BlobStore
 from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Digest
 from storage.errors import StorageError, StorageUnavailable
 from storage.garbage.collection import Garbage
-from storage.objects.objects import FileObjects
+from storage.objects.files import FileObjects
 from tests.support.storage.ageing import make_old
 from tests.support.storage.content import AT_ONCE, Content
 from tests.support.wide import WIDE

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.blobs.blobs import BlobStore
 from storage.blobs.joins import Join, Layer
+from storage.blobs.store import BlobStore
 from storage.clock import IN_USE_SECONDS
 from storage.database import tables
 from storage.database.engine import Database

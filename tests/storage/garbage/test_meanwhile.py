@@ -17,14 +17,14 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.blobs.blobs import BlobStore
-from storage.catalog.catalog import Catalog
+from storage.blobs.store import BlobStore
+from storage.catalog.parts import Catalog
 from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown, UploadUnknown, WriteExpired
 from storage.garbage.collection import Garbage
-from storage.repositories.repositories import Repositories
+from storage.repositories.pushed import Repositories
 from storage.repositories.rows import Push
 from storage.repositories.uploads import Received, Upload, Uploads
 from tests.support.storage.ageing import make_old

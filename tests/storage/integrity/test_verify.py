@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from storage.blobs.blobs import BlobStore
+from storage.blobs.store import BlobStore
 from storage.database import tables
 from storage.digest import Descriptor, Digest
 from storage.errors import StorageUnavailable
 from storage.integrity.repair import Repaired, repair
 from storage.integrity.verify import Damage, Verifier
-from storage.objects.objects import FileObjects, Segment, StreamRange
+from storage.objects.files import FileObjects, Segment, StreamRange
 from storage.repositories.rows import Push, StoredManifest
 from tests.support.storage.content import LAYER, MANIFEST, ROOT, Content
 

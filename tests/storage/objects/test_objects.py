@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from storage.disk.files import TEMPORARY
 from storage.errors import ObjectMissing, StorageError, StorageFull
-from storage.objects.objects import (
+from storage.objects.files import (
     FileObjects,
     ObjectPart,
     ObjectStore,
@@ -260,7 +260,7 @@ def test_the_check_leaves_nothing(place: Place) -> None:
 WRITES_MUCH = """
 import resource, sys
 from pathlib import Path
-from storage.objects.objects import FileObjects, new_key, writing
+from storage.objects.files import FileObjects, new_key, writing
 from storage.objects.s3 import S3Objects
 from storage.objects.s3_bucket import S3Location
 

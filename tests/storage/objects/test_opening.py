@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.objects.objects import FileObjects, new_key, read_segment, writing
+from storage.objects.files import FileObjects, new_key, read_segment, writing
 from storage.objects.opening import CredentialsFileInvalid, open_objects, read_keys
 from storage.objects.s3 import S3Objects
 from storage.settings import StorageSettings

@@ -18,7 +18,7 @@ import requests
 
 from storage.errors import StorageError, StorageFull, StorageUnavailable
 from storage.objects import s3_bucket
-from storage.objects.objects import ObjectPart, ObjectWriter, new_key, read_segment, writing
+from storage.objects.files import ObjectPart, ObjectWriter, new_key, read_segment, writing
 from storage.objects.s3 import S3Objects
 from storage.objects.s3_bucket import S3Location
 from storage.objects.s3_plan import SMALLEST_PART

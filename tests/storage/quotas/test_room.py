@@ -15,7 +15,7 @@ from storage.errors import BlobUnknown, ManifestBlobUnknown, QuotaExceeded, TagI
 from storage.quotas import room
 from storage.quotas.limits import Immutable, Limits, Quota
 from storage.quotas.room import SILENT_SECONDS
-from storage.repositories.repositories import Repositories
+from storage.repositories.pushed import Repositories
 from storage.repositories.uploads import Uploads
 from storage.repositories.uses import note_blob_use
 from tests.support.storage.content import NEVER, Content, push_of

@@ -18,10 +18,10 @@ from storage.errors import BlobInUse, BlobUnknown, QuotaExceeded, SizeMismatch
 from storage.events.changes import Changes
 from storage.garbage.collection import Garbage
 from storage.garbage.rules import Policy
-from storage.objects.objects import writing
+from storage.objects.files import writing
 from storage.quotas.limits import Limits, Quota
 from storage.repositories.mirrored import MirroredContent
-from storage.repositories.repositories import Repositories
+from storage.repositories.pushed import Repositories
 from storage.repositories.rows import Push, StoredManifest
 from tests.support.storage.stores import Stores, open_stores
 

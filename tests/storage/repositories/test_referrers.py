@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from storage.digest import Digest
-from storage.repositories import repositories
+from storage.repositories import pushed
 from storage.repositories.rows import LONGEST_ANNOTATIONS, Push, StoredManifest
 from tests.support.storage.content import MANIFEST, Content
 
@@ -38,7 +38,7 @@ async def test_long_annotations_are_read_once_and_beside_the_event_loop(
                 parsed.append(threading.current_thread())
             return json.loads(text)
 
-    monkeypatch.setattr(repositories, "json", Noting)
+    monkeypatch.setattr(pushed, "json", Noting)
     page = await content.repositories.referrers("a", SUBJECT, None, None, 10)
     assert sorted((referrer.descriptor.annotations for referrer in page.items), key=len) == [short, long]
     assert len(parsed) == 1

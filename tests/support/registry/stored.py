@@ -13,13 +13,13 @@ from typing import Any
 
 from sqlalchemy import select
 
-from storage.blobs.blobs import BlobStore
 from storage.blobs.rows import BLOB_COLUMNS, stored_blob
+from storage.blobs.store import BlobStore
 from storage.database import tables
 from storage.database.engine import Database, database_url
 from storage.digest import Digest
 from storage.disk.files import TEMPORARY
-from storage.objects.objects import FileObjects
+from storage.objects.files import FileObjects
 from tests.support.server import Server
 
 

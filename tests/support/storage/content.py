@@ -18,9 +18,9 @@ from storage.digest import Descriptor, Digest, new_hasher
 from storage.events.changes import Changes
 from storage.garbage.collection import CollectionReport, Garbage
 from storage.garbage.rules import Policy
-from storage.objects.objects import ObjectStore, writing
+from storage.objects.files import ObjectStore, writing
 from storage.quotas.limits import Limits
-from storage.repositories.repositories import Repositories
+from storage.repositories.pushed import Repositories
 from storage.repositories.rows import Push, StoredManifest
 from storage.repositories.uploads import Received, Upload, Uploads
 from tests.support.storage.stores import Stores, open_stores, put_layers

@@ -16,17 +16,17 @@ from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import func, select
 
-from storage.blobs.blobs import BlobStore
 from storage.blobs.blocking import StoreInThreads
 from storage.blobs.joins import FragmentPart, Layer
 from storage.blobs.layers import LayerStore
 from storage.blobs.rows import StoredBlob, stored_blob
+from storage.blobs.store import BlobStore
 from storage.catalog.builds import Builds
-from storage.catalog.catalog import Catalog
+from storage.catalog.parts import Catalog
 from storage.database import tables
 from storage.database.engine import Database, migrate, sqlite_url
 from storage.digest import Digest
-from storage.objects.objects import FileObjects, ObjectStore
+from storage.objects.files import FileObjects, ObjectStore
 
 T = TypeVar("T")
 

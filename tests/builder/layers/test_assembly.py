@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import select
 
 from builder.errors import PackageRefused
-from builder.layers import layers as module
+from builder.layers import assembly as module
+from builder.layers.assembly import Layers, OnLayer
 from builder.layers.layer import AssembledLayer, LayerTask, assemble_all
-from builder.layers.layers import Layers, OnLayer
 from builder.work import shares
 from builder.work.claims import Caller, Claim, current_claim, on_behalf_of
 from builder.work.pool import WorkerPool

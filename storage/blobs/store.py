@@ -28,7 +28,7 @@ from storage.database.engine import Database, batches
 from storage.digest import Digest
 from storage.errors import BlobUnknown, DigestMismatch, ObjectMissing, StorageError
 from storage.layout import fragment_path
-from storage.objects.objects import FileRange, ObjectStore, Segment, cut, read_segment, writing
+from storage.objects.files import FileRange, ObjectStore, Segment, cut, read_segment, writing
 
 
 class BlobStore:
