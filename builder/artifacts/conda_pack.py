@@ -100,7 +100,7 @@ def plan_archive(
     fragments = []
     for package, its in pairs:
         _check_own_paths(its)
-        excluded = list_own_paths().intersection(its.installed()).union(overlaps.excluded.get(package.name, ()))
+        excluded = list_own_paths().intersection(its.list_installed()).union(overlaps.excluded.get(package.name, ()))
         recipe = FragmentRecipe.of(
             package.archive_key, its, lock.spec.prefix, tuple(sorted(excluded)), relocatable=True
         )  # fmt: skip
@@ -109,7 +109,7 @@ def plan_archive(
 
 
 def _check_own_paths(contents: PackageContents) -> None:
-    for path in list_own_paths().intersection(contents.directories) | {"bin"}.intersection(contents.installed()):
+    for path in list_own_paths().intersection(contents.directories) | {"bin"}.intersection(contents.list_installed()):
         raise PathConflict(path, (contents.package, _CONDA_PACK))
 
 

@@ -173,7 +173,7 @@ def _make_starting_file(package: str, path: str, content: bytes | None) -> Start
 def _list_paths(task: EnvironmentLayerTask, fragment: FragmentTask) -> set[str]:
     recipe = fragment.recipe
     contents = inspect(fragment.archive, fragment.package, recipe.python, task.data.contents, task.limits)
-    return set(contents.installed()).difference(recipe.excluded)
+    return set(contents.list_installed()).difference(recipe.excluded)
 
 
 @contextlib.contextmanager

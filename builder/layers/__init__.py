@@ -1,1 +1,1 @@
-"""From packages to layers: the plan, fragments, and how they are joined."""
+"""From packages to layers: the plan, the fragments, and how fragments are joined."""

@@ -1,8 +1,8 @@
-"""The layers of builds: those that are stored are recalled, the others are assembled by workers and stored.
+"""The layers of builds: stored ones are recalled, workers assemble the others, and those are then stored.
 
-Assembling keeps processors busy and writing waits for the disk, so the bytes of a layer are made safe while others are
-assembled. What the database is told of layers waits for those that are to come soon, for one transaction of them all;
-the last of them is made while the caller goes on with what it needs no stored layers for.
+Assembling occupies processors and writing waits for the disk, so a layer's bytes are flushed to disk while others are
+assembled. Records of layers wait for those that are due soon and enter the database in one transaction; the last of
+these transactions runs while the caller does whatever needs no stored layers.
 """
 
 from __future__ import annotations
@@ -27,36 +27,37 @@ from storage.errors import FragmentsGone, StorageError
 CLOSE_SECONDS = 5.0
 
 RECORD_SECONDS = 0.5
-"""How long a layer that is written waits for others. Until it is recorded, its fragments are kept as a cache only."""
+"""How long a written layer waits for others. Until it is recorded, its fragments are kept only as a cache."""
 
 OnLayer = Callable[[int, str], None]
-"""Is told how many layers there are by now, and some of the packages of the one that was just added."""
+"""Called with the number of layers so far, and some of the packages in the layer that was just added."""
 
 
 @dataclass(frozen=True)
 class _Making:
-    """One layer on its way."""
+    """One layer in the making."""
 
     work: asyncio.Task[list[AssembledLayer | BuilderError | StorageError]]
-    """Assembles it, and others."""
+    """Assembles this layer, and others."""
     claim: Claim
-    """The part of the build that began it."""
+    """The part of the build that started it."""
     assembled: asyncio.Future[AssembledLayer]
     stored: asyncio.Task[None]
 
 
 @dataclass(frozen=True)
 class Assembly:
-    """Layers in the order of their tasks, with all their fragments; `wait_until_stored` comes before they are used."""
+    """Layers in the order of their tasks, with all their fragments. Call `wait_until_stored` before using them."""
 
     layers: list[AssembledLayer]
     _makings: Sequence[_Making]
 
     async def wait_until_stored(self) -> None:
-        """Raises FragmentsGone when fragments are evicted faster than they are stored, StorageFull, StorageUnavailable.
+        """Wait until all layers are stored and recorded.
 
-        What has been assembled is stored whether or not anybody waits for it. All have ended when this raises, so that
-        another attempt meets none that is about to fail.
+        Raises FragmentsGone if fragments are evicted faster than they are stored, StorageFull, StorageUnavailable.
+        Assembled layers are stored whether or not anybody waits. Nothing is still in progress when this raises, so that
+        another attempt meets no layer that is about to fail.
         """
         work = asyncio.gather(*(making.stored for making in self._makings), return_exceptions=True)
         for result in await asyncio.shield(work):
@@ -74,7 +75,7 @@ class Layers:
         self._makings: dict[str, _Making] = {}
 
     async def close(self) -> None:
-        """Stop what is being assembled; what has been is stored, within CLOSE_SECONDS."""
+        """Stop assembling. Layers that are already assembled are stored, within CLOSE_SECONDS."""
         makings = list(self._makings.values())
         for making in makings:
             if not making.assembled.done():
@@ -87,10 +88,10 @@ class Layers:
         await self._recorder.close()
 
     async def assemble(self, tasks: Sequence[LayerTask], report: OnLayer) -> Assembly:
-        """Make the layers that are not stored; what has been assembled is kept, whether or not the others can be.
+        """Make the layers that are not stored. Assembled layers are kept even if others fail.
 
-        A caller that is cancelled leaves them to be made, unless its build was given up: then those are stopped that no
-        other build wants. Raises what `builder.layers.layer.assemble` raises, and WorkerLost.
+        If the caller is cancelled, the layers are still made. If its build was given up, those that no other build
+        wants are stopped. Raises what `builder.layers.layer.assemble` raises, and WorkerLost.
         """
         known = await self.store.find([task.key for task in tasks])
         recalled = await asyncio.to_thread(_recall, [task for task in tasks if task.key in known], known)
@@ -100,7 +101,7 @@ class Layers:
         makings = {task.key: self._makings[task.key] for task in wanted}
         try:
             with contextlib.ExitStack() as joined:
-                # all of them before anybody else has a turn, or what another build gives up now would be stopped
+                # join them all before anybody else has a turn, or what another build gives up now would be stopped
                 for making in makings.values():
                     joined.enter_context(making.claim.joined(current_claim()))
                 layers = await self._wait_for(tasks, recalled, makings, report)
@@ -131,14 +132,14 @@ class Layers:
 
     def _stop_unwanted(self, makings: Mapping[str, _Making]) -> None:
         for work in {each.work for each in makings.values() if not (each.claim.is_joined or each.work.done())}:
-            # whoever wants a layer of the group from now on begins anew
+            # whoever wants a layer of the group from now on starts it anew
             for key, making in list(self._makings.items()):
                 if making.work is work:
                     self._forget(key, making.stored)
             work.cancel()
 
     def _begin(self, group: Sequence[LayerTask]) -> None:
-        # a part: whoever joins it does not join all of the build that began it
+        # a part: a build that joins it does not join the whole build that started it
         with on_behalf_of(current_claim().part()) as claim:
             work = asyncio.create_task(self._assemble(group))
         work.add_done_callback(_notice)
@@ -151,7 +152,7 @@ class Layers:
                 future.add_done_callback(_notice)
 
     async def _assemble(self, group: Sequence[LayerTask]) -> list[AssembledLayer | BuilderError | StorageError]:
-        """`assemble_all` by a worker; a layer that it dies of fails alone."""
+        """Run `assemble_all` in a worker. A layer that kills the worker fails alone."""
         try:
             return await self._pool.run(f"transcoding {_name(group[0])}", assemble_all, group)
         except (WorkerLost, MemoryLimit):
@@ -193,7 +194,7 @@ class Layers:
 
 
 def _notice(future: asyncio.Future[Any]) -> None:
-    """Of a build that was given up, nobody is left to hear of its layers' failure; asyncio is not to complain."""
+    """Take note of a failure, so that asyncio does not warn of it when nobody is left to wait for a given-up build."""
     if not future.cancelled():
         future.exception()
 
@@ -217,7 +218,7 @@ class _Written:
 
 
 class _Recorder:
-    """Records written layers: all of them together, once no other is expected or the first has waited long enough."""
+    """Records written layers together, once no other is expected or the first has waited long enough."""
 
     def __init__(self, store: LayerStore) -> None:
         self._store = store
@@ -228,7 +229,7 @@ class _Recorder:
 
     @contextlib.contextmanager
     def expecting(self) -> Iterator[None]:
-        """While in here, a layer is on its way."""
+        """A layer is expected for as long as this context is open."""
         self._expected += 1
         self._complete.clear()
         try:
@@ -239,7 +240,7 @@ class _Recorder:
                 self._complete.set()
 
     async def record(self, layer: Layer) -> None:
-        """Returns when `layer` is recorded. Once it has begun it goes on, also when the caller is cancelled."""
+        """Record `layer`, and return when it is done. Once started it goes on, even if the caller is cancelled."""
         written = _Written(layer, asyncio.get_running_loop().create_future())
         self._waiting.append(written)
         if self._work is None:
@@ -268,7 +269,7 @@ class _Recorder:
             if len(batch) == 1:
                 _settle(batch, error)
                 return
-            # of some: the others are not to be made again for it
+            # some layers' fragments are gone; the others need not be made again for that
             for written in batch:
                 await self._record_batch([written])
         except Exception as error:  # noqa: BLE001 - raised by those who wait for it

@@ -1,7 +1,7 @@
-"""How layers are compressed: the one module that knows with what, what it is called, and how it is read again.
+"""How layers are compressed. Only this module knows the compression, its media type, and how to read it.
 
-CODEC            what fragments and layers are compressed with here
-open_expanded    reads a layer of anybody's, whichever codec it is compressed with
+CODEC            compresses the fragments and layers made here
+open_expanded    reads a layer from anywhere, whichever codec compressed it
 """
 
 from __future__ import annotations
@@ -21,37 +21,38 @@ _EXPAND = 1 << 20
 
 
 class Broken(Exception):
-    """Compressed bytes that are damaged, truncated, or followed by something."""
+    """Compressed bytes that are damaged, truncated, or followed by other bytes."""
 
 
 class Compression(Protocol):
-    """A stream that is being compressed."""
+    """A stream in the course of compression."""
 
     def compress(self, data: bytes | bytearray | memoryview, /) -> bytes: ...
 
     def flush(self) -> bytes:
-        """The rest; nothing is compressed after it."""
+        """End the stream and return its last bytes."""
 
 
 @dataclass(frozen=True)
 class Codec:
-    """What is compressed with it can be joined: streams one after the other expand to their bytes one after the other.
+    """A compression whose streams can be joined: concatenated streams expand to their concatenated contents.
 
-    The same bytes in the same pieces are compressed to the same bytes on every machine.
+    The same bytes in the same pieces compress to the same bytes on every machine.
     """
 
     name: str
     """Part of the keys of fragments."""
     media_type: str
-    """Of a layer (image-spec media-types.md)."""
+    """Media type of a layer (image-spec media-types.md)."""
     magic: bytes
-    """What every stream begins with."""
+    """The first bytes of every stream."""
     compress: Callable[[], Compression]
-    """Begins a stream."""
+    """Starts a stream."""
     expand: Callable[[IO[bytes]], Iterator[tuple[bytes, bytes]]]
-    """Gives the bytes of a file that is one stream, compressed and plain, in step; raises Broken."""
+    """Yields the compressed and the plain bytes, in step, of a file that is one stream. Raises Broken."""
     open: Callable[[IO[bytes]], IO[bytes]]
-    """Gives a file to read what another, of one or more streams, expands to; its methods raise OSError, EOFError."""
+    """Opens the content of a file of one or more streams for reading. The result's methods raise OSError and
+    EOFError."""
 
 
 def _compress_gzip() -> Compression:
@@ -66,18 +67,18 @@ def _expand_gzip(file: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
             while rest := decompressor.unconsumed_tail:
                 yield b"", decompressor.decompress(rest, _EXPAND)
         yield b"", decompressor.flush()
-    except igzip_lib.IsalError as error:  # type: ignore[misc]  # isal's stub has it as an object
+    except igzip_lib.IsalError as error:  # type: ignore[misc]  # isal's stub declares it as an object
         raise Broken(str(error)) from error
     if not decompressor.eof or decompressor.unused_data:
-        raise Broken("truncated, or followed by something")
+        raise Broken("truncated, or followed by other bytes")
 
 
 def _open_gzip(file: IO[bytes]) -> IO[bytes]:
-    return cast(IO[bytes], igzip.IGzipFile(fileobj=file, mode="rb"))  # type: ignore[no-untyped-call]  # published so
+    return cast(IO[bytes], igzip.IGzipFile(fileobj=file, mode="rb"))  # type: ignore[no-untyped-call]  # the stub declares it so
 
 
 GZIP = Codec(
-    # level 1 of isal gives the same bytes on every x86-64 machine; level 3 does not
+    # isal's level 1 gives the same bytes on every x86-64 machine; level 3 does not
     name="gzip-isal-1",
     media_type=OCI_LAYER_GZIP,
     magic=b"\x1f\x8b",
@@ -92,7 +93,7 @@ _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 def open_expanded(file: io.BufferedReader) -> IO[bytes]:
-    """What `file` expands to, whichever of gzip, zstd and nothing it is compressed with."""
+    """Open the content of `file`, which is compressed with gzip, with zstd, or not at all."""
     start = file.peek(4)[:4]
     if start.startswith(GZIP.magic):
         return GZIP.open(file)

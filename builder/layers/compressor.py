@@ -1,4 +1,4 @@
-"""Tar bytes as one compressed stream, hashed on both sides in the same pass."""
+"""Compresses tar bytes into one stream and hashes both sides in the same pass."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Protocol
 from builder.layers.codec import CODEC
 
 CHUNK = 1 << 18
-"""Bytes the codec gets at a time. The compressed bytes depend on it, so it is part of a fragment's format."""
+"""Bytes passed to the codec at a time. The compressed bytes depend on it, so it is part of a fragment's format."""
 
 _WRITE = 1 << 20
-"""Bytes that are written at a time. A file system takes as many in small pieces half as long again."""
+"""Bytes written at a time. In small pieces, the file system takes half as long again."""
 
 
 class Hasher(Protocol):
@@ -19,9 +19,9 @@ class Hasher(Protocol):
 
 
 class Compressor:
-    """Takes tar bytes, gives them on as one stream of CODEC; both sides are hashed in the same pass.
+    """Takes tar bytes and writes them as one stream of CODEC, hashing both sides in the same pass.
 
-    Whatever pieces it gets, the codec sees the same chunks, of `chunk` bytes.
+    Whatever the pieces it gets, the codec sees the same chunks of `chunk` bytes.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Compressor:
 
     @property
     def room(self) -> int:
-        """Bytes that are missing to a chunk; what is added from there on is not copied."""
+        """Bytes that complete the current chunk. Whole chunks added after that are not copied."""
         return self._chunk - len(self._buffer)
 
     def add(self, *pieces: bytes | memoryview) -> None:

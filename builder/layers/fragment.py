@@ -1,13 +1,13 @@
-"""One package as a compressed run of tar members: under the fixed prefix, or as it was packaged, to go anywhere.
+"""One package as a compressed run of tar members: under the fixed prefix, or as packaged, to be unpacked anywhere.
 
 A fragment has no directory members (docker refuses a path that occurs twice in a layer, so each layer writes its own
-directories once) and no end-of-archive. It is a stream of the codec's by itself; fragments are joined by concatenation.
+directories once) and no end-of-archive. It is a complete stream of the codec; fragments are joined by concatenation.
 Its bytes are a function of its recipe alone.
 
-    <root>/fragments/ab/<key>         the compressed members
-    <root>/fragments/ab/<key>.json    what is known of them: a line with the FragmentInfo, one with the files whose
-                                      prefix is still to be replaced, one with the files that start an environment,
-                                      and what the prefix record says of the paths
+  <root>/fragments/ab/<key>         the compressed members
+  <root>/fragments/ab/<key>.json    the facts about them: a line with the FragmentInfo, a line with the files whose
+                                    prefix is still to be replaced, a line with the files that start an environment,
+                                    and the paths of the prefix record
 """
 
 from __future__ import annotations
@@ -36,17 +36,18 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class FragmentRecipe:
-    """Everything a fragment's bytes depend on."""
+    """Everything on which a fragment's bytes depend."""
 
     archive_key: str
     prefix: str
     python: PythonLayout | None = None
-    """For a noarch python package, else None."""
+    """Set for a noarch python package only."""
     excluded: tuple[str, ...] = ()
     """Paths under the prefix that another package wins, sorted."""
     codec: str = CODEC.name
     relocatable: bool = False
-    """Whether it is for an archive that is unpacked anywhere: at the archive's root, placeholders as they were."""
+    """Whether it is for an archive that can be unpacked anywhere: files at the archive's root, placeholders
+    unchanged."""
 
     @classmethod
     def of(
@@ -70,13 +71,13 @@ class FragmentRecipe:
 
 @dataclass(frozen=True)
 class FragmentInfo:
-    """What is known of a fragment beside its bytes; sizes in bytes."""
+    """Facts about a fragment; sizes in bytes."""
 
     key: str
     size: int
     uncompressed_size: int
     differences: Sequence[str] = ()
-    """Where the archive is not what its own listing says, a line each, for the image's report."""
+    """Where the archive differs from its own listing, a line each, for the image's report."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -91,7 +92,8 @@ class FragmentInfo:
 
 
 def read_info(path: Path) -> FragmentInfo | None:
-    """What is known of the fragment at `path`; None unless fragment and sidecar are there and agree on the size."""
+    """Read the facts about the fragment at `path`. Returns None unless fragment and sidecar exist and agree on the
+    size."""
     with contextlib.suppress(FileNotFoundError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         with open(_sidecar(path), "rb") as sidecar:
             info = FragmentInfo.from_json(path.name, orjson.loads(sidecar.readline()))
@@ -101,7 +103,7 @@ def read_info(path: Path) -> FragmentInfo | None:
 
 
 def read_relocations(path: Path) -> dict[str, Placeholder]:
-    """By path in the archive: files of the fragment at `path` whose prefix is replaced where that is unpacked.
+    """Read which files of the fragment at `path`, by path in the archive, get their prefix when they are unpacked.
 
     Raises FileNotFoundError.
     """
@@ -111,7 +113,7 @@ def read_relocations(path: Path) -> dict[str, Placeholder]:
 
 
 def read_starting_files(path: Path) -> StartingFiles:
-    """What of the fragment at `path` starts an environment. Raises FileNotFoundError."""
+    """Read the files that start an environment from the fragment at `path`. Raises FileNotFoundError."""
     with open(_sidecar(path), "rb") as sidecar:
         sidecar.readline()
         sidecar.readline()
@@ -119,7 +121,7 @@ def read_starting_files(path: Path) -> StartingFiles:
 
 
 def read_paths(path: Path) -> FilePart:
-    """What the prefix record of the package says of its paths: `write_paths` of the fragment at `path`.
+    """Locate the paths for the package's prefix record: `write_paths` of the fragment at `path`.
 
     Raises FileNotFoundError.
     """
@@ -134,9 +136,9 @@ def write_sidecar(
     starting: StartingFiles,
     paths: Iterable[bytes],
 ) -> None:
-    """Keep beside the fragment at `path` what is known of it, a line for each reader. Raises StorageFull.
+    """Keep the facts about the fragment at `path` beside it, one line per reader. Raises StorageFull.
 
-    The first line is read by the server's own process, so it has to be short.
+    The server's own process reads the first line, so it must be short.
     """
     with atomic_write(_sidecar(path), durable=False, scratch=path.parents[1]) as file:
         file.write(orjson.dumps(info.to_json()) + b"\n")
@@ -146,7 +148,7 @@ def write_sidecar(
 
 
 def note_fragment_use(path: Path) -> None:
-    """Let the sidecar's time tell, to within USE_SECONDS, when the fragment at `path` was used last: eviction asks."""
+    """Note in the sidecar's mtime, to within USE_SECONDS, that the fragment at `path` was used. Eviction reads it."""
     with contextlib.suppress(FileNotFoundError):
         if not is_within(USE_SECONDS, _sidecar(path).stat().st_mtime):
             os.utime(_sidecar(path))

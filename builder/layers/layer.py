@@ -1,8 +1,8 @@
-"""Joining fragments into a layer, in one pass over its bytes.
+"""Joins fragments into a layer, in one pass over its bytes.
 
-A layer blob is the join of a compressed stream of all directories its fragments need (parents first, each once), the
-fragments in order, and a stream of the end-of-archive. Streams of the codec (gzip members) and runs of tar members
-concatenate, so nothing is compressed twice; what a layer costs is hashing.
+A layer blob is the join of a compressed stream of all directories that its fragments need (parents first, each once),
+the fragments in order, and a stream with the end-of-archive. Streams of the codec (gzip members) and runs of tar
+members concatenate, so nothing is compressed twice; the only cost of a layer is hashing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class FragmentTask:
-    """A fragment that a layer needs, and what it can be made from."""
+    """A fragment that a layer needs, and what it takes to make it."""
 
     recipe: FragmentRecipe
     package: LockedPackage
@@ -46,7 +46,7 @@ class FragmentTask:
 
 @dataclass(frozen=True)
 class LayerTask:
-    """Everything `assemble` needs to know, in picklable form."""
+    """Everything that `assemble` needs, in picklable form."""
 
     data: DataDirectory
     prefix: str
@@ -64,7 +64,7 @@ class LayerTask:
 
 @dataclass(frozen=True)
 class AssembledLayer:
-    """A layer whose fragments are there. `digest` and `size` are of the compressed bytes; sizes in bytes."""
+    """A layer whose fragments all exist. `digest` and `size` describe the compressed bytes; sizes in bytes."""
 
     key: str
     digest: Digest
@@ -72,9 +72,9 @@ class AssembledLayer:
     size: int
     uncompressed_size: int
     fragments: tuple[FragmentInfo, ...] = ()
-    """Of the packages in the layer, in its order."""
+    """The fragments of the layer's packages, in the layer's order."""
     parts: tuple[Part, ...] = ()
-    """What to store as the layer's join; none for a layer that is stored already."""
+    """The join to store; empty for a layer that is stored already."""
 
     @property
     def to_store(self) -> Layer:
@@ -82,7 +82,7 @@ class AssembledLayer:
 
 
 def assemble(task: LayerTask) -> AssembledLayer:
-    """Make a layer: reuse fragments that are there, transcode those that are not. Whoever calls stores it.
+    """Make a layer: reuse the fragments that exist and transcode the others. The caller stores the layer.
 
     Raises PackageRefused, StorageFull.
     """
@@ -102,7 +102,7 @@ def assemble(task: LayerTask) -> AssembledLayer:
 
 
 def assemble_all(tasks: Sequence[LayerTask]) -> list[AssembledLayer | BuilderError | StorageError]:
-    """`assemble` each, so that a worker is asked once for all of them; in the place of one that fails is its error."""
+    """`assemble` each task, so that a worker is called once for all of them. A failed task's error takes its place."""
     made: list[AssembledLayer | BuilderError | StorageError] = []
     for task in tasks:
         try:
@@ -113,7 +113,7 @@ def assemble_all(tasks: Sequence[LayerTask]) -> list[AssembledLayer | BuilderErr
 
 
 def find_fragments(task: LayerTask) -> tuple[FragmentInfo, ...] | None:
-    """What is known of the layer's fragments, which are noted as used; None unless they are all there."""
+    """Read the facts about the layer's fragments and note their use. Returns None unless all of them exist."""
     infos = []
     for fragment in task.fragments:
         info = read_info(task.path(fragment))
@@ -125,7 +125,7 @@ def find_fragments(task: LayerTask) -> tuple[FragmentInfo, ...] | None:
 
 
 class _Join:
-    """A layer that grows; both hashes run along."""
+    """A layer in the making, with both of its hashes."""
 
     def __init__(self, task: LayerTask) -> None:
         self._task = task
@@ -140,7 +140,7 @@ class _Join:
         self.infos: list[FragmentInfo] = []
 
     def add_bytes(self, pieces: Iterable[bytes]) -> None:
-        """Tar bytes as a stream that the join holds itself."""
+        """Add tar bytes as a stream that the join itself holds."""
         out: list[bytes] = []
         compressor = Compressor(out.append, self.compressed, self.uncompressed)
         for piece in pieces:
@@ -177,7 +177,7 @@ class _Join:
         self.uncompressed_size += info.uncompressed_size
 
     def _add_stored(self, path: Path) -> FragmentInfo | None:
-        """Hash a fragment that is there; None, and nothing hashed, when there is none or it is not sound."""
+        """Hash a fragment that exists. Returns None, with nothing hashed, if there is none or it is broken."""
         info = read_info(path)
         if info is None:
             return None
@@ -198,7 +198,7 @@ class _Join:
 
 
 def check_fragment(path: Path) -> FragmentInfo | None:
-    """What is known of the fragment at `path`, once it was read through; None when there is none or it is broken."""
+    """Read the whole fragment at `path` and return the facts about it, or None if there is none or it is broken."""
     info = read_info(path)
     if info is None:
         return None
@@ -210,6 +210,6 @@ def check_fragment(path: Path) -> FragmentInfo | None:
 
 
 def expand_fragment(path: Path) -> Iterator[tuple[bytes, bytes]]:
-    """A fragment's bytes, compressed and plain, in step; raises FileNotFoundError, and Broken when it is not sound."""
+    """Yield a fragment's compressed and plain bytes in step. Raises FileNotFoundError, or Broken if it is damaged."""
     with open(path, "rb") as file:
         yield from CODEC.expand(file)

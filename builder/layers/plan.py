@@ -1,4 +1,4 @@
-"""Which packages share which layer, in which order. Reasons, alternatives and numbers: docs/layering.md."""
+"""Which packages share which layer, and in what order. docs/layering.md has reasons, alternatives and numbers."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from builder.layers.popularity import Popularity, Usage
 from builder.locks.lock import LockedPackage
 
 PLAN_FORMAT = 2
-"""Part of what an image's bytes follow from: raise it when the same packages are to be laid out otherwise."""
+"""Part of what determines an image's bytes: raise it when the same packages are to be laid out differently."""
 
 MAX_LAYERS = 100
-"""Layers of one plan: docker stops at 125 in all, and people build FROM our images."""
+"""Layers of one plan. docker stops at 125 in all, and people build FROM our images."""
 
 OWN_LAYER_FROM = 700_000
-"""Bytes from which a package has a layer of its own, while the limit allows."""
+"""Bytes from which a package gets a layer of its own, as long as the limit allows."""
 BAND_EDGES = (0.9, 0.6, 0.3, 0.1)
-"""Shares of environments between which small packages are bundled."""
+"""Shares of environments that separate the bands in which small packages are bundled."""
 SIZE_EDGES = (300_000, 1_000_000, 2_000_000)
-"""Bytes between which bundled packages are kept apart: small ones, which change together cheaply, from large ones."""
+"""Bytes that separate bundles: small packages, whose changes are cheap, stay apart from large ones."""
 
 
 class PackageKind(IntEnum):
-    """What a package's builds depend on: a bundle holds one kind, so that another Python spoils only one of three."""
+    """What a package's builds depend on. A bundle holds one kind, so that a new Python affects only one bundle in
+    three."""
 
     PLAIN = 0
     PYTHON_ABI = 1
@@ -37,7 +38,7 @@ class PackageKind(IntEnum):
 
 @dataclass(frozen=True)
 class PlanPackage:
-    """What a plan looks at. `size` is that of the archive in bytes; 0 where the lock does not say it."""
+    """What a plan considers. `size` is the archive's in bytes; 0 if the lock does not say."""
 
     name: str
     size: int
@@ -50,11 +51,12 @@ class PlanPackage:
 
 @dataclass(frozen=True)
 class Plan:
-    """Packages' names layer by layer, the lowest first; within a layer in the order in which fragments are joined."""
+    """Package names by layer, the lowest layer first. Within a layer they have the order in which fragments are
+    joined."""
 
     layers: tuple[tuple[str, ...], ...]
     own_layer_from: int
-    """Bytes from which packages got a layer of their own. Plans with the same figure agree on every package's layer."""
+    """Bytes from which packages got a layer of their own. Plans with the same value agree on every package's layer."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,12 @@ class _Ranked:
 
     @property
     def order(self) -> tuple[float, float, str]:
-        """Sorts by the table's ranks; packages without one that fall on one place, by weight, then name."""
+        """Sorts by the table's rank. Unranked packages at the same place sort by weight, then by name."""
         return self.place, -self.usage.weight, self.package.name
 
     @property
     def bundle(self) -> tuple[int, int, int]:
-        """Names the bundle that the package is in when it has no layer of its own; bundles sort by it."""
+        """Identifies the bundle of a package without a layer of its own; bundles sort by it."""
         band = sum(self.usage.share < edge for edge in BAND_EDGES)
         return band, self.package.kind, sum(self.usage.size >= edge for edge in SIZE_EDGES)
 
@@ -83,11 +85,11 @@ def find_kind(noarch: str | None, build: str, depends: Iterable[str]) -> Package
 
 
 def plan(packages: Sequence[PlanPackage], popularity: Popularity, limit: int = MAX_LAYERS) -> Plan:
-    """Lay `packages`, each of another name, out in at most `limit` layers.
+    """Lay `packages`, which have distinct names, out in at most `limit` layers.
 
-    A pure function that does not see the order of `packages`. A package's place follows from the package and the table
-    alone, so adding one neither moves the others nor changes a layer it is not in; only where the limit is met does the
-    size from which packages have layers of their own rise, by steps of a factor of 1.4.
+    This is a pure function that ignores the order of `packages`. A package's place follows from the package and the
+    table alone, so adding one neither moves the others nor changes a layer that it is not in. Only at the limit does
+    the size from which packages get layers of their own rise, by a factor of 1.4 at a time.
     """
     if limit < 1:
         raise ValueError(f"{limit} layers hold no package")
@@ -103,13 +105,13 @@ def plan(packages: Sequence[PlanPackage], popularity: Popularity, limit: int = M
 
 
 def _rank(package: PlanPackage, popularity: Popularity) -> _Ranked:
-    """The usual size, where known, decides rather than this version's, so that an update keeps its place."""
+    """Rank a package by its usual size, where known, rather than this version's, so that an update keeps its place."""
     usage = popularity.usage(package.name, package.size)
     return _Ranked(package, usage, popularity.place(usage))
 
 
 def _arrange(ranked: Sequence[_Ranked], threshold: int) -> list[list[_Ranked]]:
-    """Packages from `threshold` bytes in layers of their own, then the bundles, the most popular first."""
+    """Put packages from `threshold` bytes in layers of their own; then come the bundles, the most popular first."""
     own = [[each] for each in ranked if each.usage.size >= threshold]
     bundles: dict[tuple[int, int, int], list[_Ranked]] = defaultdict(list)
     for each in ranked:

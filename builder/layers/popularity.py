@@ -1,5 +1,7 @@
-"""How often real environments hold a package, how large it usually is, and where in a chain of layers it is best: a
-table shipped as data with a version. docs/layering.md says how it is made."""
+"""How often real environments hold a package, how large it usually is, and its best place in a chain of layers.
+
+The table is data with a version. docs/layering.md says how it is made.
+"""
 
 from __future__ import annotations
 
@@ -13,36 +15,37 @@ from importlib.resources import files
 from typing import Any, Self
 
 UNKNOWN_SHARE = 1 / 54
-"""The share of packages that the table does not have: half a project of the first 27 that were counted."""
+"""The share of packages that are not in the table: half a project of the first 27 that were counted."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """`share` of the counted projects that hold the package, above 0 and at most 1; `size`: median archive, bytes."""
+    """`share` of the counted projects hold the package, above 0 and at most 1. `size`: median archive, bytes."""
 
     share: float
     size: int
     rank: int | None = None
-    """The place among the ranked packages in a chain of layers, 0 for the lowest layer; each has another one."""
+    """The place among the ranked packages in a chain of layers, 0 for the lowest layer. Ranks are unique."""
 
     @property
     def weight(self) -> float:
-        """Orders packages that have no rank, the heaviest lowest. Exact operations: every machine gets the same."""
+        """Orders packages without a rank, the heaviest lowest. All operations are exact: every machine gets the same
+        value."""
         return math.sqrt(self.share) * float(self.size) ** 2
 
 
 @dataclass(frozen=True)
 class Popularity:
-    """The table. Another version orders layers otherwise, so it is an input of every image's bytes."""
+    """The table. Another version orders layers differently, so it is an input of every image's bytes."""
 
     version: int
     counted: str
-    """How the figures were got."""
+    """How the figures were obtained."""
     usages: Mapping[str, Usage]
 
     @classmethod
     def shipped(cls) -> Self:
-        """The table that comes with this release; construct it once and pass it on."""
+        """Load the table that comes with this release. Load it once and pass it on."""
         return cls.from_json(json.loads(files("builder.layers").joinpath("popularity.json").read_bytes()))
 
     @classmethod
@@ -52,11 +55,11 @@ class Popularity:
         return cls(document["version"], document["counted"], usages)
 
     def usage(self, name: str, size: int) -> Usage:
-        """What the table says of the package `name`; where it says nothing, what its `size` in bytes does."""
+        """Return the table's figures for the package `name`, or an estimate from its `size` in bytes if it has none."""
         return self.usages.get(name) or Usage(UNKNOWN_SHARE, size)
 
     def place(self, usage: Usage) -> float:
-        """The rank; without one, between ranks: as many places from the lowest as there are heavier ranked packages."""
+        """Return the rank. A package without one goes between ranks, above all ranked packages that are heavier."""
         return usage.rank if usage.rank is not None else bisect.bisect_left(self._lightness, -usage.weight) - 0.5
 
     @cached_property

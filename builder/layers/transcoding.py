@@ -1,7 +1,7 @@
-"""One run over a package's members: what its listing names, written as a fragment.
+"""Writes the listed members of a package's archive as a fragment, in one pass.
 
-Every check of what a package may hold is here, in `builder.packages.listing` or in `builder.packages.paths`, for images
-and archives alike.
+Every check of a package's content is here, in `builder.packages.listing` or in `builder.packages.paths`, for images and
+archives alike.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from builder.errors import PackageRefused
 from builder.layers.compressor import CHUNK, Compressor, Hasher
 from builder.layers.fragment import FragmentInfo, FragmentRecipe, write_sidecar
 from builder.packages.contents import EntryPoint, PackageContents, Placeholder, PythonLayout
-from builder.packages.differences import Differences, Lies
+from builder.packages.differences import Differences, PathFacts
 from builder.packages.paths import check_way
 from builder.packages.prefix import LongString, replace, replace_chunks
-from builder.packages.prefix_record import Written, write_paths
+from builder.packages.prefix_record import WrittenFile, write_paths
 from builder.packages.relocation import LARGEST_SCRIPT, drop_prefix, is_script
 from builder.packages.starting_files import StartingFiles, has_some, starts
 from storage.disk.files import atomic_write
 
 _SMALL = 1 << 18
-"""Largest member in bytes that is handled whole, in memory."""
+"""Bytes of the largest member that is handled whole, in memory."""
 
 _SPOOL = 8 << 20
 
 _LONGEST_LINK = 4095
-"""Bytes of where a symbolic link points (PATH_MAX)."""
+"""Bytes of the target of a symbolic link (PATH_MAX)."""
 
 
 def transcode(
@@ -46,9 +46,9 @@ def transcode(
     uncompressed: Hasher,
     limits: Limits = DEFAULT_LIMITS,
 ) -> FragmentInfo:
-    """Make the fragment at `path` from the package's archive, feeding both hashers; raises PackageRefused, StorageFull.
+    """Make the fragment at `path` from the package's archive and feed both hashers.
 
-    After an error there is nothing at `path`, and the hashers are of no use.
+    Raises PackageRefused, StorageFull. After an error there is nothing at `path`, and the hashers are useless.
     """
     scratch = path.parents[1]
     with atomic_write(path, durable=False, scratch=scratch) as file:
@@ -73,7 +73,7 @@ def transcode(
 
 
 class _Transcoding:
-    """One run over a package's members."""
+    """One pass over a package's members."""
 
     def __init__(
         self, recipe: FragmentRecipe, contents: PackageContents, compressor: Compressor, scratch: Path, room: int
@@ -86,7 +86,7 @@ class _Transcoding:
         self._add = compressor.add
         self._scratch = scratch
         self._room = room
-        """Characters that are left for where links point."""
+        """Characters that link targets may still have."""
         self._patched_time = contents.timestamp + 1
         self._placeholders = {contents.sources[index]: each for index, each in contents.placeholders.items()}
         if not self._relocatable:
@@ -97,32 +97,32 @@ class _Transcoding:
             _encode_all(contents.sources), _encode_all(contents.targets, self._root), contents.kinds, strict=True
         )
         self._plain = {source: target for source, target, kind in names if kind != "d"}
-        """Names of files and links that wait for their members: in the archive, and in the layer."""
+        """Files and links whose members have not come yet: from name in the archive to name in the layer."""
         self._changed: dict[bytes, str] = {}
-        """The same of those that are patched or left out, under the prefix."""
+        """The same for those that are patched or left out, with paths under the prefix."""
         self._set_changed_apart()
         self._directories = frozenset(
             source for source, kind in zip(contents.sources, contents.kinds, strict=True) if kind == "d"
         )
         self._copied: dict[bytes, Renamed] = {}
-        """Unpatched files written so far, by member name; hard links may follow."""
+        """Unpatched files written so far, by member name. Hard links to them may follow."""
         self._symlinks: dict[bytes, str] = {}
         self._settled: set[bytes] = set()
-        """Other members that were listed and met: patched, left out, or hard links that are postponed."""
+        """Other listed members that have come: patched, left out, or postponed hard links."""
         self.postponed: dict[str, list[tuple[str, str]]] = {}
-        """By the member they are links to: (source, target) of hard links that become files of their own."""
-        self._packaged: dict[str, Lies] = {}
-        """Files with a prefix to replace as they are in the archive, by their path there."""
+        """By the member that they link to: (source, target) of hard links that become files of their own."""
+        self._packaged: dict[str, PathFacts] = {}
+        """Files with a prefix to replace, as they are in the archive, by their path there."""
         self._linked: set[str] = set()
-        """Under the prefix, the symbolic links."""
-        self.written: dict[str, Written] = {}
+        """Paths of the symbolic links, under the prefix."""
+        self.written: dict[str, WrittenFile] = {}
         self.relocations: dict[str, Placeholder] = {}
-        """By their path: files with a prefix that is replaced where the archive is unpacked."""
+        """By path: files whose prefix is replaced when the archive is unpacked."""
         self.starting = StartingFiles()
 
     @cached_property
     def _ways(self) -> frozenset[str]:
-        """The directories in the archive that lead to what is listed, and the one of the package's own data."""
+        """The archive's directories that lead to listed files, and the one with the package's own data."""
         return add_parents(self._contents.sources) | {"info"}
 
     def _set_changed_apart(self) -> None:
@@ -131,7 +131,7 @@ class _Transcoding:
         if self._left_out:
             rows += (index for index, target in enumerate(contents.targets) if target in self._left_out)
         if "s" in contents.kinds:
-            # what is listed as a link and is a file must not be passed on unseen
+            # a file that is listed as a link must not slip through unseen
             rows += (index for index, kind in enumerate(contents.kinds) if kind == "s")
         if has_some(contents.directories):
             rows += (index for index, target in enumerate(contents.targets) if starts(target))
@@ -150,7 +150,7 @@ class _Transcoding:
                 )
 
     def copy(self, members: TarReader) -> None:
-        """Write all that is listed, in the archive's order."""
+        """Write all listed members, in the archive's order."""
         while True:
             members.rename(self._plain, self._copied)
             member = members.next()
@@ -159,7 +159,7 @@ class _Transcoding:
             self._copy_member(members, member)
 
     def _copy_member(self, members: TarReader, member: Member) -> None:
-        """What is big, patched, linked, oddly named, or not listed."""
+        """Write a member that is big, patched, linked, oddly named, or not listed."""
         check_member(member)
         name = check_name(member.name)
         target = self._take(name)
@@ -178,7 +178,7 @@ class _Transcoding:
             raise PackageRefused(self._package, f"{target} is listed as a file, but is a directory in the archive")
 
     def _take(self, name: str) -> str | None:
-        """Where the file or link `name` goes under the prefix, which is asked once; None when it does not wait."""
+        """Return, once, where the file or link `name` goes under the prefix; None if it is not awaited."""
         raw = _encode(name)
         if target := self._plain.pop(raw, None):
             return target.decode()[len(self._root) :]
@@ -212,7 +212,7 @@ class _Transcoding:
         if raw in self._symlinks:
             self._write_symlink(target, self._symlinks[raw], member.mtime)
         elif raw in self._copied and name not in self._placeholders:
-            # docker gives the file the mode and time of its last link's header
+            # docker gives the file the mode and time from the header of its last link
             self._copied[_encode(name)] = path, mode, mtime, _ = self._copied[raw]
             self.starting.keep_link(target, f"/{path.decode()}")
             self._add(make_header(self._root + target, mode=mode, mtime=mtime, kind=HARD_LINK, link=path.decode()))
@@ -233,21 +233,21 @@ class _Transcoding:
         self._add(
             make_header(self._root + target, size=member.size, mode=normalize_mode(member.mode), mtime=member.mtime)
         )
-        for piece in self.starting.keeping(target, pieces):
+        for piece in self.starting.keep(target, pieces):
             self._add(piece)
         self._add(pad(member.size))
 
     def _write_patched(
         self, pieces: Iterable[bytes], member: Member, source: str, target: str, placeholder: Placeholder
     ) -> None:
-        """A file with its prefix replaced, in memory if it is small. A big text's new size is known after its last byte
-        only, and stands before its first, so it goes by way of a temporary file."""
+        """Write a file with its prefix replaced. Small files are held in memory. A big text goes through a temporary
+        file: its new size, which comes before its first byte, is known only after its last."""
         packaged = hashlib.sha256()
         try:
             self._write_replaced(_hash(pieces, packaged), member, target, placeholder)
         except LongString as error:
             raise PackageRefused(self._package, f"{target} {error}") from None
-        self._packaged[source] = Lies("f", member.size, packaged.hexdigest())
+        self._packaged[source] = PathFacts("f", member.size, packaged.hexdigest())
 
     def _write_replaced(self, pieces: Iterable[bytes], member: Member, target: str, placeholder: Placeholder) -> None:
         text, mode = placeholder
@@ -270,7 +270,7 @@ class _Transcoding:
     def _write_relocatable(
         self, pieces: Iterable[bytes], member: Member, target: str, placeholder: Placeholder
     ) -> None:
-        """A file as it was packaged, for `conda-unpack` to change; or a script that does without."""
+        """Write a file as packaged, for `conda-unpack` to change, or a script that needs no change."""
         if is_script(target, placeholder.mode) and member.size <= LARGEST_SCRIPT:
             pieces = [b"".join(pieces)]
             independent = drop_prefix(pieces[0], target, placeholder.text)
@@ -281,17 +281,17 @@ class _Transcoding:
         self.relocations[target] = placeholder
 
     def _write_new(self, pieces: Iterable[bytes], size: int, mode: int, target: str) -> None:
-        """A file that is not as it was packaged: its time is later than any recorded in a `.pyc`."""
+        """Write a file that differs from the packaged one. Its time is later than any recorded in a `.pyc`."""
         self._add(make_header(self._root + target, size=size, mode=mode, mtime=self._patched_time))
         hasher = hashlib.sha256()
-        for piece in self.starting.keeping(target, pieces):
+        for piece in self.starting.keep(target, pieces):
             hasher.update(piece)
             self._add(piece)
         self._add(pad(size))
-        self.written[target] = Written(hasher.hexdigest(), size)
+        self.written[target] = WrittenFile(hasher.hexdigest(), size)
 
     def copy_postponed(self, members: TarReader) -> None:
-        """Another run, for hard links to what was patched, left out, or comes later: they become files."""
+        """Make a second pass, for hard links to what was patched, left out, or comes later. They become files."""
         ways = add_parents(self.postponed)
         for member in members:
             name = check_name(member.name)
@@ -317,7 +317,7 @@ class _Transcoding:
                         )
 
     def check_complete(self) -> None:
-        """Raises PackageRefused when a file or link that is listed was not in the archive, or a hard link's file."""
+        """Raises PackageRefused if the archive lacks a listed file or link, or the file of a hard link."""
         for origin, links in self.postponed.items():
             raise PackageRefused(
                 self._package, f"{links[0][0]} is a hard link to {origin}, which its archive does not have"
@@ -326,7 +326,7 @@ class _Transcoding:
             raise PackageRefused(self._package, f"it lists {missing.decode()}, which its archive does not have")
 
     def differences(self) -> Differences:
-        """Where what was written is not what the package's listing says."""
+        """Compare what was written with the package's listing."""
         contents = self._contents
         differences = Differences()
         for index, raw in enumerate(_encode_all(contents.sources)):
@@ -335,14 +335,14 @@ class _Transcoding:
             if copied := self._copied.get(raw):
                 if kind == "f" and (size is None or size == copied[3]):
                     continue
-                lies = Lies("f", copied[3])
+                lies = PathFacts("f", copied[3])
             elif target in self._linked:
-                lies = Lies("s")
+                lies = PathFacts("s")
             elif found := self._packaged.get(contents.sources[index]):
                 sha256, lies = contents.sha256[index], found
             else:
                 continue
-            differences.compare(target, Lies(kind, size, sha256), lies)
+            differences.compare(target, PathFacts(kind, size, sha256), lies)
         return differences
 
     def write_entry_points(self) -> None:
@@ -370,7 +370,7 @@ def _hash(pieces: Iterable[bytes], hasher: Hasher) -> Iterator[bytes]:
 
 
 def _encode_all(names: Sequence[str], root: str = "") -> list[bytes]:
-    """`root + name` of each, which has no NUL, in a fraction of the time of as many calls."""
+    """Encode `root + name` for each name, in a fraction of the time of single calls. Names have no NUL."""
     joined = f"\0{root}".join(["", *names]).encode()
     return joined.split(b"\0")[1:]
 
@@ -380,14 +380,14 @@ def _encode(name: str) -> bytes:
 
 
 def _reread(file: IO[bytes]) -> Iterator[bytes]:
-    """All of `file` in pieces, from its start."""
+    """Yield all of `file` in pieces, from its start."""
     file.seek(0)
     while piece := file.read(CHUNK):
         yield piece
 
 
 def write_entry_point(entry: EntryPoint, prefix: str, python: PythonLayout) -> bytes:
-    """The script of a command, byte for byte as rattler's `install/entry_point.rs` writes it."""
+    """Write the script of a command, byte for byte like rattler's `install/entry_point.rs`."""
     interpreter = f"{prefix}/bin/python{python.version}"
     if len(interpreter.encode()) > 125 or " " in interpreter:
         first = f"#!/bin/sh\n'''exec' \"{interpreter}\" \"$0\" \"$@\" #'''"

@@ -38,7 +38,7 @@ def parse_match_spec(text: str) -> PackageItem:
     """
     if len(text) > _LONGEST:
         shown = text[:_SHOWN] + "..."
-        raise InvalidImageName(shown, f"it has {len(text)} characters, where at most {_LONGEST} are allowed")
+        raise InvalidImageName(shown, f"it has {len(text)} characters; at most {_LONGEST} are allowed")
     match = _SPEC.fullmatch(text.strip())
     if match is None:
         raise InvalidImageName(text, "not a conda match spec, such as 'numpy>=1.2,<2'")

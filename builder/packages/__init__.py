@@ -1,1 +1,1 @@
-"""What a package holds: its listing, its paths, its prefix, and its record once installed."""
+"""What a package contains: its listing, its paths, its prefix, and its record once it is installed."""

@@ -1,6 +1,6 @@
-"""JSON of packages: how large it is, and of how many values, is known before anything is made of it.
+"""JSON from packages, with its size and its number of values checked before it is parsed.
 
-Two bytes of a document can take a hundred of memory, so its bytes alone bound nothing.
+Two bytes of a document can take a hundred bytes of memory once parsed, so a limit on bytes alone bounds nothing.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ from typing import Any
 import orjson
 
 _SMALL = 1 << 20
-"""Bytes of a document that may have any number of values."""
+"""Bytes up to which a document may have any number of values."""
 
 _LARGE = 8 << 20
-"""Bytes from which orjson, which takes twelve times as many before it begins, is not asked. Python's own decoder takes
-half as long again for objects of strings."""
+"""Bytes above which Python's own decoder parses, not orjson. orjson first allocates twelve times the document's size;
+Python's decoder takes half as long again on objects of strings."""
 
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 _PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 
 
 class JsonRefused(ValueError):
-    """A document that is not read; the text says why."""
+    """Raised for a document that cannot or may not be parsed; the text says why."""
 
 
 def load(content: bytes, *, values: int) -> Any:
-    """The document that `content` is, with at most about `values` values. Raises JsonRefused."""
+    """Parse a document of at most about `values` values. Raises JsonRefused."""
     if len(content) > _SMALL:
         count = content.count(b",") + content.count(b"[") + content.count(b"{")
         if count > values:
-            raise JsonRefused(f"has {count} values, where at most {values} are allowed")
+            raise JsonRefused(f"has {count} values; at most {values} are allowed")
     return load_trusted(content)
 
 
 def load_trusted(content: bytes) -> Any:
-    """The document that `content` is, whatever it holds; raises JsonRefused."""
+    """Parse a document of any number of values. Raises JsonRefused."""
     try:
         if len(content) <= _LARGE:
             return orjson.loads(content)

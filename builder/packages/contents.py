@@ -1,7 +1,7 @@
-"""What a package puts where under the prefix.
+"""Where a package's files go under the prefix.
 
-One `PackageContents` has its files as columns, not as objects: a build loads some 150 of them with 50 000 paths, and
-that has to take tens of milliseconds.
+A `PackageContents` holds its files as columns rather than objects: a build loads some 150 of them with 50 000 paths,
+and that has to take tens of milliseconds.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class PythonLayout:
 
     @classmethod
     def of(cls, python: LockedPackage) -> Self:
-        """The layout of a `python` package (CEP 17); raises PackageRefused for a record that makes no sense."""
+        """Return the layout of a `python` package (CEP 17). Raises PackageRefused if its record makes no sense."""
         match = re.match(r"(\d+)\.(\d+)", python.version)
         if not match:
-            raise PackageRefused(str(python), f"its version {python.version!r} does not begin with two numbers")
+            raise PackageRefused(str(python), f"its version {python.version!r} does not start with two numbers")
         version = f"{match[1]}.{match[2]}"
         site_packages = (python.python_site_packages_path or f"lib/python{version}/site-packages").rstrip("/")
         if len(f"{version}{site_packages}") > 200:
@@ -57,7 +57,7 @@ class PythonLayout:
 
     @classmethod
     def among(cls, packages: Iterable[LockedPackage]) -> Self | None:
-        """That of an environment's python, where it has one; raises PackageRefused likewise."""
+        """Return the layout of the `python` in `packages`, or None without one. Raises PackageRefused like `of`."""
         return next((cls.of(package) for package in packages if package.name == "python"), None)
 
 
@@ -75,7 +75,8 @@ class Placeholder(NamedTuple):
 
 
 class ContentPath(NamedTuple):
-    """One path of a package, as a row; size in bytes and hexadecimal sha256 are as packaged, before any replacement."""
+    """One path of a package as a row. The size (bytes) and the sha256 (hexadecimal) are as packaged, before any
+    replacement."""
 
     source: str
     target: str
@@ -88,9 +89,9 @@ class ContentPath(NamedTuple):
 
 @dataclass(frozen=True)
 class PackageContents:
-    """A package's paths in columns of equal length, and what else its `info/` says.
+    """A package's paths, in columns of equal length, and what else its `info/` says.
 
-    `sources` are members of the archive, `targets` the same under the prefix (different for noarch python).
+    `sources` are the archive's members. `targets` are the same files under the prefix; they differ for noarch python.
     """
 
     package: str
@@ -98,25 +99,25 @@ class PackageContents:
     sources: Sequence[str]
     targets: Sequence[str]
     kinds: str
-    """One letter a path: `f`ile, `s`oftlink, `d`irectory."""
+    """One letter per path: `f`ile, `s`oftlink, `d`irectory."""
     sizes: Sequence[int | None]
     sha256: Sequence[str | None]
     placeholders: dict[int, Placeholder]
-    """By the path's index; never of a softlink or a directory."""
+    """By index of the path; only files have one."""
     no_link: frozenset[int]
     directories: Sequence[str]
-    """Every directory its paths need, parents first, without the prefix itself."""
+    """Every directory that the paths need, parents first, without the prefix itself."""
     entry_points: Sequence[EntryPoint]
     link_scripts: Sequence[str]
-    """Scripts that conda would run when it links the package, under the prefix. condery never runs them."""
+    """Paths under the prefix of the scripts that conda would run when it links the package. condery never runs them."""
     timestamp: int
-    """When the package was made, seconds UTC."""
+    """When the package was built, in seconds UTC."""
     noarch: str | None
-    """`python`, `generic` or None, as the archive itself says."""
+    """`python`, `generic` or None, according to the archive itself."""
     parts: Sequence[Part] = ("pkg",)
-    """Tars of the archive that hold what is installed."""
+    """The tars in the archive that hold files to install."""
     python: PythonLayout | None = None
-    """What `targets` and entry points were made for; None unless `noarch` is `python`."""
+    """The layout for which `targets` and entry points were made; None unless `noarch` is `python`."""
 
     def paths(self) -> Iterator[ContentPath]:
         kinds: dict[str, PathKind] = {"f": "file", "s": "softlink", "d": "directory"}
@@ -131,8 +132,8 @@ class PackageContents:
                 index in self.no_link,
             )
 
-    def installed(self) -> list[str]:
-        """Paths under the prefix of all that is not a directory, entry points last."""
+    def list_installed(self) -> list[str]:
+        """List the paths under the prefix, without directories, entry points last."""
         paths: list[str]
         if "d" in self.kinds:
             paths = [target for target, kind in zip(self.targets, self.kinds, strict=True) if kind != "d"]
@@ -142,9 +143,9 @@ class PackageContents:
         return paths
 
     def outline(self) -> Self:
-        """Without most of its columns, which are too much to be passed between processes.
+        """Return a copy without most columns, which are too large to pass between processes.
 
-        Of `targets` and `directories` those are left that decide how a container starts.
+        Of `targets` and `directories` it keeps those that decide how a container starts.
         """
         return replace(
             self,
@@ -161,12 +162,12 @@ class PackageContents:
 
 
 def place(contents: PackageContents, python: PythonLayout | None, limits: Limits) -> PackageContents:
-    """The contents with noarch python's paths moved to where `python` looks for them."""
+    """Move the paths of a noarch python package to where `python` looks for them. Raises PackageRefused."""
     if contents.noarch != "python":
         return contents
     if python is None:
         raise PackageRefused(
-            contents.package, "it is a noarch python package, and no python is in the environment; ask for python too"
+            contents.package, "it is a noarch python package and the environment has no python; ask for python too"
         )
     site = f"{python.site_packages}/"
     targets = [

@@ -1,7 +1,7 @@
-"""Where a package's archive is not what its own listing says: told in the image's report, and in the prefix record.
+"""Differences between a package's archive and its own listing, for the image's report and the prefix record.
 
-Kinds and sizes are compared for every path. Contents are hashed only where the prefix is replaced in them: one more
-hash of everything would take a cold build 16 % longer, for packages whose archives have been verified as a whole.
+Kinds and sizes are compared for every path. Contents are hashed only for files whose prefix is replaced: hashing every
+file once more would make a cold build 16 % slower, for packages whose archives have already been verified as a whole.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 LINES = 50
-"""Most differences of one package that are told one by one."""
+"""Differences of one package that the report lists one by one."""
 
 
-class Lies(NamedTuple):
-    """What lies at a path, or is said to: one of the letters of `PackageContents.kinds`, bytes, hexadecimal sha256."""
+class PathFacts(NamedTuple):
+    """What is at a path, or should be: a letter of `PackageContents.kinds`, a size in bytes, a hexadecimal sha256."""
 
     kind: str
     size: int | None = None
@@ -23,26 +23,26 @@ class Lies(NamedTuple):
 
 @dataclass
 class Differences:
-    """Those of one package."""
+    """The differences of one package."""
 
-    found: dict[str, Lies] = field(default_factory=dict)
-    """What lies there, by path under the prefix."""
+    found: dict[str, PathFacts] = field(default_factory=dict)
+    """What the archive has, by path under the prefix."""
     _lines: list[str] = field(default_factory=list)
 
-    def compare(self, path: str, listed: Lies, found: Lies) -> None:
-        """Note the difference, if there is one; what is not known of either is none."""
+    def compare(self, path: str, listed: PathFacts, found: PathFacts) -> None:
+        """Note the difference, if there is one. A fact that either side lacks is not compared."""
         if reason := _describe(listed, found):
             self.found[path] = found
             if len(self._lines) < LINES:
                 self._lines.append(f"{path} {reason}")
 
     def lines(self) -> tuple[str, ...]:
-        """A sentence for each, up to LINES."""
+        """Describe each difference in a line, up to LINES of them."""
         more = len(self.found) - len(self._lines)
         return (*self._lines, f"and {more} more paths are not as listed") if more else tuple(self._lines)
 
 
-def _describe(listed: Lies, found: Lies) -> str | None:
+def _describe(listed: PathFacts, found: PathFacts) -> str | None:
     if listed.kind != found.kind:
         names = {"f": "a file", "s": "a symbolic link"}
         return f"is {names[found.kind]}, listed as {names[listed.kind]}"

@@ -1,4 +1,4 @@
-"""From a package's archive to its contents, remembered so that an archive is read once."""
+"""Read a package's archive once and remember its contents."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from builder.work.worker import working_on
 from storage.disk.files import atomic_write, mark_used
 
 FORMAT = 2
-"""Part of every inspection's key: raise it when the same archive has to be read differently."""
+"""Part of every inspection's key: raise it when the same archive must be read differently."""
 
 
 def inspect(
     path: Path, package: LockedPackage, python: PythonLayout | None, cache: Path, limits: Limits = DEFAULT_LIMITS
 ) -> PackageContents:
-    """What the archive at `path` puts where, remembered in the folder `cache`.
+    """Return what the archive at `path` installs where. The folder `cache` remembers it.
 
-    The archive is verified against its record before its first reading, and again when it is not the file it was; one
-    that is gone is remembered. `python` matters to noarch python packages only. Raises PackageRefused.
+    The archive is verified against its record before it is first read, and again if the file has changed since. The
+    contents of an archive that is gone stay remembered. `python` matters to noarch python packages only. Raises
+    PackageRefused.
     """
     name = str(package)
     remembered = cache / _name_cached(package)
@@ -50,7 +51,7 @@ def inspect(
 def inspect_all(
     packages: Sequence[LockedPackage], paths: Sequence[Path], python: PythonLayout | None, cache: Path, limits: Limits
 ) -> list[tuple[PackageContents, PathMarks]]:
-    """The outlines of several packages, so that a worker process is asked once for all of them."""
+    """Return the outlines and marks of several packages, so that a worker process is called once for all of them."""
     found = []
     for package, path in zip(packages, paths, strict=True):
         contents = inspect(path, package, python, cache, limits)
@@ -59,7 +60,7 @@ def inspect_all(
 
 
 def _name_cached(package: LockedPackage) -> str:
-    """Of the archive alone: where its files go in which python is worked out anew each time."""
+    """Name the cached file by the archive alone. Where the files go for a given python is computed anew each time."""
     key = make_key("contents", [FORMAT, package.archive_key])
     return f"{key[:2]}/{key}.json"
 
@@ -72,7 +73,7 @@ def _recall(path: Path) -> dict[str, Any] | None:
 
 
 def _stat(path: Path) -> list[int] | None:
-    """What changes when the file does; None when it is gone."""
+    """Return values that change when the file does, or None if the file is gone."""
     with contextlib.suppress(FileNotFoundError):
         status = path.stat()
         return [status.st_ino, status.st_size, status.st_mtime_ns]

@@ -1,6 +1,6 @@
-"""What a package's `info/` lists: `paths.json`, or what older packages have in its place, and entry points.
+"""A package's own listing in `info/`: `paths.json`, or its equivalent in older packages, and the entry points.
 
-Every document is counted before it is parsed, by bytes and by values.
+The bytes and values of every document are counted before it is parsed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from builder.packages.contents import EntryPoint
 from builder.packages.paths import LONGEST_PATH, check_amount, check_paths, check_way, describe_excess, list_directories
 
 DEFAULT_PLACEHOLDER = "/opt/" + "".join(f"anaconda{number}" for number in (1, 2, 3))
-"""Written in parts, so that it is not itself taken for a placeholder when condery is packaged."""
+"""Assembled from parts, so that nothing takes it for a placeholder when condery itself is packaged."""
 
 _INFO = (
     "paths.json",
@@ -47,19 +47,19 @@ _COMMAND = re.compile(r"[^/\\\0\s.][^/\\\0\n\r]*")
 _KINDS = {"hardlink": "file", "softlink": "softlink", "directory": "directory"}
 
 _LONGEST_PLACEHOLDER = 1024
-"""Characters. conda-build's have 255."""
+"""Characters. The placeholders of conda-build have 255."""
 _LONGEST_LINE = 2 * LONGEST_PATH + _LONGEST_PLACEHOLDER
-"""Characters of a line of `info/has_prefix`."""
+"""Characters in a line of `info/has_prefix`."""
 _OTHER_DOCUMENT = 4 << 20
-"""Bytes of a document of `info/` that does not list paths."""
+"""Bytes of a document in `info/` that does not list paths."""
 _VALUES_OF_A_PATH = 10
-"""JSON values for each path of paths.json. conda-build writes up to seven."""
+"""JSON values per path in paths.json. conda-build writes up to seven."""
 _ENTRY_POINTS = 10_000
 _LINK_SCRIPTS = 20
 
 
 def read_listing(path: Path, name: str, limits: Limits) -> dict[str, Any]:
-    """What is remembered of an archive, as JSON; raises PackageRefused."""
+    """Read the facts to remember about an archive, as JSON. Raises PackageRefused."""
     found = read_info(path, name, _INFO, _is_enough, limits)
     info, strays = found.files, found.strays
     del found
@@ -83,7 +83,7 @@ def read_listing(path: Path, name: str, limits: Limits) -> dict[str, Any]:
     parts = ["pkg", "info"] if in_both else ["pkg"]
     scripts = sorted(each for each in rows.paths if each.startswith("bin/.") and _LINK_SCRIPT.fullmatch(each))
     if len(scripts) > _LINK_SCRIPTS:
-        raise PackageRefused(name, f"it has {len(scripts)} link scripts, where at most {_LINK_SCRIPTS} are allowed")
+        raise PackageRefused(name, f"it has {len(scripts)} link scripts; at most {_LINK_SCRIPTS} are allowed")
     return {
         "paths": rows.paths,
         "kinds": kinds,
@@ -101,9 +101,9 @@ def read_listing(path: Path, name: str, limits: Limits) -> dict[str, Any]:
 
 
 def _has_info(path: Path, name: str, paths: Sequence[str], directories: Sequence[str], limits: Limits) -> bool:
-    """Whether something that is listed lies in the info tar of a `.conda`, outside `info/`.
+    """Whether the info tar of a `.conda` holds a listed file outside `info/`.
 
-    Raises PackageRefused when something there is in the way of what is listed.
+    Raises PackageRefused if a member there is in the way of a listed file.
     """
     listed, ways = set(paths), {*directories, "info"}
     found = False
@@ -119,7 +119,7 @@ def _has_info(path: Path, name: str, paths: Sequence[str], directories: Sequence
 
 
 def _is_enough(found: dict[str, InfoFile]) -> bool:
-    """Whether no other file of `info/` can change the outcome."""
+    """Whether no other file in `info/` can change the result."""
     if "index.json" not in found or "paths.json" not in found:
         return False
     return "link.json" in found or b'"noarch"' not in found["index.json"].content
@@ -144,7 +144,7 @@ class _Rows:
         self.sha256.append(sha256)
 
     def mark(self, text: str, mode: str) -> None:
-        """Note the last path's placeholder; on links and directories it means nothing."""
+        """Note the last path's placeholder. Links and directories have none, whatever the listing says."""
         if mode not in ("text", "binary") or not text:
             raise PackageRefused(self.package, f"the placeholder of {self.paths[-1]} is neither text nor binary")
         if len(text) > _LONGEST_PLACEHOLDER:
@@ -154,7 +154,7 @@ class _Rows:
 
 
 def _read_paths(package: str, info: dict[str, InfoFile], limits: Limits) -> dict[str, Any]:
-    """paths.json, which is taken out of `info`, so that its bytes go before its rows are made into columns."""
+    """Take paths.json out of `info` and parse it. Its bytes are freed before its rows become columns."""
     values = _VALUES_OF_A_PATH * limits.paths
     return _read_json(package, {"paths.json": info.pop("paths.json")}, "paths.json", limits.info, values)
 
@@ -162,7 +162,7 @@ def _read_paths(package: str, info: dict[str, InfoFile], limits: Limits) -> dict
 def _read_paths_json(rows: _Rows, document: dict[str, Any], limits: Limits) -> None:
     entries = document.get("paths")
     if document.get("paths_version") != 1 or not isinstance(entries, list):
-        raise PackageRefused(rows.package, "its info/paths.json is not of paths_version 1")
+        raise PackageRefused(rows.package, "its info/paths.json does not have paths_version 1")
     if len(entries) > limits.paths:
         raise PackageRefused(rows.package, describe_excess(len(entries), "paths", limits))
     try:
@@ -186,7 +186,7 @@ def _read_paths_json(rows: _Rows, document: dict[str, Any], limits: Limits) -> N
 
 
 def _read_files(rows: _Rows, info: dict[str, InfoFile], archive: Path, limits: Limits) -> None:
-    """The listing of packages from before paths.json."""
+    """Read the listing of a package that is older than paths.json."""
     prefixes = {}
     for line in _read_lines(rows.package, info, "has_prefix", limits):
         words = [quoted or bare for quoted, bare in re.findall(r'"([^"]*)"|(\S+)', line)]
@@ -211,7 +211,7 @@ def _read_files(rows: _Rows, info: dict[str, InfoFile], archive: Path, limits: L
 
 
 def _find_kinds(path: Path, name: str, listed: frozenset[str], limits: Limits) -> dict[str, str]:
-    """What each member `listed` that is not a file is; `info/files` does not tell."""
+    """Find the kind of each `listed` member that is not a file, which `info/files` does not say."""
     kinds = {}
     parts: tuple[Part, ...] = ("pkg", "info") if has_two_tars(path, name) else ("pkg",)
     for part in parts:
@@ -228,7 +228,7 @@ def _read_lines(package: str, info: dict[str, InfoFile], name: str, limits: Limi
         return []
     content = info[name].content
     if (count := content.count(b"\n")) > limits.paths:
-        raise PackageRefused(package, f"its info/{name} lists more: {describe_excess(count, 'lines', limits)}")
+        raise PackageRefused(package, f"its info/{name} is too long: {describe_excess(count, 'lines', limits)}")
     try:
         lines = [line for line in content.decode().split("\n") if line.strip()]
     except UnicodeDecodeError:
@@ -245,7 +245,7 @@ def _read_json(
         raise PackageRefused(package, f"it has no info/{name}")
     content = info[name].content
     if len(content) > size:
-        raise PackageRefused(package, f"its info/{name} has {len(content)} bytes, where at most {size} are allowed")
+        raise PackageRefused(package, f"its info/{name} has {len(content)} bytes; at most {size} are allowed")
     try:
         document = load(content, values=values)
     except JsonRefused as error:
@@ -269,7 +269,7 @@ def _read_noarch(package: str, index: dict[str, Any]) -> str | None:
 
 
 def _read_entry_points(package: str, info: dict[str, InfoFile]) -> list[EntryPoint]:
-    """The commands of a noarch python package, each checked: its names are written into code."""
+    """Read the commands of a noarch python package. Each is checked because its names are written into code."""
     name = "link.json" if "link.json" in info else "package_metadata.json"
     if name not in info:
         return []
@@ -280,7 +280,7 @@ def _read_entry_points(package: str, info: dict[str, InfoFile]) -> list[EntryPoi
     if not isinstance(lines, list):
         raise PackageRefused(package, f"the entry points in its info/{name} are not a list")
     if len(lines) > _ENTRY_POINTS:
-        raise PackageRefused(package, f"it has {len(lines)} entry points, where at most {_ENTRY_POINTS} are allowed")
+        raise PackageRefused(package, f"it has {len(lines)} entry points; at most {_ENTRY_POINTS} are allowed")
     entries: dict[str, EntryPoint] = {}
     for line in lines:
         entry = _parse_entry_point(package, line)
@@ -290,7 +290,7 @@ def _read_entry_points(package: str, info: dict[str, InfoFile]) -> list[EntryPoi
 
 def _parse_entry_point(package: str, line: object) -> EntryPoint:
     if not isinstance(line, str) or len(line) > LONGEST_PATH:
-        raise PackageRefused(package, f"its info/ has an entry point that is not a short text: {str(line)[:60]!r}")
+        raise PackageRefused(package, f"one of its entry points is not a short string: {str(line)[:60]!r}")
     command, equals, target = line.partition("=")
     module, colon, function = target.partition(":")
     entry = EntryPoint(command.strip(), module.strip(), function.strip())
@@ -300,12 +300,13 @@ def _parse_entry_point(package: str, line: object) -> EntryPoint:
         or not _DOTTED.fullmatch(entry.module)
         or not _DOTTED.fullmatch(entry.function)
     ):
-        raise PackageRefused(package, f"its entry point {line!r} is not of the form command = module:function")
+        raise PackageRefused(package, f"its entry point {line!r} does not have the form command = module:function")
     return entry
 
 
 def _read_timestamp(package: str, index: dict[str, Any], fallback: int) -> int:
-    """When the package was made, in seconds: milliseconds in its index, seconds in old ones, else that file's mtime."""
+    """Return when the package was built, in seconds. Its index has milliseconds, or seconds if it is old; without
+    either, it is that file's mtime."""
     timestamp = index.get("timestamp")
     if timestamp is None:
         return fallback

@@ -1,9 +1,9 @@
-"""Paths that several packages of an environment carry, and which package wins each.
+"""Paths that several packages of an environment contain, and which package wins each.
 
-The winner is the package that comes last in rattler's topological order (`PackageRecord::sort_topologically`), which is
-what `rattler.install` leaves under the prefix after `clobber_registry.rs` has renamed the others' files. In words: a
-package wins over what it depends on, and of packages that do not depend on each other mostly the first by name wins,
-because that order takes its roots and dependencies from the last name to the first. It differs from the order of
+The winner is the package that comes last in rattler's topological order (`PackageRecord::sort_topologically`). Its file
+is the one that `rattler.install` leaves under the prefix after `clobber_registry.rs` has renamed the others'. In words:
+a package wins over its dependencies. Of packages that do not depend on each other, usually the first by name wins,
+because that order visits roots and dependencies from the last name to the first. The order differs from that of
 `Lock.packages`, so it is computed here from `depends`.
 """
 
@@ -22,21 +22,21 @@ from builder.packages.contents import PackageContents, PythonLayout
 from builder.packages.inspection import inspect
 
 MANY = 4
-"""As many times the paths, and the characters of them, that one package may have, may an environment have."""
+"""How many times the paths, and the characters in them, of the largest allowed package an environment may have."""
 
 LOST = 50_000
-"""Paths that the packages of an environment may lose together. They are in the keys of fragments."""
+"""Paths that the packages of an environment may lose in all. They become part of fragments' keys."""
 
 LOST_TEXT = 4 << 20
-"""Characters of those."""
+"""Characters in those paths."""
 
-TOLD = 1000
-"""Paths that a report tells of."""
+MOST_REPORTED = 1000
+"""Paths that a report lists."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """One path under the prefix that several packages carry; packages by `name-version-build`."""
+    """One path under the prefix that several packages contain. Packages are named `name-version-build`."""
 
     path: str
     winner: str
@@ -46,9 +46,9 @@ class Overlap:
 @dataclass(frozen=True)
 class Overlaps:
     excluded: Mapping[str, tuple[str, ...]]
-    """By package name: the sorted paths that its fragment leaves out. Packages that lose nothing are not in it."""
+    """By package name: the sorted paths that its fragment leaves out. Packages that lose nothing are absent."""
     rows: tuple[Overlap, ...]
-    """For the image's report, by path: the first TOLD."""
+    """For the image's report, sorted by path: the first MOST_REPORTED."""
 
 
 NONE = Overlaps({}, ())
@@ -62,7 +62,7 @@ def read_overlaps(
     limits: Limits,
     among: Collection[str],
 ) -> Overlaps:
-    """`find_overlaps` of those packages whose names are `among`, for a worker: their paths are many.
+    """Find the overlaps among the packages that `among` names. A worker does it, as their paths are many.
 
     `archives` are by archive key. Which package wins depends on all of `packages`.
     """
@@ -78,7 +78,8 @@ def read_contents(
     cache: Path,
     limits: Limits = DEFAULT_LIMITS,
 ) -> list[tuple[LockedPackage, PackageContents]]:
-    """Where an environment's packages put what, for a worker; raises PackageRefused where that is too much together."""
+    """Read the contents of an environment's packages, in a worker. Raises PackageRefused if they are too large
+    together."""
     pairs = []
     room = PathRoom(limits)
     for package, archive in zip(packages, archives, strict=True):
@@ -89,21 +90,21 @@ def read_contents(
 
 
 class PathRoom:
-    """How many paths, and characters of them, the packages of an environment may still have together."""
+    """How many paths, and characters in paths, an environment's packages may still add."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._paths = self._text = 0
 
     def take(self, package: str, paths: int, text: int) -> None:
-        """Raises PackageRefused for the package with which it is too much."""
+        """Count the paths of `package`. Raises PackageRefused if they exceed the limit."""
         self._paths += paths
         self._text += text
         most, most_text = MANY * self._limits.paths, MANY * self._limits.text
         if self._paths > most or self._text > most_text:
             raise PackageRefused(
                 package,
-                f"with it the environment has {self._paths} paths of {self._text} characters, where at most "
+                f"with it the environment has {self._paths} paths of {self._text} characters; at most "
                 f"{most} of {most_text} are allowed ({MANY} times max_paths)",
             )
 
@@ -111,10 +112,10 @@ class PathRoom:
 def find_overlaps(
     packages: Sequence[tuple[LockedPackage, PackageContents]], ranks: Sequence[str] | None = None
 ) -> Overlaps:
-    """What is carried twice among packages of one platform.
+    """Find the paths that several packages of one platform contain.
 
-    If those are only some of an environment's, `ranks` are the names of all in the order of installation. Raises
-    PathConflict for a file against a directory, PackageRefused for a package of which too much is carried twice.
+    If `packages` are only some of an environment's, `ranks` names all of them in the order of installation. Raises
+    PathConflict for a file against a directory, PackageRefused for a package that shares too many paths.
     """
     by_name = {package.name: (package, contents) for package, contents in packages}
     names = order_for_installation([package for package, _ in packages]) if ranks is None else ranks
@@ -124,7 +125,7 @@ def find_overlaps(
     excluded: dict[str, tuple[str, ...]] = {}
     count = text = 0
     for package, contents in order:
-        paths = set(contents.installed())
+        paths = set(contents.list_installed())
         lost = paths & taken
         if lost:
             excluded[package.name] = tuple(sorted(lost))
@@ -132,17 +133,17 @@ def find_overlaps(
             text += sum(map(len, lost))
             if count > LOST or text > LOST_TEXT:
                 raise PackageRefused(
-                    str(package), f"{len(lost)} of its paths are in other packages too, more than can be sorted out"
+                    str(package), f"{len(lost)} of its paths are in other packages too, too many to resolve"
                 )
         taken |= paths
     return Overlaps(excluded, _write_rows(order, {path for paths in excluded.values() for path in paths}))
 
 
 def _write_rows(order: Iterable[tuple[LockedPackage, PackageContents]], lost: set[str]) -> tuple[Overlap, ...]:
-    carriers: dict[str, list[str]] = {path: [] for path in islice(sorted(lost), TOLD)}
+    carriers: dict[str, list[str]] = {path: [] for path in islice(sorted(lost), MOST_REPORTED)}
     if lost:
         for package, contents in order:
-            for path in carriers.keys() & contents.installed():
+            for path in carriers.keys() & contents.list_installed():
                 carriers[path].append(str(package))
     return tuple(Overlap(path, names[0], tuple(names[1:])) for path, names in carriers.items())
 
@@ -152,7 +153,7 @@ def _check_directories(packages: Sequence[tuple[LockedPackage, PackageContents]]
     for _, contents in packages:
         directories.update(contents.directories)
     for package, contents in packages:
-        clash = directories.intersection(contents.installed())
+        clash = directories.intersection(contents.list_installed())
         if clash:
             path = min(clash)
             other = next(str(each) for each, its in packages if path in its.directories)
@@ -160,7 +161,7 @@ def _check_directories(packages: Sequence[tuple[LockedPackage, PackageContents]]
 
 
 def order_for_installation(packages: Sequence[LockedPackage]) -> list[str]:
-    """Package names in rattler's topological order, dependencies first (`repo_data/topological_sort.rs`)."""
+    """Return package names in rattler's topological order, dependencies first (`repo_data/topological_sort.rs`)."""
     noarch = {package.name: package.noarch is not None for package in packages}
     recorded = {
         package.name: [name for spec in package.depends if (name := _read_name(spec)) in noarch] for package in packages
@@ -172,7 +173,7 @@ def order_for_installation(packages: Sequence[LockedPackage]) -> list[str]:
     order: list[str] = []
     visited: set[str] = set()
     _visit(sorted(depends.keys() - needed), depends, visited, order)
-    # What no root leads to are cycles that nothing else depends on.
+    # What no root leads to are cycles on which nothing else depends.
     while rest := sorted(depends.keys() - visited):
         _visit(rest, depends, visited, order)
     return order
@@ -191,7 +192,7 @@ def _visit(roots: list[str], depends: Mapping[str, Sequence[str]], visited: set[
 
 
 def _break_cycles(depends: Mapping[str, Sequence[str]], noarch: Mapping[str, bool]) -> list[tuple[str, str]]:
-    """The edges that rattler leaves out, so that of a cycle's packages a noarch one is installed last."""
+    """Return the edges that rattler leaves out so that, in a cycle, a noarch package is installed last."""
     breaks = []
     for cycle in _find_cycles(depends):
         for index, name in enumerate(cycle):
@@ -206,7 +207,7 @@ def _break_cycles(depends: Mapping[str, Sequence[str]], noarch: Mapping[str, boo
 
 
 def _find_cycles(depends: Mapping[str, Sequence[str]]) -> list[list[str]]:
-    """The cycles that a depth-first walk meets, packages by name and dependencies in their recorded order."""
+    """Find the cycles that a depth-first walk meets: packages by name, dependencies in their recorded order."""
     cycles: list[list[str]] = []
     visited: set[str] = set()
     for root in sorted(depends):
@@ -227,5 +228,5 @@ def _find_cycles(depends: Mapping[str, Sequence[str]]) -> list[list[str]]:
 
 
 def _read_name(spec: str) -> str:
-    """The package name a match spec begins with."""
+    """Return the package name at the start of a match spec."""
     return re.split(r"[\s=<>!~\[;,]", spec.rpartition("::")[2].strip(), maxsplit=1)[0].lower()

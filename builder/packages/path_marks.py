@@ -1,7 +1,8 @@
-"""Marks of paths: which packages of an environment may carry the same one, without their paths.
+"""Marks show which packages may contain the same path, without the paths themselves.
 
 Paths stay with the workers that read them: an environment has tens of thousands, and reading them a second time takes
-as long as the first. A mark has four bytes. Two paths may have the same one, which costs another look and no more.
+as long as the first. A mark has four bytes. Two paths may have the same mark; that costs a second look and nothing
+more.
 """
 
 from __future__ import annotations
@@ -14,25 +15,25 @@ from zlib import crc32
 from builder.packages.contents import PackageContents
 
 MOST_COMPARED = 200_000
-"""Marks that are compared at once, in some twenty milliseconds; of an environment with more, every package may share
-paths with others."""
+"""Marks to compare at once, which takes some twenty milliseconds. With more, any package is taken to share paths."""
 
 
 @dataclass(frozen=True)
 class PathMarks:
-    """Of one package. `files` has the marks of all that is installed and no directory; arrays of 32-bit integers."""
+    """The marks of one package, as arrays of 32-bit integers. `files` covers everything installed except
+    directories."""
 
     files: array[int]
     directories: array[int]
     paths: int
-    """How many it has, directories included where they are listed."""
+    """How many paths the package has, including directories that it lists."""
     text: int
-    """Characters that those have together."""
+    """Characters in those paths."""
 
     @classmethod
     def of(cls, contents: PackageContents) -> PathMarks:
         return cls(
-            _mark(contents.installed()),
+            _mark(contents.list_installed()),
             _mark(contents.directories),
             len(contents.targets),
             sum(map(len, contents.targets)),
@@ -44,7 +45,7 @@ def _mark(paths: Iterable[str]) -> array[int]:
 
 
 def find_sharing(marks: Mapping[str, PathMarks]) -> set[str]:
-    """Those of the packages that may carry a path which another carries, too; by the keys of `marks`."""
+    """Find the packages that may share a path with another one, by the keys of `marks`."""
     if sum(len(each.files) + len(each.directories) for each in marks.values()) > MOST_COMPARED:
         return set(marks)
     files: set[int] = set()

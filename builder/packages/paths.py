@@ -1,4 +1,4 @@
-"""Which paths a package may have: how many, how long, where they lead, and what is not for packages."""
+"""Which paths a package may have: how many, how long, where they lead, and which are reserved."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from builder.archives.tar_reader import Member
 from builder.errors import PackageRefused
 
 OWN_DIRECTORY = ".condery"
-"""The folder under the prefix that no package may have."""
+"""The folder under the prefix in which no package may have files."""
 
 _RECORD = re.compile(r"conda-meta/([^/]+\.json|conda-lock\.yml|explicit\.txt)", re.DOTALL)
 
 LONGEST_PATH = 1024
-"""Characters of a path under the prefix. Linux takes 4096 bytes, the prefix and whatever it is mounted at included."""
+"""Characters of a path under the prefix. Linux allows 4096 bytes, including the prefix and the mount point."""
 
 
 def list_directories(package: str, targets: Sequence[str], kinds: str, scripts: bool, limits: Limits) -> list[str]:
-    """The directories that `targets` need, parents first; raises PackageRefused where one is also a file or link.
+    """List the directories that `targets` need, parents first. Raises PackageRefused if one is also a file or link.
 
-    That is where a path would pass through a symbolic link of its own package.
+    Otherwise a path could pass through a symbolic link of its own package.
     """
     found = {target.rpartition("/")[0] for target in targets}
     if scripts:
@@ -51,16 +51,16 @@ def list_directories(package: str, targets: Sequence[str], kinds: str, scripts: 
         files -= explicit
         found |= explicit
     if both := found & files:
-        raise PackageRefused(package, f"{min(both)} is a file or link in it, but has files below it")
+        raise PackageRefused(package, f"{min(both)} is a file or link, but the package has files below it")
     return sorted(found)
 
 
 def describe_excess(count: int, what: str, limits: Limits) -> str:
-    return f"it has {count} {what}, where at most {limits.paths} are allowed (max_paths)"
+    return f"it has {count} {what}; at most {limits.paths} are allowed (max_paths)"
 
 
 def check_amount(package: str, paths: Sequence[str], limits: Limits) -> None:
-    """Raises PackageRefused for paths that are too many, or too long."""
+    """Raises PackageRefused if there are too many paths, or one is too long."""
     if len(paths) > limits.paths:
         raise PackageRefused(package, describe_excess(len(paths), "paths", limits))
     if max(map(len, paths), default=0) > LONGEST_PATH:
@@ -68,11 +68,11 @@ def check_amount(package: str, paths: Sequence[str], limits: Limits) -> None:
         raise PackageRefused(package, f"it lists a path of {len(longest)} characters, {longest[:60]!r}...")
     text = sum(map(len, paths))
     if text > limits.text:
-        raise PackageRefused(package, f"its paths have {text} characters, where at most {limits.text} are allowed")
+        raise PackageRefused(package, f"its paths have {text} characters; at most {limits.text} are allowed")
 
 
 def check_paths(package: str, paths: Sequence[str]) -> None:
-    """Raises PackageRefused for a path that leads out of the prefix, or that an OCI layer takes for a whiteout."""
+    """Raises PackageRefused for a path that leaves the prefix, or that an OCI layer takes for a whiteout."""
     joined = "/" + "/\n/".join(paths) + "/"
     suspicious = ("/../", "/./", "//", "/.wh.", "\0")
     if not any(part in joined for part in suspicious) and joined.count("\n") == max(len(paths) - 1, 0):
@@ -90,18 +90,16 @@ def check_reserved(package: str, targets: Sequence[str], directories: Sequence[s
     if OWN_DIRECTORY in directories:
         raise PackageRefused(package, f"it has files below {OWN_DIRECTORY}/, which belongs to condery")
     if "conda-meta" in directories:
-        # a directory where a record has to be would be no better
+        # a directory in a record's place would be no better
         for path in (*targets, *directories):
             if path == "conda-meta/history" or _RECORD.fullmatch(path):
-                raise PackageRefused(
-                    package, f"it has {path}, and what is installed is recorded there, not by a package"
-                )
+                raise PackageRefused(package, f"it has {path}, which belongs to the records of installed packages")
 
 
 def check_way(package: str, source: str, member: Member, ways: Container[str]) -> None:
-    """Raises PackageRefused for a file or link where a directory has to be; `ways` are the directories of an archive.
+    """Raises PackageRefused for a file or link where a directory must be. `ways` are the archive's directories.
 
-    What is listed would be written or read through such a link by whoever unpacks the archive into a folder.
+    Whoever unpacks the archive into a folder would write or read listed files through such a link.
     """
     if member.kind != DIRECTORY and source in ways:
-        raise PackageRefused(package, f"{source} is a file or link in its archive, but has files below it")
+        raise PackageRefused(package, f"{source} is a file or link in its archive, but the package has files below it")

@@ -1,12 +1,13 @@
-"""Replacing the prefix a package was built under by the one it is installed under.
+"""Replace the prefix that a package was built with by the one that it is installed under.
 
-Text: every occurrence, and a first line that would be too long for the kernel is rewritten. Binary: every occurrence in
-a NUL-terminated string, which is then filled up with NULs, so nothing behind it moves. UTF-8 as rattler's
-`install/link.rs` does it; UTF-16 and UTF-32 of both byte orders besides, as conda's `core/portability.py` does, and in
-both modes. A last string that the end of the file terminates counts as terminated (rattler's choice; conda skips it).
+In a text file every occurrence is replaced, and a first line too long for the kernel is rewritten. In a binary file
+every occurrence in a NUL-terminated string is replaced, and the string is padded with NULs so that nothing behind it
+moves. UTF-8 is handled like in rattler's `install/link.rs`. UTF-16 and UTF-32 in both byte orders are handled too, in
+both modes, like in conda's `core/portability.py`. A string that ends with the file counts as terminated (as in rattler;
+conda skips it).
 
-A replacer takes a file in pieces of any size and gives the same bytes for any division; it holds back less than two
-placeholders' length.
+A replacer takes a file in pieces of any size and gives the same bytes however the file is divided. It holds back less
+than twice a placeholder's length.
 """
 
 from __future__ import annotations
@@ -18,30 +19,31 @@ from typing import Literal, Protocol
 Mode = Literal["text", "binary"]
 
 MAX_SHEBANG = 127
-"""Longest first line in bytes that Linux before 5.1 takes whole."""
+"""Bytes of the longest first line that Linux before 5.1 accepts whole."""
 
 _FIRST_LINE_LIMIT = 1 << 16
 _MOST_OWED = 16 << 20
-"""Bytes that one string may become shorter by."""
+"""Bytes by which a string may become shorter."""
 _ENCODINGS = (("utf-8", 1), ("utf-16-le", 2), ("utf-16-be", 2), ("utf-32-le", 4), ("utf-32-be", 4))
 _SHEBANG = re.compile(rb"(#! *(/(?:\\ |[^ \n\r\t])*)([^\n]*))")
 _PYTHON = re.compile(rb"python(?:\d+(?:\.\d+)?)?")
 
 
 class LongString(Exception):
-    """A string in a binary file that would be filled up with more NULs than can be kept; the text says so."""
+    """A string in a binary file that would need more NULs for padding than may be held; the text says so."""
 
 
 class Replacer(Protocol):
     def feed(self, data: bytes) -> bytes:
-        """What is certain of the result after `data`."""
+        """Take the next piece and return the part of the result that is certain by now."""
 
     def finish(self) -> bytes:
-        """The rest of the result."""
+        """Return the rest of the result."""
 
 
 def make_replacer(mode: Mode, placeholder: str, prefix: str) -> Replacer:
-    """A replacer for one file; raises ValueError for a binary one when the prefix is longer than the placeholder."""
+    """Make a replacer for one file. Raises ValueError for a binary file if the prefix is longer than the
+    placeholder."""
     encoded = [(placeholder.encode(encoding), prefix.encode(encoding), width) for encoding, width in _ENCODINGS]
     if mode == "binary":
         return _Chain([_InStrings(old, new, width) for old, new, width in encoded])
@@ -50,13 +52,13 @@ def make_replacer(mode: Mode, placeholder: str, prefix: str) -> Replacer:
 
 
 def replace(data: bytes, mode: Mode, placeholder: str, prefix: str) -> bytes:
-    """A whole file at once; see `replacer`."""
+    """Replace the prefix in a whole file at once; see `make_replacer`."""
     steps = make_replacer(mode, placeholder, prefix)
     return steps.feed(data) + steps.finish()
 
 
 def replace_chunks(chunks: Iterable[bytes], mode: Mode, placeholder: str, prefix: str) -> Iterator[bytes]:
-    """A file in pieces; see `replacer`."""
+    """Replace the prefix in a file that comes in pieces; see `make_replacer`."""
     steps = make_replacer(mode, placeholder, prefix)
     for chunk in chunks:
         yield steps.feed(chunk)
@@ -64,7 +66,7 @@ def replace_chunks(chunks: Iterable[bytes], mode: Mode, placeholder: str, prefix
 
 
 class _Chain:
-    """Replacers one after the other, each over the whole result of the one before."""
+    """Runs replacers one after the other, each over the whole result of the one before."""
 
     def __init__(self, steps: list[Replacer]) -> None:
         self._steps = steps
@@ -82,7 +84,7 @@ class _Chain:
 
 
 class _Everywhere:
-    """Replaces `old` by `new` wherever it is."""
+    """Replaces every `old` by `new`."""
 
     def __init__(self, old: bytes, new: bytes) -> None:
         self._old, self._new = old, new
@@ -100,7 +102,7 @@ class _Everywhere:
 
 
 def _find_end(data: bytes, old: bytes) -> int:
-    """Where the last occurrence ends, counting from the left without overlaps."""
+    """Return where the last occurrence ends, counting from the left without overlaps."""
     end = 0
     while (start := data.find(old, end)) != -1:
         end = start + len(old)
@@ -108,7 +110,7 @@ def _find_end(data: bytes, old: bytes) -> int:
 
 
 class _InStrings:
-    """Replaces in strings that end with `width` NULs, keeping the length of each string."""
+    """Replaces in strings that end with `width` NULs, and keeps the length of each string."""
 
     def __init__(self, old: bytes, new: bytes, width: int) -> None:
         if len(new) > len(old):
@@ -119,7 +121,7 @@ class _InStrings:
         self._inside = False
         self._owed = 0
         self._seen = b""
-        """Of the string we are in, what was consumed last: a terminator may begin in it."""
+        """The last bytes consumed of the current string: a terminator may start in them."""
 
     def feed(self, data: bytes) -> bytes:
         data = self._held + data
@@ -155,7 +157,7 @@ class _InStrings:
         return b"".join(out)
 
     def _end_strings(self, data: bytes, position: int) -> int:
-        """The end of the terminator of the string we are in, -1 while it is not there."""
+        """Return the end of the current string's terminator, or -1 if it has not come yet."""
         for length in range(len(self._zeros) - 1, 0, -1):
             if self._seen.endswith(bytes(length)) and data.startswith(bytes(len(self._zeros) - length), position):
                 return position + len(self._zeros) - length
@@ -181,7 +183,7 @@ class _InStrings:
 
 
 class _Text:
-    """Replaces everywhere, in a first line that names an interpreter by `shebang`."""
+    """Replaces every occurrence; in a first line that names an interpreter, with `rewrite_shebang`."""
 
     def __init__(self, old: bytes, new: bytes) -> None:
         self._old, self._new = old, new
@@ -208,7 +210,7 @@ class _Text:
 
 
 def rewrite_shebang(line: bytes, old: bytes, new: bytes) -> bytes:
-    """A `#!` line under the new prefix; one that the kernel would not take goes by way of env, for a python of sh."""
+    """Put a `#!` line under the new prefix. A line that the kernel would not accept uses env, or sh for a python."""
     if b" " in new:
         return _use_env(line).replace(old, new) if old in line else line
     replaced = line.replace(old, new)

@@ -1,4 +1,4 @@
-"""The record of an installed package in `conda-meta`, by which conda, scanners and SBOM tools know it."""
+"""The record of an installed package in `conda-meta`, from which conda, scanners and SBOM tools know it."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ import orjson
 
 from builder.locks.lock import LockedPackage
 from builder.packages.contents import PackageContents
-from builder.packages.differences import Lies
+from builder.packages.differences import PathFacts
 
 _PATH_TYPES = {"f": "hardlink", "s": "softlink", "d": "directory", "p": "unix_python_entry_point"}
-_NOTHING: Mapping[str, Lies] = MappingProxyType({})
+_NOTHING: Mapping[str, PathFacts] = MappingProxyType({})
 _LINK_COPY = 3
-"""Of conda's LinkType: neither a hard link into a package cache nor a symbolic one."""
+"""From conda's LinkType: neither a hard link into a package cache nor a symbolic link."""
 _BATCH = 2000
-"""Paths that are made into JSON at a time: an object for each of a large package's takes too much memory."""
+"""Paths that are turned into JSON at a time: an object for every path of a large package takes too much memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """A file whose bytes the installation decides: hexadecimal sha256 and size as they are under the prefix."""
+class WrittenFile:
+    """A file whose bytes the installation decides. Hexadecimal sha256 and size (bytes) are as under the prefix."""
 
     sha256: str
     size: int
 
 
 def write_prefix_record(package: LockedPackage, requested: str | None) -> bytes:
-    """The beginning of `conda-meta/<package>.json`: the channel's record (conda `models/records.py`).
+    """Write the start of `conda-meta/<package>.json`: the channel's record (conda `models/records.py`).
 
-    What `write_paths` gives follows, without its first byte. `requested` is the match spec of a package that was
-    asked for.
+    The result of `write_paths` follows, without its first byte. `requested` is the match spec if the user asked for
+    this package.
     """
     record: dict[str, Any] = {
         "build": package.build,
@@ -65,18 +65,18 @@ def write_prefix_record(package: LockedPackage, requested: str | None) -> bytes:
 
 def write_paths(
     contents: PackageContents,
-    written: Mapping[str, Written],
+    written: Mapping[str, WrittenFile],
     excluded: Collection[str],
-    differences: Mapping[str, Lies] = _NOTHING,
+    differences: Mapping[str, PathFacts] = _NOTHING,
 ) -> Iterator[bytes]:
-    """The `files` and `paths_data` of a package's prefix record, as pieces of a JSON object.
+    """Write `files` and `paths_data` of a package's prefix record, as pieces of a JSON object.
 
-    `written` has what files with a replaced prefix and entry points became, by path; the paths `excluded` belong to
-    another package; `differences` has what the archive holds instead of what its listing says. Thousands of paths take
-    a while, so this is done once for a fragment and kept beside it.
+    `written` says, by path, what files with a replaced prefix and entry points became. The paths in `excluded` belong
+    to another package. `differences` holds what the archive has where its listing is wrong. Thousands of paths take a
+    while, so this is done once per fragment and kept beside it.
 
-    `sha256` is what the package says of the file as it was packaged; `sha256_in_prefix` was computed from the bytes
-    that went into the image, and is left out where none was (as rattler does).
+    `sha256` is the package's own claim about the file as packaged. `sha256_in_prefix` is computed from the bytes that
+    go into the image, and absent if it was not computed (as in rattler).
     """
     scripts = [f"bin/{entry_point.command}" for entry_point in contents.entry_points]
     paths = [*contents.targets, *scripts]
@@ -100,16 +100,16 @@ def _write_path(
     index: int,
     path: str,
     kind: str,
-    written: Mapping[str, Written],
-    found: Lies | None,
+    written: Mapping[str, WrittenFile],
+    found: PathFacts | None,
 ) -> dict[str, Any]:
-    """One of `paths_data.paths`: hash as packaged, hash and size of what lies in the image."""
+    """Write one entry of `paths_data.paths`: the hash as packaged, the hash and size as in the image."""
     if kind == "p":
         entry: dict[str, Any] = {"_path": path, "path_type": _PATH_TYPES[kind]}
     elif found is None:
         entry = _write_entry(path, kind, contents.sizes[index], contents.sha256[index])
     else:
-        # a listed hash of something else is no hash of it
+        # the listed hash belongs to other content
         entry = _write_entry(path, found.kind, found.size, found.sha256)
     if kind != "p":
         if (placeholder := contents.placeholders.get(index)) and entry["path_type"] != _PATH_TYPES["s"]:

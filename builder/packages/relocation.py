@@ -1,11 +1,11 @@
-"""conda-pack's format: how an archive of an environment gets by without knowing where it will be unpacked.
+"""conda-pack's format: an archive of an environment that can be unpacked anywhere.
 
-Files keep the placeholder they were packaged with. `bin/conda-unpack` has a table of them, and writes the place into
-each where it is unpacked; scripts whose first line alone names the prefix find their interpreter by `env` instead. Both
-are conda-pack's own code and templates, and nothing of a package is run or unpacked for it.
+Files keep the placeholder that they were packaged with. `bin/conda-unpack` has a table of these files and writes the
+actual place into each after unpacking. Scripts that name the prefix in their first line only find their interpreter
+through `env` instead. Both are conda-pack's own code and templates; nothing of a package is run or unpacked for it.
 
-A binary file holds no longer path than its placeholder. conda-pack's script ends there with a traceback, when it has
-changed other files for good, so a check of all of them goes before its first change.
+A binary file has no room for a path longer than its placeholder. conda-pack's script would fail there with a traceback,
+with other files already changed. So a check of all files goes before its first change.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from builder.packages.prefix import Mode
 VERSION: str = conda_pack_version
 
 LARGEST_SCRIPT = 8 << 20
-"""Bytes above which a script keeps its first line, and conda-unpack has to change it: it would have to be in memory."""
+"""Bytes above which a script, too large to hold in memory, keeps its first line and is left to conda-unpack."""
 
 _UNPACK = "bin/conda-unpack"
 _FIRST_CHANGE = "        if args.verbose and _prefix_records:\n"
-"""Where conda-unpack knows its place and has changed nothing; once in conda-pack's template."""
+"""The line at which conda-unpack knows its place and has changed nothing. conda-pack's template has it once."""
 CHECK = r"""        # Not of conda-pack: nothing is changed where this place has a longer path than a binary file holds.
         import glob
         import json
@@ -53,19 +53,20 @@ CHECK = r"""        # Not of conda-pack: nothing is changed where this place has
             )
 
 """
-"""What stands before it."""
+"""Inserted before that line."""
 
 Relocation = tuple[str, str, Mode]
-"""A file that holds a prefix: its path in the archive, the prefix, and how it is to be replaced."""
+"""A file that holds a prefix: its path in the archive, the prefix, and how to replace it."""
 
 
 def is_script(target: str, mode: Mode) -> bool:
-    """Whether conda-pack tries to do without a prefix in the file `target`."""
+    """Whether conda-pack tries to make the file `target` independent of the prefix."""
     return mode == "text" and target.startswith("bin/")
 
 
 def drop_prefix(content: bytes, target: str, prefix: str) -> bytes | None:
-    """A script that finds its interpreter by `env`; None where its first line is not the one place with `prefix`."""
+    """Make a script find its interpreter through `env`. Returns None unless `prefix` is in its first line and nowhere
+    else."""
     try:
         changed, independent = rewrite_shebang(content, target, prefix)
     except UnicodeDecodeError:
@@ -74,7 +75,8 @@ def drop_prefix(content: bytes, target: str, prefix: str) -> bytes | None:
 
 
 def write_own_files(relocations: Iterable[Relocation]) -> list[TarMember]:
-    """What conda-pack adds to an environment: scripts to activate it, and `bin/conda-unpack` for `relocations`."""
+    """Write the files that conda-pack adds to an environment: activation scripts, and `bin/conda-unpack` for
+    `relocations`."""
     files: list[TarMember] = []
     packer = _Finish("", _Collector(files))
     packer.prefixes = list(relocations)
@@ -84,12 +86,12 @@ def write_own_files(relocations: Iterable[Relocation]) -> list[TarMember]:
 
 @cache
 def list_own_paths() -> frozenset[str]:
-    """The paths of `write_own_files`, whatever there is to relocate."""
+    """List the paths of `write_own_files`, which do not depend on the relocations."""
     return frozenset(file.path for file in write_own_files(()))
 
 
 class _Collector:
-    """What conda-pack calls an archive: it takes files by their path on this machine."""
+    """Stands in for conda-pack's archive: it takes files by their path on this machine."""
 
     def __init__(self, files: list[TarMember]) -> None:
         self.files = files
@@ -99,7 +101,7 @@ class _Collector:
 
 
 class _Finish(Packer):  # type: ignore[misc]  # conda-pack has no types
-    """conda-pack's last step without its way through temporary files."""
+    """conda-pack's last step, without temporary files."""
 
     def _write_text_file(self, fpath: str, ftext: str, executable: bool = False) -> None:
         if fpath == _UNPACK:

@@ -1,8 +1,8 @@
 """The files that start an environment, kept as they are written under the prefix.
 
-`etc/conda/env_vars.d` has variables, `conda-meta/state` too, and `etc/conda/activate.d` scripts. What they say goes
-into the image's config, so it is taken from the bytes that go into the image: prefix replaced, without what another
-package wins.
+`etc/conda/env_vars.d` and `conda-meta/state` hold variables, `etc/conda/activate.d` holds scripts. Their content goes
+into the image's config, so it is read from the bytes that go into the image: with the prefix replaced, and without
+files that another package overwrites.
 """
 
 from __future__ import annotations
@@ -16,40 +16,40 @@ VARIABLES = "etc/conda/env_vars.d"
 SCRIPTS = "etc/conda/activate.d"
 STATE = "conda-meta/state"
 FOLDERS = frozenset({"etc", "etc/conda", VARIABLES, SCRIPTS})
-"""Where a link would lead to other such files."""
+"""Folders whose names must not be links, which would lead to other such files."""
 
 NAMED = 20
 """Packages that a line names."""
 
 LARGEST = 1 << 20
-"""Bytes of the largest file that is kept. The kernel takes no variable of more than an eighth of it."""
+"""Bytes of the largest file that is kept. The kernel accepts no variable longer than an eighth of this."""
 
 TOGETHER = 4 << 20
-"""Bytes of all files of one package that are kept."""
+"""Bytes of all files that are kept of one package."""
 
 MOST = 1000
-"""Files of one package that are kept."""
+"""Files that are kept of one package."""
 
 
 def starts(path: str) -> bool:
-    """Whether the file at `path` under the prefix is one of those."""
+    """Whether the file at `path` under the prefix starts the environment."""
     folder, _, name = path.rpartition("/")
     return folder == VARIABLES or path == STATE or (folder == SCRIPTS and name.endswith(".sh"))
 
 
 def has_some(directories: Collection[str]) -> bool:
-    """Whether a package with these directories under the prefix may bring such files."""
+    """Whether a package with these directories under the prefix may have such files."""
     return VARIABLES in directories or SCRIPTS in directories or "conda-meta" in directories
 
 
 def list_some(packages: Iterable[str]) -> str:
-    """The first few of them, for a line."""
+    """List the first few names for a message."""
     names = sorted(set(packages))
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 class StartingFile(NamedTuple):
-    """One of those files in an image: its content, or in `problem` why there is none."""
+    """A file that starts the environment of an image: its content, or in `problem` why there is none."""
 
     package: str
     path: str
@@ -59,18 +59,18 @@ class StartingFile(NamedTuple):
 
 @dataclass
 class StartingFiles:
-    """Those of one package."""
+    """The starting files of one package."""
 
     contents: dict[str, bytes | None] = field(default_factory=dict)
-    """By path under the prefix; None for a file that is too large to be kept."""
+    """By path under the prefix; None if the file is too large to keep."""
     links: dict[str, str] = field(default_factory=dict)
-    """Where links point: symbolic ones as they are written, hard ones to an absolute path."""
+    """Targets of links: symbolic ones as written, hard ones as absolute paths."""
     more: int = 0
-    """Files and links that are not kept, for there are too many."""
+    """Files and links that are not kept because there are too many."""
     _room: int = TOGETHER
 
-    def keeping(self, path: str, pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-        """`pieces`, unchanged; they are kept where `path` is one that starts the environment."""
+    def keep(self, path: str, pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+        """Pass `pieces` on unchanged. Keep them if the file at `path` starts the environment."""
         if not self._takes(path):
             yield from pieces
             return
@@ -96,7 +96,7 @@ class StartingFiles:
         return not full
 
     def to_json(self) -> dict[str, Any]:
-        """Bytes as the characters of the same numbers, which JSON holds whatever they are."""
+        """Write bytes as the characters with the same numbers, which JSON holds whatever they are."""
         return {
             "contents": {
                 path: None if content is None else content.decode("latin-1") for path, content in self.contents.items()

@@ -365,7 +365,7 @@ def _frame(answer: dict[str, Any]) -> bytes:
     framed = write_frame(answer)
     if len(framed) <= LARGEST:
         return framed
-    text = f"its answer has {len(framed)} bytes, where at most {LARGEST} are allowed; ask for fewer packages"
+    text = f"its answer has {len(framed)} bytes; at most {LARGEST} are allowed; ask for fewer packages"
     return write_frame({"id": answer["id"], "error": {"kind": "", "text": text}})
 
 

@@ -102,7 +102,7 @@ def _group_dependencies(
 def describe_excess(text: str) -> str | None:
     """What is too much about a record, given as JSON; None where nothing is."""
     if len(text) > LARGEST_RECORD:
-        return f"{len(text)} characters, where at most {LARGEST_RECORD} are allowed"
+        return f"{len(text)} characters; at most {LARGEST_RECORD} are allowed"
     return None
 
 
@@ -112,12 +112,12 @@ def _find_problem(text: str) -> str | None:
     document = orjson.loads(text)
     specs = [spec for field in _FIELDS for spec in _list_specs(document.get(field))]
     if len(specs) > MOST_SPECS:
-        return f"{len(specs)} dependencies and constraints, where at most {MOST_SPECS} are allowed"
+        return f"{len(specs)} dependencies and constraints; at most {MOST_SPECS} are allowed"
     for spec in specs:
         if len(spec) > LONGEST_SPEC:
-            return f"a dependency of {len(spec)} characters, where at most {LONGEST_SPEC} are allowed: {quote(spec)}"
+            return f"a dependency of {len(spec)} characters; at most {LONGEST_SPEC} are allowed: {quote(spec)}"
         if (count := spec.count("(")) > MOST_PARENTHESES:
-            return f"a dependency with {count} parentheses, where at most {MOST_PARENTHESES} are allowed: {quote(spec)}"
+            return f"a dependency with {count} parentheses; at most {MOST_PARENTHESES} are allowed: {quote(spec)}"
     return None
 
 

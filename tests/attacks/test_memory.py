@@ -245,13 +245,13 @@ def long_variable(folder: Path, package: Hostile) -> Made:
 
 
 REFUSED: list[tuple[Callable[[Path, Hostile], Made], str]] = [
-    (nested_lists, "values, where at most|max_paths"),
-    (nested_objects, "values, where at most|max_paths"),
-    (deep_lists, "values, where at most|nested|not JSON"),
-    (many_rows, "max_paths|values, where at most"),
+    (nested_lists, "values; at most|max_paths"),
+    (nested_objects, "values; at most|max_paths"),
+    (deep_lists, "values; at most|nested|not JSON"),
+    (many_rows, "max_paths|values; at most"),
     (long_path, "a path of 40000001 characters"),
     (deep_directories, "directories of its paths have more than"),
-    (large_index, "info/index.json has .* bytes, where at most"),
+    (large_index, "info/index.json has .* bytes; at most"),
     (many_entry_points, "info/link.json has 200003 values"),
     (listed_lines, "max_paths"),
     (one_line, "has a line of 80000000 characters"),

@@ -59,7 +59,7 @@ def noarch(name: str, members: object, paths: object, depends: tuple[str, ...] =
 
 CLIMB = "z/" + "../" * 30 + OUT
 WRITE = [(f"{DEEP}/x", b""), (f"{INSIDE}/{OUT}/w.pth", PTH), ("z", Link(DEEP))]
-UNTHROUGH = "but has files below it"
+UNTHROUGH = "has files below it"
 CANNOT = "cannot be installed under a prefix"
 
 ATTACKS = {

@@ -30,7 +30,7 @@ from builder.image.environment_layer import (
 )
 from builder.locks.lock import Lock, LockedPackage
 from builder.packages.contents import EntryPoint, PackageContents, Placeholder, PythonLayout
-from builder.packages.prefix_record import Written, write_paths, write_prefix_record
+from builder.packages.prefix_record import WrittenFile, write_paths, write_prefix_record
 from storage.digest import Digest
 from tests.support.builder.locks import LOCK, SPEC, package
 from tests.support.unpacking import extract_all
@@ -153,7 +153,7 @@ def test_record_as_rattler_reads_it(tmp_path: Path) -> None:
         noarch="python",
         python=PythonLayout("3.12", "lib/python3.12/site-packages"),
     )
-    written = {"etc/tool.conf": Written(IN_PREFIX, 12), "bin/tool": Written(IN_PREFIX, 99)}
+    written = {"etc/tool.conf": WrittenFile(IN_PREFIX, 12), "bin/tool": WrittenFile(IN_PREFIX, 99)}
     path = tmp_path / f"{record}.json"
     paths = b"".join(write_paths(contents, written, {"share/lost"}))
     path.write_bytes(write_prefix_record(record, "tool >=2") + paths[1:])

@@ -294,7 +294,7 @@ def test_match_specs_of_the_command_line(text: str, match_spec: str) -> None:
 )
 def test_a_match_spec_is_short(text: str) -> None:
     """rattler takes half a minute to read as many bounds."""
-    with pytest.raises(InvalidImageName, match=r"it has \d+ characters, where at most 1000 are allowed") as caught:
+    with pytest.raises(InvalidImageName, match=r"it has \d+ characters; at most 1000 are allowed") as caught:
         parse_match_spec(text)
     assert len(str(caught.value)) < 300
 

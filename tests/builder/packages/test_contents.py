@@ -40,7 +40,7 @@ def test_columns_of_a_package(tmp_path: Path) -> None:
     assert (rows["lib/link"].kind, rows["lib/link"].placeholder) == ("softlink", None)
     assert rows["share/empty"].kind == "directory"
     assert list(contents.directories) == ["bin", "lib", "share", "share/empty"]
-    assert sorted(contents.installed()) == ["bin/run", "lib/liba.so", "lib/link"]
+    assert sorted(contents.list_installed()) == ["bin/run", "lib/liba.so", "lib/link"]
     assert (contents.timestamp, contents.noarch, contents.package) == (TIME, None, "sample-1.0-0")
 
 
@@ -136,7 +136,7 @@ def test_noarch_python_goes_where_that_python_looks(tmp_path: Path) -> None:
     assert contents.entry_points == [EntryPoint("tool", "tool.cli", "main.run")]
     assert "lib/python3.11/site-packages/tool" in contents.directories
     assert "site-packages" not in contents.directories
-    assert "bin/tool" in contents.installed()
+    assert "bin/tool" in contents.list_installed()
     threaded = inspected(made, PythonLayout("3.13", "lib/python3.13t/site-packages"))
     assert "lib/python3.13t/site-packages/tool/__init__.py" in threaded.targets
 
