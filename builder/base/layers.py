@@ -15,7 +15,7 @@ from builder.layers.codec import CODEC, open_expanded
 from builder.layers.compressor import Compressor
 from storage.blobs.blocking import BlockingBlobs
 from storage.digest import Descriptor, Digest
-from storage.objects.files import CHUNK
+from storage.objects.segments import CHUNK
 
 _SHELL = frozenset({"bin/sh", "usr/bin/sh"})
 _BASH = frozenset({"bin/bash", "usr/bin/bash"})

@@ -30,7 +30,7 @@ from builder.network.organisation import are_of_one
 from builder.remote.guarded_adapter import GuardedAdapter
 from storage.digest import Descriptor, Digest
 from storage.errors import DigestInvalid
-from storage.objects.files import CHUNK
+from storage.objects.segments import CHUNK
 from storage.oci import DOCKER_HUB, DOCKER_HUB_API, DOCKER_HUB_NAMES, HOST, MANIFEST_TYPES, TAG, is_repository
 
 MAX_DOCUMENT = 4 << 20

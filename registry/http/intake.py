@@ -13,7 +13,7 @@ from registry.errors import BodyBroken, BodyTooLarge
 from registry.http.direct import goes_directly, receive_directly
 from storage.cancellation import to_end
 from storage.digest import Hasher
-from storage.objects.files import ObjectWriter
+from storage.objects.protocol import ObjectWriter
 from storage.quotas.arrivals import Arrival
 from storage.repositories.uploads import Received
 

@@ -18,7 +18,7 @@ from registry.http.ranges import Span, matches, parse_range
 from storage.blobs.rows import StoredBlob
 from storage.blobs.store import BlobStore
 from storage.digest import Digest
-from storage.objects.files import FileRange, Segment, StreamRange, read_segment
+from storage.objects.segments import FileRange, Segment, StreamRange, read_segment
 
 SENDFILE_MOST = 1 << 20
 """Bytes asked of one sendfile(2): the loop serves others in between."""

@@ -21,7 +21,8 @@ from storage.blobs.store import BlobStore
 from storage.cancellation import to_end
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ConderyError, StorageFull, StorageUnavailable
-from storage.objects.files import ObjectStore, readable_part
+from storage.objects.files import readable_part
+from storage.objects.protocol import ObjectStore
 from storage.repositories.mirrored import MirroredContent
 from storage.repositories.pushed import Repositories
 

@@ -17,7 +17,7 @@ from storage.database import tables
 from storage.database.engine import Database, batches
 from storage.digest import Digest
 from storage.errors import WriteExpired
-from storage.objects.files import new_key
+from storage.objects.protocol import new_key
 
 WRITE_SECONDS = 24 * 3600.0
 """How long the writing of one object may take."""

@@ -28,7 +28,8 @@ from storage.database.engine import Database, batches
 from storage.digest import Digest
 from storage.errors import BlobUnknown, DigestMismatch, ObjectMissing, StorageError
 from storage.layout import fragment_path
-from storage.objects.files import FileRange, ObjectStore, Segment, cut, read_segment, writing
+from storage.objects.protocol import ObjectStore, writing
+from storage.objects.segments import FileRange, Segment, cut, read_segment
 
 
 class BlobStore:

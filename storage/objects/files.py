@@ -1,7 +1,6 @@
-"""Bytes under opaque keys: what blobs and upload sessions are made of.
+"""Objects as files of a local folder.
 
-A key is made once, written once and never used again. So whoever deletes late, after a crash or on a slow connection,
-deletes what it meant to delete: no newer bytes can be under the same key.
+They are spread over folders by the first two characters of their keys:
 
     blobs/ab/<key>          the bytes
     blobs/ab/.part-<key>    bytes of a writer that has not committed
@@ -13,97 +12,18 @@ import contextlib
 import errno
 import os
 import secrets
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from storage.disk.files import TEMPORARY, known_errors, sync_directory
 from storage.disk.reserve import free_bytes
 from storage.errors import ObjectMissing
-
-CHUNK = 1 << 20
+from storage.objects.protocol import ObjectPart, ObjectStore, ObjectWriter, writing
+from storage.objects.segments import CHUNK, FileRange, Segment, read_segment
 
 LOOK_BYTES = 4 << 20
 """Bytes of one object that are written between two looks at how much is free."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileRange:
-    """`length` bytes of the file `path` from `offset`."""
-
-    path: Path
-    offset: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class StreamRange:
-    """`length` bytes that `open()` gives in chunks, each time it is called; for stores that are not local."""
-
-    open: Callable[[], Iterator[bytes]]
-    length: int
-
-
-Segment = bytes | FileRange | StreamRange
-"""Content is served as segments in order: bytes from memory, ranges of files by sendfile, streams by copying."""
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectPart:
-    """A whole object of `size` bytes, as a part of another."""
-
-    key: str
-    size: int
-
-
-class ObjectWriter(Protocol):
-    """One object that is being written. Methods block; one thread at a time."""
-
-    @property
-    def size(self) -> int:
-        """Bytes taken so far."""
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Take the next bytes, which may be changed afterwards. Raises StorageFull, StorageUnavailable."""
-
-    def commit(self) -> None:
-        """The object is whole, readable and on stable storage when this returns."""
-
-    def abort(self) -> None:
-        """Leave nothing. May be called twice, and does nothing after `commit`."""
-
-
-class ObjectStore(Protocol):
-    """Bytes by key. Methods block and may be called from any thread; all raise StorageUnavailable."""
-
-    @property
-    def buffered(self) -> int:
-        """Bytes of memory that a writer takes while its content comes, at most but for very large objects."""
-
-    def writer(self, key: str) -> ObjectWriter:
-        """A new object, which is not there before its `commit`."""
-
-    def segments(self, key: str, start: int, stop: int) -> Sequence[Segment]:
-        """The bytes [start, stop) of an object that is that long; raises ObjectMissing at once or while it is read."""
-
-    def concatenate(self, key: str, parts: Sequence[ObjectPart]) -> None:
-        """A new object of the content of `parts` in order, durable like a written one. The parts stay."""
-
-    def delete(self, keys: Iterable[str]) -> None:
-        """Remove objects, and what a writer of them that never ended has left. Unknown keys are fine."""
-
-    def link(self, key: str, *, media_type: str) -> str | None:
-        """A URL that anybody may GET the object from for a short while; None when the server has to send the bytes."""
-
-    def check(self) -> None:
-        """Raises StorageError when the store cannot be written to and read."""
-
-
-def new_key() -> str:
-    """A key that never was and never will be used by another."""
-    return uuid.uuid4().hex
 
 
 class FileObjects:
@@ -215,63 +135,6 @@ class _FileWriter:
                 self._file = open(self._beside, "xb", buffering=0)  # noqa: SIM115 - likewise
             self._look()
         return self._file
-
-
-@contextlib.contextmanager
-def writing(store: ObjectStore, key: str) -> Iterator[ObjectWriter]:
-    """A writer that commits when the block ends, and leaves nothing when it raises."""
-    writer = store.writer(key)
-    try:
-        yield writer
-        writer.commit()
-    except BaseException:
-        writer.abort()
-        raise
-
-
-def cut(segments: Iterable[Segment], start: int, stop: int) -> list[Segment]:
-    """The bytes [start, stop) of the concatenation of `segments`. Of streams only whole ones can be had."""
-    result: list[Segment] = []
-    position = 0
-    for segment in segments:
-        length = len(segment) if isinstance(segment, bytes) else segment.length
-        first, last = max(start - position, 0), min(stop - position, length)
-        if first < last:
-            result.append(_slice(segment, first, last))
-        position += length
-    return result
-
-
-def _slice(segment: Segment, first: int, last: int) -> Segment:
-    if isinstance(segment, bytes):
-        return segment[first:last]
-    if isinstance(segment, FileRange):
-        return FileRange(segment.path, segment.offset + first, last - first)
-    if (first, last) != (0, segment.length):
-        raise ValueError("a stream cannot be cut; ask its store for the range")
-    return segment
-
-
-def read_segment(segment: Segment, chunk: int = CHUNK) -> Iterator[bytes]:
-    """The bytes of one segment, those of memory and files at most `chunk` at a time."""
-    if isinstance(segment, bytes):
-        yield segment
-    elif isinstance(segment, StreamRange):
-        yield from segment.open()
-    else:
-        yield from _read_file(segment, chunk)
-
-
-def _read_file(segment: FileRange, chunk: int) -> Iterator[bytes]:
-    remaining = segment.length
-    with open(segment.path, "rb", buffering=0) as file:
-        file.seek(segment.offset)
-        while remaining > 0:
-            data = file.read(min(chunk, remaining))
-            if not data:
-                raise EOFError(f"{segment.path.name} is {remaining} bytes shorter than recorded")
-            remaining -= len(data)
-            yield data
 
 
 def _beside(path: Path) -> Path:

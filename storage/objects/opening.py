@@ -7,7 +7,8 @@ from pathlib import Path
 
 from storage.errors import StorageError
 from storage.layout import DataDirectory
-from storage.objects.files import FileObjects, ObjectStore
+from storage.objects.files import FileObjects
+from storage.objects.protocol import ObjectStore
 from storage.settings import StorageSettings
 
 

@@ -17,9 +17,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from storage.errors import ObjectMissing, StorageError, StorageUnavailable
-from storage.objects.files import CHUNK, ObjectPart, ObjectWriter, Segment, StreamRange, writing
+from storage.objects.protocol import ObjectPart, ObjectWriter, writing
 from storage.objects.s3_bucket import Bucket, S3Location, Unsupported
 from storage.objects.s3_plan import Copied, Piece, Range, joined, part_size
+from storage.objects.segments import CHUNK, Segment, StreamRange
 
 THREADS = 8
 """Requests at a time where many are made for one call."""

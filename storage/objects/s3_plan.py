@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from storage.objects.files import ObjectPart
+from storage.objects.protocol import ObjectPart
 
 SMALLEST_PART = 5 << 20
 LARGEST_PART = 5 << 30

@@ -26,7 +26,8 @@ from storage.database import tables
 from storage.digest import Digest, Hasher, new_hasher
 from storage.errors import DigestMismatch, ObjectMissing, QuotaExceeded, RangeInvalid, StorageError, UploadUnknown
 from storage.events.outbox import Record
-from storage.objects.files import ObjectPart, read_segment
+from storage.objects.protocol import ObjectPart
+from storage.objects.segments import read_segment
 from storage.quotas.arrivals import Arrival, arriving
 from storage.repositories.pushed import Repositories
 

@@ -24,7 +24,7 @@ from builder.remote.repository import Login
 from storage.digest import Descriptor, Digest
 from storage.disk.privacy import masked
 from storage.errors import ObjectMissing
-from storage.objects.files import CHUNK
+from storage.objects.segments import CHUNK
 from tests.support.builder.images import OCI, Images
 from tests.support.servers.reference_registry import (
     PASSWORD,

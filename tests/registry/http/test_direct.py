@@ -14,7 +14,8 @@ from registry.http.direct import LEAST
 from registry.http.settings import HttpSettings
 from storage.digest import Digest
 from storage.errors import StorageFull
-from storage.objects.files import FileObjects, ObjectWriter
+from storage.objects.files import FileObjects
+from storage.objects.protocol import ObjectWriter
 from tests.support.registry.pushes import Pusher
 from tests.support.registry.serving import Site, serving
 

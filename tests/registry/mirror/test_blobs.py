@@ -23,8 +23,10 @@ from registry.parts import PARTS
 from storage.database import tables
 from storage.digest import Digest
 from storage.errors import StorageFull
-from storage.objects.files import FileObjects, ObjectPart, ObjectWriter, Segment
+from storage.objects.files import FileObjects
+from storage.objects.protocol import ObjectPart, ObjectWriter
 from storage.objects.s3 import S3Objects
+from storage.objects.segments import Segment
 from storage.quotas.limits import Limits, Quota
 from tests.support.registry.mirrored import APP, get, name_of, refused
 from tests.support.registry.serving import Site

@@ -21,7 +21,8 @@ from storage.blobs.rows import StoredBlob
 from storage.database import tables
 from storage.digest import Digest
 from storage.errors import BlobUnknown, DigestMismatch, FragmentsGone, ObjectMissing, StorageUnavailable, WriteExpired
-from storage.objects.files import read_segment, writing
+from storage.objects.protocol import writing
+from storage.objects.segments import read_segment
 from tests.support.storage.stores import Stores, open_stores, put_layers
 
 DATA = b"x" * 3_000_000

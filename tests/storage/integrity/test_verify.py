@@ -15,7 +15,8 @@ from storage.digest import Descriptor, Digest
 from storage.errors import StorageUnavailable
 from storage.integrity.repair import Repaired, repair
 from storage.integrity.verify import Damage, Verifier
-from storage.objects.files import FileObjects, Segment, StreamRange
+from storage.objects.files import FileObjects
+from storage.objects.segments import Segment, StreamRange
 from storage.repositories.rows import Push, StoredManifest
 from tests.support.storage.content import LAYER, MANIFEST, ROOT, Content
 

@@ -17,18 +17,11 @@ from hypothesis import strategies as st
 
 from storage.disk.files import TEMPORARY
 from storage.errors import ObjectMissing, StorageError, StorageFull
-from storage.objects.files import (
-    FileObjects,
-    ObjectPart,
-    ObjectStore,
-    ObjectWriter,
-    Segment,
-    new_key,
-    read_segment,
-    writing,
-)
+from storage.objects.files import FileObjects
+from storage.objects.protocol import ObjectPart, ObjectStore, ObjectWriter, new_key, writing
 from storage.objects.s3 import S3Objects
 from storage.objects.s3_plan import SMALLEST_PART
+from storage.objects.segments import Segment, read_segment
 from tests.support.servers.s3_server import S3Server
 from tests.support.small_disk import small_disk
 from tests.support.storage.s3_buckets import location, names_in
@@ -260,7 +253,8 @@ def test_the_check_leaves_nothing(place: Place) -> None:
 WRITES_MUCH = """
 import resource, sys
 from pathlib import Path
-from storage.objects.files import FileObjects, new_key, writing
+from storage.objects.files import FileObjects
+from storage.objects.protocol import new_key, writing
 from storage.objects.s3 import S3Objects
 from storage.objects.s3_bucket import S3Location
 

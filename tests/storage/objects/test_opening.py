@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from storage.objects.files import FileObjects, new_key, read_segment, writing
+from storage.objects.files import FileObjects
 from storage.objects.opening import CredentialsFileInvalid, open_objects, read_keys
+from storage.objects.protocol import new_key, writing
 from storage.objects.s3 import S3Objects
+from storage.objects.segments import read_segment
 from storage.settings import StorageSettings
 from tests.support.servers.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 

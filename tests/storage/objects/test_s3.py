@@ -18,10 +18,11 @@ import requests
 
 from storage.errors import StorageError, StorageFull, StorageUnavailable
 from storage.objects import s3_bucket
-from storage.objects.files import ObjectPart, ObjectWriter, new_key, read_segment, writing
+from storage.objects.protocol import ObjectPart, ObjectWriter, new_key, writing
 from storage.objects.s3 import S3Objects
 from storage.objects.s3_bucket import S3Location
 from storage.objects.s3_plan import SMALLEST_PART
+from storage.objects.segments import read_segment
 from tests.support.servers.cutting_proxy import CuttingProxy, cutting_proxy
 from tests.support.servers.s3_server import SECRET_KEY, S3Server
 from tests.support.servers.s3_server import s3_server as run_s3_server

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from storage.errors import StorageFull
-from storage.objects.files import ObjectPart, new_key
+from storage.objects.protocol import ObjectPart, new_key
 from storage.objects.s3 import S3Objects
 from tests.storage.objects.test_s3 import CONTENT, PART, fails_when_full, read, written
 from tests.support.servers.s3_gateway import S3Gateway

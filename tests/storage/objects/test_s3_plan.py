@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.objects.files import ObjectPart
+from storage.objects.protocol import ObjectPart
 from storage.objects.s3_plan import LARGEST_PART, MOST_PARTS, SMALLEST_PART, Copied, Range, Streamed, joined, part_size
 
 TERABYTE = 10**12

@@ -18,7 +18,7 @@ from storage.errors import BlobInUse, BlobUnknown, QuotaExceeded, SizeMismatch
 from storage.events.changes import Changes
 from storage.garbage.collection import Garbage
 from storage.garbage.rules import Policy
-from storage.objects.files import writing
+from storage.objects.protocol import writing
 from storage.quotas.limits import Limits, Quota
 from storage.repositories.mirrored import MirroredContent
 from storage.repositories.pushed import Repositories

@@ -15,7 +15,7 @@ from builder.names.image_name import parse_specs
 from builder.names.spec import EnvironmentSpec
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
-from storage.objects.files import ObjectStore
+from storage.objects.protocol import ObjectStore
 from storage.oci import OCI_MANIFEST
 from tests.support.builder.packages import Package
 from tests.support.storage.stores import open_stores

@@ -18,7 +18,7 @@ from storage.digest import Descriptor, Digest, new_hasher
 from storage.events.changes import Changes
 from storage.garbage.collection import CollectionReport, Garbage
 from storage.garbage.rules import Policy
-from storage.objects.files import ObjectStore, writing
+from storage.objects.protocol import ObjectStore, writing
 from storage.quotas.limits import Limits
 from storage.repositories.pushed import Repositories
 from storage.repositories.rows import Push, StoredManifest

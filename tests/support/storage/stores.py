@@ -26,7 +26,8 @@ from storage.catalog.parts import Catalog
 from storage.database import tables
 from storage.database.engine import Database, migrate, sqlite_url
 from storage.digest import Digest
-from storage.objects.files import FileObjects, ObjectStore
+from storage.objects.files import FileObjects
+from storage.objects.protocol import ObjectStore
 
 T = TypeVar("T")
 
