@@ -7,7 +7,7 @@ import json
 import textwrap
 from pathlib import Path
 
-from registry.settings.loading import SECTIONS, Setting, all_settings
+from registry.settings.model import SECTIONS, Setting, all_settings
 
 ROOT = Path(__file__).parents[1]
 

@@ -21,7 +21,7 @@ from registry.mirror.service import Mirror
 from registry.notifications import open_notifications
 from registry.parts import Parts
 from registry.routes import compose
-from registry.settings.loading import Settings
+from registry.settings.model import Settings
 from registry.upkeep import collecting, keeping
 from storage.disk.privacy import open_to_others
 from storage.layout import DataDirectory

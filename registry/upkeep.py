@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import structlog
 
-from registry.settings.loading import Settings
+from registry.settings.model import Settings
 from storage.clock import is_within
 from storage.disk.reserve import Reserve
 from storage.errors import GarbageCollectionRunning, StorageError

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from builder.settings import BuilderSettings
 from registry.app import create_app
-from registry.settings.loading import Settings
+from registry.settings.model import Settings
 from storage.digest import Digest
 from storage.oci import OCI_INDEX, OCI_MANIFEST
 from storage.settings import StorageSettings

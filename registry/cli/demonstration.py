@@ -26,7 +26,8 @@ from typing import Any
 
 import aiohttp
 
-from registry.settings.loading import LoadedSettings, Settings, variables_of
+from registry.settings.loading import LoadedSettings, variables_of
+from registry.settings.model import Settings
 from storage.errors import ConderyError
 from storage.oci import OCI_INDEX, OCI_MANIFEST
 from storage.settings import StorageSettings

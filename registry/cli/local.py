@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from registry.settings.loading import Settings
+from registry.settings.model import Settings
 from storage.catalog.parts import Catalog
 from storage.digest import Digest
 from storage.errors import BlobUnknown

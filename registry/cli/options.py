@@ -12,7 +12,8 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from registry.settings.loading import InvalidSettings, Setting, all_settings, is_switched_on, load
+from registry.settings.loading import InvalidSettings, is_switched_on, load
+from registry.settings.model import Setting, all_settings
 from storage.disk.privacy import OWNER_ONLY, masked
 from storage.errors import ConderyError
 from storage.text import printable, redact

@@ -21,7 +21,7 @@ import structlog
 from registry.http.settings import HttpSettings
 from registry.serving.listening import CannotListen, Listening
 from registry.serving.tls import Certificates
-from registry.settings.loading import Settings
+from registry.settings.model import Settings
 from registry.webhooks.settings import WebhookSettings
 from registry.webhooks.signing import read_secret
 from storage.errors import ConderyError

@@ -18,7 +18,7 @@ from registry.parts import CONNECTIONS, STOPPING
 from registry.peers.connections import bounds_for, raise_file_limit
 from registry.serving.listening import CannotListen, Listening
 from registry.serving.tls import tls_context
-from registry.settings.loading import Settings
+from registry.settings.model import Settings
 
 BACKLOG = 1024
 COLLECTED_AFTER = 50_000

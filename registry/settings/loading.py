@@ -1,8 +1,6 @@
-"""All settings: read once, from every source, into one frozen model.
+"""Settings, read once from every source: flags over variables over the settings file over defaults.
 
-A setting has one flat name: `fresh_for` is `--fresh-for` on the command line, `CONDERY_FRESH_FOR` in the environment
-and `fresh_for` in the TOML file. The first of these that has it wins, then the default. This is the only module that
-reads environment variables.
+Environment variables are read in this room alone.
 """
 
 from __future__ import annotations
@@ -10,31 +8,20 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import ValidationError
 
-from builder.settings import BuilderSettings
-from registry.http.settings import HttpSettings
-from registry.logs.settings import LogSettings
-from registry.mirror.settings import MirrorSettings
-from registry.webhooks.settings import WebhookSettings
+from registry.settings.directories import default_data_directory
+from registry.settings.model import SECTIONS, VARIABLE_PREFIX, Setting, Settings, all_settings, format_value
 from storage.errors import ConderyError
-from storage.quotas.limits import Limits
-from storage.section import Secret, Section, hide_secrets
-from storage.settings import StorageSettings
-from storage.upkeep_settings import UpkeepSettings
 
-VARIABLE_PREFIX = "CONDERY_"
 CONFIG_FILES = (Path("condery.toml"), Path("/etc/condery/condery.toml"))
 """Where a settings file is looked for when none is named; the first that exists is read."""
-
-_DEFAULT_RULES = {"data_directory": "~/.local/share/condery", "workers": "one per CPU"}
 
 NOT_SETTINGS = frozenset({"config", "debug", "require_clients"})
 """Variables with the prefix that are not settings: the file's path, tracebacks, and the tests' switch."""
@@ -42,137 +29,6 @@ NOT_SETTINGS = frozenset({"config", "debug", "require_clients"})
 
 class InvalidSettings(ConderyError):
     """A setting is unknown or has a value it cannot have; the text names the setting and where it was set."""
-
-
-def default_data_directory() -> Path:
-    """`$XDG_DATA_HOME/condery`, by the XDG base directory specification."""
-    return _user_directory("XDG_DATA_HOME", ".local/share")
-
-
-def cache_directory() -> Path:
-    """`$XDG_CACHE_HOME/condery`: what can be had again, and is shared by everything one user runs."""
-    return _user_directory("XDG_CACHE_HOME", ".cache")
-
-
-def _user_directory(variable: str, otherwise: str) -> Path:
-    home = os.environ.get(variable)
-    return (Path(home) if home else Path.home() / otherwise) / "condery"
-
-
-SECTIONS: Mapping[str, type[Section]] = {
-    "http": HttpSettings,
-    "webhook": WebhookSettings,
-    "builder": BuilderSettings,
-    "storage": StorageSettings,
-    "mirror": MirrorSettings,
-    "upkeep": UpkeepSettings,
-    "log": LogSettings,
-}
-"""The model of each part of the program; field names differ across all of them."""
-
-
-class Settings(BaseModel):
-    """Every setting, each part's in its own model."""
-
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
-
-    http: HttpSettings = Field(default_factory=HttpSettings)
-    webhook: WebhookSettings = Field(default_factory=WebhookSettings)
-    builder: BuilderSettings = Field(default_factory=BuilderSettings)
-    storage: StorageSettings = Field(default_factory=lambda: StorageSettings(data_directory=default_data_directory()))
-    mirror: MirrorSettings = Field(default_factory=MirrorSettings)
-    upkeep: UpkeepSettings = Field(default_factory=UpkeepSettings)
-    log: LogSettings = Field(default_factory=LogSettings)
-
-    @property
-    def data_directory(self) -> Path:
-        return self.storage.data_directory
-
-    @property
-    def limits(self) -> Limits:
-        """Those of repositories, and of what is made on demand."""
-        return replace(self.upkeep.limits, root=self.builder.root)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting as it is documented: its names, type, default and what it does."""
-
-    section: str
-    name: str
-    field: FieldInfo
-
-    @property
-    def flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def no_flag(self) -> str:
-        """What switches a true|false setting off."""
-        return "--no-" + self.flag.removeprefix("--")
-
-    @property
-    def variable(self) -> str:
-        return VARIABLE_PREFIX + self.name.upper()
-
-    @property
-    def description(self) -> str:
-        return self.field.description or ""
-
-    @property
-    def is_list(self) -> bool:
-        return get_origin(self.field.annotation) is tuple
-
-    @property
-    def is_flag(self) -> bool:
-        return self.field.annotation is bool
-
-    @property
-    def kind(self) -> str:
-        """The type in a word or two: `text`, `number`, `path`, `a|b`, `list`, `true|false`."""
-        return _kind(self.field.annotation)
-
-    @property
-    def is_secret(self) -> bool:
-        """Whether the value may hold a secret."""
-        return Secret.of(self.field) is not None
-
-    def show(self, value: object) -> str:
-        """A value as it may be shown: as a person would set it, without what is secret in it."""
-        return format_value(hide_secrets(self.field, value))
-
-    @property
-    def default(self) -> str:
-        """The default in words; what depends on the machine is told by its rule."""
-        return _DEFAULT_RULES.get(self.name) or format_value(self.field.default)
-
-
-def _kind(annotation: Any) -> str:
-    if get_origin(annotation) is Literal:
-        return "|".join(get_args(annotation))
-    if get_origin(annotation) is tuple:
-        return "list"
-    inner = [each for each in get_args(annotation) if each is not type(None)]
-    if inner:
-        return _kind(inner[0])
-    return {bool: "true|false", int: "number", float: "number", Path: "path"}.get(annotation, "text")
-
-
-def format_value(value: object) -> str:
-    """A value as a person would set it; lists comma separated, nothing for None."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return ",".join(format_value(each) for each in value)
-    return str(value)
-
-
-def all_settings() -> Iterator[Setting]:
-    for section, model in SECTIONS.items():
-        for name, field in model.model_fields.items():
-            yield Setting(section, name, field)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from builder.work.claims import Caller, permit_all
 from registry.answers import answer_of
 from registry.app import open_parts
 from registry.http.settings import HttpSettings
-from registry.settings.loading import Settings
+from registry.settings.model import Settings
 from storage.settings import StorageSettings
 
 STRANGER = Caller("203.0.113.7")

@@ -10,7 +10,8 @@ import typer
 
 from registry.cli.display import SafeConsole, echo, echo_json
 from registry.cli.options import run_async, takes_settings
-from registry.settings.loading import LoadedSettings, Settings
+from registry.settings.loading import LoadedSettings
+from registry.settings.model import Settings
 
 if TYPE_CHECKING:
     from builder.image.finished import FinishedImage

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from registry.cli.options import takes_settings
-from registry.settings.loading import SECTIONS, LoadedSettings
+from registry.settings.loading import LoadedSettings
+from registry.settings.model import SECTIONS
 
 
 @takes_settings(*SECTIONS)

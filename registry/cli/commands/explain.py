@@ -13,7 +13,8 @@ from rich.table import Table
 
 from registry.cli.display import SafeConsole, echo_json
 from registry.cli.options import UsageError, run_async, takes_settings
-from registry.settings.loading import LoadedSettings, Settings
+from registry.settings.loading import LoadedSettings
+from registry.settings.model import Settings
 from storage.digest import Digest
 from storage.errors import ConderyError
 from storage.text import redact

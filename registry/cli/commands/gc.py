@@ -9,7 +9,8 @@ from rich.table import Table
 
 from registry.cli.display import SafeConsole, echo_json
 from registry.cli.options import need_data, run_async, takes_settings
-from registry.settings.loading import LoadedSettings, Settings
+from registry.settings.loading import LoadedSettings
+from registry.settings.model import Settings
 
 if TYPE_CHECKING:
     from storage.garbage.collection import CollectionReport

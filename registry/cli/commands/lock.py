@@ -10,7 +10,8 @@ import typer
 from builder.locks.formats import FORMATS, FormatName, LockFormat
 from registry.cli.display import SafeConsole
 from registry.cli.options import UsageError, run_async, takes_settings
-from registry.settings.loading import LoadedSettings, Settings
+from registry.settings.loading import LoadedSettings
+from registry.settings.model import Settings
 
 if TYPE_CHECKING:
     from builder.locks.lock import Lock

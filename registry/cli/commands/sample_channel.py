@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from registry.cli.display import SafeConsole
 from registry.cli.options import reports_errors
-from registry.settings.loading import cache_directory
+from registry.settings.directories import cache_directory
 
 if TYPE_CHECKING:
     from builder.sample_channel import ChannelSummary, Step

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from registry.cli.options import run_async, takes_settings
-from registry.settings.loading import SECTIONS, LoadedSettings, Settings
+from registry.settings.loading import LoadedSettings
+from registry.settings.model import SECTIONS, Settings
 
 
 @takes_settings(*SECTIONS)

@@ -9,7 +9,8 @@ from rich.table import Table
 
 from registry.cli.display import SafeConsole, echo_json
 from registry.cli.options import Command, Group, takes_settings
-from registry.settings.loading import SECTIONS, LoadedSettings, all_settings
+from registry.settings.loading import LoadedSettings
+from registry.settings.model import SECTIONS, all_settings
 
 app = typer.Typer(cls=Group, help="Show the settings in effect.", no_args_is_help=True)
 

@@ -10,7 +10,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 
 from registry.cli.display import SafeConsole, echo, echo_json
 from registry.cli.options import FAILED, need_data, run_async, takes_settings
-from registry.settings.loading import LoadedSettings, Settings
+from registry.settings.loading import LoadedSettings
+from registry.settings.model import Settings
 
 if TYPE_CHECKING:
     from storage.integrity.repair import Repaired

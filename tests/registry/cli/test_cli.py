@@ -22,7 +22,8 @@ from registry.cli.app import app
 from registry.cli.commands.explain import _repository_and_tag
 from registry.cli.display import PlainLines
 from registry.cli.options import UsageError, reports_errors, takes_settings
-from registry.settings.loading import SECTIONS, InvalidSettings, LoadedSettings, all_settings
+from registry.settings.loading import InvalidSettings, LoadedSettings
+from registry.settings.model import SECTIONS, all_settings
 from storage.errors import ConderyError
 from tests.support.server import StartServer
 

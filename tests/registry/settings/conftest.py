@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.settings.loading import all_settings
+from registry.settings.model import all_settings
 
 
 @pytest.fixture(autouse=True)

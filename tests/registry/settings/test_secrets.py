@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from registry.cli.app import app
 from registry.logs.lines import configure
 from registry.logs.settings import LogSettings
-from registry.settings.loading import SECTIONS, InvalidSettings, Settings, all_settings, load, variables_of
+from registry.settings.loading import InvalidSettings, load, variables_of
+from registry.settings.model import SECTIONS, Settings, all_settings
 from storage.section import Secret, Section
 
 LOOKS_SECRET = re.compile("secret|passw|token|credential|key|auth|signature|private")

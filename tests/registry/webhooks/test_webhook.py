@@ -6,7 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from registry.cli.app import app
-from registry.settings.loading import InvalidSettings, format_value, load
+from registry.settings.loading import InvalidSettings, load
+from registry.settings.model import format_value
 from registry.webhooks.webhook import ACTIONS, Action, Webhook, hide_path, parse_webhooks
 
 SECRET_PATH = "https://hooks.example.org/T0/B0/hunter2"

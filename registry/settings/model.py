@@ -1,0 +1,145 @@
+"""All settings in one frozen model, and each as it is documented.
+
+A setting has one flat name: `fresh_for` is `--fresh-for` on the command line, `CONDERY_FRESH_FOR` in the environment
+and `fresh_for` in the TOML file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
+
+from builder.settings import BuilderSettings
+from registry.http.settings import HttpSettings
+from registry.logs.settings import LogSettings
+from registry.mirror.settings import MirrorSettings
+from registry.settings.directories import default_data_directory
+from registry.webhooks.settings import WebhookSettings
+from storage.quotas.limits import Limits
+from storage.section import Secret, Section, hide_secrets
+from storage.settings import StorageSettings
+from storage.upkeep_settings import UpkeepSettings
+
+VARIABLE_PREFIX = "CONDERY_"
+
+_DEFAULT_RULES = {"data_directory": "~/.local/share/condery", "workers": "one per CPU"}
+
+SECTIONS: Mapping[str, type[Section]] = {
+    "http": HttpSettings,
+    "webhook": WebhookSettings,
+    "builder": BuilderSettings,
+    "storage": StorageSettings,
+    "mirror": MirrorSettings,
+    "upkeep": UpkeepSettings,
+    "log": LogSettings,
+}
+"""The model of each part of the program; field names differ across all of them."""
+
+
+class Settings(BaseModel):
+    """Every setting, each part's in its own model."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    http: HttpSettings = Field(default_factory=HttpSettings)
+    webhook: WebhookSettings = Field(default_factory=WebhookSettings)
+    builder: BuilderSettings = Field(default_factory=BuilderSettings)
+    storage: StorageSettings = Field(default_factory=lambda: StorageSettings(data_directory=default_data_directory()))
+    mirror: MirrorSettings = Field(default_factory=MirrorSettings)
+    upkeep: UpkeepSettings = Field(default_factory=UpkeepSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+
+    @property
+    def data_directory(self) -> Path:
+        return self.storage.data_directory
+
+    @property
+    def limits(self) -> Limits:
+        """Those of repositories, and of what is made on demand."""
+        return replace(self.upkeep.limits, root=self.builder.root)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting as it is documented: its names, type, default and what it does."""
+
+    section: str
+    name: str
+    field: FieldInfo
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def no_flag(self) -> str:
+        """What switches a true|false setting off."""
+        return "--no-" + self.flag.removeprefix("--")
+
+    @property
+    def variable(self) -> str:
+        return VARIABLE_PREFIX + self.name.upper()
+
+    @property
+    def description(self) -> str:
+        return self.field.description or ""
+
+    @property
+    def is_list(self) -> bool:
+        return get_origin(self.field.annotation) is tuple
+
+    @property
+    def is_flag(self) -> bool:
+        return self.field.annotation is bool
+
+    @property
+    def kind(self) -> str:
+        """The type in a word or two: `text`, `number`, `path`, `a|b`, `list`, `true|false`."""
+        return _kind(self.field.annotation)
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether the value may hold a secret."""
+        return Secret.of(self.field) is not None
+
+    def show(self, value: object) -> str:
+        """A value as it may be shown: as a person would set it, without what is secret in it."""
+        return format_value(hide_secrets(self.field, value))
+
+    @property
+    def default(self) -> str:
+        """The default in words; what depends on the machine is told by its rule."""
+        return _DEFAULT_RULES.get(self.name) or format_value(self.field.default)
+
+
+def _kind(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return "|".join(get_args(annotation))
+    if get_origin(annotation) is tuple:
+        return "list"
+    inner = [each for each in get_args(annotation) if each is not type(None)]
+    if inner:
+        return _kind(inner[0])
+    return {bool: "true|false", int: "number", float: "number", Path: "path"}.get(annotation, "text")
+
+
+def format_value(value: object) -> str:
+    """A value as a person would set it; lists comma separated, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(format_value(each) for each in value)
+    return str(value)
+
+
+def all_settings() -> Iterator[Setting]:
+    for section, model in SECTIONS.items():
+        for name, field in model.model_fields.items():
+            yield Setting(section, name, field)
