@@ -12,7 +12,6 @@ import structlog
 from aiohttp import web
 
 from auth.access import OpenAccess
-from builder.image.documents import write_beginning
 from builder.remote.repository import read_logins
 from builder.service import BuilderService
 from registry.health import storage_check
@@ -63,7 +62,6 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                 blobs=store.blobs,
                 repositories=store.repositories,
                 uploads=store.uploads,
-                beginning=write_beginning,
                 access=OpenAccess(),
                 checks={
                     "database": store.database.ping,

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from aiohttp import web
 
 from auth.access import Access
-from builder.names.spec import EnvironmentSpec
+from builder.artifacts.artifact import Artifact
+from builder.demand import Ticket
+from builder.image.finished import FinishedImage
 from builder.work.claims import Caller, Permit
 from registry.http.budget import UploadBudget
 from registry.http.memory import Memory
@@ -22,64 +24,17 @@ from registry.peers.forwarded import Proxies
 from registry.peers.networks import client_of
 from registry.webhooks.notifier import Notifier
 from storage.blobs.store import BlobStore
-from storage.digest import Descriptor, Digest
 from storage.disk.reserve import Reserve
 from storage.events.changes import Changes
 from storage.repositories.pushed import Repositories
 from storage.repositories.uploads import Uploads
 
-T_co = TypeVar("T_co", covariant=True)
 
+class ImagesByName(Protocol):
+    """Names and tags to images and files, as `builder.demand.Demand` gives them.
 
-class Ticket(Protocol[T_co]):
-    """A claim to a result; `builder.demand.Ticket`."""
-
-    @property
-    def build_id(self) -> str: ...
-
-    @property
-    def spec(self) -> EnvironmentSpec: ...
-
-    @property
-    def stale(self) -> str | None:
-        """None; or, for an old result that answers while a new one is made, why that failed, or empty."""
-
-    async def wait(self, seconds: float | None) -> T_co | None:
-        """The result, or None when it is still being made after `seconds`; raises BuilderError.
-
-        May be called again, and cancelled without harm to the build.
-        """
-
-
-class Image(Protocol):
-    """A finished image; `builder.image.finished.FinishedImage`."""
-
-    @property
-    def variants(self) -> tuple[Descriptor, ...]: ...
-
-    @property
-    def warnings(self) -> tuple[str, ...]: ...
-
-    @property
-    def expires(self) -> float:
-        """UNIX seconds until which this answers the tag it was asked by."""
-
-
-class Artifact(Protocol):
-    """A finished file in the blob store; `builder.demand.Artifact`."""
-
-    @property
-    def digest(self) -> Digest: ...
-
-    @property
-    def media_type(self) -> str: ...
-
-    @property
-    def file_name(self) -> str: ...
-
-
-class Demand(Protocol):
-    """Names and tags to images and files; `builder.demand.Demand`. Raises BuilderError at once for a bad name."""
+    Raises BuilderError at once for a bad name.
+    """
 
     @property
     def root(self) -> str:
@@ -87,7 +42,7 @@ class Demand(Protocol):
 
     def owns(self, repository: str) -> bool: ...
 
-    async def image(self, repository: str, tag: str, caller: Caller, permit: Permit) -> Ticket[Image]: ...
+    async def image(self, repository: str, tag: str, caller: Caller, permit: Permit) -> Ticket[FinishedImage]: ...
 
     async def artifact(
         self, repository: str, tag: str, name: str, caller: Caller, permit: Permit
@@ -99,19 +54,15 @@ class Demand(Protocol):
 Check = Callable[[], Awaitable[None]]
 """Raises when the thing it is named after does not work."""
 
-Beginning = Callable[[EnvironmentSpec, str], bytes]
-"""The first bytes of the manifest of a media type, known before the solve; `builder.image.documents.beginning`."""
-
 
 @dataclass(frozen=True)
 class Parts:
     """The running parts of one server process."""
 
-    demand: Demand
+    demand: ImagesByName
     blobs: BlobStore
     repositories: Repositories
     uploads: Uploads
-    beginning: Beginning
     access: Access
     checks: Mapping[str, Check] = field(default_factory=dict)
     read_only: bool = False

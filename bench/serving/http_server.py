@@ -45,7 +45,7 @@ MANIFEST_PATH = f"/v2/{REPOSITORY}/manifests/latest"
 
 @dataclass(frozen=True)
 class OneImage:
-    """A `registry.parts.Demand` that has one image, built."""
+    """`registry.parts.ImagesByName` that has one image, built."""
 
     root = "conda-store-dynamic"
 
@@ -70,7 +70,7 @@ def condery(directory: Path) -> web.Application:
     async def parts() -> AsyncIterator[Parts]:
         async with open_store(StorageSettings(data_directory=directory)) as store:
             await store.catalog.images.put("bench", "0" * 64, {}, OneImage.root, [Push(MANIFEST)])
-            yield Parts(OneImage(), store.blobs, store.repositories, store.uploads, write_beginning, OpenAccess())
+            yield Parts(OneImage(), store.blobs, store.repositories, store.uploads, OpenAccess())
 
     log = (directory / "requests.log").open("w")
     return compose(HttpSettings(), parts, request_log(LogSettings(log_format="json"), log))

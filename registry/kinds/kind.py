@@ -8,10 +8,12 @@ from typing import NamedTuple, Protocol
 from aiohttp import web
 
 from auth.permission import Permission
+from builder.artifacts.artifact import Artifact
+from builder.demand import Ticket
 from registry.errors import Denied
 from registry.http.references import Target
 from registry.observer import PRINCIPAL
-from registry.parts import PARTS, Artifact, Parts, Ticket
+from registry.parts import PARTS, Parts
 from storage.digest import Digest
 
 

@@ -7,6 +7,8 @@ from typing import Any
 from aiohttp import web
 
 from auth.permission import Permission
+from builder.artifacts.artifact import Artifact
+from builder.demand import Ticket
 from registry.errors import NoFiles
 from registry.http.manifests import Prepared, Variants, stale_warnings
 from registry.http.references import Target, check_tag, is_digest, path_digest
@@ -18,7 +20,7 @@ from registry.mirror.errors import NothingMirrored
 from registry.mirror.names import Source, is_mirror
 from registry.mirror.service import Listed, Mirror
 from registry.notifications import note_blob_pull
-from registry.parts import MEMORY, SETTINGS, Artifact, Parts, Ticket
+from registry.parts import MEMORY, SETTINGS, Parts
 from storage.blobs.rows import StoredBlob
 from storage.digest import Digest
 from storage.errors import BlobUnknown

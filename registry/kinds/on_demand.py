@@ -5,6 +5,10 @@ from __future__ import annotations
 from aiohttp import web
 
 from auth.permission import Permission
+from builder.artifacts.artifact import Artifact
+from builder.demand import Ticket
+from builder.image.documents import write_beginning
+from builder.image.finished import FinishedImage
 from builder.work.claims import Permit
 from registry.http.manifests import Prepared, Variants, choose_accepted
 from registry.http.references import Target
@@ -13,7 +17,7 @@ from registry.kinds.kind import Need, check_granted
 from registry.kinds.stored import StoredKind, accept_header, answer, find_manifest
 from registry.kinds.waiting import building_head, offered, trickle, wait_a_while
 from registry.notifications import note_manifest_pull
-from registry.parts import MEMORY, SETTINGS, Artifact, Image, Parts, Ticket, caller_of
+from registry.parts import MEMORY, SETTINGS, Parts, caller_of
 
 
 class OnDemand(StoredKind):
@@ -65,23 +69,23 @@ class OnDemand(StoredKind):
         return lambda: check_granted(request, self.needs(Permission.ENVIRONMENT_CREATE, repository))
 
     async def _answer_unfinished(
-        self, request: web.Request, repository: str, tag: str, ticket: Ticket[Image]
+        self, request: web.Request, repository: str, tag: str, ticket: Ticket[FinishedImage]
     ) -> web.StreamResponse:
         media_types = offered(ticket.spec)
         media_type = media_types[choose_accepted(accept_header(request), media_types)]
         if request.method == "HEAD":
             return building_head(media_type)
 
-        async def prepare(image: Image) -> Prepared:
+        async def prepare(image: FinishedImage) -> Prepared:
             variants = await self._remember(request, repository, tag, image)
             manifest = next(each for each in variants.prepared if each.media_type == media_type)
             note_manifest_pull(request, manifest)
             return manifest
 
-        start = self.parts.beginning(ticket.spec, media_type)
+        start = write_beginning(ticket.spec, media_type)
         return await trickle(request, ticket, media_type, start, request.app[SETTINGS], prepare)
 
-    async def _remember(self, request: web.Request, repository: str, tag: str, image: Image) -> Variants:
+    async def _remember(self, request: web.Request, repository: str, tag: str, image: FinishedImage) -> Variants:
         """The image's manifests, now in memory."""
         scope = self.scope(repository)
         # taken after the build, which changes the scope itself, and before the manifests are read

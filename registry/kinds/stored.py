@@ -8,6 +8,8 @@ import contextlib
 from aiohttp import web
 
 from auth.permission import Permission
+from builder.artifacts.artifact import Artifact
+from builder.demand import Ticket
 from registry.errors import NoFiles
 from registry.http.instant import suits
 from registry.http.manifests import Prepared, Variants
@@ -17,7 +19,7 @@ from registry.http.transfer import send_content
 from registry.kinds import pages
 from registry.kinds.kind import Need
 from registry.notifications import note_blob_pull, note_manifest_pull
-from registry.parts import MEMORY, PARTS, SETTINGS, Artifact, Parts, Ticket
+from registry.parts import MEMORY, PARTS, SETTINGS, Parts
 from storage.blobs.rows import StoredBlob
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestUnknown, ObjectMissing, StorageError

@@ -18,12 +18,14 @@ from typing import TypeVar
 
 from aiohttp import web
 
+from builder.demand import Ticket
+from builder.image.finished import FinishedImage
 from builder.names.spec import EnvironmentSpec
 from registry.errors import BrokenPromise
 from registry.http.manifests import Prepared
 from registry.http.settings import HttpSettings
 from registry.logs.request_log import LOG_FIELDS
-from registry.parts import SETTINGS, Image, Ticket
+from registry.parts import SETTINGS
 from storage.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 
 T = TypeVar("T")
@@ -60,11 +62,11 @@ def building_head(media_type: str) -> web.StreamResponse:
 
 async def trickle(
     request: web.Request,
-    ticket: Ticket[Image],
+    ticket: Ticket[FinishedImage],
     media_type: str,
     start: bytes,
     settings: HttpSettings,
-    prepare: Callable[[Image], Awaitable[Prepared]],
+    prepare: Callable[[FinishedImage], Awaitable[Prepared]],
 ) -> web.StreamResponse:
     """Send headers and then `start` byte by byte until the build has ended, then the rest of the manifest.
 
@@ -89,7 +91,7 @@ async def trickle(
     return response
 
 
-async def _wait_to_end(ticket: Ticket[Image]) -> Image:
+async def _wait_to_end(ticket: Ticket[FinishedImage]) -> FinishedImage:
     image = await ticket.wait(None)
     assert image is not None, "a wait without a limit ends with the image"
     return image

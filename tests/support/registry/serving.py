@@ -16,11 +16,13 @@ from yarl import URL
 
 from auth.access import Access, OpenAccess
 from builder.artifacts.artifact import ARTIFACTS, Artifact
+from builder.demand import Ticket
 from builder.errors import InvalidImageName, TooManyBuilds, UnknownArtifact
 from builder.image.documents import write_beginning
 from builder.image.finished import FinishedImage
 from builder.names.spec import EnvironmentSpec, PackageItem
-from builder.work.claims import Caller, Permit
+from builder.queue.protocol import CompletedBuild
+from builder.work.claims import OURSELVES, Caller, Permit
 from registry.dispatch import Row
 from registry.http.settings import HttpSettings
 from registry.kinds.all_kinds import ALL_KINDS
@@ -54,21 +56,32 @@ def spec_of(repository: str) -> EnvironmentSpec:
 
 @dataclass
 class Build(Generic[T]):
-    """A ticket whose build ends when the test calls `finish` or `fail`; one for any number of requests."""
+    """A submitted build that ends when the test sets `ended`; one for any number of requests."""
 
-    build_id: str
+    id: str
     spec: EnvironmentSpec
     ended: asyncio.Future[T]
     stale: str | None = None
 
-    async def wait(self, seconds: float | None) -> T | None:
+    async def wait(self, seconds: float | None, caller: Caller = OURSELVES) -> CompletedBuild | None:
         done, _ = await asyncio.wait({self.ended}, timeout=seconds)
-        return self.ended.result() if done else None
+        if not done:
+            return None
+        self.ended.result()
+        return CompletedBuild(self.id, made=None)
+
+    async def fetch(self, _completed: CompletedBuild) -> T:
+        return self.ended.result()
+
+    def ticket(self, caller: Caller) -> Ticket[T]:
+        if self.stale is not None:
+            return Ticket(self.spec, caller, ready=self.ended.result(), stale=self.stale)
+        return Ticket(self.spec, caller, build=self, fetch=self.fetch)
 
 
 @dataclass
 class Workshop:
-    """A `registry.parts.Demand`. Repositories of `stored` are there at once; every other one needs a build."""
+    """`registry.parts.ImagesByName`. Repositories of `stored` are there at once; every other one needs a build."""
 
     store: Store
     warnings: tuple[str, ...] = ()
@@ -88,7 +101,7 @@ class Workshop:
     def owns(self, repository: str) -> bool:
         return repository.split("/")[0] == ROOT
 
-    async def image(self, repository: str, tag: str, caller: Caller, permit: Permit) -> Build[FinishedImage]:
+    async def image(self, repository: str, tag: str, caller: Caller, permit: Permit) -> Ticket[FinishedImage]:
         self.asked += 1
         self.callers.append(caller)
         if self.refusal:
@@ -103,9 +116,9 @@ class Workshop:
             self.builds[repository] = self._build(repository)
         if repository in self.stored and not self.builds[repository].ended.done():
             self.builds[repository].ended.set_result(self.stored[repository])
-        return self.builds[repository]
+        return self.builds[repository].ticket(caller)
 
-    async def artifact(self, repository: str, tag: str, name: str, caller: Caller, permit: Permit) -> Build[Artifact]:
+    async def artifact(self, repository: str, tag: str, name: str, caller: Caller, permit: Permit) -> Ticket[Artifact]:
         if self.refusal:
             raise self.refusal
         if name not in ARTIFACTS:
@@ -115,7 +128,7 @@ class Workshop:
             permit()
         if key not in self.artifacts:
             self.artifacts[key] = self._build(repository)
-        return self.artifacts[key]
+        return self.artifacts[key].ticket(caller)
 
     async def tags(self, repository: str) -> list[str]:
         return self.tag_list
@@ -220,7 +233,6 @@ async def serving(
                 blobs=store.blobs,
                 repositories=store.repositories,
                 uploads=store.uploads,
-                beginning=write_beginning,
                 checks={"database": store.database.ping, **(checks or {})},
                 access=access or OpenAccess(),
                 read_only=read_only,
