@@ -1,1 +1,1 @@
-"""Bytes and facts at rest: blob stores, the catalog's tables and their migrations."""
+"""Bytes and facts at rest: blob stores, and the database's tables with their migrations."""

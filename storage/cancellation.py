@@ -1,4 +1,4 @@
-"""Work that is not left half-done when whoever waits for it is cancelled."""
+"""Work that runs to its end even if its caller is cancelled."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 async def to_end(work: Awaitable[T], stop: Callable[[], object] = lambda: None) -> T:
-    """`await work`, which is not cancelled: a caller that is learns of it when the work has ended.
+    """Await `work` without cancelling it: a caller that is cancelled gets CancelledError once the work has ended.
 
-    So what it clears away afterwards stays away: a thread cannot be cancelled, and a commit that was cancelled may
-    still come about. `stop` is called at once, to make the end come sooner.
+    A thread cannot be cancelled, and a cancelled commit may still take effect. So a caller that cleans up has to wait
+    for the end first. On cancellation `stop` is called at once, to bring that end sooner.
     """
     task = asyncio.ensure_future(work)
     cancelled = False

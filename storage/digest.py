@@ -11,11 +11,11 @@ from storage.errors import DigestInvalid
 from storage.oci import DIGEST
 
 ALGORITHMS = ("sha256", "sha512")
-"""Those that descriptors may use here."""
+"""The algorithms that descriptors may use here."""
 
 
 class Hasher(Protocol):
-    """hashlib's objects."""
+    """A hash object of hashlib."""
 
     @property
     def name(self) -> str: ...
@@ -28,7 +28,7 @@ class Hasher(Protocol):
 
 
 def new_hasher(algorithm: str) -> Hasher:
-    """For `sha256` or `sha512`; raises DigestInvalid for others, which hashlib may know or not."""
+    """A hasher for `sha256` or `sha512`; raises DigestInvalid for others, even if hashlib knows them."""
     if algorithm not in ALGORITHMS:
         raise DigestInvalid(algorithm)
     return hashlib.new(algorithm, usedforsecurity=False)
@@ -41,25 +41,25 @@ class Digest(str):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The digest that `text` spells; raises DigestInvalid."""
+        """The digest in `text`; raises DigestInvalid."""
         if not DIGEST.fullmatch(text):
             raise DigestInvalid(text)
         return cls(text)
 
     @classmethod
     def of(cls, data: bytes, algorithm: str = "sha256") -> Self:
-        """The digest of `data`; raises DigestInvalid for an algorithm that is not used here."""
+        """The digest of `data`; raises DigestInvalid for an unsupported algorithm."""
         hasher = new_hasher(algorithm)
         hasher.update(data)
         return cls.of_hasher(hasher)
 
     def hasher(self) -> Hasher:
-        """A new one of this digest's algorithm."""
+        """A new hasher for this digest's algorithm."""
         return new_hasher(self.algorithm)
 
     @classmethod
     def of_hasher(cls, hasher: Hasher) -> Self:
-        """The digest of what `hasher` was given."""
+        """The digest of all bytes that `hasher` was given."""
         return cls(f"{hasher.name}:{hasher.hexdigest()}")
 
     @property
@@ -73,8 +73,8 @@ class Digest(str):
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What is where: media type, digest, size in bytes, for an index's entries the OCI platform, for a manifest the
-    type of the artifact it is.
+    """A reference to content: media type, digest and size in bytes; an index's entry has its OCI platform, a manifest
+    its artifact type.
     """
 
     media_type: str

@@ -7,14 +7,14 @@
     │   ├── DigestMismatch
     │   ├── StorageFull
     │   ├── StorageUnavailable
-    │   ├── StorageBusy        more at once than there is room for
+    │   ├── StorageBusy        more requests at once than there is room for
     │   ├── ServerStopping     the process is being stopped
-    │   ├── ObjectMissing      bytes that a row names are not there
+    │   ├── ObjectMissing      the bytes that a row names are not there
     │   ├── WriteExpired
     │   ├── FragmentsGone
     │   ├── GarbageCollectionRunning
     │   ├── BackupFailed
-    │   └── ContentError       what a client pushes, mounts or deletes cannot be done
+    │   └── ContentError       a push, mount or deletion that cannot be done
     │       ├── RepositoryUnknown, ManifestUnknown, UploadUnknown
     │       ├── ManifestBlobUnknown, BlobInUse, SizeMismatch
     │       ├── RangeInvalid
@@ -23,7 +23,7 @@
     ├── ManifestInvalid
     └── builder.errors.BuilderError ...
 
-An error is raised where the fact is known and carries its fields; `registry.answers` maps each class to an answer.
+Raise an error where the fact is known, with its fields; `registry.answers` maps each class to an answer.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from typing import Any
 
 
 class ConderyError(Exception):
-    """A failure that condery understands; its text is written for the person who asked."""
+    """A failure that condery understands; its text is for the person who sent the request."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # the default calls the class with `args`, which are not what the subclasses' constructors take
+        # the default calls the class with `args`, which the subclasses' constructors do not take
         return _restore, (type(self), self.args, self.__dict__)
 
 
@@ -81,13 +81,13 @@ class StorageUnavailable(StorageError):
     """The store cannot be used now; the same request may work later."""
 
     def __init__(self, where: str, reason: str) -> None:
-        super().__init__(f"the server's storage ({where}) fails: {reason}; try again, and tell its administrator")
+        super().__init__(f"the server's storage ({where}) failed: {reason}; try again, and tell its administrator")
         self.where = where
         self.reason = reason
 
 
 class StorageBusy(StorageError):
-    """More is asked for at once than there is room for; the same request works later."""
+    """There are more requests at once than there is room for; the same request works later."""
 
     def __init__(self, reason: str, retry_after: int) -> None:
         super().__init__(f"the server is busy: {reason}; try again in {retry_after} seconds")
@@ -97,13 +97,13 @@ class StorageBusy(StorageError):
 
 
 class ServerStopping(StorageError):
-    """This process is being stopped; the same request works when it runs again, or at another one."""
+    """This process is stopping; the same request works after its restart, or at another process."""
 
     retry_after = 5
     """Seconds."""
 
     def __init__(self) -> None:
-        super().__init__("this server is stopping, perhaps to be started again; try again in a few seconds")
+        super().__init__("this server is stopping, perhaps for a restart; try again in a few seconds")
 
 
 class ObjectMissing(StorageError):
@@ -114,11 +114,11 @@ class ObjectMissing(StorageError):
 
 class WriteExpired(StorageError):
     def __init__(self) -> None:
-        super().__init__("writing took longer than a day, and its bytes were removed; send them again")
+        super().__init__("writing took longer than a day, so the bytes were removed; send them again")
 
 
 class FragmentsGone(StorageError):
-    """Fragments were evicted while a layer was made of them; making it again makes them again."""
+    """Fragments were evicted while a layer was made from them. A new attempt makes them again."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         super().__init__(f"{len(keys)} cached pieces of packages were evicted while they were needed; try again")
@@ -132,7 +132,7 @@ class GarbageCollectionRunning(StorageError):
 
 
 class ContentError(StorageError):
-    """What a client pushes, mounts or deletes cannot be done."""
+    """A push, mount or deletion by a client cannot be done."""
 
 
 class RepositoryUnknown(ContentError):
@@ -171,12 +171,12 @@ class BlobInUse(ContentError):
 class UploadUnknown(ContentError):
     def __init__(self, upload: str) -> None:
         super().__init__(
-            f"there is no upload {quote(upload, 40)} here; it has ended, expired, or is another's: begin a new one"
+            f"there is no upload {quote(upload, 40)} here: it has ended or expired, or is not yours; start a new one"
         )
 
 
 class RangeInvalid(ContentError):
-    """Bytes out of order. The session lives on; `size` is how many it has."""
+    """Bytes came out of order. The session lives on; `size` is how many bytes it has."""
 
     def __init__(self, size: int, reason: str) -> None:
         super().__init__(f"{reason}; {size} bytes of this upload are stored; continue after them")
@@ -190,7 +190,7 @@ class TagImmutable(ContentError):
 
 
 class QuotaExceeded(ContentError):
-    """`what` is bytes or tags; `help` says how there can be room; the blob `pushed` did not count as being there."""
+    """`what` is bytes or tags; `help` says how to make room; the blob `pushed` was not counted as present."""
 
     def __init__(
         self,
@@ -214,7 +214,7 @@ class QuotaExceeded(ContentError):
 
 
 class JsonInvalid(ConderyError):
-    """A document from outside that is no JSON, or JSON that two readers could understand differently."""
+    """A document from outside is not JSON, or is JSON that two readers could understand differently."""
 
     def __init__(self, where: str, problem: str) -> None:
         super().__init__(f"invalid JSON at {where}: {problem}")
@@ -223,7 +223,7 @@ class JsonInvalid(ConderyError):
 
 
 class ManifestInvalid(ConderyError):
-    """JSON that is no manifest; `where` is a field's path (`layers[2].size`), `problem` what of it is wrong."""
+    """A document is not a manifest; `where` is a field's path (`layers[2].size`), `problem` what is wrong with it."""
 
     def __init__(self, where: str, problem: str) -> None:
         super().__init__(f"invalid manifest: {where} {problem}")
@@ -241,5 +241,5 @@ class BackupFailed(StorageError):
 
 
 def quote(text: str, most: int = 150) -> str:
-    """`text` quoted, and cut to `most` characters, so that an answer never grows with what was sent."""
+    """Quote `text` and cut it to `most` characters, so that an answer never grows with what a client sent."""
     return repr(text if len(text) <= most else text[: most - 3] + "...")

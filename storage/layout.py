@@ -1,19 +1,19 @@
 """The data directory, drawn once.
 
-    condery.sqlite    the database, unless it is a PostgreSQL; -wal and -shm are SQLite's
+    condery.sqlite    the database, unless it is in PostgreSQL; -wal and -shm are SQLite's
     blobs/            bytes of blobs under keys that the database knows, unless they are in a bucket
-    fragments/        packages as pieces of layers; what a stored layer consists of is content, the rest a cache
-    bases/            layers of docker archives, while they are compressed
+    fragments/        packages as pieces of layers; those that a stored layer needs are content, the rest is a cache
+    bases/            layers of docker archives while condery compresses them
     archives/         downloaded packages, a cache
-    contents/         what was read from them, a cache
-    repodata/         channels' indexes, a cache
-    working/          images while they are put together
+    contents/         what was read from the packages, a cache
+    repodata/         channel indexes, a cache
+    working/          images being put together
     mirror/           blobs of other registries on their way into a bucket
-    changes           stamps of repositories, which all processes of the machine map
-    collecting        the lock of the garbage collection; its time is that of the last one
+    changes           stamps of repositories, mapped by all processes of the machine
+    collecting        the lock of the garbage collection; its time is that of the last collection
     reserve           room for deletions on a full disk
 
-docs/operation.md says what of it may be deleted, and when.
+docs/operation.md says which of these may be deleted, and when.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class DataDirectory:
-    """Where everything is below `root`. Whoever writes there makes the folder."""
+    """The paths below `root`. Code that writes to a folder creates it."""
 
     root: Path
 
@@ -77,10 +77,10 @@ class DataDirectory:
         return self.root / "reserve"
 
     def fragment(self, key: str) -> Path:
-        """The bytes of a fragment; what is known of it is beside them, with a suffix."""
+        """The bytes of a fragment; its facts are beside them, with a suffix."""
         return fragment_path(self.fragments, key)
 
 
 def fragment_path(fragments: Path, key: str) -> Path:
-    """Where the bytes of a fragment are in the folder of fragments."""
+    """The path of a fragment's bytes in the folder of fragments."""
     return fragments / key[:2] / key

@@ -1,8 +1,7 @@
-"""What OCI and docker's registry prescribe as texts: media types, and the grammar of names, tags and digests.
+"""The texts that OCI and docker's registry prescribe: media types, and the grammar of names, tags and digests.
 
 Sources: image-spec, media-types.md and descriptor.md; distribution-spec, "Pulling manifests"; docker's "Image Manifest
-Version 2, Schema 2". `storage.digest` has what can be done with digests and descriptors; here are constants alone, for
-whoever needs no more.
+Version 2, Schema 2". This module holds only constants; `storage.digest` has the classes for digests and descriptors.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ DOCKER_LAYER_GZIP = f"{DOCKER_LAYER_TAR}.gzip"
 DOCKER_LAYER_ZSTD = f"{DOCKER_LAYER_TAR}.zstd"
 
 DOCKER_SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
-"""What media types of docker's first form of manifests begin with."""
+"""The beginning of the media types of docker's first manifest format."""
 
 NOT_DISTRIBUTED = (
     "application/vnd.oci.image.layer.nondistributable.",
     "application/vnd.docker.image.rootfs.foreign.diff.tar",
 )
-"""What media types of layers begin with that need not be where their manifest is."""
+"""Beginnings of the media types of layers that need not be in their manifest's repository."""
 
 INDEX_TYPES = (OCI_INDEX, DOCKER_LIST)
 IMAGE_TYPES = (OCI_MANIFEST, DOCKER_MANIFEST)
 MANIFEST_TYPES = (OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST)
-"""In the order in which they are preferred where there is more than one."""
+"""In order of preference."""
 
 DOCKER_LAYER_OF: Mapping[str, str] = {
     OCI_LAYER_TAR: DOCKER_LAYER_TAR,
@@ -52,28 +51,28 @@ LONGEST_REPOSITORY = 255
 """Characters of a repository's name."""
 
 REPOSITORY_PART = re.compile(r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*")
-"""What is between the slashes of a repository's name."""
+"""A part of a repository's name, between slashes."""
 
 MIRROR_ROOT = "mirror"
-"""What the names of copies of other registries' repositories begin with, and no others."""
+"""The first part of the names of copies of other registries' repositories; no others begin with it."""
 
 TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 
 HOST = re.compile(
     r"(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|[A-Za-z0-9-]+(?=:)|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
 )
-"""What a reference has to begin with to name a registry, rather than a repository of docker's own."""
+"""The beginning that makes a reference name a registry, rather than a repository on Docker Hub."""
 
 DOCKER_HUB = "docker.io"
 DOCKER_HUB_API = "registry-1.docker.io"
-"""The host that answers for it."""
+"""The host that serves Docker Hub's API."""
 DOCKER_HUB_NAMES = frozenset({DOCKER_HUB, DOCKER_HUB_API, "index.docker.io"})
 
 
 def is_repository(name: str) -> bool:
     """Whether `name` follows the grammar, however long it is.
 
-    Its parts are matched one by one: with `-+` inside a repeated group, a single expression over the whole name would
+    Its parts are matched one by one: with `-+` inside a repeated group, one expression over the whole name would
     backtrack over what a client chose to send.
     """
     return all(REPOSITORY_PART.fullmatch(part) for part in name.split("/"))

@@ -1,4 +1,4 @@
-"""What the settings of one part of the program are made of: a frozen model that never shows a secret."""
+"""The base of each part's settings: a frozen model that never shows a secret."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def _hide_all(_text: str) -> str:
 class Secret:
     """Marks a field whose value may hold a secret: `Annotated[str, Secret()]`.
 
-    `hide` makes the text that may be shown from a text of the value; each text of a list by itself. A mistake in the
-    setting is reported without the value, since who knows where the secret is in a value that cannot be read.
+    `hide` turns the value's text into one that may be shown; it gets each text of a list by itself. An invalid value is
+    reported without showing it, since nobody knows where its secret is.
     """
 
     hide: Callable[[str], str] = _hide_all
@@ -33,7 +33,7 @@ class Secret:
 
 
 def hide_secrets(field: FieldInfo, value: object) -> object:
-    """The field's value as it may be shown; where there is no mark, addresses still lose their credentials."""
+    """The field's value as it may be shown; without a mark, credentials in URLs are still hidden."""
     secret = Secret.of(field)
     return _map_texts(secret.hide if secret else redact, value)
 

@@ -1,4 +1,4 @@
-"""The storage's settings: data that is read once by `registry.settings` and passed in."""
+"""The storage's settings: data that `registry.settings` reads once and passes in."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from storage.section import Secret, Section
 from storage.text import redact
 
 MAX_LINK_SECONDS = 7 * 24 * 3600
-"""The longest that a link signed by AWS's Signature Version 4 may be good for."""
+"""The longest validity of a link signed with AWS Signature Version 4."""
 
-# No character in the password that would keep `redact` from finding its end; `?password=` it would not find at all.
+# The password must not contain what would hide its end from `redact`, which does not find `?password=` at all.
 _DATABASE = re.compile(r"""(?:sqlite|postgres(?:ql)?)(?:\+[a-z0-9]+)?://(?:[^/@?#\s"']*@)?(?!\S*password=)[^@\s"']*""")
 _ENDPOINT = re.compile(r"""https?://[^/@?#\s"']+(?:/[^@?#\s"']*)?""")
 
 
 class StorageSettings(Section):
-    """Where bytes and facts are kept. Blobs are files of the data directory unless there is a bucket."""
+    """Where bytes and facts are kept. Blobs are files in the data directory unless a bucket is set."""
 
     data_directory: Path = Field(
         description="Directory of everything that condery stores: database, blobs, fragments, downloaded packages."
@@ -45,12 +45,12 @@ class StorageSettings(Section):
     )
     s3_credentials: Path | None = Field(
         None,
-        description='File with access key and secret key, one a line or as {"access_key": ..., "secret_key": ...}; '
-        "when unset, boto3 looks for them in its usual places.",
+        description='File with the access key and the secret key, one per line or as {"access_key": ..., '
+        '"secret_key": ...}; when unset, boto3 looks for them in its usual places.',
     )
     s3_addressing: Literal["auto", "path", "virtual"] = Field(
         "auto",
-        description="Place of the bucket in the store's URLs: path, or virtual (in the host name); auto is virtual "
+        description="Place of the bucket in the store's URLs: path, or virtual (in the host name). auto means virtual "
         "at AWS and path elsewhere.",
     )
     s3_proxy: bool = Field(
@@ -61,7 +61,7 @@ class StorageSettings(Section):
         300,
         ge=1,
         le=MAX_LINK_SECONDS,
-        description="Seconds for which a presigned URL, to which a client is redirected, is valid.",
+        description="Seconds for which a presigned URL that a client is redirected to is valid.",
     )
 
     @field_validator("database")
@@ -69,8 +69,8 @@ class StorageSettings(Section):
     def _is_database(cls, value: str | None) -> str | None:
         if value is not None and not _DATABASE.fullmatch(value):
             raise ValueError(
-                "must be postgresql://USER:PASSWORD@HOST/NAME or sqlite:///PATH, other characters than letters and "
-                "digits in the password as %XX, and no password behind a '?'"
+                "must be postgresql://USER:PASSWORD@HOST/NAME or sqlite:///PATH; write characters of the password "
+                "other than letters and digits as %XX, and put no password after a '?'"
             )
         return value
 

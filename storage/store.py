@@ -1,4 +1,4 @@
-"""What is at rest, opened: the database, the blobs, and what is kept in both."""
+"""The open store: the database, the blobs, and everything kept in both."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Store:
 
 @contextlib.asynccontextmanager
 async def open_store(settings: StorageSettings, limits: Limits | None = None) -> AsyncIterator[Store]:
-    """The data directory, made if it is missing, and what else holds bytes and facts; others may have it open too.
+    """Open the data directory, created if it is missing, and the database and bucket; others may have them open too.
 
     Raises StorageUnavailable.
     """
@@ -49,7 +49,7 @@ async def open_store(settings: StorageSettings, limits: Limits | None = None) ->
     await asyncio.to_thread(migrate, url)
     database = Database.open(url)
     changes = Changes(data.changes)
-    # a process that died may have committed a change that it did not mark
+    # a process that died may not have marked a change that it committed
     changes.mark_all()
     objects = open_objects(settings, floor=reserve.size // 2)
     blobs = BlobStore(database, objects, data.fragments, joins=isinstance(objects, FileObjects))

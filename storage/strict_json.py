@@ -1,8 +1,8 @@
 """JSON from outside, read so that no other reader can understand it differently.
 
-RFC 8259 leaves to every reader which of two equal keys counts, what a half of a surrogate pair or 1e999 is, and how
-deep a document may go; Python's takes NaN on top. A registry hands on the very bytes it has judged, so all of that is
-refused here.
+RFC 8259 leaves it to each reader which of two equal keys counts, what half a surrogate pair or 1e999 means, and how
+deep a document may be nested; Python also accepts NaN. A registry passes on the very bytes that it has checked, so it
+refuses all of these.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any
 from storage.errors import JsonInvalid
 
 DEPTH = 64
-"""How many lists and objects may be inside one another: manifests have four."""
+"""The deepest nesting of lists and objects; manifests have four levels."""
 
 CONTAINERS = 100_000
-"""How many lists and objects there may be. Each costs memory and time for two bytes; 4 MiB of descriptors have half."""
+"""The most lists and objects. Each costs memory and time for two bytes; 4 MiB of descriptors have half as many."""
 
 LONGEST_SHOWN = 100
 
@@ -29,7 +29,7 @@ _LONGEST_INTEGER = len(str(-(2**63)))
 _NO_BRACKETS = bytes(each for each in range(256) if each not in b"[]{}")
 _STEPS = [{"[": 1, "{": 1, "]": -1, "}": -1}.get(chr(each), 0) for each in range(256)]
 _ANY_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-# every backslash is met once, so that the second of two is never taken for the beginning of an escape
+# the pattern consumes every backslash, so that the second of two never starts an escape
 _ESCAPE = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{0,2})|\\.",
     re.DOTALL,
@@ -38,9 +38,9 @@ _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,60}")
 
 
 def parse(data: bytes, *, depth: int = DEPTH) -> Any:
-    """The document that `data` is, made of dict, list, str, int (64 bits, signed), float (finite), bool and None.
+    """Parse `data` into dict, list, str, int (64 bits, signed), float (finite), bool and None.
 
-    `depth` counts lists and objects inside one another; the decoder recurses on it, so at most a few hundred. Raises
+    `depth` limits the nesting of lists and objects. The decoder recurses, so it can be a few hundred at most. Raises
     JsonInvalid.
     """
     text = _decode(data)
@@ -65,7 +65,7 @@ def parse(data: bytes, *, depth: int = DEPTH) -> Any:
 
 
 def path_text(path: Iterable[str | int]) -> str:
-    """Keys and positions as one would write them: `layers[2].annotations['org.example']`; empty for the document."""
+    """Keys and positions as people write them: `layers[2].annotations['org.example']`; empty for the whole document."""
     text = ""
     for step in path:
         if isinstance(step, str) and _PLAIN_KEY.fullmatch(step):
@@ -78,7 +78,7 @@ def path_text(path: Iterable[str | int]) -> str:
 
 
 def show(value: object) -> str:
-    """A value for an error's text: of a bounded length, and on one line."""
+    """A value for an error message: short, and on one line."""
     if isinstance(value, str):
         return repr(value if len(value) <= LONGEST_SHOWN else value[: LONGEST_SHOWN - 3] + "...")
     if isinstance(value, dict):
@@ -103,7 +103,7 @@ def _decode(data: bytes) -> str:
 def _check_nesting(data: bytes, depth: int) -> None:
     if data.count(b"[") + data.count(b"{") <= depth:
         return
-    # blanks of the same length, so that every quote that is left begins or ends a string, and offsets stay
+    # replaced by blanks, so that every remaining quote begins or ends a string, and offsets stay the same
     plain = data.replace(b"\\\\", b"  ").replace(b'\\"', b"  ")
     outside = plain.split(b'"')[::2]
     brackets = b"".join(outside).translate(None, _NO_BRACKETS)
@@ -113,12 +113,12 @@ def _check_nesting(data: bytes, depth: int) -> None:
         if level > depth:
             before = data[: _offset_of_bracket(plain, position)].decode()
             raise JsonInvalid(_place_after(before), f"it is nested more than {depth} levels deep")
-        if level <= 0:  # the document's end; the decoder refuses what follows without looking into it
+        if level <= 0:  # the document ends here; the decoder refuses anything after it without parsing that
             return
 
 
 def _offset_of_bracket(plain: bytes, position: int) -> int:
-    """Where bracket number `position` of those outside strings is."""
+    """The offset of bracket number `position` among those outside strings."""
     offset = 0
     for number, part in enumerate(plain.split(b'"')):
         if number % 2 == 0:
@@ -145,13 +145,13 @@ def _place_after(before: str) -> str:
 
 
 def _plain(message: str) -> str:
-    """json's message as the end of a sentence."""
+    """The decoder's message as the end of a sentence."""
     return message[0].lower() + message[1:].removesuffix(" at").removesuffix(": ")
 
 
 @dataclass(frozen=True, slots=True)
 class _Refused:
-    """Is put where the refused value was: the hooks know what is wrong, only the document knows where."""
+    """Takes the place of a refused value: the hooks know what is wrong, but only the document shows where."""
 
     problem: str
 
@@ -165,7 +165,7 @@ class _Hooks:
         return _Refused(problem)
 
     def _refuse_value(self, problem: str) -> _Refused | None:
-        # a million of them need not all be told; an object is, as what was refused may be in a value it had twice
+        # one of a million is enough to report; of objects all, since a repeated key may have dropped a refused value
         return None if self.refused else self._refuse(problem)
 
     def pairs(self, pairs: list[tuple[str, Any]]) -> dict[str, Any] | _Refused:
@@ -180,7 +180,7 @@ class _Hooks:
         raise AssertionError(pairs)
 
     def integer(self, text: str) -> int | _Refused | None:
-        # longer ones are not even converted: that takes time quadratic in their length
+        # a longer one is not converted: that would take time quadratic in its length
         if len(text) > _LONGEST_INTEGER:
             return self._refuse_value(f"it is an integer of {len(text)} characters: expected one of 64 bits")
         value = int(text)
@@ -197,7 +197,7 @@ class _Hooks:
 
 
 def _find(value: object) -> tuple[list[str | int], _Refused] | None:
-    """The first refused value, and the way to it, its last step first."""
+    """The first refused value, and the path to it, its last step first."""
     if isinstance(value, _Refused):
         return [], value
     children: Iterable[tuple[str | int, object]] = ()

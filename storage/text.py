@@ -1,43 +1,43 @@
-"""Text from outside, made fit for a terminal and for a line of a log: no control characters, no credentials."""
+"""Text from outside, made safe for terminals and for log lines: no control characters, no credentials."""
 
 from __future__ import annotations
 
 import re
 
-# C0 without tab and line feed, DEL and C1; marks that turn the direction of writing; the separators of lines and
-# paragraphs; halves of surrogate pairs, which UTF-8 does not have
+# C0 without tab and line feed, DEL and C1; marks that change the direction of writing; separators of lines and
+# paragraphs; surrogates, which UTF-8 cannot encode
 _UNSAFE = "\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ufeff\\ud800-\\udfff"
 _CONTROLS = re.compile(f"[{_UNSAFE}]")
 _CONTROLS_AND_BREAKS = re.compile(f"[\\n\\t{_UNSAFE}]")
 
 HIDDEN = "***"
-"""What stands where a secret was."""
+"""Stands in place of a secret."""
 
-# A quotation mark ends both: in a JSON line the next `@` may be another value's.
+# A quotation mark ends both: in a line of JSON the next `@` may belong to another value.
 _USER = re.compile(r"""(?<=://)[^/@\s"]+@""")
 _TOKEN = re.compile(r"""(?<=/t/)[^/\s"']+""")
 
 
 def printable(text: str) -> str:
-    r"""`text` with every control character written out, as `\x1b`; line feeds and tabs stay.
+    r"""Write out every control character of `text`, such as `\x1b`; line feeds and tabs stay.
 
-    A terminal obeys control characters, and whoever names a package or a tag could write them.
+    A terminal obeys control characters, and anybody who names a package or a tag could send them.
     """
     return _CONTROLS.sub(_spell_out, text) if _CONTROLS.search(text) else text
 
 
 def printable_line(text: str) -> str:
-    """The same for text that has to stay on one line: line feeds and tabs are written out, too."""
+    """Likewise for text that must stay on one line: line feeds and tabs are written out, too."""
     return _CONTROLS_AND_BREAKS.sub(_spell_out, text) if _CONTROLS_AND_BREAKS.search(text) else text
 
 
 def printable_json(text: str) -> str:
-    r"""A JSON document with every control character written as `\u009b`; it means the same."""
+    r"""Write every control character of a JSON document as `\u009b`; its meaning stays the same."""
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) if _CONTROLS.search(text) else text
 
 
 def redact(text: str) -> str:
-    """`text` with `user:password@` and the token of `/t/<token>/` in every address hidden."""
+    """Hide `user:password@` and the token of `/t/<token>/` in every URL in `text`."""
     if "://" not in text:
         return text
     return _TOKEN.sub(HIDDEN, _USER.sub(f"{HIDDEN}@", text))

@@ -1,4 +1,4 @@
-"""How long things are kept, how much, and what may not be changed: data that `registry.settings` reads."""
+"""How long and how much to keep, and what may not change: data that `registry.settings` reads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Size = Annotated[int, BeforeValidator(_size), Field(ge=0)]
 
 
 class UpkeepSettings(Section):
-    """Garbage collection, the bounds of caches, and rules for repositories. Times in seconds."""
+    """Garbage collection, bounds of caches, and rules for repositories. Times are in seconds."""
 
     gc_interval: float = Field(
         3600, ge=0, description="Seconds between garbage collections of the running server; 0 turns them off."
@@ -29,7 +29,7 @@ class UpkeepSettings(Section):
     gc_grace: float = Field(
         DAY,
         ge=0,
-        description="Seconds for which a blob that nothing needs is kept; they must be longer than any push takes.",
+        description="Seconds for which a blob that nothing needs is kept; set it longer than any push takes.",
     )
     upload_seconds: float = Field(
         DAY, gt=0, description="Seconds without a request after which an upload session ends."
@@ -57,8 +57,8 @@ class UpkeepSettings(Section):
     )
     locks_limit: Size = Field(
         10 * 10**9,
-        description="Maximum size of all locks. Beyond it, locks are deleted that were never asked for by their own "
-        "tag, and then others, the longest unused first; the lock of a stored image stays. 0 is no limit.",
+        description="Maximum size of all locks. Beyond it, locks that were never requested by their own tag are "
+        "deleted, then others, the least recently used first; the lock of a stored image stays. 0 is no limit.",
     )
     fragments_limit: Size = Field(
         50 * 10**9,
@@ -71,7 +71,7 @@ class UpkeepSettings(Section):
     repodata_limit: Size = Field(5 * 10**9, description="Maximum size of the cached channel indexes; 0 is no limit.")
     images_limit: Size = Field(
         0,
-        description="Maximum size of all on-demand images and their files together. Beyond it, the longest unused "
+        description="Maximum size of all on-demand images and their files together. Beyond it, the least recently used "
         "are deleted; a new one that does not fit beside those of the last two hours is refused. 0 is no "
         "limit.",
     )
@@ -87,8 +87,8 @@ class UpkeepSettings(Section):
     )
     retention: tuple[str, ...] = Field(
         (),
-        description="Rules for the tags that repositories keep; all other tags there are deleted. Such as 'ci/* "
-        "keep-last=10 keep-days=30 keep=v*+release-*'.",
+        description="Rules for the tags that repositories keep, such as 'ci/* keep-last=10 keep-days=30 "
+        "keep=v*+release-*'; all other tags there are deleted.",
     )
     read_only: bool = Field(
         False, description="Whether pushes and deletions are refused; on-demand images are still made."

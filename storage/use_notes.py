@@ -1,4 +1,4 @@
-"""Notes of what is still asked for, written now and then; no request waits for its note or fails with it."""
+"""Records of recent use, written now and then; no request waits for one or fails with it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ CLOSE_SECONDS = 5.0
 
 
 class UseNotes(Generic[K]):
-    """`write` writes one note; the same key is not noted again for `seconds`, unless its note failed.
+    """Calls `write` once per key and `seconds`; a write that failed is tried again at the next use.
 
-    A note that fails is logged as `event`.
+    A failed write is logged as `event`.
     """
 
     def __init__(self, write: Callable[[K], Awaitable[None]], seconds: float, event: str) -> None:
@@ -32,7 +32,7 @@ class UseNotes(Generic[K]):
         self._writing: set[asyncio.Task[None]] = set()
 
     def note(self, key: K, /, **fields: str) -> None:
-        """Begin to write down that `key` is used; `fields` name it in the log."""
+        """Start to record a use of `key`; `fields` identify it in the log."""
         if key in self._noted:
             return
         self._noted[key] = None
@@ -48,7 +48,7 @@ class UseNotes(Generic[K]):
             log.warning(self._event, **fields, reason=str(error))
 
     async def close(self) -> None:
-        """Finish the notes that have begun, within CLOSE_SECONDS."""
+        """Wait for the writes that have begun, for CLOSE_SECONDS at most."""
         if self._writing:
             _, late = await asyncio.wait(self._writing, timeout=CLOSE_SECONDS)
             for task in late:

@@ -1,1 +1,1 @@
-"""Content-addressed bytes over objects, and the lists of fragments that some of them are."""
+"""Content-addressed bytes in an object store, and blobs that are lists of fragments."""

@@ -1,4 +1,4 @@
-"""Blobs for code that runs in threads: base images that are read and stored, images that are written out."""
+"""Blobs for code that runs in threads: it reads base images and stores them, and writes images out."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ T = TypeVar("T")
 
 class BlobReader(Protocol):
     def read(self, digest: Digest) -> Iterator[bytes]:
-        """The content in chunks; raises BlobUnknown."""
+        """Yield the content in chunks; raises BlobUnknown."""
 
 
 class BlockingBlobs(BlobReader, Protocol):
-    """Blobs by digest. Methods block; call them from threads, never from that of the event loop."""
+    """Blobs by digest. Methods block: call them from threads, never from the event loop's."""
 
     def sizes(self, digests: Iterable[Digest]) -> Mapping[Digest, int]:
-        """In bytes, of those that are stored; they are safe from garbage collection for its grace time."""
+        """The sizes in bytes of the blobs that are stored. The garbage collection keeps them for its grace time."""
 
     def put(self, digest: Digest, content: Iterable[bytes]) -> int:
-        """Store `content`, which must hash to `digest` (else DigestMismatch); returns its size. May be repeated."""
+        """Store `content`, which must hash to `digest` (else DigestMismatch), and return its size. May be repeated."""
 
 
 class StoreInThreads:
-    """A BlobStore as BlockingBlobs; made where its event loop runs, which has to go on running.
+    """A BlobStore as BlockingBlobs. Make it in its event loop's thread, and keep that loop running.
 
-    After `close` what is under way in threads, which nothing else can stop, fails with ServerStopping.
+    After `close`, calls that are under way in threads fail with ServerStopping: nothing else can stop them.
     """
 
     def __init__(self, store: BlobStore) -> None:

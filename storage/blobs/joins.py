@@ -1,4 +1,4 @@
-"""Joins: blobs that are lists of fragments. As much of them as a process has to know that has no database."""
+"""Joins: blobs that are lists of fragments. This is the part that a process without a database needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from storage.digest import Digest
 
 @dataclass(frozen=True, slots=True)
 class FragmentPart:
-    """A whole fragment, by its key, of `size` bytes, as a part of a join."""
+    """A whole fragment of `size` bytes, by its key, as part of a join."""
 
     key: str
     size: int
@@ -20,7 +20,7 @@ Part = bytes | FragmentPart
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """A blob to be made of fragments, which the caller has hashed to `digest`."""
+    """A blob to make of fragments; the caller has hashed their bytes to `digest`."""
 
     digest: Digest
     parts: tuple[Part, ...]
@@ -36,7 +36,7 @@ class Join:
 
 @dataclass(frozen=True)
 class Layer:
-    """A join by the key of what it is made of, and what an image's config says of it."""
+    """A join, the key of its ingredients, and the facts that an image's config states about it."""
 
     key: str
     join: Join

@@ -1,4 +1,4 @@
-"""Layers and other blobs that are joins of fragments: which there are, and making new ones known."""
+"""Layers and other blobs that are joins of fragments: finding them and recording new ones."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from storage.disk.files import known_errors, sync_directory, sync_file
 from storage.errors import FragmentsGone, ObjectMissing
 
 SYNC_THREADS = 8
-"""A disk takes several flushes at a time in little more than the time of one."""
+"""A disk takes several flushes at once in little more time than one."""
 
 FRAGMENTS_LOCK = "fragments"
-"""Held by who makes joins of fragments, and by who evicts fragments that no join needs."""
+"""The lock held while joins of fragments are made, and while fragments that no join needs are evicted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class KnownLayer:
 
 
 class LayerStore:
-    """Joins in `blobs`, which are kept as such or written out as objects, as it does it.
+    """The joins in `blobs`, which decides whether they stay lists or are written out as objects.
 
     All methods raise StorageUnavailable and StorageFull.
     """
@@ -49,7 +49,7 @@ class LayerStore:
         self._syncing = ThreadPoolExecutor(SYNC_THREADS, "condery-sync")
 
     async def find(self, keys: Sequence[str]) -> dict[str, KnownLayer]:
-        """The layers that were made before and are still stored, safe from garbage collection for its grace time."""
+        """Find layers that are already stored. The garbage collection keeps them for its grace time."""
         layer, blob = tables.layer, tables.blob
         query = (
             select(layer, blob.c.size).join(blob, blob.c.digest == layer.c.digest).where(layer.c.key.in_(keys))
@@ -63,18 +63,18 @@ class LayerStore:
         }
 
     async def put_join(self, join: Join) -> None:
-        """Store a blob that is made of fragments; raises FragmentsGone."""
+        """Store a blob made of fragments; raises FragmentsGone."""
         await self._write_join(join)
         if self._blobs.keeps_joins:
             async with self._database.writing() as connection:
                 await self._record_joins(connection, [join])
 
     async def write(self, layer: Layer) -> None:
-        """Put the bytes of `layer` on stable storage, for `record`; raises FragmentsGone."""
+        """Put the bytes of `layer` on stable storage, before `record`; raises FragmentsGone."""
         await self._write_join(layer.join)
 
     async def record(self, layers: Sequence[Layer]) -> None:
-        """Make layers that were written known, all or none; raises FragmentsGone when one is not there (any more)."""
+        """Record written layers, all or none; raises FragmentsGone if the bytes of one are gone."""
         async with self._database.writing() as connection:
             if self._blobs.keeps_joins:
                 await self._record_joins(connection, [layer.join for layer in layers])
@@ -110,7 +110,7 @@ class LayerStore:
         await connection.execute(self._database.insert(tables.layer).on_conflict_do_nothing(), rows)
 
     def _sync_fragments(self, keys: Iterable[str]) -> None:
-        """Fragments are written without a flush, being a cache; a layer that refers to them needs them on the disk."""
+        """Flush fragments to disk: they are a cache and written without a flush, but a layer relies on them."""
         paths = [self._blobs.fragment_path(key) for key in keys]
         with known_errors(self._blobs.fragments):
             list(self._syncing.map(_if_there(sync_file), paths))
@@ -118,10 +118,10 @@ class LayerStore:
 
 
 async def _register_joins(database: Database, connection: AsyncConnection, joins: Sequence[Join]) -> None:
-    """Record the parts of each digest that has no bytes yet, and which fragments are needed for them."""
+    """Record the parts of each digest that has no bytes yet, and the fragments that it needs."""
     now = time.time()
     table = tables.blob
-    # in the order in which everybody locks rows
+    # in the order in which every transaction locks rows
     rows = [
         {"digest": join.digest, "size": join.size, "parts": dump_parts(join.parts), "created": now, "used": now}
         for join in sorted(joins, key=lambda join: join.digest)

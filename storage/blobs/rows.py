@@ -1,4 +1,4 @@
-"""The rows of blobs, and of objects that are no blob's yet: what transactions of several modules do with them."""
+"""The rows of blobs and of pending objects, for transactions of several modules."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from storage.errors import WriteExpired
 from storage.objects.protocol import new_key
 
 WRITE_SECONDS = 24 * 3600.0
-"""How long the writing of one object may take."""
+"""How long writing one object may take."""
 
 BLOB_LINGER_SECONDS = 60.0
-"""From the deletion of a blob to that of its bytes, for those who have just begun to read them."""
+"""Time between deleting a blob and deleting its bytes, for clients that have just begun to read them."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredBlob:
-    """A digest, and where its bytes are: under the object `key`, or the join of `parts`."""
+    """A digest and the place of its bytes: the object `key`, or the join of `parts`."""
 
     digest: Digest
     size: int
@@ -40,7 +40,7 @@ BLOB_COLUMNS = (tables.blob.c.digest, tables.blob.c.size, tables.blob.c.key, tab
 
 
 def stored_blob(row: Any) -> StoredBlob:
-    """From a row that has BLOB_COLUMNS."""
+    """Make a blob of a row that has BLOB_COLUMNS."""
     parts: tuple[Part, ...] = ()
     if row.parts is not None:
         parts = tuple(
@@ -51,7 +51,7 @@ def stored_blob(row: Any) -> StoredBlob:
 
 
 def dump_parts(parts: Sequence[Part]) -> str:
-    """As `stored_blob` reads them."""
+    """Write parts as `stored_blob` reads them."""
     return json.dumps(
         [
             base64.b64encode(part).decode() if isinstance(part, bytes) else {"fragment": part.key, "size": part.size}
@@ -75,10 +75,10 @@ async def reserve_keys(connection: AsyncConnection, count: int) -> list[str]:
 
 
 async def register(database: Database, connection: AsyncConnection, blob: StoredBlob) -> StoredBlob:
-    """Record the object of a digest, unless it has bytes already, and say which it has now.
+    """Record the object of a digest unless the digest already has bytes; return the blob that it has now.
 
-    An object that is not needed is pending afterwards, to be released by the caller. The row is locked until the
-    transaction ends, and by its new `used` the garbage collection, which looks at it under the same lock, lets it be.
+    An object that is not needed stays pending, and the caller releases it. The row is locked until the transaction
+    ends. The garbage collection looks at the row under the same lock, and keeps it because its `used` is new.
     """
     assert blob.key is not None
     now = time.time()
@@ -93,7 +93,7 @@ async def register(database: Database, connection: AsyncConnection, blob: Stored
 
 
 async def touch(connection: AsyncConnection, digests: Iterable[str]) -> set[str]:
-    """Keep blobs from the garbage collection for its grace time; returns those that are there."""
+    """Keep blobs from the garbage collection for its grace time; return those that exist."""
     table = tables.blob
     found: set[str] = set()
     for batch in batches(sorted(digests)):
@@ -105,9 +105,9 @@ async def touch(connection: AsyncConnection, digests: Iterable[str]) -> set[str]
 
 
 async def lock_rows(connection: AsyncConnection, table: Table, *where: ColumnElement[bool]) -> None:
-    """Lock rows before several of them are changed, so that whoever else locks some of them has the same order.
+    """Lock rows before changing several of them, so that all transactions lock them in the same order.
 
-    On SQLite a writing transaction has all of them anyhow.
+    On SQLite a writing transaction holds all rows anyway.
     """
     if connection.dialect.name == "postgresql":
         keys = list(table.primary_key)
@@ -116,7 +116,7 @@ async def lock_rows(connection: AsyncConnection, table: Table, *where: ColumnEle
 
 
 DOOMED = 0.0
-"""The `expires` of pending objects whose deletion has begun."""
+"""The `expires` of pending objects that are already being deleted."""
 
 
 async def make_pending(connection: AsyncConnection, keys: Sequence[str], expires: float) -> None:
@@ -125,7 +125,7 @@ async def make_pending(connection: AsyncConnection, keys: Sequence[str], expires
 
 
 async def claim(connection: AsyncConnection, key: str) -> None:
-    """Take a written object out of the pending ones; raises WriteExpired when it may have been deleted."""
+    """Take a written object off the pending list; raises WriteExpired if it may have been deleted."""
     table = tables.pending
     result = await connection.execute(delete(table).where(table.c.key == key, table.c.expires > DOOMED))
     if result.rowcount != 1:

@@ -1,12 +1,12 @@
-"""Content-addressed bytes: the database says which digests there are, an object store has their bytes.
+"""Content-addressed bytes: the database knows which digests are stored, an object store holds their bytes.
 
-A layer is a join of fragments, and a fragment is in many layers, so beside files a *join* is kept as the list of its
-parts rather than their copy: small runs of bytes inline, and files of the `fragments` folder by name. To a reader a
-join is a blob like any other. Stores that are not local get the joined bytes as one object.
+A layer is a join of fragments, and one fragment is part of many layers. So some blobs are stored as *joins*: lists of
+parts instead of copies. A part is either a small run of bytes, kept inline, or the name of a file in the `fragments`
+folder. Readers see a join as a blob like any other. A store that is not local gets the joined bytes as one object.
 
-Nothing in the object store is ever unknown to the database: a key is recorded as pending before a byte is written
-under it, and the transaction that makes it the bytes of a digest takes that record away. What stays pending past its
-time belongs to nobody and is deleted, with no need to look through the store.
+The database knows every object in the object store. A key is recorded as pending before a byte is written under it, and
+the transaction that makes it the bytes of a digest deletes that record. A key that is still pending after its time
+belongs to nobody, and is deleted without a scan of the store.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from storage.objects.segments import FileRange, Segment, cut, read_segment
 
 
 class BlobStore:
-    """Blobs by digest. A blob is known only when its bytes are whole and on stable storage.
+    """Blobs by digest. A blob is known only once all its bytes are on stable storage.
 
-    `fragments` is the folder of fragments, local even where the objects are not. All methods raise StorageUnavailable
-    and StorageFull.
+    `fragments` is the folder of fragments; it is local even if the objects are not. All methods raise
+    StorageUnavailable and StorageFull.
     """
 
     def __init__(self, database: Database, objects: ObjectStore, fragments: Path, *, joins: bool = True) -> None:
@@ -44,7 +44,7 @@ class BlobStore:
         self.objects = objects
         self.fragments = fragments
         self.keeps_joins = joins
-        """Whether joins are kept as such, or written out as objects: where the objects are files, they are."""
+        """Whether joins are stored as lists of parts; otherwise they are written out as objects."""
 
     def fragment_path(self, key: str) -> Path:
         return fragment_path(self.fragments, key)
@@ -59,21 +59,21 @@ class BlobStore:
         return stored_blob(row)
 
     async def need(self, digests: Sequence[Digest]) -> dict[Digest, StoredBlob]:
-        """Those of `digests` that are stored; they are safe from garbage collection for its grace time."""
+        """Return those of `digests` that are stored. The garbage collection keeps them for its grace time."""
         if not digests:
             return {}
         async with self.database.writing() as connection:
             return await need_rows(connection, digests)
 
     async def link(self, blob: StoredBlob, media_type: str) -> str | None:
-        """A URL to get `blob` from for a short while; None where the server has to send it."""
+        """A URL that serves `blob` for a short while; None if the server has to send it."""
         if self.keeps_joins or blob.key is None:
             return None
-        # signing may have to get credentials first
+        # signing may have to fetch credentials first
         return await asyncio.to_thread(self.objects.link, blob.key, media_type=media_type)
 
     def segments(self, blob: StoredBlob, start: int = 0, stop: int | None = None) -> list[Segment]:
-        """The bytes [start, stop) of `blob`, which are not read yet; raises ObjectMissing."""
+        """The bytes [start, stop) of `blob`, not yet read; raises ObjectMissing."""
         stop = blob.size if stop is None else stop
         if blob.key is not None:
             return list(self.objects.segments(blob.key, start, stop))
@@ -88,24 +88,24 @@ class BlobStore:
         return wanted
 
     def read(self, blob: StoredBlob) -> Iterator[bytes]:
-        """The content in chunks. Blocks; raises ObjectMissing."""
+        """Yield the content in chunks. Blocks; raises ObjectMissing."""
         for segment in self.segments(blob):
             yield from read_segment(segment)
 
     async def content(self, digest: Digest) -> bytes:
-        """All of a small blob; raises BlobUnknown."""
+        """The whole content of a small blob; raises BlobUnknown."""
         blob = await self.find(digest)
         return await asyncio.to_thread(lambda: b"".join(self.read(blob)))
 
     async def put(self, digest: Digest, content: Iterable[bytes]) -> StoredBlob:
-        """Store `content`, which must hash to `digest` (else DigestMismatch); may be repeated.
+        """Store `content`, which must hash to `digest` (else DigestMismatch). May be repeated.
 
-        It is read in a thread. Whatever ends this early leaves nothing.
+        The content is read in a thread. A call that fails or is cancelled leaves nothing behind.
         """
         return (await self.put_all({digest: content}))[digest]
 
     async def put_all(self, contents: Mapping[Digest, Iterable[bytes]]) -> dict[Digest, StoredBlob]:
-        """`put` of several at once, in no more transactions than one takes: all of them, or none that is new."""
+        """`put` several blobs at once, in as few transactions as one takes: either all of them, or no new one."""
         async with self.database.writing() as connection:
             found = await need_rows(connection, list(contents))
             missing = sorted(contents.keys() - found.keys())
@@ -138,9 +138,9 @@ class BlobStore:
         return blobs
 
     async def adopt(self, blob: StoredBlob) -> StoredBlob:
-        """Make the pending object of `blob` the bytes of its digest, unless the digest has bytes already.
+        """Make the pending object of `blob` the bytes of its digest, unless the digest already has bytes.
 
-        Returns where they are now. Raises WriteExpired.
+        Returns the blob with the place of its bytes now. Raises WriteExpired.
         """
         [adopted] = await self._adopt_all([blob])
         return adopted
@@ -156,7 +156,7 @@ class BlobStore:
 
     @contextlib.asynccontextmanager
     async def pending(self) -> Any:
-        """The key of an object to be written in the block; it is deleted afterwards unless some blob has it by then."""
+        """Yield the key for an object to write in the block. It is deleted afterwards unless a blob has it by then."""
         (key,) = await self.reserve(1)
         try:
             yield key
@@ -164,12 +164,12 @@ class BlobStore:
             await asyncio.shield(self.release([key]))
 
     async def reserve(self, count: int) -> list[str]:
-        """New keys, recorded as pending."""
+        """Make new keys and record them as pending."""
         async with self.database.writing() as connection:
             return await reserve_keys(connection, count)
 
     async def release(self, keys: Sequence[str]) -> None:
-        """Delete those of `keys` that are still pending. What fails is left for the garbage collection."""
+        """Delete those of `keys` that are still pending. The garbage collection gets what cannot be deleted now."""
         with contextlib.suppress(StorageError):
             for batch in batches(keys):
                 await self._release(batch)
@@ -197,7 +197,7 @@ class BlobStore:
 
 
 def _until(stopped: threading.Event, content: Iterable[bytes]) -> Iterator[bytes]:
-    """`content`, broken off once `stopped` is set, however much is still to come."""
+    """Yield `content` until it ends or `stopped` is set."""
     for chunk in content:
         if stopped.is_set():
             raise InterruptedError

@@ -1,4 +1,4 @@
-"""Files made of locks beside their images, each recorded with the blob that has its bytes."""
+"""Files made from locks, such as archives, each recorded with the blob that holds its bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from storage.errors import BlobUnknown
 
 
 class Artifacts:
-    """The table of files as methods, each one transaction; documents are JSON-able."""
+    """The table of files; each method is one transaction. Documents are JSON-able."""
 
     def __init__(self, database: Database, made: Made) -> None:
         self._database = database
@@ -25,9 +25,9 @@ class Artifacts:
         return await find_document(self._database, tables.artifact, key)
 
     async def put(self, key: str, lock_key: str, document: Mapping[str, Any], digest: Digest) -> None:
-        """Record a file and the blob that has its bytes.
+        """Record a file and the blob that holds its bytes.
 
-        Raises BlobUnknown when that is gone (again), QuotaExceeded.
+        Raises BlobUnknown if the blob is gone, and QuotaExceeded.
         """
         await self._made.within(lambda: self._put(key, lock_key, document, digest))
 
@@ -39,5 +39,5 @@ class Artifacts:
             await self._made.check(connection)
 
     async def note_use(self, key: str) -> None:
-        """Write down that a file was asked for, at most once in USE_SECONDS."""
+        """Record that a file was requested, at most once in USE_SECONDS."""
         await note_use(self._database, tables.artifact, key)

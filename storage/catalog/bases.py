@@ -1,4 +1,4 @@
-"""What the tags of base images were resolved to, for all processes and machines: the first to ask decides."""
+"""Base images' tags pinned to digests, for all processes and machines. The first process to resolve a tag decides."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from storage.digest import Digest
 
 
 class Bases:
-    """Pins by the key of a base's reference, and what was learnt of each platform of what is pinned."""
+    """Pins by the key of a base's reference, with the facts known about each platform of the pinned image."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def find(self, key: str) -> Digest | None:
-        """What is pinned."""
+        """The pinned digest."""
         table = tables.base_pin
         async with self._database.reading() as connection:
             text = (await connection.execute(select(table.c.digest).where(table.c.key == key))).scalar()
         return Digest.parse(text) if text is not None else None
 
     async def pin(self, key: str, reference: str, digest: Digest) -> Digest:
-        """Pin `digest` unless another process has pinned something; what is pinned now."""
+        """Pin `digest` unless another process has already pinned one; return the pinned digest."""
         table = tables.base_pin
         statement = self._database.insert(table).values(
             key=key, reference=reference, digest=digest, created=time.time()
@@ -47,7 +47,7 @@ class Bases:
         return json.loads(text) if text is not None else None
 
     async def put_image(self, key: str, platform: str, document: Mapping[str, Any]) -> None:
-        """Keep what was learnt of a platform, in place of what was known of it. The key has to be pinned."""
+        """Store the facts about a platform, replacing earlier ones. The key must be pinned."""
         text = json.dumps(document)
         statement = self._database.insert(tables.base_image).values(pin=key, platform=platform, document=text)
         async with self._database.writing() as connection:

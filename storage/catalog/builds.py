@@ -1,8 +1,9 @@
-"""Builds: attempts to make something, each a row.
+"""Builds: attempts to make something, one row each.
 
-A build's unfinished row is the lock of its key: the database admits one, whichever process or machine it is in. The row
-says who works on it (`owner`) and when that owner last gave a sign (`heartbeat`), so another may take over from the
-dead. Its times are the database's: a machine whose clock is wrong neither takes what others work on nor loses its own.
+An unfinished build's row is the lock of its key: the database admits one, from whichever process or machine. The row
+names the `owner` that works on the build and the time of its last `heartbeat`, so that another can take over from a
+dead owner. All times are the database's, so a machine with a wrong clock neither takes builds from others nor loses
+its own.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from storage.events.outbox import Record
 
 @dataclass(frozen=True, slots=True)
 class BuildRow:
-    """One attempt to make something; `request` is the builder's own document."""
+    """One attempt to make something; `request` is a document that the builder understands."""
 
     id: str
     key: str
@@ -31,7 +32,7 @@ class BuildRow:
     status: str
     """QUEUED, BUILDING, COMPLETED, FAILED or CANCELED."""
     owner: str
-    """Empty when its owner let it go, for whoever comes next."""
+    """Empty if the owner has released the build for another to take."""
     heartbeat: float
     attempts: int
     created: float
@@ -40,14 +41,14 @@ class BuildRow:
     error_message: str | None
     error_transient: bool | None
     made: str | None
-    """The key of the image or file that a completed build ended with; None when an older version ended it."""
+    """The key of the image or file that a completed build made; None if an older version completed it."""
     priority: int
     now: float
-    """When the row was read (UNIX seconds by the database's clock, as all of the times)."""
+    """When the row was read (UNIX seconds by the database's clock, like all times here)."""
 
 
 class Builds:
-    """The table of builds as methods, each one transaction."""
+    """The table of builds; each method is one transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -55,7 +56,7 @@ class Builds:
     async def begin(
         self, build_id: str, key: str, request: Document, owner: str, *, priority: int = 0
     ) -> BuildRow | None:
-        """Insert an unfinished build; None when the key has one already."""
+        """Insert an unfinished build; None if the key already has one."""
         now = database_time(self._database)
         statement = (
             self._database.insert(tables.build)
@@ -84,23 +85,23 @@ class Builds:
 
     async def last(self, key: str) -> BuildRow | None:
         table = tables.build
-        # one that runs is the last, whatever a clock that was ahead wrote into another
+        # an unfinished build is the last, even if a fast clock wrote a later time into another
         order = (table.c.ended.is_not(None), table.c.created.desc())
         async with self._database.reading() as connection:
             row = (await connection.execute(self._rows().where(table.c.key == key).order_by(*order).limit(1))).first()
         return _build_row(row) if row else None
 
     async def unfinished(self) -> list[BuildRow]:
-        """Those of the highest priority first, then the oldest."""
+        """All unfinished builds, the highest priority first, then the oldest."""
         table = tables.build
         query = self._rows().where(table.c.ended.is_(None)).order_by(table.c.priority.desc(), table.c.created)
         async with self._database.reading() as connection:
             return [_build_row(row) for row in await connection.execute(query)]
 
     async def take(self, row: BuildRow, owner: str) -> bool:
-        """Make `owner` the owner of an unfinished build, unless its state changed since `row` was read."""
+        """Make `owner` the owner of an unfinished build, unless its state has changed since `row` was read."""
         table = tables.build
-        # who let it go was not taken down by it
+        # a build that its owner released did not crash that owner
         attempts = table.c.attempts + case((table.c.owner == "", 0), else_=1)
         statement = (
             update(table)
@@ -112,7 +113,7 @@ class Builds:
             return (await connection.execute(statement)).rowcount == 1
 
     async def beat(self, owner: str, ids: Collection[str]) -> Mapping[str, int]:
-        """A sign of life for those builds of `owner`; the priorities of those that are still unfinished and its own."""
+        """Send a heartbeat for these builds of `owner`; return the priorities of those that are still its own."""
         table = tables.build
         statement = (
             update(table)
@@ -124,7 +125,7 @@ class Builds:
             return {row.id: row.priority for row in await connection.execute(statement)}
 
     async def let_go(self, owner: str) -> None:
-        """Leave the unfinished builds of `owner` to whoever comes next, who need not wait for its silence."""
+        """Release the unfinished builds of `owner`, so that others need not wait for its heartbeat to lapse."""
         table = tables.build
         statement = update(table).where(table.c.owner == owner, table.c.ended.is_(None)).values(owner="", heartbeat=0.0)
         async with self._database.writing() as connection:
@@ -137,7 +138,7 @@ class Builds:
             await connection.execute(update(table).where(unfinished).values(status="BUILDING"))
 
     async def set_priority(self, build_id: str, priority: int) -> bool:
-        """Whether there is such a build, and it is unfinished."""
+        """Set the priority of an unfinished build; False if there is none."""
         table = tables.build
         unfinished = (table.c.id == build_id) & table.c.ended.is_(None)
         async with self._database.writing() as connection:
@@ -145,9 +146,9 @@ class Builds:
         return done.rowcount == 1
 
     async def complete(self, build_id: str, made: str, record: Record[None] | None = None) -> bool:
-        """End a build with the key of what it made, and `record` that in the same transaction.
+        """End a build with the key of what it made, and run `record` in the same transaction.
 
-        False, and nothing is recorded, when it has ended already: somebody canceled it, or took it over and was faster.
+        Returns False and records nothing if it has already ended: somebody canceled it, or took it over and was faster.
         """
         return await self._end(build_id, record, status="COMPLETED", made=made)
 
@@ -161,7 +162,7 @@ class Builds:
         canceled: bool = False,
         record: Record[None] | None = None,
     ) -> bool:
-        """Likewise, with the reason for which there is nothing."""
+        """End a build that made nothing, with the reason; otherwise like `complete`."""
         return await self._end(
             build_id,
             record,

@@ -1,4 +1,4 @@
-"""Documents of the builder, kept as JSON under a key, in a table of their kind; and when each was last asked for."""
+"""The builder's documents: JSON under a key in one table per kind, with the time of the last request for each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def find_document(database: Database, table: Table, key: str) -> Document 
 async def put_document(
     connection: AsyncConnection, table: Table, key: str, lock_key: str, document: Mapping[str, Any], **columns: Any
 ) -> None:
-    """What was made of a lock, in place of what had the key before."""
+    """Store a document made from a lock, replacing any earlier one with this key."""
     now = time.time()
     await connection.execute(delete(table).where(table.c.key == key))
     await connection.execute(
@@ -38,7 +38,7 @@ async def put_document(
 
 
 async def note_use(database: Database, table: Table, key: str) -> None:
-    """Write down that a document was asked for, and with it its lock, at most once in USE_SECONDS."""
+    """Record a request for a document and so for its lock, at most once in USE_SECONDS."""
     now = time.time()
     query = select(table.c.used, table.c.lock_key).where(table.c.key == key)
     async with database.reading() as connection:

@@ -1,4 +1,4 @@
-"""Images made on demand, each recorded with its manifests and blobs."""
+"""On-demand images, each recorded with its manifests and blobs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from storage.repositories.rows import (
 
 
 class Images:
-    """The table of images as methods, each one transaction; documents are JSON-able."""
+    """The table of images; each method is one transaction. Documents are JSON-able."""
 
     def __init__(self, database: Database, made: Made) -> None:
         self._database = database
@@ -37,7 +37,7 @@ class Images:
         return await find_document(self._database, tables.image, key)
 
     async def find_newest_of_lock(self, lock_key: str) -> Document | None:
-        """The newest image made from a lock, whatever its base."""
+        """The newest image made from a lock, with any base."""
         query = (
             select(tables.image.c.document)
             .where(tables.image.c.lock_key == lock_key)
@@ -49,7 +49,7 @@ class Images:
         return json.loads(text) if text is not None else None
 
     async def find_manifest(self, digest: Digest) -> StoredManifest | None:
-        """A manifest of whichever repository has it; for who works on the store itself, not for clients."""
+        """A manifest from any repository; for work on the store itself, not for clients."""
         row, body = tables.repository_manifest, tables.manifest
         query = (
             select(row.c.media_type, body.c.body)
@@ -64,9 +64,9 @@ class Images:
     async def put(
         self, key: str, lock_key: str, document: Mapping[str, Any], repository: str, pushes: Sequence[Push]
     ) -> None:
-        """Record an image, and its manifests and blobs as `repository`'s, at once: nobody meets one without the others.
+        """Record an image together with its manifests and blobs in `repository`: nobody sees one without the others.
 
-        Raises ManifestBlobUnknown when a blob is gone (again), SizeMismatch, QuotaExceeded.
+        Raises ManifestBlobUnknown if a blob is gone, SizeMismatch and QuotaExceeded.
         """
         await self._made.within(lambda: self._put(key, lock_key, document, repository, pushes))
 
@@ -91,5 +91,5 @@ class Images:
             await self._made.check(connection)
 
     async def note_use(self, key: str) -> None:
-        """Write down that an image was asked for, at most once in USE_SECONDS."""
+        """Record that an image was requested, at most once in USE_SECONDS."""
         await note_use(self._database, tables.image, key)

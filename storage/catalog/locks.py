@@ -1,4 +1,4 @@
-"""Locks, and which of them each request was last solved to."""
+"""Locks, and the lock that each request was last solved to."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Resolution:
 
 
 class Locks:
-    """The tables of locks and resolutions as methods, each one transaction; documents are JSON-able."""
+    """The tables of locks and resolutions; each method is one transaction. Documents are JSON-able."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -35,7 +35,7 @@ class Locks:
         return await find_document(self._database, tables.lock, key)
 
     async def find_by_prefix(self, prefix: str, limit: int = 2) -> list[tuple[str, str]]:
-        """(key, spec_key) of locks whose key begins with `prefix`, which holds hex digits only; at most `limit`."""
+        """(key, spec_key) of at most `limit` locks whose key begins with `prefix`, which must be hex digits."""
         column = tables.lock.c.key
         query = (
             select(column, tables.lock.c.spec_key)
@@ -52,7 +52,7 @@ class Locks:
             return list((await connection.execute(query)).scalars())
 
     async def find_of_spec(self, prefix: str) -> Document | None:
-        """A lock whose spec's key begins with `prefix`, which holds hex digits only; None unless that is one spec."""
+        """A lock of the one spec whose key begins with `prefix` (hex digits); None if no spec matches, or several."""
         column = tables.lock.c.spec_key
         query = select(column, tables.lock.c.document).where(column >= prefix, column < prefix + "g").limit(100)
         async with self._database.reading() as connection:
@@ -60,7 +60,7 @@ class Locks:
         return json.loads(rows[0].document) if len({row.spec_key for row in rows}) == 1 else None
 
     async def pin(self, key: str) -> None:
-        """Write down that a lock was asked for by its own tag: of too many it is one of the last to go."""
+        """Record that a lock was requested by its own tag, so that it is deleted last when there are too many."""
         table, now = tables.lock, time.time()
         used = func.coalesce(table.c.used, 0.0)
         news = (table.c.key == key) & (table.c.pinned.is_(False) | ~used.between(now - USE_SECONDS, now + SKEW_SECONDS))
@@ -80,8 +80,7 @@ class Locks:
         spec_key: str,
         document: Mapping[str, Any],
     ) -> None:
-        """Keep a lock, and that a request is now solved to it: a later solve replaces an earlier one, never the other
-        way round."""
+        """Store a lock as what the request is solved to. A later solve replaces an earlier one, never the reverse."""
         table = tables.resolution
         async with self._database.writing() as connection:
             await self._insert(
@@ -113,7 +112,7 @@ class Locks:
         return Resolution(row.lock_key, row.solved) if row else None
 
     async def find_newest_resolution(self, spec_key: str, until: str | None) -> Resolution | None:
-        """What a spec with that cut-off day was last solved to, whatever else its solves depended on."""
+        """The last resolution of a spec with this cut-off day, whatever else its solves depended on."""
         table = tables.resolution
         query = (
             select(table.c.lock_key, table.c.solved)
@@ -126,17 +125,17 @@ class Locks:
         return Resolution(row.lock_key, row.solved) if row else None
 
     async def forget_resolution(self, request_key: str) -> None:
-        """Let the next request be solved anew."""
+        """Delete a resolution, so that the next request is solved again."""
         async with self._database.writing() as connection:
             await connection.execute(delete(tables.resolution).where(tables.resolution.c.request_key == request_key))
 
     async def list_days(self, spec_key: str) -> list[str]:
-        """The cut-off days for which a spec was solved, sorted."""
+        """The cut-off days that a spec was solved for, sorted."""
         table = tables.resolution
         query = select(table.c.until).where(table.c.spec_key == spec_key, table.c.until.is_not(None))
         async with self._database.reading() as connection:
             return sorted(day for day in (await connection.execute(query)).scalars() if day is not None)
 
     async def _insert(self, connection: AsyncConnection, table: Table, **values: Any) -> None:
-        """Insert a row unless its key is there: rows are named by content, the first is as good as the next."""
+        """Insert a row unless its key exists. Keys name content, so the existing row is just as good."""
         await connection.execute(self._database.insert(table).values(**values).on_conflict_do_nothing())

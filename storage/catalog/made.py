@@ -1,10 +1,10 @@
-"""Room for what is made on demand: images and files together, under `images_limit` and the quota of their repository.
+"""Room for on-demand images and files together, under `images_limit` and their repository's quota.
 
-What counts is what the database has of them: the blobs of the images' repository and of files, each once, and the
-manifests; a layer with all its bytes, though layers may share fragments. Where something new does not fit, the images
-and files go that were used least recently, with their manifests and the blobs that nothing else has; they are made
-again, the same, when somebody asks for them. What was used within the last two hours stays, for somebody may be pulling
-it. What does not fit beside that is refused.
+The count is what the database has of them: the blobs of the images' repository and of files, each once, and the
+manifests. A layer counts with all its bytes, though layers may share fragments. If something new does not fit, the
+least recently used images and files are deleted, with their manifests and the blobs that nothing else has. They are
+made again, identical, when somebody asks for them. What was used within the last two hours stays, since somebody may
+be pulling it. What does not fit beside that is refused.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from storage.quotas.room import coming, let_go, release_unnamed, unnamed
 from storage.repositories.rows import lock_manifests
 
 BATCH = 50
-"""Images and files that go in one transaction."""
+"""Images and files deleted in one transaction."""
 
 
 @dataclass(frozen=True)
 class Bound:
-    """`limit` bytes for what is made on demand and all in repositories that match `pattern`; `setting` says so."""
+    """`limit` bytes for on-demand content and all repositories that match `pattern`; the limit comes from `setting`."""
 
     setting: str
     pattern: str
@@ -46,7 +46,7 @@ class Bound:
 
 
 class NoRoom(Exception):
-    """Something has to go."""
+    """Something has to be deleted first."""
 
     def __init__(self, bound: Bound, needed: int) -> None:
         super().__init__(bound, needed)
@@ -55,7 +55,7 @@ class NoRoom(Exception):
 
 
 class Made:
-    """What is made on demand in the repository `limits.root`; `mark` is told of a repository that has changed."""
+    """On-demand content in the repository `limits.root`; `mark` is called with a repository that has changed."""
 
     def __init__(
         self, database: Database, limits: Limits | None = None, mark: Callable[[str], None] = lambda _: None
@@ -67,7 +67,7 @@ class Made:
         self._bounds = list(_bounds(limits))
 
     async def look(self, least: int) -> None:
-        """Whether something of at least `least` bytes can come to fit, before it is made; raises QuotaExceeded."""
+        """Check before a build whether at least `least` bytes can be made to fit; raises QuotaExceeded."""
         async with self._database.reading() as connection:
             for bound in self._bounds:
                 lasting = await self._sum_lasting(connection, bound.pattern)
@@ -75,9 +75,9 @@ class Made:
                     raise bound.refusal(max(lasting + 1, least))
 
     async def within(self, record: Callable[[], Awaitable[None]]) -> None:
-        """`record()`, and again as often as something goes for it; raises QuotaExceeded.
+        """Run `record()`, and again as long as deleting something makes room for it; raises QuotaExceeded.
 
-        It asks `check` in its transaction.
+        `record` calls `check` in its transaction.
         """
         while True:
             try:
@@ -88,7 +88,7 @@ class Made:
                 raise bound.refusal(needed)
 
     async def check(self, connection: AsyncConnection) -> None:
-        """Whether all that is recorded by now fits; raises NoRoom, and QuotaExceeded when nothing would help."""
+        """Check that all that is recorded fits; raises NoRoom, or QuotaExceeded if deleting could not help."""
         for bound in self._bounds:
             await self._database.lock(connection, f"quota {bound.pattern}")
             held = await self._sum_held(connection, bound.pattern)
@@ -110,7 +110,7 @@ class Made:
         return await _sum(connection, blobs, manifests) + await coming(connection, pattern)
 
     async def _sum_lasting(self, connection: AsyncConnection, pattern: str) -> int:
-        """What does not go, whatever is made: what others pushed, and what was just used."""
+        """The bytes that no deletion here can free: what others pushed, and what was used recently."""
         link, row, file, image = tables.link, tables.repository_manifest, tables.artifact, tables.image
         use, made = tables.manifest_blob, tables.image_manifest
         settled = time.time() - IN_USE_SECONDS
@@ -129,7 +129,7 @@ class Made:
     # giving way
 
     async def _make_way(self, excess: int) -> bool:
-        """Let go what was used least recently, until about `excess` bytes are free; whether there was anything."""
+        """Delete the least recently used until about `excess` bytes are free; False if there was nothing to delete."""
         settled = time.time() - IN_USE_SECONDS
         async with self._database.writing() as connection:
             await lock_manifests(self._database, connection, self._root)
@@ -147,7 +147,7 @@ class Made:
         return gone
 
     async def _oldest(self, connection: AsyncConnection, settled: float) -> Sequence[tuple[float, Any, str]]:
-        """When each was used, how it goes, and its key."""
+        """The least recently used items: time of use, method that deletes it, key."""
         found: list[tuple[float, Any, str]] = []
         for table, let_it_go in ((tables.image, self._let_go_image), (tables.artifact, self._let_go_file)):
             query = select(table.c.used, table.c.key).where(table.c.used < settled).order_by(table.c.used, table.c.key)
@@ -156,7 +156,7 @@ class Made:
         return sorted(found, key=lambda each: (each[0], each[2]))[:BATCH]
 
     async def _let_go_image(self, connection: AsyncConnection, key: str, settled: float) -> int | None:
-        """The bytes that are free by that; None when somebody has just asked for it."""
+        """Delete an image and return the bytes that this frees; None if somebody has just requested it."""
         image, made, use = tables.image, tables.image_manifest, tables.manifest_blob
         this = and_(image.c.key == key, image.c.used < settled)
         if (
@@ -172,7 +172,7 @@ class Made:
         return freed + await self._let_go_blobs(connection, tables.link.c.digest.in_(blobs))
 
     async def _drop_manifests(self, connection: AsyncConnection, digests: Sequence[str]) -> int:
-        """Delete those that nothing leads to any more, from the index down; their bytes."""
+        """Delete the manifests that nothing leads to any more, from the index down, and return their bytes."""
         row, tag, child, made = tables.repository_manifest, tables.tag, tables.manifest_child, tables.image_manifest
         loose = and_(
             row.c.repository == self._root,
@@ -213,7 +213,7 @@ class Made:
             ~exists().where(file.c.digest == blob.c.digest),
         )
         freed = (await connection.execute(select(blob.c.size).where(unneeded))).scalar() or 0
-        # a build may have found it since
+        # a build may have found it in the meantime
         free = select(blob.c.key).where(unneeded, blob.c.used <= row.created).with_for_update(skip_locked=True)
         if (await connection.execute(free)).first() is not None:
             gone = await connection.execute(delete(blob).where(unneeded).returning(blob.c.key))
@@ -228,7 +228,7 @@ def _bounds(limits: Limits) -> Iterator[Bound]:
         return
     if limits.images:
         yield Bound("images_limit", root, limits.images)
-    # names are asked for below the root, and what they stand for is stored in it
+    # clients ask for names below the root; the content is stored in the root itself
     for quota in limits.quotas:
         if matches(quota.pattern, root) or matches(quota.pattern, f"{root}/"):
             if quota.bytes is not None:
@@ -237,7 +237,7 @@ def _bounds(limits: Limits) -> Iterator[Bound]:
 
 
 async def _sum(connection: AsyncConnection, blobs: Any, manifests: ColumnElement[bool]) -> int:
-    """Of the sizes of blobs by their digests, and of manifests."""
+    """The total size of these blobs, by digest, and manifests."""
     blob, row = tables.blob, tables.repository_manifest
     each = select(row.c.digest, row.c.size).where(manifests).distinct().subquery()
     queries: list[Select[Any]] = [

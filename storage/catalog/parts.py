@@ -1,4 +1,4 @@
-"""What the builder keeps: builds, locks, images, files and pinned bases, each a part of its own."""
+"""What the builder stores: builds, locks, images, files and pinned bases, one part each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from storage.database.engine import Database
 
 @dataclass(frozen=True)
 class Catalog:
-    """Who needs one part takes that part."""
+    """All parts together. Code that needs one part takes only that."""
 
     builds: Builds
     locks: Locks

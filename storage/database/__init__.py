@@ -1,1 +1,1 @@
-"""The database: its engine, its tables and their migrations, and what only one process does."""
+"""The database: its engine, tables and migrations, its clock, and leases for work that one process does."""

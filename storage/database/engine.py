@@ -1,4 +1,4 @@
-"""The database's engine and its transactions: SQLite beside the blobs, or PostgreSQL; one schema on both."""
+"""The database engine and its transactions: SQLite beside the blobs, or PostgreSQL, with one schema for both."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ CONNECT_SECONDS = 10
 POOL_SIZE = 20
 RETRY_AFTER = 5
 MOST_PARAMETERS = 10_000
-"""PostgreSQL takes 65,535 in one statement, SQLite's usual builds 32,766."""
+"""Parameters in one statement. PostgreSQL takes 65,535, SQLite's usual builds 32,766."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 NEWEST = max(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*_*.py"))
-"""The last revision. Alembic would take longer to say so than a start should."""
+"""The last revision. Asking Alembic for it would slow down every start."""
 
 T = TypeVar("T")
 
@@ -40,14 +40,14 @@ _FULL = ("database or disk is full", "No space left on device", "could not exten
 
 
 class Database:
-    """Transactions. Each raises StorageFull, StorageUnavailable or StorageBusy where the database cannot be used."""
+    """Transactions. Each raises StorageFull, StorageUnavailable or StorageBusy if the database cannot be used."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
 
     @classmethod
     def open(cls, url: str) -> Self:
-        """The database at `url`, which `migrate` has brought up to date."""
+        """Open the database at `url`; `migrate` must have brought it up to date."""
         return cls(open_engine(url))
 
     @property
@@ -63,17 +63,17 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """One consistent view of the database."""
+        """Begin a transaction that reads one consistent view of the database."""
         with known_errors():
             async with self.engine.connect() as connection:
                 yield connection
 
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """All or nothing, and on stable storage when the block has ended.
+        """Begin a transaction that writes: all or nothing, and on stable storage when the block has ended.
 
-        On SQLite it has the one write lock from its beginning, so that what it reads stays true until it ends; on
-        PostgreSQL that holds for the rows it has updated.
+        On SQLite it holds the one write lock from the beginning, so what it reads stays true until it ends. On
+        PostgreSQL that holds only for the rows that it has updated.
         """
         with known_errors():
             async with self.engine.connect() as connection:
@@ -82,18 +82,18 @@ class Database:
                     yield connection
 
     async def lock(self, connection: AsyncConnection, name: str) -> None:
-        """Be the only writing transaction that holds the lock `name`, until the transaction ends."""
+        """Hold the lock `name` until the transaction ends; other writing transactions that want it wait."""
         if self.dialect == "postgresql":
             await connection.execute(select(func.pg_advisory_xact_lock(zlib.crc32(name.encode()))))
 
     def insert(self, table: Table) -> Any:
-        """The dialect's `insert`, which has `on_conflict_do_nothing` and `on_conflict_do_update`."""
+        """The dialect's `insert`, with `on_conflict_do_nothing` and `on_conflict_do_update`."""
         return _inserting(self.dialect)(table)
 
 
 @contextlib.contextmanager
 def known_errors() -> Any:
-    """The drivers' errors of a database that cannot be used, as ours; those of wrong statements pass."""
+    """Turn the drivers' errors for an unusable database into ours; errors of wrong statements pass unchanged."""
     try:
         yield
     except PoolTimeout:
@@ -118,14 +118,14 @@ def _is_sqlite(error: DBAPIError) -> bool:
 
 
 def batches(items: Iterable[T]) -> Iterator[list[T]]:
-    """`items` in lists that are short enough to be the parameters of one statement."""
+    """Yield `items` in lists short enough to be the parameters of one statement."""
     rest = iter(items)
     while batch := list(itertools.islice(rest, MOST_PARAMETERS)):
         yield batch
 
 
 def _inserting(dialect: str) -> Callable[[Table], Any]:
-    """Imported here: PostgreSQL's brings all its drivers' modules, at every start."""
+    """Import the dialect only when it is used: PostgreSQL's imports all its driver modules, which slows a start."""
     if dialect == "postgresql":
         from sqlalchemy.dialects import postgresql
 
@@ -140,7 +140,7 @@ def sqlite_url(path: Path) -> str:
 
 
 def database_url(given: str | None, directory: Path) -> str:
-    """The URL with its driver: of SQLite in `directory`, unless one is given."""
+    """The database's URL with its driver: `given`, or else SQLite in `directory`."""
     if given is None:
         return sqlite_url(DataDirectory(directory).database)
     url = make_url(given)
@@ -149,7 +149,7 @@ def database_url(given: str | None, directory: Path) -> str:
 
 
 def open_engine(url: str) -> AsyncEngine:
-    """An engine for `url`, to which `migrate` has been."""
+    """Make an engine for `url`, whose database `migrate` has brought up to date."""
     if make_url(url).get_backend_name() == "sqlite":
         engine = create_async_engine(url)
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
@@ -165,7 +165,7 @@ def open_engine(url: str) -> AsyncEngine:
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    # `_begin_sqlite` begins transactions: the driver's own take no lock before they write, and then may be refused it
+    # `_begin_sqlite` begins transactions: the driver's own lock only at the first write, which may then be refused
     connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in (f"busy_timeout={BUSY_SECONDS * 1000}", "synchronous=FULL", "foreign_keys=ON"):
@@ -179,7 +179,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def migrate(url: str) -> None:
-    """Bring the database at `url` to the newest revision. Blocks; may be run by several processes at once.
+    """Bring the database at `url` to the newest revision. Blocks; several processes may run it at once.
 
     Raises StorageUnavailable.
     """
@@ -198,7 +198,7 @@ def _migrate(url: str) -> None:
                 return
             connection.rollback()
             if engine.dialect.name == "sqlite":
-                # SQLite's DDL is outside the driver's implicit transactions: take the write lock before looking
+                # SQLite's DDL is outside the driver's implicit transactions, so take the write lock before looking
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
@@ -209,13 +209,13 @@ def _migrate(url: str) -> None:
 
 
 _MIGRATION_LOCK = 0x636F6E64
-"""Any number that no other program on the same database takes."""
+"""An arbitrary number that no other program on the same database should use."""
 
 
 def _write_ahead(connection: Connection) -> None:
-    """Set SQLite to write-ahead logging, so that readers and a writer do not wait for each other; the file keeps it.
+    """Set SQLite to write-ahead logging, so that readers and a writer do not block each other. The file remembers it.
 
-    Of several connections that set it at the same time SQLite refuses all but one at once, whatever the busy timeout.
+    If several connections set it at once, SQLite refuses all but one immediately, whatever the busy timeout.
     """
     deadline = time.monotonic() + BUSY_SECONDS
     while connection.exec_driver_sql("PRAGMA journal_mode").scalar() != "wal":
@@ -228,21 +228,21 @@ def _write_ahead(connection: Connection) -> None:
 
 
 def _revision(connection: Connection) -> str | None:
-    """The revision the database is at; None for a new one."""
+    """The database's revision; None for a new database."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 def _upgrade(connection: Connection) -> None:
-    # imported only where there is something to do: it takes longer than a start should
+    # imported only when needed, since it would slow down every start
     from alembic import command
 
     command.upgrade(migrations(connection), NEWEST)
 
 
 def migrations(connection: Connection | None = None) -> Config:
-    """Alembic's configuration, for a program that is given `connection`."""
+    """Alembic's configuration; its commands use `connection` if one is given."""
     from alembic.config import Config
 
     config = Config()

@@ -1,4 +1,4 @@
-"""What only one process does at a time, whichever machine it is on, and another takes over when that one is gone."""
+"""Leases for work that one process does at a time, on any machine; another takes over when that process is gone."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from storage.database.sql_clock import database_time
 
 
 class Leases:
-    """Leases by name. A holder has to take it again before it ends, by the database's clock."""
+    """Leases by name. A holder must renew its lease before it expires, by the database's clock."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def take(self, name: str, owner: str, seconds: float) -> bool:
-        """Whether `owner` has the lease for `seconds` from now: it had it, nobody had, or the other's has ended."""
+        """Take or renew a lease for `seconds` from now; False if somebody else holds it."""
         table, now = tables.lease, database_time(self._database)
-        # what ends later than a lease lasts was taken when the clock was ahead
+        # a lease that ends later than `seconds` from now was taken while the clock was ahead
         free = (table.c.owner == owner) | (table.c.until <= now) | (table.c.until > now + seconds + SKEW_SECONDS)
         query = select(free.label("is_free")).where(table.c.name == name)
         async with self._database.reading() as connection:
@@ -33,7 +33,7 @@ class Leases:
             return (await connection.execute(mine.returning(table.c.owner))).scalar() == owner
 
     async def give_up(self, name: str, owner: str) -> None:
-        """Let others take it at once."""
+        """Release a lease, so that others can take it at once."""
         table = tables.lease
         statement = update(table).where(table.c.name == name, table.c.owner == owner).values(until=0.0)
         async with self._database.writing() as connection:

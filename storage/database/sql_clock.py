@@ -1,14 +1,13 @@
-"""Times in rows: those that the database's clock writes, and those that a clock wrote which was ahead.
+"""Times in rows: those that the database's clock writes, and those that a clock wrote while it was ahead.
 
-Who is alive is told by times that one machine writes and another reads. They are the database's (`database_time`), for
-which it does not matter what the clocks of those machines say. With SQLite the database's clock is the machine's own.
+One machine writes a sign of life and another reads it, so those times come from the database (`database_time`), and
+wrong clocks of the machines do not matter. With SQLite the database's clock is the machine's own.
 
-A clock may have been ahead when it wrote a time, and have been mended since.
-
-A row is kept for some time after one that it has. If that lies in the future, it would be kept for as long as the clock
-was ahead, which may be years. So what only costs a client its patience counts as over at once, by `is_before`. Of what
-would be lost for good, every collection sets such a time to that of its own (`mend`): it was just used, as far as
-anybody knows, and its time begins anew.
+Other times come from a machine's clock, which may have been ahead and have been corrected since. A row is kept for some
+time after a time that it holds. If that lies in the future, the row would be kept for as long as the clock was ahead,
+perhaps for years. Where dropping the row only costs a client some patience, `is_before` counts such a time as long ago.
+Where the row would be lost for good, each collection resets such a time to its own (`mend`): as far as anybody knows
+the row was just used, and its time begins again.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from storage.database import tables
 from storage.database.engine import Database
 
 TOLERANCE = 3600.0
-"""By which the clocks of machines that share a database may differ, and nothing be taken for wrong."""
+"""How far the clocks of machines that share a database may differ before a time counts as wrong."""
 
 LONG_AGO = 1.0
 
 BATCH = 1000
-"""Rows that are mended in one transaction."""
+"""Rows mended in one transaction."""
 
 RESET: tuple[Column[Any], ...] = (
     tables.manifest.c.created,
@@ -55,13 +54,13 @@ RESET: tuple[Column[Any], ...] = (
     tables.event.c.created,
     tables.event.c.due,
 )
-"""Times that begin anew."""
+"""Times that are reset to now if they lie in the future."""
 
 RIGHTLY_AHEAD = {tables.event.c.due: 4 * 3600.0}
-"""Seconds by which such a time may be in the future though no clock was wrong; the others never are."""
+"""Seconds by which such a time may lie in the future with no clock wrong; no other time ever does."""
 
 EXPIRED: tuple[Column[Any], ...] = (tables.resolution.c.solved,)
-"""Those that are set to long ago: what a name means is solved again, and the row stays for those that rely on it."""
+"""Times that are set to long ago: the name is solved again, and the row stays for what relies on it."""
 
 OVER: tuple[Column[Any], ...] = (
     tables.build.c.ended,
@@ -70,33 +69,33 @@ OVER: tuple[Column[Any], ...] = (
     tables.pending.c.held_until,
     tables.lease.c.until,
 )
-"""Those that count as over where they are read."""
+"""Times that count as long ago where they are read."""
 
 
 _UNIX_EPOCH = 2440587.5
-"""As a Julian day."""
+"""As a Julian date."""
 
 
 def database_time(database: Database) -> ColumnElement[float]:
-    """Now (UNIX seconds) by the clock of the database, in a statement for it."""
+    """The current time (UNIX seconds) by the database's clock, as an expression for a statement."""
     if database.dialect == "postgresql":
-        # not now(), which is when the transaction began: it may have waited for a lock since
+        # not now(), which is when the transaction began: it may have waited for a lock since then
         return cast(extract("epoch", func.clock_timestamp()), Float)
     return cast((func.julianday("now") - _UNIX_EPOCH) * 86400.0, Float)
 
 
 def is_before(column: ColumnElement[float], before: float, now: float, ahead: float = 0.0) -> ColumnElement[bool]:
-    """Whether a time was before `before`, or is further in the future than the `ahead` seconds that it rightly may."""
+    """Whether a time is earlier than `before`, or later than `now` by more than the `ahead` seconds that it may be."""
     return or_(column < before, column > now + ahead + TOLERANCE)
 
 
 def is_ahead(seconds: float, now: float) -> bool:
-    """Whether a time (UNIX seconds) is one that no clock can have written which is right at `now`."""
+    """Whether no clock that is right at `now` can have written a time (UNIX seconds)."""
     return seconds > now + TOLERANCE
 
 
 async def mend(database: Database, now: float) -> None:
-    """Set the times that are in the future to `now`, or to long ago."""
+    """Set times that lie in the future to `now`, or to long ago."""
     for column in RESET:
         await _mend(database, column, now, now)
     for column in EXPIRED:
@@ -108,7 +107,7 @@ async def _mend(database: Database, column: Column[Any], now: float, value: floa
     key = list(table.primary_key)
     wrong = column > now + TOLERANCE + RIGHTLY_AHEAD.get(column, 0.0)
     some = select(*key).where(wrong).order_by(*key).limit(BATCH).with_for_update()
-    # as a rule there are none, and then nobody has to wait for a transaction that writes
+    # usually there are none, and then nothing has to wait for a writing transaction
     while await _is_there(database, wrong):
         async with database.writing() as connection:
             await connection.execute(update(table).where(tuple_(*key).in_(some)).values({column.name: value}))
@@ -120,7 +119,7 @@ async def _is_there(database: Database, where: ColumnElement[bool]) -> bool:
 
 
 def mend_file(path: Path, status: os.stat_result, now: float | None = None) -> float:
-    """When a file was last used, by its times; those that are in the future are set to `now`."""
+    """When a file was last used, by its times; times in the future are set to `now`."""
     now = time.time() if now is None else now
     used = max(status.st_mtime, status.st_atime)
     if not is_ahead(used, now):

@@ -1,4 +1,4 @@
-"""The database's tables. Times are UNIX seconds, documents are JSON text, keys are 64 hex digits."""
+"""The database's tables. Times are UNIX seconds, documents are JSON text, and keys are 64 hex digits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ metadata = MetaData(
     }
 )
 
-# PostgreSQL would sort by its locale; the specification sorts tags by their characters
+# PostgreSQL would sort by its locale; the specification wants tags sorted by code point
 NAME = String(255).with_variant(String(255, collation="C"), "postgresql")
 TAG = String(128).with_variant(String(128, collation="C"), "postgresql")
 DIGEST = String(140).with_variant(String(140, collation="C"), "postgresql")
@@ -54,9 +54,9 @@ lock = Table(
     Column("document", Text, nullable=False),
     Column("size", Integer, nullable=False, server_default="0"),
     Column("created", Float, nullable=False),
-    # when something made of it was last asked for; none while nothing ever was made
+    # when something made from it was last requested; null if nothing was ever made
     Column("used", Float),
-    # whether it was ever asked for by a tag of its own
+    # whether it was ever requested by its own tag
     Column("pinned", Boolean, nullable=False, server_default=false()),
     Index("ix_lock_age", "pinned", "used", "created", "key"),
 )
@@ -64,7 +64,7 @@ lock = Table(
 resolution = Table(
     "resolution",
     metadata,
-    # of the spec with its cut-off date: what a tag that is not lock- means
+    # of the spec with its cut-off date: what a tag that does not begin with lock- means
     Column("request_key", String(64), primary_key=True),
     Column("spec_key", String(64), nullable=False, index=True),
     Column("until", String(10)),
@@ -85,7 +85,7 @@ image = Table(
 image_manifest = Table(
     "image_manifest",
     metadata,
-    # an image keeps these, for no tag leads to them
+    # an image keeps these, since no tag leads to them
     Column("image", String(64), ForeignKey("image.key", ondelete="CASCADE"), primary_key=True),
     Column("digest", DIGEST, primary_key=True, index=True),
 )
@@ -118,10 +118,10 @@ build = Table(
     Column("error_kind", String(64)),
     Column("error_message", Text),
     Column("error_transient", Boolean),
-    # the key of the image or file that it ended with
+    # the key of the image or file that the build made
     Column("made", String(64)),
     Column("priority", Integer, nullable=False, server_default="0"),
-    # at most one unfinished build of a key, whichever process or machine it is in
+    # at most one unfinished build per key, in whichever process or on whichever machine
     Index(
         "uq_build_unfinished_key", "key", unique=True, sqlite_where=text(UNFINISHED), postgresql_where=text(UNFINISHED)
     ),
@@ -131,7 +131,7 @@ build = Table(
 base_pin = Table(
     "base_pin",
     metadata,
-    # of a base's reference; the digest is what its tag meant when the first process asked for it
+    # of a base's reference; the digest is what its tag meant when the first process resolved it
     Column("key", String(64), primary_key=True),
     Column("reference", Text, nullable=False),
     Column("digest", DIGEST, nullable=False),
@@ -141,7 +141,7 @@ base_pin = Table(
 base_image = Table(
     "base_image",
     metadata,
-    # what was learnt of a pinned base, so that it is not asked for again
+    # the facts about a pinned base, so that they are not fetched again
     Column("pin", String(64), ForeignKey("base_pin.key", ondelete="CASCADE"), primary_key=True),
     Column("platform", String(64), primary_key=True),
     Column("document", Text, nullable=False),
@@ -152,10 +152,10 @@ base_image = Table(
 pending = Table(
     "pending",
     metadata,
-    # an object that is being written, or is to be deleted: it belongs to nobody, and after `expires` nobody claims it
+    # an object being written or to be deleted: it belongs to nobody, and nobody may claim it after `expires`
     Column("key", String(64), primary_key=True),
     Column("expires", Float, nullable=False, index=True),
-    # of bytes that come to a repository with a quota: how many it counts for them, and until when
+    # for bytes that are coming to a repository with a quota: how many it counts for them, and until when
     Column("repository", NAME, index=True),
     Column("size", BigInteger, nullable=False, server_default="0"),
     Column("held_until", Float),
@@ -166,11 +166,11 @@ blob = Table(
     metadata,
     Column("digest", DIGEST, primary_key=True),
     Column("size", BigInteger, nullable=False),
-    # where its bytes are: an object, or the parts of a join (a JSON document)
+    # the place of its bytes: an object, or the parts of a join (a JSON document)
     Column("key", String(64), unique=True),
     Column("parts", Text),
     Column("created", Float, nullable=False),
-    # when something last came to need it
+    # when something last needed it
     Column("used", Float, nullable=False, index=True),
     CheckConstraint("(key IS NULL) <> (parts IS NULL)", name="is_object_or_join"),
 )
@@ -185,7 +185,7 @@ fragment_use = Table(
 layer = Table(
     "layer",
     metadata,
-    # of the fragments it is made of
+    # of the fragments that it consists of
     Column("key", String(64), primary_key=True),
     Column("digest", DIGEST, ForeignKey("blob.digest", ondelete="CASCADE"), nullable=False, index=True),
     Column("diff_id", DIGEST, nullable=False),
@@ -204,11 +204,11 @@ repository = Table(
 link = Table(
     "link",
     metadata,
-    # a blob is there for a repository's clients by this alone
+    # this row alone makes a blob visible to a repository's clients
     Column("repository", NAME, ForeignKey("repository.name"), primary_key=True),
     Column("digest", DIGEST, ForeignKey("blob.digest"), primary_key=True, index=True),
     Column("created", Float, nullable=False, index=True),
-    # since when it gives way to what needs room: its push was refused, or the last manifest that named it deleted
+    # when it became free to go if room is needed: its push was refused, or the last manifest that named it was deleted
     Column("released", Float),
 )
 
@@ -220,11 +220,11 @@ repository_manifest = Table(
     Column("media_type", String(255), nullable=False),
     Column("size", Integer, nullable=False),
     Column("artifact_type", String(255)),
-    # of one that refers to a subject: a copy, or nothing in place of one that would be long
+    # for a manifest with a subject: a copy, or an empty text if they are too long to be copied
     Column("annotations", Text),
     Column("subject", DIGEST),
     Column("pushed", Float, nullable=False),
-    # since when no tag has led to it; none while one does
+    # when the last tag went; null while a tag leads to it
     Column("untagged", Float),
     Index("ix_repository_manifest_subject", "repository", "subject", "digest"),
     Index("ix_repository_manifest_untagged", "untagged"),
@@ -251,7 +251,7 @@ manifest_child = Table(
     metadata,
     Column("repository", NAME, primary_key=True),
     Column("manifest", DIGEST, primary_key=True),
-    # which may be missing: an index may name what was never pushed here
+    # may be missing: an index may name manifests that were never pushed here
     Column("digest", DIGEST, primary_key=True),
     ForeignKeyConstraint(
         ["repository", "manifest"],
@@ -285,7 +285,7 @@ mirrored_manifest = Table(
     metadata,
     Column("repository", NAME, primary_key=True),
     Column("digest", DIGEST, primary_key=True),
-    # when a client last asked for it; written down now and then
+    # when a client last requested it; updated now and then
     Column("pulled", Float, nullable=False, index=True),
     ForeignKeyConstraint(
         ["repository", "digest"],
@@ -300,7 +300,7 @@ mirrored_blob = Table(
     metadata,
     Column("repository", NAME, primary_key=True),
     Column("manifest", DIGEST, primary_key=True),
-    # what the manifest names, whether it is here yet or not
+    # what the manifest names, whether it is stored here yet or not
     Column("digest", DIGEST, primary_key=True),
     Column("size", BigInteger, nullable=False),
     ForeignKeyConstraint(
@@ -338,9 +338,9 @@ upload_part = Table(
 event = Table(
     "event",
     metadata,
-    # a notification that a webhook has not taken yet
+    # a notification that a webhook has not accepted yet
     Column("endpoint", String(255), primary_key=True),
-    # which sorts by the time it was made at
+    # sorts by the time it was made
     Column("id", String(36), primary_key=True),
     Column("document", Text, nullable=False),
     Column("created", Float, nullable=False),
@@ -351,7 +351,7 @@ event = Table(
 lease = Table(
     "lease",
     metadata,
-    # what only one process does at a time
+    # for work that only one process does at a time
     Column("name", String(64), primary_key=True),
     Column("owner", String(255), nullable=False),
     Column("until", Float, nullable=False),

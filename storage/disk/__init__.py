@@ -1,1 +1,1 @@
-"""Files on a disk: written whole, kept private, and with room left for deletions."""
+"""Files on a disk: atomic writes, privacy, and room reserved for deletions."""

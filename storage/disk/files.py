@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves the old content or the new, never a part."""
+"""Atomic file writes: a crash leaves the old content or the new, never a part."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def sync_file(path: Path) -> None:
 
 
 def make_folders(directory: Path) -> None:
-    """Make the 256 folders below `directory` into which names of hex digits are spread by their first two."""
+    """Make the 256 folders below `directory` that spread names of hex digits by their first two."""
     for number in range(256):
         (directory / f"{number:02x}").mkdir(parents=True, exist_ok=True)
 
@@ -47,10 +47,10 @@ def sync_directory(directory: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_write(path: Path, *, durable: bool = True, scratch: Path | None = None) -> Iterator[IO[bytes]]:
-    """A writable file that becomes `path` when the block ends, and is removed when it raises.
+    """Yield a writable file that becomes `path` when the block ends; it is removed if the block raises.
 
-    Until then it is in the folder `scratch`, of the same file system, else beside `path`. With `durable` file and
-    directory are flushed to the disk before this returns. Raises StorageFull.
+    Until then it is in the folder `scratch`, which must be on the same file system, or else beside `path`. With
+    `durable` the file and its directory are flushed to disk before this returns. Raises StorageFull.
     """
     temporary = (scratch or path.parent) / f"{TEMPORARY}{secrets.token_hex(8)}-{path.name[:80]}"
     try:
@@ -71,13 +71,13 @@ def atomic_write(path: Path, *, durable: bool = True, scratch: Path | None = Non
 
 
 def _folder_of(path: Path, scratch: Path | None) -> str:
-    """What means something to a person: not one of the folders that names are spread over."""
+    """The folder's name as a person knows it, not that of a folder that only spreads names."""
     return f"{scratch.name} in the data directory" if scratch else path.parent.name
 
 
 @contextlib.contextmanager
 def known_errors(where: Path) -> Iterator[None]:
-    """The operating system's errors in the folder `where` as StorageFull and StorageUnavailable."""
+    """Turn the operating system's errors in the folder `where` into StorageFull and StorageUnavailable."""
     try:
         yield
     except OSError as error:
@@ -88,7 +88,7 @@ def known_errors(where: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def temporary_directory(parent: Path) -> Iterator[Path]:
-    """A directory below `parent` that is removed with all in it when the block ends."""
+    """Yield a new directory below `parent`; it is removed with its content when the block ends."""
     directory = parent / f"{TEMPORARY}{secrets.token_hex(8)}"
     directory.mkdir(mode=0o700, parents=True)
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -101,9 +101,9 @@ def temporary_directory(parent: Path) -> Iterator[Path]:
 
 
 def mark_used(path: Path) -> None:
-    """Let the file's time of access tell, to within USE_SECONDS, when it was used last, however it is mounted.
+    """Set the file's access time to now, unless it is newer than USE_SECONDS, whatever the mount options.
 
-    That is what evictions go by. What else is known of the file stays.
+    Evictions go by that time. The file's other times stay as they are.
     """
     with contextlib.suppress(FileNotFoundError):
         status = path.stat()
@@ -112,12 +112,11 @@ def mark_used(path: Path) -> None:
 
 
 def remove_leftovers(folders: Iterable[Path], stopped: Callable[[], bool] = lambda: False) -> int:
-    """Remove what interrupted writes left in `folders`; returns how many. A file that is being
-    written is left alone.
+    """Remove the files that interrupted writes left in `folders`, and return how many.
 
-    A writer holds a lock on its file, which the kernel takes away with the process, however that ends. Nothing below
-    the folders is looked at: whoever spreads its files over many keeps the unfinished ones in the one above (`scratch`
-    of `atomic_write`). Ends early once `stopped` says so.
+    A file that is being written is left alone: its writer holds a lock on it, which the kernel drops when the process
+    ends, however it ends. Subfolders are not searched: a writer that spreads its files over many keeps the unfinished
+    ones in the folder above them (`scratch` of `atomic_write`). Stops early once `stopped` returns True.
     """
     removed = 0
     for folder in folders:
@@ -137,7 +136,7 @@ def _replace(temporary: Path, path: Path) -> None:
 
 
 def _open_held(path: Path) -> IO[bytes]:
-    """A new file that `remove_leftovers` leaves alone as long as it is open."""
+    """Open a new file that `remove_leftovers` leaves alone while it is open."""
     while True:
         try:
             file = open(path, "wb")  # noqa: SIM115 - the caller closes it
@@ -145,7 +144,7 @@ def _open_held(path: Path) -> IO[bytes]:
             path.parent.mkdir(parents=True, exist_ok=True)
             continue
         fcntl.flock(file, fcntl.LOCK_SH)
-        # it may have been taken for a leftover before it was locked
+        # it may have been removed as a leftover before it was locked
         if os.fstat(file.fileno()).st_nlink:
             return file
         file.close()

@@ -1,6 +1,6 @@
-"""Room that is kept for deletions: on a full disk even these have to write before they can free anything.
+"""Disk space reserved for deletions: on a full disk even these have to write before they can free anything.
 
-The room is a file of the data directory. It is given up when the disk is full, and taken again when there is room.
+The reserve is a file in the data directory. It is given up when the disk is full, and taken again when there is room.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from storage.layout import DataDirectory
 
 MOST = 16 << 20
 SHARE = 16
-"""The reserve has MOST bytes, or on a small disk its size divided by this."""
+"""The reserve is MOST bytes or, on a small disk, the disk's size divided by this."""
 
 
 class Reserve:
-    """The reserve of one data directory. Methods block for a moment, and never raise for a disk that is full."""
+    """The reserve of one data directory. Methods block briefly, and never raise because the disk is full."""
 
     def __init__(self, directory: Path) -> None:
         self._path = DataDirectory(directory).reserve
@@ -26,11 +26,11 @@ class Reserve:
         """Bytes."""
 
     def keep(self) -> None:
-        """Take the room, if there is more than twice as much as that."""
+        """Take the reserve if more than twice its size is free."""
         if self._path.exists() or free_bytes(self._path.parent) < 2 * self.size:
             return
         beside = self._path.with_name(f".part-{self._path.name}-{os.getpid()}")
-        # whoever fills the disk meanwhile, or whatever this file system cannot do, there is a next time
+        # if the disk fills up meanwhile, or the file system cannot do this, there is a next time
         with contextlib.suppress(OSError):
             try:
                 with open(beside, "wb") as file:
@@ -40,7 +40,7 @@ class Reserve:
                 beside.unlink(missing_ok=True)
 
     def spend(self) -> bool:
-        """Give the room up; False when it was not there."""
+        """Give up the reserve; False if there was none."""
         try:
             self._path.unlink()
         except OSError:
@@ -48,7 +48,7 @@ class Reserve:
         return True
 
     def prepare(self) -> None:
-        """Spend it on a disk that is all but full, so that what comes can write; else take it."""
+        """Give up the reserve on a nearly full disk, so that the start can write; otherwise take it."""
         if free_bytes(self._path.parent) < self.size // 2:
             self.spend()
         else:
@@ -56,6 +56,6 @@ class Reserve:
 
 
 def free_bytes(directory: Path) -> int:
-    """What is free for us on the file system that has `directory`."""
+    """The bytes free for us on the file system of `directory`."""
     status = os.statvfs(directory)
     return status.f_bavail * status.f_frsize

@@ -1,1 +1,1 @@
-"""What has happened: marked for other processes, told to other machines, kept for webhooks."""
+"""Changes marked for other processes, announced to other machines, and kept for webhooks."""

@@ -1,7 +1,7 @@
-"""Changes told to the processes of other machines, which share a PostgreSQL database but no file.
+"""Changes announced to processes on other machines, which share a PostgreSQL database but no files.
 
-Who changes a repository says so in the same transaction, so it is said if and only if the change is there. Every
-process listens; one that cannot hear believes nothing it remembers until it can again.
+A change to a repository is announced in its own transaction, so the announcement exists if and only if the change does.
+Every process listens. While one cannot listen, it trusts nothing that it remembers.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ log = structlog.get_logger(__name__)
 
 
 async def announce(connection: AsyncConnection, repository: str) -> None:
-    """Tell other machines, when the transaction is committed, that `repository` has changed. SQLite has none."""
+    """Announce, once the transaction is committed, that `repository` has changed. SQLite has no other machines."""
     if connection.dialect.name == "postgresql":
         await connection.execute(select(func.pg_notify(CHANNEL, repository)))
 
 
 @contextlib.asynccontextmanager
 async def listening(url: str, changes: Changes) -> AsyncIterator[None]:
-    """Marks in `changes` what other machines announce, while the block runs. Nothing to do on SQLite."""
+    """Mark in `changes` what other machines announce while the block runs. On SQLite there is nothing to do."""
     if make_url(url).get_backend_name() != "postgresql":
         yield
         return
@@ -47,7 +47,7 @@ async def listening(url: str, changes: Changes) -> AsyncIterator[None]:
 
 
 async def _listen(url: str, changes: Changes, heard: asyncio.Event) -> None:
-    # only where there is a PostgreSQL: its driver takes a while to import
+    # imported only with PostgreSQL: the driver takes a while
     import psycopg
 
     address = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
@@ -56,13 +56,13 @@ async def _listen(url: str, changes: Changes, heard: asyncio.Event) -> None:
         try:
             async with await psycopg.AsyncConnection.connect(address, autocommit=True) as connection:
                 await connection.execute(f"LISTEN {CHANNEL}")
-                # what was said while nobody listened is not said again
+                # announcements made before LISTEN are lost
                 changes.mark_all()
                 changes.blind = False
                 heard.set()
                 async for notification in connection.notifies():
                     changes.mark(notification.payload)
         except psycopg.Error as error:
-            log.warning("other machines' changes cannot be heard", reason=str(error).strip())
+            log.warning("cannot listen for other machines' changes", reason=str(error).strip())
         changes.blind = True
         await asyncio.sleep(RETRY_SECONDS)

@@ -1,7 +1,7 @@
-"""The outbox: what is to be told to webhooks, kept until they have taken it.
+"""The outbox: events for webhooks, kept until these have accepted them.
 
-An event is inserted in the transaction of what it tells of, so that there is no change without its event and no event
-without its change, whenever the server dies. Each webhook has rows of its own: one that is gone holds up no other.
+An event is inserted in the transaction of the change that it reports, so there is never one without the other, whenever
+the server dies. Each webhook has its own rows, so one that is down does not hold up another.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from storage.database.engine import Database
 T = TypeVar("T")
 
 Record = Callable[[AsyncConnection, T], Awaitable[None]]
-"""Called within the transaction of a change, when it is all done, with what the changing method will return."""
+"""Called at the end of a change's transaction with the result that the changing method will return."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A JSON document for the webhook `endpoint`. Ids sort by time: events are sent in their order."""
+    """A JSON document for the webhook `endpoint`. Ids sort by time, and events are sent in that order."""
 
     endpoint: str
     id: str
@@ -40,13 +40,13 @@ class Waiting:
 
 
 class Outbox:
-    """Events that wait, by endpoint."""
+    """Waiting events, by endpoint."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def put(self, events: Iterable[Event]) -> None:
-        """In a transaction of their own."""
+        """Insert events in a transaction of their own."""
         async with self._database.writing() as connection:
             await insert_events(connection, events)
 
@@ -63,41 +63,41 @@ class Outbox:
             return [Waiting(row.id, row.document, row.attempts) for row in await connection.execute(query)]
 
     async def forget(self, endpoint: str, ids: Sequence[str]) -> None:
-        """Forget events that the endpoint has taken."""
+        """Delete events that the endpoint has accepted."""
         table = tables.event
         async with self._database.writing() as connection:
             await connection.execute(delete(table).where(table.c.endpoint == endpoint, table.c.id.in_(ids)))
 
     async def count_failure(self, endpoint: str, event_id: str, due: float) -> None:
-        """Count an attempt, and do not try again before `due` (UNIX seconds)."""
+        """Count a failed attempt, and try again no earlier than `due` (UNIX seconds)."""
         table = tables.event
         statement = update(table).where(table.c.endpoint == endpoint, table.c.id == event_id)
         async with self._database.writing() as connection:
             await connection.execute(statement.values(attempts=table.c.attempts + 1, due=due))
 
     async def give_up(self, before: float, endpoint: str) -> int:
-        """Forget events that were made before `before`, and say how many."""
+        """Delete events older than `before` (UNIX seconds), and return how many."""
         table = tables.event
         statement = delete(table).where(table.c.endpoint == endpoint, table.c.created < before)
         async with self._database.writing() as connection:
             return (await connection.execute(statement)).rowcount
 
     async def give_up_others(self, before: float, endpoints: Collection[str]) -> int:
-        """The same for what waits for webhooks that are not set any more."""
+        """Likewise for events of webhooks that are no longer configured."""
         table = tables.event
         statement = delete(table).where(table.c.endpoint.not_in(endpoints), table.c.created < before)
         async with self._database.writing() as connection:
             return (await connection.execute(statement)).rowcount
 
     async def has_room(self, endpoint: str, most: int) -> bool:
-        """Whether fewer than `most` events wait."""
+        """Whether fewer than `most` events are waiting."""
         some = select(tables.event.c.id).where(tables.event.c.endpoint == endpoint).limit(most).subquery()
         async with self._database.reading() as connection:
             return int((await connection.execute(select(func.count()).select_from(some))).scalar_one()) < most
 
 
 async def insert_events(connection: AsyncConnection, events: Iterable[Event]) -> None:
-    """Within a transaction."""
+    """Insert events in the transaction of `connection`."""
     now = time.time()
     rows = [
         {"endpoint": each.endpoint, "id": each.id, "document": each.document, "created": now, "attempts": 0, "due": now}

@@ -1,1 +1,1 @@
-"""What nothing needs any more: the rules, the collection, and what is evicted."""
+"""What nothing needs any more: the rules, the garbage collection, and eviction from caches."""

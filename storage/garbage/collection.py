@@ -1,12 +1,12 @@
-"""Garbage collection while everything goes on.
+"""Garbage collection beside a running server.
 
-Each step deletes rows of one kind, some at a time, in transactions that are short enough for pushes between them. What
-is garbage is first only read; then, in the transaction that deletes it, those rows are locked that nobody else has
-locked, and looked at again. A push locks the rows it comes to need, and by that changes what is seen there: so either
-the push finds them gone and says so, or they stay.
+Each step deletes rows of one kind in batches, in transactions short enough for pushes to run between them. A step first
+only reads which rows are garbage. The transaction that deletes them locks those that nobody else has locked, and checks
+them again. A push locks the rows that it needs, and changes what the check sees. So either the push finds the rows gone
+and reports it, or they stay.
 
-The bytes of a blob are recorded as pending in the transaction that deletes its row, and deleted some time after it. A
-collection that ends half-way has done a part of its work, and the next one does the rest.
+The transaction that deletes a blob's row records its bytes as pending; these are deleted some time later. A collection
+that ends half-way has done part of its work, and the next one does the rest.
 """
 
 from __future__ import annotations
@@ -60,15 +60,15 @@ from storage.quotas.limits import Retention
 from storage.repositories.rows import lock_manifests, note_tags
 
 BATCH = 200
-"""Rows that are deleted in one transaction."""
+"""Rows deleted in one transaction."""
 
 OBJECTS = "objects"
-"""The step that deletes bytes which belong to nobody: of what was deleted, and of writes that never ended."""
+"""The step that deletes bytes that belong to nobody: those of deleted rows, and of writes that never ended."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one step deleted: how many, and the bytes that the disk gets back."""
+    """What one step deleted: the number of rows, and the bytes that this frees on disk."""
 
     name: str
     count: int = 0
@@ -80,7 +80,7 @@ class Step:
 
 @dataclass
 class CollectionReport:
-    """What a collection deleted, or with `dry_run` would have."""
+    """What a collection deleted, or with `dry_run` would have deleted."""
 
     dry_run: bool = False
     steps: dict[str, Step] = field(default_factory=dict)
@@ -103,7 +103,7 @@ class CollectionReport:
 
 
 class Garbage:
-    """Collects what is garbage by `policy`; see `storage.garbage.exclusive` for one at a time."""
+    """Collects garbage by `policy`; see `storage.garbage.exclusive` for how only one runs at a time."""
 
     def __init__(self, blobs: BlobStore, changes: Changes, policy: Policy) -> None:
         self._blobs = blobs
@@ -112,9 +112,9 @@ class Garbage:
         self._policy = policy
 
     async def collect(self) -> CollectionReport:
-        """Delete all that is garbage. Raises StorageUnavailable, having done a part."""
+        """Delete all garbage. Raises StorageUnavailable, having deleted part of it."""
         report, begun = CollectionReport(), time.monotonic()
-        # somebody may have died between a commit and its mark, and what is remembered of it is about to lose its bytes
+        # a process may have died between a commit and its mark, and what it cached is about to lose its bytes
         self._changes.mark_all()
         await mend(self._database, time.time())
         rules = await rules_now(self._blobs, self._policy)
@@ -124,7 +124,7 @@ class Garbage:
             report.add(step)
             if kind in (UPLOADS, BLOBS) and step.count:
                 last_deleted = time.time()
-        # readers who found a blob before its row went open its bytes within this time
+        # a client that found a blob before its row was deleted opens the bytes within this time
         await asyncio.sleep(max(last_deleted + self._policy.linger - time.time(), 0))
         report.add(await self.delete_objects())
         report.seconds = time.monotonic() - begun
@@ -138,7 +138,7 @@ class Garbage:
             if kind is MANIFESTS and not found.count:
                 found = await self._sweep_rings(rules)
             total += found
-            # a manifest that is gone may have been all that led to another
+            # deleting a manifest may have removed the last that led to another
             if kind is not MANIFESTS or not found.count:
                 return total
 
@@ -239,13 +239,13 @@ class Garbage:
     # bytes
 
     async def has_due_objects(self) -> bool:
-        """Whether there are bytes that nobody needs any more, and nobody reads."""
+        """Whether there are bytes that nobody needs and nobody still reads."""
         async with self._database.reading() as connection:
             due = select(exists().where(is_due(time.time())))
             return bool((await connection.execute(due)).scalar())
 
     async def delete_objects(self) -> Step:
-        """Delete the bytes of what was deleted, and of writes that never ended."""
+        """Delete the bytes of deleted rows, and of writes that never ended."""
         step = Step(OBJECTS)
         while keys := await self._doom():
             await asyncio.to_thread(self._blobs.objects.delete, keys)
@@ -257,7 +257,7 @@ class Garbage:
         return step
 
     async def _doom(self) -> Sequence[str]:
-        """Keys of objects that nobody can claim any more: who wrote one may be about to, and must not find it gone."""
+        """Take the keys of due objects, so that nobody can claim these: a late writer must not find its bytes gone."""
         table = tables.pending
         due = _free(is_due(time.time())).limit(BATCH)
         statement = update(table).where(table.c.key.in_(due)).values(expires=DOOMED).returning(table.c.key)
@@ -266,25 +266,25 @@ class Garbage:
 
 
 def is_due(now: float) -> ColumnElement[bool]:
-    """Whether nobody claims a pending object any more."""
+    """Whether nobody may claim a pending object any more."""
     expires = tables.pending.c.expires
     return or_(expires <= now, is_before(expires, now, now, ahead=WRITE_SECONDS))
 
 
 def _free(where: ColumnElement[bool]) -> Any:
-    """The pending objects that are not being claimed or released."""
+    """Pending objects that no other transaction is claiming or releasing."""
     key = tables.pending.c.key
     return select(key).where(where).order_by(key).with_for_update(skip_locked=True)
 
 
 async def rules_now(blobs: BlobStore, policy: Policy) -> Rules:
-    """The rules of this moment."""
+    """The rules as of now."""
     now = time.time()
     return Rules(policy, now, await oldest_build(blobs.database), await bounds_now(blobs.database, policy))
 
 
 async def bounds_now(database: Database, policy: Policy) -> Bounds:
-    """Up to where there are more rows than the policy's limits; looked up once, for it costs a walk through them."""
+    """The bounds beyond which the policy has too many rows. Looked up once: it costs a walk through the rows."""
     lock = tables.lock
     order = (lock.c.pinned.desc(), lock_needed().desc(), lock.c.key.desc())
     total = func.sum(cast(lock.c.size, BigInteger)).over(order_by=order)
@@ -310,7 +310,7 @@ async def _after(connection: AsyncConnection, column: Column[Any], most: int) ->
 
 
 async def oldest_build(database: Database) -> float | None:
-    """When the oldest of the builds began that run now, in UNIX seconds."""
+    """When the oldest running build began (UNIX seconds); None if none runs."""
     table = tables.build
     living = table.c.ended.is_(None) & (table.c.heartbeat > database_time(database) - BUILD_SILENT_SECONDS)
     async with database.reading() as connection:
@@ -319,7 +319,7 @@ async def oldest_build(database: Database) -> float | None:
 
 
 async def ruled_repositories(blobs: BlobStore, policy: Policy) -> list[tuple[str, Retention]]:
-    """The repositories that a retention rule is for; never that of the on-demand images."""
+    """The repositories with a retention rule; never that of the on-demand images."""
     if not policy.limits.retention:
         return []
     table = tables.repository
@@ -351,5 +351,5 @@ def _among(key: Sequence[Column[Any]], values: Sequence[Sequence[str]]) -> Colum
 
 
 async def _give_way(begun: float) -> None:
-    """On SQLite only one writes at a time, and who waits looks now and then: leave them as much time as was taken."""
+    """Sleep on SQLite as long as the transaction took: only one writes at a time, and others retry now and then."""
     await asyncio.sleep(time.monotonic() - begun)

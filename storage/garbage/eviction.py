@@ -1,8 +1,8 @@
-"""Bounds on the caches of the data directory: what was used least recently goes first.
+"""Bounds on the caches of the data directory: the least recently used is evicted first.
 
-Fragments, downloaded packages and channels' indexes can be had again. This looks through their folders, which hold no
-blobs: of those the database knows all there is to know. A fragment that a stored layer consists of is content and no
-cache: it is never evicted, and does not count.
+Fragments, downloaded packages and channel indexes can be fetched or made again. Eviction scans their folders, which
+hold no blobs: the database knows all of those. A fragment that is part of a stored layer is content rather than cache.
+It does not count and is never evicted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BATCH = 100
 
 @dataclass(frozen=True)
 class Bounds:
-    """Bytes that each cache may have; 0 is no bound."""
+    """The most bytes for each cache; 0 is no bound."""
 
     fragments: int = 0
     archives: int = 0
@@ -42,7 +42,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Entry:
-    """Files that only make sense together, their size in bytes, and when one was last used (UNIX seconds)."""
+    """Files that belong together, their size in bytes, and the last use of any of them (UNIX seconds)."""
 
     name: str
     paths: tuple[Path, ...]
@@ -59,13 +59,13 @@ class Eviction:
         self._bounds = bounds
 
     async def evict(self, *, dry_run: bool = False) -> list[Step]:
-        """Delete what is over the bounds; what was deleted of each cache. Raises StorageUnavailable."""
+        """Delete what exceeds the bounds; one step for each cache. Raises StorageUnavailable."""
         now = time.time()
         build = await oldest_build(self._blobs.database)
         before = min(now - IN_USE_SECONDS, build if build is not None else now)
         steps = []
         for name, bound, folders in (
-            # what was read from archives is as good as they are
+            # what was read from an archive is worth as much as the archive
             ("archives", self._bounds.archives, (self._data.archives, self._data.contents)),
             ("repodata", self._bounds.repodata, (self._data.repodata,)),
         ):
@@ -92,7 +92,7 @@ class Eviction:
         evicted: list[Entry] = []
         for batch in _batches(chosen):
             async with database.writing() as connection:
-                # nobody can make a join of them until they are gone
+                # no join can be made of them until they are gone
                 await database.lock(connection, FRAGMENTS_LOCK)
                 free = await _unneeded(connection, batch)
                 await asyncio.to_thread(_remove, free)
@@ -101,7 +101,7 @@ class Eviction:
 
 
 async def _unneeded(connection: AsyncConnection, entries: Sequence[Entry]) -> list[Entry]:
-    """Those fragments of which no join consists."""
+    """The fragments that no join needs."""
     use = tables.fragment_use
     query = select(use.c.fragment).where(use.c.fragment.in_([entry.name for entry in entries])).distinct()
     needed = set((await connection.execute(query)).scalars())
@@ -109,7 +109,7 @@ async def _unneeded(connection: AsyncConnection, entries: Sequence[Entry]) -> li
 
 
 def survey(folder: Path) -> list[Entry]:
-    """What a cache holds. Files of one name that differ in their suffix belong together."""
+    """The entries of a cache. Files whose names differ only in their suffix belong together."""
     groups: dict[Path, list[os.DirEntry[str]]] = defaultdict(list)
     folders = [folder]
     while folders:
@@ -134,7 +134,7 @@ def _entry(path: Path, files: Iterable[os.DirEntry[str]]) -> Entry | None:
 
 
 def over(entries: Iterable[Entry], bound: int, before: float) -> list[Entry]:
-    """What has to go for the rest to be within `bound`: the least recently used, of what was last used `before`."""
+    """The least recently used entries, last used earlier than `before`, that must go for the rest to fit in `bound`."""
     oldest = sorted(entries, key=lambda entry: (entry.used, entry.name))
     excess = sum(entry.size for entry in oldest) - bound
     chosen: list[Entry] = []

@@ -1,7 +1,7 @@
-"""Only one garbage collection at a time: of a data directory, and of a database that several machines share.
+"""One garbage collection at a time, for a data directory and for a database that several machines share.
 
-Two at once would do no harm, for each step looks again at what it deletes; they would only do everything twice. The
-locks end with the process that holds them, however that ends.
+Two at once would do no harm, since each step checks again what it deletes; they would only do everything twice. A lock
+ends with the process that holds it, however that process ends.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from storage.errors import GarbageCollectionRunning
 from storage.layout import DataDirectory
 
 _KEY = 0x67617262
-"""Any number that no other program on the same database takes."""
+"""An arbitrary number that no other program on the same database should use."""
 
 _HOLDER = text(
     "SELECT application_name FROM pg_stat_activity JOIN pg_locks USING (pid) "
@@ -36,9 +36,9 @@ _HOLDER = text(
 
 @contextlib.contextmanager
 def only_here(directory: Path) -> Iterator[None]:
-    """Be the only collection of the data directory; raises GarbageCollectionRunning.
+    """Be the only collection in the data directory; raises GarbageCollectionRunning.
 
-    The time of the directory's file `collecting` is that at which the last collection began or ended.
+    The modification time of the directory's file `collecting` is when a collection last began or ended.
     """
     with _locked(directory) as file:
         _say(file, _who())
@@ -50,9 +50,9 @@ def only_here(directory: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def between_collections(directory: Path) -> Iterator[None]:
-    """Let no collection of the data directory begin meanwhile; raises GarbageCollectionRunning.
+    """Keep collections of the data directory from starting; raises GarbageCollectionRunning.
 
-    For a backup, and what else a collection would disturb. `last_collection` stays as it was.
+    For a backup, and other work that a collection would disturb. `last_collection` stays as it was.
     """
     is_new = not DataDirectory(directory).collecting.exists()
     with _locked(directory) as file:
@@ -65,10 +65,10 @@ def between_collections(directory: Path) -> Iterator[None]:
 
 
 def _say(file: IO[bytes], who: str, time_ns: int | None = None) -> None:
-    """Write down who holds the lock, at the file's time `time_ns` (UNIX nanoseconds), else now."""
+    """Write down who holds the lock, and set the file's time to `time_ns` (UNIX nanoseconds) or else to now."""
     file.truncate(0)
     file.write(who.encode())
-    # now, not at the end: who dies meanwhile must leave no time of a collection that never was
+    # now rather than at the end: a process that dies meanwhile must not leave the time of a collection that never ran
     time_ns = time.time_ns() if time_ns is None else time_ns
     os.utime(file.fileno(), ns=(time_ns, time_ns))
 
@@ -92,13 +92,13 @@ def _open_private(path: str, flags: int) -> int:
 async def only_one(database: Database) -> AsyncIterator[None]:
     """Be the only collection of a database that other machines may use; raises GarbageCollectionRunning.
 
-    On SQLite `only_here` is that already.
+    On SQLite `only_here` already ensures this.
     """
     if database.dialect != "postgresql":
         yield
         return
     with known_errors():
-        # a session's lock, not a transaction's: an open transaction would keep the database from tidying up
+        # a lock of the session, not of a transaction: an open transaction would keep PostgreSQL from vacuuming
         engine = database.engine.execution_options(isolation_level="AUTOCOMMIT")
         async with engine.connect() as connection:
             await connection.execute(select(func.set_config("application_name", _who()[:63], False)))
@@ -112,16 +112,16 @@ async def only_one(database: Database) -> AsyncIterator[None]:
 
 
 async def _let_go(connection: AsyncConnection) -> None:
-    """A connection that is broken has lost its lock, and is not used again."""
+    """Unlock. A broken connection has lost its lock, and is not used again."""
     with contextlib.suppress(SQLAlchemyError):
         await connection.execute(select(func.pg_advisory_unlock_all()))
         await connection.execute(text("RESET application_name"))
 
 
 def last_collection(directory: Path) -> float:
-    """When a collection of the data directory last began or ended, in UNIX seconds; 0 when none ever did.
+    """When a collection of the data directory last began or ended, in UNIX seconds; 0 if none ever did.
 
-    Also 0 when that was in the future: a clock that was ahead wrote it, and would keep the next one away.
+    Also 0 for a time in the future: a clock that was ahead wrote it, and it would hold up the next collection.
     """
     try:
         begun = DataDirectory(directory).collecting.stat().st_mtime

@@ -1,7 +1,7 @@
-"""What a garbage collection would delete, found without deleting anything.
+"""A dry run: what a garbage collection would delete, found without deleting anything.
 
-The steps of `storage.garbage.collection` are gone through with the same rules, but what each would delete is written
-into a table of this session alone, and the rules of the steps after it take those rows for deleted.
+It takes the steps of `storage.garbage.collection` with the same rules. Instead of deleting, each step writes its rows
+into a temporary table of this session, and the rules of later steps treat those rows as deleted.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _gone = Table(
 
 
 class _TableOfGone:
-    """The session's table as `storage.garbage.rules.Gone`. Keys have one or two columns."""
+    """The session's temporary table as `storage.garbage.rules.Gone`. Keys have one or two columns."""
 
     def has(self, table: Table, key: Sequence[ColumnElement[Any]]) -> ColumnElement[bool]:
         first, second = _pair(key)
@@ -51,7 +51,7 @@ class _TableOfGone:
 
 
 async def rehearse(blobs: BlobStore, policy: Policy) -> CollectionReport:
-    """The report of a collection, which does not take place."""
+    """The report of a collection that does not take place."""
     report, begun = CollectionReport(dry_run=True), time.monotonic()
     now = await rules_now(blobs, policy)
     rules = replace(now, gone=_TableOfGone())
@@ -111,7 +111,7 @@ async def _tags(connection: AsyncConnection, blobs: BlobStore, policy: Policy, r
 
 
 async def _objects(connection: AsyncConnection, now: float) -> Step:
-    """Those that are due, those of the blobs and the parts of uploads."""
+    """Count the objects that are due, with those of deleted blobs and of parts of uploads."""
     blob, part, pending, has = tables.blob, tables.upload_part, tables.pending, _TableOfGone().has
     queries = (
         select(func.count()).select_from(pending).where(is_due(now)),

@@ -1,4 +1,4 @@
-"""Which tags the retention rules of `storage.quotas.limits` give up."""
+"""The tags that the retention rules of `storage.quotas.limits` delete."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from storage.quotas.limits import Limits, Retention, matches
 
 
 def rule_of(limits: Limits, repository: str) -> Retention | None:
-    """The first rule for a repository."""
+    """The first rule that matches a repository."""
     return next((rule for rule in limits.retention if matches(rule.pattern, repository)), None)
 
 
 def given_up(rule: Retention, repository: str, now: float) -> ColumnElement[bool]:
-    """Whether a row of the table of tags is neither young nor among the last: what the names say is not looked at.
+    """Whether a row of the table of tags is neither young nor among the last; its name is not checked here.
 
-    Of tags that were updated at the same time the last by name counts as the last. Tags of copies from another
-    registry are that registry's to delete.
+    Of tags updated at the same time, the last by name counts as the last. Tags of copies from another registry are for
+    that registry to delete.
     """
     tag, copy = tables.tag, tables.mirrored_manifest
     is_copy = exists().where(copy.c.repository == tag.c.repository, copy.c.digest == tag.c.digest)
@@ -28,11 +28,11 @@ def given_up(rule: Retention, repository: str, now: float) -> ColumnElement[bool
 
 
 def _behind(last: int | None, repository: str) -> ColumnElement[bool]:
-    """Whether a tag comes after the `last` that were updated last."""
+    """Whether a tag comes after the `last` most recently updated ones."""
     if not last:
         return true()
     tag, other = tables.tag, tables.tag.alias("other")
-    # the last one that stays: as scalars, for those are looked up once and not for every tag
+    # the last tag that stays, as scalars: the database then looks them up once, not for every tag
     updated, name = (
         select(column)
         .where(other.c.repository == repository)
@@ -46,7 +46,7 @@ def _behind(last: int | None, repository: str) -> ColumnElement[bool]:
 
 
 def kept_by_name(limits: Limits, rule: Retention, repository: str, tag: str) -> bool:
-    """Whether a pattern of the rule keeps a tag, or it is immutable."""
+    """Whether a pattern of the rule keeps a tag, or the tag is immutable."""
     return any(matches(pattern, tag) for pattern in rule.patterns) or any(
         immutable.holds(repository, tag) for immutable in limits.immutable
     )

@@ -1,7 +1,8 @@
-"""Manifests that nothing leads to but each other.
+"""Rings: manifests that nothing leads to but each other.
 
-A subject leads to its referrer and an index to its parts, so an index that names its own subject, itself or through
-others, makes a ring: each is needed as long as the next is. Every ring has a manifest whose subject is in it too.
+A subject leads to its referrers, and an index to its children. So an index that names its own subject, directly or
+through others, closes a ring in which each manifest is needed as long as the next is. Every ring contains a manifest
+whose subject is in the ring too.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from storage.garbage.rules import Rules
 
 
 async def repositories_with_rings(connection: AsyncConnection, rules: Rules) -> list[str]:
-    """The repositories in which there may be some that are garbage."""
+    """The repositories that may have rings that are garbage."""
     row = tables.repository_manifest
     query = select(row.c.repository).where(row.c.subject.is_not(None), rules.unneeded(row))
     query = query.where(rules.subject_is_unneeded(row)).distinct().order_by(row.c.repository)
@@ -26,7 +27,7 @@ async def repositories_with_rings(connection: AsyncConnection, rules: Rules) -> 
 
 
 async def rings(connection: AsyncConnection, rules: Rules, repository: str) -> list[str]:
-    """The manifests of the repository's rings that are garbage."""
+    """The manifests of a repository's rings that are garbage."""
     row = tables.repository_manifest
     query = select(row.c.digest).where(row.c.repository == repository, row.c.subject.is_not(None))
     query = query.where(rules.unneeded(row), rules.subject_is_unneeded(row))
@@ -44,7 +45,7 @@ async def rings(connection: AsyncConnection, rules: Rules, repository: str) -> l
 
 
 def _led_to(unneeded: Iterable[str], above: Mapping[str, set[str]]) -> set[str]:
-    """Those that something leads to which is needed for its own sake."""
+    """The manifests that something leads to which is needed for its own sake."""
     below: dict[str, set[str]] = defaultdict(set)
     for lower, uppers in above.items():
         for upper in uppers:
@@ -60,7 +61,7 @@ def _led_to(unneeded: Iterable[str], above: Mapping[str, set[str]]) -> set[str]:
 async def _leading_to(
     connection: AsyncConnection, rules: Rules, repository: str, digests: Iterable[str]
 ) -> Sequence[tuple[str, str]]:
-    """(lower, upper) for all that lead to one of `digests` and are there."""
+    """(lower, upper) for each existing manifest `upper` that leads to one of `digests`."""
     row, child = tables.repository_manifest, tables.manifest_child
     found: list[tuple[str, str]] = []
     for batch in batches(sorted(digests)):

@@ -1,17 +1,17 @@
-"""What is garbage, as conditions on rows, whose times have been mended (`storage.database.sql_clock`).
+"""What is garbage, as conditions on rows whose times have been mended (`storage.database.sql_clock`).
 
     tag         its repository's retention rule does not keep it
-    image       (on demand) nobody asked for it for long; likewise a file beside one, and a copy from another registry
-    manifest    no tag, no image, no index and no subject leads to it, and that for long
-    link        no manifest needs the blob in this repository, and nobody has just pushed it
-    lock        nothing made of it is there, and nobody asked for long; or nothing was ever made, or they are too many
-    resolution  its lock is gone, or they are too many
-    build       it ended long ago, or they are too many
-    blob        no repository and no file has it, and nobody has just come to need it
+    image       (on demand) not requested for long; likewise files beside images, and copies from other registries
+    manifest    for long no tag, image, index or subject has led to it
+    link        no manifest of this repository needs the blob, and nobody has just pushed it
+    lock        nothing made from it is left, and it was not requested for long; or nothing ever was, or too many locks
+    resolution  its lock is gone, or there are too many
+    build       it ended long ago, or there are too many
+    blob        no repository and no file has it, and nothing has just come to need it
 
-The schema's foreign keys say what refers to what. A manifest is garbage only after all that leads to it is gone, so
-that a whole graph of them goes from its top, one by one, each for a reason that can be seen in a single statement. Of
-the few graphs that have no top `storage.garbage.rings` finds out.
+The schema's foreign keys say what refers to what. A manifest is garbage only once everything that leads to it is gone.
+So a whole graph of manifests goes from the top, one by one, and a single statement shows the reason for each. The few
+graphs without a top are found by `storage.garbage.rings`.
 """
 
 from __future__ import annotations
@@ -28,50 +28,50 @@ from storage.database.sql_clock import is_before
 from storage.quotas.limits import Limits
 
 BUILD_SILENT_SECONDS = 60.0
-"""A build that gave no sign for so long is not waited for. Four times what its own queue gives it."""
+"""A build without a heartbeat for this long is not waited for. It is four times what the queue allows."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How long what is not needed stays, in seconds."""
+    """How long content that is not needed stays, in seconds."""
 
     root: str
-    """The repository of the images that are made on demand."""
+    """The repository of the on-demand images."""
     grace: float = 24 * 3600.0
-    """Since a blob was pushed or last came to be needed. Longer than any push takes."""
+    """Since a blob was pushed or last needed. Longer than any push takes."""
     linger: float = 60.0
-    """From the deletion of a blob to that of its bytes, for those who have just begun to read them."""
+    """Between deleting a blob and deleting its bytes, for clients that have just begun to read them."""
     upload_seconds: float = 24 * 3600.0
     """Since the last request of an upload session."""
     untagged_for: float = 30 * 24 * 3600.0
     """Since a manifest was pushed, used by its digest, or lost its last tag; 0 is for ever."""
     image_retention: float = 90 * 24 * 3600.0
-    """Since an on-demand image or file was asked for; 0 is for ever."""
+    """Since an on-demand image or file was last requested; 0 is for ever."""
     copy_retention: float = 0.0
-    """Since a copy from another registry was asked for; 0 is for ever."""
+    """Since a copy from another registry was last requested; 0 is for ever."""
     build_retention: float = 7 * 24 * 3600.0
-    """Since a build ended, and since a lock was solved that nothing was ever made of."""
+    """Since a build ended, or since a lock was solved that nothing was ever made from."""
     lock_retention: float = 0.0
-    """Since what was made of a lock, and is gone, was asked for; 0 is for ever."""
+    """Since the last request for what was made from a lock, once that is gone; 0 is for ever."""
     most_builds: int = 100_000
-    """Ended builds that are kept; 0 is no limit."""
+    """The most ended builds to keep; 0 is no limit."""
     most_resolutions: int = 1_000_000
-    """What names were solved to; 0 is no limit."""
+    """The most resolutions of names to keep; 0 is no limit."""
     locks_limit: int = 0
-    """Bytes of locks; 0 is no limit."""
+    """The most bytes of locks to keep; 0 is no limit."""
     limits: Limits = field(default_factory=Limits)
 
 
 def lock_needed() -> ColumnElement[float]:
-    """When a lock was last of use to anybody."""
+    """When a lock was last needed."""
     return func.coalesce(tables.lock.c.used, tables.lock.c.created)
 
 
 class Gone(Protocol):
-    """Rows that are taken for deleted though they are there."""
+    """Rows to be treated as deleted though they exist."""
 
     def has(self, table: Table, key: Sequence[ColumnElement[Any]]) -> ColumnElement[bool] | None:
-        """Whether the row of `table` with this primary key is one of them; None when there are none at all."""
+        """Whether the row of `table` with this primary key is one of them; None if there are none at all."""
 
 
 class NothingGone:
@@ -81,7 +81,7 @@ class NothingGone:
 
 @dataclass(frozen=True)
 class GarbageKind:
-    """Rows of one table that are deleted in one step; `size` is what the disk gets back by that, in bytes."""
+    """Rows of one table that one step deletes; `size` is how many bytes that frees on disk."""
 
     name: str
     table: Table
@@ -89,7 +89,7 @@ class GarbageKind:
 
     @property
     def of_manifests(self) -> bool:
-        """Whether a repository's manifests have to be locked to delete such a row."""
+        """Whether deleting such a row requires the lock on its repository's manifests."""
         return self.table is tables.repository_manifest
 
 
@@ -110,15 +110,15 @@ BUILDS = GarbageKind("builds", tables.build)
 KINDS = (
     UPLOADS, TAGS, IMAGES, FILES, COPIES, MANIFESTS, LINKS, BLOBS, BODIES, REPOSITORIES, LOCKS, RESOLUTIONS, BUILDS,
 )  # fmt: skip
-"""In the order of the steps: each makes garbage for those after it."""
+"""In the order of the steps: each may make garbage for later ones."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Up to where rows are too many, in the order in which they go; None where they are not."""
+    """The last row that is too many, in the order of deletion; None if there are not too many."""
 
     lock: tuple[bool, float, str] | None = None
-    """`pinned`, when it was last needed, and the key."""
+    """`pinned`, the time of the last need, and the key."""
     resolution: float | None = None
     """When it was solved."""
     build: float | None = None
@@ -127,7 +127,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Rules:
-    """A policy at the time `now` (UNIX seconds), while the oldest of the running builds began at `oldest_build`."""
+    """A policy at the time `now` (UNIX seconds); the oldest running build began at `oldest_build`."""
 
     policy: Policy
     now: float
@@ -136,7 +136,7 @@ class Rules:
     gone: Gone = field(default_factory=NothingGone)
 
     def garbage(self, kind: GarbageKind) -> ColumnElement[bool]:
-        """Whether a row of the kind's table is garbage, unless the kind is TAGS, for which `retention` is asked."""
+        """Whether a row of the kind's table is garbage. For TAGS ask `retention` instead."""
         conditions = {
             UPLOADS.name: self._uploads,
             IMAGES.name: self._images,
@@ -191,7 +191,7 @@ class Rules:
                 and_(row.c.repository != self.policy.root, self._long_untagged(row)),
             ),
             ~exists().where(tag.c.repository == row.c.repository, tag.c.digest == row.c.digest),
-            # whichever repository is the root's: it may have been another when the image was made
+            # in any repository: the root may have been another when the image was made
             ~exists().where(image.c.digest == row.c.digest, *self.kept(image)),
             ~exists().where(copy.c.repository == row.c.repository, copy.c.digest == row.c.digest, *self.kept(copy)),
             *self.kept(tables.repository_manifest, row),
@@ -202,20 +202,20 @@ class Rules:
         return and_(row.c.untagged < before, row.c.pushed < before) if self.policy.untagged_for else false()
 
     def subject_is_there(self, row: FromClause) -> ColumnElement[bool]:
-        """Whether the repository has the subject of a manifest."""
+        """Whether the repository has the manifest's subject."""
         upper = tables.repository_manifest.alias("upper")
         same = (upper.c.repository == row.c.repository, upper.c.digest == row.c.subject)
         return exists().where(*same, *self.kept(tables.repository_manifest, upper))
 
     def subject_is_unneeded(self, row: FromClause) -> ColumnElement[bool]:
-        """Whether the repository has the subject of a manifest, which is `unneeded` too."""
+        """Whether the repository has the manifest's subject, and that is `unneeded` too."""
         upper = tables.repository_manifest.alias("upper")
         same = (upper.c.repository == row.c.repository, upper.c.digest == row.c.subject)
         return exists().where(*same, self.unneeded(upper))
 
     def _links(self) -> ColumnElement[bool]:
         link, upload = tables.link, tables.upload
-        # a push takes as long as its longest upload: what was here when that began is still wanted when it ends
+        # a push lasts as long as its longest upload: what was there when that began is still wanted when it ends
         pushing = exists().where(
             upload.c.repository == link.c.repository,
             upload.c.created < link.c.created + self.policy.grace,
@@ -224,7 +224,7 @@ class Rules:
         return and_(link.c.created < self._grace, *self._unreferenced(link), ~pushing)
 
     def _blobs(self) -> ColumnElement[bool]:
-        # a build needs what it has made or found since it began
+        # a build needs all that it has made or found since it began
         before = self._grace if self.oldest_build is None else min(self._grace, self.oldest_build)
         return and_(tables.blob.c.used < before, *self._unreferenced(tables.blob))
 
@@ -237,14 +237,14 @@ class Rules:
         return and_(*self._unreferenced(tables.repository), ~pushing)
 
     def _locks(self) -> ColumnElement[bool]:
-        """A lock has no foreign keys: what is made of it may be there without it, and be made again."""
+        """Locks have no foreign keys: what is made from a lock may exist without it, and be made again."""
         lock, image, file = tables.lock, tables.image, tables.artifact
         never_used = and_(lock.c.used.is_(None), lock.c.created < self.now - self.policy.build_retention)
         garbage = or_(never_used, self._unused(lock.c.used, self.policy.lock_retention))
         if self.bounds.lock is not None:
             pinned, needed, key = self.bounds.lock
             place = tuple_(lock.c.pinned, lock_needed(), lock.c.key)
-            # what was just solved is about to be used
+            # a lock that was just solved is about to be used
             settled = lock_needed() < self.now - IN_USE_SECONDS
             garbage = or_(garbage, and_(settled, place <= tuple_(literal(pinned), literal(needed), literal(key))))
         return and_(
@@ -265,14 +265,14 @@ class Rules:
         return or_(over, row.c.ended <= self.bounds.build) if self.bounds.build is not None else over
 
     def _unreferenced(self, table: Table) -> Iterator[ColumnElement[bool]]:
-        """Conditions that no row refers to one of `table`, other than rows that go with it."""
+        """Conditions that no row refers to a row of `table`, apart from rows that are deleted with it."""
         for other in table.metadata.sorted_tables:
             for key in other.foreign_key_constraints:
                 if key.referred_table is table and key.ondelete != "CASCADE":
                     yield ~exists().where(*(each.parent == each.column for each in key.elements), *self.kept(other))
 
     def kept(self, table: Table, row: FromClause | None = None) -> Iterator[ColumnElement[bool]]:
-        """Conditions that a row of `table`, or of its alias, is not gone, by itself or with what it belongs to."""
+        """Conditions that neither a row of `table`, or of its alias, nor what it is deleted with is gone."""
         row = table if row is None else row
         owners: list[tuple[Table, list[str]]] = [(table, [column.name for column in table.primary_key])]
         owners += [

@@ -1,1 +1,1 @@
-"""Whether what is stored is whole, mending it, and a copy of it."""
+"""Checking whether everything stored is whole, repairing it, and backing it up."""

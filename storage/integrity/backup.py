@@ -1,8 +1,8 @@
-"""A copy of everything that cannot be had again, made while the server runs.
+"""A backup of everything that cannot be made again, taken while the server runs.
 
-The database is copied as of one moment, and then the bytes that it names. No garbage collection may run meanwhile, so
-that none of them goes away: the caller holds `storage.garbage.exclusive.between_collections`. What is in the backup
-from an earlier time is not copied again, for the bytes of a key never change.
+The database is copied as of one moment, then the bytes that it names. No garbage collection may run meanwhile, so that
+none of the bytes disappear: the caller holds `storage.garbage.exclusive.between_collections`. Bytes from an earlier
+backup are not copied again, since the bytes of a key never change.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from storage.objects.files import FileObjects
 
 BUSY_SECONDS = 60
 
-# what was on its way belongs to the server that was backed up
+# what was in progress belongs to the server that was backed up
 _FORGET = ("upload_part", "upload", "pending", "lease")
 
 OnFileCopied = Callable[[int, int], None]
@@ -33,7 +33,7 @@ OnFileCopied = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Backup:
-    """What a backup holds: `files` of `bytes` in all, of which `copied` bytes are new."""
+    """What a backup holds: `files` with `bytes` in all, of which `copied` bytes are new."""
 
     files: int
     bytes: int
@@ -41,9 +41,9 @@ class Backup:
 
 
 def back_up(data: Path, target: Path, report: OnFileCopied = lambda _done, _total: None) -> Backup:
-    """Bring the directory `target` to the state of the data directory `data`, which it can then stand in for.
+    """Bring the directory `target` to the state of the data directory `data`, so that it can replace it.
 
-    Blocks. A backup that breaks off leaves the one before it whole. Raises BackupFailed.
+    Blocks. A backup that fails leaves the earlier one whole. Raises BackupFailed.
     """
     with _known_errors(target), masked(OWNER_ONLY):
         _check_target(data, target)
@@ -68,7 +68,7 @@ def back_up(data: Path, target: Path, report: OnFileCopied = lambda _done, _tota
 
 
 def _copy_of_database(target: Path) -> Path:
-    """Where it is until everything that it names is there."""
+    """The place of the database's copy until everything that it names is there."""
     whole = DataDirectory(target).database
     return whole.with_name(f"{TEMPORARY}{whole.name}")
 
@@ -82,13 +82,13 @@ def _copy_database(source: Path, copy: Path) -> None:
         for table in _FORGET:
             new.execute(f"DELETE FROM {table}")  # noqa: S608 - names of ours
         new.commit()
-        # one file, without a log beside it
+        # a single file, without a log beside it
         new.execute("PRAGMA journal_mode=DELETE")
     sync_file(copy)
 
 
 def _check_target(data: Path, target: Path) -> None:
-    """Raises BackupFailed for a directory that is in the data directory, or the other way about, or has other files."""
+    """Raise BackupFailed if one directory is inside the other, or `target` has other files."""
     real, other = data.resolve(), target.resolve()
     if real == other or real in other.parents or other in real.parents:
         raise BackupFailed(
@@ -101,7 +101,7 @@ def _check_target(data: Path, target: Path) -> None:
 
 
 def _files(database: Path, data: Path, target: Path) -> Iterator[tuple[Path, Path]]:
-    """(place in the backup, place in the data directory) of every file that the copied database needs."""
+    """(path in the backup, path in the data directory) of every file that the copied database needs."""
     old, new = DataDirectory(data), DataDirectory(target)
     old_objects, new_objects = FileObjects(old.blobs), FileObjects(new.blobs)
     with closing(sqlite3.connect(database)) as connection:
@@ -116,7 +116,7 @@ def _files(database: Path, data: Path, target: Path) -> Iterator[tuple[Path, Pat
 
 
 def _bring(old: Path, new: Path) -> tuple[int, bool]:
-    """Copy a file unless it is there; its size, and whether it was copied."""
+    """Copy a file unless it is there; return its size and whether it was copied."""
     size = old.stat().st_size
     with contextlib.suppress(FileNotFoundError):
         if new.stat().st_size == size:
@@ -130,7 +130,7 @@ def _bring(old: Path, new: Path) -> tuple[int, bool]:
 
 
 def _drop_others(target: Path, wanted: set[Path]) -> None:
-    """Files of earlier backups that nothing needs any more."""
+    """Delete files of earlier backups that nothing needs any more."""
     whole = DataDirectory(target)
     for folder in (whole.blobs, whole.fragments, whole.bases):
         for path in folder.rglob("*"):

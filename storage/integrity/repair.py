@@ -1,4 +1,4 @@
-"""Forgetting what is damaged, so that the next push or build stores it again."""
+"""Removing what is damaged, so that the next push or build stores it again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from storage.repositories.rows import lock_manifests
 
 @dataclass(frozen=True)
 class Repaired:
-    """How many blobs and manifests were forgotten, and how many images made on demand that are to be made again."""
+    """The numbers of blobs and manifests removed, and of on-demand images to be made again."""
 
     blobs: int = 0
     manifests: int = 0
@@ -36,10 +36,10 @@ class Repaired:
 
 
 async def repair(blobs: BlobStore, changes: Changes, found: Verification) -> Repaired:
-    """Forget the damaged blobs, and the manifests whose own text is damaged, with their tags.
+    """Remove the damaged blobs, and the manifests whose own bytes are damaged, with their tags.
 
-    Manifests that need a forgotten blob stay, and cannot be pulled whole until it and they are pushed again; images
-    made on demand are forgotten whole.
+    A manifest that needs a removed blob stays, but cannot be pulled until the blob and it are pushed again. On-demand
+    images are removed whole.
     """
     done = Repaired()
     for blob in found.broken_blobs:
@@ -54,7 +54,7 @@ async def _forget_blob(blobs: BlobStore, changes: Changes, broken: StoredBlob) -
     blob, link, use, file = tables.blob, tables.link, tables.manifest_blob, tables.artifact
     digest = broken.digest
     async with blobs.database.writing() as connection:
-        # nothing can come to refer to it from here on
+        # no new reference to it can be made from here on
         query = select(*BLOB_COLUMNS).where(blob.c.digest == digest).with_for_update()
         row = (await connection.execute(query)).first()
         if row is None or stored_blob(row) != broken:
@@ -73,7 +73,7 @@ async def _forget_blob(blobs: BlobStore, changes: Changes, broken: StoredBlob) -
 
 
 async def _forget_images(connection: AsyncConnection, manifests: Any) -> int:
-    """Forget the images made on demand that have one of `manifests` (a query), and what no tag leads to of them."""
+    """Remove the on-demand images that have one of `manifests` (a query), with their manifests that no tag leads to."""
     image, made, row, tag = tables.image, tables.image_manifest, tables.repository_manifest, tables.tag
     keys = set((await connection.execute(select(made.c.image).where(made.c.digest.in_(manifests)))).scalars())
     for batch in batches(sorted(keys)):
@@ -107,7 +107,7 @@ async def _forget_manifest(blobs: BlobStore, changes: Changes, digest: Digest) -
 
 
 async def _drop_fragments(blobs: BlobStore, keys: Iterable[str]) -> None:
-    """Of the broken joins' fragments those that no sound join has: the next build would take them for good."""
+    """Delete the broken joins' fragments that no sound join has, or the next build would use them again."""
     use = tables.fragment_use
     async with blobs.database.writing() as connection:
         await blobs.database.lock(connection, FRAGMENTS_LOCK)

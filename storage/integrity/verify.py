@@ -1,6 +1,6 @@
-"""Whether every stored byte is what its digest says, and everything that is referred to is there.
+"""Checks that every stored byte matches its digest, and that every reference leads to something.
 
-Reads all of it, several blobs at a time, while the server goes on. What is deleted meanwhile is no damage.
+It reads everything, several blobs at a time, beside the running server. What is deleted meanwhile is not damage.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from storage.repositories.manifest_document import read_manifest
 AT_ONCE = 4
 BATCH = 200
 MANIFESTS = 50
-"""Bodies that are in memory at once."""
+"""Manifests in memory at once."""
 
 Progress = Callable[[int, int], None]
 """Bytes read, bytes in all."""
@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Damage:
-    """A blob or manifest that is not whole, and where it is needed: `repository` or `repository:tag`."""
+    """A damaged blob or manifest, and what needs it: `repository` or `repository:tag`."""
 
     digest: str
     kind: str
@@ -44,7 +44,7 @@ class Damage:
 
 @dataclass
 class Verification:
-    """What was read and found; `bytes` are of blobs."""
+    """What was read and found; `bytes` counts those of blobs."""
 
     blobs: int = 0
     manifests: int = 0
@@ -74,7 +74,7 @@ class Verifier:
         self._result = Verification()
 
     async def verify(self) -> Verification:
-        """Raises StorageUnavailable when database or store do not answer, which says nothing of what they hold."""
+        """Raises StorageUnavailable if the database or store does not answer; that says nothing about their content."""
         self._total = sum([blob.size async for blob in self._read_stored()])
         await self._check_blobs()
         async for bodies in self._bodies():
@@ -141,7 +141,7 @@ class Verifier:
         self._progress(done, self._total)
 
     async def _is_still(self, blob: StoredBlob) -> bool:
-        """Whether it was not deleted while it was read."""
+        """Whether it still exists: it may have been deleted while it was read."""
         with contextlib.suppress(BlobUnknown):
             return await self._blobs.find(blob.digest) == blob
         return False
@@ -157,7 +157,7 @@ class Verifier:
             if (await connection.execute(files)).scalar():
                 found.add("a file beside an image")
         names = await self._names(manifests)
-        # what is there for the sake of a manifest is told by that one's tags
+        # a blob that is there for a manifest is reported with that manifest's tags
         return tuple(sorted((found - {place.repository for place in manifests}) | {*sum(names.values(), ())}))
 
     # manifests
@@ -181,7 +181,7 @@ class Verifier:
                 self._result.damage.append(Damage(place.digest, "manifest", problem, names[place]))
 
     async def _places(self, digests: Mapping[Digest, bytes]) -> dict[_Place, str]:
-        """In which repositories manifests have to be whole, and their media types. Copies may lack blobs."""
+        """The repositories in which manifests must be whole, and their media types. Copies may lack blobs."""
         row, copy = tables.repository_manifest, tables.mirrored_manifest
         is_copy = exists().where(copy.c.repository == row.c.repository, copy.c.digest == row.c.digest)
         query = select(row.c.repository, row.c.digest, row.c.media_type).where(
@@ -200,13 +200,13 @@ class Verifier:
         return pinned
 
     async def _is_there(self, place: _Place, lacking: set[str]) -> bool:
-        """Whether it was not deleted, or pushed again, while it was looked at."""
+        """Whether it still lacks them: it may have been deleted or pushed again while it was checked."""
         return place in await self._places({place.digest: b""}) and bool(
             lacking - (await self._find_pinned({place.digest: b""}))[place]
         )
 
     async def _names(self, places: Sequence[_Place]) -> dict[_Place, tuple[str, ...]]:
-        """`repository:tag` for each tag of a manifest, or the repository."""
+        """`repository:tag` for each tag of a manifest, or just the repository if it has none."""
         names: dict[_Place, tuple[str, ...]] = {}
         tag = tables.tag
         for place in places:
@@ -243,7 +243,7 @@ class Verifier:
 
 
 class _Place(NamedTuple):
-    """A manifest as one repository has it."""
+    """A manifest in one repository."""
 
     repository: str
     digest: Digest
@@ -256,7 +256,7 @@ def digest_of(body: bytes, like: Digest) -> Digest:
 
 
 def _blobs_of(media_type: str, body: bytes) -> set[str]:
-    """The blobs that have to be there; none of a manifest that cannot be read."""
+    """The blobs that must be there; none for a manifest that cannot be read."""
     with contextlib.suppress(JsonInvalid, ManifestInvalid):
         return {blob.digest for blob in read_manifest(media_type, body).blobs}
     return set()

@@ -1,1 +1,1 @@
-"""Bytes under opaque keys: files and S3 behind one protocol."""
+"""Bytes under opaque keys: one protocol for files and S3."""

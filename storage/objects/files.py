@@ -23,7 +23,7 @@ from storage.objects.protocol import ObjectPart, ObjectStore, ObjectWriter, writ
 from storage.objects.segments import CHUNK, FileRange, Segment, read_segment
 
 LOOK_BYTES = 4 << 20
-"""Bytes of one object that are written between two looks at how much is free."""
+"""Bytes written to one object between two checks of the free space."""
 
 
 class FileObjects:
@@ -32,7 +32,7 @@ class FileObjects:
     buffered = 2 * CHUNK
 
     def __init__(self, root: Path, floor: int = 0) -> None:
-        """New objects leave the last `floor` bytes of the disk to others."""
+        """New objects leave the last `floor` bytes of the disk free."""
         self._root = root
         self._floor = floor
 
@@ -76,12 +76,12 @@ class FileObjects:
 
 
 def readable_part(store: ObjectStore, key: str) -> Path | None:
-    """The file in which the bytes that a writer of `key` has taken can be read until it commits; None without one."""
+    """The file with the bytes that the writer of `key` has taken, readable until it commits; None if there is none."""
     return _beside(store.path(key)) if isinstance(store, FileObjects) else None
 
 
 class _FileWriter:
-    """Writes beside, and renames."""
+    """Writes to a file beside the final one, and renames it."""
 
     def __init__(self, root: Path, path: Path, floor: int) -> None:
         self.size = 0
@@ -122,7 +122,7 @@ class _FileWriter:
                 self._beside.unlink(missing_ok=True)
 
     def _look(self) -> None:
-        """Raises OSError for a disk that has no more than the floor left."""
+        """Raise OSError if the disk has no more than the floor left."""
         if self._floor and free_bytes(self._root) < self._floor:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -1,4 +1,4 @@
-"""From settings to the object store."""
+"""Opens the object store that the settings name."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class CredentialsFileInvalid(StorageError):
 
 
 def open_objects(settings: StorageSettings, floor: int = 0) -> ObjectStore:
-    """Files of the data directory, or the bucket that is set. Raises CredentialsFileInvalid.
+    """Open the configured bucket, or else the data directory's files. Raises CredentialsFileInvalid.
 
-    Files leave the last `floor` bytes of their disk alone.
+    Files leave the last `floor` bytes of their disk free.
     """
     if settings.s3_bucket is None:
         return FileObjects(DataDirectory(settings.data_directory).blobs, floor)
@@ -46,7 +46,7 @@ def open_objects(settings: StorageSettings, floor: int = 0) -> ObjectStore:
 
 
 def read_keys(path: Path) -> tuple[str, str]:
-    """Access key and secret key: a line each, or `{"access_key": ..., "secret_key": ...}`."""
+    """The access key and the secret key, one per line or as `{"access_key": ..., "secret_key": ...}`."""
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -60,5 +60,6 @@ def read_keys(path: Path) -> tuple[str, str]:
         case [str(access_key), str(secret_key)] if access_key and secret_key:
             return access_key, secret_key
     raise CredentialsFileInvalid(
-        path, 'it must have the access key and the secret key, a line each or as {"access_key": ..., "secret_key": ...}'
+        path,
+        'it must have the access key and the secret key, a line each or as {"access_key": ..., "secret_key": ...}',
     )

@@ -1,7 +1,7 @@
-"""Bytes under opaque keys: what blobs and upload sessions are made of.
+"""Bytes under opaque keys: the material of blobs and upload sessions.
 
-A key is made once, written once and never used again. So whoever deletes late, after a crash or on a slow connection,
-deletes what it meant to delete: no newer bytes can be under the same key.
+A key is made once, written once and never reused. So a deletion that comes late, after a crash or over a slow
+connection, deletes what it was meant to: no newer bytes can be under the same key.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from storage.objects.segments import Segment
 
 @dataclass(frozen=True, slots=True)
 class ObjectPart:
-    """A whole object of `size` bytes, as a part of another."""
+    """A whole object of `size` bytes, as part of another."""
 
     key: str
     size: int
 
 
 class ObjectWriter(Protocol):
-    """One object that is being written. Methods block; one thread at a time."""
+    """An object being written. Methods block; use it from one thread at a time."""
 
     @property
     def size(self) -> int:
         """Bytes taken so far."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Take the next bytes, which may be changed afterwards. Raises StorageFull, StorageUnavailable."""
+        """Take the next bytes; the caller may change `data` afterwards. Raises StorageFull, StorageUnavailable."""
 
     def commit(self) -> None:
-        """The object is whole, readable and on stable storage when this returns."""
+        """When this returns, the whole object is readable and on stable storage."""
 
     def abort(self) -> None:
-        """Leave nothing. May be called twice, and does nothing after `commit`."""
+        """Leave nothing behind. May be called twice, and does nothing after `commit`."""
 
 
 class ObjectStore(Protocol):
@@ -45,35 +45,35 @@ class ObjectStore(Protocol):
 
     @property
     def buffered(self) -> int:
-        """Bytes of memory that a writer takes while its content comes, at most but for very large objects."""
+        """The most bytes of memory that a writer needs, except for very large objects."""
 
     def writer(self, key: str) -> ObjectWriter:
-        """A new object, which is not there before its `commit`."""
+        """A writer of a new object, which does not exist before its `commit`."""
 
     def segments(self, key: str, start: int, stop: int) -> Sequence[Segment]:
-        """The bytes [start, stop) of an object that is that long; raises ObjectMissing at once or while it is read."""
+        """The bytes [start, stop) of an object at least that long; raises ObjectMissing at once or during the read."""
 
     def concatenate(self, key: str, parts: Sequence[ObjectPart]) -> None:
-        """A new object of the content of `parts` in order, durable like a written one. The parts stay."""
+        """Make a new object of the content of `parts` in order, as durable as a written one. The parts stay."""
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove objects, and what a writer of them that never ended has left. Unknown keys are fine."""
+        """Remove objects, and what a writer that never ended left of them. Unknown keys are ignored."""
 
     def link(self, key: str, *, media_type: str) -> str | None:
-        """A URL that anybody may GET the object from for a short while; None when the server has to send the bytes."""
+        """A URL where anybody may GET the object for a short while; None if the server has to send the bytes."""
 
     def check(self) -> None:
-        """Raises StorageError when the store cannot be written to and read."""
+        """Raise StorageError if the store cannot be written to or read."""
 
 
 def new_key() -> str:
-    """A key that never was and never will be used by another."""
+    """A key that nothing else has ever used or will use."""
     return uuid.uuid4().hex
 
 
 @contextlib.contextmanager
 def writing(store: ObjectStore, key: str) -> Iterator[ObjectWriter]:
-    """A writer that commits when the block ends, and leaves nothing when it raises."""
+    """Yield a writer that commits when the block ends, and leaves nothing if it raises."""
     writer = store.writer(key)
     try:
         yield writer

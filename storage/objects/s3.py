@@ -1,10 +1,10 @@
 """Objects in a bucket of an S3 store.
 
     <prefix>ab/<key>            an object
-    <prefix>check-<hex>         for a moment, while the store is checked
+    <prefix>check-<hex>         exists for a moment while the store is checked
 
-Nothing of an object is to be seen before its `commit`: one that fits into one part is put as a whole, a larger one is a
-multipart upload. A writer that never ended left at most such an upload, which is listed under its key's name.
+An object is invisible before its `commit`: one that fits into a single part is put whole, and a larger one is a
+multipart upload. A writer that never ended leaves at most such an upload, which is listed under its key's name.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from storage.objects.s3_plan import Copied, Piece, Range, joined, part_size
 from storage.objects.segments import CHUNK, Segment, StreamRange
 
 THREADS = 8
-"""Requests at a time where many are made for one call."""
+"""Concurrent requests where one call needs many."""
 
 READ_ATTEMPTS = 3
-"""How often reading goes on after a broken connection that brought nothing."""
+"""Attempts to go on after a broken connection that brought nothing."""
 
 
 class S3Objects:
@@ -38,7 +38,7 @@ class S3Objects:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
         self.buffered = location.part_size + 2 * CHUNK
         self._copies = True
-        """Whether the store can copy a part, as far as is known."""
+        """Whether the store can copy a part; True until it refuses."""
 
     def name(self, key: str) -> str:
         """The object's name in the bucket."""
@@ -65,7 +65,7 @@ class S3Objects:
 
     def delete(self, keys: Iterable[str]) -> None:
         names = [self.name(key) for key in keys]
-        # uploads first: what is being completed at this moment is then either an object, or will not be one
+        # uploads first: one that is being completed at this moment then is either an object, or never will be
         with contextlib.suppress(Unsupported):
             for _ in self._threads.map(self._cancel_uploads, names):
                 pass
@@ -78,7 +78,7 @@ class S3Objects:
         self._bucket.check(f"{self._location.prefix}check-{secrets.token_hex(8)}")
 
     def _read(self, key: str, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes [start, stop) in chunks; goes on where a broken connection ended."""
+        """Yield the bytes [start, stop) in chunks; resumes after a broken connection."""
         position, attempts = start, READ_ATTEMPTS
         while position < stop:
             try:
@@ -99,7 +99,7 @@ class S3Objects:
                     yield chunk
 
     def _join(self, key: str, pieces: Sequence[Piece], size: int) -> None:
-        """Raises Unsupported when the store cannot copy."""
+        """Join pieces; raises Unsupported if the store cannot copy."""
         upload = _Upload(self._bucket, self.name(key))
         copies: list[Future[None]] = []
         try:
@@ -121,7 +121,7 @@ class S3Objects:
 
     def _copy(self, upload: _Upload, number: int, source: Range) -> None:
         try:
-            # of a small object AWS copies no range, even if it is all of it
+            # AWS copies no range of a small object, even if it is the whole object
             span = (source.start, source.stop) if source.length < source.size else None
             upload.copy(number, self.name(source.key), span)
         except ObjectMissing:
@@ -137,7 +137,7 @@ class S3Objects:
 
 
 class _Upload:
-    """A multipart upload under way. Parts may be sent from several threads."""
+    """A multipart upload in progress. Several threads may send parts."""
 
     def __init__(self, bucket: Bucket, name: str) -> None:
         self._bucket = bucket
@@ -161,7 +161,7 @@ class _Upload:
         self._bucket.complete(self._name, self._id, [self._etags[number] for number in sorted(self._etags)], size)
 
     def cancel(self) -> None:
-        """Leaves nothing, unless the store cannot be reached; then that is for `S3Objects.delete` to do."""
+        """Remove the upload. If the store cannot be reached, `S3Objects.delete` removes it later."""
         with contextlib.suppress(StorageError):
             self._bucket.cancel(self._name, self._id)
             if self._completing:
@@ -169,7 +169,7 @@ class _Upload:
 
 
 class _S3Writer:
-    """Keeps one part in memory, and sends it when more than that has come."""
+    """Buffers one part in memory, and sends it once more bytes come."""
 
     def __init__(self, bucket: Bucket, name: str, first_part: int) -> None:
         self.size = 0
@@ -177,7 +177,7 @@ class _S3Writer:
         self._name = name
         self._first_part = first_part
         self._buffer: mmap.mmap | None = None
-        """Pages of its own, which the system gives one by one and takes back as a whole."""
+        """Its own memory pages, which the system gives one by one and takes back all at once."""
         self._filled = 0
         self._upload: _Upload | None = None
         self._putting = False
@@ -208,7 +208,7 @@ class _S3Writer:
         if self._upload is not None:
             self._upload.cancel()
         elif self._putting:
-            # it failed, as far as we know
+            # as far as we know, it failed
             with contextlib.suppress(StorageError):
                 self._bucket.discard(self._name)
         self._end()
@@ -225,7 +225,7 @@ class _S3Writer:
         return self._buffer
 
     def _send(self) -> None:
-        """What is buffered, as the next part."""
+        """Send the buffer as the next part."""
         if self._upload is None:
             self._upload = _Upload(self._bucket, self._name)
         self._upload.send(self._upload.parts + 1, self._body())
@@ -242,7 +242,8 @@ class _S3Writer:
 class _Body:
     """Memory as a file, for two reasons.
 
-    The HTTP library limits the time of one `send`: of bytes it makes one, of a file many. And nothing is copied.
+    The HTTP library limits the time of each `send`: it sends bytes with one, and a file with many. And nothing is
+    copied.
     """
 
     def __init__(self, content: memoryview) -> None:

@@ -1,7 +1,7 @@
-"""One bucket of an S3 store: the requests that are made of it, with bounded time, and its errors as ours.
+"""One bucket of an S3 store: requests to it with bounded time, and its errors as ours.
 
-It keeps to what AWS and those that speak its language (MinIO, Ceph, Garage, SeaweedFS, Google's XML API, rclone) have
-in common: no access control lists, no conditions, no checksums but where the protocol demands one.
+It uses only what AWS and compatible stores (MinIO, Ceph, Garage, SeaweedFS, Google's XML API, rclone) have in common:
+no access control lists, no conditions, and no checksums unless the protocol demands one.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ CONNECT_SECONDS = 4
 READ_SECONDS = 15
 ATTEMPTS = 3
 LONG_READ_SECONDS = 60
-"""For requests that a store may work on for a while before it says anything."""
+"""For requests that a store may work on for a while before it answers."""
 
 LONG_ATTEMPTS = 2
 SHORT_SECONDS = 3
 SHORT_ATTEMPTS = 2
-"""For what need not succeed, or is asked again soon; twice, since an idle connection may have been closed."""
+"""For requests that may fail or are soon repeated. Two, since an idle connection may have been closed."""
 
 CONNECTIONS = 64
 BATCH = 1000
-"""Most keys of one DeleteObjects."""
+"""The most keys in one DeleteObjects."""
 
 _FULL = re.compile(r"no space left|disk.?full|storage.?full|insufficient.?storage|quota.?exceeded", re.IGNORECASE)
 _MISSING = frozenset({"NoSuchKey", "NotFound", "404"})
 _UNSUPPORTED = frozenset({400, 405, 411, 501})
-"""How stores answer an operation that they do not have: each in its way."""
+"""The statuses with which stores refuse an operation that they lack."""
 
 _REASONS = {
     "NoCredentialsError": "no credentials were found; set s3_credentials",
@@ -51,10 +51,10 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class S3Location:
-    """Where objects are: in `bucket`, their names beginning with `prefix`.
+    """The place of the objects: `bucket`, with `prefix` before their names.
 
-    `endpoint` is the store's address as we reach it (None: AWS's), `public_endpoint` as clients do (None: the same).
-    Without keys boto3 looks for them where it always does.
+    `endpoint` is the store's address for us (None: AWS), `public_endpoint` the one for clients (None: the same).
+    Without keys, boto3 looks for them in its usual places.
     """
 
     bucket: str
@@ -65,24 +65,24 @@ class S3Location:
     access_key: str | None = None
     secret_key: str | None = field(default=None, repr=False)
     addressing: str = "auto"
-    """Where addresses have the bucket: `path`, `virtual` (the host name), or what boto3 deems best."""
+    """Where URLs have the bucket: `path`, `virtual` (in the host name), or what boto3 considers best."""
 
     part_size: int = SMALLEST_PART
-    """Bytes of a multipart upload's first parts; a writer has so many in memory, and there are many writers."""
+    """The size in bytes of a multipart upload's first parts; each of many writers has one part in memory."""
 
     link_seconds: int = 300
-    """How long a link is good for."""
+    """How long a link is valid."""
 
     proxy: bool = False
-    """Whether no links are given out."""
+    """Whether the server sends blobs itself instead of giving out links."""
 
 
 class Unsupported(StorageError):
-    """The store does not have this operation."""
+    """The store lacks this operation."""
 
 
 class Bucket:
-    """Requests by the names of objects. All raise StorageUnavailable and StorageFull; safe in threads."""
+    """Requests by object name. All raise StorageUnavailable and StorageFull, and may be made from any thread."""
 
     def __init__(self, location: S3Location) -> None:
         self.location = location
@@ -95,7 +95,7 @@ class Bucket:
             self._usual.put_object(Bucket=self.location.bucket, Key=name, Body=body)
 
     def size(self, name: str, *, hasty: bool = False) -> int | None:
-        """In bytes; None when there is no such object."""
+        """The object's size in bytes; None if it does not exist."""
         try:
             with self._known_errors(name):
                 client = self._hasty if hasty else self._usual
@@ -114,18 +114,18 @@ class Bucket:
         return found["Body"]
 
     def read(self, stream: Any, size: int) -> bytes:
-        """The next bytes of what `get` gave, at most `size`; never none."""
+        """Read at most `size` bytes from the stream of `get`; never returns empty bytes."""
         with self._known_errors():
             data: bytes = stream.read(size)
             return data
 
     def discard(self, name: str) -> None:
-        """Delete what may have come about of a request that failed, if that can be done soon."""
+        """Delete what a failed request may have left, if that can be done soon."""
         with self._known_errors():
             self._hasty.delete_object(Bucket=self.location.bucket, Key=name)
 
     def delete(self, names: Sequence[str]) -> None:
-        """Unknown names are fine."""
+        """Delete objects. Unknown names are ignored."""
         for first in range(0, len(names), BATCH):
             batch = names[first : first + BATCH]
             try:
@@ -135,7 +135,7 @@ class Bucket:
                     self._delete_one(name)
 
     def link(self, name: str, media_type: str) -> str:
-        """A URL to GET the object from, with this Content-Type."""
+        """A URL to GET the object with this Content-Type."""
         parameters = {"Bucket": self.location.bucket, "Key": name, "ResponseContentType": media_type}
         with self._known_errors():
             url: str = self._public.generate_presigned_url(
@@ -144,25 +144,25 @@ class Bucket:
             return url
 
     def check(self, name: str) -> None:
-        """Write, read and delete the object `name`, in little time."""
+        """Quickly write, read and delete the object `name`."""
         with self._known_errors(name):
             self._hasty.put_object(Bucket=self.location.bucket, Key=name, Body=b"condery")
             with contextlib.closing(self._hasty.get_object(Bucket=self.location.bucket, Key=name)["Body"]) as body:
                 found = body.read()
             self._hasty.delete_object(Bucket=self.location.bucket, Key=name)
         if found != b"condery":
-            raise StorageUnavailable(self._where, "it gives other bytes than were written")
+            raise StorageUnavailable(self._where, "it returned other bytes than were written")
 
     # multipart uploads
 
     def begin(self, name: str) -> str:
-        """The id of a new upload."""
+        """Start a multipart upload and return its id."""
         with self._known_errors():
             begun = self._usual.create_multipart_upload(Bucket=self.location.bucket, Key=name)
             return str(begun["UploadId"])
 
     def upload(self, name: str, upload: str, number: int, body: Any) -> str:
-        """The ETag of the part."""
+        """Send a part and return its ETag."""
         with self._known_errors():
             sent = self._usual.upload_part(
                 Bucket=self.location.bucket, Key=name, UploadId=upload, PartNumber=number, Body=body
@@ -170,7 +170,7 @@ class Bucket:
             return str(sent["ETag"])
 
     def copy(self, name: str, upload: str, number: int, source: str, span: tuple[int, int] | None) -> str:
-        """The ETag of the part, which becomes a copy of `source` or of its bytes [start, stop). Raises Unsupported."""
+        """Make a part by copying `source` or its bytes [start, stop), and return its ETag. Raises Unsupported."""
         where = {"CopySourceRange": f"bytes={span[0]}-{span[1] - 1}"} if span else {}
         with self._known_errors(source, optional=True):
             copied = self._patient.upload_part_copy(
@@ -181,13 +181,13 @@ class Bucket:
                 CopySource={"Bucket": self.location.bucket, "Key": source},
                 **where,
             )
-        # a store that knows nothing of copies takes this for an empty part, and says so without the result of a copy
+        # a store that knows no copies takes this for an empty part, and its answer lacks the result of a copy
         if not copied.get("CopyPartResult", {}).get("ETag"):
             raise Unsupported("UploadPartCopy")
         return str(copied["CopyPartResult"]["ETag"])
 
     def complete(self, name: str, upload: str, etags: Sequence[str], size: int) -> None:
-        """The object is there, with `size` bytes."""
+        """Complete the upload: the object exists afterwards, with `size` bytes."""
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
         try:
             with self._known_errors():
@@ -195,7 +195,7 @@ class Bucket:
                     Bucket=self.location.bucket, Key=name, UploadId=upload, MultipartUpload={"Parts": parts}
                 )
         except StorageError:
-            # the answer may be lost, or be that to a second try, which found the upload ended by the first
+            # the answer may be lost, or be one to a retry that found the upload already completed
             if self.size(name, hasty=True) != size:
                 raise
         else:
@@ -206,9 +206,10 @@ class Bucket:
             self._hasty.abort_multipart_upload(Bucket=self.location.bucket, Key=name, UploadId=upload)
 
     def unfinished(self, name: str) -> list[str]:
-        """Ids of the uploads that were begun for `name` and not ended. Raises Unsupported."""
+        """Ids of the unfinished uploads of `name`. Raises Unsupported."""
         found: Any = {}
-        # rclone says NoSuchUpload where there are none; by the whole name, since MinIO lists by no less
+        # rclone answers NoSuchUpload if there are none; the prefix is the whole name, since MinIO lists by nothing
+        # shorter
         with self._known_errors(optional=True), self._suppressed("NoSuchUpload"):
             found = self._usual.list_multipart_uploads(Bucket=self.location.bucket, Prefix=name)
         return [upload["UploadId"] for upload in found.get("Uploads", ()) if upload["Key"] == name]
@@ -246,11 +247,11 @@ class Bucket:
 
     @property
     def _public(self) -> Any:
-        """For signing: it sends nothing."""
+        """The client that signs links; it sends nothing."""
         return self._client("public", READ_SECONDS, 1, self.location.public_endpoint)
 
     def _client(self, name: str, read_seconds: int, attempts: int, endpoint: str | None = None) -> Any:
-        """One for each purpose, made when it is first needed: boto3 takes half a second to import."""
+        """A client per purpose, made on first use: importing boto3 takes half a second."""
         if name in self._made:
             return self._made[name]
         import boto3
@@ -290,9 +291,9 @@ class Bucket:
 
     @contextlib.contextmanager
     def _known_errors(self, name: str | None = None, *, optional: bool = False) -> Iterator[None]:
-        """The libraries' errors as ours: ObjectMissing when `name` is not there.
+        """Raise the libraries' errors as ours: ObjectMissing if `name` does not exist.
 
-        Unsupported when the store does not have an `optional` operation.
+        Unsupported if the store lacks an `optional` operation.
         """
         import botocore.exceptions
         import urllib3.exceptions
@@ -333,7 +334,7 @@ class Bucket:
 
 
 def _system_reason(error: BaseException | None) -> str | None:
-    """What the operating system said, such as `Connection refused`, from below the libraries' errors."""
+    """The operating system's message below the libraries' errors, such as `Connection refused`."""
     seen = 0
     while error is not None and seen < 10:
         if isinstance(error, OSError) and error.strerror:
@@ -344,6 +345,6 @@ def _system_reason(error: BaseException | None) -> str | None:
 
 
 def _add_md5(request: Any, **_: Any) -> None:
-    """The protocol demands a checksum here, and this is the one that older stores know."""
+    """Add the checksum that the protocol demands here, in the form that older stores know too."""
     digest = hashlib.md5(request.body, usedforsecurity=False).digest()
     request.headers["Content-MD5"] = base64.b64encode(digest).decode()

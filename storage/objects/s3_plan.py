@@ -1,7 +1,7 @@
-"""How an object is cut into the parts of a multipart upload.
+"""How to cut an object into the parts of a multipart upload.
 
-The limits are those of AWS, which the others have too (S3 User Guide, "Amazon S3 multipart upload limits"): 10,000
-parts of 5 MiB to 5 GiB each, of which only the last may be smaller.
+The limits are those of AWS, which other stores share (S3 User Guide, "Amazon S3 multipart upload limits"): 10,000 parts
+of 5 MiB to 5 GiB each; only the last may be smaller.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ LARGEST_PART = 5 << 30
 MOST_PARTS = 10_000
 
 COPY_SIZE = 128 << 20
-"""Bytes that the store is asked to copy at a time: so few that it answers soon, and that several are copied at once."""
+"""Bytes per copy: few enough for a quick answer and for several copies at once."""
 
 _GROWTH = 1250
-"""A part is at least one in so many of the bytes before it; with that 10,000 parts hold more than 5 TB."""
+"""A part has at least 1/_GROWTH of the bytes before it, so that 10,000 parts hold more than 5 TB."""
 
 _MEBIBYTE = 1 << 20
 
@@ -41,14 +41,14 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """A part that the store copies by itself."""
+    """A part that the store copies itself."""
 
     source: Range
 
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """A part that is read and sent again, because its sources are too small to be parts."""
+    """A part that is read and sent again, since its sources are too small to be parts."""
 
     sources: tuple[Range, ...]
 
@@ -57,15 +57,15 @@ Piece = Copied | Streamed
 
 
 def part_size(first: int, written: int) -> int:
-    """The size of the part that follows `written` bytes, when parts are `first` bytes to begin with."""
+    """The size of the part that follows `written` bytes; the first parts have `first` bytes."""
     grown = -(-written // _GROWTH // _MEBIBYTE) * _MEBIBYTE
     return min(max(first, grown), LARGEST_PART)
 
 
 def joined(parts: Sequence[ObjectPart]) -> list[Piece]:
-    """The pieces whose concatenation is that of `parts`: as few bytes as possible are streamed.
+    """Plan the pieces that concatenate to `parts`, with as few streamed bytes as possible.
 
-    What is streamed is small enough for memory: less than twice the smallest part, which is 5 MiB up to 25 GB in all.
+    A streamed piece fits in memory: it is less than twice the smallest part, which is 5 MiB for up to 25 GB in all.
     """
     smallest = max(SMALLEST_PART, sum(part.size for part in parts) * 2 // MOST_PARTS)
     pieces: list[Piece] = []
@@ -85,7 +85,7 @@ def joined(parts: Sequence[ObjectPart]) -> list[Piece]:
 
 
 def _count_streamed(have: int, size: int, smallest: int) -> int:
-    """How many of a part's first bytes go with the `have` bytes that are to be streamed; its rest can be copied."""
+    """How many of a part's first bytes to stream after the `have` bytes; the store can copy the rest."""
     if not have and size >= smallest:
         return 0
     missing = smallest - have
@@ -93,7 +93,7 @@ def _count_streamed(have: int, size: int, smallest: int) -> int:
 
 
 def _plan_copies(source: Range, largest: int) -> list[Piece]:
-    """`source` in equal ranges of at most `largest` bytes."""
+    """Cut `source` into equal ranges of at most `largest` bytes."""
     count = -(-source.length // largest)
     cuts = [source.start + source.length * index // count for index in range(count)] + [source.stop]
     return [Copied(Range(source.key, start, stop, source.size)) for start, stop in itertools.pairwise(cuts)]

@@ -21,18 +21,18 @@ class FileRange:
 
 @dataclass(frozen=True, slots=True)
 class StreamRange:
-    """`length` bytes that `open()` gives in chunks, each time it is called; for stores that are not local."""
+    """`length` bytes that each call of `open()` yields in chunks; for stores that are not local."""
 
     open: Callable[[], Iterator[bytes]]
     length: int
 
 
 Segment = bytes | FileRange | StreamRange
-"""Content is served as segments in order: bytes from memory, ranges of files by sendfile, streams by copying."""
+"""Content is served as segments in order: bytes from memory, file ranges by sendfile, streams by copying."""
 
 
 def cut(segments: Iterable[Segment], start: int, stop: int) -> list[Segment]:
-    """The bytes [start, stop) of the concatenation of `segments`. Of streams only whole ones can be had."""
+    """The bytes [start, stop) of the concatenation of `segments`. A stream cannot be cut."""
     result: list[Segment] = []
     position = 0
     for segment in segments:
@@ -55,7 +55,7 @@ def _slice(segment: Segment, first: int, last: int) -> Segment:
 
 
 def read_segment(segment: Segment, chunk: int = CHUNK) -> Iterator[bytes]:
-    """The bytes of one segment, those of memory and files at most `chunk` at a time."""
+    """Yield the bytes of a segment; those of memory and files at most `chunk` at a time."""
     if isinstance(segment, bytes):
         yield segment
     elif isinstance(segment, StreamRange):

@@ -1,1 +1,1 @@
-"""What a repository may hold: limits, the room under them, and what is on its way in."""
+"""Limits on what a repository may hold, the room left under them, and bytes that are still arriving."""

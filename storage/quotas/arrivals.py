@@ -1,7 +1,7 @@
-"""Bytes on their way into a repository: counted by its quota as they come, before they are a blob or part of a session.
+"""Bytes arriving for a repository: its quota counts them as they come, before they belong to a blob or a session.
 
-The pending object that they are written to says how many bytes are held for it. That is renewed while they come, so
-that those of a process which died are not counted for long.
+The pending object that they are written to records how many bytes are held for it. The hold is renewed while bytes
+come, so that the bytes of a dead process soon stop counting.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from storage.errors import QuotaExceeded, StorageError
 from storage.quotas.room import Room
 
 STEP = 16 << 20
-"""Bytes that are held at once where nobody says how many will come: a transaction each."""
+"""Bytes to hold at once if the total size is unknown; each hold is a transaction."""
 
 HOLD_SECONDS = 180.0
 RENEW_SECONDS = 60.0
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 class Arrival:
-    """The object `key`, to which bytes for `repository` are written: of the blob `digest`, where that is known."""
+    """The object `key` that bytes for `repository` are written to; they are those of the blob `digest`, if known."""
 
     def __init__(self, room: Room, repository: str, key: str, digest: str = "") -> None:
         self.key = key
@@ -57,17 +57,17 @@ class Arrival:
             await self._renew()
 
     async def _renew(self) -> None:
-        # not beside one that is growing, whose size this would set back
+        # not while another call is growing the hold, whose size this would set back
         async with self._holding:
             if not self._held:
                 return
             try:
                 await self._hold(self._held)
             except QuotaExceeded:
-                # it had run out, and others have the room: what comes next has to find some for all of it
+                # the hold has expired and others have the room: the next bytes must find room for all of it
                 self._held = 0
             except StorageError as error:
-                log.warning("room for bytes on their way not renewed", repository=self._repository, reason=str(error))
+                log.warning("cannot renew the hold for arriving bytes", repository=self._repository, reason=str(error))
 
     @contextlib.asynccontextmanager
     async def renewed(self) -> AsyncIterator[None]:
@@ -84,7 +84,7 @@ class Arrival:
 
 @contextlib.asynccontextmanager
 async def arriving(blobs: BlobStore, room: Room, repository: str, digest: str = "") -> AsyncIterator[Arrival]:
-    """An object to be written in the block; it is deleted afterwards unless something has it by then."""
+    """Yield an object to write in the block. It is deleted afterwards unless something has it by then."""
     async with blobs.pending() as key:
         arrival = Arrival(room, repository, key, digest)
         async with arrival.renewed():

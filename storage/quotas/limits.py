@@ -1,4 +1,4 @@
-"""What repositories may hold, and which tags stay as they are: rules by repository, written as lines of text.
+"""Limits on what repositories may hold and which tags may change: rules by repository, one line of text each.
 
     quotas = ["team/* bytes=10GB tags=100"]             everything under team/ together
     immutable_tags = ["*:v*", "prod/*:*"]               repository:tag
@@ -29,7 +29,7 @@ _GLOB = re.compile(r"[a-zA-Z0-9._/*-]+")
 
 @dataclass(frozen=True)
 class Quota:
-    """What all repositories whose names match may hold together; None is no limit."""
+    """What all repositories with a matching name may hold together; None is no limit."""
 
     pattern: str
     bytes: int | None = None
@@ -47,7 +47,7 @@ class Quota:
 
 @dataclass(frozen=True)
 class Immutable:
-    """Tags that are never moved or deleted once they are there."""
+    """Tags that can never be moved or deleted once they exist."""
 
     repository: str
     tag: str
@@ -69,9 +69,10 @@ class Immutable:
 
 @dataclass(frozen=True)
 class Retention:
-    """Which tags of matching repositories the garbage collection deletes: those that no rule keeps.
+    """The tags that matching repositories keep; the garbage collection deletes all others there.
 
-    A tag is kept if it is one of the last `last` updated, younger than `days`, or matches one of `patterns`.
+    A tag is kept if it is one of the `last` most recently updated, is younger than `days`, or matches one of
+    `patterns`.
     """
 
     pattern: str
@@ -96,17 +97,17 @@ class Retention:
 
 @dataclass(frozen=True)
 class Limits:
-    """The rules that pushes and deletions are held against; the first matching one of each kind counts."""
+    """The rules for pushes and deletions; of each kind the first that matches applies."""
 
     quotas: tuple[Quota, ...] = ()
     immutable: tuple[Immutable, ...] = ()
     retention: tuple[Retention, ...] = ()
     images: int = 0
-    """Bytes of what is made on demand; 0 is no limit."""
+    """The most bytes of on-demand content; 0 is no limit."""
     root: str = ""
-    """The repository of the images that are made on demand."""
+    """The repository of the on-demand images."""
     grace: float = 24 * 3600.0
-    """Seconds after which a blob that no manifest names gives way to what needs room."""
+    """Seconds after which a blob that no manifest names may be deleted to make room."""
 
     def check_deletion(self, repository: str, tags: Sequence[str]) -> None:
         """Raises TagImmutable."""
@@ -123,7 +124,7 @@ class Limits:
         digest: Digest | None,
         tags: Sequence[str],
     ) -> None:
-        """Whether `tags` may come to mean `digest`, which may not be known yet; raises TagImmutable, QuotaExceeded."""
+        """Check that `tags` may point to `digest`, which may not be known yet; raises TagImmutable, QuotaExceeded."""
         if not tags:
             return
         table = tables.tag
@@ -141,7 +142,7 @@ class Limits:
                 raise QuotaExceeded(quota.pattern, "tags", quota.tags, held + new, "delete some of them")
 
     def concern(self, repository: str) -> bool:
-        """Whether there is a rule that a push to the repository may break."""
+        """Whether a push to the repository could break a rule."""
         return self.quota(repository) is not None or any(
             matches(rule.repository, repository) for rule in self.immutable
         )
@@ -151,7 +152,7 @@ class Limits:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether `text` is as `pattern` says, in which only `*` is special."""
+    """Whether `text` matches `pattern`, in which only `*` is special."""
     return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text, re.DOTALL) is not None
 
 
@@ -164,7 +165,7 @@ def parse_size(text: str) -> int:
 
 
 def like(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
-    """`matches` in SQL. GLOB and LIKE differ between databases, and `_` is a wildcard of LIKE that names may have."""
+    """`matches` in SQL. GLOB and LIKE differ between databases, and LIKE's wildcard `_` is allowed in names."""
     text = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").replace("*", "%")
     return column.like(text, escape="\\")
 

@@ -1,12 +1,14 @@
-"""Room under the quotas: what counts, what gives way when there is none left, and what is refused then.
+"""Room under the quotas: what counts, what is deleted when there is no room, and what is refused.
 
-What a quota counts is what the disk has for its repositories: blobs and manifests, each once, upload sessions, and
-bytes that are still coming. When something new does not fit, that goes which nobody waits for: blobs that no manifest
-names, whose push was refused or is long over or whose last manifest was deleted, and sessions that have fallen silent.
-What fits then is taken. What would not fit though all of that went is refused and nothing goes, for a client may claim
-any size; the refused push's own blobs give way to what comes next.
+A quota counts what the disk holds for its repositories: blobs and manifests, each once, upload sessions, and bytes that
+are still arriving. If something new does not fit, content that nobody waits for is deleted: blobs that no manifest
+names because their push was refused or is long over, or because the last manifest was deleted, and upload sessions that
+have fallen silent. If that makes enough room, the new content is stored. If all of it would not be enough, the request
+is refused and nothing is deleted, since a client may claim any size; then the refused push's own blobs are the next
+that may be deleted.
 
-A push that loses a blob that way while it still goes on is told so when it names it, as after a garbage collection.
+If a push loses a blob this way while it still runs, it gets the same error as after a garbage collection when it names
+the blob.
 """
 
 from __future__ import annotations
@@ -31,17 +33,17 @@ from storage.quotas.limits import Limits, Quota, like
 T = TypeVar("T")
 
 SILENT_SECONDS = 600.0
-"""An upload session gives way after so long without a request."""
+"""An upload session may be deleted to make room after this time without a request."""
 
 BATCH = 50
-"""How many things give way at most in one transaction, which nobody else can write beside on SQLite."""
+"""The most things deleted in one transaction, which blocks all other writers on SQLite."""
 
 ROUNDS = 1000
-"""How often room is made for one thing: others may take it meanwhile."""
+"""How often to make room for one request: others may take the room meanwhile."""
 
 
 class Room:
-    """What repositories hold, against the quotas of `limits`."""
+    """The content of repositories, checked against the quotas of `limits`."""
 
     def __init__(self, database: Database, changes: Changes, limits: Limits) -> None:
         self._database = database
@@ -49,16 +51,16 @@ class Room:
         self._limits = limits
 
     def bounds(self, repository: str) -> bool:
-        """Whether a quota bounds the repository's bytes."""
+        """Whether the repository's bytes have a quota."""
         quota = self._limits.quota(repository)
         return quota is not None and quota.bytes is not None
 
     async def check_blob(self, connection: AsyncConnection, repository: str, blob: StoredBlob) -> None:
-        """Whether a registered blob may come to be the repository's; raises QuotaExceeded."""
+        """Check that a registered blob fits into the repository; raises QuotaExceeded."""
         await self.check(connection, repository, blob.size, without_blob=blob.digest)
 
     async def check_manifest(self, connection: AsyncConnection, repository: str, digest: Digest, size: int) -> None:
-        """Whether a manifest may; raises QuotaExceeded."""
+        """Check that a manifest fits; raises QuotaExceeded."""
         await self.check(connection, repository, size, without_manifest=digest)
 
     async def check(
@@ -71,7 +73,7 @@ class Room:
         without_manifest: str = "",
         without_key: str = "",
     ) -> None:
-        """Whether `size` more bytes fit, where the things named are not counted; raises QuotaExceeded."""
+        """Check that `size` more bytes fit, without counting the things named; raises QuotaExceeded."""
         quota = self._limits.quota(repository)
         if quota is None or quota.bytes is None:
             return
@@ -81,10 +83,10 @@ class Room:
             raise QuotaExceeded(quota.pattern, "bytes", quota.bytes, held + size, pushed=without_blob)
 
     async def within(self, repository: str, attempt: Callable[[], Awaitable[T]]) -> T:
-        """`attempt()`, and again as often as something gives way to it.
+        """Run `attempt()`, and again as long as deleting something makes room for it.
 
-        When nothing does any more QuotaExceeded is raised, and what was pushed to the repository, and no manifest
-        names, gives way from then on.
+        If nothing more can be deleted, QuotaExceeded is raised. From then on the blobs that were pushed to the
+        repository and that no manifest names may be deleted for others.
         """
         for _ in range(ROUNDS):
             try:
@@ -98,9 +100,9 @@ class Room:
         raise await self._explain(refused)
 
     async def hold(self, repository: str, key: str, size: int, seconds: float, digest: str = "") -> None:
-        """Count `size` bytes for the pending object `key` for so long; raises QuotaExceeded.
+        """Count `size` bytes for the pending object `key` for `seconds`; raises QuotaExceeded.
 
-        They take the place of those of the blob `digest`, if that is here already.
+        If the blob `digest` is already here, they replace its bytes in the count.
         """
         table = tables.pending
         async with self._database.writing() as connection:
@@ -111,7 +113,7 @@ class Room:
     # giving way
 
     async def _make_way(self, quota: Quota, refused: QuotaExceeded) -> bool:
-        """Let go some of what nobody waits for, if all of it is enough; whether there was anything."""
+        """Delete some of what nobody waits for, if all of it is enough; False if there was nothing to delete."""
         changed: set[str] = set()
         sessions: list[str] = []
         spare = _spare(quota.pattern, self._limits.grace, refused.pushed)
@@ -122,7 +124,7 @@ class Room:
             if links := await _spare_links(connection, spare, refused.excess):
                 changed = await let_go(connection, links, spare)
             if not changed:
-                # there are none, or somebody holds them
+                # there are none, or other transactions hold them
                 sessions = await _silent_sessions(connection, quota.pattern, refused.excess)
                 await end_sessions(connection, sessions)
         for repository in changed:
@@ -130,9 +132,9 @@ class Room:
         return bool(changed or sessions)
 
     async def give_up_push(self, repository: str, digests: Collection[str] | None = None) -> None:
-        """Let blobs of the repository that no manifest names give way, and the garbage collection have them.
+        """Let blobs of the repository that no manifest names be deleted for others, or by the garbage collection.
 
-        All of them, or those of `digests`.
+        All of them, or only those of `digests`.
         """
         if self._limits.quota(repository) is None:
             return
@@ -147,7 +149,7 @@ class Room:
             await connection.execute(update(link).where(these).values(released=now, created=0.0))
 
     async def _explain(self, refused: QuotaExceeded) -> QuotaExceeded:
-        """The same with what would help."""
+        """Return the error with advice on what would help."""
         if refused.what != "bytes":
             return refused
         pattern = refused.prefix
@@ -167,7 +169,7 @@ class Room:
 
 
 async def release_unnamed(connection: AsyncConnection, repository: str, digests: Collection[str]) -> None:
-    """Let those of `digests` give way that no manifest of the repository names any more."""
+    """Let those of `digests` be deleted for others that no manifest of the repository names any more."""
     link = tables.link
     these = and_(link.c.repository == repository, link.c.digest.in_(list(digests)), unnamed())
     await lock_rows(connection, link, these)
@@ -175,7 +177,7 @@ async def release_unnamed(connection: AsyncConnection, repository: str, digests:
 
 
 async def make_old(connection: AsyncConnection, repository: str, digests: Sequence[str]) -> None:
-    """Let the next garbage collection have blobs that nothing but this repository has needed since it got them."""
+    """Let the next garbage collection delete blobs that only this repository has needed since it got them."""
     link, other, blob, file = tables.link, tables.link.alias("other"), tables.blob, tables.artifact
     these = and_(
         blob.c.digest.in_(digests),
@@ -190,9 +192,9 @@ async def make_old(connection: AsyncConnection, repository: str, digests: Sequen
 
 
 async def let_go(connection: AsyncConnection, links: Sequence[Any], condition: ColumnElement[bool]) -> set[str]:
-    """Take from repositories those of `links` of which `condition` is still true, and say which have changed.
+    """Take from repositories those of `links` for which `condition` still holds; return the repositories changed.
 
-    A blob that nothing needed since is deleted with its last link, and its bytes after those have gone who read them.
+    A blob that nothing has needed since is deleted with its last link; its bytes stay until current readers are done.
     """
     link, blob, file = tables.link, tables.blob, tables.artifact
     changed: set[str] = set()
@@ -232,9 +234,9 @@ def unnamed(link: FromClause = tables.link) -> ColumnElement[bool]:
 
 
 def _spare(pattern: str, grace: float, pushed: str) -> ColumnElement[bool]:
-    """Whether a link gives way: it, and whatever other links make its blob count.
+    """Whether a link may be deleted for others: it, and every other link that makes its blob count.
 
-    The blob that is being pushed does not count, and would make no room.
+    The blob being pushed does not count, since deleting it would make no room.
     """
     link, other = tables.link, tables.link.alias("other")
     kept = exists().where(other.c.digest == link.c.digest, like(other.c.repository, pattern), ~_is_idle(other, grace))
@@ -248,7 +250,7 @@ def _is_idle(link: FromClause, grace: float) -> ColumnElement[bool]:
 
 
 async def _spare_bytes(connection: AsyncConnection, pattern: str, spare: ColumnElement[bool]) -> int:
-    """What would no longer count if all that gives way went."""
+    """How many bytes would stop counting if everything spare were deleted."""
     blob, upload = tables.blob, tables.upload
     blobs = select(_sum(blob.c.size)).where(blob.c.digest.in_(select(tables.link.c.digest).where(spare)))
     sessions = select(_sum(upload.c.size)).where(_is_silent(pattern))
@@ -281,7 +283,7 @@ async def _silent_sessions(connection: AsyncConnection, pattern: str, excess: in
 
 
 def _enough(rows: Sequence[Any], size: int) -> list[Any]:
-    """The first of `rows` that have `size` bytes in all."""
+    """The shortest beginning of `rows` that has `size` bytes in all."""
     chosen: list[Any] = []
     for row in rows:
         if size <= 0:
@@ -304,7 +306,7 @@ async def _sum_held(
 
 
 async def coming(connection: AsyncConnection, pattern: str, without_key: str = "") -> int:
-    """Bytes of upload sessions, and those that are on their way."""
+    """Bytes of upload sessions and bytes still arriving."""
     upload, pending, now = tables.upload, tables.pending, time.time()
     sessions = select(_sum(upload.c.size)).where(like(upload.c.repository, pattern))
     coming = select(_sum(pending.c.size)).where(

@@ -1,8 +1,8 @@
-"""What a pushed manifest says: images and indexes (image-spec, manifest.md and image-index.md), and docker's forms.
+"""Reads pushed manifests: images and indexes (image-spec, manifest.md and image-index.md), and docker's formats.
 
-A registry hands a manifest on byte by byte, to clients that read it in their own ways. So what is ambiguous is refused
-(a document that is an image to one and an index to another, names that differ in case only), and what is merely unknown
-is not: media types of artifacts, fields, annotations.
+A registry passes a manifest on byte by byte, to clients that read it in their own ways. So it refuses what is
+ambiguous: a document that is an image to one client and an index to another, or names that differ only in case. It
+accepts what is merely unknown: media types of artifacts, fields, annotations.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from storage.strict_json import path_text, show
 ManifestKind = Literal["image", "index"]
 
 KINDS: Mapping[str, ManifestKind] = {**dict.fromkeys(IMAGE_TYPES, "image"), **dict.fromkeys(INDEX_TYPES, "index")}
-"""The media types of the manifests that are stored here."""
+"""The media types of the manifests that can be stored."""
 
 LARGEST_SIZE = 2**63 - 1
 
@@ -48,33 +48,33 @@ _FIELDS_OF_OTHERS: Mapping[ManifestKind, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class ManifestDocument:
-    """What of a manifest's body concerns a registry; of all that is named twice, only the first is here."""
+    """The parts of a manifest's body that matter to a registry; a digest that is named twice appears once."""
 
     media_type: str
     kind: ManifestKind
     config: Descriptor | None = None
-    """An image's; it is the first of `blobs` too."""
+    """Of an image; it is also the first of `blobs`."""
     blobs: tuple[Descriptor, ...] = ()
-    """What has to be in the repository before the manifest."""
+    """The blobs that must be in the repository before the manifest."""
     optional_blobs: tuple[Descriptor, ...] = ()
-    """What may be in the repository and is then to be kept as long as the manifest: layers that are not distributed,
-    and what an index names that is no manifest (the build cache of BuildKit is an index of layers).
+    """Blobs that may be in the repository, and are then kept as long as the manifest: layers that are not distributed,
+    and an index's entries that are not manifests (BuildKit's build cache is an index of layers).
     """
     children: tuple[Descriptor, ...] = ()
-    """The manifests that an index names, each of which may be missing."""
+    """The manifests that an index names; each may be missing."""
     subject: Descriptor | None = None
     artifact_type: str | None = None
-    """As the list of referrers says it (distribution-spec, "Listing Referrers"): an image's config stands in."""
+    """As a list of referrers shows it (distribution-spec, "Listing Referrers"): by default the type of the config."""
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_manifest(
     content_type: str | None, body: bytes, header: str = "the request's Content-Type"
 ) -> ManifestDocument:
-    """The manifest that `body` is. Raises JsonInvalid, ManifestInvalid.
+    """Read a manifest from `body`. Raises JsonInvalid, ManifestInvalid.
 
-    `content_type` is the header as it was sent, None without one: what a framework puts in its place would count
-    against the body's own mediaType. `header` is what errors call it.
+    `content_type` is the header as the client sent it, None without one: a framework's default would contradict the
+    body's own mediaType. `header` is its name in error messages.
     """
     document = strict_json.parse(body)
     if not isinstance(document, dict):
@@ -102,7 +102,7 @@ def read_manifest(
     _check_sizes([subject, config, *layers])
     blobs = _once([config, *(each for each in layers if not each.media_type.startswith(NOT_DISTRIBUTED))])
     needed = {each.digest for each in blobs}
-    # the specification wants an artifactType beside an empty config, but podman pushes artifacts that have none
+    # the specification requires an artifactType beside an empty config, but podman pushes artifacts without one
     return ManifestDocument(
         media_type,
         kind,
@@ -167,7 +167,7 @@ def _once(descriptors: Iterable[Descriptor]) -> tuple[Descriptor, ...]:
 
 
 class _Object:
-    """A JSON object at `where`, whose fields are read by what they have to be; `known` has their names by casefold."""
+    """A JSON object at `where`, with methods that check its fields; `known` has their names by casefold."""
 
     def __init__(self, where: str, fields: Mapping[str, Any], known: Mapping[str, str]) -> None:
         self.where, self.fields = where, fields
@@ -175,7 +175,7 @@ class _Object:
             if known.get(key.casefold(), key) != key:
                 name = known[key.casefold()]
                 raise ManifestInvalid(
-                    self.place(key), f"is {name!r} to clients that ignore case: spell it so, or name it otherwise"
+                    self.place(key), f"is {name!r} to clients that ignore case: spell it that way, or use another name"
                 )
 
     def place(self, *path: str | int) -> str:
@@ -193,13 +193,13 @@ class _Object:
         return value
 
     def media_type_with_parameters(self, name: str) -> str:
-        """The media type alone. Some tools write parameters into descriptors, as HTTP has them (RFC 9110, 8.3.1)."""
+        """The media type alone. Some tools add parameters to descriptors, as in HTTP (RFC 9110, section 8.3.1)."""
         value = self.fields.get(name)
         found = _WITH_PARAMETERS.fullmatch(value) if isinstance(value, str) else None
         return found[1] if found else self.media_type(name)
 
     def optional_media_type(self, name: str) -> str | None:
-        """None where it is missing, null or empty: that is one to whoever writes manifests in Go."""
+        """None if it is missing, null or empty: programs in Go do not tell these apart."""
         return None if self.fields.get(name) in (None, "") else self.media_type(name)
 
     def strings(self, name: str) -> Mapping[str, str]:
@@ -225,7 +225,7 @@ class _Object:
         return value
 
     def descriptors(self, name: str) -> list[Descriptor]:
-        """Required, but may be null, which is Go's empty list."""
+        """A required list, which may be null, as Go writes an empty list."""
         value = self.fields.get(name)
         if name not in self.fields or not isinstance(value, list | None):
             raise self.wrong(name, "a list of descriptors")

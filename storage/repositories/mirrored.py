@@ -1,8 +1,9 @@
 """Copies of other registries' content.
 
-They are kept like what is pushed, except for the order: a manifest is here before its blobs are, and some of those may
-never be asked for. So what a manifest names is written down with it, and a blob that comes is pinned to the manifests
-that name it. When a manifest was last asked for is written down too: the garbage collection drops what nobody pulls.
+Copies are stored like pushed content, but in another order: a manifest is stored before its blobs, and some of these
+may never be requested. So the blobs that a manifest names are recorded with it, and a blob that arrives is pinned to
+the manifests that name it. The time of a manifest's last pull is recorded too, and the garbage collection deletes
+copies that nobody pulls.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ from storage.repositories.rows import (
 
 @dataclass(frozen=True, slots=True)
 class TaggedCopy:
-    """What a tag meant when its registry last said so, at `confirmed` (UNIX seconds)."""
+    """What a tag pointed to when its registry last confirmed it, at `confirmed` (UNIX seconds)."""
 
     manifest: StoredManifest
     confirmed: float
 
 
 class MirroredContent:
-    """Repositories that are copies, by the names they have here."""
+    """Repositories that are copies, by their names here."""
 
     def __init__(self, database: Database, repositories: Repositories) -> None:
         self._database = database
@@ -56,9 +57,9 @@ class MirroredContent:
         return TaggedCopy(manifest, row.updated) if row and manifest else None
 
     async def put_manifest(self, repository: str, push: Push, tag: str | None = None) -> None:
-        """Store a manifest and what it names, of which nothing has to be here; let `tag` mean it, as of now.
+        """Store a manifest and the names in it; nothing that it names has to be here. Point `tag` to it, confirmed now.
 
-        Raises SizeMismatch when it gives a blob that is here another size.
+        Raises SizeMismatch if the manifest gives another size for a blob that is here.
         """
         names = (*push.blobs, *push.optional_blobs)
         digest = push.manifest.digest
@@ -86,7 +87,7 @@ class MirroredContent:
             await connection.execute(self._database.insert(tables.mirrored_blob).on_conflict_do_nothing(), rows)
 
     async def confirm(self, repository: str, tag: str, digest: Digest) -> bool:
-        """Let `tag` mean the stored manifest `digest` as of now; False when that is not here (any more)."""
+        """Record that `tag` points to the stored manifest `digest`, as of now; False if that is not here (any more)."""
         table, name = tables.repository_manifest, tables.tag
         query = select(exists().where(table.c.repository == repository, table.c.digest == digest))
         still = update(name).where(name.c.repository == repository, name.c.name == tag, name.c.digest == digest)
@@ -101,7 +102,7 @@ class MirroredContent:
         return True
 
     async def drop_tag(self, repository: str, tag: str) -> None:
-        """Forget a tag that its registry does not have any more."""
+        """Delete a tag that its registry no longer has."""
         table = tables.tag
         async with self._database.writing() as connection:
             await lock_manifests(self._database, connection, repository)
@@ -112,7 +113,7 @@ class MirroredContent:
         self._repositories.changes.mark(repository)
 
     async def note_pull(self, repository: str, digest: Digest) -> None:
-        """Write down that a manifest is still asked for, and with it those that it names."""
+        """Record a pull of a manifest, and with it of the manifests that it names."""
         table, child = tables.mirrored_manifest, tables.manifest_child
         children = select(child.c.digest).where(child.c.repository == repository, child.c.manifest == digest)
         these = (table.c.repository == repository) & or_(table.c.digest == digest, table.c.digest.in_(children))
@@ -123,14 +124,14 @@ class MirroredContent:
     # blobs
 
     async def sizes(self, repository: str, digest: Digest) -> set[int]:
-        """What the repository's manifests say of a blob's size; empty when none names it."""
+        """The sizes that the repository's manifests give for a blob; empty if none names it."""
         table = tables.mirrored_blob
         query = select(table.c.size).where(table.c.repository == repository, table.c.digest == digest).distinct()
         async with self._database.reading() as connection:
             return set((await connection.execute(query)).scalars())
 
     async def adopt(self, repository: str, blob: StoredBlob) -> StoredBlob:
-        """Make a pending object the repository's blob, pinned to the manifests that name it; says where it is now.
+        """Make a pending object the repository's blob, pinned to the manifests that name it; return the stored blob.
 
         Raises WriteExpired, QuotaExceeded.
         """
@@ -148,7 +149,7 @@ class MirroredContent:
             return bool((await connection.execute(select(_linked_near(digest, prefix)))).scalar())
 
     async def borrow(self, repository: str, digest: Digest, prefix: str) -> StoredBlob | None:
-        """Let the repository have a blob that one whose name begins with `prefix` has; None when none has (any more).
+        """Share a blob of a repository whose name begins with `prefix` with this one; None if none has it (any more).
 
         Raises QuotaExceeded.
         """
@@ -166,7 +167,7 @@ class MirroredContent:
         await self._repositories.link(connection, repository, blob)
         named = tables.mirrored_blob
         names = select(named.c.repository, named.c.manifest, named.c.digest).where(
-            # one that gives it another size is wrong, and gets nothing kept
+            # a manifest that gives another size is wrong, and pins nothing
             named.c.repository == repository, named.c.digest == blob.digest, named.c.size == blob.size
         )  # fmt: skip
         pins = self._database.insert(tables.manifest_blob).from_select(["repository", "manifest", "digest"], names)

@@ -1,11 +1,11 @@
-"""What clients push: manifests, tags, which blobs a repository has, and what refers to what.
+"""What clients push: manifests, tags, the blobs of repositories, and references between manifests.
 
-Every method that changes something is one transaction, in which `record` writes down what is to be told of it. One that
-moves or deletes something marks the repository as changed before it returns. What is new needs no mark: nobody
-remembers that something was not there.
+Every method that changes something is one transaction, in which `record` writes down the events to report. A method
+that moves or deletes something marks the repository as changed before it returns. New content needs no mark: nobody
+caches that something was missing.
 
-Locks are taken in one order, or two transactions could wait for each other for ever: the one of a repository's
-manifests, then rows of blobs in the order of their digests, then the repository's own row, links, quotas, manifests.
+Locks are taken in one order, so that two transactions never wait for each other: the lock of a repository's manifests,
+rows of blobs in the order of their digests, the repository's own row, links, quotas, manifests.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ class Referrer:
 
 @dataclass(frozen=True)
 class Page(Generic[T]):
-    """`items` in order; `more` says that others follow the last."""
+    """`items` in order; `more` tells whether others follow the last."""
 
     items: list[T]
     more: bool
 
 
 class Repositories:
-    """Repositories by name. Names and tags are checked by who reads the requests."""
+    """Repositories by name. Callers check names and tags when they read a request."""
 
     def __init__(self, database: Database, changes: Changes, limits: Limits | None = None) -> None:
         self._database = database
@@ -103,7 +103,7 @@ class Repositories:
     async def put_manifest(
         self, repository: str, push: Push, tags: Sequence[str] = (), record: Record[None] | None = None
     ) -> None:
-        """Store a manifest, pin its blobs, and let `tags` mean it.
+        """Store a manifest, pin its blobs, and point `tags` to it.
 
         Raises ManifestBlobUnknown, SizeMismatch, TagImmutable, QuotaExceeded.
         """
@@ -131,9 +131,9 @@ class Repositories:
             await announce(connection, repository)
 
     async def check_push(self, repository: str, digest: Digest | None, tags: Sequence[str], size: int | None) -> None:
-        """Raises TagImmutable and QuotaExceeded where a manifest that is still to come could not be taken.
+        """Raise TagImmutable or QuotaExceeded if a manifest that has not arrived yet could not be stored.
 
-        `digest` and `size` are None where nobody knows them yet.
+        `digest` and `size` are None if they are not known yet.
         """
 
         async def look() -> None:
@@ -163,7 +163,7 @@ class Repositories:
     async def delete_manifest(
         self, repository: str, digest: Digest, record: Record[list[str]] | None = None
     ) -> list[str]:
-        """Delete a manifest with its tags, which are returned; raises ManifestUnknown, TagImmutable."""
+        """Delete a manifest with its tags, and return the tags; raises ManifestUnknown, TagImmutable."""
         table = tables.repository_manifest
         async with self._database.writing() as connection:
             await lock_manifests(self._database, connection, repository)
@@ -186,7 +186,7 @@ class Repositories:
         return tags
 
     async def delete_tag(self, repository: str, tag: str, record: Record[Digest] | None = None) -> Digest:
-        """Delete a tag, not what it means, which is returned; raises ManifestUnknown, TagImmutable."""
+        """Delete a tag but not its manifest, and return its digest; raises ManifestUnknown, TagImmutable."""
         table = tables.tag
         self._limits.check_deletion(repository, [tag])
         async with self._database.writing() as connection:
@@ -205,7 +205,7 @@ class Repositories:
     # blobs
 
     async def blob(self, repository: str, digest: Digest) -> StoredBlob:
-        """The blob as this repository's; raises BlobUnknown, also where another repository has it."""
+        """The blob in this repository; raises BlobUnknown, even if another repository has it."""
         link, blob = tables.link, tables.blob
         query = (
             select(*BLOB_COLUMNS)
@@ -226,7 +226,7 @@ class Repositories:
         readable: Callable[[str], bool],
         record: Record[StoredBlob] | None = None,
     ) -> StoredBlob | None:
-        """Let `repository` have a blob that `source`, or any repository that is `readable`, has; None when none has.
+        """Share a blob of `source`, or of any `readable` repository, with `repository`; None if none has it.
 
         Raises QuotaExceeded.
         """
@@ -258,22 +258,22 @@ class Repositories:
         return stored_blob(row)
 
     async def check_room(self, repository: str, blob: StoredBlob) -> None:
-        """Raises QuotaExceeded where the repository could not take a blob that is still to come."""
+        """Raise QuotaExceeded if the repository could not take a blob that has not arrived yet."""
         async with self._database.reading() as connection:
             await self.room.check_blob(connection, repository, blob)
 
     async def link(self, connection: AsyncConnection, repository: str, blob: StoredBlob) -> None:
-        """Make a registered blob the repository's, within a transaction; raises QuotaExceeded."""
+        """Give the repository a registered blob, within a transaction; raises QuotaExceeded."""
         await ensure_repository(self._database, connection, repository)
         await self.room.check_blob(connection, repository, blob)
         await link_blobs(self._database, connection, repository, [blob.digest])
 
     async def delete_blob(self, repository: str, digest: Digest, record: Record[None] | None = None) -> None:
-        """Take a blob from a repository; raises BlobUnknown, and BlobInUse while a manifest there names it."""
+        """Remove a blob from a repository; raises BlobUnknown, or BlobInUse while a manifest there names it."""
         link, use = tables.link, tables.manifest_blob
         async with self._database.writing() as connection:
             await make_old(connection, repository, [digest])
-            # from here on no manifest can come to name it
+            # from here on no new manifest can name it
             await lock_rows(connection, link, link.c.repository == repository, link.c.digest == digest)
             query = select(use.c.manifest).where(use.c.repository == repository, use.c.digest == digest).limit(1)
             if manifest := (await connection.execute(query)).scalar():
@@ -289,12 +289,12 @@ class Repositories:
     # lists
 
     async def exists(self, repository: str) -> bool:
-        """Whether anything was ever pushed to it and not collected since."""
+        """Whether the repository has a row: something was pushed to it and not collected since."""
         async with self._database.reading() as connection:
             return await _exists(connection, repository)
 
     async def tags(self, repository: str, last: str | None, limit: int) -> Page[str]:
-        """Tags after `last` in the order of their characters; raises RepositoryUnknown."""
+        """Tags after `last`, sorted by code point; raises RepositoryUnknown."""
         table = tables.tag
         query = select(table.c.name).where(table.c.repository == repository).order_by(table.c.name)
         if last is not None:
@@ -306,9 +306,9 @@ class Repositories:
         return page
 
     async def names(self, last: str | None, limit: int) -> Page[str]:
-        """Names of repositories that have a manifest, after `last` in the order of their characters.
+        """Names of repositories that have a manifest, after `last`, sorted by code point.
 
-        What came of a push that was refused, or has not ended, makes none.
+        A push that was refused or has not ended does not list its repository.
         """
         table, row = tables.repository, tables.repository_manifest
         filled = exists().where(row.c.repository == table.c.name)
@@ -327,9 +327,9 @@ class Repositories:
         limit: int,
         most_bytes: int = 4 << 20,
     ) -> Page[Referrer]:
-        """The manifests whose subject is `subject`, whether that is here or not, after the digest `last`.
+        """The manifests whose subject is `subject`, whether that exists or not, after the digest `last`.
 
-        Not many more than have annotations of `most_bytes` in all, and at least one.
+        The page ends soon after their annotations exceed `most_bytes` in all, but has at least one manifest.
         """
         table = tables.repository_manifest
         query = select(table).where(table.c.repository == repository, table.c.subject == subject)
@@ -352,11 +352,11 @@ class Repositories:
         return Page(found, len(rows) > limit)
 
     async def _annotations(self, digest: Digest) -> tuple[Mapping[str, str], int]:
-        """Those in the body of a manifest, and how many characters they have; nothing when that is gone."""
+        """The annotations in a manifest's body, and their length in characters; nothing if the body is gone."""
         table = tables.manifest
         async with self._database.reading() as connection:
             body = (await connection.execute(select(table.c.body).where(table.c.digest == digest))).scalar()
-        # a body may have 4 MB, which are read beside the event loop, and once
+        # a body may have 4 MB: parse it once, and not in the event loop
         return await asyncio.to_thread(_annotations_of, body) if body is not None else ({}, 0)
 
 
@@ -371,13 +371,13 @@ def _page(items: Iterable[T], limit: int) -> Page[T]:
 
 
 def _annotations_of(body: bytes) -> tuple[Mapping[str, str], int]:
-    """Those of a manifest, and how many characters they have."""
+    """A manifest's annotations, and their length in characters."""
     annotations: Mapping[str, str] = json.loads(body).get("annotations") or {}
     return annotations, length_of(annotations)
 
 
 def _keep_annotations(text: str | None) -> tuple[Mapping[str, str], int]:
-    """Those beside a manifest, LONGEST_ANNOTATIONS at most, and how many characters they have as JSON."""
+    """The annotations stored beside a manifest, LONGEST_ANNOTATIONS at most, and their length as JSON in characters."""
     return (json.loads(text), len(text)) if text else ({}, 0)
 
 

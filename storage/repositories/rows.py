@@ -1,4 +1,4 @@
-"""The rows of repositories and their manifests: what transactions of several modules do with them."""
+"""The rows of repositories and their manifests, for transactions of several modules."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from storage.digest import Descriptor, Digest
 from storage.errors import ManifestBlobUnknown, SizeMismatch
 
 LONGEST_ANNOTATIONS = 32 << 10
-"""Characters that are kept beside a manifest to be listed by; longer ones its body alone has."""
+"""The most characters of annotations to copy beside a manifest for lists; longer ones are only in its body."""
 
 IN_BODY = ""
-"""What stands in for annotations that only the body has."""
+"""Stands for annotations that are only in the body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class StoredManifest:
 
 @dataclass(frozen=True)
 class Push:
-    """A manifest for a repository, with what its body says that the database has to know."""
+    """A manifest for a repository, with the facts of its body that the database needs."""
 
     manifest: StoredManifest
     blobs: Sequence[Descriptor] = ()
-    """Which have to be in the repository."""
+    """The blobs that must be in the repository."""
     optional_blobs: Sequence[Descriptor] = ()
-    """Which may be in the repository, and then are kept as long as the manifest."""
+    """Blobs that may be in the repository, and are then kept as long as the manifest."""
     children: Sequence[Digest] = ()
     subject: Digest | None = None
     artifact_type: str | None = None
@@ -55,18 +55,18 @@ def length_of(annotations: Mapping[str, str]) -> int:
 
 
 async def lock_manifests(database: Database, connection: AsyncConnection, repository: str) -> None:
-    """Be the only one who changes which manifests and tags `repository` has, until the transaction ends."""
+    """Lock the manifests and tags of `repository` against other changes until the transaction ends."""
     await database.lock(connection, f"manifests of {repository}")
 
 
 async def ensure_repository(database: Database, connection: AsyncConnection, repository: str) -> None:
-    """The repository is there until the transaction ends, and after it when there is something in it."""
+    """Make sure that the repository's row exists until the transaction ends, and after that if it has content."""
     table = tables.repository
     statement = database.insert(table).values(name=repository, created=time.time()).on_conflict_do_nothing()
     query = select(table.c.name).where(table.c.name == repository).with_for_update(read=True, key_share=True)
     while True:
         await connection.execute(statement)
-        # the garbage collection may have deleted an empty one after it was met
+        # the garbage collection may have deleted an empty one since the insert found it
         if (await connection.execute(query)).first() is not None:
             return
 
@@ -74,7 +74,7 @@ async def ensure_repository(database: Database, connection: AsyncConnection, rep
 async def link_blobs(
     database: Database, connection: AsyncConnection, repository: str, digests: Iterable[Digest]
 ) -> None:
-    """Make registered blobs the repository's, as if pushed now."""
+    """Give the repository registered blobs, as if they were pushed now."""
     now = time.time()
     rows = [{"repository": repository, "digest": digest, "created": now} for digest in sorted(digests)]
     if rows:
@@ -88,9 +88,9 @@ async def link_blobs(
 async def pin_blobs(
     connection: AsyncConnection, repository: str, blobs: Sequence[Descriptor], optional: Sequence[Descriptor] = ()
 ) -> set[str]:
-    """Keep what a manifest names, and say what that is; raises ManifestBlobUnknown, SizeMismatch.
+    """Pin the blobs that a manifest names, and return their digests; raises ManifestBlobUnknown, SizeMismatch.
 
-    Touching the rows locks them against the garbage collection and deletions until the manifest's own refer to them.
+    Updating the rows locks them against the garbage collection and deletions until the manifest's rows refer to them.
     """
     wanted = {blob.digest: blob.size for blob in (*optional, *blobs)}
     found: dict[str, int] = {}
@@ -105,7 +105,7 @@ async def pin_blobs(
 
 
 async def _pin(connection: AsyncConnection, repository: str, digests: Sequence[str]) -> dict[str, int]:
-    """The sizes of those that the repository has, all touched."""
+    """Update the links and blobs that the repository has; return the blobs' sizes."""
     now, link, blob = time.time(), tables.link, tables.blob
     linked = select(link.c.digest).where(link.c.repository == repository, link.c.digest.in_(digests))
     await lock_rows(connection, blob, blob.c.digest.in_(linked))
@@ -119,11 +119,11 @@ async def _pin(connection: AsyncConnection, repository: str, digests: Sequence[s
 async def insert_manifest(
     database: Database, connection: AsyncConnection, repository: str, push: Push, pinned: Iterable[str]
 ) -> None:
-    """The rows of a manifest and of the blobs that were `pinned` for it; nothing new for one that is there."""
+    """Insert the rows of a manifest and of the blobs that were `pinned` for it; an existing manifest stays."""
     manifest, now = push.manifest, time.time()
     body = database.insert(tables.manifest).values(digest=manifest.digest, body=manifest.body, created=now)
     await connection.execute(
-        # touched, so that the garbage collection lets a body be that it was about to delete
+        # updated, so that the garbage collection keeps a body that it was about to delete
         body.on_conflict_do_update(index_elements=["digest"], set_={"created": now})
     )
     row = database.insert(tables.repository_manifest).values(
@@ -137,7 +137,7 @@ async def insert_manifest(
         pushed=now,
         untagged=now,
     )
-    # pushed again without a tag it is wanted again: its time without one begins anew
+    # a manifest pushed again without a tag is wanted again: its untagged time begins anew
     since = tables.repository_manifest.c.untagged
     changed = {
         "media_type": manifest.media_type,
@@ -155,7 +155,7 @@ async def insert_manifest(
 
 
 def _note_annotations(push: Push) -> str | None:
-    """What is kept of a manifest's annotations to list it by, beside its subject's other referrers."""
+    """The copy of a manifest's annotations for lists of referrers; only a manifest with a subject has one."""
     if push.subject is None or not push.annotations:
         return None
     if length_of(push.annotations) > LONGEST_ANNOTATIONS:
@@ -165,7 +165,7 @@ def _note_annotations(push: Push) -> str | None:
 
 
 async def note_tags(connection: AsyncConnection, repository: str, digests: Iterable[str]) -> None:
-    """Write down of manifests, whose tags have changed, since when they have none."""
+    """Record since when manifests whose tags have changed have had none."""
     table, name = tables.repository_manifest, tables.tag
     has_tag = exists().where(name.c.repository == table.c.repository, name.c.digest == table.c.digest)
     these = (table.c.repository == repository) & table.c.digest.in_(list(digests))

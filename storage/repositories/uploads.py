@@ -1,8 +1,8 @@
 """Upload sessions: bytes that arrive in several requests, at any of several processes, before they are a blob.
 
-Each request's bytes are an object of their own, and the session's row says which there are. So a request that breaks,
-or a process that dies, leaves the session as it was; and of two requests that continue the same session at the same
-time, the one that is recorded first counts.
+The bytes of each request are an object of their own, and the session's row lists these. So if a request breaks off, or
+a process dies, the session stays as it was. If two requests continue the same session at the same time, the first to be
+recorded wins.
 """
 
 from __future__ import annotations
@@ -48,18 +48,19 @@ class Upload:
 
 @dataclass(frozen=True)
 class Received:
-    """The object `key`, committed and still pending, that holds the next `size` bytes of an upload."""
+    """The object `key`, committed and still pending, with the next `size` bytes of an upload."""
 
     key: str
     size: int
     hasher: Hasher | None = None
-    """Of all bytes of the upload up to its end, where that is known."""
+    """Of all the upload's bytes up to the end of this object, if known."""
 
 
 class Uploads:
     """Sessions by id; each belongs to the repository and the principal that opened it.
 
-    Hashes are kept in memory while a session's requests come to the same process, and else made anew from its bytes.
+    Hashes stay in memory while a session's requests reach the same process; otherwise they are computed again from its
+    bytes.
     """
 
     def __init__(self, blobs: BlobStore, repositories: Repositories) -> None:
@@ -86,7 +87,7 @@ class Uploads:
         return upload
 
     async def find(self, repository: str, upload_id: str, principal: str) -> Upload:
-        """Raises UploadUnknown, also for what is another's."""
+        """Find a session; raises UploadUnknown, also for another principal's."""
         table = tables.upload
         query = select(table).where(
             table.c.id == upload_id, table.c.repository == repository, table.c.principal == principal
@@ -98,7 +99,7 @@ class Uploads:
         return Upload(row.id, row.repository, row.principal, row.size, row.parts)
 
     def hasher(self, upload: Upload, algorithm: str = "sha256") -> Hasher | None:
-        """The hash of the session's bytes so far, to go on with; None when it is not known here."""
+        """The hash of the session's bytes so far, to be continued; None if this process does not know it."""
         if upload.size == 0:
             return new_hasher(algorithm)
         size, hasher = self._hashes.get(upload.id, (-1, None))
@@ -107,7 +108,7 @@ class Uploads:
     async def append(self, upload: Upload, received: Received) -> Upload:
         """Record the bytes as the session's next.
 
-        Raises RangeInvalid when others were faster, UploadUnknown; QuotaExceeded, which ends the session.
+        Raises RangeInvalid if another request was faster, UploadUnknown, and QuotaExceeded, which ends the session.
         """
         async with self.ended_by_refusal(upload):
             await self._repositories.room.within(upload.repository, lambda: self._append(upload, received))
@@ -145,9 +146,9 @@ class Uploads:
     async def finish(
         self, upload: Upload, digest: Digest, last: Received | None = None, record: Record[StoredBlob] | None = None
     ) -> StoredBlob:
-        """Make the session's bytes, and those of `last` after them, the blob `digest` of its repository, and end it.
+        """Make the session's bytes and those of `last` the blob `digest` of its repository, and end the session.
 
-        Raises DigestMismatch, after which the session is as it was; UploadUnknown; QuotaExceeded, which ends it.
+        Raises DigestMismatch, which leaves the session as it was, UploadUnknown, and QuotaExceeded, which ends it.
         """
         parts = await self._parts(upload)
         if last is not None:
@@ -189,7 +190,7 @@ class Uploads:
             upload.repository, lambda: self._complete_upload(upload, owned, blob, record)
         )
         self._hashes.pop(upload.id, None)
-        # of `last` and of a joined object whoever made it pending takes care
+        # whoever made `last` and a joined object pending releases them
         left = owned - ({blob.key} if stored.key == blob.key else set())
         if left:
             await asyncio.shield(self._blobs.release(sorted(left)))
@@ -212,7 +213,7 @@ class Uploads:
     async def store(
         self, repository: str, digest: Digest, received: Received, record: Record[StoredBlob] | None = None
     ) -> StoredBlob:
-        """Make bytes that came in one request the blob `digest`; raises DigestMismatch, QuotaExceeded."""
+        """Make the bytes of a single request the blob `digest`; raises DigestMismatch, QuotaExceeded."""
         await self._verify(received.hasher, [ObjectPart(received.key, received.size)], digest)
         blob = StoredBlob(digest, received.size, received.key)
         return await self._repositories.room.within(repository, lambda: self._store(repository, blob, record))
@@ -228,7 +229,7 @@ class Uploads:
         return stored
 
     async def cancel(self, upload: Upload) -> None:
-        """End a session and remove its bytes; raises UploadUnknown."""
+        """End a session and delete its bytes; raises UploadUnknown."""
         keys = [part.key for part in await self._parts(upload)]
         async with self._database.writing() as connection:
             await _end(connection, upload)
@@ -237,12 +238,12 @@ class Uploads:
         await asyncio.shield(self._blobs.release(keys))
 
     def arriving(self, repository: str, digest: str = "") -> AbstractAsyncContextManager[Arrival]:
-        """What the bytes of one request for a repository are written to, of the blob `digest` where that is known."""
+        """The target for the bytes of one request to a repository; they are those of the blob `digest`, if known."""
         return arriving(self._blobs, self._repositories.room, repository, digest)
 
     @contextlib.asynccontextmanager
     async def ended_by_refusal(self, upload: Upload) -> AsyncIterator[None]:
-        """Ends the session when the block raises QuotaExceeded, and so has its bytes removed."""
+        """End the session, so that its bytes are deleted, if the block raises QuotaExceeded."""
         try:
             yield
         except QuotaExceeded:
@@ -251,7 +252,7 @@ class Uploads:
             raise
 
     async def _parts(self, upload: Upload) -> list[ObjectPart]:
-        """Raises UploadUnknown for a session that has ended since it was found."""
+        """The session's parts; raises UploadUnknown if it has ended since it was found."""
         table = tables.upload_part
         query = select(table.c.key, table.c.size).where(table.c.upload == upload.id).order_by(table.c.position)
         async with self._database.reading() as connection:
@@ -278,7 +279,7 @@ class Uploads:
 
 async def _end(connection: AsyncConnection, upload: Upload) -> None:
     table = tables.upload
-    # the parts that were read are all there are only while the count is the same
+    # the parts that were read are complete only if their number is still the same
     statement = delete(table).where(table.c.id == upload.id, table.c.parts == upload.parts)
     if (await connection.execute(statement)).rowcount != 1:
         raise UploadUnknown(upload.id)

@@ -1,10 +1,10 @@
-"""Notes that something which nothing else keeps is still wanted, for the garbage collection to let it be.
+"""Records that content which nothing else keeps is still used, so that the garbage collection keeps it.
 
-An image may be pulled by its digest for years after its tag has moved on, and a client that asks whether a blob or
-manifest is there will name it in what it pushes next. Such a note is written at most once in USE_SECONDS.
+An image may be pulled by digest for years after its tag has moved on. A client that asks whether a blob or manifest
+exists is about to name it in a push. Such a use is recorded at most once in USE_SECONDS.
 
-Who answers from memory need not note anything: a collection begins by making everybody forget, so between two of them
-whatever is asked for is looked up at least once.
+Answers from memory need not record anything: a collection begins by invalidating all memories, so whatever is requested
+is looked up at least once between two collections.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from storage.digest import Digest
 
 
 async def note_manifest_use(database: Database, repository: str, digest: Digest) -> None:
-    """For a manifest without a tag, and the images made on demand that have it."""
+    """Record the use of an untagged manifest, and of the on-demand images that have it."""
     row, image, made = tables.repository_manifest, tables.image, tables.image_manifest
     now = time.time()
     untagged = (
@@ -46,7 +46,7 @@ async def note_manifest_use(database: Database, repository: str, digest: Digest)
 
 
 async def note_blob_use(database: Database, repository: str, digest: Digest) -> None:
-    """For a blob that no manifest of the repository names (yet)."""
+    """Record the use of a blob that no manifest of the repository names (yet)."""
     link, use, now = tables.link, tables.manifest_blob, time.time()
     unused = (
         (link.c.repository == repository)

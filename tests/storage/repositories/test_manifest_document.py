@@ -280,22 +280,22 @@ def data(text: Any, content: str = "layer") -> dict[str, Any]:
             "config is not a field of an image index, and would make it two things at once: leave it out",
         ),
         # names that differ in case only: Go's decoder takes either
-        (changed(Layers=[]), "Layers is 'layers' to clients that ignore case: spell it so, or name it otherwise"),
+        (changed(Layers=[]), "Layers is 'layers' to clients that ignore case: spell it that way, or use another name"),
         (
             changed(MANIFESTS=[]),
-            "MANIFESTS is 'manifests' to clients that ignore case: spell it so, or name it otherwise",
+            "MANIFESTS is 'manifests' to clients that ignore case: spell it that way, or use another name",
         ),
         (
             {**image(), "\u017fubject": {}},
-            "['\u017fubject'] is 'subject' to clients that ignore case: spell it so, or name it otherwise",
+            "['\u017fubject'] is 'subject' to clients that ignore case: spell it that way, or use another name",
         ),
         (
             layer(Digest=digest("other")),
-            "layers[1].Digest is 'digest' to clients that ignore case: spell it so, or name it otherwise",
+            "layers[1].Digest is 'digest' to clients that ignore case: spell it that way, or use another name",
         ),
         (
             index(descriptor(OCI_MANIFEST, "a", platform={"OS": "linux"})),
-            "manifests[0].platform.OS is 'os' to clients that ignore case: spell it so, or name it otherwise",
+            "manifests[0].platform.OS is 'os' to clients that ignore case: spell it that way, or use another name",
         ),
         # required
         (without(image(), "config"), "config is missing: expected a descriptor"),

@@ -16,7 +16,7 @@ DIGEST = sa.String(140).with_variant(sa.String(140, collation="C"), "postgresql"
 
 
 def upgrade() -> None:
-    # images name blobs that were kept without a row; their locks stay, and they are made again, the same, when asked
+    # images name blobs that had no rows; their locks stay, and the same images are made again on request
     for table in ("artifact", "image", "manifest"):
         op.drop_table(table)
     op.create_table(

@@ -14,7 +14,7 @@ DIGEST = sa.String(140).with_variant(sa.String(140, collation="C"), "postgresql"
 
 
 def upgrade() -> None:
-    # of those that are there it is not known; their locks stay, and they are made again, the same, when asked for
+    # the manifests of existing images are unknown; their locks stay, and the same images are made again on request
     op.execute("DELETE FROM image")
     op.create_table(
         "image_manifest",

@@ -18,7 +18,7 @@ def upgrade() -> None:
     op.add_column("lock", sa.Column("size", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("lock", sa.Column("used", sa.Float(), nullable=True))
     op.add_column("lock", sa.Column("pinned", sa.Boolean(), nullable=False, server_default=sa.false()))
-    # what was made of a lock and collected since is not known: all of them count as used when they were last heard of
+    # which locks had images or files that were collected is unknown: count all as used at their last known time
     op.execute(
         "UPDATE lock SET size = length(document), used = coalesce("
         "(SELECT max(image.used) FROM image WHERE image.lock_key = lock.key), created)"
@@ -32,7 +32,7 @@ def upgrade() -> None:
     op.add_column("pending", sa.Column("held_until", sa.Float(), nullable=True))
     op.create_index("ix_pending_repository", "pending", ["repository"])
     op.add_column("link", sa.Column("released", sa.Float(), nullable=True))
-    # the body has them
+    # the manifest's body has them
     op.execute("UPDATE repository_manifest SET annotations = NULL WHERE subject IS NULL")
     op.execute(
         f"UPDATE repository_manifest SET annotations = '' WHERE length(annotations) > {LONGEST_ANNOTATIONS}"  # noqa: S608 - a number of ours

@@ -14,7 +14,7 @@ DIGEST = sa.String(140).with_variant(sa.String(140, collation="C"), "postgresql"
 
 
 def upgrade() -> None:
-    # of builds that ended before it is not known; who asks finds what they made by its name, as before
+    # unknown for builds that ended before this revision; their results are found by name, as before
     op.add_column("build", sa.Column("made", sa.String(length=64), nullable=True))
     op.add_column("build", sa.Column("priority", sa.Integer(), nullable=False, server_default="0"))
     op.create_table(
