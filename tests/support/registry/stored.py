@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from builder.queue.owner import Owner
 from storage.blobs.rows import BLOB_COLUMNS, stored_blob
 from storage.blobs.store import BlobStore
 from storage.database import tables
@@ -34,7 +35,9 @@ class Build:
     @property
     def pid(self) -> int:
         """The server process that works on it."""
-        return int(self.owner.split("/")[1])
+        owner = Owner.parse(self.owner)
+        assert owner, self.owner
+        return owner.pid
 
 
 def builds(server: Server) -> list[Build]:
