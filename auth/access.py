@@ -1,9 +1,11 @@
-"""What a principal may do with which entity."""
+"""What a principal may do with which entity: one pure function, and the binding that decides."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
+from auth.binding import Binding
 from auth.permission import Permission
 from auth.principal import Principal
 
@@ -15,8 +17,43 @@ class Access(Protocol):
         """Whether `permission` on `entity`, a `namespace/name`, is granted to `principal`."""
 
 
+class GrantedAccess:
+    """By what was loaded with the principal."""
+
+    def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
+        return may(principal, permission, entity)
+
+
 class OpenAccess:
     """Everybody may do everything: for trusted networks."""
 
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         return True
+
+
+def may(principal: Principal, permission: Permission, entity: str) -> bool:
+    """Whether `principal` was granted `permission` on `entity`, and each limit of their credentials allows it too."""
+    if principal.grants.find(permission, entity) is None:
+        return False
+    return all(limit.find(permission, entity) is not None for limit in principal.limits)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Why `may` says what it says."""
+
+    granted: bool
+    binding: Binding | None
+    """The binding that grants it; None where none does."""
+    near: tuple[Binding, ...] = ()
+    """Bindings on the entity whose roles lack the permission."""
+    limited: bool = False
+    """Whether the principal has the grant, and the token that was presented has not."""
+
+
+def explain(principal: Principal, permission: Permission, entity: str) -> Decision:
+    """Which binding decides, or which are near it."""
+    binding = principal.grants.find(permission, entity)
+    limited = binding is not None and not may(principal, permission, entity)
+    near = () if binding is not None else tuple(principal.grants.matching(entity))
+    return Decision(binding is not None and not limited, binding, near, limited)

@@ -28,6 +28,8 @@ class Permission(StrEnum):
     NAMESPACE_ROLE_MAPPING_DELETE = "namespace-role-mapping::delete"
     SETTING_READ = "setting::read"
     SETTING_UPDATE = "setting::update"
+    AUDIT_READ = "audit::read"
+    """Read who did what, and who was refused."""
 
 
 class Public(Enum):

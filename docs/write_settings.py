@@ -34,6 +34,7 @@ TABLE_HEAD = "| setting | type | default | what it is |\n|---|---|---|---|\n"
 
 TITLES = {
     "http": "The server",
+    "access": "Who may do what",
     "webhook": "Webhooks",
     "builder": "Images",
     "storage": "Storage",
@@ -44,6 +45,7 @@ TITLES = {
 
 EXAMPLES: dict[str, object] = {
     "credentials": "/etc/condery/credentials.json",
+    "admin_password_file": "/etc/condery/admin-password",
     "glibc": "2.28",
     "user": 1000,
     "tls_certificate": "/etc/condery/tls.crt",

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
+from auth.settings import AccessSettings
 from builder.settings import BuilderSettings
 from registry.http.settings import HttpSettings
 from registry.logs.settings import LogSettings
@@ -31,6 +32,7 @@ _DEFAULT_RULES = {"data_directory": "~/.local/share/condery", "workers": "one pe
 
 SECTIONS: Mapping[str, type[Section]] = {
     "http": HttpSettings,
+    "access": AccessSettings,
     "webhook": WebhookSettings,
     "builder": BuilderSettings,
     "storage": StorageSettings,
@@ -47,6 +49,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     http: HttpSettings = Field(default_factory=HttpSettings)
+    access: AccessSettings = Field(default_factory=AccessSettings)
     webhook: WebhookSettings = Field(default_factory=WebhookSettings)
     builder: BuilderSettings = Field(default_factory=BuilderSettings)
     storage: StorageSettings = Field(default_factory=lambda: StorageSettings(data_directory=default_data_directory()))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from alembic import context
 
-from storage.database.tables import metadata
+from storage.database import account_tables, tables
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, render_as_batch=True)
+assert account_tables.account.metadata is tables.metadata, "both families of tables are one schema"
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=tables.metadata, render_as_batch=True
+)
 with context.begin_transaction():
     context.run_migrations()

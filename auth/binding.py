@@ -1,0 +1,79 @@
+"""Bindings: a role on the entities that a pattern matches.
+
+An entity is `namespace/name`, or the name of a namespace alone for what concerns the namespace itself. In a pattern `*`
+matches zero or more characters: in the namespace none that is a slash, in the name any. Every other character, `_` and
+`?` too, stands for itself. `*` alone is short for `*/*`. A namespace itself is matched by a pattern for all its names,
+such as `team/*`, and by no other.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from auth.role import Role, Roles
+from storage.text import redact
+
+MOST_CHARACTERS = 512
+
+_PATTERN = re.compile(r"[A-Za-z0-9+_@$&?^~.=*-]+/[A-Za-z0-9+_@$&?^~.=*/-]+")
+"""The characters of namespaces, environments and repositories, and `*`."""
+
+
+@dataclass(frozen=True)
+class Binding:
+    """`role` on every entity that `pattern` matches. `source` says where it comes from, for people who ask why."""
+
+    pattern: str
+    role: Role
+    source: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.pattern}={self.role.name}"
+
+    @property
+    def namespace(self) -> str:
+        return self.pattern.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        return self.pattern.partition("/")[2]
+
+    def matches(self, entity: str) -> bool:
+        namespace, slash, name = entity.partition("/")
+        if not glob(self.namespace, namespace):
+            return False
+        return glob(self.name, name) if slash else self.name == "*"
+
+
+def check_pattern(text: str) -> str:
+    """`text` as bindings hold it. Raises ValueError."""
+    pattern = "*/*" if text == "*" else text
+    if len(pattern) > MOST_CHARACTERS or not _PATTERN.fullmatch(pattern):
+        raise ValueError(f"{redact(text)!r} is not an entity such as team/analysis, team/* or *")
+    return pattern
+
+
+def parse_binding(text: str, roles: Roles, source: str = "") -> Binding:
+    """From `ENTITY=ROLE`; raises ValueError."""
+    # an entity may hold '=', a role may not
+    entity, equals, role = text.strip().rpartition("=")
+    if not equals:
+        raise ValueError(f"{redact(text)!r} is not a binding such as team/*=viewer")
+    return Binding(check_pattern(entity), roles.find(role), source)
+
+
+def glob(pattern: str, text: str) -> bool:
+    """Whether `*` in `pattern` can stand for characters so that it is `text`. Linear in time, whatever the pattern."""
+    if "*" not in pattern:
+        return pattern == text
+    first, *middle, last = pattern.split("*")
+    if len(text) < len(first) + len(last) or not text.startswith(first) or not text.endswith(last):
+        return False
+    position, end = len(first), len(text) - len(last)
+    for part in middle:
+        found = text.find(part, position, end)
+        if found < 0:
+            return False
+        position = found + len(part)
+    return True

@@ -1,0 +1,75 @@
+"""Roles: names for sets of permissions. Three are built in; settings may add others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from auth.permission import Permission
+from storage.text import redact
+
+_ROLE_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
+
+
+class Role(NamedTuple):
+    name: str
+    permissions: frozenset[Permission]
+
+
+VIEWER = Role(
+    "viewer",
+    frozenset({Permission.ENVIRONMENT_READ, Permission.NAMESPACE_READ, Permission.NAMESPACE_ROLE_MAPPING_READ}),
+)
+EDITOR = Role(
+    "editor",
+    VIEWER.permissions
+    | {
+        Permission.ENVIRONMENT_CREATE,
+        Permission.ENVIRONMENT_UPDATE,
+        Permission.ENVIRONMENT_SOLVE,
+        Permission.BUILD_CANCEL,
+        Permission.SETTING_READ,
+    },
+)
+ADMIN = Role("admin", frozenset(Permission))
+
+BUILT_IN: Mapping[str, Role] = {"viewer": VIEWER, "editor": EDITOR, "developer": EDITOR, "admin": ADMIN}
+"""By every name they are written with; `developer` is conda-store's name for an editor."""
+
+
+class Roles:
+    """The roles of this server by name."""
+
+    def __init__(self, custom: Iterable[Role] = ()) -> None:
+        self._roles = {**BUILT_IN, **{role.name: role for role in custom}}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted(self._roles))
+
+    def find(self, name: str) -> Role:
+        """Raises ValueError for a name that no role has."""
+        if name not in self._roles:
+            raise ValueError(f"{redact(name)!r} is not a role; the roles here are {', '.join(self.names)}")
+        return self._roles[name]
+
+
+def parse_role(text: str) -> Role:
+    """A custom role from `NAME=PERMISSION+PERMISSION`; raises ValueError."""
+    name, equals, listed = text.partition("=")
+    name = name.strip()
+    if not equals or not _ROLE_NAME.fullmatch(name):
+        raise ValueError(f"{redact(text)!r} is not a role such as publisher=environment::read+environment::create")
+    if name in BUILT_IN:
+        raise ValueError(f"{name} is a built-in role; give yours another name")
+    known = {permission.value: permission for permission in Permission}
+    permissions = [each.strip() for each in listed.split("+") if each.strip()]
+    for each in permissions:
+        if each not in known:
+            raise ValueError(
+                f"role {name}: {redact(each)!r} is not a permission; the permissions are {', '.join(known)}"
+            )
+    if not permissions:
+        raise ValueError(f"role {name} has no permissions")
+    return Role(name, frozenset(known[each] for each in permissions))

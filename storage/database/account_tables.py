@@ -1,0 +1,184 @@
+"""The tables of who may do what. Times are UNIX seconds, documents are JSON text; of a secret only a hash is stored."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, String, Table, Text, false
+
+from storage.database.tables import NAME, metadata
+
+ID = String(32)
+HASH = String(64)
+
+namespace = Table(
+    "namespace",
+    metadata,
+    Column("name", NAME, primary_key=True),
+    Column("created", Float, nullable=False),
+    Column("created_by", String(255), nullable=False),
+    # free for its users (conda-store's metadata_), and what is allowed in it
+    Column("metadata", Text, nullable=False, server_default="{}"),
+    Column("policy", Text, nullable=False, server_default="{}"),
+)
+
+account = Table(
+    "account",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("name", NAME, nullable=False, unique=True),
+    Column("display_name", String(255)),
+    # argon2id in its own form; none for who signs in elsewhere, and for robots
+    Column("password", Text),
+    Column("disabled", Boolean, nullable=False, server_default=false()),
+    # of a robot; it is refused from then on
+    Column("expires", Float),
+    # the account that made a robot
+    Column("owner", ID, ForeignKey("account.id", ondelete="CASCADE"), index=True),
+    # counts up when everything that was issued is to end: a new password, signing out everywhere
+    Column("epoch", Integer, nullable=False, server_default="0"),
+    Column("created", Float, nullable=False),
+    Column("signed_in", Float),
+)
+
+identity = Table(
+    "identity",
+    metadata,
+    # who an account is at a provider: an issuer's subject never changes, an address or a name may
+    Column("issuer", String(255), primary_key=True),
+    Column("subject", String(255), primary_key=True),
+    Column("account", ID, ForeignKey("account.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("created", Float, nullable=False),
+)
+
+account_group = Table(
+    "account_group",
+    metadata,
+    Column("name", NAME, primary_key=True),
+    Column("created", Float, nullable=False),
+)
+
+membership = Table(
+    "membership",
+    metadata,
+    Column("account", ID, ForeignKey("account.id", ondelete="CASCADE"), primary_key=True),
+    Column("group_name", NAME, ForeignKey("account_group.name", ondelete="CASCADE"), primary_key=True, index=True),
+    # `local`, or the issuer that said so at the last sign-in, which alone takes it back
+    Column("source", String(255), primary_key=True),
+)
+
+binding = Table(
+    "binding",
+    metadata,
+    Column("id", ID, primary_key=True),
+    # account (an id), group (a name) or namespace (a name: all who may act for it)
+    Column("holder_kind", String(16), nullable=False),
+    Column("holder", NAME, nullable=False),
+    Column("pattern", String(512), nullable=False),
+    Column("role", String(64), nullable=False),
+    Column("created", Float, nullable=False),
+    Column("created_by", String(255), nullable=False),
+    Index("uq_binding_holder_pattern_role", "holder_kind", "holder", "pattern", "role", unique=True),
+)
+
+access_token = Table(
+    "access_token",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("account", ID, ForeignKey("account.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("name", String(255), nullable=False),
+    Column("hash", HASH, nullable=False, unique=True),
+    # what it is limited to, a JSON list of `pattern=role`; none for all that its owner may
+    Column("bindings", Text),
+    Column("created", Float, nullable=False),
+    Column("expires", Float),
+    Column("revoked", Float),
+    # written down now and then
+    Column("used", Float),
+    Column("used_from", String(64)),
+)
+
+refresh_token = Table(
+    "refresh_token",
+    metadata,
+    Column("hash", HASH, primary_key=True),
+    Column("account", ID, ForeignKey("account.id", ondelete="CASCADE"), nullable=False, index=True),
+    # the access token that was presented as the password, which ends this one with itself
+    Column("access_token", ID, ForeignKey("access_token.id", ondelete="CASCADE"), index=True),
+    Column("epoch", Integer, nullable=False),
+    Column("service", String(255), nullable=False),
+    Column("client_id", String(255), nullable=False, server_default=""),
+    Column("created", Float, nullable=False),
+    Column("expires", Float, nullable=False, index=True),
+)
+
+browser_session = Table(
+    "browser_session",
+    metadata,
+    Column("hash", HASH, primary_key=True),
+    Column("account", ID, ForeignKey("account.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("epoch", Integer, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("expires", Float, nullable=False, index=True),
+    # of one that a provider made: its refresh token, encrypted, and when groups were last asked for
+    Column("issuer", String(255)),
+    Column("refresh", Text),
+    Column("checked", Float),
+)
+
+sign_in = Table(
+    "sign_in",
+    metadata,
+    # what began here and comes back from a provider or from a device; bounded and short
+    Column("state", HASH, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("document", Text, nullable=False),
+    Column("expires", Float, nullable=False, index=True),
+)
+
+signing_key = Table(
+    "signing_key",
+    metadata,
+    Column("kid", String(64), primary_key=True),
+    # PEM, encrypted where there is a key for that in the settings
+    Column("private", Text, nullable=False),
+    Column("public", Text, nullable=False),
+    Column("created", Float, nullable=False),
+    # from when it signs nothing more, and until when what it has signed is taken
+    Column("retired", Float),
+    Column("expires", Float),
+)
+
+credential = Table(
+    "credential",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("namespace", NAME, nullable=False),
+    # channel, mirror or registry; and its address
+    Column("kind", String(16), nullable=False),
+    Column("address", String(512), nullable=False),
+    # encrypted with a key from the settings; nothing reads it out
+    Column("secret", Text, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("created_by", String(255), nullable=False),
+    Index("uq_credential_namespace_kind_address", "namespace", "kind", "address", unique=True),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    # appended to, read, and cut off at its old end; nothing is ever changed
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("time", Float, nullable=False, index=True),
+    Column("principal", String(255), nullable=False),
+    Column("principal_kind", String(16), nullable=False),
+    Column("token", ID, nullable=False, server_default=""),
+    Column("client", String(64), nullable=False, server_default=""),
+    # what was done, such as push, delete, sign-in, role.bind; and to what
+    Column("action", String(64), nullable=False),
+    Column("entity", String(512), nullable=False, server_default=""),
+    Column("outcome", String(16), nullable=False),
+    Column("request", String(128), nullable=False, server_default=""),
+    Column("detail", Text, nullable=False, server_default="{}"),
+    Index("ix_audit_principal_id", "principal", "id"),
+    Index("ix_audit_entity_id", "entity", "id"),
+)

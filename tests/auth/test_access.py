@@ -1,0 +1,76 @@
+"""May they? By what was granted to them, and what their credentials are limited to."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auth.access import explain, may
+from auth.binding import Binding
+from auth.grants import MOST_REMEMBERED, Grants
+from auth.permission import Permission
+from auth.principal import ANONYMOUS, Principal
+from auth.role import ADMIN, EDITOR, VIEWER
+
+READ, CREATE, DELETE = Permission.ENVIRONMENT_READ, Permission.ENVIRONMENT_CREATE, Permission.ENVIRONMENT_DELETE
+TEAM = Binding("team/*", EDITOR, "a row")
+
+
+def test_nobody_may_anything() -> None:
+    assert not any(may(ANONYMOUS, permission, "default/x") for permission in Permission)
+
+
+def test_the_union_of_bindings_counts() -> None:
+    both = Principal("a", grants=Grants([TEAM, Binding("team/x", ADMIN), Binding("*/x", VIEWER)]))
+    assert may(both, CREATE, "team/y")
+    assert may(both, DELETE, "team/x")
+    assert not may(both, DELETE, "team/y")
+    assert may(both, READ, "other/x")
+    assert not may(both, READ, "other/y")
+
+
+def test_every_limit_has_to_allow_it_too() -> None:
+    limited = Principal("a", grants=Grants([TEAM]), limits=(Grants([Binding("team/x", ADMIN)]), Grants([TEAM])))
+    assert may(limited, CREATE, "team/x")
+    assert not may(limited, CREATE, "team/y")
+    # a limit grants nothing by itself
+    assert not may(limited, DELETE, "team/x")
+
+
+def test_two_entities_are_decided_apart() -> None:
+    # conda-store answered for the second what it had found for the first
+    one = Principal("a", grants=Grants([TEAM]))
+    assert [may(one, READ, each) for each in ("team/x", "other/x", "team/x")] == [True, False, True]
+
+
+def test_explains() -> None:
+    one = Principal("a", grants=Grants([TEAM]), limits=(Grants([Binding("team/*", VIEWER)]),))
+    assert explain(one, READ, "team/x").binding == TEAM
+    assert explain(one, DELETE, "team/x").near == (TEAM,)
+    limited = explain(one, CREATE, "team/x")
+    assert (limited.granted, limited.limited, limited.binding) == (False, True, TEAM)
+    assert explain(one, READ, "other/x").near == ()
+
+
+def test_memory_of_answers_is_bounded() -> None:
+    grants = Grants([TEAM])
+    for number in range(3 * MOST_REMEMBERED):
+        grants.find(READ, f"team/{number}")
+    assert len(grants._answers) <= MOST_REMEMBERED
+
+
+_parts = st.text("ab*", min_size=1, max_size=4)
+_patterns = st.builds("{}/{}".format, _parts, _parts)
+_names = st.text("ab", min_size=1, max_size=4)
+_entities = st.one_of(_names, st.builds("{}/{}".format, _names, _names))
+
+
+@given(st.lists(st.tuples(_patterns, st.sampled_from([VIEWER, EDITOR, ADMIN])), max_size=6), _entities)
+def test_is_found_if_and_only_if_a_binding_matches(pairs: list[tuple[str, object]], entity: str) -> None:
+    bindings = [Binding(pattern, role) for pattern, role in pairs]  # type: ignore[arg-type]  # the samples are roles
+    grants = Grants(bindings)
+    for permission, _ in itertools.product((READ, CREATE, DELETE), range(2)):
+        expected = any(each.matches(entity) and permission in each.role.permissions for each in bindings)
+        assert (grants.find(permission, entity) is not None) is expected

@@ -1,0 +1,76 @@
+"""What a binding matches, and what it does not."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from auth.binding import Binding, check_pattern, glob, parse_binding
+from auth.role import EDITOR, VIEWER, Roles
+
+MATCHES = [
+    ("team/*", "team/analysis", True),
+    ("team/*", "team/deep/er", True),
+    ("team/*", "team", True),
+    ("team/*", "team2/analysis", False),
+    ("team/*", "teamx", False),
+    ("team/analysis", "team/analysis", True),
+    # conda-store's: a binding on an environment was one on the whole namespace
+    ("team/analysis", "team", False),
+    ("team/a*", "team", False),
+    ("*/analysis", "team/analysis", True),
+    ("*/analysis", "team", False),
+    # a namespace has no slash in it
+    ("*/analysis", "team/other/analysis", False),
+    ("*/*", "team/analysis", True),
+    ("*/*", "team", True),
+    ("t*m/a*s", "team/analysis", True),
+    ("t*m/a*s", "team/analysisx", False),
+    # no other wildcard
+    ("te_m/x", "team/x", False),
+    ("te?m/x", "team/x", False),
+    ("te.m/x", "team/x", False),
+    ("team/ab*ba", "team/aba", False),
+    ("team/ab*ba", "team/abba", True),
+]
+
+
+@pytest.mark.parametrize(("pattern", "entity", "matches"), MATCHES)
+def test_matches(pattern: str, entity: str, matches: bool) -> None:
+    assert Binding(pattern, VIEWER).matches(entity) is matches
+
+
+def test_a_pattern_of_many_wildcards_is_decided_at_once() -> None:
+    begun = time.process_time()
+    assert not glob("*a" * 250 + "b", "a" * 20_000)
+    # exponential or quadratic ways would take minutes
+    assert time.process_time() - begun < 5
+
+
+def test_one_star_is_everything() -> None:
+    assert check_pattern("*") == "*/*"
+
+
+@pytest.mark.parametrize("text", ["", "team", "/x", "team/", "te am/x", "team/x\n", "ümlaut/x", "a/" + "x" * 600, "**"])
+def test_refuses_what_is_no_entity(text: str) -> None:
+    with pytest.raises(ValueError, match="is not an entity"):
+        check_pattern(text)
+
+
+def test_reads_bindings() -> None:
+    assert parse_binding("team/*=developer", Roles()) == Binding("team/*", EDITOR)
+    assert parse_binding("team/x=1=viewer", Roles()) == Binding("team/x=1", VIEWER)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("team/*", "is not a binding such as"),
+        ("team/*=owner", "'owner' is not a role; the roles here are admin, developer, editor, viewer"),
+        ("team=viewer", "is not an entity"),
+    ],
+)
+def test_refuses_what_is_no_binding(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_binding(text, Roles())

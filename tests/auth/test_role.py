@@ -1,0 +1,41 @@
+"""The built-in roles are those of the specification; custom ones hold what they say."""
+
+from __future__ import annotations
+
+import pytest
+
+from auth.permission import Permission
+from auth.role import ADMIN, EDITOR, VIEWER, Role, Roles, parse_role
+
+VIEWER_MAY = {"environment::read", "namespace::read", "namespace-role-mapping::read"}
+EDITOR_MAY = VIEWER_MAY | {
+    "environment::create", "environment::update", "environment::solve", "build::cancel", "setting::read",
+}  # fmt: skip
+
+
+def test_built_in_roles() -> None:
+    assert {str(each) for each in VIEWER.permissions} == VIEWER_MAY
+    assert {str(each) for each in EDITOR.permissions} == EDITOR_MAY
+    assert ADMIN.permissions == set(Permission)
+    assert Roles().find("developer") is EDITOR
+
+
+def test_custom_role() -> None:
+    role = parse_role("publisher=environment::read + environment::create")
+    assert role == Role("publisher", frozenset({Permission.ENVIRONMENT_READ, Permission.ENVIRONMENT_CREATE}))
+    assert Roles([role]).find("publisher") is role
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("publisher", "is not a role such as"),
+        ("Big Name=environment::read", "is not a role such as"),
+        ("admin=environment::read", "admin is a built-in role"),
+        ("publisher=environment:read", "'environment:read' is not a permission"),
+        ("publisher=", "role publisher has no permissions"),
+    ],
+)
+def test_refuses(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_role(text)
