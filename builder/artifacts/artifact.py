@@ -1,4 +1,4 @@
-"""The files beside an image: lock files, and the environment as an archive that runs without containers."""
+"""The files beside an image: lock files, and the environment as an archive that needs no container."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ ARCHIVE_MEDIA_TYPE = "application/gzip"
 _FORMATS = {each.file_name: each for each in FORMATS}
 
 ARTIFACTS = (*_FORMATS, ARCHIVE)
-"""What can be asked for by name."""
+"""Names that can be requested."""
 
 ARTIFACT_FORMAT = 2
-"""Part of every file's key: raise it when the same lock has to give other bytes."""
+"""Part of every file's key: raise it when the same lock must give other bytes."""
 
 Pack = Callable[[Lock, str], Awaitable[Join]]
 """Makes the parts of a lock's archive for a platform."""
@@ -77,9 +77,9 @@ async def make_artifact(name: str, lock: Lock, *, blobs: BlobStore, layers: Laye
 
 
 def suggest_file_name(name: str, lock: Lock, platform: str) -> str:
-    """What a browser saves it as, e.g. `numpy-scipy-0123456789ab-linux-64.tar.gz`.
+    """Suggest a name for a browser to save it as, e.g. `numpy-scipy-0123456789ab-linux-64.tar.gz`.
 
-    Tools tell the kind of a text file by its name, so such a name keeps its own at the end.
+    Tools recognise a text file by its name, so its own name comes last.
     """
     stem = f"{suggest_name(lock.spec)}-{lock.key[:12]}"
     if name == ARCHIVE:
@@ -88,14 +88,14 @@ def suggest_file_name(name: str, lock: Lock, platform: str) -> str:
 
 
 def choose_platform(lock: Lock) -> str:
-    """The platform of a file that can only be for one: the lock's first, as for a client that takes no index."""
+    """Choose the platform for a file that holds only one: the lock's first, as for a client that accepts no index."""
     return next(iter(lock.packages))
 
 
 async def _store_archive(lock: Lock, platform: str, layers: LayerStore, pack: Pack) -> tuple[Digest, int]:
     if platform.startswith("win-"):
         raise ArchiveFailed(
-            platform, f"conda-unpack's Windows launcher is made on Windows only; use {CONDA_LOCK.file_name}"
+            platform, f"conda-unpack's launcher for Windows can be made only on Windows; use {CONDA_LOCK.file_name}"
         )
     join = await pack(lock, platform)
     await layers.put_join(join)

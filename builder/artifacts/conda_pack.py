@@ -1,11 +1,11 @@
-"""The archive of an image's prefix in conda-pack's format, joined from fragments as a layer is.
+"""The archive of an image's prefix in conda-pack's format, joined from fragments like a layer.
 
     gzip member: the directories, parents first, each once
     gzip member: a fragment, one package's files and links, with the placeholders they were packaged with
     gzip member: conda-meta, conda-pack's scripts and conda-unpack's table, two zero blocks
 
-What is installed where is decided for images and archives alike: the same contents, overlaps and checks, the same
-reading of the package. Nothing is unpacked on this machine.
+Images and archives share the code that decides what is installed where: the same contents, overlaps and checks, and the
+same reading of the package. Nothing is unpacked on this machine.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class ArchiveTask:
 
 
 class _Unhashed:
-    """For parts whose bytes are hashed when they are joined."""
+    """Stands in for a hasher where the parts' bytes are hashed later, when they are joined."""
 
     def update(self, data: bytes | bytearray | memoryview, /) -> None:
         pass
@@ -89,9 +89,9 @@ class _Unhashed:
 def plan_archive(
     data: DataDirectory, lock: Lock, platform: str, archives: Mapping[str, Path], limits: Limits
 ) -> ArchiveTask:
-    """What is to be made of the packages of `platform`, for a worker; raises PathConflict, PackageRefused.
+    """Plan the archive of `platform`'s packages, in a worker. Raises PathConflict, PackageRefused.
 
-    `archives` are by archive key. Of a path that is conda-pack's too, conda-pack's file wins.
+    `archives` are by archive key. Where a path is conda-pack's too, conda-pack's file wins.
     """
     packages = lock.packages[platform]
     paths = [archives[package.archive_key] for package in packages]
@@ -114,9 +114,9 @@ def _check_own_paths(contents: PackageContents) -> None:
 
 
 async def pack(task: ArchiveTask, pool: WorkerPool, seconds: float) -> Join:
-    """Make the parts of the archive; whoever calls stores the join. The same lock gives the same bytes.
+    """Make the parts of the archive. The caller stores the join. The same lock gives the same bytes.
 
-    Raises ArchiveFailed after `seconds`, PackageRefused, FragmentsGone, StorageFull, WorkerLost. What a worker is at
+    Raises ArchiveFailed after `seconds`, PackageRefused, FragmentsGone, StorageFull, WorkerLost. A worker that is busy
     then goes on, to the end of a package or of a few small ones.
     """
     try:
@@ -133,7 +133,7 @@ async def pack(task: ArchiveTask, pool: WorkerPool, seconds: float) -> Join:
 
 
 def make_fragments(data: DataDirectory, fragments: Sequence[FragmentTask], limits: Limits) -> None:
-    """Make those of the fragments that are not there; raises PackageRefused, StorageFull."""
+    """Make the fragments that do not exist yet. Raises PackageRefused, StorageFull."""
     for fragment in fragments:
         path = data.fragment(fragment.recipe.key)
         if check_fragment(path):
@@ -144,7 +144,7 @@ def make_fragments(data: DataDirectory, fragments: Sequence[FragmentTask], limit
 
 
 def finish_archive(task: ArchiveTask) -> Join:
-    """Write what belongs to no package, and join all; raises FragmentsGone, PackageRefused, StorageFull."""
+    """Write what belongs to no package, and join everything. Raises FragmentsGone, PackageRefused, StorageFull."""
     infos = [_find_fragment(task, fragment) for fragment in task.fragments]
     relocations = [
         (path, placeholder.text, placeholder.mode)
@@ -154,7 +154,7 @@ def finish_archive(task: ArchiveTask) -> Join:
     own = write_own_files(relocations)
     modified = find_newest(task.lock.packages[task.platform]) // 1000
     head = _write_edge(task, "head", (tar.make_directory(path) for path in _list_directories(task, own)))
-    tail = _write_edge(task, "tail", _tail(task, own, modified))
+    tail = _write_edge(task, "tail", _write_tail(task, own, modified))
     infos = [head, *infos, tail]
     try:
         digest = _hash_files(task.path(info.key) for info in infos)
@@ -186,14 +186,14 @@ def _list_directories(task: ArchiveTask, own: Iterable[TarMember]) -> list[str]:
     return sorted(paths)
 
 
-def _tail(task: ArchiveTask, own: Iterable[TarMember], modified: int) -> Iterator[bytes]:
+def _write_tail(task: ArchiveTask, own: Iterable[TarMember], modified: int) -> Iterator[bytes]:
     past = TarMember("conda-meta/history", write_history(task.lock, task.platform))
-    for file in chain(_records(task), [past], own):
+    for file in chain(_write_records(task), [past], own):
         yield from file.pieces(modified)
     yield tar.END
 
 
-def _records(task: ArchiveTask) -> Iterator[TarMember]:
+def _write_records(task: ArchiveTask) -> Iterator[TarMember]:
     requested = {item.name: item.match_spec() for item in task.lock.spec.items}
     for fragment in task.fragments:
         package = fragment.package
@@ -205,7 +205,7 @@ def _records(task: ArchiveTask) -> Iterator[TarMember]:
 
 
 def _write_edge(task: ArchiveTask, which: str, pieces: Iterable[bytes]) -> FragmentInfo:
-    """A gzip member of the archive's own, kept as a fragment."""
+    """Write a gzip member that belongs to the archive itself, kept as a fragment."""
     key = make_key("edge of an environment archive", [task.key, which])
     path = task.path(key)
     with atomic_write(path, durable=False, scratch=path.parents[1]) as file:

@@ -1,1 +1,1 @@
-"""The base layer: what lies below the packages of every image."""
+"""The base layer, below the packages of every image."""

@@ -1,4 +1,4 @@
-"""A base image of a `docker save` file: the classic form (manifest.json) or an OCI layout in a tar."""
+"""A base image from a `docker save` file: the classic form (manifest.json) or an OCI layout in a tar."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from storage.digest import Digest
 
 
 class DockerArchiveBase:
-    """A Base in a file. Its layers, which lie there uncompressed, are compressed once for each state of the file."""
+    """A Base from a file. Its layers, which are uncompressed there, are compressed once for each state of the file."""
 
     def __init__(self, path: Path, tag: str | None, *, blobs: BlockingBlobs, directory: Path) -> None:
         self.reference = f"docker-archive:{path}" + (f":{tag}" if tag else "")
@@ -58,7 +58,7 @@ class DockerArchiveBase:
                 return self._read_tar(tar, platform)
         except tarfile.TarError as error:
             raise BaseUnavailable(
-                self.reference, f"it is not an uncompressed tar file ({error}); decompress it first if it is .gz"
+                self.reference, f"it is not an uncompressed tar file ({error}); if it is a .gz, decompress it first"
             ) from None
 
     def _read_tar(self, tar: tarfile.TarFile, platform: str) -> BaseImage:
@@ -68,11 +68,11 @@ class DockerArchiveBase:
         return self._read_classic(members, platform)
 
     def _read_classic(self, members: _Members, platform: str) -> BaseImage:
-        entry = self._choose(members.json("manifest.json"))
-        config_bytes = members.small(entry["Config"])
+        entry = self._choose(members.read_json("manifest.json"))
+        config_bytes = members.read_small(entry["Config"])
         config = parse_document(self.reference, config_bytes)
         if (own := conda_platform(config)) != platform:
-            if "index.json" in members:  # a containerd store saves all platforms, and manifest.json tells of one
+            if "index.json" in members:  # a containerd store saves all platforms, but manifest.json lists only one
                 return Layout(self.reference, members.open).read("docker-archive", self._tag, platform, self._blobs)
             raise BaseUnavailable(self.reference, f"it has no image for {platform}, only for {own}")
         diff_ids = read_diff_ids(self.reference, config)
@@ -91,7 +91,7 @@ class DockerArchiveBase:
         )
 
     def _choose(self, entries: Any) -> dict[str, Any]:
-        """The entry of manifest.json that the tag names, or the only one; raises BaseUnavailable."""
+        """Return the entry of manifest.json that the tag names, or the only one. Raises BaseUnavailable."""
         if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
             raise BaseUnavailable(self.reference, "its manifest.json is malformed")
         tag = self._tag
@@ -99,16 +99,17 @@ class DockerArchiveBase:
         if len(found) == 1:
             return dict(found[0])
         known = ", ".join(sorted(name for entry in entries for name in entry.get("RepoTags") or ())) or "no tags"
-        asked = f" called {tag}" if tag else ", name one by :TAG"
+        asked = f" called {tag}" if tag else ", choose one with :TAG"
         raise BaseUnavailable(self.reference, f"it has {len(found)} images{asked}; it has {known}")
 
     def _take(self, members: _Members, name: str, diff_id: Digest) -> BaseLayer:
-        """Store one layer, compressed our way whether it was compressed or not; raises BaseUnavailable."""
+        """Store one layer, compressed with our codec, whether or not it was compressed before. Raises
+        BaseUnavailable."""
         self._directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=self._directory) as file:
             writer = LayerWriter(file)
             try:
-                with members.opened(name) as raw, open_tar_stream(read_chunks(raw)) as stream:
+                with members.open_required(name) as raw, open_tar_stream(read_chunks(raw)) as stream:
                     for chunk in read_chunks(stream):
                         writer.write(chunk)
             except (OSError, EOFError, zstandard.ZstdError) as error:
@@ -122,7 +123,7 @@ class DockerArchiveBase:
 
 
 class _Members:
-    """A tar's files by name. Links among them, which old dockers wrote for equal layers, are followed once."""
+    """A tar's files by name. Old dockers wrote links for equal layers; one link is followed."""
 
     def __init__(self, base: str, tar: tarfile.TarFile) -> None:
         self._base = base
@@ -133,7 +134,7 @@ class _Members:
         return name in self._members
 
     def open(self, name: str) -> IO[bytes]:
-        """Raises FileNotFoundError."""
+        """Open the file `name`. Raises FileNotFoundError."""
         member = self._members.get(posixpath.normpath(name))
         if member is not None and member.issym():
             target = posixpath.normpath(posixpath.join(posixpath.dirname(member.name), member.linkname))
@@ -145,23 +146,23 @@ class _Members:
             raise FileNotFoundError(name)
         return file
 
-    def opened(self, name: str) -> IO[bytes]:
-        """Raises BaseUnavailable."""
+    def open_required(self, name: str) -> IO[bytes]:
+        """Open the file `name`, which manifest.json names. Raises BaseUnavailable."""
         try:
             return self.open(name)
         except FileNotFoundError:
             raise BaseUnavailable(self._base, f"it has no {name}, which its manifest.json names") from None
 
-    def small(self, name: str) -> bytes:
-        with self.opened(name) as file:
+    def read_small(self, name: str) -> bytes:
+        with self.open_required(name) as file:
             data = file.read(MAX_DOCUMENT + 1)
         if len(data) > MAX_DOCUMENT:
             raise BaseUnavailable(self._base, f"its {name} is larger than {MAX_DOCUMENT} bytes")
         return data
 
-    def json(self, name: str) -> Any:
+    def read_json(self, name: str) -> Any:
         try:
-            return json.loads(self.small(name))
+            return json.loads(self.read_small(name))
         except (ValueError, RecursionError):
             raise BaseUnavailable(self._base, f"its {name} is not JSON") from None
 

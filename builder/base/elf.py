@@ -1,4 +1,4 @@
-"""Just enough of ELF (System V ABI, chapters 4 and 5) to know which libraries and loader a file needs."""
+"""Just enough of ELF (System V ABI, chapters 4 and 5) to find the libraries and the loader that a file needs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _DT_NEEDED, _DT_STRTAB, _DT_RPATH, _DT_RUNPATH = 1, 5, 15, 29
 
 @dataclass(frozen=True)
 class ElfFile:
-    """What the dynamic loader reads of a program or library."""
+    """What the dynamic loader reads in a program or library."""
 
     kind: tuple[int, int, int]
-    """Class (32 or 64 bit), byte order and machine: libraries fit programs of their own kind."""
+    """Class (32 or 64 bit), byte order and machine. A program needs libraries of its own kind."""
     interpreter: str | None
     needed: tuple[str, ...]
     run_paths: tuple[str, ...]
@@ -30,7 +30,7 @@ class _Segment:
 
 
 def read_elf(path: Path) -> ElfFile | None:
-    """The ELF file at `path`; None for anything else, a script for one, and for what is cut short."""
+    """Read the ELF file at `path`. Returns None for anything else, such as a script, and for a truncated file."""
     data = path.read_bytes()
     if data[:4] != b"\x7fELF" or len(data) < 64:
         return None
@@ -82,7 +82,7 @@ def _read_dynamic(data: bytes, order: str, wide: bool, segments: list[_Segment])
         return []
     table = data[found.offset : found.offset + found.size]
     if len(table) < found.size:
-        raise ValueError("the dynamic section is cut short")
+        raise ValueError("the dynamic section is truncated")
     return [(tag, value) for tag, value in entry.iter_unpack(table) if tag]
 
 

@@ -1,7 +1,7 @@
-"""The base layer made of the machine condery runs on: nothing is downloaded, and nothing is executed.
+"""A base layer made of files from the machine that condery runs on. Nothing is downloaded or executed.
 
-Taking what `ldd` names would be too little: numpy built elsewhere wants libpthread.so.0, name look-ups open
-libnss_*.so, and a thread's exit opens libgcc_s.so. So the whole family of the C library is taken from where it lies.
+The libraries that `ldd` lists are not enough: numpy built elsewhere needs libpthread.so.0, name look-ups open
+libnss_*.so, and a thread that exits opens libgcc_s.so. So the C library's whole family is copied.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ _FILES = {
         "nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
     ),
     "/etc/group": "root:x:0:\nconda:x:1000:\nnogroup:x:65534:\n",
-    # The host's own may name modules that are not taken along.
+    # The host's own file may name modules that are not copied.
     "/etc/nsswitch.conf": (
         "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\n"
         "protocols: files\nservices: files\n"
@@ -126,7 +126,7 @@ _OWNERS = {"/home/conda": 1000}
 
 
 class HostBase:
-    """A Base of this machine, for its own platform. One machine with the same system packages gives the same layer."""
+    """A Base from this machine, for its own platform. The same system packages give the same layer."""
 
     reference = "host"
 
@@ -140,7 +140,7 @@ class HostBase:
         own = host_platform()
         if platform != own:
             raise BaseUnavailable(
-                self.reference, f"it is of platform {own}, not {platform}; set a base image that has {platform}"
+                self.reference, f"its platform is {own}, not {platform}; set a base image that has {platform}"
             )
         async with self._making:
             return await asyncio.to_thread(self._resolve, platform)
@@ -164,7 +164,7 @@ class HostBase:
             glibc=_find_glibc_version(),
             has_shell=tree.has("/bin/sh"),
             bash="/bin/bash" if tree.has("/bin/bash") else None,
-            links=tree.links(),
+            links=tree.list_links(),
         )
 
 
@@ -176,17 +176,17 @@ def _find_glibc_version() -> str:
     if name != "glibc":
         raise BaseUnavailable(
             HostBase.reference,
-            "this machine's C library is not glibc, which conda packages need; set a base image that has it, "
+            "this machine's C library is not glibc, which conda packages need; set a base image that has glibc, "
             "such as docker.io/library/debian:stable-slim",
         )
     return version
 
 
 class HostTree:
-    """The files chosen from below `root`, each under the path it has there.
+    """The files chosen from below `root`, each under the same path as there.
 
-    A path is taken with the symbolic links it leads through, so a machine whose /bin is a link to /usr/bin gives an
-    image with that link, and one where it is a directory gives a directory.
+    A path is taken with the symbolic links on its way. So a machine whose /bin is a link to /usr/bin gives an image
+    with that link, and a machine where /bin is a directory gives a directory.
     """
 
     def __init__(self, root: Path, platform: str) -> None:
@@ -203,12 +203,12 @@ class HostTree:
         found = self._walk(path, take=False)
         return found is not None and found in self._members
 
-    def links(self) -> tuple[str, ...]:
-        """The symbolic links that were taken, sorted."""
+    def list_links(self) -> tuple[str, ...]:
+        """List the symbolic links that were taken, sorted."""
         return tuple(sorted(path for path, member in self._members.items() if member.issym()))
 
     def collect(self) -> None:
-        """Choose everything; raises BaseUnavailable where this machine cannot be a base."""
+        """Choose all files. Raises BaseUnavailable if this machine cannot be a base."""
         _find_glibc_version()
         loader = self.take(self._abi.loader)
         elf = read_elf(self._path_on_host(loader)) if loader else None
@@ -227,7 +227,8 @@ class HostTree:
         self._add_fixed()
 
     def take(self, path: str) -> str | None:
-        """Take the readable file at `path` and the links to it; its real path, or None where there is none."""
+        """Take the readable file at `path` and the links to it. Returns its real path, or None if there is no such
+        file."""
         real = self._walk(path, take=False)
         if real is None or real in self._contents:
             return self._walk(path, take=True) if real else None
@@ -235,13 +236,13 @@ class HostTree:
         if not stat.S_ISREG(host.stat().st_mode) or not os.access(host, os.R_OK):
             return None
         self._walk(path, take=True)
-        # Neither who may write it nor set-user-id bits are of use in an image.
+        # An image has no use for write permissions of others or for set-user-id bits.
         mode = 0o755 if host.stat().st_mode & 0o111 else 0o644
         self._add(real, tarfile.REGTYPE, mode, content=host)
         return real
 
     def write(self, file: io.BytesIO) -> BaseLayer:
-        """Write the layer to `file`: sorted, without times, everything owned by root but a home."""
+        """Write the layer to `file`: sorted, without times, and owned by root except for a home."""
         writer = LayerWriter(file)
         with tarfile.open(fileobj=writer, mode="w|", format=tarfile.PAX_FORMAT) as tar:
             for path in sorted(self._members):
@@ -276,7 +277,7 @@ class HostTree:
                 self._take_with_needed(f"{directory}/{name}", loader)
 
     def _take_with_needed(self, path: str, loader: ElfFile) -> None:
-        """Take a file and all libraries it needs, or nothing of it where one of them is missing."""
+        """Take a file and all the libraries that it needs, or nothing if one of them is missing."""
         for each in self._find_closure(path, loader) or ():
             self.take(each)
 
@@ -291,7 +292,7 @@ class HostTree:
             real = self._walk(current, take=False)
             elf = read_elf(self._path_on_host(real)) if real and os.access(self._path_on_host(real), os.R_OK) else None
             if elf is None:
-                # A script as a tool is taken as it is; a library has to be one.
+                # A tool may be a script and is then taken as it is; a library must be an ELF file.
                 return None if name or real is None else [current]
             if elf.kind != loader.kind:
                 return None
@@ -305,7 +306,7 @@ class HostTree:
         return list(seen.values())
 
     def _find_library(self, name: str, loader: ElfFile, run_paths: Iterable[str]) -> Iterator[str]:
-        """Only where the loader looks by itself: its cache of further directories is not taken along."""
+        """Find a library where the loader looks by default. Its cache of further directories is not copied."""
         for directory in (*run_paths, *self._library_directories):
             path = f"{directory.rstrip('/')}/{name}"
             real = self._walk(path, take=False)
@@ -316,7 +317,7 @@ class HostTree:
                 yield path
 
     def _take_locale(self) -> None:
-        """C.UTF-8 is not built into glibc: it is a directory of files, under either name."""
+        """Take C.UTF-8. It is not built into glibc but a directory of files, under either of two names."""
         for name in ("C.utf8", "C.UTF-8"):
             top = self._root / "usr/lib/locale" / name
             for directory, _, names in os.walk(top):
@@ -330,7 +331,7 @@ class HostTree:
             self._add(path, tarfile.DIRTYPE, mode, owner=_OWNERS.get(path, 0))
 
     def _walk(self, path: str, *, take: bool) -> str | None:
-        """What `path` is once links are followed within `root`; `take` takes the links and directories passed."""
+        """Resolve `path`, following links within `root`. With `take`, take the links and directories on the way."""
         pending = [part for part in path.split("/") if part not in ("", ".")][::-1]
         current = ""
         links = 0

@@ -1,4 +1,4 @@
-"""Layers on their way into the blob store: compressing them, and looking into them."""
+"""Layers on their way into the blob store: compressing and inspecting them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _VERSION_IN_FILE = re.compile(rb"GNU C Library [^\n]*? version (\d+\.\d+)")
 
 
 class LayerWriter(io.RawIOBase):
-    """Takes a tar, writes it compressed to `file`, and knows the digests and the size afterwards.
+    """Takes a tar, writes it compressed to `file`, and then knows its digests and size.
 
-    The codec is always fed CHUNK bytes at a time, so the same tar gives the same blob however it was written here.
+    The codec always gets CHUNK bytes at a time, so the same tar gives the same blob, however it was written here.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -43,7 +43,7 @@ class LayerWriter(io.RawIOBase):
         return len(data)
 
     def finish(self) -> BaseLayer:
-        """Write the rest; the layer that the file now holds."""
+        """Write the rest, and return the layer that the file now holds."""
         self._compressor.finish()
         digest = Digest("sha256:" + self._digest.hexdigest())
         descriptor = Descriptor(CODEC.media_type, digest, self._compressor.size)
@@ -51,7 +51,7 @@ class LayerWriter(io.RawIOBase):
 
 
 class ChunkReader(io.RawIOBase):
-    """An iterator of chunks as a file to read."""
+    """Presents an iterator of chunks as a readable file."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         super().__init__()
@@ -74,25 +74,25 @@ class ChunkReader(io.RawIOBase):
 
 
 def read_chunks(file: IO[bytes]) -> Iterator[bytes]:
-    """The rest of `file`, at most CHUNK bytes at a time."""
+    """Yield the rest of `file`, at most CHUNK bytes at a time."""
     while chunk := file.read(CHUNK):
         yield chunk
 
 
 def open_tar_stream(chunks: Iterable[bytes]) -> IO[bytes]:
-    """The uncompressed tar of a layer's blob, whichever of gzip, zstd and nothing it is compressed with."""
+    """Open the uncompressed tar of a layer's blob, which is compressed with gzip, with zstd, or not at all."""
     return open_expanded(io.BufferedReader(ChunkReader(chunks), CHUNK))
 
 
 def are_stored(layers: Iterable[BaseLayer], blobs: BlockingBlobs) -> bool:
-    """Whether the store still has them all, in their sizes, and will have them while an image is made on them."""
+    """Whether the store has all layers in their sizes, and will keep them while an image is made on them."""
     wanted = {layer.descriptor.digest: layer.descriptor.size for layer in layers}
     return blobs.sizes(wanted) == wanted
 
 
 @dataclass(frozen=True)
 class RootFacts:
-    """What the builder wants to know of a root file system."""
+    """What the builder needs to know about a root file system."""
 
     glibc: str | None = None
     has_shell: bool = False
@@ -103,7 +103,7 @@ class RootFacts:
 
 
 def look_into(layers: Iterable[BaseLayer], blobs: BlockingBlobs) -> RootFacts:
-    """Read every layer once, lowest first; raises tarfile.TarError and OSError."""
+    """Read every layer once, lowest first. Raises tarfile.TarError and OSError."""
     shells: set[str] = set()
     links: set[str] = set()
     versions: dict[str, str | None] = {}
@@ -147,7 +147,7 @@ def _look_at(
 
 
 def _read_glibc_version(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str | None:
-    if member.issym():  # as it was up to glibc 2.33
+    if member.issym():  # up to glibc 2.33
         match = _VERSION_IN_NAME.search(member.linkname)
         return match[1] if match else None
     file = tar.extractfile(member) if member.isreg() else None

@@ -1,6 +1,7 @@
-"""From an index or manifest, wherever it is read from, to a BaseImage whose blobs are stored.
+"""From an index or manifest, whatever its source, to a BaseImage whose blobs are stored.
 
-image-spec: image-index.md, manifest.md, config.md; docker's manifest list and schema 2, which differ in media types.
+This follows image-spec's image-index.md, manifest.md and config.md. docker's manifest list and schema 2 differ in media
+types only.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ from storage.errors import DigestInvalid, DigestMismatch
 from storage.oci import DOCKER_LAYER_OF, IMAGE_TYPES, MANIFEST_TYPES, OCI_LAYER_OF
 
 _PASSED_ON = {**{oci: oci for oci in DOCKER_LAYER_OF}, **OCI_LAYER_OF}
-"""What each type of layer becomes in an image of ours."""
+"""The media type that each type of layer gets in an image of ours."""
 
 
 class ImageSource(Protocol):
-    """Where documents and blobs are read from; methods block and raise BaseUnavailable."""
+    """A source of documents and blobs. Its methods block and raise BaseUnavailable."""
 
     def document(self, descriptor: Descriptor) -> bytes:
-        """A manifest, index or config, at most 4 MiB, not yet checked against its digest."""
+        """Read a manifest, index or config of at most 4 MiB. Its digest is not checked here."""
 
     def blob(self, descriptor: Descriptor) -> Iterable[bytes]:
-        """A layer's chunks, not yet checked."""
+        """Yield a layer's chunks. Their digest is not checked here."""
 
 
 class ImageReader:
-    """Reads one image for one conda platform out of a source. `base` names it in errors."""
+    """Reads one image for one conda platform from a source. Errors name `base`."""
 
     def __init__(self, base: str, source: ImageSource, blobs: BlockingBlobs) -> None:
         self._base = base
@@ -45,7 +46,7 @@ class ImageReader:
         self._blobs = blobs
 
     def read(self, top: Mapping[str, Any], platform: str, *, reference: str, digest: Digest) -> BaseImage:
-        """The image for `platform` that `top`, an index or manifest, leads to; raises BaseUnavailable."""
+        """Read the image for `platform` from `top`, an index or manifest. Raises BaseUnavailable."""
         found = dict(self._candidates(top))
         if platform not in found:
             raise BaseUnavailable(
@@ -55,7 +56,7 @@ class ImageReader:
         manifest = self.fetch(chosen) if isinstance(chosen, Descriptor) else chosen
         config = self._read_config(manifest)
         if conda_platform(config) != platform:
-            raise BaseUnavailable(self._base, f"its index says {platform}, the image's config {conda_platform(config)}")
+            raise BaseUnavailable(self._base, f"its index says {platform}, the config {conda_platform(config)}")
         layers = self._read_layers(manifest, config)
         for layer in layers:
             self._store(layer.descriptor)
@@ -64,7 +65,7 @@ class ImageReader:
         )
 
     def fetch(self, descriptor: Descriptor) -> dict[str, Any]:
-        """The JSON document behind `descriptor`, checked against its digest."""
+        """Fetch the JSON document behind `descriptor` and check it against its digest."""
         data = self._source.document(descriptor)
         if hashlib.new(descriptor.digest.algorithm, data).hexdigest() != descriptor.digest.hex:
             raise BaseUnavailable(self._base, f"the content of {descriptor.digest} has another digest")
@@ -73,7 +74,8 @@ class ImageReader:
     def _candidates(
         self, top: Mapping[str, Any], depth: int = 0
     ) -> Iterator[tuple[str, Descriptor | Mapping[str, Any]]]:
-        """(conda platform, manifest or where it is) below `top`, last entry first, so that a dict keeps the first."""
+        """Yield (conda platform, manifest or its descriptor) below `top`, last entry first, so that a dict keeps the
+        first."""
         if is_manifest(top):
             if platform := conda_platform(self._read_config(top)):
                 yield platform, top
@@ -84,7 +86,7 @@ class ImageReader:
             raise BaseUnavailable(self._base, "its indexes are nested too deeply")
         for entry in reversed(read_descriptors(self._base, top["manifests"])):
             if entry.media_type in IMAGE_TYPES and entry.platform:
-                # Attestations stand in an index under the platform unknown/unknown.
+                # An index lists attestations under the platform unknown/unknown.
                 if platform := conda_platform(entry.platform):
                     yield platform, entry
             elif entry.media_type in MANIFEST_TYPES:
@@ -106,7 +108,8 @@ class ImageReader:
             return Descriptor(_PASSED_ON[layer.media_type], layer.digest, layer.size)
         except KeyError:
             raise BaseUnavailable(
-                self._base, f"its layer {layer.digest} is of type {layer.media_type}, which cannot be passed on"
+                self._base,
+                f"its layer {layer.digest} is of type {layer.media_type}, which an image cannot hold",
             ) from None
 
     def _store(self, layer: Descriptor) -> None:
@@ -121,12 +124,12 @@ class ImageReader:
 
 
 def is_manifest(document: Mapping[str, Any]) -> bool:
-    """Whether it is an image manifest. What is an index as well is neither: readers would see two images in it."""
+    """Whether it is an image manifest. One that is also an index is neither: readers would see two images in it."""
     return "config" in document and "layers" in document and "manifests" not in document
 
 
 def parse_document(base: str, data: bytes) -> dict[str, Any]:
-    """`data` as a JSON object; raises BaseUnavailable."""
+    """Parse `data` as a JSON object. Raises BaseUnavailable."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
@@ -134,12 +137,12 @@ def parse_document(base: str, data: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise BaseUnavailable(base, "one of its documents is not a JSON object")
     if document.get("schemaVersion") == 1:
-        raise BaseUnavailable(base, "it is in docker's old schema 1; push it again with a current docker")
+        raise BaseUnavailable(base, "it uses docker's old schema 1; push it again with a current docker")
     return document
 
 
 def read_descriptors(base: str, entries: object) -> list[Descriptor]:
-    """A document's descriptors; raises BaseUnavailable where they are none."""
+    """Read a document's descriptors. Raises BaseUnavailable if they are malformed."""
     try:
         if not isinstance(entries, list):
             raise TypeError
@@ -149,7 +152,7 @@ def read_descriptors(base: str, entries: object) -> list[Descriptor]:
 
 
 def read_diff_ids(base: str, config: Mapping[str, Any]) -> list[Digest]:
-    """The config's `rootfs.diff_ids`; raises BaseUnavailable."""
+    """Read the config's `rootfs.diff_ids`. Raises BaseUnavailable."""
     try:
         return [Digest.parse(diff_id) for diff_id in config["rootfs"]["diff_ids"]]
     except (KeyError, TypeError, DigestInvalid):
@@ -166,9 +169,9 @@ def make_base_image(
     layers: tuple[BaseLayer, ...],
     config: Mapping[str, Any],
 ) -> BaseImage:
-    """The base of stored `layers`, which are looked into, and the image config that it came with.
+    """Make a base from stored `layers`, which are inspected, and from the image config that came with them.
 
-    Raises BaseUnavailable, which names `base`, for layers that are no tar.
+    Raises BaseUnavailable, which names `base`, if a layer is not a tar.
     """
     facts = look_into_base(base, layers, blobs)
     return BaseImage(
@@ -185,7 +188,7 @@ def make_base_image(
 
 
 def look_into_base(base: str, layers: Sequence[BaseLayer], blobs: BlockingBlobs) -> RootFacts:
-    """`look_into`, with BaseUnavailable for layers that are no tar."""
+    """`look_into`, but raising BaseUnavailable if a layer is not a tar."""
     try:
         return look_into(layers, blobs)
     except (tarfile.TarError, OSError, EOFError, zstandard.ZstdError) as error:

@@ -1,4 +1,4 @@
-"""A base image of an OCI layout directory (image-spec, image-layout.md)."""
+"""A base image from an OCI layout directory (image-spec, image-layout.md)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _REF_NAME = "org.opencontainers.image.ref.name"
 _CONTAINERD_NAME = "io.containerd.image.name"
 
 Opener = Callable[[str], IO[bytes]]
-"""Opens a file of the layout by its path in it; raises OSError or KeyError where there is none."""
+"""Opens a file of the layout by its path in it. Raises OSError or KeyError if there is none."""
 
 
 class OciLayoutBase:
-    """A Base in a directory: what its index.json names whenever it is asked for."""
+    """A Base from a directory: whatever index.json names at the time of the request."""
 
     def __init__(self, path: Path, tag: str | None, *, blobs: BlockingBlobs) -> None:
         self.reference = f"oci-layout:{path}" + (f":{tag}" if tag else "")
@@ -39,7 +39,7 @@ class OciLayoutBase:
 
     def _resolve(self, platform: str) -> BaseImage:
         layout = Layout(self.reference, lambda name: open(self._path / name, "rb"))  # noqa: SIM115 - closed by its reader
-        key = (platform, layout.index_bytes())
+        key = (platform, layout.read_index())
         if key not in self._images or not are_stored(self._images[key].layers, self._blobs):
             self._images[key] = layout.read("oci-layout", self._tag, platform, self._blobs)
         return self._images[key]
@@ -53,8 +53,8 @@ class Layout:
         self._open = opener
 
     def read(self, kind: str, tag: str | None, platform: str, blobs: BlockingBlobs) -> BaseImage:
-        """The image with `tag`, or the only one, for `platform`; raises BaseUnavailable."""
-        index_bytes = self.index_bytes()
+        """Read the image with `tag`, or the only one, for `platform`. Raises BaseUnavailable."""
+        index_bytes = self.read_index()
         index = parse_document(self._base, index_bytes)
         reader = ImageReader(self._base, self, blobs)
         reference = f"{kind}:{tag}" if tag else kind
@@ -63,8 +63,8 @@ class Layout:
             return reader.read(index, platform, reference=reference, digest=Digest.of(index_bytes))
         return reader.read(reader.fetch(entry), platform, reference=reference, digest=entry.digest)
 
-    def index_bytes(self) -> bytes:
-        """index.json of a layout of version 1; raises BaseUnavailable."""
+    def read_index(self) -> bytes:
+        """Read index.json of a layout of version 1. Raises BaseUnavailable."""
         marker = parse_document(self._base, self._read_small("oci-layout"))
         if not str(marker.get("imageLayoutVersion", "")).startswith("1."):
             raise BaseUnavailable(self._base, "it is not an OCI layout of version 1")
@@ -78,7 +78,7 @@ class Layout:
             yield from read_chunks(file)
 
     def _choose(self, index: Mapping[str, Any], tag: str | None) -> Descriptor | None:
-        """The entry that `tag` names, or the only one; None where the index itself is that of one image."""
+        """Return the entry that `tag` names, or the only one; None if the index itself belongs to a single image."""
         entries = read_descriptors(self._base, index.get("manifests"))
         if tag is not None:
             named = [entry for entry in entries if tag in _list_names(entry)]
@@ -91,7 +91,7 @@ class Layout:
         names = sorted({name for entry in entries for name in _list_names(entry)})
         raise BaseUnavailable(
             self._base,
-            f"it has {len(named)} images{f' called {tag}' if tag else ', name one by :TAG'}; "
+            f"it has {len(named)} images{f' called {tag}' if tag else ', choose one with :TAG'}; "
             f"it has {', '.join(names) or 'no tags'}",
         )
 
@@ -106,7 +106,7 @@ class Layout:
         try:
             return self._open(name)
         except FileNotFoundError:
-            raise BaseUnavailable(self._base, f"it has no {name}, as an OCI layout has") from None
+            raise BaseUnavailable(self._base, f"it has no {name}, which an OCI layout must have") from None
         except OSError as error:
             raise BaseUnavailable(self._base, f"its {name} cannot be read: {error.strerror}") from None
 
@@ -116,6 +116,6 @@ def _name_blob(descriptor: Descriptor) -> str:
 
 
 def _list_names(entry: Descriptor) -> set[str]:
-    """The names an entry goes by: a tag or a whole reference, depending on who wrote the layout."""
+    """Return the names of an entry: a tag or a whole reference, depending on who wrote the layout."""
     names = {entry.annotations.get(_REF_NAME), entry.annotations.get(_CONTAINERD_NAME)} - {None, ""}
     return {str(name) for name in names} | {str(name).rpartition(":")[2] for name in names}

@@ -1,10 +1,10 @@
-"""From the setting that names a base to the base.
+"""Opens the base that a setting names.
 
-host                          the C library, a shell and everyday tools of the machine condery runs on
+host                          the C library, a shell and everyday tools of the machine that condery runs on
 scratch                       nothing
-docker.io/library/debian:12   an image of a registry, pinned by digest when it is first pulled
-oci-layout:PATH[:TAG]         an image of an OCI layout directory
-docker-archive:PATH[:TAG]     an image of a `docker save` file
+docker.io/library/debian:12   an image in a registry, pinned by digest when it is first pulled
+oci-layout:PATH[:TAG]         an image in an OCI layout directory
+docker-archive:PATH[:TAG]     an image in a `docker save` file
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def open_base(
     logins: Mapping[str, Login] = _NO_LOGINS,
     insecure: Collection[str] = (),
 ) -> Base:
-    """The base that the setting `reference` names; raises BaseUnavailable where it names none.
+    """Open the base that the setting `reference` names. Raises BaseUnavailable if it names none.
 
-    `pins` keeps what tags were pinned to, `directory` temporary files. `logins` are by registry host; the registries
-    `insecure` (`host` or `host:port`) are spoken to by http, as are those of this machine.
+    `pins` keeps the digests to which tags are pinned, `directory` temporary files. `logins` are by registry host. The
+    registries `insecure` (`host` or `host:port`) are contacted over HTTP, and so are registries on this machine.
     """
     if reference == HostBase.reference:
         return HostBase(blobs)
@@ -62,7 +62,7 @@ def open_base(
 
 
 def _split_tag(text: str) -> tuple[Path, str | None]:
-    """Paths and tags may both hold colons: the longest beginning that exists is the path."""
+    """Split a path from a tag. Both may hold colons: the longest beginning that exists is the path."""
     parts = text.split(":")
     for length in range(len(parts), 0, -1):
         path = Path(":".join(parts[:length]))

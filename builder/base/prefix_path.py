@@ -1,4 +1,4 @@
-"""Where an environment may lie in an image."""
+"""Where in an image an environment may be."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _MOUNTED = ("/dev", "/proc", "/sys")
 
 
 def find_prefix_problem(prefix: str) -> str | None:
-    """Why no environment can lie at `prefix`, and what to write instead; None where it can."""
+    """Return why no environment can be at `prefix`, and what to write instead; None if it can be there."""
     example = "write an absolute path such as /opt/conda"
     if prefix == "/":
         return f"the environment cannot be the root directory; {example}"
     if not prefix.startswith("/"):
         return f"it must be absolute; {example}"
     if not _FORM.fullmatch(prefix) or any(part in (".", "..") or part.startswith(".wh.") for part in prefix.split("/")):
-        return f"it must be a plain path, without a slash at its end, //, . or .., blanks or colons; {example}"
+        return f"it must be a plain path, without a trailing slash, //, . or .., blanks or colons; {example}"
     if f"{prefix}/".startswith(tuple(f"{path}/" for path in _MOUNTED)):
         return f"a running container has its own {prefix[:5].rstrip('/')} there; {example}"
     return None
 
 
 def check_prefix(prefix: str, base: BaseImage) -> None:
-    """Raises PrefixUnsuitable where no environment can lie at `prefix` over `base`."""
+    """Raises PrefixUnsuitable if no environment can be at `prefix` over `base`."""
     if reason := find_prefix_problem(prefix):
         raise PrefixUnsuitable(prefix, reason)
     parts = prefix.split("/")
@@ -37,5 +37,5 @@ def check_prefix(prefix: str, base: BaseImage) -> None:
     if link := next((path for path in paths if path in base.links), None):
         raise PrefixUnsuitable(
             prefix,
-            f"{link} is a symbolic link of the base {base.reference}; use the path that it leads to, or /opt/conda",
+            f"{link} is a symbolic link in the base {base.reference}; use the path that it leads to, or /opt/conda",
         )

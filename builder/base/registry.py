@@ -1,8 +1,9 @@
-"""A base image of a registry. The first pull pins it: later the same bytes are used, whatever its tag means by then.
+"""A base image from a registry. The first pull pins it: later builds use the same bytes, whatever the tag means by
+then.
 
-The pin, and what was learnt of each platform, is a row of the database, so that all processes and machines build on the
-same base. Older versions kept it in a file, <directory>/<key of the reference>.json. What such a file says is taken
-over where the database has no pin yet, for an image that was made again on another base would be another image.
+The pin, and the facts about each platform, are rows in the database, so that all processes and machines build on the
+same base. Older versions kept them in a file, <directory>/<key of the reference>.json. If the database has no pin yet,
+the pin in such a file is adopted: an image rebuilt on another base would be another image.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from storage.oci import MANIFEST_TYPES
 log = structlog.get_logger(__name__)
 
 _FORMAT = 1
-"""Part of a pin's key: raise it when the meaning of what is kept changes."""
+"""Part of a pin's key: raise it when the meaning of the kept facts changes."""
 
 
 class BasePins(Protocol):
-    """What bases are pinned to, by the key of their reference; see `storage.catalog.bases.Bases`."""
+    """The digests to which bases are pinned, by the key of their reference; see `storage.catalog.bases.Bases`."""
 
     async def find(self, key: str) -> Digest | None: ...
     async def pin(self, key: str, reference: str, digest: Digest) -> Digest: ...
@@ -44,7 +45,7 @@ class BasePins(Protocol):
 
 
 class RegistryBase:
-    """A Base out of a registry; the network is used only for what is not yet stored."""
+    """A Base from a registry. The network is used only for what is not stored yet."""
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class RegistryBase:
         self._pins = pins
         self._key = make_key("base", [_FORMAT, self.reference])
         self._old_record: Path | None = directory / f"{self._key}.json"
-        """Where an older version kept the pin; None once that was looked at."""
+        """The file in which an older version kept the pin; None once it has been read."""
         self._logins = logins
         self._insecure = insecure
         self._pulling = asyncio.Lock()
@@ -88,7 +89,7 @@ class RegistryBase:
         return pin
 
     async def _take_over(self, file: Path, pin: Digest | None) -> Digest | None:
-        """What is pinned, once the database has what a file of an older version says, if nothing else was pinned."""
+        """Adopt the pin in an older version's file if the database has none. Returns the pin that is valid now."""
         old = await asyncio.to_thread(_read_old_record, file)
         if old is None:
             return pin
@@ -99,10 +100,10 @@ class RegistryBase:
             for platform, document in images.items():
                 if await self._pins.find_image(self._key, platform) is None:
                     await self._pins.put_image(self._key, platform, document)
-            log.info("a base's pin was moved from its file to the database", base=self.reference, digest=pin)
+            log.info("pin of a base moved from its file to the database", base=self.reference, digest=pin)
         else:
             log.warning(
-                "a base's pin in a file was dropped: the database has another, which all processes use",
+                "pin of a base in a file dropped: the database has another one, which all processes use",
                 base=self.reference,
                 dropped=digest,
                 digest=pin,
@@ -111,18 +112,18 @@ class RegistryBase:
         return pin
 
     async def _find_known(self, pin: Digest, platform: str) -> BaseImage | None:
-        """The pinned image, unless it was never read, or parts of it were deleted."""
+        """Return the pinned image, or None if it was never read or parts of it were deleted."""
         document = await self._pins.find_image(self._key, platform)
         if document is None:
             return None
         image = BaseImage.from_json(document)
-        # whoever removes a pin by hand may have left what was learnt of it
+        # whoever removes a pin by hand may leave its facts behind
         if image.digest != pin or not await asyncio.to_thread(are_stored, image.layers, self._blobs):
             return None
         return image if "links" in document else await self._look_again(image)
 
     async def _look_again(self, image: BaseImage) -> BaseImage:
-        """The image with what an older version did not note of it."""
+        """Return the image with the facts that an older version did not note."""
         facts = await asyncio.to_thread(look_into_base, self.reference, image.layers, self._blobs)
         image = replace(image, bash=facts.bash, links=facts.links)
         await self._pins.put_image(self._key, image.platform, image.to_json())
@@ -140,7 +141,7 @@ class RegistryBase:
 
 
 class _RegistrySource:
-    """An ImageSource of a remote repository; documents once read are kept, being asked for again by the reader."""
+    """An ImageSource over a remote repository. It keeps documents, because the reader asks for them again."""
 
     def __init__(self, repository: RemoteRepository) -> None:
         self._repository = repository
@@ -148,7 +149,7 @@ class _RegistrySource:
         self.documents: dict[Digest, bytes] = {}
 
     def top(self, target: str) -> Digest:
-        """Read what a tag or digest names; its digest."""
+        """Read the document that a tag or digest names, and return its digest."""
         with _as_base_error(self._base):
             body, _ = self._repository.manifest(target)
         digest = Digest.parse(target) if ":" in target else Digest.of(body)
@@ -185,5 +186,5 @@ def _read_old_record(file: Path) -> tuple[Digest, dict[str, Any]] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, DigestInvalid) as error:
-        log.warning("a base's pin in a file was ignored", file=str(file), reason=str(error))
+        log.warning("pin of a base in a file ignored", file=str(file), reason=str(error))
         return None

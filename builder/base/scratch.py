@@ -8,7 +8,7 @@ from builder.platforms import oci_platform
 
 
 class ScratchBase:
-    """A Base of nothing: the environment has to bring its own C library."""
+    """A Base without layers: the environment needs its own C library."""
 
     reference = "scratch"
 

@@ -1,4 +1,4 @@
-"""The words of base images."""
+"""The vocabulary of base images."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class BaseLayer:
 
 @dataclass(frozen=True)
 class BaseImage:
-    """What lies below the packages, for one platform. Every layer's blob is stored."""
+    """Everything below the packages, for one platform. All layers' blobs are stored."""
 
     reference: str
-    """Names the base in labels. A path of this machine is not part of it, so that equal bases give equal images."""
+    """Names the base in labels. It never holds a path on this machine, so that equal bases give equal images."""
     digest: Digest | None
-    """Of what was pinned: an index, manifest, archive config or host layer. None for scratch."""
+    """Digest of what is pinned: an index, manifest, archive config or host layer. None for scratch."""
     platform: str
     """The conda platform."""
     layers: tuple[BaseLayer, ...]
@@ -39,17 +39,17 @@ class BaseImage:
     config: Mapping[str, Any] = field(default_factory=dict)
     """`config` (Env, Entrypoint, User, ...) and `history` of the base's own image config (image-spec, config.md)."""
     glibc: str | None = None
-    """Version of the C library, e.g. `2.36`; None where there is no glibc."""
+    """Version of the C library, e.g. `2.36`; None without glibc."""
     has_shell: bool = False
-    """Whether /bin/sh is there."""
+    """Whether /bin/sh exists."""
     bash: str | None = None
-    """Absolute path of bash, where it is there."""
+    """Absolute path of bash, if it exists."""
     links: tuple[str, ...] = ()
-    """Absolute paths of its symbolic links, sorted."""
+    """Absolute paths of the base's symbolic links, sorted."""
 
     @property
     def shell(self) -> str | None:
-        """Absolute path of a shell, bash where it is there."""
+        """Absolute path of a shell, bash if it exists."""
         return self.bash or ("/bin/sh" if self.has_shell else None)
 
     def to_json(self) -> dict[str, Any]:
@@ -81,14 +81,14 @@ class BaseImage:
 
 
 class Base(Protocol):
-    """Where the lowest layers of every image come from."""
+    """The source of the lowest layers of every image."""
 
     @property
     def reference(self) -> str:
-        """The setting it was opened from."""
+        """The setting from which the base was opened."""
 
     async def resolve(self, platform: str) -> BaseImage:
-        """The base for the conda platform, its blobs stored before this returns. May be called again, and at once.
+        """Return the base for the conda platform, with its blobs stored. May be called again, and concurrently.
 
-        The same base gives the same answer for as long as it is the same. Raises BaseUnavailable.
+        The answer stays the same for as long as the base does. Raises BaseUnavailable.
         """

@@ -1,1 +1,1 @@
-"""From layers to an image: its last layer, its documents, and what it is known as."""
+"""From layers to an image: its last layer, its documents, and the names and forms under which it is served."""

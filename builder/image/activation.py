@@ -1,6 +1,6 @@
-"""Whether activation scripts can be run by the shell of an image.
+"""Whether the shell of an image can run activation scripts.
 
-conda sources them into bash or zsh, so many are written for bash alone; /bin/sh of Debian and Alpine is another shell.
+conda sources them into bash or zsh, so many are written for bash only. /bin/sh of Debian and Alpine is another shell.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BASH = re.compile(
             r"\blocal[ \t]+-",
             r"\bexport[ \t]+-f",
             r"\b(?:read[ \t]+-[a-z]*a|printf[ \t]+-v)\b",
-            r"(?:^|[ \t;(])[A-Za-z_][A-Za-z0-9_]*(?:\+=|=\()",  # arrays, and adding to a variable
+            r"(?:^|[ \t;(])[A-Za-z_][A-Za-z0-9_]*(?:\+=|=\()",  # arrays, and appending to a variable
             r"\$\{[!]?[A-Za-z_][A-Za-z0-9_]*(?:\[|/|\^|,|@[A-Za-z]\}|:[ \t]*[-(]?[ \t]*[0-9$(])",
             r"\$\{![A-Za-z_]",
             r"\$\{?BASH",
@@ -35,19 +35,20 @@ _SHEBANG = re.compile(r"#![^\n]*\b(?:bash|zsh)\b")
 
 
 def needs_bash(script: bytes) -> bool:
-    """Whether `script` says that it is for bash, or has what a POSIX shell does not know.
+    """Whether `script` says that it is for bash, or uses something that a POSIX shell does not know.
 
-    Nothing parses it as a program: what is in a string counts too, and what is hidden in one does not.
+    The script is not parsed as a program: text inside a string counts too, and a construct assembled from strings is
+    missed.
     """
     text = script.decode("utf-8", "replace").replace("\\\n", " ")
     return bool(_SHEBANG.match(text) or _BASH.search(_COMMENT.sub("", text)))
 
 
 def find_activation_problems(scripts: Iterable[StartingFile], shell: str | None) -> list[str]:
-    """What to tell of scripts that `shell`, an absolute path or None, cannot run."""
+    """Describe the scripts that `shell`, an absolute path or None, cannot run."""
     there = [script for script in scripts if script.content is not None]
     if shell is None:
-        unable, reason = there, "activation scripts are not run, because there is no shell; add bash to the environment"
+        unable, reason = there, "activation scripts are not run because there is no shell; add bash to the environment"
     elif shell.endswith("/bash"):
         return []
     else:

@@ -1,7 +1,7 @@
 """The documents of an image: OCI config, OCI and docker manifests, OCI index. Pure functions; no clock, no host.
 
-The same lock over the same base gives the same bytes. A manifest begins with what the spec alone decides, so that its
-first bytes can be sent while the rest is still being made: see `beginning`.
+The same lock over the same base gives the same bytes. A manifest starts with what the spec alone decides, so that its
+first bytes can be sent while the rest is still being made: see `write_beginning`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HOME = "/home/conda"
-"""Home of the non-root user, where one is set."""
+"""Home of the non-root user, if there is one."""
 
 
 @dataclass(frozen=True)
 class ImageLayer:
-    """A layer of ours: its descriptor, the digest of its uncompressed bytes, and what it holds, for the history."""
+    """A layer of ours: its descriptor, the digest of its uncompressed bytes, and its packages, for the history."""
 
     descriptor: Descriptor
     diff_id: Digest
@@ -47,12 +47,12 @@ class ImageLayer:
 
 @dataclass(frozen=True)
 class ExecutionFacts:
-    """What the config says beyond the lock: OCI calls it execution parameters (image-spec config.md)."""
+    """What the config says beyond the lock. OCI calls it execution parameters (image-spec config.md)."""
 
     entrypoint: str | None = None
-    """Absolute path of the entrypoint in the image; None where the image has no shell."""
+    """Absolute path of the entrypoint in the image; None if the image has no shell."""
     activation: str | None = None
-    """Absolute path of the script that activates a shell; None likewise."""
+    """Absolute path of the script that activates a shell; None if the image has no shell."""
     shell: str | None = None
     """Absolute path of a shell in the image."""
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -71,9 +71,9 @@ class ImageDocuments:
 
 
 def write_beginning(spec: EnvironmentSpec, media_type: str) -> bytes:
-    """The first bytes of every manifest or index of `media_type` that answers `spec`, whatever the solve gives.
+    """Write the first bytes that every manifest or index of `media_type` for `spec` has, whatever the solve gives.
 
-    The cut-off date is no part of it: a dated tag and `latest` may choose the same lock, hence the same image.
+    The cut-off date is not among them: a dated tag and `latest` may choose the same lock, and so the same image.
     """
     if media_type == DOCKER_MANIFEST:
         start = _to_json(
@@ -91,7 +91,7 @@ def write_image(
     layers: Sequence[ImageLayer],
     facts: ExecutionFacts,
 ) -> ImageDocuments:
-    """Config and manifests of `platform`'s image: the base's layers, then ours."""
+    """Write config and manifests of `platform`'s image: the base's layers, then ours."""
     config = _to_json(_write_config(lock, platform, base, layers, facts))
     digest = Digest.of(config)
     descriptors = [*(layer.descriptor for layer in base.layers), *(layer.descriptor for layer in layers)]
@@ -112,7 +112,7 @@ def write_image(
 
 
 def write_index(spec: EnvironmentSpec, entries: Sequence[tuple[str, bytes]]) -> bytes:
-    """The OCI index over `entries`: conda platform and OCI manifest, in order."""
+    """Write the OCI index over `entries`: pairs of conda platform and OCI manifest, in order."""
     manifests = [
         Descriptor(OCI_MANIFEST, Digest.of(manifest), len(manifest), platform=oci_platform(platform)).to_json()
         for platform, manifest in entries
@@ -125,14 +125,14 @@ def write_index(spec: EnvironmentSpec, entries: Sequence[tuple[str, bytes]]) -> 
 def _write_config(
     lock: Lock, platform: str, base: BaseImage, layers: Sequence[ImageLayer], facts: ExecutionFacts
 ) -> dict[str, Any]:
-    """The OCI image configuration (image-spec config.md)."""
+    """Write the OCI image configuration (image-spec config.md)."""
     packages = lock.packages[platform]
     created = format_time(find_newest(packages))
     inherited = base.config.get("config") or {}
     return {
         "created": created,
         **oci_platform(platform),
-        # python-docker's model demands these two fields of docker's own configs, and Volumes below; null says nothing
+        # python-docker's model demands these two fields from docker's own configs, and Volumes below; null says nothing
         "container": None,
         "container_config": None,
         "config": _write_run_config(lock, packages, inherited, facts)
@@ -150,7 +150,7 @@ def _write_config(
 def _write_run_config(
     lock: Lock, packages: Sequence[LockedPackage], inherited: Mapping[str, Any], facts: ExecutionFacts
 ) -> dict[str, Any]:
-    """How the container starts. Of the base's own settings those stay that ours do not replace."""
+    """Write how the container starts. The base's own settings remain where ours do not replace them."""
     names = {package.name for package in packages}
     env = _list_variables(lock.spec.prefix, names, inherited.get("Env") or (), facts)
     # the base's entrypoint belongs to the base's program, which this image does not start
@@ -178,16 +178,16 @@ def _list_variables(prefix: str, names: set[str], inherited: Sequence[str], fact
     if "ca-certificates" in names:
         variables["SSL_CERT_FILE"] = f"{prefix}/ssl/cacert.pem"
     if facts.user is not None:
-        # the base's passwd need not know this user, and HOME would then be /
+        # the base's passwd may not list this user, and HOME would then be /
         variables["HOME"] = HOME
     if facts.activation:
-        # bash that nobody talks to sources it: `docker exec IMAGE bash -c` goes past the entrypoint
+        # a non-interactive bash sources it: `docker exec IMAGE bash -c` bypasses the entrypoint
         variables["BASH_ENV"] = facts.activation
     return variables | dict(facts.variables)
 
 
 def _write_base_history(base: BaseImage, created: str) -> list[Any]:
-    """The base's history, or one entry per layer where it does not tell of each of them."""
+    """Return the base's history, or one entry per layer if the history does not describe each layer."""
     history = list(base.config.get("history") or ())
     told = sum(not entry.get("empty_layer") for entry in history)
     if told == len(base.layers):
@@ -236,5 +236,5 @@ def _annotate_lock(lock: Lock, platform: str, base: BaseImage) -> dict[str, str]
 
 
 def _to_json(document: Any) -> bytes:
-    """Compact JSON in the order in which the document was written down, which `beginning` relies on."""
+    """Write compact JSON in the order of the document's own keys, on which `write_beginning` relies."""
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()

@@ -1,7 +1,7 @@
-"""The last, tiny layer: what makes a folder of files a conda environment, and the container start in it.
+"""The last, tiny layer: it turns a folder of files into a conda environment, and starts the container in it.
 
 It holds `conda-meta/<name>-<version>-<build>.json` for every package, `conda-meta/history`, the lock file, the
-entrypoint and the home of the non-root user. Pure functions over facts; times are the newest package's.
+entrypoint and the home of the non-root user. These are pure functions over facts; all times are the newest package's.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ from builder.packages.prefix_record import write_prefix_record
 from storage.digest import Descriptor, Digest
 
 ENTRYPOINT = ".condery/entrypoint"
-"""The entrypoint's path under the prefix."""
+"""Path of the entrypoint under the prefix."""
 
 ACTIVATION = ".condery/activate.sh"
-"""What activates a shell, sourced by the entrypoint and, where there is none, by bash (BASH_ENV)."""
+"""Activates a shell. The entrypoint sources it and, if bash starts without the entrypoint, so does bash (BASH_ENV)."""
 
 SHELLS = ("bin/bash", "bin/dash", "bin/sh")
-"""Under the prefix, the preferred first."""
+"""Paths under the prefix, in order of preference."""
 
 _CHUNK = 1 << 20
-"""Bytes the codec gets at a time, on which the compressed bytes depend."""
+"""Bytes passed to the codec at a time; the compressed bytes depend on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstalledPackage:
-    """A package as it lies in the image."""
+    """A package as it is in the image."""
 
     package: LockedPackage
     paths: FilePart
-    """What its prefix record says of them, from `builder.packages.prefix_record.write_paths`."""
+    """The paths for its prefix record, from `builder.packages.prefix_record.write_paths`."""
 
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentLayer:
-    """The finished layer: its bytes, and what the image says of it."""
+    """The finished layer: its bytes, and what the image says about it."""
 
     content: bytes
     layer: ImageLayer
@@ -64,7 +64,7 @@ def list_members(
     shell: str | None,
     user: int | None = None,
 ) -> list[TarMember]:
-    """The layer's members for `platform`, without the directories that lead to them.
+    """List the layer's members for `platform`, without the directories that lead to them.
 
     `shell` is the absolute path of the image's shell, see `find_shell`; without one there is no entrypoint. `user` gets
     a home.
@@ -83,7 +83,8 @@ def list_members(
 
 
 def record_package(folder: str, installed: InstalledPackage, match_spec: str | None) -> TarMember:
-    """The package's record in `conda-meta`, below `folder`; `write_match_spec` is how it was asked for, if it was."""
+    """Write the package's record in `conda-meta`, below `folder`. `match_spec` is set if the user asked for this
+    package."""
     package, paths = installed.package, installed.paths
     return TarMember(
         f"{folder}conda-meta/{package}.json",
@@ -95,7 +96,8 @@ def record_package(folder: str, installed: InstalledPackage, match_spec: str | N
 def compress_layer(
     contents: Iterable[TarMember], modified: int, packages: Sequence[str] = ("environment",)
 ) -> EnvironmentLayer:
-    """`contents` as a compressed layer, every directory once and before what is in it; `modified` in seconds UTC."""
+    """Compress `contents` into a layer. Every directory comes once, before its content. `modified` is in seconds
+    UTC."""
     pieces: list[bytes] = []
     digest, diff_id = hashlib.sha256(), hashlib.sha256()
     compressor = Compressor(pieces.append, digest, diff_id, _CHUNK)
@@ -109,7 +111,7 @@ def compress_layer(
 
 
 def write_tar(contents: Iterable[TarMember], modified: int) -> Iterator[bytes]:
-    """The archive in pieces."""
+    """Write the archive in pieces."""
     ordered = sorted(contents, key=lambda member: member.path)
     explicit = {member.path for member in ordered if member.content is None}
     parents = {parent for member in ordered for parent in _parents(member.path)} - explicit
@@ -120,7 +122,7 @@ def write_tar(contents: Iterable[TarMember], modified: int) -> Iterator[bytes]:
 
 
 def write_history(lock: Lock, platform: str) -> bytes:
-    """`conda-meta/history`: one revision that adds every package for the specs asked for (conda `history.py`)."""
+    """Write `conda-meta/history`: one revision that adds every package for the requested specs (conda `history.py`)."""
     packages = lock.packages[platform]
     moment = datetime.datetime.fromtimestamp(find_newest(packages) // 1000, datetime.UTC)
     specs = lock.spec.match_specs()
@@ -134,12 +136,12 @@ def write_history(lock: Lock, platform: str) -> bytes:
 
 
 def write_entrypoint(shell: str) -> bytes:
-    """The script at ENTRYPOINT, to be run by `shell`, an absolute path."""
+    """Write the script at ENTRYPOINT, to be run by `shell`, an absolute path."""
     return f"#!{shell}\n".encode() + _read_script("entrypoint.sh")
 
 
 def write_activation() -> bytes:
-    """The script at ACTIVATION, for any POSIX shell to source."""
+    """Write the script at ACTIVATION, for any POSIX shell to source."""
     return _read_script("activate.sh")
 
 
@@ -148,9 +150,9 @@ def _read_script(name: str) -> bytes:
 
 
 def find_shell(prefix: str, installed: Collection[str], base_shell: str | None) -> str | None:
-    """A shell of the image: bash, which activation scripts are written for, else the base's.
+    """Choose a shell of the image: bash, for which activation scripts are written, else the base's.
 
-    `installed` has those of SHELLS that packages bring; `base_shell` is an absolute path.
+    `installed` has the SHELLS that packages install; `base_shell` is an absolute path.
     """
     if SHELLS[0] in installed:
         return f"{prefix}/{SHELLS[0]}"

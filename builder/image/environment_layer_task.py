@@ -1,4 +1,4 @@
-"""Making the environment layer in a worker, from what inspection and transcoding left in the data directory."""
+"""Makes the environment layer in a worker, from what inspection and transcoding left in the data directory."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ from storage.errors import FragmentsGone
 from storage.layout import DataDirectory
 
 _PASSED = 1 << 20
-"""Bytes that are passed from process to process; what is larger, as a file."""
+"""Bytes up to which a layer is passed between processes directly; a larger one is passed as a file."""
 
 
 @dataclass(frozen=True)
 class EnvironmentLayerTask:
-    """What a platform's environment layer is made from; every fragment is there. Picklable, for the pool."""
+    """Everything from which a platform's environment layer is made; all fragments exist. Picklable, for the pool."""
 
     data: DataDirectory
     lock: Lock
     platform: str
     base_shell: str | None
-    """Absolute path of the base's shell, bash where it has it."""
+    """Absolute path of the base's shell, bash if the base has it."""
     user: int | None
     limits: Limits
     fragments: tuple[FragmentTask, ...]
     shells: frozenset[str]
-    """Those of SHELLS that packages bring."""
+    """The SHELLS that packages install."""
     starting: tuple[FragmentTask, ...]
-    """Those of the fragments whose packages bring variables or activation scripts."""
+    """The fragments whose packages have variables or activation scripts."""
     working: Path
-    """The folder where a large layer is put."""
+    """The folder for a large layer."""
     linked: bool = False
     """Whether a directory of such files is a link to another."""
 
@@ -67,17 +67,17 @@ class FinishedLayer:
     layer: ImageLayer
     facts: ExecutionFacts
     skipped: tuple[str, ...] = ()
-    """What of the packages' variables was skipped, a sentence each."""
+    """The packages' variables that were skipped, a sentence each."""
     warnings: tuple[str, ...] = ()
     """What whoever pulls the image should know, in short."""
 
     def pieces(self) -> Iterable[bytes]:
-        """The layer's bytes."""
+        """Return the layer's bytes."""
         return [self.content] if isinstance(self.content, bytes) else self.content.pieces()
 
 
 def make_environment_layer(task: EnvironmentLayerTask) -> FinishedLayer:
-    """Make the environment layer; whoever calls stores it. Raises PackageRefused, FragmentsGone."""
+    """Make the environment layer. The caller stores it. Raises PackageRefused, FragmentsGone."""
     installed = [InstalledPackage(fragment.package, _find_paths(task, fragment)) for fragment in task.fragments]
     files = collect_starting_files(task)
     variables = read_variables(file for file in files if not file.path.startswith(SCRIPTS))
@@ -112,12 +112,12 @@ def _pass_on(content: bytes, path: Path) -> bytes | FilePart:
 
 
 def find_shells(contents: Iterable[PackageContents]) -> frozenset[str]:
-    """Those of SHELLS that packages bring."""
+    """Find the SHELLS that packages install."""
     return frozenset().union(*(frozenset(SHELLS).intersection(each.targets) for each in contents))
 
 
 def has_starting_files(contents: PackageContents) -> bool:
-    """Whether a package may bring variables or activation scripts."""
+    """Whether a package may have variables or activation scripts."""
     return has_some(contents.directories)
 
 
@@ -127,16 +127,16 @@ def links_folders(contents: Iterable[PackageContents]) -> bool:
 
 
 def _find_paths(task: EnvironmentLayerTask, fragment: FragmentTask) -> FilePart:
-    with _telling_gone(fragment):
+    with _raise_if_gone(fragment):
         return read_paths(task.data.fragment(fragment.recipe.key))
 
 
 def collect_starting_files(task: EnvironmentLayerTask) -> list[StartingFile]:
-    """Variables and activation scripts as they lie in the image, links followed. Raises FragmentsGone."""
+    """Collect variables and activation scripts as they are in the image, following links. Raises FragmentsGone."""
     files: list[StartingFile] = []
     links: dict[str, str] = {}
     for fragment in task.starting:
-        with _telling_gone(fragment):
+        with _raise_if_gone(fragment):
             kept = read_starting_files(task.data.fragment(fragment.recipe.key))
         package = str(fragment.package)
         files += (_make_starting_file(package, path, content) for path, content in kept.contents.items())
@@ -147,14 +147,14 @@ def collect_starting_files(task: EnvironmentLayerTask) -> list[StartingFile]:
 
 
 def _follow(task: EnvironmentLayerTask, links: Mapping[str, str]) -> list[StartingFile]:
-    """What the links lead to; `links` has the package of each."""
+    """Read the files to which links lead. `links` maps each link to its package."""
     owners = {path: fragment for fragment in task.fragments for path in _list_paths(task, fragment)}
     keys = {path: task.data.fragment(fragment.recipe.key) for path, fragment in owners.items()}
     tree = InstalledFiles(task.lock.spec.prefix, keys)
     wanted = dict(links)
     for folder in (VARIABLES, SCRIPTS) if task.linked else ():
         where = tree.resolve(folder)
-        paths = {f"{folder}/{name}": f"{where}/{name}" for name in tree.names_in(folder)}
+        paths = {f"{folder}/{name}": f"{where}/{name}" for name in tree.list_names_in(folder)}
         wanted |= {path: str(owners[lies].package) for path, lies in paths.items() if starts(path)}
     real = {path: tree.resolve(path) for path in wanted}
     contents = tree.read({path for path in real.values() if path}, LARGEST)
@@ -177,7 +177,7 @@ def _list_paths(task: EnvironmentLayerTask, fragment: FragmentTask) -> set[str]:
 
 
 @contextlib.contextmanager
-def _telling_gone(fragment: FragmentTask) -> Iterator[None]:
+def _raise_if_gone(fragment: FragmentTask) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What an image that was made on demand is known as, to those who make it and those who answer with it."""
+"""A finished image, as known to those who make it on demand and those who serve it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from storage.digest import Descriptor
 
 @dataclass(frozen=True)
 class FinishedImage:
-    """A finished image: the same content in the forms that clients accept, the preferred first."""
+    """A finished image: the same content in the forms that clients accept, the preferred form first."""
 
     lock_key: str
     variants: tuple[Descriptor, ...]
-    """OCI index (not for a spec with `single`), then the first platform's OCI manifest and docker schema 2 manifest."""
+    """The OCI index (unless the spec is `single`), then the first platform's OCI manifest and docker schema 2
+    manifest."""
     warnings: tuple[str, ...] = ()
     expires: float = FOREVER
-    """UNIX seconds until which this answers the tag it was asked by."""
+    """UNIX seconds until which the tag that was asked for means this image."""
 
     def to_json(self) -> dict[str, Any]:
         return {

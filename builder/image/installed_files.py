@@ -1,4 +1,4 @@
-"""Files of an image by their path under the prefix, links followed, read from the fragments that hold them.
+"""Files of an image by their path under the prefix, with links followed, read from the fragments that hold them.
 
 Every fragment that a path leads through is expanded twice, so this is for the few files that are links.
 """
@@ -17,17 +17,17 @@ from builder.archives.tar_reader import Readable, TarReader
 from builder.layers.codec import CODEC
 
 MOST_LINKS = 40
-"""Links on one way, as Linux has it."""
+"""Links that one path may lead through, as in Linux."""
 
 LONGEST = 4096
-"""Bytes of a link, as Linux has it."""
+"""Bytes of a link, as in Linux."""
 
 STEPS = 200_000
-"""Parts of paths that are looked at in all."""
+"""Path components to look at in all."""
 
 
 class InstalledFiles:
-    """What lies under `prefix`; `owners` has the fragment's file of every path that is not a directory."""
+    """The files under `prefix`. `owners` maps every path that is not a directory to its fragment's file."""
 
     def __init__(self, prefix: str, owners: Mapping[str, Path]) -> None:
         self._root = prefix.strip("/") + "/"
@@ -35,8 +35,8 @@ class InstalledFiles:
         self._links: dict[Path, dict[str, str]] = {}
         self._steps = STEPS
 
-    def names_in(self, folder: str) -> list[str]:
-        """What lies in the directory `folder`, also by way of links, without its directories."""
+    def list_names_in(self, folder: str) -> list[str]:
+        """List the names in the directory `folder`, which may be reached through links, without its subdirectories."""
         real = self.resolve(folder)
         if real is None or real in self._owners:
             return []
@@ -44,7 +44,8 @@ class InstalledFiles:
         return [path[len(start) :] for path in self._owners if path.startswith(start) and "/" not in path[len(start) :]]
 
     def resolve(self, path: str) -> str | None:
-        """The file or directory that `path` leads to, without links; None when it leads out of the prefix, or nowhere.
+        """Return the file or directory that `path` leads to, without links; None if it leaves the prefix or leads
+        nowhere.
 
         A directory need not exist.
         """
@@ -80,7 +81,8 @@ class InstalledFiles:
         return "/".join(current)
 
     def read(self, paths: Iterable[str], most: int) -> dict[str, bytes | None]:
-        """The content of each of the resolved `paths` that is a file; None for one of more than `most` bytes."""
+        """Read each of the resolved `paths` that is a file. The content is None for a file of more than `most`
+        bytes."""
         by_fragment: dict[Path, set[str]] = defaultdict(set)
         for path in paths:
             if path in self._owners:
@@ -118,7 +120,7 @@ def _open_fragment(fragment: Path) -> Iterator[TarReader]:
 
 
 class _EndedArchive:
-    """A fragment's tar members with the end of the archive that they lack."""
+    """A fragment's tar members with the end-of-archive that they lack."""
 
     def __init__(self, file: Readable) -> None:
         self._file = file

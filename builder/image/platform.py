@@ -1,4 +1,4 @@
-"""What is made for each platform, and the image that it becomes."""
+"""The image of one platform, and the join of all platforms into one image."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from storage.repositories.rows import Push, StoredManifest
 
 @dataclass(frozen=True)
 class PlatformImage:
-    """One platform's documents, and what the report says of how they came about."""
+    """One platform's documents, and the report on how they were made."""
 
     platform: str
     documents: ImageDocuments
     blobs: tuple[Descriptor, ...]
-    """Of its manifests: config and layers, those of the base too."""
+    """The blobs of its manifests: config and layers, including the base's."""
     report: PlatformReport
     scripts: tuple[str, ...]
     """Packages whose link scripts were not run."""
@@ -33,7 +33,7 @@ class PlatformImage:
 
 
 def join_platforms(lock: Lock, platforms: Sequence[PlatformImage]) -> tuple[FinishedImage, list[Push]]:
-    """The image, and all its manifests with what they need, for the catalog to take at once."""
+    """Return the image, and all its manifests with everything they need, for the catalog to store at once."""
     oci = [Push(StoredManifest.of(OCI_MANIFEST, each.documents.manifest), each.blobs) for each in platforms]
     docker = [
         Push(StoredManifest.of(DOCKER_MANIFEST, each.documents.docker_manifest), each.blobs) for each in platforms

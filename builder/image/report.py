@@ -1,4 +1,4 @@
-"""The report of a build: how an image came about, kept beside it, for `condery explain`."""
+"""The report of a build: how an image was made. It is kept beside the image, for `condery explain`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from builder.packages.overlap import Overlap, Overlaps
 from storage.digest import Digest
 
 DIFFERENCES = 500
-"""Most differences that the report of a platform's image tells one by one."""
+"""Differences that the report of a platform's image lists one by one."""
 
 LONGEST_DIFFERENCE = 400
-"""Characters of one: half for the path, half for the rest, of which two hashes are the longest."""
+"""Characters of one difference: half for the path, half for the rest, which at its longest holds two hashes."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class LayerReport:
     digest: Digest
     size: int
     packages: tuple[tuple[str, int], ...] = ()
-    """Each with its size, in the layer's order; none in the environment layer."""
+    """Each package with its size, in the layer's order. The environment layer has none."""
 
     def to_json(self) -> dict[str, Any]:
         packages = [{"name": name, "size": size} for name, size in self.packages]
@@ -39,17 +39,17 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class PlatformReport:
-    """One platform's image."""
+    """The report on one platform's image."""
 
     layers: tuple[LayerReport, ...]
     overlaps: tuple[Overlap, ...]
     scripts: Mapping[str, Sequence[str]]
-    """By package, its link scripts, which were not run."""
+    """By package: its link scripts, which were not run."""
     warnings: Sequence[str] = ()
     variables: Sequence[str] = ()
-    """What of the packages' variables was skipped, a sentence each."""
+    """The packages' variables that were skipped, a sentence each."""
     differences: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """By package, where its archive is not what its own listing says."""
+    """By package: where its archive differs from its own listing."""
 
     @classmethod
     def of(
@@ -60,7 +60,7 @@ class PlatformReport:
         overlaps: Overlaps,
         scripts: Mapping[str, Sequence[str]],
     ) -> Self:
-        """`finished` is the environment layer, `assembled` those below it, each with its task."""
+        """Report on `finished`, the environment layer, and on `assembled`, the layers below it, each with its task."""
         held = [
             [(str(fragment.package), info) for fragment, info in zip(task.fragments, layer.fragments, strict=True)]
             for layer, task in zip(assembled, tasks, strict=True)
@@ -91,7 +91,7 @@ class PlatformReport:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """An image of an older version has no warnings, variables and differences."""
+        """Read a report. One from an older version has no warnings, variables and differences."""
         return cls(
             layers=tuple(map(LayerReport.from_json, document["layers"])),
             overlaps=tuple(Overlap(row["path"], row["winner"], tuple(row["losers"])) for row in document["overlaps"]),
@@ -104,10 +104,10 @@ class PlatformReport:
 
 @dataclass(frozen=True)
 class BuildReport:
-    """The whole image."""
+    """The report on the whole image."""
 
     seconds: Mapping[str, float]
-    """By stage, in the order in which they were begun."""
+    """By stage, in the order in which the stages started."""
     platforms: Mapping[str, PlatformReport]
 
     def to_json(self) -> dict[str, Any]:
@@ -123,20 +123,20 @@ class BuildReport:
 
 
 def bound_differences(packages: Iterable[tuple[str, Sequence[str]]]) -> dict[str, list[str]]:
-    """By package; DIFFERENCES lines of all together, and one of each package that has more than are shown."""
+    """Return at most DIFFERENCES lines in all, by package, plus a line for each package that has more."""
     shown: dict[str, list[str]] = {}
     room = DIFFERENCES
     for package, lines in packages:
         if lines:
             shown[package] = [shorten(line) for line in lines[:room]]
             if more := len(lines) - len(shown[package]):
-                shown[package].append(f"and {more} more lines that are not shown")
+                shown[package].append(f"and {more} more lines, not shown")
             room -= min(room, len(lines))
     return shown
 
 
 def shorten(line: str) -> str:
-    """`line` without its middle where it is long: it begins with a path, and ends with what is wrong with it."""
+    """Cut the middle out of a long line: it starts with a path and ends with what is wrong."""
     if len(line) <= LONGEST_DIFFERENCE:
         return line
     half = LONGEST_DIFFERENCE // 2

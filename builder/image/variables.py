@@ -1,8 +1,8 @@
 """The variables that packages set, as conda's and rattler's activation read them.
 
-Every file in `etc/conda/env_vars.d`, whatever its name, is a JSON object of variables; they are read in the order of
-their names, and the later wins; `conda-meta/state` comes last. Where conda and rattler differ, docs/fragments.md says
-which is followed. What cannot be used is skipped and told, and refuses no image.
+Every file in `etc/conda/env_vars.d`, whatever its name, is a JSON object of variables. The files are read in the order
+of their names, and a later one wins; `conda-meta/state` comes last. docs/fragments.md says which to follow where conda
+and rattler differ. What cannot be used is skipped and reported; it never fails the image.
 """
 
 from __future__ import annotations
@@ -16,41 +16,37 @@ import orjson
 from builder.packages.starting_files import STATE, StartingFile, list_some
 
 LONGEST = (128 << 10) - 1
-"""Bytes of `name=value` that Linux starts a process with (MAX_ARG_STRLEN, less its NUL)."""
+"""Bytes of `name=value` with which Linux starts a process (MAX_ARG_STRLEN, less its NUL)."""
 
 TOGETHER = 1 << 20
-"""Bytes of all of them. Linux takes 2 MiB of arguments and variables in all."""
+"""Bytes of all variables. Linux allows 2 MiB of arguments and variables in all."""
 
 _NO_NAME = re.compile(r"[\x00-\x1f\x7f=]|^$")
 LINES = 50
-"""Most reasons that are told one by one."""
+"""Reasons that are listed one by one."""
 
 
 @dataclass
 class PackageVariables:
-    """What the files say together."""
+    """The variables from all files."""
 
     values: dict[str, str] = field(default_factory=dict)
     packages: set[str] = field(default_factory=set)
-    """Those of whose files something was skipped."""
+    """Packages with a file of which something was skipped."""
     _skipped: list[str] = field(default_factory=list)
     _more: int = 0
     _size: int = 0
 
     @property
     def skipped(self) -> list[str]:
-        """A sentence for each thing that was skipped, up to LINES."""
+        """A sentence for each thing that was skipped, up to LINES of them."""
         return [*self._skipped, *([f"and {self._more} more"] if self._more else [])]
 
     def warnings(self) -> list[str]:
-        return (
-            [f"variables were skipped, condery explain tells which: {list_some(self.packages)}"]
-            if self.packages
-            else []
-        )
+        return [f"variables were skipped (see condery explain): {list_some(self.packages)}"] if self.packages else []
 
     def set(self, name: str, value: str) -> bool:
-        """False, and nothing done, where they would become longer than TOGETHER."""
+        """Set a variable. Returns False, and does nothing, if all variables would become longer than TOGETHER."""
         size = len(name.encode()) + len(value.encode()) + 2
         if self._size + size > TOGETHER:
             return False
@@ -67,7 +63,7 @@ class PackageVariables:
 
 
 def read_variables(files: Iterable[StartingFile]) -> PackageVariables:
-    """The variables of `files`, which are those in VARIABLES and STATE."""
+    """Read the variables from `files`, which are those in VARIABLES and STATE."""
     variables = PackageVariables()
     for file in sorted(files, key=lambda file: (file.path == STATE, file.path)):
         _add_file(variables, file)
@@ -94,16 +90,16 @@ def _add_file(variables: PackageVariables, file: StartingFile) -> None:
         elif value is None:
             variables.values.pop(name, None)
         elif not variables.set(name, str(value)):
-            variables.skip(file, f"sets {name[:100]!r}, and all together are longer than {TOGETHER} bytes")
+            variables.skip(file, f"sets {name[:100]!r}, but together they would be longer than {TOGETHER} bytes")
 
 
 def _find_problem(name: str, value: object) -> str | None:
-    """Why this cannot be a variable."""
+    """Return why this cannot be a variable, or None."""
     if not isinstance(value, str | int | float | None):
-        return "whose value is neither text nor a number"
+        return "whose value is neither a string nor a number"
     text = str(value)
     if _NO_NAME.search(name) or "\0" in text:
-        return "which no variable can have as its name or value"
+        return "which cannot be a variable's name or value"
     if len(name.encode()) + len(text.encode()) + 1 > LONGEST:
-        return f"which is longer than the {LONGEST} bytes that Linux takes"
+        return f"which is longer than the {LONGEST} bytes that Linux allows"
     return None

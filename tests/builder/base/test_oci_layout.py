@@ -79,7 +79,7 @@ class TestLayout:
                             "layers": [{**layers[0], "mediaType": DOCKER + "image.rootfs.foreign.diff.tar.gzip"}],
                         },
                     ),
-                    "cannot be passed on",
+                    "which an image cannot hold",
                 ),
                 (
                     images.document(OCI + "manifest.v1+json", {**manifest, "layers": [no_tar.to_json()]}),

@@ -83,7 +83,7 @@ async def test_links_are_followed_inside_the_prefix(tmp_path: Path) -> None:
     channel = await make_channel(tmp_path / "channel", packages)
     variables, document = await built(tmp_path, channel, "links", "other", "hard")
     assert (variables["A"], variables["B"], variables["C"]) == ("1", "2", "3")
-    assert document["image"]["warnings"] == ["variables were skipped, condery explain tells which: links-1.0-0"]
+    assert document["image"]["warnings"] == ["variables were skipped (see condery explain): links-1.0-0"]
     skipped = document["report"]["platforms"]["linux-64"]["variables"]
     assert [line.partition(" of ")[0] for line in skipped] == [f"{VARIABLES}/loop", f"{VARIABLES}/out"]
 
@@ -185,5 +185,5 @@ async def test_the_host_base_has_bash(tmp_path: Path) -> None:
 async def test_a_prefix_through_a_link_of_the_base(tmp_path: Path) -> None:
     channel = await make_channel(tmp_path / "channel", [Package(name="x", files={"share/x": b"x"})])
     async with open_service(tmp_path / "data", channel, base="host", prefix="/usr/bin/sh/env") as service:
-        with pytest.raises(PrefixUnsuitable, match=r"/usr/bin/sh is a symbolic link of the base host; use"):
+        with pytest.raises(PrefixUnsuitable, match=r"/usr/bin/sh is a symbolic link in the base host; use"):
             await service.build(spec_of(service, "x"))

@@ -108,7 +108,7 @@ def test_the_report_of_an_image_is_bounded_whatever_its_packages_are() -> None:
     told = bound_differences([(f"package {number}", lines) for number in range(300)] + [("honest", ())])
     assert len(told) == 300, "each that differs is named"
     assert told["package 9"][-1].endswith("p has 49 bytes, listed with 1")
-    assert told["package 10"] == ["and 50 more lines that are not shown"]
+    assert told["package 10"] == ["and 50 more lines, not shown"]
     assert len(json.dumps(told)) < 250_000
     few = [("a", ["x is a file, listed as a symbolic link"])]
     assert bound_differences(few) == {"a": few[0][1]}
