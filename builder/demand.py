@@ -198,7 +198,7 @@ class Demand:
         if found is not None:
             self._uses.note((kind, found[0]), key=found[0])
             return Ticket(job.spec, caller, ready=found[1])
-        failure = await self._queue.remembered_failure(job)
+        failure = await self._queue.find_remembered_failure(job)
         old = await find(lambda solved: answers_meanwhile(spec, solved, settings, now))
         if old is not None:
             self._uses.note((kind, old[0]), key=old[0])

@@ -1,1 +1,1 @@
-"""What was decided: the lock, and the files that people keep it in."""
+"""What was decided: the lock, and the file formats that people keep it in."""

@@ -1,4 +1,4 @@
-"""What is said of a lock in files and images: its name, what was asked for, its channels, its time."""
+"""How files and images describe a lock: its name, the requested packages, its channels, its time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from builder.names.spec import EnvironmentSpec
 
 
 def suggest_name(spec: EnvironmentSpec, longest: int = 60) -> str:
-    """A name people recognise, of at most `longest` characters: the packages asked for, joined by dashes."""
+    """Suggest a recognisable name of at most `longest` characters: the requested packages, joined by dashes."""
     name = ""
     for item in spec.items:
         longer = f"{name}-{item.name}" if name else item.name
@@ -21,18 +21,18 @@ def suggest_name(spec: EnvironmentSpec, longest: int = 60) -> str:
 
 
 def describe_spec(spec: EnvironmentSpec) -> str:
-    """The packages asked for, as one line."""
+    """List the requested packages in one line."""
     return ", ".join(spec.match_specs()) or "an empty environment"
 
 
 def list_channels(lock: Lock) -> list[str]:
-    """The spec's channels in their order, then those of packages that come from elsewhere."""
+    """List the spec's channels in order, then the channels of packages that come from elsewhere."""
     used = (package.channel for packages in lock.packages.values() for package in packages)
     return list(dict.fromkeys([*lock.spec.channels, *used]))
 
 
 def find_newest(packages: Iterable[LockedPackage]) -> int:
-    """The time in milliseconds UTC when the youngest of `packages` was made; 0 where none says."""
+    """Return when the newest of `packages` was built, in milliseconds UTC; 0 if none says."""
     return max((package.timestamp or 0 for package in packages), default=0)
 
 

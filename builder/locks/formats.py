@@ -1,4 +1,4 @@
-"""A lock as the files people already use: FORMATS, the one table of them, and how each is written.
+"""A lock in the file formats that people already use: FORMATS, the one table of them, and their writers.
 
 Pure functions from a `Lock` to bytes; equal locks give equal bytes. The URLs are the lock's, which hold no credentials.
 """
@@ -21,11 +21,11 @@ _SPEC = re.compile(r"(?:.*::)?(?P<name>[A-Za-z0-9_.-]+)\s*(?P<rest>.*)", re.DOTA
 
 
 def write_conda_lock(lock: Lock) -> bytes:
-    """All platforms of `lock` as a conda-lock v1 file.
+    """Write all platforms of `lock` as a conda-lock v1 file.
 
-    It is what conda-lock's own models write, which a test holds; they are not used here because their import takes
-    over a second of a worker's time and every image holds this file. rattler reads it too. Raises FormatUnsuitable for
-    a package whose channel gives no md5, which conda-lock demands.
+    The result equals that of conda-lock's own models, as a test checks. They are not used here because importing them
+    takes more than a second of a worker's time, and every image holds this file. rattler reads it too. Raises
+    FormatUnsuitable for a package whose channel gives no md5, which conda-lock requires.
     """
     document = {
         "version": 1,
@@ -57,7 +57,7 @@ def write_conda_lock(lock: Lock) -> bytes:
 
 
 def write_explicit(lock: Lock, platform: str) -> bytes:
-    """The packages of `platform` as an explicit list (`conda create --name NAME --file explicit.txt`).
+    """Write the packages of `platform` as an explicit list (`conda create --name NAME --file explicit.txt`).
 
     Each URL carries its hash, which conda, mamba and rattler verify.
     """
@@ -74,10 +74,10 @@ def write_explicit(lock: Lock, platform: str) -> bytes:
 
 
 def write_environment_file(lock: Lock, platform: str) -> bytes:
-    """The environment of `platform` as `conda env export` writes it: every package as `name=version=build`.
+    """Write the environment of `platform` like `conda env export`: every package as `name=version=build`.
 
-    So it makes the same environment again on that platform. What was asked for stands in the comment, to be copied
-    where a fresh solve is wanted.
+    It recreates the same environment on that platform. A comment has the requested specs, to be copied for a fresh
+    solve.
     """
     document = {
         "name": suggest_name(lock.spec),
@@ -100,7 +100,7 @@ def _write_conda_lock_package(package: LockedPackage, platform: str) -> dict[str
     if package.md5 is None:
         raise FormatUnsuitable(
             CONDA_LOCK.file_name,
-            f"its format demands an md5 of every package, and {package.channel} gives none for {package}",
+            f"the format requires the md5 of every package, and {package.channel} gives none for {package}",
         )
     hashes = {"md5": package.md5} | ({"sha256": package.sha256} if package.sha256 else {})
     return {
@@ -117,7 +117,8 @@ def _write_conda_lock_package(package: LockedPackage, platform: str) -> dict[str
 
 
 def _merge_dependencies(depends: Sequence[str]) -> dict[str, str]:
-    """Name to constraint. A name that is given twice (`python >=3.12`, `python <3.13`) gets both if they can join."""
+    """Map each name to its constraint. A name given twice (`python >=3.12`, `python <3.13`) gets both if they can be
+    joined."""
     merged: dict[str, str] = {}
     for depend in depends:
         match = _SPEC.match(depend)
@@ -130,7 +131,7 @@ def _merge_dependencies(depends: Sequence[str]) -> dict[str, str]:
         elif rest and not re.search(r"[\s\[]", known + rest):
             merged[name] = f"{known},{rest}"
         elif len(rest) > len(known):
-            # a constraint with a build string is not a term of a conjunction: keep the one that says more
+            # a constraint with a build string cannot be joined to others: keep the more specific one
             merged[name] = rest
     return merged
 
@@ -141,7 +142,7 @@ def _write_yaml(document: Any) -> bytes:
 
 
 class FormatName(enum.StrEnum):
-    """What the command line calls a format."""
+    """The command line's names of the formats."""
 
     CONDA_LOCK = "conda-lock"
     EXPLICIT = "explicit"
@@ -150,16 +151,16 @@ class FormatName(enum.StrEnum):
 
 @dataclass(frozen=True)
 class LockFormat:
-    """A kind of file that a lock is written as."""
+    """A file format for locks."""
 
     name: FormatName
     file_name: str
-    """What tools know it by, and what it is asked for by beside an image."""
+    """The name by which tools recognise the file, and by which it is requested beside an image."""
     media_type: str
     write: Callable[[Lock, str], bytes]
-    """Gives the file for one of the lock's platforms; raises FormatUnsuitable."""
+    """Writes the file for one of the lock's platforms. Raises FormatUnsuitable."""
     all_platforms: bool = False
-    """Whether one file has them all, so that `write` looks at no platform."""
+    """Whether one file holds all platforms, so that `write` ignores the platform."""
 
 
 CONDA_LOCK = LockFormat(

@@ -1,4 +1,4 @@
-"""What was decided: a `Lock`, one list of `LockedPackage` per platform."""
+"""What was decided: a `Lock`, with one list of `LockedPackage` per platform."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from builder.names.spec import EnvironmentSpec
 
 @dataclass(frozen=True)
 class LockedPackage:
-    """One package archive, as its channel's repodata records it. Sizes in bytes, timestamp in milliseconds UTC."""
+    """One package archive, as recorded in its channel's repodata. Sizes are in bytes, the timestamp in milliseconds
+    UTC."""
 
     name: str
     version: str
@@ -25,7 +26,7 @@ class LockedPackage:
     channel: str
     """The channel's name or URL, without credentials."""
     url: str
-    """Where the archive is, without credentials."""
+    """The archive's address, without credentials."""
     file_name: str
     size: int | None
     sha256: str | None
@@ -37,14 +38,14 @@ class LockedPackage:
     noarch: str | None = None
     """`python`, `generic` or None."""
     python_site_packages_path: str | None = None
-    """Of a python package: where noarch packages go under the prefix (CEP 17)."""
+    """For a python package: where noarch packages go under the prefix (CEP 17)."""
 
     def __str__(self) -> str:
         return f"{self.name}-{self.version}-{self.build}"
 
     @property
     def archive_key(self) -> str:
-        """Names the archive's content: its sha256, or its md5 where the record has only that."""
+        """Identifies the archive's content: its sha256, or its md5 if the record has only that."""
         if self.sha256:
             return self.sha256
         if self.md5:
@@ -66,9 +67,9 @@ class LockedPackage:
 
 @dataclass(frozen=True)
 class Lock:
-    """The packages of every platform, in dependency order (a package after all it depends on, ties by name).
+    """The packages of every platform, in dependency order (a package after all its dependencies, ties by name).
 
-    It holds the spec without its cut-off date, so a dated tag and `latest` that choose the same packages are one lock,
+    It holds the spec without its cut-off date. So a dated tag and `latest` that choose the same packages are one lock,
     and the same lock makes the same bytes, labels included.
     """
 
@@ -95,14 +96,14 @@ class Lock:
 
     @cached_property
     def key(self) -> str:
-        """The lock's hash, 64 hex digits: the `<hex>` of the tag `lock-<hex>`."""
+        """The lock's hash, 64 hex digits: the `<hex>` in the tag `lock-<hex>`."""
         return make_key("lock", self.to_json())
 
 
 def order_by_dependency(packages: Iterable[LockedPackage]) -> tuple[LockedPackage, ...]:
-    """`packages` with each after all it depends on, ties by name; a function of the set alone, not of its order.
+    """Order `packages` so that each comes after all its dependencies, ties by name. Their given order has no effect.
 
-    Where packages depend on each other in a circle, as python and pip do, python comes first, else the first by name.
+    In a cycle of dependencies, such as python and pip, python comes first, or else the first by name.
     """
     by_name = {package.name: package for package in packages}
     waiting = {
@@ -129,12 +130,12 @@ def order_by_dependency(packages: Iterable[LockedPackage]) -> tuple[LockedPackag
 
 
 def name_dependency(match_spec: str) -> str:
-    """The name of the package that a match spec of a record asks for."""
+    """Return the package name in a match spec from a record."""
     return re.split(r"[\s=<>!~\[]", match_spec.rpartition("::")[2].strip(), maxsplit=1)[0].lower()
 
 
 def _choose_in_circle(waiting: Mapping[str, set[str]]) -> str:
-    """The package to break a circle at; every package here waits for another."""
+    """Choose the package at which to break a cycle. Every package here waits for another."""
     trail: list[str] = []
     name = min(waiting)
     while name not in trail:

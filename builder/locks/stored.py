@@ -1,4 +1,4 @@
-"""A lock that is stored, found by the first digits of its key, as tags and `condery explain` name it."""
+"""Finds a stored lock by the first digits of its key, as used by tags and `condery explain`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from storage.catalog.locks import Locks
 
 
 async def find_lock_key(locks: Locks, name: str, prefix: str, spec_key: str | None = None) -> str:
-    """The key of the one lock that begins with `prefix`, which is of the spec `spec_key` where one is given.
+    """Return the key of the only lock that starts with `prefix` and, if given, belongs to the spec `spec_key`.
 
     Raises UnknownLock, which calls it `name`.
     """
@@ -24,5 +24,5 @@ async def find_lock_key(locks: Locks, name: str, prefix: str, spec_key: str | No
             "made with",
         )
     if len(found) > 1:
-        raise UnknownLock(name, "more than one lock begins with these digits; give more of them")
+        raise UnknownLock(name, "more than one lock starts with these digits; give more of them")
     return mine[0]

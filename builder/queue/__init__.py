@@ -1,1 +1,1 @@
-"""The queue of builds: what waits to be made, and what is told when it has ended."""
+"""The queue of builds: which builds wait and run, and what is announced when they end."""

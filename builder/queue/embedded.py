@@ -1,8 +1,8 @@
-"""The queue within the server: a build is a task of this process, and all run at once; what they wait for are turns.
+"""The queue inside the server. A build is a task of this process; all builds run at once and wait for turns.
 
-The row is inserted before the work begins and ended after the result is stored. A process that meets another's
-unfinished row waits for it, and takes it over when its owner is dead. Work is idempotent, so taking over is beginning
-again with everything cached that was done.
+A build's row is inserted before the work begins, and ended after the result is stored. A process that meets another's
+unfinished row waits for it, and takes it over if its owner is dead. Work is idempotent: a build that is taken over
+starts again, with everything finished so far in the caches.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ log = structlog.get_logger(__name__)
 BEAT_SECONDS = 2.0
 LEASE_SECONDS = 15.0
 SEEN_LEASE_SECONDS = 60.0
-"""After this silence even a process that still runs has lost its builds: it hangs, or has forgotten them."""
+"""After this much silence even a running process loses its builds: it hangs, or has forgotten them."""
 RESUME_SECONDS = 15.0
-"""How often a server looks for builds that nobody works on, and nobody here has asked for again."""
+"""How often a server looks for builds that nobody works on and nobody here has requested again."""
 MOST_ATTEMPTS = 5
-"""A build that was begun this often, and each time took its process down with it, is given up."""
+"""A build that was started this often, and took its process down each time, is given up."""
 
 Run = Callable[[Job], Awaitable[str]]
-"""Does a job; the result is in the stores when it returns with the key of that."""
+"""Does a job. When it returns the result's key, the result is in the stores."""
 
 Tell = Callable[[Job, str, float, CompletedBuild | BuildFailed], Awaitable[Record[None] | None]]
-"""What is to be recorded with the end of a build: of a job, by the build's id, after seconds, and how it ended."""
+"""Returns what to record with the end of a build, given the job, the build's id, its seconds, and how it ended."""
 _UNRECORDED = "the build failed, and the reason could not be recorded; the server's log has it under the build's id"
 _CRASHED = "internal error; the server's log has the details under the build's id"
-_FOREIGN = "another version of the server began this build, and this one cannot go on with it; ask again"
+_FOREIGN = "another version of the server started this build and this one cannot resume it; ask again"
 
 
 async def tell_nobody(job: Job, build_id: str, seconds: float, end: CompletedBuild | BuildFailed) -> None:
@@ -76,7 +76,7 @@ class EmbeddedQueue:
         await self._resume()
 
     async def _resume(self) -> None:
-        """Go on with the builds that nobody works on, also with those that this process could not end."""
+        """Resume the builds that nobody works on, including those that this process could not end."""
         for row in await self._builds.unfinished():
             if row.key in self._flights or not self._is_left(row):
                 continue
@@ -84,13 +84,13 @@ class EmbeddedQueue:
             if job is None:
                 await self._builds.fail(row.id, kind="VersionForeign", message=_FOREIGN, transient=True)
                 continue
-            # it may have ended since it was read, and somebody may ask for it while it is taken
+            # it may have ended since it was read, and somebody may request it while it is being taken
             if await self._builds.take(row, str(self._owner)) and row.key not in self._flights:
                 log.info("build resumed", build=row.id, attempt=row.attempts + 1)
                 self._begin(Flight(job, Claim(priority=row.priority)), row)
 
     def _is_left(self, row: BuildRow) -> bool:
-        """Whether nobody works on an unfinished build that is none of our flights."""
+        """Whether nobody works on an unfinished build that is not one of our flights."""
         return row.owner == str(self._owner) or is_dead(row, self._owner)
 
     async def close(self) -> None:
@@ -102,7 +102,7 @@ class EmbeddedQueue:
             self._heart.cancel()
             tasks.append(self._heart)
         await asyncio.gather(*tasks, return_exceptions=True)
-        # without the database they are taken over all the same, a little later
+        # without the database they are still taken over, a little later
         with contextlib.suppress(ConderyError):
             await self._builds.let_go(str(self._owner))
 
@@ -133,7 +133,7 @@ class EmbeddedQueue:
             del self._flights[flight.job.key]
 
     def _check_room(self, caller: Caller) -> None:
-        """What a dead server left is resumed however much it is."""
+        """Raises TooManyBuilds. Builds that a dead server left are resumed, however many there are."""
         if caller == OURSELVES:
             return
         own = sum(flight.claim.first == caller for flight in self._flights.values())
@@ -175,7 +175,7 @@ class EmbeddedQueue:
                 flight.claim.set_priority(priority)
         return done
 
-    async def remembered_failure(self, job: Job) -> BuildFailed | None:
+    async def find_remembered_failure(self, job: Job) -> BuildFailed | None:
         if job.key in self._flights:
             return None
         row = await self._builds.last(job.key)
@@ -188,7 +188,7 @@ class EmbeddedQueue:
         end: CompletedBuild | ConderyError
         try:
             row = taken or await self._own(flight)
-            flight.be_row(row.id)
+            flight.adopt_row(row.id)
             end = read_end(row) if row.ended is not None else await self._work(flight, row)
         except ConderyError as error:
             end = BuildFailed(flight.id, type(error).__name__, printable(str(error)))
@@ -197,15 +197,15 @@ class EmbeddedQueue:
             message = "internal error; the server's log has the details"
             end = BuildFailed(flight.id, type(error).__name__, message)
         except asyncio.CancelledError:
-            # the first end counts: where somebody stopped it, they have said why
+            # the first end counts: whoever stopped it has already said why
             flight.end(ServerStopping())
             raise
-        # whoever asks from now on begins anew
+        # whoever asks from now on starts a new build
         self._forget(flight)
         flight.end(end)
 
     async def _own(self, flight: Flight) -> BuildRow:
-        """The row of the job's build: ours to work on, or ended by the process that had it."""
+        """Return the row of the job's build: ours to work on, or ended by the process that owned it."""
         job, owner, begun, followed = flight.job, str(self._owner), time.monotonic(), ""
         while True:
             row = await self._builds.begin(
@@ -215,7 +215,7 @@ class EmbeddedQueue:
                 return row
             other = await self._builds.last(job.key)
             if other is None:
-                # what was in the way is gone; or another key's build has this id, by a chance that is hardly one
+                # the row in the way is gone; or another key's build has the same id, which is almost impossible
                 await asyncio.sleep(POLL_SECONDS)
                 flight.id = secrets.token_hex(6)
                 continue
@@ -225,9 +225,9 @@ class EmbeddedQueue:
             if other.ended is not None:
                 return other
             followed = other.id
-            # as its row says, which `submit` then raises where more was asked for here
+            # as its row says; `submit` then raises it if the caller here wants more
             flight.claim.set_priority(other.priority)
-            flight.be_row(other.id)
+            flight.adopt_row(other.id)
             if self._is_left(other) and await self._builds.take(other, owner):
                 return other
             await asyncio.sleep(POLL_SECONDS)
@@ -238,16 +238,17 @@ class EmbeddedQueue:
         bound = log.bind(build=row.id, kind=job.kind, specs=job.spec.match_specs())
         try:
             if _count_deaths(row) >= MOST_ATTEMPTS:
-                raise WorkerLost("building this image, each time it was tried")
+                raise WorkerLost("building this image, in every attempt")
             await self._builds.set_building(row.id)
             completed = CompletedBuild(row.id, await self._run(job))
         except ConderyError as error:
             transient = not isinstance(error, BuilderError) or error.transient
-            # it may quote bytes of a package or a channel that are no text, which no database takes
+            # it may quote bytes from a package or a channel that are not text, which no database accepts
             failure = BuildFailed(row.id, type(error).__name__, printable(str(error)))
             return await self._fail(bound, job, row, started, failure, transient)
         except (Exception, asyncio.CancelledError) as error:
-            # a defect fails the build, not the server; so does the end of work that it shared, when nobody stopped it
+            # a defect fails the build, not the server; so does the cancellation of shared work, unless this task was
+            # stopped
             if _is_being_cancelled():
                 raise
             bound.exception("build crashed")
@@ -260,7 +261,7 @@ class EmbeddedQueue:
         return completed
 
     async def _end_elsewhere(self, build_id: str, made: CompletedBuild) -> CompletedBuild | BuildFailed:
-        """How a build ended that somebody else ended while it was worked on here."""
+        """Return how a build ended that somebody else ended while this process worked on it."""
         row = await self._builds.find(build_id)
         return made if row is None else read_end(row)
 
@@ -274,7 +275,7 @@ class EmbeddedQueue:
         transient: bool,
     ) -> BuildFailed:
         bound.warning("build failed", error=failure.kind, reason=failure.message)
-        # a full disk may keep even this from being recorded; the waiting requests get their answer all the same
+        # a full disk may prevent even this record; waiting requests get their answer anyway
         try:
             record = await self._tell(job, row.id, _age(row, started), failure)
             await self._builds.fail(
@@ -282,7 +283,7 @@ class EmbeddedQueue:
             )
         except Exception:  # noqa: BLE001 - logged, and the caller still has its answer
             bound.exception("failure not recorded")
-            # a row that stays unfinished would keep everybody waiting who asks for the same
+            # a row that stays unfinished would keep everybody waiting who requests the same
             with contextlib.suppress(Exception):
                 await self._builds.fail(row.id, kind=failure.kind, message=_UNRECORDED, transient=True)
         return failure
@@ -297,28 +298,28 @@ class EmbeddedQueue:
                 resumed = time.monotonic()
 
     async def _give_signs(self) -> None:
-        """Say that our builds are worked on, and learn what others did to them."""
+        """Signal that our builds are being worked on, and learn what others did to them."""
         ours = {flight.id: flight for flight in self._flights.values() if flight.is_ours}
         before = {build_id: flight.claim.priority for build_id, flight in ours.items()}
         priorities = await self._builds.beat(str(self._owner), list(ours)) if ours else {}
         for build_id, flight in ours.items():
             if build_id in priorities:
-                # what was set here meanwhile may be newer than what was read
+                # a priority that was set here meanwhile may be newer than the one read
                 if flight.claim.priority == before[build_id]:
                     flight.claim.set_priority(priorities[build_id])
                 continue
             row = await self._builds.find(build_id)
-            # one that was taken over is worked on all the same, as it is done the sooner
+            # a build that was taken over goes on here too: it is done all the sooner
             if row is not None and row.ended is not None and self._flights.get(flight.job.key) is flight:
                 self._stop(flight, read_end(row))
 
 
 async def _go_on_after(step: Callable[[], Awaitable[None]]) -> None:
-    """A step of what goes on for as long as the process does, whatever a step fails of."""
+    """Run one step of a loop that must outlive any failure of the step."""
     try:
         await step()
     except Exception:
-        # without the heart, other processes would take over what is worked on here
+        # without the heart, other processes would take over our builds
         log.exception("the queue's heart missed a beat")
 
 
@@ -329,7 +330,7 @@ def _is_being_cancelled() -> bool:
 
 
 def _read_job(row: BuildRow) -> Job | None:
-    """None for a row of a version that writes other jobs, or makes other keys of them."""
+    """Read a row's job. Returns None if its version writes other jobs, or makes other keys from them."""
     try:
         job = Job.from_json(row.request)
     except (KeyError, TypeError, ValueError):
@@ -338,12 +339,13 @@ def _read_job(row: BuildRow) -> Job | None:
 
 
 def _count_deaths(row: BuildRow) -> int:
-    """How many processes a build took down, by its row before it was taken: one that let it go did not die of it."""
+    """Count the processes that a build took down, by its row before it was taken. A process that let it go did not
+    die."""
     return row.attempts if row.owner else row.attempts - 1
 
 
 def is_dead(row: BuildRow, us: Owner) -> bool:
-    """Whether nobody works on an unfinished build: its owner let it go, is gone, or has given no sign for too long."""
+    """Whether nobody works on an unfinished build: its owner let it go, is gone, or has been silent for too long."""
     if not row.owner:
         return True
     owner = Owner.parse(row.owner)
@@ -353,11 +355,11 @@ def is_dead(row: BuildRow, us: Owner) -> bool:
 
 
 def _age(row: BuildRow, started: float) -> float:
-    """Seconds since a build was asked for, if its row was read at `started` by the monotonic clock."""
+    """Return the seconds since a build was requested, if its row was read at `started` on the monotonic clock."""
     return row.now - row.created + time.monotonic() - started
 
 
 def _is_since(begun: float, row: BuildRow) -> bool:
-    """Whether a build has ended since then by the monotonic clock, as far as the database's clock can be right."""
+    """Whether a build ended after `begun` on the monotonic clock, as far as the database's clock is right."""
     assert row.ended is not None
     return is_within(inf, row.ended, row.now) and row.now - row.ended <= time.monotonic() - begun

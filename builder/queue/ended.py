@@ -1,4 +1,4 @@
-"""What is told of a build that has ended."""
+"""What is announced about a build that has ended."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from storage.events.outbox import Record
 
 @dataclass(frozen=True)
 class EndedBuild:
-    """A build of `repository`, which took `seconds`; `failure` says why it made nothing."""
+    """A build of `repository` that took `seconds`. `failure` says why it made nothing."""
 
     id: str
     kind: str
-    """`image`, or the name of a file."""
+    """`image`, or a file's name."""
     repository: str
     seconds: float
     failure: BuildFailed | None = None
     tag: str | None = None
-    """By which what was made can be had for ever."""
+    """The tag under which the result can be pulled for ever."""
     manifest: Descriptor | None = None
-    """Of an image, in the form that most clients get."""
+    """The image's manifest, in the form that most clients get."""
 
 
 Announce = Callable[[EndedBuild], Record[None] | None]
-"""Says what the transaction is to record in which a build is ended."""
+"""Returns what to record in the transaction that ends a build."""
 
 
 def read_end(row: BuildRow) -> CompletedBuild | BuildFailed:
-    """How a build ended, by the row of one that has."""
+    """Read how a build ended from its row."""
     return read_failure(row) if row.error_kind else CompletedBuild(row.id, row.made or None)
 
 
 def read_failure(row: BuildRow) -> BuildFailed:
-    """Why, by the row of one that failed or was canceled."""
+    """Read the failure from the row of a build that failed or was canceled."""
     if row.status == "CANCELED":
         return BuildCanceled(row.id, row.error_message or "")
     return BuildFailed(row.id, row.error_kind or "", row.error_message or "")

@@ -1,4 +1,4 @@
-"""A build as those see it who wait for it in this process."""
+"""A build, as seen by those in this process who wait for it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class Flight:
         self.claim = claim
         self.id = secrets.token_hex(6)
         self.is_ours = False
-        """Whether this process works on it, rather than waits for another's."""
+        """Whether this process works on it, rather than waiting for another one."""
         self.task: asyncio.Task[None] | None = None
         self._end: CompletedBuild | ConderyError | None = None
         self._ended = asyncio.Event()
         self._has_row = asyncio.Event()
 
     async def wait_for_row(self) -> None:
-        """Until `id` is that of a row, or it has ended without one."""
+        """Wait until `id` names a row, or the build has ended without one."""
         await self._has_row.wait()
 
-    def be_row(self, build_id: str) -> None:
-        """Its row has been inserted, or another process's row of the same key found."""
+    def adopt_row(self, build_id: str) -> None:
+        """Take the id of the row that was inserted, or found as another process's row of the same key."""
         self.id = build_id
         self._has_row.set()
 
@@ -44,13 +44,13 @@ class Flight:
         return self._end
 
     def end(self, end: CompletedBuild | ConderyError) -> None:
-        """The first end counts."""
+        """End the build. Only the first end counts."""
         self._end = self._end or end
         self._has_row.set()
         self._ended.set()
 
     def stop(self, end: CompletedBuild | ConderyError) -> None:
-        """End it for those who wait, and stop working on it."""
+        """End the build for those who wait, and stop working on it."""
         self.end(end)
         self.claim.give_up()
         if self.task:

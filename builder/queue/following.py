@@ -1,8 +1,8 @@
-"""Waiting for a build by its row alone, whoever works on it.
+"""Waits for a build by its row alone, whoever works on it.
 
-Whoever waits for another process's build looks at its row every POLL_SECONDS, which is one read by an index. SQLite
-tells other processes of no change, and a notification of PostgreSQL is lost while its connection is, so that they would
-have to look all the same.
+A process that waits for another's build reads its row every POLL_SECONDS, by an index. SQLite does not notify other
+processes of changes, and PostgreSQL's notifications are lost while a connection is down, so polling would be needed
+anyway.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ POLL_SECONDS = 0.2
 
 
 class FollowedBuild:
-    """A SubmittedBuild (`builder.queue.protocol`) that this process neither asked for nor works on."""
+    """A SubmittedBuild (`builder.queue.protocol`) that this process neither requested nor works on."""
 
     def __init__(self, build_id: str, builds: Builds, closing: asyncio.Event) -> None:
         self.id = build_id
@@ -34,7 +34,7 @@ class FollowedBuild:
         while not self._closing.is_set():
             row = await self._builds.find(self.id)
             if row is None:
-                raise BuildFailed(self.id, "Collected", "this build was deleted, and how it ended is not known")
+                raise BuildFailed(self.id, "Collected", "this build was deleted; how it ended is unknown")
             if row.ended is not None:
                 end = read_end(row)
                 if isinstance(end, BuildFailed):

@@ -1,4 +1,4 @@
-"""One piece of work of the queue: what to make, from a spec or from a lock."""
+"""One piece of work for the queue: what to make, from a spec or from a lock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from builder.names.spec import EnvironmentSpec
 
 @dataclass(frozen=True)
 class Job:
-    """An image of `spec`, or a file beside it; of the lock `lock_key` where that is given."""
+    """An image of `spec`, or a file beside it; made from the lock `lock_key` if that is given."""
 
     kind: Literal["image", "artifact"]
     spec: EnvironmentSpec

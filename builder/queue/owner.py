@@ -1,10 +1,10 @@
-"""Who works on a build: one engine of one process, named so that no other ever has the same name.
+"""Who works on a build: one engine in one process, under a name that no other one ever has.
 
     <host>/<boot id>/<PID namespace>/<pid>/<start time>/<random>
 
-The host name is for people. Two machines may share it, a process id means something in its PID namespace alone (in a
-container it is 1 or 7 for everybody), and after a reboot both begin anew. So whether a process is gone can be seen only
-from the same boot of the same kernel and from the same PID namespace. All others are known by their heartbeat.
+The host name is for people, and two machines may share it. A process id has a meaning only within its PID namespace (in
+a container it is often 1 or 7), and both start anew after a reboot. So only a process in the same boot of the same
+kernel and in the same PID namespace can see whether another is gone. All others are known by their heartbeats.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class Owner:
-    """One engine of one process. `boot` and `namespace` are empty where the kernel does not tell them."""
+    """One engine in one process. `boot` and `namespace` are empty if the kernel does not reveal them."""
 
     host: str
     boot: str
     namespace: str
     pid: int
     started: str
-    """In clock ticks since boot; empty when it is not known."""
+    """In clock ticks since boot; empty if unknown."""
     random: str
 
     @classmethod
     def new(cls, proc: Path = PROC) -> Self:
-        """A new engine of this process."""
+        """Name a new engine in this process."""
         pid = os.getpid()
         return cls(
             host=socket.gethostname().replace("/", "-")[:64],
@@ -47,7 +47,7 @@ class Owner:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """None for a name of another form, as older versions wrote it."""
+        """Parse a name. Returns None for any other form, such as an older version's."""
         match text.split("/"):
             case [host, boot, namespace, pid, started, random] if pid.isascii() and pid.isdecimal():
                 return cls(host, boot, namespace, int(pid), started, random)
@@ -62,13 +62,13 @@ class Owner:
 
 
 def is_running(owner: Owner, proc: Path = PROC, signal: Callable[[int, int], None] = os.kill) -> bool | None:
-    """Whether the process of `owner`, whose process ids are also ours, still runs; None where that cannot be seen."""
+    """Whether the process of `owner`, whose process ids are valid here, still runs; None if that cannot be seen."""
     try:
         signal(owner.pid, 0)
     except ProcessLookupError:
         return False
     except OSError:
-        # it is another user's, which is enough to know that there is one
+        # the process exists and belongs to another user, which is all that matters
         pass
     started = _start_time(proc, owner.pid)
     if started is None or not owner.started:
@@ -78,18 +78,19 @@ def is_running(owner: Owner, proc: Path = PROC, signal: Callable[[int, int], Non
 
 
 def _start_time(proc: Path, pid: int) -> str | None:
-    """In clock ticks since boot, from /proc/<pid>/stat (proc(5)); empty for a zombie, None when it cannot be read."""
+    """Read the start time in clock ticks since boot (/proc/<pid>/stat, proc(5)). Empty for a zombie, None if
+    unreadable."""
     try:
         stat = (proc / str(pid) / "stat").read_text(errors="replace")
     except OSError:
         return None
-    # the second field is the command in parentheses and may itself hold spaces and parentheses
+    # the second field is the command in parentheses, and may itself hold spaces and parentheses
     state, *rest = stat.rpartition(")")[2].split()
     return "" if state in "ZX" else rest[18]
 
 
 def _read_boot_id(proc: Path) -> str:
-    """A random UUID that the kernel makes at each boot (random(4))."""
+    """Read the random UUID that the kernel makes at each boot (random(4))."""
     try:
         return (proc / "sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -97,9 +98,8 @@ def _read_boot_id(proc: Path) -> str:
 
 
 def _read_pid_namespace(proc: Path) -> str:
-    """The device and inode of the PID namespace: two processes of one kernel have the same when they share it
-    (namespaces(7)).
-    """
+    """Identify the PID namespace by its device and inode. Two processes of one kernel have equal values if they share
+    it (namespaces(7))."""
     try:
         status = (proc / "self/ns/pid").stat()
     except OSError:

@@ -1,1 +1,1 @@
-"""How work is shared out: in turns, once for all who wait, and among worker processes."""
+"""How work is shared: in turns, once for all who wait, and among worker processes."""

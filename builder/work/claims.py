@@ -1,4 +1,4 @@
-"""On whose behalf something is done: who waits for it now, and who asked for it first."""
+"""On whose behalf work is done: who waits for it now, and who asked for it first."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from typing import TypeVar
 T = TypeVar("T")
 
 GRACE_SECONDS = 10.0
-"""How long somebody who left is still waited with: clients come back with GET after HEAD, or a second after a 503."""
+"""How long somebody who left still counts as waiting: clients return with GET after HEAD, or a second after a 503."""
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks, as far as slots are shared: an address, or a part of a network. Empty for this machine's own wishes."""
+    """Who asks, for sharing slots: an address, or a part of a network. Empty for work that this machine starts
+    itself."""
 
     name: str = ""
 
@@ -26,18 +27,18 @@ class Caller:
 OURSELVES = Caller()
 
 Permit = Callable[[], None]
-"""Asked just before a build is begun for somebody, or joined; raises a ConderyError for who may have none."""
+"""Called just before a build is started for somebody, or joined. Raises a ConderyError if they may not have it."""
 
 
 def permit_all() -> None:
-    """The Permit of who may have anything built."""
+    """The Permit of those who may have anything built."""
 
 
 class Claim:
-    """What is done is done for those who wait for it; when nobody does any more, it is still charged to `first`.
+    """Work is done for those who wait for it. When nobody waits any more, it is still charged to `first`.
 
-    A claim that is `lasting` has somebody who waits until the end, as the command line does. `origin` is the claim of
-    the build that this is a part of. What is of higher `priority` is done before all else.
+    A `lasting` claim has somebody who waits until the end, like the command line. `origin` is the claim of the build
+    that this is a part of. Work of higher `priority` is done first.
     """
 
     def __init__(
@@ -55,16 +56,16 @@ class Claim:
         self._watchers: Counter[Callable[[], None]] = Counter()
 
     def part(self) -> Claim:
-        """A claim for something that other builds may need, too."""
+        """Make a claim for something that other builds may need too."""
         return Claim(self.first, origin=self.origin)
 
     @property
     def is_joined(self) -> bool:
-        """Whether anything else needs what is done for this claim."""
+        """Whether anything else needs the work of this claim."""
         return bool(self._joined)
 
     def give_up(self) -> None:
-        """Its build is to be stopped, and whatever is done for that alone."""
+        """Mark the build as given up: it is to be stopped, and all work that is done for it alone."""
         self.is_given_up = True
 
     def set_priority(self, priority: int) -> None:
@@ -74,7 +75,7 @@ class Claim:
 
     @contextlib.contextmanager
     def waited_for(self, caller: Caller) -> Iterator[None]:
-        """`caller` waits for it in here."""
+        """`caller` waits for the work for as long as this context is open."""
         self._waiting[caller] += 1
         self._tell()
         try:
@@ -87,7 +88,7 @@ class Claim:
 
     @contextlib.contextmanager
     def joined(self, other: Claim) -> Iterator[None]:
-        """What is done for this claim is what `other` needs, too, in here."""
+        """`other` needs the work of this claim too, for as long as this context is open."""
         self._joined[other] += 1
         other._serves[self] += 1
         self._tell()
@@ -99,7 +100,7 @@ class Claim:
 
     @contextlib.contextmanager
     def watched(self, watcher: Callable[[], None]) -> Iterator[None]:
-        """`watcher` is called in here when somebody comes who waits: it may be their turn now."""
+        """While this context is open, `watcher` is called when somebody starts to wait: it may be their turn now."""
         self._watchers[watcher] += 1
         try:
             yield
@@ -116,7 +117,7 @@ class Claim:
             seen.update(claim._serves)
 
     def waiting(self) -> Set[Caller]:
-        """Those who wait now, or did a moment ago."""
+        """Return those who wait now, or did a moment ago."""
         since = time.monotonic() - GRACE_SECONDS
         found: set[Caller] = set()
         for claim in self._all_joined():
@@ -125,13 +126,13 @@ class Claim:
         return found
 
     def urgency(self) -> int:
-        """The highest priority of the builds that need what is done for this claim; its own build's when none does."""
+        """Return the highest priority of the builds that need this work; its own build's if none does."""
         needed_by = [claim.priority for claim in self._all_joined() if claim.origin is claim]
         return max(needed_by, default=self.origin.priority)
 
     def _all_joined(self) -> Set[Claim]:
-        """This claim and those that joined it, directly or not."""
-        # two builds may each wait for something that the other began
+        """Return this claim and those that joined it, directly or not."""
+        # each of two builds may wait for something that the other one started
         seen, left = {self}, [self]
         while left:
             claim = left.pop()
@@ -150,13 +151,13 @@ _CLAIM: ContextVar[Claim | None] = ContextVar("claim", default=None)
 
 
 def current_claim() -> Claim:
-    """On whose behalf this task works; of its own where nobody said, which is waited for."""
+    """Return the claim for which this task works. Without one, it is a new claim that is waited for."""
     return _CLAIM.get() or Claim(lasting=True)
 
 
 @contextlib.contextmanager
 def on_behalf_of(claim: Claim) -> Iterator[Claim]:
-    """What is done in here, and by the tasks that are begun in here, is done for `claim`."""
+    """Everything done in this context, and by tasks started in it, is done for `claim`."""
     token = _CLAIM.set(claim)
     try:
         yield claim

@@ -1,4 +1,4 @@
-"""Several things at once."""
+"""Runs several things at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 async def gather_all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Everything at once; the first failure cancels what has not begun and is raised alone."""
+    """Run everything at once. The first failure cancels the rest and is the only one raised."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
         return await asyncio.gather(*tasks)

@@ -1,7 +1,7 @@
-"""Worker processes for what would hold the event loop: transcoding, hashing, reading archives.
+"""Worker processes for work that would block the event loop: transcoding, hashing, reading archives.
 
-A worker may die (killed, out of memory). Its task is then done again by a new one, and no other task notices; what
-tasks write is atomic and named by content, so a second run is harmless. A worker that has grown is replaced.
+A worker may die (killed, out of memory). A new one then repeats its task, and no other task notices; whatever tasks
+write is atomic and named by content, so a second run is harmless. A worker that has grown is replaced.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ATTEMPTS = 3
 CLOSE_SECONDS = 5.0
 MEMORY = 512 << 20
 PATIENCE = 2.0
-"""Seconds after which a task counts as a long one, beside which others begin: in one more process, where need be."""
+"""Seconds after which a task counts as long. Others then start beside it, in one more process if need be."""
 PRELOAD = [
     "builder.layers.layer",
     "builder.packages.inspection",
@@ -40,19 +40,20 @@ PRELOAD = [
 
 
 class WorkerPool:
-    """`workers` processes of at most `memory` bytes, started when first needed, and as many more while tasks last.
+    """`workers` processes of at most `memory` bytes, started when first needed, and as many more while long tasks run.
 
-    Tasks are begun in turns: those of a build with many do not go before all of another's. An async context manager.
+    Tasks take turns: those of a build with many tasks do not all go before another build's. Use it as an async context
+    manager.
     """
 
     def __init__(self, workers: int, on_loss: Callable[[], object] | None = None, memory: int = MEMORY) -> None:
         self._workers = workers
         self._on_loss = on_loss
-        """Called in a thread when a worker has died, to clear away what it left."""
+        """Called in a thread when a worker has died, to clean up what it left."""
         self._memory = memory
         self._lane = Lane(workers, long=workers, patience=PATIENCE)
         self._threads = ThreadPoolExecutor(2 * workers, thread_name_prefix="worker")
-        """One waits for each worker, so that no more tasks are under way than there are workers."""
+        """One thread waits for each worker, so that no more tasks are under way than there are workers."""
         self._lock = threading.Lock()
         self._idle: list[_Process] = []
         self._busy: set[_Process] = set()
@@ -66,7 +67,7 @@ class WorkerPool:
         await self.close()
 
     async def close(self) -> None:
-        """Stop the workers; tasks that wait are dropped, running ones get CLOSE_SECONDS to finish."""
+        """Stop the workers. Waiting tasks are dropped; running ones get CLOSE_SECONDS to finish."""
         self._closed = True
         ending = asyncio.create_task(asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True))
         done, _ = await asyncio.wait({ending}, timeout=CLOSE_SECONDS)
@@ -79,13 +80,13 @@ class WorkerPool:
         await asyncio.to_thread(self._end_idle)
 
     async def run(self, doing: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`function(*args)` in a worker; it and its arguments are pickled.
+        """Run `function(*args)` in a worker. The function and its arguments are pickled.
 
-        Raises what the function raises, MemoryLimit(doing) when it needs more memory than a worker may have, and
-        WorkerLost(doing) when its worker died each of ATTEMPTS times.
+        Raises what the function raises, MemoryLimit(doing) if it needs more memory than a worker may have, and
+        WorkerLost(doing) if its worker died in each of ATTEMPTS attempts.
 
-        A caller that is cancelled is let go at once. What a worker has begun goes on and keeps its slot until it ends,
-        because its thread is taken for as long.
+        A cancelled caller is released at once. Work that a worker has started goes on and keeps its slot until it ends,
+        because its thread is busy for as long.
         """
         begun = asyncio.Event()
         work = asyncio.create_task(self._take_turn(begun, doing, functools.partial(function, *args, **kwargs)))
@@ -106,11 +107,11 @@ class WorkerPool:
     def _note_end(self, work: asyncio.Task[Any]) -> None:
         self._working.discard(work)
         if not work.cancelled():
-            # nobody is left to hear of it where the caller was cancelled
+            # if the caller was cancelled, nobody is left to see the exception
             work.exception()
 
     async def warm(self) -> None:
-        """Start every worker now, so that the first build does not pay for it."""
+        """Start every worker now, so that the first build need not wait for it."""
         await asyncio.to_thread(self._start_all)
 
     def _do(self, doing: str, task: Callable[[], T]) -> T:
@@ -127,7 +128,7 @@ class WorkerPool:
                     break
                 continue
             except BaseException:
-                # what it says cannot be read, and what it would say next is not known
+                # its answer cannot be read, and what it would say next is unknown
                 self._bury(process)
                 raise
             self._give_back(process, answer)
@@ -178,7 +179,7 @@ class WorkerPool:
 
 
 class _Process:
-    """One worker, and what it is asked, a task at a time."""
+    """One worker process, which does one task at a time."""
 
     def __init__(self, memory: int) -> None:
         context = multiprocessing.get_context("forkserver")
@@ -188,14 +189,14 @@ class _Process:
             self._process: BaseProcess = context.Process(target=serve, args=(theirs, memory), daemon=True)
             self._process.start()
         self.package: str | None = None
-        """What it said last that it is at."""
+        """The package that it last said it was working on."""
 
     def ask(self, task: bytes) -> Answer:
-        """What came of a pickled task; raises EOFError when the process dies of it."""
+        """Return the outcome of a pickled task. Raises EOFError if the task kills the process."""
         self.package = None
         try:
             self._pipe.send_bytes(task)
-            while not isinstance(answer := pickle.loads(self._pipe.recv_bytes()), Answer):  # noqa: S301 - of our own worker
+            while not isinstance(answer := pickle.loads(self._pipe.recv_bytes()), Answer):  # noqa: S301 - from our own worker
                 self.package = answer
         except OSError:
             raise EOFError from None
@@ -205,7 +206,7 @@ class _Process:
         self._process.kill()
 
     def end(self) -> None:
-        """Closing the pipe ends one that waits for a task."""
+        """End the process. Closing the pipe is enough for one that waits for a task."""
         self._pipe.close()
         self._process.join(CLOSE_SECONDS)
         if self._process.is_alive():

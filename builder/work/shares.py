@@ -1,4 +1,4 @@
-"""What workers are given at a time, of many things of different sizes."""
+"""How many things of different sizes are shared out among workers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TypeVar
 T = TypeVar("T")
 
 SMALL = 1 << 20
-"""Bytes of packages below which what is made of them is made several at a time: asking a worker takes as long."""
+"""Bytes of packages below which several go to a worker at a time: a call takes as long as processing so many."""
 
 
 def group_small(things: Iterable[T], measure: Callable[[T], int]) -> list[list[T]]:
-    """What one worker makes at a time; the largest first, so that none is left alone with a long one at the end.
+    """Group what one worker makes at a time, the largest first, so that no worker starts a long one at the end.
 
-    `measure` gives bytes; things that have as many stay in their order.
+    `measure` returns bytes. Things of equal size keep their order.
     """
     groups: list[list[T]] = []
     size = SMALL
@@ -28,7 +28,7 @@ def group_small(things: Iterable[T], measure: Callable[[T], int]) -> list[list[T
 
 
 def deal_out(things: Iterable[T], count: int, measure: Callable[[T], int]) -> list[list[T]]:
-    """At most `count` shares of about the same number of bytes."""
+    """Divide things into at most `count` shares of about equal bytes."""
     shares: list[list[T]] = [[] for _ in range(count)]
     for position, thing in enumerate(sorted(things, key=measure, reverse=True)):
         shares[position % count].append(thing)

@@ -20,18 +20,18 @@ class _Flight(Generic[V]):
 
 
 class SingleFlight(Generic[K, V]):
-    """Shares a running computation between everybody who asks for its key; keeps nothing once it has ended.
+    """Shares a running computation among all who ask for its key. Nothing is kept once it has ended.
 
-    A waiter that is cancelled leaves the computation running for the others, and for whoever asks next, unless its
-    build was given up and nobody else waits: then it is cancelled, and whoever asks next begins anew, perhaps while the
-    old one clears up. It is done on behalf of all who wait for it: whoever joins what another
-    caller began does not wait in that one's place.
+    Cancelling a waiter leaves the computation running for the others, and for whoever asks next. Only if the waiter's
+    build was given up and nobody else waits is it cancelled; whoever asks next then starts a new one, perhaps while the
+    old one cleans up. The work is done on behalf of all who wait for it: whoever joins another caller's computation
+    does not wait in that caller's place.
     """
 
     def __init__(self) -> None:
         self._flights: dict[K, _Flight[V]] = {}
         self._works: set[asyncio.Task[V]] = set()
-        """Those of the flights, and those that were cancelled and have not cleared up yet."""
+        """The computations of the flights, and cancelled ones that have not cleaned up yet."""
 
     async def do(self, key: K, compute: Callable[[], Awaitable[V]]) -> V:
         flight = self._flights.get(key)
@@ -45,7 +45,7 @@ class SingleFlight(Generic[K, V]):
                 return await asyncio.shield(flight.work)
         finally:
             if waiter.origin.is_given_up and not flight.claim.is_joined:
-                # it may take seconds to clear up, and whoever asks meanwhile is not to be cancelled with it
+                # it may take seconds to clean up, and whoever asks meanwhile must not be cancelled with it
                 self._forget(key, flight)
                 flight.work.cancel()
 
@@ -60,8 +60,8 @@ class SingleFlight(Generic[K, V]):
             del self._flights[key]
 
     async def close(self) -> None:
-        """Cancel what still runs and wait for it."""
-        # not those that clear up already: a second cancellation would interrupt that
+        """Cancel what still runs, and wait for it."""
+        # not those that already clean up: a second cancellation would interrupt them
         for flight in self._flights.values():
             flight.work.cancel()
         await asyncio.gather(*self._works, return_exceptions=True)

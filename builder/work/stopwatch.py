@@ -1,4 +1,4 @@
-"""How long the stages of a build take."""
+"""Measures how long the stages of a build take."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""Whose turn it is, where there are fewer slots than builds.
+"""Whose turn it is when there are fewer slots than builds.
 
-A `Lane` deals out the slots of one stage of builds to claims. The next turn is that of
+A `Lane` gives the slots of one stage of builds to claims. The next turn goes to
 
-    what is of higher priority;
-    what somebody waits for, before what nobody waits for any more;
-    of the caller with the fewest turns now, and then of the build with the fewest;
-    the one that came first.
+  the claim of highest priority;
+  a claim that somebody waits for, before one that nobody waits for any more;
+  the caller with the fewest turns now, and then the build with the fewest;
+  the claim that came first.
 
-A caller has at most a share of a lane, so that another's turn is never far. And a turn that lasts gives up its slot: it
-goes on in one of the lane's long slots, or, where those are taken and it can be interrupted, later.
+A caller has at most a share of a lane, so that another caller's turn is never far. A turn that takes long gives up its
+slot: it goes on in one of the lane's long slots or, if those are taken and it can be interrupted, later.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from builder.work.claims import OURSELVES, Caller, Claim, count_down, current_cl
 
 @dataclass(eq=False, slots=True)
 class Turn:
-    """One wish for a slot; `caller` is who is charged, once it has one."""
+    """One request for a slot. Once it has one, `caller` is charged for it."""
 
     claim: Claim
     caller: Caller = OURSELVES
 
 
 class Slots:
-    """How many turns there are now, of whom, and of which build; `share` bounds those of one caller."""
+    """How many turns there are now, by caller and by build. `share` bounds those of one caller."""
 
     def __init__(self, count: int, share: int) -> None:
         self.count = count
@@ -63,7 +63,7 @@ class Slots:
 
 
 class Line:
-    """Those who wait for `slots`, in their order; nothing here waits or knows a clock but who waits."""
+    """Those who wait for `slots`, in order. It depends on no clock except for who waits."""
 
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
@@ -73,7 +73,7 @@ class Line:
         return sum(map(len, self._waiting.values()))
 
     def over(self, slots: Slots) -> Line:
-        """The same wishes, for other slots."""
+        """Copy the requests to a line for other slots."""
         line = Line(slots)
         line._waiting = {claim: turns.copy() for claim, turns in self._waiting.items()}
         return line
@@ -88,7 +88,7 @@ class Line:
             del self._waiting[turn.claim]
 
     def next(self) -> Turn | None:
-        """The turn that begins now, taken from the line and charged; None when there is no room for any."""
+        """Take the next turn from the line and charge it. Returns None if no turn has room."""
         if self._slots.taken >= self._slots.count:
             return None
         best: tuple[tuple[int, bool, int, int], Claim, Caller] | None = None
@@ -112,27 +112,28 @@ class Line:
 
 
 class GaveWay(Exception):
-    """A turn that could be interrupted has been, for others; raised out of it. Whoever had it may ask again."""
+    """Raised out of a turn that was interrupted for others. Its holder may ask for another turn."""
 
 
 @dataclass(eq=False, slots=True)
 class _Pending(Turn):
-    """A turn as its task sees it."""
+    """A turn, as its task sees it."""
 
     granted: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     slots: Slots | None = None
-    """Where it has a slot."""
+    """The slots of which it holds one."""
     limit: asyncio.Timeout | None = None
-    """Interrupts it, where it can be."""
+    """Interrupts the turn, if it can be interrupted."""
     interruptible_after: float = math.inf
-    """Seconds for which it has its slot in any case."""
+    """Seconds for which it keeps its slot in any case."""
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
 
 
 class Lane:
-    """The slots of one stage: `count` of them, of which a caller gets all but `kept` (always one at least).
+    """The slots of one stage: `count` slots, of which a caller gets all but `kept`, and at least one.
 
-    A turn that lasts over `patience` seconds moves to one of `long` further slots, shared in the same way.
+    A turn that lasts more than `patience` seconds moves to one of `long` further slots, which are shared in the same
+    way.
     """
 
     def __init__(self, count: int, *, kept: int = 0, long: int = 0, patience: float = math.inf) -> None:
@@ -141,10 +142,10 @@ class Lane:
         self._patience = patience
         self._line = Line(self._slots)
         self._overdue: dict[_Pending, None] = {}
-        """Those that lasted over `patience` seconds and found no long slot."""
+        """Turns that lasted more than `patience` seconds and found no long slot."""
         self._interruptible: set[_Pending] = set()
         self._going: set[_Pending] = set()
-        """Those that have been interrupted, and have not left yet."""
+        """Turns that were interrupted and have not left yet."""
 
     @property
     def waiting(self) -> int:
@@ -156,9 +157,10 @@ class Lane:
 
     @contextlib.asynccontextmanager
     async def turn(self, *, interruptible_after: float = math.inf) -> AsyncIterator[None]:
-        """A slot for the block, for the current claim.
+        """Hold a slot in this context, for the current claim.
 
-        After so many seconds (`patience` at least) the block may end with GaveWay, if that lets another begin.
+        After `interruptible_after` seconds (at least `patience`), the block may end with GaveWay if that lets another
+        turn start.
         """
         turn = _Pending(current_claim(), interruptible_after=interruptible_after)
         self._line.add(turn)
@@ -209,7 +211,7 @@ class Lane:
         self._shift()
 
     def _shift(self) -> None:
-        """Let those who have had a slot for long go on in long ones, as far as there are any, and others begin."""
+        """Move turns that have lasted long to long slots, as far as there are any, and let others start."""
         for turn in list(self._overdue):
             if self._long.has_room(turn.caller):
                 del self._overdue[turn]
@@ -223,7 +225,8 @@ class Lane:
         self._interrupt()
 
     def _interrupt(self) -> None:
-        """Each overdue turn gives way that lets another begin, which would not begin once those that go have gone."""
+        """Interrupt each overdue turn that lets another one start which the turns already leaving would not make room
+        for."""
         able = [turn for turn in self._overdue if turn in self._interruptible and turn.limit is not None]
         if not able or not len(self._line):
             return

@@ -1,6 +1,6 @@
-"""What a worker process of the pool does: one task after the other, within a limit of memory.
+"""What a worker process of the pool does: one task after the other, within a memory limit.
 
-It tells the pool which package it is at, so that the right one is named when the process dies of it.
+It tells the pool which package it is working on, so that the right one is named if the process dies.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from builder.work.priority import give_way
 from storage.errors import ConderyError
 
 GROWN = 192 << 20
-"""Resident bytes with which a worker is replaced after its task. One that has read large packages has half of it."""
+"""Resident bytes at which a worker is replaced after its task. One that has read large packages has half as many."""
 
 TRIMMED = 128 << 20
-"""Resident bytes with which a worker gives back what it does not use. It takes milliseconds, so not each time."""
+"""Resident bytes at which a worker returns unused memory. That takes milliseconds, so it is not done each time."""
 
 Task = Callable[[], Any]
 
 NICENESS = 10
-"""What is added to a worker's niceness (nice(2))."""
+"""Added to a worker's niceness (nice(2))."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a task: its value or its error. `grown`: the worker is to be replaced."""
+    """The outcome of a task: its value or its error. If it has `grown`, the worker must be replaced."""
 
     value: Any = None
     error: Exception | None = None
     traceback: str = ""
-    """Of an error that nobody foresaw."""
+    """The traceback of an unexpected error."""
     grown: bool = False
 
 
 @dataclass(frozen=True)
 class _Worker:
-    """This process, when it is a worker."""
+    """This process, if it is a worker."""
 
     pool: connection.Connection
     memory: int
@@ -60,14 +60,14 @@ _this: _Worker | None = None
 
 @contextlib.contextmanager
 def working_on(package: str) -> Iterator[None]:
-    """Names the package that the block reads; one that takes more memory than there is becomes PackageRefused."""
+    """Name the package that the block reads. If it needs more memory than allowed, raises PackageRefused."""
     if _this:
         _this.pool.send_bytes(pickle.dumps(package))
     try:
         yield
     except MemoryError:
         raise PackageRefused(
-            package, f"it takes more than the {_describe_memory()} that a process may use for it (worker_memory)"
+            package, f"it needs more than the {_describe_memory()} that a worker may use (worker_memory)"
         ) from None
 
 
@@ -76,15 +76,15 @@ def _describe_memory() -> str:
 
 
 def serve(pool: connection.Connection, memory: int) -> None:
-    """Do the tasks that come from `pool`, until it closes; a process's main function. `memory` in bytes."""
+    """Do the tasks that come from `pool` until it closes: a process's main function. `memory` is in bytes."""
     global _this  # noqa: PLW0603 - a process is one worker, and knows it from here on
     _this = _Worker(pool, memory)
-    # who asks for what is there already is answered by the server's own process, which is not to wait for workers
+    # requests for stored content are answered by the server's own process, which must not wait for workers
     give_way(NICENESS)
     _die_with_parent()
     # Ctrl-C reaches all processes of a terminal, and the pool ends its workers itself
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # of what the process itself allocates: libraries are mapped files, which the machine shares
+    # limits what the process itself allocates; libraries are mapped files, which the machine shares
     resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     # what is loaded by now stays, and tens of thousands of paths are no reason to look for cycles
     gc.freeze()
@@ -101,13 +101,13 @@ def serve(pool: connection.Connection, memory: int) -> None:
 
 
 def _answer(task: bytes) -> bytes:
-    """The pickled Answer of a pickled task."""
+    """Run a pickled task and return its pickled Answer."""
     try:
-        return pickle.dumps(Answer(pickle.loads(task)(), grown=_has_grown()))  # noqa: S301 - of our own server
-    except Exception as error:  # noqa: BLE001 - it is raised where the task came from
+        return pickle.dumps(Answer(pickle.loads(task)(), grown=_has_grown()))  # noqa: S301 - from our own server
+    except Exception as error:  # noqa: BLE001 - raised again where the task came from
         text = "" if isinstance(error, ConderyError) else traceback.format_exc()
         raised = error
-    # what the frames of the error hold has to go first
+    # objects held by the error's frames must be freed first
     raised.__traceback__ = raised.__context__ = raised.__cause__ = None
     try:
         return pickle.dumps(Answer(error=raised, traceback=text, grown=_has_grown()))
@@ -116,7 +116,7 @@ def _answer(task: bytes) -> bytes:
 
 
 def _has_grown() -> bool:
-    """Whether the process holds more than it should, after it has given back what it can."""
+    """Whether the process is too large even after it has returned what it can."""
     if _read_resident() < TRIMMED:
         return False
     gc.collect()
@@ -130,7 +130,7 @@ def _read_resident() -> int:
 
 
 def _die_with_parent() -> None:
-    """A worker whose server was killed in the middle of a task would go on with it."""
+    """End this process if the server is killed in the middle of a task, so that the task does not go on."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -178,11 +178,11 @@ class TestFailing:
             await completed(await queue.submit(NUMPY))
         assert failed.value.kind == "Unsatisfiable"
         for each in (queue, engines.open(work)):
-            remembered = await each.remembered_failure(NUMPY)
+            remembered = await each.find_remembered_failure(NUMPY)
             assert remembered is not None
             assert str(remembered) == str(failed.value)
         forgetful = engines.open(work, SETTINGS.model_copy(update={"failure_memory": 0}))
-        assert await forgetful.remembered_failure(NUMPY) is None
+        assert await forgetful.find_remembered_failure(NUMPY) is None
         assert len(work.begun) == 1
 
     async def test_a_failure_is_told_in_every_process(self, engines: Engines) -> None:
@@ -210,7 +210,7 @@ class TestFailing:
         queue = engines.open(Work(DownloadFailed("tool", reason), released=True))
         with pytest.raises(BuildFailed) as failed:
             await completed(await queue.submit(NUMPY))
-        remembered = await queue.remembered_failure(NUMPY)
+        remembered = await queue.find_remembered_failure(NUMPY)
         assert remembered is not None
         assert remembered.message == failed.value.message
         assert remembered.message.isprintable()
@@ -220,7 +220,7 @@ class TestFailing:
         async with builds._database.writing() as connection:
             await connection.execute(update(tables.build).values(attempts=5, heartbeat=1.0))
         work = Work(released=True)
-        with pytest.raises(BuildFailed, match="each time it was tried"):
+        with pytest.raises(BuildFailed, match="in every attempt"):
             await completed(await engines.open(work).submit(NUMPY))
         assert work.begun == []
 
@@ -241,7 +241,7 @@ class TestCanceling:
         assert row is not None
         assert (row.status, row.error_kind, row.error_message) == ("CANCELED", "BuildCanceled", "ada canceled it")
         # a client that tries again at once does not begin it anew
-        assert isinstance(await queue.remembered_failure(NUMPY), BuildCanceled)
+        assert isinstance(await queue.find_remembered_failure(NUMPY), BuildCanceled)
         assert not await queue.cancel(build.id, "once more")
         assert not await queue.cancel("nothing", "")
 
@@ -406,4 +406,4 @@ async def test_a_wrong_clock_neither_takes_nor_loses(
     with pytest.raises(BuildFailed):
         await completed(await failing.submit(other))
     monkeypatch.setattr(time, "time", right)
-    assert await failing.remembered_failure(other) is not None
+    assert await failing.find_remembered_failure(other) is not None
