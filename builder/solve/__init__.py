@@ -1,1 +1,1 @@
-"""From a spec to a lock: the solver, its process, and what it answers from."""
+"""From a spec to a lock: the solver, its process, and the repodata that it reads."""

@@ -1,4 +1,4 @@
-"""The solver's process as the one that started it sees it: its requests in flight, its log, its memory."""
+"""The solver's process as seen by its parent: its requests in flight, its log, its memory."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from builder.solve.settings import SolverSettings
 log = structlog.get_logger(__name__)
 
 GRACE = 2.0
-"""Seconds past the time limit in which the process may still say itself that it is over."""
+"""Seconds beyond the time limit in which the process itself may still report that time is up."""
 _WATCH = 0.2
-"""Seconds between two looks at the process's memory."""
+"""Seconds between two checks of the process's memory."""
 
 Cause = Literal["died", "crashed", "time", "memory", "disk"]
-"""`died` is by somebody's signal, `crashed` by a fault of its own."""
+"""`died` means by somebody else's signal, `crashed` by a fault of its own."""
 _FAULTS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP})
 
 
 class Gone(Exception):
-    """A signal to the solver: the process ended before it answered, while it read these channels."""
+    """Tells the solver that the process ended before it answered, while it was reading these channels."""
 
     def __init__(self, cause: Cause, reading: Sequence[str] = ()) -> None:
         super().__init__(cause)
@@ -61,7 +61,7 @@ class Child:
         self._folder = folder
         self._redact = redact
         self.cause: Cause = "died"
-        """Why it is gone, where it is."""
+        """Why the process is gone, if it is."""
         self._numbers = itertools.count()
         self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._reading: dict[int, list[str]] = {}
@@ -79,7 +79,7 @@ class Child:
         file_size: int,
         redact: Callable[[str], str],
     ) -> Self:
-        """`file_size` in bytes is the most that the process may write into one file."""
+        """Start a process. It may write at most `file_size` bytes into one file."""
         ours, theirs = socket.socketpair()
         with contextlib.ExitStack() as stack, theirs:
             stack.enter_context(ours)
@@ -92,7 +92,7 @@ class Child:
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 pass_fds=[theirs.fileno()],
-                # Where this package was imported from, installed or not.
+                # the directory from which this package was imported, installed or not
                 cwd=Path(__file__).parents[2],
             )
             stack.pop_all()
@@ -119,7 +119,7 @@ class Child:
         return self._process.pid
 
     async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The reply to `request`; raises Gone."""
+        """Send `request` and return the reply. Raises Gone."""
         if self.gone:
             raise Gone(self.cause)
         number = next(self._numbers)
@@ -143,7 +143,7 @@ class Child:
             self._end()
 
     async def close(self) -> None:
-        """End the process by closing its socket, which it takes as its end, or else by force."""
+        """End the process by closing its socket, or by force if it does not exit."""
         self._end()
         self._writer.close()
         try:
@@ -173,7 +173,7 @@ class Child:
         finally:
             # its last words say why it ended
             await asyncio.wait({self._log, self._fault}, timeout=GRACE)
-            # it may go on, when what it sent cannot be read
+            # it may still run, if what it sent cannot be read
             self.kill(self.cause)
 
     async def _note_fault(self) -> None:
@@ -181,7 +181,7 @@ class Child:
             self.cause = "crashed"
 
     async def _watch(self) -> None:
-        """Look at its unfinished files, and at all memory: with mapped files, which the kernel does not limit."""
+        """Check its unfinished files and its whole memory, including mapped files, which the kernel does not limit."""
         page = os.sysconf("SC_PAGE_SIZE")
         statm = Path(f"/proc/{self._process.pid}/statm")
         while not self.gone:
@@ -191,15 +191,15 @@ class Child:
             except (OSError, IndexError):
                 return
             if resident > self._settings.memory:
-                log.warning("solver process ended: it takes too much memory", bytes=resident)
+                log.warning("solver process killed: it uses too much memory", bytes=resident)
                 self.kill("memory")
             if await asyncio.to_thread(self._folder.unfinished, self.pid) > self._settings.repodata_disk:
-                log.warning("solver process ended: it writes too much", limit=format_size(self._folder.most))
+                log.warning("solver process killed: it writes too much", limit=format_size(self._folder.most))
                 self.kill("disk")
             await asyncio.sleep(_WATCH)
 
     async def _copy_log(self) -> None:
-        """What the process writes to its stderr, without secrets, into this process's log."""
+        """Copy what the process writes to its stderr into this process's log, without secrets."""
         assert self._process.stderr is not None
         while True:
             try:

@@ -1,8 +1,8 @@
-"""rattler's HTTP client as the solver process uses it: it has no way out but the guarding proxy.
+"""rattler's HTTP client for the solver process, whose only way out is the guarding proxy.
 
-Of rattler's standard client this lacks what speaks to S3 and Google's storage: their own libraries fetch logins from a
-cloud's metadata service, past any proxy, for whatever address a channel names. It takes the proxy from the environment
-of its process, in which nothing is exempt, and logins from the one file.
+It lacks the parts of rattler's standard client that talk to S3 and Google's storage: their libraries fetch logins from
+a cloud's metadata service, past any proxy, for whatever address a channel names. It reads the proxy from its process's
+environment, which exempts no address, and logins from one file.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from storage.disk.files import atomic_write
 _RETRIES = 2
 _PROXY = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
 _IN_THE_WAY = ("no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY", "REQUEST_METHOD")
-"""The last makes the client ignore HTTP_PROXY, as in a CGI program."""
+"""The last one makes the client ignore HTTP_PROXY, as in a CGI program."""
 
 
 def make_client(proxy: str, credentials: str | None, directory: Path) -> Client:
-    """Changes the environment of this process; without `credentials` an empty file in `directory` has them."""
+    """Make the client. This changes the process's environment. Without `credentials`, an empty file in `directory` is
+    used."""
     if credentials is None:
         none = directory / "no-credentials.json"
         if not none.exists():
@@ -33,7 +34,7 @@ def make_client(proxy: str, credentials: str | None, directory: Path) -> Client:
     for name in _PROXY:
         os.putenv(name, proxy)
     os.putenv("RATTLER_AUTH_FILE", credentials)
-    # what the account has for its own tools is not for whoever asks for a channel
+    # logins for the account's own tools must not serve whoever asks for a channel
     os.putenv("NETRC", os.devnull)
     os.putenv("HOME", str(directory))
     return Client([RetryMiddleware(_RETRIES), AuthenticationMiddleware(), OciMiddleware()], user_agent="condery")

@@ -1,4 +1,4 @@
-"""JSON documents over a stream: a length of four bytes, big-endian, then the document."""
+"""JSON documents over a stream: a length in four big-endian bytes, then the document."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import orjson
 _LENGTH = 4
 
 LARGEST = 4 << 20
-"""Bytes of a document: it is read in the event loop. A lock of a thousand packages has one of them."""
+"""Bytes of the largest document, which is parsed in the event loop. A lock of a thousand packages has a quarter of
+that."""
 
 OUT_OF_MEMORY = "memory allocation of "
-"""Begins the line on stderr, Rust's own, with which a process ends that may not have more memory."""
+"""The start of the line on stderr, Rust's own, with which a process ends that reaches its memory limit."""
 
 
 def write_frame(document: Any) -> bytes:
@@ -23,9 +24,9 @@ def write_frame(document: Any) -> bytes:
 
 
 async def read_frame(reader: asyncio.StreamReader) -> Any | None:
-    """The next document, or None when the other side is gone, even in the middle of one, or sends what is none.
+    """Read the next document. Returns None if the other side is gone, even within a document, or sends no valid one.
 
-    Too large a one is none.
+    A document that is too large counts as invalid.
     """
     try:
         length = int.from_bytes(await reader.readexactly(_LENGTH), "big")

@@ -1,9 +1,9 @@
-"""Solves in two lanes, so that hard ones hold up nobody.
+"""Solves in two lanes, so that hard solves hold up nobody.
 
-Every solve begins in the quick lane, whose process is as warm as can be. One that is not done there after some seconds
-is given up and begins again in the long lane: with all the time that a solve may have, in a process of its own that has
-the lowest priority, few at a time. Indexes are read before that and without a slot of either lane, so that a channel
-that answers slowly or never costs its own requests alone.
+Every solve starts in the quick lane, whose process has everything in memory. A solve that takes more than some seconds
+there is stopped and starts again in the long lane. That lane gives it all the time that a solve may have, in a process
+of its own with the lowest priority, a few solves at a time. Indexes are read beforehand, without a slot in either lane,
+so that a channel that answers slowly or never delays only its own requests.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from builder.work.turns import Lane
 
 LOADS = MOST_CONNECTIONS // 20
 """Requests that read indexes at a time. One that hangs holds about two connections for each platform of each channel;
-ten are there for each in the one process that all share."""
+the process that all share has ten for each."""
 LOWEST_PRIORITY = 19
 IDLE_SECONDS = 60.0
 """How long the long lane's process, and the repodata in it, are kept for another solve."""
@@ -34,7 +34,7 @@ IDLE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class SolvingSettings:
-    """`quick` and `load` in seconds; `long` solves run at a time in the long lane."""
+    """`quick` and `load` are in seconds; `long` is the number of concurrent solves in the long lane."""
 
     quick: float = 5
     load: float = 120
@@ -42,7 +42,7 @@ class SolvingSettings:
 
 
 class Solving:
-    """What `Solver` does, for any number of callers. Use it as a context manager."""
+    """Does what `Solver` does, for any number of callers. Use it as an async context manager."""
 
     def __init__(self, settings: SolverSettings, lanes: SolvingSettings) -> None:
         self._settings = settings = replace(settings, reading=lanes.load)
@@ -59,7 +59,7 @@ class Solving:
         self._ending: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        """Start the quick lane's process; raises CredentialsInvalid."""
+        """Start the quick lane's process. Raises CredentialsInvalid."""
         await self._solver.__aenter__()
         return self
 
@@ -73,11 +73,11 @@ class Solving:
 
     @property
     def pid(self) -> int | None:
-        """The quick lane's process."""
+        """The process id of the quick lane."""
         return self._solver.pid
 
     async def solve(self, spec: EnvironmentSpec, glibc: Mapping[str, str] = MappingProxyType({})) -> Lock:
-        """The newest packages that satisfy `spec` on each of its platforms.
+        """Find the newest packages that satisfy `spec` on each of its platforms.
 
         Raises ChannelNotAllowed, UnknownPackage, Unsatisfiable, SolveLimit, ChannelUnavailable, ChannelRefused,
         PackageRefused, WorkerLost.
@@ -100,7 +100,7 @@ class Solving:
                 if self._long_solver is None:
                     self._long_solver = await Solver(replace(self._settings, priority=LOWEST_PRIORITY)).__aenter__()
                 solver = self._long_solver
-            # the records, too: those of a channel in shards come only when they are asked for
+            # the records too: those of a sharded channel are fetched only when needed
             async with self._loading.turn():
                 await solver.load(spec, self._lanes.load, records=True)
             async with self._long.turn():
@@ -112,7 +112,7 @@ class Solving:
             self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._begin_ending)
 
     def _begin_ending(self) -> None:
-        # a task that nobody cancels: a process whose end is interrupted would stay
+        # a task that nobody cancels: if its end were interrupted, the process would stay
         task = asyncio.create_task(self._end_idle())
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
@@ -125,13 +125,13 @@ class Solving:
                 await solver.__aexit__()
 
     async def package_names(self, channels: Sequence[str], platforms: Sequence[str]) -> list[str]:
-        """As `Solver.package_names`."""
+        """Do what `Solver.package_names` does."""
         return await self._solver.package_names(channels, platforms)
 
     async def refresh(self) -> None:
-        """As `Solver.refresh`; each process sees to its own."""
+        """Do what `Solver.refresh` does. The long lane's process refreshes itself."""
         await self._solver.refresh()
 
     async def download(self, url: str, path: Path) -> None:
-        """As `Solver.download`."""
+        """Do what `Solver.download` does."""
         await self._solver.download(url, path)

@@ -1,7 +1,7 @@
 """The process that solves: a warm rattler `Gateway`, and requests over a socket. `builder.solve.solver` starts it.
 
-The first frame is the configuration, every further one a request `{"id", "do", ...}`, answered in any order by
-`{"id", "answer"}` or `{"id", "error"}`. The process ends when the socket does.
+The first frame is the configuration, every further one a request `{"id", "do", ...}`. Answers come in any order, as
+`{"id", "answer"}` or `{"id", "error"}`. The process ends when the socket closes.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ log = structlog.get_logger(__name__)
 _CANCELLED = "Solve operation has been cancelled"
 _PR_SET_PDEATHSIG = 1
 _LEAST = 0.5
-"""Seconds that are left for a solve whose time the indexes took."""
+"""Seconds that a solve gets at least, however long reading the indexes took."""
 _STOPPING = 1.0
-"""Seconds in which a solve whose time is over should have stopped; the parent waits for an answer a little longer."""
+"""Seconds in which a solve should stop when its time is up. The parent waits a little longer for an answer."""
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """What the process is told once. `glibc` is the version of `__glibc` where a request has none.
+    """What the process is told once. `glibc` is the version of `__glibc` for requests that give none.
 
-    `proxy` is the one way out, with the password for it.
+    `proxy` is the only way out, with its password.
     """
 
     repodata: str
@@ -70,14 +70,14 @@ class Configuration:
     credentials: str | None
     glibc: str
     memory: int
-    """Bytes that the process may have; an allocation beyond ends it."""
+    """Bytes of memory that the process may have. An allocation beyond ends it."""
     reading: float
-    """Seconds in which the indexes of a request's channels have to come."""
+    """Seconds in which the indexes of a request's channels must arrive."""
     repodata_size: int
     repodata_disk: int
     repodata_channels: int
     connections: int
-    """That the proxy lets this process have."""
+    """Connections that the proxy allows this process."""
     priority: int = 0
 
 
@@ -105,7 +105,7 @@ class SolverProcess:
         )
 
     async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The reply to a request; never raises for what the request is about."""
+        """Return the reply to a request. Never raises because of the request's content."""
         try:
             return {"id": request["id"], "answer": await self._do(request)}
         except BuilderError as error:
@@ -115,7 +115,7 @@ class SolverProcess:
             raise
         except MemoryError:
             _end_for_memory()
-        except BaseException as error:  # noqa: BLE001 - whatever rattler or the request holds (its panics are no Exception), the others must live on
+        except BaseException as error:  # noqa: BLE001 - whatever is in rattler or the request (its panics are not Exceptions), other requests must go on
             log.warning("request failed", traceback=self._clean(traceback.format_exc()))
             return {"id": request["id"], "error": {"kind": "", "text": self._clean(str(error))}}
 
@@ -152,7 +152,8 @@ class SolverProcess:
         return await list_package_names(gateway, urls, platforms)
 
     async def _load(self, spec: EnvironmentSpec, request: dict[str, Any]) -> None:
-        """Raises ChannelUnavailable for what has not come within the request's seconds, ChannelRefused."""
+        """Load the channels. Raises ChannelUnavailable for one that is not complete within the request's seconds,
+        ChannelRefused."""
         seconds: float = request["seconds"]
         channels = self._list_channels(spec)
         try:
@@ -168,14 +169,14 @@ class SolverProcess:
             raise self._repodata.error(channels, str(error)) from None
 
     def _list_channels(self, spec: EnvironmentSpec) -> dict[str, str]:
-        """URL to name of the channels of `spec`, in order of priority."""
+        """Map URL to name for the channels of `spec`, in order of priority."""
         channels: dict[str, str] = {}
         for name in list_channels(spec):
             channels.setdefault(resolve_address(name, self._alias), name)
         return channels
 
     async def _open_gateway(self, spec: EnvironmentSpec, channels: dict[str, str], request: dict[str, Any]) -> Gateway:
-        """A gateway in which all channels are loaded."""
+        """Return a gateway in which all channels are loaded."""
         for platform in spec.platforms:
             _check_platform(platform)
         return await self._repodata.gateway(
@@ -186,7 +187,7 @@ class SolverProcess:
         )
 
     async def _solve(self, spec: EnvironmentSpec, glibc: dict[str, str], request: dict[str, Any]) -> dict[str, Any]:
-        """The packages of every platform, as `LockedPackage.to_json` gives them."""
+        """Return the packages of every platform, in the form of `LockedPackage.to_json`."""
         seconds: float = request["seconds"]
         begun = time.monotonic()
         channels = self._list_channels(spec)
@@ -195,13 +196,13 @@ class SolverProcess:
             async with asyncio.timeout(seconds):
                 await self._open_gateway(spec, channels, request)
         except TimeoutError:
-            # what was loaded before is in a process that was lost meanwhile
+            # indexes that were loaded before were in a process that has been lost meanwhile
             raise too_long if request["loaded"] else _describe_missing(channels, seconds) from None
         left = max(seconds - (time.monotonic() - begun), _LEAST)
         checked = request["alone"] or request["doubtful"]
         solve = PlatformSolve(self._repodata, channels, self._alias, spec, glibc, left, checked)
         try:
-            # records that come in shards are read meanwhile, and a solve that should stop may not
+            # sharded records are read meanwhile, and a solve may not stop when it should
             async with asyncio.timeout(left + _STOPPING):
                 return await self._solve_all(solve)
         except TimeoutError:
@@ -220,9 +221,9 @@ class SolverProcess:
 
 @dataclass(frozen=True)
 class PlatformSolve:
-    """One spec, to be solved platform by platform. `channels` are URL to name, in order of priority.
+    """One spec, to be solved platform by platform. `channels` maps URL to name, in order of priority.
 
-    With `checked` the records are looked at before rattler solves with them.
+    If `checked`, the records are checked before rattler solves with them.
     """
 
     repodata: Repodata
@@ -234,11 +235,12 @@ class PlatformSolve:
     checked: bool
 
     async def packages(self, platform: str) -> tuple[LockedPackage, ...]:
-        """Raises UnknownPackage, Unsatisfiable, ChannelUnavailable, ChannelRefused, TimeoutError."""
+        """Solve for one platform. Raises UnknownPackage, Unsatisfiable, ChannelUnavailable, ChannelRefused,
+        TimeoutError."""
         try:
             records = await self._collect_records(platform)
         except GatewayError:
-            # A shard can be gone from a server that has a newer index than the one in memory.
+            # a server whose index is newer than the one in memory may no longer have a shard
             await self.repodata.reload(self.channels)
             try:
                 records = await self._collect_records(platform)
@@ -276,7 +278,7 @@ class PlatformSolve:
             raise
 
     def _make_wish(self, item: PackageItem) -> Wish:
-        """An item as rattler reads it. A channel's name is resolved here, because rattler knows only its own alias."""
+        """Write an item for rattler. Channel names are resolved here, because rattler knows only its own alias."""
         parts = []
         if item.constraints:
             parts.append(f'version="{",".join(map(str, item.constraints))}"')
@@ -291,7 +293,7 @@ class PlatformSolve:
         return Wish(item, MatchSpec(text, strict=False), channels)
 
     def _lock(self, record: RepoDataRecord, platform: str) -> LockedPackage:
-        """Raises PackageRefused."""
+        """Turn a record into a locked package. Raises PackageRefused."""
         text = record.to_json()
         if problem := describe_excess(text):
             raise PackageRefused(
@@ -361,7 +363,7 @@ async def serve(connection: socket.socket) -> None:
 
 
 def _frame(answer: dict[str, Any]) -> bytes:
-    """The frame of `answer`, or of an error where it is larger than the other side reads."""
+    """Write the frame of `answer`, or of an error if it is larger than the other side accepts."""
     framed = write_frame(answer)
     if len(framed) <= LARGEST:
         return framed
@@ -370,9 +372,9 @@ def _frame(answer: dict[str, Any]) -> bytes:
 
 
 def _limit(configuration: Configuration) -> None:
-    """Let the kernel hold this process to its memory and to the size of its files.
+    """Let the kernel limit this process's memory and the size of its files.
 
-    RLIMIT_DATA counts what the process may write to, not what it maps of files or reserves for threads.
+    RLIMIT_DATA counts the memory that the process may write to, not what it maps from files or reserves for threads.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (configuration.memory, configuration.memory))
@@ -380,7 +382,7 @@ def _limit(configuration: Configuration) -> None:
 
 
 def _end_for_memory() -> NoReturn:
-    """End as rattler ends where it cannot allocate."""
+    """End like rattler when it cannot allocate memory."""
     os.write(2, OUT_OF_MEMORY.encode() + b"\n")
     os.abort()
 
@@ -388,7 +390,7 @@ def _end_for_memory() -> NoReturn:
 def main() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # a line each, which the other side reads as one
+    # one line per event, which the other side reads as one
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -400,7 +402,7 @@ def main() -> None:
     logging.captureWarnings(capture=True)
     loop = asyncio.new_event_loop()
     loop.run_until_complete(serve(socket.socket(fileno=int(sys.argv[1]))))
-    # Solves that still run cannot be stopped, and nobody waits for them.
+    # solves that still run cannot be stopped, and nobody waits for them
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""Why there is no solution, for a person: an unknown name, a version that is not there, or the solver's own words."""
+"""Explains to a person why there is no solution: an unknown name, a missing version, or the solver's own words."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from builder.names.spec import Constraint, PackageItem, find_within
 
 _LINES = 40
 _LONGEST = 1 << 20
-"""Characters of the solver's words that are looked at: with a chain of packages they grow as its square."""
+"""Characters of the solver's text that are read. It grows as the square of a chain of packages."""
 _SHOWN = 6
 _NEVER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 
 
 @dataclass(frozen=True)
 class Wish:
-    """One item with the match spec it was solved as, and the channels (URL to name) it may come from."""
+    """One item with the match spec for the solver, and the channels (URL to name) that it may come from."""
 
     item: PackageItem
     spec: MatchSpec
@@ -41,7 +41,7 @@ async def raise_reason(
 ) -> None:
     """Raise UnknownPackage, Unsatisfiable or PackageRefused for a solve that failed with `text`.
 
-    The solver's text is the same for a name that is in no channel and for a version that does not exist, so both are
+    The solver's text is the same for a name that no channel has and for a version that does not exist, so both are
     looked up.
     """
     for wish in wishes:
@@ -59,7 +59,7 @@ async def list_package_names(gateway: Gateway, urls: Iterable[str], platforms: I
 
 
 def make_readable(text: str, virtual: Sequence[tuple[str, str, str]]) -> str:
-    """The solver's explanation without its internal words, at most 40 lines."""
+    """Rewrite the solver's explanation without its internal terms, in at most 40 lines."""
     text = text[:_LONGEST].removeprefix("Cannot solve the request because of: ").strip()
     text = re.sub(r"(?<=\w) \*(?=[ ,\n]|$)", "", text)
     has = {name: version for name, version, _ in virtual}
@@ -76,7 +76,7 @@ def make_readable(text: str, virtual: Sequence[tuple[str, str, str]]) -> str:
 
 
 def _drop_echoes(lines: list[str]) -> list[str]:
-    """The tree without the lines that say of each version alone that it conflicts with what was said before."""
+    """Drop the lines that only repeat, for a single version, a conflict reported before."""
     kept = [line for line in lines if not line.endswith(", which conflicts with the versions reported above.")]
     for number, line in enumerate(kept):
         below = kept[number + 1] if number + 1 < len(kept) else ""
@@ -98,7 +98,7 @@ async def _raise_if_unknown(gateway: Gateway, wish: Wish, platform: str) -> None
     known = await list_package_names(gateway, wish.channels, [platform, "noarch"])
     if name in known:
         return
-    # `numpy.1.26` reads as a package's name: an operator was forgotten.
+    # `numpy.1.26` reads as a package name: an operator was forgotten
     forgotten = re.fullmatch(r"(.+?)\.(\d[^/]*)", name)
     close = (
         [f"{forgotten[1]}.like.{forgotten[2]}"]
@@ -120,16 +120,16 @@ async def _raise_if_unmatched(gateway: Gateway, wish: Wish, platform: str, until
     records = [record for source in answer for record in source]
     where = f"in {', '.join(wish.channels.values())}"
     if not records:
-        # not the channel: what else it has may be sound
+        # not the channel's fault as a whole: its other packages may be sound
         raise PackageRefused(
-            item.name, f"the index of its channel has files of {item.name}, and no record that says so ({where})"
+            item.name, f"its channel's index has files of {item.name}, but no record has that name ({where})"
         )
     there = [record for record in records if until is None or _find_first_day(record) <= until]
     asked = " ".join([item.name, ",".join(map(str, item.constraints))]).strip()
     if not there:
         date = until.date() if until else ""
         raise Unsatisfiable(
-            platform, f"no {item.name} {where} is as old as {date}; its first is {_describe_oldest(records)}"
+            platform, f"no {item.name} {where} is as old as {date}; the oldest is {_describe_oldest(records)}"
         )
     right = _match_versions(there, item)
     if not right:
@@ -156,7 +156,7 @@ def _match_versions(records: Sequence[RepoDataRecord], item: PackageItem) -> lis
 
 
 def _guess_meant(records: Sequence[RepoDataRecord], item: PackageItem) -> str | None:
-    """`item` with `like` for `eq`, where there are such versions: 3.11 is asked for, and 3.11.7 meant."""
+    """Return `item` with `like` for `eq` if such versions exist: somebody asks for 3.11 and means 3.11.7."""
     constraints = {
         Constraint("=" if each.operator == "==" else each.operator, each.version) for each in item.constraints
     }
@@ -165,7 +165,8 @@ def _guess_meant(records: Sequence[RepoDataRecord], item: PackageItem) -> str | 
 
 
 def _find_first_day(record: RepoDataRecord) -> datetime.datetime:
-    """Since when the package is in the channel, as the solver sees it; one without any date is never old enough."""
+    """Return since when the package is in the channel, as the solver sees it. One without a date is never old
+    enough."""
     return record.indexed_timestamp or record.timestamp or _NEVER
 
 
@@ -175,7 +176,7 @@ def _describe_oldest(records: Sequence[RepoDataRecord]) -> str:
 
 
 def _list_versions(records: Sequence[RepoDataRecord], constraints: Sequence[Constraint]) -> str:
-    """The versions that are there: all when few, else those around the wanted one and the newest."""
+    """List the versions that exist: all if they are few, else those around the requested one, and the newest."""
     versions = sorted({record.version for record in records})
     if len(versions) <= _SHOWN:
         return ", ".join(map(str, versions))

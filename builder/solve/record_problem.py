@@ -1,4 +1,4 @@
-"""What is wrong with a package's record in a channel's index, which becomes file names, addresses and documents."""
+"""What is wrong with a package's record in a channel's index. Records become file names, addresses and documents."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _BUILD = re.compile(r"[A-Za-z0-9_.+]+")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_.!+-]+\.(conda|tar\.bz2)")
 _SITE_PACKAGES = re.compile(r"(?!/)[A-Za-z0-9_./+-]+")
 _LONGEST = 240
-"""Characters of a name with its version and build: with `.json` behind it, it is a file in the image."""
+"""Characters of a name with its version and build. With `.json` appended, it is a file name in the image."""
 _LARGEST = 1 << 40
 """Bytes."""
 _SHOWN = 60
 
 
 def find_record_problem(package: LockedPackage, platform: str) -> str | None:
-    """Why `package` must not be had from a channel for `platform`, as the end of a sentence; None when it is sound."""
+    """Return why `package` must not come from a channel for `platform`, as the end of a sentence; None if it may."""
     for what, value, pattern in (
         ("name", package.name, _NAME),
         ("version", package.version, _VERSION),
@@ -27,25 +27,25 @@ def find_record_problem(package: LockedPackage, platform: str) -> str | None:
         ("file name", package.file_name, _FILE_NAME),
     ):
         if not pattern.fullmatch(value):
-            return f"its channel's index says that its {what} is {quote(value)}, which is none"
+            return f"its channel's index gives {quote(value)} as its {what}, which is not valid"
     if max(len(str(package)), len(package.file_name)) > _LONGEST:
         return f"its name, version and build have more than {_LONGEST} characters in its channel's index"
     if package.subdir not in (platform, "noarch"):
-        return f"its channel's index has it for {platform} and says that it is for {quote(package.subdir)}"
+        return f"its channel's index lists it for {platform}, but its record says {quote(package.subdir)}"
     if not (package.sha256 or package.md5):
-        return "its channel's index has neither sha256 nor md5 of it"
+        return "its channel's index gives neither sha256 nor md5 for it"
     if package.size is not None and not 0 < package.size <= _LARGEST:
-        return f"its channel's index says that it has {package.size} bytes"
+        return f"its channel's index gives a size of {package.size} bytes"
     site_packages = package.python_site_packages_path
     if site_packages is not None and not (
         _SITE_PACKAGES.fullmatch(site_packages) and ".." not in site_packages.split("/")
     ):
         return (
-            f"its channel's index says that python packages go to {quote(site_packages)}, which is not a path below it"
+            f"its channel's index gives {quote(site_packages)} as site-packages, which is not a path under the prefix"
         )
     return None
 
 
 def quote(text: str) -> str:
-    """Foreign text for a terminal: quoted, with no control characters, not long."""
+    """Show untrusted text on a terminal: quoted, without control characters, and short."""
     return ascii(text[:_SHOWN]) + ("..." if len(text) > _SHOWN else "")

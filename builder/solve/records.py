@@ -1,7 +1,8 @@
-"""How much a record of a channel's index may hold before rattler's solver parses what it depends on.
+"""Limits on a record in a channel's index, checked before rattler's solver parses its dependencies.
 
-rattler's parser of match specs calls itself for each parenthesis: three thousand end its process, and tens of thousands
-of alternatives keep it busy for seconds. To read an index parses none of them, so they are looked at between the two.
+rattler's parser of match specs recurses for each parenthesis: three thousand crash its process, and tens of thousands
+of alternatives keep it busy for seconds. Reading an index parses no match spec, so records are checked between reading
+and solving.
 """
 
 from __future__ import annotations
@@ -20,39 +21,40 @@ from builder.solve.record_problem import quote
 from storage.text import printable_line
 
 LARGEST_RECORD = 256 << 10
-"""Characters of a package's record. One with hundreds of dependencies has a tenth of them."""
+"""Characters of a package's record. One with hundreds of dependencies has a tenth of that."""
 LONGEST_SPEC = 4000
-"""Characters of one match spec. conda-forge's and defaults' have below 500."""
+"""Characters of one match spec. Those in conda-forge and defaults have fewer than 500."""
 MOST_PARENTHESES = 100
-"""In one match spec. Real ones have below ten."""
+"""Parentheses in one match spec. Real ones have fewer than ten."""
 MOST_SPECS = 2000
-"""That one record may have. Real ones have below 300."""
+"""Match specs in one record. Real ones have fewer than 300."""
 
 _SMALL = LONGEST_SPEC
-"""Characters of a record that need not be taken apart when it has few parentheses: nothing in it can be too large."""
+"""Characters of a record that need not be parsed if it has few parentheses: nothing in it can be too large."""
 _NAME = re.compile(r"(?!__)[a-z0-9_][a-z0-9_.-]*")
-"""What a package of a channel can be called; virtual ones are in none."""
+"""Names of packages in a channel; virtual packages are in none."""
 _FIELDS = ("depends", "constrains", "extra_depends")
-"""What a record has match specs in."""
+"""The fields of a record that hold match specs."""
 
 
 class KnownRecords:
-    """The records that were looked at: names of packages with the names they depend on, by channel and platform.
+    """The records that were checked: names of packages and of their dependencies, by channel and platform.
 
-    They are asked for name by name, because rattler parses some match specs already to follow them by itself.
+    They are queried by name, because rattler parses some match specs to follow dependencies itself.
     """
 
     def __init__(self) -> None:
         self._channels: dict[str, dict[str, dict[str, frozenset[str]]]] = {}
 
     def forget(self, url: str) -> None:
-        """A channel may have others from now on."""
+        """Forget a channel, whose records may differ from now on."""
         self._channels.pop(url, None)
 
     async def check(self, gateway: Gateway, channels: Mapping[str, str], platform: str, names: Iterable[str]) -> None:
-        """Raises PackageRefused for the first record, of all that a solve for `names` may consider, that is too large.
+        """Check all records that a solve for `names` may consider. Raises PackageRefused for the first that is too
+        large.
 
-        `channels` are URL to name.
+        `channels` maps URL to name.
         """
         known = {url: self._channels.setdefault(url, {}).setdefault(platform, {}) for url in channels}
         seen: set[str] = set()
@@ -68,7 +70,7 @@ class KnownRecords:
                     recursive=False,
                     channel_relations="disabled",
                 )
-                # there is a list for each platform of each channel, in their order
+                # the answer has a list for each platform of each channel, in this order
                 pairs = zip(answer[::2], answer[1::2], strict=True)
                 learned = await asyncio.to_thread(_group_dependencies, channels, pairs, missing)
                 for url, dependencies in learned.items():
@@ -79,7 +81,7 @@ class KnownRecords:
 def _group_dependencies(
     channels: Mapping[str, str], answer: Iterable[tuple[list[RepoDataRecord], ...]], names: Iterable[str]
 ) -> dict[str, dict[str, frozenset[str]]]:
-    """What each of `names` depends on, by channel; raises PackageRefused."""
+    """Map each of `names` to its dependencies, by channel. Raises PackageRefused."""
     learned = {}
     for (url, channel), lists in zip(channels.items(), answer, strict=True):
         found: dict[str, set[str]] = {name: set() for name in names}
@@ -90,7 +92,8 @@ def _group_dependencies(
                     printable_line(record.file_name[:100]),
                     f"its record in the channel's index has {problem} (channel {channel})",
                 )
-            # not `record.depends`, and each spec once: a stranger's question can bring all that conda-forge has of it
+            # not `record.depends`, and each spec once: one request can fetch all records that conda-forge has for a
+            # name
             document = orjson.loads(text)
             found.setdefault(document["name"].lower(), set()).update(document.get("depends", ()))
         learned[url] = {
@@ -100,7 +103,7 @@ def _group_dependencies(
 
 
 def describe_excess(text: str) -> str | None:
-    """What is too much about a record, given as JSON; None where nothing is."""
+    """Describe how a record, given as JSON, exceeds the limits; None if it does not."""
     if len(text) > LARGEST_RECORD:
         return f"{len(text)} characters; at most {LARGEST_RECORD} are allowed"
     return None
@@ -122,7 +125,7 @@ def _find_problem(text: str) -> str | None:
 
 
 def _list_specs(value: object) -> Iterable[str]:
-    """The texts of a field: a list of them, or by the name of an extra a list each."""
+    """Yield the strings in a field: a list of them, or a list for the name of each extra."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list | dict):

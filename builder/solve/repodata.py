@@ -1,4 +1,4 @@
-"""Warm repodata: the solver process's gateways, what is loaded in them, and how it stays fresh."""
+"""Warm repodata: the solver process's gateways, the channels loaded in them, and how they stay fresh."""
 
 from __future__ import annotations
 
@@ -25,25 +25,26 @@ _INDEXES = ("repodata.json", "repodata.json.zst", "repodata_shards.msgpack.zst")
 _REFRESHES = 8
 """Channels that are refreshed at a time."""
 _SHARE = 0.8
-"""Of the time for indexes, what the reading of one channel may take; the rest is for the copy on disk."""
+"""Share of the time for indexes that reading one channel may take. The rest is for the copy on disk."""
 _UNUSED_ROUNDS = 2
-"""A channel that nobody used since this many refreshes is let go."""
+"""Refreshes after which an unused channel is dropped."""
 _OFFLINE_GATEWAYS = 3
-"""Gateways kept beside the one that reaches all channels."""
+"""Gateways kept besides the one that reaches all channels."""
 _SHOWN = 300
-"""Characters of what the reader of an index says."""
+"""Characters of the index reader's message that are shown."""
 _TOO_LARGE = "(os error 27)"
-"""EFBIG: the process's limit on the size of a file."""
+"""EFBIG: the process reached its limit on the size of a file."""
 
 Notice = Callable[[tuple[str, ...]], None]
-"""Is told which channels (URLs) are being read for a request, and with nothing when none is."""
+"""Called with the channels (URLs) that are being read for a request, and with an empty tuple when none is."""
 
 
 @dataclass(frozen=True)
 class RepodataLimits:
-    """`seconds` for all indexes of a request, `size` in bytes of one when expanded, `channels` kept in memory.
+    """`seconds` for all indexes of a request, `size` in bytes of one expanded index, `channels` kept in memory.
 
-    `connections` are more than hanging channels can hold at a time: who waits for one of them would hang with them.
+    `connections` exceeds what hanging channels can hold at a time: whoever waited for one of those would hang with
+    them.
     """
 
     seconds: float
@@ -54,7 +55,7 @@ class RepodataLimits:
 
 @dataclass
 class _Known:
-    """A channel that loaded: for which platforms, and the number of the refresh it was last used after."""
+    """A loaded channel: its platforms, and the number of the refresh after which it was last used."""
 
     platforms: set[str] = field(default_factory=set)
     used: int = 0
@@ -73,20 +74,20 @@ class _Warm:
 
 
 class Repodata:
-    """Keeps the repodata of channels in use in memory and on disk, shards where a channel has them.
+    """Keeps the repodata of channels in use in memory and on disk, in shards if a channel has them.
 
-    - An index that is loaded stays as it is until a refresh, which asks each channel by itself: one that hangs or fails
-      delays and harms no other. A `file://` channel is looked at on every use instead.
+    - A loaded index stays as it is until a refresh, which asks each channel separately: one that hangs or fails neither
+      delays nor harms the others. A `file://` channel is checked on every use instead.
     - A channel whose server cannot be reached is read from the copy on disk, however old, until a refresh reaches it:
-      a build from known packages should not fail because an index cannot be asked whether it is the newest.
-      A channel that answers with a refusal (401, 403, 404) is not read from the copy. Who needs no such channel has
-      another gateway, and so notices nothing of it.
-    - Only what loaded is kept and refreshed: names of channels that do not exist leave nothing behind.
+      a build from known packages should not fail because nobody can tell whether an index is the newest.
+      A channel that refuses (401, 403, 404) is not read from the copy. Requests without such a channel use another
+      gateway, and so do not notice.
+    - Only channels that loaded are kept and refreshed: names of channels that do not exist leave nothing behind.
     """
 
     def __init__(self, folder: RepodataFolder, client: Client, limits: RepodataLimits) -> None:
         self.records = KnownRecords()
-        """Of the indexes that are loaded."""
+        """The records of the loaded indexes."""
         self._folder = folder
         self._client = client
         self._limits = limits
@@ -94,7 +95,7 @@ class Repodata:
         """In the order of their last use."""
         self._offline: frozenset[str] = frozenset()
         self._gateways: dict[frozenset[str], _Warm] = {}
-        """By the channels in them that are read from disk alone."""
+        """By the channels in them that are read only from disk."""
         self._loading: dict[tuple[int, str, frozenset[str]], asyncio.Task[str | None]] = {}
         self._stamps: dict[str, tuple[object, ...]] = {}
         self._round = 0
@@ -117,9 +118,10 @@ class Repodata:
         *,
         one_by_one: bool = False,
     ) -> Gateway:
-        """A gateway in which every channel is loaded for the platforms; raises ChannelUnavailable, ChannelRefused.
+        """Return a gateway in which every channel is loaded for the platforms. Raises ChannelUnavailable,
+        ChannelRefused.
 
-        `one_by_one` reads a channel after the other, so that `notice` says which one took the memory.
+        With `one_by_one`, channels are read one after the other, so that `notice` tells which one took the memory.
         """
         urls, wanted = tuple(urls), frozenset(platforms)
         self._forget_changed(urls)
@@ -139,17 +141,17 @@ class Repodata:
         return warm.gateway
 
     def error(self, channels: Mapping[str, str], text: str) -> ChannelUnavailable | ChannelRefused:
-        """A gateway's error, of whichever of `channels` (URL to name) it speaks of."""
+        """Turn a gateway's error into one about the channel, from `channels` (URL to name), that it mentions."""
         url = next((url for url in channels if url in text), next(iter(channels)))
         return _make_error(channels[url], read_gateway_reason(text, url, self._limits.size))
 
     async def reload(self, urls: Iterable[str]) -> None:
-        """Let the next use read the indexes of `urls` anew."""
+        """Let the next use read the indexes of `urls` again."""
         for url in urls:
             self._forget(url)
 
     async def refresh(self) -> None:
-        """Ask each channel that was used since the last two refreshes whether it has changed; the rest is let go."""
+        """Ask each channel that was used since the last two refreshes whether it has changed. Drop the others."""
         async with self._refreshing:
             for url, known in list(self._known.items()):
                 if self._round - known.used >= _UNUSED_ROUNDS:
@@ -170,7 +172,7 @@ class Repodata:
             return
         reason = await self._read(self._open(frozenset()), url, frozenset(known.platforms))
         if reason is None:
-            # what is read now comes from disk, after one question whether it is still the newest
+            # reading it now takes it from disk, after asking once whether it is still the newest
             self._offline -= {url}
             self._forget(url)
             reason = await self._load(self._find_warm(frozenset()), url, frozenset(known.platforms))
@@ -188,9 +190,9 @@ class Repodata:
     async def _go_offline(
         self, failures: Mapping[str, str], platforms: frozenset[str], offline: Collection[str]
     ) -> None:
-        """Let each channel that failed be read from its copy; raises where one has none, or may not be.
+        """Let each channel that failed be read from its copy. Raises if one has no copy, or may not be read from it.
 
-        `offline` were read from their copies when they failed. Others may have become so meanwhile.
+        `offline` were already read from their copies when they failed. Others may have gone offline meanwhile.
         """
         for url, reason in failures.items():
             if url in offline or not _is_unreachable(reason):
@@ -226,7 +228,7 @@ class Repodata:
                 warm.forget(url)
 
     def _find_warm(self, offline: frozenset[str]) -> _Warm:
-        """The gateway in which `offline` are read from disk alone."""
+        """Return the gateway in which `offline` are read only from disk."""
         if offline not in self._gateways:
             for other in [each for each in self._gateways if each][:-_OFFLINE_GATEWAYS]:
                 del self._gateways[other]
@@ -234,7 +236,7 @@ class Repodata:
         return self._gateways[offline]
 
     def _open(self, offline: Collection[str]) -> Gateway:
-        """A new gateway over the same disk cache; channels in `offline` are only read from there."""
+        """Open a new gateway over the same disk cache. Channels in `offline` are read only from there."""
         return Gateway(
             cache_dir=self._folder.path,
             client=self._client,
@@ -243,15 +245,16 @@ class Repodata:
         )
 
     async def _load_all(self, warm: _Warm, urls: Iterable[str], platforms: frozenset[str]) -> dict[str, str]:
-        """The reasons of those channels that failed."""
+        """Load channels. Returns the reasons for those that failed, by URL."""
         urls = list(urls)
         reasons = await asyncio.gather(*(self._load(warm, url, platforms) for url in urls))
         return {url: reason for url, reason in zip(urls, reasons, strict=True) if reason is not None}
 
     async def _load(self, warm: _Warm, url: str, platforms: frozenset[str]) -> str | None:
-        """Read a channel into a gateway, once for all who want it now; the reason when it failed.
+        """Read a channel into a gateway, once for all who want it now. Returns the reason if it failed.
 
-        rattler ends the reading for all when the one who began it is cancelled, so nobody's patience ends it.
+        rattler stops reading for everybody when whoever started it is cancelled, so here no caller's cancellation
+        reaches it.
         """
         key = (id(warm), url, platforms)
 
@@ -292,10 +295,11 @@ def _make_error(channel: str, reason: str) -> ChannelUnavailable | ChannelRefuse
 
 
 def read_gateway_reason(text: str, channel: str, size: int) -> str:
-    """What a person can use of a gateway's error; of addresses outside of `channel`, its URL, only that they failed.
+    """Extract what is useful to a person from a gateway's error. Outside of `channel`, its URL, say only that it
+    failed.
 
-    A channel chooses what it refers to, so what happened there is not for whoever asks for the channel. `size` in bytes
-    is the limit of one index.
+    A channel chooses what it refers to, so details from there are not for whoever asks for the channel. `size` is the
+    limit of one index, in bytes.
     """
     found = re.search(r"for url \((\w+://[^)]*)\)", text)
     url = found[1] if found else ""
@@ -303,9 +307,7 @@ def read_gateway_reason(text: str, channel: str, size: int) -> str:
     refusal = _describe_refusal(text, url)
     if url and _is_elsewhere(url, channel):
         log.warning("channel refers elsewhere", channel=channel, reason=text)
-        return (
-            f"it refers to {host}, {refusal}" if refusal else f"unreachable: nothing is got from {host}, its referral"
-        )
+        return f"it refers to {host}, {refusal}" if refusal else f"unreachable: it refers to {host}, which failed"
     if refusal:
         return f"it is {refusal}"
     if "tunnel error" in text or "(599 " in text:
@@ -315,7 +317,7 @@ def read_gateway_reason(text: str, channel: str, size: int) -> str:
         if status in ("401", "403"):
             return f"it answers {status} for {url}; its credentials are missing or wrong"
         if status == "404":
-            return f"{url} is not there (404); is that the channel's name?"
+            return f"{url} does not exist (404); is that the channel's name?"
         return f"unreachable: it answers {status} for {url}"
     if match := re.search(r"failed to open file `([^`]*)`: (.*?) \(os error", text):
         return f"{match[1]}: {match[2]}"
@@ -327,7 +329,7 @@ def read_gateway_reason(text: str, channel: str, size: int) -> str:
 
 
 def _find_content_problem(text: str, last: str, size: int) -> str:
-    """What is wrong with an index that came, by an error and the last line of it; empty where none did."""
+    """Describe what is wrong with a received index, given an error and its last line; empty if nothing was received."""
     if _TOO_LARGE in text:
         return f"its index is larger than the {format_size(size)} that the setting repodata_size allows"
     if found := re.search(r"failed to extract repodata records[^:]*: (.*)", text):
@@ -338,7 +340,7 @@ def _find_content_problem(text: str, last: str, size: int) -> str:
 
 
 def _describe_refusal(text: str, url: str) -> str:
-    """What the guarding proxy has against an address, by its answers; empty where it has nothing."""
+    """Describe why the guarding proxy refused an address, judged by its answers; empty if it did not."""
     plain = url.startswith("http:")
     if "proxy authorization required" in text or (plain and "(407 " in text):
         return "at an internal address that no setting names (channels, allowed_channels)"
@@ -348,7 +350,7 @@ def _describe_refusal(text: str, url: str) -> str:
 
 
 def _is_elsewhere(url: str, channel: str) -> bool:
-    """Whether an address is of another server than the channel's. Of `oci://` ones rattler ignores the port."""
+    """Whether an address is on another server than the channel's. rattler ignores the port of an `oci://` address."""
     if channel.startswith("oci:"):
         return urlsplit(url).hostname != urlsplit(channel).hostname
     return split_endpoint(url) != split_endpoint(channel)
@@ -359,7 +361,7 @@ def _is_unreachable(reason: str) -> bool:
 
 
 def _read_stamp(channel: Path) -> tuple[object, ...]:
-    """Changes whenever an index of the channel in a directory is rewritten."""
+    """Return a value that changes whenever an index of the channel in a directory is rewritten."""
     found: Mapping[str, int] = {
         str(path): path.stat().st_mtime_ns for name in _INDEXES for path in channel.glob(f"*/{name}")
     }

@@ -1,4 +1,4 @@
-"""The folder of repodata on disk: what interrupted reads left in it is removed, and all of it is bounded."""
+"""The folder of repodata on disk: removes what interrupted reads left in it, and limits its size."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _TEMPORARY = ".tmp"
-"""What rattler's unfinished files begin with."""
+"""The start of the names of rattler's unfinished files."""
 _LOCK = ".lock"
-"""Such files stay: a process that waits for one must not hold another than the next process."""
+"""Lock files stay: a process that waits for one must not end up with another file than the next process."""
 
 
 @dataclass(frozen=True)
 class RepodataFolder:
-    """`most` in bytes is what it may hold; several processes use one folder."""
+    """`most` is its limit in bytes. Several processes use one folder."""
 
     path: Path
     most: int
 
     def unfinished(self, pid: int) -> int:
-        """The bytes of the files here that a process is writing; 0 for one that is gone."""
+        """Count the bytes in this folder's files that a process is writing; 0 if it is gone."""
         here = os.path.realpath(self.path) + "/"
         sizes: dict[tuple[int, int], int] = {}
         with contextlib.suppress(OSError):
@@ -44,7 +44,7 @@ class RepodataFolder:
             _remove_unopened(entry.path)
 
     def trim(self) -> None:
-        """Remove what was read longest ago, until no more than `most` is left; whoever has it open may go on."""
+        """Remove what was read longest ago, until at most `most` bytes are left. Whoever has a file open may go on."""
         total = 0
         groups: dict[str, list[os.DirEntry[str]]] = defaultdict(list)
         for entry in self._list_files(lambda name: not _is_temporary(name) and not name.endswith(_LOCK)):
@@ -61,7 +61,7 @@ class RepodataFolder:
                 return
 
     def _list_files(self, wanted: Callable[[str], bool]) -> Iterator[os.DirEntry[str]]:
-        """Those of wanted names; no others are looked at, because there can be very many."""
+        """List the files with wanted names. No others are stat'ed, because there can be very many."""
         for folder in (self.path, self.path / "shards-v1"):
             with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
                 for entry in entries:
@@ -94,8 +94,8 @@ def _remove_unopened(path: str) -> None:
     except OSError:
         return
     try:
-        # The kernel gives such a lease to nobody while another process has the file open (fcntl(2)). It tells the
-        # holder by a signal when somebody opens the file; the usual one would end this process.
+        # The kernel grants such a lease to nobody while another process has the file open (fcntl(2)). When somebody
+        # opens the file, it sends the holder a signal; the default one would end this process.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         os.unlink(path)

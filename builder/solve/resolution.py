@@ -1,4 +1,4 @@
-"""What a solve depends on, as the key that its lock is kept under, and until when it answers."""
+"""The key under which a solve's lock is kept, from everything that it depends on, and how long the lock is valid."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from storage.clock import is_within
 FOREVER = math.inf
 
 RESOLUTION_FORMAT = 1
-"""Part of every resolution's key: raise it when the same inputs have to be solved anew."""
+"""Part of every resolution's key: raise it when the same inputs must be solved again."""
 
 
 def make_resolution_key(spec: EnvironmentSpec, glibc: Mapping[str, str], channel_alias: str) -> str:
-    """The key of what `spec` is solved to: the spec, where its channels are, and what the machine of the image has.
+    """Make the key of a solve: from the spec, from where its channels are, and from what the image's machine has.
 
-    `glibc` has the version by platform where it is known.
+    `glibc` has the version by platform, where known.
     """
     machines = {
         platform: list_virtual_packages(platform, glibc.get(platform, DEFAULT_GLIBC), spec.virtual_packages)
@@ -39,24 +39,24 @@ def make_resolution_key(spec: EnvironmentSpec, glibc: Mapping[str, str], channel
 
 
 def find_expiry(spec: EnvironmentSpec, solved: float, settings: BuilderSettings) -> float:
-    """Until when (UNIX seconds) a solve answers its spec: for ever when the spec's last day was over by then."""
+    """Return until when (UNIX seconds) a solve answers its spec: for ever if the spec's last day was over by then."""
     expires = solved + settings.fresh_for
     if spec.until is None:
         return expires
     end = datetime.datetime.combine(
         spec.until + datetime.timedelta(days=1), datetime.time(), tzinfo=datetime.UTC
     ).timestamp()
-    # a lock of a day that is not over must not outlive it
+    # a lock of a day that is not over must not outlive that day
     return FOREVER if solved >= end else min(expires, end)
 
 
 def is_fresh(spec: EnvironmentSpec, solved: float, settings: BuilderSettings, now: float) -> bool:
-    """Whether what was solved then is what the spec is solved to now."""
+    """Whether a solve at the time `solved` still answers the spec."""
     return _is_possible(solved, now) and find_expiry(spec, solved, settings) > now
 
 
 def answers_meanwhile(spec: EnvironmentSpec, solved: float, settings: BuilderSettings, now: float) -> bool:
-    """Whether what was solved then still answers while its spec is solved anew."""
+    """Whether a solve at the time `solved` still answers while its spec is solved again."""
     return (
         spec.until is None
         and _is_possible(solved, now)
@@ -65,5 +65,6 @@ def answers_meanwhile(spec: EnvironmentSpec, solved: float, settings: BuilderSet
 
 
 def _is_possible(solved: float, now: float) -> bool:
-    """Whether a stored time of a solve can be true: a clock that was ahead would keep its lock for as long as that."""
+    """Whether the stored time of a solve can be true: if a clock was ahead, its lock would stay valid for that much
+    longer."""
     return is_within(FOREVER, solved, now)

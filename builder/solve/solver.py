@@ -1,12 +1,12 @@
-"""From an `EnvironmentSpec` to a `Lock`, by a process of its own that keeps the channels' repodata warm.
+"""From an `EnvironmentSpec` to a `Lock`, with a process of its own that keeps the channels' repodata warm.
 
     async with Solver(settings) as solver:
         lock = await solver.solve(spec)
 
-rattler solves in native code that cannot be interrupted, so its process is what is limited: one that takes too long or
-too much memory is ended, the request that did it is answered with `SolveLimit` or `ChannelRefused`, and the others are
-asked again, as they are when the process dies by itself: those that may have done it each of a process of its own, so
-that they harm nobody a second time.
+rattler solves in native code that cannot be interrupted, so the limits apply to its process. A process that takes too
+long or too much memory is killed. The request that caused it is answered with `SolveLimit` or `ChannelRefused`, and the
+others are asked again; so are all of them if the process dies by itself. Requests that may have caused the death each
+get a process of their own, so that they do no harm a second time.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ from builder.work.turns import Lane
 log = structlog.get_logger(__name__)
 
 _REFRESH = 3600.0
-"""Seconds that a refresh of all channels may take; each has its own time."""
+"""Seconds that a refresh of all channels may take. Each channel has a limit of its own."""
 _REFUSED = 600.0
-"""Seconds for which a channel whose index broke a limit is not read again."""
+"""Seconds for which a channel is not read again after its index broke a limit."""
 _MOST_REFUSED = 1000
 _SHARED = 2
-"""How often a request is asked of the process that all share, before it gets one of its own."""
+"""How often a request is sent to the shared process before it gets one of its own."""
 _ALONE = 4
-"""Processes with one request each at a time; one caller's requests never have all of them."""
+"""Processes with a single request at a time. One caller's requests never have all of them."""
 _TRANSFER = 3600.0
 """Seconds that a download from an OCI registry may take."""
 _UNLIMITED = -1
@@ -69,7 +69,8 @@ _ERRORS: dict[str, type[BuilderError]] = {
 
 
 class Solver:
-    """Solves any number of specs at once. Use it as a context manager; every method may be called concurrently."""
+    """Solves any number of specs at once. Use it as an async context manager; all methods may be called
+    concurrently."""
 
     def __init__(self, settings: SolverSettings) -> None:
         self._settings = settings
@@ -77,16 +78,16 @@ class Solver:
         self._folder = RepodataFolder(settings.repodata, settings.repodata_disk)
         self._child: Child | None = None
         self._downloads: Child | None = None
-        """Fetches archives from OCI registries: those are larger than an index may be."""
+        """Fetches archives from OCI registries, which are larger than an index may be."""
         self._refused: TTLCache[str, tuple[str, str]] = TTLCache(_MOST_REFUSED, _REFUSED)
-        """What ChannelRefused says, by the channel's URL."""
+        """The arguments of ChannelRefused, by the channel's URL."""
         self._suspects = Suspects(settings.policy)
         self._starting = asyncio.Lock()
         self._alone = Lane(_ALONE, kept=1)
         self._refresher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Start the process; raises CredentialsInvalid."""
+        """Start the process. Raises CredentialsInvalid."""
         self._redact = Credentials.read(self._settings.credentials).redact
         self._settings.repodata.mkdir(parents=True, exist_ok=True)
         await asyncio.to_thread(self._folder.remove_leftovers)
@@ -113,11 +114,11 @@ class Solver:
 
     @property
     def pid(self) -> int | None:
-        """The process that solves now."""
+        """The id of the process that solves now."""
         return self._child.pid if self._child and not self._child.gone else None
 
     async def load(self, spec: EnvironmentSpec, seconds: float, *, records: bool = False) -> None:
-        """Read the indexes that a solve of `spec` needs, and with `records` all of them that it may choose from.
+        """Read the indexes that a solve of `spec` needs. With `records`, read all records that it may choose from too.
 
         Raises ChannelNotAllowed, ChannelUnavailable, ChannelRefused, SolveError, WorkerLost.
         """
@@ -126,12 +127,12 @@ class Solver:
     async def solve(
         self, spec: EnvironmentSpec, glibc: Mapping[str, str] = MappingProxyType({}), *, seconds: float | None = None
     ) -> Lock:
-        """The newest packages that satisfy `spec` on each of its platforms, in `seconds` or what the settings say.
+        """Find the newest packages that satisfy `spec` on each of its platforms.
 
-        With `seconds` the indexes have been loaded: when they are not there, the time is too short.
-        `glibc` has the version of the base layer's C library by platform, where it is another than the settings say.
-        Raises ChannelNotAllowed, UnknownPackage, Unsatisfiable, SolveLimit, ChannelUnavailable, ChannelRefused,
-        PackageRefused, WorkerLost.
+        It may take `seconds`, or the time in the settings. If `seconds` is given, the indexes must be loaded; if they
+        are not, the time is too short. `glibc` has the version of the base layer's C library by platform, where it
+        differs from the settings. Raises ChannelNotAllowed, UnknownPackage, Unsatisfiable, SolveLimit,
+        ChannelUnavailable, ChannelRefused, PackageRefused, WorkerLost.
         """
         begin = time.monotonic()
         answer = await self._ask_about(
@@ -152,7 +153,7 @@ class Solver:
         return lock
 
     async def package_names(self, channels: Sequence[str], platforms: Sequence[str]) -> list[str]:
-        """The names of all packages of the channels, sorted; `noarch` is a platform like others here.
+        """List the names of all packages in the channels, sorted. `noarch` is a platform like any other here.
 
         Raises ChannelNotAllowed, ChannelUnavailable, SolveLimit, WorkerLost.
         """
@@ -163,15 +164,15 @@ class Solver:
         return [str(name) for name in answer]
 
     async def channels(self) -> list[str]:
-        """The URLs of the channels whose repodata is kept."""
+        """List the URLs of the channels whose repodata is kept."""
         return [str(url) for url in await self._ask("listing channels", self._settings.seconds, do="channels")]
 
     async def refresh(self) -> None:
-        """Ask the channels in use whether they have changed; solves go on with what is known meanwhile."""
+        """Ask the channels in use whether they have changed. Meanwhile solves use what is loaded."""
         await self._ask("refreshing", _REFRESH, do="refresh")
 
     async def download(self, url: str, path: Path) -> None:
-        """Write what an `oci://` channel has at `url` to `path`, unverified; raises SolveError, WorkerLost."""
+        """Download `url` of an `oci://` channel to `path`, unverified. Raises SolveError, WorkerLost."""
         async with self._starting:
             if self._downloads is None or self._downloads.gone:
                 if self._downloads:
@@ -183,13 +184,13 @@ class Solver:
             raise WorkerLost("downloading") from None
 
     def _check(self, channels: Sequence[str]) -> None:
-        """Raises ChannelNotAllowed; what may be asked of the channels is let through from now on."""
+        """Raises ChannelNotAllowed. The proxy admits requests to these channels from now on."""
         policy = self._settings.policy
         for channel in channels:
             self._proxy.admit(policy.address_of(channel), policy.internal_of(channel))
 
     async def _ask_about(self, spec: EnvironmentSpec, doing: str, seconds: float, **request: Any) -> Any:
-        """As `_ask`, and remember of which channels nothing is to be read; raises ChannelNotAllowed, ChannelRefused."""
+        """Ask like `_ask`, and remember which channels must not be read. Raises ChannelNotAllowed, ChannelRefused."""
         channels = list_channels(spec)
         self._check(channels)
         for channel in channels:
@@ -205,12 +206,12 @@ class Solver:
             raise SolveLimit(error.what, error.limit, error.setting, channels) from None
 
     async def _ask(self, doing: str, seconds: float, about: EnvironmentSpec | None = None, **request: Any) -> Any:
-        """The answer of the process, asked again of another when the first is lost through no fault of this.
+        """Return the process's answer. If the process is lost through no fault of this request, ask another.
 
-        Several requests can be running when a limit is passed, and nobody knows which one did it. Those that read an
-        index then may have: they are repeated each in a process of its own, and the one that passes the limit there is
-        the one. The others are asked of the next process that all share, and are alone when that is lost, too.
-        A suspect is alone at once.
+        Several requests may be running when a limit is exceeded, and nobody knows which one did it. Suspects are those
+        that were reading an index then: each is repeated in a process of its own, and the one that exceeds the limit
+        there is to blame. The others go to the next shared process, and get one of their own if that is lost too. A
+        known suspect gets its own process at once.
         """
         lost = False
         for _ in range(0 if about and self._suspects.are_apart(about) else _SHARED):
@@ -221,7 +222,7 @@ class Solver:
                     self._suspects.note_overdue(about)
                 raise
             except Gone as gone:
-                log.warning("solver process lost; another is asked", cause=gone.cause, doing=doing)
+                log.warning("solver process lost; asking another", cause=gone.cause, doing=doing)
                 lost = True
                 # the request that took too long has its answer
                 if gone.reading and gone.cause != "time":
@@ -235,7 +236,7 @@ class Solver:
     async def _ask_alone(
         self, doing: str, seconds: float, about: EnvironmentSpec | None, request: dict[str, Any]
     ) -> Any:
-        """The answer of a process that has no other request; raises what the request did to it."""
+        """Return the answer of a process that has no other request. Raises what the request did to that process."""
         await asyncio.to_thread(self._folder.remove_leftovers)
         child = await self._start()
         try:
@@ -249,18 +250,19 @@ class Solver:
             await asyncio.to_thread(self._folder.remove_leftovers)
 
     def _explain(self, gone: Gone, doing: str, strangers: Sequence[str]) -> BuilderError:
-        """Why a process is lost that had one request alone, with these channels that are not the server's own."""
+        """Explain why a process with a single request was lost. `strangers` are its channels that are not the server's
+        own."""
         if gone.cause == "memory":
             limit, setting = format_size(self._settings.memory), "solve_memory"
         elif gone.cause == "disk":
             limit, setting = format_size(self._settings.repodata_disk), "repodata_disk"
         elif gone.cause == "crashed" and len(strangers) == 1:
-            return ChannelRefused(strangers[0], "the solver crashes at what its index says of the packages asked for")
+            return ChannelRefused(strangers[0], "the solver crashes on its records of the requested packages")
         else:
             return WorkerLost(doing)
         if len(gone.reading) == 1:
             return ChannelRefused(
-                gone.reading[0], f"to read its index takes more than the {limit} that the setting {setting} allows"
+                gone.reading[0], f"reading its index takes more than the {limit} that the setting {setting} allows"
             )
         return SolveLimit(gone.cause, limit, setting, gone.reading)
 
@@ -286,7 +288,7 @@ class Solver:
             return self._child
 
     async def _start(self, file_size: int | None = None) -> Child:
-        """A process of which every request goes out by the proxy."""
+        """Start a process, all of whose requests go out through the proxy."""
         size = file_size or self._settings.repodata_size
         return await Child.start(self._settings, self._proxy, self._folder, size, self._redact)
 
@@ -300,7 +302,7 @@ class Solver:
 
 
 def _make_error(document: dict[str, Any]) -> BuilderError:
-    """The process's error, as raised here."""
+    """Rebuild the process's error, to be raised here."""
     kind = _ERRORS.get(document["kind"])
     if kind is None:
         return SolveError(f"the solver failed: {document.get('text') or document['fields']}")

@@ -1,14 +1,14 @@
-"""What a container's machine has, as packages that nobody installs (CEP 30). The server decides, never its host."""
+"""What a container's machine provides, as virtual packages (CEP 30). The server decides, not its host."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 LINUX = "5.10"
-"""Of the container's host nothing is known; this kernel is older than any that is still maintained."""
+"""The container's host is unknown; this kernel is older than any that is still maintained."""
 MACOS = "13.0"
 DEFAULT_GLIBC = "2.28"
-"""Where neither the settings nor the base say it."""
+"""Used when neither the settings nor the base say."""
 
 _ARCHSPECS = {
     "32": "x86",
@@ -28,7 +28,8 @@ _ARCHSPECS = {
 def list_virtual_packages(
     platform: str, glibc: str, extra: Sequence[tuple[str, str]] = ()
 ) -> tuple[tuple[str, str, str], ...]:
-    """(name, version, build) of each virtual package of a conda platform; `extra` (name, version) adds or replaces."""
+    """List (name, version, build) of each virtual package of a conda platform. `extra` (name, version) adds or
+    replaces."""
     system, _, machine = platform.partition("-")
     found: dict[str, tuple[str, str]] = {}
     if system == "linux":

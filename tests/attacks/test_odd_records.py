@@ -23,7 +23,7 @@ Document = dict[str, Any]
 
 REFUSED = r"package .*lib.* is refused: .*{}.* \(channel http"
 UNREADABLE = r"channel http\S+ cannot be read: its index has a record that cannot be read: .*{}"
-OF_OTHER_NAME = r"package lib is refused: .* has files of lib, and no record that says so \(in http"
+OF_OTHER_NAME = r"package lib is refused: .* has files of lib, but no record has that name \(in http"
 UNPARSABLE = r"lib 1\.0 is excluded because the {} .*failed to parse"
 
 RECORDS: dict[str, tuple[dict[str, Any], str | None]] = {
@@ -53,23 +53,23 @@ RECORDS: dict[str, tuple[dict[str, Any], str | None]] = {
     "version with a space": ({"version": "1 2"}, UNREADABLE.format("version")),
     "long version": ({"version": ".".join(["1"] * 3000)}, REFUSED.format("more than 240 characters")),
     "version with an epoch": ({"version": "1!2.0+local"}, None),
-    "build with separators": ({"build": "../0"}, REFUSED.format("build is '../0'")),
-    "build with a space": ({"build": "a b"}, REFUSED.format("build is 'a b'")),
-    "build with a line break": ({"build": "a\n"}, REFUSED.format(r"build is 'a\\n'")),
-    "no build": ({"build": ""}, REFUSED.format("build is ''")),
+    "build with separators": ({"build": "../0"}, REFUSED.format("gives '../0' as its build")),
+    "build with a space": ({"build": "a b"}, REFUSED.format("gives 'a b' as its build")),
+    "build with a line break": ({"build": "a\n"}, REFUSED.format(r"gives 'a\\n' as its build")),
+    "no build": ({"build": ""}, REFUSED.format("gives '' as its build")),
     "negative build number": ({"build_number": -1}, UNREADABLE.format("expected u64")),
     "depends that does not parse": ({"depends": ["]["]}, UNPARSABLE.format("dependency")),
     "empty depends": ({"depends": [""]}, UNPARSABLE.format("dependency")),
     "depends that is text": ({"depends": "python"}, UNREADABLE.format("expected a sequence")),
     "constrains that does not parse": ({"constrains": ["][ ="]}, UNPARSABLE.format("constrains")),
-    "subdir of another platform": ({"subdir": "win-64"}, REFUSED.format("linux-64 and says that it is for 'win-64'")),
-    "subdir that is a path": ({"subdir": "../../etc"}, REFUSED.format("says that it is for '../../etc'")),
+    "subdir of another platform": ({"subdir": "win-64"}, REFUSED.format("linux-64, but its record says 'win-64'")),
+    "subdir that is a path": ({"subdir": "../../etc"}, REFUSED.format("its record says '../../etc'")),
     "no subdir": ({"subdir": REMOVED}, None),
     "fn with separators": ({"fn": "../../etc/passwd"}, None),
     "url with a login": ({"url": "http://user:secret@127.0.0.1/x.conda"}, None),
     "place of python packages outside": (
         {"python_site_packages_path": "../../../etc"},
-        REFUSED.format("python packages go to '../../../etc'"),
+        REFUSED.format("gives '../../../etc' as site-packages"),
     ),
 }  # fmt: skip
 """What is changed in the record of `lib`, and the reason; None where it ends in an image."""

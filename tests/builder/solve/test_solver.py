@@ -154,14 +154,14 @@ async def test_as_of_a_day(solver: Solver, channel: Path) -> None:
     last = datetime.date(1970, 1, 1) + datetime.timedelta(days=19_000)
     for day, expected in ((last, "lib-2.0-cuda_0"), (last - datetime.timedelta(days=1), "lib-1.0-0")):
         assert stems(await solver.solve(spec("lib", channel=channel.as_uri(), until=day))) == [expected]
-    with pytest.raises(Unsatisfiable, match=r"no lib in .* is as old as 2000-01-01; its first is 1.0 of 2019"):
+    with pytest.raises(Unsatisfiable, match=r"no lib in .* is as old as 2000-01-01; the oldest is 1.0 of 2019"):
         await solver.solve(spec("lib", channel=channel.as_uri(), until=datetime.date(2000, 1, 1)))
 
 
 async def test_as_of_a_day_the_channel_had_not_got_it(solver: Solver, channel: Path) -> None:
     """What counts is since when a package could be had, where the channel says that."""
     today = datetime.datetime.now(datetime.UTC).date()
-    with pytest.raises(Unsatisfiable, match=f"its first is .* of {today.year}"):
+    with pytest.raises(Unsatisfiable, match=f"the oldest is .* of {today.year}"):
         await solver.solve(spec("lib", channel=channel.as_uri(), until=today - datetime.timedelta(days=2)))
 
 
