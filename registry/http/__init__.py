@@ -1,1 +1,1 @@
-"""HTTP's toolkit: what a path names, bodies taken in, content sent."""
+"""The HTTP toolkit: reading paths, receiving bodies, sending content."""

@@ -1,4 +1,4 @@
-"""The memory that bodies of pushes may take together: each takes its part before it is read, or has to come again."""
+"""The memory for all bodies of pushes together: each takes its share before it is read, or must be sent again."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ PATIENCE = 10.0
 RETRY_AFTER = 5
 
 ONE_CLIENT = 2
-"""One client gets at most the total divided by this, so that its stalled pushes leave room for everybody else's."""
+"""One client gets at most the total divided by this, so that its stalled pushes leave room for others."""
 
 
 class UploadBudget:
-    """Bytes of memory. Whoever cannot have its part waits, in no order, for PATIENCE seconds."""
+    """A number of bytes of memory. A body that gets no share waits for PATIENCE seconds; there is no queue."""
 
     def __init__(self, total: int, patience: float = PATIENCE) -> None:
         self._total = total
@@ -30,8 +30,8 @@ class UploadBudget:
 
     @contextlib.asynccontextmanager
     async def take(self, client: str, size: int) -> AsyncIterator[None]:
-        """`size` bytes for `client` while the block runs; raises StorageBusy."""
-        # a single body that is larger than a share is still taken, one at a time
+        """Hold `size` bytes for `client` while the block runs; raises StorageBusy."""
+        # a body larger than one client's share is accepted too, one at a time
         size = min(size, self._total // ONE_CLIENT)
         if not self._fits(client, size):
             await self._wait(client, size)
@@ -55,4 +55,4 @@ class UploadBudget:
             async with asyncio.timeout(self._patience), self._changed:
                 await self._changed.wait_for(lambda: self._fits(client, size))
         except TimeoutError:
-            raise StorageBusy("too many pushes are under way", RETRY_AFTER) from None
+            raise StorageBusy("too many pushes are running", RETRY_AFTER) from None

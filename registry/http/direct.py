@@ -1,11 +1,11 @@
-"""Taking a large body straight from the socket, without passing it through the event loop.
+"""Receives a large body straight from the socket, around the event loop.
 
-On its way through the loop and the HTTP parser every byte is copied three times more, which for large blobs costs more
-than hashing and writing them. So what the parser has read of a body is taken from it, the transport is paused, and the
-rest is received in threads from a duplicate of the socket's descriptor, as `registry.http.transfer` sends.
+The loop and the HTTP parser copy every byte three more times. For a large blob that costs more than hashing and writing
+it. So this takes from the parser what it has already read, pauses the transport, and receives the rest in threads from
+a duplicate of the socket's descriptor, the way `registry.http.transfer` sends.
 
-The parser then never sees the end of the body, so the connection cannot be used for another request: `SPENT` tells
-`registry.observer` to say so.
+The parser never sees the end of the body, so the connection cannot carry another request: `SPENT` makes
+`registry.observer` announce that.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from aiohttp import web
 from storage.cancellation import to_end
 
 LEAST = 4 << 20
-"""Bytes of a body for which it is worth a connection."""
+"""The smallest body in bytes that is worth a connection."""
 
 BUFFER = 1 << 20
 AT_ONCE = 512 << 10
-"""Bytes that have come before a thread is woken."""
+"""Bytes that must have arrived before a thread is woken."""
 
 TURN = 16 << 20
-"""Bytes a thread takes at most before others get it."""
+"""The most bytes that a thread receives before others get a turn."""
 
 SPENT = web.RequestKey("spent", bool)
-"""Set for a request after which its connection has to be closed."""
+"""Set on a request whose connection must be closed afterwards."""
 
 Sink = Callable[[bytes | memoryview], None]
-"""Takes bytes, in a thread; what it is given changes afterwards."""
+"""Takes bytes, in a thread; the buffer that it gets is reused afterwards."""
 
 
 def goes_directly(request: web.Request) -> bool:
-    """Whether the body is large, and comes as it is: with a known length, not encrypted and not compressed."""
+    """Whether the body is large, of known length, and neither encrypted nor compressed."""
     transport, length = request.transport, request.content_length
     if transport is None or length is None or length < LEAST:
         return False
@@ -46,16 +46,16 @@ def goes_directly(request: web.Request) -> bool:
 
 
 async def receive_directly(request: web.Request, sink: Sink, stall_seconds: float) -> None:
-    """Give the body of a request that `goes_directly` to `sink`.
+    """Pass the body of a request that `goes_directly` to `sink`.
 
-    Raises ConnectionError or TimeoutError when the client is gone or sends nothing for `stall_seconds`; `sink` has then
-    got all that came.
+    Raises ConnectionError or TimeoutError if the client is gone or sends nothing for `stall_seconds`; `sink` then has
+    all bytes that arrived.
     """
     transport = request.transport
     assert transport is not None
     assert request.content_length is not None
     request[SPENT] = True
-    # taking from the parser makes it go on, and the transport too; nothing else happens before that is paused
+    # taking bytes resumes the parser and the transport; nothing else runs before the transport is paused again
     parsed = list(iter(request.content.read_nowait, b""))
     transport.pause_reading()
     left = request.content_length - sum(map(len, parsed))
@@ -65,7 +65,7 @@ async def receive_directly(request: web.Request, sink: Sink, stall_seconds: floa
         with _duplicate(transport.get_extra_info("socket").fileno()) as received:
             await _receive(received, left, sink, stall_seconds)
     except BaseException:
-        # the answer reaches a client that is still sending only while somebody reads
+        # a client that is still sending gets the answer only while somebody reads
         transport.resume_reading()
         raise
     request.content.feed_eof()
@@ -76,7 +76,7 @@ async def _receive(received: socket.socket, left: int, sink: Sink, stall_seconds
     while left:
         received.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, min(left, AT_ONCE))
         stalled = not await _readable(received, stall_seconds)
-        # a cancelled wait would leave the thread at the socket and the sink
+        # a cancelled wait would leave the thread using the socket and the sink
         count = await to_end(asyncio.to_thread(_take, received, buffer, left, sink))
         left -= count
         if stalled and not count:
@@ -84,7 +84,7 @@ async def _receive(received: socket.socket, left: int, sink: Sink, stall_seconds
 
 
 def _take(received: socket.socket, buffer: memoryview, most: int, sink: Sink) -> int:
-    """What is there by now, and at most a turn of it; raises ConnectionResetError at its end."""
+    """Receive what has arrived, at most a turn's worth; raises ConnectionResetError at the end of the stream."""
     taken = 0
     while taken < min(most, TURN):
         try:
@@ -99,7 +99,7 @@ def _take(received: socket.socket, buffer: memoryview, most: int, sink: Sink) ->
 
 
 async def _readable(received: socket.socket, seconds: float) -> bool:
-    """Wait until enough has come, or the end; False after `seconds`."""
+    """Wait until enough has arrived or the stream has ended; False after `seconds`."""
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
     loop.add_reader(received, _wake, ready)
@@ -120,7 +120,7 @@ def _wake(ready: asyncio.Future[None]) -> None:
 
 @contextlib.contextmanager
 def _duplicate(descriptor: int) -> Iterator[socket.socket]:
-    """A socket of its own: loops refuse to watch one that belongs to a transport."""
+    """A socket with a descriptor of its own: event loops refuse to watch one that belongs to a transport."""
     with socket.socket(fileno=os.dup(descriptor)) as copy:
         copy.setblocking(False)
         yield copy

@@ -1,7 +1,7 @@
-"""Answers whose bytes are known before they are asked for, sent in one write.
+"""Answers whose bytes are known in advance, sent in one write.
 
-What is answered most, a manifest from memory, costs more to put into words than to find: a response object's headers
-are copied, completed, checked and written out anew for every request. Here only the date and the request's id are new.
+The most frequent answer, a manifest from memory, takes longer to serialize than to find: for every request a response
+object's headers are copied, completed, checked and written out. Here only the date and the request's id are new.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from aiohttp.abc import AbstractStreamWriter
 from registry.logs.request_log import REQUEST_ID
 
 SERVER = "condery"
-"""What the header of that name says."""
+"""The value of the header Server."""
 
 
 class Instant(web.StreamResponse):
-    """A 200 of a head, as `head_of` makes it, and a body; for any number of requests, all of which `suits`."""
+    """A 200 made of a head from `head_of` and a body, for any number of requests that it `suits`."""
 
     def __init__(self, head: bytes, body: bytes) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Instant(web.StreamResponse):
             raise ConnectionResetError("the client is gone")
         last = f"{_date_and_id(int(time.time()))}{request[REQUEST_ID]}\r\n\r\n".encode()
         transport.write(self._head + last if request.method == "HEAD" else b"".join((self._head, last, self._content)))
-        # a client that reads slowly is waited for as ever
+        # waits for a slow reader as usual
         await request.writer.drain()
         return None
 
@@ -51,9 +51,9 @@ class Instant(web.StreamResponse):
 
 
 def suits(request: web.Request) -> bool:
-    """Whether nothing is to be negotiated: the protocol's version and the connection stay as they are.
+    """Whether nothing is to be negotiated: the protocol version and the connection stay as they are.
 
-    A web page's request has an answer of its own (`registry.peers.cors`).
+    A web page's request gets another answer (`registry.peers.cors`).
     """
     return (
         request.version == HttpVersion11
@@ -64,12 +64,12 @@ def suits(request: web.Request) -> bool:
 
 
 def head_of(headers: Iterable[tuple[str, str]]) -> bytes:
-    """Status line and headers, without the last two and the empty line; values were checked when they were made."""
+    """The status line and headers, without the last two and the empty line; the caller has checked the values."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
     return f"HTTP/1.1 200 OK\r\nServer: {SERVER}\r\n{lines}".encode()
 
 
 @functools.lru_cache(maxsize=2)
 def _date_and_id(second: int) -> str:
-    """The header of that second, and the name of the one that follows."""
+    """The Date header of that second, and the name of the next header."""
     return f"Date: {formatdate(second, usegmt=True)}\r\nX-Request-ID: "

@@ -1,4 +1,4 @@
-"""Taking a request's body into an object: read on the event loop, hashed and written in threads, a batch at a time."""
+"""Receives a request's body into an object: read in the event loop, hashed and written in threads, in batches."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from storage.quotas.arrivals import Arrival
 from storage.repositories.uploads import Received
 
 BATCH = 1 << 20
-"""Bytes that are handed to a thread at once: few enough to be kept for many clients, enough to be worth the switch."""
+"""Bytes handed to a thread at once: few enough to buffer for many clients, enough to be worth the switch."""
 
 MOST_CHUNKS = 1024
-"""In a batch: a client may send two bytes at a time, each of which would be an object of 35."""
+"""The most chunks in a batch: a client may send two bytes at a time, and each chunk is an object of 35."""
 
 
 async def leave_to_reader(_request: web.Request) -> None:
-    """What is done about an Expect header before a request is looked at: nothing."""
+    """Leave an Expect header until the request has been looked at."""
 
 
 async def _invite(request: web.Request) -> None:
-    """Tell a client that asked first (RFC 9110, 10.1.1) to send its body, now that nothing speaks against it."""
+    """Tell a client that asked first (RFC 9110, section 10.1.1) to send its body, since nothing speaks against it."""
     if request.version == HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
 
 
 Expect = Callable[[int], Awaitable[None]]
-"""Told how many bytes there are going to be, as far as that is known; raises what refuses them."""
+"""Called with the number of bytes to come, as far as it is known; raises the error that refuses them."""
 
 
 async def receive(
@@ -46,10 +46,10 @@ async def receive(
     hasher: Hasher | None,
     stall_seconds: float,
 ) -> Received:
-    """Write the body to `writer`, which is of the object of `arrival`, and commit it; `hasher` goes along.
+    """Write the body to `writer`, the writer of the object of `arrival`, and commit it; `hasher` hashes it on the way.
 
-    Raises QuotaExceeded, where the length is known before the client is asked for the body. Raises BodyBroken when the
-    body ends too soon or stalls: the object then holds what came of it. Whatever else is raised leaves nothing.
+    Raises QuotaExceeded; if the length is known, before the client is told to send. Raises BodyBroken if the body ends
+    too soon or stalls; the object then holds what arrived. Any other error leaves nothing behind.
     """
     try:
         broken = None
@@ -80,7 +80,7 @@ _BROKEN = (ConnectionError, TimeoutError, RequestPayloadError, HttpProcessingErr
 async def _pump(
     request: web.Request, writer: ObjectWriter, hasher: Hasher | None, stall_seconds: float, expect: Expect
 ) -> None:
-    """While a thread takes one batch the next is read; never more than two are in memory."""
+    """Read the next batch while a thread takes the last one; never more than two are in memory."""
     if goes_directly(request):
         await receive_directly(request, lambda data: _take([data], writer, hasher), stall_seconds)
         return
@@ -91,19 +91,19 @@ async def _pump(
             size += sum(map(len, batch))
             await expect(size)
             if taking is not None:
-                # not awaited itself: that would cancel it together with this, and leave its thread at the writer
+                # not awaited directly: that would cancel it together with this task, and leave its thread at the writer
                 await asyncio.wait([taking])
                 taking.result()
             taking = asyncio.ensure_future(asyncio.to_thread(_take, batch, writer, hasher))
     finally:
         if taking is not None:
-            # the writer is not to be touched before its thread is done with it; a full disk counts before a lost client
+            # the thread must be done before the writer is touched; a full disk is reported before a lost client
             await asyncio.wait([taking])
             taking.result()
 
 
 async def _batches(request: web.Request, stall_seconds: float) -> AsyncIterator[list[bytes]]:
-    """The body as lists of chunks; what was read before it broke comes before the error."""
+    """Yield the body as lists of chunks; what was read before it broke comes before the error."""
     content = request.content
     batch: list[bytes] = []
     size = 0
@@ -135,7 +135,7 @@ def _take(batch: Sequence[bytes | memoryview], writer: ObjectWriter, hasher: Has
 
 
 async def read_limited(request: web.Request, most: int, stall_seconds: float) -> bytes:
-    """A small body; raises BodyTooLarge, BodyBroken."""
+    """Read a small body; raises BodyTooLarge, BodyBroken."""
     if request.content_length is not None and request.content_length > most:
         raise BodyTooLarge(most)
     body = bytearray()

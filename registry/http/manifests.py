@@ -1,4 +1,4 @@
-"""Manifests ready to be sent: their headers, and which one a client accepts."""
+"""Manifests ready to send: their headers, and the choice of one that a client accepts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONGEST_WARNING = 240
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """One manifest and the headers it is always sent with."""
+    """A manifest with the headers that it is always sent with."""
 
     media_type: str
     digest: Digest
@@ -41,11 +41,11 @@ class Prepared:
         return cls(manifest.media_type, manifest.digest, manifest.body, CIMultiDictProxy(CIMultiDict(headers)), instant)
 
     def with_warnings(self, texts: Sequence[str]) -> Prepared:
-        """The same, sent with `texts` as Warning headers; a client may show the first few."""
+        """A copy with `texts` as Warning headers; clients may show the first few."""
         return self._warning([warning(text) for text in texts[:MOST_WARNINGS]])
 
     def with_stale(self, reason: str | None) -> Prepared:
-        """The same, with what says that it may not be true any more, where there is a reason for that."""
+        """A copy with Warning headers that it may be outdated, if there is a `reason`."""
         return self._warning(stale_warnings(reason)) if reason is not None else self
 
     def _warning(self, values: Sequence[str]) -> Prepared:
@@ -57,7 +57,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Variants:
-    """What a tag means until `expires` (UNIX seconds): one image in the forms clients accept, preferred first."""
+    """What a tag points to until `expires` (UNIX seconds): one image in all its forms, the preferred one first."""
 
     prepared: tuple[Prepared, ...]
     media_types: tuple[str, ...]
@@ -69,7 +69,7 @@ class Variants:
 
     @classmethod
     def pushed(cls, prepared: Prepared) -> Variants:
-        """What was pushed has one form, and means it until it is pushed again."""
+        """A pushed manifest has one form, and the tag keeps it until the next push."""
         return cls((prepared,), (prepared.media_type,), math.inf)
 
     @property
@@ -77,16 +77,16 @@ class Variants:
         return sum(len(each.body) for each in self.prepared)
 
     def choose(self, accept: str) -> Prepared:
-        """The one for a client that sent this Accept header."""
+        """The form for a client that sent this Accept header."""
         return self.prepared[choose_accepted(accept, self.media_types)]
 
 
 @lru_cache(maxsize=512)
 def choose_accepted(header: str, offered: tuple[str, ...]) -> int:
-    """The index of the first media type `offered` that an Accept header admits (RFC 9110, 12.5.1), else 0.
+    """The index of the first media type in `offered` that an Accept header admits (RFC 9110, 12.5.1), or else 0.
 
-    Clients send what they can read in no useful order, so the server's preference decides; and one that names nothing
-    we have is better served with something than with an error nobody shows it.
+    Clients list the types that they can read in no useful order, so the server's preference decides. A client that
+    names none of ours is better served with something than with an error that nobody shows.
     """
     ranges = [_media_range(text) for text in header.split(",") if text.strip()]
     admitted = {name for name, quality in ranges if quality > 0}
@@ -112,13 +112,13 @@ def _media_range(text: str) -> tuple[str, float]:
 
 
 def stale_warnings(reason: str) -> list[str]:
-    """The Warning headers of what may not be true any more, and why that cannot be known, if so (RFC 7234, 5.5)."""
+    """The Warning headers of an answer that may be outdated, with the reason if there is one (RFC 7234, 5.5)."""
     stale = [warning("Response is Stale", 110)]
     return [*stale, warning(f"Revalidation Failed: {reason}", 111)] if reason else stale
 
 
 def warning(text: str, code: int = 299) -> str:
-    """`text` as the value of a Warning header (RFC 7234, 5.5; the distribution specification's "Warnings")."""
+    """`text` as the value of a Warning header (RFC 7234, section 5.5; the distribution specification's "Warnings")."""
     plain = "".join(character if " " <= character <= "~" else "?" for character in text[:LONGEST_WARNING])
     escaped = plain.replace("\\", "\\\\").replace('"', '\\"')
     return f'{code} - "{escaped}"'

@@ -1,6 +1,6 @@
-"""What the read path remembers of the database, bounded, and believed only while nothing has changed.
+"""The read path's cache of the database: bounded, and trusted only while nothing has changed.
 
-Every entry has the stamp its repository had before the database was asked (`storage.events.changes`).
+Every entry has the stamp that its repository had before the database was queried (`storage.events.changes`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from storage.blobs.rows import StoredBlob
 from storage.digest import Digest
 
 OVERHEAD = 1024
-"""Bytes an entry is taken to cost beside its content."""
+"""The assumed cost of an entry in bytes besides its content."""
 
 BLOB_SHARE = 8
-"""An eighth of the memory is for where blobs are."""
+"""One part in so many of the memory is for the places of blobs."""
 
 
 class _Manifest(NamedTuple):
@@ -38,9 +38,9 @@ class _Blob(NamedTuple):
 
 
 class Memory:
-    """Manifests by digest and by tag, and where blobs are: at most `most` bytes in all, tags for `tag_seconds`.
+    """Manifests by digest and by tag, and the places of blobs: at most `most` bytes in all, tags for `tag_seconds`.
 
-    The limit on tags is a net below the stamps, for changes by processes of other machines.
+    The time limit on tags backs up the stamps, for changes by processes on other machines.
     """
 
     def __init__(self, most: int, tag_seconds: float) -> None:
@@ -67,7 +67,7 @@ class Memory:
         return entry.variants if entry.stamp == stamp and entry.until > time.monotonic() else None
 
     def keep_tag(self, repository: str, tag: str, variants: Variants, stamp: int) -> None:
-        # not a time of day: a clock that was ahead would have it kept long after it is mended
+        # monotonic, not the time of day: a clock that was ahead would make it stay long after being corrected
         until = time.monotonic() + min(variants.expires - time.time(), self._tag_seconds)
         if OVERHEAD + variants.size <= self._tags.maxsize:
             self._tags[repository, tag] = _Tag(stamp, variants, until)

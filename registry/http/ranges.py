@@ -1,4 +1,4 @@
-"""Conditional and partial requests (RFC 9110, sections 13 and 14) over content whose entity tag is its digest."""
+"""Conditional and partial requests (RFC 9110, sections 13 and 14) for content whose entity tag is its digest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 _ONE_RANGE = re.compile(r"bytes=[ \t]*([0-9]*)-([0-9]*)[ \t]*", re.IGNORECASE)
 
 _MOST_DIGITS = 18
-"""More digits than any size has; int() refuses a few thousand of them."""
+"""More digits than any size has; int() refuses a few thousand."""
 
 
 class Span(NamedTuple):
@@ -19,9 +19,10 @@ class Span(NamedTuple):
 
 
 def parse_range(header: str | None, size: int) -> Span | Literal["whole", "unsatisfiable"]:
-    """What a Range header asks of `size` bytes.
+    """What a Range header requests from `size` bytes.
 
-    Several ranges, other units and bad syntax mean the whole, as a server may and (for bad syntax) should answer.
+    Several ranges, other units and invalid syntax mean the whole, as a server may answer, and for invalid syntax
+    should.
     """
     found = _ONE_RANGE.fullmatch(header) if header else None
     if not found or not (found[1] or found[2]):
@@ -31,13 +32,13 @@ def parse_range(header: str | None, size: int) -> Span | Literal["whole", "unsat
         assert last is not None
         return Span(max(size - last, 0), size) if last > 0 and size > 0 else "unsatisfiable"
     if first >= size or (last is not None and last < first):
-        # RFC 9110 calls a range that ends before it begins invalid; the distribution specification's answer is 416
+        # RFC 9110 calls a range that ends before it begins invalid; the distribution specification answers it with 416
         return "unsatisfiable"
     return Span(first, size if last is None else min(last + 1, size))
 
 
 def matches(header: str, etag: str) -> bool:
-    """Whether an If-None-Match header names the entity tag `etag` (with its quotes); compares weakly."""
+    """Whether an If-None-Match header names the entity tag `etag` (with its quotes), by weak comparison."""
     return header.strip() == "*" or any(each.strip().removeprefix("W/") == etag for each in header.split(","))
 
 

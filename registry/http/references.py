@@ -1,8 +1,8 @@
-"""What a path below /v2/ or /files/ names.
+"""Parses paths below /v2/ and /files/.
 
-Repository names hold slashes and may hold the words of the API themselves (`a/blobs/uploads`, `x/tags/list`), so a path
-is read from its end: the last parts say what is meant, the rest is the name. The path is read as it was sent; only the
-last part, which is no name, may be percent-encoded (clients differ on the colon of a digest).
+Repository names contain slashes and may contain words of the API itself (`a/blobs/uploads`, `x/tags/list`). So a path
+is read from its end: the last parts say what is meant, and the rest is the name. The path is read as it was sent. Only
+its last part, which belongs to no name, may be percent-encoded, since clients treat a digest's colon differently.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from storage.errors import DigestInvalid
 from storage.oci import LONGEST_REPOSITORY, TAG, is_repository
 
 Endpoint = Literal["base", "catalog", "manifests", "blobs", "uploads", "upload", "tags", "referrers", "file"]
-"""What a path is for: of the distribution specification's API, and a file beside an image."""
+"""What a path is for: an endpoint of the distribution specification's API, or a file beside an image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An endpoint, its repository, and what of that is meant.
+    """An endpoint, its repository, and the reference into it.
 
-    For manifests `reference` is a tag or digest as text, for blobs and referrers a digest, for a file TAG/NAME.
+    The reference is a tag or digest as text for manifests, a digest for blobs and referrers, and TAG/NAME for a file.
     """
 
     endpoint: Endpoint
@@ -37,7 +37,7 @@ class Target:
 def parse_path(path: str) -> Target:
     """The target of the raw path `path`, which begins with /v2; raises NameInvalid or RouteUnknown.
 
-    The reference is not checked yet: what is wrong with it depends on the method.
+    The reference is checked later, since the error for it depends on the method.
     """
     if path in ("/v2", "/v2/"):
         return Target("base")
@@ -49,7 +49,7 @@ def parse_path(path: str) -> Target:
         if word == "manifests":
             return Target("manifests", repository_name(parts[:-2]), unquote(last))
         if word == "blobs" and last == "uploads":
-            # clients leave the slash out; no digest is called so
+            # some clients leave out the slash; no digest has this form
             return Target("uploads", repository_name(parts[:-2]))
         if word == "tags" and last == "list":
             return Target("tags", repository_name(parts[:-2]))
@@ -72,7 +72,7 @@ def parse_file_path(path: str) -> Target:
 
 
 def repository_name(parts: list[str]) -> str:
-    """The repository of these path parts; raises NameInvalid."""
+    """The repository in these parts of a path; raises NameInvalid."""
     name = "/".join(parts)
     if len(name) > LONGEST_REPOSITORY or not is_repository(name):
         raise NameInvalid(name)
@@ -80,7 +80,7 @@ def repository_name(parts: list[str]) -> str:
 
 
 def is_digest(reference: str) -> bool:
-    """Whether a manifest's reference can only be a digest: no tag has a colon."""
+    """Whether a manifest's reference can only be a digest: tags have no colon."""
     return ":" in reference
 
 
@@ -93,19 +93,19 @@ def path_digest(text: str) -> Digest:
 
 
 def check_tag(text: str) -> str:
-    """The tag in a path that names something; raises TagInvalid."""
+    """Check a tag in a path of an existing manifest; raises TagInvalid."""
     if not TAG.fullmatch(text):
         raise TagInvalid(text)
     return text
 
 
 def check_new_tag(text: str) -> str:
-    """The tag that something is pushed as; raises TagMalformed."""
+    """Check a tag to push to; raises TagMalformed."""
     if not TAG.fullmatch(text):
         raise TagMalformed(text)
     return text
 
 
 def check_repository(text: str) -> str:
-    """A repository's name in a query; raises NameInvalid."""
+    """Check a repository's name in a query; raises NameInvalid."""
     return repository_name(text.split("/"))

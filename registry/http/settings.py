@@ -1,4 +1,4 @@
-"""How the server listens, waits and sends. Times in seconds, sizes in bytes."""
+"""How the server listens, waits and sends. Times are in seconds, sizes in bytes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from registry.peers.networks import is_loopback, network
 from storage.section import Section
 
 _OWN_PORTS = {"http": ":80", "https": ":443"}
-"""Which browsers leave out."""
+"""Browsers leave these out."""
 
 _PUBLIC_URL = re.compile(r"https?://[^/@?#\s]+/?")
 
 
 class HttpSettings(Section):
-    """Where the server listens, how long it waits for builds and clients, and what it keeps in memory."""
+    """The addresses that the server listens on, its time limits for builds and clients, and its memory."""
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 is every address of the machine.")
     port: int = Field(5000, ge=0, le=65535, description="TCP port to listen on; 0 lets the system choose one.")
@@ -71,8 +71,8 @@ class HttpSettings(Section):
     upload_memory: int = Field(
         512 << 20,
         ge=64 << 20,
-        description="Maximum memory of each process for the bodies of pushes, of which one client gets at most half; "
-        "further pushes wait for a short time and are then answered 503.",
+        description="Maximum memory of each process for the bodies of pushes; one client gets at most half of it. "
+        "Further pushes wait for a short time and are then answered 503.",
     )
     shutdown_seconds: float = Field(
         25, gt=0, description="Seconds that running requests have to finish when the server stops."
@@ -80,7 +80,7 @@ class HttpSettings(Section):
     drain_seconds: float = Field(
         0,
         ge=0,
-        description="Seconds that /readyz fails before the server stops listening, so that load balancers notice.",
+        description="Seconds for which /readyz fails before the server stops listening, so that load balancers notice.",
     )
     manifest_memory: int = Field(64 << 20, ge=0, description="Bytes of manifests that each process keeps in memory.")
     tag_memory_seconds: float = Field(
@@ -115,7 +115,7 @@ class HttpSettings(Section):
 
     @property
     def is_for_this_machine(self) -> bool:
-        """Whether nobody else is meant to reach the server: it listens on loopback, and no proxy passes on to it."""
+        """Whether only this machine should reach the server: it listens on loopback, and no proxy forwards to it."""
         return is_loopback(self.host) and not self.trusted_proxies and self.public_url is None
 
     @field_validator("trusted_proxies")
@@ -130,7 +130,7 @@ class HttpSettings(Section):
     def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for each in value:
             if not ORIGIN.fullmatch(each) or each.endswith(_OWN_PORTS[each.partition(":")[0]]):
-                raise ValueError(f"{each!r} is no origin as browsers send it, such as https://ui.example.org")
+                raise ValueError(f"{each!r} is not an origin as browsers send it, such as https://ui.example.org")
         return value
 
     @field_validator("public_url")

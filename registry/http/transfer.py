@@ -1,8 +1,8 @@
-"""Sending content: the headers that go with it, and its segments straight from the page cache to the socket.
+"""Sends content: its headers, then its segments straight from the page cache to the socket.
 
-aiohttp's FileResponse needs `loop.sendfile`, which uvloop lacks, and knows one file where a layer is many ranges. So
-the response's headers go through the transport as ever; when its buffer is empty, the segments are written to a
-duplicate of the socket's descriptor, which the loop will watch for room while the transport owns the original.
+aiohttp's FileResponse needs `loop.sendfile`, which uvloop lacks, and sends a single file, while a layer is many ranges.
+So the headers go through the transport as usual. Once its buffer is empty, the segments are written to a duplicate of
+the socket's descriptor: the loop refuses to watch the original, which belongs to the transport.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from storage.digest import Digest
 from storage.objects.segments import FileRange, Segment, StreamRange, read_segment
 
 SENDFILE_MOST = 1 << 20
-"""Bytes asked of one sendfile(2): the loop serves others in between."""
+"""Bytes per sendfile(2): the loop serves others in between."""
 
 COPY_CHUNK = 256 << 10
 PAUSE_EVERY = 4
@@ -35,9 +35,9 @@ async def send_content(
     *,
     stall_seconds: float,
 ) -> web.StreamResponse:
-    """Answer a GET or HEAD of a blob, whole or a part, with `headers` beside its own.
+    """Answer a GET or HEAD of a blob, whole or in part; `headers` are added to its own.
 
-    Where the store gives out links, a GET is sent there; the store then answers Range and the rest. Raises
+    If the store gives out links, a GET is redirected there, and the store handles Range and the rest. Raises
     ObjectMissing.
     """
     common = content_headers(blob.digest, headers)
@@ -54,7 +54,7 @@ async def send_content(
 
 
 def content_headers(digest: Digest, headers: Mapping[str, str]) -> dict[str, str]:
-    """What goes with the content of `digest`, whole or a part, beside `headers`."""
+    """The headers for the content of `digest`, whole or in part, together with `headers`."""
     return {
         **headers,
         "ETag": f'"{digest}"',
@@ -67,7 +67,7 @@ def content_headers(digest: Digest, headers: Mapping[str, str]) -> dict[str, str
 def answer_of_part(
     request: web.Request, headers: Mapping[str, str], size: int
 ) -> tuple[web.StreamResponse, Span | None]:
-    """The answer's beginning, and what of the `size` bytes is to follow; None when nothing is."""
+    """The answer without its body, and the span of the `size` bytes to send; None if there is no body."""
     span = parse_range(_range_header(request, headers["ETag"]), size)
     if span == "unsatisfiable":
         return web.Response(status=416, headers={**headers, "Content-Range": f"bytes */{size}"}), None
@@ -80,7 +80,7 @@ def answer_of_part(
 
 
 def _range_header(request: web.Request, etag: str) -> str | None:
-    """The Range header where it counts: for GET (RFC 9110, 14.2), and while an If-Range names what we have (13.1.5)."""
+    """The Range header if it applies: for GET (RFC 9110, section 14.2), and if If-Range names our content (13.1.5)."""
     if request.method != "GET" or request.headers.get("If-Range", etag) != etag:
         return None
     return request.headers.get("Range")
@@ -89,10 +89,10 @@ def _range_header(request: web.Request, etag: str) -> str | None:
 async def send_segments(
     request: web.Request, response: web.StreamResponse, segments: Sequence[Segment], stall_seconds: float
 ) -> None:
-    """Send `response`'s headers, then the segments, which have its Content-Length in all.
+    """Send the headers of `response`, then the segments, whose total length is its Content-Length.
 
-    Raises ConnectionError when the client is gone or takes nothing for `stall_seconds`, and OSError or EOFError when a
-    file cannot be read: then the connection must be aborted, for the headers are out.
+    Raises ConnectionError if the client is gone or takes nothing for `stall_seconds`, and OSError or EOFError if a file
+    cannot be read. The connection must then be aborted, since the headers are already sent.
     """
     await response.prepare(request)
     transport = request.transport
@@ -117,7 +117,7 @@ async def send_segments(
 async def send_chunks(
     request: web.Request, response: web.StreamResponse, chunks: AsyncGenerator[bytes, None], stall_seconds: float
 ) -> None:
-    """Send `response`'s headers, then the chunks as they come. Raises what they raise, and as `send_segments`."""
+    """Send the headers of `response`, then the chunks as they come. Raises what they and `send_segments` raise."""
     await response.prepare(request)
     async with contextlib.aclosing(chunks):
         async for chunk in chunks:
@@ -127,7 +127,7 @@ async def send_chunks(
 
 
 async def _copy(response: web.StreamResponse, segments: Sequence[Segment], stall_seconds: float) -> None:
-    """Through the event loop, for what the kernel cannot send by itself: TLS."""
+    """Copy segments through the event loop, for TLS, which the kernel cannot send by itself."""
     for segment in segments:
         async for chunk in _chunks(segment):
             async with _stall_limit(stall_seconds):
@@ -135,16 +135,16 @@ async def _copy(response: web.StreamResponse, segments: Sequence[Segment], stall
 
 
 async def _chunks(segment: Segment) -> AsyncIterator[bytes]:
-    """The bytes of a segment, read in threads."""
+    """Yield the bytes of a segment, read in threads."""
     chunks = read_segment(segment, COPY_CHUNK)
     while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
         yield chunk
 
 
 async def _drain(request: web.Request, transport: asyncio.Transport, stall_seconds: float) -> None:
-    """Return when everything written to the transport so far is in the socket's buffer."""
+    """Wait until everything written to the transport so far is in the socket's buffer."""
     low, high = transport.get_write_buffer_limits()
-    # a limit of nothing pauses the writer while anything is buffered, which makes drain() wait for the last byte
+    # a limit of 0 pauses the writer while anything is buffered, so that drain() waits for the last byte
     transport.set_write_buffer_limits(high=0)
     try:
         async with _stall_limit(stall_seconds):
@@ -160,7 +160,7 @@ class _Outlet:
         self._loop = asyncio.get_running_loop()
         self._stall_seconds = stall_seconds
         self._transport = transport
-        # a descriptor of its own: loops refuse to watch one that belongs to a transport
+        # a descriptor of its own: event loops refuse to watch one that belongs to a transport
         self._socket = os.dup(transport.get_extra_info("socket").fileno())
         self._turns = 0
 
@@ -204,7 +204,7 @@ class _Outlet:
         return sent
 
     async def _send_from_disk(self, file: int, offset: int, count: int) -> int:
-        """In a thread, where waiting for the disk holds up nobody. Descriptors stay open until the thread is done."""
+        """Send from a thread, where waiting for the disk blocks nobody. Descriptors stay open until it is done."""
         sending = self._loop.run_in_executor(None, os.sendfile, self._socket, file, offset, count)
         try:
             return await asyncio.shield(sending)
@@ -239,13 +239,13 @@ def _is_cached(file: int, offset: int) -> bool:
     try:
         os.preadv(file, [bytearray(1)], offset, os.RWF_NOWAIT)
     except OSError:
-        # EAGAIN: not in memory. EOPNOTSUPP: a file system that cannot tell, so a thread is the safe way.
+        # EAGAIN: not in memory. EOPNOTSUPP: the file system cannot tell, so a thread is the safe way.
         return False
     return True
 
 
 class _stall_limit:  # noqa: N801 - used like a function
-    """Turns a wait of more than `seconds` into ConnectionResetError."""
+    """Raises ConnectionResetError if a wait takes more than `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         self._timeout = asyncio.timeout(seconds)

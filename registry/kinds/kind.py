@@ -1,4 +1,4 @@
-"""The protocol of kinds of repositories, and which kind a name is of."""
+"""The protocol of kinds of repositories, and which kind a name belongs to."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from storage.digest import Digest
 
 
 class Need(NamedTuple):
-    """What must have been granted to whoever asks."""
+    """The grant that a request requires."""
 
     permission: Permission
     entity: str
-    """`namespace/name`, as bindings of roles match it."""
+    """`namespace/name`, as role bindings match it."""
 
 
 def is_granted(request: web.Request, need: Need) -> bool:
-    """Whether whoever sent `request` has been granted `need`."""
+    """Whether the sender of `request` has been granted `need`."""
     return request.app[PARTS].access.may(request[PRINCIPAL], need.permission, need.entity)
 
 
 def check_granted(request: web.Request, need: Need) -> None:
-    """Raises Denied."""
+    """Raise Denied unless `need` is granted."""
     if not is_granted(request, need):
         raise Denied(f"{need.permission} on {need.entity} is not granted to you")
 
@@ -39,36 +39,36 @@ def check_granted(request: web.Request, need: Need) -> None:
 class RepositoryKind(Protocol):
     """One rule for the repositories whose names it owns. It is made when the server starts, and serves all requests.
 
-    The four `get_` answer GET and HEAD. They and `find_file` raise the errors of `registry.answers`, and are called for
-    names that this kind owns alone, after `needs` has been asked for and granted.
+    The four `get_` methods answer GET and HEAD. They and `find_file` raise the errors of `registry.answers`. They are
+    called only for names that this kind owns, after `needs` was checked and granted.
     """
 
     listed: bool
     """Whether the catalog lists these repositories."""
 
     def owns(self, repository: str) -> bool:
-        """Whether `repository` is of this kind. Asked for every request, so it waits for nothing."""
+        """Whether `repository` is of this kind. Called for every request, so it must not wait."""
 
     def scope(self, repository: str) -> str:
-        """The repository in the database that has what `repository` has."""
+        """The repository in the database that holds the content of `repository`."""
 
     def refusal(self, repository: str) -> str | None:
-        """Why nobody may push to `repository` or delete from it, as a sentence; None where rights decide.
+        """Why nobody may push to `repository` or delete from it, as a sentence; None if permissions decide.
 
-        What is pushed or deleted is that of the name itself, so there `scope` has to be the name, too.
+        Pushes and deletions go to the name itself, so if this returns None, `scope` must be the name, too.
         """
 
     def needs(self, permission: Permission, repository: str) -> Need:
-        """What `permission`, which the route's row names, comes to for `repository`."""
+        """The grant that `permission`, from the route's row, requires for `repository`."""
 
     async def shows(self, repository: str, digest: Digest) -> bool:
-        """Whether who may read `repository` may read the manifest or blob `digest`, if its scope has that.
+        """Whether readers of `repository` may read the manifest or blob `digest` that its scope has.
 
-        Where several names that need different grants share a scope, this keeps what is one's from the others.
+        If several names that need different grants share a scope, this keeps their content apart.
         """
 
     async def get_manifest(self, request: web.Request, target: Target) -> web.StreamResponse:
-        """The manifest of a digest, or what a tag means."""
+        """The manifest of a digest, or the one that a tag points to."""
 
     async def get_blob(self, request: web.Request, target: Target) -> web.StreamResponse: ...
 
@@ -77,14 +77,14 @@ class RepositoryKind(Protocol):
     async def get_referrers(self, request: web.Request, target: Target) -> web.StreamResponse: ...
 
     async def find_file(self, request: web.Request, repository: str, tag: str, name: str) -> Ticket[Artifact]:
-        """The file `name` beside the image `repository:tag`; raises NoFiles where there are none."""
+        """The file `name` beside the image `repository:tag`; raises NoFiles if there are none."""
 
 
 MakeKind = Callable[[Parts], RepositoryKind]
 
 
 class Kinds:
-    """Which kind a name is of: the first that owns it. The last owns every name."""
+    """Finds the kind of a name: the first that owns it. The last kind owns every name."""
 
     def __init__(self, kinds: Sequence[RepositoryKind]) -> None:
         self._kinds = tuple(kinds)
@@ -98,4 +98,4 @@ class Kinds:
 
 KINDS = web.AppKey("kinds", Kinds)
 KIND = web.RequestKey[RepositoryKind]("kind", RepositoryKind)
-"""The kind of the repository that the request's path names; `registry.dispatch` asks once which it is."""
+"""The kind of the repository in the request's path; `registry.dispatch` sets it once."""

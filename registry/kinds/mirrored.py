@@ -1,4 +1,4 @@
-"""Repositories of other registries, read: from their copies, and what those lack from the registries themselves."""
+"""Copies of other registries' repositories, read from here or, if something is missing, from those registries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from storage.errors import BlobUnknown
 
 
 class Mirrored:
-    """Every name below `mirror/`, whatever is mirrored now: what is pushed there could become a copy."""
+    """Every name below `mirror/`, even of registries not mirrored now: a push there could become a copy."""
 
     listed = True
 
@@ -42,10 +42,10 @@ class Mirrored:
         return self._mirror.scope(repository) if self._mirror is not None else repository
 
     def refusal(self, repository: str) -> str | None:
-        return f"{repository} is kept for a copy of another registry's; push to that, or delete there"
+        return f"{repository} is reserved for a copy from another registry; push or delete there"
 
     def needs(self, permission: Permission, repository: str) -> Need:
-        # of the copy, not of the name that was asked for: what is read by two names is granted as one
+        # for the copy, not for the name that was used: content that two names read is granted as one
         return Need(permission, self.scope(repository))
 
     async def shows(self, repository: str, digest: Digest) -> bool:
@@ -85,7 +85,7 @@ class Mirrored:
             return answer_of_part(request, headers, size)[0]
         download, size = await mirror.blob(source, digest, _seconds(request))
         if "Range" in request.headers:
-            # a part is best cut from what is whole, and can only be sent whole when that is
+            # a part is best cut from the whole blob, and a blob can be sent whole only once it is stored
             await download.stored(_seconds(request))
         if download.blob is not None:
             return await _send(request, target, source, digest)
@@ -110,14 +110,14 @@ class Mirrored:
         raise NoFiles(repository, self._parts.demand.root, name)
 
     def _find(self, target: Target) -> tuple[Mirror, Source]:
-        """Raises NotMirrored."""
+        """The mirror and the source of the target; raises NotMirrored."""
         if self._mirror is None:
             raise NothingMirrored
         return self._mirror, self._mirror.source(target.repository)
 
 
 async def _send(request: web.Request, target: Target, source: Source, digest: Digest) -> web.StreamResponse:
-    """The blob as the store has it; raises BlobUnknown."""
+    """Send the stored blob; raises BlobUnknown."""
     blob = await find_blob(request, source.scope, digest)
     response = await send_blob(request, blob)
     note_blob_pull(request, target.repository, blob, response.status)

@@ -1,4 +1,4 @@
-"""Repositories whose names say what is in their images: a pull has them built. All are kept in one, the root."""
+"""Repositories whose names say what their images contain; a pull builds them. All are stored in one, the root."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from registry.parts import MEMORY, SETTINGS, Parts, caller_of
 
 
 class OnDemand(StoredKind):
-    """A tag means an image that is in the database and fresh, else one that is built now."""
+    """A tag points to an image that is in the database and fresh, or else to one that is built now."""
 
     listed = False
-    """Their names are without end."""
+    """There is no end of names."""
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
         self._root = parts.demand.root
-        # of all of them alike: they have one content, and which of them asked for it first means nothing
+        # one for all: they share their content, and which name asked for it first means nothing
         self._entity = f"{self._root}/*"
         self._read = Need(Permission.ENVIRONMENT_READ, self._entity)
 
@@ -40,18 +40,18 @@ class OnDemand(StoredKind):
         return self._root
 
     def refusal(self, repository: str) -> str | None:
-        return f"{repository} is made from its name; nothing can be pushed to it or deleted from it"
+        return f"{repository} is made from its name, so nothing can be pushed to it or deleted from it"
 
     def needs(self, permission: Permission, repository: str) -> Need:
         return self._read if permission is Permission.ENVIRONMENT_READ else Need(permission, self._entity)
 
     async def get_tags(self, request: web.Request, target: Target) -> web.StreamResponse:
-        """The tags that the repository was asked for by so far."""
-        pages.read_page(request.query)  # what is wrong with the query is told before the name is looked at
+        """The tags that this repository was requested by so far."""
+        pages.read_page(request.query)  # a bad query is reported before a bad name
         return pages.answer_tags(request, target, sorted(await self.parts.demand.tags(target.repository)))
 
     async def answer_tag(self, request: web.Request, repository: str, tag: str, stamp: int) -> web.StreamResponse:
-        """From the catalog, or by a build and the rules of `registry.kinds.waiting`."""
+        """Answer from the catalog, or with a build and the rules of `registry.kinds.waiting`."""
         permit = self._permit(request, repository)
         asking = self.parts.demand.image(repository, tag, caller_of(request), permit)
         ticket, image = await wait_a_while(request, asking)
@@ -65,7 +65,7 @@ class OnDemand(StoredKind):
         return await self.parts.demand.artifact(repository, tag, name, caller_of(request), permit)
 
     def _permit(self, request: web.Request, repository: str) -> Permit:
-        """Who may read is given what is there; to have it built takes a grant of its own."""
+        """Reading is enough for what is there; a build requires another grant."""
         return lambda: check_granted(request, self.needs(Permission.ENVIRONMENT_CREATE, repository))
 
     async def _answer_unfinished(
@@ -88,7 +88,7 @@ class OnDemand(StoredKind):
     async def _remember(self, request: web.Request, repository: str, tag: str, image: FinishedImage) -> Variants:
         """The image's manifests, now in memory."""
         scope = self.scope(repository)
-        # taken after the build, which changes the scope itself, and before the manifests are read
+        # taken after the build, which itself changes the scope, and before the manifests are read
         stamp = self.parts.changes.stamp(scope)
         stored = [await find_manifest(request, scope, variant.digest, stamp) for variant in image.variants]
         variants = Variants.of([each.with_warnings(image.warnings) for each in stored], image.expires)

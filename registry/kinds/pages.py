@@ -1,4 +1,4 @@
-"""Lists, a page at a time: which page is asked for, and the answers with tags and with referrers."""
+"""Lists in pages: reading which page is requested, and answering with tags or referrers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_ON_PAGE = 10_000
 MOST_ASKED = 1_000_000
 REFERRERS_PAGE = 500
 REFERRERS_BYTES = 3 << 20
-"""Clients refuse manifests of over 4 MiB, and so such a list."""
+"""Clients refuse manifests over 4 MiB, and so a list of this type."""
 
 JSON_HEADERS = {"Content-Type": "application/json", "X-Content-Type-Options": "nosniff"}
 
@@ -42,10 +42,10 @@ class ReferrersAsked(NamedTuple):
 
 
 def read_page(query: MultiMapping[str]) -> PageAsked:
-    """`n` and `last`; raises PageInvalid. int() would take signs, spaces, underscores and other scripts' digits."""
+    """Read `n` and `last`; raises PageInvalid. int() alone would accept signs, spaces, underscores and other digits."""
     last = query.get("last")
     if last is not None and (len(last) > LONGEST_REPOSITORY or "\0" in last):
-        raise PageInvalid("last", last, "expected what the list had last")
+        raise PageInvalid("last", last, "expected the last entry of the previous page")
     text = query.get("n")
     if text is None:
         return PageAsked(DEFAULT_PAGE, last)
@@ -55,7 +55,7 @@ def read_page(query: MultiMapping[str]) -> PageAsked:
 
 
 def answer_tags(request: web.Request, target: Target, tags: Sequence[str]) -> web.Response:
-    """The page that is asked for of `tags`, which are all, in order."""
+    """The requested page of `tags`, which are all tags, sorted."""
     limit, last = read_page(request.query)
     found = [tag for tag in tags if last is None or tag > last]
     return answer_tags_page(target, limit, Page(found[:limit], len(found) > limit))
@@ -70,13 +70,13 @@ def read_referrers_page(request: web.Request, target: Target) -> ReferrersAsked:
     limit = min(read_page(request.query).limit, REFERRERS_PAGE) or REFERRERS_PAGE
     last = Digest.parse(request.query["last"]) if "last" in request.query else None
     wanted = request.query.get("artifactType") or None
-    if wanted is not None and not wanted.isprintable():  # a database may refuse to look for it
+    if wanted is not None and not wanted.isprintable():  # a database may refuse to search for it
         raise FilterInvalid(wanted)
     return ReferrersAsked(Digest.parse(target.reference), wanted, last, limit)
 
 
 def answer_referrers(request: web.Request, target: Target, referrers: Sequence[Referrer]) -> web.Response:
-    """The page that is asked for of `referrers`, which are all, in the order of their digests."""
+    """The requested page of `referrers`, which are all referrers, sorted by digest."""
     asked = read_referrers_page(request, target)
     found = [
         each
@@ -102,7 +102,7 @@ def answer_referrers_page(target: Target, asked: ReferrersAsked, page: Page[Refe
 
 
 def _take_fitting(referrers: Sequence[Referrer]) -> tuple[list[dict[str, Any]], bool]:
-    """As many as an index that clients read can have, at least one, and whether that left some out."""
+    """As many as fit in an index that clients accept, at least one, and whether some are left over."""
     entries: list[dict[str, Any]] = []
     size = 0
     for each in referrers:

@@ -1,4 +1,4 @@
-"""Repositories that clients push: every name that no other kind owns."""
+"""Repositories that clients push to: every name that no other kind owns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from storage.errors import ManifestUnknown, RepositoryUnknown
 
 
 class Pushed(StoredKind):
-    """A tag means what was pushed under it last."""
+    """A tag points to what was last pushed under it."""
 
     def owns(self, repository: str) -> bool:
         return True

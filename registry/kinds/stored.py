@@ -1,4 +1,4 @@
-"""What kinds share that answer from the database: manifests, blobs, tags and referrers of a scope."""
+"""What kinds that answer from the database share: manifests, blobs, tags and referrers of a scope."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BLOB_HEADERS = {"Content-Type": "application/octet-stream", "Cache-Control": "ma
 
 
 class StoredKind(abc.ABC):
-    """A RepositoryKind whose content is in the database. Which names it owns, and what a tag means, is left open."""
+    """A RepositoryKind whose content is in the database. Subclasses say which names it owns, and resolve its tags."""
 
     listed = True
 
@@ -42,7 +42,7 @@ class StoredKind(abc.ABC):
 
     @abc.abstractmethod
     async def answer_tag(self, request: web.Request, repository: str, tag: str, stamp: int) -> web.StreamResponse:
-        """Answer a tag that is not in memory. `stamp` is that of the scope, taken before."""
+        """Answer a tag that is not in memory. `stamp` is the scope's, taken before the look-up."""
 
     def scope(self, repository: str) -> str:
         return repository
@@ -63,7 +63,7 @@ class StoredKind(abc.ABC):
         if is_digest(reference):
             digest = path_digest(reference)
             if not await self.shows(repository, digest):
-                # as if it were not there
+                # as if it did not exist
                 raise ManifestUnknown(scope, digest)
             return answer(request, await find_manifest(request, scope, digest, stamp))
         variants = request.app[MEMORY].tag(repository, reference, stamp)
@@ -88,13 +88,13 @@ class StoredKind(abc.ABC):
         return response
 
     async def get_tags(self, request: web.Request, target: Target) -> web.StreamResponse:
-        """The tags in the order of their bytes, after `last`, at most `n` of them; a Link to the rest (RFC 8288)."""
+        """The tags in bytewise order, after `last`, at most `n` of them; with a Link to the rest (RFC 8288)."""
         asked = pages.read_page(request.query)
         found = await self.parts.repositories.tags(self.scope(target.repository), asked.last, asked.limit)
         return pages.answer_tags_page(target, asked.limit, found)
 
     async def get_referrers(self, request: web.Request, target: Target) -> web.StreamResponse:
-        """An image index of what has the digest as its subject; empty, never 404, where nothing has."""
+        """An image index of the manifests whose subject is the digest; empty, never 404, if there are none."""
         asked = pages.read_referrers_page(request, target)
         page: Page[Referrer] = Page([], more=True)
         last = asked.last
@@ -117,7 +117,7 @@ class StoredKind(abc.ABC):
 
 
 def accept_header(request: web.Request) -> str:
-    """All Accept headers as one: docker sends a line for each media type. None means all."""
+    """All Accept headers as one, since docker sends one for each media type. Without any, everything is accepted."""
     return ",".join(request.headers.getall("Accept", ())) or "*/*"
 
 
@@ -125,19 +125,19 @@ def answer(request: web.Request, manifest: Prepared) -> web.StreamResponse:
     if "If-None-Match" in request.headers and matches(request.headers["If-None-Match"], manifest.headers["ETag"]):
         return web.Response(status=304, headers=manifest.headers)
     note_manifest_pull(request, manifest)
-    # where pages may read, every answer has to say that it depends on who asks
+    # if web pages may read, every answer has to say that it varies by origin
     if suits(request) and not request.app[SETTINGS].cors_origins:
         return manifest.instant
     return web.Response(body=manifest.body, headers=manifest.headers)
 
 
 def answer_variants(request: web.Request, variants: Variants) -> web.StreamResponse:
-    """The one of `variants` that the client accepts."""
+    """Answer with the one of `variants` that the client accepts."""
     return answer(request, variants.choose(accept_header(request)))
 
 
 async def find_manifest(request: web.Request, scope: str, digest: Digest, stamp: int) -> Prepared:
-    """The manifest `digest`, from memory or the database; never by the builder. Raises ManifestUnknown."""
+    """Find the manifest `digest` in memory or the database; nothing is built. Raises ManifestUnknown."""
     memory = request.app[MEMORY]
     prepared = memory.digest(scope, digest, stamp)
     if prepared is None:
@@ -152,14 +152,14 @@ async def find_manifest(request: web.Request, scope: str, digest: Digest, stamp:
 
 
 async def find_blob(request: web.Request, scope: str, digest: Digest) -> StoredBlob:
-    """From memory or the database; raises BlobUnknown for what `scope` does not have."""
+    """Find a blob in memory or the database; raises BlobUnknown if `scope` does not have it."""
     parts, memory = request.app[PARTS], request.app[MEMORY]
     stamp = parts.changes.stamp(scope)
     blob = memory.blob(scope, digest, stamp)
     if blob is None:
         blob = await parts.repositories.blob(scope, digest)
         if request.method == "HEAD":
-            # who finds it here will not push it, and then name it
+            # a client that finds the blob here will not push it before naming it
             with contextlib.suppress(StorageError):
                 await note_blob_use(parts.blobs.database, scope, digest)
         memory.keep_blob(scope, blob, stamp)
@@ -167,6 +167,6 @@ async def find_blob(request: web.Request, scope: str, digest: Digest) -> StoredB
 
 
 async def send_blob(request: web.Request, blob: StoredBlob) -> web.StreamResponse:
-    """The bytes of `blob`, or the part of them that is asked for; raises ObjectMissing."""
+    """Send the bytes of `blob`, or the requested part; raises ObjectMissing."""
     parts, stall_seconds = request.app[PARTS], request.app[SETTINGS].stall_seconds
     return await send_content(request, parts.blobs, blob, BLOB_HEADERS, stall_seconds=stall_seconds)

@@ -1,12 +1,12 @@
-"""Answering a pull while its image is built.
+"""Answers a pull while its image is built.
 
-Nobody waits longer than `answer_within` without a byte: containerd gives up after 30 seconds without response headers,
-load balancers after 60 without traffic. docs/clients.md has what was measured.
+No client waits longer than `answer_within` without a byte: containerd gives up after 30 seconds without response
+headers, load balancers after 60 without traffic. docs/clients.md has the measurements.
 
     GET   done in time     the manifest
           failed in time   404 with the reason
-          still building   200 without a digest, and the manifest's own first bytes one by one, then the rest of it;
-                           when the build fails after all, the connection is cut
+          still building   200 without a digest, and the manifest's own first bytes one by one, then the rest;
+                           if the build fails after all, the connection is cut
     HEAD  still building   200 without a digest, which sends clients back with GET
 """
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 async def wait_a_while(request: web.Request, asking: Awaitable[Ticket[T]]) -> tuple[Ticket[T], T | None]:
-    """What `asking` gives, and its result; None when that takes longer than `answer_within`, both taken together."""
+    """The ticket, and its result; None if both together take longer than `answer_within`."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + request.app[SETTINGS].answer_within
     ticket = await asking
@@ -42,12 +42,12 @@ async def wait_a_while(request: web.Request, asking: Awaitable[Ticket[T]]) -> tu
 
 
 def offered(spec: EnvironmentSpec) -> tuple[str, ...]:
-    """The media types an image of `spec` will have, in its order of preference."""
+    """The media types that an image of `spec` will be available in, the preferred one first."""
     return (OCI_MANIFEST, DOCKER_MANIFEST) if spec.single else (OCI_INDEX, OCI_MANIFEST, DOCKER_MANIFEST)
 
 
 def pauses(count: int, settings: HttpSettings) -> Iterator[float]:
-    """Seconds before each of `count` bytes: short at first, and long for as many as `trickle_cover` needs."""
+    """Seconds before each of `count` bytes: short at first, and long for as many as `trickle_cover` requires."""
     slow = min(count, int(settings.trickle_cover / settings.trickle_slowest))
     for _ in range(count - slow):
         yield settings.trickle_interval
@@ -56,7 +56,7 @@ def pauses(count: int, settings: HttpSettings) -> Iterator[float]:
 
 
 def building_head(media_type: str) -> web.StreamResponse:
-    """The answer to a HEAD of what is still being built: it exists, its digest is not known."""
+    """The answer to a HEAD of an image that is still being built: it exists, but its digest is unknown."""
     return web.StreamResponse(headers={"Content-Type": media_type, "Cache-Control": "no-store"})
 
 
@@ -68,10 +68,10 @@ async def trickle(
     settings: HttpSettings,
     prepare: Callable[[FinishedImage], Awaitable[Prepared]],
 ) -> web.StreamResponse:
-    """Send headers and then `start` byte by byte until the build has ended, then the rest of the manifest.
+    """Send headers, then `start` byte by byte until the build has ended, then the rest of the manifest.
 
-    `prepare` gives the manifest of `media_type` of the finished image. Raises the build's error, BrokenPromise, or
-    ConnectionError when the client hung up, which the build does not notice.
+    `prepare` makes the manifest of `media_type` from the finished image. Raises the build's error, BrokenPromise, or
+    ConnectionError if the client hangs up, which does not affect the build.
     """
     response = web.StreamResponse(headers={"Content-Type": media_type, "Cache-Control": "no-store"})
     await response.prepare(request)

@@ -1,4 +1,4 @@
-"""Requests to other registries: where they may go, who is told the login, and how long they may take."""
+"""Requests to other registries: where they may go, who gets the login, and how long they may take."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MOST_REDIRECTS = 5
 MOST_GRANTS = 4096
 CONNECT_SECONDS = 10.0
 READ_BUFFER = 512 << 10
-"""Bytes of one answer that are kept while nobody takes them."""
+"""Bytes of one answer that are buffered until somebody reads them."""
 
 TOKEN_BYTES = 1 << 20
 ERROR_BYTES = 64 << 10
@@ -47,7 +47,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class UpstreamClient:
-    """Speaks to registries. `logins` are by registry; those of `insecure` are spoken to by http. Raises MirrorError."""
+    """Talks to registries, with `logins` by registry; it uses http for `insecure` ones. Raises MirrorError."""
 
     def __init__(
         self,
@@ -74,12 +74,12 @@ class UpstreamClient:
         seconds: float,
         resolver: AbstractResolver | None = None,
     ) -> AsyncIterator[Self]:
-        """`internal` hosts may have any address; `seconds` is how long a registry may be silent."""
+        """`internal` hosts may have any address; `seconds` is how long a registry may stay silent."""
         guard = AddressGuard(internal)
         session = aiohttp.ClientSession(
             connector=make_connector(guard, resolver),
             cookie_jar=aiohttp.DummyCookieJar(),
-            # what is encoded has another digest, and a length that is not told
+            # encoded content has another digest, and its length is unknown
             headers={"User-Agent": "condery", "Accept-Encoding": "identity"},
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=seconds),
@@ -93,14 +93,14 @@ class UpstreamClient:
                 await client._granting.close()
 
     def url(self, source: Source, path: str) -> URL:
-        """The address of `path` below the repository."""
+        """The URL of `path` below the repository."""
         return URL(f"{self._scheme(source)}://{source.api}/v2/{source.repository}/{path}", encoded=True)
 
     @contextlib.asynccontextmanager
     async def send(
         self, method: str, source: Source, url: URL, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer, whatever its status; what breaks while the block reads it is raised as MirrorError too."""
+        """Yield the answer, whatever its status. Errors while the block reads it are raised as MirrorError, too."""
         with _known_errors(source):
             response = await self._ask_authorized(method, source, url, headers or {})
             try:
@@ -111,7 +111,7 @@ class UpstreamClient:
     async def _ask_authorized(
         self, method: str, source: Source, url: URL, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
-        """One request, and once more with a new grant where the registry itself answers 401."""
+        """Send a request, and once more with a new grant if the registry itself answers 401."""
         used = self._grants.get(source)
         response = await self._follow(method, source, url, headers, used)
         if response.status != HTTPStatus.UNAUTHORIZED or response.url.origin() != url.origin():
@@ -151,7 +151,7 @@ class UpstreamClient:
     async def _follow(
         self, method: str, source: Source, url: URL, headers: Mapping[str, str], grant: Grant | None
     ) -> aiohttp.ClientResponse:
-        """The request, wherever it is redirected to; the grant is for the registry alone."""
+        """Send the request and follow redirects; only the registry itself gets the grant."""
         home = url.origin()
         for _ in range(MOST_REDIRECTS + 1):
             self._check(source, url)
@@ -161,12 +161,12 @@ class UpstreamClient:
             if response.status not in _REDIRECTS or location is None:
                 return response
             response.close()
-            # as it was sent: the signature of a storage service's address is of its very characters
+            # keep its exact characters: a storage service's signature covers them
             url = url.join(URL(location, encoded=True))
-        raise UpstreamFailed(source.registry, "redirects without end")
+        raise UpstreamFailed(source.registry, "redirects too many times")
 
     def _check(self, source: Source, url: URL) -> None:
-        """Raises UpstreamFailed for an address that a registry may not send us to, whatever it resolves to."""
+        """Raise UpstreamFailed for a URL that a registry may not send us to, whatever it resolves to."""
         schemes = ("https", "http") if self._scheme(source) == "http" else ("https",)
         if url.scheme not in schemes or not url.host or not url.port or url.user is not None:
             raise UpstreamFailed(source.registry, f"refers to {url.scheme or 'no scheme'}://{url.host or ''}")
@@ -179,7 +179,7 @@ class UpstreamClient:
 
 
 def _is_this_machine(host: str) -> bool:
-    """Docker's rule: localhost and 127.0.0.0/8 are spoken to by http."""
+    """Docker's rule: http for localhost and 127.0.0.0/8."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -188,7 +188,7 @@ def _is_this_machine(host: str) -> bool:
 
 @contextlib.contextmanager
 def _known_errors(source: Source) -> Iterator[None]:
-    """aiohttp's errors as ours, without addresses, which may have secrets in them."""
+    """Raise aiohttp's errors as ours, without URLs, which may hold secrets."""
     registry = source.registry
     try:
         yield
@@ -197,23 +197,23 @@ def _known_errors(source: Source) -> Iterator[None]:
         reason = f"{referred}has an internal address; mirror_internal_hosts does not have it"
         raise UpstreamFailed(registry, reason) from None
     except (aiohttp.ClientSSLError, ssl.SSLError):
-        raise UpstreamFailed(registry, "has no certificate that is trusted here") from None
+        raise UpstreamFailed(registry, "has a certificate that is not trusted here") from None
     except aiohttp.ClientConnectorDNSError:
-        raise UpstreamFailed(registry, "has no address that is known here") from None
+        raise UpstreamFailed(registry, "has a name that cannot be resolved here") from None
     except TimeoutError:
-        raise UpstreamBroke(registry, "does not answer in time") from None
+        raise UpstreamBroke(registry, "did not answer in time") from None
     except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError):
         raise UpstreamBroke(registry, "cannot be reached, or broke the connection") from None
     except (aiohttp.InvalidURL, ValueError):
-        raise UpstreamFailed(registry, "refers to an address that makes no sense") from None
+        raise UpstreamFailed(registry, "refers to an invalid address") from None
     except aiohttp.ClientError as error:
-        raise UpstreamFailed(registry, f"sends an answer that cannot be parsed ({type(error).__name__})") from None
+        raise UpstreamFailed(registry, f"sent an answer that cannot be parsed ({type(error).__name__})") from None
 
 
 async def refusal(
     source: Source, response: aiohttp.ClientResponse, what: str, lacking: type[UpstreamLacks] = UpstreamLacks
 ) -> MirrorError:
-    """The error that an answer other than a good one to a request of `what` is."""
+    """The error for an unsuccessful answer to a request for `what`."""
     code, message = await _read_error(source, response)
     if response.status == HTTPStatus.NOT_FOUND:
         kind = RepositoryLacking if code == "NAME_UNKNOWN" else lacking
@@ -221,12 +221,12 @@ async def refusal(
     if response.status == HTTPStatus.TOO_MANY_REQUESTS:
         return UpstreamLimits(source.registry, message, _retry_after(response))
     return UpstreamFailed(
-        source.registry, f"answers {response.status} to the request of {what} in {source.repository}: {message}"
+        source.registry, f"answered {response.status} to the request for {what} in {source.repository}: {message}"
     )
 
 
 async def _read_error(source: Source, response: aiohttp.ClientResponse) -> tuple[str, str]:
-    """Code and message of an error's document (distribution-spec, "Error Codes"), else the status line's words."""
+    """Code and message of an error document (distribution-spec, "Error Codes"), or else of the status line."""
     try:
         document = strict_json.parse(await read_limited(source, response, ERROR_BYTES))
         first = document["errors"][0]
@@ -236,7 +236,7 @@ async def _read_error(source: Source, response: aiohttp.ClientResponse) -> tuple
 
 
 def _plain(text: object) -> str:
-    """A registry's words, for terminals: no control characters, and not many."""
+    """A registry's text, shortened and without control characters, for terminals."""
     if not isinstance(text, str):
         return ""
     return "".join(each if each.isprintable() else " " for each in text[:LONGEST_MESSAGE]).strip()
@@ -248,18 +248,18 @@ def _retry_after(response: aiohttp.ClientResponse) -> float | None:
 
 
 async def read_limited(source: Source, response: aiohttp.ClientResponse, most: int) -> bytes:
-    """The body; raises UpstreamFailed when it is longer than `most` bytes."""
+    """The body; raises UpstreamFailed if it is longer than `most` bytes."""
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > most:
-            raise UpstreamFailed(source.registry, f"answers with more than the allowed {most} bytes")
+            raise UpstreamFailed(source.registry, f"answered with more than the allowed {most} bytes")
     return bytes(body)
 
 
 async def parsed(source: Source, body: bytes) -> Any:
-    """The JSON document that `body` is; raises UpstreamFailed."""
+    """Parse `body` as JSON; raises UpstreamFailed."""
     try:
         return await asyncio.to_thread(strict_json.parse, body)
     except JsonInvalid as error:
-        raise UpstreamFailed(source.registry, f"answers with {error}") from None
+        raise UpstreamFailed(source.registry, f"answered with {error}") from None

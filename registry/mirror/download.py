@@ -1,4 +1,4 @@
-"""A blob on its way: out of another registry into the store, and to everybody who waits for it, as it comes."""
+"""A blob in transit from another registry into the store and, as it arrives, to everybody who waits for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHUNK = 256 << 10
 
 
 class OpenFile:
-    """An open file; closed when nobody has this any more."""
+    """An open file that closes itself when nothing refers to it any more."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -26,10 +26,10 @@ class OpenFile:
 
 
 class Download:
-    """What has come of a blob so far; whoever brings it says so by the methods at the end.
+    """The part of a blob that has arrived; the transfer reports it with the methods at the end.
 
-    Nobody gets the last byte that he asked for before the whole blob has its digest and is stored: until then what came
-    is only what the other registry says it is.
+    A reader gets the last byte that it asked for only after the whole blob has matched its digest and is stored. Until
+    then only the other registry vouches for the bytes.
     """
 
     def __init__(self, source: Source, digest: Digest) -> None:
@@ -37,7 +37,7 @@ class Download:
         self.digest = digest
         self.size: int | None = None
         self.blob: StoredBlob | None = None
-        """Where the bytes are, once they are stored."""
+        """The stored blob, once it is stored."""
         self._come = 0
         self._file: OpenFile | None = None
         self._failure: ConderyError | None = None
@@ -46,7 +46,7 @@ class Download:
     # for readers
 
     async def begun(self, seconds: float) -> int:
-        """The blob's size, once that is known. Raises UpstreamSlow after `seconds`, or why there is no blob."""
+        """Wait for the blob's size. Raises UpstreamSlow after `seconds`, or the reason why there is no blob."""
         try:
             async with asyncio.timeout(seconds):
                 while self.size is None:
@@ -56,7 +56,7 @@ class Download:
         return self.size
 
     async def stored(self, seconds: float) -> bool:
-        """Whether the blob is stored, or is so within `seconds`. Raises why there is no blob."""
+        """Whether the blob is stored within `seconds`. Raises the reason why there is no blob."""
         try:
             async with asyncio.timeout(seconds):
                 while self.blob is None:
@@ -66,7 +66,7 @@ class Download:
         return True
 
     async def read(self, start: int, stop: int) -> AsyncGenerator[bytes, None]:
-        """The bytes [start, stop) as they come. Raises why no more will come."""
+        """Yield the bytes [start, stop) as they arrive. Raises the reason why no more will come."""
         position = start
         while position < stop or self.blob is None:
             ready = stop if self.blob is not None else min(self._come, stop - 1)
@@ -78,19 +78,19 @@ class Download:
                 await self._progress()
 
     async def _progress(self) -> None:
-        """Return when there is something new; raises why there will be nothing."""
+        """Wait for news; raises the reason why there will be none."""
         if self._failure is not None:
             raise self._failure
         await self._changed.wait()
 
-    # for whoever brings it
+    # for the transfer
 
     def begin(self, size: int) -> None:
         self.size = size
         self._tell()
 
     def advance(self, come: int, file: OpenFile | None) -> None:
-        """The first `come` bytes can be read from `file`."""
+        """Report that the first `come` bytes can be read from `file`."""
         self._come, self._file = come, file
         self._tell()
 
@@ -110,5 +110,5 @@ class Download:
 def _read(file: OpenFile, position: int, count: int) -> bytes:
     chunk = os.pread(file.number, count, position)
     if not chunk:
-        raise EOFError("a file that is being written is shorter than what was written")
+        raise EOFError("a file being written is shorter than what was written to it")
     return chunk

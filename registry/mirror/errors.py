@@ -1,4 +1,4 @@
-"""What can go wrong with another registry. Each text is for the person who pulls, and names the registry."""
+"""What can go wrong with another registry. Each message is for the person who pulls, and names the registry."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from storage.errors import ConderyError
 
 
 class NotMirrored(ConderyError):
-    """A name under `mirror/` that stands for no registry that is mirrored here."""
+    """A name under `mirror/` that belongs to no registry mirrored here."""
 
 
 class NothingMirrored(NotMirrored):
     def __init__(self) -> None:
-        super().__init__("no other registry is mirrored here; the setting `mirrors` says which are")
+        super().__init__("no other registry is mirrored here; the setting `mirrors` lists them")
 
 
 class MirrorError(ConderyError):
-    """Another registry did not give what was asked for."""
+    """Another registry did not deliver what was requested."""
 
     def __init__(self, registry: str, reason: str) -> None:
         super().__init__(f"{registry} {reason}")
@@ -24,26 +24,26 @@ class MirrorError(ConderyError):
 
 
 class UpstreamFailed(MirrorError):
-    """It cannot be reached, refuses, or answers what cannot be used."""
+    """It cannot be reached, refuses, or gives an answer that cannot be used."""
 
 
 class UpstreamLies(UpstreamFailed):
-    """It sends what is not what was asked for, and would do so again."""
+    """It sends something else than what was requested, and would do so again."""
 
 
 class UpstreamBroke(UpstreamFailed):
-    """The connection broke or stalled; to go on where it did may work."""
+    """The connection broke or stalled; resuming may work."""
 
 
 class UpstreamSlow(MirrorError):
-    """It has not answered in time. What was asked goes on."""
+    """It has not answered in time. The request goes on."""
 
     def __init__(self, registry: str, seconds: float) -> None:
-        super().__init__(registry, f"has not answered for {seconds:.0f} seconds; it is still being asked, try again")
+        super().__init__(registry, f"has not answered for {seconds:.0f} seconds; the request goes on, so try again")
 
 
 class UpstreamLimits(MirrorError):
-    """It has had too many requests; `retry_after` in seconds, where it told."""
+    """It got too many requests; `retry_after` is in seconds, if it gave a time."""
 
     def __init__(self, registry: str, message: str, retry_after: float | None) -> None:
         super().__init__(registry, f"limits requests: {message}")
@@ -51,14 +51,14 @@ class UpstreamLimits(MirrorError):
 
 
 class UpstreamLacks(MirrorError):
-    """It says that there is no such thing."""
+    """It says that this does not exist."""
 
     def __init__(self, registry: str, what: str, message: str) -> None:
         super().__init__(registry, f"has no {what}: {message}")
 
 
 class BlobFailed(MirrorError):
-    """It does not give a blob, for whatever reason but a limit."""
+    """It does not deliver a blob, for any reason but a limit."""
 
 
 class RepositoryLacking(UpstreamLacks):

@@ -1,4 +1,4 @@
-"""Blobs brought from other registries, each once for everybody who waits for it."""
+"""Fetches blobs from other registries, each once for everybody who waits for it."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from storage.repositories.mirrored import MirroredContent
 from storage.repositories.pushed import Repositories
 
 MOST_RESUMED = 5
-"""How often in a row an attempt to go on may bring nothing."""
+"""How often in a row resuming may bring nothing."""
 
 PAUSE_SECONDS = 0.2
-"""Before the first of those; twice as long before each further one."""
+"""The pause before the first attempt to resume; it doubles with each further one."""
 
 log = structlog.get_logger(__name__)
 
 
 class Fetching:
-    """The downloads of this process. One that has begun goes on when its clients hang up.
+    """The downloads of this process. A download goes on after its clients hang up.
 
-    `directory` is for what is on its way into a store that it cannot be read from meanwhile.
+    `directory` holds blobs on their way into a store where unfinished objects cannot be read.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Fetching:
         return self._running.get((source.scope, digest))
 
     def download(self, source: Source, digest: Digest) -> Download:
-        """The one of this blob: that which is under way, or a new one."""
+        """The blob's running download, or a new one."""
         key = (source.scope, digest)
         download = self._running.get(key)
         if download is None:
@@ -72,7 +72,7 @@ class Fetching:
         return download
 
     async def close(self) -> None:
-        """Break off what is under way, which leaves nothing."""
+        """Abort the running downloads, which leaves nothing behind."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -87,7 +87,7 @@ class Fetching:
             download.fail(error)
         except BaseException:
             download.fail(
-                UpstreamBroke(source.registry, "is not waited for any more, because this server stops or failed")
+                UpstreamBroke(source.registry, "is no longer waited for, because this server is stopping or failed")
             )
             raise
         finally:
@@ -96,12 +96,12 @@ class Fetching:
     async def _brought(self, download: Download) -> StoredBlob:
         source, digest = download.source, download.digest
         with contextlib.suppress(BlobUnknown):
-            # it may have come between the look of whoever asks for it and this
+            # it may have arrived since the caller looked for it
             return await self._repositories.blob(source.scope, digest)
         return await self._borrow(source, digest) or await self._fetch(download)
 
     async def _borrow(self, source: Source, digest: Digest) -> StoredBlob | None:
-        """The blob of another repository of the same registry, if that says that this one has it as well."""
+        """Use the blob of another repository of the same registry, if the registry says that this one has it too."""
         if not await self._content.has_near(digest, source.siblings):
             return None
         try:
@@ -109,7 +109,7 @@ class Fetching:
         except UpstreamLimits:
             raise
         except MirrorError:
-            # that was the cheap question; to fetch it is the real one, whose answer counts
+            # that was only the cheap question; the answer to the fetch itself counts
             return None
         return await self._content.borrow(source.scope, digest, source.siblings)
 
@@ -121,19 +121,19 @@ class Fetching:
             try:
                 await self._pump(download, sink, sizes)
                 if sink.digest != digest:
-                    raise UpstreamLies(source.registry, f"sends content of digest {sink.digest} for blob {digest}")
+                    raise UpstreamLies(source.registry, f"sent content with digest {sink.digest} for blob {digest}")
                 await to_end(asyncio.to_thread(sink.commit))
                 return await to_end(self._content.adopt(source.scope, StoredBlob(digest, sink.size, key)))
             finally:
                 await to_end(asyncio.to_thread(sink.close))
 
     async def _pump(self, download: Download, sink: _Sink, sizes: set[int]) -> None:
-        """Take all of the blob; where the connection breaks, go on from there."""
+        """Transfer the whole blob, and resume where the connection breaks."""
         source, digest = download.source, download.digest
         in_vain = 0
         while download.size is None or sink.size < download.size:
             before = sink.size
-            error: MirrorError = UpstreamBroke(source.registry, f"sends only {before} bytes of blob {digest}")
+            error: MirrorError = UpstreamBroke(source.registry, f"sent only {before} bytes of blob {digest}")
             try:
                 async with self._upstream.blob(source, digest, sink.size) as stream:
                     size = _agree_on_size(source, digest, stream, sizes if download.size is None else {download.size})
@@ -156,15 +156,15 @@ class Fetching:
 
 
 def _agree_on_size(source: Source, digest: Digest, stream: BlobStream, sizes: set[int]) -> int:
-    """The blob's size, of which manifests say that it is one of `sizes`; raises UpstreamLies."""
+    """The blob's size, which must be one of `sizes` if manifests state any; raises UpstreamLies."""
     size = stream.size
     if size is None and len(sizes) == 1:
         (size,) = sizes
     if size is None:
-        raise UpstreamLies(source.registry, f"does not tell the size of blob {digest}")
+        raise UpstreamLies(source.registry, f"does not state the size of blob {digest}")
     if sizes and size not in sizes:
         said = " or ".join(map(str, sorted(sizes)))
-        raise UpstreamLies(source.registry, f"announces {size} bytes for blob {digest}, but it has {said}")
+        raise UpstreamLies(source.registry, f"announced {size} bytes for blob {digest}, but it has {said}")
     return size
 
 
@@ -176,14 +176,14 @@ async def _take(download: Download, sink: _Sink, stream: BlobStream, size: int) 
         if not fresh:
             continue
         if sink.size + len(fresh) > size:
-            raise UpstreamLies(download.source.registry, f"sends more than {size} bytes for blob {download.digest}")
-        # the next bytes come meanwhile, as many as the session's buffer takes
+            raise UpstreamLies(download.source.registry, f"sent more than {size} bytes for blob {download.digest}")
+        # meanwhile the session's buffer fills with the next bytes
         await to_end(asyncio.to_thread(sink.take, fresh))
         download.advance(sink.size, sink.file)
 
 
 class _Sink:
-    """Takes a blob's bytes: hashes them, writes them into the store, and keeps them readable. Methods block."""
+    """Hashes a blob's bytes, writes them into the store, and keeps them readable. Methods block."""
 
     def __init__(self, objects: ObjectStore, key: str, digest: Digest, directory: Path) -> None:
         self.size = 0
@@ -199,7 +199,7 @@ class _Sink:
         return Digest.of_hasher(self._hasher)
 
     def take(self, data: bytes) -> None:
-        """Raises StorageError."""
+        """Take the next bytes; raises StorageError."""
         self._hasher.update(data)
         self._writer.write(data)
         if self._part is None:
@@ -212,15 +212,15 @@ class _Sink:
         self._writer.commit()
 
     def close(self) -> None:
-        """Without a `commit` before, nothing remains."""
+        """Without an earlier `commit`, nothing is left."""
         self._writer.abort()
-        # tracebacks may keep this for long
+        # a traceback may keep this object alive for long
         self.file = None
         if self._spool is not None:
             self._spool.close()
 
     def _keep(self, data: bytes) -> None:
-        """Write beside the store, to a file without a name, of which nothing stays whatever happens."""
+        """Write to a file without a name beside the store, so that nothing is left of it whatever happens."""
         try:
             if self._spool is None:
                 self._directory.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
-"""Which repository of which registry a name under `mirror/` stands for.
+"""Maps a name under `mirror/` to a repository of another registry.
 
     mirror/docker.io/debian                docker.io's library/debian
     mirror/ghcr.io/owner/image             ghcr.io's owner/image
     mirror/localhost_5000/team/app         team/app of the registry at localhost:5000
 
-A colon cannot be in a repository's name, and an underscore not in a host's.
+A repository's name cannot contain a colon, and a host's name cannot contain an underscore.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ _WRITTEN_PORT = re.compile(r"_([0-9]{1,5})\Z")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A repository of another registry: `registry` as the settings write it, and the name it has there."""
+    """A repository of another registry: `registry` as in the settings, and its name there."""
 
     registry: str
     repository: str
 
     @property
     def scope(self) -> str:
-        """The repository that has the copy here."""
+        """The repository that holds the copy here."""
         return self.siblings + self.repository
 
     @property
     def siblings(self) -> str:
-        """What the names of all copies of the same registry's repositories begin with."""
+        """The beginning of the names of all copies from the same registry."""
         return f"{PREFIX}/{self.registry.replace(':', '_')}/"
 
     @property
     def api(self) -> str:
-        """The host and port that answer for the registry."""
+        """The host and port of the registry's API."""
         return DOCKER_HUB_API if self.registry == DOCKER_HUB else self.registry
 
     def __str__(self) -> str:
@@ -49,12 +49,12 @@ class Source:
 
 
 def is_mirror(repository: str) -> bool:
-    """Whether the name is reserved for copies, whatever is mirrored now: what is pushed there could become one."""
+    """Whether the name is reserved for copies, even of registries not mirrored now: a push there could become one."""
     return repository == PREFIX or repository.startswith(f"{PREFIX}/")
 
 
 def check_host(text: str) -> str:
-    """A host, with its port or without, of the settings; raises ValueError."""
+    """Check a host from the settings, with or without a port; raises ValueError."""
     text = text.strip().lower()
     if not _HOST.fullmatch(text):
         raise ValueError(f"{text!r} is not a host such as registry.example.org or localhost:5000")
@@ -62,13 +62,13 @@ def check_host(text: str) -> str:
 
 
 def check_registry(text: str) -> str:
-    """A registry of the settings, by the one name it has here; raises ValueError."""
+    """The single name under which a registry of the settings is known here; raises ValueError."""
     host = check_host(text)
     return DOCKER_HUB if host in DOCKER_HUB_NAMES else host
 
 
 def source_of(repository: str, registries: Collection[str]) -> Source:
-    """What the name `repository` stands for; raises NotMirrored unless that is of one of `registries`."""
+    """The source of the name `repository`; raises NotMirrored unless it belongs to one of `registries`."""
     _, _, rest = repository.partition("/")
     host, _, name = rest.partition("/")
     registry = _WRITTEN_PORT.sub(r":\1", host)

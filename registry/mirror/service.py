@@ -1,4 +1,4 @@
-"""Copies of other registries: what is fresh is served, what is not is asked for, and what cannot be had is stale."""
+"""Copies of other registries' content: served while fresh, refreshed when stale, and served stale when that fails."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ T = TypeVar("T")
 
 MOST_REMEMBERED = 10_000
 LONGEST_LIMIT = 600.0
-"""Maximum seconds for which a registry that limits requests is not asked again, however long it asks us to wait."""
+"""The longest pause in seconds after a registry limits requests, even if it asks for a longer one."""
 
 
 LISTED = 1_000_000
-"""Tags and referrers in memory."""
+"""The most tags and referrers kept in memory."""
 
 STORED_LISTED = 10_000
 
@@ -57,7 +57,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Tagged:
-    """What a tag means, to be said until `expires` (UNIX seconds); `stale` is why that may not be true any more."""
+    """What a tag points to until `expires` (UNIX seconds); `stale` is the reason why that may be outdated."""
 
     manifest: StoredManifest
     expires: float
@@ -66,7 +66,7 @@ class Tagged:
 
 @dataclass(frozen=True)
 class Listed(Generic[T]):
-    """A whole list in order; `stale` is why it may not be true any more."""
+    """A whole list, sorted; `stale` is the reason why it may be outdated."""
 
     items: Sequence[T]
     stale: str | None = None
@@ -79,9 +79,9 @@ class _Kept:
 
 
 class Mirror:
-    """Repositories of other registries. Raises MirrorError for what cannot be had, by whatever fault.
+    """Repositories of other registries. Raises MirrorError for whatever cannot be delivered, for any reason.
 
-    `seconds` is how long a caller waits for a registry; what was asked goes on, for the next one who asks.
+    `seconds` is how long a caller waits for a registry. The request goes on afterwards, for the next caller.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Mirror:
         insecure: Sequence[str],
         resolver: AbstractResolver | None = None,
     ) -> AsyncIterator[Self]:
-        """`directory` is for what is on its way; `resolver` is the system's unless given."""
+        """`directory` holds content in transit; `resolver` defaults to the system's."""
         async with UpstreamClient.open(
             internal=settings.mirror_internal_hosts,
             logins=logins,
@@ -138,11 +138,11 @@ class Mirror:
                 await mirror._pulls.close()
 
     def source(self, repository: str) -> Source:
-        """What a name under `mirror/` stands for; raises NotMirrored."""
+        """The source of a name under `mirror/`; raises NotMirrored."""
         return source_of(repository, self._settings.mirrors)
 
     def scope(self, repository: str) -> str:
-        """The repository that the database has for a name under `mirror/`."""
+        """The repository in the database for a name under `mirror/`."""
         try:
             return self.source(repository).scope
         except NotMirrored:
@@ -151,7 +151,7 @@ class Mirror:
     # manifests
 
     async def find_tagged(self, source: Source, tag: str, seconds: float) -> Tagged:
-        """What the tag means: by the copy while that is fresh, or when the registry fails; else by the registry."""
+        """Resolve the tag: from the copy while it is fresh or the registry fails, otherwise from the registry."""
         copy = await self._content.find_tagged(source.scope, tag)
         if copy is not None and self._is_fresh(copy):
             return self._fresh(copy)
@@ -175,13 +175,13 @@ class Mirror:
     async def _refresh(self, source: Source, tag: str) -> Tagged:
         copy = await self._content.find_tagged(source.scope, tag)
         if copy is not None and self._is_fresh(copy):
-            # another was asked, and had the answer, between the look of whoever wants it and this
+            # another request has asked and got the answer since this caller looked
             return self._fresh(copy)
         asked = time.time()
         return self._fresh(TaggedCopy(await self._ask_upstream(source, tag, copy), asked))
 
     async def _ask_upstream(self, source: Source, tag: str, copy: TaggedCopy | None) -> StoredManifest:
-        """What the tag means at the registry now, stored and tagged."""
+        """Ask the registry for the tag, and store and tag its manifest."""
         try:
             meant = await self._upstream.find_tag_digest(source, tag) if copy else None
             if meant is not None and (manifest := await self._confirm(source, tag, meant)):
@@ -198,14 +198,14 @@ class Mirror:
         return await self._store(source, push, tag)
 
     async def _fetch_tagged(self, source: Source, tag: str, meant: Digest | None, known: Digest | None) -> Push | None:
-        """The manifest of the tag, by the digest that a HEAD told, unless there is no such thing."""
+        """The tag's manifest, fetched by the digest `meant` that a HEAD gave, unless that does not exist."""
         if meant is not None:
             with contextlib.suppress(UpstreamLacks):
                 return await self._upstream.manifest(source, meant, known)
         return await self._upstream.manifest(source, tag, known)
 
     async def _confirm(self, source: Source, tag: str, digest: Digest) -> StoredManifest | None:
-        """The manifest that the tag means as of now; None when it is not here."""
+        """The manifest that the tag points to as of now; None if it is not here."""
         if not await self._content.confirm(source.scope, tag, digest):
             return None
         return await self._repositories.manifest(source.scope, digest)
@@ -228,11 +228,11 @@ class Mirror:
         try:
             await self._content.put_manifest(source.scope, push, tag)
         except SizeMismatch as error:
-            raise UpstreamFailed(source.registry, f"has a manifest that is wrong: {error}") from None
+            raise UpstreamFailed(source.registry, f"has an invalid manifest: {error}") from None
         return push.manifest
 
     def note_pull(self, source: Source, digest: Digest) -> None:
-        """Write down, now and then and beside the request, that a manifest is still asked for."""
+        """Record, now and then and not in the request, that a manifest is still pulled."""
         self._pulls.note((source.scope, digest), repository=source.scope, digest=digest)
 
     async def _write_pull(self, what: tuple[str, Digest]) -> None:
@@ -241,13 +241,13 @@ class Mirror:
     # blobs
 
     async def blob(self, source: Source, digest: Digest, seconds: float) -> tuple[Download, int]:
-        """A blob that is not here yet, begun to be brought, and its size; raises QuotaExceeded too."""
+        """Start the download of a blob that is not here yet, and return it with its size; also raises QuotaExceeded."""
         download = self._fetching.download(source, digest)
         with _of_a_blob():
             return download, await download.begun(seconds)
 
     async def blob_size(self, source: Source, digest: Digest, seconds: float) -> int:
-        """Of a blob that is not here yet, by the registry, which has it, or by the manifests that name it."""
+        """The size of a blob that is not here yet, from the registry that has it or the manifests that name it."""
         running = self._fetching.running(source, digest)
         key = ("blob", source, digest)
         with _of_a_blob():
@@ -257,14 +257,14 @@ class Mirror:
             if size is None:
                 sizes = await self._content.sizes(source.scope, digest)
                 if len(sizes) != 1:
-                    raise UpstreamFailed(source.registry, f"does not tell the size of blob {digest}")
+                    raise UpstreamFailed(source.registry, f"does not state the size of blob {digest}")
                 (size,) = sizes
             return size
 
     # lists
 
     async def tags(self, source: Source, seconds: float) -> Listed[str]:
-        """All tags of the registry; when it fails, those that it had last, or those that there are copies of."""
+        """All tags of the registry; if it fails, the last list, or the tags of the copies here."""
 
         async def read_stored() -> Sequence[str]:
             return (await self._repositories.tags(source.scope, None, STORED_LISTED)).items
@@ -272,7 +272,7 @@ class Mirror:
         return await self._list(source, ("tags", source), lambda: self._upstream.tags(source), read_stored, seconds)
 
     async def referrers(self, source: Source, subject: Digest, seconds: float) -> Listed[Referrer]:
-        """Everything of the registry that refers to the manifest `subject`; when it fails, as `tags`."""
+        """All manifests at the registry whose subject is `subject`; if it fails, like `tags`."""
 
         async def ask() -> Sequence[Referrer]:
             return [Referrer(each, each.artifact_type) for each in await self._upstream.referrers(source, subject)]
@@ -314,8 +314,8 @@ class Mirror:
     # asking
 
     async def _ask(self, source: Source, key: Hashable, ask: Callable[[], Awaitable[T]], seconds: float) -> T:
-        """What `ask` returns, which is called once for all who want `key` at the same time, and after a failure not
-        again for a while.
+        """The result of `ask`, called once for all who want `key` at the same time, and not again for a while after a
+        failure.
         """
         if (failure := self._failures.get(key)) is not None:
             raise failure
@@ -330,7 +330,7 @@ class Mirror:
         return result
 
     async def _outcome(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T | ConderyError:
-        """The result or the error, as a value: perhaps nobody waits for it any more."""
+        """The result or the error, as a value, since nobody may be waiting for it any more."""
         try:
             return await ask()
         except ConderyError as error:
@@ -339,7 +339,7 @@ class Mirror:
             return error
 
     def _memory(self, error: MirrorError) -> float:
-        """For how many seconds a failure is remembered."""
+        """How many seconds to remember a failure."""
         if isinstance(error, UpstreamLimits) and error.retry_after is not None:
             return min(error.retry_after, LONGEST_LIMIT)
         return self._settings.mirror_retry_after
@@ -347,7 +347,7 @@ class Mirror:
 
 @contextlib.contextmanager
 def _of_a_blob() -> Iterator[None]:
-    """A registry's failures as those of a blob, which clients tell from those of a manifest."""
+    """Turn a registry's failures into failures of a blob, which clients tell from those of a manifest."""
     try:
         yield
     except UpstreamLimits:

@@ -1,4 +1,4 @@
-"""Which other registries are mirrored, and how. Times in seconds."""
+"""Which other registries are mirrored, and how. Times are in seconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from storage.section import Section
 
 
 class MirrorSettings(Section):
-    """Which other registries are pulled through this one, as `mirror/HOST/NAME`, and how long copies are kept."""
+    """Other registries that are pulled through this one, as `mirror/HOST/NAME`, and how long copies are kept."""
 
     mirrors: tuple[str, ...] = Field(
         (), description="Registries (host or host:port) that are mirrored under mirror/; none when empty."
@@ -17,7 +17,7 @@ class MirrorSettings(Section):
     mirror_internal_hosts: tuple[str, ...] = Field(
         (),
         description="Hosts (host or host:port) that mirrors may reach at addresses that are not public: registries "
-        "of your own network, and hosts that they redirect to.",
+        "in your own network, and hosts that they redirect to.",
     )
     mirror_fresh_for: float = Field(
         300, ge=0, description="Seconds for which a tag is answered from its copy before its registry is asked again."
@@ -28,8 +28,7 @@ class MirrorSettings(Section):
     mirror_patience: float = Field(
         5,
         gt=0,
-        description="Seconds that a registry may take to answer before its copy, though no longer fresh, is served "
-        "instead.",
+        description="Seconds that a registry may take to answer; after that its stale copy is served instead.",
     )
     mirror_stall_seconds: float = Field(
         30, gt=0, description="Seconds without a byte after which a connection to a registry is given up."

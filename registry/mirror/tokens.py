@@ -1,4 +1,4 @@
-"""What a registry wants to see: nothing, a login, or a token (distribution, "Token Authentication Specification")."""
+"""What a registry demands: nothing, a login, or a token (distribution, "Token Authentication Specification")."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from registry.mirror.errors import UpstreamFailed
 from registry.mirror.names import Source
 
 TOKEN_SECONDS = 60.0
-"""How long a token is good for that does not say so."""
+"""How long a token is valid if it does not say so."""
 
 LONGEST = 24 * 3600.0
-"""No token is used for longer, whatever its server says of it."""
+"""The longest that any token is used, whatever its server says."""
 
 EARLY_SECONDS = 10.0
-"""Before its end a token is not used any more: a request takes a while, and clocks differ."""
+"""How long before its end a token is no longer used: a request takes a while, and clocks differ."""
 
 
 @dataclass(frozen=True)
 class Challenge:
-    """What an answer 401 asks for; `realm` is set for a token alone."""
+    """What a 401 answer asks for; `realm` is only set for a token."""
 
     scheme: str
     realm: str = ""
@@ -37,7 +37,7 @@ class Challenge:
 
 @dataclass(frozen=True)
 class Grant:
-    """The value of an Authorization header, good for `seconds`. It shows in no repr."""
+    """The value of an Authorization header, valid for `seconds`. Its repr hides it."""
 
     header: str
     seconds: float = math.inf
@@ -47,7 +47,7 @@ class Grant:
 
 
 def read_challenge(headers: Sequence[str]) -> Challenge | None:
-    """The one of the WWW-Authenticate headers that can be met: a token's before a login's."""
+    """The WWW-Authenticate header that can be met; a token is preferred to a login."""
     by_scheme = {text.strip().partition(" ")[0].lower(): text for text in reversed(headers)}
     if "bearer" in by_scheme:
         found = oras.auth.utils.parse_auth_header(by_scheme["bearer"])
@@ -60,11 +60,11 @@ def basic(login: Login) -> Grant:
 
 
 def token_url(source: Source, challenge: Challenge) -> URL:
-    """Where the token is to be had. Raises UpstreamFailed."""
+    """The URL that issues the token. Raises UpstreamFailed."""
     try:
         realm = URL(challenge.realm)
     except ValueError:
-        raise UpstreamFailed(source.registry, "names a token server that makes no sense") from None
+        raise UpstreamFailed(source.registry, "names an invalid token server") from None
     query = {"scope": challenge.scope or f"repository:{source.repository}:pull"}
     if challenge.service:
         query["service"] = challenge.service
@@ -72,9 +72,9 @@ def token_url(source: Source, challenge: Challenge) -> URL:
 
 
 def check_login(source: Source, realm: URL) -> None:
-    """Raises UpstreamFailed unless the token server is one that may see the registry's password.
+    """Raise UpstreamFailed unless the token server may see the registry's password.
 
-    The registry names it, and so could whoever got hold of its answers.
+    The registry names that server, and so could anybody who controls its answers.
     """
     home, host = URL(f"//{source.api}").host or "", realm.host or ""
     if not are_of_one(host, home):
@@ -82,11 +82,11 @@ def check_login(source: Source, realm: URL) -> None:
 
 
 def read_token(source: Source, document: Any) -> Grant:
-    """The grant that a token server's answer is. Raises UpstreamFailed."""
+    """Read the grant from a token server's answer. Raises UpstreamFailed."""
     fields: Mapping[str, Any] = document if isinstance(document, dict) else {}
     token = fields.get("token") or fields.get("access_token")
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-        raise UpstreamFailed(source.registry, "gives no token")
+        raise UpstreamFailed(source.registry, "gave no token")
     seconds = fields.get("expires_in")
     lifetime = float(min(seconds, LONGEST)) if isinstance(seconds, int | float) and seconds > 0 else TOKEN_SECONDS
     return Grant(f"Bearer {token}", max(lifetime - EARLY_SECONDS, lifetime / 2))

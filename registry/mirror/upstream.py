@@ -1,4 +1,4 @@
-"""What is asked of another registry (distribution-spec, "Pull" and "Content Discovery"), and its answers checked."""
+"""Requests to another registry (distribution-spec, "Pull" and "Content Discovery"), and checks of its answers."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ MANIFEST_BYTES = 4 << 20
 LIST_BYTES = 16 << 20
 MOST_PAGES = 1000
 TAGS_ASKED = 1000
-"""On a page; registries have limits of their own, and some ignore it."""
+"""Tags per page; registries have limits of their own, and some ignore this."""
 
 LONGEST_REFERRERS_TAG = 128
-"""What is longer is cut off: sha512 has 128 digits."""
+"""Longer tags are cut off: sha512 has 128 digits."""
 
 _ACCEPT = ", ".join(KINDS)
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
@@ -39,7 +39,7 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 
 @dataclass(frozen=True)
 class BlobStream:
-    """A blob's bytes as they come, `skip` to be thrown away first; `size` is the whole blob's, where that is told."""
+    """A blob's bytes as they arrive; the first `skip` are to be dropped. `size` is the whole blob's, if known."""
 
     content: aiohttp.StreamReader
     size: int | None
@@ -47,7 +47,7 @@ class BlobStream:
 
 
 class Upstream:
-    """Other registries by what they have. Raises MirrorError."""
+    """The content of other registries. Raises MirrorError."""
 
     def __init__(self, client: UpstreamClient) -> None:
         self._client = client
@@ -55,10 +55,10 @@ class Upstream:
     # manifests
 
     async def find_tag_digest(self, source: Source, tag: str) -> Digest | None:
-        """What the tag means; None when this question does not tell. Costs no pull.
+        """The digest that the tag points to, or None if a HEAD does not tell. Does not count as a pull.
 
-        Some registries answer a HEAD otherwise than the GET, so no answer but a digest says anything. UpstreamLimits is
-        raised all the same: whoever limits requests is not asked once more.
+        Some registries answer a HEAD differently from the GET, so only a digest in the answer means anything.
+        UpstreamLimits is raised all the same: a registry that limits requests must not be asked again.
         """
         async with self._ask("HEAD", source, f"manifests/{tag}", {"Accept": _ACCEPT}) as response:
             if response.status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -70,7 +70,7 @@ class Upstream:
         return None
 
     async def manifest(self, source: Source, reference: str, known: Digest | None = None) -> Push | None:
-        """The manifest at a tag or digest, of which nothing has to be here; None when that is still `known`."""
+        """The manifest at a tag or digest; None if that is still `known`. What it names need not be here."""
         headers = {"Accept": _ACCEPT, **({"If-None-Match": f'"{known}"'} if known else {})}
         what = f"manifest {reference}"
         async with self._ask("GET", source, f"manifests/{reference}", headers) as response:
@@ -82,7 +82,7 @@ class Upstream:
             wanted = Digest.parse(reference) if is_digest(reference) else _told_digest(source, response)
         digest = await asyncio.to_thread(Digest.of, body, wanted.algorithm if wanted else "sha256")
         if wanted and digest != wanted:
-            raise UpstreamLies(source.registry, f"sends content of digest {digest} for {what}, which is {wanted}")
+            raise UpstreamLies(source.registry, f"sent content with digest {digest} for {what}, which is {wanted}")
         document = await _document(source, what, response.headers.get("Content-Type"), body)
         return Push(
             StoredManifest(digest, document.media_type, body),
@@ -96,10 +96,10 @@ class Upstream:
     # blobs
 
     async def blob_size(self, source: Source, digest: Digest) -> int | None:
-        """Of a blob that the registry has; None where it does not tell.
+        """The size of a blob that the registry has; None if it does not state it.
 
-        What a HEAD does not settle, a GET of the first byte does: storage services that registries redirect to refuse a
-        HEAD whose address is signed for a GET, and some registries refuse it themselves.
+        If a HEAD does not settle it, a GET of the first byte does: a storage service that a registry redirects to
+        refuses a HEAD whose URL is signed for a GET, and some registries refuse a HEAD themselves.
         """
         async with self._ask("HEAD", source, f"blobs/{digest}") as response:
             if response.status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -113,13 +113,13 @@ class Upstream:
 
     @contextlib.asynccontextmanager
     async def blob(self, source: Source, digest: Digest, start: int = 0) -> AsyncIterator[BlobStream]:
-        """The blob from `start` on. What breaks while the block reads it is raised as MirrorError too."""
+        """Yield the blob from `start` on. Errors while the block reads it are raised as MirrorError, too."""
         if start:
             async with self._ask("GET", source, f"blobs/{digest}", {"Range": f"bytes={start}-"}) as response:
                 if response.status == HTTPStatus.OK:
                     yield BlobStream(response.content, response.content_length, start)
                     return
-                # one that gives no parts may give the whole
+                # a registry that serves no parts may serve the whole
                 if response.status != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                     size = _whole_size(await _part(source, digest, response, start))
                     yield BlobStream(response.content, size)
@@ -132,14 +132,14 @@ class Upstream:
     # lists
 
     async def tags(self, source: Source) -> list[str]:
-        """All tags, in the order of their characters."""
+        """All tags, sorted by code point."""
         found: set[str] = set()
         async for page in self._pages(source, f"tags/list?n={TAGS_ASKED}", "list of tags", "application/json"):
             found.update(await _tags(source, page))
         return sorted(found)
 
     async def referrers(self, source: Source, subject: Digest) -> list[Descriptor]:
-        """All manifests that have the subject, in the order of their digests; of registries without the API by tag."""
+        """All manifests with this subject, sorted by digest; from a tag if the registry lacks the referrers API."""
         found: dict[Digest, Descriptor] = {}
         try:
             async for page in self._pages(source, f"referrers/{subject}", "list of referrers", OCI_INDEX):
@@ -149,7 +149,7 @@ class Upstream:
         return [found[digest] for digest in sorted(found)]
 
     async def _referrers_by_tag(self, source: Source, subject: Digest) -> list[Descriptor]:
-        """Distribution-spec, "Referrers Tag Schema"."""
+        """The referrers from a tag (distribution-spec, "Referrers Tag Schema")."""
         path = f"manifests/{subject.algorithm}-{subject.hex}"[: len("manifests/") + LONGEST_REFERRERS_TAG]
         try:
             return [
@@ -184,17 +184,17 @@ class Upstream:
 
 
 async def _part(source: Source, digest: Digest, response: aiohttp.ClientResponse, start: int) -> re.Match[str]:
-    """The Content-Range of a part that begins at `start`; raises what any other answer means."""
+    """The Content-Range of a part that begins at `start`; raises the error that any other answer means."""
     found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if response.status != HTTPStatus.PARTIAL_CONTENT:
         raise await refusal(source, response, f"blob {digest}", BlobLacking)
     if found is None or int(found[1]) != start:
-        raise UpstreamFailed(source.registry, f"answers with another part of blob {digest} than was asked for")
+        raise UpstreamFailed(source.registry, f"answered with another part of blob {digest} than was requested")
     return found
 
 
 def _whole_size(content_range: re.Match[str]) -> int | None:
-    """Of the whole, of which the header (RFC 9110, 14.4) tells a part; None for `*`."""
+    """The size of the whole, from a part's header (RFC 9110, section 14.4); None for `*`."""
     return int(content_range[2]) if content_range[2] != "*" else None
 
 
@@ -204,7 +204,7 @@ class _Page(NamedTuple):
 
 
 async def _tags(source: Source, page: _Page) -> list[str]:
-    """Those that can be tags; null is an empty list to whoever writes it in Go."""
+    """Those that are valid tags; null counts as an empty list, as Go writes it."""
     document = await parsed(source, page.body)
     names = document.get("tags") if isinstance(document, dict) else None
     return [name for name in names if _is_tag(name)] if isinstance(names, list) else []
@@ -219,9 +219,7 @@ async def _document(source: Source, what: str, content_type: str | None, body: b
     try:
         return await asyncio.to_thread(read_manifest, content_type, body, "the Content-Type of its answer")
     except (JsonInvalid, ManifestInvalid) as error:
-        raise UpstreamFailed(
-            source.registry, f"has a {what} in {source.repository} that is not accepted: {error}"
-        ) from None
+        raise UpstreamFailed(source.registry, f"has an unacceptable {what} in {source.repository}: {error}") from None
 
 
 def _told_digest(source: Source, response: aiohttp.ClientResponse) -> Digest | None:
@@ -229,7 +227,7 @@ def _told_digest(source: Source, response: aiohttp.ClientResponse) -> Digest | N
     try:
         return Digest.parse(text) if text is not None else None
     except DigestInvalid as error:
-        raise UpstreamFailed(source.registry, f"answers with a header that is wrong: {error}") from None
+        raise UpstreamFailed(source.registry, f"answered with an invalid header: {error}") from None
 
 
 def _is_tag(name: object) -> bool:

@@ -1,4 +1,4 @@
-"""Blobs of a repository: read as its kind has them, and deleted. How they come is `registry.v2.uploads`."""
+"""Reads and deletes a repository's blobs. `registry.v2.uploads` receives them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists, a page at a time: repositories, tags, and what refers to a manifest; and the version of the API."""
+"""Lists in pages: repositories, tags and referrers; and the version of the API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def get_base(_request: web.Request) -> web.StreamResponse:
 
 
 async def get_catalog(request: web.Request) -> web.StreamResponse:
-    """The repositories that the principal may read. Images made on demand have names without end."""
+    """List the repositories that the principal may read. On-demand images are not listed: their names are endless."""
     limit, last = read_page(request.query)
     parts, kinds = request.app[PARTS], request.app[KINDS]
 

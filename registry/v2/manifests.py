@@ -1,4 +1,4 @@
-"""Manifests by tag and digest: read as the repository's kind has them, pushed and deleted."""
+"""Manifests by tag and digest: reads by the kind of the repository, pushes, deletions."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from storage.repositories.manifest_document import read_manifest
 from storage.repositories.rows import Push, StoredManifest
 
 LARGEST = 4 << 20
-"""Bytes of a manifest: what clients read, and the specification asks for at least."""
+"""The largest manifest in bytes: the size that clients read, and the least that the specification requires."""
 
 PARSED = 4
-"""Times that a manifest's size is taken of the memory for pushes."""
+"""How many times a manifest's size it takes from the memory for pushes."""
 
 MOST_TAGS = 64
-"""Of one push. Each is a header of the answer, and Python's HTTP client takes no answer with more than 100."""
+"""The most tags in one push. Each is a header of the answer, and Python's HTTP client refuses more than 100."""
 
 
 def get_manifest(request: web.Request, target: Target) -> Awaitable[web.StreamResponse]:
@@ -33,14 +33,14 @@ def get_manifest(request: web.Request, target: Target) -> Awaitable[web.StreamRe
 
 
 async def put_manifest(request: web.Request, target: Target) -> web.StreamResponse:
-    """Store a manifest under its digest, and under a tag: of the path, or the query's `tag` beside a digest."""
+    """Store a manifest under its digest and a tag: the path's, or the query's `tag` beside a digest."""
     parts, repository = request.app[PARTS], target.repository
     wanted = Digest.parse(target.reference) if is_digest(target.reference) else None
     tags = _tags(request) if wanted is not None else [check_new_tag(target.reference)]
     if (request.content_length or 0) > LARGEST:
         raise BodyTooLarge(LARGEST)
     await parts.repositories.check_push(repository, wanted, tags, request.content_length)
-    # what the document is parsed into takes more than its text
+    # the parsed document takes more memory than its text
     async with room_for(request, PARSED * min(request.content_length or LARGEST, LARGEST)):
         body = await read_limited(request, LARGEST, request.app[SETTINGS].stall_seconds)
         return await _store(request, repository, wanted, tags, body)
@@ -83,7 +83,7 @@ def _tags(request: web.Request) -> list[str]:
 
 
 def _digest_of(body: bytes, wanted: Digest | None) -> Digest:
-    """Raises DigestOfBody when it is not the one that is wanted."""
+    """The body's digest; raises DigestOfBody if another one is wanted."""
     if wanted is None:
         return Digest.of(body)
     hasher = wanted.hasher()
@@ -95,7 +95,7 @@ def _digest_of(body: bytes, wanted: Digest | None) -> Digest:
 
 
 async def delete_manifest(request: web.Request, target: Target) -> web.StreamResponse:
-    """A digest with all its tags, or one tag alone; gone when this answers."""
+    """Delete a digest with all its tags, or a single tag; it is gone when this answers."""
     repositories, repository = request.app[PARTS].repositories, target.repository
     if is_digest(target.reference):
         digest = path_digest(target.reference)

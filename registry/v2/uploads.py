@@ -1,7 +1,7 @@
 """Pushing blobs: mounts, whole blobs in one request, and sessions (distribution-spec, "Pushing blobs").
 
-Locations are relative, so they hold whatever the server is called by. A request that breaks leaves what came of it, and
-the client goes on from there; one that comes out of order is refused, and the session lives on.
+Locations are relative, so they hold under any name of the server. If a request breaks off, what arrived stays, and the
+client continues from there. A request out of order is refused, and the session lives on.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _RANGE = re.compile(r"(?:bytes[ =])?\s*([0-9]{1,18})-([0-9]{1,18})(?:/(?:\*|[0-9
 
 
 async def open_upload(request: web.Request, target: Target) -> web.StreamResponse:
-    """Mount a blob, take a whole one, or open a session."""
+    """Mount a blob, store a whole one, or open a session."""
     parts, query = request.app[PARTS], request.query
     if (mount := _mount_of(query)) is not None:
         if await _mount(request, target.repository, *mount):
@@ -46,9 +46,9 @@ async def open_upload(request: web.Request, target: Target) -> web.StreamRespons
 
 
 def _mount_of(query: Mapping[str, str]) -> tuple[Digest, str | None] | None:
-    """The blob that is to be mounted and the repository it is in, where that is told; None when either is no such name.
+    """The blob to mount and the repository named as its source, if any; None if either is not a valid name.
 
-    Mounting is an offer: whoever cannot be given the blob uploads it.
+    A mount is only an offer: a client that does not get the blob uploads it.
     """
     if "mount" not in query:
         return None
@@ -58,9 +58,9 @@ def _mount_of(query: Mapping[str, str]) -> tuple[Digest, str | None] | None:
 
 
 async def _mount(request: web.Request, repository: str, digest: Digest, source: str | None) -> bool:
-    """Whether `repository` has the blob now, from `source` or, where none is told, from any that the client may read.
+    """Whether `repository` now has the blob, from `source` or, if that is None, from any that the client may read.
 
-    It is the name that was told which has to be readable and to show the blob, whatever repository keeps that.
+    The named repository itself must be readable and show the blob, whichever repository stores it.
     """
     kinds = request.app[KINDS]
 
@@ -95,7 +95,7 @@ async def get_upload(request: web.Request, target: Target) -> web.StreamResponse
 
 
 async def append_to_upload(request: web.Request, target: Target) -> web.StreamResponse:
-    """Add the body to the session: at the place its Content-Range says, or streamed after what is there."""
+    """Append the body to the session: at the place in its Content-Range, or streamed after what is there."""
     parts = request.app[PARTS]
     upload = await _find(request, target)
     length = _expected_size(request, upload)
@@ -108,7 +108,7 @@ async def append_to_upload(request: web.Request, target: Target) -> web.StreamRe
 
 
 async def finish_upload(request: web.Request, target: Target) -> web.StreamResponse:
-    """The session's bytes, and what the body brings more, become a blob."""
+    """Make a blob of the session's bytes and the body's."""
     parts = request.app[PARTS]
     upload = await _find(request, target)
     if "digest" not in request.query:
@@ -135,34 +135,34 @@ def _record_push(request: web.Request, repository: str) -> Record[StoredBlob] | 
 
 
 async def _find(request: web.Request, target: Target) -> Upload:
-    if not _SESSION.fullmatch(target.reference):  # a database may refuse to look for it
+    if not _SESSION.fullmatch(target.reference):  # a database may refuse to search for it
         raise UploadUnknown(target.reference)
     return await request.app[PARTS].uploads.find(target.repository, target.reference, request[PRINCIPAL].name)
 
 
 @contextlib.asynccontextmanager
 async def _arriving(request: web.Request, upload: Upload, digest: str = "") -> AsyncIterator[Arrival]:
-    """What a request brings for a session. Of one that breaks off, what came stays; one that is refused ends it."""
+    """The target for a request's bytes. If the request breaks off, what arrived is kept; a refusal ends the session."""
     uploads = request.app[PARTS].uploads
     async with uploads.ended_by_refusal(upload), uploads.arriving(upload.repository, digest) as arrival:
         try:
             yield arrival
         except BodyBroken as error:
-            # the client asks how much that is, and goes on
+            # the client asks how many bytes there are, and continues
             if error.received is not None:
                 await uploads.append(upload, error.received)
             raise
 
 
 async def _describe_received(request: web.Request, arrival: Arrival, hasher: Hasher | None) -> Received:
-    """The body, written to the object of `arrival`. Raises BodyBroken, with what came."""
+    """Write the body to the object of `arrival` and describe it. Raises BodyBroken with what arrived."""
     objects = request.app[PARTS].blobs.objects
     async with room_for(request, objects.buffered):
         return await receive(request, objects.writer(arrival.key), arrival, hasher, request.app[SETTINGS].stall_seconds)
 
 
 def _expected_size(request: web.Request, upload: Upload) -> int | None:
-    """How many bytes the body's Content-Range announces; raises RangeInvalid where they do not follow."""
+    """The number of bytes that the body's Content-Range announces; raises RangeInvalid if they do not follow on."""
     header = request.headers.get("Content-Range")
     if header is None:
         return None
@@ -173,13 +173,13 @@ def _expected_size(request: web.Request, upload: Upload) -> int | None:
     if start != upload.size:
         raise RangeInvalid(upload.size, f"this chunk begins at byte {start}")
     if stop < start or request.content_length not in (None, stop - start):
-        raise RangeInvalid(upload.size, f"Content-Range {start}-{stop - 1} is not what Content-Length says")
+        raise RangeInvalid(upload.size, f"Content-Range {start}-{stop - 1} contradicts Content-Length")
     return stop - start
 
 
 def _check_length(upload: Upload, expected: int | None, size: int) -> None:
     if expected is not None and size != expected:
-        raise RangeInvalid(upload.size, f"{size} bytes came where Content-Range says {expected}")
+        raise RangeInvalid(upload.size, f"{size} bytes came although Content-Range says {expected}")
 
 
 def _location(upload: Upload) -> str:

@@ -163,7 +163,7 @@ def test_docker_is_told_that_images_made_on_demand_cannot_be_pushed(
     reference = f"{empty.address}/conda-store-dynamic/python:latest"
     layouts.write_archive(tmp_path / "image.tar", reference, layers(1))
     clean_docker.load(tmp_path / "image.tar")
-    with pytest.raises(ClientError, match="conda-store-dynamic/python is made from its name; nothing can be pushed"):
+    with pytest.raises(ClientError, match="conda-store-dynamic/python is made from its name, so nothing can be pushed"):
         clean_docker.push(reference)
 
 

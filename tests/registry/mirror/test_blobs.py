@@ -519,9 +519,9 @@ async def test_lies_that_show_late_cut_the_client_off(
 @pytest.mark.parametrize(
     ("content", "length", "message"),
     [
-        (LAYER + b"!", len(LAYER) + 1, "announces 3000001 bytes for blob"),
-        (LAYER[:-1], len(LAYER) - 1, "announces 2999999 bytes for blob"),
-        (b"", 0, "announces 0 bytes for blob"),
+        (LAYER + b"!", len(LAYER) + 1, "announced 3000001 bytes for blob"),
+        (LAYER[:-1], len(LAYER) - 1, "announced 2999999 bytes for blob"),
+        (b"", 0, "announced 0 bytes for blob"),
     ],
 )
 async def test_lies_about_the_length_are_refused_at_once(
@@ -547,7 +547,7 @@ async def test_a_size_that_nobody_tells(tmp_path: Path, upstream: ScriptedRegist
     upstream.behaviour = Sends(LAYER, None)
     async with mirroring(tmp_path, upstream.host, **LYING) as site:
         path = path_of(upstream).removeprefix("/v2/")
-        assert "does not tell the size of blob" in await refused(site, path, 404, "BLOB_UNKNOWN")
+        assert "does not state the size of blob" in await refused(site, path, 404, "BLOB_UNKNOWN")
         await get(site, f"{upstream.mirrored}/{APP}/manifests/latest")
         assert await get(site, path) == LAYER
 

@@ -171,7 +171,7 @@ async def test_a_registry_that_wants_a_password_gets_it(tmp_path: Path) -> None:
         for logins in ({}, {address: Login(USER, "wrong")}, {"elsewhere.example": LOGIN}):
             async with mirroring(tmp_path / "without", address, logins=logins) as site:
                 message = await refused(site, f"{name}/manifests/latest", 404, "MANIFEST_UNKNOWN")
-                assert "answers 401 to the request of manifest latest in team/app" in message
+                assert "answered 401 to the request for manifest latest in team/app" in message
 
 
 @pytest.mark.parametrize("login", [LOGIN, None], ids=["login", "anonymous"])
@@ -201,7 +201,7 @@ async def test_a_token_that_has_ended_is_replaced(tmp_path: Path) -> None:
         async with mirroring(tmp_path / "data", address, internal=internal, **QUICK) as site:
             for number in range(1, 4):
                 message = await refused(site, f"{name_of(address)}/manifests/latest", 404, "MANIFEST_UNKNOWN")
-                assert "answers 401 to the request of manifest latest" in message
+                assert "answered 401 to the request for manifest latest" in message
                 assert len(tokens.scopes) == number, "each request asks for one token, and not without end"
 
 
@@ -381,7 +381,7 @@ async def test_whatever_the_failure_a_copy_is_served(tmp_path: Path, upstream: S
             assert await get(site, path) == FIRST.body
             stale, reason = await warnings(site, path)
         assert stale == '110 - "Response is Stale"'
-        assert (f"answers {status} to the request of" if status != 429 else "limits requests") in reason
+        assert (f"answered {status} to the request for" if status != 429 else "limits requests") in reason
         assert await warnings(site, path) == []
 
 
@@ -424,7 +424,7 @@ async def test_an_upstream_that_takes_its_time_is_not_waited_for(tmp_path: Path,
         path = f"{upstream.mirrored}/{APP}/manifests/latest"
         upstream.behaviour = slow
         message = await refused(site, path, 404, "MANIFEST_UNKNOWN")
-        assert "has not answered for 0 seconds; it is still being asked, try again" in message
+        assert "has not answered for 0 seconds; the request goes on, so try again" in message
         answers.set()
         mirror = site.app[PARTS].mirror
         assert mirror is not None
@@ -461,7 +461,7 @@ async def test_content_of_another_digest_is_not_taken(tmp_path: Path, upstream: 
         for reference in ("latest", FIRST.digest):
             path = f"{upstream.mirrored}/{APP}/manifests/{reference}"
             message = await refused(site, path, 404, "MANIFEST_UNKNOWN")
-            assert f"sends content of digest {SECOND.digest} for manifest {reference}" in message
+            assert f"sent content with digest {SECOND.digest} for manifest {reference}" in message
         upstream.behaviour = None
         assert await get(site, f"{upstream.mirrored}/{APP}/manifests/latest") == FIRST.body
         upstream.behaviour = lie
@@ -582,7 +582,7 @@ async def test_copies_cannot_be_written_to(tmp_path: Path, upstream: ScriptedReg
     async with mirroring(tmp_path, upstream.host) as site:
         for name in (f"{upstream.mirrored}/{APP}", "mirror/elsewhere.example/a", "mirror"):
             message = await refused(site, f"{name}/{path}", 403, "DENIED", method)
-            assert message == f"{name} is kept for a copy of another registry's; push to that, or delete there"
+            assert message == f"{name} is reserved for a copy from another registry; push or delete there"
     async with serving(tmp_path / "without") as site:
         await refused(site, f"mirror/ghcr.io/a/{path}", 403, "DENIED", method)
 
@@ -598,7 +598,7 @@ async def test_what_is_not_mirrored(tmp_path: Path, upstream: ScriptedRegistry, 
         await refused(site, f"mirror/{path}", 404, "NAME_UNKNOWN")
     async with serving(tmp_path / "without") as site:
         message = await refused(site, f"mirror/quay.io/a/{path}", 404, "NAME_UNKNOWN")
-        assert message == "no other registry is mirrored here; the setting `mirrors` says which are"
+        assert message == "no other registry is mirrored here; the setting `mirrors` lists them"
 
 
 async def test_what_is_not_mirrored_any_more_is_not_served(tmp_path: Path, upstream: ScriptedRegistry) -> None:

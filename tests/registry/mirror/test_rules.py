@@ -209,7 +209,7 @@ def test_whom_a_password_is_told(registry: str, realm: str, told: bool) -> None:
     "document", [None, [], "token", {}, {"token": ""}, {"token": 1}, {"token": "a\r\nb"}, {"token": "ü"}]
 )
 def test_what_is_no_token(document: object) -> None:
-    with pytest.raises(UpstreamFailed, match="gives no token"):
+    with pytest.raises(UpstreamFailed, match="gave no token"):
         read_token(HUB, document)
 
 

@@ -84,7 +84,7 @@ async def test_without_the_setting_nothing_changes(tmp_path: Path) -> None:
     ],
 )
 def test_settings_take_exact_origins_alone(origin: str) -> None:
-    with pytest.raises(ValidationError, match="no origin as browsers send it"):
+    with pytest.raises(ValidationError, match="not an origin as browsers send it"):
         HttpSettings(cors_origins=(origin,))
 
 
