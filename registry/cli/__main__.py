@@ -1,5 +1,5 @@
 from registry.cli import main
 
-# Processes that are started by spawning import this module again, under another name.
+# A process that is started by spawning imports this module again, under another name.
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
-"""All commands.
+"""The command-line application with all commands.
 
-Modules of commands import what they need when they run, so that `condery --help` does not wait for the solver's.
+A command's module imports what it needs only when it runs, so that `condery --help` does not wait for the solver.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    # rich's tables cut names that are longer than their column
+    # rich's tables would cut names that are longer than their column
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

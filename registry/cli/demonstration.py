@@ -1,7 +1,7 @@
-"""The demonstration: pulls an image from a running server, runs its python, and checks what it computed.
+"""The demonstration: pulls an image from a running server, runs its python, and checks what that computes.
 
-With a docker daemon, docker does it. Without one the layers are fetched over HTTP, verified, unpacked into a directory
-and run with `chroot`, so that the image is tried for real on any Linux machine.
+If there is a docker daemon, docker does it. Otherwise the layers are fetched over HTTP, verified, unpacked into a
+directory and run with `chroot`, so that the image really runs on any Linux machine.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from storage.settings import StorageSettings
 
 REPOSITORY_ITEMS = "python/numpy/scipy.gt.1.0"
 PACKAGES = ("numpy", "scipy")
-"""What the sample channel holds for it, besides python."""
+"""The packages that the sample channel has for the demonstration, besides python."""
 
 ACCEPT = f"{OCI_INDEX}, {OCI_MANIFEST}"
 CHUNK = 1 << 20
@@ -54,12 +54,12 @@ Say = Callable[[str], None]
 
 
 class DemoFailed(ConderyError):
-    """The image could not be pulled or run, or computed something wrong."""
+    """The image could not be pulled or run, or it computed something wrong."""
 
 
 @dataclass(frozen=True)
 class PulledImage:
-    """What of an image is needed to run it."""
+    """The parts of an image that are needed to run it."""
 
     layers: tuple[tuple[str, int], ...]
     """Digest and size in bytes of each compressed layer, lowest first."""
@@ -68,7 +68,7 @@ class PulledImage:
 
 
 def demo_settings(loaded: LoadedSettings, directory: Path, *, once: bool) -> Settings:
-    """Images from the sample channel in `directory`, everything stored there; what was set otherwise stays."""
+    """Settings for images from the sample channel in `directory`, with all data there; other settings stay."""
     settings = loaded.settings
     channel = (directory / "channel").resolve().as_uri()
     changes: dict[str, Any] = {"builder": settings.builder.model_copy(update={"channels": (channel,)})}
@@ -82,7 +82,7 @@ def demo_settings(loaded: LoadedSettings, directory: Path, *, once: bool) -> Set
 
 
 async def try_once(settings: Settings, say: Say, *, with_docker: bool | None = None) -> None:
-    """Starts a server with `settings`, pulls and runs an image of its, and stops it; raises DemoFailed."""
+    """Start a server with `settings`, pull and run one of its images, and stop the server; raises DemoFailed."""
     async with _server(settings) as address:
         await pull_and_run(
             address, f"{settings.builder.root}/{REPOSITORY_ITEMS}", "latest", say, with_docker=with_docker
@@ -91,7 +91,7 @@ async def try_once(settings: Settings, say: Say, *, with_docker: bool | None = N
 
 @contextlib.asynccontextmanager
 async def _server(settings: Settings) -> AsyncIterator[str]:
-    """A `condery serve` of its own, as a user would start it; yields 127.0.0.1:port."""
+    """Run a `condery serve` of its own, as a user would start it; yields 127.0.0.1:port."""
     command = [sys.executable, "-m", "registry.cli", "serve"]
     variables = variables_of(settings)
     process = await asyncio.create_subprocess_exec(*command, env=variables, stdout=asyncio.subprocess.PIPE)
@@ -109,7 +109,7 @@ async def _server(settings: Settings) -> AsyncIterator[str]:
 
 
 async def pull_and_run(address: str, repository: str, tag: str, say: Say, *, with_docker: bool | None = None) -> None:
-    """Pulls `repository:tag` from `address` (host:port), runs PROGRAM with its python and checks the result.
+    """Pull `repository:tag` from `address` (host:port), run PROGRAM with its python, and check the result.
 
     Uses docker if there is a daemon, or as `with_docker` says. Raises DemoFailed.
     """
@@ -126,12 +126,12 @@ async def pull_and_run(address: str, repository: str, tag: str, say: Say, *, wit
 
 
 def has_docker() -> bool:
-    """Whether a docker client finds its daemon."""
+    """Whether a docker client reaches its daemon."""
     return shutil.which("docker") is not None and _succeeds(["docker", "version"])
 
 
 def check(output: str) -> str:
-    """What the image's python printed, as a sentence; raises DemoFailed when its answer is wrong."""
+    """Turn what the image's python printed into a sentence; raises DemoFailed if the result is wrong."""
     try:
         answer = json.loads(output)
         determinant, area = float(answer["determinant"]), float(answer["area"])
@@ -147,7 +147,7 @@ def check(output: str) -> str:
 
 
 def _determinant(matrix: list[list[Fraction]]) -> Fraction:
-    """By Laplace expansion along the first row."""
+    """The determinant by Laplace expansion along the first row."""
     if not matrix:
         return Fraction(1)
     return sum(
@@ -168,7 +168,7 @@ def _run_with_docker(reference: str, say: Say) -> str:
 
 async def _unpack(address: str, repository: str, tag: str, directory: Path, root: Path, say: Say) -> PulledImage:
     base = f"http://{address}/v2/{repository}"
-    # The build may take long, but never is the connection silent for long.
+    # A build may take long, but the connection is never silent for long.
     timeout = aiohttp.ClientTimeout(total=None, sock_read=60)
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session:
@@ -227,10 +227,10 @@ async def _fetch(session: aiohttp.ClientSession, url: str, digest: str, path: Pa
 
 
 def extract(layer: Path, root: Path) -> None:
-    """Unpacks a gzipped layer over `root`; raises DemoFailed when a member would lie outside of it.
+    """Unpack a gzipped layer over `root`; raises DemoFailed if a member would lie outside it.
 
-    Not tarfile's own filters: Python 3.11.2, which Debian 12 has, is without them. Whiteouts are not applied: the
-    image's layers only add.
+    Does not use tarfile's filters, which Debian 12's Python 3.11.2 lacks. Does not apply whiteouts, since the image's
+    layers only add files.
     """
     root.mkdir(exist_ok=True)
     inside = root.resolve()
@@ -249,15 +249,15 @@ def extract(layer: Path, root: Path) -> None:
             elif member.isreg():
                 _write(archive, member, target)
             else:
-                raise DemoFailed(f"layer member {member.name} is neither file, directory nor link")
+                raise DemoFailed(f"layer member {member.name} is not a file, a directory or a link")
 
 
 def _target(root: Path, name: str) -> Path:
-    """Where a member goes; its parent directory is looked through symbolic links as they are by now."""
+    """The path of a member; symbolic links in its parent directory are followed as they are by now."""
     path = root / name.lstrip("/")
     parent = path.parent.resolve()
     if ".." in Path(name).parts or not parent.is_relative_to(root):
-        raise DemoFailed(f"layer member {name} lies outside of the image")
+        raise DemoFailed(f"layer member {name} lies outside the image")
     parent.mkdir(parents=True, exist_ok=True)
     return parent / path.name
 
@@ -276,14 +276,14 @@ def _run_in(root: Path, image: PulledImage, say: Say) -> str:
     variables = dict(entry.split("=", 1) for entry in image.variables)
     prefix, has_proc = _jail(root)
     if not has_proc:
-        # Without /proc the dynamic loader cannot find $ORIGIN of the program; this tells it.
+        # Without /proc the dynamic loader cannot find the program's $ORIGIN; this variable gives it.
         variables["LD_ORIGIN_PATH"] = f"{variables['CONDA_PREFIX']}/bin"
     say(f"{' '.join(prefix)} {' '.join(image.entrypoint)} python -c ...")
     return _output([*prefix, *image.entrypoint, "python", "-c", PROGRAM], variables)
 
 
 def _jail(root: Path) -> tuple[list[str], bool]:
-    """The command that runs another with `root` as its root directory, and whether that has /proc."""
+    """The command that runs another with `root` as its root directory, and whether that gets /proc."""
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     namespaces = ["unshare", *user, "--mount", "--net", "--pid", "--fork"]
     with contextlib.suppress(FileNotFoundError):
@@ -305,7 +305,7 @@ def _succeeds(command: Sequence[str]) -> bool:
 
 def _output(command: Sequence[str], variables: dict[str, str] | None = None) -> str:
     if variables is not None:
-        # The first program comes from this machine, those it starts from the image.
+        # The first program comes from this machine; the programs that it starts come from the image.
         program = shutil.which(command[0])
         command = [program or command[0], *command[1:]]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=variables)

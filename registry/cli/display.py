@@ -1,4 +1,4 @@
-"""How a build looks while it runs: live bars on a terminal, plain lines elsewhere."""
+"""How a running build is shown: live bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ DETAIL_WIDTH = 40
 
 
 class SafeConsole(Console):
-    """A console for text that others wrote: it takes no markup, and shows control characters written out."""
+    """A console for text that others wrote: it interprets no markup, and writes out control characters."""
 
     def __init__(self, *, stderr: bool = False, highlight: bool = True, file: IO[str] | None = None) -> None:
         super().__init__(stderr=stderr, highlight=highlight, markup=False, file=file)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Before it is measured, so that it gets the room it takes."""
+        """Write out control characters before the text is measured, so that it gets the room it takes."""
         return super().render_str(printable(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
@@ -37,7 +37,7 @@ class SafeConsole(Console):
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print a line that may quote what others wrote."""
+    """Print a line that may quote text that others wrote."""
     typer.echo(printable(text), err=err)
 
 
@@ -48,7 +48,7 @@ def echo_json(document: object) -> None:
 
 @contextlib.contextmanager
 def build_display(console: Console) -> Iterator[OnProgress]:
-    """The Progress to give to a build, shown on `console` until the block ends."""
+    """Yield a Progress for a build, shown on `console` until the block ends."""
     if not console.is_terminal:
         yield PlainLines(console)
         return
@@ -65,7 +65,7 @@ def build_display(console: Console) -> Iterator[OnProgress]:
 
 
 class LiveBars:
-    """One bar a stage, in the order in which stages begin."""
+    """One bar per stage, in the order in which stages begin."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
@@ -84,7 +84,7 @@ class LiveBars:
 
 
 class PlainLines:
-    """A line when a stage begins and one when it ends."""
+    """One line when a stage begins and one when it ends."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -110,7 +110,7 @@ def _has_ended(event: Event) -> bool:
 
 
 def amount(event: Event) -> str:
-    """`3 of 7`, or for downloads megabytes."""
+    """`3 of 7`, or megabytes for downloads."""
     if event.stage == "download":
         return f"{event.done / 1e6:.1f} of {event.total / 1e6:.1f} MB"
     return f"{event.done} of {event.total}"

@@ -1,4 +1,4 @@
-"""The store of this machine, opened for one command."""
+"""This machine's store, opened for one command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @contextlib.asynccontextmanager
 async def open_service(settings: Settings) -> AsyncIterator[tuple[Store, BuilderService]]:
-    """The store and a builder on it. The builder takes every channel, since the user of the command owns the store."""
+    """Open the store and a builder on it. The builder accepts every channel, since the user owns the store."""
     from builder.service import BuilderService
 
     async with open_store(settings.storage) as store:
@@ -30,7 +30,7 @@ async def open_service(settings: Settings) -> AsyncIterator[tuple[Store, Builder
 
 
 async def manifests_below(catalog: Catalog, digest: Digest) -> dict[str, bytes]:
-    """The manifest or index `digest` and the manifests it names, by digest. Raises BlobUnknown."""
+    """The manifest or index `digest` and the manifests that it names, by digest. Raises BlobUnknown."""
     stored = await catalog.images.find_manifest(digest)
     if stored is None:
         raise BlobUnknown(digest)

@@ -1,4 +1,4 @@
-"""What all commands share: settings as flags, and failures as one line and an exit code."""
+"""What all commands share: settings as flags, and errors as one line and an exit code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ USAGE = 2
 INTERRUPTED = 130
 
 SHORT_FLAGS = {"channels": "--channel", "platforms": "--platform", "data_directory": "--data-dir"}
-"""A second, shorter flag of some settings."""
+"""A second, shorter flag for some settings."""
 
 SETTINGS = "Settings"
 
@@ -56,24 +56,24 @@ class Group(TyperGroup):
 
 
 def _beginning(text: str) -> str:
-    """The first paragraph, as one line."""
+    """The first paragraph as one line."""
     return " ".join(text.strip().partition("\n\n")[0].split())
 
 
 class UsageError(ConderyError):
-    """The command line makes no sense; the command ends with exit code 2."""
+    """The command line is invalid; the command ends with exit code 2."""
 
 
 def need_data(directory: Path) -> None:
-    """Raise UsageError when there is no data directory: a command that reads one must not create an empty one."""
+    """Raise UsageError if there is no data directory: a command that reads one must not create an empty one."""
     if not directory.is_dir():
         raise UsageError(f"there is no data directory {directory}; give the server's with --data-dir")
 
 
 def takes_settings(*sections: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a command of a function that takes `loaded: LoadedSettings` first and its own parameters after it.
+    """Make a command of a function whose first parameter is `loaded: LoadedSettings`, followed by its own.
 
-    The command has a flag for every setting of `sections`, `--config` and `--debug`.
+    The command gets `--config`, `--debug` and a flag for every setting of `sections`.
     """
     settings = [setting for setting in all_settings() if setting.section in sections]
 
@@ -92,7 +92,7 @@ def takes_settings(*sections: str) -> Callable[[Callable[..., None]], Callable[.
 
 
 def reports_errors(function: Callable[..., None]) -> Callable[..., None]:
-    """Make a command of a function that needs no settings; the command has `--debug`."""
+    """Make a command of a function that needs no settings; the command gets `--debug`."""
     own = list(inspect.signature(function, eval_str=True).parameters.values())
 
     def command(debug: bool, **arguments: Any) -> None:
@@ -123,7 +123,7 @@ def fail(message: str, code: int) -> None:
 
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on uvloop, as the server does. Only the owner can read the files it writes."""
+    """Run a coroutine on uvloop, as the server does. Files that it writes are readable by the owner alone."""
     import uvloop
 
     with masked(OWNER_ONLY), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -131,7 +131,7 @@ def run_async(main: Coroutine[Any, Any, T]) -> T:
 
 
 def _set_signature(command: Any, function: Callable[..., None], parameters: list[inspect.Parameter]) -> None:
-    """Typer reads both, the signature for the order and the annotations for the types."""
+    """Set what Typer reads: the signature for the order and the annotations for the types."""
     command.__name__ = function.__name__
     command.__doc__ = function.__doc__
     command.__signature__ = inspect.Signature(

@@ -1,1 +1,1 @@
-"""Who is at the other end: addresses, proxies, connections, and the pages of browsers."""
+"""The other end of a connection: addresses, proxies, limits on connections, and web pages in browsers."""

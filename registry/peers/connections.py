@@ -1,9 +1,9 @@
-"""How many connections the server has open, and whose give way when there are too many.
+"""Limits the open connections, and decides which are closed if there are too many.
 
-A connection that waits for a request costs its owner nothing. So when there are too many, those that wait are closed
-first, the oldest of whoever has the most. Where all are at work, a few more are let in only to be told so, and to ask
-for health; beyond those a new connection is cut at once. The soft limit of open files is raised to the hard one, and
-the bound stays well below it: a server that cannot open a file any more cannot answer anybody.
+Closing a connection that waits for a request costs its owner nothing. So if there are too many, waiting ones are closed
+first, the oldest of the client that has the most. If all are busy, a few more are accepted, only to be told so or to
+check health; beyond those a new connection is cut at once. The soft limit of open files is raised to the hard one, and
+the bound stays well below it: a server that cannot open another file cannot answer anybody.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ from builder.network.guarding_proxy import MOST_CONNECTIONS
 from registry.peers.networks import client_of, is_in, network, plain_address
 
 OWN_FILES = 512 + 2 * 2 * MOST_CONNECTIONS
-"""Descriptors that are not for connections: the database, pipes to workers, files that are read and written, and two
-for each connection through the proxies of two solvers."""
+"""Descriptors that are not for connections: the database, pipes to workers, open files, and two for each connection
+through the proxies of two solvers."""
 
 FILES_EACH = 3
-"""Descriptors that one connection takes at most: its socket, a copy of that, a file."""
+"""The most descriptors for one connection: its socket, a copy of that, a file."""
 
 FIRST_SECONDS = 0.25
-"""A connection that was opened so recently may have a request on its way."""
+"""A connection opened this recently may have a request on its way."""
 
 SPARE = 32
-"""Connections beyond the bound that may ask for health, and are told to come again otherwise."""
+"""Connections beyond the bound. They may check health, and get a 503 for everything else."""
 
 SPARE_OF_ONE = 4
-"""Of those, for one address that has more than its own bound."""
+"""How many of those may come from one address that exceeds its own bound."""
 
 SEARCHED = 16
-"""Addresses that are searched for a connection that waits, those with the most first."""
+"""Addresses to search for a waiting connection, starting with the one that has the most."""
 
 TOLD_EVERY = 60.0
-"""Seconds between two log lines about connections that were closed or cut."""
+"""Seconds between log lines about closed or cut connections."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Most connections of a process: of all clients, and of one client's address (of a /64 network for IPv6)."""
+    """The most connections of a process, for all clients and for one client address (a /64 network for IPv6)."""
 
     total: int
     per_address: int
 
 
 def raise_file_limit() -> int:
-    """Raise the soft limit of open files to the hard one; returns what it is then."""
+    """Raise the soft limit of open files to the hard one, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == hard:
         return soft
@@ -65,7 +65,7 @@ def raise_file_limit() -> int:
 
 
 def bounds_for(files: int, total: int, per_address: int) -> Bounds:
-    """The bounds that are set, as far as a process with `files` descriptors can keep them."""
+    """The configured bounds, lowered to what a process with `files` descriptors can keep."""
     possible = max((files - min(OWN_FILES, files // 2)) // FILES_EACH, 8)
     bounded = min(total, possible)
     return Bounds(bounded, min(per_address, bounded))
@@ -74,7 +74,7 @@ def bounds_for(files: int, total: int, per_address: int) -> Bounds:
 class Connections:
     """Watches the connections of one aiohttp server.
 
-    `trusted` are networks of proxies: all their clients come from one address, so that has no bound of its own.
+    `trusted` are networks of proxies; these have no bound per address, since many clients share each.
     """
 
     def __init__(self, trusted: Sequence[str] = (), clock: Callable[[], float] = time.monotonic) -> None:
@@ -83,13 +83,13 @@ class Connections:
         self._clock = clock
         self._open: dict[RequestHandler, str] = {}
         self._of_address: dict[str, dict[RequestHandler, float]] = {}
-        """With when each was opened, the oldest first."""
+        """The connections of each address with their opening times, the oldest first."""
         self._surplus: set[RequestHandler] = set()
         self._closed = self._cut = 0
         self._told_at = -TOLD_EVERY
 
     def watch(self, server: web.Server, bounds: Bounds) -> None:
-        """Be told of every connection that `server` gets and loses from now on, and keep it within `bounds`."""
+        """Watch every connection that `server` gets and loses from now on, and keep it within `bounds`."""
         self._bounds = bounds
         made, lost = server.connection_made, server.connection_lost
 
@@ -106,7 +106,7 @@ class Connections:
         server.connection_lost = connection_lost  # type: ignore[method-assign]
 
     def is_surplus(self, request: web.BaseRequest) -> bool:
-        """Whether the request came by a connection beyond the bound, which may only ask for health."""
+        """Whether the request came over a connection beyond the bound, which may only check health."""
         return bool(self._surplus) and request.protocol in self._surplus
 
     def _add(self, handler: RequestHandler) -> None:
@@ -132,11 +132,11 @@ class Connections:
                 del self._of_address[address]
 
     def _heaviest(self, count: int) -> list[str]:
-        """The addresses with the most connections, the one with most of all first."""
+        """The addresses with the most connections, in descending order."""
         return heapq.nlargest(count, self._of_address, key=lambda address: len(self._of_address[address]))
 
     def _make_room(self, new: RequestHandler, addresses: Sequence[str], *, spare: bool) -> None:
-        """Close one that waits, of the first of the addresses that has one; else let `new` in as a spare, or cut it."""
+        """Close a waiting connection of the first address that has one; else accept `new` as a spare, or cut it."""
         idle = self._longest_idle(addresses, FIRST_SECONDS)
         if idle is None and spare and len(self._surplus) < SPARE:
             self._cut += 1
@@ -153,7 +153,7 @@ class Connections:
         self._tell()
 
     def _longest_idle(self, addresses: Sequence[str], seconds: float) -> RequestHandler | None:
-        """Of those that were opened `seconds` ago or earlier."""
+        """The longest idle of the connections opened at least `seconds` ago."""
         since = self._clock() - seconds
         for address in addresses:
             for handler, opened in self._of_address[address].items():
@@ -181,4 +181,4 @@ class Connections:
 
 def is_idle(handler: RequestHandler) -> bool:
     """Whether the connection waits for a request, or for the rest of a request's head."""
-    return handler._current_request is None and not handler._messages  # aiohttp tells it nowhere else
+    return handler._current_request is None and not handler._messages  # aiohttp has no public way to ask

@@ -1,6 +1,6 @@
 """Which web pages may read the registry from a browser (Fetch standard, "CORS protocol").
 
-Pages read and never write: what a page may do is GET and HEAD, with a token if it has one. Cookies play no part.
+Pages read and never write: a page may use GET and HEAD, with a token if it has one. Cookies play no part.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Collection
 from aiohttp import web
 
 ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
-"""As browsers send it: scheme, host and a port that is not the scheme's own, in lower case, without a path."""
+"""As browsers send it: scheme, host and any non-default port, in lower case, without a path."""
 
 READ = ("GET", "HEAD")
 SENT = "Accept, Authorization, Range, If-None-Match, If-Range, X-Request-ID"
@@ -24,13 +24,13 @@ MAX_AGE = 600
 
 
 class Cors:
-    """The rule for origins that are given exactly."""
+    """The rule for pages from exactly these origins."""
 
     def __init__(self, origins: Collection[str]) -> None:
         self._origins = frozenset(origins)
 
     def is_preflight(self, request: web.Request) -> bool:
-        """Whether a browser asks for a page of an allowed origin what it may do."""
+        """Whether a browser asks in advance what a page of an allowed origin may do."""
         return (
             request.method == "OPTIONS"
             and request.headers.get("Origin") in self._origins
@@ -38,7 +38,7 @@ class Cors:
         )
 
     def allow(self) -> web.Response:
-        """The answer to that; `complete` adds the origin."""
+        """The answer to a preflight; `complete` adds the origin."""
         headers = {
             "Access-Control-Allow-Methods": ", ".join(READ),
             "Access-Control-Allow-Headers": SENT,
@@ -47,7 +47,7 @@ class Cors:
         return web.Response(status=204, headers=headers)
 
     def complete(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Let the page read the answer, when its origin is allowed."""
+        """Let the page read the answer if its origin is allowed."""
         if not self._origins:
             return
         response.headers.add("Vary", "Origin")

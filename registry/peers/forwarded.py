@@ -1,8 +1,8 @@
-"""Who sent a request and by which address it was made, behind proxies that tell.
+"""Who sent a request and to which address, behind proxies that pass this on.
 
-A proxy adds what it knows to the end of what its client sent, so these headers are read from their end: what a trusted
-peer says is believed, and what it says somebody else said only where that one is trusted, too. Whatever is further left
-anybody may have written. Only one kind of header is ever read: a proxy passes on the other kind as its client sent it.
+A proxy appends what it knows to what its client sent, so these headers are read from the end. What a trusted peer says
+is believed; what it passes on from somebody else only if that one is trusted, too. Anybody may have written what is
+further left. Only one kind of header is ever read, since a proxy passes on the other kind as its client sent it.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from multidict import MultiMapping
 from registry.peers.networks import is_in, network, node_address, plain_address
 
 HeaderKind = Literal["x-forwarded", "forwarded"]
-"""X-Forwarded-For, -Proto and -Host, or the one header of RFC 7239."""
+"""X-Forwarded-For, -Proto and -Host, or the single header of RFC 7239."""
 
 LONGEST_CHAIN = 32
-"""Proxies that are followed."""
+"""The most proxies to follow."""
 
 REMEMBERED = 512
 
 _Values = tuple[str, ...]
-"""A header's, one for each of its lines."""
+"""The values of a header, one per line."""
 
 _NAMES: Mapping[HeaderKind, _Values] = {
     "x-forwarded": ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host"),
@@ -36,7 +36,7 @@ _NAMES: Mapping[HeaderKind, _Values] = {
 
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
-# RFC 7239, section 4, with the white space that RFC 9110 lets lists have
+# RFC 7239, section 4, with the white space that RFC 9110 allows in lists
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - the word of the grammar
 _QUOTED = r'"(?:[\t \x21\x23-\x5b\x5d-\x7e]|\\[\t \x21-\x7e])*"'
 _PAIR = re.compile(rf"[ \t]*({_TOKEN})=({_TOKEN}|{_QUOTED})[ \t]*")
@@ -45,7 +45,7 @@ _EMPTY = re.compile(r"[ \t]*,[ \t]*|[ \t]+$")
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A request as its client made it. `host` may have a port, and is empty when it is not known."""
+    """A request as its client made it. `host` may have a port, and is empty if unknown."""
 
     client: str
     scheme: str
@@ -54,7 +54,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class _Hop:
-    """What a proxy says of a request that it got; empty where it does not say."""
+    """What a proxy says about a request that it got; empty if it says nothing."""
 
     client: str
     scheme: str = ""
@@ -62,7 +62,7 @@ class _Hop:
 
 
 class Proxies:
-    """Whose word is taken for where a request comes from. `public_url` is how clients reach us, where that is set."""
+    """The proxies to believe about where a request comes from. `public_url` is how clients reach us, if that is set."""
 
     def __init__(
         self, trusted: Sequence[str] = (), headers: HeaderKind = "x-forwarded", public_url: str | None = None
@@ -70,11 +70,11 @@ class Proxies:
         self._trusted = tuple(map(network, trusted))
         self._headers = headers
         self._public_url = public_url
-        # proxies say the same of most requests, and reading it takes longer than many an answer
+        # proxies send the same headers with most requests, and parsing them takes longer than many an answer
         self._told = lru_cache(maxsize=REMEMBERED)(self._read_lines)
 
     def client(self, request: web.BaseRequest) -> str:
-        """The address, without a port, of who sent the request; empty when it came by no network."""
+        """The sender's address without a port; empty if the request came over no network."""
         peer = plain_address(request.remote or "")
         return self.seen(request).client if self._trusted and self._trusts(peer) else peer
 
@@ -82,14 +82,14 @@ class Proxies:
         return self.read(Seen(plain_address(request.remote or ""), request.scheme, request.host), request.headers)
 
     def base_url(self, request: web.BaseRequest) -> str | None:
-        """`scheme://host[:port]` by which the client reached this server; None when nobody said a host that can be."""
+        """The `scheme://host[:port]` at which the client reached this server; None if nobody named a valid host."""
         if self._public_url is not None:
             return self._public_url
         seen = self.seen(request)
         return f"{seen.scheme}://{seen.host}" if seen.host else None
 
     def read(self, direct: Seen, headers: MultiMapping[str]) -> Seen:
-        """What `headers` make of a request that came as `direct` says."""
+        """Apply `headers` to a request that came as `direct` says."""
         if not self._trusts(direct.client):
             return replace(direct, host=_host(direct.host))
         return self._told(direct, tuple(tuple(headers.getall(name, ())) for name in _NAMES[self._headers]))
@@ -113,12 +113,12 @@ class Proxies:
 
 
 def _host(text: str) -> str:
-    """`text` if it is a host with or without a port, else nothing."""
+    """`text` if it is a host, with or without a port; otherwise empty."""
     return text if _HOST.fullmatch(text) else ""
 
 
 def _x_forwarded(clients: _Values, schemes: _Values, hosts: _Values) -> Iterator[_Hop]:
-    """The last first. Scheme and host are the trusted peer's words alone: others may not have said anything."""
+    """The hops, the last first. Scheme and host are the trusted peer's alone: other proxies may not have sent any."""
     *others, last = _list(clients)
     yield _Hop(last, _list(schemes)[-1], _list(hosts)[-1])
     for client in reversed(others):
@@ -126,12 +126,12 @@ def _x_forwarded(clients: _Values, schemes: _Values, hosts: _Values) -> Iterator
 
 
 def _list(lines: _Values) -> list[str]:
-    """The elements of a header, one at least."""
+    """The elements of a header; at least one."""
     return [part.strip() for part in ",".join(lines).split(",")]
 
 
 def _read_forwarded(lines: _Values) -> Iterator[_Hop]:
-    """The last first; none from a line that is not as RFC 7239 says, nor from those before it."""
+    """The hops, the last first; a line that violates RFC 7239 ends them."""
     for line in reversed(lines):
         elements = _elements(line)
         if elements is None:
@@ -146,7 +146,7 @@ def _elements(line: str) -> list[dict[str, str]] | None:
     position = 0
     while position < len(line):
         if empty := _EMPTY.match(line, position):
-            # lists may have empty elements (RFC 9110, 5.6.1)
+            # lists may have empty elements (RFC 9110, section 5.6.1)
             position = empty.end()
             continue
         pair = _PAIR.match(line, position)

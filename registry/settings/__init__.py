@@ -1,1 +1,1 @@
-"""Settings: the parts' models as one, and the sources they are read from."""
+"""Settings: the models of all parts as one, and the sources that they are read from."""

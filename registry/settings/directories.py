@@ -1,4 +1,4 @@
-"""Directories of the user who runs condery, by the XDG base directory specification."""
+"""The directories of the user who runs condery, by the XDG base directory specification."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def default_data_directory() -> Path:
 
 
 def cache_directory() -> Path:
-    """`$XDG_CACHE_HOME/condery`: what can be had again, and is shared by everything one user runs."""
+    """`$XDG_CACHE_HOME/condery`: files that can be fetched again, shared by everything that one user runs."""
     return _user_directory("XDG_CACHE_HOME", ".cache")
 
 

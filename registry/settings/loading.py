@@ -1,6 +1,6 @@
-"""Settings, read once from every source: flags over variables over the settings file over defaults.
+"""Settings, read once from all sources: flags before variables before the settings file before defaults.
 
-Environment variables are read in this room alone.
+Only this room reads environment variables.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from registry.settings.model import SECTIONS, VARIABLE_PREFIX, Setting, Settings
 from storage.errors import ConderyError
 
 CONFIG_FILES = (Path("condery.toml"), Path("/etc/condery/condery.toml"))
-"""Where a settings file is looked for when none is named; the first that exists is read."""
+"""Where to look for a settings file if none is named; the first that exists is read."""
 
 NOT_SETTINGS = frozenset({"config", "debug", "require_clients"})
 """Variables with the prefix that are not settings: the file's path, tracebacks, and the tests' switch."""
 
 
 class InvalidSettings(ConderyError):
-    """A setting is unknown or has a value it cannot have; the text names the setting and where it was set."""
+    """A setting is unknown or has an invalid value; the text names the setting and where it was set."""
 
 
 @dataclass(frozen=True)
 class LoadedSettings:
     settings: Settings
     origins: Mapping[str, str]
-    """For each setting that is not at its default, where it was set: a flag, a variable, or a file."""
+    """Where each setting that is not at its default was set: a flag, a variable, or a file."""
 
     def value(self, setting: Setting) -> object:
         return getattr(getattr(self.settings, setting.section), setting.name)
 
 
 def load(flags: Mapping[str, object] | None = None, config: Path | None = None) -> LoadedSettings:
-    """Flags over variables over the settings file over defaults.
+    """Read the settings: flags before variables before the settings file before defaults.
 
-    `flags` are values by setting name, lists as lists or comma separated text. Raises InvalidSettings.
+    `flags` maps names of settings to values; a list is a list or comma-separated text. Raises InvalidSettings.
     """
     sources = [
         _from_flags(flags or {}),
@@ -66,8 +66,8 @@ def load(flags: Mapping[str, object] | None = None, config: Path | None = None) 
 
 
 def variables_of(settings: Settings) -> dict[str, str]:
-    """Environment variables for another process that is to have the same settings, and may not be told of secrets by
-    its command line, which everybody on the machine can read.
+    """Environment variables that give another process the same settings. They may hold secrets; a command line may not,
+    since everybody on the machine can read it.
     """
     named = {setting.variable: setting for setting in all_settings()}
     inherited = {name: value for name, value in os.environ.items() if name not in named}
@@ -76,7 +76,7 @@ def variables_of(settings: Settings) -> dict[str, str]:
 
 
 def is_switched_on(name: str) -> bool:
-    """Whether one of the variables that are not settings is switched on."""
+    """Whether a variable that is not a setting is switched on."""
     return os.environ.get(VARIABLE_PREFIX + name.upper(), "").lower() in {"1", "true", "yes", "on"}
 
 
@@ -84,14 +84,14 @@ _Source = Mapping[str, tuple[object, str]]
 
 
 def _describe_problem(problem: Any, origins: Mapping[str, str]) -> str:
-    """Which setting is wrong, and how; of one that may hold a secret the value is not repeated.
+    """Say which setting is wrong, and how; a value that may hold a secret is not repeated.
 
     A check that quotes what it refuses, such as one entry of a list, has said enough; other texts get the value.
     """
     text = str(problem["msg"]).removeprefix("Value error, ")
     text = text.replace("Input should be a valid tuple", "must be a list").replace("Input should", "must")
     if len(problem["loc"]) == 1:
-        # of several settings together, which the text names
+        # about several settings together, which the text names
         return text
     name = str(problem["loc"][1])
     setting = _names()[name]
@@ -116,7 +116,7 @@ def _from_flags(flags: Mapping[str, object]) -> _Source:
 
 
 def split(value: object) -> object:
-    """A list from comma separated or JSON text, or from a list of such texts; anything else as it is."""
+    """Make a list from comma-separated or JSON text, or from a list of such texts; other values stay as they are."""
     if isinstance(value, str):
         if value.lstrip().startswith("["):
             return orjson.loads(value)
@@ -141,13 +141,14 @@ def _from_variables() -> _Source:
     return {
         name: (value, settings[name].variable)
         for name, value in found.items()
-        # Kubernetes gives every pod <SERVICE>_PORT=tcp://... for each Service, and that is likely called condery.
+        # Kubernetes gives every pod <SERVICE>_PORT=tcp://... for each Service, and the Service is likely called
+        # condery.
         if not (name == "port" and str(value).startswith("tcp://"))
     }
 
 
 def _refuse_misspelt(variable: str, known: list[str]) -> None:
-    """Unknown variables that resemble a setting are mistakes; others may be some other program's."""
+    """Refuse unknown variables that resemble a setting; others may belong to another program."""
     close = difflib.get_close_matches(variable, known, n=1, cutoff=0.85)
     if close:
         raise InvalidSettings(f"{variable} is not a setting; did you mean {close[0]}?")

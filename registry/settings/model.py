@@ -1,4 +1,4 @@
-"""All settings in one frozen model, and each as it is documented.
+"""All settings in one frozen model, and the documentation of each.
 
 A setting has one flat name: `fresh_for` is `--fresh-for` on the command line, `CONDERY_FRESH_FOR` in the environment
 and `fresh_for` in the TOML file.
@@ -40,11 +40,11 @@ SECTIONS: Mapping[str, type[Section]] = {
     "upkeep": UpkeepSettings,
     "log": LogSettings,
 }
-"""The model of each part of the program; field names differ across all of them."""
+"""The model of each part of the program; the names of fields are unique across them."""
 
 
 class Settings(BaseModel):
-    """Every setting, each part's in its own model."""
+    """Every setting, in the model of its part."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
@@ -63,13 +63,13 @@ class Settings(BaseModel):
 
     @property
     def limits(self) -> Limits:
-        """Those of repositories, and of what is made on demand."""
+        """The limits on repositories and on on-demand content."""
         return replace(self.upkeep.limits, root=self.builder.root)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting as it is documented: its names, type, default and what it does."""
+    """The documentation of one setting: its names, type, default and purpose."""
 
     section: str
     name: str
@@ -81,7 +81,7 @@ class Setting:
 
     @property
     def no_flag(self) -> str:
-        """What switches a true|false setting off."""
+        """The flag that switches a true|false setting off."""
         return "--no-" + self.flag.removeprefix("--")
 
     @property
@@ -111,12 +111,12 @@ class Setting:
         return Secret.of(self.field) is not None
 
     def show(self, value: object) -> str:
-        """A value as it may be shown: as a person would set it, without what is secret in it."""
+        """A value as a person would set it, with its secrets hidden."""
         return format_value(hide_secrets(self.field, value))
 
     @property
     def default(self) -> str:
-        """The default in words; what depends on the machine is told by its rule."""
+        """The default as text; a default that depends on the machine is described by its rule."""
         return _DEFAULT_RULES.get(self.name) or format_value(self.field.default)
 
 
@@ -132,7 +132,7 @@ def _kind(annotation: Any) -> str:
 
 
 def format_value(value: object) -> str:
-    """A value as a person would set it; lists comma separated, nothing for None."""
+    """A value as a person would set it; lists are comma-separated, and None is empty."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Settings from environment variables, by pydantic-settings, whose import takes as long as all else of a command."""
+"""Settings from environment variables. Importing pydantic-settings takes as long as the rest of a command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from registry.settings.model import SECTIONS, VARIABLE_PREFIX
 
 
 def read_variables() -> dict[str, Any]:
-    """By setting name, the values that variables give; raises ValueError for text that cannot be read."""
+    """The values that variables give, by name of the setting; raises ValueError for invalid text."""
     return _VariablesSource(_flat_settings(), env_prefix=VARIABLE_PREFIX)()
 
 

@@ -1,1 +1,1 @@
-"""Webhooks: who is told of what, and how it reaches them."""
+"""Webhooks: which events each one gets, and their delivery."""

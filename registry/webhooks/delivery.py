@@ -1,9 +1,9 @@
-"""Delivery: what waits in the outbox is posted to its webhooks, by one process at a time.
+"""Delivery: one process at a time posts waiting events from the outbox to their webhooks.
 
-Each webhook has a line of its own, so that one which is gone or slow holds up no other. Events are sent in their order,
-some at a time, and a failure stops the line for a while that doubles with each: the first event is tried again until
-it is taken or too old. Only one that a webhook keeps refusing is put aside, for those behind it. What was taken and
-could not be forgotten in time is sent again: every event at least once.
+Each webhook has its own line, so one that is down or slow does not hold up another. Events are sent in order, several
+at a time. After a failure the line pauses, twice as long each time, and tries the first event again until it is
+accepted or too old. Only an event that a webhook keeps refusing is put aside, for the sake of those behind it. An event
+that was accepted but could not be deleted in time is sent again: each event arrives at least once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from storage.events.outbox import Outbox, Waiting
 
 LEASE = "webhooks"
 POLL_SECONDS = 1.0
-"""How soon an event is found that another process recorded."""
+"""How soon an event recorded by another process is found."""
 
 BATCH = 100
 BATCH_BYTES = 512 << 10
@@ -38,16 +38,16 @@ PATIENCE = 5
 """How often in a row an event may be refused before those behind it are tried."""
 
 _MAY_PASS = frozenset({408, 425, 429})
-"""Client errors by which a server says that it would take the same later."""
+"""Client errors with which a server says that it would accept the same request later."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds: of one post, of the pauses after failures in a row, after which an event is given up, of the lease.
+    """Times in seconds: of one post, of pauses after repeated failures, until an event is dropped, and of the lease.
 
-    Pauses double from `first_pause` to `longest_pause`, less up to half of it by chance.
+    Pauses double from `first_pause` to `longest_pause`, and each is shortened at random by up to half.
     """
 
     post: float = 10.0
@@ -65,14 +65,14 @@ class Timing:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a webhook did not take what was posted; `refused` when it answered that it never will."""
+    """Why a webhook did not accept a post; `refused` if it answered that it never will."""
 
     reason: str
     refused: bool = False
 
 
 class Line:
-    """The events that wait for one webhook."""
+    """The events waiting for one webhook."""
 
     def __init__(self, webhook: Webhook, outbox: Outbox, timing: Timing, secret: bytes | None) -> None:
         self._webhook = webhook
@@ -80,14 +80,14 @@ class Line:
         self._timing = timing
         self._secret = secret
         self._failures = 0
-        """Of posts in a row."""
+        """Failed posts in a row."""
         self._refusals = 0
-        """Of the first event in a row."""
+        """Refusals of the first event in a row."""
         self.news = asyncio.Event()
-        """Set when something new may wait."""
+        """Set when there may be new events."""
 
     async def serve(self, session: aiohttp.ClientSession) -> None:
-        """Deliver, without an end."""
+        """Deliver without end."""
         while True:
             try:
                 await self._turn(session)
@@ -101,8 +101,8 @@ class Line:
                 await asyncio.sleep(self._timing.pause(self._failures))
 
     async def _turn(self, session: aiohttp.ClientSession) -> None:
-        """Post what is next, or wait for it."""
-        # after a failure one event at a time, so that one which is refused takes no others with it
+        """Post the next events, or wait for some."""
+        # after a failure only one event at a time, so that a refused event takes no others with it
         events = take_fitting(await self._outbox.next(self._webhook.key, 1 if self._failures else BATCH))
         if not events:
             self._failures = 0
@@ -124,7 +124,7 @@ class Line:
         self._refusals = self._refusals + 1 if failure.refused else 0
         now = due = time.time()
         if failure.refused and max(self._refusals, event.attempts) >= PATIENCE:
-            # for longer than this line pauses, so that it is another's turn after that
+            # longer than this line's pause, so that another event gets its turn after that
             due += 2 * self._timing.bound(max(self._failures, event.attempts + 1))
             self._refusals = 0
         await self._outbox.count_failure(self._webhook.key, event.id, due)
@@ -137,7 +137,7 @@ class Line:
             headers |= sign(self._secret, int(time.time()), body)
         try:
             async with asyncio.timeout(self._timing.post):
-                # an answer is a status: whoever gives it does not decide where the events go next
+                # the answer is only a status: a receiver does not decide where the events go next
                 async with session.post(self._webhook.url, data=body, headers=headers, allow_redirects=False) as answer:
                     status = answer.status
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -147,7 +147,7 @@ class Line:
         return Failure(f"it answered {status}", refused=300 <= status < 500 and status not in _MAY_PASS)
 
     def _reason(self, error: Exception) -> str:
-        """Without the address, which may hold a secret and is in some of aiohttp's texts."""
+        """The error without its URL, which may hold a secret and is in some of aiohttp's texts."""
         if isinstance(error, TimeoutError):
             return f"no answer within {self._timing.post:g} seconds"
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
@@ -159,7 +159,7 @@ class Line:
 
 
 class Deliverer:
-    """The lines of `webhooks`, served while this process, which is `owner`, has the lease."""
+    """The lines of `webhooks`, served while this process, called `owner`, has the lease."""
 
     def __init__(
         self,
@@ -175,18 +175,18 @@ class Deliverer:
         self._leases = leases
         self._owner = owner
         self._timing = timing
-        # the settings' own addresses, wherever they are; and redirects are not followed
+        # only the hosts in the settings, wherever they are; redirects are not followed
         self._guard = AddressGuard([split_endpoint(webhook.url) for webhook in webhooks])
         self._lines = {webhook.key: Line(webhook, outbox, timing, secret) for webhook in webhooks}
 
     def wake(self) -> None:
-        """There may be something new."""
+        """Look for new events soon."""
         for line in self._lines.values():
             line.news.set()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Delivers while the block runs. A post that is cut at its end is repeated by whoever delivers next."""
+        """Deliver while the block runs. A post that its end cuts off is repeated by the next process to deliver."""
         task = asyncio.create_task(self._run())
         try:
             yield
@@ -205,12 +205,12 @@ class Deliverer:
             await asyncio.sleep(self._timing.lease / 3)
 
     async def _deliver(self) -> None:
-        """Serve the lines for as long as the lease is ours."""
+        """Serve the lines as long as the lease is ours."""
         if not await self._has_lease():
             return
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._leases.give_up, LEASE, self._owner)
-            # neither proxies nor credentials from the environment, and no cookies
+            # no proxies or credentials from the environment, and no cookies
             session = aiohttp.ClientSession(
                 connector=make_connector(self._guard, limit=MOST_CONNECTIONS),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -235,7 +235,7 @@ async def _note_end(task: asyncio.Task[None]) -> None:
 
 
 def take_fitting(events: Sequence[Waiting]) -> Sequence[Waiting]:
-    """The first events, as many as may be posted at once; one at least."""
+    """The first events, as many as may be posted at once, and at least one."""
     size = 0
     for count, event in enumerate(events):
         size += len(event.document)

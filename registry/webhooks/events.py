@@ -1,8 +1,8 @@
-"""Events as documents, in the form of the distribution registry's notifications.
+"""Events as documents, in the format of the distribution registry's notifications.
 
-Its package `notifications` and its page "Work with notifications" are the specification: an envelope of events, each
-with what was done (`action`) to what (`target`), by which `request` of which `actor`, and where (`source`). Beside its
-actions there is `build`, for what is made on demand; such an event has no request, and a `build` object instead.
+Its package `notifications` and its page "Work with notifications" specify the format: an envelope of events, each with
+an `action`, its `target`, the `request` and `actor` that caused it, and its `source`. In addition to its actions there
+is `build`, for on-demand images and files; such an event has no request, and a `build` object instead.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ MEDIA_TYPE = "application/vnd.docker.distribution.events.v2+json"
 BLOB_TYPE = "application/octet-stream"
 
 MOST_REFERENCES = 200
-"""Of a manifest; one that names more is told without them."""
+"""The most references of a manifest; an event of one with more leaves them out."""
 
 LONGEST_TEXT = 256
-"""Characters of what a client says of itself."""
+"""Characters of text that a client chose, such as its user agent."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventTarget:
-    """What something was done to: a manifest, a blob, or a tag alone. What is not known, or not told, is None."""
+    """The target of an action: a manifest, a blob, or just a tag. Unknown or omitted fields are None."""
 
     digest: Digest | None = None
     media_type: str | None = None
@@ -70,7 +70,7 @@ class EventTarget:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """The request that something was done by, and when (UNIX seconds)."""
+    """The request that caused an event, and its time (UNIX seconds)."""
 
     time: float
     actor: str
@@ -92,13 +92,14 @@ class Cause:
 
 
 class EventIds:
-    """Ids of one process: UUIDs of version 7 (RFC 9562), each greater than the one before."""
+    """Makes ids for one process: UUIDs of version 7 (RFC 9562), each greater than the one before."""
 
     def __init__(self) -> None:
         self._last = 0
 
     def new(self) -> str:
-        # 48 bits of milliseconds, and their fractions of 1/4096 in the 12 bits after the version (method 3 of 6.2)
+        # 48 bits of milliseconds, then their fraction in 1/4096 in the 12 bits after the version (section 6.2, method
+        # 3)
         self._last = max(self._last + 1, (time.time_ns() << 12) // 1_000_000)
         milliseconds, fraction = divmod(self._last, 1 << 12)
         number = milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | secrets.randbits(62)
@@ -131,7 +132,7 @@ def request_event(
 
 
 def build_event(event_id: str, build: EndedBuild, base_url: str | None, source: Source) -> dict[str, Any]:
-    """`base_url` is that of this server, where it is known: there is no request that says it."""
+    """`base_url` is this server's, if it is known: there is no request that could tell it."""
     manifest = build.manifest
     if manifest is None:
         target = EventTarget(tag=build.tag)
@@ -150,7 +151,7 @@ def build_event(event_id: str, build: EndedBuild, base_url: str | None, source: 
         "timestamp": timestamp(time.time()),
         "action": "build",
         "target": target.to_json(build.repository, base_url),
-        # whoever decodes them expects these to be there
+        # decoders expect these fields
         "request": {"id": "", "method": "", "useragent": ""},
         "actor": {},
         "source": source.to_json(),
@@ -159,7 +160,7 @@ def build_event(event_id: str, build: EndedBuild, base_url: str | None, source: 
 
 
 def envelope(documents: Iterable[str]) -> bytes:
-    """What is posted, of events that are JSON text already."""
+    """The body of a post, from events that are already JSON text."""
     return f'{{"events":[{",".join(documents)}]}}'.encode()
 
 
@@ -169,5 +170,5 @@ def timestamp(seconds: float) -> str:
 
 
 def printable(text: str) -> str:
-    """What a client sent, not too long, and as JSON can have it: headers may hold bytes that are no text."""
+    """Shorten text that a client sent, and make it valid in JSON: headers may hold bytes that are not text."""
     return text[:LONGEST_TEXT].encode(errors="replace").decode()

@@ -1,7 +1,7 @@
-"""From what happens to rows of the outbox.
+"""Turns what happens into rows of the outbox.
 
-Changes are recorded in their own transactions (`recorder`). Pulls change nothing and are many, so they are only noted;
-what is noted is written once a second, and left out where it is too much: no pull waits for its event.
+Changes are recorded in their own transactions (`recorder`). Pulls change nothing and are frequent, so they are only
+noted in memory and written once a second. If there are too many, some are dropped: no pull waits for its event.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ T = TypeVar("T")
 
 FLUSH_SECONDS = 1.0
 MOST_NOTED = 2000
-"""Pulls that are kept in memory, and so written in a second."""
+"""The most pulls kept in memory, and so written per second."""
 
 SLICE = 200
-"""Of them at a time: making their documents keeps the event loop busy."""
+"""How many of them to write at a time: making their documents blocks the event loop."""
 
 MOST_WAITING = 100_000
-"""Events that wait for one webhook, above which pulls are not added to them."""
+"""If more events wait for a webhook, pulls are no longer added."""
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +43,7 @@ class _Pull(NamedTuple):
 
 
 class Notifier:
-    """Tells `webhooks` by way of the outbox. `changed` is called when there may be something new to send."""
+    """Tells `webhooks` through the outbox. `changed` is called when there may be new events to send."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Notifier:
         self.blob_pulls = blob_pulls
         self.changed = changed
         self.dropped = 0
-        """Pulls that nobody is told of, because there were too many."""
+        """Pulls without an event, because there were too many."""
 
     def wants(self, action: Action, repository: str) -> bool:
         return any(webhook.wants(action, repository) for webhook in self._webhooks)
@@ -72,9 +72,9 @@ class Notifier:
     def recorder(
         self, action: Action, repository: str, cause: Cause, targets: Callable[[T], Sequence[EventTarget]]
     ) -> Record[T] | None:
-        """What a change of `repository` adds to its transaction; None where nobody wants to know of it.
+        """What a change of `repository` adds to its transaction; None if no webhook wants the event.
 
-        `targets` is called with what the changing method returns; there is an event for each.
+        `targets` is called with the result of the changing method, and each target it returns becomes an event.
         """
         if not self.wants(action, repository):
             return None
@@ -86,7 +86,7 @@ class Notifier:
         return record
 
     def build_recorder(self, ended: EndedBuild) -> Record[None] | None:
-        """The same for a build that ends."""
+        """The same for the end of a build."""
         if not self.wants("build", ended.repository):
             return None
 
@@ -98,14 +98,14 @@ class Notifier:
         return record
 
     def note_pull(self, repository: str, target: EventTarget, cause: Cause) -> None:
-        """Returns at once."""
+        """Note a pull; returns at once."""
         if len(self._pulls) < MOST_NOTED:
             self._pulls.append(_Pull(repository, target, cause))
         else:
             self.dropped += 1
 
     async def flush(self) -> None:
-        """Write down the pulls that were noted; raises StorageError, and then they are lost."""
+        """Write the noted pulls; if this raises StorageError they are lost."""
         if self.dropped:
             log.warning("pulls not told to webhooks", count=self.dropped, reason="more than can be recorded")
             self.dropped = 0
@@ -122,7 +122,7 @@ class Notifier:
 
     @contextlib.asynccontextmanager
     async def flushing(self) -> AsyncIterator[None]:
-        """Writes down what is noted while the block runs, and the rest at its end."""
+        """Write noted pulls while the block runs, and the rest at its end."""
         task = asyncio.create_task(self._keep_flushing())
         try:
             yield

@@ -1,4 +1,4 @@
-"""Who is told of events, and how long that is tried."""
+"""Which webhooks get events, and how delivery works."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from storage.section import Secret, Section
 
 
 class WebhookSettings(Section):
-    """Which addresses events are posted to, and how long each delivery is tried."""
+    """The addresses that events are posted to, and how long each delivery is tried."""
 
     webhooks: Annotated[tuple[str, ...], Secret(hide_path)] = Field(
         (),

@@ -1,7 +1,7 @@
-"""What is posted to webhooks is signed, so that they know whom it is from and when it was sent.
+"""Signs posts to webhooks, so that receivers know who sent them and when.
 
-The signature is HMAC-SHA256 (RFC 2104) over the time as UNIX seconds, a dot, and the body. With the time in it, what
-somebody recorded is of no use later, if the receiver refuses what is minutes old.
+The signature is HMAC-SHA256 (RFC 2104) over the time as UNIX seconds, a dot, and the body. It covers the time, so a
+recorded post is useless later if the receiver refuses posts that are minutes old.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def sign(secret: bytes, now: int, body: bytes) -> dict[str, str]:
 
 
 def read_secret(path: Path) -> bytes:
-    """What is in the file, without the line's end; raises SecretInvalid."""
+    """The content of the file, without the line's end; raises SecretInvalid."""
     try:
         secret = path.read_bytes().rstrip(b"\r\n")
     except OSError as error:

@@ -1,10 +1,10 @@
-"""Webhooks: who is told of what, written as lines of text.
+"""Webhooks, written as lines of text: an address, and a filter for its events.
 
     https://ci.example.org/hooks/condery
     https://audit.example.org/events actions=push,delete repositories=team/*,prod/*
 
-A `*` matches any number of any characters. Lines with the same address are one webhook, which is told of what any of
-them says. An address may hold a secret in its path, so it is shown up to its host only.
+A `*` matches any number of any characters. Lines with the same address are one webhook, which gets every event that any
+of them matches. An address may have a secret in its path, so only the part up to its host is ever shown.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WORDS = ("actions", "repositories")
 
 @dataclass(frozen=True)
 class Rule:
-    """Which events are wanted: of these actions, in repositories that match one of the patterns."""
+    """A filter for events: these actions, in repositories that match one of the patterns."""
 
     actions: frozenset[Action] = frozenset(ACTIONS)
     repositories: tuple[str, ...] = ("*",)
@@ -47,12 +47,12 @@ class Webhook:
 
     @cached_property
     def key(self) -> str:
-        """What the events that wait for it are kept under."""
+        """The key under which its waiting events are stored."""
         return hashlib.sha256(self.url.encode()).hexdigest()[:32]
 
     @cached_property
     def shown(self) -> str:
-        """The address without what may be a secret in it."""
+        """The address without its path, which may be secret."""
         return hide_path(self.url)
 
     def wants(self, action: Action, repository: str) -> bool:
@@ -60,7 +60,7 @@ class Webhook:
 
     @classmethod
     def parse(cls, line: str) -> Self:
-        """Raises ValueError, whose text does not repeat the address."""
+        """Read a line; raises ValueError with a text that does not repeat the address."""
         url, *words = line.split()
         if not _ADDRESS.fullmatch(url) or not _has_port(url):
             raise ValueError("must begin with an address such as https://host/path, without a user or a fragment")
@@ -74,7 +74,7 @@ class Webhook:
 
 
 def parse_webhooks(lines: Iterable[str]) -> tuple[Webhook, ...]:
-    """One webhook for each address; raises ValueError."""
+    """One webhook per address; raises ValueError."""
     by_url: dict[str, Webhook] = {}
     for number, line in enumerate(lines, 1):
         try:
@@ -87,7 +87,7 @@ def parse_webhooks(lines: Iterable[str]) -> tuple[Webhook, ...]:
 
 
 def rejoin(parts: Sequence[str]) -> tuple[str, ...]:
-    """The lines of a list that was split at all its commas, those within a line included."""
+    """Put together the lines of a list that was split at all its commas, including those within a line."""
     lines: list[str] = []
     for part in parts:
         if lines and not re.match(r"[a-z]+://", part):
@@ -98,7 +98,7 @@ def rejoin(parts: Sequence[str]) -> tuple[str, ...]:
 
 
 def hide_path(line: str) -> str:
-    """A line, or an address by itself, as it may be printed: the address ends with its host."""
+    """A line, or just an address, as it may be printed: the address ends after its host."""
     return re.sub(r"(://)(?:[^/\s]*@)?([^/?#\s]+)[/?#]\S+", r"\1\2/***", line)
 
 
@@ -123,7 +123,7 @@ def _pattern(text: str) -> str:
 
 
 def _has_port(url: str) -> bool:
-    """Whether the port, if there is one, is a number that a port can be."""
+    """Whether the port, if there is one, is a valid number."""
     try:
         return urlsplit(url).port != 0 and bool(urlsplit(url).hostname)
     except ValueError:

@@ -1,1 +1,1 @@
-"""The commands of `condery`, a module each."""
+"""The commands of `condery`, one module each."""

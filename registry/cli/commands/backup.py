@@ -21,9 +21,9 @@ def backup(
     ],
     json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
 ) -> None:
-    """Copy the content of the data directory to DIRECTORY, while the server runs.
+    """Copy the content of the data directory to DIRECTORY while the server runs.
 
-    DIRECTORY is then a data directory itself. Files that are already there are not copied again. Caches are left out.
+    DIRECTORY becomes a data directory itself. Files that are already there are not copied again. Caches are left out.
     """
     from storage.garbage.exclusive import between_collections
     from storage.integrity.backup import back_up

@@ -74,9 +74,9 @@ def build(
 async def _build(
     settings: Settings, spec: EnvironmentSpec, output: str | None, push: str | None, umask: int
 ) -> tuple[str, FinishedImage, str | None]:
-    """The image, its reference here, and where it was pushed to.
+    """Build the image; return its reference here, the image, and the reference that it was pushed to.
 
-    `umask` is the caller's, for what is written outside the data directory.
+    `umask` is the caller's, for files outside the data directory.
     """
     from builder.names import image_name
     from builder.publish import StoredImage

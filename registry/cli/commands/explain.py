@@ -42,7 +42,7 @@ def explain(
     ],
     json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
 ) -> None:
-    """Show what an image of the local store is made of.
+    """Show what an image in the local store is made of.
 
     The report lists layers with their packages and sizes, files that several packages contain, skipped link scripts and
     variables, activation scripts that the image's shell cannot run, files that differ from their package's list, and
@@ -115,7 +115,7 @@ async def _lock_of_name(image: str, settings: Settings, store: Store) -> str:
 
 
 def _of_what(spec: EnvironmentSpec) -> str:
-    """The settings that give the name its meaning here; the server's may differ."""
+    """Name the settings that give the image name its meaning here; the server's may differ."""
     channels = ", ".join(map(redact, spec.channels))
     return (
         f" from the channels {channels} for {', '.join(spec.platforms)}; pull it, or use `condery build`. If the "
@@ -138,7 +138,7 @@ def _repository_and_tag(image: str, root: str) -> tuple[str, str]:
 
 
 def show(console: SafeConsole, report: dict[str, Any]) -> None:
-    """Print tables for people, with the same facts as the JSON document."""
+    """Print the report as tables for people, with the same facts as the JSON document."""
     from builder.image.report import BuildReport
 
     console.print(f"lock-{report['lock']}")
@@ -158,7 +158,7 @@ def show(console: SafeConsole, report: dict[str, Any]) -> None:
 
 
 def _layers(platform: str, layers: Sequence[LayerReport]) -> Table:
-    """A table of layers; sizes are compressed, in MB. A layer is larger than its packages by its directories."""
+    """A table of layers with compressed sizes in MB. A layer is larger than its packages, since it has directories."""
     table = Table("layer", "MB", "packages", title=f"{platform}, without the base", title_justify="left")
     for layer in layers:
         packages = sorted(layer.packages, key=lambda package: -package[1])
@@ -178,7 +178,7 @@ def _show_overlaps(console: SafeConsole, overlaps: Sequence[Overlap]) -> None:
 
 
 def _show_notes(console: SafeConsole, platform: PlatformReport) -> None:
-    """Print the faults that the build noted."""
+    """Print the faults that the build recorded."""
     for text in platform.warnings:
         console.print(text)
     for text in platform.variables:

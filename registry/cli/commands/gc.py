@@ -45,7 +45,7 @@ async def _collect(settings: Settings, dry_run: bool) -> CollectionReport:
 
 
 def show(console: SafeConsole, report: CollectionReport) -> None:
-    """A table for people; the same facts as the JSON document."""
+    """Print a table for people, with the same facts as the JSON document."""
     table = Table("what", "deleted" if not report.dry_run else "would be deleted", "MB freed")
     for column in table.columns[1:]:
         column.justify = "right"

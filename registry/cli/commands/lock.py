@@ -63,7 +63,7 @@ def _write(lock: Lock, lock_format: LockFormat) -> bytes:
     platforms = sorted(lock.packages)
     if len(platforms) > 1 and not lock_format.all_platforms:
         raise UsageError(
-            f"a lock file of the format {lock_format.name} is for one platform; name one with --platform, "
-            f"of {', '.join(platforms)}"
+            f"a lock file in the format {lock_format.name} is for one platform; choose one with --platform: "
+            f"{', '.join(platforms)}"
         )
     return lock_format.write(lock, platforms[0])

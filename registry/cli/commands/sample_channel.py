@@ -53,7 +53,7 @@ def sample_channel(
 
 
 def make(directory: Path, names: Sequence[str], cache: Path | None = None) -> ChannelSummary:
-    """Make the channel in `directory`, and show the progress on stderr."""
+    """Make the channel in `directory`, with a progress display on stderr."""
     from builder.sample_channel import make_channel
 
     with _display() as report:

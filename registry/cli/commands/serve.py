@@ -17,7 +17,7 @@ def serve(loaded: LoadedSettings) -> None:
 
 
 def run_server(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, in as many processes as the settings say."""
+    """Serve until SIGTERM or SIGINT, with the configured number of processes."""
     from registry.logs.lines import configure
     from registry.logs.stream import never_waiting_stderr
     from registry.serving.listening import announce

@@ -28,7 +28,7 @@ def verify(
 ) -> None:
     """Read every stored byte and compare it with its digest.
 
-    The exit code is 1 when something is damaged or missing.
+    The exit code is 1 if something is damaged or missing.
     """
     need_data(loaded.settings.data_directory)
     result, repaired = run_async(_verify(loaded.settings, repair))
