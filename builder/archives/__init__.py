@@ -1,1 +1,1 @@
-"""Package archives and the tar members they are made of, read and written."""
+"""Reading and writing package archives and their tar members."""

@@ -1,6 +1,6 @@
-"""Reading conda package archives: `.conda` (CEP 35: a stored zip of two zstandard tars) and `.tar.bz2` (one tar).
+"""Reads conda package archives: `.conda` (CEP 35: a stored zip of two zstandard tars) and `.tar.bz2` (one tar).
 
-Every fault of an archive, whether an accident or a trap, is a PackageRefused that names the package.
+Every fault in an archive, whether an accident or an attack, is a PackageRefused that names the package.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from builder.archives.tar_reader import Member, Sink, TarError, TarReader
 from builder.errors import PackageRefused
 
 Part = Literal["pkg", "info"]
-"""Of the two tars of a `.conda`, which conda and rattler unpack into one folder; the one of a `.tar.bz2` is `pkg`."""
+"""The two tars of a `.conda`, which conda and rattler unpack into one folder. The single one of a `.tar.bz2` is
+`pkg`."""
 
 _CHUNK = 1 << 17
 _ZIP = b"PK\x03\x04"
 _SMALL = 64 << 20
-"""Bytes below which the expansion ratio says nothing: a tar of empty files shrinks well."""
+"""Bytes below which the expansion ratio means nothing: a tar of empty files compresses well."""
 
 _WINDOW = 128 << 20
-"""Bytes that zstandard may look back, for which it takes as much memory: those of its highest level."""
+"""Bytes that zstandard may look back, for which it takes as much memory: the window of its highest level."""
 
 _ZIP_DIRECTORY = 1 << 16
 """Bytes of a zip's directory, which has three members in a package."""
@@ -46,22 +47,22 @@ class Limits:
     expanded: int = 64 << 30
     ratio: float = 500
     paths: int = 300_000
-    """Files, links and directories. The largest packages there are have half as many."""
+    """Files, links and directories. The largest existing packages have half as many."""
     info: int = 96 << 20
-    """Bytes that the `info/` files condery reads may have together: what so many paths take with their hashes."""
+    """Bytes of all `info/` files that condery reads: what so many paths take with their hashes."""
     text: int = 32 << 20
-    """Characters that the paths may have together, and where links point, and the directories."""
+    """Characters of all paths, link targets and directories, each kind by itself."""
 
 
 DEFAULT_LIMITS = Limits()
 
 
 def verify(path: Path, package: str, size: int | None, sha256: str | None, md5: str | None) -> None:
-    """Check a whole archive against its record, by md5 only where there is no sha256; raises PackageRefused."""
+    """Check a whole archive against its record, by md5 only if there is no sha256. Raises PackageRefused."""
     try:
         found_size = os.stat(path).st_size
         if size is not None and found_size != size:
-            raise PackageRefused(package, f"the archive has {found_size} bytes, its channel's record says {size}")
+            raise PackageRefused(package, f"the archive has {found_size} bytes, but its channel's record says {size}")
         algorithm, expected = ("sha256", sha256) if sha256 else ("md5", md5)
         if not expected:
             raise PackageRefused(package, "its channel's record has neither sha256 nor md5")
@@ -70,19 +71,19 @@ def verify(path: Path, package: str, size: int | None, sha256: str | None, md5: 
     except OSError as error:
         raise PackageRefused(package, f"the archive cannot be read ({error.strerror})") from error
     if found != expected.lower():
-        raise PackageRefused(package, f"the archive has {algorithm} {found}, its channel's record says {expected}")
+        raise PackageRefused(package, f"the archive has {algorithm} {found}, but its channel's record says {expected}")
 
 
 @dataclass(frozen=True, slots=True)
 class InfoFile:
-    """One file below `info/`: its content, and its member's mtime in seconds."""
+    """One file in `info/`: its content, and its member's mtime in seconds."""
 
     content: bytes
     mtime: int
 
 
 def has_two_tars(path: Path, package: str) -> bool:
-    """Whether the archive is a `.conda`; raises PackageRefused when it cannot be read."""
+    """Whether the archive is a `.conda`. Raises PackageRefused if it cannot be read."""
     with _open(path, package) as file:
         return _is_zip(file)
 
@@ -97,9 +98,9 @@ def _is_zip(file: BinaryIO) -> bool:
 def payload(
     path: Path, package: str, limits: Limits = DEFAULT_LIMITS, sink: Sink | None = None, part: Part = "pkg"
 ) -> Iterator[TarReader]:
-    """The archive's tar of installed files, to be read once from its start; raises PackageRefused.
+    """Open the archive's tar of installed files, to be read once from its start. Raises PackageRefused.
 
-    Of a `.tar.bz2` it also holds `info/`. Use `check_name` on each member before its name is believed.
+    In a `.tar.bz2` it also holds `info/`. Pass each member's name to `check_name` before trusting it.
     """
     with _refusing(package), _open(path, package) as file:
         yield TarReader(_Bounded(_open_tar(file, part), os.fstat(file.fileno()).st_size, limits), sink)
@@ -107,11 +108,11 @@ def payload(
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """Those files below `info/` that were wanted, by their names there."""
+    """The wanted files in `info/`, by their names there."""
 
     files: dict[str, InfoFile]
     strays: bool
-    """Whether the info tar of a `.conda` has anything but files below `info/`; other archives have one tar."""
+    """Whether the info tar of a `.conda` has anything but files in `info/`. Other archives have only one tar."""
 
 
 def read_info(
@@ -121,11 +122,10 @@ def read_info(
     enough: Callable[[dict[str, InfoFile]], bool],
     limits: Limits = DEFAULT_LIMITS,
 ) -> Info:
-    """Those of the files `wanted` (names without `info/`) that the archive has; raises PackageRefused.
+    """Read the `wanted` files (names without `info/`) that the archive has. Raises PackageRefused.
 
-    The info tar of a `.conda` is read to its end. Reading a `.tar.bz2` stops once `enough` says so of what was found:
-    it usually has `info/` at its start, but it may be anywhere, and the whole has to be decompressed to know that a
-    file is missing.
+    The info tar of a `.conda` is read to its end. Reading a `.tar.bz2` stops once `enough` accepts what was found:
+    `info/` is usually at the start but may be anywhere, and only decompressing everything shows that a file is missing.
     """
     found: dict[str, InfoFile] = {}
     strays = False
@@ -153,7 +153,7 @@ def read_info(
 
 
 def check_name(name: str) -> str:
-    """A member's name in its plain form (`./a//b` is `a/b`); raises TarError for one that leads out of the archive."""
+    """Normalize a member's name (`./a//b` becomes `a/b`). Raises TarError for one that leads out of the archive."""
     if name.startswith("/") or ".." in name.split("/") or "\0" in name:
         raise TarError(f"member {name!r} leads out of the archive")
     return posixpath.normpath(name)
@@ -169,7 +169,7 @@ def check_member(member: Member) -> None:
 
 @contextlib.contextmanager
 def _refusing(package: str) -> Iterator[None]:
-    """Turn what the layers below say of a broken archive into PackageRefused."""
+    """Turn the errors of lower layers about a broken archive into PackageRefused."""
     try:
         yield
     except TarError as error:
@@ -190,11 +190,11 @@ def _open(path: Path, package: str) -> BinaryIO:
 
 
 def _open_tar(file: BinaryIO, part: Part) -> _Source:
-    """The decompressed tar of `part` (pkg or info) of an open archive; both are the same tar in a `.tar.bz2`."""
+    """Open the decompressed tar `part` (pkg or info) of an open archive. In a `.tar.bz2` both are the same tar."""
     magic = file.read(4)
     file.seek(0)
     if magic == _ZIP:
-        stored = cast(BinaryIO, _find_range(file, part))  # of a file, zstandard uses `read` alone
+        stored = cast(BinaryIO, _find_range(file, part))  # zstandard uses only the file's `read`
         decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
         return decompressor.stream_reader(stored, read_size=_CHUNK, read_across_frames=True)
     if magic[:3] == b"BZh":
@@ -207,7 +207,7 @@ class _Source(Protocol):
 
 
 class _Bzip2:
-    """bz2.BZ2File, whose word for unsound data is an OSError, told apart from an error of the disk."""
+    """bz2.BZ2File, with its OSError for unsound data told apart from a disk error."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = bz2.BZ2File(file)
@@ -239,7 +239,7 @@ class _Bounded:
 
 
 class _SmallReads(io.RawIOBase):
-    """A file of which zipfile, which makes an object of each member of the directory, gets no large piece."""
+    """A file that refuses to give zipfile a large piece: zipfile makes an object of each member in the directory."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -260,7 +260,7 @@ class _SmallReads(io.RawIOBase):
 
 
 class _Range:
-    """`length` bytes of an open file from where it stands, for zstandard to read."""
+    """`length` bytes of an open file from its current position, for zstandard to read."""
 
     def __init__(self, file: BinaryIO, length: int) -> None:
         self._file = file
@@ -276,7 +276,8 @@ _LOCAL = struct.Struct("<4s22xHH")
 
 
 def _find_range(file: BinaryIO, part: Part) -> _Range:
-    """The stored member `<part>-*.tar.zst` of a zip; what the directory says of it is checked against the file."""
+    """Find the stored member `<part>-*.tar.zst` of a zip. The directory's claims about it are checked against the
+    file."""
     with zipfile.ZipFile(_SmallReads(file)) as archive:
         directory_start = archive.start_dir
         entries = [
@@ -285,10 +286,10 @@ def _find_range(file: BinaryIO, part: Part) -> _Range:
             if entry.filename.startswith(f"{part}-") and entry.filename.endswith(".tar.zst")
         ]
     if len(entries) != 1:
-        raise TarError(f"it has {len(entries)} members {part}-*.tar.zst where one is expected")
+        raise TarError(f"it has {len(entries)} members {part}-*.tar.zst; exactly one is expected")
     (entry,) = entries
     if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
-        raise TarError(f"{entry.filename} is compressed or encrypted in the zip, where it must be stored")
+        raise TarError(f"{entry.filename} is compressed or encrypted in the zip; it must be stored")
     file.seek(entry.header_offset)
     signature, name_length, extra_length = _LOCAL.unpack(file.read(_LOCAL.size))
     start = entry.header_offset + _LOCAL.size + name_length + extra_length
@@ -297,6 +298,6 @@ def _find_range(file: BinaryIO, part: Part) -> _Range:
         or entry.file_size != entry.compress_size
         or start + entry.file_size > directory_start
     ):
-        raise TarError(f"the zip's directory lies about where {entry.filename} is")
+        raise TarError(f"the zip's directory is wrong about where {entry.filename} is")
     file.seek(start)
     return _Range(file, entry.file_size)

@@ -1,4 +1,4 @@
-"""A part of a file, in place of its bytes, where these are too many to be held or passed between processes."""
+"""A part of a file that stands for its bytes, when these are too many to hold in memory or pass between processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PIECE = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """`size` bytes of the file `path` from `start` on."""
+    """`size` bytes of the file `path`, from `start` on."""
 
     path: Path
     start: int
@@ -19,11 +19,11 @@ class FilePart:
 
     @classmethod
     def of(cls, path: Path, start: int = 0) -> FilePart:
-        """All of the file from `start` on; raises FileNotFoundError."""
+        """Return the whole file from `start` on. Raises FileNotFoundError."""
         return cls(path, start, path.stat().st_size - start)
 
     def pieces(self) -> Iterator[bytes]:
-        """The bytes; raises FileNotFoundError, EOFError when the file has become shorter."""
+        """Yield the bytes. Raises FileNotFoundError, or EOFError if the file has become shorter."""
         left = self.size
         with open(self.path, "rb") as file:
             file.seek(self.start)

@@ -1,6 +1,6 @@
-"""Writing tar members without an object per file (POSIX.1-1988 ustar and pax).
+"""Writes tar members without an object per file (POSIX.1-1988 ustar and pax).
 
-`tarfile` takes 25 µs for a header, and a package has thousands; here one is written from a template.
+`tarfile` takes 25 µs per header, and a package has thousands; here headers are filled into a template.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ END = bytes(2 * BLOCK)
 FILE, HARD_LINK, SYMLINK, DIRECTORY = b"0", b"1", b"2", b"5"
 
 EARLIEST = 315532800
-"""1980-01-01 UTC, the earliest time a zip file, and so a tool that reads one, can hold."""
+"""1980-01-01 UTC: zip files, and tools that write them, can hold no earlier time."""
 
 _LATEST = 0o77777777777
 _LARGEST = 0o77777777777
 
 
 def _make_tail(kind: bytes, link: bytes = b"", prefix: bytes = b"") -> bytes:
-    """What follows the checksum: no user or group names, no device numbers."""
+    """Make the part of a header after the checksum, without user or group names and device numbers."""
     return (
         kind
         + link.ljust(100, b"\0")
@@ -35,14 +35,15 @@ def _make_tail(kind: bytes, link: bytes = b"", prefix: bytes = b"") -> bytes:
 
 
 def make_file_tail(prefix: bytes) -> tuple[bytes, int]:
-    """What follows the checksum of a file whose name is split after `prefix`, and what it adds to the checksum."""
+    """Make the part after the checksum for a file whose name is split after `prefix`, and return what it adds to the
+    checksum."""
     tail = _make_tail(FILE, prefix=prefix)
     return tail, sum(tail) + 8 * 32
 
 
 _FILE_TAIL, _FILE_TAIL_SUM = make_file_tail(b"")
 ROOT_MODES = {mode: b"%07o\0" % mode + b"0000000\0" * 2 for mode in (0o644, 0o755, 0o777)}
-"""The fields of mode, user and group, of what belongs to 0:0."""
+"""The fields of mode, user and group for files that belong to 0:0."""
 
 
 def make_header(
@@ -55,10 +56,10 @@ def make_header(
     link: str = "",
     owner: int = 0,
 ) -> bytes:
-    """The header of a member; `size` bytes and `padding(size)` follow it.
+    """Make a member's header. `size` bytes and their padding (`pad`) follow it.
 
-    `owner` is both user and group. `mtime` is brought into 1980..2242. What ustar cannot hold (names that are not ASCII
-    or cannot be split, sizes from 8 GiB) is in a pax record before it.
+    `owner` is both user and group. `mtime` is clamped to 1980..2242. What ustar cannot hold (names that are not ASCII
+    or cannot be split, sizes from 8 GiB) goes into a pax record before the header.
     """
     mtime = min(max(mtime, EARLIEST), _LATEST)
     if len(name) <= 100 and kind == FILE and not owner and size <= _LARGEST and name.isascii() and mode in ROOT_MODES:
@@ -68,17 +69,17 @@ def make_header(
 
 
 def normalize_mode(mode: int) -> int:
-    """The mode under the prefix of a file that is packaged with `mode`: 0755 or 0644."""
+    """Return the mode under the prefix for a packaged file's mode: 0755 or 0644."""
     return 0o755 if mode & 0o111 else 0o644
 
 
 def pad(size: int) -> bytes:
-    """The NULs that fill the last block of `size` bytes of content."""
+    """Return the NULs that fill the last block of `size` bytes of content."""
     return bytes(-size & 511)
 
 
 def make_directory(name: str, *, mode: int = 0o755, mtime: int = EARLIEST, owner: int = 0) -> bytes:
-    """A directory member; `name` without the slash at its end."""
+    """Make a directory member; `name` has no trailing slash."""
     return make_header(name + "/", mode=mode, mtime=mtime, kind=DIRECTORY, owner=owner)
 
 
@@ -110,12 +111,12 @@ def _pack_header(
 
 
 def sum_bytes(data: bytes | memoryview) -> int:
-    """The sum of the bytes of at most half a header, by the low half of Adler-32, which is 1 + that modulo 65521."""
+    """Sum at most half a header's bytes by the low half of Adler-32, which is 1 + the sum modulo 65521."""
     return (zlib.adler32(data) & 0xFFFF) - 1
 
 
 def _split(name: str) -> tuple[bytes, bytes | None]:
-    """`name` as ustar's prefix and name; the name is None when they cannot hold it."""
+    """Split `name` into ustar's prefix and name. The name is None if they cannot hold it."""
     if not name.isascii():
         return b"", None
     raw = name.encode()
@@ -126,8 +127,8 @@ def _split(name: str) -> tuple[bytes, bytes | None]:
 
 
 def find_split(name: bytes) -> int:
-    """The slash between ustar's prefix and name, for a name of more than 100 bytes; 0 when they cannot hold it."""
-    # The slash at the end of a directory's name must not be where it is split.
+    """Find the slash between ustar's prefix and name, for a name of more than 100 bytes; 0 if they cannot hold it."""
+    # a directory's name must not be split at its trailing slash
     slash = name.find(b"/", len(name) - 101, len(name) - 1)
     return slash if 0 < slash <= 155 else 0
 
@@ -137,7 +138,7 @@ def _to_ascii(text: str) -> bytes:
 
 
 def _make_record(key: str, value: str) -> bytes:
-    """A pax record; the decimal length at its start counts itself."""
+    """Make a pax record. The decimal length at its start includes itself."""
     rest = b" %s=%s\n" % (key.encode(), value.encode("utf-8", "surrogateescape"))
     length = len(rest)
     while length != len(rest) + len(str(length)):
@@ -146,7 +147,7 @@ def _make_record(key: str, value: str) -> bytes:
 
 
 def add_parents(paths: Iterable[str]) -> frozenset[str]:
-    """The directories above `paths`."""
+    """Return the directories above `paths`."""
     found: set[str] = set()
     for path in paths:
         parent = path.rpartition("/")[0]

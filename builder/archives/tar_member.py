@@ -1,4 +1,4 @@
-"""A member of a tar archive that is no package's: made here, and written after those that are copied."""
+"""A tar member that does not come from a package: made here, and written after the copied ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from builder.archives.file_part import FilePart
 
 @dataclass(frozen=True, slots=True)
 class TarMember:
-    """A file or, with `content` None, a directory; `path` from the archive's root, without a slash before it."""
+    """A file or, if `content` is None, a directory. `path` is relative to the archive's root."""
 
     path: str
     content: bytes | None
@@ -25,7 +25,7 @@ class TarMember:
         return len(self.content or b"") + (self.rest.size if self.rest else 0)
 
     def pieces(self, modified: int) -> Iterator[bytes]:
-        """The header, the bytes and their padding; `modified` in seconds UTC."""
+        """Yield the header, the bytes and their padding. `modified` is in seconds UTC."""
         if self.content is None:
             yield tar.make_directory(self.path, mode=self.mode, mtime=modified, owner=self.owner)
             return

@@ -1,7 +1,7 @@
-"""Reading tar members, and passing most of them on under other names without an object or a copy for each.
+"""Reads tar members, and passes most of them on under other names without an object or a copy for each.
 
-`tarfile` takes 25 µs to read a header, and a package has thousands. Here it is one `struct` call; what is unusual
-(GNU's records, base-256 numbers, old formats) goes the long way.
+`tarfile` takes 25 µs to read a header, and a package has thousands. Here a header is one `struct` call; unusual ones
+(GNU's records, base-256 numbers, old formats) take a slower path.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _RECORD_LIMIT = 1 << 20
 _ADLER = 65521
 _NOTHING = bytes(BLOCK)
 _REMEMBERED = 4096
-"""Fields of headers whose new form is remembered."""
+"""Header fields whose new form is remembered."""
 
 
 class TarError(Exception):
-    """The bytes are not a tar archive that can be used; the text says why."""
+    """The bytes are not a usable tar archive; the text says why."""
 
 
 class Member(NamedTuple):
@@ -55,13 +55,13 @@ Renamed = tuple[bytes, int, int, int]
 
 class Readable(Protocol):
     def readinto(self, buffer: memoryview, /) -> int | None:
-        """Fill `buffer` from its start; 0 at the end."""
+        """Fill `buffer` from its start. Returns 0 at the end."""
 
 
 class Sink(Protocol):
     @property
     def room(self) -> int:
-        """How many bytes would make what it has whole, so that it takes from there on without a copy."""
+        """How many bytes complete its current chunk. Whole chunks after that are taken without a copy."""
 
     def add(self, piece: memoryview, /) -> None:
         """Take `piece`, whose bytes change afterwards."""
@@ -69,7 +69,8 @@ class Sink(Protocol):
 
 _HEADER = struct.Struct("100s8s16x12s12s8sc100s6s82x155s12x")
 _PLAIN = struct.Struct("100s8s16x11sB11sB8sB188xB166x")
-"""Name, mode, size, mtime, checksum, type and the first byte of the prefix; of the numbers' fields the ends apart."""
+"""Name, mode, size, mtime, checksum, type and the first byte of the prefix. The last bytes of number fields are
+apart."""
 _PLAIN_FILE = ord(FILE)
 _MEANT = (b"path", b"size", b"mtime", b"linkpath")
 _USUAL = (FILE, HARD_LINK, SYMLINK, DIRECTORY)
@@ -78,8 +79,8 @@ _USUAL = (FILE, HARD_LINK, SYMLINK, DIRECTORY)
 class TarReader:
     """The members of a tar stream, in order, through one buffer of 256 KiB.
 
-    Iteration gives each Member; before the next one, `chunks()` may be asked for its bytes once. The memory views it
-    gives are valid until the reader is used again. Raises TarError.
+    Iteration yields each Member; before the next one, `chunks()` may be called once for its bytes. Its memory views are
+    valid until the reader is used again. Raises TarError.
     """
 
     def __init__(self, source: Readable, sink: Sink | None = None) -> None:
@@ -100,17 +101,17 @@ class TarReader:
             yield member
 
     def next(self) -> Member | None:
-        """The next member; None at the end of the archive."""
+        """Return the next member, or None at the end of the archive."""
         self._skip()
         return self._read_member()
 
     def rename(self, names: dict[bytes, bytes], renamed: dict[bytes, Renamed]) -> None:
-        """Give the sink the next members under their new names, up to one that is not in `names` or no plain file.
+        """Give the sink the next members under new names, up to one that is not in `names` or not a plain file.
 
-        `names` has the new names by the old; what is passed on is taken from there and noted in `renamed`. It belongs
-        to 0:0 and has the mode that `normalize_mode` gives. Only headers are changed, in the buffer, and members in a
-        row are one piece for the sink. What is not plain stays the next member: names that are not ASCII, times before
-        1980, files with records before them. A broken header does too, for `next` to say what is wrong.
+        `names` maps old names to new ones; a member that is passed on moves from there to `renamed`. It belongs to 0:0
+        and gets the mode of `normalize_mode`. Only headers are changed, within the buffer, and members in a row reach
+        the sink as one piece. A member that is not plain (a name that is not ASCII, a time before 1980, a record before
+        it) remains the next member, and so does one with a broken header, so that `next` reports the fault.
         """
         self._skip()
         view, adler, plain_tail = self._view, zlib.adler32, self._plain_tail
@@ -149,8 +150,8 @@ class TarReader:
         self._give(begin, start)
 
     def _pass_on(self, begin: int, rest: int) -> int:
-        """Give the sink the buffer from `begin`, and what follows of the last member, whose last `rest` bytes are not
-        in the buffer; returns where it ends in the buffer, without giving that."""
+        """Give the sink the buffer from `begin`, and then the rest of the last member, whose last `rest` bytes are not
+        in the buffer yet. Returns where the member ends in the buffer; that last part is not given."""
         self._give(begin, self._end)
         while True:
             self._need(1)
@@ -166,7 +167,7 @@ class TarReader:
             self._sink.add(self._view[begin:stop])
 
     def _rename_owner(self, mode: bytes) -> tuple[int, bytes]:
-        """The mode that follows from the field `mode`, and the fields of mode and owner in a new header."""
+        """Return the new mode for the header field `mode`, and the new header's fields of mode and owner."""
         if len(self._owners) > _REMEMBERED:
             self._owners.clear()
         new = normalize_mode(int(mode.rstrip(b" \0"), 8))
@@ -174,7 +175,8 @@ class TarReader:
         return found
 
     def _split(self, name: bytes) -> tuple[bytes, tuple[bytes, int]]:
-        """A name of over 100 bytes for the front of a header, and its tail; raises ValueError if it is too long."""
+        """Split a name of more than 100 bytes into the header's name and its tail. Raises ValueError if it is too
+        long."""
         slash = find_split(name)
         if not slash:
             raise ValueError(name)
@@ -186,7 +188,7 @@ class TarReader:
         return name[slash + 1 :], self._tails[prefix]
 
     def chunks(self) -> Iterator[memoryview]:
-        """The rest of the member in views of at most 256 KiB."""
+        """Yield the rest of the member in views of at most 256 KiB."""
         while self._unread:
             self._need(1)
             start = self._position
@@ -195,14 +197,14 @@ class TarReader:
             yield self._view[start:stop]
 
     def _need(self, count: int) -> None:
-        """Have `count` bytes in the buffer, at most a block; raises TarError at the end of the stream."""
+        """Have `count` bytes in the buffer, at most a block. Raises TarError at the end of the stream."""
         if self._end - self._position < count:
             self._fill()
             if self._end - self._position < count:
                 raise TarError("it ends in the middle of a member (truncated)")
 
     def _fill(self) -> None:
-        """Read up to where the sink gets a whole piece, in whole blocks, so that the buffer's end divides none."""
+        """Read as much as completes the sink's chunk, in whole blocks, so that the buffer's end divides no block."""
         kept = self._end - self._position
         self._view[:kept] = self._view[self._position : self._end]
         self._position, self._end = 0, kept
@@ -231,7 +233,7 @@ class TarReader:
         return self._begin(member)
 
     def _read_header(self) -> Member | None:
-        """What the header says that is next; None when that is not for here to read, or it is broken."""
+        """Parse the next header. Returns None if it is broken, or of a kind not handled here."""
         start = self._position
         name, mode, size, mtime, checksum, kind, link, magic, prefix = _HEADER.unpack_from(self._view, start)
         try:
@@ -253,7 +255,8 @@ class TarReader:
         return member
 
     def _begin(self, member: Member) -> Member:
-        """Links and directories have no content, whatever their headers say; a file named `x/` is a directory."""
+        """Start a member. Links and directories have no content, whatever their headers say; a file named `x/` is a
+        directory."""
         if member.kind == FILE and member.name.endswith("/"):
             member = member._replace(kind=DIRECTORY)
         if member.kind in (HARD_LINK, SYMLINK, DIRECTORY):
@@ -263,7 +266,7 @@ class TarReader:
         return member
 
     def _read_unusual(self) -> Member | None:
-        """The next member with the records before it; None at the end of the archive."""
+        """Return the next member after the records before it, or None at the end of the archive."""
         records = dict(self._defaults)
         while True:
             self._need(BLOCK)
@@ -286,7 +289,7 @@ class TarReader:
                 return self._begin(_apply_records(member, records))
 
     def _read_strange_header(self) -> Member | None:
-        """What `tarfile` makes of the next header; None for the end of the archive."""
+        """Let `tarfile` parse the next header. Returns None at the end of the archive."""
         raw = bytes(self._view[self._position : self._position + BLOCK])
         if raw == _NOTHING:
             return None
@@ -316,7 +319,7 @@ def _read_octal(field: bytes) -> int:
 
 def _apply_records(member: Member, records: dict[str, str]) -> Member:
     if any(key.startswith("GNU.sparse") for key in records) or member.kind == tarfile.GNUTYPE_SPARSE:
-        raise TarError(f"member {member.name} is a sparse file, which packages do not hold")
+        raise TarError(f"member {member.name} is a sparse file, which a package may not hold")
     kind = FILE if member.kind in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE) else member.kind
     try:
         return Member(
@@ -339,7 +342,7 @@ def _read_natural(value: str | int) -> int:
 
 
 def _parse_records(content: bytes) -> dict[str, str]:
-    """pax records, `<length> <key>=<value>\\n` each, as POSIX.1-2001 has them."""
+    """Parse pax records, `<length> <key>=<value>\\n` each, as in POSIX.1-2001."""
     records = {}
     position = 0
     while position < len(content) and content[position]:

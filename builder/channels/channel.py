@@ -1,6 +1,6 @@
-"""Channels: from what people write to addresses, and the credentials that some of them need.
+"""Channels: from what people write to addresses, and the credentials that some channels need.
 
-Credentials come from one file (the form of rattler's credentials.json) and from nowhere else: an address that holds a
+Credentials come from one file (in the format of rattler's credentials.json) and from nowhere else. An address with a
 user, a password or a `/t/<token>/` is refused, because addresses are written into locks, labels and logs.
 """
 
@@ -23,14 +23,14 @@ SCHEMES = ("http", "https", "file", "oci")
 
 
 def strip_credentials(url: str) -> str:
-    """`url` as it may be stored: no user, password or `/t/<token>`."""
+    """Strip user, password and `/t/<token>` from `url`, so that it may be stored."""
     parts = urlsplit(url)
     path = parts.path if parts.scheme == "file" else re.sub(r"^/t/[^/]+(?=/|$)", "", parts.path)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], path=path))
 
 
 def resolve_address(channel: str, alias: str) -> str:
-    """The URL, ending in `/`, of a channel given by name, URL or absolute path; raises ChannelUnavailable.
+    """Return the URL, ending in `/`, of a channel given by name, URL or absolute path. Raises ChannelUnavailable.
 
     `alias` is the URL under which channels are found by name.
     """
@@ -43,26 +43,27 @@ def resolve_address(channel: str, alias: str) -> str:
         if strip_credentials(channel) != channel:
             raise ChannelUnavailable(
                 redact(channel),
-                "an address must not contain a user, password or token; put them into the credentials file",
+                "an address must not contain a user, password or token; put these into the credentials file",
             )
         return channel.rstrip("/") + "/"
     if channel.startswith("/"):
         return f"file://{quote(channel.rstrip('/'))}/"
     if not _NAME.fullmatch(channel):
-        raise ChannelUnavailable(channel, "it is neither a channel's name nor an address (https://, file://, oci://)")
+        raise ChannelUnavailable(channel, "it is neither a channel name nor an address (https://, file://, oci://)")
     return f"{alias.rstrip('/')}/{channel}/"
 
 
 @dataclass(frozen=True)
 class Credential:
-    """What one host is told. `kind` is BasicHTTP, BearerToken or CondaToken, as in the file."""
+    """A credential for one host. `kind` is BasicHTTP, BearerToken or CondaToken, as in the file."""
 
     kind: str
     secret: str = field(repr=False)
     username: str = field(default="", repr=False)
 
     def authorize(self, url: str) -> tuple[str, dict[str, str]]:
-        """The address to ask and the headers to send for `url`. A CondaToken goes into the path: `/t/<token>/...`."""
+        """Return the address and the headers for a request to `url`. A CondaToken goes into the path:
+        `/t/<token>/...`."""
         if self.kind == "CondaToken":
             parts = urlsplit(strip_credentials(url))
             return urlunsplit(parts._replace(path=f"/t/{self.secret}{parts.path}")), {}
@@ -74,13 +75,13 @@ class Credential:
 
 @dataclass(frozen=True)
 class Credentials:
-    """Credentials by host name (without port) or `*.domain`, the most exact first, as rattler looks them up."""
+    """Credentials by host name (without port) or `*.domain`. The most specific one wins, as in rattler."""
 
     by_host: Mapping[str, Credential] = field(default_factory=dict, repr=False)
 
     @classmethod
     def read(cls, path: Path | None) -> Self:
-        """The credentials in a file of rattler's form; none without a file. Raises CredentialsInvalid."""
+        """Read a file in rattler's format; None gives no credentials. Raises CredentialsInvalid."""
         if path is None:
             return cls()
         try:
@@ -105,7 +106,7 @@ class Credentials:
         return None
 
     def redact(self, text: str) -> str:
-        """`text` without any secret known here and without credentials in addresses."""
+        """Remove all known secrets, and credentials in addresses, from `text`."""
         for credential in self.by_host.values():
             for secret in (credential.secret, quote(credential.secret, safe="")):
                 if secret:

@@ -1,4 +1,4 @@
-"""Package archives from channels to `<data>/archives`, verified."""
+"""Downloads package archives from channels to `<data>/archives` and verifies them."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ log = structlog.get_logger(__name__)
 
 _REDIRECTS = 10
 _OTHER_PROCESS = 0.5
-"""Seconds between two looks at a download that another process does."""
+"""Seconds between two checks of a download that another process does."""
 _LONGEST_WAIT = 60.0
 _LONG = 6
-"""Times as many slots as there are, for connections that last; they may well bring next to nothing."""
+"""Slots for long connections, as a multiple of the others. Long connections may transfer next to nothing."""
 
 FetchOci = Callable[[str, Path], Awaitable[None]]
-"""Writes what an `oci://` address holds to a path; `Solver.download` is one."""
+"""Writes the content of an `oci://` address to a path, like `Solver.download`."""
 
 
 @dataclass(frozen=True)
 class DownloadSettings:
-    """`directory` is `<data>/archives`; a connection that brings fewer than `least` bytes in `seconds` is given up.
+    """`directory` is `<data>/archives`. A connection that brings fewer than `least` bytes in `seconds` is given up.
 
-    `policy` says of which channels packages are fetched, and where those may send us for them.
+    `policy` says from which channels packages may be fetched, and where those channels may send us for them.
     """
 
     directory: Path
@@ -57,25 +57,25 @@ class DownloadSettings:
     seconds: float = 60
     least: int = 1
     longest: float = 3600
-    """Seconds for one archive, all its tries together."""
+    """Seconds for one archive, all attempts together."""
     attempts: int = 5
-    """Tries in a row that bring nothing new, or too little, after which a download has failed."""
+    """Consecutive attempts that bring nothing new, or too little, after which a download fails."""
     backoff: float = 0.5
-    """Seconds before the second try; doubled before each further one."""
+    """Seconds before the second attempt; doubled before each further one."""
     patience: float = 3
-    """Seconds after which a connection gives up its slot for one of the long ones, or gives way."""
+    """Seconds after which a connection moves from its slot to a long one, or gives way."""
 
 
 class Downloader:
-    """Fetches archives in parallel, at most `limit` at a time; each once, however many ask for it at once.
+    """Fetches archives in parallel, at most `limit` at a time, and each once, however many callers want it at once.
 
-    Slots are for connections: what waits before it tries again has none. A connection that lasts takes a long slot
-    instead, and where there is none for it, is closed when that lets another begin. It goes on later from where it was;
-    where a server has no ranges, it begins anew, and is kept twice as long.
+    Slots are for connections: a download that waits for its next attempt has none. A long connection moves to a long
+    slot. If none is free, it is closed as soon as that lets another start. It resumes later where it stopped; if the
+    server has no ranges, it starts from the beginning and is kept twice as long.
 
-    An archive appears under its final name when it is whole and has the hash of its record. Until then it grows in a
-    `.part` file, from which a later try, also of a later process, goes on. Credentials go to their own host alone, and
-    for the packages of their own channel's organisation. Proxies are those of the environment.
+    An archive gets its final name once it is whole and has the hash in its record. Until then it grows in a `.part`
+    file, from which a later attempt resumes, even in a later process. Credentials go only to their own host, and only
+    for packages of a channel of the same organisation. Proxies are those in the environment.
     """
 
     def __init__(self, settings: DownloadSettings, credentials: Credentials, fetch_oci: FetchOci | None = None) -> None:
@@ -98,15 +98,16 @@ class Downloader:
             await routes.close()
 
     async def fetch(self, package: LockedPackage, received: Received | None = None) -> Path:
-        """The verified archive of `package`; of a `file://` channel its own file, whose size alone is looked at.
+        """Return the verified archive of `package`. For a `file://` channel that is its own file, of which only the
+        size is checked.
 
-        The sha256 is what is compared where the record has both hashes. `received` is told of bytes by the call that
-        does the download, not by those that join it. Raises ChannelNotAllowed, DownloadFailed, PackageRefused (another
-        hash or size than the record's, or no hash, or at an address that its channel may not send us to), StorageFull.
+        If the record has both hashes, the sha256 is compared. `received` is called with byte counts for the caller that
+        downloads, not for those that join. Raises ChannelNotAllowed, DownloadFailed, PackageRefused (no hash, a hash or
+        size that differs from the record, or an address to which its channel may not send us), StorageFull.
         """
         self._settings.policy.check_package(package)
         if not (package.sha256 or package.md5):
-            raise PackageRefused(package.file_name, "its channel records neither sha256 nor md5 of it")
+            raise PackageRefused(package.file_name, "its channel's index gives neither sha256 nor md5 for it")
         if package.url.startswith("file://"):
             return _find_local(package)
         return await self._flights.do(package.archive_key, lambda: self._fetch(package, received or _ignore))
@@ -128,7 +129,7 @@ class Downloader:
     async def _fetch_once(
         self, package: LockedPackage, path: Path, algorithm: Literal["sha256", "md5"], received: Received
     ) -> None:
-        """Bring the archive to `path`, or look away for a moment while another process does."""
+        """Download the archive to `path`, or pause for a moment while another process does."""
         with contextlib.ExitStack() as opened:
 
             def open_part() -> PartFile | None:
@@ -137,7 +138,7 @@ class Downloader:
                     opened.callback(part.close)
                 return part
 
-            # to its end: what a thread opens for a caller that is cancelled is to be closed, too
+            # run to its end: what a thread opens for a cancelled caller must be closed too
             part = await to_end(asyncio.to_thread(open_part))
             if part is None:
                 await asyncio.sleep(_OTHER_PROCESS)
@@ -156,7 +157,7 @@ class Downloader:
         return f"it took more than the allowed {self._settings.longest:g} s (setting build_download_seconds)"
 
     async def _complete(self, package: LockedPackage, part: PartFile, received: Received) -> None:
-        """Bring the whole archive into `part`, or raise; starts over once when an old part does not fit."""
+        """Complete the archive in `part`, or raise. Starts over once if an old part does not fit."""
         resumed = part.size > 0
         await self._bring(package, part, received)
         if resumed and _describe_problem(package, part):
@@ -167,7 +168,7 @@ class Downloader:
             raise PackageRefused(package.file_name, problem)
 
     async def _bring(self, package: LockedPackage, part: PartFile, received: Received) -> None:
-        """Bring all bytes, in as many connections as it takes; raises DownloadFailed."""
+        """Fetch all bytes, over as many connections as it takes. Raises DownloadFailed."""
         if package.url.startswith("oci://"):
             await self._bring_oci(package, part, received)
             return
@@ -185,7 +186,7 @@ class Downloader:
             await asyncio.sleep(min(wait, _LONGEST_WAIT))
 
     async def _try(self, transfer: Transfer) -> Problem | None:
-        """One connection; what went wrong, None when the last byte is there."""
+        """Use one connection. Returns what went wrong, or None if the archive is complete."""
         if transfer.is_complete():
             return None
         try:
@@ -197,14 +198,14 @@ class Downloader:
                 return await transfer.take(response)
         except GaveWay:
             transfer.give_way()
-            return Problem("others were let first", gave_way=True)
+            return Problem("it gave way to others", gave_way=True)
         except TooSlow as problem:
             return Problem(str(problem), slow=problem.came > 0)
         except InternalAddress as error:
             log.warning("package not fetched from an internal address", package=str(transfer.package), host=error.host)
             return Problem(
-                f"its channel refers to {error.host}, an internal address, and only internal hosts that the settings "
-                "name are fetched from",
+                f"its channel refers to {error.host}, an internal address; only internal hosts that the settings name "
+                "are contacted",
                 final=True,
             )
         except TimeoutError:
@@ -212,12 +213,12 @@ class Downloader:
         except aiohttp.ClientError as error:
             return Problem(str(error) or type(error).__name__)
         except ValueError:
-            # of addresses and numbers in headers, from the libraries that read them
-            return Problem("it answers with a header that makes no sense")
+            # invalid addresses and numbers in headers, from the libraries that parse them
+            return Problem("it answers with an invalid header")
 
     @asynccontextmanager
     async def _get(self, package: LockedPackage, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer to a GET after at most ten redirects, each asked with the credentials of its own host."""
+        """Send a GET, follow at most ten redirects, each with its own host's credentials, and return the answer."""
         url = package.url
         channel = self._settings.policy.address_of(package.channel)
         routes = self._choose_routes(channel)
@@ -235,7 +236,8 @@ class Downloader:
         raise aiohttp.ClientError(f"more than {_REDIRECTS} redirects")
 
     def _choose_routes(self, channel: str) -> Routes:
-        """Sessions for what may be inside for this channel: one that knows another's connections would reuse them."""
+        """Return sessions for this channel's internal hosts. Shared sessions would reuse another channel's
+        connections."""
         internal = self._settings.policy.internal_of(channel)
         if internal not in self._routes:
             most = (1 + _LONG) * self._settings.limit
@@ -244,7 +246,7 @@ class Downloader:
 
     async def _bring_oci(self, package: LockedPackage, part: PartFile, received: Received) -> None:
         if self._fetch_oci is None:
-            raise DownloadFailed(package.file_name, "oci:// channels are not read here")
+            raise DownloadFailed(package.file_name, "oci:// channels cannot be read here")
         try:
             async with self._lane.turn():
                 await self._fetch_oci(package.url, part.path)
@@ -255,7 +257,7 @@ class Downloader:
 
 
 def _check_redirect(url: str, target: str) -> None:
-    """Raises ClientError where no request goes, or goes in the open what came by https."""
+    """Raises ClientError for a redirect to another scheme, with a user, or from https to http."""
     scheme = urlsplit(target).scheme
     if scheme not in ("http", "https") or urlsplit(target).username is not None:
         raise aiohttp.ClientError(f"it redirects to {scheme}:, which is not followed")
@@ -264,18 +266,18 @@ def _check_redirect(url: str, target: str) -> None:
 
 
 def _may_see_login(url: str, channel: str) -> bool:
-    """Whether credentials are used for `url` on behalf of `channel`: else one channel could read another's packages."""
+    """Whether `channel` may use credentials for `url`: otherwise one channel could read another's packages."""
     return are_of_one(urlsplit(url).hostname or "", urlsplit(channel).hostname or "")
 
 
 def _describe_problem(package: LockedPackage, part: PartFile) -> str | None:
-    """What differs between the bytes that came and the package's record."""
+    """Describe how the downloaded bytes differ from the package's record, or return None."""
     if package.size is not None and part.size != package.size:
         more = "or more " if part.size > package.size else ""
-        return f"it has {part.size} {more}bytes, and its channel's index says {package.size}"
+        return f"it has {part.size} {more}bytes, but its channel's index says {package.size}"
     kind, expected = ("sha256", package.sha256) if package.sha256 else ("md5", package.md5)
     if part.digest != expected:
-        return f"its {kind} is {part.digest}, and its channel's index says {expected}"
+        return f"its {kind} is {part.digest}, but its channel's index says {expected}"
     return None
 
 
@@ -295,7 +297,7 @@ def _find_local(package: LockedPackage) -> Path:
     if package.size not in (None, size):
         raise PackageRefused(
             package.file_name,
-            f"it has {size} bytes, and its channel's index says {package.size}; index the channel again",
+            f"it has {size} bytes, but its channel's index says {package.size}; index the channel again",
         )
     return path
 
@@ -308,4 +310,4 @@ def _find_extension(package: LockedPackage) -> str:
 
 
 def _ignore(_done: int, _size: int | None) -> None:
-    """Received, when nobody watches."""
+    """Ignores progress when nobody watches."""

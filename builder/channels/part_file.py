@@ -1,4 +1,4 @@
-"""A file that grows while it is downloaded, hashed in the same pass, and is renamed when it is whole."""
+"""A file that grows during a download. It is hashed in the same pass and renamed when it is whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CHUNK = 1 << 20
 class PartFile:
     """`<path>.part`, locked against other processes. Every method blocks: call it in a thread.
 
-    What an earlier try left is kept and hashed first, so a download goes on where it was broken off.
+    What an earlier attempt left is kept and hashed first, so that a download resumes where it stopped.
     """
 
     def __init__(self, path: Path, descriptor: int, algorithm: Literal["sha256", "md5"]) -> None:
@@ -27,11 +27,11 @@ class PartFile:
 
     @classmethod
     def open(cls, path: Path, algorithm: Literal["sha256", "md5"]) -> Self | None:
-        """None when another process is writing it, or has just finished it."""
+        """Open the part. Returns None if another process is writing it, or has just finished it."""
         descriptor = os.open(_name_part(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The lock may be one on a file that was renamed to its final name between the two calls.
+            # the locked file may have been renamed to its final name between the two calls
             if os.stat(_name_part(path)).st_ino == os.fstat(descriptor).st_ino:
                 return cls(path, descriptor, algorithm)
         except (BlockingIOError, FileNotFoundError):
@@ -43,7 +43,7 @@ class PartFile:
         return None
 
     def rehash(self) -> None:
-        """Hash what is in the file from its beginning."""
+        """Hash the content of the file from its start."""
         self._hash = hashlib.new(self._algorithm)
         self._file.seek(0)
         self.size = 0
@@ -64,7 +64,7 @@ class PartFile:
 
     @property
     def digest(self) -> str:
-        """Hexadecimal, over all bytes so far."""
+        """Hexadecimal hash of all bytes so far."""
         return self._hash.hexdigest()
 
     def publish(self) -> None:

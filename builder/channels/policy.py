@@ -1,8 +1,8 @@
 """Which channels packages may come from, and where a channel may send us for them.
 
-A name chooses channels, so a stranger does; the settings say which he may choose. What a channel then refers to (the
-addresses of its packages) is the channel owner's choice, and never the inside of this machine or its network, unless
-the settings name that very channel there.
+An image name chooses channels, so a stranger does; the settings say which ones may be chosen. What a channel then
+refers to (its packages' addresses) is the choice of the channel's owner. It must never be inside this machine or its
+network, unless the settings name that very channel there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from builder.network.addresses import split_endpoint
 from storage.text import redact
 
 Others = Literal["none", "public", "all"]
-"""Channels that no setting names: none, those at public addresses, or all, as for whoever types the command."""
+"""Which channels are allowed besides those in the settings: none, those at public addresses, or all, as for the command
+line's user."""
 
 ANY = "*"
 
@@ -34,10 +35,10 @@ _DOTS = re.compile(r"(?:^|/)\.{1,2}(?:/|$)")
 
 @dataclass(frozen=True)
 class ChannelPolicy:
-    """`channels` and `alias` are the settings', `patterns` those of `allowed_channels`.
+    """`channels` and `alias` are settings; `patterns` is the setting `allowed_channels`.
 
-    A pattern is a channel's name or URL in which `*` stands for anything, but in the host for nothing beyond the host;
-    `*` alone is every channel at a public address.
+    A pattern is a channel's name or URL in which `*` stands for anything; in the host, it matches nothing beyond the
+    host. `*` alone means every channel at a public address.
     """
 
     channels: tuple[str, ...] = ()
@@ -47,47 +48,48 @@ class ChannelPolicy:
 
     @classmethod
     def of(cls, channels: tuple[str, ...], alias: str, patterns: tuple[str, ...], others: Others) -> Self:
-        """`others` is what holds where `patterns` are empty; the command line's `all` holds in any case."""
+        """Make a policy. `others` applies if `patterns` is empty; `all`, from the command line, always applies."""
         if others != "all" and patterns:
             others = "public" if ANY in patterns else "none"
         return cls(channels, alias, tuple(each for each in patterns if each != ANY), others)
 
     def address_of(self, channel: str) -> str:
-        """Raises ChannelNotAllowed, ChannelUnavailable for what is no channel."""
+        """Return a channel's address. Raises ChannelNotAllowed, or ChannelUnavailable if it is not a channel."""
         url = resolve_address(channel, self.alias)
         if self._is_allowed(url):
             return url
         raise ChannelNotAllowed(redact(channel))
 
     def is_own(self, channel: str) -> bool:
-        """Whether it is one of the setting `channels`; raises ChannelUnavailable for what is no channel."""
+        """Whether it is one of the setting `channels`. Raises ChannelUnavailable if it is not a channel."""
         return resolve_address(channel, self.alias) in self._named
 
     def check(self, spec: EnvironmentSpec) -> None:
-        """Raises ChannelNotAllowed for the first of the spec's channels that is not allowed."""
+        """Raises ChannelNotAllowed for the first channel in the spec that is not allowed."""
         for channel in list_channels(spec):
             self.address_of(channel)
 
     def check_package(self, package: LockedPackage) -> None:
-        """Raises ChannelNotAllowed, or PackageRefused where its channel may not send us for it."""
+        """Raises ChannelNotAllowed, or PackageRefused if its channel may not send us there for it."""
         channel = self.address_of(package.channel)
         own, its = urlsplit(channel), urlsplit(package.url)
         if its.scheme not in ("http", "https", "file", "oci"):
-            problem = f"its channel says that it is at {its.scheme or 'no scheme'}:, which is not fetched from"
+            problem = f"its address in the channel's index uses {its.scheme or 'no scheme'}:, which is not supported"
         elif its.scheme == "file" and (own.scheme != "file" or not is_below(package.url, channel)):
-            problem = "its channel says that it is among this machine's files, outside of the channel"
+            problem = "its channel's index places it among this machine's files, outside of the channel"
         elif its.scheme == "http" and own.scheme in ("https", "oci"):
-            problem = "its channel is read by https and says that the package is to be fetched by http"
+            problem = "its channel uses https, but the package's address uses http"
         elif strip_credentials(package.url) != package.url:
-            problem = "its channel's index has credentials in the package's address"
+            problem = "its address in the channel's index has credentials"
         else:
             return
         raise PackageRefused(package.file_name, problem)
 
     def internal_of(self, channel: str) -> frozenset[str]:
-        """The hosts inside that `channel` may refer to: one of the settings to all that they name, others to their own.
+        """Return the internal hosts that `channel` may refer to. A channel in the settings may refer to all hosts that
+        they name, any other only to its own.
 
-        That is why no channel of a stranger is read with what the server may see and he may not.
+        So a stranger's channel never makes the server read what the server may see and the stranger may not.
         """
         url = resolve_address(channel, self.alias)
         own = {split_endpoint(url)} - {""}
@@ -97,7 +99,7 @@ class ChannelPolicy:
 
     @cached_property
     def internal(self) -> frozenset[str]:
-        """`host:port` of all channels that the settings name, with the alias; any of these may be inside."""
+        """`host:port` of all channels that the settings name, and of the alias. Any of these may be internal."""
         named = [
             self.alias,
             *self._named,
@@ -121,22 +123,22 @@ class ChannelPolicy:
 
 
 def list_channels(spec: EnvironmentSpec) -> tuple[str, ...]:
-    """All that the spec names, each once."""
+    """List all channels that the spec names, each once."""
     return tuple(dict.fromkeys([*spec.channels, *(item.channel for item in spec.items if item.channel)]))
 
 
 def check_pattern(text: str) -> str:
-    """A pattern of the settings; raises ValueError."""
+    """Check a pattern from the settings. Raises ValueError."""
     scheme, separator, _ = text.partition("://")
     if separator and scheme not in SCHEMES:
-        raise ValueError(f"{redact(text)!r} begins with none of {', '.join(f'{each}://' for each in SCHEMES)}")
+        raise ValueError(f"{redact(text)!r} starts with none of {', '.join(f'{each}://' for each in SCHEMES)}")
     if not text or strip_credentials(text) != text:
-        raise ValueError(f"{redact(text)!r} is not a channel's name or URL without credentials")
+        raise ValueError(f"{redact(text)!r} is not a channel name or a URL without credentials")
     return text
 
 
 def resolve_pattern(pattern: str, alias: str) -> str:
-    """The pattern of a URL that ends in `/`; a name is one below `alias`, as a channel's is."""
+    """Expand a pattern to one of a URL that ends in `/`. Names are resolved below `alias`, like a channel's."""
     if pattern.startswith("/"):
         pattern = f"file://{pattern}"
     elif "://" not in pattern:
@@ -145,7 +147,7 @@ def resolve_pattern(pattern: str, alias: str) -> str:
 
 
 def is_below(url: str, channel: str) -> bool:
-    """Whether a file is in the directory of a channel, when all links are followed."""
+    """Whether a file is in a channel's directory after following all links."""
     if urlsplit(url).netloc not in ("", "localhost"):
         return False
     return _parse_path(url).resolve().is_relative_to(_parse_path(channel).resolve())
@@ -160,12 +162,12 @@ def _addresses(channels: Iterable[str], alias: str) -> Iterable[str]:
         try:
             yield resolve_address(channel, alias)
         except ChannelUnavailable:
-            # is told when the channel is used
+            # reported when the channel is used
             continue
 
 
 def _fits(url: str, pattern: str) -> bool:
-    """Part by part: what stands in for the host's `*` must not reach into the path, nor the other way round."""
+    """Match part by part: the host's `*` must not match into the path, nor the other way round."""
     its, wanted = urlsplit(url), urlsplit(pattern)
     if its.scheme != wanted.scheme or _DOTS.search(unquote(its.path)):
         return False

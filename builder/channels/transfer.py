@@ -1,4 +1,4 @@
-"""One archive's bytes from a server, over one connection or several."""
+"""Transfers one archive's bytes from a server, over one connection or several."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ log = structlog.get_logger(__name__)
 
 _CHUNK = 1 << 20
 UNSAID = 4 << 30
-"""Most bytes of an archive whose record says no size."""
+"""Bytes of the largest archive whose record gives no size."""
 _FINAL = frozenset({400, 401, 403, 404, 405, 410, 451})
-"""Answers that another try will not change."""
+"""Statuses that another attempt will not change."""
 
 
 Received = Callable[[int, int | None], None]
-"""Called on the event loop with the bytes that are there and the size, None where the channel does not say."""
+"""Called on the event loop with the bytes so far and the size, which is None if the channel does not say."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a try did not bring the rest. `final`: another try is of no use. `retry_after` in seconds.
+    """Why an attempt did not complete the archive. `retry_after` is in seconds.
 
-    `slow`: what it brought does not count. `gave_way`: it does not count as a try.
+    `final`: another attempt is useless. `slow`: what it brought does not count. `gave_way`: it does not count as an
+    attempt.
     """
 
     reason: str
@@ -56,10 +57,11 @@ class Transfer:
         self._received = received
         self._validator: str | None = None
         self._resumable = True
-        """Whether another connection goes on where this one ends, as far as its answer tells."""
+        """Whether another connection can resume where this one ends, as far as its answer tells."""
 
     def give_way(self) -> None:
-        """Where all begins anew after that, the next connection is kept twice as long, so that one comes to the end."""
+        """Note that the connection gave way. If the next one must start over, it is kept twice as long, so that one
+        completes."""
         if not self._resumable:
             self.kept_for *= 2
             self._resumable = True
@@ -68,14 +70,15 @@ class Transfer:
         return self._part.size == self.package.size
 
     def headers(self) -> dict[str, str]:
-        """What asks for the rest. A part of an earlier process has no validator; the hash tells whether it fits."""
+        """Return the headers that ask for the rest. A part from an earlier process has no validator; the hash checks
+        it."""
         if not self._part.size:
             return {}
         condition = {"If-Range": self._validator} if self._validator else {}
         return {"Range": f"bytes={self._part.size}-", **condition}
 
     async def take(self, response: aiohttp.ClientResponse) -> Problem | None:
-        """Append what `response` brings; None when it brought the last byte, or one too many."""
+        """Append what `response` brings. Returns None once the last byte has come, or one too many."""
         if response.status not in (200, 206):
             return await self._explain_refusal(response)
         ranges = response.headers.get("Accept-Ranges", "").lower() == "bytes" and not self._part.size
@@ -84,22 +87,22 @@ class Transfer:
         if begin != self._part.size:
             await asyncio.to_thread(self._part.restart)
             if begin:
-                return Problem("it sends another range than was asked for")
+                return Problem("it sent a different range from the one requested")
         etag = response.headers.get("ETag", "")
         self._validator = etag if etag.startswith('"') else None
         size = self.package.size
         async for chunk in response.content.iter_chunked(_CHUNK):
-            # a thread cannot be interrupted, and must not write to a part that another connection goes on with
+            # a thread cannot be interrupted, and must not write to a part that another connection resumes
             await to_end(asyncio.to_thread(self._part.append, chunk))
             self.pace.note(len(chunk))
             self._received(self._part.size, size)
             if size is not None and self._part.size > size:
                 return None
             if size is None and self._part.size > UNSAID:
-                return Problem(f"it has more than {UNSAID >> 20} MiB, and its channel's index says no size", final=True)
+                return Problem(f"it has more than {UNSAID >> 20} MiB; its channel's index gives no size", final=True)
         if size is None or self.is_complete():
             return None
-        return Problem(f"it ends after {self._part.size} of {size} bytes")
+        return Problem(f"it ended after {self._part.size} of {size} bytes")
 
     async def _explain_refusal(self, response: aiohttp.ClientResponse) -> Problem:
         if response.status == 416:
@@ -108,11 +111,11 @@ class Transfer:
             return Problem(reason)
         where = urlsplit(str(response.url))._replace(query="").geturl()
         if split_endpoint(where) != split_endpoint(self.package.url):
-            # what another host says is for its own to hear
+            # what another host says is only for that host's own clients
             log.warning(
                 "package not got after a redirect", package=str(self.package), url=where, status=response.status
             )
-            return Problem("it is not where its channel redirects to", response.status in _FINAL)
+            return Problem("its channel redirects to an address that does not have it", response.status in _FINAL)
         reason = f"{where} answers {response.status} {response.reason or ''}".rstrip()
         if response.status in (401, 403):
             reason += "; the credentials for its host are missing or wrong"
@@ -121,7 +124,7 @@ class Transfer:
 
 
 def _begin(response: aiohttp.ClientResponse) -> int:
-    """At which byte the body begins; -1 for a partial answer that does not say."""
+    """Return the byte at which the body starts; -1 for a partial answer that does not say."""
     if response.status == 200:
         return 0
     match = re.match(r"bytes ([0-9]{1,18})-", response.headers.get("Content-Range", ""))

@@ -1,1 +1,1 @@
-"""What was asked for: image names and their items, match specs, and the spec they make."""
+"""What was asked for: image names and their items, match specs, and the spec made from them."""

@@ -1,7 +1,7 @@
-"""Image names: `<root>/<item>/<item>...[:tag]` read into an `EnvironmentSpec`, and written from one.
+"""Image names: reads `<root>/<item>/<item>...[:tag]` into an `EnvironmentSpec`, and writes one as a name.
 
-The grammar lives inside what the OCI distribution specification allows as a repository name, so there is no `=`, `<`,
-`>`, `*`, `+`, `!` and no upper case: `scipy.gt.1.0` is `scipy >1.0`, `x.eq.1__2.1--cu118` is `x ==1!2.1+cu118`.
+The grammar fits into what the OCI distribution specification allows as a repository name, so it has no `=`, `<`, `>`,
+`*`, `+`, `!` and no upper case: `scipy.gt.1.0` is `scipy >1.0`, `x.eq.1__2.1--cu118` is `x ==1!2.1+cu118`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from builder.names.spec import EnvironmentSpec, PackageItem, merge_items
 from storage.oci import REPOSITORY_PART
 
 MAX_NAME = 255
-"""Characters in a repository name; a host and port in front of it count too, for the client."""
+"""Characters in a repository name. For clients, a host and port in front of it count too."""
 MAX_ITEMS = 200
 
 _W = TypeVar("_W", bound=Wish)
@@ -31,7 +31,7 @@ TAGS = "a tag is latest, a day such as 2026-01-31, or lock- and at least 12 hex 
 
 _HANDLE = re.compile(r"[0-9a-f]{12,64}")
 _HANDLE_DIGITS = 16
-"""In handles that we give: more than anybody can find a second spec for."""
+"""Digits in the handles that we give: nobody can find a second spec for so many."""
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -64,7 +64,7 @@ class UntilDate:
 
 @dataclass(frozen=True)
 class LockReference:
-    """The lock whose key begins with `hex`: 12 to 64 digits."""
+    """The lock whose key starts with `hex`: 12 to 64 digits."""
 
     hex: str
 
@@ -83,10 +83,10 @@ class ImageRequest:
 def parse(
     repository: str, tag: str, settings: NameSettings, *, today: datetime.date, stored: EnvironmentSpec | None = None
 ) -> ImageRequest:
-    """Read `repository:tag`, where `today` is the day in UTC.
+    """Parse `repository:tag`, where `today` is the day in UTC.
 
-    `stored` is the spec whose handle `find_spec_handle` found in the name; a day as tag goes before a day of its own.
-    Raises InvalidImageName.
+    `stored` is the spec whose handle `find_spec_handle` found in the name; a day in the tag overrides its own. Raises
+    InvalidImageName.
     """
     handle = find_spec_handle(repository, settings)
     reference = _parse_reference(tag, today)
@@ -95,7 +95,7 @@ def parse(
     elif stored is None:
         raise InvalidImageName(
             f"spec.{handle}",
-            "no stored spec has this handle, or several begin with it; condery build, over this server's data "
+            "no stored spec has this handle, or several start with it; condery build, run on this server's data "
             "directory, stores a spec, and prints its handle when no image name can express it",
         )
     else:
@@ -104,16 +104,16 @@ def parse(
 
 
 def find_spec_handle(repository: str, settings: NameSettings) -> str | None:
-    """The hex digits of `<root>/spec.<hex>`, for the caller to look up; None for any other name.
+    """Return the hex digits of `<root>/spec.<hex>`, for the caller to look up; None for any other name.
 
-    Raises InvalidImageName where the item is malformed, or not the only one.
+    Raises InvalidImageName if the item is malformed, or not the only one.
     """
     items = _split_items(repository, settings)
     handles = [item for item in items if find_keyword(item) == "spec"]
     if not handles:
         return None
     if len(items) > 1:
-        raise InvalidImageName(handles[0], "a stored spec is a whole environment; the name cannot have other items")
+        raise InvalidImageName(handles[0], "a stored spec is a whole environment; the name can have no other items")
     handle = handles[0].removeprefix("spec.")
     if not _HANDLE.fullmatch(handle):
         raise InvalidImageName(handles[0], "a handle has 12 to 64 hex digits, as condery build prints them")
@@ -127,9 +127,9 @@ def parse_specs(
     channels: Sequence[str] = (),
     until: datetime.date | None = None,
 ) -> EnvironmentSpec:
-    """Read what is typed on a command line: items as in image names, and conda match specs, in any mixture.
+    """Parse what is typed on a command line: items as in image names, conda match specs, or a mixture.
 
-    `channels` are searched before the defaults. Raises InvalidImageName.
+    `channels` have priority over the defaults. Raises InvalidImageName.
     """
     asked: list[Wish] = [Channel(check_channel(channel, channel)) for channel in channels]
     for text in specs:
@@ -138,11 +138,11 @@ def parse_specs(
 
 
 def _parse_typed(text: str, settings: NameSettings) -> list[Wish]:
-    """What items, or a match spec, ask for; raises InvalidImageName."""
+    """Parse items, or one match spec. Raises InvalidImageName."""
     items = text.lower().split("/")
     if all(REPOSITORY_PART.fullmatch(item) for item in items):
         found = _select(items, settings)
-        # match specs may have capitals; what they would take a whole item for is a package of that name
+        # match specs may have capitals, if both grammars read the text as the same package
         if text != text.lower() and found != [parse_match_spec(text)]:
             raise InvalidImageName(text, "items are written in lower case", text.lower())
         return found
@@ -153,9 +153,10 @@ def _parse_typed(text: str, settings: NameSettings) -> list[Wish]:
 
 
 def write_repository(spec: EnvironmentSpec, settings: NameSettings) -> str:
-    """The canonical name of `spec`; `parse` of it gives `spec` back, where the tag says its cut-off date.
+    """Write the canonical name of `spec`. `parse` turns it back into `spec`, if the tag gives its cut-off date.
 
-    Where no name of at most 255 characters says it, the name is its handle, which `parse` needs the stored spec for.
+    A spec that no name of at most 255 characters expresses is named by its handle, for which `parse` needs the stored
+    spec.
     """
     packages = [write_item(item) for item in spec.items]
     platforms = [f"platform.{platform}" for platform in spec.platforms]
@@ -167,12 +168,13 @@ def write_repository(spec: EnvironmentSpec, settings: NameSettings) -> str:
         repository = "/".join([settings.root, *channels, *platforms, *cuda, *packages])
         if _mentions(repository, spec, settings):
             return repository
-    # stored is the lock, whose spec has no cut-off date
+    # the stored spec is the lock's, which has no cut-off date
     return f"{settings.root}/spec.{replace(spec, until=None).key[:_HANDLE_DIGITS]}"
 
 
 def find_close_names(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
-    """Names like `name` among `known`, the closest first: what was probably meant. Some 30,000 names take 30 ms."""
+    """Find names like `name` among `known`, the closest first: what was probably meant. Some 30,000 names take 30
+    ms."""
     pairs = {first + second for first, second in pairwise(name)}
     slack = max(2, len(name) // 3)
     shared = (
@@ -184,12 +186,12 @@ def find_close_names(name: str, known: Iterable[str], limit: int = 3) -> list[st
 
 
 def _split_items(repository: str, settings: NameSettings) -> list[str]:
-    """The items after the root, each a component that the distribution specification allows."""
+    """Split a name into the items after the root, each a component that the distribution specification allows."""
     if len(repository) > MAX_NAME:
         raise InvalidImageName(
             f"{repository[:40]}...",
-            f"the name has {len(repository)} characters, and {MAX_NAME} are allowed; "
-            "condery build takes longer ones, and prints a handle that can be pulled instead",
+            f"the name has {len(repository)} characters; at most {MAX_NAME} are allowed; "
+            "condery build accepts longer ones and prints a handle to pull instead",
         )
     root, rest = repository[: len(settings.root)], repository[len(settings.root) :]
     if root != settings.root or rest[:1] not in {"", "/"}:
@@ -206,7 +208,7 @@ def _check_component(item: str, repository: str) -> None:
     if REPOSITORY_PART.fullmatch(item):
         return
     if not item:
-        raise InvalidImageName(repository, "an item is empty: two slashes meet, or one is at the end")
+        raise InvalidImageName(repository, "an item is empty: the name has two slashes in a row, or one at the end")
     raise InvalidImageName(
         item, "an item has lower-case letters and digits, with single . or _, or __ or -, between them", spell(item)
     )
@@ -221,12 +223,12 @@ def _choose_platforms(settings: NameSettings) -> tuple[str, ...]:
 
 
 def _make_spec(asked: Sequence[Wish], settings: NameSettings, *, item: str) -> EnvironmentSpec:
-    """Wishes put together in canonical form. `item` is what to name when they make no environment."""
+    """Combine wishes into a canonical spec. Errors name `item` if they make no environment."""
     items = merge_items(_filter(asked, PackageItem))
     if not items:
-        raise InvalidImageName(item, "no packages are asked for; add one, such as python")
+        raise InvalidImageName(item, "it requests no packages; add one, such as python")
     if len(items) > MAX_ITEMS:
-        raise InvalidImageName(item, f"{len(items)} packages are asked for, and {MAX_ITEMS} are allowed")
+        raise InvalidImageName(item, f"it requests {len(items)} packages; at most {MAX_ITEMS} are allowed")
     cuda = sorted({wish.version for wish in _filter(asked, Cuda)})
     if len(cuda) > 1:
         raise InvalidImageName(item, f"a machine has one version of CUDA, but the name has {' and '.join(cuda)}")
@@ -247,10 +249,10 @@ def _filter(asked: Iterable[Wish], kind: type[_W]) -> list[_W]:
 
 
 def _choose_channels(explicit: Sequence[str], defaults: Sequence[str], items: Sequence[PackageItem]) -> tuple[str, ...]:
-    """Channels in order of priority, each once.
+    """Return channels in order of priority, each once.
 
-    A channel that only an item names comes last: the item is taken from it, and what it depends on where no other
-    channel has it, but it does not displace the packages of a default channel.
+    A channel that only an item names comes last: it provides the item, and those dependencies that no other channel
+    has, but never displaces the packages of a default channel.
     """
     return tuple(dict.fromkeys([*explicit, *defaults, *sorted({item.channel for item in items if item.channel})]))
 
@@ -263,7 +265,7 @@ def _parse_reference(tag: str, today: datetime.date) -> Reference:
     digits = tag.removeprefix("lock-")
     if digits != tag:
         if not _HANDLE.fullmatch(digits):
-            raise InvalidImageName(tag, "lock- takes 12 to 64 hex digits; every image says its own in a label")
+            raise InvalidImageName(tag, "lock- takes 12 to 64 hex digits; every image has its own in a label")
         return LockReference(digits)
     raise InvalidImageName(tag, f"no such tag: {TAGS}", "latest" if find_close_names(tag, ["latest"]) else None)
 
@@ -272,9 +274,9 @@ def _parse_day(tag: str, today: datetime.date) -> datetime.date:
     try:
         day = datetime.date.fromisoformat(tag)
     except ValueError as error:
-        raise InvalidImageName(tag, "there is no such day") from error
+        raise InvalidImageName(tag, "no such day exists") from error
     if day > today:
-        raise InvalidImageName(tag, f"this day is still to come; today is {today}, UTC", "latest")
+        raise InvalidImageName(tag, f"this day is in the future; today is {today}, UTC", "latest")
     return day
 
 

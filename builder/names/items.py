@@ -1,4 +1,4 @@
-"""One item of an image name, read into what it wishes for, and a package item written as one.
+"""Parses one item of an image name, and writes a package item as one.
 
 numpy  scipy.gt.1.0  python.ge.3.10.lt.3.13  pytorch.build.cuda  bioconda__samtools
 channel.bioconda  platform.linux-aarch64  cuda.12.4  shell
@@ -42,7 +42,7 @@ IMAGE_PLATFORMS = (
     "linux-riscv64",
     "linux-s390x",
 )
-"""The conda subdirs that an image can be made for."""
+"""The conda subdirs for which images can be made."""
 OTHER_PLATFORMS = (
     "emscripten-wasm32",
     "freebsd-64",
@@ -59,7 +59,7 @@ OTHER_PLATFORMS = (
 _CUDA = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _BUILD = re.compile(r"[a-z0-9_.-]+")
 _SYMBOLS = re.compile(r"\.([<>=!~]+)\.?")
-"""An operator as match specs have it, after the dot of an item."""
+"""An operator of match specs, after a dot in an item."""
 
 _KEYWORDS = ("channel", "platform", "cuda", "spec")
 _MEANT_OPERATORS = {
@@ -119,10 +119,10 @@ Wish = PackageItem | Channel | Platform | Cuda
 
 
 def parse_items(item: str, shell_packages: Sequence[str]) -> list[Wish]:
-    """What one item asks for; `shell` asks for several packages."""
+    """Parse one item. Only `shell` requests several packages."""
     if item.split(".")[0] == "shell":
         if item != "shell":
-            raise InvalidImageName(item, "shell stands for several packages and takes nothing", "shell")
+            raise InvalidImageName(item, "shell stands for several packages and takes no value", "shell")
         return [PackageItem(name) for name in shell_packages]
     value = item.partition(".")[2]
     match find_keyword(item):
@@ -135,12 +135,13 @@ def parse_items(item: str, shell_packages: Sequence[str]) -> list[Wish]:
                 raise InvalidImageName(item, "cuda takes a version such as cuda.12.4")
             return [Cuda(value)]
         case "spec":
-            raise InvalidImageName(item, "a stored spec is an image name of its own, and cannot be part of another")
+            raise InvalidImageName(item, "a stored spec is an image name of its own and cannot be part of another")
     return [*_parse_packages(item)]
 
 
 def find_keyword(item: str) -> str | None:
-    """`channel`, `platform`, `cuda` or `spec` where the item is one; alone or before an operator they are packages."""
+    """Return `channel`, `platform`, `cuda` or `spec` if the item is one. Alone or before an operator, these are
+    packages."""
     word, *values = item.split(".")
     is_package = not values or _is_operator(values[0])
     return word if word in _KEYWORDS and not is_package else None
@@ -154,14 +155,14 @@ def _parse_platform(item: str, name: str) -> str:
     if name in IMAGE_PLATFORMS:
         return name
     if name in OTHER_PLATFORMS:
-        raise InvalidImageName(item, f"images are for Linux only: {', '.join(IMAGE_PLATFORMS)}")
+        raise InvalidImageName(item, f"images are made for Linux only: {', '.join(IMAGE_PLATFORMS)}")
     close = [_MEANT_PLATFORMS[name]] if name in _MEANT_PLATFORMS else difflib.get_close_matches(name, IMAGE_PLATFORMS)
     meant = " or ".join(f"platform.{platform}" for platform in close) or None
-    raise InvalidImageName(item, f"unknown platform; there are {', '.join(IMAGE_PLATFORMS)}", meant)
+    raise InvalidImageName(item, f"unknown platform; the platforms are {', '.join(IMAGE_PLATFORMS)}", meant)
 
 
 def _parse_packages(item: str) -> tuple[PackageItem, ...]:
-    """`[channel__]name[.operator.value]...`: one package, or one more for every further build string."""
+    """Parse `[channel__]name[.operator.value]...` into one package, plus one for every further build string."""
     parts = item.split(".")
     ends = [*(index for index, part in enumerate(parts) if index and _is_operator(part)), len(parts)]
     channel, name = _split_channel(item, parts[: ends[0]])
@@ -185,16 +186,16 @@ def _split_channel(item: str, parts: Sequence[str]) -> tuple[str | None, str]:
     _refuse_version_in_name(item, parts)
     channel, separator, name = ".".join(parts).rpartition("__")
     if "__" in channel:
-        raise InvalidImageName(item, "__ is between a channel and a package, once")
+        raise InvalidImageName(item, "__ separates a channel from a package, and may occur once")
     if channel == "pypi":
         raise InvalidImageName(item, "PyPI packages are not supported yet; conda-forge has most of them", name)
     return (channel if separator else None), name
 
 
 def _refuse_version_in_name(item: str, parts: Sequence[str]) -> None:
-    """Digits after a dot are a version without its operator: `numpy.1.26`, `numpy.gtt.1`.
+    """Refuse digits after a dot, which are a version without its operator: `numpy.1.26`, `numpy.gtt.1`.
 
-    Unless there are digits before the dot too: libclang-cpp20.1 and atk-1.0 are packages.
+    Digits before the dot as well make it a name: libclang-cpp20.1 and atk-1.0 are packages.
     """
     for index, (before, part) in enumerate(pairwise(parts), start=1):
         if not part[0].isdigit() or before[-1].isdigit():
@@ -212,19 +213,20 @@ def _refuse_version_in_name(item: str, parts: Sequence[str]) -> None:
 
 
 def _guess_operator(part: str) -> str | None:
-    """The operator that `part` can only be a slip of; in a version it might be a piece as well: 1.0.rc.1, 1.0.ga.2."""
+    """Return the operator of which `part` must be a misspelling, even though a version may hold such parts: 1.0.rc.1,
+    1.0.ga.2."""
     if part in _MEANT_OPERATORS:
         return _MEANT_OPERATORS[part]
     return next(iter(difflib.get_close_matches(part, [*OPERATORS, BUILD_OPERATOR], n=1, cutoff=0.75)), None)
 
 
 def _find_near_operator(part: str) -> str | None:
-    """The operator that `part` is probably meant for where none of them is none: `lr`, `eg`, `lk`, `greter`."""
+    """Return the operator probably meant by `part`, where an operator is missing: `lr`, `eg`, `lk`, `greter`."""
     if part[::-1] in OPERATORS:
         return part[::-1]
     if words := difflib.get_close_matches(part, _MEANT_OPERATORS, n=1, cutoff=0.75):
         return _MEANT_OPERATORS[words[0]]
-    # one of two letters is half, which says enough when it is the first
+    # one of two letters is only half, which is enough if it is the first
     similar = [operator for operator in OPERATORS if len(part) <= 2 and operator[0] == part[0]]
     return next(iter(difflib.get_close_matches(part, similar, n=1, cutoff=0.5)), None)
 
@@ -255,7 +257,8 @@ def _parse_build(item: str, text: str) -> str:
 
 
 def spell(item: str) -> str | None:
-    """The item that says what `item` was meant to, such as the match spec `numpy>=1.2`, or `numpy.>=.1.2`."""
+    """Return the item that `item` was probably meant to be, given a match spec such as `numpy>=1.2`, or
+    `numpy.>=.1.2`."""
     text = _SYMBOLS.sub(lambda match: f".{_WORDS.get(match[1], '')}.", item).lower()
     if not REPOSITORY_PART.fullmatch(text):
         try:
@@ -272,9 +275,9 @@ def spell(item: str) -> str | None:
 
 
 def write_item(item: PackageItem) -> str:
-    """`item` in the grammar of items, also where it is no component of a repository name.
+    """Write `item` in the grammar of items, even if the result is not a component of a repository name.
 
-    A build that is not just contained in the build string has no word there, and is said by one that takes more.
+    An exact or partly wild build cannot be written there; the item then requests any build that contains it.
     """
     parts = [f"{item.channel}__{item.name}" if item.channel else item.name]
     for constraint in item.constraints:
@@ -284,7 +287,7 @@ def write_item(item: PackageItem) -> str:
 
 
 def write_typed(item: PackageItem) -> str:
-    """`item` as people may type it: as in image names where these can say it, else as a match spec."""
+    """Write `item` as people type it: as in image names if that is possible, else as a match spec."""
     text = write_item(item)
     return text if REPOSITORY_PART.fullmatch(text) and _reads_as(text, item) else item.match_spec()
 

@@ -1,4 +1,5 @@
-"""Conda match specs as people type them (CEP 29), read into `PackageItem`s: `scipy>1.0`, `bioconda::samtools 1.2.*`."""
+"""Parses conda match specs as people type them (CEP 29) into `PackageItem`s: `scipy>1.0`, `bioconda::samtools
+1.2.*`."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from builder.names.spec import Constraint, PackageItem
 _PIECES = r"[a-z0-9]+(?:[._-][a-z0-9]+)*"
 _VERSION = re.compile(rf"(?:[0-9]+!)?{_PIECES}(?:\+{_PIECES})?")
 _PACKAGE = re.compile(r"_?[a-z0-9]+(?:(?:[._]|-+)[a-z0-9]+)*")
-"""A package's name; virtual packages, which begin with two underscores, are not meant."""
+"""A package's name, but not a virtual package's, which starts with two underscores."""
 _BUILD = re.compile(r"[a-z0-9_.+*-]+", re.IGNORECASE)
 _CHANNEL = re.compile(r"(?:https?|file|oci|s3)://[A-Za-z0-9._~%:/-]+|[A-Za-z0-9][A-Za-z0-9._/-]*")
 
@@ -23,18 +24,19 @@ _SPEC = re.compile(
 _CONSTRAINT = re.compile(r"(?P<operator>[<>=!~]*)(?P<version>[^<>=!~][^<>=~]*)")
 _BRACKET = re.compile(r"""\s*(?P<key>[a-z0-9_]+)\s*=\s*(?P<value>"[^"]*"|'[^']*'|[^,"']*?)\s*(?:,|$)""")
 _LONGEST = 1000
-"""Characters of one match spec: rattler takes the square of their number to read tens of thousands of bounds."""
+"""Characters of one match spec: rattler's time to parse tens of thousands of bounds grows with their square."""
 _SHOWN = 60
 _ANY = {"", "*", "=*", "==*"}
 _OPERATORS = {">", ">=", "<", "<=", "==", "!=", "=", "~="}
 
 
 def parse_match_spec(text: str) -> PackageItem:
-    """Read one match spec: name, version, build and channel, in plain form or in brackets.
+    """Parse one match spec: name, version, build and channel, plain or in brackets.
 
-    `numpy=1.26`, `numpy 1.26.*` and `numpy=1.26.*` mean 1.26 and what begins with it; `numpy 1.26` and `numpy==1.26`
-    mean that version. A build is the whole build string, in which `*` is anything: `py311_0`, `*cuda*`, `py311_c*_0`.
-    Raises InvalidImageName, also for what condery does not take: `|`, and regular expressions as builds.
+    `numpy=1.26`, `numpy 1.26.*` and `numpy=1.26.*` mean 1.26 and everything that starts with it; `numpy 1.26` and
+    `numpy==1.26` mean exactly that version. A build is the whole build string, with `*` for anything: `py311_0`,
+    `*cuda*`, `py311_c*_0`. Raises InvalidImageName, also for what condery does not support: `|`, and regular
+    expressions as builds.
     """
     if len(text) > _LONGEST:
         shown = text[:_SHOWN] + "..."
@@ -46,9 +48,9 @@ def parse_match_spec(text: str) -> PackageItem:
     version, build = _split_version(text, match["rest"])
     name = match["name"].lower()
     if name.startswith("__"):
-        raise InvalidImageName(text, "virtual packages cannot be requested; cuda.12.4 says what the machine has")
+        raise InvalidImageName(text, "virtual packages cannot be requested; cuda.12.4 declares what the machine has")
     if not _PACKAGE.fullmatch(name):
-        raise InvalidImageName(text, f"{name!r} is not a package's name")
+        raise InvalidImageName(text, f"{name!r} is not a package name")
     channel = match["channel"] or brackets.get("channel")
     return PackageItem(
         name,
@@ -61,25 +63,25 @@ def parse_match_spec(text: str) -> PackageItem:
 def is_version(text: str) -> bool:
     """Whether `text` is a conda version: epoch, pieces, local part, as in `1!2.0.rc1+cu118`.
 
-    Pieces are parted by dots, and by underscores or dashes but not both, as rattler reads them.
+    Dots separate pieces, and so do underscores or dashes but not both, as in rattler.
     """
     return _VERSION.fullmatch(text) is not None and not ("_" in text and "-" in text)
 
 
 def check_channel(text: str, channel: str) -> str:
-    """`channel`, a name or a URL without credentials; raises InvalidImageName about `text` where it is neither."""
+    """Check `channel`, a name or a URL without credentials. Raises InvalidImageName about `text` if it is neither."""
     if "@" in channel:
         raise InvalidImageName(
             text.rpartition("@")[2],
-            "a channel's URL holds no credentials here; the server's settings name a file for them",
+            "a channel's URL must not hold credentials; the server's settings name a file for them",
         )
     if not _CHANNEL.fullmatch(channel):
-        raise InvalidImageName(text, f"{channel!r} is not a channel's name or URL")
+        raise InvalidImageName(text, f"{channel!r} is not a channel name or URL")
     return channel
 
 
 def _parse_brackets(text: str, inside: str) -> dict[str, str]:
-    """The `key=value` pairs between the brackets."""
+    """Parse the `key=value` pairs between the brackets."""
     pairs: dict[str, str] = {}
     position = 0
     while position < len(inside):
@@ -97,11 +99,11 @@ def _split_version(text: str, rest: str) -> tuple[str, str | None]:
     rest = re.sub(r"([<>=!~])\s+", r"\1", rest)
     pinned = re.fullmatch(r"(\S*[^<>=!~\s,])=([^=<>!~\s,]+)", rest)
     if pinned:
-        # beside a build, one = is the version itself
+        # with a build, a single = means the exact version
         return re.sub(r"^=(?=[^=,]+$)", "==", pinned[1]), pinned[2]
     words = rest.split()
     if len(words) > 2:
-        raise InvalidImageName(text, "more than a name, a version and a build")
+        raise InvalidImageName(text, "it has more than a name, a version and a build")
     return (words[0] if words else ""), (words[1] if len(words) == 2 else None)
 
 
@@ -129,12 +131,12 @@ def _parse_constraint(text: str, part: str) -> Constraint:
 
 
 def _parse_build(text: str, build: str | None) -> str | None:
-    """The pattern in its one spelling, a run of `*` being one of them; None where every build matches."""
+    """Return the pattern in its canonical form, with single `*`s; None if every build matches."""
     if build is None:
         return None
     if not _BUILD.fullmatch(build):
         raise InvalidImageName(
-            text, f"{build!r} is not a build: it consists of letters, digits and _ . + -, and * matches anything"
+            text, f"{build!r} is not a build: it may have letters, digits and _ . + -, and * matches anything"
         )
     pattern = re.sub(r"\*+", "*", build)
     return None if pattern == "*" else pattern

@@ -13,7 +13,7 @@ from typing import Any, Self
 from builder.canonical import make_key
 
 SPEC_FORMAT = 1
-"""Part of every spec's key: raise it when the same spec has to give another image."""
+"""Part of every spec's key: raise it when the same spec must give another image."""
 
 DEFAULT_PREFIX = "/opt/conda"
 
@@ -31,9 +31,9 @@ class Constraint:
 
 @dataclass(frozen=True)
 class PackageItem:
-    """One package that was asked for.
+    """One requested package.
 
-    `build` is what its whole build string must be; where there is a `*`, which is anything, case does not count.
+    `build` is the whole build string. If it has a `*`, which stands for anything, case is ignored.
     """
 
     name: str
@@ -42,7 +42,8 @@ class PackageItem:
     build: str | None = None
 
     def match_spec(self) -> str:
-        """The item as a conda match spec (CEP 29), e.g. `bioconda::samtools >=1.2,<2`; brackets hold the build."""
+        """Write the item as a conda match spec (CEP 29), e.g. `bioconda::samtools >=1.2,<2`, with the build in
+        brackets."""
         channel = f"{self.channel}::" if self.channel else ""
         version = " " + ",".join(map(str, self.constraints)) if self.constraints else ""
         build = f'[build="{self.build}"]' if self.build else ""
@@ -50,10 +51,10 @@ class PackageItem:
 
 
 def merge_items(items: Iterable[PackageItem]) -> tuple[PackageItem, ...]:
-    """The same wishes, each once, in canonical order: by channel and name, constraints sorted.
+    """Merge equal wishes and put them in canonical order: by channel and name, constraints sorted.
 
-    Wishes for one package become one item. A second build that is asked for is an item of its own, which the solver has
-    to satisfy too.
+    Wishes for one package become one item. A second requested build is an item of its own, which the solver must
+    satisfy too.
     """
     merged: dict[tuple[str, str], tuple[set[Constraint], set[str]]] = {}
     for item in items:
@@ -72,7 +73,7 @@ def merge_items(items: Iterable[PackageItem]) -> tuple[PackageItem, ...]:
 class EnvironmentSpec:
     """Match specs, channels, platforms, virtual packages and cut-off date.
 
-    Equal wishes are equal objects: items sorted and merged, channels in their order of priority, platforms sorted.
+    Equal wishes are equal objects: items sorted and merged, channels in order of priority, platforms sorted.
     """
 
     items: tuple[PackageItem, ...]
@@ -81,9 +82,9 @@ class EnvironmentSpec:
     single: bool = False
     """Answer with the one platform's manifest rather than an index."""
     virtual_packages: tuple[tuple[str, str], ...] = ()
-    """Beyond the server's own, e.g. `("__cuda", "12.4")`."""
+    """In addition to the server's own, e.g. `("__cuda", "12.4")`."""
     until: datetime.date | None = None
-    """Packages newer than the end of this day (UTC) are left out."""
+    """Packages newer than the end of this day (UTC) are excluded."""
     prefix: str = DEFAULT_PREFIX
 
     def to_json(self) -> dict[str, Any]:
@@ -140,18 +141,19 @@ _PATTERN = "="
 
 
 def match_within(part: str) -> str:
-    """The pattern of builds that contain `part`."""
+    """Return the pattern of builds that contain `part`."""
     return f"*{part}*"
 
 
 def find_within(build: str) -> str | None:
-    """What builds contain that match the pattern `build`, where that is all that it says."""
+    """Return what the pattern `build` requires builds to contain, if it requires nothing else."""
     match = _CONTAINED.fullmatch(build)
     return match[1] if match else None
 
 
 def _build_to_json(build: str | None) -> str | None:
-    """`cuda` for `*cuda*`, which keeps the keys of stored specs; any other pattern behind a `=`, as in no build."""
+    """Write `*cuda*` as `cuda`, which keeps the keys of stored specs, and any other pattern after a `=`, which no build
+    has."""
     return build and (find_within(build) or f"{_PATTERN}{build}")
 
 

@@ -1,1 +1,1 @@
-"""The way out: which addresses others may send us to, and who is asked for them."""
+"""Outgoing connections: which addresses others may send us to, and which proxies lead there."""

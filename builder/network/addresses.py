@@ -1,14 +1,14 @@
 """Which addresses others may send us to: one guard for every client.
 
-A channel chooses where its packages are, a registry the hosts of its redirects and of its token server, and whoever
-owns a name chooses its addresses, which may be another at every look. So a name is looked up once for a connection,
-what comes is checked, and the connection is made to just that.
+A channel chooses where its packages are, a registry chooses the hosts of its redirects and its token server, and the
+owner of a name chooses its addresses, which may differ at every look-up. So a name is looked up once per connection,
+the result is checked, and the connection goes to exactly that address.
 
     aiohttp     GuardedResolver: downloads, mirrors, webhooks
     requests    builder.remote.guarded_adapter: base images, pushes
     rattler     builder.network.guarding_proxy: repodata
 
-It is here, and not in `registry`, because most of what goes out by somebody else's word is the builder's.
+It is here, and not in `registry`, because the builder makes most of the connections that others direct.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# IANA's registries of special-purpose addresses, with multicast and what is reserved; Python's own `is_global` has
-# changed with its versions
+# IANA's registries of special-purpose addresses, plus multicast and reserved ones; Python's own `is_global` has changed
+# between versions
 _NOT_PUBLIC = tuple(
     map(
         ipaddress.ip_network,
@@ -44,11 +44,11 @@ _PORTS = {"http": 80, "https": 443, "oci": 443}
 USUAL_PORTS = (80, 443)
 
 LookUp = Callable[[str, int], list[str]]
-"""The addresses of a host, for a port; blocks, and raises OSError."""
+"""Looks up the addresses of a host, for a port. It blocks, and raises OSError."""
 
 
 class InternalAddress(Exception):
-    """A host whose address is not a public one."""
+    """A host whose address is not public."""
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(f"{host} has an internal address")
@@ -56,7 +56,7 @@ class InternalAddress(Exception):
 
 
 def is_public(text: str) -> bool:
-    """Whether an address (with or without a zone) is one of the open Internet's; False for what is none."""
+    """Whether an address (with or without a zone) is public. Returns False for any other text."""
     try:
         return _is_public(ipaddress.ip_address(text.partition("%")[0]))
     except ValueError:
@@ -74,14 +74,15 @@ def _is_public(address: Address) -> bool:
 
 
 def _unwrap(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that packets for an IPv6 one go to: mapped, 6to4 or translated (RFC 4291, 3056, 6052)."""
+    """Return the IPv4 address to which packets for an IPv6 one go: mapped, 6to4 or translated (RFC 4291, 3056,
+    6052)."""
     if address in _NAT64:
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour
 
 
 def split_endpoint(url: str) -> str:
-    """`host:port` of an http, https or oci address; empty for any other."""
+    """Return `host:port` of an http, https or oci address; empty for any other."""
     try:
         parts = urlsplit(url)
         port = parts.port or _PORTS.get(parts.scheme)
@@ -91,11 +92,11 @@ def split_endpoint(url: str) -> str:
 
 
 def look_up(host: str, port: int) -> list[str]:
-    """What the system says."""
+    """Look up a host's addresses as the system does."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError:
-        raise OSError(f"{host} is not the name of a host") from None
+        raise OSError(f"{host} is not a host name") from None
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
@@ -104,18 +105,18 @@ def _normalize(host: str) -> str:
 
 
 class AddressGuard:
-    """Admits hosts at public addresses, and at any the `internal` ones: `host:port`, or `host` for http and https."""
+    """Admits hosts at public addresses, and the `internal` ones at any: `host:port`, or `host` for HTTP and HTTPS."""
 
     def __init__(self, internal: Collection[str], look_up: LookUp = look_up) -> None:
         self._internal = set(internal)
         self._look_up = look_up
 
     def admit(self, internal: Collection[str]) -> None:
-        """From now on these as well."""
+        """Admit these internal hosts too, from now on."""
         self._internal.update(internal)
 
     def check(self, host: str, port: int, addresses: Collection[str]) -> None:
-        """Raises InternalAddress when one of a host's addresses is not admitted."""
+        """Raises InternalAddress if one of a host's addresses is not admitted."""
         host = _normalize(host)
         if f"{host}:{port}" in self._internal or (port in USUAL_PORTS and host in self._internal):
             return
@@ -123,7 +124,7 @@ class AddressGuard:
             raise InternalAddress(host, port)
 
     def check_host(self, host: str, port: int) -> None:
-        """The same for a host that is written as an address, which no resolver gets to see."""
+        """Check a host that is written as an address, which no resolver gets to see."""
         try:
             ipaddress.ip_address(host.partition("%")[0])
         except ValueError:
@@ -131,13 +132,13 @@ class AddressGuard:
         self.check(host, port, [host])
 
     def addresses(self, host: str, port: int) -> list[str]:
-        """Those to connect to, looked up once. Blocks; raises InternalAddress, OSError."""
+        """Look up a host once, and return the addresses to connect to. Blocks; raises InternalAddress, OSError."""
         found = self._look_up(host, port)
         self.check(host, port, found)
         return found
 
     def check_known(self, host: str, port: int) -> None:
-        """As far as the host is known here: for what a proxy connects to, which looks it up by itself. Blocks."""
+        """Check a host as far as it can be looked up here, before a proxy looks it up and connects. Blocks."""
         try:
             self.addresses(host, port)
         except OSError:
@@ -145,7 +146,7 @@ class AddressGuard:
 
 
 class GuardedResolver(AbstractResolver):
-    """Looks names up with `resolver`, and gives only what the guard admits."""
+    """Looks names up with `resolver`, and returns only what the guard admits."""
 
     def __init__(self, guard: AddressGuard, resolver: AbstractResolver) -> None:
         self._guard = guard
@@ -154,7 +155,7 @@ class GuardedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Raises InternalAddress."""
+        """Resolve a host. Raises InternalAddress."""
         found = await self._resolver.resolve(host, port, family)
         self._guard.check(host, port, [each["host"] for each in found])
         return found
@@ -166,5 +167,6 @@ class GuardedResolver(AbstractResolver):
 def make_connector(
     guard: AddressGuard, resolver: AbstractResolver | None = None, *, limit: int = 0
 ) -> aiohttp.TCPConnector:
-    """aiohttp's connections, each to an address that was checked; `check_host` is for hosts that are addresses."""
+    """Make aiohttp's connector, which connects only to checked addresses. For hosts that are addresses, use
+    `check_host`."""
     return aiohttp.TCPConnector(resolver=GuardedResolver(guard, resolver or aiohttp.ThreadedResolver()), limit=limit)

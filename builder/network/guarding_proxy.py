@@ -1,11 +1,11 @@
-"""A forward proxy on loopback for a client that cannot be hooked: rattler's, which is native code.
+"""A forward proxy on loopback for a client without hooks: rattler's, which is native code.
 
-It does what the other clients do by themselves: look a name up once, check what comes, connect to just that. Whoever
-wants to use it has to show a secret that only the solver process is told. What is refused is answered 407, because
-rattler's text tells nothing of another answer to a CONNECT; a host that cannot be reached is answered 599, and http
-to a host that no channel is at by http 426: rattler follows redirects from https to http.
+It does what the other clients do themselves: it looks a name up once, checks the result, and connects to exactly that.
+Its users must present a secret that only the solver process is given. It answers 407 to what it refuses, because
+rattler's error reveals no other status of a CONNECT. It answers 599 for a host that it cannot reach, and 426 to plain
+HTTP to a host that no channel names: rattler follows redirects from https to http.
 
-Each connection takes one request, GET or HEAD in full form (RFC 9112, 3.2.2), or a CONNECT for https.
+Each connection carries one request: a GET or HEAD in absolute form (RFC 9112, 3.2.2), or a CONNECT for https.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from builder.network.addresses import AddressGuard, InternalAddress, split_endpo
 from builder.network.outer_proxy import OuterProxy, find_outer_proxy
 
 MOST_CONNECTIONS = 2000
-"""Of the processes of one solver together. One of them may have half, so that its next ones are not without any."""
+"""For all processes of one solver together. One of them may have half, so that the next ones get some too."""
 _FILES = 16
-"""Descriptors that this process may have, for each connection here: two of them are its own, and solvers are two."""
+"""Descriptors that this process may have per connection here. Each connection takes two, and there are two solvers."""
 HEAD_BYTES = 64 << 10
-"""Of a request's or an answer's first lines, the most that is read."""
+"""Bytes of the largest head of a request or an answer."""
 
 HEAD_SECONDS = 10.0
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 100.0
-"""After which a connection is closed on which nothing moves; rattler keeps those it does not use for 90."""
+"""Seconds after which an idle connection is closed. rattler keeps unused ones for 90."""
 
 _CHUNK = 256 << 10
 _AUTHORITY = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[^\[\]:/?#@\s]+)):(?P<port>[0-9]{1,5})")
@@ -52,7 +52,7 @@ REFUSED = 407
 PLAIN = 426
 UNREACHABLE = 599
 OWN = frozenset({REFUSED, PLAIN, UNREACHABLE})
-"""Answers that are this proxy's alone: an upstream's are passed on as a 502."""
+"""Statuses that only this proxy sends: an upstream's are passed on as 502."""
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +65,7 @@ class _Refused(Exception):
 
 @dataclass(frozen=True)
 class _Head:
-    """A request's first lines."""
+    """The head of a request."""
 
     method: str
     target: str
@@ -91,7 +91,7 @@ class _Upstream:
 
 
 class GuardingProxy:
-    """Serves while it is entered, at `url`, to whoever has that; `outer` says by which proxy it goes on itself."""
+    """Serves at `url` while it is entered, to whoever has that URL. `outer` returns the proxy that it uses itself."""
 
     def __init__(self, guard: AddressGuard, outer: OuterProxy = find_outer_proxy) -> None:
         self._guard = guard
@@ -103,7 +103,7 @@ class GuardingProxy:
         self._most = MOST_CONNECTIONS
         self._plain: set[str] = set()
         self._referred: TTLCache[str, None] = TTLCache(MOST_CONNECTIONS, IDLE_SECONDS)
-        """What answers that went through here have lately redirected to."""
+        """Hosts to which answers passed on here have lately redirected."""
 
     async def __aenter__(self) -> Self:
         self._most = min(MOST_CONNECTIONS, max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _FILES))
@@ -125,11 +125,12 @@ class GuardingProxy:
 
     @property
     def most_each(self) -> int:
-        """The connections that one process may have."""
+        """The number of connections that one process may have."""
         return self._most // 2
 
     def admit(self, channel: str, internal: Collection[str]) -> None:
-        """From now on the URL of a channel, also by http, and what it may refer to inside."""
+        """Admit a channel's URL from now on, over HTTP too if it says so, and the internal hosts that it may refer
+        to."""
         self._guard.admit(internal)
         if channel.startswith("http://"):
             self._plain.update([split_endpoint(channel), *internal])
@@ -150,7 +151,7 @@ class GuardingProxy:
                 writer.write(_write_status(refused.status))
                 await writer.drain()
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
-            # of a client that went away, or of an upstream that speaks no HTTP
+            # the client went away, or the upstream does not speak HTTP
             log.debug("proxied connection ended", reason=str(error) or type(error).__name__)
         finally:
             writer.close()
@@ -167,7 +168,7 @@ class GuardingProxy:
             raise _Refused(HTTPStatus.METHOD_NOT_ALLOWED)
 
     def _authorize(self, head: _Head) -> None:
-        """Raises _Refused. A request by http that follows a redirect comes without the secret, which rattler drops."""
+        """Raises _Refused. A request over HTTP after a redirect comes without the secret, which rattler drops."""
         shown = head.header("proxy-authorization")
         if secrets.compare_digest(shown.encode(), self._authorization.encode()):
             return
@@ -206,7 +207,7 @@ class GuardingProxy:
     async def _pass_answer(
         self, url: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, moves: _Moves
     ) -> None:
-        """Pass the answer to `url` on, as the last of its connection."""
+        """Pass on the answer to `url`, as the last on its connection."""
         status = 100
         while status < HTTPStatus.OK:
             first, *lines = (await reader.readuntil(b"\r\n\r\n"))[:-4].decode("latin-1").split("\r\n")
@@ -222,7 +223,7 @@ class GuardingProxy:
         await _copy(reader, writer, moves)
 
     async def _connect(self, scheme: str, host: str, port: int) -> _Upstream:
-        """A connection to a host that may be connected to; raises _Refused."""
+        """Connect to a host, if that is allowed. Raises _Refused."""
         proxy = self._outer(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
@@ -232,7 +233,7 @@ class GuardingProxy:
                 addresses = await asyncio.to_thread(self._guard.addresses, host, port)
                 return await _connect_first(addresses, port)
         except InternalAddress:
-            log.warning("a channel refers to an internal address", host=host, port=port)
+            log.warning("channel refers to an internal address", host=host, port=port)
             raise _Refused(REFUSED) from None
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError):
             raise _Refused(UNREACHABLE) from None
@@ -246,7 +247,7 @@ def _split_authority(text: str) -> tuple[str, int]:
 
 
 async def _connect_first(addresses: list[str], port: int) -> _Upstream:
-    """The first that takes a connection; raises OSError."""
+    """Connect to the first address that accepts. Raises OSError."""
     failure = OSError("no address")
     for address in addresses:
         try:
@@ -259,7 +260,7 @@ async def _connect_first(addresses: list[str], port: int) -> _Upstream:
 async def _connect_by_proxy(
     proxy: URL, authorization: aiohttp.BasicAuth | None, host: str, port: int, *, tunnel: bool
 ) -> _Upstream:
-    """A connection to the environment's proxy; with `tunnel` one through it."""
+    """Connect to the environment's proxy or, with `tunnel`, through it."""
     context = ssl.create_default_context() if proxy.scheme == "https" else None
     upstream = _Upstream(*await asyncio.open_connection(proxy.host, proxy.port, ssl=context, limit=HEAD_BYTES))
     if tunnel:
@@ -282,7 +283,7 @@ async def _closing(upstream: _Upstream) -> AsyncIterator[_Upstream]:
 
 
 class _Moves:
-    """When something last moved on a connection, in either direction."""
+    """When data last moved on a connection, in either direction."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
@@ -307,13 +308,13 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, move
 
 
 async def _watch_end(reader: asyncio.StreamReader) -> None:
-    """Return when the client hangs up; what it sends behind its one request is not looked at."""
+    """Return when the client hangs up. Whatever it sends after its one request is ignored."""
     while await reader.read(_CHUNK):
         pass
 
 
 async def _wait_for_one(*ways: Awaitable[None]) -> None:
-    """Raises what the one that ended raised."""
+    """Wait for the first to end, cancel the others, and raise what it raised."""
     tasks = [asyncio.ensure_future(way) for way in ways]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

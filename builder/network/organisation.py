@@ -1,7 +1,7 @@
-"""Whose a host is, by the public suffix list (https://publicsuffix.org): the name that somebody registered.
+"""Which organisation a host belongs to: the registered name, by the public suffix list (https://publicsuffix.org).
 
-The last two labels would not do: everybody can have a name under `co.uk` or `github.io`. The list comes with its
-package and is not fetched.
+The last two labels are not enough: anybody can have a name under `co.uk` or `github.io`. The list comes with its Python
+package and is not downloaded.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from publicsuffixlist import PublicSuffixList
 
 
 def find_organisation(host: str) -> str:
-    """The registered name that `host` is or is below; the host itself where nobody registered one, or an address."""
+    """Return the registered name that `host` is or is below. For an address or an unregistered name, return the
+    host."""
     host = host.lower().rstrip(".")
     if _is_address(host):
         return host
@@ -22,12 +23,13 @@ def find_organisation(host: str) -> str:
 
 
 def are_of_one(host: str, other: str) -> bool:
-    """Whether both hosts are of one organisation, so that a login for one may be told to the other."""
+    """Whether both hosts belong to one organisation, so that the other may see a login for one."""
     return find_organisation(host) == find_organisation(other)
 
 
 def _is_address(host: str) -> bool:
-    """Also one in a form that only resolvers understand, such as 127.1: no name ends in a number."""
+    """Whether this is an address, also in a form that only resolvers understand, such as 127.1: no name ends in a
+    number."""
     try:
         ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""The proxies of the environment (HTTP_PROXY, HTTPS_PROXY, NO_PROXY): the administrator's own way out."""
+"""The proxies in the environment (HTTP_PROXY, HTTPS_PROXY, NO_PROXY), which the administrator chose."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OuterProxy = Callable[[str], tuple[URL, aiohttp.BasicAuth | None] | None]
 
 
 def find_outer_proxy(url: str) -> tuple[URL, aiohttp.BasicAuth | None] | None:
-    """The proxy that `url` is to be asked by, and what it wants to see; None to go there directly."""
+    """Return the proxy for `url` and its authorization, or None to connect directly."""
     try:
         return get_env_proxy_for_url(URL(url, encoded=True))
     except (LookupError, ValueError):

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 
 
 class TooSlow(Exception):
-    """Fewer bytes `came` than have to."""
+    """Fewer bytes than required arrived; `came` says how many."""
 
     def __init__(self, came: int, least: int, seconds: float) -> None:
         super().__init__(
-            f"fewer than {least} bytes came in {seconds:g} s (settings download_least, download_seconds)"
+            f"fewer than {least} bytes arrived in {seconds:g} s (settings download_least, download_seconds)"
             if came
             else f"it sent nothing for {seconds:g} s"
         )
@@ -20,7 +20,7 @@ class TooSlow(Exception):
 
 
 class Pace:
-    """At least `least` bytes in every `seconds` of being connected, over however many connections."""
+    """Requires at least `least` bytes in every `seconds` of connection time, over any number of connections."""
 
     def __init__(self, least: int, seconds: float) -> None:
         self._least = least
@@ -31,7 +31,7 @@ class Pace:
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """Raises TooSlow out of the block, and the next one begins anew."""
+        """Measure while this context is open. Raises TooSlow out of it, and the next one starts from zero."""
         self._limit = limit = asyncio.timeout(self._left)
         try:
             async with limit:
@@ -47,7 +47,7 @@ class Pace:
                 self._left = max(0.0, (limit.when() or 0.0) - asyncio.get_running_loop().time())
 
     def note(self, count: int) -> None:
-        """So many bytes came, in the block."""
+        """Note that `count` bytes arrived."""
         self._came += count
         if self._came >= self._least:
             self._came = 0

@@ -1,4 +1,4 @@
-"""How downloads go out: directly, to addresses that the guard has checked, or by the environment's proxy."""
+"""How downloads go out: directly, to addresses that the guard has checked, or through the environment's proxy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ CONNECT_SECONDS = 30.0
 
 
 class Routes:
-    """GET requests of at most `limit` connections each way, which may be silent for `seconds`."""
+    """Sends GET requests over at most `limit` connections directly and as many by proxy; each may be silent for
+    `seconds`."""
 
     def __init__(self, guard: AddressGuard, limit: int, seconds: float) -> None:
         self._guard = guard
@@ -26,9 +27,9 @@ class Routes:
 
     @asynccontextmanager
     async def get(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Follows nothing. Raises InternalAddress, and what aiohttp raises.
+        """Send a GET request. Follows no redirect. Raises InternalAddress, and what aiohttp raises.
 
-        Behind a proxy the host is checked as far as it is known here; the proxy decides what it connects to.
+        Behind a proxy the host is checked as far as it can be looked up here; the proxy decides what it connects to.
         """
         address = URL(url, encoded=True)
         host, port = address.host or "", address.port or 0

@@ -1,1 +1,1 @@
-"""Repositories of other registries, spoken to from threads."""
+"""Clients of other registries' repositories, for use in threads."""

@@ -1,4 +1,4 @@
-"""`requests` behind the address guard: a connection is made to an address that was checked, of one look-up."""
+"""`requests` behind the address guard: it looks a host up once, and connects only to an address that was checked."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ POOL = 8
 
 
 class GuardedAdapter(requests.adapters.HTTPAdapter):
-    """Raises InternalAddress. Requests without a time limit, which oras makes for tokens, get one.
+    """Raises InternalAddress. Requests without a time limit, such as oras's for tokens, get one.
 
-    Where the environment names a proxy, that connects: what is known of the host here is checked before.
+    If the environment names a proxy, the proxy connects. The host is checked beforehand, as far as it can be looked up
+    here.
     """
 
     def __init__(self, guard: AddressGuard) -> None:
@@ -60,7 +61,7 @@ def _make_pool_classes(guard: AddressGuard) -> dict[str, type[urllib3.HTTPConnec
 
 
 def _connect(connection: urllib3.connection.HTTPConnection, guard: AddressGuard) -> socket.socket:
-    """A connection to the first of the host's addresses that takes one; the errors are urllib3's own."""
+    """Connect to the first of the host's addresses that accepts. The errors are urllib3's own."""
     host = connection.host.strip("[]")
     try:
         addresses = guard.addresses(host, connection.port)
@@ -78,5 +79,5 @@ def _connect(connection: urllib3.connection.HTTPConnection, guard: AddressGuard)
         except OSError as error:
             failure = error
     if isinstance(failure, TimeoutError):
-        raise ConnectTimeoutError(connection, f"{host} does not take a connection in time") from failure
-    raise NewConnectionError(connection, f"{host} takes no connection: {failure}") from failure
+        raise ConnectTimeoutError(connection, f"{host} did not accept a connection in time") from failure
+    raise NewConnectionError(connection, f"{host} accepts no connection: {failure}") from failure

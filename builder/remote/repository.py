@@ -1,7 +1,8 @@
-"""Repositories of other registries: where base images come from and images are pushed to.
+"""Other registries' repositories: base images come from them, and images are pushed to them.
 
-oras keeps the session, tokens and addresses. What it lacks for a server is here: bodies that are streams (its uploads
-read a blob into memory), a token that is replaced when it is refused, time limits, and care whom credentials are shown.
+oras keeps the session, tokens and addresses. This module adds what a server needs besides: bodies that are streams
+(oras reads an uploaded blob into memory), renewal of a token that is refused, time limits, and care about who gets to
+see credentials.
 """
 
 from __future__ import annotations
@@ -34,14 +35,15 @@ from storage.objects.segments import CHUNK
 from storage.oci import DOCKER_HUB, DOCKER_HUB_API, DOCKER_HUB_NAMES, HOST, MANIFEST_TYPES, TAG, is_repository
 
 MAX_DOCUMENT = 4 << 20
-"""Largest manifest and config that is read, in bytes; podman and containerd refuse larger manifests too."""
+"""Bytes of the largest manifest and config that is read. podman and containerd refuse larger manifests too."""
 
 MOST_REDIRECTS = 5
 
 
 @dataclass(frozen=True)
 class ImageReference:
-    """`HOST/REPOSITORY[:TAG][@DIGEST]` (distribution-spec, pulling manifests). Without either the tag is `latest`."""
+    """`HOST/REPOSITORY[:TAG][@DIGEST]` (distribution-spec, pulling manifests). Without tag and digest, the tag is
+    `latest`."""
 
     host: str
     repository: str
@@ -50,10 +52,10 @@ class ImageReference:
 
     @classmethod
     def parse(cls, text: str) -> ImageReference:
-        """Raises ValueError that says what is wrong."""
+        """Parse a reference. Raises ValueError, which says what is wrong."""
         host, slash, rest = text.partition("/")
         if not slash or not HOST.fullmatch(host):
-            raise ValueError(f"{text!r} does not begin with a registry's host, such as docker.io/ or localhost:5000/")
+            raise ValueError(f"{text!r} does not start with a registry's host, such as docker.io/ or localhost:5000/")
         rest, at, digest = rest.partition("@")
         repository, colon, tag = rest.partition(":")
         if host in DOCKER_HUB_NAMES:
@@ -73,7 +75,7 @@ class ImageReference:
 
     @property
     def target(self) -> str:
-        """What stands behind `manifests/`: the digest where there is one, else the tag."""
+        """What follows `manifests/` in its address: the digest if there is one, else the tag."""
         return self.digest or self.tag or "latest"
 
     def __str__(self) -> str:
@@ -84,7 +86,7 @@ class ImageReference:
 
 @dataclass(frozen=True)
 class Login:
-    """Who to be at a registry. The password shows in no repr."""
+    """A user at a registry. The password appears in no repr."""
 
     username: str
     password: str
@@ -94,9 +96,9 @@ class Login:
 
 
 def read_logins(path: Path) -> dict[str, Login]:
-    """Logins by registry host from a file, docker's config.json (`auths`) or rattler's credentials.json (`BasicHTTP`).
+    """Read logins by registry host from docker's config.json (`auths`) or rattler's credentials.json (`BasicHTTP`).
 
-    Entries of other kinds, credential helpers for one, are left out. Raises CredentialsInvalid.
+    Entries of other kinds, such as credential helpers, are ignored. Raises CredentialsInvalid.
     """
     try:
         document = json.loads(path.read_bytes())
@@ -129,7 +131,7 @@ def _read_login(entry: Mapping[str, Any]) -> Login | None:
 
 @dataclass(frozen=True)
 class RepeatableBody:
-    """A request's body that is read anew each time it is sent: `requests` iterates it, and asks its length."""
+    """A request body that is read again each time it is sent. `requests` iterates over it and asks for its length."""
 
     size: int
     chunks: Callable[[], Iterable[bytes]]
@@ -142,7 +144,7 @@ class RepeatableBody:
 
 
 class RemoteRepository:
-    """One repository of another registry. Methods block, may be called from threads, and raise RemoteUnavailable."""
+    """One repository in another registry. Methods block, may be called from threads, and raise RemoteUnavailable."""
 
     def __init__(
         self,
@@ -167,11 +169,11 @@ class RemoteRepository:
             session.mount(scheme, GuardedAdapter(guard))
         self._session = session
         self._authorizing = threading.Lock()
-        # Tokens are good for one scope: one to read with and one to write with, else threads take turns to renew them.
+        # A token has one scope: one to read and one to write are kept, or threads would take turns in renewing them.
         self._authorization: dict[bool, dict[str, str]] = {}
 
     def manifest(self, target: str) -> tuple[bytes, str]:
-        """The document at a tag or digest, checked against the digest, and its media type."""
+        """Return the document at a tag or digest, checked against the digest, and its media type."""
         url = self._url(self._container.manifest_url(target))
         with self._send("GET", url, headers={"Accept": ", ".join(MANIFEST_TYPES)}, stream=True) as response:
             self._expect(response, f"manifest {target}", 200)
@@ -182,7 +184,8 @@ class RemoteRepository:
         return body, media_type
 
     def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
-        """The blob in chunks; whoever stores it checks the digest. Longer than announced is an error at once."""
+        """Yield the blob in chunks. Whoever stores it checks the digest. Raises as soon as it is longer than
+        announced."""
         url = self._url(self._container.get_blob_url(descriptor.digest))
         received = 0
         with self._send("GET", url, stream=True) as response:
@@ -200,7 +203,7 @@ class RemoteRepository:
                 raise self._describe_failure(error) from None
 
     def small_blob(self, descriptor: Descriptor) -> bytes:
-        """A config, of at most MAX_DOCUMENT bytes."""
+        """Return a config of at most MAX_DOCUMENT bytes."""
         if descriptor.size > MAX_DOCUMENT:
             raise RemoteUnavailable(str(self.reference), f"{descriptor.digest} is larger than {MAX_DOCUMENT} bytes")
         return b"".join(self.blob(descriptor))
@@ -212,7 +215,7 @@ class RemoteRepository:
 
     def put_blob(self, digest: Digest, body: RepeatableBody) -> None:
         """Upload in one PUT (distribution-spec, POST then PUT)."""
-        # The POST without a body also gets the token to write with, so the body is not sent in vain.
+        # The POST without a body also fetches the token to write, so that the body is not sent in vain.
         with self._send(
             "POST", self._url(self._container.upload_blob_url()), headers={"Content-Length": "0"}
         ) as started:
@@ -241,11 +244,11 @@ class RemoteRepository:
         data: RepeatableBody | bytes | None = None,
         stream: bool = False,
     ) -> requests.Response:
-        """One request, and once more with new authorization where the first is answered 401."""
+        """Send a request, and send it once more with new authorization if the answer is 401."""
         writing = method not in ("GET", "HEAD")
         try:
             for attempt in (1, 2):
-                # Uploads may go to another host, a storage service's, which credentials are not for.
+                # Uploads may go to another host, such as a storage service, which must not see the credentials.
                 own = self._authorization.get(writing, {}) if _split_host(url) == self._name else {}
                 response = self._session.request(
                     method, url, data=data, headers={**(headers or {}), **own}, stream=stream
@@ -257,22 +260,22 @@ class RemoteRepository:
         except InternalAddress as error:
             raise RemoteUnavailable(
                 str(self.reference),
-                f"{self.reference.host} refers to {error.host}, an internal address; if that is meant, the setting "
-                "insecure_registries has to name it",
+                f"{self.reference.host} refers to {error.host}, an internal address; if that is intended, the setting "
+                "insecure_registries must name it",
             ) from None
         except requests.RequestException as error:
             raise self._describe_failure(error) from None
         return response
 
     def _authorize(self, refused: requests.Response, writing: bool, used: Mapping[str, str]) -> None:
-        """Get the authorization that the challenge of a 401 asks for, unless another thread has done it meanwhile."""
+        """Get the authorization that a 401 asks for, unless another thread has done so meanwhile."""
         with self._authorizing:
             if self._authorization.get(writing, {}) != used:
                 return
             challenge = refused.headers.get("WWW-Authenticate", "")
             basic = challenge.lower().startswith("basic")
             if self._login is None and basic:
-                raise RemoteUnavailable(str(self.reference), f"{self.reference.host} asks for a login, and none is set")
+                raise RemoteUnavailable(str(self.reference), f"{self.reference.host} asks for a login, but none is set")
             backend = oras.auth.get_auth_backend("basic" if basic else "token", self._session, self._insecure)
             if self._login:
                 backend.set_basic_auth(self._login.username, self._login.password)
@@ -284,7 +287,8 @@ class RemoteRepository:
             self._authorization[writing] = {"Authorization": headers["Authorization"]}
 
     def _check_realm(self, realm: str) -> None:
-        """The token server is named by the registry: it may get the password only if both are of one organisation."""
+        """Check the token server, which the registry names. It may get the password only if one organisation owns
+        both."""
         self._check_address(realm)
         name = _split_host(realm)
         if self._login is not None and not are_of_one(name, self._name):
@@ -295,7 +299,8 @@ class RemoteRepository:
             self._check_address(urllib.parse.urljoin(response.url, response.headers["Location"]))
 
     def _check_address(self, url: str) -> None:
-        """Refuse to be sent where no request goes, or from https to http. Addresses are checked at the connection."""
+        """Refuse to be sent to an unsupported address, or from https to http. IP addresses are checked on
+        connecting."""
         name = _split_host(url)
         parts = urllib.parse.urlsplit(url)
         scheme = parts.scheme
@@ -310,7 +315,7 @@ class RemoteRepository:
         if response.status_code in statuses:
             return
         if response.history:
-            # what another host says is for its own to hear
+            # what another host says is only for that host's own clients
             raise RemoteUnavailable(str(self.reference), f"{what}: it is not where {self.reference.host} refers to")
         raise RemoteUnavailable(str(self.reference), f"{what}: {response.status_code} {_read_error(response)}".rstrip())
 
@@ -331,7 +336,7 @@ class RemoteRepository:
 
 
 def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """As a session's auth this keeps `requests` from overwriting the Authorization header out of a .netrc."""
+    """Keep the Authorization header. As a session's auth, this stops `requests` from taking one from a .netrc."""
     return request
 
 
@@ -345,7 +350,7 @@ def _read_limited(response: requests.Response, reference: ImageReference) -> byt
 
 
 def _read_error(response: requests.Response) -> str:
-    """The registry's own words (distribution-spec, error codes), shortened; else the status line's."""
+    """Return the registry's own message (distribution-spec, error codes), shortened, or else the status line's."""
     try:
         body = next(response.iter_content(4096), b"")
         first = json.loads(body)["errors"][0]
@@ -363,7 +368,7 @@ def _split_host(url: str) -> str:
 
 
 def _is_local(name: str) -> bool:
-    """Docker's rule: localhost and 127.0.0.0/8 are spoken to by http."""
+    """Whether docker's rule applies: localhost and 127.0.0.0/8 are contacted over HTTP."""
     try:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:

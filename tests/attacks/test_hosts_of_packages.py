@@ -72,6 +72,6 @@ async def test_headers_that_make_no_sense(tmp_path: Path, answer: bytes) -> None
 async def test_a_package_of_no_size_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "UNSAID", 8 << 20)
     async with host(OK + b"\r\n", endless=bytes(1 << 16)) as url:
-        assert "its channel's index says no size" in await failure(tmp_path, url, sized=False)
+        assert "its channel's index gives no size" in await failure(tmp_path, url, sized=False)
     files = [path.stat().st_size for path in (tmp_path / "archives").iterdir()]
     assert sum(files) < 16 << 20

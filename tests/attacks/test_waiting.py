@@ -123,7 +123,7 @@ async def test_the_reason_when_a_package_comes_too_slowly_names_the_settings(
     await make_channel(site / "bad", [Package(name="stuck")])
     async with attacked(site, "stuck", download_seconds=0.3) as (service, _):
         ticket = await ask(service, "channel.bad/stuck", STRANGER)
-        with pytest.raises(BuildFailed, match=r"fewer than 100000 bytes came in 0.3 s \(settings download_least"):
+        with pytest.raises(BuildFailed, match=r"fewer than 100000 bytes arrived in 0.3 s \(settings download_least"):
             await ticket.wait(WITHIN)
 
 

@@ -56,7 +56,7 @@ def test_several_zstandard_frames_are_one_part(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"size": 1}, "bytes, its channel's record says 1"),
+        ({"size": 1}, "bytes, but its channel's record says 1"),
         ({"sha256": "0" * 64}, "sha256"),
         ({"sha256": None, "md5": "0" * 32}, "md5"),
         ({"sha256": None, "md5": None}, "neither sha256 nor md5"),
