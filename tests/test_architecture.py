@@ -15,8 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[1]
-PACKAGES = ("registry", "builder", "auth", "storage")
+from tests.support.rooms import ORDER, PACKAGES, ROOT
 
 MAY_IMPORT = {
     "registry": {"registry", "builder", "auth", "storage"},
@@ -24,21 +23,6 @@ MAY_IMPORT = {
     "auth": {"auth", "storage"},
     "storage": {"storage"},
 }
-
-ORDER = {
-    package: rooms.split()
-    for package, rooms in {
-        "registry": "cli serving app upkeep routes files welcome v2 dispatch kinds health notifications observer "
-        "parts answers settings mirror http webhooks peers logs errors",
-        "builder": "service demand build platform_build artifacts image solve queue stages progress settings "
-        "publish base layers packages archives remote channels locks names network work platforms "
-        "sample_channel canonical errors",
-        "auth": "settings access principal grants binding role permission changing",
-        "storage": "store garbage integrity catalog repositories upkeep_settings quotas blobs objects events database "
-        "disk settings section strict_json text digest oci cancellation use_notes layout clock errors",
-    }.items()
-}
-"""The rooms of each package, and the modules beside them: each may import those that come after it."""
 
 MOST_MODULES = 16
 """In one folder: more are not found at a glance. Where one more is needed, there is a room to be made."""
@@ -176,6 +160,12 @@ def test_what_tests_of_two_rooms_use_is_support(path: Path) -> None:
     for folder in {folder_of(module) for module in modules_imported(path) if is_or_is_in(module, "tests")}:
         shared = any(folder.is_relative_to(ROOT / each) for each in SHARED_BY_TESTS)
         assert shared or folder == path.parent, f"{folder} is another room: move what it shares to tests/support"
+
+
+@pytest.mark.parametrize("path", sources("tests"), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_what_two_modules_of_tests_use_is_in_neither(path: Path) -> None:
+    imported = {module for module in modules_imported(path) if is_or_is_in(module, "tests")}
+    assert [module for module in imported if any(part.startswith("test_") for part in module.split(".")[:-1])] == []
 
 
 @pytest.mark.parametrize("top", [*PACKAGES, "tests", "bench"])

@@ -19,7 +19,7 @@ from registry.settings.model import Settings
 from storage.digest import Digest
 from storage.oci import OCI_INDEX, OCI_MANIFEST
 from storage.settings import StorageSettings
-from tests.test_architecture import ORDER, PACKAGES, ROOT
+from tests.support.rooms import ORDER, PACKAGES, ROOT
 
 DOCS = ROOT / "docs"
 ARCHITECTURE = DOCS / "architecture.md"
@@ -28,6 +28,7 @@ WIDTH = 120
 GENERATED = {"settings.md"}
 
 MODULE = re.compile(r"`((?:registry|builder|auth|storage|tests|bench)/[\w/]+\.\w+)`")
+TEST = re.compile(r"[\w/]*\btest_\w+\.py")
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 EVERYWHERE = re.compile(r".*/(?:errors|settings|upkeep_settings)\.py")
@@ -41,6 +42,12 @@ def pages(*without: str) -> list[object]:
 @pytest.mark.parametrize("page", pages())
 def test_every_module_that_a_page_names_is_there(page: Path) -> None:
     assert [name for name in MODULE.findall(page.read_text()) if not (ROOT / name).exists()] == []
+
+
+def test_every_test_that_holds_a_promise_of_security_is_there() -> None:
+    named = TEST.findall((DOCS / "security.md").read_text())
+    assert named
+    assert [name for name in named if not (ROOT / "tests" / name).exists()] == []
 
 
 @pytest.mark.parametrize("page", pages())

@@ -24,8 +24,8 @@ from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.solve.records import LONGEST_SPEC, MOST_PARENTHESES, MOST_SPECS
 from builder.solve.settings import SolverSettings
 from builder.solve.solver import Solver
-from tests.attacks.test_repodata_bombs import lib, stems
 from tests.support.builder.packages import Package
+from tests.support.builder.solving import lib, stems
 from tests.support.servers.channel_server import ChannelServer
 
 DEEP = 50_000

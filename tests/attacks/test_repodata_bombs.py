@@ -16,19 +16,17 @@ import pytest
 import zstandard
 from rattler.index import index_fs
 
-from builder.channels.policy import ChannelPolicy
 from builder.errors import ChannelRefused, SolveLimit
 from builder.locks.lock import Lock
-from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.solve.repodata_folder import RepodataFolder
 from builder.solve.settings import SolverSettings
 from builder.solve.solver import Solver
 from builder.work.claims import Caller, Claim, on_behalf_of
 from tests.support.builder.packages import Package
+from tests.support.builder.solving import ANY_CHANNEL, lib, stems
 from tests.support.servers.channel_server import ChannelServer
 from tests.support.servers.slow import SlowServer
 
-ANY_CHANNEL = ChannelPolicy(others="all")
 BLOCK = 1 << 17
 BOMB = 20 << 30
 SIZE = 32 << 20
@@ -108,14 +106,6 @@ async def solver(tmp_path: Path) -> AsyncIterator[Solver]:
     )
     async with Solver(settings) as running:
         yield running
-
-
-def lib(*channels: str) -> EnvironmentSpec:
-    return EnvironmentSpec((PackageItem("lib"),), channels)
-
-
-def stems(lock: Lock) -> list[str]:
-    return [str(package) for package in lock.packages["linux-64"]]
 
 
 async def on_behalf(caller: Caller, work: Coroutine[Any, Any, Lock]) -> Lock:

@@ -8,21 +8,27 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import requests
 
 from registry.v2.manifests import MOST_TAGS
 from storage.digest import Digest
 from storage.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from tests.clients import layouts
 from tests.clients.layouts import CONFIG
-from tests.support import programs
+from tests.clients.pushed import (
+    DOCKER_LIST,
+    digest,
+    image_manifest,
+    layers,
+    manifest,
+    push_artifact,
+    put_manifest,
+    tags,
+    uploads,
+)
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel
 from tests.support.programs import (
@@ -36,55 +42,10 @@ from tests.support.programs import (
     PythonDocker,
     Skopeo,
 )
-from tests.support.registry.stored import logged
 from tests.support.server import Server, StartServer
 
 pytestmark = pytest.mark.clients
-
-DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
-ANY = f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_LIST}, {DOCKER_MANIFEST}"
-
-
-def layers(count: int = 2) -> list[bytes]:
-    """Tars that no registry has yet."""
-    return [layouts.tar({f"share/{number}": os.urandom(30_000)}) for number in range(count)]
-
-
-def get(server: Server, path: str) -> requests.Response:
-    answer = requests.get(f"{server.url}/v2/{path}", headers={"Accept": ANY}, timeout=30)
-    assert answer.status_code == 200, answer.text
-    return answer
-
-
-def manifest(server: Server, repository: str, reference: str) -> dict[str, Any]:
-    """Whose bytes are those of its digest."""
-    answer = get(server, f"{repository}/manifests/{reference}")
-    assert Digest.of(answer.content) == answer.headers["Docker-Content-Digest"]
-    document: dict[str, Any] = answer.json()
-    assert document.get("mediaType", answer.headers["Content-Type"]) == answer.headers["Content-Type"]
-    return document
-
-
-def digest(server: Server, repository: str, reference: str) -> str:
-    return str(get(server, f"{repository}/manifests/{reference}").headers["Docker-Content-Digest"])
-
-
-def tags(server: Server, repository: str) -> list[str]:
-    return list(get(server, f"{repository}/tags/list").json()["tags"])
-
-
-def uploads(server: Server, repository: str) -> dict[str, int]:
-    """How many blobs came into the repository by mounts, and how many as bytes, until a manifest was pushed to it."""
-    lines: list[dict[str, Any]] = []
-    while not any(line["method"] == "PUT" and "/manifests/" in line["path"] for line in lines):
-        time.sleep(0.05)  # request lines are buffered for a moment
-        lines = [each for each in logged(server, "request") if each["path"].startswith(f"/v2/{repository}/")]
-    made = [line for line in lines if line["status"] == 201 and "/blobs/uploads/" in line["path"]]
-    return {
-        "mounted": sum(line["method"] == "POST" for line in made),
-        "sent": sum(line["method"] == "PUT" for line in made),
-    }
 
 
 @pytest.fixture(scope="session")
@@ -392,120 +353,3 @@ def test_python_docker_pushes_blobs_and_manifests(python_docker: PythonDocker, e
         assert "pydocker/image" in registry.list_images()
         registry.delete_image("pydocker/image", "v1")
         assert registry.list_image_tags("pydocker/image") == []
-
-
-# what other tools push, in the form in which they do
-
-
-def image_manifest(
-    config_type: str,
-    config: bytes,
-    blobs: Sequence[tuple[str, bytes]],
-    media_type: str = OCI_MANIFEST,
-    annotations: Mapping[str, str] | None = None,
-    **fields: Any,
-) -> bytes:
-    """With `annotations` on every layer."""
-    entries = [
-        {"mediaType": kind, "digest": Digest.of(data), "size": len(data), "annotations": annotations or {}}
-        for kind, data in ((config_type, config), *blobs)
-    ]
-    del entries[0]["annotations"]
-    document = {"schemaVersion": 2, "mediaType": media_type, "config": entries[0], "layers": entries[1:], **fields}
-    return json.dumps(document).encode()
-
-
-def put_manifest(server: Server, repository: str, reference: str, body: bytes, media_type: str = OCI_MANIFEST) -> None:
-    answer = requests.put(
-        f"{server.url}/v2/{repository}/manifests/{reference}", body, headers={"Content-Type": media_type}, timeout=30
-    )
-    assert answer.status_code == 201, answer.text
-
-
-def push_artifact(
-    server: Server,
-    repository: str,
-    tag: str,
-    config_type: str,
-    blobs: Sequence[tuple[str, bytes]],
-    config: bytes = b"{}",
-    **fields: Any,
-) -> bytes:
-    """Its manifest's bytes. An empty tag: it is pushed by its digest alone."""
-    for data in (config, *(data for _, data in blobs)):
-        address = f"{server.url}/v2/{repository}/blobs/uploads/?digest={Digest.of(data)}"
-        assert requests.post(address, data, timeout=30).status_code == 201
-    body = image_manifest(config_type, config, blobs, **fields)
-    put_manifest(server, repository, tag or Digest.of(body), body)
-    return body
-
-
-def test_helm_charts(empty: Server) -> None:
-    """As `helm push` does it: a version's plus sign, which no tag may have, is an underscore."""
-    chart = "application/vnd.cncf.helm."
-    body = push_artifact(
-        empty,
-        "charts/shop",
-        "1.2.3_build.4",
-        f"{chart}config.v1+json",
-        [(f"{chart}chart.content.v1.tar+gzip", b"a chart"), (f"{chart}chart.provenance.v1.prov", b"its provenance")],
-        json.dumps({"name": "shop", "version": "1.2.3+build.4", "apiVersion": "v2"}).encode(),
-        annotations={"org.opencontainers.image.version": "1.2.3+build.4"},
-    )
-    assert get(empty, "charts/shop/manifests/1.2.3_build.4").content == body
-
-
-def test_cosign_signatures_by_tag_and_by_referrer(empty: Server) -> None:
-    """The classic form is an image under a tag made of the signed digest; the newer one has it as its subject."""
-    signed = push_artifact(empty, "cosign/app", "v1", CONFIG, [("application/vnd.oci.image.layer.v1.tar", b"a layer")])
-    tag = Digest.of(signed).replace(":", "-")
-    push_artifact(
-        empty,
-        "cosign/app",
-        f"{tag}.sig",
-        CONFIG,
-        [("application/vnd.dev.cosign.simplesigning.v1+json", b'{"critical": {}}')],
-        annotations={"dev.cosignproject.cosign/signature": "MEUCIQ=="},
-    )
-    [layer] = manifest(empty, "cosign/app", f"{tag}.sig")["layers"]
-    assert layer["annotations"] == {"dev.cosignproject.cosign/signature": "MEUCIQ=="}
-    bundle = "application/vnd.dev.sigstore.bundle.v0.3+json"
-    body = push_artifact(
-        empty,
-        "cosign/app",
-        "",
-        "application/vnd.oci.empty.v1+json",
-        [(bundle, b'{"mediaType": "a bundle"}')],
-        artifactType=bundle,
-        subject={"mediaType": OCI_MANIFEST, "digest": Digest.of(signed), "size": len(signed)},
-    )
-    answer = get(empty, f"cosign/app/referrers/{Digest.of(signed)}?artifactType={bundle.replace('+', '%2B')}")
-    [entry] = answer.json()["manifests"]
-    assert (entry["digest"], entry["artifactType"]) == (Digest.of(body), bundle)
-
-
-def test_lists_of_referrers_that_clients_keep_themselves(empty: Server) -> None:
-    """At registries without the referrers API they are an index under a tag made of the digest, and come along when
-    a repository is copied from there. What they list has the subject as well, and is told by the API."""
-    signed = push_artifact(empty, "fallback/app", "v1", CONFIG, [])
-    subject = {"mediaType": OCI_MANIFEST, "digest": Digest.of(signed), "size": len(signed)}
-    note = push_artifact(empty, "fallback/app", "", "application/x.note", [], subject=subject)
-    entry = {"mediaType": OCI_MANIFEST, "digest": Digest.of(note), "size": len(note)}
-    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).encode()
-    tag = Digest.of(signed).replace(":", "-")
-    put_manifest(empty, "fallback/app", tag, index, OCI_INDEX)
-    assert get(empty, f"fallback/app/manifests/{tag}").content == index
-    answer = get(empty, f"fallback/app/referrers/{Digest.of(signed)}")
-    [told] = answer.json()["manifests"]
-    assert told == entry | {"artifactType": "application/x.note"}
-
-
-def test_curl_streams_a_blob_of_unknown_length(empty: Server, tmp_path: Path) -> None:
-    """And asks before it sends: an upload of this size makes it wait for 100 Continue."""
-    programs.need("curl")
-    content = os.urandom(3 << 20)
-    url = f"{empty.url}/v2/curl/blob/blobs/uploads/?digest={Digest.of(content)}"
-    command = ["curl", "--silent", "--show-error", "--fail", "--request", "POST", "--upload-file", "-", url]
-    done = subprocess.run(command, input=content, capture_output=True)
-    assert done.returncode == 0, done.stderr
-    assert get(empty, f"curl/blob/blobs/{Digest.of(content)}").content == content

@@ -22,7 +22,7 @@ from storage.blobs.joins import Layer
 from storage.database import tables
 from storage.digest import Digest
 from storage.errors import FragmentsGone
-from tests.builder.layers.test_layer import layer_task
+from tests.support.builder.layers import layer_task
 from tests.support.builder.packages import Package
 from tests.support.builder.pools import CountingPool
 from tests.support.storage.stores import Stores, open_stores

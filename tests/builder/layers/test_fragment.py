@@ -25,6 +25,7 @@ from builder.packages.inspection import inspect
 from storage.errors import StorageFull
 from tests.support.builder.packages import (
     PLACEHOLDER,
+    PYTHON,
     TIME,
     Directory,
     Entry,
@@ -39,7 +40,6 @@ from tests.support.builder.packages import (
 )
 
 PREFIX = "/opt/conda"
-PYTHON = PythonLayout("3.11", "lib/python3.11/site-packages")
 OLD = PLACEHOLDER.encode()
 
 

@@ -14,13 +14,12 @@ from pathlib import Path
 import pytest
 
 from builder.errors import InvalidImageName, PackageRefused, PathConflict, UnknownPackage
-from builder.layers.fragment import FragmentRecipe
-from builder.layers.layer import AssembledLayer, FragmentTask, LayerTask, assemble, find_fragments
-from builder.packages.inspection import inspect
+from builder.layers.layer import AssembledLayer, LayerTask, assemble, find_fragments
 from storage.clock import USE_SECONDS
 from storage.digest import Digest
 from storage.errors import ConderyError, FragmentsGone, StorageFull
 from storage.layout import DataDirectory
+from tests.support.builder.layers import layer_task
 from tests.support.builder.packages import PLACEHOLDER, Directory, File, Link, Package
 
 PACKAGES = (
@@ -37,16 +36,6 @@ PACKAGES = (
     ),
     Package("gamma"),
 )
-
-
-def layer_task(root: Path, *packages: Package, archives: Path | None = None) -> LayerTask:
-    tasks = []
-    for package in packages:
-        made = package.conda(archives or root.with_name(f"{root.name}-archives"))
-        contents = inspect(made.path, made.record, None, root / "contents")
-        recipe = FragmentRecipe.of(made.record.archive_key, contents, "/opt/conda")
-        tasks.append(FragmentTask(recipe, made.record, made.path))
-    return LayerTask(DataDirectory(root), "/opt/conda", tuple(tasks))
 
 
 def blob(root: Path, layer: AssembledLayer) -> bytes:

@@ -10,9 +10,7 @@ from builder.errors import PackageRefused
 from builder.packages.contents import ContentPath, EntryPoint, PackageContents, Placeholder, PythonLayout
 from builder.packages.inspection import inspect
 from builder.packages.listing import DEFAULT_PLACEHOLDER
-from tests.support.builder.packages import PLACEHOLDER, TIME, Directory, File, Link, Made, Package
-
-PYTHON = PythonLayout("3.11", "lib/python3.11/site-packages")
+from tests.support.builder.packages import PLACEHOLDER, PYTHON, TIME, Directory, File, Link, Made, Package
 
 
 def inspected(made: Made, python: PythonLayout | None = None) -> PackageContents:

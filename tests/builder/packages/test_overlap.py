@@ -9,12 +9,10 @@ from hypothesis import strategies as st
 
 from builder.errors import PathConflict
 from builder.locks.lock import LockedPackage
-from builder.packages.contents import PackageContents, PythonLayout
+from builder.packages.contents import PackageContents
 from builder.packages.inspection import inspect
 from builder.packages.overlap import Overlap, find_overlaps, order_for_installation
-from tests.support.builder.packages import Directory, Link, Made, Package, installed
-
-PYTHON = PythonLayout("3.11", "lib/python3.11/site-packages")
+from tests.support.builder.packages import PYTHON, Directory, Link, Made, Package, installed
 
 
 def inspected(*packages: Package, folder: Path) -> list[tuple[Made, PackageContents]]:

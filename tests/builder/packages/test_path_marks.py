@@ -8,8 +8,7 @@ import pytest
 from builder.packages import path_marks
 from builder.packages.inspection import inspect
 from builder.packages.path_marks import PathMarks, find_sharing
-from tests.builder.packages.test_overlap import PYTHON
-from tests.support.builder.packages import Directory, File, Package
+from tests.support.builder.packages import PYTHON, Directory, File, Package
 
 
 def marks(folder: Path, *packages: Package) -> dict[str, PathMarks]:

@@ -7,14 +7,14 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.queue.embedded import EmbeddedQueue
 from builder.queue.job import Job
-from builder.queue.protocol import BuildQueue
+from builder.queue.protocol import BuildQueue, CompletedBuild, SubmittedBuild
 from builder.settings import BuilderSettings
 from builder.work.turns import Lane
 from storage.catalog.builds import Builds
@@ -23,6 +23,9 @@ from storage.database.engine import Database
 ENGINES = ("embedded",)
 
 SETTINGS = BuilderSettings(failure_memory=30)
+
+SOON = 30.0
+"""Seconds after which what is waited for does not come any more."""
 
 
 def job(name: str) -> Job:
@@ -111,6 +114,29 @@ class Engines:
 def open_engine(kind: str, builds: Builds, work: Work, settings: BuilderSettings) -> BuildQueue:
     assert kind in ENGINES
     return EmbeddedQueue(builds, work, settings)
+
+
+async def until(what: Callable[[], object]) -> None:
+    async with asyncio.timeout(SOON):
+        while not what():
+            await asyncio.sleep(0.01)
+
+
+async def completed(build: SubmittedBuild) -> CompletedBuild:
+    done = await build.wait(SOON)
+    assert done is not None
+    return done
+
+
+async def status_of(builds: Builds) -> str | None:
+    row = await builds.last(NUMPY.key)
+    return row.status if row else None
+
+
+async def wait_for_status(builds: Builds, status: str) -> None:
+    async with asyncio.timeout(SOON):
+        while await status_of(builds) != status:
+            await asyncio.sleep(0.01)
 
 
 async def main(kind: str, url: str) -> None:

@@ -18,8 +18,7 @@ from storage.catalog.builds import BuildRow, Builds
 from storage.database import tables
 from storage.errors import StorageUnavailable
 from storage.events.outbox import Record
-from tests.builder.queue.engines import NUMPY, SETTINGS, Work
-from tests.builder.queue.test_engines import completed, until, wait_for_status
+from tests.builder.queue.engines import NUMPY, SETTINGS, Work, completed, until, wait_for_status
 
 
 class Faulty(Builds):

@@ -4,44 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 
 import pytest
 from sqlalchemy import update
 
 from builder.errors import BuildCanceled, BuildFailed, DownloadFailed, TooManyBuilds, Unsatisfiable
-from builder.queue.protocol import CompletedBuild, Priority, SubmittedBuild
+from builder.queue.protocol import CompletedBuild, Priority
 from builder.work.claims import Caller
 from storage.catalog.builds import Builds
 from storage.database import tables
 from storage.errors import ServerStopping
-from tests.builder.queue.engines import NUMPY, SETTINGS, Engines, Work, job
+from tests.builder.queue.engines import (
+    NUMPY,
+    SETTINGS,
+    SOON,
+    Engines,
+    Work,
+    completed,
+    job,
+    status_of,
+    until,
+    wait_for_status,
+)
 from tests.support.storage.stores import count_builds
-
-SOON = 30.0
-
-
-async def until(what: Callable[[], object]) -> None:
-    async with asyncio.timeout(SOON):
-        while not what():
-            await asyncio.sleep(0.01)
-
-
-async def completed(build: SubmittedBuild) -> CompletedBuild:
-    done = await build.wait(SOON)
-    assert done is not None
-    return done
-
-
-async def status_of(builds: Builds) -> str | None:
-    row = await builds.last(NUMPY.key)
-    return row.status if row else None
-
-
-async def wait_for_status(builds: Builds, status: str) -> None:
-    async with asyncio.timeout(SOON):
-        while await status_of(builds) != status:
-            await asyncio.sleep(0.01)
 
 
 class TestSubmitting:

@@ -7,19 +7,12 @@ from pathlib import Path
 import pytest
 from rattler.index import index_fs
 
-from builder.channels.policy import ChannelPolicy
 from builder.errors import ChannelUnavailable
-from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.solve.settings import SolverSettings
 from builder.solve.solver import Solver
 from tests.support.builder.packages import Package
+from tests.support.builder.solving import ANY_CHANNEL, lib
 from tests.support.servers.channel_server import ChannelServer
-
-ANY_CHANNEL = ChannelPolicy(others="all")
-
-
-def lib(channel: str) -> EnvironmentSpec:
-    return EnvironmentSpec((PackageItem("lib"),), (channel,))
 
 
 async def make(folder: Path, version: str) -> None:

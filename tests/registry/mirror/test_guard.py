@@ -15,9 +15,9 @@ import pytest
 from aiohttp import web
 
 from builder.remote.repository import Login
-from tests.registry.mirror.test_rules import Answers
 from tests.support.registry.mirrored import APP, FIRST, get, name_of, refused
 from tests.support.registry.upstreams import QUICK, ScriptedRegistry, mirroring, scripted_registry
+from tests.support.servers.resolver import Answers
 
 LOGIN = Login("user", "secret-word")
 BASIC = aiohttp.encode_basic_auth("user", "secret-word")

@@ -6,7 +6,6 @@ import socket
 
 import pytest
 from aiohttp import ThreadedResolver
-from aiohttp.abc import AbstractResolver, ResolveResult
 from pydantic import ValidationError
 from yarl import URL
 
@@ -18,6 +17,7 @@ from registry.mirror.errors import MirrorError, NotMirrored, UpstreamFailed
 from registry.mirror.names import Source, is_mirror, source_of
 from registry.mirror.settings import MirrorSettings
 from registry.mirror.tokens import Challenge, check_login, read_challenge, read_token, token_url
+from tests.support.servers.resolver import Answers
 
 MIRRORED = ("docker.io", "ghcr.io", "localhost:5000", "127.0.0.1:80")
 
@@ -131,21 +131,6 @@ def test_internal_hosts_are_admitted_at_their_port_only() -> None:
     with pytest.raises(InternalAddress):
         guard.check_host("::ffff:127.0.0.1", 443)
     guard.check_host("a-name-is-for-the-resolver.example", 443)
-
-
-class Answers(AbstractResolver):
-    """A name server whose every answer is another."""
-
-    def __init__(self, *addresses: str) -> None:
-        self.addresses = list(addresses)
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        address = self.addresses.pop(0)
-        return [{"hostname": host, "host": address, "port": port, "family": family, "proto": 0, "flags": 0}]
-
-    async def close(self) -> None: ...
 
 
 async def test_each_look_at_a_name_is_checked_and_is_the_only_one() -> None:

@@ -18,21 +18,18 @@ import requests
 
 from storage.errors import StorageError, StorageFull, StorageUnavailable
 from storage.objects import s3_bucket
-from storage.objects.protocol import ObjectPart, ObjectWriter, new_key, writing
+from storage.objects.protocol import ObjectPart, ObjectWriter, new_key
 from storage.objects.s3 import S3Objects
 from storage.objects.s3_bucket import S3Location
-from storage.objects.s3_plan import SMALLEST_PART
 from storage.objects.segments import read_segment
 from tests.support.servers.cutting_proxy import CuttingProxy, cutting_proxy
 from tests.support.servers.s3_server import SECRET_KEY, S3Server
 from tests.support.servers.s3_server import s3_server as run_s3_server
 from tests.support.small_disk import small_disk
 from tests.support.storage.s3_buckets import location, names_in
+from tests.support.storage.s3_objects import CONTENT, PART, fails_when_full, read, written
 
 pytestmark = pytest.mark.services
-
-PART = SMALLEST_PART
-CONTENT = os.urandom(3 * PART)
 LONG = 48 << 20
 """More than the buffers between a server and a reader take."""
 
@@ -51,30 +48,6 @@ def store(where: S3Location) -> S3Objects:
 def proxy(s3_server: S3Server) -> Iterator[CuttingProxy]:
     with cutting_proxy(s3_server.port) as proxy:
         yield proxy
-
-
-def read(store: S3Objects, key: str, size: int) -> bytes:
-    return b"".join(chunk for segment in store.segments(key, 0, size) for chunk in read_segment(segment))
-
-
-def written(store: S3Objects, content: bytes) -> str:
-    key = new_key()
-    with writing(store, key) as writer:
-        writer.write(content)
-    return key
-
-
-def fails_when_full(server: S3Server, error: type[StorageError]) -> None:
-    """On a disk of 12 MiB."""
-    where = location(server, part_size=PART)
-    store = S3Objects(where)
-    kept = written(S3Objects(dataclasses.replace(where, part_size=16 << 20)), bytes(9 << 20))
-    for size in (PART, 3 * PART):
-        with pytest.raises(error):
-            written(store, CONTENT[:size])
-        assert names_in(server, where) == {kept}
-    store.delete([kept])
-    written(store, CONTENT[:PART])
 
 
 # links

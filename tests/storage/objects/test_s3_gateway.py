@@ -7,11 +7,11 @@ from pathlib import Path
 from storage.errors import StorageFull
 from storage.objects.protocol import ObjectPart, new_key
 from storage.objects.s3 import S3Objects
-from tests.storage.objects.test_s3 import CONTENT, PART, fails_when_full, read, written
 from tests.support.servers.s3_gateway import S3Gateway
 from tests.support.servers.s3_gateway import s3_gateway as run_s3_gateway
 from tests.support.small_disk import small_disk
 from tests.support.storage.s3_buckets import location
+from tests.support.storage.s3_objects import CONTENT, PART, fails_when_full, read, written
 
 
 def test_parts_are_copied_by_the_store(s3_gateway: S3Gateway) -> None:

@@ -17,11 +17,14 @@ import rattler
 import zstandard
 
 from builder.locks.lock import LockedPackage
+from builder.packages.contents import PythonLayout
 
 TIME = 1_600_000_000
 """mtime of every member, seconds."""
 
 PLACEHOLDER = "/opt/built/" + "placehold_" * 12
+
+PYTHON = PythonLayout("3.11", "lib/python3.11/site-packages")
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import random
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -18,6 +20,10 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
+
+ABSENT = Digest("sha256:" + "0" * 64)
+DATA = random.Random(1).randbytes(300_000)
+DIGEST = Digest.of(DATA)
 
 
 @dataclass(frozen=True)
@@ -128,3 +134,7 @@ class Pusher:
             link = answer.headers.get("Link")
             following = link[1 : link.index(">")] if link else None
         return found
+
+
+def sha512(data: bytes) -> Digest:
+    return Digest(f"sha512:{hashlib.sha512(data).hexdigest()}")

@@ -1,0 +1,23 @@
+"""The packages, and the order of the rooms in each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("registry", "builder", "auth", "storage")
+
+ORDER = {
+    package: rooms.split()
+    for package, rooms in {
+        "registry": "cli serving app upkeep routes files welcome v2 dispatch kinds health notifications observer "
+        "parts answers settings mirror http webhooks peers logs errors",
+        "builder": "service demand build platform_build artifacts image solve queue stages progress settings "
+        "publish base layers packages archives remote channels locks names network work platforms "
+        "sample_channel canonical errors",
+        "auth": "settings access principal grants binding role permission changing",
+        "storage": "store garbage integrity catalog repositories upkeep_settings quotas blobs objects events database "
+        "disk settings section strict_json text digest oci cancellation use_notes layout clock errors",
+    }.items()
+}
+"""The rooms of each package, and the modules beside them: each may import those that come after it."""

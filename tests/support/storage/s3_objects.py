@@ -1,0 +1,43 @@
+"""Objects of an S3 store, written and read whole, and a disk of its server that fills."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import pytest
+
+from storage.errors import StorageError
+from storage.objects.protocol import new_key, writing
+from storage.objects.s3 import S3Objects
+from storage.objects.s3_plan import SMALLEST_PART
+from storage.objects.segments import read_segment
+from tests.support.servers.s3_server import S3Server
+from tests.support.storage.s3_buckets import location, names_in
+
+PART = SMALLEST_PART
+CONTENT = os.urandom(3 * PART)
+
+
+def read(store: S3Objects, key: str, size: int) -> bytes:
+    return b"".join(chunk for segment in store.segments(key, 0, size) for chunk in read_segment(segment))
+
+
+def written(store: S3Objects, content: bytes) -> str:
+    key = new_key()
+    with writing(store, key) as writer:
+        writer.write(content)
+    return key
+
+
+def fails_when_full(server: S3Server, error: type[StorageError]) -> None:
+    """On a disk of 12 MiB."""
+    where = location(server, part_size=PART)
+    store = S3Objects(where)
+    kept = written(S3Objects(dataclasses.replace(where, part_size=16 << 20)), bytes(9 << 20))
+    for size in (PART, 3 * PART):
+        with pytest.raises(error):
+            written(store, CONTENT[:size])
+        assert names_in(server, where) == {kept}
+    store.delete([kept])
+    written(store, CONTENT[:PART])
