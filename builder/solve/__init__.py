@@ -1,1 +1,1 @@
-"""From a spec to a lock: the solver, its process, and the repodata that it reads."""
+"""From a spec to a lock: the solver, its process, and what they agree on."""

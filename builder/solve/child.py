@@ -17,7 +17,7 @@ import structlog
 
 from builder.network.guarding_proxy import GuardingProxy
 from builder.solve.frames import OUT_OF_MEMORY, read_frame, write_frame
-from builder.solve.repodata_folder import RepodataFolder, format_size
+from builder.solve.indexes.folder import RepodataFolder, format_size
 from builder.solve.settings import SolverSettings
 
 log = structlog.get_logger(__name__)

@@ -36,13 +36,13 @@ from builder.channels.policy import list_channels
 from builder.errors import BuilderError, ChannelUnavailable, PackageRefused, SolveLimit, Unsatisfiable
 from builder.locks.lock import LockedPackage, order_by_dependency
 from builder.names.spec import EnvironmentSpec, PackageItem
-from builder.solve.client import make_client
 from builder.solve.frames import LARGEST, OUT_OF_MEMORY, read_frame, write_frame
+from builder.solve.indexes.client import make_client
+from builder.solve.indexes.folder import RepodataFolder
+from builder.solve.indexes.record_problem import find_record_problem
+from builder.solve.indexes.records import describe_excess
+from builder.solve.indexes.repodata import Repodata, RepodataLimits
 from builder.solve.reasons import Wish, list_package_names, raise_reason
-from builder.solve.record_problem import find_record_problem
-from builder.solve.records import describe_excess
-from builder.solve.repodata import Repodata, RepodataLimits
-from builder.solve.repodata_folder import RepodataFolder
 from builder.solve.virtual_packages import list_virtual_packages
 from builder.work.priority import give_way
 from storage.text import printable_line

@@ -41,7 +41,7 @@ from builder.names.spec import EnvironmentSpec
 from builder.network.addresses import AddressGuard
 from builder.network.guarding_proxy import GuardingProxy
 from builder.solve.child import GRACE, Child, Gone
-from builder.solve.repodata_folder import RepodataFolder, format_size
+from builder.solve.indexes.folder import RepodataFolder, format_size
 from builder.solve.settings import SolverSettings
 from builder.solve.suspects import Suspects
 from builder.work.turns import Lane

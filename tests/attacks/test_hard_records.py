@@ -21,7 +21,7 @@ from rattler.index import index_fs
 from builder.channels.policy import ChannelPolicy
 from builder.errors import BuilderError, ChannelRefused, PackageRefused, SolveLimit, Unsatisfiable
 from builder.names.spec import EnvironmentSpec, PackageItem
-from builder.solve.records import LONGEST_SPEC, MOST_PARENTHESES, MOST_SPECS
+from builder.solve.indexes.records import LONGEST_SPEC, MOST_PARENTHESES, MOST_SPECS
 from builder.solve.settings import SolverSettings
 from builder.solve.solver import Solver
 from tests.support.builder.packages import Package

@@ -18,7 +18,7 @@ from rattler.index import index_fs
 
 from builder.errors import ChannelRefused, SolveLimit
 from builder.locks.lock import Lock
-from builder.solve.repodata_folder import RepodataFolder
+from builder.solve.indexes.folder import RepodataFolder
 from builder.solve.settings import SolverSettings
 from builder.solve.solver import Solver
 from builder.work.claims import Caller, Claim, on_behalf_of

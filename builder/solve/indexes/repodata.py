@@ -16,8 +16,8 @@ from rattler.networking import Client
 
 from builder.errors import ChannelRefused, ChannelUnavailable
 from builder.network.addresses import split_endpoint
-from builder.solve.records import KnownRecords
-from builder.solve.repodata_folder import RepodataFolder, format_size
+from builder.solve.indexes.folder import RepodataFolder, format_size
+from builder.solve.indexes.records import KnownRecords
 
 log = structlog.get_logger(__name__)
 

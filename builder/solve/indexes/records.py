@@ -17,7 +17,7 @@ from rattler import Channel, Gateway, RepoDataRecord, Subdir
 
 from builder.errors import PackageRefused
 from builder.locks.lock import name_dependency
-from builder.solve.record_problem import quote
+from builder.solve.indexes.record_problem import quote
 from storage.text import printable_line
 
 LARGEST_RECORD = 256 << 10
