@@ -19,8 +19,9 @@ from builder.archives.tar_reader import Member, Renamed, TarError, TarReader
 from builder.errors import PackageRefused
 from builder.layers.compressor import CHUNK, Compressor, Hasher
 from builder.layers.fragment import FragmentInfo, FragmentRecipe, write_sidecar
-from builder.packages.contents import EntryPoint, PackageContents, Placeholder, PythonLayout
+from builder.packages.contents import PackageContents, Placeholder
 from builder.packages.differences import Differences, PathFacts
+from builder.packages.entry_point import write_entry_point
 from builder.packages.paths import check_way
 from builder.packages.prefix import LongString, replace, replace_chunks
 from builder.packages.prefix_record import WrittenFile, write_paths
@@ -384,22 +385,3 @@ def _reread(file: IO[bytes]) -> Iterator[bytes]:
     file.seek(0)
     while piece := file.read(CHUNK):
         yield piece
-
-
-def write_entry_point(entry: EntryPoint, prefix: str, python: PythonLayout) -> bytes:
-    """Write the script of a command, byte for byte like rattler's `install/entry_point.rs`."""
-    interpreter = f"{prefix}/bin/python{python.version}"
-    if len(interpreter.encode()) > 125 or " " in interpreter:
-        first = f"#!/bin/sh\n'''exec' \"{interpreter}\" \"$0\" \"$@\" #'''"
-    else:
-        first = f"#!{interpreter}"
-    return (
-        f"{first}\n"
-        "# -*- coding: utf-8 -*-\n"
-        "import re\n"
-        "import sys\n\n"
-        f"from {entry.module} import {entry.function.partition('.')[0]}\n\n"
-        "if __name__ == '__main__':\n"
-        "\tsys.argv[0] = re.sub(r'(-script\\.pyw?|\\.exe)?$', '', sys.argv[0])\n"
-        f"\tsys.exit({entry.function}())\n"
-    ).encode()
