@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from builder.network.look_ups import ThreadsResolver
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # IANA's registries of special-purpose addresses, plus multicast and reserved ones; Python's own `is_global` has changed
@@ -169,4 +171,4 @@ def make_connector(
 ) -> aiohttp.TCPConnector:
     """Make aiohttp's connector, which connects only to checked addresses. For hosts that are addresses, use
     `check_host`."""
-    return aiohttp.TCPConnector(resolver=GuardedResolver(guard, resolver or aiohttp.ThreadedResolver()), limit=limit)
+    return aiohttp.TCPConnector(resolver=GuardedResolver(guard, resolver or ThreadsResolver()), limit=limit)

@@ -30,6 +30,7 @@ from cachetools import TTLCache
 from yarl import URL
 
 from builder.network.addresses import AddressGuard, InternalAddress, split_endpoint
+from builder.network.look_ups import LookUps
 from builder.network.outer_proxy import OuterProxy, find_outer_proxy
 
 MOST_CONNECTIONS = 2000
@@ -96,6 +97,7 @@ class GuardingProxy:
     def __init__(self, guard: AddressGuard, outer: OuterProxy = find_outer_proxy) -> None:
         self._guard = guard
         self._outer = outer
+        self._look_ups: LookUps[list[str]] = LookUps()
         secret = secrets.token_urlsafe(32)
         self._authorization = "Basic " + base64.b64encode(f"condery:{secret}".encode()).decode()
         self._secret = secret
@@ -228,15 +230,19 @@ class GuardingProxy:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 if proxy is not None:
-                    await asyncio.to_thread(self._guard.check_known, host, port)
+                    # it looks the name up by itself
+                    with contextlib.suppress(OSError):
+                        await self._look_up(host, port)
                     return await _connect_by_proxy(proxy[0], proxy[1], host, port, tunnel=scheme == "https")
-                addresses = await asyncio.to_thread(self._guard.addresses, host, port)
-                return await _connect_first(addresses, port)
+                return await _connect_first(await self._look_up(host, port), port)
         except InternalAddress:
             log.warning("channel refers to an internal address", host=host, port=port)
             raise _Refused(REFUSED) from None
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError):
             raise _Refused(UNREACHABLE) from None
+
+    async def _look_up(self, host: str, port: int) -> list[str]:
+        return await self._look_ups.do((host, port), lambda: self._guard.addresses(host, port))
 
 
 def _split_authority(text: str) -> tuple[str, int]:

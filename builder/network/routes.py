@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -10,6 +9,7 @@ import aiohttp
 from yarl import URL
 
 from builder.network.addresses import AddressGuard, make_connector
+from builder.network.look_ups import LookUps
 from builder.network.outer_proxy import find_outer_proxy
 
 READ_BUFFER = 1 << 20
@@ -22,6 +22,7 @@ class Routes:
 
     def __init__(self, guard: AddressGuard, limit: int, seconds: float) -> None:
         self._guard = guard
+        self._look_ups: LookUps[None] = LookUps()
         self._direct = _open_session(make_connector(guard, limit=limit), seconds)
         self._proxied = _open_session(aiohttp.TCPConnector(limit=limit), seconds)
 
@@ -38,7 +39,7 @@ class Routes:
             async with self._direct.get(address, headers=headers, allow_redirects=False) as response:
                 yield response
             return
-        await asyncio.to_thread(self._guard.check_known, host, port)
+        await self._look_ups.do((host, port), lambda: self._guard.check_known(host, port))
         async with self._proxied.get(
             address, headers=headers, allow_redirects=False, proxy=proxy[0], proxy_auth=proxy[1]
         ) as response:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import resource
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from builder.network.guarding_proxy import MOST_CONNECTIONS, GuardingProxy
 from builder.solve.lanes import LOADS
 from builder.solve.settings import SolverSettings
 from builder.solve.solver import Solver
+from tests.support.builder.proxied import asked, status
 from tests.support.servers.inside import STATUS, Inside, inside
 from tests.support.servers.slow import SlowServer
 
@@ -27,25 +27,6 @@ from tests.support.servers.slow import SlowServer
 async def server() -> AsyncIterator[Inside]:
     async with inside() as running:
         yield running
-
-
-async def asked(proxy: GuardingProxy, line: str, *headers: str, secret: str | None = None, body: bytes = b"") -> bytes:
-    """Everything that is answered to a request, with the proxy's secret unless another is given."""
-    parts = urlsplit(proxy.url)
-    pair = f"{parts.username}:{parts.password if secret is None else secret}"
-    own = f"Proxy-Authorization: Basic {base64.b64encode(pair.encode()).decode()}"
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    writer.write("\r\n".join([line, "Host: x", own, *headers, "", ""]).encode() + body)
-    try:
-        return await asyncio.wait_for(reader.read(), 20)
-    except ConnectionError:
-        return b""
-    finally:
-        writer.close()
-
-
-def status(answer: bytes) -> int:
-    return int(answer.split(b" ")[1]) if answer else 0
 
 
 async def test_what_is_admitted_is_passed_on(server: Inside) -> None:
