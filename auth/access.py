@@ -11,21 +11,21 @@ from auth.principal import Principal
 
 
 class Access(Protocol):
-    """Decides; called for every request, so it must not wait for anything."""
+    """Decides; called for every request, so it must not wait."""
 
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         """Whether `permission` on `entity`, a `namespace/name`, is granted to `principal`."""
 
 
 class GrantedAccess:
-    """By what was loaded with the principal."""
+    """Decides by what was loaded with the principal."""
 
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         return may(principal, permission, entity)
 
 
 class OpenAccess:
-    """Everybody may do everything: for trusted networks."""
+    """Allows everybody everything: for trusted networks."""
 
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         return True
@@ -40,19 +40,19 @@ def may(principal: Principal, permission: Permission, entity: str) -> bool:
 
 @dataclass(frozen=True)
 class Decision:
-    """Why `may` says what it says."""
+    """Why `may` answers as it does."""
 
     granted: bool
     binding: Binding | None
-    """The binding that grants it; None where none does."""
+    """The binding that grants it; None if there is none."""
     near: tuple[Binding, ...] = ()
     """Bindings on the entity whose roles lack the permission."""
     limited: bool = False
-    """Whether the principal has the grant, and the token that was presented has not."""
+    """Whether the principal has the grant but the presented token does not."""
 
 
 def explain(principal: Principal, permission: Permission, entity: str) -> Decision:
-    """Which binding decides, or which are near it."""
+    """Find the binding that decides, or the ones near it."""
     binding = principal.grants.find(permission, entity)
     limited = binding is not None and not may(principal, permission, entity)
     near = () if binding is not None else tuple(principal.grants.matching(entity))

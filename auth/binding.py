@@ -1,9 +1,9 @@
 """Bindings: a role on the entities that a pattern matches.
 
-An entity is `namespace/name`, or the name of a namespace alone for what concerns the namespace itself. In a pattern `*`
-matches zero or more characters: in the namespace none that is a slash, in the name any. Every other character, `_` and
-`?` too, stands for itself. `*` alone is short for `*/*`. A namespace itself is matched by a pattern for all its names,
-such as `team/*`, and by no other.
+An entity is `namespace/name`, or just a namespace for what concerns the namespace itself. In a pattern `*` matches zero
+or more characters: any in the name, and any but a slash in the namespace. Every other character stands for itself, even
+`_` and `?`. `*` alone is short for `*/*`. A namespace itself is matched only by a pattern for all its names, such as
+`team/*`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Binding:
 
 
 def check_pattern(text: str) -> str:
-    """`text` as bindings hold it. Raises ValueError."""
+    """`text` as bindings store it. Raises ValueError."""
     pattern = "*/*" if text == "*" else text
     if len(pattern) > MOST_CHARACTERS or not _PATTERN.fullmatch(pattern):
         raise ValueError(f"{redact(text)!r} is not an entity such as team/analysis, team/* or *")
@@ -55,8 +55,8 @@ def check_pattern(text: str) -> str:
 
 
 def parse_binding(text: str, roles: Roles, source: str = "") -> Binding:
-    """From `ENTITY=ROLE`; raises ValueError."""
-    # an entity may hold '=', a role may not
+    """Read `ENTITY=ROLE`; raises ValueError."""
+    # an entity may contain '=', a role may not
     entity, equals, role = text.strip().rpartition("=")
     if not equals:
         raise ValueError(f"{redact(text)!r} is not a binding such as team/*=viewer")
@@ -64,7 +64,7 @@ def parse_binding(text: str, roles: Roles, source: str = "") -> Binding:
 
 
 def glob(pattern: str, text: str) -> bool:
-    """Whether `*` in `pattern` can stand for characters so that it is `text`. Linear in time, whatever the pattern."""
+    """Whether `pattern`, in which `*` stands for any characters, matches `text`. Takes linear time for any pattern."""
     if "*" not in pattern:
         return pattern == text
     first, *middle, last = pattern.split("*")

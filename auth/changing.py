@@ -1,4 +1,4 @@
-"""How what decides about access is changed, so that no process goes on believing what it remembers of it."""
+"""Changes to the data that decides about access; after one, no process trusts what it remembers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from storage.events.announcements import announce
 from storage.events.changes import Changes
 
 ACCESS = "//access"
-"""What is marked as changed; no repository has this name."""
+"""The name that is marked as changed; no repository has it."""
 
 
 class AccessData:
-    """The database as far as accounts, bindings and tokens are concerned, and the stamp of what memories hold of it."""
+    """The tables of accounts, bindings and tokens, and the stamp for caches of them."""
 
     def __init__(self, database: Database, changes: Changes) -> None:
         self.database = database
@@ -24,12 +24,12 @@ class AccessData:
 
     @property
     def stamp(self) -> int:
-        """Differs after every change by any process. Whoever remembers something takes it before they read."""
+        """Differs after every change by any process. Take it before reading what you want to remember."""
         return self._changes.stamp(ACCESS)
 
     @contextlib.asynccontextmanager
     async def changing(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction after which every process asks the database anew; the first one before the block is left."""
+        """A transaction after which every process queries the database again, this one before the block ends."""
         async with self.database.writing() as connection:
             yield connection
             await announce(connection, ACCESS)

@@ -1,4 +1,4 @@
-"""What somebody has been granted: bindings, arranged so that one of a thousand is found in microseconds."""
+"""The bindings granted to somebody, arranged so that one of a thousand is found in microseconds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from auth.binding import Binding
 from auth.permission import Permission
 
 MOST_REMEMBERED = 4096
-"""Answers that are kept, since a client asks about the same few entities again and again."""
+"""Answers to keep, since a client asks about the same few entities again and again."""
 
 
 class Grants:
-    """The union of `bindings`. Immutable: what changes is loaded anew."""
+    """The union of `bindings`. Immutable: after a change they are loaded again."""
 
     def __init__(self, bindings: Iterable[Binding] = ()) -> None:
         self.bindings = tuple(dict.fromkeys(bindings))

@@ -6,12 +6,12 @@ from enum import Enum, StrEnum
 
 
 class Permission(StrEnum):
-    """As bindings of roles and tokens write it."""
+    """Spelled as in role bindings and tokens."""
 
     ENVIRONMENT_READ = "environment::read"
-    """Pull what is in a repository, or files beside it; see it in lists."""
+    """Pull from a repository and get files beside its images; see it in lists."""
     ENVIRONMENT_CREATE = "environment::create"
-    """Push to a repository, or have an image or a file built that is not there yet."""
+    """Push to a repository, or build an image or file that does not exist yet."""
     ENVIRONMENT_UPDATE = "environment::update"
     ENVIRONMENT_SOLVE = "environment::solve"
     ENVIRONMENT_DELETE = "environment::delete"
@@ -33,7 +33,7 @@ class Permission(StrEnum):
 
 
 class Public(Enum):
-    """What a route says that needs no permission: to say so is never forgetting it."""
+    """What a route declares if it needs no permission, so that a missing permission is always a mistake."""
 
     PUBLIC = "public"
 

@@ -35,11 +35,11 @@ EDITOR = Role(
 ADMIN = Role("admin", frozenset(Permission))
 
 BUILT_IN: Mapping[str, Role] = {"viewer": VIEWER, "editor": EDITOR, "developer": EDITOR, "admin": ADMIN}
-"""By every name they are written with; `developer` is conda-store's name for an editor."""
+"""By every name under which they are written; `developer` is conda-store's name for an editor."""
 
 
 class Roles:
-    """The roles of this server by name."""
+    """This server's roles by name."""
 
     def __init__(self, custom: Iterable[Role] = ()) -> None:
         self._roles = {**BUILT_IN, **{role.name: role for role in custom}}
@@ -49,14 +49,14 @@ class Roles:
         return tuple(sorted(self._roles))
 
     def find(self, name: str) -> Role:
-        """Raises ValueError for a name that no role has."""
+        """The role of this name; raises ValueError if there is none."""
         if name not in self._roles:
             raise ValueError(f"{redact(name)!r} is not a role; the roles here are {', '.join(self.names)}")
         return self._roles[name]
 
 
 def parse_role(text: str) -> Role:
-    """A custom role from `NAME=PERMISSION+PERMISSION`; raises ValueError."""
+    """Read a custom role from `NAME=PERMISSION+PERMISSION`; raises ValueError."""
     name, equals, listed = text.partition("=")
     name = name.strip()
     if not equals or not _ROLE_NAME.fullmatch(name):

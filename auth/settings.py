@@ -1,4 +1,4 @@
-"""Who may do what without an account, and how long credentials last. Times in seconds unless a name says otherwise."""
+"""Access without an account, and lifetimes of credentials. Times are in seconds unless a name says otherwise."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Everything that speaks to a client: the distribution API, files beside the manifests, and the command line."""
+"""Everything that talks to clients: the distribution API, files beside images, and the command line."""

@@ -1,7 +1,7 @@
-"""Every error's answer: one table from class to status and code, and the three forms in which it is written.
+"""The answer to every error: one table from classes to status and code, and the three forms of an answer.
 
-The row of the route says which: the distribution specification's, the REST API's, or a page for people. Build and user
-errors are 404: docker, podman and skopeo show the message of a 404 and of no 5xx, and retry neither.
+The route's row says which form: the distribution specification's, the REST API's, or a page for people. Errors of
+builds and users are 404: docker, podman and skopeo show the message of a 404 but not of a 5xx, and retry neither.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from storage.errors import ConderyError
 from storage.text import printable
 
 Form = Literal["distribution", "rest", "page"]
-"""In which errors are told."""
+"""The forms in which errors are reported."""
 
 
 class Answer(NamedTuple):
@@ -101,10 +101,10 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     builder.UnknownArtifact: Answer(404, "NOT_FOUND"),
     builder.BuilderError: Answer(404, "MANIFEST_UNKNOWN"),
 }
-"""An error is answered as the nearest of its classes that is here."""
+"""An error gets the answer of the nearest of its classes in this table."""
 
 _SOON = (StillBuilding, TooManyConnections, builder.TooManyBuilds, storage.StorageBusy, storage.ServerStopping)
-"""They know after how many seconds the same request may work."""
+"""Errors that know after how many seconds the same request may work."""
 
 _CODES_OF_STATUS = {401: "UNAUTHORIZED", 403: "DENIED", 404: "NOT_FOUND", 405: "UNSUPPORTED", 413: "SIZE_INVALID"}
 
@@ -131,14 +131,14 @@ def error_response(form: Form, error: ConderyError) -> web.Response:
 
 
 def http_error_response(form: Form, error: web.HTTPException) -> web.Response:
-    """aiohttp's own errors in our form."""
+    """One of aiohttp's own errors in our form."""
     code = _CODES_OF_STATUS.get(error.status, "UNSUPPORTED" if error.status < 500 else "UNKNOWN")
     allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
     return _write(form, error.status, code, error.reason, headers=allowed)
 
 
 def crash_response(form: Form, request_id: str) -> web.Response:
-    """The answer to a defect of ours, which tells nothing but where the log has it."""
+    """The answer to a bug of ours; it reveals only where to look in the log."""
     return _write(form, 500, "UNKNOWN", f"internal error; the server's log has the details under request {request_id}")
 
 

@@ -1,4 +1,4 @@
-"""The composition root: from settings to the application, with everything it works over."""
+"""The composition root: makes the application and all its parts from the settings."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ log = structlog.get_logger(__name__)
 
 
 def create_app(settings: Settings) -> web.Application:
-    """What `condery serve` runs; its parts are opened at start and closed after the last request."""
+    """The application of `condery serve`; it opens its parts at the start and closes them after the last request."""
     return compose(settings.http, partial(open_parts, settings), request_log(settings.log))
 
 
 @contextlib.asynccontextmanager
 async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
-    """Catalog and blobs of the data directory, and the builder over them; unfinished builds are resumed."""
+    """Open the store and a builder on it; unfinished builds are resumed."""
     directory = settings.data_directory
     async with (
         open_store(settings.storage, settings.limits) as store,
@@ -87,7 +87,7 @@ def _tell_privacy(directory: Path) -> None:
 
 @contextlib.asynccontextmanager
 async def open_mirror(settings: Settings, store: Store) -> AsyncIterator[Mirror | None]:
-    """What is between this registry and others; None when none is mirrored. Raises CredentialsInvalid."""
+    """Open the mirror of other registries; None if none is mirrored. Raises CredentialsInvalid."""
     if not settings.mirror.mirrors:
         yield None
         return

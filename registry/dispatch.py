@@ -1,7 +1,7 @@
-"""From a request to the row of the route table that answers it, if whoever asks may have it answered.
+"""Finds the row of the route table for a request, and checks that the sender has its permission.
 
-A row without a permission is refused when the server starts, and so is one whose permission nobody would check, or that
-would take another's place.
+The server refuses to start with a row that has no permission, whose permission nothing would check, or that would take
+another row's place.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class RoutesInvalid(ValueError):
 class Route:
     """A row whose path names no repository.
 
-    With a permission, the handler shows only what that is granted on, and `lists` says so. With `spare` it also answers
-    on connections beyond the bound.
+    If it has a permission, the handler shows only what that is granted on, and `lists` declares this. With `spare` the
+    row also answers on connections beyond the bound.
     """
 
     methods: tuple[str, ...]
@@ -54,7 +54,7 @@ class Route:
 
 @dataclass(frozen=True)
 class RepositoryRoute:
-    """A row whose path names a repository, on which `permission` has to be granted before the handler is called."""
+    """A row whose path names a repository; `permission` must be granted on it before the handler is called."""
 
     methods: tuple[str, ...]
     path: str
@@ -70,27 +70,27 @@ Row = Route | RepositoryRoute
 
 
 FOLDERS: Mapping[str, Callable[[str], Target]] = {"/v2/": parse_path, "/files/": parse_file_path}
-"""Where repositories' names are in the path, which may hold the words of the API: such paths are read by a parser."""
+"""The folders whose paths contain repositories' names. Names may contain words of the API, so a parser reads them."""
 
 
 def find_folder(path: str) -> str | None:
-    """The one of FOLDERS that a row's path is in, with or without its last slash."""
+    """The member of FOLDERS that a row's path is in, with or without its last slash."""
     return next((folder for folder in FOLDERS if f"{path}/".startswith(folder)), None)
 
 
 def check_routes(rows: Iterable[Row]) -> None:
-    """Raises RoutesInvalid for a row that is open by mistake, never reached, or answers what another row does."""
+    """Raise RoutesInvalid for a row that is open by mistake, is never reached, or duplicates another."""
     seen: dict[tuple[str, str], str] = {}
     for row in rows:
         for method in row.methods:
             name = f"{method} {row.path}"
             _check_permission(row, name)
             _check_place(row, name)
-            # below a folder a row is found by its endpoint, however it writes its path
+            # below a folder a row is found by its endpoint, however its path is written
             key = (method, row.path if find_folder(row.path) is None else f"the endpoint {row.endpoint}")
             if key in seen:
                 same = "" if seen[key] == row.path else f": {seen[key]} is for the same"
-                raise RoutesInvalid(f"{name} stands in the table twice{same}")
+                raise RoutesInvalid(f"{name} is in the table twice{same}")
             seen[key] = row.path
 
 
@@ -101,16 +101,16 @@ def _check_permission(row: Row, name: str) -> None:
     if not isinstance(row.permission, Permission) and not is_public:
         raise RoutesInvalid(f"{name} cannot have the permission {row.permission!r}")
     if isinstance(row, Route) and not is_public and not row.lists:
-        raise RoutesInvalid(f"nothing checks that {row.permission} is granted to who asks for {name}")
+        raise RoutesInvalid(f"nothing checks that the sender of {name} has been granted {row.permission}")
     if not set(row.methods) <= set(READ_METHODS):
         if isinstance(row, Route):
-            raise RoutesInvalid(f"{name} may change things, which is guarded for repositories alone")
+            raise RoutesInvalid(f"{name} may change things, which is guarded only for repositories")
         if row.permission is Permission.ENVIRONMENT_READ:
-            raise RoutesInvalid(f"{name} may change things, and asks for the permission to read")
+            raise RoutesInvalid(f"{name} may change things, but requires only the permission to read")
 
 
 def _check_place(row: Row, name: str) -> None:
-    """Raises RoutesInvalid where requests for the row's path would not come to it as its class has them."""
+    """Raise RoutesInvalid if requests for the row's path would not reach it in the way that its class expects."""
     folder = find_folder(row.path)
     if folder is None:
         if isinstance(row, RepositoryRoute):
@@ -128,7 +128,7 @@ def _check_place(row: Row, name: str) -> None:
 
 
 def dispatch_path(rows: Sequence[Row]) -> Handler:
-    """Who answers one path: the rows differ by method."""
+    """The handler of one path, whose rows differ by method."""
     handlers = {method: row.handler for row in rows if isinstance(row, Route) for method in row.methods}
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -141,14 +141,14 @@ def dispatch_path(rows: Sequence[Row]) -> Handler:
 
 
 def dispatch_folder(rows: Sequence[Row], parse: Callable[[str], Target]) -> Handler:
-    """Who answers all paths below a folder, whose targets `parse` reads: the rows differ by endpoint and method."""
+    """The handler of all paths below a folder, which `parse` reads; the rows differ by endpoint and method."""
     handlers: dict[Endpoint, dict[str, TargetHandler]] = {}
     for row in rows:
         assert row.endpoint is not None, "the table was checked"
         handler = _guard(row) if isinstance(row, RepositoryRoute) else _ignore_target(row.handler)
         handlers.setdefault(row.endpoint, {}).update(dict.fromkeys(row.methods, handler))
 
-    # this and the other plain functions that return what is to be awaited save every pull a coroutine each
+    # plain functions that return an awaitable, like this one, save a coroutine in every pull
     def answer(request: web.Request) -> Awaitable[web.StreamResponse]:
         target = parse(request.rel_url.raw_path)
         methods = handlers[target.endpoint]
@@ -165,11 +165,11 @@ def _ignore_target(handler: Handler) -> TargetHandler:
 
 
 def _guard(row: RepositoryRoute) -> TargetHandler:
-    """The row's handler, called when what it needs is granted. Only here it is asked of which kind a repository is."""
+    """Call the row's handler once its need is granted. This is the only place that looks up a repository's kind."""
     permission = row.permission
     assert permission is not None, "the table was checked"
     handler = _with_reserve(row.handler) if "DELETE" in row.methods else row.handler
-    # a session is the pusher's own, whatever is done with it
+    # a session belongs to the pusher, whatever the request does with it
     writes = permission is not Permission.ENVIRONMENT_READ
     changes = not set(row.methods) & set(READ_METHODS)
 
@@ -191,18 +191,18 @@ def _guard(row: RepositoryRoute) -> TargetHandler:
 
 
 def _check_writable(parts: Parts, kind: RepositoryKind, repository: str) -> None:
-    """Raises Denied for what nobody may write to, and LookupError for a kind whose writes would go astray."""
+    """Raise Denied if nobody may write to the repository, or LookupError if its kind would write to another."""
     refusal = kind.refusal(repository)
     if refusal is not None:
         raise Denied(refusal)
     if parts.read_only:
-        raise Denied("this registry is read-only now; its administrator has switched off pushing and deleting")
+        raise Denied("this registry is read-only now; its administrator has turned off pushes and deletions")
     if kind.scope(repository) != repository:
         raise LookupError(f"{type(kind).__name__} lets {repository} be written to, but reads {kind.scope(repository)}")
 
 
 def _with_reserve(handler: TargetHandler) -> TargetHandler:
-    """What a deletion has to write has room also on a full disk: what is kept for it is spent, and it is done again."""
+    """Make room for a deletion on a full disk: if it fails, spend the reserve and run it again."""
 
     async def delete(request: web.Request, target: Target) -> web.StreamResponse:
         try:

@@ -1,4 +1,4 @@
-"""What is wrong with a request, as far as the registry itself knows; `registry.answers` has what clients are told."""
+"""Errors in requests that the registry itself detects; `registry.answers` says what clients get."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TagInvalid(RequestError):
 
 
 class DigestMalformed(RequestError):
-    """A digest in a path that names nothing because it is none (404, where `DigestInvalid` is 400)."""
+    """A digest in a path that is invalid and so names nothing (404, while `DigestInvalid` is 400)."""
 
     def __init__(self, text: str) -> None:
         super().__init__(str(DigestInvalid(text)))
@@ -44,12 +44,12 @@ class FilterInvalid(RequestError):
 
 
 class TagMalformed(TagInvalid):
-    """What something is to be pushed as (400, where a tag that is asked for is a 404)."""
+    """An invalid tag to push to (400, while an invalid tag to pull is 404)."""
 
 
 class TagsInvalid(RequestError):
     def __init__(self, count: int, most: int) -> None:
-        super().__init__(f"{count} tags in one push; at most {most} are taken")
+        super().__init__(f"{count} tags in one push; at most {most} are allowed")
 
 
 class DigestOfBody(RequestError):
@@ -64,11 +64,11 @@ class ContentRangeInvalid(RequestError):
 
 class BodyTooLarge(RequestError):
     def __init__(self, most: int) -> None:
-        super().__init__(f"the body is larger than {most} bytes, which is the maximum here")
+        super().__init__(f"the body is larger than {most} bytes, the maximum here")
 
 
 class BodyBroken(RequestError):
-    """The body ended before its end or stopped coming; `received` is what came of it, where that is kept."""
+    """The body broke off or stalled; `received` is what arrived, if that is kept."""
 
     def __init__(self, size: int, received: Received | None) -> None:
         super().__init__(f"the body broke off after {size} bytes")
@@ -76,10 +76,10 @@ class BodyBroken(RequestError):
 
 
 class Unauthorized(RequestError):
-    """Whoever asks has to say who they are, or did and was not believed (RFC 6750; distribution's token specification).
+    """The client must log in, or its credentials were not accepted (RFC 6750; distribution's token specification).
 
-    `realm` is the URL that tokens are had from, `service` names this registry there, `scope` is what a token has to
-    allow, and `error` is RFC 6750's code, where something was wrong with credentials that were sent.
+    `realm` is the URL that issues tokens, `service` names this registry there, `scope` is what a token has to allow,
+    and `error` is RFC 6750's code if the client's credentials were wrong.
     """
 
     def __init__(self, realm: str, service: str, scope: str = "", error: str = "") -> None:
@@ -101,7 +101,7 @@ class Unauthorized(RequestError):
 
 
 class Denied(RequestError):
-    """What is asked for is known and not allowed."""
+    """The request is known but not allowed."""
 
 
 class RouteUnknown(RequestError):
@@ -110,9 +110,9 @@ class RouteUnknown(RequestError):
 
 
 class NoFiles(RequestError):
-    """Files of a repository that is pushed or mirrored, or is none: it is not told which.
+    """The repository has no files: it is pushed, mirrored or does not exist, and the error does not reveal which.
 
-    `root` is that of images on demand, and `name` the file that was asked for.
+    `root` is the root of on-demand images, and `name` the requested file.
     """
 
     def __init__(self, repository: str, root: str, name: str) -> None:
@@ -125,12 +125,12 @@ class NoFiles(RequestError):
 
 class MethodUnsupported(RequestError):
     def __init__(self, method: str, allowed: str) -> None:
-        super().__init__(f"{quote(method)} is not supported here; this serves {allowed}")
+        super().__init__(f"{quote(method)} is not supported here; this path supports {allowed}")
         self.allowed = allowed
 
 
 class StillBuilding(RequestError):
-    """A file that is not there yet, and of which no beginning can be sent. Asking again waits again."""
+    """A file is not ready, and no beginning of it can be sent. The next request waits again."""
 
     retry_after = 1
 
@@ -148,13 +148,13 @@ class TooManyConnections(RequestError):
 
 
 class BrokenPromise(ConderyError):
-    """A manifest that does not begin with what was sent of it."""
+    """A manifest does not begin with the bytes of it that were already sent."""
 
     def __init__(self, digest: str, sent: int) -> None:
-        super().__init__(f"manifest {digest} does not begin with the {sent} bytes that were sent of it")
+        super().__init__(f"manifest {digest} does not begin with the {sent} bytes of it that were already sent")
 
 
 def _quoted_string(text: str) -> str:
-    """`text` as a header's quoted-string (RFC 9110, 5.6.4); what is not printable ASCII is left out."""
+    """`text` as a header's quoted-string (RFC 9110, section 5.6.4), without characters that are not printable ASCII."""
     plain = "".join(each for each in text if " " <= each <= "~")
     return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'

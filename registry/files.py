@@ -1,8 +1,8 @@
-"""Files beside the manifests: `GET /files/<repository>/<tag>/<name>`, for people with curl.
+"""Files beside images: `GET /files/<repository>/<tag>/<name>`, for people with curl.
 
-The same single flight as a pull. A file's beginning is not known before it is made, so the waiting differs: after
-`answer_within` the answer is 503 with Retry-After, which `curl --retry`, wget and most HTTP libraries come back on (and
-which, unlike a 202, none of them saves as if it were the file).
+They share the single flight of a pull. The beginning of a file is unknown before it is made, so waiting differs: after
+`answer_within` the answer is 503 with Retry-After. `curl --retry`, wget and most HTTP libraries then try again, and
+unlike a 202, none of them saves it as if it were the file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ async def get_file(request: web.Request, target: Target) -> web.StreamResponse:
     headers = {
         "Content-Type": content_type(artifact.media_type),
         "Content-Disposition": disposition(artifact.file_name),
-        # a tag may mean something else tomorrow; the entity tag makes asking cheap
+        # a tag may mean something else tomorrow; the entity tag makes asking again cheap
         "Cache-Control": "no-cache",
     }
     if ticket.stale is not None:
@@ -40,7 +40,7 @@ async def get_file(request: web.Request, target: Target) -> web.StreamResponse:
 
 
 def content_type(media_type: str) -> str:
-    """All our text is UTF-8, which a text/* type has to say (RFC 6657)."""
+    """The Content-Type; all our text is UTF-8, which a text/* type has to state (RFC 6657)."""
     return f"{media_type}; charset=utf-8" if media_type.startswith("text/") and ";" not in media_type else media_type
 
 

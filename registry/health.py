@@ -1,4 +1,4 @@
-"""/healthz: the process answers. /readyz: everything it needs works, so it should be sent requests."""
+"""/healthz: the process answers. /readyz: everything that it needs works, so it can get requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def healthz(_request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """503 while a check fails or the server is stopping; which check, and how it failed, by class of error only."""
+    """503 while a check fails or the server is stopping; it names the check and the class of its error, no more."""
     if request.app[STOPPING].is_set():
         return _json(503, {"status": "stopping"})
     checks = request.app[PARTS].checks

@@ -1,4 +1,4 @@
-"""What requests and builds tell webhooks. Nothing here does anything where no webhook is set.
+"""What requests and builds report to webhooks. Without webhooks nothing here does anything.
 
 handlers, builds -> Notifier -> outbox (in the transaction of the change) -> Deliverer -> webhooks
 """
@@ -34,14 +34,14 @@ from storage.events.outbox import Outbox, Record
 T = TypeVar("T")
 
 _WHOLE = (200, 307)
-"""Statuses of answers by which a client gets a whole blob; who asks for parts asks many times."""
+"""The statuses of answers that deliver a whole blob; a client that reads parts sends many requests."""
 
 
 @contextlib.asynccontextmanager
 async def open_notifications(
     settings: WebhookSettings, http: HttpSettings, database: Database, timing: Timing | None = None
 ) -> AsyncIterator[Notifier | None]:
-    """The notifier, while what it records is delivered; None without webhooks. Raises SecretInvalid."""
+    """Yield the notifier while its events are delivered; None without webhooks. Raises SecretInvalid."""
     webhooks = parse_webhooks(settings.webhooks)
     if not webhooks:
         yield None
@@ -74,7 +74,7 @@ def recorder(
 
 
 def note_manifest_pull(request: web.Request, manifest: Prepared) -> None:
-    """That `manifest` answers the request."""
+    """Note that `manifest` answers the request."""
     notifier = request.app[PARTS].notifier
     if notifier is None or request.method != "GET":
         return
@@ -86,7 +86,7 @@ def note_manifest_pull(request: web.Request, manifest: Prepared) -> None:
 
 
 def note_blob_pull(request: web.Request, repository: str, blob: StoredBlob, status: int) -> None:
-    """That `blob` was asked for, and answered with `status`."""
+    """Note that `blob` was requested, and answered with `status`."""
     notifier = request.app[PARTS].notifier
     if notifier is None or not notifier.blob_pulls or request.method != "GET" or status not in _WHOLE:
         return

@@ -1,4 +1,4 @@
-"""What surrounds every handler: a request id, errors to answers, one log line."""
+"""Everything around a handler: the request's id, answers to errors, and one log line."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from storage.errors import ConderyError
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}")
 
 CLIENT_GONE = 499
-"""The status that is logged when the client got none, or no whole answer; nginx's number for it."""
+"""The status to log if the client got no answer, or only part of one; nginx uses the same number."""
 
 BUSY = 503
 
 NO_ROUTE_FORM: Form = "rest"
-"""Of errors where no row of the table is."""
+"""The form of errors if no row of the table matches."""
 
 PRINCIPAL = web.RequestKey("principal", Principal)
-"""Who asks: set here, once for each request, and read by handlers, access and the log."""
+"""Who sent the request: set once, here, and read by handlers, access checks and the log."""
 
 log = structlog.get_logger(__name__)
 
 
 def find_principal(request: web.Request) -> Principal:
-    """Who sent `request`. What it raises is answered like an error of the handler, and logged as anybody's."""
+    """The sender of `request`. An error raised here is answered like a handler's, and logged as an anonymous one's."""
     return ANONYMOUS
 
 
 class Observer:
-    """What surrounds every handler.
+    """Everything around a handler.
 
-    Not an aiohttp middleware: those cost a twelfth of what answering a manifest from memory costs.
+    Not an aiohttp middleware: one costs a twelfth of the time to answer a manifest from memory.
     """
 
     def __init__(self, request_log: RequestLog, proxies: Proxies, connections: Connections, cors: Cors) -> None:
@@ -59,7 +59,7 @@ class Observer:
         self._numbers = itertools.count(1)
 
     def around(self, handler: Handler, form: Form, *, spare: bool = False) -> Handler:
-        """The handler with a request id, an answer in `form` for every error it raises, and a log line.
+        """The handler with a request id, an answer in `form` to every error that it raises, and a log line.
 
         With `spare` it also answers on connections beyond the bound.
         """
@@ -90,9 +90,9 @@ class Observer:
         return answer
 
     async def complete(self, request: web.Request, response: web.StreamResponse) -> None:
-        """What every answer carries; a signal handler, so that answers sent from within handlers have it too.
+        """Add the headers of every answer; a signal handler, so that it also sees answers that handlers send.
 
-        And aiohttp's own answers in our form: where no route was found, no handler of ours was called.
+        It also gives our form to aiohttp's own answers: if no route was found, no handler of ours was called.
         """
         if REQUEST_ID not in request and isinstance(response, web.HTTPException):
             self._begin(request)
@@ -105,7 +105,7 @@ class Observer:
 
     def _begin(self, request: web.Request) -> None:
         given = request.headers.get("X-Request-ID")
-        # of this process, and counted: random bytes for every request would cost more than all else here
+        # this process's name and a counter: random bytes for every request would cost more than all else here
         request[REQUEST_ID] = (
             given if given and _REQUEST_ID.fullmatch(given) else f"{self._process}-{next(self._numbers):x}"
         )
@@ -129,7 +129,7 @@ class Observer:
 
 
 def _rewrite(request: web.Request, response: web.HTTPException) -> None:
-    """Give an answer that is being sent the form of our errors; its length has been taken already."""
+    """Give an answer that is being sent the form of our errors; its length is already fixed."""
     if response.status == HTTPStatus.NOT_FOUND:
         ours = error_response(NO_ROUTE_FORM, RouteUnknown(request.rel_url.raw_path))
     else:
@@ -142,7 +142,7 @@ def _rewrite(request: web.Request, response: web.HTTPException) -> None:
 
 
 def _answer_failure(request: web.Request, error: Exception, form: Form) -> web.StreamResponse:
-    """The error's answer; CutShort when the connection cannot be used any more."""
+    """The error's answer; CutShort if the connection can no longer be used."""
     if isinstance(error, web.HTTPException):
         return http_error_response(form, error)
     if isinstance(error, ConnectionError):
@@ -159,7 +159,7 @@ def _answer_failure(request: web.Request, error: Exception, form: Form) -> web.S
             exc_info=error,
         )
     if request.writer.output_size > 0:
-        # headers are out: an unexpected end is all that can still be said, and a clean end would be a lie
+        # headers are already sent: only an unexpected end can still tell the client; a clean end would be a lie
         return _cut(request)
     if isinstance(error, ConderyError) and known:
         return error_response(form, error)
@@ -169,7 +169,7 @@ def _answer_failure(request: web.Request, error: Exception, form: Form) -> web.S
 class CutShort(web.StreamResponse):
     """Stands for an answer whose connection is gone, and sends nothing.
 
-    Raising would do as well, but aiohttp logs a traceback for it, and clients hang up every day.
+    An exception would work too, but aiohttp logs a traceback for it, and clients hang up every day.
     """
 
     def __init__(self) -> None:

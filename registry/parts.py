@@ -1,4 +1,4 @@
-"""What the HTTP side is made over: the builder's demand, repositories, blobs, uploads, and the checks of /readyz."""
+"""The parts behind the HTTP side: the builder's demand, repositories, blobs, uploads, and the checks of /readyz."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from storage.repositories.uploads import Uploads
 
 
 class ImagesByName(Protocol):
-    """Names and tags to images and files, as `builder.demand.Demand` gives them.
+    """Maps names and tags to images and files, like `builder.demand.Demand`.
 
-    Raises BuilderError at once for a bad name.
+    Raises BuilderError at once for an invalid name.
     """
 
     @property
     def root(self) -> str:
-        """The repository that all images made on demand are stored in."""
+        """The repository in which all on-demand images are stored."""
 
     def owns(self, repository: str) -> bool: ...
 
@@ -52,7 +52,7 @@ class ImagesByName(Protocol):
 
 
 Check = Callable[[], Awaitable[None]]
-"""Raises when the thing it is named after does not work."""
+"""Raises an error if the thing that it is named after does not work."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ class Parts:
     checks: Mapping[str, Check] = field(default_factory=dict)
     read_only: bool = False
     notifier: Notifier | None = None
-    """None when there are no webhooks."""
+    """None without webhooks."""
     reserve: Reserve | None = None
-    """Room for deletions on a full disk; None where nothing is kept on one."""
+    """Room for deletions on a full disk; None if nothing is stored on one."""
     mirror: Mirror | None = None
-    """None when no other registry is mirrored."""
+    """None if no other registry is mirrored."""
 
     @property
     def changes(self) -> Changes:
@@ -88,10 +88,10 @@ STOPPING = web.AppKey("stopping", asyncio.Event)
 
 
 def room_for(request: web.Request, size: int) -> AbstractAsyncContextManager[None]:
-    """Memory for `size` bytes of the request's body while the block runs; entering it raises StorageBusy."""
+    """Hold memory for `size` bytes of the request's body while the block runs; entering it raises StorageBusy."""
     return request.app[UPLOAD_BUDGET].take(client_of(request.app[PROXIES].client(request)), size)
 
 
 def caller_of(request: web.Request) -> Caller:
-    """Whose builds count together: those of an address, as the trusted proxies tell it, or of an IPv6 network."""
+    """Whose builds count together: those of one address, as trusted proxies report it, or of one IPv6 network."""
     return Caller(client_of(request.app[PROXIES].client(request)))

@@ -1,7 +1,7 @@
-"""The HTTP side by itself: the table of all routes, and the application over it.
+"""The HTTP side: the table of all routes, and the application made from it.
 
-A row says by which methods and path something is asked for, which permission that takes, who answers, in which form
-errors are told, and in a line what it does. A row without a permission does not start.
+A row has the methods and path of a request, the permission that it requires, the handler, the form of errors, and one
+line on what it does. The server does not start with a row that has no permission.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def compose(
     routes: Sequence[Row] = ROUTES,
     kinds: Sequence[MakeKind] = ALL_KINDS,
 ) -> web.Application:
-    """The application over the parts that `open_parts` opens when it starts and closes after its last request.
+    """The application. It opens its parts with `open_parts` when it starts, and closes them after its last request.
 
     Raises RoutesInvalid.
     """
@@ -125,13 +125,13 @@ def compose(
 
 
 def _resources(routes: Sequence[Row]) -> Iterator[tuple[str, list[Row], Handler]]:
-    """For each pattern of paths that aiohttp tells apart: its rows, and who answers it. Raises RoutesInvalid."""
+    """The rows and the handler of each path pattern that aiohttp tells apart. Raises RoutesInvalid."""
     groups: dict[str, list[Row]] = {}
     for row in routes:
         groups.setdefault(find_folder(row.path) or row.path, []).append(row)
     for path, rows in groups.items():
         if len({(row.form, row.spare) for row in rows}) > 1:
-            # what is wrong with a path is told before a row is found
+            # errors in a path are reported before a row is found
             raise RoutesInvalid(f"the routes at {path} differ in their form of errors, or in whether they are spare")
         if path not in FOLDERS:
             yield path, rows, dispatch_path(rows)

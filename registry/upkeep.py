@@ -1,4 +1,4 @@
-"""Garbage collection as the server and the command line do it: by the settings, one at a time, on a schedule."""
+"""Garbage collection for the server and the command line: by the settings, one at a time, on a schedule."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from storage.store import Store
 
 LINGER_SECONDS = 60.0
 FIRST_SECONDS = 60.0
-"""After the start, when there is more to do than to tidy up."""
+"""The delay after a start, which has more to do than tidy up."""
 
 JITTER = 0.1
 LOOK_SECONDS = 60.0
-"""Longest time between looks at when the last collection was, and after one that failed."""
+"""The longest pause between checks of the last collection's time, and after a failed collection."""
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ def policy_of(settings: Settings) -> Policy:
         untagged_for=upkeep.untagged_for,
         image_retention=upkeep.image_retention,
         copy_retention=settings.mirror.mirror_keep,
-        # a failure is remembered by its build
+        # a failure is remembered in its build's row
         build_retention=max(
             upkeep.build_retention, settings.builder.failure_memory, settings.builder.transient_failure_memory
         ),
@@ -55,7 +55,7 @@ def policy_of(settings: Settings) -> Policy:
 async def collect(settings: Settings, store: Store, *, dry_run: bool = False) -> CollectionReport:
     """Collect garbage and keep the caches within their bounds.
 
-    Raises GarbageCollectionRunning when somebody else is at it, StorageUnavailable.
+    Raises GarbageCollectionRunning if another collection is running, and StorageUnavailable.
     """
     policy, upkeep, begun = policy_of(settings), settings.upkeep, time.monotonic()
     bounds = Bounds(upkeep.fragments_limit, upkeep.archives_limit, upkeep.repodata_limit)
@@ -67,7 +67,7 @@ async def collect(settings: Settings, store: Store, *, dry_run: bool = False) ->
         with only_here(settings.data_directory):
             async with only_one(store.database):
                 report = await Garbage(store.blobs, store.changes, policy).collect()
-    # the caches of a machine are its own, whoever collects what is shared
+    # each machine has its own caches, whoever collects shared content
     for step in await eviction.evict(dry_run=dry_run):
         report.add(step)
     await asyncio.to_thread(store.reserve.keep)
@@ -77,7 +77,7 @@ async def collect(settings: Settings, store: Store, *, dry_run: bool = False) ->
 
 @contextlib.asynccontextmanager
 async def keeping(reserve: Reserve) -> AsyncIterator[None]:
-    """Take the reserve again, while the block runs, whenever it was spent and there is room."""
+    """While the block runs, take the reserve again whenever it was spent and there is room."""
 
     async def keep() -> None:
         while True:
@@ -94,7 +94,7 @@ async def keeping(reserve: Reserve) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def collecting(settings: Settings, store: Store) -> AsyncIterator[None]:
-    """Collect every `gc_interval` while the block runs, unless another process has done so meanwhile."""
+    """Collect every `gc_interval` while the block runs, unless another process has just collected."""
     if not settings.upkeep.gc_interval:
         yield
         return
@@ -108,13 +108,13 @@ async def collecting(settings: Settings, store: Store) -> AsyncIterator[None]:
 
 async def _collect_on_schedule(settings: Settings, store: Store) -> None:
     interval = settings.upkeep.gc_interval
-    # several processes and machines would otherwise all come at the same time
+    # otherwise several processes and machines would all come at the same time
     jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
     await asyncio.sleep(min(FIRST_SECONDS, interval) * jitter)
     while True:
         last = last_collection(settings.data_directory)
         if is_within(interval * jitter, last):
-            # meanwhile another process, or a person, may collect
+            # another process, or a person, may collect meanwhile
             wait = last + interval * jitter - time.time()
             await asyncio.sleep(min(max(wait, 0), LOOK_SECONDS))
             await _delete_objects(settings, store)
@@ -123,9 +123,9 @@ async def _collect_on_schedule(settings: Settings, store: Store) -> None:
 
 
 async def _delete_objects(settings: Settings, store: Store) -> None:
-    """Delete the bytes of what gave way: they would fill the disk before the next collection."""
+    """Delete the bytes of content that made room: they would fill the disk before the next collection."""
     garbage = Garbage(store.blobs, store.changes, policy_of(settings))
-    # whatever fails is left for the collection, which tells of it
+    # what fails is left for the collection, which reports it
     with contextlib.suppress(StorageError):
         if await garbage.has_due_objects():
             with between_collections(settings.data_directory):
@@ -134,7 +134,7 @@ async def _delete_objects(settings: Settings, store: Store) -> None:
 
 
 async def _collect_and_log(settings: Settings, store: Store) -> bool:
-    """Whether it was done."""
+    """Collect, and return whether it succeeded."""
     try:
         report = await collect(settings, store)
     except GarbageCollectionRunning:

@@ -1,6 +1,6 @@
-"""GET /: what this is and what to ask it for, for whoever opens the address in a browser or with curl.
+"""GET /: what this is and what to ask it for, for people who open the URL in a browser or with curl.
 
-The same for everybody: nothing of what is stored, and no version.
+Everybody gets the same: nothing about stored content, and no version.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Documentation:       README.md and docs/ in condery's source; docs/clients.md fo
 """
 
 UNKNOWN_URL = "http://HOST:PORT"
-"""Where neither the request nor the settings say by which address we are reached."""
+"""Shown if neither the request nor the settings say at which URL we are reached."""
 
 
 async def welcome(request: web.Request) -> web.Response:
     url = request.app[PROXIES].base_url(request) or UNKNOWN_URL
     text = _TEXT.format(url=url, host=url.partition("://")[2], root=request.app[PARTS].demand.root)
-    # a shared cache must not keep what quotes the Host of one client
+    # a shared cache must not keep text that quotes one client's Host
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     return web.Response(text=text, content_type="text/plain", charset="utf-8", headers=headers)

@@ -1,1 +1,1 @@
-"""Lines of logs: their form, where they go, and one for each request."""
+"""Log lines: their format, where they go, and one for each request."""

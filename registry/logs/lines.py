@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, or text for people; never a secret in either."""
+"""Structured logs: one JSON object per line, or text for people; neither ever contains a secret."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from registry.logs.settings import LogSettings
 from storage.text import HIDDEN, printable, printable_json, printable_line, redact
 
 SECRET_NAMES = frozenset({"authorization", "cookie", "password", "secret", "token", "credentials", "set-cookie"})
-"""Names whose values are never written."""
+"""Names whose values are never logged."""
 
 
 def mask_secret_names(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -34,9 +34,9 @@ def escape_controls(logger: object, method: str, event: MutableMapping[str, Any]
 
 
 def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
-    """Sets up structlog, and the standard library's loggers to go the same way. Call once, before the first line.
+    """Set up structlog, and make the standard library's loggers go through it. Call once, before the first line.
 
-    Lines go to `stream`, else to standard error.
+    Lines go to `stream`, or else to standard error.
     """
     stream = stream or sys.stderr
     console = settings.log_format == "console" or (settings.log_format == "auto" and stream.isatty())
@@ -51,7 +51,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     )
 
     def render(logger: object, method: str, event: MutableMapping[str, Any]) -> str:
-        # Only the finished line shows every URL: those in tracebacks and in objects that became text as well.
+        # Only the finished line has all URLs, including those in tracebacks and in objects rendered as text.
         return redact(str(renderer(logger, method, event)))
 
     last: list[structlog.typing.Processor] = [
@@ -81,6 +81,6 @@ def to_json(value: object, **_: object) -> str:
     try:
         text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:
-        # half a surrogate pair, which UTF-8 does not have; bytes that are no text become some
+        # half a surrogate pair has no UTF-8; bytes that are not text become some
         text = json.dumps(value, default=str, skipkeys=True)
     return printable_json(text)

@@ -1,7 +1,7 @@
-"""One line for each request, in the same form as all other lines.
+"""One line for each request, in the same format as all other lines.
 
-JSON lines do not go through structlog: its processors cost a third of what answering a manifest from memory costs. They
-are made and written a tenth of a second later, many at a time, which costs less than one between two requests.
+JSON lines bypass structlog: its processors cost a third of the time to answer a manifest from memory. They are
+formatted and written a tenth of a second later, many at a time, which costs less than one at a time between requests.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from storage.text import printable_json, redact
 
 REQUEST_ID = web.RequestKey("request_id", str)
 LOG_FIELDS = web.RequestKey("log_fields", dict[str, Any])
-"""What a handler adds to its request's log line."""
+"""Fields that a handler adds to its request's log line."""
 
 FLUSH_SECONDS = 0.1
 FLUSH_LINES = 1000
 
 
 class RequestLog(Protocol):
-    """Takes one finished request."""
+    """Logs finished requests."""
 
     def write(self, level: str, fields: dict[str, Any]) -> None:
-        """Log `fields` at `level` (debug, info, error); called on the event loop, returns at once."""
+        """Log `fields` at `level` (debug, info, error). Called on the event loop; returns at once."""
 
     def flush(self) -> None:
         """Write what is still buffered."""
 
 
 class StructuredRequestLog:
-    """Request lines through structlog, as it is configured: for a terminal, and for tests."""
+    """Request lines through structlog as it is configured: for terminals and tests."""
 
     def __init__(self, log: structlog.typing.FilteringBoundLogger) -> None:
         self._log = log
@@ -52,7 +52,7 @@ class StructuredRequestLog:
 
 
 class JsonRequestLog:
-    """Request lines as JSON objects, buffered; errors at once."""
+    """Request lines as JSON objects, buffered; errors are written at once."""
 
     def __init__(self, stream: TextIO, least: int) -> None:
         self._stream = stream
@@ -86,7 +86,7 @@ class JsonRequestLog:
         try:
             return orjson.dumps(line, default=str).decode()
         except TypeError:
-            # a path may have bytes that are no UTF-8
+            # a path may have bytes that are not UTF-8
             return json.dumps(line, default=str)
 
     def _timestamp(self, now: float) -> str:

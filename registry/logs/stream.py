@@ -1,7 +1,7 @@
 """Standard error for a server: nobody ever waits for it.
 
-A pipe that nobody reads takes 64 KiB, and then stops whoever writes to it. So lines are handed to a thread, which is
-the only one that waits. What it cannot keep is dropped, counted, and told in the log when lines go out again.
+A pipe that nobody reads takes 64 KiB, and then blocks its writer. So lines are handed to a thread, and only that thread
+waits. It drops and counts what it cannot keep, and logs the count when lines go out again.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import TextIO, cast
 import orjson
 
 KEPT_BYTES = 4 << 20
-"""Most bytes that wait for a slow reader."""
+"""The most bytes that wait for a slow reader."""
 
 CLOSE_SECONDS = 2.0
-"""Longest time that the last lines get when the server ends."""
+"""The longest time for the last lines when the server ends."""
 
 
 class LogStream(TextIOBase):
-    """A text stream over a file descriptor whose `write` never blocks."""
+    """A text stream over a file descriptor; its `write` never blocks."""
 
     def __init__(self, descriptor: int, *, terminal: bool, kept_bytes: int = KEPT_BYTES) -> None:
         self._descriptor = descriptor
@@ -37,7 +37,7 @@ class LogStream(TextIOBase):
         self._dropped = 0
         self._closing = False
         self._changed = threading.Condition()
-        # a daemon: it may wait for a reader that never comes
+        # a daemon thread: it may wait for a reader that never comes
         self._thread = threading.Thread(target=self._run, name="condery-log", daemon=True)
         self._thread.start()
 
@@ -60,10 +60,10 @@ class LogStream(TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Nothing waits here, so nothing is to be done."""
+        """Nothing waits here, so there is nothing to do."""
 
     def close(self) -> None:
-        """Write what is there, for CLOSE_SECONDS at most."""
+        """Write what is left, for CLOSE_SECONDS at most."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -72,13 +72,13 @@ class LogStream(TextIOBase):
 
     def _run(self) -> None:
         while (data := self._next()) is not None:
-            # a reader that is gone is no reason to end
+            # the reader may be gone, which is no reason to stop
             with contextlib.suppress(OSError):
                 while data:
                     data = data[os.write(self._descriptor, data) :]
 
     def _next(self) -> bytes | None:
-        """What is to be written next, in one piece; None at the end."""
+        """The next bytes to write, in one piece; None at the end."""
         with self._changed:
             while not self._waiting and not self._dropped and not self._closing:
                 self._changed.wait()
@@ -105,11 +105,11 @@ def _tell_dropped(count: int) -> bytes:
 
 @contextlib.contextmanager
 def never_waiting_stderr() -> Iterator[None]:
-    """While the block runs `sys.stderr` is a LogStream, so that nothing that writes to it is stopped by its reader."""
+    """Make `sys.stderr` a LogStream while the block runs, so that its reader stops nothing that writes to it."""
     real = sys.stderr
     real.flush()
     stream = LogStream(real.fileno(), terminal=real.isatty())
-    # the interface of a text stream, less what nobody uses of standard error
+    # the interface of a text stream, except for what nobody uses on standard error
     sys.stderr = cast(TextIO, stream)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Where a server is reached; apart from the server, so that what only looks after servers stays small."""
+"""Where a server listens; apart from the server, so that a process that only supervises servers stays small."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ class CannotListen(ConderyError):
 
 @dataclass(frozen=True)
 class Listening:
-    """Where a server is reached, and what names its images begin with."""
+    """Where a server listens, and the first part of its images' names."""
 
     host: str
     port: int
     root: str
     secure: bool = False
-    """Whether https is spoken, and not http."""
+    """Whether it speaks https instead of http."""
 
     @property
     def address(self) -> str:
-        """`host:port` as a client on this machine writes it."""
+        """`host:port` as a client on this machine would write it."""
         anywhere = {"0.0.0.0": "localhost", "::": "localhost", "127.0.0.1": "localhost"}  # noqa: S104 - not bound to here
         host = anywhere.get(self.host, self.host)
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
 
 def announce(listening: Listening) -> None:
-    """One line on stdout: where the server is and what to pull."""
+    """Print one line: where the server listens and what to pull."""
     image = f"{listening.address}/{listening.root}/python/numpy/scipy.gt.1.0"
     scheme = "https" if listening.secure else "http"
     sys.stdout.write(f"condery listens on {scheme}://{listening.address}; try: docker pull {image}\n")

@@ -1,7 +1,7 @@
-"""Several server processes on one port: the kernel deals connections out among them (SO_REUSEPORT, socket(7)).
+"""Several server processes on one port: the kernel distributes connections among them (SO_REUSEPORT, socket(7)).
 
-This process only holds the port and looks after the others: it starts one again that dies, and stops them all when it
-is stopped. They stop by themselves when it is gone, however it went.
+This process only holds the port and supervises the others: it replaces one that dies, and stops them all when it is
+stopped itself. If this process is gone, however it ended, they stop by themselves.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from storage.errors import ConderyError
 log = structlog.get_logger(__name__)
 
 RESTART_SECONDS = 1.0
-"""Pause before a dead process is replaced, so that one which cannot live does not take the machine."""
+"""The pause before a dead process is replaced, so that one that cannot run does not use up the machine."""
 
 
 class ProcessFailed(ConderyError):
@@ -68,7 +68,7 @@ async def serve_processes(settings: Settings, on_ready: Callable[[Listening], No
 
 
 def _check_files(http: HttpSettings, webhook: WebhookSettings) -> None:
-    """What is wrong with files is better told here once than by every process."""
+    """Check files once here, rather than let every process report the same mistake."""
     if http.tls_certificate is not None and http.tls_key is not None:
         Certificates(http.tls_certificate, http.tls_key)
     if webhook.webhooks and webhook.webhook_secret_file is not None:
@@ -77,7 +77,7 @@ def _check_files(http: HttpSettings, webhook: WebhookSettings) -> None:
 
 @contextlib.contextmanager
 def reserved_port(host: str, port: int) -> Iterator[int]:
-    """The port, or a free one for 0, bound so that only sockets with SO_REUSEPORT of this user may listen on it."""
+    """Yield the port, or a free one for 0, bound so that only this user's SO_REUSEPORT sockets may listen on it."""
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind, protocol) as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -108,7 +108,7 @@ def _first_message(child: _Child) -> Listening:
 
 
 async def _look_after(children: list[_Child], index: int, settings: Settings, stopped: asyncio.Event) -> None:
-    """Replace the child when it dies; return when `stopped` is set."""
+    """Replace the child whenever it dies; return once `stopped` is set."""
     while not stopped.is_set():
         if await _has_ended(children[index].process, stopped):
             log.error("server process died", code=children[index].process.exitcode)
@@ -119,7 +119,7 @@ async def _look_after(children: list[_Child], index: int, settings: Settings, st
 
 
 async def _has_ended(process: SpawnProcess, stopped: asyncio.Event) -> bool:
-    """True when the process has ended, False when `stopped` came first."""
+    """True if the process has ended, False if `stopped` was set first."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     loop.add_reader(process.sentinel, ended.set)
@@ -136,8 +136,8 @@ async def _has_ended(process: SpawnProcess, stopped: asyncio.Event) -> bool:
 
 
 def _run(settings: Settings, connection: Connection) -> None:
-    """What a child process does: serve, until it is told to stop or its parent is gone."""
-    # spawned processes begin with nothing set up, and import the least before that
+    """Run a child process: serve until it is told to stop or its parent is gone."""
+    # a spawned process starts without any setup, and should import as little as possible before that
     import uvloop
 
     from registry.logs.lines import configure

@@ -22,17 +22,17 @@ from registry.settings.model import Settings
 
 BACKLOG = 1024
 COLLECTED_AFTER = 50_000
-"""New objects, after which the cyclic garbage collector looks at them: requests leave little for it to find."""
+"""New objects before the cyclic garbage collector runs: requests leave little for it to find."""
 
 THREADS = 64
-"""Most that wait for disks and object stores at a time; asyncio's own choice is by cores, which these do not use."""
+"""Threads for waiting on disks and object stores. asyncio would count cores, which such waiting does not use."""
 
 
 @contextlib.asynccontextmanager
 async def serving(settings: Settings, *, shared_port: bool = False) -> AsyncIterator[Listening]:
-    """A server that answers while the block runs, and then ends cleanly.
+    """Run a server while the block runs, and end it cleanly.
 
-    First only /readyz fails, for `drain_seconds`, so that load balancers look elsewhere. Then nothing new is accepted,
+    At first only /readyz fails, for `drain_seconds`, so that load balancers turn away. Then nothing new is accepted,
     running requests get `shutdown_seconds` to finish, and the builder leaves its unfinished builds to be resumed.
 
     With `shared_port` other processes listen on the same port. Raises CannotListen, CertificateInvalid.
@@ -53,7 +53,7 @@ async def _listening(
     runner = web.AppRunner(
         app,
         access_log=None,
-        auto_decompress=False,  # what is pushed is stored as it comes; and a small body could become any size
+        auto_decompress=False,  # pushes are stored as they come; and a small body could unpack to any size
         keepalive_timeout=http.keep_alive,
         shutdown_timeout=http.shutdown_seconds,
         logger=connection_logger(),
@@ -83,7 +83,7 @@ async def serve_until_stopped(
     shared_port: bool = False,
     stopped: asyncio.Event | None = None,
 ) -> None:
-    """Serves until SIGTERM, SIGINT or `stopped`; a second signal ends the process at once."""
+    """Serve until SIGTERM, SIGINT or `stopped`; a second signal ends the process at once."""
     stopped = stopped or asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -97,14 +97,14 @@ async def serve_until_stopped(
 
 
 def rest_collector() -> None:
-    """What is loaded by now stays as long as the process, and is not to be looked at again and again."""
+    """Tell the garbage collector to ignore what is loaded by now, since it stays as long as the process."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECTED_AFTER)
 
 
 def connection_logger() -> logging.Logger:
-    """aiohttp's logger of connections, without a traceback for every client that does not speak HTTP."""
+    """aiohttp's logger for connections, without a traceback for every client that does not speak HTTP."""
     logger = logging.getLogger("aiohttp.server")
     if not any(isinstance(each, _NoTraceback) for each in logger.filters):
         logger.addFilter(_NoTraceback())

@@ -1,7 +1,7 @@
-"""TLS by certificate files, which may be replaced while the server runs.
+"""TLS with certificate files that may be replaced while the server runs.
 
-Certificates are renewed every few weeks, and a restart would cut uploads. A new pair is read into a context of its own,
-and connections are given that one from then on: a pair that does not fit, such as one of which half is written so far,
+Certificates are renewed every few weeks, and a restart would cut uploads. A new pair is loaded into a context of its
+own, which new connections then use. So a pair that does not match, for instance because only one file is written yet,
 never serves anybody.
 """
 
@@ -22,11 +22,11 @@ from storage.errors import ConderyError
 log = structlog.get_logger(__name__)
 
 WATCH_SECONDS = 5.0
-"""How often the files are looked at."""
+"""How often the files are checked."""
 
 
 class CertificateInvalid(ConderyError):
-    """The certificate or its key cannot be used; `path` is the file with the fault."""
+    """The certificate or its key cannot be used; `path` is the faulty file."""
 
     def __init__(self, setting: str, path: Path, reason: str) -> None:
         super().__init__(f"{setting} {path}: {reason}")
@@ -35,14 +35,14 @@ class CertificateInvalid(ConderyError):
 
 
 class _KeyEncrypted(Exception):
-    """There is nobody to ask for a password."""
+    """There is nobody to ask for the password."""
 
 
 Stamp = tuple[tuple[int, int, int], ...]
 
 
 class Certificates:
-    """A certificate chain and its key, both PEM, and the context of a server that has them as they are now."""
+    """A certificate chain and its key, both PEM, and a server context with their current content."""
 
     def __init__(self, certificate: Path, key: Path) -> None:
         """Raises CertificateInvalid."""
@@ -54,7 +54,7 @@ class Certificates:
         self.context.sni_callback = self._choose
 
     def read(self) -> ssl.SSLContext:
-        """A context with what the files have; raises CertificateInvalid."""
+        """A context with the files' content; raises CertificateInvalid."""
         self._stamp()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -63,16 +63,16 @@ class Certificates:
             context.load_cert_chain(self._certificate, self._key, password=_refuse)
         except _KeyEncrypted:
             raise CertificateInvalid(
-                "tls_key", self._key, "the key is encrypted; give one without a password, readable for condery alone"
+                "tls_key", self._key, "the key is encrypted; give one without a password that only condery can read"
             ) from None
         except ssl.SSLError as error:
             raise self._invalid(error) from error
         return context
 
     def reload(self) -> bool:
-        """Use what the files have now, if they have changed since they were last read, and say whether they had.
+        """Load the files if they have changed since they were last read; return whether they had.
 
-        Raises CertificateInvalid and goes on with what was read before; a pair that is wrong is tried once.
+        Raises CertificateInvalid and keeps the earlier pair; an invalid pair is tried once.
         """
         stamp = self._stamp()
         if stamp == self._seen:
@@ -82,31 +82,31 @@ class Certificates:
         return True
 
     def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        """Called in every handshake, with a name or without one."""
+        """Called in every handshake, with a server name or without."""
         connection.context = self._current
 
     def _stamp(self) -> Stamp:
-        """What is different when a file is another or was written to; raises CertificateInvalid."""
+        """Differs if a file was replaced or written to; raises CertificateInvalid."""
         return (
             _stamp_of("tls_certificate", self._certificate),
             _stamp_of("tls_key", self._key),
         )
 
     def _invalid(self, error: ssl.SSLError) -> CertificateInvalid:
-        """Which of the two files it is, which OpenSSL does not say."""
+        """Find out which of the two files is wrong, since OpenSSL does not say."""
         if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
-            reason = f"the key is not that of the certificate {self._certificate}"
+            reason = f"the key does not match the certificate {self._certificate}"
             return CertificateInvalid("tls_key", self._key, reason)
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(self._certificate)
         except ssl.SSLError:
-            return CertificateInvalid("tls_certificate", self._certificate, "there is no PEM certificate in it")
-        return CertificateInvalid("tls_key", self._key, f"there is no PEM key in it that can be used ({error.reason})")
+            return CertificateInvalid("tls_certificate", self._certificate, "it contains no PEM certificate")
+        return CertificateInvalid("tls_key", self._key, f"it contains no usable PEM key ({error.reason})")
 
 
 @contextlib.asynccontextmanager
 async def tls_context(settings: HttpSettings) -> AsyncIterator[ssl.SSLContext | None]:
-    """The context to listen with, kept up to date; None where TLS is not set. Raises CertificateInvalid."""
+    """The context to listen with, kept up to date; None if TLS is not configured. Raises CertificateInvalid."""
     if settings.tls_certificate is None or settings.tls_key is None:
         yield None
         return
@@ -117,7 +117,7 @@ async def tls_context(settings: HttpSettings) -> AsyncIterator[ssl.SSLContext | 
 
 @contextlib.asynccontextmanager
 async def watching(certificates: Certificates, seconds: float = WATCH_SECONDS) -> AsyncIterator[None]:
-    """Looks after the files while the block runs, and logs what becomes of them."""
+    """Reload the files when they change while the block runs, and log it."""
 
     async def watch() -> None:
         told: str | None = None

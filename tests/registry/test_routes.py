@@ -245,12 +245,15 @@ LISTING = next(row for row in ROUTES if isinstance(row, Route) and row.lists)
         (replace(READING, permission=PUBLIC), "cannot have the permission"),  # type: ignore[arg-type] # that is tested
         (replace(READING, permission="environment::read"), "cannot have the permission"),  # type: ignore[arg-type] # too
         (replace(LISTING, permission="no such"), "cannot have the permission"),  # type: ignore[arg-type] # and this
-        (replace(LISTING, lists=False), "nothing checks that environment::read is granted"),
-        (ROUTES[0], "GET / stands in the table twice"),
+        (
+            replace(LISTING, lists=False),
+            "nothing checks that the sender of GET /v2/_catalog has been granted environment::read",
+        ),
+        (ROUTES[0], "GET / is in the table twice"),
         (replace(LISTING, form="rest"), "differ in their form of errors"),
         (
             replace(READING, path="/v2/{other}/tags/list", permission=Permission.ENVIRONMENT_CREATE),
-            "GET /v2/{other}/tags/list stands in the table twice: /v2/{name}/tags/list is for the same",
+            "GET /v2/{other}/tags/list is in the table twice: /v2/{name}/tags/list is for the same",
         ),
         (
             replace(LISTING, path="/v2/{other}/tags/list", endpoint="tags", permission=PUBLIC, lists=False),
@@ -260,10 +263,13 @@ LISTING = next(row for row in ROUTES if isinstance(row, Route) and row.lists)
         (replace(READING, path="/v2/", endpoint="base"), "GET /v2/ names no repository"),
         (replace(READING, endpoint="blobs"), "GET /v2/{name}/tags/list is a path of the endpoint tags, not blobs"),
         (replace(READING, path="/tags/{name}", form="rest"), "GET /tags/{name} is below none of /v2/, /files/"),
-        (replace(READING, methods=("PUT",)), "PUT /v2/{name}/tags/list may change things, and asks for the permission"),
+        (
+            replace(READING, methods=("PUT",)),
+            "PUT /v2/{name}/tags/list may change things, but requires",
+        ),
         (replace(LISTING, endpoint=None), "GET /v2/_catalog is a path of the endpoint catalog, not None"),
         (replace(LISTING, path="/v2/other"), "no path below /v2/ is read as GET /v2/other"),
-        (replace(LISTING, path="/v2", endpoint="base"), "GET /v2 stands in the table twice: /v2/ is for the same"),
+        (replace(LISTING, path="/v2", endpoint="base"), "GET /v2 is in the table twice: /v2/ is for the same"),
         (
             replace(LISTING, path="/token", methods=("POST",), permission=PUBLIC, lists=False),
             "POST /token may change things",

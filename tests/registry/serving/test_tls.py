@@ -155,7 +155,7 @@ def test_a_pair_that_does_not_fit_serves_nobody(
     async def scenario() -> None:
         async with secure(tmp_path / "data", certificates.context) as (_, port):
             files.certificate.write_bytes(second.certificate)
-            with pytest.raises(CertificateInvalid, match="the key is not that of the certificate"):
+            with pytest.raises(CertificateInvalid, match="the key does not match the certificate"):
                 certificates.reload()
             assert not certificates.reload()
             assert await serial(port, trusting) == first.serial
@@ -187,7 +187,7 @@ async def test_what_becomes_of_new_files_is_logged_once(files: Files) -> None:
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     kept = [line for line in lines if line["event"] == "certificate not reloaded, the old one stays in use"]
     assert len({line["reason"] for line in kept}) == len(kept) >= 1
-    assert f"tls_key {files.key}: there is no PEM key in it" in kept[0]["reason"]
+    assert f"tls_key {files.key}: it contains no usable PEM key" in kept[0]["reason"]
     assert lines[-1]["event"] == "certificate reloaded"
 
 
@@ -241,13 +241,13 @@ PAIR, OTHER = AUTHORITY.issue(), AUTHORITY.issue()
     [
         (None, PAIR.key, "tls_certificate .*tls.crt: No such file or directory"),
         (PAIR.certificate, None, "tls_key .*tls.key: No such file or directory"),
-        (PAIR.certificate, OTHER.key, "tls_key .*tls.key: the key is not that of the certificate .*tls.crt"),
+        (PAIR.certificate, OTHER.key, "tls_key .*tls.key: the key does not match the certificate .*tls.crt"),
         (PAIR.certificate, PAIR.encrypted_key(b"x"), "tls_key .*: the key is encrypted; give one without a password"),
-        (b"nonsense", PAIR.key, "tls_certificate .*: there is no PEM certificate in it"),
-        (PAIR.key, PAIR.key, "tls_certificate .*: there is no PEM certificate in it"),
-        (b"", PAIR.key, "tls_certificate .*: there is no PEM certificate in it"),
-        (PAIR.certificate, b"nonsense", "tls_key .*: there is no PEM key in it that can be used"),
-        (PAIR.certificate, PAIR.certificate, "tls_key .*: there is no PEM key in it that can be used"),
+        (b"nonsense", PAIR.key, "tls_certificate .*: it contains no PEM certificate"),
+        (PAIR.key, PAIR.key, "tls_certificate .*: it contains no PEM certificate"),
+        (b"", PAIR.key, "tls_certificate .*: it contains no PEM certificate"),
+        (PAIR.certificate, b"nonsense", "tls_key .*: it contains no usable PEM key"),
+        (PAIR.certificate, PAIR.certificate, "tls_key .*: it contains no usable PEM key"),
     ],
 )
 def test_mistakes_are_told(files: Files, certificate: bytes | None, key: bytes | None, message: str) -> None:
@@ -279,7 +279,7 @@ def test_mistakes_end_the_start_in_one_line(files: Files, tmp_path: Path, proces
         [*command, *flags(files), "--processes", processes], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"condery: tls_key {files.key}: the key is not that of the certificate")
+    assert done.stderr.startswith(f"condery: tls_key {files.key}: the key does not match the certificate")
     assert done.stderr.count("\n") == 1
 
 
