@@ -48,6 +48,9 @@ class Roles:
     def names(self) -> tuple[str, ...]:
         return tuple(sorted(self._roles))
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._roles
+
     def find(self, name: str) -> Role:
         """The role of this name; raises ValueError if there is none."""
         if name not in self._roles:

@@ -11,6 +11,7 @@ from auth.role import Roles, parse_role
 from storage.section import Section
 
 AUTO = "auto"
+NONE = "none"
 ROOT = "{root}"
 """Stands for the `root` of on-demand repositories."""
 
@@ -71,6 +72,6 @@ class AccessSettings(Section):
     def _are_bindings(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         roles = Roles(parse_role(each) for each in info.data.get("roles", ()))
         for each in value:
-            if each not in (AUTO, "none"):
+            if each != NONE and (each != AUTO or info.field_name != "anonymous_bindings"):
                 parse_binding(each.replace(ROOT, "root"), roles)
         return value

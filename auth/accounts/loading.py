@@ -1,0 +1,146 @@
+"""From an account's id to the principal it is at this moment, with all that was granted to it.
+
+A person has what anybody has, the defaults of who signed in, the role admin in the namespace of their own name, and the
+rows of their account and of their groups. To these come the rows that a namespace holds: they are for everybody who by
+any of the above may update all of that namespace (`environment::update` on the namespace itself). What a row of a
+namespace grants opens no other namespace's rows, so there is no chain to follow, and no circle.
+
+A robot has what anybody has and the rows of its own account, and no more than its owner has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cachetools import LRUCache
+from sqlalchemy import ColumnElement, and_, exists, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from auth.accounts.account import has_expired
+from auth.accounts.defaults import Defaults
+from auth.binding import Binding
+from auth.changing import AccessData
+from auth.grants import Grants
+from auth.permission import Permission
+from auth.principal import Principal
+from auth.role import Roles
+from storage.database.account_tables import account, binding, membership
+
+MOST_REMEMBERED = 2048
+"""Accounts of which a process remembers what they may do."""
+
+SHARING = Permission.ENVIRONMENT_UPDATE
+"""Whoever may do this in all of a namespace has what the namespace itself was granted."""
+
+
+@dataclass(frozen=True)
+class LoadedAccount:
+    """What credentials of an account are worth at this moment."""
+
+    principal: Principal
+    epoch: int
+    """Credentials of an earlier epoch have ended."""
+    expires: float | None
+    """UNIX seconds from which on the account is refused, or its owner."""
+    disabled: bool
+    """Whether the account is disabled, or its owner."""
+
+    def is_refused(self, now: float) -> bool:
+        return self.disabled or has_expired(self.expires, now)
+
+
+class PrincipalLoader:
+    """Reads what accounts may do, and remembers it until any process changes anything about access."""
+
+    def __init__(self, data: AccessData, roles: Roles, defaults: Defaults) -> None:
+        self._data = data
+        self._roles = roles
+        self._defaults = defaults
+        self._loaded: LRUCache[str, tuple[int, LoadedAccount]] = LRUCache(MOST_REMEMBERED)
+        self._anonymous: tuple[int, Principal] | None = None
+
+    async def load(self, account_id: str) -> LoadedAccount | None:
+        """None when there is no such account (any more)."""
+        stamp = self._data.stamp
+        remembered = self._loaded.get(account_id)
+        if remembered is not None and remembered[0] == stamp:
+            return remembered[1]
+        async with self._data.database.reading() as connection:
+            loaded = await self._read(connection, account_id)
+        if loaded is not None:
+            self._loaded[account_id] = stamp, loaded
+        return loaded
+
+    async def anonymous(self) -> Principal:
+        """Who did not say who they are."""
+        stamp = self._data.stamp
+        if self._anonymous is None or self._anonymous[0] != stamp:
+            granted = self._defaults.of_anybody(has_accounts=await self.has_accounts())
+            self._anonymous = stamp, Principal("anonymous", grants=Grants(granted))
+        return self._anonymous[1]
+
+    async def has_accounts(self) -> bool:
+        async with self._data.database.reading() as connection:
+            return bool((await connection.execute(select(exists().select_from(account)))).scalar())
+
+    async def _read(self, connection: AsyncConnection, account_id: str) -> LoadedAccount | None:
+        row = (await connection.execute(select(account).where(account.c.id == account_id))).first()
+        if row is None:
+            return None
+        if row.kind != "robot":
+            bindings = await self._of_person(connection, row)
+            return _loaded(row, Principal(row.name, "person", row.id, Grants(bindings)))
+        bindings = (*self._defaults.of_anybody(has_accounts=True), *await self._rows(connection, _held_by(row.id)))
+        principal = Principal(row.name, "robot", row.id, Grants(bindings))
+        owner = await self._read(connection, row.owner) if row.owner is not None else None
+        return _loaded(row, principal) if owner is None else _loaded(row, principal, owner)
+
+    async def _of_person(self, connection: AsyncConnection, row: Any) -> tuple[Binding, ...]:
+        groups = select(membership.c.group_name).where(membership.c.account == row.id)
+        of_groups = and_(binding.c.holder_kind == "group", binding.c.holder.in_(groups))
+        own = (
+            *self._defaults.of_anybody(has_accounts=True),
+            *self._defaults.of_person(row.name),
+            *await self._rows(connection, or_(_held_by(row.id), of_groups)),
+        )
+        return (*own, *await self._of_namespaces(connection, own))
+
+    async def _of_namespaces(self, connection: AsyncConnection, own: Iterable[Binding]) -> tuple[Binding, ...]:
+        """What was granted to the namespaces in which `own` lets somebody update everything."""
+        sharing = [each for each in own if SHARING in each.role.permissions and each.name == "*"]
+        where = binding.c.holder_kind == "namespace"
+        if not any("*" in each.namespace for each in sharing):
+            where = and_(where, binding.c.holder.in_({each.namespace for each in sharing}))
+        rows = (await connection.execute(select(binding).where(where).order_by(binding.c.id))).all()
+        grants = Grants(sharing)
+        return self._bindings(row for row in rows if grants.find(SHARING, row.holder))
+
+    async def _rows(self, connection: AsyncConnection, where: ColumnElement[bool]) -> tuple[Binding, ...]:
+        return self._bindings(await connection.execute(select(binding).where(where).order_by(binding.c.id)))
+
+    def _bindings(self, rows: Iterable[Any]) -> tuple[Binding, ...]:
+        """Rows of roles that the settings do not have any more grant nothing."""
+        known = (row for row in rows if row.role in self._roles)
+        return tuple(Binding(row.pattern, self._roles.find(row.role), _source(row)) for row in known)
+
+
+def _held_by(account_id: str) -> ColumnElement[bool]:
+    return and_(binding.c.holder_kind == "account", binding.c.holder == account_id)
+
+
+def _source(row: Any) -> str:
+    return "the account" if row.holder_kind == "account" else f"the {row.holder_kind} {row.holder}"
+
+
+def _loaded(row: Any, principal: Principal, owner: LoadedAccount | None = None) -> LoadedAccount:
+    if owner is None:
+        return LoadedAccount(principal, row.epoch, row.expires, row.disabled)
+    times = [each for each in (row.expires, owner.expires) if each is not None]
+    return LoadedAccount(
+        replace(principal, limits=(owner.principal.grants,)),
+        row.epoch,
+        min(times, default=None),
+        row.disabled or owner.disabled,
+    )
