@@ -1,8 +1,8 @@
-"""One build: from a spec to a lock, from a lock to an image.
+"""One build: from a spec to a lock, and from a lock to an image.
 
     solve -> download -> inspect -> overlaps -> plan -> layers -> environment layer -> config, manifests, index
 
-All blobs are stored before the manifests, the manifests with the image, the image before anybody is answered.
+All blobs are stored before the manifests, the manifests with the image, and the image before anybody gets an answer.
 """
 
 from __future__ import annotations
@@ -53,16 +53,17 @@ from storage.layout import DataDirectory
 T = TypeVar("T")
 
 IMAGE_FORMAT = 2
-"""Part of every image's key: raise it when the same lock and base have to give other bytes."""
+"""Part of every image's key: raise it when the same lock and base must give other bytes."""
 
 ATTEMPTS = 3
-"""How often something is made of parts that are deleted while it is made."""
+"""How often something is made whose parts are deleted while it is being made."""
 
 
 @dataclass(frozen=True)
 class Solved:
-    """A lock, the key it is kept under as what its spec is solved to (empty when it was asked for by its own), and
-    when it was solved if that is not recorded: an older lock answers until what it is for is made.
+    """A lock, with the key under which its spec's solution is kept (empty if it was requested by its own key).
+
+    `unrecorded` is when it was solved, if that is not recorded yet: an older lock answers until the result is made.
     """
 
     lock: Lock
@@ -72,7 +73,7 @@ class Solved:
 
 @dataclass(frozen=True)
 class Builder:
-    """What builds need; a build is a method that uses it."""
+    """Everything that builds need. A build is one of its methods."""
 
     settings: BuilderSettings
     data: DataDirectory
@@ -94,28 +95,28 @@ class Builder:
         return PlatformBuild(self.settings, self.data, self.blobs, self.layers, self.pool, self.popularity)
 
     async def close(self) -> None:
-        """Stop what is being made; nothing half-made is kept."""
+        """Stop whatever is being made. Nothing unfinished is kept."""
         for part in (self._images, self._solves, self.layers):
             await part.close()
 
     async def run(self, job: Job) -> str:
-        """Make what `job` asks for; the key of it. Idempotent, and quick where all of it is there."""
+        """Make what `job` asks for, and return its key. Idempotent, and quick if everything is there."""
         if name := job.artifact:
             return await self._make_of_lock(job, show_nothing, lambda lock, _: self.artifact(lock, name))
         return (await self._make_image_of(job, show_nothing))[0]
 
     async def image_of(self, spec: EnvironmentSpec, progress: Progress) -> FinishedImage:
-        """The image that `run` makes of `spec`, for somebody who watches."""
+        """Make the image of `spec` that `run` would make, for somebody who watches."""
         return (await self._make_image_of(Job("image", spec), progress))[1]
 
     async def _make_image_of(self, job: Job, progress: Progress) -> tuple[str, FinishedImage]:
         return await self._make_of_lock(job, progress, lambda lock, watch: self._image_and_key(lock, progress, watch))
 
     async def _make_of_lock(self, job: Job, progress: Progress, make: Callable[[Lock, Stopwatch], Awaitable[T]]) -> T:
-        """What `make` makes of the lock that `job` means.
+        """Apply `make` to the lock that `job` means.
 
-        A lock that fails is not kept for its time: when the channel is mended, the next solve shows it. One that takes
-        the place of a lock which answers meanwhile does so only when what was asked for is made.
+        A lock that fails is forgotten at once: when the channel is fixed, the next solve notices. A lock that is to
+        replace one that still answers does so only when the result is made.
         """
         watch = Stopwatch()
         solved = await self._find_or_solve(job, progress, watch)
@@ -129,7 +130,7 @@ class Builder:
         return made
 
     async def lock(self, job: Job, progress: Progress = show_nothing) -> Lock:
-        """The lock that `job` names, or that its spec has by now."""
+        """Return the lock that `job` names, or the current one of its spec."""
         solved = await self._find_or_solve(job, progress, Stopwatch())
         await self._record(job.spec, solved)
         return solved.lock
@@ -138,18 +139,18 @@ class Builder:
         if job.lock_key:
             document = await self.catalog.locks.find(job.lock_key)
             if document is None:
-                raise UnknownLock(job.lock_key, "it was collected before this build began; pull the tag latest")
+                raise UnknownLock(job.lock_key, "it was deleted before this build started; pull the tag latest")
             return Solved(Lock.from_json(document))
         with watch.stage("solve"):
             progress(Event("solve", 0, 1, " ".join(job.spec.match_specs())))
-            glibc = await self._glibc(job.spec.platforms)
+            glibc = await self._find_glibc(job.spec.platforms)
             key = make_resolution_key(job.spec, glibc, self.settings.channel_alias)
             solved = await self._solves.do(key, lambda: self._solve(key, job.spec, glibc))
             progress(Event("solve", 1, 1, f"{sum(map(len, solved.lock.packages.values()))} packages"))
         return solved
 
     async def _solve(self, key: str, spec: EnvironmentSpec, glibc: Mapping[str, str]) -> Solved:
-        """The stored lock while it is fresh, else a new one, recorded unless the old one still answers."""
+        """Return the stored lock while it is fresh, else a new one, recorded unless the old one still answers."""
         now = time.time()
         resolution = await self.catalog.locks.find_resolution(key)
         if resolution and is_fresh(spec, resolution.solved, self.settings, now):
@@ -171,25 +172,27 @@ class Builder:
             solved.key, until, solved.unrecorded, lock_key=lock.key, spec_key=lock.spec.key, document=lock.to_json()
         )
 
-    async def _glibc(self, platforms: Sequence[str]) -> dict[str, str]:
-        """By platform, the version that `__glibc` stands for: the setting's, else that of the base."""
+    async def _find_glibc(self, platforms: Sequence[str]) -> dict[str, str]:
+        """Return the version of `__glibc` by platform: the setting's, else the base's."""
         if self.settings.glibc:
             return dict.fromkeys(platforms, self.settings.glibc)
-        return _glibc_of(await self._resolve_bases(platforms))
+        return _read_glibc(await self._resolve_bases(platforms))
 
     async def artifact(self, lock: Lock, name: str) -> str:
-        """Make and record the file `name` of `lock`; the key of it."""
+        """Make and record the file `name` of `lock`, and return its key."""
         key = make_artifact_key(lock.key, name)
         if await self.catalog.artifacts.find(key):
             return key
 
         async def make() -> None:
-            await self.catalog.room.look(_least_size([lock.packages[choose_platform(lock)]]) if name == ARCHIVE else 0)
+            await self.catalog.room.look(
+                _estimate_size([lock.packages[choose_platform(lock)]]) if name == ARCHIVE else 0
+            )
             async with self._packing(lock, name) as pack:
                 artifact = await make_artifact(name, lock, blobs=self.blobs, layers=self.layers.store, pack=pack)
             await self.catalog.artifacts.put(key, lock.key, artifact.to_json(), artifact.digest)
 
-        await _again_when_collected(make)
+        await _retry_when_collected(make)
         return key
 
     async def _pack(self, archives: Mapping[str, Path], lock: Lock, platform: str) -> Join:
@@ -203,27 +206,27 @@ class Builder:
 
     @contextlib.asynccontextmanager
     async def _packing(self, lock: Lock, name: str) -> AsyncIterator[Pack]:
-        """A turn to pack an archive, once all its packages are there; a text file needs neither."""
+        """Take a turn to pack an archive, once all its packages are downloaded. A text file needs neither."""
         if name != ARCHIVE:
             yield functools.partial(self._pack, {})
             return
         async with self.stages.downloading():
-            archives = await self._archives(lock.packages[choose_platform(lock)])
+            archives = await self._fetch_archives(lock.packages[choose_platform(lock)])
         async with self.stages.pack.turn():
             yield functools.partial(self._pack, archives)
 
     async def image(self, lock: Lock, progress: Progress = show_nothing) -> FinishedImage:
-        """The image of `lock`, made and recorded unless it is there."""
+        """Return the image of `lock`. Make and record it if it does not exist."""
         return (await self._image_and_key(lock, progress, Stopwatch()))[1]
 
     async def _image_and_key(self, lock: Lock, progress: Progress, watch: Stopwatch) -> tuple[str, FinishedImage]:
-        return await _again_when_collected(lambda: self._image(lock, progress, watch))
+        return await _retry_when_collected(lambda: self._image(lock, progress, watch))
 
     async def _image(self, lock: Lock, progress: Progress, watch: Stopwatch) -> tuple[str, FinishedImage]:
         bases = await self._resolve_bases(lock.spec.platforms)
         for base in bases.values():
             check_prefix(lock.spec.prefix, base)
-        key = self._key(lock.key, [bases[platform] for platform in sorted(lock.packages)])
+        key = self._make_key(lock.key, [bases[platform] for platform in sorted(lock.packages)])
         document = await self.catalog.images.find(key)
         if document:
             return key, FinishedImage.from_json(document["image"])
@@ -232,10 +235,10 @@ class Builder:
     async def _make_image(
         self, key: str, lock: Lock, bases: Mapping[str, BaseImage], progress: Progress, watch: Stopwatch
     ) -> FinishedImage:
-        await self.catalog.room.look(_least_size(lock.packages.values()))
+        await self.catalog.room.look(_estimate_size(lock.packages.values()))
         async with self.stages.downloading():
             with watch.stage("download"):
-                archives = await self._archives(itertools.chain.from_iterable(lock.packages.values()), progress)
+                archives = await self._fetch_archives(itertools.chain.from_iterable(lock.packages.values()), progress)
         async with self.stages.making_layers(), _temporary_directory(self.data.working) as working:
             platforms = [
                 await self._platforms.make(lock, bases[platform], archives, working, progress, watch)
@@ -249,21 +252,21 @@ class Builder:
         return image
 
     def resolution_key(self, spec: EnvironmentSpec) -> str | None:
-        """The key of what `spec` is solved to over the bases of now; None while a base has not been resolved."""
+        """Return the key of `spec`'s solution over the current bases, or None while a base is not resolved."""
         if self.settings.glibc:
             glibc = dict.fromkeys(spec.platforms, self.settings.glibc)
         elif all(platform in self._bases for platform in spec.platforms):
-            glibc = _glibc_of({platform: self._bases[platform] for platform in spec.platforms})
+            glibc = _read_glibc({platform: self._bases[platform] for platform in spec.platforms})
         else:
             return None
         return make_resolution_key(spec, glibc, self.settings.channel_alias)
 
     def image_key(self, lock_key: str, platforms: Sequence[str]) -> str | None:
-        """The key of a lock's image over the bases of now; None while a base has not been resolved."""
+        """Return the key of a lock's image over the current bases, or None while a base is not resolved."""
         bases = [self._bases[platform] for platform in sorted(platforms) if platform in self._bases]
-        return self._key(lock_key, bases) if len(bases) == len(platforms) else None
+        return self._make_key(lock_key, bases) if len(bases) == len(platforms) else None
 
-    def _key(self, lock_key: str, bases: Sequence[BaseImage]) -> str:
+    def _make_key(self, lock_key: str, bases: Sequence[BaseImage]) -> str:
         return make_key(
             "image",
             {
@@ -276,7 +279,7 @@ class Builder:
         )
 
     async def warm(self) -> None:
-        """Do what the first build would wait for: start workers, resolve the bases of the default platforms."""
+        """Do what the first build would wait for: start workers, and resolve the bases of the default platforms."""
         await self.pool.warm()
         for base in (await self._resolve_bases(self.settings.platforms)).values():
             check_prefix(self.settings.prefix, base)
@@ -286,8 +289,10 @@ class Builder:
         self._bases.update(found)
         return found
 
-    async def _archives(self, packages: Iterable[LockedPackage], progress: Progress = show_nothing) -> dict[str, Path]:
-        """The archives of packages, by archive key, downloaded in parallel where they are not local."""
+    async def _fetch_archives(
+        self, packages: Iterable[LockedPackage], progress: Progress = show_nothing
+    ) -> dict[str, Path]:
+        """Return the packages' archives, by archive key. Those that are not local are downloaded in parallel."""
         unique = {package.archive_key: package for package in packages}
         total = sum(package.size or 0 for package in unique.values())
         done = 0
@@ -295,7 +300,7 @@ class Builder:
 
         async def fetch(package: LockedPackage) -> tuple[str, Path]:
             nonlocal done
-            # no more of one build in line than it can use: whose turn it is is looked for among all of them
+            # no more of one build in line than it can use: each choice of a turn searches the whole line
             async with window:
                 path = await self.downloader.fetch(package)
             done += package.size or 0
@@ -305,27 +310,27 @@ class Builder:
         return dict(await gather_all(fetch(package) for package in unique.values()))
 
 
-def _glibc_of(bases: Mapping[str, BaseImage]) -> dict[str, str]:
+def _read_glibc(bases: Mapping[str, BaseImage]) -> dict[str, str]:
     return {platform: glibc for platform, base in bases.items() if (glibc := base.glibc)}
 
 
-def _least_size(packages: Iterable[Iterable[LockedPackage]]) -> int:
-    """Bytes that what is made of packages has at least: half of theirs, for they are compressed as well."""
+def _estimate_size(packages: Iterable[Iterable[LockedPackage]]) -> int:
+    """Return the bytes that the result of packages has at least: half of theirs, as both are compressed."""
     unique = {package.archive_key: package.size or 0 for each in packages for package in each}
     return sum(unique.values()) // 2
 
 
-async def _again_when_collected(make: Callable[[], Awaitable[T]]) -> T:
-    """`make()`, begun again when parts that it needed were deleted as garbage meanwhile; raises StorageUnavailable.
+async def _retry_when_collected(make: Callable[[], Awaitable[T]]) -> T:
+    """Call `make`, again if parts that it needed were deleted as garbage meanwhile. Raises StorageUnavailable.
 
-    What is still there is found again, so only what is gone is made again.
+    Whatever still exists is found again, so only what is gone is made again.
     """
     for _ in range(ATTEMPTS):
         try:
             return await make()
         except (BlobUnknown, FragmentsGone, ManifestBlobUnknown) as error:
             gone = error
-    raise StorageUnavailable("the builder's blobs", "what is made is deleted before it can be used") from gone
+    raise StorageUnavailable("the builder's blobs", "the results are deleted before they can be used") from gone
 
 
 @contextlib.asynccontextmanager

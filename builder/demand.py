@@ -1,4 +1,4 @@
-"""What a client may ask for by name: images and files, from storage when they are fresh there, else from a build."""
+"""What clients may ask for by name: images and files, from storage if they are fresh there, else from a build."""
 
 from __future__ import annotations
 
@@ -30,18 +30,19 @@ from storage.use_notes import UseNotes
 T = TypeVar("T")
 
 NOTE_SECONDS = USE_SECONDS / 2
-"""What was just noted as used is not noted again for so long; the catalog would not write it either."""
+"""A use that was just noted is not noted again for so long; the catalog would not write it either."""
 
 ResultKind = Literal["image", "artifact"]
 
 Accepts = Callable[[float], bool]
-"""Whether what was solved then (UNIX seconds) is an answer."""
+"""Whether a solve at a time (UNIX seconds) is an acceptable answer."""
 
 
 class Ticket(Generic[T]):
-    """A claim of `caller` to a result that is there already or being made.
+    """A claim of `caller` to a result that exists already or is being made.
 
-    `stale` is None for what is asked for; for what is there while that is made, why it is not, or empty.
+    `stale` is None if the result is the one requested. If it answers while that one is being made, `stale` is empty, or
+    says why the new one cannot be made.
     """
 
     def __init__(
@@ -63,13 +64,13 @@ class Ticket(Generic[T]):
 
     @property
     def build_id(self) -> str:
-        """The build that makes the result; empty when none was needed."""
+        """The build that makes the result; empty if none was needed."""
         return self._build.id if self._build else ""
 
     async def wait(self, seconds: float | None) -> T | None:
-        """The result, or None when it is still being made after `seconds`; raises BuildFailed.
+        """Return the result, or None if it is not ready after `seconds`. Raises BuildFailed.
 
-        A caller that is cancelled does not disturb the build.
+        A cancelled caller does not disturb the build.
         """
         if self._ready is not None:
             return self._ready
@@ -85,7 +86,7 @@ class Ticket(Generic[T]):
 
 
 class Demand:
-    """Answers repository names and tags under the on-demand root."""
+    """Answers requests for repository names and tags under the on-demand root."""
 
     def __init__(
         self,
@@ -101,14 +102,15 @@ class Demand:
         self._catalog = catalog
         self._queue = queue
         self._image_key = image_key
-        """The key of a lock's image for some platforms, on the current bases; None while a base is not resolved."""
+        """Returns the key of a lock's image for some platforms, on the current bases; None while a base is not
+        resolved."""
         self._resolution_key = resolution_key
-        """The key under which it is stored what a spec is solved to; None likewise."""
+        """Returns the key under which a spec's solution is stored; None while a base is not resolved."""
         self._uses: UseNotes[tuple[ResultKind, str]] = UseNotes(self._write_use, NOTE_SECONDS, "use not recorded")
 
     @property
     def root(self) -> str:
-        """The repository that all images made on demand are stored in."""
+        """The repository in which all images made on demand are stored."""
         return self._settings.root
 
     def owns(self, repository: str) -> bool:
@@ -118,21 +120,21 @@ class Demand:
     async def image(
         self, repository: str, tag: str, caller: Caller = OURSELVES, permit: Permit = permit_all
     ) -> Ticket[FinishedImage]:
-        """What is stored, or is built if `permit` lets it be.
+        """Return a ticket for the stored image, or for a build if `permit` allows it.
 
         Raises InvalidImageName, UnknownLock, ChannelNotAllowed, TooManyBuilds, BuildFailed while a failure is
         remembered, or the error of `permit`.
         """
-        return await self.image_of(await self._job("image", repository, tag), caller, permit)
+        return await self.image_of(await self._make_job("image", repository, tag), caller, permit)
 
     async def close(self) -> None:
-        """Write down what was used."""
+        """Record the uses that are not recorded yet."""
         await self._uses.close()
 
     async def image_of(
         self, job: Job, caller: Caller = OURSELVES, permit: Permit = permit_all
     ) -> Ticket[FinishedImage]:
-        return await self._ticket(
+        return await self._make_ticket(
             "image",
             job,
             caller,
@@ -144,11 +146,11 @@ class Demand:
     async def artifact(
         self, repository: str, tag: str, name: str, caller: Caller = OURSELVES, permit: Permit = permit_all
     ) -> Ticket[Artifact]:
-        """Raises UnknownArtifact and what `image` raises."""
+        """Return a ticket for a file. Raises UnknownArtifact, and what `image` raises."""
         if name not in ARTIFACTS:
             raise UnknownArtifact(name, ARTIFACTS)
-        job = replace(await self._job("artifact", repository, tag), artifact=name)
-        return await self._ticket(
+        job = replace(await self._make_job("artifact", repository, tag), artifact=name)
+        return await self._make_ticket(
             "artifact",
             job,
             caller,
@@ -160,7 +162,7 @@ class Demand:
     async def describe_end(
         self, job: Job, build_id: str, seconds: float, end: CompletedBuild | BuildFailed
     ) -> EndedBuild:
-        """What there is to tell of a build of `job`."""
+        """Describe the end of a build of `job`."""
         kind = job.artifact or job.kind
         repository = image_name.write_repository(job.spec, self._settings)
         if isinstance(end, BuildFailed):
@@ -178,12 +180,12 @@ class Demand:
         )
 
     async def tags(self, repository: str) -> list[str]:
-        """The tags that exist by now, sorted: `latest`, the days and the locks this repository was solved to."""
+        """List the existing tags, sorted: `latest`, and the days and locks to which this repository was solved."""
         spec = (await read_name(repository, "latest", self._settings, self._catalog)).spec
         locks = [f"lock-{key[:12]}" for key in await self._catalog.locks.list_of_spec(spec.key)]
         return sorted({"latest", *locks, *await self._catalog.locks.list_days(spec.key)}) if locks else []
 
-    async def _ticket(
+    async def _make_ticket(
         self,
         kind: ResultKind,
         job: Job,
@@ -192,7 +194,7 @@ class Demand:
         find: Callable[[Accepts], Awaitable[tuple[str, T] | None]],
         get: Callable[[CompletedBuild], Awaitable[T | None]],
     ) -> Ticket[T]:
-        """`find` gives the key of what is stored, and that; `get` gives what a build has made."""
+        """Make a ticket. `find` returns the stored result and its key; `get` returns the result of a build."""
         now, spec, settings = time.time(), job.spec, self._settings
         found = await find(lambda solved: is_fresh(spec, solved, settings, now))
         if found is not None:
@@ -209,7 +211,7 @@ class Demand:
         return Ticket(job.spec, caller, build=await self._queue.submit(job, caller), fetch=get)
 
     async def _renew(self, job: Job, caller: Caller, permit: Permit, failure: BuildFailed | None) -> str:
-        """Start a new build of a stale result, although nobody waits for it; why that cannot be, else empty."""
+        """Start a new build of a stale result, although nobody waits for it. Returns why it cannot start, else ""."""
         if failure is not None:
             return str(failure)
         try:
@@ -227,18 +229,18 @@ class Demand:
         part = self._catalog.images if kind == "image" else self._catalog.artifacts
         await part.note_use(key)
 
-    async def _job(self, kind: Any, repository: str, tag: str) -> Job:
+    async def _make_job(self, kind: Any, repository: str, tag: str) -> Job:
         request = await read_name(repository, tag, self._settings, self._catalog)
         if isinstance(request.reference, image_name.LockReference):
             key = await find_lock_key(self._catalog.locks, tag, request.reference.hex, request.spec.key)
             await self._catalog.locks.pin(key)
             return Job(kind, request.spec, key)
-        # what was made of a lock is served whatever is allowed now; what is not yet made fails where it is fetched
+        # the result of a lock is served whatever is allowed now; what is not made yet fails when it is fetched
         self._policy.check(request.spec)
         return Job(kind, request.spec)
 
     async def _find_lock(self, job: Job, accepts: Accepts) -> tuple[str, float] | None:
-        """The key of the lock that `job` means, if it is solved and accepted, and until when it is fresh."""
+        """Return the key of the lock that `job` means, if it is solved and accepted, and until when it is fresh."""
         if job.lock_key:
             return job.lock_key, FOREVER
         key = self._resolution_key(job.spec)
@@ -256,7 +258,7 @@ class Demand:
         return key, replace(FinishedImage.from_json(document["image"]), expires=found[1])
 
     async def _get_image(self, job: Job, completed: CompletedBuild) -> FinishedImage | None:
-        """What a build has made, in whichever process: this one may not know the bases that it stands on."""
+        """Return the result of a build by any process: this one may not know the bases that it stands on."""
         if completed.made is None:
             found = await self._find_image(job, _always)
             return found[1] if found else None
@@ -264,10 +266,10 @@ class Demand:
         if document is None:
             return None
         image = FinishedImage.from_json(document["image"])
-        return replace(image, expires=await self._expires(job, image.lock_key))
+        return replace(image, expires=await self._find_lock_expiry(job, image.lock_key))
 
-    async def _expires(self, job: Job, lock_key: str) -> float:
-        """Until when a lock is what `job` means; it has passed when that was solved to another one since."""
+    async def _find_lock_expiry(self, job: Job, lock_key: str) -> float:
+        """Return until when `job` means this lock; 0 if it has been solved to another one since."""
         if job.lock_key:
             return FOREVER
         day = job.spec.until.isoformat() if job.spec.until else None
@@ -294,7 +296,7 @@ class Demand:
 
 
 async def read_name(repository: str, tag: str, settings: BuilderSettings, catalog: Catalog) -> image_name.ImageRequest:
-    """What `repository:tag` asks for today, by the stored spec where the name is a handle; raises InvalidImageName."""
+    """Parse `repository:tag` as of today, with the stored spec if the name is a handle. Raises InvalidImageName."""
     handle = image_name.find_spec_handle(repository, settings)
     document = await catalog.locks.find_of_spec(handle) if handle else None
     stored = Lock.from_json(document).spec if document else None

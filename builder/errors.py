@@ -9,28 +9,28 @@
         │   ├── Unsatisfiable
         │   ├── SolveLimit         time or memory
         │   ├── ChannelUnavailable
-        │   ├── ChannelNotAllowed  a channel that a name may not have here
-        │   └── ChannelRefused     its index is larger, or takes more memory, than is allowed
+        │   ├── ChannelNotAllowed  a channel that the settings do not allow
+        │   └── ChannelRefused     its index is larger, or takes more memory, than allowed
         ├── DownloadFailed
-        ├── PackageRefused         an archive that is corrupt, lies, or must not be installed by copying
-        ├── PathConflict           two packages that cannot be laid over each other
-        ├── UnknownArtifact        a document beside the image that does not exist
-        ├── FormatUnsuitable       a lock that a document's format cannot express
+        ├── PackageRefused         an archive that is corrupt or forged, or cannot be installed by copying
+        ├── PathConflict           two packages that cannot be installed together
+        ├── UnknownArtifact        no file of this name exists beside an image
+        ├── FormatUnsuitable       a lock that a file format cannot express
         ├── ArchiveFailed          the environment's archive cannot be packed
         ├── CredentialsInvalid     the credentials file cannot be used
-        ├── BaseUnavailable        the base layer cannot be had, or lacks the platform
-        ├── PrefixUnsuitable       the environment cannot lie where it is to lie
+        ├── BaseUnavailable        the base layer is unavailable, or lacks the platform
+        ├── PrefixUnsuitable       the environment cannot be at this prefix
         ├── RemoteUnavailable      another registry cannot be reached, or refuses
-        ├── PublishFailed          a finished image cannot be written or pushed where it was wanted
+        ├── PublishFailed          a finished image cannot be written or pushed to its target
         ├── StageLimit             a stage of the build took too long
-        ├── TooManyBuilds          the caller, or everybody, has too many builds under way
-        ├── WorkerLost             a worker process died, again and again
-        ├── MemoryLimit            work on an environment that takes more memory than a worker may have
+        ├── TooManyBuilds          the caller, or all together, have too many builds under way
+        ├── WorkerLost             a worker process died in every attempt
+        ├── MemoryLimit            work that needs more memory than a worker may have
         ├── SampleChannelFailed    the sample channel cannot be made on this machine
-        └── BuildFailed            a build's recorded failure, as every later request meets it
-            └── BuildCanceled      somebody ended it before it was done
+        └── BuildFailed            a build's recorded failure, as later requests get it
+            └── BuildCanceled      somebody stopped it before it was done
 
-Texts are read by the person who typed `docker pull`: they say what is wrong, where, and what to do.
+The person who typed `docker pull` reads these texts: they say what is wrong, where, and what to do.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from collections.abc import Sequence
 from storage.errors import ConderyError
 
 LONGEST_REASON = 1000
-"""Characters of a reason that quotes what came from outside."""
+"""Characters of a reason that quotes external content."""
 
 
 class BuilderError(ConderyError):
     """The image cannot be made."""
 
     transient = False
-    """Whether the same request may succeed soon without being changed; such a failure is forgotten sooner."""
+    """Whether the same request may soon succeed unchanged. Such a failure is forgotten sooner."""
 
 
 class InvalidImageName(BuilderError):
@@ -88,7 +88,7 @@ class Unsatisfiable(SolveError):
 
 
 class SolveLimit(SolveError):
-    """`setting` names what allows `limit` of `what`; `channels` are those of the spec."""
+    """The setting `setting` allows `limit` of `what`. `channels` are those of the spec."""
 
     def __init__(self, what: str, limit: str, setting: str, channels: Sequence[str] = ()) -> None:
         where = f" with {', '.join(channels)}" if channels else ""
@@ -114,7 +114,7 @@ class ChannelUnavailable(SolveError):
 class ChannelNotAllowed(SolveError):
     def __init__(self, channel: str) -> None:
         super().__init__(
-            f"channel {channel} is not allowed here: the server's administrator has to add it to the setting "
+            f"channel {channel} is not allowed here: the server's administrator must add it to the setting "
             "allowed_channels"
         )
         self.channel = channel
@@ -157,7 +157,7 @@ class PathConflict(BuilderError):
 
 class UnknownArtifact(BuilderError):
     def __init__(self, name: str, known: Sequence[str]) -> None:
-        super().__init__(f"there is no {name!r} beside an image; there are {', '.join(known)}")
+        super().__init__(f"no file {name!r} exists beside an image; the files are {', '.join(known)}")
         self.name = name
         self.known = tuple(known)
 
@@ -230,7 +230,7 @@ class WorkerLost(BuilderError):
 class MemoryLimit(BuilderError):
     def __init__(self, doing: str, limit: int) -> None:
         super().__init__(
-            f"{doing} takes more than the {limit >> 20} MiB that a process may use (worker_memory); ask for fewer or "
+            f"{doing} needs more than the {limit >> 20} MiB that a process may use (worker_memory); ask for fewer or "
             "smaller packages, or ask the administrator for more"
         )
         self.doing = doing
@@ -238,7 +238,7 @@ class MemoryLimit(BuilderError):
 
 
 class StageLimit(BuilderError):
-    """What was done by then is kept, so that another try goes on from there."""
+    """What was done so far is kept, so that another attempt resumes there."""
 
     transient = True
 
@@ -252,7 +252,7 @@ class StageLimit(BuilderError):
 
 
 class TooManyBuilds(BuilderError):
-    """Nothing was begun, and nothing is remembered of it."""
+    """Nothing was started, and nothing is remembered."""
 
     transient = True
     retry_after = 5
@@ -260,8 +260,7 @@ class TooManyBuilds(BuilderError):
     def __init__(self, count: int, most: int, setting: str, caller: str = "") -> None:
         whose = f"{count} builds for {caller}" if caller else f"{count} builds"
         super().__init__(
-            f"{whose} are running or waiting, and the maximum is {most} (setting {setting}); ask again when some have "
-            "ended"
+            f"{whose} are running or waiting; the maximum is {most} (setting {setting}); ask again when some have ended"
         )
         self.count = count
         self.most = most
@@ -270,7 +269,7 @@ class TooManyBuilds(BuilderError):
 
 
 class BuildFailed(BuilderError):
-    """A failure as it was recorded: the class name of the first error, and its text."""
+    """A failure as recorded: the class name of the first error, and its text."""
 
     def __init__(self, build_id: str, kind: str, message: str) -> None:
         super().__init__(f"{message} (build {build_id})")
@@ -280,11 +279,11 @@ class BuildFailed(BuilderError):
 
 
 class BuildCanceled(BuildFailed):
-    """Somebody ended the build before it was done; `message` is what they said."""
+    """Somebody stopped the build before it was done. `message` is what they said."""
 
     def __init__(self, build_id: str, message: str) -> None:
         super().__init__(build_id, type(self).__name__, message)
 
 
 class SampleChannelFailed(BuilderError):
-    """The sample channel cannot be made on this machine; raised by `condery sample-channel`, never at a pull."""
+    """The sample channel cannot be made on this machine. `condery sample-channel` raises it; a pull never does."""

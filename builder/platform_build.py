@@ -49,7 +49,7 @@ from storage.oci import OCI_CONFIG
 
 @dataclass(frozen=True)
 class PlatformBuild:
-    """What making the image of a platform needs."""
+    """Everything needed to make one platform's image."""
 
     settings: BuilderSettings
     data: DataDirectory
@@ -91,7 +91,7 @@ class PlatformBuild:
             try:
                 finished = await self.pool.run("writing the environment layer", make_environment_layer, task)
             except FragmentsGone:
-                # layers that have lost theirs too are to fail now, not in the next attempt
+                # layers that lost their fragments too must fail now, not in the next attempt
                 await assembly.wait_until_stored()
                 raise
             layers = [*map(describe_layer, assembly.layers, tasks), finished.layer]
@@ -108,7 +108,7 @@ class PlatformBuild:
     async def inspect(
         self, packages: Sequence[LockedPackage], archives: Mapping[str, Path], progress: Progress
     ) -> tuple[dict[str, PackageContents], dict[str, PathMarks]]:
-        """By package name, the outline of what it puts where, and the marks of its paths."""
+        """Return the contents' outlines and the marks of their paths, by package name."""
         python = PythonLayout.among(packages)
         done = 0
 
@@ -136,7 +136,7 @@ class PlatformBuild:
     async def _find_overlaps(
         self, packages: Sequence[LockedPackage], archives: Mapping[str, Path], marks: Mapping[str, PathMarks]
     ) -> Overlaps:
-        """What packages carry twice; the paths of those alone are read again that may."""
+        """Find the paths that several packages contain. Only packages that may share paths are read again."""
         room = PathRoom(self.limits)
         for package in packages:
             room.take(str(package), marks[package.name].paths, marks[package.name].text)
@@ -163,7 +163,7 @@ class PlatformBuild:
     def find_link_scripts(
         self, packages: Sequence[LockedPackage], contents: Mapping[str, PackageContents]
     ) -> dict[str, list[str]]:
-        """By package; raises PackageRefused where the setting forbids to skip them."""
+        """Return the link scripts by package. Raises PackageRefused if the setting forbids skipping them."""
         scripts = {str(package): list(contents[package.name].link_scripts) for package in packages}
         scripts = {package: names for package, names in scripts.items() if names}
         if scripts and self.settings.refuse_scripts:

@@ -1,4 +1,4 @@
-"""What conda calls a platform, and what OCI calls it (image-spec, image-index.md; go's GOOS and GOARCH)."""
+"""What conda and OCI call a platform (image-spec, image-index.md; go's GOOS and GOARCH)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ OCI_PLATFORMS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "linux-s390x": {"os": "linux", "architecture": "s390x"},
     }
 )
-"""The platforms that an image can be made for."""
+"""The platforms for which images can be made."""
 
 _DEFAULT_VARIANTS = {("amd64", "v1"): "", ("arm64", "v8"): "", ("arm", ""): "v7"}
-"""Two spellings of one platform, brought to the spelling of OCI_PLATFORMS, as containerd's platforms package does."""
+"""Platforms with two spellings, mapped to the spelling in OCI_PLATFORMS, as in containerd's platforms package."""
 
 _MACHINES = {
     "x86_64": "linux-64",
@@ -39,21 +39,22 @@ _MACHINES = {
     "riscv64": "linux-riscv64",
     "s390x": "linux-s390x",
 }
-"""`uname -m` to conda's platform."""
+"""Maps `uname -m` to conda's platform."""
 
 
 def oci_platform(platform: str) -> dict[str, str]:
-    """The `os`, `architecture` and perhaps `variant` of the conda platform; ValueError where no image can be made."""
+    """Return `os`, `architecture` and perhaps `variant` of a conda platform. Raises ValueError if no image can be made
+    for it."""
     try:
         return dict(OCI_PLATFORMS[platform])
     except KeyError:
         raise ValueError(
-            f"no image can be made for platform {platform!r}; there is {', '.join(sorted(OCI_PLATFORMS))}"
+            f"no image can be made for platform {platform!r}; the platforms are {', '.join(sorted(OCI_PLATFORMS))}"
         ) from None
 
 
 def conda_platform(platform: Mapping[str, object]) -> str | None:
-    """The conda platform of an OCI platform or image config; None where conda has none, or for attestations."""
+    """Return the conda platform of an OCI platform or image config; None for attestations, or if conda has none."""
     architecture = str(platform.get("architecture", ""))
     variant = str(platform.get("variant") or "")
     wanted = {"os": platform.get("os"), "architecture": architecture}
@@ -63,11 +64,11 @@ def conda_platform(platform: Mapping[str, object]) -> str | None:
 
 
 def host_platform() -> str | None:
-    """The conda platform this process runs on; None where conda has none."""
+    """Return the conda platform that this process runs on, or None if conda has none."""
     if machine_facts.system() != "Linux":
         return None
     name = _MACHINES.get(machine_facts.machine())
-    # A 32-bit process on a 64-bit kernel is told the kernel's name.
+    # a 32-bit process on a 64-bit kernel sees the kernel's machine name
     if name == "linux-64" and struct.calcsize("P") == 4:
         return "linux-32"
     return name

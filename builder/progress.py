@@ -1,4 +1,4 @@
-"""What a running build tells whoever watches."""
+"""The progress of a build, for whoever watches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ Stage = Literal["solve", "download", "inspect", "layers", "image"]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`done` of `total` things of a stage; `detail` names the thing just done. Bytes for downloads, else a count."""
+    """`done` of `total` units of a stage; `detail` names the one just done. Units are bytes for downloads, else
+    items."""
 
     stage: Stage
     done: int
@@ -20,8 +21,8 @@ class Event:
 
 
 Progress = Callable[[Event], None]
-"""Called on the event loop; must return at once and must not raise."""
+"""Called on the event loop. It must return at once and must not raise."""
 
 
 def show_nothing(_event: Event) -> None:
-    """A Progress for when nobody watches."""
+    """A Progress that shows nothing."""

@@ -1,4 +1,4 @@
-"""A finished image, taken out of the stores: to an OCI layout, a docker archive, or another registry.
+"""Takes a finished image out of the stores: to an OCI layout, a docker archive, or another registry.
 
 Functions block. Blobs pass in chunks, so memory does not grow with their size. An output appears whole or not at all.
 """
@@ -33,10 +33,10 @@ from storage.errors import StorageFull
 from storage.oci import OCI_INDEX
 
 Manifests = Callable[[Digest], bytes]
-"""Gives the manifest or index of a digest; raises a ConderyError where there is none."""
+"""Returns the manifest or index of a digest. Raises a ConderyError if there is none."""
 
 OnCopied = Callable[[int, int, str], None]
-"""Is told the bytes done, the bytes in all, and the digest of the blob; called from threads, one call at a time."""
+"""Called with the bytes done, the bytes in all, and the blob's digest; from threads, one call at a time."""
 
 _LAYOUT_MARKER = b'{"imageLayoutVersion":"1.0.0"}'
 _REF_NAME = "org.opencontainers.image.ref.name"
@@ -54,7 +54,7 @@ class StoredImage:
     manifest: Manifests
 
     def of_platform(self, platform: str | None) -> StoredImage:
-        """The manifest for a conda platform, which may be None where there is only one. Raises ValueError."""
+        """Return the manifest for a conda platform, which may be None if there is only one. Raises ValueError."""
         document = json.loads(self.manifest(self.descriptor.digest))
         if "manifests" not in document:
             return self
@@ -68,7 +68,7 @@ class StoredImage:
 
 
 def show_nothing(_done: int, _total: int, _detail: str) -> None:
-    """An OnCopied for when nobody watches."""
+    """An OnCopied that shows nothing."""
 
 
 def write_oci_layout(
@@ -79,14 +79,14 @@ def write_oci_layout(
     umask: int | None = None,
     report: OnCopied = show_nothing,
 ) -> None:
-    """The image as an OCI layout (image-spec, image-layout.md) in a new or empty directory.
+    """Write the image as an OCI layout (image-spec, image-layout.md) into a new or empty directory.
 
-    `tag` becomes its `org.opencontainers.image.ref.name`; `umask` counts instead of the process's. Raises
-    PublishFailed, StorageFull, BlobUnknown.
+    `tag` becomes its `org.opencontainers.image.ref.name`. `umask` replaces the process's. Raises PublishFailed,
+    StorageFull, BlobUnknown.
     """
     target = str(directory)
     if os.path.lexists(directory) and (not directory.is_dir() or any(directory.iterdir())):
-        raise PublishFailed(target, "it exists already; name a new directory")
+        raise PublishFailed(target, "it already exists; name a new directory")
     temporary = directory.with_name(f"{TEMPORARY}{secrets.token_hex(8)}-{directory.name}")
     try:
         with _as_publish_error(target):
@@ -109,10 +109,10 @@ def write_docker_archive(
     umask: int | None = None,
     report: OnCopied = show_nothing,
 ) -> None:
-    """The image of one platform as a file that `docker load` takes; an OCI layout in a tar as well.
+    """Write one platform's image as a file for `docker load`, which is also an OCI layout in a tar.
 
-    `name` is what it is called once loaded, e.g. `team/science:latest`; a file that exists is replaced; `umask` counts
-    instead of the process's. Raises PublishFailed, StorageFull, BlobUnknown.
+    `name` is its name once loaded, e.g. `team/science:latest`. An existing file is replaced. `umask` replaces the
+    process's. Raises PublishFailed, StorageFull, BlobUnknown.
     """
     target = str(path)
     try:
@@ -138,10 +138,10 @@ def push(
     insecure: Collection[str] = (),
     report: OnCopied = show_nothing,
 ) -> str:
-    """Push to another registry: blobs it has not yet, then manifests, the tag last. Raises PublishFailed.
+    """Push to another registry: first missing blobs, then manifests, and the tag last. Raises PublishFailed.
 
-    `reference` is `HOST/REPOSITORY[:TAG]`; `logins` and `insecure` are by host, as for base images. Gives the whole
-    reference of what is there now, with its digest.
+    `reference` is `HOST/REPOSITORY[:TAG]`; `logins` and `insecure` are by host, as for base images. Returns the whole
+    reference of the pushed image, with its digest.
     """
     try:
         target = ImageReference.parse(reference)
@@ -179,7 +179,7 @@ def push(
 
 @dataclass(frozen=True)
 class _Parts:
-    """Everything an image is made of, each digest once; the manifest that names the others last."""
+    """Everything that an image consists of, each digest once. The manifest that names the others comes last."""
 
     manifests: tuple[tuple[Descriptor, bytes], ...]
     blobs: tuple[Descriptor, ...]
@@ -206,7 +206,7 @@ def _collect(target: str, image: StoredImage) -> _Parts:
 
 
 class _Meter:
-    """Adds up what has passed; a body that is sent again is counted again from its start."""
+    """Adds up what has passed. A body that is sent again is counted again from its start."""
 
     def __init__(self, blobs: Iterable[Descriptor], report: OnCopied) -> None:
         self._total = sum(blob.size for blob in blobs)
@@ -233,7 +233,7 @@ class _Meter:
 def _write_layout_files(
     target: str, image: StoredImage, annotations: Mapping[str, str], report: OnCopied
 ) -> Iterator[tuple[str, int, Iterable[bytes]]]:
-    """(path, size, content) of every file of the layout, index.json last."""
+    """Yield (path, size, content) of every file in the layout, index.json last."""
     parts = _collect(target, image)
     meter = _Meter(parts.blobs, report)
     yield "oci-layout", len(_LAYOUT_MARKER), [_LAYOUT_MARKER]
@@ -272,7 +272,7 @@ def _locate_blob(digest: Digest) -> str:
 
 
 def _write_docker_manifest(image: StoredImage, name: str | None) -> bytes:
-    """manifest.json of docker's image archive (moby, image/spec/v1.2)."""
+    """Write manifest.json of docker's image archive (moby, image/spec/v1.2)."""
     document: dict[str, Any] = json.loads(image.manifest(image.descriptor.digest))
     entry = {
         "Config": _locate_blob(Digest.parse(document["config"]["digest"])),
@@ -283,7 +283,7 @@ def _write_docker_manifest(image: StoredImage, name: str | None) -> bytes:
 
 
 def _complete_name(name: str) -> str:
-    """containerd knows images by whole references only."""
+    """Complete a name: containerd knows images only by whole references."""
     first, slash, _ = name.partition("/")
     if slash and (first == "localhost" or "." in first or ":" in first):
         return name
@@ -291,7 +291,7 @@ def _complete_name(name: str) -> str:
 
 
 def _make_folder(path: Path, umask: int | None) -> None:
-    """Make a directory, and what is missing above it."""
+    """Make a directory and its missing parents."""
     if not path.is_dir():
         _make_folder(path.parent, umask)
         path.mkdir(exist_ok=True)
@@ -299,9 +299,9 @@ def _make_folder(path: Path, umask: int | None) -> None:
 
 
 def _set_mode(file: Path | int, most: int, umask: int | None) -> None:
-    """The mode that a file made with `most` has under `umask`; None is the process's, under which it was made.
+    """Set the mode that a file made with `most` has under `umask`; None means the process's, which already applied.
 
-    A process has one umask: to change it for an output would change it for what other threads write meanwhile.
+    A process has one umask: changing it for one output would change it for whatever other threads write meanwhile.
     """
     if umask is not None:
         inherited = os.stat(file).st_mode & 0o7000
@@ -323,7 +323,7 @@ def _add_member(tar: tarfile.TarFile, name: str, size: int, content: Iterable[by
     member.mode = 0o644
     with io.BufferedReader(ChunkReader(content)) as file:
         tar.addfile(member, file)
-        # addfile stops at the size announced; at the end of the content its digest is checked.
+        # addfile stops at the announced size; the end of the content checks its digest
         while file.read(1 << 16):
             pass
 

@@ -1,4 +1,4 @@
-"""The builder as one thing that is opened and closed: solver, downloads, workers, queue, and what clients may ask."""
+"""The builder as one object to open and close: solver, downloads, workers, queue, and what clients may ask for."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class BuilderService:
-    """`demand` is for clients that wait, `builder` for the command line that watches."""
+    """`demand` serves clients that wait, `builder` serves the command line, which watches."""
 
     builder: Builder
     queue: BuildQueue
     demand: Demand
 
     async def build(self, spec: EnvironmentSpec, progress: Progress = show_nothing) -> FinishedImage:
-        """The image of `spec`, built here and now; raises BuilderError, StorageError."""
+        """Build the image of `spec` here and now. Raises BuilderError, StorageError."""
         with on_behalf_of(Claim(lasting=True)):
             return await self.builder.image_of(spec, progress)
 
     async def lock(self, spec: EnvironmentSpec, progress: Progress = show_nothing) -> Lock:
-        """The lock of `spec`: the stored one while it is fresh, else a new one."""
+        """Return the lock of `spec`: the stored one while it is fresh, else a new one."""
         return await self.builder.lock(Job("image", spec), progress)
 
     @classmethod
@@ -80,18 +80,16 @@ class BuilderService:
         resume: bool = False,
         announce: Announce | None = None,
     ) -> AsyncIterator[Self]:
-        """The builder over the data directory `root`. With `resume` it goes on with what a dead server left unfinished.
+        """Open the builder on the data directory `root`. With `resume`, it resumes what a dead server left unfinished.
 
-        `others` says which channels may be read that no setting names. `announce` is told of every build that ends
-        here.
-
-        Closing it leaves unfinished builds to be resumed. Raises BaseUnavailable for a base that makes no sense, and
-        what `Solver` and `Credentials` raise.
+        `others` says which channels besides those in the settings may be read. `announce` is called for every build
+        that ends here. Closing leaves unfinished builds to be resumed. Raises BaseUnavailable for a base that makes no
+        sense, and what `Solver` and `Credentials` raise.
         """
         data = DataDirectory(root)
         policy = ChannelPolicy.of(settings.channels, settings.channel_alias, settings.allowed_channels, others)
         spread = (data.contents, data.fragments)
-        # their files are spread over 256 folders, which are made once, not looked for at every write
+        # their files are spread over 256 folders, made once here rather than checked at every write
         for folder in spread:
             await asyncio.to_thread(make_folders, folder)
         clear = partial(remove_leftovers, [*spread, data.bases, data.working])
@@ -124,7 +122,7 @@ async def _open_builder(
     policy: ChannelPolicy,
     clear: Callable[[], object],
 ) -> Builder:
-    """The builder with its processes; `stack` closes it. `clear` is called when a worker has died."""
+    """Open the builder with its processes; `stack` closes it. `clear` is called when a worker has died."""
     credentials = Credentials.read(settings.credentials)
     base = _open_base(stack, settings, data, catalog, blobs)
     solver = await stack.enter_async_context(
@@ -192,7 +190,8 @@ def _download_settings(settings: BuilderSettings, data: DataDirectory, policy: C
 
 @contextlib.asynccontextmanager
 async def _tidying(clear: Callable[[Callable[[], bool]], int]) -> AsyncIterator[None]:
-    """Removes what killed processes left, beside the block; nobody waits for it, and it ends with the block."""
+    """Remove what killed processes left, in a thread beside the block. Nobody waits for it, and it ends with the
+    block."""
     stopped = threading.Event()
 
     def tidy() -> None:

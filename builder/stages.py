@@ -1,4 +1,4 @@
-"""The stages of a build that are bounded: by slots that builds take turns in, and by time."""
+"""The limited stages of a build: slots for which builds take turns, and time limits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATIENCE = 10.0
 
 @dataclass(frozen=True)
 class Stages:
-    """Those that the build itself passes; solves, downloads and workers keep lanes of their own."""
+    """The stages of the build itself. Solves, downloads and workers have lanes of their own."""
 
     layers: Lane
     pack: Lane
@@ -36,12 +36,12 @@ class Stages:
         )
 
     def downloading(self) -> contextlib.AbstractAsyncContextManager[None]:
-        """Raises StageLimit out of the block when it takes too long."""
+        """Limit the time to download. Raises StageLimit out of the block if it takes too long."""
         return _within("downloading packages", self.download_seconds, "build_download_seconds")
 
     @contextlib.asynccontextmanager
     async def making_layers(self) -> AsyncIterator[None]:
-        """The block has its turn; raises StageLimit when it takes too long after that."""
+        """Wait for a turn to make layers. Raises StageLimit out of the block if it takes too long after that."""
         async with self.layers.turn(), _within("making layers", self.layers_seconds, "build_layers_seconds"):
             yield
 
