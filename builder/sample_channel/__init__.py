@@ -1,7 +1,7 @@
 """A real conda channel made from PyPI wheels and the CPython that runs this.
 
-For machines that reach no conda channel, for tests and for demonstrations: the packages are ordinary `.conda` files,
-indexed like any other channel's. See docs/sample-channel.md.
+It is for machines that reach no conda channel, for tests and for demonstrations. Its packages are ordinary `.conda`
+files, indexed like any other channel's. See docs/sample-channel.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Making the channel: choose wheels, find the libraries they need, make the packages that are not there yet, index."""
+"""Makes the channel: chooses wheels, finds the libraries they need, makes missing packages, and indexes."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ from storage.disk.files import remove_leftovers
 
 DEFAULT = ("numpy", "scipy", "pandas", "requests", "flask", "ipython", "jupyterlab")
 TWICE = ("numpy",)
-"""Packages of which the channel holds an older minor version too, so that a solver has something to choose."""
+"""Packages that the channel holds in an older minor version too, so that a solver has a choice."""
 _SOURCES_OF_DATA = ("tzdata", "certifi")
 
 
 @dataclass(frozen=True)
 class ChannelSummary:
-    """What was made. File names without directory; `size` in bytes of all packages that were asked for."""
+    """What was made. File names have no directory; `size` is in bytes, of all requested packages."""
 
     directory: Path
     made: tuple[str, ...]
     kept: tuple[str, ...]
-    """Were there already, made from the same sources."""
+    """Existing packages, made earlier from the same sources."""
     removed: tuple[str, ...]
-    """Older makes of packages that were made now."""
+    """Older builds of packages that were made now."""
     size: int
     missing_libraries: tuple[str, ...]
-    """Sonames that some wheel needs and this machine does not have."""
+    """Sonames that some wheel needs and this machine lacks."""
 
 
 def make_channel(
@@ -58,10 +58,11 @@ def make_channel(
     cache: Path,
     workers: int | None = None,
 ) -> ChannelSummary:
-    """Make or complete the channel at `directory` with `names` (PEP 508 requirements) and all they depend on.
+    """Make or complete the channel at `directory` with `names` (PEP 508 requirements) and all their dependencies.
 
-    Wheels are kept in `cache`; once they are there no network is used. Packages that are there already, made from the
-    same sources, stay; so do others of the channel. Raises SampleChannelFailed. Not for an event loop's thread.
+    Wheels are kept in `cache`; once they are there, no network is used. Existing packages from the same sources stay,
+    and so do other packages in the channel. Raises SampleChannelFailed. It blocks, so keep it out of an event loop's
+    thread.
     """
     interpreter = Interpreter.running()
     wheels = _choose(names, WheelCache(cache), progress)
@@ -80,7 +81,7 @@ def make_channel(
     removed = _remove_superseded(directory, wanted)
     progress(Step("index", 0, 1))
     (directory / "noarch").mkdir(parents=True, exist_ok=True)
-    # what an interrupted make left would be indexed as a package
+    # otherwise what an interrupted run left would be indexed as a package
     remove_leftovers(path for path in directory.iterdir() if path.is_dir())
     asyncio.run(index_fs(directory, write_zst=True, write_shards=True))
     progress(Step("index", 1, 1))
@@ -95,7 +96,7 @@ def make_channel(
 
 
 def _choose(names: Sequence[str], cache: WheelCache, progress: Progress) -> list[Wheel]:
-    """The wheels of `names` and all they depend on, then the older ones of packages that come twice."""
+    """Choose the wheels of `names` and of all their dependencies, then older ones of packages that come twice."""
     heard: list[str] = []
 
     def hear(name: str) -> None:
@@ -116,7 +117,7 @@ def _choose(names: Sequence[str], cache: WheelCache, progress: Progress) -> list
 
 
 def _exclude_newer(wheel: Wheel, others: Iterable[Wheel]) -> SpecifierSet:
-    """Versions before the wheel's minor version that all others accept too."""
+    """Return the versions before the wheel's minor version that all others accept too."""
     accepted = SpecifierSet(f"<{wheel.version.major}.{wheel.version.minor}")
     for other in others:
         for requirement in other.requires:
@@ -129,7 +130,7 @@ def _parse(names: Iterable[str]) -> list[Requirement]:
     try:
         return [Requirement(name) for name in names]
     except InvalidRequirement as error:
-        raise SampleChannelFailed(f"not the name of a package: {error}") from error
+        raise SampleChannelFailed(f"not a package name: {error}") from error
 
 
 def _applies(requirement: Requirement, extras: Iterable[str]) -> bool:
@@ -162,7 +163,7 @@ def _make_wheel_recipes(
 
 
 def _find_extras(requested: Iterable[Requirement], wheels: Sequence[Wheel]) -> Mapping[str, frozenset[str]]:
-    """The extras of each package that anybody asks for. conda has none: what one dependant asks for, all get."""
+    """Collect the requested extras of each package. conda has no extras: what one dependent asks for, all get."""
     extras: dict[str, frozenset[str]] = defaultdict(lambda: frozenset({""}))
     for requirement in requested:
         extras[canonicalize_name(requirement.name)] |= requirement.extras
@@ -197,7 +198,7 @@ def _make_one(recipe: Recipe, path: Path) -> None:
 
 
 def _remove_superseded(directory: Path, wanted: Iterable[Path]) -> tuple[str, ...]:
-    """Remove what was made from other sources under the same name, version and kind of build."""
+    """Remove packages with the same name, version and kind of build that were made from other sources."""
     keep = set(wanted)
     kinds = {_classify(path) for path in keep}
     removed = []

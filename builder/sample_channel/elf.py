@@ -1,4 +1,5 @@
-"""ELF files: which libraries they need and where they look for them, read here, changed by patchelf."""
+"""ELF files: which libraries they need and where they look for them. It reads them itself and changes them with
+patchelf."""
 
 from __future__ import annotations
 
@@ -25,24 +26,24 @@ _GLIBC = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Dynamic:
-    """The dynamic section of a file, as far as finding libraries goes."""
+    """The parts of a file's dynamic section that matter for finding libraries."""
 
     needed: tuple[str, ...]
     search: tuple[str, ...]
     """DT_RUNPATH, else DT_RPATH."""
     inherited: bool
-    """Whether `search` is a DT_RPATH, which the libraries it loads use too."""
+    """Whether `search` is a DT_RPATH, which also applies to the libraries that it loads."""
     glibc: tuple[int, int]
-    """The newest symbol version of the C library that it mentions, (0, 0) for none."""
+    """The newest symbol version of the C library that it mentions, or (0, 0)."""
 
 
 def is_elf(data: bytes) -> bool:
-    """Whether `data` begins a 64-bit little-endian ELF file."""
+    """Whether `data` starts a 64-bit little-endian ELF file."""
     return data[:6] == b"\x7fELF\x02\x01"
 
 
 def read_dynamic(data: bytes) -> Dynamic | None:
-    """The dynamic section of a whole 64-bit little-endian ELF file; None where there is none.
+    """Read the dynamic section of a whole 64-bit little-endian ELF file. Returns None if it has none.
 
     Raises SampleChannelFailed for a damaged file.
     """
@@ -85,7 +86,7 @@ def _read_dynamic(data: bytes) -> Dynamic | None:
 
 
 def _read_segments(data: bytes) -> Iterable[tuple[int, int, int, int]]:
-    """Kind, offset, address and size in the file of each program header."""
+    """Yield kind, offset, address and size in the file of each program header."""
     (table,) = struct.unpack_from("<Q", data, 32)
     entry_size, count = struct.unpack_from("<HH", data, 54)
     for position in range(table, table + entry_size * count, entry_size):
@@ -106,8 +107,8 @@ def belongs_to_glibc(soname: str) -> bool:
 
 
 def list_loaded_libraries(files: Iterable[Path]) -> dict[str, Path]:
-    """Where this machine's dynamic loader finds the libraries of `files`, and theirs in turn, by soname."""
-    # ldd answers 1 when one of several files is static.
+    """Map sonames to where this machine's dynamic loader finds the libraries of `files`, and theirs in turn."""
+    # ldd exits with 1 if one of several files is static
     output = _run("ldd", *map(str, files), accept=(0, 1))
     return {
         soname: Path(path) for soname, path in re.findall(r"^\s+(\S+) => (/\S+) \(0x[0-9a-f]+\)$", output, re.MULTILINE)
@@ -115,7 +116,7 @@ def list_loaded_libraries(files: Iterable[Path]) -> dict[str, Path]:
 
 
 def list_known_libraries() -> dict[str, Path]:
-    """The libraries in the dynamic loader's cache, by soname; the loader's first choice wins."""
+    """Map sonames to the libraries in the dynamic loader's cache; the loader's first choice wins."""
     program = shutil.which("ldconfig", path=os.pathsep.join([os.defpath, "/sbin", "/usr/sbin"]))
     if program is None:
         return {}
@@ -128,7 +129,8 @@ def list_known_libraries() -> dict[str, Path]:
 
 
 def set_search_path(file: Path, search: Iterable[str], *, inherited: bool = False) -> None:
-    """Make `file` look for its libraries in `search`; no directories: nowhere but where the loader looks anyway."""
+    """Make `file` look for its libraries in `search`. Without directories, it looks only in the loader's default
+    places."""
     joined = ":".join(search)
     change = ["--set-rpath", joined] if joined else ["--remove-rpath"]
     _run(_find_patchelf(), *(["--force-rpath"] if inherited and joined else []), *change, str(file))

@@ -1,7 +1,7 @@
 """The CPython that runs this, made into the package `python`.
 
-Three kinds are met: with a shared libpython, with a static one, and Debian's, which keeps the standard library and the
-packages apart and is patched to look for packages in `dist-packages`.
+It may be one of three kinds: with a shared libpython, with a static one, or Debian's, which keeps the standard library
+and the packages apart and is patched to look for packages in `dist-packages`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from builder.sample_channel.package import PLACEHOLDER, File, Identity, Link, Me
 
 SUBDIRS = {"x86_64": "linux-64", "aarch64": "linux-aarch64"}
 
-# Large, or of no use without a display, a compiler or the distribution's own tools.
+# large, or useless without a display, a compiler or the distribution's own tools
 _LEFT_OUT = frozenset(
     [
         *("__pycache__", "site-packages", "dist-packages", "lib-dynload"),
@@ -31,9 +31,9 @@ _LEFT_OUT = frozenset(
         *("EXTERNALLY-MANAGED", "sitecustomize.py", "_distutils_system_mod.py"),
     ]
 )
-# nis drags Kerberos along, tkinter X11; the rest are CPython's own tests.
+# nis pulls in Kerberos, tkinter X11; the rest are CPython's own tests
 _EXTENSIONS_LEFT_OUT = re.compile(r"(nis|_tkinter|_test.*|_ctypes_test|xx.*|_xx.*)\..*")
-# Not by a change of site.py: that module is frozen into the executable.
+# not a change to site.py: that module is frozen into the executable
 _DEBIAN_SITE = '''\
 """Packages lie in site-packages here, whatever the distribution does that this interpreter comes from."""
 
@@ -54,7 +54,7 @@ if sys.prefix == sys.base_prefix:
         site.addsitedir(directory)
 '''
 _DEBIAN_SCHEME = "posix_local"
-# Before `get_preferred_scheme`, since later functions call that for the defaults of their arguments.
+# before `get_preferred_scheme`, because later functions call that for the defaults of their arguments
 _DEBIAN_SCHEMES = """\
 def _get_preferred_schemes():
     return {"prefix": "posix_prefix", "home": "posix_home", "user": "posix_user"}
@@ -77,12 +77,12 @@ class Interpreter:
     extensions: Path
     """lib-dynload"""
     library: str
-    """Where the standard library lies under a prefix: `lib/python3.11`."""
+    """Path of the standard library under a prefix: `lib/python3.11`."""
     subdir: str
 
     @classmethod
     def running(cls) -> Interpreter:
-        """The interpreter that runs this, outside of its virtual environment if any; raises SampleChannelFailed."""
+        """Describe the interpreter that runs this, outside of any virtual environment. Raises SampleChannelFailed."""
         machine = platform.machine()
         if sys.platform != "linux" or sys.implementation.name != "cpython" or machine not in SUBDIRS:
             raise SampleChannelFailed(f"a sample channel needs CPython on Linux, {' or '.join(SUBDIRS)}, not {machine}")
@@ -109,24 +109,24 @@ class Interpreter:
 
     @property
     def requirement(self) -> str:
-        """The match spec of what was compiled for this interpreter."""
+        """The match spec for packages compiled for this interpreter."""
         major, minor = map(int, self.series.split("."))
         return f"python >={self.series},<{major}.{minor + 1}.0a0"
 
     @cached_property
     def shared_library(self) -> Path | None:
-        """libpython, where the executable loads one."""
+        """libpython, if the executable loads one."""
         loaded = elf.list_loaded_libraries([self.executable])
         return next((path.resolve() for soname, path in loaded.items() if soname.startswith("libpython")), None)
 
     @cached_property
     def keeps_packages_elsewhere(self) -> bool:
-        """Whether it looks into `dist-packages`, as Debian's does, instead of `site-packages`."""
+        """Whether it looks in `dist-packages`, like Debian's, instead of `site-packages`."""
         return "dist-packages" in (self.stdlib / "site.py").read_text()
 
     @cached_property
     def binaries(self) -> dict[str, Path]:
-        """Path under the prefix -> file, of everything that is loaded: executable, libpython, extension modules."""
+        """Path under the prefix -> file, for everything that is loaded: executable, libpython, extension modules."""
         found = {f"bin/python{self.series}": self.executable}
         if self.shared_library:
             found[f"lib/{self.shared_library.name}"] = self.shared_library
@@ -138,7 +138,7 @@ class Interpreter:
 
     @cached_property
     def sources(self) -> dict[str, Path]:
-        """Path under the prefix -> file or link within the standard library."""
+        """Path under the prefix -> file or link in the standard library."""
         return {f"{self.library}/{path.relative_to(self.stdlib)}": path for path in self._walk(self.stdlib)}
 
     def _walk(self, directory: Path) -> Iterator[Path]:
@@ -152,7 +152,7 @@ class Interpreter:
 
 
 def make_python_recipe(interpreter: Interpreter, libraries: Libraries) -> Recipe:
-    """The package `python`: everything a prefix needs besides libraries, time zones and certificates."""
+    """Make the recipe of `python`: everything that a prefix needs besides libraries, time zones and certificates."""
     dynamics = {path: elf.read_dynamic(file.read_bytes()) for path, file in interpreter.binaries.items()}
     needed = {soname for dynamic in dynamics.values() if dynamic for soname in dynamic.needed}
     glibc = max(dynamic.glibc for dynamic in dynamics.values() if dynamic)
@@ -208,7 +208,7 @@ def _list_members(interpreter: Interpreter, libraries: Libraries, work: Path) ->
 
 
 def _read_binary(interpreter: Interpreter, libraries: Libraries, path: str, source: Path, work: Path) -> File:
-    """The file, looking for libraries in the environment and nowhere else."""
+    """Read the file, and make it look for libraries in the environment and nowhere else."""
     data = source.read_bytes()
     dynamic = elf.read_dynamic(data)
     mtime = int(source.stat().st_mtime)
@@ -217,8 +217,9 @@ def _read_binary(interpreter: Interpreter, libraries: Libraries, path: str, sour
         return File.of(path, data, mtime, executable=True)
     outside = any(libraries.provides(soname) or soname.startswith("libpython") for soname in dynamic.needed)
     relative = (make_search_path(path),) if is_program or outside else ()
-    # A program's `$ORIGIN` is read from /proc, so where that is not mounted it takes the absolute path, which is also a
-    # placeholder in a binary file. Relative first: an archive of the environment runs this before it knows its place.
+    # A program's `$ORIGIN` is read from /proc. Where that is not mounted, the program uses the absolute path, which is
+    # also a placeholder in a binary file. The relative path comes first: an archive of the environment runs the program
+    # before it knows its place.
     wanted = (*relative, f"{PLACEHOLDER}/lib") if is_program else relative
     if wanted != dynamic.search:
         copy = work / Path(path).name
@@ -231,7 +232,7 @@ def _read_binary(interpreter: Interpreter, libraries: Libraries, path: str, sour
 
 
 def make_search_path(path: str) -> str:
-    """The `$ORIGIN` path from a file of the environment to its `lib` folder."""
+    """Return the `$ORIGIN` path from a file in the environment to its `lib` folder."""
     relative = os.path.relpath("lib", Path(path).parent)
     return "$ORIGIN" if relative == "." else f"$ORIGIN/{relative}"
 
@@ -253,7 +254,7 @@ def _read_source(interpreter: Interpreter, path: str, source: Path) -> Member:
 
 
 def _put_placeholder(text: str, prefix: str) -> str:
-    """Build settings whose paths lie in the environment: its folders, and its own time zones."""
+    """Replace the prefix in build settings whose paths are in the environment: its folders, and its own time zones."""
     own = re.compile(rf"(?<![\w./-]){re.escape(prefix)}(?=/(?:bin|include|lib|lib64|share)\b|['\"\s])")
     text = own.sub(PLACEHOLDER, text)
     return re.sub(r"""(["']TZPATH["']: )(["'])[^"']*["']""", rf"\1\2{PLACEHOLDER}/share/zoneinfo\2", text)

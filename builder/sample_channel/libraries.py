@@ -1,4 +1,4 @@
-"""Shared libraries of this machine, made into packages: what CPython and the wheels expect a Linux system to have."""
+"""This machine's shared libraries, made into packages: what CPython and the wheels expect from a Linux system."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from builder.sample_channel import elf
 from builder.sample_channel.package import File, Identity, Link, Member, Recipe
 
-# conda-forge's names, where they do not follow from the library's.
+# conda-forge's names, where they do not follow from the library's name
 _PACKAGES = {
     "libbz2": "bzip2",
     "libcrypt": "libxcrypt",
@@ -46,14 +46,14 @@ _LICENSES = {
     "openssl": "Apache-2.0",
     "readline": "GPL-3.0-or-later",
 }
-# Two libraries whose file names count interfaces, not releases; this interpreter has them loaded.
+# two libraries whose file names give interface versions, not releases; this interpreter has them loaded
 _VERSIONS = {"openssl": ssl.OPENSSL_VERSION.split()[1], "libsqlite": sqlite3.sqlite_version}
 _EXTRA_DEPENDS = {"openssl": ("ca-certificates",)}
 
 
 @dataclass(frozen=True)
 class Library:
-    """A shared library as it lies on this machine."""
+    """A shared library on this machine."""
 
     soname: str
     file: Path
@@ -73,15 +73,15 @@ class Library:
 
 @dataclass(frozen=True)
 class Libraries:
-    """The libraries of this machine that somebody needs, with the libraries those need."""
+    """The libraries of this machine that are needed, and the libraries that those need."""
 
     by_soname: Mapping[str, Library]
     missing: frozenset[str]
-    """Needed, and not on this machine."""
+    """Needed, but not on this machine."""
 
     @classmethod
     def needed(cls, sonames: Iterable[str], places: Mapping[str, Path]) -> Libraries:
-        """The libraries `sonames` and theirs in turn; `places` says where a library lies."""
+        """Find the libraries `sonames` and theirs in turn; `places` says where each library is."""
         found: dict[str, Library] = {}
         missing: set[str] = set()
         queue = sorted(sonames)
@@ -102,12 +102,12 @@ class Libraries:
         return soname in self.by_soname
 
     def match_specs(self, sonames: Iterable[str]) -> tuple[str, ...]:
-        """What a package that needs `sonames` depends on."""
+        """Return the dependencies of a package that needs `sonames`."""
         packages = {self.by_soname[soname].package for soname in sonames if soname in self.by_soname}
         return tuple(f"{name} >={self._choose_version(name)}" for name in sorted(packages))
 
     def recipes(self, subdir: str) -> list[Recipe]:
-        """The packages, by name."""
+        """Make the packages' recipes, by name."""
         names = sorted({library.package for library in self.by_soname.values()})
         return [self._make_recipe(name, subdir) for name in names]
 

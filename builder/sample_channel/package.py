@@ -1,4 +1,4 @@
-"""A conda package: what is in it, and writing it as a `.conda` file whose bytes depend on nothing else."""
+"""A conda package: its content, and how to write it as a `.conda` file whose bytes depend on nothing else."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from builder.canonical import make_key
 from storage.disk.files import atomic_write
 
 FORMAT = 2
-"""Goes into every build string. Raise it when the same sources give other bytes than before."""
+"""Part of every build string: raise it when the same sources give other bytes than before."""
 
 PLACEHOLDER = ("/opt/sample_channel" + "_placehold" * 24)[:255]
-"""Stands for the prefix; as long as conda-build's, the longest prefix that conda supports."""
+"""Stands for the prefix. It is as long as conda-build's, the longest prefix that conda supports."""
 
 OLDEST = 315532800
-"""1980-01-01, the first time that a zip archive can record; seconds."""
+"""1980-01-01 in seconds, the earliest time that a zip archive can record."""
 
 COMPRESSION_LEVEL = 4
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A regular file: where it goes, and its bytes, in memory or in a file that stays until the package is written."""
+    """A regular file: its path, and its bytes, in memory or in a file that stays until the package is written."""
 
     path: str
     content: bytes | Path
@@ -52,7 +52,7 @@ class File:
         executable: bool = False,
         prefix: Literal["text", "binary"] | None = None,
     ) -> File:
-        """A File with digest and size taken from the content as it is now."""
+        """Make a File with the digest and size of the content as it is now."""
         if isinstance(content, bytes):
             digest, size = hashlib.sha256(content).hexdigest(), len(content)
         else:
@@ -64,7 +64,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A symbolic link with a target relative to its own directory."""
+    """A symbolic link whose target is relative to its own directory."""
 
     path: str
     target: str
@@ -75,7 +75,7 @@ Member = File | Link
 
 @dataclass(frozen=True)
 class Identity:
-    """What index.json says, without the build string, which is made from everything."""
+    """The content of index.json without the build string, which is derived from everything."""
 
     name: str
     version: str
@@ -91,18 +91,18 @@ class Identity:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A package that can be made: everything its bytes depend on, and how to make its members.
+    """A package that can be made: everything on which its bytes depend, and how to make its members.
 
-    Two recipes with equal `identity`, `source` and `entry_points` make the same bytes, so a file of that name that is
-    there already need not be made again.
+    Two recipes with equal `identity`, `source` and `entry_points` make the same bytes, so an existing file of that name
+    need not be made again.
     """
 
     identity: Identity
     source: Mapping[str, Any]
     members: Callable[[Path], Iterable[Member]]
-    """Given a directory of its own for temporary files."""
+    """Called with an empty directory for temporary files."""
     entry_points: tuple[str, ...] = ()
-    """Of a noarch python package: `command = module:function`."""
+    """For a noarch python package: `command = module:function`."""
     about: Mapping[str, Any] = field(default_factory=dict)
     licenses: Mapping[str, bytes] = field(default_factory=dict)
 
@@ -125,7 +125,7 @@ class Recipe:
 
 
 def write_package(recipe: Recipe, path: Path, work: Path) -> None:
-    """Make the package of `recipe` at `path`; `work` is an empty directory for temporary files."""
+    """Make the package of `recipe` at `path`. `work` is an empty directory for temporary files."""
     members = sorted(recipe.members(work), key=lambda member: member.path)
     with atomic_write(path, durable=False) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         with _open_entry(archive, "metadata.json") as stream:
@@ -207,7 +207,7 @@ def _write_paths(members: Sequence[Member]) -> list[dict[str, Any]]:
     files = {member.path: member for member in members if isinstance(member, File)}
     entries: list[dict[str, Any]] = []
     for member in members:
-        # Of a link conda records digest and size of the file that it leads to.
+        # for a link, conda records the digest and size of its target
         target = files.get(_resolve_link(member)) if isinstance(member, Link) else member
         entry: dict[str, Any] = {
             "_path": member.path,

@@ -1,4 +1,4 @@
-"""What making a channel tells whoever watches."""
+"""The progress of making a channel, for whoever watches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`done` of `total` things of a stage, 0 of 0 while the number is unknown; `detail` names the thing just done."""
+    """`done` of `total` items of a stage, 0 of 0 while the number is unknown; `detail` names the one just done."""
 
     stage: Literal["wheels", "packages", "index"]
     done: int
@@ -18,8 +18,8 @@ class Step:
 
 
 Progress = Callable[[Step], None]
-"""Called from the thread that makes the channel; must return at once and must not raise."""
+"""Called from the thread that makes the channel. It must return at once and must not raise."""
 
 
 def show_nothing(_step: Step) -> None:
-    """A Progress for when nobody watches."""
+    """A Progress that shows nothing."""

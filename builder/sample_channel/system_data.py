@@ -27,7 +27,7 @@ fi
 
 
 def make_tzdata_recipe(wheel: Wheel) -> Recipe:
-    """`tzdata`: the compiled zones in `share/zoneinfo`, with the database's own version (`2026a`)."""
+    """Make `tzdata`: the compiled zones in `share/zoneinfo`, with the database's own version (`2026a`)."""
     with zipfile.ZipFile(wheel.path) as archive:
         found = re.search(r'IANA_VERSION = "(\w+)"', archive.read("tzdata/__init__.py").decode())
     if found is None:
@@ -49,7 +49,7 @@ def make_tzdata_recipe(wheel: Wheel) -> Recipe:
 
 
 def make_certificates_recipe(wheel: Wheel) -> Recipe:
-    """`ca-certificates`: the certificates that certifi carries, and activation scripts that point OpenSSL to them."""
+    """Make `ca-certificates`: certifi's certificates, and activation scripts that point OpenSSL to them."""
 
     def members(_work: Path) -> Iterator[Member]:
         with zipfile.ZipFile(wheel.path) as archive:

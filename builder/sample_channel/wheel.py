@@ -1,4 +1,4 @@
-"""A wheel, read: its metadata, and where each of its files goes (binary distribution format, PEP 427)."""
+"""Reads a wheel: its metadata, and where each of its files goes (binary distribution format, PEP 427)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _LONGEST_LICENSE = 80
 
 @dataclass(frozen=True, slots=True)
 class WheelFile:
-    """One file of a wheel and its place within an installation scheme."""
+    """One file of a wheel and its place in an installation scheme."""
 
     member: str
     scheme: Scheme
@@ -57,7 +57,7 @@ class Wheel:
 
     @classmethod
     def at(cls, path: Path) -> Wheel:
-        """The wheel at `path`; raises SampleChannelFailed when its name is not a wheel's."""
+        """Read the wheel at `path`. Raises SampleChannelFailed if its name is not a wheel's."""
         try:
             name, version, _, tags = parse_wheel_filename(path.name)
         except InvalidWheelFilename as error:
@@ -78,7 +78,7 @@ class Wheel:
 
     @property
     def glibc(self) -> tuple[int, int] | None:
-        """The oldest glibc that it says it runs with (PEP 600)."""
+        """The oldest glibc that it claims to run with (PEP 600)."""
         versions = []
         for tag in self.tags:
             kind, _, rest = tag.platform.partition("_")
@@ -91,7 +91,7 @@ class Wheel:
 
     @cached_property
     def metadata(self) -> importlib.metadata.Distribution:
-        """METADATA and entry_points.txt, as importlib reads them."""
+        """METADATA and entry_points.txt, as read by importlib."""
         with zipfile.ZipFile(self.path) as archive:
             members = {name: f"{self.information}/{name}" for name in ("METADATA", "entry_points.txt")}
             present = set(archive.namelist())
@@ -107,13 +107,13 @@ class Wheel:
         return SpecifierSet(self.field("Requires-Python") or "")
 
     def field(self, name: str) -> str | None:
-        """The first value of a field of METADATA."""
+        """Return the first value of a field of METADATA."""
         values = self.metadata.metadata.get_all(name)
         return values[0] if values else None
 
     @property
     def license(self) -> str | None:
-        """The SPDX expression, else the short licence text, else what the classifiers say."""
+        """The SPDX expression, else a short licence text, else the licences in the classifiers."""
         given = self.field("License-Expression") or self.field("License") or ""
         if given and "\n" not in given and len(given) <= _LONGEST_LICENSE and given != "UNKNOWN":
             return given
@@ -134,12 +134,12 @@ class Wheel:
 
     @cached_property
     def timestamp(self) -> int:
-        """Time of the newest member, seconds since 1970."""
+        """Time of the newest member, in seconds since 1970."""
         return max((file.mtime for file in self.files), default=OLDEST)
 
     @cached_property
     def information(self) -> str:
-        """The folder `name-version.dist-info` as the wheel spells it."""
+        """The folder `name-version.dist-info`, as spelled in the wheel."""
         with zipfile.ZipFile(self.path) as archive:
             return self._find_information_folder(archive.namelist())
 
@@ -151,7 +151,7 @@ class Wheel:
         return tuple(self._read_file(info) for info in infos if not info.is_dir())
 
     def licenses(self) -> Mapping[str, bytes]:
-        """The licence files in the dist-info folder, by path below it."""
+        """Read the licence files in the dist-info folder, by path below it."""
         beginnings = ("license", "licence", "copying", "notice")
         found = {}
         with zipfile.ZipFile(self.path) as archive:

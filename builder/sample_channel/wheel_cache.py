@@ -1,4 +1,4 @@
-"""Wheels by name: chosen and downloaded by pip, kept in a folder, enough to choose from again without a network."""
+"""Wheels by name: pip chooses and downloads them, and a folder keeps them, so that later choices need no network."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from storage.disk.files import TEMPORARY
 
 
 class WheelsUnavailable(SampleChannelFailed):
-    """Neither the folder nor the package index has what was asked for."""
+    """Neither the folder nor the package index has what was requested."""
 
 
 @dataclass(frozen=True)
 class WheelCache:
     """A folder of wheels.
 
-    While what it holds satisfies a wish, the network is not asked: delete it to get newer versions.
+    While its wheels satisfy a request, the network is not used: delete the folder to get newer versions.
     """
 
     directory: Path
@@ -37,9 +37,10 @@ class WheelCache:
         dependencies: bool = True,
         heard: Callable[[str], None] = lambda _name: None,
     ) -> tuple[Path, ...]:
-        """Wheels for this interpreter that satisfy `requirements` (PEP 508), by default with all their dependencies.
+        """Choose wheels for this interpreter that satisfy `requirements` (PEP 508), by default with all dependencies.
 
-        `heard` is told the file name of each wheel that pip collects. Raises WheelsUnavailable with pip's own reason.
+        `heard` is called with the file name of each wheel that pip collects. Raises WheelsUnavailable with pip's own
+        reason.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         arguments = [*([] if dependencies else ["--no-deps"]), *requirements]
@@ -52,9 +53,9 @@ class WheelCache:
         return chosen
 
     def _choose(self, arguments: Sequence[str]) -> tuple[Path, ...] | str:
-        """The wheels of this folder that pip would install, or why it cannot."""
-        # `--ignore-installed` because nothing of this interpreter's own environment counts; an environment of its own
-        # because pip's settings may name other places where wheels lie.
+        """Return the wheels in this folder that pip would install, or why it cannot."""
+        # `--ignore-installed` because nothing in this interpreter's own environment counts; a clean environment because
+        # pip's settings may name other places with wheels
         command = [*_PIP, "install", "--isolated", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
         command += ["--only-binary", ":all:", "--no-index", "--find-links", str(self.directory), *arguments]
         variables = {"PATH": os.defpath, "PIP_CONFIG_FILE": os.devnull, "PYTHONUTF8": "1"}
@@ -66,7 +67,7 @@ class WheelCache:
         return tuple(self.directory / name for name in sorted(names))
 
     def _download(self, arguments: Sequence[str], heard: Callable[[str], None]) -> None:
-        """Fill the folder with what pip chooses; its settings say from where."""
+        """Fill the folder with what pip chooses. pip's settings say from where."""
         with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=self.directory) as incomplete:
             command = [*_PIP, "download", "--only-binary", ":all:", "--progress-bar", "off", "--dest", incomplete]
             command += ["--find-links", str(self.directory), *arguments]
@@ -88,7 +89,7 @@ _WHEEL = re.compile(r"(?:Downloading|Using cached|Processing) (?:\S*/)?(\S+\.whl
 
 
 def _describe(output: str) -> str:
-    """What pip gave as errors, else its last line."""
+    """Return pip's errors, or else its last line."""
     lines = output.strip().splitlines()
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR:")]
-    return "; ".join(errors) or (lines[-1] if lines else "pip said nothing")
+    return "; ".join(errors) or (lines[-1] if lines else "pip printed nothing")

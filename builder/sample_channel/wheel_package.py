@@ -1,4 +1,5 @@
-"""A wheel made into a conda package: noarch python from a pure one, else one of this machine's platform."""
+"""Makes a wheel into a conda package: noarch python from a pure wheel, otherwise a package for this machine's
+platform."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from builder.sample_channel.wheel import Wheel, WheelFile
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the files of a wheel go in a package. Paths end without a slash."""
+    """Where a wheel's files go in a package. Paths have no trailing slash."""
 
     site_packages: str
     scripts: str
@@ -42,7 +43,7 @@ class Layout:
 
 
 def find_needed_libraries(wheel: Wheel) -> frozenset[str]:
-    """The sonames that the wheel's files need and that it does not carry itself."""
+    """Return the sonames that the wheel's files need and that it does not contain."""
     if wheel.pure:
         return frozenset()
     carried = {PurePosixPath(file.path).name for file in wheel.files}
@@ -66,7 +67,7 @@ def make_wheel_recipe(
     libraries: Libraries,
     needed: frozenset[str],
 ) -> Recipe:
-    """The package of `wheel`, depending on `requirements` and on the packages of the libraries `needed`."""
+    """Make the package of `wheel`, which depends on `requirements` and on the packages of the libraries `needed`."""
     layout = Layout.of(wheel, interpreter)
     python = f"python {write_constraint(wheel.requires_python)}".rstrip() if wheel.pure else interpreter.requirement
     glibc = [f"__glibc >={wheel.glibc[0]}.{wheel.glibc[1]},<3.0.a0"] if wheel.glibc else []
@@ -127,7 +128,7 @@ def _make_file(layout: Layout, libraries: Libraries, file: WheelFile, extracted:
 
 
 def _look_into_lib(extracted: Path, path: str, libraries: Libraries) -> None:
-    """Let an ELF file find the libraries of the environment, after those it came with, and none elsewhere."""
+    """Make an ELF file find the environment's libraries, after those in its own wheel, and no others."""
     dynamic = elf.read_dynamic(extracted.read_bytes())
     if dynamic is None:
         return
@@ -136,7 +137,7 @@ def _look_into_lib(extracted: Path, path: str, libraries: Libraries) -> None:
     if own not in wanted and any(libraries.provides(soname) for soname in dynamic.needed):
         wanted.append(own)
     if tuple(wanted) != dynamic.search:
-        # A DT_RUNPATH where there was none would hide the inherited DT_RPATH that auditwheel relies on.
+        # a new DT_RUNPATH would hide the inherited DT_RPATH on which auditwheel relies
         elf.set_search_path(extracted, wanted, inherited=dynamic.inherited or not dynamic.search)
 
 
@@ -163,7 +164,7 @@ def _list_commands(wheel: Wheel) -> Mapping[str, str]:
 
 
 def _write_record(wheel: Wheel, layout: Layout, files: Iterable[File]) -> bytes:
-    """RECORD of the package as installed: paths from site-packages, no digests for what installing changes."""
+    """Write RECORD for the installed package: paths from site-packages, without digests of what installing changes."""
     installed = f"lib/pythonX.Y/{layout.site_packages}" if wheel.pure else layout.site_packages
     rows = {}
     for file in files:

@@ -381,7 +381,7 @@ class TestWheelsMissing:
         assert list(tmp_path.iterdir()) == []
 
     def test_what_is_no_name(self, tmp_path: Path) -> None:
-        with pytest.raises(SampleChannelFailed, match="not the name of a package"):
+        with pytest.raises(SampleChannelFailed, match="not a package name"):
             make_channel(tmp_path, ["a b"], cache=tmp_path)
 
 
