@@ -1,1 +1,1 @@
-"""Measured comparisons with named peers, each in the same run. Never run by the tests: `make bench`."""
+"""Measured comparisons with named peers, each in the same run: `make bench`. The tests never run them."""

@@ -1,4 +1,4 @@
-"""`python -m bench`: run every measurement, print the table, write it as JSON; exit 1 for a figure not met."""
+"""`python -m bench`: run every measurement, print a table, write it as JSON; exit 1 if a figure misses its aim."""
 
 from __future__ import annotations
 

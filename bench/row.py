@@ -1,4 +1,4 @@
-"""One measured figure beside its peer's and what is asked of it."""
+"""One measured figure beside its peer's and its aim."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Row:
-    """`value` and `peer_value` in `unit`; `must` bounds their ratio, or `value` itself where there is no peer."""
+    """`value` and `peer_value` in `unit`; `must` bounds their ratio, or `value` itself if there is no peer."""
 
     name: str
     value: float
@@ -21,7 +21,7 @@ class Row:
 
     @property
     def figure(self) -> float:
-        """What `must` bounds."""
+        """The figure that `must` bounds."""
         return self.value / self.peer_value if self.peer_value else self.value
 
     @property

@@ -1,1 +1,1 @@
-"""Builds, archives and pulls of what was built."""
+"""Builds, archives, and pulls of built images."""

@@ -1,4 +1,4 @@
-"""archive.tar.gz of an environment, against isal's gzip over the same bytes."""
+"""archive.tar.gz of an environment, compared with isal's gzip over the same bytes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def measure(*, short: bool) -> list[Row]:
 
 
 def against_gzip(channel: str, specs: Sequence[str], repetitions: int, work: Path) -> Row:
-    """The archive from packages that are there, nothing else cached, and gzip alone in one process, in turn; medians.
+    """The archive from downloaded packages with nothing else cached, and gzip alone in one process, in turn; medians.
 
     Ours reads, checks, decompresses, hashes, compresses and stores; its peer compresses what is in memory.
     """
@@ -57,7 +57,7 @@ def against_gzip(channel: str, specs: Sequence[str], repetitions: int, work: Pat
 
 
 def compressed(plain: bytes) -> float:
-    """Seconds for gzip of `plain`, whose result is thrown away."""
+    """Seconds to gzip `plain`; the result is thrown away."""
     begun = time.perf_counter()
     compressor = isal_zlib.compressobj(1, wbits=31)
     view = memoryview(plain)
@@ -68,7 +68,7 @@ def compressed(plain: bytes) -> float:
 
 
 async def packed(root: Path, channel: str, specs: Sequence[str]) -> tuple[float, bytes]:
-    """Seconds from the lock to the stored archive, and its bytes."""
+    """Seconds from the lock to the stored archive, and the archive's bytes."""
     settings = BuilderSettings(channels=(channel,), workers=CORES)
     async with open_stores(root) as stores:
         async with BuilderService.open(settings, root, stores.catalog, stores.blobs) as service:

@@ -1,4 +1,4 @@
-"""A stranger's pulls while somebody else's bad builds are under way, against the same pulls of an idle server."""
+"""A stranger's pulls while somebody else's bad builds are running, compared with the same pulls from an idle server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EIGHT = range(8)
 NINE = range(9)
 STRANGER = "198.51.100.1"
 UNDER_WAY_SECONDS = 20.0
-"""Until every hard solve has used up its quick turn."""
+"""After this time every hard solve has used up its quick turn."""
 ROOT = "conda-store-dynamic"
 
 
@@ -45,7 +45,7 @@ def measure(*, short: bool) -> list[Row]:
                 under_way = unfinished(running)
     note = (
         f"8 hung channels, 9 hard solves, 8 archives of {megabytes} MB and more; "
-        f"{under_way} of the 17 others under way at the end"
+        f"{under_way} of the 17 others still running at the end"
     )
     return [
         Row(
@@ -91,7 +91,7 @@ def server(work: Path, channels: str) -> Iterator[Server]:
 
 
 def get(running: Server, repository: str, caller: str) -> float:
-    """Seconds until all of an image has come."""
+    """Seconds until the whole image has arrived."""
     begun = time.perf_counter()
     index = json.loads(ask(running, f"/v2/{repository}/manifests/latest", caller))
     for child in index["manifests"]:
@@ -109,7 +109,7 @@ def ask(running: Server, path: str, caller: str, method: str = "GET") -> bytes:
 
 
 def pulls(running: Server, kind: str, repetitions: int) -> tuple[float, float]:
-    """Median seconds of new images, and of a known one."""
+    """Median seconds for new images, and for a known one."""
     new, known = [], []
     for repetition in range(repetitions):
         os.sync()
@@ -121,11 +121,11 @@ def pulls(running: Server, kind: str, repetitions: int) -> tuple[float, float]:
 
 @contextlib.contextmanager
 def bad_builds(running: Server) -> Iterator[None]:
-    """All of them asked for, each by an address of its own, for as long as the block lasts."""
+    """Request all bad builds, each from its own address, as long as the block runs."""
     paths = [f"/v2/{ROOT}/channel.hung{number}/any/manifests/latest" for number in range(4)]
     paths += [f"/v2/{ROOT}/channel.slow{number}/stuck{number}/manifests/latest" for number in range(4)]
     paths += [f"/v2/{ROOT}/channel.hard/hard{number}/manifests/latest" for number in NINE]
-    # an archive that is made is not asked for again, but another one: there are always eight to be made
+    # a finished archive is not requested again, but another one is: there are always eight to make
     wishes = [*([path] for path in paths), *map(archives, EIGHT)]
     stopped = threading.Event()
 
@@ -144,13 +144,13 @@ def bad_builds(running: Server) -> Iterator[None]:
 
 
 def archives(number: int) -> list[str]:
-    """Archives of one big package, and of more and more of them."""
+    """Archives of one big package, then of more and more of them."""
     names = [f"big{(number + offset) % len(EIGHT)}" for offset in EIGHT]
     return [f"/files/{ROOT}/{'/'.join(names[:count])}/latest/archive.tar.gz" for count in range(1, len(names))]
 
 
 def unfinished(running: Server) -> int:
-    """How many builds the server's log knows no end of, of those that are bad and no archives."""
+    """How many bad builds, archives aside, have no end in the server's log."""
     ended = [
         line["specs"][0].rpartition("::")[2].rstrip("0123456789")
         for line in map(json.loads, running.log.read_text().splitlines())

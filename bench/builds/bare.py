@@ -1,6 +1,6 @@
-"""Peers of a build: the bare C libraries over the same bytes, and what one would write without condery.
+"""Peers of a build: the bare C libraries over the same bytes, and the obvious way without condery.
 
-Both work on the archives of a lock, the largest first, in as many processes as condery gets.
+Both work on the archives of a lock, the largest first, with as many processes as condery has.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CHUNK = 1 << 20
 
 
 def transcode_bare(archive: Path) -> int:
-    """zstd decompress, sha256 of what comes out, isal level 1, sha256 of that; nothing is parsed or written."""
+    """zstd decompress, sha256 of the result, isal level 1, sha256 of that; nothing is parsed or written."""
     opened, closed = hashlib.sha256(), hashlib.sha256()
     compressor = isal_zlib.compressobj(1, wbits=31)
     size = 0
@@ -42,7 +42,7 @@ def transcode_bare(archive: Path) -> int:
 
 
 def bare_libraries(archives: Sequence[Path], processes: int) -> tuple[float, int]:
-    """Seconds and uncompressed bytes for all archives."""
+    """Seconds for all archives, and their uncompressed bytes."""
     ordered = sorted(archives, key=lambda path: path.stat().st_size, reverse=True)
     with ProcessPoolExecutor(processes) as pool:
         list(pool.map(abs, range(processes)))
@@ -52,7 +52,7 @@ def bare_libraries(archives: Sequence[Path], processes: int) -> tuple[float, int
 
 
 def install_and_tar(records: Sequence[rattler.RepoDataRecord], work: Path) -> float:
-    """Seconds for rattler.install, then one layer by tarfile with gzip level 6; both from a cold package cache."""
+    """Seconds for rattler.install, then one layer by tarfile with gzip level 6, starting with a cold package cache."""
     begun = time.perf_counter()
     prefix = work / "prefix"
     asyncio.run(rattler.install(list(records), target_prefix=prefix, cache_dir=work / "cache", show_progress=False))
@@ -63,7 +63,7 @@ def install_and_tar(records: Sequence[rattler.RepoDataRecord], work: Path) -> fl
 
 
 def rattler_record(package: LockedPackage, archive: Path) -> rattler.RepoDataRecord:
-    """What rattler installs: the locked package, from the file `archive`, whose hash it verifies."""
+    """The locked package as rattler's record, from the file `archive`, whose hash rattler verifies."""
     record = rattler.PackageRecord(
         name=package.name,
         version=package.version,

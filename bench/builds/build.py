@@ -1,4 +1,4 @@
-"""Builds, against the bare C libraries over the same bytes and against installing and tarring."""
+"""Builds, compared with the bare C libraries over the same bytes, and with installing and tarring."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ CORES = os.cpu_count() or 1
 
 @dataclass(frozen=True)
 class Built:
-    """One build's times in seconds, and after it the bytes of blobs and fragments by name."""
+    """One build's times in seconds, and the bytes of blobs and fragments after it, by name."""
 
     solve: float
     image: float
@@ -63,15 +63,15 @@ def measure(*, short: bool) -> list[Row]:
 
 
 def against_peers(channel: str, specs: Sequence[str], repetitions: int, work: Path) -> list[Row]:
-    """Cold builds and the bare libraries in turn, so that what else the machine does meets both alike; medians.
+    """Cold builds and the bare libraries in turn, so that other load on the machine affects both alike; medians.
 
-    What is built is removed before the next: a virtual machine pays for memory that it has never used, and after some
-    builds that stay, the kernel takes more than twice as long to keep the next one's files in it.
+    Each build is removed before the next: a virtual machine pays for memory that it has never used, and after some
+    builds that stay, the kernel takes more than twice as long to cache the files of the next.
     """
     builds, bares, installs = [], [], []
     size = 0
     for repetition in range(repetitions):
-        # what the measurement before has left to be written is not this one's to wait for
+        # do not wait for what the previous measurement has left to be written
         os.sync()
         built = asyncio.run(build(work / f"cold-{repetition}", channel, specs))
         builds.append(built.solve + built.image)
@@ -79,7 +79,7 @@ def against_peers(channel: str, specs: Sequence[str], repetitions: int, work: Pa
         bare, size = bare_libraries([_local(package.url) for package in packages], CORES)
         bares.append(bare)
         shutil.rmtree(work / f"cold-{repetition}")
-    # after all the others: what it leaves to be written and thrown away keeps the kernel busy for a long while
+    # last, since what it leaves to be written and discarded keeps the kernel busy for a long time
     for repetition in range(min(repetitions, 2)):
         records = [rattler_record(package, _local(package.url)) for package in packages]
         installs.append(install_and_tar(records, work / f"install-{repetition}"))
@@ -122,10 +122,10 @@ def one_more(channel: str, specs: Sequence[str], repetitions: int, work: Path) -
 
 
 def memory(work: Path, size: int) -> Row:
-    """Most resident memory of any of condery's processes while it builds a package with one big file.
+    """Peak resident memory of any of condery's processes while it builds a package with one big file.
 
-    They are a process of their own and its children. What makes the package, and what was measured before, took memory
-    too, and a process keeps its peak.
+    They are a separate process and its children: making the package and earlier measurements took memory too, and a
+    process keeps its peak.
     """
     channel = in_new_process(huge_package, work / "huge-channel", size)
     peak = in_new_process(peak_memory, work / "huge", channel)
@@ -133,7 +133,7 @@ def memory(work: Path, size: int) -> Row:
 
 
 def huge_package(directory: Path, size: int) -> str:
-    """A channel whose one package has a file of `size` bytes, of which half can be compressed; its URL."""
+    """A channel whose one package has a file of `size` bytes, half of them compressible; returns its URL."""
     content = b"".join(os.urandom(1 << 19) + bytes(1 << 19) for _ in range(size >> 20))
     return asyncio.run(make_channel(directory, [Package(name="huge", files={"share/huge": File(content)})]))
 
@@ -155,7 +155,7 @@ def in_new_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
 
 
 async def build(root: Path, channel: str, specs: Sequence[str]) -> Built:
-    """One build over `root`, with a server's warm processes, and its settings of the garbage collector."""
+    """One build over `root`, with warm processes and garbage collector settings like a server's."""
     async with service(root, channel) as opened:
         await opened.builder.warm()
         await opened.builder.solver.package_names([channel], ["linux-64", "noarch"])
@@ -176,7 +176,7 @@ async def build(root: Path, channel: str, specs: Sequence[str]) -> Built:
 
 
 async def joins(blobs: BlobStore) -> dict[str, int]:
-    """What the database has of layers: the lists of their parts."""
+    """The layers that the database has: the lists of their parts."""
     query = select(tables.blob.c.digest, tables.blob.c.parts).where(tables.blob.c.key.is_(None))
     async with blobs.database.reading() as connection:
         return {f"joins/{row.digest}": len(row.parts) for row in await connection.execute(query)}

@@ -1,7 +1,7 @@
-"""What the number of layers costs clients: pulls of one environment, laid out in one layer and in more.
+"""What the number of layers costs clients: pulls of one environment in one layer and in more.
 
-The packages and their bytes are the same in all: in N layers the N - 1 largest packages have one each, and the others
-share the last. The layers of the base and the environment layer come on top. Each image is in a server of its own.
+The packages and their bytes are always the same: with N layers each of the N - 1 largest packages has its own, and the
+others share the last. The layers of the base and the environment layer come on top. Each image has its own server.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from tests.support.sample import sample_channel
 from tests.support.server import Server
 
 COUNTS = (1, 10, 20, 27, 42)
-"""Layers of packages; the figures are to the first."""
+"""Numbers of package layers; the figures are ratios to the first."""
 MUST = 1.5
 """What the most layers may take, in pulls of one."""
 
 Pull = Callable[[str], float]
-"""Pulls a reference that the client has nothing of; seconds."""
+"""Pulls a reference of which the client has nothing yet, and returns the seconds."""
 
 
 def measure(*, short: bool = False) -> list[Row]:
-    """A row for each client and number of layers; fewer where programs are missing, which is printed."""
+    """A row for each client and number of layers; a missing program is printed and left out."""
     counts = COUNTS[:2] if short else COUNTS
     with contextlib.ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -64,7 +64,7 @@ def _rows(client: str, counts: Sequence[int], seconds: Sequence[float]) -> list[
 
 
 def _clients(stack: contextlib.ExitStack, work: Path) -> Iterator[tuple[str, Pull]]:
-    """Each with a storage that has nothing of ours."""
+    """The clients, each with a storage that has nothing of ours."""
 
     def docker() -> Pull:
         client = programs.docker()
@@ -103,7 +103,7 @@ def _podman(client: Podman, reference: str) -> float:
 
 
 def _timed(pull: Callable[[str], None], reference: str) -> float:
-    # what others have left to be written is not this one's to wait for
+    # do not wait for what others have left to be written
     os.sync()
     begun = time.perf_counter()
     pull(reference)
@@ -112,7 +112,7 @@ def _timed(pull: Callable[[str], None], reference: str) -> float:
 
 @contextlib.contextmanager
 def _served(root: Path, channel: str, count: int) -> Iterator[str]:
-    """A server that has the image in `count` layers of packages already; what to pull from it."""
+    """A server that already has the image with `count` package layers; yields the reference to pull."""
     data, log = root / "data", root / "log"
     with mock.patch("builder.platform_build.plan", partial(laid_out, count=count)):
         repository = asyncio.run(_build(data, channel))
@@ -132,7 +132,7 @@ async def _build(data: Path, channel: str) -> str:
 
 
 def laid_out(packages: Sequence[PlanPackage], popularity: Popularity, *, count: int) -> Plan:
-    """The largest in layers of their own, the others in the last."""
+    """The largest packages in layers of their own, the others in the last."""
     ordered = sorted(packages, key=lambda package: (-package.size, package.name))
     own, rest = ordered[: count - 1], ordered[count - 1 :]
     layers = [(package.name,) for package in own] + [tuple(package.name for package in rest)]

@@ -1,1 +1,1 @@
-"""What plans of layers are worth on real environments."""
+"""What layer plans are worth on real environments."""

@@ -1,7 +1,7 @@
-"""Solved environments of other people's projects, which the layer plan is fitted to and judged by.
+"""Solved environments of other people's projects; the layer plan is fitted to them and judged by them.
 
 A file is JSON compressed with zstd: {"environments": [{"project": "organisation/name", "packages": [[name, version,
-build, size in bytes, sha256, timestamp, and where they are known noarch, depends], ...]}, ...]}.
+build, size in bytes, sha256, timestamp, and if known noarch and depends], ...]}, ...]}.
 """
 
 from __future__ import annotations
@@ -42,9 +42,10 @@ def read(paths: Iterable[Path]) -> list[Environment]:
 
 
 def folds(environments: Sequence[Environment], seed: int) -> list[tuple[list[Environment], list[Environment]]]:
-    """Pairs of environments to learn from and to judge by, of other organisations; all are judged by once.
+    """Pairs of environments to learn from and to judge by, from different organisations; each is judged by once.
 
-    The folds are of about one size: the largest organisations are dealt out first, equal ones in an order of the seed.
+    The folds are about equally large: the largest organisations are dealt out first, equal ones in an order by the
+    seed.
     """
     counts = Counter(environment.organisation for environment in environments)
     organisations = sorted(counts)

@@ -1,11 +1,11 @@
-"""An order of packages' own layers in which clients pull few bytes, found by hill climbing.
+"""An order of packages' own layers that lets clients pull few bytes, found by hill climbing.
 
-A chain is what a client has extracted: it reuses a layer only where all layers below are the same. What is pulled is
-the bytes of distinct chains' last layers. Since the order is one for all environments, the chain below a package is a
-set of layers, and a sum of random numbers stands for it: to move one package changes the sums of the packages between,
-in the environments that hold it, and no others.
+A chain is what a client has extracted: it reuses a layer only if all layers below are the same. It pulls the last layer
+of each distinct chain. Since one order serves all environments, the chain below a package is a set of layers, and a sum
+of random numbers stands for it. Moving a package changes only the sums of the packages that it passes, in the
+environments that hold it.
 
-Bundles come after all own layers, so that the order among these changes nothing about them.
+Bundles come after all own layers, so the order of these does not affect the bundles.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 LEAST_GAIN = 1e-9
-"""Of all that is pulled: what a move has to save."""
+"""The least that a move has to save, as a share of all pulled bytes."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class _Link:
 
 @dataclass(frozen=True)
 class _Move:
-    """Where a package is best: anywhere after the place `after` and before the place `before` of the present order."""
+    """The best place for a package: anywhere between the places `after` and `before` in the present order."""
 
     saved: int
     after: int
@@ -44,7 +44,7 @@ class _Move:
 
 
 class LayerOrder:
-    """`environments`: each a mapping of names to own layers. `order`: all names, those in the lowest layers first."""
+    """`environments` map names to own layers. `order` has all names, the lowest layers first."""
 
     def __init__(self, environments: Sequence[Mapping[str, OwnLayer]], order: Sequence[str], generator: random.Random):
         numbers: dict[tuple[str, str], int] = defaultdict(lambda: generator.getrandbits(60))
@@ -66,7 +66,7 @@ class LayerOrder:
                 self._add(link)
 
     def climb(self, movable: Callable[[str], bool], sweeps: int) -> None:
-        """Move each package to where it is best, one after another from the first of the order, so many times."""
+        """Move each package to its best place, one after another from the first in the order, `sweeps` times."""
         names = list(filter(movable, self.order))
         for _ in range(sweeps):
             before = self.pulled
@@ -78,7 +78,7 @@ class LayerOrder:
                 return
 
     def _best_move(self, name: str) -> _Move:
-        """Looks at all places at once: passing a package with `name` costs what the two then no longer share."""
+        """Compare all places at once: passing another package costs what the two then no longer share."""
         here = self._places[name]
         met = self._met(name)
         below = dict.fromkeys(self._holders[name], 0)
@@ -100,7 +100,7 @@ class LayerOrder:
         return _Move(costs[now] - costs[best], edges[best], edges[best + 1])
 
     def _met(self, name: str) -> dict[int, list[tuple[int, _Link]]]:
-        """By place, the links of what is in a chain with `name`, each with its holder, as if `name` was not in it."""
+        """By place, the links that share a chain with `name`, each with its holder, as if `name` were not in it."""
         met: dict[int, list[tuple[int, _Link]]] = defaultdict(list)
         for holder in self._holders[name]:
             number = 0
@@ -113,14 +113,14 @@ class LayerOrder:
         return met
 
     def _own_bytes(self, name: str, below: Mapping[int, int]) -> int:
-        """What is pulled of `name` over the chains `below` it, by holder."""
+        """The bytes of `name` pulled over the chains `below` it, by holder."""
         layers = ((chain, self._layers[holder][name]) for holder, chain in below.items())
         return sum({chain + number: size for chain, (number, size) in layers}.values())
 
     def _split_bytes(self, name: str, met: Sequence[tuple[int, _Link]], is_above: bool) -> int:
-        """What is pulled of another package, the one of the links `met`, only when `name` is below it.
+        """The bytes of another package, with the links `met`, that are pulled only if `name` is below it.
 
-        The present order has `name` above it where `is_above`.
+        `is_above` says whether the present order has `name` above it.
         """
         layers: dict[int, set[int]] = defaultdict(set)
         counts: Counter[int] = Counter()
@@ -130,7 +130,7 @@ class LayerOrder:
         sizes = {link.chain: link.size for _, link in met}
         chains = self._chains[met[0][1].name]
         return sum(
-            # where somebody without `name` has the chain, its layer is pulled in any case, and all others are splits
+            # if a holder without `name` has the chain, its layer is pulled in any case, and all others are splits
             (len(numbers) - (chains.get(chain, 0) == (counts[chain] if is_above else 0))) * sizes[chain]
             for chain, numbers in layers.items()
         )

@@ -1,13 +1,13 @@
 """What the layer plan is worth on real environments, beside others: `python -m bench.layering.plan_quality FILE...`.
 
 FILEs hold solved environments (bench/layering/environments.py). "held out": the table is made from the environments of
-four fifths of the organisations and the plans are judged on the others, each fifth in turn, for several cuts;
-"shipped": all environments with the shipped table, which was made from them where it is they.
+four fifths of the organisations and the plans are judged on the others, each fifth in turn, for several cuts.
+"shipped": all environments with the shipped table, which may have been made from them.
 
 - stored: bytes of distinct layers / bytes of distinct packages.
-- pulled: bytes of layers that a client extracts when it reuses one only along an equal prefix of the chain, likewise.
+- pulled: bytes of layers that a client extracts if it reuses one only along an equal prefix of the chain, likewise.
 
-Exits 1 where the held-out figures of condery's plan miss the aims.
+Exits 1 if the held-out figures of condery's plan miss the aims.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from builder.layers.plan import MAX_LAYERS, plan
 from builder.layers.popularity import Popularity
 
 CUTS = (1, 2, 3)
-"""Seeds of the ways to cut the organisations into fifths."""
+"""Seeds for different ways to cut the organisations into fifths."""
 STORED_MUST, PULLED_MUST, LAYERS_MUST = 1.04, 1.65, 42
 
 
@@ -66,7 +66,7 @@ def judge(environments: Sequence[Environment], planner: Planner, popularity: Pop
 
 
 def held_out(environments: Sequence[Environment]) -> dict[str, list[Quality]]:
-    """By plan, its quality in each fold of each cut, with a table that was made without the fold's organisations."""
+    """By plan, its quality in each fold of each cut, with a table made without the fold's organisations."""
     found = defaultdict(list)
     for cut in CUTS:
         for learned, judged in folds(environments, cut):
@@ -77,7 +77,7 @@ def held_out(environments: Sequence[Environment]) -> dict[str, list[Quality]]:
 
 
 def mean(qualities: Sequence[Quality]) -> Quality:
-    """Means; the most layers of any."""
+    """Means, but the greatest number of layers."""
     return Quality(
         statistics.mean(each.stored for each in qualities),
         statistics.mean(each.pulled for each in qualities),
@@ -95,13 +95,13 @@ def layer_each(archives: Sequence[Archive], popularity: Popularity) -> Layers:
 
 
 def largest(archives: Sequence[Archive], popularity: Popularity) -> Layers:
-    """The 99 largest, the rest in one."""
+    """The 99 largest packages alone, the rest in one layer."""
     ordered = sorted(archives, key=lambda each: (-each.package.size, each.package.name))
     return [[archive] for archive in ordered[:99]] + ([ordered[99:]] if ordered[99:] else [])
 
 
 def bands(archives: Sequence[Archive], popularity: Popularity) -> Layers:
-    """Own layers from 0.3 MB by popularity x size, small ones in 8 bands, what is over the limit in the last."""
+    """Own layers from 0.3 MB by popularity x size, small packages in 8 bands, anything over the limit in the last."""
     edges = (0.9, 0.8, 0.6, 0.45, 0.3, 0.2, 0.08)
     bundles: dict[int, list[Archive]] = defaultdict(list)
     own = [archive for archive in archives if archive.package.size >= 300_000]
@@ -123,12 +123,12 @@ def condery(archives: Sequence[Archive], popularity: Popularity) -> Layers:
 
 
 def by_weight(archives: Sequence[Archive], popularity: Popularity) -> Layers:
-    """condery's layers without ranks: own ones by share^0.5 x size²."""
+    """condery's layers without ranks: own layers by share^0.5 x size²."""
     return _own_layers_sorted(archives, popularity, lambda name, size: -popularity.usage(name, size).weight)
 
 
 def by_share(archives: Sequence[Archive], popularity: Popularity) -> Layers:
-    """condery's layers, own ones by share x size², and after them what the table does not have."""
+    """condery's layers, with own layers by share x size², followed by packages that are not in the table."""
 
     def score(name: str, size: int) -> float:
         usage = popularity.usages.get(name)

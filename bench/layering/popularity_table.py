@@ -1,7 +1,7 @@
-"""Makes the table that the layer plan looks at: `python -m bench.layering.popularity_table --version N FILE... OUTPUT`.
+"""Makes the table that the layer plan uses: `python -m bench.layering.popularity_table --version N FILE... OUTPUT`.
 
-FILEs hold solved environments (bench/layering/environments.py says how). The same files and version give the same
-table. docs/layering.md says how it is judged.
+FILEs hold solved environments (see bench/layering/environments.py). The same files and version give the same table.
+docs/layering.md says how it is judged.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from builder.layers.plan import OWN_LAYER_FROM, plan
 from builder.layers.popularity import Popularity, Usage
 
 SWEEPS = 2
-"""More fit the counted environments a little better, and others no better."""
+"""More sweeps fit the counted environments slightly better, but no others."""
 MOVED_FROM = 2
-"""Organisations that hold a package from which its place is fitted: what one has says little of others."""
+"""The fewest organisations that must hold a package for its place to be fitted: one says little about others."""
 SEED = 1
 
 
 def fitted(environments: Sequence[Environment], version: int = 0) -> Popularity:
-    """The table of `environments`: counted, then ranked by climbing from the order of packages' weights.
+    """The table for `environments`: counted, then ranked by climbing from the order of packages' weights.
 
-    A rank is the mean of the two places. What the climb finds beyond that is of these environments alone: without this
-    step the ranks are worse on other organisations' environments than the weights are.
+    A rank is the mean of the two places. Anything further that the climb finds fits these environments alone: without
+    this step, ranks are worse than weights on other organisations' environments.
     """
     counted = count(environments, version)
     holders: dict[str, set[str]] = defaultdict(set)
@@ -58,7 +58,7 @@ def _sums_of_places(*orders: Sequence[str]) -> Mapping[str, int]:
 
 
 def count(environments: Sequence[Environment], version: int = 0) -> Popularity:
-    """Shares and usual sizes, without ranks; the sizes rounded to the kB that a table's file has."""
+    """Shares and usual sizes without ranks, with sizes rounded to kB as in a table's file."""
     projects: dict[str, set[str]] = defaultdict(set)
     sizes: dict[str, list[int]] = defaultdict(list)
     for environment in environments:
@@ -89,7 +89,7 @@ def _own_layers(environment: Environment, popularity: Popularity) -> Mapping[str
 
 
 def text_of(popularity: Popularity) -> str:
-    """The table's file, one package a line, so that a change shows what it changes."""
+    """The table's file, with one package per line, so that a diff shows what has changed."""
     rows = []
     for name, usage in sorted(popularity.usages.items()):
         figures = [usage.share, usage.size // 1000] + ([] if usage.rank is None else [usage.rank])

@@ -1,4 +1,4 @@
-"""The servers that are compared: condery, and the reference registry from Debian and, with Go, of its version 3."""
+"""The servers to compare: condery, and the reference registry from Debian and, if there is Go, in version 3."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Contender:
 
 
 def peers(*, build: bool = True) -> dict[str, Path]:
-    """The programs of the reference registry that can be had here, by name; with `build` also what takes minutes."""
+    """The reference registry's programs that are available, by name; `build` allows builds, which take minutes."""
     found = {}
     try:
         found[DEBIAN] = distribution.docker_registry_2()
@@ -42,7 +42,7 @@ def peers(*, build: bool = True) -> dict[str, Path]:
 
 @contextlib.contextmanager
 def contenders(programs: dict[str, Path], prefix: Sequence[str], processes: int) -> Iterator[list[Contender]]:
-    """condery with so many processes, and the peers, each begun with the command `prefix` and empty."""
+    """Start condery with that many processes, and the peers, each empty and with the command `prefix` around it."""
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = Server(("--processes", str(processes)), directory / "data", directory / "log", prefix=tuple(prefix))

@@ -1,6 +1,6 @@
-"""Manifests a second and blob bytes a second: server and client each on one core, wrk as the client, peers in turn.
+"""Manifests and blob bytes per second: server and client on one core each, wrk as the client, peers in turn.
 
-The peers of a run are measured alternately and the medians compared, for a machine is rarely quiet for long.
+The peers of a run are measured alternately and their medians compared, since a machine is rarely quiet for long.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ http {{
 
 
 def measure(*, short: bool = False) -> list[Row]:
-    """All rows of this module; none where wrk is not installed."""
+    """All rows of this module; none if wrk is not installed."""
     if not shutil.which("wrk"):
         print("wrk is not installed: the HTTP side is not measured")
         return []
@@ -48,8 +48,8 @@ def measure(*, short: bool = False) -> list[Row]:
 
 
 def measure_manifest(*, short: bool = False) -> list[Row]:
-    """GET of a cached manifest by tag, on 16 connections: requests a second, beside a bare aiohttp handler's."""
-    # processes of the same program differ by a quarter, for as long as they run; so there are several of each
+    """GET of a cached manifest by tag on 16 connections: requests per second, beside a bare aiohttp handler's."""
+    # processes of the same program differ by a quarter for as long as they run, so there are several of each
     pairs = [_manifests_a_second() for _ in range(2 if short else 8)]
     value, peer = (statistics.median(each) for each in zip(*pairs, strict=True))
     name = "manifest GET by tag, cached"
@@ -61,7 +61,7 @@ def measure_manifest(*, short: bool = False) -> list[Row]:
 
 
 def _manifests_a_second() -> list[float]:
-    """Of a server of ours and a bare one, both new."""
+    """Requests per second of one of our servers and a bare one, both new."""
     with tempfile.TemporaryDirectory() as directory, aiohttp_server("condery", directory) as ours:
         with aiohttp_server("bare", directory) as bare:
             urls = [f"http://127.0.0.1:{port}{MANIFEST_PATH}" for port in (ours, bare)]
@@ -69,7 +69,7 @@ def _manifests_a_second() -> list[float]:
 
 
 def measure_blob(*, short: bool = False) -> list[Row]:
-    """GET of 100 MiB on 3 connections, as many as docker opens: bytes a second, beside nginx's sendfile."""
+    """GET of 100 MiB on 3 connections, as many as docker opens: bytes per second, beside nginx's sendfile."""
     if not find_nginx():
         print("nginx is not installed: blobs are not measured")
         return []
@@ -93,7 +93,7 @@ def measure_blob(*, short: bool = False) -> list[Row]:
 
 
 def alternating(urls: Sequence[str], figure: str, *, connections: int, short: bool) -> list[float]:
-    """For each URL the median of several runs of wrk, taken in turn."""
+    """For each URL, the median of several runs of wrk, taken in turn."""
     runs, seconds = (3, 1) if short else (5, 3)
     for url in urls:
         wrk(url, figure, connections=connections, seconds=1)
@@ -102,7 +102,7 @@ def alternating(urls: Sequence[str], figure: str, *, connections: int, short: bo
 
 @contextlib.contextmanager
 def aiohttp_server(kind: str, directory: str) -> Iterator[int]:
-    """A server of `bench.serving.http_server` on the first core; its port."""
+    """Run a server of `bench.serving.http_server` on the first core; yields its port."""
     command = [*on_core(0), sys.executable, "-m", "bench.serving.http_server", kind, directory]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -113,7 +113,7 @@ def aiohttp_server(kind: str, directory: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def nginx_server(directory: Path) -> Iterator[int]:
-    """nginx over `directory`/data on the first core; its port."""
+    """Run nginx over `directory`/data on the first core; yields its port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

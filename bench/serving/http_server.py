@@ -1,4 +1,4 @@
-"""The servers that `bench.serving.http` measures, each a process: condery's HTTP side with one image, or bare aiohttp.
+"""The servers for `bench.serving.http`, each a process: condery's HTTP side with one image, or bare aiohttp.
 
 python -m bench.serving.http_server condery|bare DIRECTORY
 """
@@ -45,7 +45,7 @@ MANIFEST_PATH = f"/v2/{REPOSITORY}/manifests/latest"
 
 @dataclass(frozen=True)
 class OneImage:
-    """`registry.parts.ImagesByName` that has one image, built."""
+    """A `registry.parts.ImagesByName` with one finished image."""
 
     root = "conda-store-dynamic"
 
@@ -64,7 +64,7 @@ class OneImage:
 
 
 def condery(directory: Path) -> web.Application:
-    """With everything a request meets in service: request id, a JSON line written to a file, error mapping."""
+    """With everything that a request meets in service: a request id, a JSON line written to a file, error mapping."""
 
     @contextlib.asynccontextmanager
     async def parts() -> AsyncIterator[Parts]:

@@ -1,4 +1,4 @@
-"""Programs that ask servers for much, and where they run: the client on one core, the server on another."""
+"""Load generators and where they run: the client on one core, the server on another."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ UNITS = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 
 def in_turn(measured: Sequence[Callable[[], float]], runs: int) -> list[float]:
-    """The median of each over `runs` rounds, so that what else the machine does meets all alike."""
+    """The median of each over `runs` rounds, in turn, so that other load on the machine affects all alike."""
     rounds = [[measure() for measure in measured] for _ in range(runs)]
     return [statistics.median(each) for each in zip(*rounds, strict=True)]
 
 
 def on_core(index: int) -> list[str]:
-    """The beginning of a command that runs on one core, of those that this process may use."""
+    """The start of a command that runs on one of the cores that this process may use."""
     return ["taskset", "-c", str(CORES[index])] if shutil.which("taskset") else []
 
 
 @contextlib.contextmanager
 def this_process_on_core(index: int) -> Iterator[None]:
-    """Threads of this process that the block starts stay there as well."""
+    """Pin this process to a core; threads started in the block stay there."""
     os.sched_setaffinity(0, {CORES[index]})
     try:
         yield
@@ -46,7 +46,7 @@ def wrk(
     headers: Sequence[str] = (),
     pinned: bool = True,
 ) -> float:
-    """A figure of wrk's report, in units of one; on the last core, or unpinned with a thread for each core."""
+    """A figure from wrk's report, in units of one; on the last core, or unpinned with one thread per core."""
     threads = 1 if pinned else min(connections, len(CORES))
     command = [*(on_core(-1) if pinned else []), "wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}"]
     command += [word for header in headers for word in ("-H", header)]
@@ -59,14 +59,14 @@ def wrk(
 
 
 def ab_head(url: str, *, connections: int, seconds: int) -> float:
-    """HEAD requests a second on kept connections (wrk would wait for the bodies that HEAD does not have)."""
+    """HEAD requests per second on kept connections (wrk would wait for bodies that HEAD answers do not have)."""
     command = [*on_core(-1), "ab", "-q", "-i", "-k", "-c", str(connections), "-t", str(seconds), "-n", "10000000", url]
     report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     complete, failed, kept = (
         int(found[1]) if (found := re.search(rf"{name} requests:\s+(\d+)", report)) else 0
         for name in ("Complete", "Failed", "Keep-Alive")
     )
-    # those under way at the end are counted as complete, but not as kept
+    # requests running at the end are counted as complete, but not as kept
     if "Non-2xx" in report or failed or not complete or kept < complete - connections:
         raise RuntimeError(f"{url}: {report}")
     found = re.search(r"Requests per second:\s+([0-9.]+)", report)

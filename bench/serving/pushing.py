@@ -1,4 +1,4 @@
-"""A quick client that pushes to any registry, as plainly as the distribution specification has it."""
+"""A fast client that pushes to any registry in the plainest way that the distribution specification allows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TIMEOUT = 600
 
 
 class PushRefused(Exception):
-    """What a registry answered instead."""
+    """Another answer of the registry than expected."""
 
 
 @dataclass
@@ -35,14 +35,14 @@ class Pusher:
         self.connection.close()
 
     def blob(self, repository: str, content: bytes, digest: str) -> float:
-        """POST, then PUT of the whole; seconds from the first byte of the one to the last of the other's answer."""
+        """POST, then PUT of the whole blob; seconds from the first byte of the POST to the last of the PUT's answer."""
         begun = time.perf_counter()
         location = self._ask("POST", f"/v2/{repository}/blobs/uploads/", 202, b"")
         self._ask("PUT", _with_digest(location, digest), 201, content)
         return time.perf_counter() - begun
 
     def streamed_blob(self, repository: str, blocks: Iterable[bytes]) -> str:
-        """One PATCH without a length, then PUT, as docker does; the digest."""
+        """One PATCH without a length, then PUT, as docker does; returns the digest."""
         hasher = hashlib.sha256()
 
         def hashed() -> Iterator[bytes]:
@@ -57,7 +57,7 @@ class Pusher:
         return digest
 
     def image(self, repository: str, tag: str, layers: Sequence[bytes]) -> str:
-        """Layers, a config and a manifest; the manifest's digest."""
+        """Push layers, a config and a manifest; returns the manifest's digest."""
         config = json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}})
         described = []
         for media_type, content in [(OCI_CONFIG, config.encode()), *((OCI_LAYER_GZIP, layer) for layer in layers)]:
@@ -77,8 +77,8 @@ class Pusher:
         body: bytes | Iterator[bytes],
         media_type: str = "application/octet-stream",
     ) -> str:
-        """The Location of the answer."""
-        # bytes get a Content-Length, an iterator is sent in chunks
+        """Send a request; returns the answer's Location."""
+        # bytes get a Content-Length; an iterator is sent in chunks
         self.connection.request(method, path, body, {"Content-Type": media_type})
         answer = self.connection.getresponse()
         said = answer.read()

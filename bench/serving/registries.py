@@ -1,7 +1,7 @@
-"""condery as a registry beside the reference registry: Debian's, which is 2.8, and distribution 3.x built with Go.
+"""condery as a registry beside the reference registry: Debian's 2.8, and distribution 3.x built with Go.
 
-All are real servers over their own directories of one file system; what they serve was pushed to them over HTTP.
-The peers of a row are measured in turn, and unless it says otherwise each server has one core and the client another.
+All are real servers over their own directories in one file system, and their content was pushed over HTTP. The peers of
+a row are measured in turn. Unless a row says otherwise, each server has one core and the client another.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ BLOB_MUST = 0.9
 
 BLOB_SIZE = 100 << 20
 LAYERS = 8
-# without it the reference registry does not show OCI manifests
+# without this header the reference registry does not serve OCI manifests
 ACCEPT = f"Accept: {OCI_MANIFEST}"
 
 
 def measure(*, short: bool = False) -> list[Row]:
-    """All rows of this module; fewer where programs are missing, which is printed."""
+    """All rows of this module; a missing program is printed and left out."""
     programs = peers(build=not short)
     return [
         *measure_push(programs, short=short),
@@ -45,7 +45,7 @@ def measure(*, short: bool = False) -> list[Row]:
 
 
 def measure_push(programs: dict[str, Path], *, short: bool) -> list[Row]:
-    """POST and PUT of a blob of 100 MiB that nobody has seen, each time another: bytes a second."""
+    """POST and PUT of a new blob of 100 MiB each time: bytes per second."""
     if not programs:
         return []
     with contenders(programs, on_core(0), 1) as found, this_process_on_core(-1):
@@ -56,14 +56,14 @@ def measure_push(programs: dict[str, Path], *, short: bool) -> list[Row]:
 def _push(contender: Contender) -> float:
     content = secrets.token_bytes(BLOB_SIZE)
     digest = digest_of(content)
-    # what others have left to be written is not this one's to wait for
+    # do not wait for what others have left to be written
     os.sync()
     with Pusher(contender.port) as pusher:
         return BLOB_SIZE / pusher.blob(REPOSITORY, content, digest)
 
 
 def measure_reads(programs: dict[str, Path], *, short: bool) -> list[Row]:
-    """HEAD of a blob by ab, GET of one of 100 MiB by wrk."""
+    """HEAD of a blob with ab, GET of a 100 MiB blob with wrk."""
     if not programs:
         return []
     content = secrets.token_bytes(BLOB_SIZE)
@@ -88,7 +88,7 @@ def measure_reads(programs: dict[str, Path], *, short: bool) -> list[Row]:
 
 
 def measure_manifests(programs: dict[str, Path], *, short: bool) -> list[Row]:
-    """GET by tag and by digest on 1, 16 and 64 connections: one process on one core, then two on all of them."""
+    """GET by tag and by digest on 1, 16 and 64 connections: one process on one core, then two on all cores."""
     if not shutil.which("wrk"):
         print("wrk is not installed: manifests are not measured")
         return []
@@ -122,7 +122,7 @@ def _connections(number: int) -> str:
 
 
 def _row(name: str, values: Sequence[float], unit: str, must: float, found: Sequence[Contender]) -> Row:
-    """Beside the quickest of the peers; the others are told of in the note."""
+    """A row beside the fastest peer; the note names the others."""
     ours, *others = values
     by_name = {contender.name: value for contender, value in zip(found[1:], others, strict=True)}
     quickest = max(by_name, key=lambda each: by_name[each])

@@ -1,4 +1,4 @@
-"""Pages of long lists: 100,000 tags of a repository, 10,000 repositories."""
+"""Pages of long lists: 100,000 tags of a repository, and 10,000 repositories."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REPOSITORIES = [f"bench/repository-{number:05}" for number in range(10_000)]
 
 
 def measure_lists(*, short: bool = False) -> list[Row]:
-    """Pages from the middle of each list, the median of several requests for the slower size: milliseconds."""
+    """Pages from the middle of each list, median of several requests for the slower page size, in milliseconds."""
     tags, repositories = (TAGS[::10], REPOSITORIES[::10]) if short else (TAGS, REPOSITORIES)
     with tempfile.TemporaryDirectory() as text:
         directory = Path(text)
@@ -48,7 +48,7 @@ def measure_lists(*, short: bool = False) -> list[Row]:
 
 
 def _fill(path: Path, digest: str, tags: Sequence[str], repositories: Sequence[str]) -> None:
-    """Rows as a hundred thousand pushes would leave them."""
+    """Insert the rows that a hundred thousand pushes would leave."""
     now = time.time()
     engine = sqlalchemy.create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:

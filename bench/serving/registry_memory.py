@@ -1,4 +1,4 @@
-"""The most memory that a process of a server takes while twenty clients push at once."""
+"""Peak memory of a server process while twenty clients push at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOOK_SECONDS = 0.2
 
 
 def measure_memory(programs: dict[str, Path], *, short: bool) -> list[Row]:
-    """Each client streams a blob of its own; the peers get a tenth, for what they take does not grow with it."""
+    """Each client streams its own blob; the peers get a tenth, since their memory does not grow with it."""
     size = SIZE // 64 if short else SIZE
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if free < 1.5 * size * CLIENTS:
@@ -44,9 +44,9 @@ def measure_memory(programs: dict[str, Path], *, short: bool) -> list[Row]:
 
 
 def _peak(contender: Contender, size: int) -> int:
-    """Bytes that were resident at most in any one process of the server."""
+    """Peak resident bytes of any one of the server's processes."""
     with _watched(contender.pid) as peaks, ThreadPoolExecutor(CLIENTS) as clients:
-        # what a client raised is raised here
+        # raises what a client raised
         list(clients.map(lambda number: _push(contender.port, number, size), range(CLIENTS)))
     if contender.name == CONDERY and not peaks:
         raise RuntimeError("no process of the server was seen")
@@ -59,7 +59,7 @@ def _push(port: int, number: int, size: int) -> None:
 
 
 def _blocks(number: int, size: int) -> Iterator[bytes]:
-    """Content that no other client sends, without the time that random bytes would take."""
+    """Content that no other client sends, made faster than random bytes."""
     yield number.to_bytes(16) + secrets.token_bytes(16)
     for _ in range(size // len(BLOCK)):
         yield BLOCK
@@ -67,7 +67,7 @@ def _blocks(number: int, size: int) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def _watched(pid: int) -> Iterator[dict[int, int]]:
-    """Peaks of a process and its descendants by their ids, filled in until the block ends."""
+    """Peaks of a process and its descendants by process id, updated until the block ends."""
     peaks: dict[int, int] = {}
     ended = threading.Event()
 
@@ -87,7 +87,7 @@ def _watched(pid: int) -> Iterator[dict[int, int]]:
 
 def _look(pid: int, peaks: dict[int, int]) -> None:
     for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
-        # one may have ended meanwhile, and then has no figure
+        # a process may have ended meanwhile, and then has no figure
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
             if found:

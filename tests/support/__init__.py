@@ -1,1 +1,1 @@
-"""What tests share: programs to talk to, content to talk about."""
+"""What tests share: programs to talk to, and content."""

@@ -17,11 +17,11 @@ BUILD_SECONDS = 1800
 
 
 class GoProgramUnavailable(Exception):
-    """Why a program cannot be had here."""
+    """Why a program is not available here."""
 
 
 def go_program(package: str, versions: Sequence[str], cache: Path = CACHE / "go", *, build: bool = True) -> Path:
-    """`package` at the first of `versions` that is kept below `cache` or, if that may take its minutes, can be built.
+    """The first of `versions` of `package` that is kept below `cache` or, if it may take minutes, can be built.
 
     Raises GoProgramUnavailable.
     """
@@ -46,7 +46,7 @@ def go_program(package: str, versions: Sequence[str], cache: Path = CACHE / "go"
 
 def _install(go: str, package: str, program: Path) -> None:
     program.parent.parent.mkdir(parents=True, exist_ok=True)
-    # others may be building it as well: it appears whole
+    # others may be building it at the same time, so it appears whole
     with tempfile.TemporaryDirectory(dir=program.parent.parent) as directory:
         environment = {**os.environ, "GOBIN": directory}
         command = [go, "install", package]

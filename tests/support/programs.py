@@ -1,6 +1,6 @@
-"""The client programs, each as an object that pulls and pushes, or raises with what the program said.
+"""The client programs: objects that pull and push, and raise errors with the program's output.
 
-A program that is missing skips the test, except where CONDERY_REQUIRE_CLIENTS is set (see tests/conftest.py).
+A missing program skips the test, unless CONDERY_REQUIRE_CLIENTS is set (see tests/conftest.py).
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ START_SECONDS = 30
 
 
 class ClientError(Exception):
-    """What a client said when it failed."""
+    """The output of a client that failed."""
 
 
 class Client(Protocol):
     name: str
 
     def pull(self, reference: str) -> None:
-        """Pull `reference`, host:port/repository:tag of a server that speaks plain http; raises ClientError."""
+        """Pull `reference`, host:port/repository:tag, from a server that speaks plain http; raises ClientError."""
 
 
 def run(command: Sequence[str | Path], *, seconds: float = PULL_SECONDS, directory: Path | None = None) -> str:
-    """The standard output of `command`, run in `directory`; raises ClientError with all it said when it fails."""
+    """The standard output of `command`, run in `directory`; raises ClientError with all its output if it fails."""
     words = [str(word) for word in command]
     result = subprocess.run(
         words, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL, cwd=directory
@@ -69,7 +69,7 @@ class Docker:
         run(["docker", "pull", "--quiet", reference])
 
     def pull_aloud(self, reference: str) -> str:
-        """What it said of each layer."""
+        """Pull, and return the output about each layer."""
         return run(["docker", "pull", reference])
 
     def run(self, reference: str, *command: str, options: Sequence[str] = ()) -> str:
@@ -82,14 +82,14 @@ class Docker:
         run(["docker", "load", "--quiet", "--input", archive])
 
     def build(self, directory: Path, reference: str) -> None:
-        """By the builder that docker 20.10 has without a plugin."""
+        """Build with docker 20.10's own builder, which needs no plugin."""
         run(["env", "DOCKER_BUILDKIT=0", "docker", "build", "--quiet", "--tag", reference, directory])
 
     def tag(self, reference: str, other: str) -> None:
         run(["docker", "tag", reference, other])
 
     def push(self, reference: str) -> str:
-        """What it said of each layer, and of the digest."""
+        """Push, and return the output about each layer and the digest."""
         return run(["docker", "push", reference])
 
     def remove_images_of(self, address: str) -> None:
@@ -102,7 +102,7 @@ class Docker:
 
 @dataclass(frozen=True)
 class Containerd:
-    """`ctr`, over a containerd process of the tests' own."""
+    """`ctr` with a containerd process of the tests' own."""
 
     socket: Path
     name: str = "containerd"
@@ -114,7 +114,7 @@ class Containerd:
         run(self.command("images", "pull", "--plain-http", reference))
 
     def load(self, archive: Path, *options: str) -> None:
-        """A docker archive or an OCI layout as a tar."""
+        """Load a docker archive or an OCI layout from a tar."""
         run(self.command("images", "import", *options, str(archive)))
 
     def push(self, reference: str) -> None:
@@ -129,7 +129,7 @@ class Containerd:
 
 @dataclass(frozen=True)
 class Podman:
-    """podman over a storage of the tests' own. It need not be able to run containers to pull."""
+    """podman with a storage of the tests' own. To pull, it need not be able to run containers."""
 
     storage: Path
     driver: str
@@ -148,14 +148,14 @@ class Podman:
         run(self.command("load", "--quiet", "--input", str(archive)))
 
     def push(self, image: str, reference: str, manifest_format: str) -> None:
-        """The manifest in `oci` or `v2s2`."""
+        """Push with the manifest in the format `oci` or `v2s2`."""
         run(self.command("push", "--quiet", "--tls-verify=false", "--format", manifest_format, image, reference))
 
     def remove_all(self) -> None:
         run(self.command("rmi", "--all", "--force"))
 
     def run(self, reference: str, *command: str) -> str:
-        # its own default limits may be above those of the machine
+        # podman's default limits may exceed the machine's
         limits = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
         return run(self.command("run", "--rm", "--network", "none", *limits, reference, *command))
 
@@ -212,17 +212,17 @@ class Oras:
 
 @dataclass(frozen=True)
 class OrasCommand:
-    """The `oras` program, in a directory of its own: it takes files by relative names."""
+    """The `oras` program, in a directory of its own, since it takes files by relative names."""
 
     program: Path
     directory: Path
 
     def __call__(self, command: str, *words: str) -> str:
-        """What it printed; `command` may be two words."""
+        """Run a command, which may be two words; returns its output."""
         return self.run(command, "--plain-http", *words)
 
     def run(self, command: str, *words: str) -> str:
-        """For commands that know two registries, and have two options for plain HTTP."""
+        """Run a command that involves two registries, and so has two options for plain HTTP."""
         return run([self.program, *command.split(), *words], directory=self.directory)
 
 
@@ -231,13 +231,13 @@ class Crane:
     program: Path
 
     def __call__(self, *words: str | Path) -> str:
-        """What it printed, without the end of the last line."""
+        """Run a command; returns its output without the final line end."""
         return run([self.program, *words]).rstrip("\n")
 
 
 @dataclass(frozen=True)
 class PythonDocker:
-    """The python-docker library, which reads docker's schema 2 manifests alone."""
+    """The python-docker library, which only reads docker's schema 2 manifests."""
 
     name: str = "python-docker"
 
@@ -259,13 +259,13 @@ class PythonDocker:
 
 @contextlib.contextmanager
 def containerd(directory: Path) -> Iterator[Containerd]:
-    """A containerd of our own, with its data in `directory`."""
+    """Run a containerd of our own, with its data in `directory`."""
     need("containerd")
     need("ctr")
     need_root("containerd")
     config = directory / "config.toml"
     config.write_text('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
-    # the address of a socket may have 107 bytes, and a test's directory is deep
+    # a socket's address is limited to 107 bytes, and a test's directory is deep
     short = Path(tempfile.mkdtemp(prefix="ctr-"))
     client = Containerd(short / "socket")
     command: list[str | Path] = ["containerd", "--config", config, "--address", client.socket]
@@ -295,10 +295,10 @@ def _await_answer(client: Containerd, process: subprocess.Popen[bytes], log: Pat
 
 @contextlib.contextmanager
 def podman() -> Iterator[Podman]:
-    """A podman with a storage of its own."""
+    """Yield a podman with a storage of its own."""
     need("podman")
     need_root("podman")
-    # it takes no directory for its state whose path is longer than 50 characters
+    # podman refuses a state directory with a path longer than 50 characters
     directory = Path(tempfile.mkdtemp(prefix="podman-"))
     for driver in ("overlay", "vfs"):
         client = Podman(directory / driver, driver)
@@ -310,7 +310,7 @@ def podman() -> Iterator[Podman]:
     try:
         yield client
     finally:
-        # it leaves its overlay directory mounted on itself, where nobody could remove it
+        # podman leaves its overlay directory mounted on itself, and then nobody could remove it
         subprocess.run(["umount", client.storage / "root" / "overlay"], capture_output=True)
         shutil.rmtree(directory, ignore_errors=True)
 

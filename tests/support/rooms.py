@@ -20,4 +20,4 @@ ORDER = {
         "disk settings section strict_json text digest oci cancellation use_notes layout clock errors",
     }.items()
 }
-"""The rooms of each package, and the modules beside them: each may import those that come after it."""
+"""The rooms of each package, and the modules beside them: each may import only those after it."""

@@ -1,4 +1,4 @@
-"""The sample channel of the whole test suite: the default one, made once for an interpreter and a state of the code."""
+"""The test suite's sample channel: the default one, made once per interpreter and state of the code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def wheel_cache(cache: Path = CACHE) -> Path:
 
 
 def sample_channel(cache: Path = CACHE) -> Path:
-    """The directory of the channel, below `cache`; raises WheelsUnavailable."""
+    """The channel's directory, below `cache`; raises WheelsUnavailable."""
     channels = cache / "sample-channels"
     directory = channels / _key()
     channels.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def sample_channel(cache: Path = CACHE) -> Path:
         if not directory.exists():
             unfinished = directory.with_suffix(".unfinished")
             make_channel(unfinished, DEFAULT, cache=wheel_cache(cache))
-            # A younger one may be in use by a run over an earlier state of the code.
+            # A younger one may be in use by a run with an earlier state of the code.
             for old in channels.iterdir():
                 if old.is_dir() and time.time() - old.stat().st_mtime > 24 * 3600:
                     shutil.rmtree(old)
@@ -41,7 +41,7 @@ def sample_channel(cache: Path = CACHE) -> Path:
 
 
 def sample_channel_directory() -> Path:
-    """The directory of the channel; skips the test that asks where the wheels cannot be had."""
+    """The channel's directory; skips the test if the wheels are not available."""
     try:
         return sample_channel()
     except WheelsUnavailable as error:

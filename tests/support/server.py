@@ -1,4 +1,4 @@
-"""A server as users start it, in a process of its own."""
+"""A server as users start it, in its own process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STOP_SECONDS = 60
 
 @dataclass
 class Server:
-    """A `condery serve` process of its own, on a port that the system chose."""
+    """A `condery serve` process on a port chosen by the system."""
 
     flags: tuple[str, ...]
     data_dir: Path
@@ -34,11 +34,11 @@ class Server:
 
     @property
     def address(self) -> str:
-        """What image references begin with."""
+        """The beginning of image references."""
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Returns when the server answers; after the first start always on the same port."""
+        """Start and wait until the server answers; after the first start always on the same port."""
         command = [*self.prefix, sys.executable, "-m", "registry.cli", "serve", *self.flags]
         command += ["--host", "127.0.0.1", "--port", str(self.port), "--data-dir", str(self.data_dir)]
         with self.log.open("a") as log:
@@ -55,17 +55,17 @@ class Server:
         self.port = int(found[1])
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """By a signal, as an init system or a terminal does it; the exit code."""
+        """Stop it with a signal, as an init system or a terminal does; returns the exit code."""
         self.process.send_signal(number)
         return self._ended()
 
     def kill(self) -> None:
-        """SIGKILL to the server and all its workers at once, as a crash of the machine ends them."""
+        """SIGKILL the server and all its workers at once, as when the machine crashes."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self._ended()
 
     def restart(self) -> None:
-        """A clean stop, unless the server is dead already, then a start over the same data."""
+        """Stop cleanly, unless the server is already dead, and start again with the same data."""
         if self.process.poll() is None:
             self.stop()
         self.start()

@@ -13,7 +13,7 @@ import pytest
 
 @contextlib.contextmanager
 def small_disk(directory: Path, megabytes: int) -> Iterator[Path]:
-    """`directory`, made and with room for so much while the block runs; skips the test where that cannot be had."""
+    """Create `directory` with that much room while the block runs; skips the test if that is not possible."""
     if os.geteuid():
         pytest.skip("mounting a small file system needs root")
     directory.mkdir()

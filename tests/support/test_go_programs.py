@@ -1,4 +1,4 @@
-"""Programs written in Go: why one cannot be had is said, and a kept one is not built again."""
+"""Programs written in Go: an error says why one is not available, and a kept one is not built again."""
 
 from __future__ import annotations
 

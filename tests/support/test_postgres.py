@@ -1,4 +1,4 @@
-"""The PostgreSQL of the tests: databases of their own, across restarts and crashes."""
+"""The tests' PostgreSQL: separate databases, restarts and crashes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.services
 
 
 def answer(url: str, *statements: str) -> list[object]:
-    """The first column of what the last of `statements` finds."""
+    """The first column of the last statement's result."""
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
     with engine.begin() as connection:
         for statement in statements:
@@ -60,5 +60,5 @@ def test_a_run_may_have_settings_of_its_own(postgres: Postgres, postgres_url: st
 
 
 def test_text_is_not_in_the_order_of_its_bytes(postgres_url: str) -> None:
-    """So that a query that needs that order and does not say so is found."""
+    """A query that forgets to sort by bytes therefore fails a test."""
     assert answer(postgres_url, "SELECT x FROM (VALUES ('a'), ('B')) AS v(x) ORDER BY x") == ["a", "B"]

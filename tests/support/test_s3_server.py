@@ -1,4 +1,4 @@
-"""The S3 server of the tests: it serves what was put, across restarts, and can be made to fail."""
+"""The tests' S3 server: it serves what was put, across restarts, and can be made to fail."""
 
 from __future__ import annotations
 

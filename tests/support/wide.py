@@ -1,4 +1,4 @@
-"""Whether the tests of faults run in full, which takes too long for every change: `make faults`."""
+"""Whether the fault tests run in full, which takes too long for every change: `make faults`."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Packages, locks, images and opened builders."""
+"""Packages, locks, images and open builders."""

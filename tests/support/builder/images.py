@@ -38,7 +38,7 @@ def tar_of(files: Mapping[str, bytes | str]) -> bytes:
 
 @dataclass
 class Images:
-    """Makes images; `stored` hands them to what publishes."""
+    """Makes images; `stored` prepares them for publishing."""
 
     blobs: Blocking
     manifests: dict[str, bytes] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Images:
         docker: bool = False,
         config: Mapping[str, object] | None = None,
     ) -> Descriptor:
-        """An image of one platform, its layers gzip; in docker's schema 2 on request."""
+        """An image for one platform, with gzip layers; in docker's schema 2 on request."""
         tars = [tar_of(layer) for layer in layers]
         types = (
             (DOCKER + "container.image.v1+json", DOCKER + "image.rootfs.diff.tar.gzip")
@@ -82,7 +82,7 @@ class Images:
         )
 
     def index(self, entries: Mapping[str, Descriptor], *, docker: bool = False) -> Descriptor:
-        """An index over images by their conda platform."""
+        """An index of images by their conda platforms."""
         manifests = [
             {**descriptor.to_json(), "platform": oci_platform(platform)} for platform, descriptor in entries.items()
         ]

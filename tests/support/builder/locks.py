@@ -1,4 +1,4 @@
-"""Locks to test with: a few packages that look like conda-forge's."""
+"""Locks for tests: a few packages that look like conda-forge's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHANNEL = "https://conda.example.org/conda-forge"
 def package(
     name: str, version: str = "1.0", build: str = "h0_0", subdir: str = "linux-64", **fields: Any
 ) -> LockedPackage:
-    """A record with hashes made from its name, unless `fields` say otherwise."""
+    """A record with hashes made from its name, unless `fields` override them."""
     file_name = f"{name}-{version}-{build}.conda"
     values: dict[str, Any] = {
         "build_number": 0,

@@ -20,7 +20,7 @@ from builder.locks.lock import LockedPackage
 from builder.packages.contents import PythonLayout
 
 TIME = 1_600_000_000
-"""mtime of every member, seconds."""
+"""The mtime of every member, in seconds."""
 
 PLACEHOLDER = "/opt/built/" + "placehold_" * 12
 
@@ -29,7 +29,7 @@ PYTHON = PythonLayout("3.11", "lib/python3.11/site-packages")
 
 @dataclass(frozen=True)
 class File:
-    """A member that is a file; with `placeholder` ("text" or "binary") its paths.json entry says so."""
+    """A member that is a file; `placeholder` ("text" or "binary") goes into its paths.json entry."""
 
     content: bytes = b""
     mode: int = 0o664
@@ -60,7 +60,7 @@ Entry = bytes | File | Link | Directory
 
 @dataclass(frozen=True)
 class Package:
-    """A package to be; what is not said has a plain value. `info` replaces files of `info/`, or with None removes."""
+    """A package to make; omitted fields have plain values. `info` replaces files of `info/`; None removes one."""
 
     name: str = "sample"
     version: str = "1.0"
@@ -126,7 +126,7 @@ class Package:
         return self.made(folder, f"{self.stem}.tar.bz2", bz2.compress(pack(entries)))
 
     def made(self, folder: Path, file_name: str, content: bytes) -> Made:
-        """Write `content` as this package's archive, with a record that fits it."""
+        """Write `content` as this package's archive, with a matching record."""
         target = folder / self._subdir
         target.mkdir(parents=True, exist_ok=True)
         path = target / file_name
@@ -160,13 +160,13 @@ class Package:
 
 @dataclass(frozen=True)
 class Made:
-    """An archive on disk and the record a channel would have of it."""
+    """An archive on disk, and the record that a channel would have for it."""
 
     path: Path
     record: LockedPackage
 
     def repodata_record(self) -> rattler.RepoDataRecord:
-        """The record as rattler wants it."""
+        """The record in rattler's form."""
         package = rattler.PackageRecord(
             self.record.name,
             self.record.version,
@@ -183,7 +183,7 @@ class Made:
 
 
 async def installed(packages: Sequence[Made], target: Path, prefix: str) -> Path:
-    """`target`, with the packages installed by rattler as if it were `prefix`."""
+    """Let rattler install the packages into `target` as if it were `prefix`; returns `target`."""
     await rattler.install(
         [made.repodata_record() for made in packages],
         target,
@@ -196,7 +196,7 @@ async def installed(packages: Sequence[Made], target: Path, prefix: str) -> Path
 
 
 def write_channel(directory: Path, packages: Sequence[Package]) -> None:
-    """A channel of `packages`, with an index that has their true hashes, sound or not."""
+    """Write a channel of `packages`; its index has their true hashes, whether they are sound or not."""
     records: dict[str, dict[str, object]] = {"linux-64": {}, "linux-s390x": {}, "noarch": {}}
     for package in packages:
         made = package.conda(directory).record
@@ -209,7 +209,7 @@ def write_channel(directory: Path, packages: Sequence[Package]) -> None:
 
 
 def installed_paths(target: Path) -> list[str]:
-    """The files and links that packages put under `target`, sorted."""
+    """The files and links that packages installed under `target`, sorted."""
     paths = [str(path.relative_to(target)) for path in target.rglob("*") if path.is_symlink() or path.is_file()]
     own = ("conda-meta/", "__clobbers__/", ".", "CACHEDIR.TAG")
     return sorted(path for path in paths if not path.startswith(own))
@@ -234,7 +234,7 @@ def pack(
     change: Callable[[tarfile.TarInfo], None] = lambda _: None,
     form: int = tarfile.PAX_FORMAT,
 ) -> bytes:
-    """A tar of `entries` in their order, pairs where a name occurs twice; `change` may alter each header."""
+    """A tar of `entries` in order, as pairs if a name occurs twice; `change` may alter each header."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
         for path, entry in entries.items() if isinstance(entries, Mapping) else entries:
@@ -256,7 +256,7 @@ def pack(
 
 
 def zipped(parts: Mapping[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
-    """A zip of `parts` in their order, zip64 forced as in real packages."""
+    """A zip of `parts` in order, with zip64 forced as in real packages."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, content in parts.items():

@@ -1,4 +1,4 @@
-"""A pool of workers that says what it did."""
+"""A pool of workers that counts its work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from builder.work.pool import WorkerPool
 
 
 class CountingPool(WorkerPool):
-    """Counts what it assembles; `then` is called after each."""
+    """Counts the layers that it assembles; `then` is called after each."""
 
     def __init__(self) -> None:
         super().__init__(1)

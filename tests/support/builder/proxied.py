@@ -1,4 +1,4 @@
-"""Requests to the solver's proxy, as they are written and answered."""
+"""Requests to the solver's proxy as raw text, and its answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from builder.network.guarding_proxy import GuardingProxy
 
 
 async def asked(proxy: GuardingProxy, line: str, *headers: str, secret: str | None = None, body: bytes = b"") -> bytes:
-    """Everything that is answered to a request, with the proxy's secret unless another is given."""
+    """The whole answer to a request with the proxy's secret, unless another is given."""
     parts = urlsplit(proxy.url)
     pair = f"{parts.username}:{parts.password if secret is None else secret}"
     own = f"Proxy-Authorization: Basic {base64.b64encode(pair.encode()).decode()}"

@@ -1,4 +1,4 @@
-"""A builder over a data directory of its own, and small channels for it."""
+"""A builder on its own data directory, and small channels for it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.storage.stores import open_stores
 
 
 async def make_channel(directory: Path, packages: Sequence[Package]) -> str:
-    """An indexed channel with `packages`; its URL."""
+    """Make an indexed channel of `packages`; returns its URL."""
     for package in packages:
         package.conda(directory)
     (directory / "noarch").mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def spec_of(service: BuilderService, *specs: str) -> EnvironmentSpec:
 
 
 async def manifest_of(service: BuilderService, image: FinishedImage, media_type: str = OCI_MANIFEST) -> dict[str, Any]:
-    """The document of the one manifest of `image` that has the media type."""
+    """The document of the only manifest of `image` with this media type."""
     (descriptor,) = [variant for variant in image.variants if variant.media_type == media_type]
     stored = await service.builder.catalog.images.find_manifest(descriptor.digest)
     assert stored is not None

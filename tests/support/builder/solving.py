@@ -1,4 +1,4 @@
-"""Small channels, wishes for their packages, and solvers that may use them."""
+"""Small channels, specs for their packages, and solvers that may use them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.builder.packages import Package
 
 SECRET = "s3cret"
 ANY_CHANNEL = ChannelPolicy(others="all")
-"""These are on this machine."""
+"""The test channels are on this machine."""
 DAY = 86_400_000
 
 

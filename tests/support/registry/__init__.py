@@ -1,1 +1,1 @@
-"""Condery's HTTP side in the test's own process, and what is asked of it."""
+"""Condery's HTTP side in the test's own process, and requests to it."""

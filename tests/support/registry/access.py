@@ -1,4 +1,4 @@
-"""Rules of who may do what, for tests."""
+"""Access rules for tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from auth.principal import Principal
 
 @dataclass(frozen=True)
 class GrantedAccess:
-    """An Access that grants everybody what is listed, and nothing else."""
+    """An Access that grants everybody the listed permissions, and nothing else."""
 
     granted: frozenset[tuple[Permission, str]]
 
@@ -20,7 +20,7 @@ class GrantedAccess:
 
 @dataclass
 class ClosedAccess:
-    """An Access that grants nothing, and remembers what it was asked."""
+    """An Access that grants nothing, and records what was asked."""
 
     asked: list[tuple[Principal, Permission, str]] = field(default_factory=list)
 

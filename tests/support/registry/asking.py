@@ -1,4 +1,4 @@
-"""Requests to a server process, by a client that gives up when nothing comes for some seconds."""
+"""Requests to a server process by a client that gives up after some seconds of silence."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def ask(
     headers: Mapping[str, str] | None = None,
     timeout: float = PATIENCE,
 ) -> Answer:
-    """The answer to one request on a connection of its own; raises TimeoutError after `timeout` silent seconds."""
+    """Send a request on its own connection; raises TimeoutError after `timeout` silent seconds."""
     connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=timeout)
     try:
         connection.request(method, path, headers={"Accept": OCI_INDEX, **(headers or {})})
@@ -44,7 +44,7 @@ def ask(
 
 
 def send(server: Server, path: str, method: str, body: bytes, headers: Mapping[str, str] | None = None) -> Answer:
-    """The answer to one request with a body."""
+    """Send a request with a body."""
     connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=PATIENCE)
     try:
         connection.request(method, path, body, dict(headers or {}))
@@ -55,5 +55,5 @@ def send(server: Server, path: str, method: str, body: bytes, headers: Mapping[s
 
 
 def manifest_path(items: str, tag: str = "latest") -> str:
-    """Of the image that the default server makes of `items`."""
+    """The path of the image that the default server makes of `items`."""
     return f"/v2/conda-store-dynamic/{items}/manifests/{tag}"

@@ -1,4 +1,4 @@
-"""A client that remembers what was acknowledged, and asks for it again."""
+"""A client that remembers what the server acknowledged, and checks it later."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATIENCE = 30
 
 @dataclass
 class Client:
-    """Pushes and remembers what was acknowledged."""
+    """Pushes, and remembers what was acknowledged."""
 
     server: Server
     blobs: dict[tuple[str, Digest], bytes] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Client:
         self.manifests = {
             key: body
             for key, body in self.manifests.items()
-            # its fate is open until it is acknowledged
+            # its fate is open until the deletion is acknowledged
             if key != (repository, reference) and (repository, Digest.of(body)) != (repository, reference)
         }
         status, *_ = self.ask("DELETE", f"/v2/{repository}/manifests/{reference}")
@@ -73,7 +73,7 @@ class Client:
         return status
 
     def check(self) -> None:
-        """What was acknowledged is there, what is there is whole."""
+        """Check that what was acknowledged exists, and that what exists is whole."""
         for (repository, digest), data in self.blobs.items():
             status, _, body = self.ask("GET", f"/v2/{repository}/blobs/{digest}")
             assert (status, body == data) == (200, True), (repository, digest)
@@ -99,7 +99,7 @@ class Client:
 
 
 def work(client: Client, step: int) -> list[int]:
-    """Something of everything, with content of its own for each step; the statuses."""
+    """Do a bit of everything, with different content for each step; returns the statuses."""
     layer, other = f"layer {step} ".encode() * 40_000, f"other {step} ".encode() * 20_000
     body = image_manifest(b"{}", [layer, other])
     repository = f"team/r{step}"

@@ -1,4 +1,4 @@
-"""Commands over the data directory of a server, in processes of their own, and what they leave of its blobs."""
+"""Commands on a server's data directory, run as processes of their own, and the blobs that they leave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What mirrors are asked, and what they answer."""
+"""Requests to mirrors, and checks of their answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def get(site: Site, path: str, status: int = 200, method: str = "GET", **o
 
 
 async def refused(site: Site, path: str, status: int, code: str, method: str = "GET") -> str:
-    """The message of an error that is expected."""
+    """The message of an expected error."""
     [error] = json.loads(await get(site, path, status, method))["errors"]
     assert error["code"] == code
     message: str = error["message"]
@@ -37,7 +37,7 @@ async def warnings(site: Site, path: str) -> list[str]:
 
 
 async def assert_pulled(site: Site, name: str, reference: str, expected: Content) -> None:
-    """As clients pull: HEAD of the tag, GET of its digest, and of everything in it."""
+    """Pull as clients do: HEAD of the tag, GET of its digest, and GET of everything in it."""
     async with site.request("HEAD", f"/v2/{name}/manifests/{reference}") as head:
         assert head.status == 200
         assert head.headers["Docker-Content-Digest"] == expected.digest

@@ -1,4 +1,4 @@
-"""A large layer of another registry, how it comes, and what is stored of it."""
+"""A large layer of another registry, its transfer, and what is stored of it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def path_of(upstream: ScriptedRegistry, digest: Digest = IMAGE.layer) -> str:
 
 
 async def assert_nothing_stored(site: Site, digest: Digest = IMAGE.layer) -> None:
-    """No blob, no bytes, and none that are waiting to be deleted."""
+    """Check that there is no blob, and no bytes, not even some that wait to be deleted."""
     store = site.workshop.store
     while site_downloads(site):
         await asyncio.sleep(0.01)
@@ -57,7 +57,7 @@ def site_downloads(site: Site) -> list[Download]:
 
 @dataclass
 class Gate:
-    """The behaviour of an upstream that sends half of a blob, and the rest when it is told to."""
+    """The behaviour of an upstream that sends half of a blob, and the rest on command."""
 
     half: asyncio.Event
     rest: asyncio.Event
@@ -76,7 +76,7 @@ class Gate:
 
 
 async def cut_short(client: Site | aiohttp.ClientSession, path: str) -> bytes:
-    """What came of a blob that never became whole."""
+    """The bytes of a blob that broke off."""
     received = bytearray()
 
     async def pull() -> None:
@@ -92,7 +92,7 @@ async def cut_short(client: Site | aiohttp.ClientSession, path: str) -> bytes:
 
 @dataclass
 class Sends:
-    """The behaviour of an upstream that sends `content` for every blob, and says that it has `length` bytes."""
+    """The behaviour of an upstream that sends `content` for every blob, and declares `length` bytes."""
 
     content: bytes
     length: int | None

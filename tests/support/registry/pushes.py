@@ -1,4 +1,4 @@
-"""A client that pushes, request by request."""
+"""A client that pushes, one request at a time."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def descriptor(media_type: str, data: bytes) -> dict[str, Any]:
 
 
 def image_manifest(config: bytes, layers: Sequence[bytes], **fields: Any) -> bytes:
-    """An OCI image manifest of blobs by their content, with further fields."""
+    """An OCI image manifest for blobs given by their content, with further fields."""
     document = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
@@ -58,7 +58,7 @@ def image_manifest(config: bytes, layers: Sequence[bytes], **fields: Any) -> byt
 
 
 class Requests(Protocol):
-    """What sends requests to a server: a `Site`, or one connection to one of a server's processes."""
+    """Sends requests to a server: a `Site`, or a connection to one of a server's processes."""
 
     def request(
         self, method: str, path: str, **options: Any
@@ -71,7 +71,7 @@ class Pusher:
 
     async def request(self, method: str, path: str, **options: Any) -> Answer:
         if isinstance(options.get("data"), bytes):
-            # a file is sent in pieces
+            # aiohttp sends a file in pieces
             options["data"] = io.BytesIO(options["data"])
         async with self.site.request(method, path, **options) as answer:
             return Answer(answer.status, answer.headers, await answer.read())
@@ -80,7 +80,7 @@ class Pusher:
         return await self.request("POST", f"/v2/{repository}/blobs/uploads/?digest={digest}", data=data)
 
     async def open(self, repository: str) -> str:
-        """The location of a new session."""
+        """Open a session; returns its location."""
         answer = await self.request("POST", f"/v2/{repository}/blobs/uploads/")
         assert answer.status == 202
         return answer.headers["Location"]
@@ -107,7 +107,7 @@ class Pusher:
         return answer.body
 
     async def image(self, repository: str, *layers: bytes) -> bytes:
-        """Push an image's blobs; its manifest, which is still to be pushed."""
+        """Push an image's blobs; returns its manifest, which is not pushed yet."""
         for data in (b"{}", *layers):
             assert (await self.whole(repository, data, Digest.of(data))).status == 201
         return image_manifest(b"{}", layers)
@@ -125,7 +125,7 @@ class Pusher:
         return list(document["tags"])
 
     async def paged(self, path: str, key: str) -> list[str]:
-        """All of a list, page by page."""
+        """A whole list, read page by page."""
         found: list[str] = []
         following: str | None = path
         while following is not None:

@@ -1,4 +1,4 @@
-"""The HTTP side on a real socket, over a real catalog and blob store, with builds that end when a test says so."""
+"""The HTTP side on a real socket, with a real catalog and blob store, and builds that end when a test says so."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def spec_of(repository: str) -> EnvironmentSpec:
 
 @dataclass
 class Build(Generic[T]):
-    """A submitted build that ends when the test sets `ended`; one for any number of requests."""
+    """A submitted build that ends when the test sets `ended`; shared by any number of requests."""
 
     id: str
     spec: EnvironmentSpec
@@ -81,7 +81,7 @@ class Build(Generic[T]):
 
 @dataclass
 class Workshop:
-    """`registry.parts.ImagesByName`. Repositories of `stored` are there at once; every other one needs a build."""
+    """A `registry.parts.ImagesByName`. Repositories in `stored` exist at once; all others need a build."""
 
     store: Store
     warnings: tuple[str, ...] = ()
@@ -92,7 +92,7 @@ class Workshop:
     asked: int = 0
     callers: list[Caller] = field(default_factory=list)
     refusal: TooManyBuilds | None = None
-    """Raised instead of beginning a build."""
+    """Raised instead of starting a build."""
 
     @property
     def root(self) -> str:
@@ -157,7 +157,7 @@ class Workshop:
         return image
 
     async def put_blob(self, content: bytes, repository: str = ROOT) -> Digest:
-        """Store a blob and let `repository` have it."""
+        """Store a blob in `repository`."""
         blob = await self.store.blobs.put(Digest.of(content), [content])
         await self.link_blob(blob, repository)
         return blob.digest
@@ -169,7 +169,7 @@ class Workshop:
 
 @dataclass
 class Site:
-    """A running server and a client of it."""
+    """A running server and a client for it."""
 
     url: str
     workshop: Workshop
@@ -188,11 +188,11 @@ class Site:
     def request(
         self, method: str, path: str, **options: Any
     ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """A request of `path` exactly as it is written."""
+        """Send a request for `path` exactly as it is written."""
         return self.client.request(method, URL(self.url + path, encoded=True), **options)
 
     async def started(self, repository: str) -> Build[FinishedImage]:
-        """The build of `repository`, once a request has asked for it."""
+        """The build of `repository`, as soon as a request has started it."""
         while repository not in self.workshop.builds:
             await asyncio.sleep(0.005)
         return self.workshop.builds[repository]

@@ -1,4 +1,4 @@
-"""What a server has on its disk and in its log, read from outside while it runs or when it is dead."""
+"""A server's disk and log, read from outside while it runs or after it has died."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Build:
 
 
 def builds(server: Server) -> list[Build]:
-    """Every build of the catalog, the oldest first."""
+    """Every build in the catalog, the oldest first."""
     address = f"file:{server.data_dir / 'condery.sqlite'}?mode=ro"
     with closing(sqlite3.connect(address, uri=True)) as connection:
         rows = connection.execute("SELECT id, status, attempts, owner, error_kind FROM build ORDER BY created")
@@ -52,7 +52,7 @@ LOG_SECONDS = 1.0
 
 
 def logged(server: Server, event: str) -> list[dict[str, Any]]:
-    """The lines of the server's log that tell of `event`. They come a moment after what they tell of."""
+    """The lines for `event` in the server's log. They come a moment after what they report."""
     deadline = time.monotonic() + LOG_SECONDS
     while True:
         lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
@@ -69,8 +69,8 @@ def leftovers(data_dir: Path) -> list[Path]:
 
 
 def assert_blobs_are_sound(data_dir: Path) -> None:
-    """Every stored blob, a join or a file, has the bytes that its digest says; no file is one that nobody knows of."""
-    # files first: what is written meanwhile is known before it is there
+    """Check that every stored blob, a join or a file, matches its digest, and that no file is unknown."""
+    # list the files first: the database knows a file before it exists, also one that is written meanwhile
     files = {path.name.removeprefix(TEMPORARY) for path in (data_dir / "blobs").rglob("*") if path.is_file()}
     unsound, keys = asyncio.run(_look(data_dir))
     assert unsound == []
@@ -78,7 +78,7 @@ def assert_blobs_are_sound(data_dir: Path) -> None:
 
 
 async def _look(data_dir: Path) -> tuple[list[Digest], set[str]]:
-    """The digests whose bytes are others, and the keys of all objects that something is recorded of."""
+    """The digests that do not match their bytes, and the keys of all recorded objects."""
     database = Database.open(database_url(None, data_dir))
     store = BlobStore(database, FileObjects(data_dir / "blobs"), data_dir / "fragments")
     keys: set[str] = set()

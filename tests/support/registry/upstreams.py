@@ -1,4 +1,4 @@
-"""Registries to be mirrored: one that does what a test says, a line that can be cut, and what tests put into either."""
+"""Registries to mirror: one that does what a test says, a line that can be cut, and content for both."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Behaviour = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
 @dataclass(frozen=True)
 class Content:
-    """A manifest over a config and layers, of `media_type`."""
+    """A manifest of `media_type` over a config and layers."""
 
     body: bytes
     blobs: Mapping[Digest, bytes]
@@ -63,7 +63,7 @@ def index(*images: Content) -> Content:
 
 
 async def push(address: str, repository: str, content: Content, *tags: str, authorization: str = "") -> None:
-    """Push to a real registry, at host:port."""
+    """Push to a real registry at host:port."""
     base = f"http://{address}/v2/{repository}"
     async with aiohttp.ClientSession(headers={"Authorization": authorization} if authorization else {}) as client:
         for digest, data in content.blobs.items():
@@ -95,7 +95,7 @@ class ScriptedRegistry:
 
     @property
     def mirrored(self) -> str:
-        """What names of its copies begin with."""
+        """The beginning of the names of its copies."""
         return f"mirror/127.0.0.1_{self.port}"
 
     def put(self, repository: str, content: Content, *tags: str) -> None:
@@ -153,7 +153,7 @@ async def scripted_registry() -> AsyncIterator[ScriptedRegistry]:
 
 @dataclass
 class Line:
-    """A TCP line to a port of this machine, which passes on only `most` bytes of each answer while that is set."""
+    """A TCP line to a port of this machine; while `most` is set it passes on only that many bytes of each answer."""
 
     target: int
     most: int | None = None
@@ -184,7 +184,7 @@ class Line:
         writer.close()
 
     def cut(self) -> None:
-        """Break all connections, without an end."""
+        """Break all connections without an orderly end."""
         for writer in self._writers:
             writer.transport.abort()
         self._writers.clear()
@@ -212,7 +212,7 @@ async def line_to(port: int) -> AsyncIterator[Line]:
 
 
 class MirrorTimes(TypedDict, total=False):
-    """Settings of mirrors that tests make short; seconds."""
+    """Settings of mirrors that tests shorten, in seconds."""
 
     mirror_fresh_for: float
     mirror_keep: float
@@ -222,7 +222,7 @@ class MirrorTimes(TypedDict, total=False):
 
 
 QUICK: MirrorTimes = {"mirror_fresh_for": 0.0, "mirror_retry_after": 0.0}
-"""Nothing is fresh, and what failed is asked again at once."""
+"""Nothing is fresh, and a failed request is repeated at once."""
 
 
 @contextlib.asynccontextmanager
@@ -238,7 +238,7 @@ async def mirroring(
     access: Access | None = None,
     **times: Unpack[MirrorTimes],
 ) -> AsyncIterator[Site]:
-    """A server that mirrors the registries `hosts`, which may be inside unless `internal` says which are."""
+    """A server that mirrors the registries `hosts`; they may be internal, unless `internal` says which are."""
     mirrored = MirrorSettings(
         mirrors=hosts, mirror_internal_hosts=tuple(hosts if internal is None else internal), **times
     )

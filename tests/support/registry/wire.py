@@ -1,4 +1,4 @@
-"""HTTP as bytes on a socket: requests that no client library would send, and their answers one after another."""
+"""HTTP as bytes on a socket: requests that no client library would send, and their answers in order."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Answer:
 
 
 class Closed(Exception):
-    """The server ended the connection before a whole head of an answer; with what came of it."""
+    """The server closed the connection before the whole head of an answer; holds what arrived."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Wire:
     writer: asyncio.StreamWriter
 
     async def send(self, data: bytes) -> None:
-        """Raises ConnectionError where the server does not take it any more."""
+        """Send bytes; raises ConnectionError if the server no longer takes them."""
         self.writer.write(data)
         await self.writer.drain()
 
@@ -82,7 +82,7 @@ class Wire:
 
 @contextlib.asynccontextmanager
 async def wire(address: tuple[str, int]) -> AsyncIterator[Wire]:
-    """A connection, which is dropped at the end of the block."""
+    """A connection that is dropped at the end of the block."""
     reader, writer = await asyncio.open_connection(*address, limit=1 << 20)
     try:
         yield Wire(reader, writer)
@@ -91,8 +91,8 @@ async def wire(address: tuple[str, int]) -> AsyncIterator[Wire]:
 
 
 async def exchange(address: tuple[str, int], data: bytes, method: str = "GET") -> Answer:
-    """The first answer to `data`, on a connection of its own; raises Closed."""
+    """The first answer to `data`, on its own connection; raises Closed."""
     async with wire(address) as connection:
-        with contextlib.suppress(ConnectionError):  # it may have answered before the end
+        with contextlib.suppress(ConnectionError):  # the server may answer before the end
             await connection.send(data)
         return await connection.answer(method)

@@ -1,4 +1,4 @@
-"""Certificates that a test's own authority has signed."""
+"""Certificates signed by a test's own authority."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Authority:
         return signed.public_bytes(serialization.Encoding.PEM)
 
     def issue(self, key: Key | None = None) -> Pair:
-        """For localhost and 127.0.0.1, followed by the authority's own."""
+        """A certificate for localhost and 127.0.0.1, followed by the authority's own."""
         key = key or ec.generate_private_key(ec.SECP256R1())
         names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         authority = x509.load_pem_x509_certificate(self.certificate)

@@ -5,7 +5,7 @@ async with ChannelServer(directory) as server:
     ... server.url ...
     assert server.requests[-1].path == "/noarch/numpy-1.0-0.conda"
 
-A test that has no loop of its own to spare runs it `in_a_thread`.
+A test that has no event loop for it runs it `in_a_thread`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Held:
-    """Requests whose path ends with `path` wait from `reached` until `released`; both may be used by other threads."""
+    """Requests whose path ends with `path` wait from `reached` until `released`; other threads may use both."""
 
     path: str
     reached: threading.Event = field(default_factory=threading.Event)
@@ -51,7 +51,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Seen:
-    """One request as it arrived."""
+    """A request as it arrived."""
 
     path: str
     headers: Mapping[str, str]
@@ -62,7 +62,7 @@ class Seen:
 class ChannelServer:
     """Serves `directory` at `url` with ETag, Last-Modified, Range, If-Range and If-None-Match.
 
-    `authorization` is the one value of that header which is let in; others get 401. `ranges=False` ignores Range.
+    Only requests with the `authorization` header are allowed; others get 401. `ranges=False` ignores Range.
     """
 
     directory: Path
@@ -100,11 +100,11 @@ class ChannelServer:
         redirect: str | None = None,
         stall: bool = False,
     ) -> None:
-        """Answer `status`, close the connection after `cut_after` bytes of body, redirect, or say nothing more."""
+        """Answer with `status`, close the connection after `cut_after` bytes of body, redirect, or stall."""
         self.faults.append(Fault(path, times, status, cut_after, redirect, stall))
 
     def hold(self, path: str) -> Held:
-        """Let requests whose path ends with `path` wait until the result is released."""
+        """Make requests whose path ends with `path` wait until the result is released."""
         self.holds.append(Held(path))
         return self.holds[-1]
 
@@ -174,7 +174,7 @@ class ChannelServer:
 
 @contextlib.contextmanager
 def in_a_thread(server: ChannelServer) -> Iterator[ChannelServer]:
-    """`server`, answering from a thread with a loop of its own while the block runs."""
+    """Let `server` answer from a thread with its own event loop while the block runs."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

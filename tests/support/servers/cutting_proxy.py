@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 
 @dataclass
 class CuttingProxy:
-    """Passes everything on to `port` of this machine until it is told to cut."""
+    """Passes everything on to `port` of this machine until told to cut."""
 
     port: int
     address: tuple[str, int] = ("", 0)
     _request: bytes = b""
     _after: int = 0
     cuts: int = 0
-    """How many connections have been cut."""
+    """How many connections were cut."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -27,9 +27,9 @@ class CuttingProxy:
         return f"http://127.0.0.1:{self.address[1]}"
 
     def cut(self, request: bytes, *, after: int = 0) -> None:
-        """Cut the next connection with `request` in its bytes once so many bytes of the answer have been passed on.
+        """Cut the next connection that carries `request`, once `after` bytes of the answer have been passed on.
 
-        The server gets the whole request, and its answer is awaited, so what was asked for is done.
+        The server gets the whole request, and the proxy waits for its answer, so the request takes effect.
         """
         with self._lock:
             self._request, self._after = request, after
@@ -71,7 +71,7 @@ class CuttingProxy:
 
 @contextlib.contextmanager
 def cutting_proxy(port: int) -> Iterator[CuttingProxy]:
-    """A proxy for `port` while the block runs."""
+    """Run a proxy for `port` while the block runs."""
     proxy = CuttingProxy(port)
 
     class Handler(socketserver.BaseRequestHandler):

@@ -1,4 +1,4 @@
-"""The reference registry as a process: Debian's `docker-registry`, which is 2.8, or distribution 3.x built with Go."""
+"""The reference registry as a process: Debian's `docker-registry` 2.8, or distribution 3.x built with Go."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ http: {{addr: "127.0.0.1:{port}", secret: none}}
 
 
 class RegistryUnavailable(Exception):
-    """Why the registry cannot be had here."""
+    """Why the registry is not available here."""
 
 
 def docker_registry_2() -> Path:
@@ -45,7 +45,7 @@ def docker_registry_2() -> Path:
 
 
 def needed_registry() -> Path:
-    """Debian's program; skips the test where it is missing."""
+    """Debian's program; skips the test if it is missing."""
     try:
         return docker_registry_2()
     except RegistryUnavailable as error:
@@ -59,13 +59,13 @@ def distribution_3(*, build: bool = True) -> Path:
 
 @contextlib.contextmanager
 def serving(program: Path, directory: Path, *, prefix: Sequence[str] = ()) -> Iterator[tuple[int, int]]:
-    """The port and the process id of a registry over `directory`, deletes allowed; `prefix` is a command around it."""
+    """Yield port and process id of a registry on `directory` that allows deletions; `prefix` is a command around it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
     config, log = directory / "config.yml", directory / "log"
     config.write_text(CONFIG.format(directory=directory, port=port))
-    # 3.x would look for a collector of traces
+    # 3.x would look for a trace collector
     environment = {**os.environ, "OTEL_TRACES_EXPORTER": "none"}
     with log.open("wb") as output:
         process = subprocess.Popen(

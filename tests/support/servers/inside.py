@@ -1,4 +1,4 @@
-"""A server inside, which nobody may be sent to, and channels that try to send somebody there."""
+"""An internal server that nobody may be sent to, and channels that try to send somebody there."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.support.builder.packages import Made, Package
 from tests.support.servers.channel_server import ChannelServer, Fault
 
 STATUS = 418
-"""What it answers, which nobody is to be told."""
+"""Its answer, which must not be revealed."""
 
 
 @dataclass
 class Inside:
-    """Counts connections to `port` of 127.0.0.1 and, where there is IPv6, of ::1."""
+    """Counts connections to `port` of 127.0.0.1 and, if there is IPv6, of ::1."""
 
     port: int = 0
     connections: list[str] = field(default_factory=list)
@@ -78,7 +78,7 @@ TARGETS = (
 
 @dataclass(frozen=True)
 class Channel:
-    """A served channel with one package, `app`; what it refers to can be changed."""
+    """A served channel with one package, `app`; its references can be changed."""
 
     server: ChannelServer
     made: Made
@@ -95,14 +95,14 @@ class Channel:
         self.server.faults.insert(0, Fault(path, 999, redirect=target))
 
     def rewrite_shards(self, **info: str) -> None:
-        """`base_url` and `shards_base_url` of the index of shards."""
+        """Set `base_url` and `shards_base_url` in the index of shards."""
         for path in self.directory.glob("*/repodata_shards.msgpack.zst"):
             document: Any = msgpack.unpackb(zstandard.decompress(path.read_bytes(), max_output_size=1 << 20))
             document["info"] |= info
             path.write_bytes(zstandard.compress(msgpack.packb(document)))
 
     def rewrite_repodata(self, base_url: str) -> None:
-        """`info.base_url` of repodata.json, with no other form of the index beside it."""
+        """Set `info.base_url` in repodata.json, and remove all other forms of the index."""
         for path in self.directory.glob("*/repodata*.zst"):
             path.unlink()
         for path in self.directory.glob("*/repodata.json"):

@@ -1,4 +1,4 @@
-"""A real PostgreSQL over a temporary directory, on a unix socket."""
+"""A real PostgreSQL in a temporary directory, on a unix socket."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SETTINGS = {
 
 @dataclass
 class Postgres:
-    """A PostgreSQL server of its own; its files and its socket are in `directory`."""
+    """A PostgreSQL server with its files and its socket in `directory`."""
 
     programs: Path
     directory: Path
@@ -53,7 +53,7 @@ class Postgres:
     def initialize(self) -> None:
         command: list[str | Path] = [self.programs / "initdb", "--pgdata", self.directory / "data"]
         command += ["--username", USER, "--auth", "trust"]
-        # a collation that is not that of bytes, as servers commonly have it
+        # a collation other than by bytes, as servers commonly have it
         command += ["--encoding", "UTF8", "--locale", "C.UTF-8", "--locale-provider", "icu", "--icu-locale", "en-US"]
         command += ["--no-sync"]
         account = _account()
@@ -61,7 +61,7 @@ class Postgres:
         assert done.returncode == 0, f"initdb failed:\n{done.stdout}{done.stderr}"
 
     def start(self, **settings: str) -> None:
-        """Returns when the server answers. `settings` hold for this run alone."""
+        """Start and wait until the server answers. `settings` apply to this run only."""
         command: list[str | Path] = [self.programs / "postgres", "-D", self.directory / "data", "-k", self.directory]
         for name, value in {**self.settings, **settings}.items():
             command += ["-c", f"{name}={value}"]
@@ -88,12 +88,12 @@ class Postgres:
         pytest.fail(f"PostgreSQL did not start:\n{self.log.read_text()}")
 
     def stop(self) -> None:
-        """Connections are ended, what they had committed is written."""
+        """Stop: connections end, and what they committed is written."""
         self.process.send_signal(signal.SIGINT)
         self.process.wait(STOP_SECONDS)
 
     def kill(self) -> None:
-        """All its processes at once, as a crash of the machine ends them."""
+        """Kill all its processes at once, as when the machine crashes."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(STOP_SECONDS)
 
@@ -103,11 +103,11 @@ class Postgres:
         self.start(**settings)
 
     def url(self, database: str) -> str:
-        """What SQLAlchemy connects to."""
+        """The URL for SQLAlchemy."""
         return f"postgresql+psycopg://{USER}@/{database}?host={self.directory}"
 
     def new_database(self) -> str:
-        """The URL of an empty database that no other test has."""
+        """The URL of a new, empty database."""
         name = f"test_{uuid.uuid4().hex}"
         self.execute(f"CREATE DATABASE {name}")
         return self.url(name)
@@ -121,9 +121,9 @@ class Postgres:
 
 @contextlib.contextmanager
 def postgres() -> Iterator[Postgres]:
-    """A server while the block runs; skips the test where PostgreSQL is not installed."""
+    """Run a server while the block runs; skips the test if PostgreSQL is not installed."""
     programs = _programs()
-    # the address of a socket may have 107 bytes, and a test's directory is deep and of its user's alone
+    # a socket's address is limited to 107 bytes, and a test's directory is deep and private to its user
     directory = Path(tempfile.mkdtemp(prefix="condery-postgres-"))
     try:
         if account := _account():
@@ -148,5 +148,5 @@ def _programs() -> Path:
 
 
 def _account() -> str | None:
-    """The user and group of its processes when they are not our own: initdb and postgres refuse to be root's."""
+    """The user and group for its processes if not our own: initdb and postgres refuse to run as root."""
     return None if os.geteuid() else "postgres"

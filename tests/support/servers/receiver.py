@@ -1,4 +1,4 @@
-"""A receiver of webhooks on a real socket, which answers as a test says and checks every signature."""
+"""A receiver of webhooks on a real socket: it answers as a test says, and checks every signature."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ PATIENCE = 60
 
 @dataclass
 class Receiver:
-    """Answers posts with `statuses`, one after the other, and then 200. While it hangs it does not answer at all."""
+    """Answers posts with `statuses`, one after the other, then with 200. While it hangs it does not answer at all."""
 
     secret: bytes | None = None
     url: str = ""
     statuses: deque[int] = field(default_factory=deque)
     refused: frozenset[str] = frozenset()
-    """Digests of which no event is ever taken."""
+    """Digests whose events are never accepted."""
     hangs: bool = False
     posts: list[list[dict[str, Any]]] = field(default_factory=list)
-    """The events of each post, taken or not."""
+    """The events of each post, accepted or not."""
     taken: list[dict[str, Any]] = field(default_factory=list)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -63,7 +63,7 @@ class Receiver:
         assert hmac.compare_digest(request.headers["X-Condery-Signature-256"], f"sha256={mac}")
 
     async def wait(self, count: int) -> list[dict[str, Any]]:
-        """The first `count` events that were taken, when there are so many."""
+        """Wait for the first `count` accepted events."""
         async with asyncio.timeout(PATIENCE), self._changed:
             await self._changed.wait_for(lambda: len(self.taken) >= count)
         return self.taken[:count]

@@ -20,23 +20,23 @@ from pathlib import Path
 import pytest
 
 USER, PASSWORD = "reader", "secret-word"
-# bcrypt, the only kind it takes
+# bcrypt, the only kind that it accepts
 _HTPASSWD = "reader:$2y$05$8CZx2bqyAXfPzHV7AhZYpO.gc7A7Kep48yG.BbaDkXdKewrN5auoi\n"
 
 
 @dataclass
 class TokenServer:
-    """What was asked of a token server."""
+    """Records requests to a token server."""
 
     scopes: list[str] = field(default_factory=list)
     logins: list[str] = field(default_factory=list)
     host: str = ""
-    """Where it is: another port than the registry's, so `insecure` has to name it."""
+    """Its address: another port than the registry's, so `insecure` must name it."""
 
 
 @contextlib.contextmanager
 def reference_registry(directory: Path, auth: str = "") -> Iterator[str]:
-    """Its `host:port`; `auth` is a section of its configuration, as YAML."""
+    """Yield its `host:port`; `auth` is a section of its configuration in YAML."""
     program = shutil.which("docker-registry")
     if program is None:
         pytest.skip("docker-registry is not installed")
@@ -64,7 +64,7 @@ def password_auth(directory: Path) -> str:
 
 @contextlib.contextmanager
 def token_auth(directory: Path, lifetime: float = 60) -> Iterator[tuple[str, TokenServer]]:
-    """A token server that gives exactly the scope asked for, and the registry's configuration to trust it."""
+    """A token server that grants exactly the requested scope, and the registry's configuration to trust it."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     key, certificate = directory / "key.pem", directory / "certificate.pem"
@@ -121,7 +121,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def _token(key: Path, certificate: Path, scopes: list[str], lifetime: float) -> str:
-    """A JWT as distribution's token specification has it, signed with RS256."""
+    """A JWT by distribution's token specification, signed with RS256."""
     der = base64.b64encode(
         subprocess.run(
             ["openssl", "x509", "-in", str(certificate), "-outform", "DER"], check=True, capture_output=True

@@ -1,4 +1,4 @@
-"""A name server that says what a test tells it to."""
+"""A name server that answers what a test tells it to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 
 class Answers(AbstractResolver):
-    """A name server whose every answer is another."""
+    """A name server that gives one address after the other."""
 
     def __init__(self, *addresses: str) -> None:
         self.addresses = list(addresses)

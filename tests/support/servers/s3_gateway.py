@@ -1,4 +1,4 @@
-"""Another S3 server, versitygw, built with Go: it copies parts and has rules for uploads, as rclone's has not."""
+"""Another S3 server, versitygw, built with Go: unlike rclone's, it copies parts and has rules for uploads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ START_SECONDS = 30
 
 @dataclass
 class S3Gateway(S3Server):
-    """A versitygw process of its own; it cannot choose its port itself."""
+    """A versitygw process; it cannot choose its port itself."""
 
     def start(self) -> None:
         try:
@@ -57,7 +57,7 @@ class S3Gateway(S3Server):
 
 @contextlib.contextmanager
 def s3_gateway(directory: Path) -> Iterator[S3Gateway]:
-    """A server over `directory`/buckets while the block runs; skips the test where it cannot be built."""
+    """Run a server on `directory`/buckets while the block runs; skips the test if it cannot be built."""
     server = S3Gateway(directory / "buckets", directory / "log")
     server.start()
     try:

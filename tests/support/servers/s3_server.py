@@ -1,4 +1,4 @@
-"""A real S3 server, rclone's, over a temporary directory."""
+"""A real S3 server, rclone's, on a temporary directory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STOP_SECONDS = 30
 
 @dataclass
 class S3Server:
-    """An `rclone serve s3` process of its own; each bucket is a sub-directory of `directory`."""
+    """An `rclone serve s3` process; each bucket is a subdirectory of `directory`."""
 
     directory: Path
     log: Path
@@ -46,7 +46,7 @@ class S3Server:
         return self.process.poll() is None
 
     def start(self) -> None:
-        """Returns when the server listens; after the first start always on the same port."""
+        """Start and wait until the server listens; after the first start always on the same port."""
         self.directory.mkdir(exist_ok=True)
         command = [_program(), "serve", "s3", "--config=", f"--auth-key={ACCESS_KEY},{SECRET_KEY}"]
         command += [f"--addr=127.0.0.1:{self.port}", str(self.directory)]
@@ -56,7 +56,7 @@ class S3Server:
         self._wait_until(lambda: self._find_port(said), START_SECONDS)
 
     def _find_port(self, said: int) -> bool:
-        """Whether the log says, behind its first `said` bytes, which port was chosen."""
+        """Whether the log, after its first `said` bytes, names the chosen port."""
         found = re.search(rb"Starting s3 server on \[http://127\.0\.0\.1:(\d+)/\]", self.log.read_bytes()[said:])
         if found:
             self.port = int(found[1])
@@ -75,7 +75,7 @@ class S3Server:
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Without notice: connections break, multipart uploads that were under way are gone."""
+        """End without notice: connections break, and running multipart uploads are gone."""
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
@@ -85,7 +85,7 @@ class S3Server:
 
     @contextlib.contextmanager
     def hanging(self) -> Iterator[None]:
-        """While the block runs the server takes connections and answers none."""
+        """While the block runs the server accepts connections but answers none."""
         self.process.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -93,8 +93,8 @@ class S3Server:
             self.process.send_signal(signal.SIGCONT)
 
     def client(self, **settings: Any) -> Any:
-        """A boto3 client; `settings` are those of botocore's Config."""
-        # for a range rclone gives the checksum of the whole object, which boto3 would compare
+        """A boto3 client; `settings` are for botocore's Config."""
+        # for a range rclone sends the checksum of the whole object, which boto3 would compare
         checksums = {"response_checksum_validation": "when_required"}
         return boto3.client(
             "s3",
@@ -106,7 +106,7 @@ class S3Server:
         )
 
     def new_bucket(self) -> str:
-        """An empty bucket that no other test has."""
+        """A new, empty bucket."""
         name = f"test-{uuid.uuid4().hex}"
         self.client().create_bucket(Bucket=name)
         return name
@@ -118,7 +118,7 @@ class S3Server:
 
 @contextlib.contextmanager
 def s3_server(directory: Path) -> Iterator[S3Server]:
-    """A server over `directory`/buckets while the block runs; skips the test where rclone is not installed."""
+    """Run a server on `directory`/buckets while the block runs; skips the test if rclone is not installed."""
     server = S3Server(directory / "buckets", directory / "log")
     server.start()
     try:

@@ -1,4 +1,4 @@
-"""Channels that cost time: that send next to nothing, and that no solver comes to an end with."""
+"""Channels that cost time: some send next to nothing, and some are too hard for any solver."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from aiohttp import web
 from tests.support.servers.channel_server import ChannelServer
 
 PAUSE = 20.0
-"""Seconds from one byte to the next: shorter than any timeout that looks only for silence."""
+"""Seconds between bytes: shorter than any timeout that only watches for silence."""
 
 
 @dataclass
 class SlowServer(ChannelServer):
-    """Sends what has one of `slow` in its path a byte every PAUSE seconds; `stuck` counts who waits for that now."""
+    """Sends a byte every PAUSE seconds if the path contains one of `slow`; `stuck` counts the requests waiting now."""
 
     slow: Sequence[str] = ()
     stuck: int = field(default=0, init=False)
@@ -50,9 +50,9 @@ class SlowServer(ChannelServer):
 
 
 def make_hard_channel(directory: Path, roots: Sequence[str], variables: int = 250) -> None:
-    """Each of `roots` is a random 3-SAT formula at the ratio of clauses at which they are hardest.
+    """Make each of `roots` a random 3-SAT formula with the ratio of clauses that is hardest.
 
-    A variable is a package of two versions, a clause one of three, each of which needs a version of a variable.
+    A variable is a package with two versions, a clause one with three, each of which needs a version of a variable.
     """
     chance = random.Random(1)
     records: dict[str, object] = {}

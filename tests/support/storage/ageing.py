@@ -1,4 +1,4 @@
-"""Making all that is stored old."""
+"""Makes everything stored look old."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AGES = {
 
 
 async def make_old(content: Content) -> None:
-    """As if it had all been pushed, made or used for the last time in 1970."""
+    """Make it look as if everything was last pushed, made or used in 1970."""
     for table, columns in AGES.items():
         await content.change(table, **dict.fromkeys(columns, 1.0))
     manifest = tables.repository_manifest

@@ -14,7 +14,7 @@ DIGEST = Digest.of(DATA)
 
 
 async def everything(stores: Stores) -> tuple[list[Digest], list[str], list[str]]:
-    """The digests that have bytes, pending keys, and files."""
+    """The digests that have bytes, the pending keys, and the files."""
     return sorted(blob.digest for blob in await stores.stored()), await stores.pending(), stores.files()
 
 
@@ -22,7 +22,7 @@ NOTHING: tuple[list[Digest], list[str], list[str]] = ([], [], [])
 
 
 async def written(stores: Stores, key: str, data: bytes = DATA) -> StoredBlob:
-    """An object of `data` that is not a blob yet."""
+    """An object with `data` that is not a blob yet."""
     with writing(stores.objects, key) as writer:
         writer.write(data)
     return StoredBlob(Digest.of(data), len(data), key)

@@ -1,4 +1,4 @@
-"""A store with repositories and upload sessions, and what clients do to it, without the HTTP between."""
+"""A store with repositories and upload sessions, and what clients do to it, without HTTP in between."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ ROOT = "on-demand"
 AT_ONCE = Policy(
     root=ROOT, grace=-1, linger=0, upload_seconds=-1, untagged_for=-1, image_retention=-1, copy_retention=-1
 )
-"""Whatever is not needed is garbage already."""
+"""Whatever is not needed is garbage at once."""
 
 NEVER = Policy(root=ROOT, linger=0)
-"""What is not needed is not garbage yet, in a test's time."""
+"""What is not needed does not become garbage within a test."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Content:
     # what clients do
 
     async def push_blob(self, repository: str, data: bytes) -> Digest:
-        """In one request."""
+        """Push in a single request."""
         digest = Digest.of(data)
         async with self.stores.blobs.pending() as key:
             received = self.receive(key, data)
@@ -88,7 +88,7 @@ class Content:
         subject: Digest | None = None,
         name: str = "",
     ) -> Digest:
-        """A manifest of blobs by their content; `name` makes it another than one of the same."""
+        """Push a manifest of blobs given by their content; `name` makes it differ from another with the same blobs."""
         push = push_of(blobs, children, subject, name)
         await self.repositories.put_manifest(repository, push, [tag] if tag else [])
         return push.manifest.digest
@@ -99,7 +99,7 @@ class Content:
         return await self.push_manifest(repository, tag, blobs=layers)
 
     async def make_image(self, key: str, *layers: bytes) -> list[Digest]:
-        """An on-demand image with two manifests, an index over the first; their digests."""
+        """Make an on-demand image with two manifests and an index over the first; returns their digests."""
         for layer in layers:
             await self.stores.blobs.put(Digest.of(layer), [layer])
         manifest, docker = (push_of(layers, name=f"{key} {kind}") for kind in ("oci", "docker"))
@@ -109,20 +109,20 @@ class Content:
         return [push.manifest.digest for push in pushes]
 
     async def put_join(self, key: str, *parts: bytes | str) -> Digest:
-        """A layer of fragments, which are given by their keys, and bytes."""
+        """Store a layer of fragments, given by their keys, and bytes."""
         found = [self.stores.fragment(part, part.encode() * 10) if isinstance(part, str) else part for part in parts]
         data = b"".join(part.encode() * 10 if isinstance(part, str) else part for part in parts)
         layer = Layer(key, Join(Digest.of(data), tuple(found)), Digest.of(b"diff" + data), len(data))
         await put_layers(self.stores.layers, layer)
         return layer.join.digest
 
-    # what is there
+    # what exists
 
     async def count(self, table: Any, *where: Any) -> int:
         return int((await self.stores.rows(select(func.count()).select_from(table).where(*where)))[0][0])
 
     async def counts(self) -> dict[str, int]:
-        """Of the rows of all tables that the garbage collection deletes from; none for those that are empty."""
+        """The number of rows in each table that the garbage collection deletes from, empty tables left out."""
         found = {table.name: await self.count(table) for table in KEPT}
         return {name: count for name, count in found.items() if count}
 
@@ -141,7 +141,7 @@ class Content:
             await connection.execute(table.update().where(*where).values(**values))
 
     async def assert_sound(self) -> None:
-        """Every blob has its bytes, every manifest its blobs, and the store of objects nothing else."""
+        """Check that every blob has its bytes and every manifest its blobs, and that no other object is stored."""
         stored = await self.stores.stored()
         for blob in stored:
             assert Digest.of(b"".join(self.stores.blobs.read(blob))) == blob.digest

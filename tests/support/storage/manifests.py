@@ -1,4 +1,4 @@
-"""Manifests as clients send them, and whether they are refused."""
+"""Manifests as clients send them, and checks that they are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Manifests in the shapes that real clients push, with digests that stand for others."""
+"""Manifests in the shapes that real clients push; their digests are stand-ins."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def digest(name: str, algorithm: str = "sha256") -> Digest:
 
 
 def descriptor(media_type: str, name: str, **more: Any) -> dict[str, Any]:
-    """The descriptor of the bytes `name`."""
+    """The descriptor of the bytes of `name`."""
     return {"mediaType": media_type, "digest": digest(name), "size": len(name), **more}
 
 
@@ -69,7 +69,7 @@ BUILDX_INDEX = index(
         platform={"architecture": "unknown", "os": "unknown"},
     ),
 )
-"""docker buildx: the provenance is an entry for a platform that is unknown."""
+"""docker buildx: the provenance is an entry with an unknown platform."""
 
 BUILDX_ATTESTATION = image(
     config=descriptor(OCI_CONFIG, "attestation config"),
@@ -97,7 +97,7 @@ BUILDKIT_CACHE = index(
     ),
     descriptor("application/vnd.buildkit.cacheconfig.v0", "cache config"),
 )
-"""BuildKit's cache before 0.21, and with image-manifest=false after: an index of blobs."""
+"""BuildKit's cache before 0.21, and later with image-manifest=false: an index of blobs."""
 
 COSIGN_SIGNATURE = image(
     layers=[
@@ -212,10 +212,10 @@ FALLBACK_TAG = index(
         annotations={"org.opencontainers.image.created": "2025-01-02T03:04:05Z"},
     )
 )
-"""What clients keep under sha256-<hex> where they find no API of referrers."""
+"""What clients store under sha256-<hex> if there is no referrers API."""
 
 WRITTEN_IN_GO = image(layers=None, annotations=None, subject=None, artifactType="")
-"""Go writes the empty values of fields that have no `omitempty`."""
+"""Go writes empty values for fields without `omitempty`."""
 
 IN_THE_WILD = [
     BUILDX_INDEX,

@@ -1,4 +1,4 @@
-"""Locations in a test's S3 server, and what is in them."""
+"""Locations in a test's S3 server, and what they contain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def location(server: S3Server, **changes: Any) -> S3Location:
 
 
 def names_in(server: S3Server, where: S3Location) -> set[str]:
-    """Keys of the objects at `where`, and `upload of NAME` for multipart uploads that have not ended."""
+    """Keys of the objects at `where`, and `upload of NAME` for unfinished multipart uploads."""
     client = server.client()
     names = set()
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=where.bucket):
@@ -29,7 +29,7 @@ def names_in(server: S3Server, where: S3Location) -> set[str]:
             key = name.rpartition("/")[2]
             assert name == f"{where.prefix}{key[:2]}/{key}"
             names.add(key)
-    # rclone has no answer where there is none
+    # rclone answers with an error if there are none
     with contextlib.suppress(ClientError):
         found = client.list_multipart_uploads(Bucket=where.bucket)
         names |= {f"upload of {each['Key']}" for each in found.get("Uploads", ())}

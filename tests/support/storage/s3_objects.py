@@ -1,4 +1,4 @@
-"""Objects of an S3 store, written and read whole, and a disk of its server that fills."""
+"""Objects of an S3 store, written and read whole, and a server whose disk fills up."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def written(store: S3Objects, content: bytes) -> str:
 
 
 def fails_when_full(server: S3Server, error: type[StorageError]) -> None:
-    """On a disk of 12 MiB."""
+    """Check the error on a disk of 12 MiB."""
     where = location(server, part_size=PART)
     store = S3Objects(where)
     kept = written(S3Objects(dataclasses.replace(where, part_size=16 << 20)), bytes(9 << 20))

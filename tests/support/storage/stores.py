@@ -1,4 +1,4 @@
-"""Database, blobs and catalog over a directory of their own, for tests that wait and for tests that block."""
+"""Database, blobs and catalog in a directory of their own, for async tests and for blocking ones."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Stores:
         return [row.key for row in await self.rows(select(tables.pending))]
 
     def files(self) -> list[str]:
-        """The names of all that is in the store of objects."""
+        """The names of all files in the object store."""
         return sorted(path.name for path in (self.root / "blobs").rglob("*") if path.is_file())
 
     def fragment(self, key: str, data: bytes) -> FragmentPart:
@@ -95,7 +95,7 @@ async def open_stores(
 
 
 def new_sqlite(path: Path) -> str:
-    """The URL of a database at `path`, in its newest form; migrating each time would take longer than many a test."""
+    """The URL of a new database at `path` in its newest form, copied since migrating takes longer than many a test."""
     if not path.exists():
         shutil.copyfile(_empty_sqlite(), path)
     return sqlite_url(path)
@@ -137,7 +137,7 @@ class Blocking:
         self._loop.close()
 
     async def elsewhere(self, work: Coroutine[Any, Any, T]) -> T:
-        """Awaits in the store's event loop, for a test that has one of its own."""
+        """Await in the store's event loop, for a test that has its own."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def sizes(self, digests: Iterable[Digest]) -> dict[Digest, int]:
@@ -150,7 +150,7 @@ class Blocking:
         return self._blobs.put(digest, content)
 
     def path(self, digest: Digest) -> Path:
-        """The file that has the blob's bytes."""
+        """The file with the blob's bytes."""
         blob = self._run(self.stores.blobs.find(digest))
         assert isinstance(self.stores.objects, FileObjects)
         assert blob.key is not None
@@ -164,13 +164,13 @@ class Blocking:
         return Everything(digests, await self.stores.pending(), self.stores.files())
 
     def lose(self, digest: Digest) -> None:
-        """As the garbage collection does."""
+        """Delete a blob as the garbage collection does."""
         path = self.path(digest)
         self._run(self._delete(digest))
         path.unlink()
 
     def make_old(self) -> None:
-        """As if nothing had been used for long."""
+        """Make it look as if nothing had been used for a long time."""
         self._run(self._make_old())
 
     async def _make_old(self) -> None:
@@ -178,7 +178,7 @@ class Blocking:
             await connection.execute(tables.blob.update().values(used=1.0))
 
     def old(self) -> set[Digest]:
-        """What has not been used since `make_old`."""
+        """The blobs not used since `make_old`."""
         rows = self._run(self.stores.rows(select(tables.blob.c.digest).where(tables.blob.c.used == 1.0)))
         return {Digest(row.digest) for row in rows}
 
