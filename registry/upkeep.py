@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 import structlog
 
 from registry.settings.model import Settings
+from storage.background import in_background
 from storage.clock import is_within
 from storage.disk.reserve import Reserve
 from storage.errors import GarbageCollectionRunning, StorageError
@@ -84,12 +85,8 @@ async def keeping(reserve: Reserve) -> AsyncIterator[None]:
             await asyncio.sleep(LOOK_SECONDS)
             await asyncio.to_thread(reserve.keep)
 
-    task = asyncio.create_task(keep())
-    try:
+    async with in_background(keep()):
         yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager
@@ -98,12 +95,8 @@ async def collecting(settings: Settings, store: Store) -> AsyncIterator[None]:
     if not settings.upkeep.gc_interval:
         yield
         return
-    task = asyncio.create_task(_collect_on_schedule(settings, store))
-    try:
+    async with in_background(_collect_on_schedule(settings, store)):
         yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _collect_on_schedule(settings: Settings, store: Store) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import structlog
 
 from registry.http.settings import HttpSettings
+from storage.background import in_background
 from storage.errors import ConderyError
 
 log = structlog.get_logger(__name__)
@@ -132,13 +133,8 @@ async def watching(certificates: Certificates, seconds: float = WATCH_SECONDS) -
                     told = str(error)
                     log.warning("certificate not reloaded, the old one stays in use", reason=told)
 
-    task = asyncio.create_task(watch())
-    try:
+    async with in_background(watch()):
         yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 def _refuse() -> str:

@@ -23,6 +23,7 @@ from builder.network.addresses import AddressGuard, make_connector, split_endpoi
 from registry.webhooks.events import MEDIA_TYPE, envelope
 from registry.webhooks.signing import sign
 from registry.webhooks.webhook import Webhook
+from storage.background import in_background
 from storage.database.leases import Leases
 from storage.errors import StorageError
 from storage.events.outbox import Outbox, Waiting
@@ -187,12 +188,8 @@ class Deliverer:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Deliver while the block runs. A post that its end cuts off is repeated by the next process to deliver."""
-        task = asyncio.create_task(self._run())
-        try:
+        async with in_background(self._run()):
             yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def _run(self) -> None:
         while True:

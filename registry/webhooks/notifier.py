@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from builder.queue.ended import EndedBuild
 from registry.webhooks.events import Cause, EventIds, EventTarget, Source, build_event, request_event
 from registry.webhooks.webhook import Action, Webhook
+from storage.background import in_background
 from storage.errors import StorageError
 from storage.events.outbox import Event, Outbox, Record, insert_events
 
@@ -123,12 +124,10 @@ class Notifier:
     @contextlib.asynccontextmanager
     async def flushing(self) -> AsyncIterator[None]:
         """Write noted pulls while the block runs, and the rest at its end."""
-        task = asyncio.create_task(self._keep_flushing())
         try:
-            yield
+            async with in_background(self._keep_flushing()):
+                yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
             await self._flush_or_log()
 
     async def _keep_flushing(self) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.background import in_background
 from storage.events.changes import Changes
 
 CHANNEL = "condery_changes"
@@ -36,14 +37,10 @@ async def listening(url: str, changes: Changes) -> AsyncIterator[None]:
         yield
         return
     heard = asyncio.Event()
-    task = asyncio.create_task(_listen(url, changes, heard))
-    try:
+    async with in_background(_listen(url, changes, heard)):
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(heard.wait(), RETRY_SECONDS)
         yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _listen(url: str, changes: Changes, heard: asyncio.Event) -> None:

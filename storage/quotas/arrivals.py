@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 
 import structlog
 
+from storage.background import in_background
 from storage.blobs.store import BlobStore
 from storage.errors import QuotaExceeded, StorageError
 from storage.quotas.room import Room
@@ -74,12 +75,8 @@ class Arrival:
         if not self._bounded:
             yield
             return
-        task = asyncio.create_task(self._renew_often())
-        try:
+        async with in_background(self._renew_often()):
             yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager

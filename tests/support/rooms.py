@@ -17,7 +17,7 @@ ORDER = {
         "sample_channel canonical errors",
         "auth": "accounts settings access principal grants binding role permission changing",
         "storage": "store garbage integrity catalog repositories upkeep_settings quotas blobs objects events database "
-        "disk settings section strict_json text digest oci cancellation use_notes layout clock errors",
+        "disk settings section strict_json text digest oci background cancellation use_notes layout clock errors",
     }.items()
 }
 """The rooms of each package, and the modules beside them: each may import only those after it."""
