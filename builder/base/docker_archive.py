@@ -13,12 +13,11 @@ from typing import IO, Any
 import zstandard
 
 from builder.base.layers import LayerWriter, are_stored, open_tar_stream, read_chunks
-from builder.base.oci_image import make_base_image, parse_document, read_diff_ids
+from builder.base.oci_image import make_base_image, parse_document, read_diff_ids, read_small
 from builder.base.oci_layout import Layout
 from builder.base.vocabulary import BaseImage, BaseLayer
 from builder.errors import BaseUnavailable
 from builder.platforms import conda_platform
-from builder.remote.repository import MAX_DOCUMENT
 from storage.blobs.blocking import BlockingBlobs
 from storage.digest import Digest
 
@@ -155,10 +154,7 @@ class _Members:
 
     def read_small(self, name: str) -> bytes:
         with self.open_required(name) as file:
-            data = file.read(MAX_DOCUMENT + 1)
-        if len(data) > MAX_DOCUMENT:
-            raise BaseUnavailable(self._base, f"its {name} is larger than {MAX_DOCUMENT} bytes")
-        return data
+            return read_small(self._base, name, file)
 
     def read_json(self, name: str) -> Any:
         try:

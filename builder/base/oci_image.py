@@ -10,7 +10,7 @@ import hashlib
 import json
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import zstandard
 
@@ -18,6 +18,7 @@ from builder.base.layers import RootFacts, look_into
 from builder.base.vocabulary import BaseImage, BaseLayer
 from builder.errors import BaseUnavailable
 from builder.platforms import conda_platform
+from builder.remote.repository import MAX_DOCUMENT
 from storage.blobs.blocking import BlockingBlobs
 from storage.digest import Descriptor, Digest
 from storage.errors import DigestInvalid, DigestMismatch
@@ -126,6 +127,14 @@ class ImageReader:
 def is_manifest(document: Mapping[str, Any]) -> bool:
     """Whether it is an image manifest. One that is also an index is neither: readers would see two images in it."""
     return "config" in document and "layers" in document and "manifests" not in document
+
+
+def read_small(base: str, name: str, file: IO[bytes]) -> bytes:
+    """Read all of `file`, called `name` in the image. Raises BaseUnavailable if it is too large for a document."""
+    data = file.read(MAX_DOCUMENT + 1)
+    if len(data) > MAX_DOCUMENT:
+        raise BaseUnavailable(base, f"its {name} is larger than {MAX_DOCUMENT} bytes")
+    return data
 
 
 def parse_document(base: str, data: bytes) -> dict[str, Any]:

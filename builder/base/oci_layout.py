@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from builder.base.layers import are_stored, read_chunks
-from builder.base.oci_image import ImageReader, parse_document, read_descriptors
+from builder.base.oci_image import ImageReader, parse_document, read_descriptors, read_small
 from builder.base.vocabulary import BaseImage
 from builder.errors import BaseUnavailable
-from builder.remote.repository import MAX_DOCUMENT
 from storage.blobs.blocking import BlockingBlobs
 from storage.digest import Descriptor, Digest
 
@@ -19,7 +18,7 @@ _REF_NAME = "org.opencontainers.image.ref.name"
 _CONTAINERD_NAME = "io.containerd.image.name"
 
 Opener = Callable[[str], IO[bytes]]
-"""Opens a file of the layout by its path in it. Raises OSError or KeyError if there is none."""
+"""Opens a file of the layout by its path in it. Raises OSError; FileNotFoundError if there is none."""
 
 
 class OciLayoutBase:
@@ -97,10 +96,7 @@ class Layout:
 
     def _read_small(self, name: str) -> bytes:
         with self._open_blob(name) as file:
-            data = file.read(MAX_DOCUMENT + 1)
-        if len(data) > MAX_DOCUMENT:
-            raise BaseUnavailable(self._base, f"its {name} is larger than {MAX_DOCUMENT} bytes")
-        return data
+            return read_small(self._base, name, file)
 
     def _open_blob(self, name: str) -> IO[bytes]:
         try:

@@ -76,8 +76,8 @@ def demo_settings(loaded: LoadedSettings, directory: Path, *, once: bool) -> Set
         changes["storage"] = StorageSettings(data_directory=(directory / "data").resolve())
     if once and "port" not in loaded.origins:
         changes["http"] = settings.http.model_copy(update={"port": 0})
-    if once and "log_level" not in loaded.origins:
-        changes["log"] = settings.log.model_copy(update={"log_level": "warning"})
+    if once:
+        changes["log"] = loaded.command_log
     return settings.model_copy(update=changes)
 
 

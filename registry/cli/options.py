@@ -27,6 +27,12 @@ SHORT_FLAGS = {"channels": "--channel", "platforms": "--platform", "data_directo
 
 SETTINGS = "Settings"
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON document.")]
+
+Specs = Annotated[
+    list[str], typer.Argument(metavar="SPEC", help="Item as in image names, or conda match spec such as 'numpy>=2'.")
+]
+
 T = TypeVar("T")
 
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
 from pydantic import ValidationError
 
+from registry.logs.settings import LogSettings
 from registry.settings.directories import default_data_directory
-from registry.settings.model import SECTIONS, VARIABLE_PREFIX, Setting, Settings, all_settings, format_value
+from registry.settings.model import SECTIONS, VARIABLE_PREFIX, Setting, Settings, all_settings, format_value, split
 from storage.errors import ConderyError
 
 CONFIG_FILES = (Path("condery.toml"), Path("/etc/condery/condery.toml"))
@@ -39,6 +39,12 @@ class LoadedSettings:
 
     def value(self, setting: Setting) -> object:
         return getattr(getattr(self.settings, setting.section), setting.name)
+
+    @property
+    def command_log(self) -> LogSettings:
+        """For a command that ends by itself: it logs warnings alone, unless a level was set."""
+        log = self.settings.log
+        return log if "log_level" in self.origins else log.model_copy(update={"log_level": "warning"})
 
 
 def load(flags: Mapping[str, object] | None = None, config: Path | None = None) -> LoadedSettings:
@@ -113,17 +119,6 @@ def _from_flags(flags: Mapping[str, object]) -> _Source:
         for name, value in flags.items()
         if value is not None and value != []
     }
-
-
-def split(value: object) -> object:
-    """Make a list from comma-separated or JSON text, or from a list of such texts; other values stay as they are."""
-    if isinstance(value, str):
-        if value.lstrip().startswith("["):
-            return orjson.loads(value)
-        return [part.strip() for part in value.split(",") if part.strip()]
-    if isinstance(value, list):
-        return [part for each in value for part in (split(each) if isinstance(each, str) else [each])]  # type: ignore[attr-defined] # text splits into a list
-    return value
 
 
 def _from_variables() -> _Source:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
@@ -140,6 +141,17 @@ def format_value(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(format_value(each) for each in value)
     return str(value)
+
+
+def split(value: object) -> object:
+    """Make a list from comma-separated or JSON text, or from a list of such texts; other values stay as they are."""
+    if isinstance(value, str):
+        if value.lstrip().startswith("["):
+            return orjson.loads(value)
+        return [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, list):
+        return [part for each in value for part in (split(each) if isinstance(each, str) else [each])]  # type: ignore[attr-defined] # text splits into a list
+    return value
 
 
 def all_settings() -> Iterator[Setting]:

@@ -8,8 +8,7 @@ from pydantic import create_model
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
-from registry.settings.loading import split
-from registry.settings.model import SECTIONS, VARIABLE_PREFIX
+from registry.settings.model import SECTIONS, VARIABLE_PREFIX, split
 
 
 def read_variables() -> dict[str, Any]:

@@ -9,7 +9,7 @@ import typer
 from rich.progress import Progress
 
 from registry.cli.display import SafeConsole, echo_json
-from registry.cli.options import UsageError, need_data, takes_settings
+from registry.cli.options import AsJson, UsageError, need_data, takes_settings
 from registry.settings.loading import LoadedSettings
 
 
@@ -19,7 +19,7 @@ def backup(
     directory: Annotated[
         Path, typer.Argument(metavar="DIRECTORY", help="New directory, or an earlier backup to update.")
     ],
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Copy the content of the data directory to DIRECTORY while the server runs.
 

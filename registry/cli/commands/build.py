@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from registry.cli.display import SafeConsole, echo, echo_json
-from registry.cli.options import run_async, takes_settings
+from registry.cli.options import AsJson, Specs, run_async, takes_settings
 from registry.settings.loading import LoadedSettings
 from registry.settings.model import Settings
 
@@ -25,10 +25,7 @@ ARCHIVE = "docker-archive:"
 @takes_settings("builder", "storage", "log")
 def build(
     loaded: LoadedSettings,
-    specs: Annotated[
-        list[str],
-        typer.Argument(metavar="SPEC", help="Item as in image names, or conda match spec such as 'numpy>=2'."),
-    ],
+    specs: Specs,
     output: Annotated[
         str | None,
         typer.Option(
@@ -44,7 +41,7 @@ def build(
             help="Push the image to another registry, HOST/REPOSITORY[:TAG], and print its reference there instead.",
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Build an image into the local store, and print its reference with its digest: REFERENCE@DIGEST."""
     from builder.names import image_name
@@ -52,7 +49,7 @@ def build(
     from storage.disk.privacy import current_umask
 
     settings = loaded.settings
-    configure(settings.log.model_copy(update={} if "log_level" in loaded.origins else {"log_level": "warning"}))
+    configure(loaded.command_log)
     spec = image_name.parse_specs(specs, settings.builder)
     reference, image, pushed = run_async(_build(settings, spec, output, push, current_umask()))
     if json:

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from registry.cli.display import SafeConsole, echo_json
-from registry.cli.options import UsageError, run_async, takes_settings
+from registry.cli.options import AsJson, UsageError, run_async, takes_settings
 from registry.settings.loading import LoadedSettings
 from registry.settings.model import Settings
 from storage.digest import Digest
@@ -40,7 +40,7 @@ def explain(
     image: Annotated[
         str, typer.Argument(metavar="IMAGE", help="NAME[:TAG], lock-<hex>, or the digest of a manifest or index.")
     ],
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Show what an image in the local store is made of.
 

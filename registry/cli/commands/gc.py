@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from registry.cli.display import SafeConsole, echo_json
-from registry.cli.options import need_data, run_async, takes_settings
+from registry.cli.options import AsJson, need_data, run_async, takes_settings
 from registry.settings.loading import LoadedSettings
 from registry.settings.model import Settings
 
@@ -22,7 +22,7 @@ def gc(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Report what would be deleted, and delete nothing.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Collect garbage now: delete content that nothing needs any more, while servers run.
 

@@ -9,7 +9,7 @@ import typer
 
 from builder.locks.formats import FORMATS, FormatName, LockFormat
 from registry.cli.display import SafeConsole
-from registry.cli.options import UsageError, run_async, takes_settings
+from registry.cli.options import Specs, UsageError, run_async, takes_settings
 from registry.settings.loading import LoadedSettings
 from registry.settings.model import Settings
 
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 @takes_settings("builder", "storage", "log")
 def lock(
     loaded: LoadedSettings,
-    specs: Annotated[
-        list[str],
-        typer.Argument(metavar="SPEC", help="Item as in image names, or conda match spec such as 'numpy>=2'."),
-    ],
+    specs: Specs,
     output: Annotated[Path | None, typer.Option(metavar="PATH", help="File to write; stdout when unset.")] = None,
     format: Annotated[  # noqa: A002 - the flag's name
         FormatName,
@@ -39,7 +36,7 @@ def lock(
     from storage.disk.files import atomic_write
 
     settings = loaded.settings
-    configure(settings.log.model_copy(update={} if "log_level" in loaded.origins else {"log_level": "warning"}))
+    configure(loaded.command_log)
     spec = image_name.parse_specs(specs, settings.builder)
     [lock_format] = [each for each in FORMATS if each.name == format]
     text = _write(run_async(_solve(settings, spec)), lock_format)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 from rich.table import Table
 
 from registry.cli.display import SafeConsole, echo_json
-from registry.cli.options import Command, Group, takes_settings
+from registry.cli.options import AsJson, Command, Group, takes_settings
 from registry.settings.loading import LoadedSettings
 from registry.settings.model import SECTIONS, all_settings
 
@@ -17,9 +15,7 @@ app = typer.Typer(cls=Group, help="Show the settings in effect.", no_args_is_hel
 
 @app.command("show", cls=Command)
 @takes_settings(*SECTIONS)
-def show(
-    loaded: LoadedSettings, json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False
-) -> None:
+def show(loaded: LoadedSettings, json: AsJson = False) -> None:
     """Print every setting with its value and where it was set. Secrets are masked."""
     rows = [
         (setting.name, setting.show(loaded.value(setting)), loaded.origins.get(setting.name, "default"))

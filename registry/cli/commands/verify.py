@@ -9,7 +9,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from registry.cli.display import SafeConsole, echo, echo_json
-from registry.cli.options import FAILED, need_data, run_async, takes_settings
+from registry.cli.options import FAILED, AsJson, need_data, run_async, takes_settings
 from registry.settings.loading import LoadedSettings
 from registry.settings.model import Settings
 
@@ -24,7 +24,7 @@ def verify(
     repair: Annotated[
         bool, typer.Option("--repair", help="Forget damaged content, so that the next push or build stores it again.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Read every stored byte and compare it with its digest.
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from registry.settings import variables
-from registry.settings.loading import InvalidSettings, LoadedSettings, load, split
-from registry.settings.model import all_settings, format_value
+from registry.settings.loading import InvalidSettings, LoadedSettings, load
+from registry.settings.model import all_settings, format_value, split
 from storage.text import redact
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "settings.md"
