@@ -116,8 +116,8 @@ def _check_own_paths(contents: PackageContents) -> None:
 async def pack(task: ArchiveTask, pool: WorkerPool, seconds: float) -> Join:
     """Make the parts of the archive. The caller stores the join. The same lock gives the same bytes.
 
-    Raises ArchiveFailed after `seconds`, PackageRefused, FragmentsGone, StorageFull, WorkerLost. A worker that is busy
-    then goes on, to the end of a package or of a few small ones.
+    Raises ArchiveFailed after `seconds`, PackageRefused, FragmentsGone, StorageFull, WorkerLost. A worker
+    that is busy at that time still finishes its package, or its few small ones.
     """
     try:
         async with asyncio.timeout(seconds) as limit:

@@ -119,7 +119,7 @@ _DIRECTORIES = {
     "/run": 0o755,
     "/sys": 0o555,
     "/tmp": 0o1777,  # noqa: S108 - a directory of the image
-    "/var/tmp": 0o1777,  # noqa: S108 - likewise
+    "/var/tmp": 0o1777,  # noqa: S108 - a directory of the image
 }
 
 _OWNERS = {"/home/conda": 1000}

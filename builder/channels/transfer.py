@@ -113,7 +113,7 @@ class Transfer:
         if split_endpoint(where) != split_endpoint(self.package.url):
             # what another host says is only for that host's own clients
             log.warning(
-                "package not got after a redirect", package=str(self.package), url=where, status=response.status
+                "package download failed after a redirect", package=str(self.package), url=where, status=response.status
             )
             return Problem("its channel redirects to an address that does not have it", response.status in _FINAL)
         reason = f"{where} answers {response.status} {response.reason or ''}".rstrip()

@@ -147,7 +147,7 @@ class _Transcoding:
                 raise PackageRefused(
                     self._package,
                     f"{source} has room for a prefix of {len(placeholder.text.encode())} bytes, "
-                    f"{self._prefix} is longer; ask the administrator for a shorter prefix",
+                    f"but {self._prefix} is longer; ask the administrator for a shorter prefix",
                 )
 
     def copy(self, members: TarReader) -> None:

@@ -1,8 +1,8 @@
-"""Names of hosts, looked up where nothing else waits for it.
+"""Looks host names up where nothing else waits for it.
 
-A look-up blocks for as long as the name servers of whoever chose the name like: half a minute for one that does not
-answer. The threads that asyncio has for everything that blocks (`asyncio.to_thread`) are few, and a handful of such
-names would have all of them.
+A look-up blocks for as long as the name servers of whoever chose the name want: half a minute if they do not answer.
+asyncio has few threads for everything that blocks (`asyncio.to_thread`), and a handful of such names would occupy them
+all.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 T = TypeVar("T")
 
 MOST = 500
-"""Look-ups of one client at a time, each of which has a thread; others wait."""
+"""Look-ups of one client at a time, each with a thread. Others wait."""
 
 
 class LookUps(Generic[T]):
-    """Those of one client: each in a thread of its own, and the same one once for all who want it now.
+    """The look-ups of one client: each in a thread of its own, and equal ones once for all who want them now.
 
-    A caller that is cancelled leaves its look-up to end by itself.
+    If a caller is cancelled, its look-up goes on to its end.
     """
 
     def __init__(self, most: int = MOST) -> None:
@@ -33,7 +33,7 @@ class LookUps(Generic[T]):
         self._running: dict[Hashable, asyncio.Task[T]] = {}
 
     async def do(self, key: Hashable, look_up: Callable[[], T]) -> T:
-        """What `look_up` returns or raises; it is the same for everybody who has this key."""
+        """Return or raise what `look_up` does. Everybody with this key gets the same."""
         task = self._running.get(key)
         if task is None:
             task = self._running[key] = asyncio.create_task(self._run(look_up))
@@ -47,12 +47,12 @@ class LookUps(Generic[T]):
     def _note_end(self, key: Hashable, task: asyncio.Task[T]) -> None:
         del self._running[key]
         if not task.cancelled():
-            # nobody is left to hear of it where all callers were cancelled
+            # if all callers were cancelled, nobody is left to see the exception
             task.exception()
 
 
 def _begin(look_up: Callable[[], T]) -> asyncio.Future[T]:
-    """Have a thread do it, which keeps no process from ending; raises OSError where there can be no thread."""
+    """Run it in a thread that does not keep the process from ending. Raises OSError if no thread can be started."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -68,7 +68,7 @@ def _begin(look_up: Callable[[], T]) -> asyncio.Future[T]:
         result, failure = None, None
         try:
             result = look_up()
-        except Exception as error:  # noqa: BLE001 - it is raised where the look-up was asked for
+        except Exception as error:  # noqa: BLE001 - raised again where the look-up was requested
             failure = error
         # the loop may be closed by now
         with contextlib.suppress(RuntimeError):
@@ -82,7 +82,7 @@ def _begin(look_up: Callable[[], T]) -> asyncio.Future[T]:
 
 
 class ThreadsResolver(AbstractResolver):
-    """aiohttp's resolver in threads, in those of a `LookUps`."""
+    """aiohttp's resolver, with threads of a `LookUps`."""
 
     def __init__(self) -> None:
         self._look_ups: LookUps[list[ResolveResult]] = LookUps()
@@ -90,11 +90,11 @@ class ThreadsResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Raises OSError, and UnicodeError for what can be no name."""
+        """Raises OSError, and UnicodeError for an impossible name."""
         return await self._look_ups.do((host, port, family), lambda: _resolve(host, port, family))
 
     async def close(self) -> None:
-        """What still runs ends by itself."""
+        """Do nothing: look-ups that still run end by themselves."""
 
 
 def _resolve(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
@@ -113,5 +113,5 @@ def _resolve(host: str, port: int, family: socket.AddressFamily) -> list[Resolve
 
 
 def _write_address(address: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]) -> str:
-    """The host of a socket's address, with its zone where it has one (RFC 4007, 11)."""
+    """Return the host of a socket's address, with its zone if it has one (RFC 4007, 11)."""
     return f"{address[0]}%{address[3]}" if len(address) == 4 and address[3] else str(address[0])

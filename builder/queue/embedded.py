@@ -320,7 +320,7 @@ async def _go_on_after(step: Callable[[], Awaitable[None]]) -> None:
         await step()
     except Exception:
         # without the heart, other processes would take over our builds
-        log.exception("the queue's heart missed a beat")
+        log.exception("heartbeat of the queue failed")
 
 
 def _is_being_cancelled() -> bool:

@@ -134,14 +134,14 @@ async def _raise_if_unmatched(gateway: Gateway, wish: Wish, platform: str, until
     right = _match_versions(there, item)
     if not right:
         hint = f"; did you mean {meant}?" if (meant := _guess_meant(there, item)) else ""
-        raise Unsatisfiable(platform, f"no {asked} {where}; there is {_list_versions(there, item.constraints)}{hint}")
+        raise Unsatisfiable(platform, f"no {asked} {where}; available: {_list_versions(there, item.constraints)}{hint}")
     if item.build and not _match(right, f'{item.name}[build="{item.build}"]'):
         builds = sorted({str(record.build) for record in right}, reverse=True)
         more = f" and {len(builds) - _SHOWN} more" if len(builds) > _SHOWN else ""
         part = find_within(item.build)
         lack = f"contains {part!r}" if part else f"is {item.build!r}"
         raise Unsatisfiable(
-            platform, f"no build of {asked} {where} {lack}; there is {', '.join(builds[:_SHOWN])}{more}"
+            platform, f"no build of {asked} {where} {lack}; available: {', '.join(builds[:_SHOWN])}{more}"
         )
 
 

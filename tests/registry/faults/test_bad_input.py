@@ -86,8 +86,8 @@ LYING_PATHS = json.dumps({"paths_version": 1, "paths": [{"_path": "share/absent"
 BROKEN = [
     Broken("godo", "UnknownPackage", r"no package godo for linux-64 in file://.*; did you mean good\?",
            mended=plain("godo")),
-    Broken("good.gt.5", "Unsatisfiable", r"no good >5 in .*; there is 1\.0"),
-    Broken("good.build.cuda", "Unsatisfiable", r"no build of good .* contains 'cuda'; there is 0"),
+    Broken("good.gt.5", "Unsatisfiable", r"no good >5 in .*; available: 1\.0"),
+    Broken("good.build.cuda", "Unsatisfiable", r"no build of good .* contains 'cuda'; available: 0"),
     Broken("hungry", "Unsatisfiable", r"absent >=2", Package("hungry", depends=["absent >=2"]),
            mended=Package("hungry", files={"share/hungry": b"no more\n"})),
     Broken(f"channel.{CLOSED}/good", "ChannelUnavailable", rf"channel http://.*/{CLOSED}/ cannot be read: unreachable"),
