@@ -1,0 +1,44 @@
+"""One thing that somebody did or was refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from auth.principal import Principal, PrincipalKind
+from storage.text import printable
+
+Outcome = Literal["allowed", "denied"]
+
+ActorKind = PrincipalKind | Literal["operator"]
+"""An operator is whoever runs `condery` on the store itself."""
+
+MOST_CHARACTERS = {"principal": 255, "client": 64, "action": 64, "entity": 512, "request": 128}
+
+
+@dataclass(frozen=True)
+class AuditEvent:
+    """`action` is a noun and a verb, such as manifest.push or role.bind; `entity` what it was done to."""
+
+    principal: str
+    principal_kind: ActorKind
+    action: str
+    entity: str
+    outcome: Outcome
+    token: str = ""
+    client: str = ""
+    request: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    time: float = field(default_factory=time.time)
+
+    @classmethod
+    def by(
+        cls, principal: Principal, action: str, entity: str, outcome: Outcome = "allowed", **rest: Any
+    ) -> AuditEvent:
+        return cls(principal.name, principal.kind, action, entity, outcome, token=principal.token, **rest)
+
+    def texts(self) -> dict[str, str]:
+        """The fields that come from outside: printable, and not longer than their columns."""
+        return {name: printable(str(getattr(self, name)))[:most] for name, most in MOST_CHARACTERS.items()}

@@ -1,0 +1,149 @@
+"""The audit log: a table that is appended to, and the same events in the structured log.
+
+A change of accounts, bindings or tokens has its event in its own transaction, so there is never one without the other.
+Events of requests are written a moment later, many at a time: a pull must not wait for a disk. At most half a second of
+those is lost when the machine dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Iterable
+
+import orjson
+import structlog
+from sqlalchemy import delete
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from auth.audit.event import AuditEvent
+from storage.database import account_tables
+from storage.database.engine import Database
+from storage.errors import StorageError
+
+FLUSH_SECONDS = 0.5
+RETRY_SECONDS = 2.0
+MOST_WAITING = 10_000
+MOST_AT_ONCE = 500
+REPEAT_SECONDS = 60.0
+"""The same refusal of the same caller is written once in this time: a flood of them must not fill the disk."""
+MOST_REMEMBERED = 10_000
+
+log = structlog.get_logger(__name__)
+
+
+class AuditLog:
+    """Takes events while `writing` runs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: deque[AuditEvent] = deque()
+        self._dropped = 0
+        self._told: OrderedDict[tuple[str, ...], float] = OrderedDict()
+        self._more = asyncio.Event()
+
+    def note(self, event: AuditEvent) -> None:
+        """Write `event` soon. Never waits; when too many wait already, it is dropped, and that is told."""
+        if event.outcome == "denied" and self._is_repeated(event):
+            return
+        tell(event)
+        if len(self._waiting) >= MOST_WAITING:
+            self._dropped += 1
+            return
+        self._waiting.append(event)
+        self._more.set()
+
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator[None]:
+        """Write what is noted, while the block runs, and what is left of it at the end."""
+        task = asyncio.create_task(self._write_always())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            with contextlib.suppress(StorageError):
+                while self._waiting:
+                    await self._write_some()
+
+    async def _write_always(self) -> None:
+        while True:
+            await self._more.wait()
+            await asyncio.sleep(FLUSH_SECONDS)
+            self._more.clear()
+            try:
+                while self._waiting:
+                    await self._write_some()
+            except StorageError as error:
+                log.warning("the audit log cannot be written", reason=str(error), waiting=len(self._waiting))
+                await asyncio.sleep(RETRY_SECONDS)
+                self._more.set()
+            if self._dropped:
+                log.error("events of the audit log were dropped", count=self._dropped)
+                self._dropped = 0
+
+    async def _write_some(self) -> None:
+        some = [self._waiting[index] for index in range(min(MOST_AT_ONCE, len(self._waiting)))]
+        async with self._database.writing() as connection:
+            await insert_events(connection, some)
+        # only now: what could not be written is written later
+        for _ in some:
+            self._waiting.popleft()
+
+    def _is_repeated(self, event: AuditEvent) -> bool:
+        key = (event.principal, event.client, event.action, event.entity)
+        now = time.monotonic()
+        if now - self._told.get(key, -REPEAT_SECONDS) < REPEAT_SECONDS:
+            return True
+        self._told[key] = now
+        self._told.move_to_end(key)
+        if len(self._told) > MOST_REMEMBERED:
+            self._told.popitem(last=False)
+        return False
+
+
+async def append(connection: AsyncConnection, event: AuditEvent) -> None:
+    """Add the event of a change in the transaction of the change."""
+    tell(event)
+    await insert_events(connection, [event])
+
+
+def tell(event: AuditEvent) -> None:
+    """The event in the structured log."""
+    log.info(
+        "audit",
+        principal=event.principal,
+        kind=event.principal_kind,
+        action=event.action,
+        entity=event.entity,
+        outcome=event.outcome,
+        token=event.token,
+        client=event.client,
+        request=event.request,
+        **{f"detail_{name}": value for name, value in event.detail.items()},
+    )
+
+
+async def insert_events(connection: AsyncConnection, events: Iterable[AuditEvent]) -> None:
+    rows = [
+        {
+            **event.texts(),
+            "time": event.time,
+            "principal_kind": event.principal_kind,
+            "token": event.token,
+            "outcome": event.outcome,
+            "detail": orjson.dumps(dict(event.detail)).decode(),
+        }
+        for event in events
+    ]
+    if rows:
+        await connection.execute(account_tables.audit.insert(), rows)
+
+
+async def prune(database: Database, before: float) -> int:
+    """Delete events older than `before` (UNIX seconds), and return how many."""
+    table = account_tables.audit
+    async with database.writing() as connection:
+        return (await connection.execute(delete(table).where(table.c.time < before))).rowcount

@@ -1,0 +1,78 @@
+"""The audit log, read: the newest events first, a page at a time, by filters that have an index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import select
+
+from storage.database import account_tables
+from storage.database.engine import Database
+
+MOST_EVENTS = 1000
+"""In one page."""
+
+
+@dataclass(frozen=True)
+class AuditFilter:
+    """What is looked for; None for everything. `entity` ending in `*` is a beginning."""
+
+    principal: str | None = None
+    action: str | None = None
+    entity: str | None = None
+    outcome: str | None = None
+    since: float | None = None
+    """UNIX seconds."""
+    until: float | None = None
+
+
+@dataclass(frozen=True)
+class StoredEvent:
+    id: int
+    time: float
+    principal: str
+    principal_kind: str
+    token: str
+    client: str
+    action: str
+    entity: str
+    outcome: str
+    request: str
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class AuditPage:
+    events: tuple[StoredEvent, ...]
+    before: int | None
+    """What the next page, of older events, is asked for by; None when there are none."""
+
+
+async def read_page(
+    database: Database, wanted: AuditFilter = AuditFilter(), *, before: int | None = None, limit: int = 100
+) -> AuditPage:
+    """The newest events that are older than the event `before`, at most `limit`."""
+    table = account_tables.audit
+    limit = max(1, min(limit, MOST_EVENTS))
+    query = select(table).order_by(table.c.id.desc()).limit(limit + 1)
+    if before is not None:
+        query = query.where(table.c.id < before)
+    for name in ("principal", "action", "outcome"):
+        if (value := getattr(wanted, name)) is not None:
+            query = query.where(table.c[name] == value)
+    if wanted.entity is not None:
+        query = query.where(
+            table.c.entity.startswith(wanted.entity[:-1], autoescape=True)
+            if wanted.entity.endswith("*")
+            else table.c.entity == wanted.entity
+        )
+    if wanted.since is not None:
+        query = query.where(table.c.time >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(table.c.time < wanted.until)
+    async with database.reading() as connection:
+        rows = list(await connection.execute(query))
+    events = tuple(StoredEvent(**{**row._mapping, "detail": orjson.loads(row.detail)}) for row in rows[:limit])
+    return AuditPage(events, events[-1].id if len(rows) > limit else None)
