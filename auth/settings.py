@@ -56,6 +56,13 @@ class AccessSettings(Section):
         20, ge=1, description="Failed sign-ins a minute after which an address or an account name has to wait."
     )
 
+    audit_days: float = Field(
+        400, ge=0, description="Days for which events of the audit log are kept; 0 keeps them for ever."
+    )
+    audit_pulls: bool = Field(
+        False, description="Whether the audit log has pulls too; refusals and everything that changes are always in it."
+    )
+
     @property
     def own_roles(self) -> Roles:
         return Roles(parse_role(each) for each in self.roles)

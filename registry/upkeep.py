@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 import structlog
 
+from auth.audit.log import prune
 from registry.settings.model import Settings
 from storage.background import in_background
 from storage.clock import is_within
@@ -21,6 +22,7 @@ from storage.garbage.exclusive import between_collections, last_collection, only
 from storage.garbage.rehearsal import rehearse
 from storage.garbage.rules import Policy
 from storage.store import Store
+from storage.upkeep_settings import DAY
 
 LINGER_SECONDS = 60.0
 FIRST_SECONDS = 60.0
@@ -74,6 +76,13 @@ async def collect(settings: Settings, store: Store, *, dry_run: bool = False) ->
     await asyncio.to_thread(store.reserve.keep)
     report.seconds = time.monotonic() - begun
     return report
+
+
+async def _prune_audit(settings: Settings, store: Store) -> None:
+    if days := settings.access.audit_days:
+        count = await prune(store.database, time.time() - days * DAY)
+        if count:
+            log.info("old events of the audit log deleted", count=count)
 
 
 @contextlib.asynccontextmanager

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from registry.cli.commands import backup, build, demo, explain, gc, lock, sample_channel, serve, settings, verify
+from registry.cli.commands import audit, backup, build, demo, explain, gc, lock, sample_channel, serve, settings, verify
 from registry.cli.options import Command, Group
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ app.command(cls=Command)(build.build)
 app.command(cls=Command)(lock.lock)
 app.command(cls=Command)(explain.explain)
 app.command(cls=Command)(gc.gc)
+app.command(cls=Command)(audit.audit)
 app.command(cls=Command)(verify.verify)
 app.command(cls=Command)(backup.backup)
 app.command("sample-channel", cls=Command)(sample_channel.sample_channel)
