@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from storage.digest import Digest
 from tests.support.registry.asking import ask
-from tests.support.registry.pushes import CONFIG, INDEX, LAYER, MANIFEST, image_manifest
+from tests.support.registry.pushes import ABSENT, CONFIG, INDEX, LAYER, MANIFEST, image_manifest
 from tests.support.registry.stored import logged
 from tests.support.server import Server
 from tests.support.wide import WIDE
@@ -29,7 +29,6 @@ UNAVAILABLE = (503, 507)
 HELLO = b"hello"
 SHA256, SHA512 = Digest.of(HELLO), Digest.of(HELLO, "sha512")
 IMAGE = image_manifest(b"{}", [HELLO])
-ABSENT = Digest("sha256:" + "0" * 64)
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 
 fuzzed = settings(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import uvloop
 
 from registry.http.direct import LEAST
 from registry.http.settings import HttpSettings
@@ -19,16 +18,8 @@ from storage.objects.protocol import ObjectWriter
 from tests.support.registry.pushes import Pusher
 from tests.support.registry.serving import Site, serving
 
-LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 DATA = random.Random(3).randbytes(2 * LEAST + 12_345)
 DIGEST = Digest.of(DATA)
-
-
-@pytest.fixture(params=LOOPS)
-def run(request: pytest.FixtureRequest) -> Iterator[Callable[..., None]]:
-    """Runs a coroutine on each kind of loop: they differ in what a transport has read when it is paused."""
-    with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
-        yield runner.run
 
 
 async def opened(site: Site, *headers: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, str]:

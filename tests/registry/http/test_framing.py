@@ -38,11 +38,6 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     assert "smuggled" not in running.log.getvalue()
 
 
-@pytest.fixture
-def push(site: Site) -> Pusher:
-    return Pusher(site)
-
-
 def post(digest: str, *lines: bytes, version: bytes = b"1.1", repository: str = "a") -> bytes:
     """The head of a push of a whole blob, with further header lines."""
     first = f"POST /v2/{repository}/blobs/uploads/?digest={digest} HTTP/".encode() + version

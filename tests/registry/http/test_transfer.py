@@ -7,13 +7,11 @@ import os
 import random
 import ssl
 import subprocess
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
-import uvloop
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,17 +24,6 @@ from storage.digest import Digest
 from storage.objects.files import FileObjects
 from tests.support.registry.serving import NUMPY, Site, serving
 from tests.support.storage.stores import put_layers
-
-LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-
-
-@pytest.fixture(params=LOOPS)
-def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, None]], None]:
-    def run(scenario: Coroutine[Any, Any, None]) -> None:
-        with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
-            runner.run(scenario)
-
-    return run
 
 
 async def put_join(site: Site, *, fragments: int = 3, size: int = 700_000) -> tuple[Digest, bytes]:

@@ -1,4 +1,4 @@
-"""A server, and a client that pushes."""
+"""A server that gives up on clients that stall."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from registry.http.settings import HttpSettings
-from tests.support.registry.pushes import Pusher
 from tests.support.registry.serving import Site, serving
 
 
@@ -16,8 +15,3 @@ from tests.support.registry.serving import Site, serving
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     async with serving(tmp_path, HttpSettings(stall_seconds=2)) as running:
         yield running
-
-
-@pytest.fixture
-def push(site: Site) -> Pusher:
-    return Pusher(site)

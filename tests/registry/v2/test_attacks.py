@@ -14,23 +14,15 @@ from typing import Any
 import aiohttp
 import pytest
 
-from registry.http.settings import HttpSettings
 from storage.digest import Digest
 from storage.errors import UploadUnknown
-from tests.support.registry.pushes import INDEX, LAYER, MANIFEST, Pusher, descriptor, image_manifest
+from tests.support.registry.pushes import ABSENT, INDEX, LAYER, MANIFEST, Pusher, descriptor, image_manifest
 from tests.support.registry.serving import NUMPY, Site, serving
 from tests.support.registry.wire import wire
 from tests.support.server import Server
 
-ABSENT = Digest("sha256:" + "0" * 64)
 DATA = random.Random(7).randbytes(100_000)
 DIGEST = Digest.of(DATA)
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    async with serving(tmp_path, HttpSettings(stall_seconds=2)) as running:
-        yield running
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
@@ -39,11 +31,6 @@ async def either(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     url = None if request.param == "sqlite" else request.getfixturevalue("postgres_url")
     async with serving(tmp_path, database=url) as running:
         yield running
-
-
-@pytest.fixture
-def push(site: Site) -> Pusher:
-    return Pusher(site)
 
 
 def stored_files(directory: Path) -> list[Path]:

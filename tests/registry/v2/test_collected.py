@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
 from sqlalchemy import delete, update
 
 from storage.database import tables
 from storage.digest import Digest
 from tests.support.registry.pushes import Pusher
-from tests.support.registry.serving import Site, serving
+from tests.support.registry.serving import Site
 
 DATA = b"x" * 100_000
 DIGEST = Digest.of(DATA)
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    async with serving(tmp_path) as running:
-        yield running
 
 
 async def collect(site: Site) -> None:

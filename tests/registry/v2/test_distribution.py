@@ -13,10 +13,10 @@ from builder.errors import BuildFailed
 from registry.http.settings import HttpSettings
 from storage.digest import Digest
 from storage.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from tests.support.registry.pushes import ABSENT
 from tests.support.registry.serving import NUMPY, ROOT, Site, serving
 
 QUICK = HttpSettings(answer_within=0.2, trickle_interval=0.02, trickle_slowest=0.05, trickle_cover=0.5)
-ABSENT = "sha256:" + "0" * 64
 V2 = f"/v2/{NUMPY}"
 
 

@@ -9,29 +9,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from storage.digest import Digest
-from tests.support.registry.pushes import INDEX, MANIFEST, Pusher, image_manifest
-from tests.support.registry.serving import Site, serving
+from tests.support.registry.pushes import ABSENT, INDEX, MANIFEST, Pusher, image_manifest
+from tests.support.registry.serving import Site
 from tests.support.registry.wire import exchange
 
-ABSENT = Digest("sha256:" + "0" * 64)
 DATA = random.Random(7).randbytes(100_000)
 DIGEST = Digest.of(DATA)
 SCRIPT = "<script>alert(1)</script>"
 MIB = 1 << 20
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    async with serving(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def push(site: Site) -> Pusher:
-    return Pusher(site)
 
 
 # manifests

@@ -35,11 +35,6 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         yield running
 
 
-@pytest.fixture
-def push(site: Site) -> Pusher:
-    return Pusher(site)
-
-
 def files(root: Path) -> list[Path]:
     return [path for path in (root / "blobs").rglob("*") if path.is_file()]
 

@@ -17,6 +17,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.support.servers.running import running
+
 INSTALLATIONS = Path("/usr/lib/postgresql")
 USER = "condery"
 
@@ -130,12 +132,8 @@ def postgres() -> Iterator[Postgres]:
             shutil.chown(directory, account, account)
         server = Postgres(programs, directory)
         server.initialize()
-        server.start()
-        try:
+        with running(server):
             yield server
-        finally:
-            if server.running:
-                server.kill()
     finally:
         shutil.rmtree(directory)
 

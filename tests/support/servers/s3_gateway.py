@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.go_programs import GoProgramUnavailable, go_program
+from tests.support.servers.running import running
 from tests.support.servers.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 
 PACKAGE = "github.com/versity/versitygw/cmd/versitygw"
@@ -58,10 +59,5 @@ class S3Gateway(S3Server):
 @contextlib.contextmanager
 def s3_gateway(directory: Path) -> Iterator[S3Gateway]:
     """Run a server on `directory`/buckets while the block runs; skips the test if it cannot be built."""
-    server = S3Gateway(directory / "buckets", directory / "log")
-    server.start()
-    try:
+    with running(S3Gateway(directory / "buckets", directory / "log")) as server:
         yield server
-    finally:
-        if server.running:
-            server.kill()

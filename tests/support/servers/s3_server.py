@@ -20,6 +20,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from tests.support.servers.running import running
+
 ACCESS_KEY = "CONDERYTESTACCESS"
 SECRET_KEY = "condery-test-secret-key"
 REGION = "us-east-1"
@@ -119,13 +121,8 @@ class S3Server:
 @contextlib.contextmanager
 def s3_server(directory: Path) -> Iterator[S3Server]:
     """Run a server on `directory`/buckets while the block runs; skips the test if rclone is not installed."""
-    server = S3Server(directory / "buckets", directory / "log")
-    server.start()
-    try:
+    with running(S3Server(directory / "buckets", directory / "log")) as server:
         yield server
-    finally:
-        if server.running:
-            server.kill()
 
 
 def _program() -> str:
