@@ -113,7 +113,7 @@ def find_spec_handle(repository: str, settings: NameSettings) -> str | None:
     if not handles:
         return None
     if len(items) > 1:
-        raise InvalidImageName(handles[0], "a stored spec is a whole environment; the name can have no other items")
+        raise InvalidImageName(handles[0], "a stored spec is a whole environment; the name cannot have other items")
     handle = handles[0].removeprefix("spec.")
     if not _HANDLE.fullmatch(handle):
         raise InvalidImageName(handles[0], "a handle has 12 to 64 hex digits, as condery build prints them")
