@@ -188,7 +188,7 @@ class Builder:
             await self.catalog.room.look(
                 _estimate_size([lock.packages[choose_platform(lock)]]) if name == ARCHIVE else 0
             )
-            async with self._packing(lock, name) as pack:
+            async with self._take_turn_to_pack(lock, name) as pack:
                 artifact = await make_artifact(name, lock, blobs=self.blobs, layers=self.layers.store, pack=pack)
             await self.catalog.artifacts.put(key, lock.key, artifact.to_json(), artifact.digest)
 
@@ -205,7 +205,7 @@ class Builder:
         return await pack(task, self.pool, self.settings.archive_seconds)
 
     @contextlib.asynccontextmanager
-    async def _packing(self, lock: Lock, name: str) -> AsyncIterator[Pack]:
+    async def _take_turn_to_pack(self, lock: Lock, name: str) -> AsyncIterator[Pack]:
         """Take a turn to pack an archive, once all its packages are downloaded. A text file needs neither."""
         if name != ARCHIVE:
             yield functools.partial(self._pack, {})

@@ -126,14 +126,14 @@ async def _open_builder(
     credentials = Credentials.read(settings.credentials)
     base = _open_base(stack, settings, data, catalog, blobs)
     solver = await stack.enter_async_context(
-        Solving(_solver_settings(settings, data, policy), _solving_settings(settings))
+        Solving(_make_solver_settings(settings, data, policy), _make_solving_settings(settings))
     )
-    downloads = _download_settings(settings, data, policy)
+    downloads = _make_download_settings(settings, data, policy)
     downloader = await stack.enter_async_context(Downloader(downloads, credentials, solver.download))
     pool = await stack.enter_async_context(WorkerPool(settings.workers, clear, settings.worker_memory))
     layers = Layers(LayerStore(blobs), pool)
     builder = Builder(
-        settings, data, catalog, blobs, layers, solver, downloader, pool, base, Popularity.shipped(),
+        settings, data, catalog, blobs, layers, solver, downloader, pool, base, Popularity.load_shipped(),
         Stages.of(settings),
     )  # fmt: skip
     stack.push_async_callback(builder.close)
@@ -159,7 +159,7 @@ def _open_base(
     )
 
 
-def _solver_settings(settings: BuilderSettings, data: DataDirectory, policy: ChannelPolicy) -> SolverSettings:
+def _make_solver_settings(settings: BuilderSettings, data: DataDirectory, policy: ChannelPolicy) -> SolverSettings:
     return SolverSettings(
         repodata=data.repodata,
         policy=policy,
@@ -173,11 +173,11 @@ def _solver_settings(settings: BuilderSettings, data: DataDirectory, policy: Cha
     )
 
 
-def _solving_settings(settings: BuilderSettings) -> SolvingSettings:
+def _make_solving_settings(settings: BuilderSettings) -> SolvingSettings:
     return SolvingSettings(quick=settings.quick_solve_seconds, load=settings.channel_seconds, long=settings.long_solves)
 
 
-def _download_settings(settings: BuilderSettings, data: DataDirectory, policy: ChannelPolicy) -> DownloadSettings:
+def _make_download_settings(settings: BuilderSettings, data: DataDirectory, policy: ChannelPolicy) -> DownloadSettings:
     return DownloadSettings(
         data.archives,
         policy,

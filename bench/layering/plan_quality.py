@@ -124,7 +124,7 @@ def condery(archives: Sequence[Archive], popularity: Popularity) -> Layers:
 
 def by_weight(archives: Sequence[Archive], popularity: Popularity) -> Layers:
     """condery's layers without ranks: own layers by share^0.5 x size²."""
-    return _own_layers_sorted(archives, popularity, lambda name, size: -popularity.usage(name, size).weight)
+    return _own_layers_sorted(archives, popularity, lambda name, size: -popularity.find_usage(name, size).weight)
 
 
 def by_share(archives: Sequence[Archive], popularity: Popularity) -> Layers:
@@ -146,7 +146,7 @@ def _own_layers_sorted(
     bundles: Layers = []
     for layer in planned.layers:
         package = by_name[layer[0]].package
-        is_own = popularity.usage(package.name, package.size).size >= planned.own_layer_from
+        is_own = popularity.find_usage(package.name, package.size).size >= planned.own_layer_from
         (own if is_own else bundles).append([by_name[name] for name in layer])
     own.sort(key=lambda layer: (score(layer[0].package.name, layer[0].package.size), layer[0].package.name))
     return own + bundles
@@ -196,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
     environments = read(paths)
     found = held_out(environments)
-    shipped = Popularity.shipped()
+    shipped = Popularity.load_shipped()
     projects = len({environment.project for environment in environments})
     console = Console(width=140)
     console.print(f"{len(environments)} environments of {projects} projects")

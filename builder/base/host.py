@@ -211,7 +211,7 @@ class HostTree:
         """Choose all files. Raises BaseUnavailable if this machine cannot be a base."""
         _find_glibc_version()
         loader = self.take(self._abi.loader)
-        elf = read_elf(self._path_on_host(loader)) if loader else None
+        elf = read_elf(self._locate(loader)) if loader else None
         if elf is None:
             raise BaseUnavailable(
                 HostBase.reference,
@@ -232,7 +232,7 @@ class HostTree:
         real = self._walk(path, take=False)
         if real is None or real in self._contents:
             return self._walk(path, take=True) if real else None
-        host = self._path_on_host(real)
+        host = self._locate(real)
         if not stat.S_ISREG(host.stat().st_mode) or not os.access(host, os.R_OK):
             return None
         self._walk(path, take=True)
@@ -290,7 +290,7 @@ class HostTree:
                 continue
             seen[name] = current
             real = self._walk(current, take=False)
-            elf = read_elf(self._path_on_host(real)) if real and os.access(self._path_on_host(real), os.R_OK) else None
+            elf = read_elf(self._locate(real)) if real and os.access(self._locate(real), os.R_OK) else None
             if elf is None:
                 # A tool may be a script and is then taken as it is; a library must be an ELF file.
                 return None if name or real is None else [current]
@@ -310,9 +310,9 @@ class HostTree:
         for directory in (*run_paths, *self._library_directories):
             path = f"{directory.rstrip('/')}/{name}"
             real = self._walk(path, take=False)
-            if real is None or not self._path_on_host(real).is_file():
+            if real is None or not self._locate(real).is_file():
                 continue
-            elf = read_elf(self._path_on_host(real))
+            elf = read_elf(self._locate(real))
             if elf is not None and elf.kind == loader.kind:
                 yield path
 
@@ -342,14 +342,14 @@ class HostTree:
                 continue
             here = f"{current}/{part}"
             try:
-                mode = self._path_on_host(here).lstat().st_mode
+                mode = self._locate(here).lstat().st_mode
             except (FileNotFoundError, NotADirectoryError, PermissionError):
                 return None
             if stat.S_ISLNK(mode):
                 links += 1
                 if links > 40:
                     return None
-                target = os.readlink(self._path_on_host(here))
+                target = os.readlink(self._locate(here))
                 if take:
                     self._add(here, tarfile.SYMTYPE, 0o777, target=target)
                 if target.startswith("/"):
@@ -361,7 +361,7 @@ class HostTree:
             current = here
         return current
 
-    def _path_on_host(self, path: str) -> Path:
+    def _locate(self, path: str) -> Path:
         return self._root / path.lstrip("/")
 
     def _add(

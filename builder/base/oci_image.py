@@ -48,7 +48,7 @@ class ImageReader:
 
     def read(self, top: Mapping[str, Any], platform: str, *, reference: str, digest: Digest) -> BaseImage:
         """Read the image for `platform` from `top`, an index or manifest. Raises BaseUnavailable."""
-        found = dict(self._candidates(top))
+        found = dict(self._list_candidates(top))
         if platform not in found:
             raise BaseUnavailable(
                 self._base, f"it has no image for {platform}, only for {', '.join(sorted(found)) or 'other systems'}"
@@ -72,7 +72,7 @@ class ImageReader:
             raise BaseUnavailable(self._base, f"the content of {descriptor.digest} has another digest")
         return parse_document(self._base, data)
 
-    def _candidates(
+    def _list_candidates(
         self, top: Mapping[str, Any], depth: int = 0
     ) -> Iterator[tuple[str, Descriptor | Mapping[str, Any]]]:
         """Yield (conda platform, manifest or its descriptor) below `top`, last entry first, so that a dict keeps the
@@ -91,7 +91,7 @@ class ImageReader:
                 if platform := conda_platform(entry.platform):
                     yield platform, entry
             elif entry.media_type in MANIFEST_TYPES:
-                yield from self._candidates(self.fetch(entry), depth + 1)
+                yield from self._list_candidates(self.fetch(entry), depth + 1)
 
     def _read_config(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         (descriptor,) = read_descriptors(self._base, [manifest.get("config")])

@@ -73,8 +73,8 @@ class RegistryBase:
             pin = await self._find_pin()
             if pin and (image := await self._find_known(pin, platform)):
                 return image
-            source = _RegistrySource(self._repository())
-            top = await asyncio.to_thread(source.top, pin or self._image.target)
+            source = _RegistrySource(self._open_repository())
+            top = await asyncio.to_thread(source.read_top, pin or self._image.target)
             if pin is None:
                 pin = await self._pins.pin(self._key, self.reference, top)
             image = await asyncio.to_thread(self._read, source, pin, platform)
@@ -131,12 +131,12 @@ class RegistryBase:
 
     def _read(self, source: _RegistrySource, digest: Digest, platform: str) -> BaseImage:
         if digest not in source.documents:
-            source.top(digest)
+            source.read_top(digest)
         reader = ImageReader(self.reference, source, self._blobs)
         document = parse_document(self.reference, source.documents[digest])
         return reader.read(document, platform, reference=self.reference, digest=digest)
 
-    def _repository(self) -> RemoteRepository:
+    def _open_repository(self) -> RemoteRepository:
         return RemoteRepository(self._image, logins=self._logins, insecure=self._insecure)
 
 
@@ -148,7 +148,7 @@ class _RegistrySource:
         self._base = str(repository.reference)
         self.documents: dict[Digest, bytes] = {}
 
-    def top(self, target: str) -> Digest:
+    def read_top(self, target: str) -> Digest:
         """Read the document that a tag or digest names, and return its digest."""
         with _as_base_error(self._base):
             body, _ = self._repository.manifest(target)

@@ -193,7 +193,7 @@ class Downloader:
             async with (
                 self._lane.turn(interruptible_after=transfer.kept_for),
                 transfer.pace.kept(),
-                self._get(transfer.package, transfer.headers()) as response,
+                self._get(transfer.package, transfer.make_headers()) as response,
             ):
                 return await transfer.take(response)
         except GaveWay:

@@ -69,7 +69,7 @@ class Transfer:
     def is_complete(self) -> bool:
         return self._part.size == self.package.size
 
-    def headers(self) -> dict[str, str]:
+    def make_headers(self) -> dict[str, str]:
         """Return the headers that ask for the rest. A part from an earlier process has no validator; the hash checks
         it."""
         if not self._part.size:
@@ -83,7 +83,7 @@ class Transfer:
             return await self._explain_refusal(response)
         ranges = response.headers.get("Accept-Ranges", "").lower() == "bytes" and not self._part.size
         self._resumable = response.status == 206 or ranges
-        begin = _begin(response)
+        begin = _find_start(response)
         if begin != self._part.size:
             await asyncio.to_thread(self._part.restart)
             if begin:
@@ -123,7 +123,7 @@ class Transfer:
         return Problem(reason, response.status in _FINAL, float(after) if re.fullmatch("[0-9]{1,9}", after) else 0.0)
 
 
-def _begin(response: aiohttp.ClientResponse) -> int:
+def _find_start(response: aiohttp.ClientResponse) -> int:
     """Return the byte at which the body starts; -1 for a partial answer that does not say."""
     if response.status == 200:
         return 0

@@ -114,7 +114,7 @@ def write_tar(contents: Iterable[TarMember], modified: int) -> Iterator[bytes]:
     """Write the archive in pieces."""
     ordered = sorted(contents, key=lambda member: member.path)
     explicit = {member.path for member in ordered if member.content is None}
-    parents = {parent for member in ordered for parent in _parents(member.path)} - explicit
+    parents = {parent for member in ordered for parent in _list_parents(member.path)} - explicit
     directories = [TarMember(path, None, 0o755) for path in parents]
     for member in sorted([*ordered, *directories], key=lambda member: member.path.split("/")):
         yield from member.pieces(modified)
@@ -171,7 +171,7 @@ def _write_lock_file(lock: Lock, platform: str, prefix: str) -> TarMember:
     return TarMember(f"{prefix}/conda-meta/{written.file_name}", content)
 
 
-def _parents(path: str) -> Iterable[str]:
+def _list_parents(path: str) -> Iterable[str]:
     parent = path.rpartition("/")[0]
     while parent:
         yield parent

@@ -98,7 +98,7 @@ def make_environment_layer(task: EnvironmentLayerTask) -> FinishedLayer:
         variables=variables.values,
         user=task.user,
     )
-    warnings = [*variables.warnings(), *find_activation_problems(scripts, shell)]
+    warnings = [*variables.list_warnings(), *find_activation_problems(scripts, shell)]
     content = _pass_on(layer.content, task.working / f"{task.platform}.tar.gz")
     return FinishedLayer(content, layer.layer, facts, tuple(variables.skipped), tuple(warnings))
 

@@ -42,7 +42,7 @@ class PackageVariables:
         """A sentence for each thing that was skipped, up to LINES of them."""
         return [*self._skipped, *([f"and {self._more} more"] if self._more else [])]
 
-    def warnings(self) -> list[str]:
+    def list_warnings(self) -> list[str]:
         return [f"variables were skipped (see condery explain): {list_some(self.packages)}"] if self.packages else []
 
     def set(self, name: str, value: str) -> bool:

@@ -140,7 +140,7 @@ class Layers:
 
     def _begin(self, group: Sequence[LayerTask]) -> None:
         # a part: a build that joins it does not join the whole build that started it
-        with on_behalf_of(current_claim().part()) as claim:
+        with on_behalf_of(current_claim().make_part()) as claim:
             work = asyncio.create_task(self._assemble(group))
         work.add_done_callback(_notice)
         for index, task in enumerate(group):

@@ -95,7 +95,7 @@ def read_info(path: Path) -> FragmentInfo | None:
     """Read the facts about the fragment at `path`. Returns None unless fragment and sidecar exist and agree on the
     size."""
     with contextlib.suppress(FileNotFoundError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-        with open(_sidecar(path), "rb") as sidecar:
+        with open(_name_sidecar(path), "rb") as sidecar:
             info = FragmentInfo.from_json(path.name, orjson.loads(sidecar.readline()))
         if path.stat().st_size == info.size:
             return info
@@ -107,14 +107,14 @@ def read_relocations(path: Path) -> dict[str, Placeholder]:
 
     Raises FileNotFoundError.
     """
-    with open(_sidecar(path), "rb") as sidecar:
+    with open(_name_sidecar(path), "rb") as sidecar:
         sidecar.readline()
         return {name: Placeholder(*row) for name, row in orjson.loads(sidecar.readline()).items()}
 
 
 def read_starting_files(path: Path) -> StartingFiles:
     """Read the files that start an environment from the fragment at `path`. Raises FileNotFoundError."""
-    with open(_sidecar(path), "rb") as sidecar:
+    with open(_name_sidecar(path), "rb") as sidecar:
         sidecar.readline()
         sidecar.readline()
         return StartingFiles.from_json(orjson.loads(sidecar.readline()))
@@ -125,8 +125,8 @@ def read_paths(path: Path) -> FilePart:
 
     Raises FileNotFoundError.
     """
-    with open(_sidecar(path), "rb") as sidecar:
-        return FilePart.of(_sidecar(path), sum(len(sidecar.readline()) for _ in range(3)))
+    with open(_name_sidecar(path), "rb") as sidecar:
+        return FilePart.of(_name_sidecar(path), sum(len(sidecar.readline()) for _ in range(3)))
 
 
 def write_sidecar(
@@ -140,7 +140,7 @@ def write_sidecar(
 
     The server's own process reads the first line, so it must be short.
     """
-    with atomic_write(_sidecar(path), durable=False, scratch=path.parents[1]) as file:
+    with atomic_write(_name_sidecar(path), durable=False, scratch=path.parents[1]) as file:
         file.write(orjson.dumps(info.to_json()) + b"\n")
         file.write(orjson.dumps({name: list(each) for name, each in relocations.items()}) + b"\n")
         file.write(orjson.dumps(starting.to_json()) + b"\n")
@@ -150,9 +150,9 @@ def write_sidecar(
 def note_fragment_use(path: Path) -> None:
     """Note in the sidecar's mtime, to within USE_SECONDS, that the fragment at `path` was used. Eviction reads it."""
     with contextlib.suppress(FileNotFoundError):
-        if not is_within(USE_SECONDS, _sidecar(path).stat().st_mtime):
-            os.utime(_sidecar(path))
+        if not is_within(USE_SECONDS, _name_sidecar(path).stat().st_mtime):
+            os.utime(_name_sidecar(path))
 
 
-def _sidecar(path: Path) -> Path:
+def _name_sidecar(path: Path) -> Path:
     return path.with_name(path.name + ".json")

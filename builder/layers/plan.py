@@ -106,8 +106,8 @@ def plan(packages: Sequence[PlanPackage], popularity: Popularity, limit: int = M
 
 def _rank(package: PlanPackage, popularity: Popularity) -> _Ranked:
     """Rank a package by its usual size, where known, rather than this version's, so that an update keeps its place."""
-    usage = popularity.usage(package.name, package.size)
-    return _Ranked(package, usage, popularity.place(usage))
+    usage = popularity.find_usage(package.name, package.size)
+    return _Ranked(package, usage, popularity.find_place(usage))
 
 
 def _arrange(ranked: Sequence[_Ranked], threshold: int) -> list[list[_Ranked]]:

@@ -44,7 +44,7 @@ class Popularity:
     usages: Mapping[str, Usage]
 
     @classmethod
-    def shipped(cls) -> Self:
+    def load_shipped(cls) -> Self:
         """Load the table that comes with this release. Load it once and pass it on."""
         return cls.from_json(json.loads(files("builder.layers").joinpath("popularity.json").read_bytes()))
 
@@ -54,11 +54,11 @@ class Popularity:
         usages = {name: Usage(share, kilobytes * 1000, *rank) for name, (share, kilobytes, *rank) in packages}
         return cls(document["version"], document["counted"], usages)
 
-    def usage(self, name: str, size: int) -> Usage:
+    def find_usage(self, name: str, size: int) -> Usage:
         """Return the table's figures for the package `name`, or an estimate from its `size` in bytes if it has none."""
         return self.usages.get(name) or Usage(UNKNOWN_SHARE, size)
 
-    def place(self, usage: Usage) -> float:
+    def find_place(self, usage: Usage) -> float:
         """Return the rank. A package without one goes between ranks, above all ranked packages that are heavier."""
         return usage.rank if usage.rank is not None else bisect.bisect_left(self._lightness, -usage.weight) - 0.5
 

@@ -64,8 +64,8 @@ def transcode(
         job.check_complete()
         job.write_entry_points()
         compressor.finish()
-    differences = job.differences()
-    info = FragmentInfo(recipe.key, compressor.size, compressor.uncompressed_size, differences.lines())
+    differences = job.find_differences()
+    info = FragmentInfo(recipe.key, compressor.size, compressor.uncompressed_size, differences.describe())
     written, relocations, starting = job.written, job.relocations, job.starting
     del job
     paths = write_paths(contents, written, frozenset(recipe.excluded), differences.found)
@@ -326,7 +326,7 @@ class _Transcoding:
         for missing in (*self._plain, *self._changed):
             raise PackageRefused(self._package, f"it lists {missing.decode()}, which its archive does not have")
 
-    def differences(self) -> Differences:
+    def find_differences(self) -> Differences:
         """Compare what was written with the package's listing."""
         contents = self._contents
         differences = Differences()

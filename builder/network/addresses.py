@@ -133,7 +133,7 @@ class AddressGuard:
             return
         self.check(host, port, [host])
 
-    def addresses(self, host: str, port: int) -> list[str]:
+    def look_up(self, host: str, port: int) -> list[str]:
         """Look up a host once, and return the addresses to connect to. Blocks; raises InternalAddress, OSError."""
         found = self._look_up(host, port)
         self.check(host, port, found)
@@ -142,7 +142,7 @@ class AddressGuard:
     def check_known(self, host: str, port: int) -> None:
         """Check a host as far as it can be looked up here, before a proxy looks it up and connects. Blocks."""
         try:
-            self.addresses(host, port)
+            self.look_up(host, port)
         except OSError:
             return
 

@@ -242,7 +242,7 @@ class GuardingProxy:
             raise _Refused(UNREACHABLE) from None
 
     async def _look_up(self, host: str, port: int) -> list[str]:
-        return await self._look_ups.do((host, port), lambda: self._guard.addresses(host, port))
+        return await self._look_ups.do((host, port), lambda: self._guard.look_up(host, port))
 
 
 def _split_authority(text: str) -> tuple[str, int]:

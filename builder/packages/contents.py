@@ -142,7 +142,7 @@ class PackageContents:
         paths += (f"bin/{entry.command}" for entry in self.entry_points)
         return paths
 
-    def outline(self) -> Self:
+    def make_outline(self) -> Self:
         """Return a copy without most columns, which are too large to pass between processes.
 
         Of `targets` and `directories` it keeps those that decide how a container starts.

@@ -36,7 +36,7 @@ class Differences:
             if len(self._lines) < LINES:
                 self._lines.append(f"{path} {reason}")
 
-    def lines(self) -> tuple[str, ...]:
+    def describe(self) -> tuple[str, ...]:
         """Describe each difference in a line, up to LINES of them."""
         more = len(self.found) - len(self._lines)
         return (*self._lines, f"and {more} more paths are not as listed") if more else tuple(self._lines)

@@ -55,7 +55,7 @@ def inspect_all(
     found = []
     for package, path in zip(packages, paths, strict=True):
         contents = inspect(path, package, python, cache, limits)
-        found.append((contents.outline(), PathMarks.of(contents)))
+        found.append((contents.make_outline(), PathMarks.of(contents)))
     return found
 
 

@@ -254,7 +254,7 @@ class EmbeddedQueue:
             bound.exception("build crashed")
             failure = BuildFailed(row.id, type(error).__name__, _CRASHED)
             return await self._fail(bound, job, row, started, failure, True)
-        record = await self._tell(job, row.id, _age(row, started), completed)
+        record = await self._tell(job, row.id, _measure_age(row, started), completed)
         if not await self._builds.complete(row.id, completed.made or "", record):
             return await self._end_elsewhere(row.id, completed)
         bound.info("build completed", seconds=round(time.monotonic() - started, 3))
@@ -277,7 +277,7 @@ class EmbeddedQueue:
         bound.warning("build failed", error=failure.kind, reason=failure.message)
         # a full disk may prevent even this record; waiting requests get their answer anyway
         try:
-            record = await self._tell(job, row.id, _age(row, started), failure)
+            record = await self._tell(job, row.id, _measure_age(row, started), failure)
             await self._builds.fail(
                 row.id, kind=failure.kind, message=failure.message, transient=transient, record=record
             )
@@ -354,7 +354,7 @@ def is_dead(row: BuildRow, us: Owner) -> bool:
     return running is False or not is_within(lease, row.heartbeat, row.now)
 
 
-def _age(row: BuildRow, started: float) -> float:
+def _measure_age(row: BuildRow, started: float) -> float:
     """Return the seconds since a build was requested, if its row was read at `started` on the monotonic clock."""
     return row.now - row.created + time.monotonic() - started
 

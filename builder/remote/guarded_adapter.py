@@ -64,7 +64,7 @@ def _connect(connection: urllib3.connection.HTTPConnection, guard: AddressGuard)
     """Connect to the first of the host's addresses that accepts. The errors are urllib3's own."""
     host = connection.host.strip("[]")
     try:
-        addresses = guard.addresses(host, connection.port)
+        addresses = guard.look_up(host, connection.port)
     except OSError as error:
         raise NameResolutionError(host, connection, socket.gaierror(str(error))) from error
     failure: OSError = OSError(f"{host} has no address")

@@ -64,14 +64,14 @@ def make_channel(
     and so do other packages in the channel. Raises SampleChannelFailed. It blocks, so keep it out of an event loop's
     thread.
     """
-    interpreter = Interpreter.running()
+    interpreter = Interpreter.find_running()
     wheels = _choose(names, WheelCache(cache), progress)
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         needed = dict(zip(wheels, pool.map(find_needed_libraries, wheels), strict=True))
         libraries = _find_libraries(interpreter, needed.values())
         recipes = [
             make_python_recipe(interpreter, libraries),
-            *libraries.recipes(interpreter.subdir),
+            *libraries.make_recipes(interpreter.subdir),
             *(_make_data_recipes(wheels)),
             *_make_wheel_recipes(names, wheels, interpreter, libraries, needed),
         ]
@@ -141,7 +141,7 @@ def _find_libraries(interpreter: Interpreter, needed: Iterable[frozenset[str]]) 
     places = {**elf.list_known_libraries(), **elf.list_loaded_libraries(interpreter.binaries.values())}
     dynamics = (elf.read_dynamic(file.read_bytes()) for file in interpreter.binaries.values())
     sonames = {soname for dynamic in dynamics if dynamic for soname in dynamic.needed}
-    return Libraries.needed(sonames.union(*needed), places)
+    return Libraries.find_needed(sonames.union(*needed), places)
 
 
 def _make_data_recipes(wheels: Iterable[Wheel]) -> Iterable[Recipe]:

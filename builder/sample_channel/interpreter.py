@@ -81,7 +81,7 @@ class Interpreter:
     subdir: str
 
     @classmethod
-    def running(cls) -> Interpreter:
+    def find_running(cls) -> Interpreter:
         """Describe the interpreter that runs this, outside of any virtual environment. Raises SampleChannelFailed."""
         machine = platform.machine()
         if sys.platform != "linux" or sys.implementation.name != "cpython" or machine not in SUBDIRS:

@@ -80,7 +80,7 @@ class Libraries:
     """Needed, but not on this machine."""
 
     @classmethod
-    def needed(cls, sonames: Iterable[str], places: Mapping[str, Path]) -> Libraries:
+    def find_needed(cls, sonames: Iterable[str], places: Mapping[str, Path]) -> Libraries:
         """Find the libraries `sonames` and theirs in turn; `places` says where each library is."""
         found: dict[str, Library] = {}
         missing: set[str] = set()
@@ -106,7 +106,7 @@ class Libraries:
         packages = {self.by_soname[soname].package for soname in sonames if soname in self.by_soname}
         return tuple(f"{name} >={self._choose_version(name)}" for name in sorted(packages))
 
-    def recipes(self, subdir: str) -> list[Recipe]:
+    def make_recipes(self, subdir: str) -> list[Recipe]:
         """Make the packages' recipes, by name."""
         names = sorted({library.package for library in self.by_soname.values()})
         return [self._make_recipe(name, subdir) for name in names]

@@ -68,5 +68,5 @@ def make_certificates_recipe(wheel: Wheel) -> Recipe:
         source={"wheel": wheel.path.name, "sha256": wheel.sha256},
         members=members,
         about={"home": "https://wiki.mozilla.org/CA", "summary": "Certificates of authorities that Mozilla trusts"},
-        licenses=wheel.licenses(),
+        licenses=wheel.read_licenses(),
     )

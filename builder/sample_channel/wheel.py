@@ -104,9 +104,9 @@ class Wheel:
 
     @property
     def requires_python(self) -> SpecifierSet:
-        return SpecifierSet(self.field("Requires-Python") or "")
+        return SpecifierSet(self.read_field("Requires-Python") or "")
 
-    def field(self, name: str) -> str | None:
+    def read_field(self, name: str) -> str | None:
         """Return the first value of a field of METADATA."""
         values = self.metadata.metadata.get_all(name)
         return values[0] if values else None
@@ -114,7 +114,7 @@ class Wheel:
     @property
     def license(self) -> str | None:
         """The SPDX expression, else a short licence text, else the licences in the classifiers."""
-        given = self.field("License-Expression") or self.field("License") or ""
+        given = self.read_field("License-Expression") or self.read_field("License") or ""
         if given and "\n" not in given and len(given) <= _LONGEST_LICENSE and given != "UNKNOWN":
             return given
         classifiers = self.metadata.metadata.get_all("Classifier") or ()
@@ -150,7 +150,7 @@ class Wheel:
             infos = sorted(archive.infolist(), key=lambda info: info.filename)
         return tuple(self._read_file(info) for info in infos if not info.is_dir())
 
-    def licenses(self) -> Mapping[str, bytes]:
+    def read_licenses(self) -> Mapping[str, bytes]:
         """Read the licence files in the dist-info folder, by path below it."""
         beginnings = ("license", "licence", "copying", "notice")
         found = {}

@@ -87,8 +87,8 @@ def make_wheel_recipe(
         source={"wheel": wheel.path.name, "sha256": wheel.sha256},
         members=lambda work: _list_members(wheel, layout, libraries, work),
         entry_points=wheel.entry_points if wheel.pure else (),
-        about={"home": wheel.field("Home-page"), "summary": wheel.field("Summary")},
-        licenses=wheel.licenses(),
+        about={"home": wheel.read_field("Home-page"), "summary": wheel.read_field("Summary")},
+        licenses=wheel.read_licenses(),
     )
 
 

@@ -193,7 +193,7 @@ class Child:
             if resident > self._settings.memory:
                 log.warning("solver process killed: it uses too much memory", bytes=resident)
                 self.kill("memory")
-            if await asyncio.to_thread(self._folder.unfinished, self.pid) > self._settings.repodata_disk:
+            if await asyncio.to_thread(self._folder.measure_unfinished, self.pid) > self._settings.repodata_disk:
                 log.warning("solver process killed: it writes too much", limit=format_size(self._folder.most))
                 self.kill("disk")
             await asyncio.sleep(_WATCH)

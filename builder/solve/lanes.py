@@ -124,9 +124,9 @@ class Solving:
                 solver, self._long_solver = self._long_solver, None
                 await solver.__aexit__()
 
-    async def package_names(self, channels: Sequence[str], platforms: Sequence[str]) -> list[str]:
-        """Do what `Solver.package_names` does."""
-        return await self._solver.package_names(channels, platforms)
+    async def list_package_names(self, channels: Sequence[str], platforms: Sequence[str]) -> list[str]:
+        """Do what `Solver.list_package_names` does."""
+        return await self._solver.list_package_names(channels, platforms)
 
     async def refresh(self) -> None:
         """Do what `Solver.refresh` does. The long lane's process refreshes itself."""

@@ -52,11 +52,11 @@ class PlatformSolve:
             try:
                 records = await self._collect_records(platform)
             except GatewayError as error:
-                raise self.repodata.error(self.channels, str(error)) from None
+                raise self.repodata.make_error(self.channels, str(error)) from None
         return order_by_dependency(self._lock(record, platform) for record in records)
 
     async def _collect_records(self, platform: str) -> list[RepoDataRecord]:
-        gateway = await self.repodata.gateway(self.channels, [platform, "noarch"])
+        gateway = await self.repodata.open_gateway(self.channels, [platform, "noarch"])
         virtual = list_virtual_packages(platform, self.glibc[platform], self.spec.virtual_packages)
         wishes = [self._make_wish(item) for item in self.spec.items]
         until = datetime.datetime.combine(self.spec.until, datetime.time.max, datetime.UTC) if self.spec.until else None

@@ -138,7 +138,7 @@ class SolverProcess:
 
     async def _list_names(self, channels: list[str], platforms: list[str]) -> set[str]:
         urls = [resolve_address(channel, self._alias) for channel in channels]
-        gateway = await self._repodata.gateway(urls, platforms)
+        gateway = await self._repodata.open_gateway(urls, platforms)
         return await list_package_names(gateway, urls, platforms)
 
     async def _load(self, spec: EnvironmentSpec, request: dict[str, Any]) -> None:
@@ -156,7 +156,7 @@ class SolverProcess:
         except TimeoutError:
             raise _describe_missing(channels, seconds) from None
         except GatewayError as error:
-            raise self._repodata.error(channels, str(error)) from None
+            raise self._repodata.make_error(channels, str(error)) from None
 
     def _list_channels(self, spec: EnvironmentSpec) -> dict[str, str]:
         """Map URL to name for the channels of `spec`, in order of priority."""
@@ -169,7 +169,7 @@ class SolverProcess:
         """Return a gateway in which all channels are loaded."""
         for platform in spec.platforms:
             _check_platform(platform)
-        return await self._repodata.gateway(
+        return await self._repodata.open_gateway(
             channels,
             {*spec.platforms, "noarch"},
             lambda urls: self._notice(request["id"], tuple(channels[url] for url in urls)),

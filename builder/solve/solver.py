@@ -152,7 +152,7 @@ class Solver:
         log.info("solved", specs=spec.match_specs(), seconds=round(time.monotonic() - begin, 3), packages=counts)
         return lock
 
-    async def package_names(self, channels: Sequence[str], platforms: Sequence[str]) -> list[str]:
+    async def list_package_names(self, channels: Sequence[str], platforms: Sequence[str]) -> list[str]:
         """List the names of all packages in the channels, sorted. `noarch` is a platform like any other here.
 
         Raises ChannelNotAllowed, ChannelUnavailable, SolveLimit, WorkerLost.
@@ -244,7 +244,7 @@ class Solver:
         except Gone as gone:
             if about and gone.cause != "died":
                 self._suspects.set_apart(about, channels=True)
-            raise self._explain(gone, doing, self._suspects.strangers(about) if about else []) from None
+            raise self._explain(gone, doing, self._suspects.list_strangers(about) if about else []) from None
         finally:
             await child.close()
             await asyncio.to_thread(self._folder.remove_leftovers)

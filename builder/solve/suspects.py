@@ -29,7 +29,7 @@ class Suspects:
         self._overdue: TTLCache[EnvironmentSpec, None] = TTLCache(_MOST, SECONDS)
         """Requests that ran out of time in the shared process: what they started may still run in it."""
 
-    def strangers(self, spec: EnvironmentSpec) -> list[str]:
+    def list_strangers(self, spec: EnvironmentSpec) -> list[str]:
         """List the channels of `spec` that are not the server's own, under the spec's names."""
         return [channel for channel in list_channels(spec) if not self._policy.is_own(channel)]
 
@@ -52,17 +52,17 @@ class Suspects:
         """Note that this request ended a process; with `channels`, that the content of its channels may be the
         cause."""
         self._apart[spec] = None
-        for channel in self.strangers(spec) if channels else ():
+        for channel in self.list_strangers(spec) if channels else ():
             self._apart[resolve_address(channel, self._policy.alias)] = None
 
     def are_apart(self, spec: EnvironmentSpec) -> bool:
         """Whether the request needs a process of its own."""
         return spec in self._apart or any(
-            resolve_address(channel, self._policy.alias) in self._apart for channel in self.strangers(spec)
+            resolve_address(channel, self._policy.alias) in self._apart for channel in self.list_strangers(spec)
         )
 
     def are_doubtful(self, spec: EnvironmentSpec) -> bool:
         """Whether the records of its channels are checked before solving."""
-        return bool(self.strangers(spec)) or any(
+        return bool(self.list_strangers(spec)) or any(
             resolve_address(channel, self._policy.alias) in self._doubted for channel in list_channels(spec)
         )

@@ -55,7 +55,7 @@ class Claim:
         """The claims that this one has joined."""
         self._watchers: Counter[Callable[[], None]] = Counter()
 
-    def part(self) -> Claim:
+    def make_part(self) -> Claim:
         """Make a claim for something that other builds may need too."""
         return Claim(self.first, origin=self.origin)
 
@@ -116,7 +116,7 @@ class Claim:
             left.extend(claim._serves.keys() - seen)
             seen.update(claim._serves)
 
-    def waiting(self) -> Set[Caller]:
+    def list_waiting(self) -> Set[Caller]:
         """Return those who wait now, or did a moment ago."""
         since = time.monotonic() - GRACE_SECONDS
         found: set[Caller] = set()
@@ -125,7 +125,7 @@ class Claim:
             found.update(caller for caller, when in claim._left.items() if when > since)
         return found
 
-    def urgency(self) -> int:
+    def find_urgency(self) -> int:
         """Return the highest priority of the builds that need this work; its own build's if none does."""
         needed_by = [claim.priority for claim in self._all_joined() if claim.origin is claim]
         return max(needed_by, default=self.origin.priority)

@@ -37,7 +37,7 @@ class SingleFlight(Generic[K, V]):
         flight = self._flights.get(key)
         waiter = current_claim()
         if flight is None:
-            with on_behalf_of(waiter.part()) as claim:
+            with on_behalf_of(waiter.make_part()) as claim:
                 flight = _Flight(claim, asyncio.ensure_future(_call(compute)))
             self._begin(key, flight)
         try:

@@ -94,11 +94,11 @@ class Line:
         best: tuple[tuple[int, bool, int, int], Claim, Caller] | None = None
         # a dictionary keeps the order in which claims came
         for claim in self._waiting:
-            waiting = claim.waiting()
+            waiting = claim.list_waiting()
             caller = min(waiting or {claim.first}, key=lambda each: (self._slots.of_caller[each], each.name))
             if self._slots.has_room(caller):
                 of_caller, of_build = self._slots.of_caller[caller], self._slots.of_build[claim.origin]
-                rank = (-claim.urgency(), not waiting, of_caller, of_build)
+                rank = (-claim.find_urgency(), not waiting, of_caller, of_build)
                 if best is None or rank < best[0]:
                     best = rank, claim, caller
         if best is None:

@@ -139,7 +139,7 @@ class Largest:
                     self.memory = max(self.memory, child.memory_info().rss)
                 except psutil.NoSuchProcess:
                     continue
-                written += RepodataFolder(self._folder, 0).unfinished(child.pid)
+                written += RepodataFolder(self._folder, 0).measure_unfinished(child.pid)
             self.disk = max(self.disk, written)
             await asyncio.sleep(0.01)
 
@@ -239,11 +239,11 @@ async def test_what_others_write_is_not_counted(tmp_path: Path, good: ChannelSer
     with (tmp_path / "repodata/.tmpother").open("wb") as file:
         file.truncate(1 << 30)
         folder = RepodataFolder(tmp_path / "repodata", 0)
-        assert folder.unfinished(os.getpid()) == 1 << 30
+        assert folder.measure_unfinished(os.getpid()) == 1 << 30
         async with Solver(settings) as solver:
             process = solver.pid
             assert process
-            assert folder.unfinished(process) == 0
+            assert folder.measure_unfinished(process) == 0
             for number in range(3):
                 assert stems(await solver.solve(lib(f"{good.url}{'/' * number}"))) == ["lib-1.0-0"]
                 await asyncio.sleep(0.2)

@@ -24,7 +24,7 @@ class RepodataFolder:
     path: Path
     most: int
 
-    def unfinished(self, pid: int) -> int:
+    def measure_unfinished(self, pid: int) -> int:
         """Count the bytes in this folder's files that a process is writing; 0 if it is gone."""
         here = os.path.realpath(self.path) + "/"
         sizes: dict[tuple[int, int], int] = {}

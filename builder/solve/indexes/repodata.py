@@ -110,7 +110,7 @@ class Repodata:
         """The URLs of the channels that are kept."""
         return tuple(self._known)
 
-    async def gateway(
+    async def open_gateway(
         self,
         urls: Iterable[str],
         platforms: Iterable[str],
@@ -140,7 +140,7 @@ class Repodata:
         self._note_use(urls, wanted)
         return warm.gateway
 
-    def error(self, channels: Mapping[str, str], text: str) -> ChannelUnavailable | ChannelRefused:
+    def make_error(self, channels: Mapping[str, str], text: str) -> ChannelUnavailable | ChannelRefused:
         """Turn a gateway's error into one about the channel, from `channels` (URL to name), that it mentions."""
         url = next((url for url in channels if url in text), next(iter(channels)))
         return _make_error(channels[url], read_gateway_reason(text, url, self._limits.size))

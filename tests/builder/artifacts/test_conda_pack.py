@@ -67,7 +67,7 @@ PACKAGES = (TOOL, PYTHON, GREETER)
 async def archive_of(service: BuilderService, *specs: str) -> bytes:
     """The bytes of `archive.tar.gz`, as they are stored."""
     lock = await service.lock(spec_of(service, *specs))
-    async with service.builder._packing(lock, ARCHIVE) as pack:
+    async with service.builder._take_turn_to_pack(lock, ARCHIVE) as pack:
         artifact = await make_artifact(
             ARCHIVE, lock, blobs=service.builder.blobs, layers=service.builder.layers.store, pack=pack
         )

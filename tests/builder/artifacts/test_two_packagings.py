@@ -131,7 +131,7 @@ async def both(service: BuilderService, *specs: str) -> tuple[Tree, Tree]:
     manifest = await service.builder.catalog.images.find_manifest(descriptor.digest)
     assert manifest
     layers = [await blobs.content(Digest.parse(each["digest"])) for each in json.loads(manifest.body)["layers"]]
-    async with service.builder._packing(lock, ARCHIVE) as pack:
+    async with service.builder._take_turn_to_pack(lock, ARCHIVE) as pack:
         archive = await make_artifact(ARCHIVE, lock, blobs=blobs, layers=LayerStore(blobs), pack=pack)
     return tree(layers, f"{PREFIX[1:]}/"), relocated(tree([await blobs.content(archive.digest)], ""))
 

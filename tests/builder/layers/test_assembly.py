@@ -99,9 +99,9 @@ async def test_whoever_shares_a_layer_does_not_wait_for_all_of_the_others_build(
     seen = list[tuple[Set[Caller], Claim]]()
 
     async def run(*arguments: Any) -> Any:
-        seen.append((current_claim().waiting(), current_claim().origin))
+        seen.append((current_claim().list_waiting(), current_claim().origin))
         await release.wait()
-        seen.append((current_claim().waiting(), current_claim().origin))
+        seen.append((current_claim().list_waiting(), current_claim().origin))
         return await WorkerPool.run(pool, *arguments)
 
     pool.run = run  # type: ignore[method-assign,assignment]  # a pool that waits until both have asked
@@ -112,7 +112,7 @@ async def test_whoever_shares_a_layer_does_not_wait_for_all_of_the_others_build(
         async with asyncio.timeout(10):
             while not seen or claim not in layers._makings[task.key].claim._joined:
                 await asyncio.sleep(0.01)
-    assert one.waiting() == {Caller("a")}, "it is done for one caller, but for the layer that two want"
+    assert one.list_waiting() == {Caller("a")}, "it is done for one caller, but for the layer that two want"
     release.set()
     await asyncio.gather(*builds)
     assert seen[-1] == ({Caller("a"), Caller("b")}, one)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from builder.layers.plan import MAX_LAYERS, OWN_LAYER_FROM, PackageKind, Plan, PlanPackage, find_kind, plan
 from builder.layers.popularity import Popularity, Usage
 
-SHIPPED = Popularity.shipped()
+SHIPPED = Popularity.load_shipped()
 
 names = st.sampled_from(sorted(SHIPPED.usages)) | st.from_regex(r"new-[a-z]{1,4}", fullmatch=True)
 sizes = st.integers(0, 5000) | st.integers(0, 2_000_000_000)

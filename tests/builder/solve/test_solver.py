@@ -153,8 +153,8 @@ async def test_virtual_packages_are_the_servers_decision(settings: SolverSetting
 
 
 async def test_package_names(solver: Solver, channel: Path) -> None:
-    assert await solver.package_names([channel.as_uri()], ["noarch"]) == ["app", "pip"]
-    assert "lib" in await solver.package_names([channel.as_uri()], ["linux-64", "noarch"])
+    assert await solver.list_package_names([channel.as_uri()], ["noarch"]) == ["app", "pip"]
+    assert "lib" in await solver.list_package_names([channel.as_uri()], ["linux-64", "noarch"])
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs real repodata: set CONDERY_TEST_DATA to a folder that holds it")

@@ -39,7 +39,7 @@ def test_shares_and_the_order_hold_whatever_comes(steps: list[tuple[str, int, bo
             if begun is None:
                 assert not able
                 break
-            expected = min(able, key=lambda turn: (not turn.claim.waiting(), before[turn.claim.first]))
+            expected = min(able, key=lambda turn: (not turn.claim.list_waiting(), before[turn.claim.first]))
             assert begun is expected, "of equals, the first"
             waiting.remove(begun)
             running.append(begun)
@@ -108,7 +108,7 @@ async def test_the_one_wish_of_another_is_next() -> None:
 async def test_a_build_with_much_to_do_does_not_go_before_another_of_the_same_caller() -> None:
     track, large, small = Track(Lane(2)), of("a"), of("a")
     for number in range(20):
-        await track.begin(f"large{number}", large.part() if number % 2 else large)
+        await track.begin(f"large{number}", large.make_part() if number % 2 else large)
     await track.begin("small", small)
     await track.end("large0")
     assert track.running == ["large1", "small"]
@@ -256,21 +256,21 @@ async def test_cancelled_wishes_leave_nothing_behind() -> None:
 def test_builds_that_wait_for_each_other_have_both_their_callers() -> None:
     one, two = of("a"), of("b")
     with one.joined(two), two.joined(one):
-        assert one.waiting() == two.waiting() == {Caller("a"), Caller("b")}
-    assert one.waiting() == {Caller("a")}
+        assert one.list_waiting() == two.list_waiting() == {Caller("a"), Caller("b")}
+    assert one.list_waiting() == {Caller("a")}
 
 
 def test_what_is_done_for_others_is_as_urgent_as_the_most_urgent_of_them() -> None:
     low, high = Claim(priority=-1), Claim(priority=1)
-    part = low.part()
-    assert part.urgency() == -1
+    part = low.make_part()
+    assert part.find_urgency() == -1
     with part.joined(low):
-        assert part.urgency() == -1
+        assert part.find_urgency() == -1
         with part.joined(high):
-            assert part.urgency() == 1
+            assert part.find_urgency() == 1
         low.set_priority(0)
-        assert part.urgency() == 0
-    assert (low.urgency(), high.urgency()) == (0, 1)
+        assert part.find_urgency() == 0
+    assert (low.find_urgency(), high.find_urgency()) == (0, 1)
 
 
 async def test_what_becomes_urgent_is_next() -> None:
