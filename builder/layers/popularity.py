@@ -59,7 +59,7 @@ class Popularity:
         return self.usages.get(name) or Usage(UNKNOWN_SHARE, size)
 
     def find_place(self, usage: Usage) -> float:
-        """Return the rank. A package without one goes between ranks, above all ranked packages that are heavier."""
+        """Return the rank. An unranked package goes between ranks, as many up as there are heavier ranked packages."""
         return usage.rank if usage.rank is not None else bisect.bisect_left(self._lightness, -usage.weight) - 0.5
 
     @cached_property
