@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from builder.base.elf import ElfFile, read_elf
 from builder.base.layers import LayerWriter, are_stored
 from builder.base.vocabulary import BaseImage, BaseLayer
+from builder.elf import ElfFile, read_elf
 from builder.errors import BaseUnavailable
 from builder.platforms import host_platform
 from storage.blobs.blocking import BlockingBlobs
@@ -298,7 +298,7 @@ class HostTree:
                 return None
             origin = str(PurePosixPath(real or current).parent)
             for needed in elf.needed:
-                run_paths = [part.replace("${ORIGIN}", "$ORIGIN").replace("$ORIGIN", origin) for part in elf.run_paths]
+                run_paths = [part.replace("${ORIGIN}", "$ORIGIN").replace("$ORIGIN", origin) for part in elf.search]
                 found = next(self._find_library(needed, loader, run_paths), None)
                 if found is None:
                     return None

@@ -1,22 +1,19 @@
-"""ELF files: which libraries they need and where they look for them. It reads them itself and changes them with
-patchelf."""
+"""ELF files of channels: which libraries they need, and where they look for them, which patchelf changes."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
-import struct
 import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder.elf import parse_elf
 from builder.errors import SampleChannelFailed
 
-_PT_LOAD, _PT_DYNAMIC = 1, 2
-_DT_NEEDED, _DT_STRTAB, _DT_RPATH, _DT_RUNPATH = 1, 5, 15, 29
 _GLIBC_SYMBOL = re.compile(rb"GLIBC_(\d+)\.(\d+)")
 _GLIBC = re.compile(
     r"(ld-linux.*|libc|libm|libmvec|libpthread|libdl|librt|libutil|libresolv|libanl|libnss_.*|libthread_db|libBrokenLocale)\.so(\..*)?"
@@ -50,55 +47,17 @@ def read_dynamic(data: bytes) -> Dynamic | None:
     if not is_elf(data):
         return None
     try:
-        return _read_dynamic(data)
-    except (struct.error, ValueError, OverflowError) as error:
+        found = parse_elf(data)
+    except ValueError as error:
         raise SampleChannelFailed(f"a damaged ELF file: {error}") from error
-
-
-def _read_dynamic(data: bytes) -> Dynamic | None:
-    segments = list(_read_segments(data))
-    entries = [
-        entry
-        for kind, offset, _, size in segments
-        if kind == _PT_DYNAMIC
-        for entry in _read_entries(data, offset, size)
-    ]
-    table = next((value for tag, value in entries if tag == _DT_STRTAB), None)
-    if table is None:
+    if found is None or not found.is_dynamic:
         return None
-    loaded = ((offset, address, size) for kind, offset, address, size in segments if kind == _PT_LOAD)
-    base = next((table - address + offset for offset, address, size in loaded if 0 <= table - address < size), None)
-    if base is None:
-        raise ValueError("its string table is not loaded")
-
-    def strings(wanted: int) -> list[str]:
-        starts = [base + value for tag, value in entries if tag == wanted]
-        return [data[start : data.index(b"\0", start)].decode() for start in starts]
-
-    runpath, rpath = strings(_DT_RUNPATH), strings(_DT_RPATH)
-    search = (runpath or rpath or [""])[0]
     return Dynamic(
-        needed=tuple(strings(_DT_NEEDED)),
-        search=tuple(part for part in search.split(":") if part),
-        inherited=bool(rpath and not runpath),
+        needed=found.needed,
+        search=found.search,
+        inherited=not found.runpath and bool(found.rpath),
         glibc=max(((int(major), int(minor)) for major, minor in _GLIBC_SYMBOL.findall(data)), default=(0, 0)),
     )
-
-
-def _read_segments(data: bytes) -> Iterable[tuple[int, int, int, int]]:
-    """Yield kind, offset, address and size in the file of each program header."""
-    (table,) = struct.unpack_from("<Q", data, 32)
-    entry_size, count = struct.unpack_from("<HH", data, 54)
-    for position in range(table, table + entry_size * count, entry_size):
-        kind, _, offset, address, _, size = struct.unpack_from("<IIQQQQ", data, position)
-        yield kind, offset, address, size
-
-
-def _read_entries(data: bytes, offset: int, size: int) -> Iterable[tuple[int, int]]:
-    for tag, value in struct.iter_unpack("<qQ", data[offset : offset + size - size % 16]):
-        if tag == 0:
-            return
-        yield tag, value
 
 
 def belongs_to_glibc(soname: str) -> bool:

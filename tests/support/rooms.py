@@ -14,7 +14,7 @@ ORDER = {
         "parts answers settings mirror http webhooks peers logs errors",
         "builder": "service demand build platform_build artifacts image solve queue stages progress settings "
         "publish base layers packages archives remote channels locks names network work platforms "
-        "sample_channel canonical errors",
+        "sample_channel elf canonical errors",
         "auth": "accounts audit settings access principal grants binding role permission changing",
         "storage": "store garbage integrity catalog repositories upkeep_settings quotas blobs objects events database "
         "disk settings section strict_json text digest oci background cancellation use_notes layout clock errors",

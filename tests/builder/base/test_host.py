@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from builder.base.elf import read_elf
 from builder.base.host import HostBase
 from builder.base.vocabulary import BaseImage
+from builder.elf import read_elf
 from builder.errors import BaseUnavailable
 from builder.platforms import oci_platform
 from builder.publish import StoredImage, write_docker_archive
