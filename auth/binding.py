@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 
 from auth.role import Role, Roles
+from storage.errors import quote
 from storage.text import redact
 
 MOST_CHARACTERS = 512
@@ -45,22 +46,35 @@ class Binding:
             return False
         return glob(self.name, name) if slash else self.name == "*"
 
+    def covers(self, other: Binding) -> bool:
+        """Whether this matches every entity that `other` matches; their roles do not matter."""
+        # a '*' of the other has to be within one of this: then so is all that it can stand for
+        if not (glob(self.namespace, other.namespace) and glob(self.name, other.name)):
+            return False
+        return self.name == "*" or other.name != "*"
+
 
 def check_pattern(text: str) -> str:
     """`text` as bindings store it. Raises ValueError."""
     pattern = "*/*" if text == "*" else text
     if len(pattern) > MOST_CHARACTERS or not _PATTERN.fullmatch(pattern):
-        raise ValueError(f"{redact(text)!r} is not an entity such as team/analysis, team/* or *")
+        raise ValueError(f"{quote(redact(text))} is not an entity such as team/analysis, team/* or *")
     return pattern
 
 
 def parse_binding(text: str, roles: Roles, source: str = "") -> Binding:
     """Read `ENTITY=ROLE`; raises ValueError."""
+    pattern, role = split_binding(text)
+    return Binding(pattern, roles.find(role), source)
+
+
+def split_binding(text: str) -> tuple[str, str]:
+    """The pattern of `ENTITY=ROLE`, and what stands where a role should; raises ValueError."""
     # an entity may contain '=', a role may not
     entity, equals, role = text.strip().rpartition("=")
     if not equals:
-        raise ValueError(f"{redact(text)!r} is not a binding such as team/*=viewer")
-    return Binding(check_pattern(entity), roles.find(role), source)
+        raise ValueError(f"{quote(redact(text))} is not a binding such as team/*=viewer")
+    return check_pattern(entity), role
 
 
 def glob(pattern: str, text: str) -> bool:

@@ -34,3 +34,13 @@ class AccessData:
             yield connection
             await announce(connection, ACCESS)
         self._changes.mark(ACCESS)
+
+    @contextlib.asynccontextmanager
+    async def changing_alone(self) -> AsyncIterator[AsyncConnection]:
+        """Likewise, and no other such transaction runs meanwhile: what this one reads of accounts and bindings holds.
+
+        For what is changed by hand; credentials are issued too often for it.
+        """
+        async with self.changing() as connection:
+            await self.database.lock(connection, ACCESS)
+            yield connection

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from auth.permission import Permission
+from storage.errors import quote
 from storage.text import redact
 
 _ROLE_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
@@ -54,16 +55,20 @@ class Roles:
     def find(self, name: str) -> Role:
         """The role of this name; raises ValueError if there is none."""
         if name not in self._roles:
-            raise ValueError(f"{redact(name)!r} is not a role; the roles here are {', '.join(self.names)}")
+            raise ValueError(f"{quote(redact(name))} is not a role; the roles here are {', '.join(self.names)}")
         return self._roles[name]
+
+
+def is_role_name(text: str) -> bool:
+    return _ROLE_NAME.fullmatch(text) is not None
 
 
 def parse_role(text: str) -> Role:
     """Read a custom role from `NAME=PERMISSION+PERMISSION`; raises ValueError."""
     name, equals, listed = text.partition("=")
     name = name.strip()
-    if not equals or not _ROLE_NAME.fullmatch(name):
-        raise ValueError(f"{redact(text)!r} is not a role such as publisher=environment::read+environment::create")
+    if not equals or not is_role_name(name):
+        raise ValueError(f"{quote(redact(text))} is not a role such as publisher=environment::read+environment::create")
     if name in BUILT_IN:
         raise ValueError(f"{name} is a built-in role; give yours another name")
     known = {permission.value: permission for permission in Permission}
@@ -71,7 +76,7 @@ def parse_role(text: str) -> Role:
     for each in permissions:
         if each not in known:
             raise ValueError(
-                f"role {name}: {redact(each)!r} is not a permission; the permissions are {', '.join(known)}"
+                f"role {name}: {quote(redact(each))} is not a permission; the permissions are {', '.join(known)}"
             )
     if not permissions:
         raise ValueError(f"role {name} has no permissions")

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 import orjson
 from aiohttp import web
 
+from auth import errors as auth
 from builder import errors as builder
 from registry.errors import (
     BodyBroken,
@@ -91,6 +92,13 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     storage.StorageError: Answer(500, "UNKNOWN"),
     storage.JsonInvalid: Answer(400, "MANIFEST_INVALID"),
     storage.ManifestInvalid: Answer(400, "MANIFEST_INVALID"),
+    auth.AccessConflict: Answer(409, "CONFLICT"),
+    auth.AccessRefused: Answer(400, "UNSUPPORTED"),
+    auth.NameUnfit: Answer(400, "NAME_INVALID"),
+    auth.AccessUnknown: Answer(404, "NOT_FOUND"),
+    auth.GrantExceeded: Answer(403, "DENIED"),
+    auth.TooManyAttempts: Answer(429, "TOOMANYREQUESTS"),
+    auth.SignInBusy: Answer(503, "UNAVAILABLE"),
     mirror.NotMirrored: Answer(404, "NAME_UNKNOWN"),
     mirror.RepositoryLacking: Answer(404, "NAME_UNKNOWN"),
     mirror.BlobLacking: Answer(404, "BLOB_UNKNOWN"),
@@ -103,7 +111,10 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
 }
 """An error gets the answer of the nearest of its classes in this table."""
 
-_SOON = (StillBuilding, TooManyConnections, builder.TooManyBuilds, storage.StorageBusy, storage.ServerStopping)
+_SOON = (
+    *(StillBuilding, TooManyConnections, builder.TooManyBuilds, storage.StorageBusy, storage.ServerStopping),
+    *(auth.TooManyAttempts, auth.SignInBusy),
+)
 """Errors that know after how many seconds the same request may work."""
 
 _CODES_OF_STATUS = {401: "UNAUTHORIZED", 403: "DENIED", 404: "NOT_FOUND", 405: "UNSUPPORTED", 413: "SIZE_INVALID"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,6 +29,11 @@ class Account:
 
     def is_refused(self, now: float) -> bool:
         return self.disabled or has_expired(self.expires, now)
+
+
+def new_id() -> str:
+    """Of an account or a binding; never used again, unlike a name."""
+    return uuid.uuid4().hex
 
 
 def has_expired(expires: float | None, now: float) -> bool:

@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cachetools import LRUCache
-from sqlalchemy import ColumnElement, and_, exists, or_, select
+from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth.accounts.account import has_expired
 from auth.accounts.defaults import Defaults
+from auth.accounts.lookup import has_accounts
 from auth.binding import Binding
 from auth.changing import AccessData
 from auth.grants import Grants
@@ -83,7 +84,7 @@ class PrincipalLoader:
 
     async def has_accounts(self) -> bool:
         async with self._data.database.reading() as connection:
-            return bool((await connection.execute(select(exists().select_from(account)))).scalar())
+            return await has_accounts(connection)
 
     async def _read(self, connection: AsyncConnection, account_id: str) -> LoadedAccount | None:
         row = (await connection.execute(select(account).where(account.c.id == account_id))).first()

@@ -25,6 +25,8 @@ NEVER_ANSWERED = {
     "registry.serving.processes.ProcessFailed": "the server does not start",
     "registry.serving.tls.CertificateInvalid": "the server does not start, or keeps the certificate it has",
     "registry.webhooks.signing.SecretInvalid": "the server does not start",
+    "auth.errors.AuthError": "only the classes below it are raised",
+    "auth.errors.PasswordFileUnusable": "the server does not start",
     "registry.cli.options.UsageError": "of the command line",
     "registry.cli.commands.explain.ImageUnknown": "of the command line",
     "registry.cli.demonstration.DemoFailed": "of the command line",

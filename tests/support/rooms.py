@@ -15,7 +15,7 @@ ORDER = {
         "builder": "service demand build platform_build artifacts image solve queue stages progress settings "
         "publish base layers packages archives remote channels locks names network work platforms "
         "sample_channel elf canonical errors",
-        "auth": "accounts audit settings access principal grants binding role permission changing",
+        "auth": "accounts audit settings access principal grants binding role permission changing errors",
         "storage": "store garbage integrity catalog repositories upkeep_settings quotas blobs objects events database "
         "disk settings section strict_json text digest oci background cancellation use_notes layout clock errors",
     }.items()

@@ -1,0 +1,162 @@
+"""The accounts of people and robots: made, disabled, and deleted with all that was granted to them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from auth.accounts.account import Account, AccountKind, new_id, read_account
+from auth.accounts.administrators import add_administrator, keeping_one
+from auth.accounts.content import first_repository
+from auth.accounts.lookup import find_account, find_person, has_accounts, is_there
+from auth.accounts.names import Names
+from auth.accounts.passwords import Passwords
+from auth.changing import AccessData
+from auth.errors import NameTaken, NameUnfit
+from storage.database.account_tables import account, binding, browser_session, namespace, refresh_token
+
+LONGEST_DISPLAY_NAME = 255
+
+
+class Accounts:
+    """The table of accounts. Names that no account has raise AccountUnknown."""
+
+    def __init__(self, data: AccessData, names: Names, passwords: Passwords) -> None:
+        self._data = data
+        self._names = names
+        self._passwords = passwords
+
+    async def add_person(
+        self,
+        name: str,
+        password: str | None,
+        *,
+        by: str,
+        display_name: str | None = None,
+        administrator: bool = False,
+        take_namespace: bool = False,
+    ) -> Account:
+        """Make an account; without a password they can only sign in elsewhere.
+
+        `take_namespace` lets them have a namespace of their name that is there already. Raises NameUnfit, NameTaken,
+        PasswordUnfit.
+        """
+        row = self._new_row("person", name, display_name=_check_display_name(display_name))
+        if password is not None:
+            row["password"] = await self._passwords.hash(password)
+        async with self._data.changing_alone() as connection:
+            if not take_namespace:
+                await _check_namespace(connection, name)
+            await self._insert(connection, row)
+            if administrator:
+                await add_administrator(connection, row["id"], by)
+            return await find_account(connection, name)
+
+    async def add_first(self, name: str, password: str, *, expires: float | None) -> Account | None:
+        """Make the administrator `name`, unless there is an account already: then None."""
+        row = self._new_row("person", name, expires=expires, password=await self._passwords.hash(password))
+        async with self._data.changing_alone() as connection:
+            if await has_accounts(connection):
+                return None
+            await self._insert(connection, row)
+            await add_administrator(connection, row["id"], "the first start")
+            return await find_account(connection, name)
+
+    async def add_robot(self, name: str, *, owner: str | None = None, expires: float | None = None) -> Account:
+        """Make a robot, which may do no more than its owner and ends with them; None makes it the server's own.
+
+        Raises NameUnfit, NameTaken, NotAPerson.
+        """
+        row = self._new_row("robot", name, expires=expires)
+        async with self._data.changing_alone() as connection:
+            if owner is not None:
+                row["owner"] = (await find_person(connection, owner, "a robot belongs to a person")).id
+            await self._insert(connection, row)
+            return await find_account(connection, name)
+
+    async def any(self) -> bool:
+        """Whether there are accounts."""
+        async with self._data.database.reading() as connection:
+            return await has_accounts(connection)
+
+    async def find(self, name: str) -> Account:
+        async with self._data.database.reading() as connection:
+            return await find_account(connection, name)
+
+    async def list_all(self, kind: AccountKind | None = None) -> list[Account]:
+        query = select(account).order_by(account.c.name)
+        if kind is not None:
+            query = query.where(account.c.kind == kind)
+        async with self._data.database.reading() as connection:
+            return [read_account(row) for row in await connection.execute(query)]
+
+    async def set_password(self, name: str, password: str) -> None:
+        """Ends all that was signed in with the old one; access tokens stay. Raises PasswordUnfit, NotAPerson."""
+        hashed = await self._passwords.hash(password)
+        async with self._data.changing_alone() as connection:
+            found = await find_person(connection, name, "it has access tokens and no password")
+            await _update(connection, found.id, password=hashed, expires=None)
+            await _end_sessions(connection, found.id)
+
+    async def sign_out(self, name: str) -> None:
+        """End everything that is signed in, everywhere; access tokens stay."""
+        async with self._data.changing_alone() as connection:
+            await _end_sessions(connection, (await find_account(connection, name)).id)
+
+    async def disable(self, name: str, *, force: bool = False) -> None:
+        """Refuse all credentials of an account and of its robots. Raises LastAdministrator, unless with `force`."""
+        async with self._data.changing_alone() as connection, keeping_one(connection, force=force):
+            found = await find_account(connection, name)
+            await _update(connection, found.id, disabled=True)
+            await _end_sessions(connection, found.id)
+
+    async def enable(self, name: str) -> None:
+        async with self._data.changing_alone() as connection:
+            await _update(connection, (await find_account(connection, name)).id, disabled=False)
+
+    async def delete(self, name: str, *, force: bool = False) -> None:
+        """With its tokens, bindings and robots. Repositories stay. Raises LastAdministrator, unless with `force`."""
+        async with self._data.changing_alone() as connection, keeping_one(connection, force=force):
+            found = await find_account(connection, name)
+            gone = select(account.c.id).where(or_(account.c.id == found.id, account.c.owner == found.id))
+            held = binding.c.holder_kind == "account", binding.c.holder.in_(gone)
+            await connection.execute(delete(binding).where(*held))
+            # the database deletes what hangs on it, robots included
+            await connection.execute(delete(account).where(account.c.id == found.id))
+
+    def _new_row(self, kind: AccountKind, name: str, **values: Any) -> dict[str, Any]:
+        self._names.check("an account", name)
+        return {"id": new_id(), "kind": kind, "name": name, "created": time.time(), **values}
+
+    async def _insert(self, connection: AsyncConnection, row: dict[str, Any]) -> None:
+        taken = (await connection.execute(select(account.c.kind).where(account.c.name == row["name"]))).scalar()
+        if taken is not None:
+            raise NameTaken(row["name"], f"a {taken}")
+        await connection.execute(insert(account).values(**row))
+
+
+async def _update(connection: AsyncConnection, account_id: str, **values: Any) -> None:
+    await connection.execute(update(account).where(account.c.id == account_id).values(**values))
+
+
+async def _end_sessions(connection: AsyncConnection, account_id: str) -> None:
+    await _update(connection, account_id, epoch=account.c.epoch + 1)
+    for table in (refresh_token, browser_session):
+        await connection.execute(delete(table).where(table.c.account == account_id))
+
+
+async def _check_namespace(connection: AsyncConnection, name: str) -> None:
+    """Raises NameTaken: whoever got the account would be admin of what others have put there."""
+    if await is_there(connection, namespace, name) or await first_repository(connection, name) is not None:
+        raise NameTaken(
+            name, "a namespace", "choose another name, or --take-namespace if they are to be the admin of what is in it"
+        )
+
+
+def _check_display_name(text: str | None) -> str | None:
+    if text is not None and not (text.isprintable() and len(text) <= LONGEST_DISPLAY_NAME):
+        raise NameUnfit("a person", text, f"at most {LONGEST_DISPLAY_NAME} characters, all of them printable")
+    return text

@@ -1,0 +1,52 @@
+"""The first account of a server that others can reach: `admin`, never with a password that anybody could know.
+
+Its password is the one of a file that the settings name. Without one it is made up here and printed once; it ends after
+some days unless another is set, since what was printed may be read by others later.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from pathlib import Path
+
+from auth.accounts.accounts import Accounts
+from auth.errors import PasswordFileUnusable
+
+ADMINISTRATOR = "admin"
+PRINTED_DAYS = 7
+"""For which a printed password is accepted."""
+
+_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+"""Without what looks alike: 32 characters, so 20 of them are 100 bits."""
+_MOST_BYTES = 4096
+
+
+async def make_first_administrator(accounts: Accounts, password_file: Path | None) -> str | None:
+    """Make the administrator where there is no account yet; returns the password to print, if it was made up now.
+
+    Several processes and machines may call it at once; one of them makes it. Raises PasswordFileUnusable,
+    PasswordUnfit.
+    """
+    if await accounts.any():
+        return None
+    if password_file is not None:
+        await accounts.add_first(ADMINISTRATOR, _read(password_file), expires=None)
+        return None
+    password = _make_password()
+    expires = time.time() + PRINTED_DAYS * 86400
+    return password if await accounts.add_first(ADMINISTRATOR, password, expires=expires) else None
+
+
+def _read(path: Path) -> str:
+    """The first line of a file."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PasswordFileUnusable(str(path), error.strerror if isinstance(error, OSError) else "not text") from None
+    return text.partition("\n")[0].rstrip("\r")
+
+
+def _make_password() -> str:
+    return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(5)) for _ in range(4))

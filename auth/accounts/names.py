@@ -1,0 +1,64 @@
+"""The grammar of names of accounts, groups and namespaces, and the names that are taken by the server itself."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import Literal
+
+from auth.errors import NameUnfit
+from storage.oci import MIRROR_ROOT
+
+MOST_CHARACTERS = 64
+
+_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
+
+_OF_THE_SERVER = frozenset(
+    {MIRROR_ROOT, "anonymous", "api", "condery", "files", "local", "me", "robot", "token", "v2", "workload"}
+)
+_SHARED_NAMESPACES = frozenset({"default", "filesystem"})
+"""Nobody's own, and there from the beginning (conda-store's)."""
+
+Named = Literal["an account", "a group", "a namespace"]
+
+
+def is_name(text: str) -> bool:
+    """Whether an account, a group or a namespace can have this name, as far as its characters go."""
+    return len(text) <= MOST_CHARACTERS and _NAME.fullmatch(text) is not None
+
+
+class Names:
+    """What may be named how, on a server whose on-demand names begin with `root`."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+
+    def check(self, what: Named, name: str) -> str:
+        """`name` itself. Raises NameUnfit.
+
+        A person is admin of the namespace of their name, so what cannot be one's own namespace is no account's name.
+        """
+        if not is_name(name):
+            raise NameUnfit(what, name, _find_fault(name))
+        reserved = _OF_THE_SERVER | ({self._root} if what == "a namespace" else {self._root, *_SHARED_NAMESPACES})
+        if name in reserved:
+            raise NameUnfit(what, name, "the server uses it itself; choose another one")
+        return name
+
+
+def near_names(name: str, names: Iterable[str]) -> list[str]:
+    """Those that were perhaps meant."""
+    return difflib.get_close_matches(name[:MOST_CHARACTERS].lower(), names, n=2)
+
+
+def _find_fault(name: str) -> str:
+    rule = f"names are parts of a-z and 0-9, joined by single '.', '_' or '-', {MOST_CHARACTERS} characters at most"
+    if len(name) > MOST_CHARACTERS:
+        return f"it is longer than {MOST_CHARACTERS} characters"
+    odd = next((each for each in name if not (each.isascii() and each.isprintable())), None)
+    if odd is not None:
+        # it may look just like one that is allowed
+        return f"it holds U+{ord(odd):04X} {unicodedata.name(odd, '')}".rstrip() + f"; {rule}"
+    return f"did you mean {name.lower()!r}?" if _NAME.fullmatch(name.lower()) else rule

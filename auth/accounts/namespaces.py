@@ -1,0 +1,95 @@
+"""Namespaces that somebody made, with what is written down about them.
+
+What is pushed needs none of them: the first part of a repository's name is its namespace. One is made here to hold
+bindings, metadata, policies and credentials.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import and_, delete, insert, or_, select, update
+
+from auth.accounts.content import AFTER_SLASH, first_repository
+from auth.accounts.lookup import find_namespace, is_there
+from auth.accounts.names import Names
+from auth.changing import AccessData
+from auth.errors import MetadataInvalid, NamespaceInUse, NameTaken
+from storage.database.account_tables import binding, credential, namespace
+
+MOST_METADATA = 64 << 10
+"""Bytes of JSON."""
+
+
+@dataclass(frozen=True)
+class Namespace:
+    name: str
+    created: float
+    created_by: str
+    metadata: Mapping[str, Any]
+
+
+class Namespaces:
+    """The table of namespaces. Names that none has raise NamespaceUnknown."""
+
+    def __init__(self, data: AccessData, names: Names) -> None:
+        self._data = data
+        self._names = names
+
+    async def create(self, name: str, *, by: str) -> None:
+        """Raises NameUnfit, NameTaken."""
+        self._names.check("a namespace", name)
+        async with self._data.changing_alone() as connection:
+            if await is_there(connection, namespace, name):
+                raise NameTaken(name, "a namespace")
+            await connection.execute(insert(namespace).values(name=name, created=time.time(), created_by=by))
+
+    async def find(self, name: str) -> Namespace:
+        async with self._data.database.reading() as connection:
+            return _read(await find_namespace(connection, name))
+
+    async def list_all(self) -> list[Namespace]:
+        async with self._data.database.reading() as connection:
+            rows = (await connection.execute(select(namespace).order_by(namespace.c.name))).all()
+        return [_read(row) for row in rows]
+
+    async def set_metadata(self, name: str, metadata: Mapping[str, Any]) -> None:
+        """Raises MetadataInvalid."""
+        text = _write_metadata(metadata)
+        async with self._data.changing_alone() as connection:
+            await find_namespace(connection, name)
+            await connection.execute(update(namespace).where(namespace.c.name == name).values(metadata=text))
+
+    async def delete(self, name: str) -> None:
+        """With the bindings that it holds, those on it alone, and its credentials: none waits for the next of its name.
+
+        Raises NamespaceInUse.
+        """
+        async with self._data.changing_alone() as connection:
+            await find_namespace(connection, name)
+            stored = await first_repository(connection, name)
+            if stored is not None:
+                raise NamespaceInUse(name, stored)
+            held = and_(binding.c.holder_kind == "namespace", binding.c.holder == name)
+            on_it = and_(binding.c.pattern > f"{name}/", binding.c.pattern < f"{name}{AFTER_SLASH}")
+            await connection.execute(delete(binding).where(or_(held, on_it)))
+            await connection.execute(delete(credential).where(credential.c.namespace == name))
+            await connection.execute(delete(namespace).where(namespace.c.name == name))
+
+
+def _read(row: Any) -> Namespace:
+    return Namespace(row.name, row.created, row.created_by, orjson.loads(row.metadata))
+
+
+def _write_metadata(metadata: Mapping[str, Any]) -> str:
+    try:
+        text = orjson.dumps(metadata).decode()
+    except TypeError as error:
+        raise MetadataInvalid(str(error)) from error
+    if len(text) > MOST_METADATA:
+        raise MetadataInvalid(f"it is larger than {MOST_METADATA} bytes")
+    return text

@@ -1,0 +1,165 @@
+"""What can go wrong with accounts, groups, namespaces, bindings and sign-ins.
+
+ConderyError
+└── AuthError
+    ├── AccessRefused
+    │   ├── NameUnfit, PasswordUnfit, BindingInvalid, MetadataInvalid, NotAPerson
+    │   └── AccessConflict     it does not go with what is there
+    │       └── NameTaken, NamespaceInUse, LastAdministrator
+    ├── AccessUnknown
+    │   └── AccountUnknown, GroupUnknown, NamespaceUnknown, BindingUnknown, MembershipUnknown
+    ├── GrantExceeded          nobody grants what they lack
+    ├── TooManyAttempts        wrong passwords
+    ├── SignInBusy             more passwords to check at once than there is room for
+    └── PasswordFileUnusable   at the first start
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from storage.errors import ConderyError, quote
+
+
+class AuthError(ConderyError):
+    """Something about who may do what."""
+
+
+class AccessRefused(AuthError):
+    """It cannot be done as it was asked for."""
+
+
+class AccessConflict(AccessRefused):
+    """It does not go with what is there."""
+
+
+class NameUnfit(AccessRefused):
+    def __init__(self, what: str, name: str, reason: str) -> None:
+        super().__init__(f"{quote(name)} cannot be the name of {what}: {reason}")
+        self.what = what
+        self.name = name
+        self.reason = reason
+
+
+class NameTaken(AccessConflict):
+    def __init__(self, name: str, by: str, remedy: str = "choose another name") -> None:
+        super().__init__(f"{name} is the name of {by} already; {remedy}")
+        self.name = name
+        self.by = by
+
+
+class PasswordUnfit(AccessRefused):
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"this cannot be a password: {reason}")
+        self.reason = reason
+
+
+class PasswordFileUnusable(AuthError):
+    def __init__(self, path: str, reason: str | None) -> None:
+        super().__init__(f"admin_password_file {path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class NotAPerson(AccessRefused):
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(f"{name} is a robot: {what}")
+        self.name = name
+
+
+class BindingInvalid(AccessRefused):
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class MetadataInvalid(AccessRefused):
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"metadata of a namespace: {reason}")
+        self.reason = reason
+
+
+class NamespaceInUse(AccessConflict):
+    def __init__(self, name: str, repository: str) -> None:
+        super().__init__(f"namespace {name} holds repositories, such as {repository}; delete what is in them first")
+        self.name = name
+        self.repository = repository
+
+
+class LastAdministrator(AccessConflict):
+    def __init__(self) -> None:
+        super().__init__(
+            "this would leave no person who is admin of everything; first make another one, "
+            "e.g. with condery role bind --user NAME '*=admin'"
+        )
+
+
+class AccessUnknown(AuthError):
+    """What was named is not there."""
+
+
+class AccountUnknown(AccessUnknown):
+    def __init__(self, name: str, near: Sequence[str] = ()) -> None:
+        super().__init__(f"there is no account {quote(name)}{_did_you_mean(near)}")
+        self.name = name
+        self.near = tuple(near)
+
+
+class GroupUnknown(AccessUnknown):
+    def __init__(self, name: str, near: Sequence[str] = ()) -> None:
+        super().__init__(f"there is no group {quote(name)}{_did_you_mean(near)}")
+        self.name = name
+        self.near = tuple(near)
+
+
+class NamespaceUnknown(AccessUnknown):
+    def __init__(self, name: str, near: Sequence[str] = ()) -> None:
+        super().__init__(f"there is no namespace {quote(name)}{_did_you_mean(near)}")
+        self.name = name
+        self.near = tuple(near)
+
+
+class MembershipUnknown(AccessUnknown):
+    def __init__(self, account: str, group: str, source: str | None) -> None:
+        why = f"{account} is in group {group} by {source}, which alone can end it" if source else ""
+        super().__init__(why or f"{account} is not in group {group}")
+        self.account = account
+        self.group = group
+
+
+class BindingUnknown(AccessUnknown):
+    def __init__(self, binding: str, holder: str, held: Sequence[str]) -> None:
+        has = f"it has {', '.join(held)}" if held else "it has none"
+        super().__init__(f"{holder} does not have the binding {binding}; {has}")
+        self.binding = binding
+        self.holder = holder
+        self.held = tuple(held)
+
+
+class GrantExceeded(AuthError):
+    """Whoever grants a role, or a token, needs all that is in it themselves."""
+
+    def __init__(self, granter: str, binding: str, permission: str) -> None:
+        super().__init__(f"{granter} cannot grant {binding}: {permission} on all of it is not granted to {granter}")
+        self.granter = granter
+        self.binding = binding
+        self.permission = permission
+
+
+class TooManyAttempts(AuthError):
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"too many sign-ins with a wrong password; try again in {retry_after} seconds")
+        self.retry_after = retry_after
+        """Seconds."""
+
+
+class SignInBusy(AuthError):
+    retry_after = 5
+    """Seconds."""
+
+    def __init__(self) -> None:
+        super().__init__(f"too many passwords are being checked; try again in {self.retry_after} seconds")
+
+
+def _did_you_mean(near: Sequence[str]) -> str:
+    return f"; did you mean {' or '.join(near)}?" if near else ""
