@@ -135,6 +135,10 @@ class Builder:
         await self._record(job.spec, solved)
         return solved.lock
 
+    async def check(self, spec: EnvironmentSpec) -> None:
+        """Raises what a solve of `spec` fails with. Nothing is recorded."""
+        await self.solver.solve(spec, await self._glibc(spec.platforms))
+
     async def _find_or_solve(self, job: Job, progress: Progress, watch: Stopwatch) -> Solved:
         if job.lock_key:
             document = await self.catalog.locks.find(job.lock_key)

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 @contextlib.asynccontextmanager
 async def open_service(settings: Settings) -> AsyncIterator[tuple[Store, BuilderService]]:
     """Open the store and a builder on it. The builder accepts every channel, since the user owns the store."""
+    async with open_store(settings.storage) as store, open_builder(settings, store) as service:
+        yield store, service
+
+
+def open_builder(settings: Settings, store: Store) -> contextlib.AbstractAsyncContextManager[BuilderService]:
+    """Open a builder on `store`. It accepts every channel as well."""
     from builder.service import BuilderService
 
-    async with open_store(settings.storage) as store:
-        async with BuilderService.open(
-            settings.builder, settings.data_directory, store.catalog, store.blobs, others="all"
-        ) as service:
-            yield store, service
+    return BuilderService.open(settings.builder, settings.data_directory, store.catalog, store.blobs, others="all")
 
 
 async def manifests_below(catalog: Catalog, digest: Digest) -> dict[str, bytes]:

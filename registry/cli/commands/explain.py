@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from builder.image.report import LayerReport, PlatformReport
     from builder.names.spec import EnvironmentSpec
     from builder.packages.overlap import Overlap
+    from builder.queue.job import Job
     from storage.store import Store
 
 LOCK = re.compile(r"(?:lock-)?([0-9a-f]{12,64})")
@@ -34,7 +35,7 @@ class ImageUnknown(ConderyError):
         super().__init__(f"{image}: {reason}")
 
 
-@takes_settings("builder", "storage")
+@takes_settings("builder", "storage", "log")
 def explain(
     loaded: LoadedSettings,
     image: Annotated[
@@ -48,6 +49,9 @@ def explain(
     variables, activation scripts that the image's shell cannot run, files that differ from their package's list, and
     the time of each stage.
     """
+    from registry.logs.lines import configure
+
+    configure(loaded.command_log)
     report = run_async(_report(loaded.settings, image))
     if json:
         echo_json(report)
@@ -57,18 +61,22 @@ def explain(
 
 async def _report(settings: Settings, image: str) -> dict[str, Any]:
     from builder.locks.lock import Lock
+    from builder.queue.job import Job
     from storage.store import open_store
 
     async with open_store(settings.storage) as store:
         key = await lock_key_of(image, settings, store)
+        found = await store.catalog.locks.find(key)
+        spec = Lock.from_json(found).spec if found else None
         document = await store.catalog.images.find_newest_of_lock(key)
         if document is None:
+            failure = await _find_failure(store, Job("image", spec), Job("image", spec, key)) if spec else None
             raise ImageUnknown(
-                image, "the environment was solved, but no image of it was finished; pull it or build it"
+                image,
+                "the environment was solved, but no image of it was finished; "
+                + (f"the last build failed: {failure}" if failure else "pull it or build it"),
             )
-        lock = await store.catalog.locks.find(key)
-        channels = [redact(channel) for channel in Lock.from_json(lock).spec.channels] if lock else []
-        return {"lock": key, "channels": channels, **document}
+        return {"lock": key, "channels": [redact(channel) for channel in spec.channels] if spec else [], **document}
 
 
 async def lock_key_of(image: str, settings: Settings, store: Store) -> str:
@@ -110,17 +118,51 @@ async def _lock_of_name(image: str, settings: Settings, store: Store) -> str:
         replace(request.spec, until=None).key, day.isoformat() if day else None
     )
     if resolution is None:
-        raise ImageUnknown(image, f"this has not been built here yet{_of_what(request.spec)}")
+        raise ImageUnknown(image, await _why_not_built(request.spec, settings, store))
     return resolution.lock_key
 
 
-def _of_what(spec: EnvironmentSpec) -> str:
-    """Name the settings that give the image name its meaning here; the server's may differ."""
+async def _why_not_built(spec: EnvironmentSpec, settings: Settings, store: Store) -> str:
+    """What a pull would be told, or else was the last time, where it is told that `spec` cannot be built.
+
+    The channels and platforms that give a name its meaning are this command's settings; the server's may differ.
+    """
+    from builder.queue.job import Job
+
     channels = ", ".join(map(redact, spec.channels))
+    where = f"this has not been built here yet from the channels {channels} for {', '.join(spec.platforms)}"
+    if reason := await _why_unsolvable(spec, settings, store):
+        return f"{where}, and cannot be: {reason}"
+    if failure := await _find_failure(store, Job("image", spec)):
+        return f"{where}; the last build failed: {failure}"
     return (
-        f" from the channels {channels} for {', '.join(spec.platforms)}; pull it, or use `condery build`. If the "
-        "server has other settings, give them: --config, or --channel and --platform (settings channels and platforms)"
+        f"{where}; pull it, or use `condery build`. If the server has other settings, give them: --config, or "
+        "--channel and --platform (settings channels and platforms)"
     )
+
+
+async def _why_unsolvable(spec: EnvironmentSpec, settings: Settings, store: Store) -> str | None:
+    """The solver's reason; None where there is none, and where it cannot be known now."""
+    from builder.errors import BuilderError
+    from registry.cli.local import open_builder
+
+    async with open_builder(settings, store) as service:
+        try:
+            await service.builder.check(spec)
+        except BuilderError as error:
+            return None if error.transient else str(error)
+    return None
+
+
+async def _find_failure(store: Store, *jobs: Job) -> str | None:
+    """Why the last build of one of `jobs` failed, if it did."""
+    from builder.queue.ended import read_failure
+
+    for job in jobs:
+        row = await store.catalog.builds.last(job.key)
+        if row is not None and row.ended is not None and row.error_kind:
+            return str(read_failure(row))
+    return None
 
 
 def _repository_and_tag(image: str, root: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import re
@@ -17,13 +18,18 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from builder.names.image_name import parse_specs
 from builder.progress import Event
+from builder.queue.job import Job
+from builder.settings import BuilderSettings
 from registry.cli.app import app
 from registry.cli.commands.explain import _repository_and_tag
 from registry.cli.display import PlainLines
 from registry.cli.options import UsageError, reports_errors, takes_settings
 from registry.settings.loading import InvalidSettings, LoadedSettings
 from registry.settings.model import SECTIONS, all_settings
+from storage.catalog.builds import Builds
+from storage.database.engine import Database, migrate, sqlite_url
 from storage.errors import ConderyError
 from tests.support.server import StartServer
 
@@ -208,11 +214,54 @@ def test_lock_writes_each_format(condery: Run, flags: list[str], tmp_path: Path)
     assert "- tzdata=" in (tmp_path / "e.yaml").read_text()
 
 
-def test_an_unknown_package_is_told(condery: Run, flags: list[str]) -> None:
-    done = condery("lock", "tzdatta", *flags)
+@pytest.mark.parametrize("command", ["lock", "build", "explain"])
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        ("tzdatta", "no package tzdatta for linux-64 in {}; did you mean tzdata?"),
+        ("tzdata.eq.1", "cannot be solved for linux-64: no tzdata ==1 in {}; there is "),
+    ],
+)
+def test_what_cannot_be_is_told_with_what_was_meant(
+    condery: Run, flags: list[str], command: str, item: str, reason: str
+) -> None:
+    """In the words of a pull, whichever command is asked."""
+    done = condery(command, item, *flags)
     assert done.exit_code == 1
-    assert done.stderr.splitlines()[-1].startswith("condery: no package tzdatta ")
-    assert "did you mean tzdata" in done.stderr
+    channel = flags[flags.index("--channel") + 1]
+    before = f"{item}: this has not been built here yet from the channels {channel} for linux-64, and cannot be: "
+    told = done.stderr.splitlines()[-1]
+    assert told.startswith(f"condery: {before if command == 'explain' else ''}{reason.format(channel)}")
+    assert done.stdout == ""
+
+
+def test_explain_tells_why_the_last_build_failed(condery: Run, flags: list[str], tmp_path: Path) -> None:
+    """Where only the build has found out: the environment can be solved."""
+    data = tmp_path / "data"
+    data.mkdir(0o700)
+    asyncio.run(_fail(sqlite_url(data / "condery.sqlite"), flags))
+    done = condery("explain", "tzdata", *flags, "--data-dir", data)
+    assert done.exit_code == 1
+    assert done.stderr.endswith(" for linux-64; the last build failed: the disk is made of cheese (build b1)\n")
+    # nothing was recorded by asking
+    assert condery("explain", "tzdata", *flags, "--data-dir", data).stderr == done.stderr
+    locked = condery("lock", "tzdata", *flags, "--data-dir", data)
+    assert locked.exit_code == 0
+    done = condery("explain", "tzdata", *flags, "--data-dir", data)
+    assert done.exit_code == 1
+    assert done.stderr.endswith("was finished; the last build failed: the disk is made of cheese (build b1)\n")
+
+
+async def _fail(url: str, flags: list[str]) -> None:
+    """Record a build of tzdata that failed."""
+    migrate(url)
+    database = Database.open(url)
+    settings = BuilderSettings(channels=(flags[flags.index("--channel") + 1],))
+    key = Job("image", parse_specs(["tzdata"], settings)).key
+    builds = Builds(database)
+    assert await builds.begin("b1", key, {}, "")
+    assert await builds.fail("b1", kind="PackageInvalid", message="the disk is made of cheese")
+    await database.close()
 
 
 def test_build_writes_an_archive_and_a_layout_and_explain_knows_the_image(
