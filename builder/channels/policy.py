@@ -7,6 +7,7 @@ network, unless the settings name that very channel there.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -147,14 +148,30 @@ def resolve_pattern(pattern: str, alias: str) -> str:
 
 
 def is_below(url: str, channel: str) -> bool:
-    """Whether a file is in a channel's directory after following all links."""
+    """Whether a file is in a channel's directory, whose address ends in `/`, after following all links."""
     if urlsplit(url).netloc not in ("", "localhost"):
         return False
-    return _parse_path(url).resolve().is_relative_to(_parse_path(channel).resolve())
+    path, directory = _parse_path(url), _parse_path(channel)
+    if "\0" in path:
+        return False
+    # to resolve both takes 0.1 ms, for each package of an image
+    return _is_plainly_below(path, directory) or Path(path).resolve().is_relative_to(Path(directory).resolve())
 
 
-def _parse_path(url: str) -> Path:
-    return Path(unquote(urlsplit(url).path))
+def _is_plainly_below(path: str, directory: str) -> bool:
+    """Whether no link and no `..` leads anywhere else on the way from `directory` to `path`."""
+    if not path.startswith(directory):
+        return False
+    on_the_way = directory
+    for step in path[len(directory) :].split("/"):
+        on_the_way = os.path.join(on_the_way, step)
+        if step == ".." or os.path.islink(on_the_way):
+            return False
+    return True
+
+
+def _parse_path(url: str) -> str:
+    return unquote(urlsplit(url).path)
 
 
 def _addresses(channels: Iterable[str], alias: str) -> Iterable[str]:

@@ -249,15 +249,33 @@ async def test_packages_of_a_directory_stay_in_it(tmp_path: Path) -> None:
     outside.write_bytes(made.path.read_bytes())
     (directory / "noarch" / "link.conda").symlink_to(outside)
     (directory / "up").symlink_to(tmp_path)
+    (tmp_path / "channel-beside").mkdir()
+    (tmp_path / "channel-beside" / "app.conda").symlink_to(made.path)
+    (tmp_path / "channel-beside" / "outside.conda").symlink_to(outside)
+    (directory / "within").symlink_to("noarch")
+    (directory / "deep").mkdir()
+    (directory / "deep" / "up").symlink_to(tmp_path)
     record = made.record
     async with Downloader(downloads(tmp_path, ChannelPolicy((directory.as_uri(),))), Credentials()) as downloader:
-        assert await downloader.fetch(local(directory, record, made.path.as_uri())) == made.path
+        name = made.path.name
+        for url in (
+            made.path.as_uri(),
+            f"{directory.as_uri()}//noarch/./{name}",
+            f"{directory.as_uri()}/within/{name}",
+            f"{directory.as_uri()}/deep/../noarch/{name}",
+            (tmp_path / "channel-beside" / "app.conda").as_uri(),
+        ):
+            assert (await downloader.fetch(local(directory, record, url))).samefile(made.path)
         for url in (
             outside.as_uri(),
             (directory / "noarch/link.conda").as_uri(),
             (directory / "up/outside.conda").as_uri(),
             f"{directory.as_uri()}/noarch/../../outside.conda",
             f"{directory.as_uri()}/noarch/%2e%2e/%2e%2e/outside.conda",
+            f"{directory.as_uri()}/deep/up/outside.conda",
+            f"{directory.as_uri()}/deep/../../outside.conda",
+            (tmp_path / "channel-beside" / "outside.conda").as_uri(),
+            f"{made.path.as_uri()}%00",
             f"file://evil.example{outside}",
         ):
             with pytest.raises(PackageRefused, match="this machine's files"):
