@@ -136,8 +136,8 @@ class Builder:
         return solved.lock
 
     async def check(self, spec: EnvironmentSpec) -> None:
-        """Raises what a solve of `spec` fails with. Nothing is recorded."""
-        await self.solver.solve(spec, await self._glibc(spec.platforms))
+        """Solve `spec` and record nothing. Raises what the solve raises."""
+        await self.solver.solve(spec, await self._find_glibc(spec.platforms))
 
     async def _find_or_solve(self, job: Job, progress: Progress, watch: Stopwatch) -> Solved:
         if job.lock_key:

@@ -19,10 +19,11 @@ import structlog
 from builder.errors import BuildCanceled, BuilderError, BuildFailed, TooManyBuilds, WorkerLost
 from builder.queue.ended import read_end, read_failure
 from builder.queue.flight import Flight
-from builder.queue.following import POLL_SECONDS, FollowedBuild
+from builder.queue.following import FollowedBuild
 from builder.queue.job import Job
 from builder.queue.owner import Owner, is_running
 from builder.queue.protocol import CompletedBuild, Priority, SubmittedBuild
+from builder.queue.watcher import Watcher
 from builder.settings import BuilderSettings
 from builder.work.claims import OURSELVES, Caller, Claim, on_behalf_of
 from storage.catalog.builds import BuildRow, Builds
@@ -39,6 +40,7 @@ SEEN_LEASE_SECONDS = 60.0
 """After this much silence even a running process loses its builds: it hangs, or has forgotten them."""
 RESUME_SECONDS = 15.0
 """How often a server looks for builds that nobody works on and nobody here has requested again."""
+RETRY_SECONDS = 0.2
 MOST_ATTEMPTS = 5
 """A build that was started this often, and took its process down each time, is given up."""
 
@@ -68,7 +70,7 @@ class EmbeddedQueue:
         self._flights: dict[str, Flight] = {}
         self._heart: asyncio.Task[None] | None = None
         self._resumes = False
-        self._closing = asyncio.Event()
+        self._watcher = Watcher(builds)
 
     async def start(self) -> None:
         self._resumes = True
@@ -94,13 +96,13 @@ class EmbeddedQueue:
         return row.owner == str(self._owner) or is_dead(row, self._owner)
 
     async def close(self) -> None:
-        self._closing.set()
         tasks = [flight.task for flight in self._flights.values() if flight.task]
         for flight in list(self._flights.values()):
             flight.stop(ServerStopping())
         if self._heart:
             self._heart.cancel()
             tasks.append(self._heart)
+        await self._watcher.close()
         await asyncio.gather(*tasks, return_exceptions=True)
         # without the database they are still taken over, a little later
         with contextlib.suppress(ConderyError):
@@ -147,7 +149,7 @@ class EmbeddedQueue:
         if row is None:
             return None
         flight = self._flights.get(row.key)
-        return flight if flight and flight.id == build_id else FollowedBuild(build_id, self._builds, self._closing)
+        return flight if flight and flight.id == build_id else FollowedBuild(row, self._builds, self._watcher)
 
     async def cancel(self, build_id: str, reason: str) -> bool:
         row = await self._builds.find(build_id)
@@ -216,7 +218,7 @@ class EmbeddedQueue:
             other = await self._builds.last(job.key)
             if other is None:
                 # the row in the way is gone; or another key's build has the same id, which is almost impossible
-                await asyncio.sleep(POLL_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
                 flight.id = secrets.token_hex(6)
                 continue
             if other.ended is not None and other.id != followed and not _is_since(begun, other):
@@ -225,12 +227,20 @@ class EmbeddedQueue:
             if other.ended is not None:
                 return other
             followed = other.id
+            row = await self._follow(flight, other)
+            if row is not None and (row.ended is not None or await self._builds.take(row, owner)):
+                return row
+
+    async def _follow(self, flight: Flight, other: BuildRow) -> BuildRow | None:
+        """Wait until another process's build ends or nobody works on it. Returns its row, or None if it was deleted."""
+
+        def is_over(row: BuildRow) -> bool:
             # as its row says; `submit` then raises it if the caller here wants more
-            flight.claim.set_priority(other.priority)
-            flight.adopt_row(other.id)
-            if self._is_left(other) and await self._builds.take(other, owner):
-                return other
-            await asyncio.sleep(POLL_SECONDS)
+            flight.claim.set_priority(row.priority)
+            return row.ended is not None or self._is_left(row)
+
+        flight.adopt_row(other.id)
+        return await self._watcher.until(other, is_over)
 
     async def _work(self, flight: Flight, row: BuildRow) -> CompletedBuild | BuildFailed:
         job, started = flight.job, time.monotonic()

@@ -1,47 +1,50 @@
-"""Waits for a build by its row alone, whoever works on it.
-
-A process that waits for another's build reads its row every POLL_SECONDS, by an index. SQLite does not notify other
-processes of changes, and PostgreSQL's notifications are lost while a connection is down, so polling would be needed
-anyway.
-"""
+"""Waits for a build by its id alone, whoever works on it."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from math import inf
 
 from builder.errors import BuildFailed
 from builder.queue.ended import read_end
 from builder.queue.protocol import CompletedBuild
+from builder.queue.watcher import Watcher
 from builder.work.claims import OURSELVES, Caller
-from storage.catalog.builds import Builds
-from storage.errors import ServerStopping
-
-POLL_SECONDS = 0.2
+from storage.catalog.builds import BuildRow, Builds
 
 
 class FollowedBuild:
     """A SubmittedBuild (`builder.queue.protocol`) that this process neither requested nor works on."""
 
-    def __init__(self, build_id: str, builds: Builds, closing: asyncio.Event) -> None:
-        self.id = build_id
+    def __init__(self, row: BuildRow, builds: Builds, watcher: Watcher) -> None:
+        self.id = row.id
+        self._row: BuildRow | None = row
+        """As last seen. It does not change once the build has ended."""
         self._builds = builds
-        self._closing = closing
+        self._watcher = watcher
 
     async def wait(self, seconds: float | None, caller: Caller = OURSELVES) -> CompletedBuild | None:
-        until = time.monotonic() + (inf if seconds is None else seconds)
-        while not self._closing.is_set():
-            row = await self._builds.find(self.id)
-            if row is None:
-                raise BuildFailed(self.id, "Collected", "this build was deleted; how it ended is unknown")
-            if row.ended is not None:
-                end = read_end(row)
-                if isinstance(end, BuildFailed):
-                    raise end
-                return end
-            left = until - time.monotonic()
-            if left <= 0:
-                return None
-            await asyncio.sleep(min(POLL_SECONDS, left))
-        raise ServerStopping
+        if self._row is not None and self._row.ended is None:
+            self._row = await self._look(self._row, seconds)
+        if self._row is None:
+            raise BuildFailed(self.id, "Collected", "this build was deleted; how it ended is unknown")
+        if self._row.ended is None:
+            return None
+        end = read_end(self._row)
+        if isinstance(end, BuildFailed):
+            raise end
+        return end
+
+    async def _look(self, row: BuildRow, seconds: float | None) -> BuildRow | None:
+        """Wait at most `seconds` for the end of the build. Returns its row, or None if it was deleted."""
+        self._watcher.check_open()
+        if seconds is not None and seconds <= 0:
+            return await self._builds.find(self.id)
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._watcher.until(row, _has_ended)
+        except TimeoutError:
+            return row
+
+
+def _has_ended(row: BuildRow) -> bool:
+    return row.ended is not None

@@ -8,18 +8,23 @@ its own.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import case, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.documents import Document
 from storage.database import tables
-from storage.database.engine import Database
+from storage.database.engine import Database, batches
 from storage.database.sql_clock import database_time
+from storage.events.hints import hear, hint
 from storage.events.outbox import Record
+
+CHANNEL = "condery_builds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,7 @@ class Builds:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._hearers: set[Callable[[], None]] = set()
 
     async def begin(
         self, build_id: str, key: str, request: Document, owner: str, *, priority: int = 0
@@ -82,6 +88,27 @@ class Builds:
         async with self._database.reading() as connection:
             row = (await connection.execute(self._rows().where(tables.build.c.id == build_id))).first()
         return _build_row(row) if row else None
+
+    async def find_all(self, ids: Collection[str]) -> Mapping[str, BuildRow]:
+        """Find builds by their ids; unknown ids are left out."""
+        rows: dict[str, BuildRow] = {}
+        async with self._database.reading() as connection:
+            for batch in batches(ids):
+                found = await connection.execute(self._rows().where(tables.build.c.id.in_(batch)))
+                rows |= {row.id: _build_row(row) for row in found}
+        return rows
+
+    async def hear(self, tell: Callable[[], None]) -> None:
+        """Call `tell` after builds end, are let go or change their priority, until the task is cancelled.
+
+        The call comes at once for changes by this process, otherwise within a twentieth of a second while the database
+        is available. Some calls are for nothing.
+        """
+        self._hearers.add(tell)
+        try:
+            await hear(self._database, CHANNEL, tell)
+        finally:
+            self._hearers.discard(tell)
 
     async def last(self, key: str) -> BuildRow | None:
         table = tables.build
@@ -128,7 +155,7 @@ class Builds:
         """Release the unfinished builds of `owner`, so that others need not wait for its heartbeat to lapse."""
         table = tables.build
         statement = update(table).where(table.c.owner == owner, table.c.ended.is_(None)).values(owner="", heartbeat=0.0)
-        async with self._database.writing() as connection:
+        async with self._changing() as connection:
             await connection.execute(statement)
 
     async def set_building(self, build_id: str) -> None:
@@ -141,7 +168,7 @@ class Builds:
         """Set the priority of an unfinished build; False if there is none."""
         table = tables.build
         unfinished = (table.c.id == build_id) & table.c.ended.is_(None)
-        async with self._database.writing() as connection:
+        async with self._changing() as connection:
             done = await connection.execute(update(table).where(unfinished).values(priority=priority))
         return done.rowcount == 1
 
@@ -179,11 +206,20 @@ class Builds:
             .where(table.c.id == build_id, table.c.ended.is_(None))
             .values(ended=database_time(self._database), **values)
         )
-        async with self._database.writing() as connection:
+        async with self._changing() as connection:
             done = (await connection.execute(statement)).rowcount == 1
             if done and record is not None:
                 await record(connection, None)
         return done
+
+    @contextlib.asynccontextmanager
+    async def _changing(self) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction, and tell all who hear once it is committed."""
+        async with self._database.writing() as connection:
+            yield connection
+            await hint(connection, CHANNEL)
+        for tell in self._hearers:
+            tell()
 
     def _rows(self) -> Any:
         return select(tables.build, database_time(self._database).label("now"))
