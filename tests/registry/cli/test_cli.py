@@ -219,7 +219,7 @@ def test_lock_writes_each_format(condery: Run, flags: list[str], tmp_path: Path)
     ("item", "reason"),
     [
         ("tzdatta", "no package tzdatta for linux-64 in {}; did you mean tzdata?"),
-        ("tzdata.eq.1", "cannot be solved for linux-64: no tzdata ==1 in {}; there is "),
+        ("tzdata.eq.1", "cannot be solved for linux-64: no tzdata ==1 in {}; available: "),
     ],
 )
 def test_what_cannot_be_is_told_with_what_was_meant(
