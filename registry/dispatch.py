@@ -165,7 +165,7 @@ def _ignore_target(handler: Handler) -> TargetHandler:
 
 
 def _guard(row: RepositoryRoute) -> TargetHandler:
-    """Call the row's handler once its need is granted. This is the only place that looks up a repository's kind."""
+    """Call the row's handler once its need is granted. The kind of the path's repository is looked up here alone."""
     permission = row.permission
     assert permission is not None, "the table was checked"
     handler = _with_reserve(row.handler) if "DELETE" in row.methods else row.handler
