@@ -229,6 +229,6 @@ def test_an_archive_that_changed_since_is_verified_again(tmp_path: Path) -> None
 def test_an_archive_that_is_not_as_recorded_is_not_read(tmp_path: Path) -> None:
     made = Package().conda(tmp_path)
     made.path.write_bytes(made.path.read_bytes() + b"\0")
-    with pytest.raises(PackageRefused, match="bytes, its channel's record"):
+    with pytest.raises(PackageRefused, match="bytes, but its channel's record"):
         inspected(made)
     assert not (tmp_path / "contents").exists()

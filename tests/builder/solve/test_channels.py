@@ -41,7 +41,7 @@ async def test_unavailable_channels(solver: Solver, address: str, reason: str) -
 
 
 async def test_a_channel_that_is_not_there(solver: Solver, server: ChannelServer) -> None:
-    with pytest.raises(ChannelUnavailable, match=r"noarch/repodata.json is not there"):
+    with pytest.raises(ChannelUnavailable, match=r"noarch/repodata.json does not exist"):
         await solver.solve(spec("lib", channel=f"{server.url}/nothing"))
     server.fail("", status=500, times=99)
     with pytest.raises(ChannelUnavailable, match="500"):
