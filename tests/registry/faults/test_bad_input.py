@@ -134,7 +134,7 @@ NAMES = [
     (manifest_path("good", "lock-0123456789ab"), 404, "MANIFEST_UNKNOWN", r"no such lock is stored here"),
     (manifest_path("good", f"sha256:{0:064}"), 404, "MANIFEST_UNKNOWN", r"there is no manifest sha256:0"),
     (f"/v2/conda-store-dynamic/good/blobs/sha256:{0:064}", 404, "BLOB_UNKNOWN", r"sha256:0"),
-    ("/files/conda-store-dynamic/good/latest/environment.xml", 404, "NOT_FOUND", r"there is no 'environment\.xml'"),
+    ("/files/conda-store-dynamic/good/latest/environment.xml", 404, "NOT_FOUND", r"no file 'environment\.xml' exists"),
 ]  # fmt: skip
 
 
