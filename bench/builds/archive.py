@@ -44,11 +44,11 @@ def against_gzip(channel: str, specs: Sequence[str], repetitions: int, work: Pat
     for repetition in range(repetitions):
         os.sync()
         root = work / f"archive-{repetition}"
-        seconds, content = asyncio.run(packed(root, channel, specs))
+        seconds, content = asyncio.run(pack(root, channel, specs))
         shutil.rmtree(root)
         plain = gzip.decompress(content)
         ours.append(len(plain) / seconds)
-        theirs.append(len(plain) / compressed(plain))
+        theirs.append(len(plain) / time_gzip(plain))
     note = f"{len(plain) / 1e6:.0f} MB, {CORES} processes"
     return Row(
         "archive.tar.gz", statistics.median(ours) / 1e6, "MB/s", MUST, "at least",
@@ -56,7 +56,7 @@ def against_gzip(channel: str, specs: Sequence[str], repetitions: int, work: Pat
     )  # fmt: skip
 
 
-def compressed(plain: bytes) -> float:
+def time_gzip(plain: bytes) -> float:
     """Seconds to gzip `plain`; the result is thrown away."""
     begun = time.perf_counter()
     compressor = isal_zlib.compressobj(1, wbits=31)
@@ -67,7 +67,7 @@ def compressed(plain: bytes) -> float:
     return time.perf_counter() - begun
 
 
-async def packed(root: Path, channel: str, specs: Sequence[str]) -> tuple[float, bytes]:
+async def pack(root: Path, channel: str, specs: Sequence[str]) -> tuple[float, bytes]:
     """Seconds from the lock to the stored archive, and the archive's bytes."""
     settings = BuilderSettings(channels=(channel,), workers=CORES)
     async with open_stores(root) as stores:

@@ -42,7 +42,7 @@ def measure(*, short: bool) -> list[Row]:
             with bad_builds(running):
                 time.sleep(2 if short else UNDER_WAY_SECONDS)
                 new_busy, known_busy = pulls(running, "busy", repetitions)
-                under_way = unfinished(running)
+                under_way = count_unfinished(running)
     note = (
         f"8 hung channels, 9 hard solves, 8 archives of {megabytes} MB and more; "
         f"{under_way} of the 17 others still running at the end"
@@ -149,7 +149,7 @@ def archives(number: int) -> list[str]:
     return [f"/files/{ROOT}/{'/'.join(names[:count])}/latest/archive.tar.gz" for count in range(1, len(names))]
 
 
-def unfinished(running: Server) -> int:
+def count_unfinished(running: Server) -> int:
     """How many bad builds, archives aside, have no end in the server's log."""
     ended = [
         line["specs"][0].rpartition("::")[2].rstrip("0123456789")

@@ -139,14 +139,14 @@ def huge_package(directory: Path, size: int) -> str:
 
 
 def peak_memory(root: Path, channel: str) -> float:
-    async def measured() -> float:
+    async def measure_peak() -> float:
         async with service(root, channel) as opened:
             lock = await opened.lock(parse_specs(["huge"], opened.builder.settings))
             await opened.builder.image(lock)
             here = psutil.Process()
             return max(_peak(process.pid) for process in [here, *here.children(recursive=True)])
 
-    return asyncio.run(measured())
+    return asyncio.run(measure_peak())
 
 
 def in_new_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

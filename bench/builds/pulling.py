@@ -47,7 +47,7 @@ def measure(*, short: bool = False) -> list[Row]:
         if not clients:
             return []
         channel = sample_channel().as_uri()
-        references = [stack.enter_context(_served(work / f"{count}-layers", channel, count)) for count in counts]
+        references = [stack.enter_context(_serve(work / f"{count}-layers", channel, count)) for count in counts]
         return [
             row
             for name, pull in clients.items()
@@ -85,24 +85,24 @@ def _clients(stack: contextlib.ExitStack, work: Path) -> Iterator[tuple[str, Pul
 
 def _docker(client: Docker, reference: str) -> float:
     client.remove_images_of(reference.partition("/")[0])
-    seconds = _timed(client.pull, reference)
+    seconds = _time_pull(client.pull, reference)
     client.remove_images_of(reference.partition("/")[0])
     return seconds
 
 
 def _containerd(client: Containerd, reference: str) -> float:
-    seconds = _timed(client.pull, reference)
+    seconds = _time_pull(client.pull, reference)
     client.remove(reference)
     return seconds
 
 
 def _podman(client: Podman, reference: str) -> float:
-    seconds = _timed(client.pull, reference)
+    seconds = _time_pull(client.pull, reference)
     client.remove_all()
     return seconds
 
 
-def _timed(pull: Callable[[str], None], reference: str) -> float:
+def _time_pull(pull: Callable[[str], None], reference: str) -> float:
     # do not wait for what others have left to be written
     os.sync()
     begun = time.perf_counter()
@@ -111,7 +111,7 @@ def _timed(pull: Callable[[str], None], reference: str) -> float:
 
 
 @contextlib.contextmanager
-def _served(root: Path, channel: str, count: int) -> Iterator[str]:
+def _serve(root: Path, channel: str, count: int) -> Iterator[str]:
     """A server that already has the image with `count` package layers; yields the reference to pull."""
     data, log = root / "data", root / "log"
     with mock.patch("builder.platform_build.plan", partial(laid_out, count=count)):

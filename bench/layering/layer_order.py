@@ -80,7 +80,7 @@ class LayerOrder:
     def _best_move(self, name: str) -> _Move:
         """Compare all places at once: passing another package costs what the two then no longer share."""
         here = self._places[name]
-        met = self._met(name)
+        met = self._find_met(name)
         below = dict.fromkeys(self._holders[name], 0)
         places = sorted(met)
         own = [self._own_bytes(name, below)]
@@ -99,7 +99,7 @@ class LayerOrder:
         best = min(range(len(costs)), key=costs.__getitem__)
         return _Move(costs[now] - costs[best], edges[best], edges[best + 1])
 
-    def _met(self, name: str) -> dict[int, list[tuple[int, _Link]]]:
+    def _find_met(self, name: str) -> dict[int, list[tuple[int, _Link]]]:
         """By place, the links that share a chain with `name`, each with its holder, as if `name` were not in it."""
         met: dict[int, list[tuple[int, _Link]]] = defaultdict(list)
         for holder in self._holders[name]:

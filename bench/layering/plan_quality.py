@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.layering.environments import Archive, Environment, folds, read
-from bench.layering.popularity_table import fitted
+from bench.layering.popularity_table import fit
 from bench.row import Row
 from builder.layers.plan import MAX_LAYERS, plan
 from builder.layers.popularity import Popularity
@@ -65,12 +65,12 @@ def judge(environments: Sequence[Environment], planner: Planner, popularity: Pop
     )
 
 
-def held_out(environments: Sequence[Environment]) -> dict[str, list[Quality]]:
+def judge_held_out(environments: Sequence[Environment]) -> dict[str, list[Quality]]:
     """By plan, its quality in each fold of each cut, with a table made without the fold's organisations."""
     found = defaultdict(list)
     for cut in CUTS:
         for learned, judged in folds(environments, cut):
-            popularity = fitted(learned)
+            popularity = fit(learned)
             for name, planner in PLANS.items():
                 found[name].append(judge(judged, planner, popularity))
     return found
@@ -195,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{path} is not there: the plan is not judged", file=sys.stderr)
             return 0
     environments = read(paths)
-    found = held_out(environments)
+    found = judge_held_out(environments)
     shipped = Popularity.load_shipped()
     projects = len({environment.project for environment in environments})
     console = Console(width=140)

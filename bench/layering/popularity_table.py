@@ -28,7 +28,7 @@ MOVED_FROM = 2
 SEED = 1
 
 
-def fitted(environments: Sequence[Environment], version: int = 0) -> Popularity:
+def fit(environments: Sequence[Environment], version: int = 0) -> Popularity:
     """The table for `environments`: counted, then ranked by climbing from the order of packages' weights.
 
     A rank is the mean of the two places. Anything further that the climb finds fits these environments alone: without
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("environments", type=Path, nargs="+", help="files of solved environments")
     parser.add_argument("output", type=Path)
     chosen = parser.parse_args(arguments)
-    chosen.output.write_text(text_of(fitted(read(chosen.environments), chosen.version)))
+    chosen.output.write_text(text_of(fit(read(chosen.environments), chosen.version)))
     return 0
 
 

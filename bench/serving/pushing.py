@@ -45,13 +45,13 @@ class Pusher:
         """One PATCH without a length, then PUT, as docker does; returns the digest."""
         hasher = hashlib.sha256()
 
-        def hashed() -> Iterator[bytes]:
+        def hash_blocks() -> Iterator[bytes]:
             for block in blocks:
                 hasher.update(block)
                 yield block
 
         location = self._ask("POST", f"/v2/{repository}/blobs/uploads/", 202, b"")
-        location = self._ask("PATCH", location, 202, hashed())
+        location = self._ask("PATCH", location, 202, hash_blocks())
         digest = f"sha256:{hasher.hexdigest()}"
         self._ask("PUT", _with_digest(location, digest), 201, b"")
         return digest

@@ -45,7 +45,7 @@ def measure_memory(programs: dict[str, Path], *, short: bool) -> list[Row]:
 
 def _peak(contender: Contender, size: int) -> int:
     """Peak resident bytes of any one of the server's processes."""
-    with _watched(contender.pid) as peaks, ThreadPoolExecutor(CLIENTS) as clients:
+    with _watch_peaks(contender.pid) as peaks, ThreadPoolExecutor(CLIENTS) as clients:
         # raises what a client raised
         list(clients.map(lambda number: _push(contender.port, number, size), range(CLIENTS)))
     if contender.name == CONDERY and not peaks:
@@ -66,7 +66,7 @@ def _blocks(number: int, size: int) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def _watched(pid: int) -> Iterator[dict[int, int]]:
+def _watch_peaks(pid: int) -> Iterator[dict[int, int]]:
     """Peaks of a process and its descendants by process id, updated until the block ends."""
     peaks: dict[int, int] = {}
     ended = threading.Event()

@@ -29,7 +29,7 @@ from builder.locks.lock import Lock
 from builder.packages.contents import PackageContents
 from builder.packages.inspection import inspect
 from builder.packages.starting_files import FOLDERS, LARGEST, SCRIPTS, VARIABLES, StartingFile, has_some, starts
-from storage.disk.files import known_errors
+from storage.disk.files import translate_errors
 from storage.errors import FragmentsGone
 from storage.layout import DataDirectory
 
@@ -106,7 +106,7 @@ def make_environment_layer(task: EnvironmentLayerTask) -> FinishedLayer:
 def _pass_on(content: bytes, path: Path) -> bytes | FilePart:
     if len(content) <= _PASSED:
         return content
-    with known_errors(path.parent):
+    with translate_errors(path.parent):
         path.write_bytes(content)
     return FilePart.of(path)
 

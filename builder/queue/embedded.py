@@ -79,7 +79,7 @@ class EmbeddedQueue:
 
     async def _resume(self) -> None:
         """Resume the builds that nobody works on, including those that this process could not end."""
-        for row in await self._builds.unfinished():
+        for row in await self._builds.list_unfinished():
             if row.key in self._flights or not self._is_left(row):
                 continue
             job = _read_job(row)

@@ -86,7 +86,7 @@ class Mirrored:
         download, size = await mirror.blob(source, digest, _seconds(request))
         if "Range" in request.headers:
             # a part is best cut from the whole blob, and a blob can be sent whole only once it is stored
-            await download.stored(_seconds(request))
+            await download.wait_until_stored(_seconds(request))
         if download.blob is not None:
             return await _send(request, target, source, digest)
         response, span = answer_of_part(request, headers, size)

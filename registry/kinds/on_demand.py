@@ -15,7 +15,7 @@ from registry.http.references import Target
 from registry.kinds import pages
 from registry.kinds.kind import Need, check_granted
 from registry.kinds.stored import StoredKind, accept_header, answer, find_manifest
-from registry.kinds.waiting import building_head, offered, trickle, wait_a_while
+from registry.kinds.waiting import building_head, media_types_of, trickle, wait_a_while
 from registry.notifications import note_manifest_pull
 from registry.parts import MEMORY, SETTINGS, Parts, caller_of
 
@@ -71,7 +71,7 @@ class OnDemand(StoredKind):
     async def _answer_unfinished(
         self, request: web.Request, repository: str, tag: str, ticket: Ticket[FinishedImage]
     ) -> web.StreamResponse:
-        media_types = offered(ticket.spec)
+        media_types = media_types_of(ticket.spec)
         media_type = media_types[choose_accepted(accept_header(request), media_types)]
         if request.method == "HEAD":
             return building_head(media_type)

@@ -41,7 +41,7 @@ async def wait_a_while(request: web.Request, asking: Awaitable[Ticket[T]]) -> tu
     return ticket, await ticket.wait(max(deadline - clock(), 0))
 
 
-def offered(spec: EnvironmentSpec) -> tuple[str, ...]:
+def media_types_of(spec: EnvironmentSpec) -> tuple[str, ...]:
     """The media types that an image of `spec` will be available in, the preferred one first."""
     return (OCI_MANIFEST, DOCKER_MANIFEST) if spec.single else (OCI_INDEX, OCI_MANIFEST, DOCKER_MANIFEST)
 

@@ -101,7 +101,7 @@ class UpstreamClient:
         self, method: str, source: Source, url: URL, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Yield the answer, whatever its status. Errors while the block reads it are raised as MirrorError, too."""
-        with _known_errors(source):
+        with _translate_errors(source):
             response = await self._ask_authorized(method, source, url, headers or {})
             try:
                 yield response
@@ -142,11 +142,11 @@ class UpstreamClient:
             tokens.check_login(source, url)
             headers["Authorization"] = tokens.basic(login).header
         self._check(source, url)
-        with _known_errors(source):
+        with _translate_errors(source):
             async with self._session.get(url, headers=headers, allow_redirects=False) as response:
                 if response.status != HTTPStatus.OK:
                     raise await refusal(source, response, "token")
-                return await parsed(source, await read_limited(source, response, TOKEN_BYTES))
+                return await parse_json(source, await read_limited(source, response, TOKEN_BYTES))
 
     async def _follow(
         self, method: str, source: Source, url: URL, headers: Mapping[str, str], grant: Grant | None
@@ -187,7 +187,7 @@ def _is_this_machine(host: str) -> bool:
 
 
 @contextlib.contextmanager
-def _known_errors(source: Source) -> Iterator[None]:
+def _translate_errors(source: Source) -> Iterator[None]:
     """Raise aiohttp's errors as ours, without URLs, which may hold secrets."""
     registry = source.registry
     try:
@@ -257,7 +257,7 @@ async def read_limited(source: Source, response: aiohttp.ClientResponse, most: i
     return bytes(body)
 
 
-async def parsed(source: Source, body: bytes) -> Any:
+async def parse_json(source: Source, body: bytes) -> Any:
     """Parse `body` as JSON; raises UpstreamFailed."""
     try:
         return await asyncio.to_thread(strict_json.parse, body)

@@ -45,7 +45,7 @@ class Download:
 
     # for readers
 
-    async def begun(self, seconds: float) -> int:
+    async def wait_for_size(self, seconds: float) -> int:
         """Wait for the blob's size. Raises UpstreamSlow after `seconds`, or the reason why there is no blob."""
         try:
             async with asyncio.timeout(seconds):
@@ -55,7 +55,7 @@ class Download:
             raise UpstreamSlow(self.source.registry, seconds) from None
         return self.size
 
-    async def stored(self, seconds: float) -> bool:
+    async def wait_until_stored(self, seconds: float) -> bool:
         """Whether the blob is stored within `seconds`. Raises the reason why there is no blob."""
         try:
             async with asyncio.timeout(seconds):

@@ -81,7 +81,7 @@ class Fetching:
     async def _run(self, download: Download) -> None:
         source, digest = download.source, download.digest
         try:
-            download.finish(await self._brought(download))
+            download.finish(await self._bring(download))
         except ConderyError as error:
             log.warning("blob not mirrored", repository=source.scope, digest=digest, reason=str(error))
             download.fail(error)
@@ -93,7 +93,7 @@ class Fetching:
         finally:
             del self._running[source.scope, digest]
 
-    async def _brought(self, download: Download) -> StoredBlob:
+    async def _bring(self, download: Download) -> StoredBlob:
         source, digest = download.source, download.digest
         with contextlib.suppress(BlobUnknown):
             # it may have arrived since the caller looked for it

@@ -244,7 +244,7 @@ class Mirror:
         """Start the download of a blob that is not here yet, and return it with its size; also raises QuotaExceeded."""
         download = self._fetching.download(source, digest)
         with _of_a_blob():
-            return download, await download.begun(seconds)
+            return download, await download.wait_for_size(seconds)
 
     async def blob_size(self, source: Source, digest: Digest, seconds: float) -> int:
         """The size of a blob that is not here yet, from the registry that has it or the manifests that name it."""
@@ -252,7 +252,7 @@ class Mirror:
         key = ("blob", source, digest)
         with _of_a_blob():
             if running is not None:
-                return await running.begun(seconds)
+                return await running.wait_for_size(seconds)
             size: int | None = await self._ask(source, key, lambda: self._upstream.blob_size(source, digest), seconds)
             if size is None:
                 sizes = await self._content.sizes(source.scope, digest)

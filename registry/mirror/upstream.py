@@ -15,7 +15,7 @@ from yarl import URL
 
 from registry.errors import TagInvalid
 from registry.http.references import check_tag, is_digest
-from registry.mirror.client import UpstreamClient, parsed, read_limited, refusal
+from registry.mirror.client import UpstreamClient, parse_json, read_limited, refusal
 from registry.mirror.errors import BlobLacking, RepositoryLacking, UpstreamFailed, UpstreamLacks, UpstreamLies
 from registry.mirror.names import Source
 from storage.digest import Descriptor, Digest
@@ -66,7 +66,7 @@ class Upstream:
             if response.status != HTTPStatus.OK:
                 return None
             with contextlib.suppress(UpstreamFailed):
-                return _told_digest(source, response)
+                return _read_digest(source, response)
         return None
 
     async def manifest(self, source: Source, reference: str, known: Digest | None = None) -> Push | None:
@@ -79,7 +79,7 @@ class Upstream:
             if response.status != HTTPStatus.OK:
                 raise await refusal(source, response, what)
             body = await read_limited(source, response, MANIFEST_BYTES)
-            wanted = Digest.parse(reference) if is_digest(reference) else _told_digest(source, response)
+            wanted = Digest.parse(reference) if is_digest(reference) else _read_digest(source, response)
         digest = await asyncio.to_thread(Digest.of, body, wanted.algorithm if wanted else "sha256")
         if wanted and digest != wanted:
             raise UpstreamLies(source.registry, f"sent content with digest {digest} for {what}, which is {wanted}")
@@ -205,7 +205,7 @@ class _Page(NamedTuple):
 
 async def _tags(source: Source, page: _Page) -> list[str]:
     """Those that are valid tags; null counts as an empty list, as Go writes it."""
-    document = await parsed(source, page.body)
+    document = await parse_json(source, page.body)
     names = document.get("tags") if isinstance(document, dict) else None
     return [name for name in names if _is_tag(name)] if isinstance(names, list) else []
 
@@ -222,7 +222,7 @@ async def _document(source: Source, what: str, content_type: str | None, body: b
         raise UpstreamFailed(source.registry, f"has an unacceptable {what} in {source.repository}: {error}") from None
 
 
-def _told_digest(source: Source, response: aiohttp.ClientResponse) -> Digest | None:
+def _read_digest(source: Source, response: aiohttp.ClientResponse) -> Digest | None:
     text = response.headers.get("Docker-Content-Digest")
     try:
         return Digest.parse(text) if text is not None else None

@@ -53,7 +53,7 @@ async def serve_processes(settings: Settings, on_ready: Callable[[Listening], No
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    with reserved_port(settings.http.host, settings.http.port) as port:
+    with reserve_port(settings.http.host, settings.http.port) as port:
         fixed = settings.model_copy(update={"http": settings.http.model_copy(update={"port": port})})
         children = [_start(fixed) for _ in range(settings.http.processes)]
         try:
@@ -76,7 +76,7 @@ def _check_files(http: HttpSettings, webhook: WebhookSettings) -> None:
 
 
 @contextlib.contextmanager
-def reserved_port(host: str, port: int) -> Iterator[int]:
+def reserve_port(host: str, port: int) -> Iterator[int]:
     """Yield the port, or a free one for 0, bound so that only this user's SO_REUSEPORT sockets may listen on it."""
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind, protocol) as holder:

@@ -19,7 +19,7 @@ from storage.blobs.store import BlobStore
 from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Digest
-from storage.disk.files import known_errors, sync_directory, sync_file
+from storage.disk.files import sync_directory, sync_file, translate_errors
 from storage.errors import FragmentsGone, ObjectMissing
 
 SYNC_THREADS = 8
@@ -112,7 +112,7 @@ class LayerStore:
     def _sync_fragments(self, keys: Iterable[str]) -> None:
         """Flush fragments to disk: they are a cache and written without a flush, but a layer relies on them."""
         paths = [self._blobs.fragment_path(key) for key in keys]
-        with known_errors(self._blobs.fragments):
+        with translate_errors(self._blobs.fragments):
             list(self._syncing.map(_if_there(sync_file), paths))
             list(self._syncing.map(_if_there(sync_directory), {path.parent for path in paths}))
 

@@ -118,7 +118,7 @@ class Builds:
             row = (await connection.execute(self._rows().where(table.c.key == key).order_by(*order).limit(1))).first()
         return _build_row(row) if row else None
 
-    async def unfinished(self) -> list[BuildRow]:
+    async def list_unfinished(self) -> list[BuildRow]:
         """All unfinished builds, the highest priority first, then the oldest."""
         table = tables.build
         query = self._rows().where(table.c.ended.is_(None)).order_by(table.c.priority.desc(), table.c.created)

@@ -24,7 +24,7 @@ from storage.database.engine import Database
 from storage.errors import QuotaExceeded
 from storage.events.announcements import announce
 from storage.quotas.limits import Limits, like, matches
-from storage.quotas.room import coming, let_go, release_unnamed, unnamed
+from storage.quotas.room import coming, is_unnamed, let_go, release_unnamed
 from storage.repositories.rows import lock_manifests
 
 BATCH = 50
@@ -188,7 +188,7 @@ class Made:
 
     async def _let_go_blobs(self, connection: AsyncConnection, these: ColumnElement[bool]) -> int:
         link, blob, file = tables.link, tables.blob, tables.artifact
-        spare = and_(link.c.repository == self._root, these, unnamed())
+        spare = and_(link.c.repository == self._root, these, is_unnamed())
         query = (
             select(link.c.repository, link.c.digest, blob.c.size)
             .join(blob, blob.c.digest == link.c.digest)

@@ -64,7 +64,7 @@ class Database:
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """Begin a transaction that reads one consistent view of the database."""
-        with known_errors():
+        with translate_errors():
             async with self.engine.connect() as connection:
                 yield connection
 
@@ -75,7 +75,7 @@ class Database:
         On SQLite it holds the one write lock from the beginning, so what it reads stays true until it ends. On
         PostgreSQL that holds only for the rows that it has updated.
         """
-        with known_errors():
+        with translate_errors():
             async with self.engine.connect() as connection:
                 await connection.execution_options(**{_WRITES: True})
                 async with connection.begin():
@@ -92,7 +92,7 @@ class Database:
 
 
 @contextlib.contextmanager
-def known_errors() -> Any:
+def translate_errors() -> Any:
     """Turn the drivers' errors for an unusable database into ours; errors of wrong statements pass unchanged."""
     try:
         yield
@@ -183,7 +183,7 @@ def migrate(url: str) -> None:
 
     Raises StorageUnavailable.
     """
-    with known_errors():
+    with translate_errors():
         _migrate(url)
 
 

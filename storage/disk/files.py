@@ -76,7 +76,7 @@ def _folder_of(path: Path, scratch: Path | None) -> str:
 
 
 @contextlib.contextmanager
-def known_errors(where: Path) -> Iterator[None]:
+def translate_errors(where: Path) -> Iterator[None]:
     """Turn the operating system's errors in the folder `where` into StorageFull and StorageUnavailable."""
     try:
         yield

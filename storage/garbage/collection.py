@@ -41,8 +41,8 @@ from storage.database.engine import Database, batches
 from storage.database.sql_clock import database_time, is_before, mend
 from storage.events.announcements import announce
 from storage.events.changes import Changes
-from storage.garbage.retention import given_up, names_given_up, rule_of
-from storage.garbage.rings import repositories_with_rings, rings
+from storage.garbage.retention import find_given_up, is_given_up, rule_of
+from storage.garbage.rings import find_rings, repositories_with_rings
 from storage.garbage.rules import (
     BLOBS,
     BUILD_SILENT_SECONDS,
@@ -148,7 +148,7 @@ class Garbage:
             repositories = await repositories_with_rings(connection, rules)
         for repository in repositories:
             async with self._database.reading() as connection:
-                found = await rings(connection, rules, repository)
+                found = await find_rings(connection, rules, repository)
             if found:
                 step += await to_end(self._delete_rings(repository, rules))
         return step
@@ -157,7 +157,7 @@ class Garbage:
         table, begun = tables.repository_manifest, time.monotonic()
         async with self._database.writing() as connection:
             await lock_manifests(self._database, connection, repository)
-            found = await rings(connection, rules, repository)
+            found = await find_rings(connection, rules, repository)
             for batch in batches(found):
                 these = (table.c.repository == repository) & table.c.digest.in_(batch)
                 await connection.execute(delete(table).where(these))
@@ -216,10 +216,10 @@ class Garbage:
 
     async def _sweep_tags(self, rules: Rules) -> Step:
         step = Step(TAGS.name)
-        for repository, rule in await ruled_repositories(self._blobs, self._policy):
-            garbage = given_up(rule, repository, rules.now)
+        for repository, rule in await list_ruled_repositories(self._blobs, self._policy):
+            garbage = is_given_up(rule, repository, rules.now)
             async with self._database.reading() as connection:
-                names = await tags_given_up(connection, self._policy, rule, repository, rules.now)
+                names = await find_tags_given_up(connection, self._policy, rule, repository, rules.now)
             for start in range(0, len(names), BATCH):
                 step += await to_end(self._delete_tags(repository, names[start : start + BATCH], garbage))
         return step
@@ -318,7 +318,7 @@ async def oldest_build(database: Database) -> float | None:
     return begun
 
 
-async def ruled_repositories(blobs: BlobStore, policy: Policy) -> list[tuple[str, Retention]]:
+async def list_ruled_repositories(blobs: BlobStore, policy: Policy) -> list[tuple[str, Retention]]:
     """The repositories with a retention rule; never that of the on-demand images."""
     if not policy.limits.retention:
         return []
@@ -329,13 +329,13 @@ async def ruled_repositories(blobs: BlobStore, policy: Policy) -> list[tuple[str
     return [(name, rule) for name, rule in found if rule is not None]
 
 
-async def tags_given_up(
+async def find_tags_given_up(
     connection: AsyncConnection, policy: Policy, rule: Retention, repository: str, now: float
 ) -> Sequence[str]:
     table = tables.tag
-    query = select(table.c.name).where(given_up(rule, repository, now)).order_by(table.c.name)
+    query = select(table.c.name).where(is_given_up(rule, repository, now)).order_by(table.c.name)
     names = (await connection.execute(query)).scalars()
-    return names_given_up(policy.limits, rule, repository, names)
+    return find_given_up(policy.limits, rule, repository, names)
 
 
 async def _doom_parts(connection: AsyncConnection, uploads: Collection[str], expires: float) -> None:

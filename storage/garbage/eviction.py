@@ -69,7 +69,7 @@ class Eviction:
             ("archives", self._bounds.archives, (self._data.archives, self._data.contents)),
             ("repodata", self._bounds.repodata, (self._data.repodata,)),
         ):
-            entries = over(await self._survey(*folders), bound, before) if bound else []
+            entries = find_excess(await self._survey(*folders), bound, before) if bound else []
             if not dry_run:
                 await asyncio.to_thread(_remove, entries)
             steps.append(_step(name, entries))
@@ -85,8 +85,8 @@ class Eviction:
         unneeded: list[Entry] = []
         for batch in _batches(await self._survey(self._data.fragments)):
             async with database.reading() as connection:
-                unneeded += await _unneeded(connection, batch)
-        chosen = over(unneeded, bound, before)
+                unneeded += await _find_unneeded(connection, batch)
+        chosen = find_excess(unneeded, bound, before)
         if dry_run:
             return chosen
         evicted: list[Entry] = []
@@ -94,13 +94,13 @@ class Eviction:
             async with database.writing() as connection:
                 # no join can be made of them until they are gone
                 await database.lock(connection, FRAGMENTS_LOCK)
-                free = await _unneeded(connection, batch)
+                free = await _find_unneeded(connection, batch)
                 await asyncio.to_thread(_remove, free)
                 evicted += free
         return evicted
 
 
-async def _unneeded(connection: AsyncConnection, entries: Sequence[Entry]) -> list[Entry]:
+async def _find_unneeded(connection: AsyncConnection, entries: Sequence[Entry]) -> list[Entry]:
     """The fragments that no join needs."""
     use = tables.fragment_use
     query = select(use.c.fragment).where(use.c.fragment.in_([entry.name for entry in entries])).distinct()
@@ -133,7 +133,7 @@ def _entry(path: Path, files: Iterable[os.DirEntry[str]]) -> Entry | None:
     return Entry(path.name, tuple(paths), size, used) if paths else None
 
 
-def over(entries: Iterable[Entry], bound: int, before: float) -> list[Entry]:
+def find_excess(entries: Iterable[Entry], bound: int, before: float) -> list[Entry]:
     """The least recently used entries, last used earlier than `before`, that must go for the rest to fit in `bound`."""
     oldest = sorted(entries, key=lambda entry: (entry.used, entry.name))
     excess = sum(entry.size for entry in oldest) - bound

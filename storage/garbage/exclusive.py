@@ -20,7 +20,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.database.engine import Database, known_errors
+from storage.database.engine import Database, translate_errors
 from storage.database.sql_clock import is_ahead
 from storage.errors import GarbageCollectionRunning
 from storage.layout import DataDirectory
@@ -40,7 +40,7 @@ def only_here(directory: Path) -> Iterator[None]:
 
     The modification time of the directory's file `collecting` is when a collection last began or ended.
     """
-    with _locked(directory) as file:
+    with _lock(directory) as file:
         _say(file, _who())
         try:
             yield
@@ -55,7 +55,7 @@ def between_collections(directory: Path) -> Iterator[None]:
     For a backup, and other work that a collection would disturb. `last_collection` stays as it was.
     """
     is_new = not DataDirectory(directory).collecting.exists()
-    with _locked(directory) as file:
+    with _lock(directory) as file:
         time_ns = 0 if is_new else os.stat(file.fileno()).st_mtime_ns
         _say(file, _who(), time_ns)
         try:
@@ -74,7 +74,7 @@ def _say(file: IO[bytes], who: str, time_ns: int | None = None) -> None:
 
 
 @contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[IO[bytes]]:
+def _lock(directory: Path) -> Iterator[IO[bytes]]:
     with open(DataDirectory(directory).collecting, "a+b", buffering=0, opener=_open_private) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -97,7 +97,7 @@ async def only_one(database: Database) -> AsyncIterator[None]:
     if database.dialect != "postgresql":
         yield
         return
-    with known_errors():
+    with translate_errors():
         # a lock of the session, not of a transaction: an open transaction would keep PostgreSQL from vacuuming
         engine = database.engine.execution_options(isolation_level="AUTOCOMMIT")
         async with engine.connect() as connection:

@@ -21,12 +21,12 @@ from storage.garbage.collection import (
     OBJECTS,
     CollectionReport,
     Step,
+    find_tags_given_up,
     is_due,
-    ruled_repositories,
+    list_ruled_repositories,
     rules_now,
-    tags_given_up,
 )
-from storage.garbage.rings import repositories_with_rings, rings
+from storage.garbage.rings import find_rings, repositories_with_rings
 from storage.garbage.rules import KINDS, MANIFESTS, TAGS, GarbageKind, Policy, Rules
 
 _TEXT = String(255).with_variant(String(255, collation="C"), "postgresql")
@@ -89,7 +89,7 @@ async def _mark(connection: AsyncConnection, kind: GarbageKind, rules: Rules) ->
 async def _mark_rings(connection: AsyncConnection, rules: Rules) -> Step:
     step = Step(MANIFESTS.name)
     for repository in await repositories_with_rings(connection, rules):
-        found = await rings(connection, rules, repository)
+        found = await find_rings(connection, rules, repository)
         rows = [{"kind": MANIFESTS.table.name, "first": repository, "second": each, "bytes": 0} for each in found]
         if rows:
             await connection.execute(_gone.insert(), rows)
@@ -105,8 +105,8 @@ async def _count(connection: AsyncConnection, kind: GarbageKind) -> Step:
 
 async def _tags(connection: AsyncConnection, blobs: BlobStore, policy: Policy, rules: Rules) -> Step:
     count = 0
-    for repository, rule in await ruled_repositories(blobs, policy):
-        count += len(await tags_given_up(connection, policy, rule, repository, rules.now))
+    for repository, rule in await list_ruled_repositories(blobs, policy):
+        count += len(await find_tags_given_up(connection, policy, rule, repository, rules.now))
     return Step(TAGS.name, count)
 
 

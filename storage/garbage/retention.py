@@ -15,7 +15,7 @@ def rule_of(limits: Limits, repository: str) -> Retention | None:
     return next((rule for rule in limits.retention if matches(rule.pattern, repository)), None)
 
 
-def given_up(rule: Retention, repository: str, now: float) -> ColumnElement[bool]:
+def is_given_up(rule: Retention, repository: str, now: float) -> ColumnElement[bool]:
     """Whether a row of the table of tags is neither young nor among the last; its name is not checked here.
 
     Of tags updated at the same time, the last by name counts as the last. Tags of copies from another registry are for
@@ -45,12 +45,12 @@ def _behind(last: int | None, repository: str) -> ColumnElement[bool]:
     return or_(tag.c.updated < updated, and_(tag.c.updated == updated, tag.c.name < name))
 
 
-def kept_by_name(limits: Limits, rule: Retention, repository: str, tag: str) -> bool:
+def is_kept_by_name(limits: Limits, rule: Retention, repository: str, tag: str) -> bool:
     """Whether a pattern of the rule keeps a tag, or the tag is immutable."""
     return any(matches(pattern, tag) for pattern in rule.patterns) or any(
         immutable.holds(repository, tag) for immutable in limits.immutable
     )
 
 
-def names_given_up(limits: Limits, rule: Retention, repository: str, tags: Iterable[str]) -> Sequence[str]:
-    return [tag for tag in tags if not kept_by_name(limits, rule, repository, tag)]
+def find_given_up(limits: Limits, rule: Retention, repository: str, tags: Iterable[str]) -> Sequence[str]:
+    return [tag for tag in tags if not is_kept_by_name(limits, rule, repository, tag)]

@@ -21,16 +21,16 @@ from storage.garbage.rules import Rules
 async def repositories_with_rings(connection: AsyncConnection, rules: Rules) -> list[str]:
     """The repositories that may have rings that are garbage."""
     row = tables.repository_manifest
-    query = select(row.c.repository).where(row.c.subject.is_not(None), rules.unneeded(row))
+    query = select(row.c.repository).where(row.c.subject.is_not(None), rules.is_unneeded(row))
     query = query.where(rules.subject_is_unneeded(row)).distinct().order_by(row.c.repository)
     return list((await connection.execute(query)).scalars())
 
 
-async def rings(connection: AsyncConnection, rules: Rules, repository: str) -> list[str]:
+async def find_rings(connection: AsyncConnection, rules: Rules, repository: str) -> list[str]:
     """The manifests of a repository's rings that are garbage."""
     row = tables.repository_manifest
     query = select(row.c.digest).where(row.c.repository == repository, row.c.subject.is_not(None))
-    query = query.where(rules.unneeded(row), rules.subject_is_unneeded(row))
+    query = query.where(rules.is_unneeded(row), rules.subject_is_unneeded(row))
     unneeded = set((await connection.execute(query)).scalars())
     above: dict[str, set[str]] = defaultdict(set)
     seen, unseen = set(unneeded), set(unneeded)
@@ -39,12 +39,12 @@ async def rings(connection: AsyncConnection, rules: Rules, repository: str) -> l
             above[lower].add(upper)
         unseen = set().union(*(above[lower] for lower in unseen)) - seen
         seen |= unseen
-        unseen = await _unneeded(connection, rules, repository, unseen)
+        unseen = await _find_unneeded(connection, rules, repository, unseen)
         unneeded |= unseen
-    return sorted(unneeded - _led_to(unneeded, above))
+    return sorted(unneeded - _find_needed(unneeded, above))
 
 
-def _led_to(unneeded: Iterable[str], above: Mapping[str, set[str]]) -> set[str]:
+def _find_needed(unneeded: Iterable[str], above: Mapping[str, set[str]]) -> set[str]:
     """The manifests that something leads to which is needed for its own sake."""
     below: dict[str, set[str]] = defaultdict(set)
     for lower, uppers in above.items():
@@ -66,7 +66,7 @@ async def _leading_to(
     found: list[tuple[str, str]] = []
     for batch in batches(sorted(digests)):
         indexes = select(child.c.digest, child.c.manifest).where(
-            child.c.repository == repository, child.c.digest.in_(batch), *rules.kept(child)
+            child.c.repository == repository, child.c.digest.in_(batch), *rules.require_kept(child)
         )
         subjects = select(row.c.digest, row.c.subject).where(
             row.c.repository == repository, row.c.digest.in_(batch), rules.subject_is_there(row)
@@ -76,10 +76,14 @@ async def _leading_to(
     return found
 
 
-async def _unneeded(connection: AsyncConnection, rules: Rules, repository: str, digests: Iterable[str]) -> set[str]:
+async def _find_unneeded(
+    connection: AsyncConnection, rules: Rules, repository: str, digests: Iterable[str]
+) -> set[str]:
     row = tables.repository_manifest
     found: set[str] = set()
     for batch in batches(sorted(digests)):
-        query = select(row.c.digest).where(row.c.repository == repository, row.c.digest.in_(batch), rules.unneeded(row))
+        query = select(row.c.digest).where(
+            row.c.repository == repository, row.c.digest.in_(batch), rules.is_unneeded(row)
+        )
         found.update((await connection.execute(query)).scalars())
     return found

@@ -151,7 +151,7 @@ class Rules:
             RESOLUTIONS.name: self._resolutions,
             BUILDS.name: self._builds,
         }
-        return and_(conditions[kind.name](), *self.kept(kind.table))
+        return and_(conditions[kind.name](), *self.require_kept(kind.table))
 
     @property
     def _grace(self) -> float:
@@ -161,43 +161,47 @@ class Rules:
         return is_before(tables.upload.c.touched, self.now - self.policy.upload_seconds, self.now)
 
     def _images(self) -> ColumnElement[bool]:
-        return self._unused(tables.image.c.used, self.policy.image_retention)
+        return self._is_unused(tables.image.c.used, self.policy.image_retention)
 
     def _files(self) -> ColumnElement[bool]:
-        return self._unused(tables.artifact.c.used, self.policy.image_retention)
+        return self._is_unused(tables.artifact.c.used, self.policy.image_retention)
 
     def _copies(self) -> ColumnElement[bool]:
         row, copy = tables.repository_manifest, tables.mirrored_manifest
-        unused = self._unused(copy.c.pulled, self.policy.copy_retention)
+        unused = self._is_unused(copy.c.pulled, self.policy.copy_retention)
         return exists().where(copy.c.repository == row.c.repository, copy.c.digest == row.c.digest, unused)
 
-    def _unused(self, last: ColumnElement[float], seconds: float) -> ColumnElement[bool]:
+    def _is_unused(self, last: ColumnElement[float], seconds: float) -> ColumnElement[bool]:
         return last < self.now - seconds if seconds else false()
 
     def _manifests(self) -> ColumnElement[bool]:
         row, child = tables.repository_manifest, tables.manifest_child
         return and_(
-            self.unneeded(row),
-            ~exists().where(child.c.repository == row.c.repository, child.c.digest == row.c.digest, *self.kept(child)),
+            self.is_unneeded(row),
+            ~exists().where(
+                child.c.repository == row.c.repository, child.c.digest == row.c.digest, *self.require_kept(child)
+            ),
             ~self.subject_is_there(row),
         )
 
-    def unneeded(self, row: FromClause) -> ColumnElement[bool]:
+    def is_unneeded(self, row: FromClause) -> ColumnElement[bool]:
         """Whether a manifest is garbage unless another leads to it; `row` is the table or an alias of it."""
         tag, copy, image = tables.tag, tables.mirrored_manifest, tables.image_manifest
         return and_(
             or_(
                 and_(row.c.repository == self.policy.root, row.c.pushed < self._grace),
-                and_(row.c.repository != self.policy.root, self._long_untagged(row)),
+                and_(row.c.repository != self.policy.root, self._is_long_untagged(row)),
             ),
             ~exists().where(tag.c.repository == row.c.repository, tag.c.digest == row.c.digest),
             # in any repository: the root may have been another when the image was made
-            ~exists().where(image.c.digest == row.c.digest, *self.kept(image)),
-            ~exists().where(copy.c.repository == row.c.repository, copy.c.digest == row.c.digest, *self.kept(copy)),
-            *self.kept(tables.repository_manifest, row),
+            ~exists().where(image.c.digest == row.c.digest, *self.require_kept(image)),
+            ~exists().where(
+                copy.c.repository == row.c.repository, copy.c.digest == row.c.digest, *self.require_kept(copy)
+            ),
+            *self.require_kept(tables.repository_manifest, row),
         )
 
-    def _long_untagged(self, row: FromClause) -> ColumnElement[bool]:
+    def _is_long_untagged(self, row: FromClause) -> ColumnElement[bool]:
         before = self.now - self.policy.untagged_for
         return and_(row.c.untagged < before, row.c.pushed < before) if self.policy.untagged_for else false()
 
@@ -205,13 +209,13 @@ class Rules:
         """Whether the repository has the manifest's subject."""
         upper = tables.repository_manifest.alias("upper")
         same = (upper.c.repository == row.c.repository, upper.c.digest == row.c.subject)
-        return exists().where(*same, *self.kept(tables.repository_manifest, upper))
+        return exists().where(*same, *self.require_kept(tables.repository_manifest, upper))
 
     def subject_is_unneeded(self, row: FromClause) -> ColumnElement[bool]:
         """Whether the repository has the manifest's subject, and that is `unneeded` too."""
         upper = tables.repository_manifest.alias("upper")
         same = (upper.c.repository == row.c.repository, upper.c.digest == row.c.subject)
-        return exists().where(*same, self.unneeded(upper))
+        return exists().where(*same, self.is_unneeded(upper))
 
     def _links(self) -> ColumnElement[bool]:
         link, upload = tables.link, tables.upload
@@ -219,28 +223,28 @@ class Rules:
         pushing = exists().where(
             upload.c.repository == link.c.repository,
             upload.c.created < link.c.created + self.policy.grace,
-            *self.kept(upload),
+            *self.require_kept(upload),
         )
-        return and_(link.c.created < self._grace, *self._unreferenced(link), ~pushing)
+        return and_(link.c.created < self._grace, *self._require_unreferenced(link), ~pushing)
 
     def _blobs(self) -> ColumnElement[bool]:
         # a build needs all that it has made or found since it began
         before = self._grace if self.oldest_build is None else min(self._grace, self.oldest_build)
-        return and_(tables.blob.c.used < before, *self._unreferenced(tables.blob))
+        return and_(tables.blob.c.used < before, *self._require_unreferenced(tables.blob))
 
     def _bodies(self) -> ColumnElement[bool]:
-        return and_(tables.manifest.c.created < self._grace, *self._unreferenced(tables.manifest))
+        return and_(tables.manifest.c.created < self._grace, *self._require_unreferenced(tables.manifest))
 
     def _repositories(self) -> ColumnElement[bool]:
         upload = tables.upload
-        pushing = exists().where(upload.c.repository == tables.repository.c.name, *self.kept(upload))
-        return and_(*self._unreferenced(tables.repository), ~pushing)
+        pushing = exists().where(upload.c.repository == tables.repository.c.name, *self.require_kept(upload))
+        return and_(*self._require_unreferenced(tables.repository), ~pushing)
 
     def _locks(self) -> ColumnElement[bool]:
         """Locks have no foreign keys: what is made from a lock may exist without it, and be made again."""
         lock, image, file = tables.lock, tables.image, tables.artifact
         never_used = and_(lock.c.used.is_(None), lock.c.created < self.now - self.policy.build_retention)
-        garbage = or_(never_used, self._unused(lock.c.used, self.policy.lock_retention))
+        garbage = or_(never_used, self._is_unused(lock.c.used, self.policy.lock_retention))
         if self.bounds.lock is not None:
             pinned, needed, key = self.bounds.lock
             place = tuple_(lock.c.pinned, lock_needed(), lock.c.key)
@@ -249,13 +253,13 @@ class Rules:
             garbage = or_(garbage, and_(settled, place <= tuple_(literal(pinned), literal(needed), literal(key))))
         return and_(
             garbage,
-            ~exists().where(image.c.lock_key == lock.c.key, *self.kept(image)),
-            ~exists().where(file.c.lock_key == lock.c.key, *self.kept(file)),
+            ~exists().where(image.c.lock_key == lock.c.key, *self.require_kept(image)),
+            ~exists().where(file.c.lock_key == lock.c.key, *self.require_kept(file)),
         )
 
     def _resolutions(self) -> ColumnElement[bool]:
         row, lock = tables.resolution, tables.lock
-        lost = ~exists().where(lock.c.key == row.c.lock_key, *self.kept(lock))
+        lost = ~exists().where(lock.c.key == row.c.lock_key, *self.require_kept(lock))
         return or_(lost, row.c.solved <= self.bounds.resolution) if self.bounds.resolution is not None else lost
 
     def _builds(self) -> ColumnElement[bool]:
@@ -264,14 +268,16 @@ class Rules:
         over = or_(ended, and_(row.c.ended.is_(None), row.c.heartbeat < before))
         return or_(over, row.c.ended <= self.bounds.build) if self.bounds.build is not None else over
 
-    def _unreferenced(self, table: Table) -> Iterator[ColumnElement[bool]]:
+    def _require_unreferenced(self, table: Table) -> Iterator[ColumnElement[bool]]:
         """Conditions that no row refers to a row of `table`, apart from rows that are deleted with it."""
         for other in table.metadata.sorted_tables:
             for key in other.foreign_key_constraints:
                 if key.referred_table is table and key.ondelete != "CASCADE":
-                    yield ~exists().where(*(each.parent == each.column for each in key.elements), *self.kept(other))
+                    yield ~exists().where(
+                        *(each.parent == each.column for each in key.elements), *self.require_kept(other)
+                    )
 
-    def kept(self, table: Table, row: FromClause | None = None) -> Iterator[ColumnElement[bool]]:
+    def require_kept(self, table: Table, row: FromClause | None = None) -> Iterator[ColumnElement[bool]]:
         """Conditions that neither a row of `table`, or of its alias, nor what it is deleted with is gone."""
         row = table if row is None else row
         owners: list[tuple[Table, list[str]]] = [(table, [column.name for column in table.primary_key])]

@@ -45,7 +45,7 @@ def back_up(data: Path, target: Path, report: OnFileCopied = lambda _done, _tota
 
     Blocks. A backup that fails leaves the earlier one whole. Raises BackupFailed.
     """
-    with _known_errors(target), masked(OWNER_ONLY):
+    with _translate_errors(target), masked(OWNER_ONLY):
         _check_target(data, target)
         make_private(target)
         copy = _copy_of_database(target)
@@ -139,7 +139,7 @@ def _drop_others(target: Path, wanted: set[Path]) -> None:
 
 
 @contextlib.contextmanager
-def _known_errors(target: Path) -> Iterator[None]:
+def _translate_errors(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

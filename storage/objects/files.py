@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
-from storage.disk.files import TEMPORARY, known_errors, sync_directory
+from storage.disk.files import TEMPORARY, sync_directory, translate_errors
 from storage.disk.reserve import free_bytes
 from storage.errors import ObjectMissing
 from storage.objects.protocol import ObjectPart, ObjectStore, ObjectWriter, writing
@@ -56,7 +56,7 @@ class FileObjects:
                         writer.write(chunk)
 
     def delete(self, keys: Iterable[str]) -> None:
-        with known_errors(self._root):
+        with translate_errors(self._root):
             for key in keys:
                 path = self.path(key)
                 for each in (path, _beside(path)):
@@ -66,7 +66,7 @@ class FileObjects:
         return None
 
     def check(self) -> None:
-        with known_errors(self._root):
+        with translate_errors(self._root):
             self._root.mkdir(parents=True, exist_ok=True)
             path = self._root / f"{TEMPORARY}check-{secrets.token_hex(8)}"
             try:
@@ -93,7 +93,7 @@ class _FileWriter:
         self._file: IO[bytes] | None = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        with known_errors(self._root):
+        with translate_errors(self._root):
             file = self._open_file()
             rest = memoryview(data)
             while rest:
@@ -102,11 +102,11 @@ class _FileWriter:
         self._since_look += len(data)
         if self._since_look >= LOOK_BYTES:
             self._since_look = 0
-            with known_errors(self._root):
+            with translate_errors(self._root):
                 self._look()
 
     def commit(self) -> None:
-        with known_errors(self._root):
+        with translate_errors(self._root):
             file = self._open_file()
             os.fsync(file.fileno())
             file.close()

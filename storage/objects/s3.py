@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from storage.errors import ObjectMissing, StorageError, StorageUnavailable
 from storage.objects.protocol import ObjectPart, ObjectWriter, writing
 from storage.objects.s3_bucket import Bucket, S3Location, Unsupported
-from storage.objects.s3_plan import Copied, Piece, Range, joined, part_size
+from storage.objects.s3_plan import Copied, Piece, Range, part_size, plan_join
 from storage.objects.segments import CHUNK, Segment, StreamRange
 
 THREADS = 8
@@ -51,7 +51,7 @@ class S3Objects:
         return [StreamRange(lambda: self._read(key, start, stop), stop - start)] if stop > start else []
 
     def concatenate(self, key: str, parts: Sequence[ObjectPart]) -> None:
-        pieces = joined(parts)
+        pieces = plan_join(parts)
         if self._copies and any(isinstance(piece, Copied) for piece in pieces):
             try:
                 self._join(key, pieces, sum(part.size for part in parts))
@@ -132,7 +132,7 @@ class S3Objects:
             yield from self._read(each.key, each.start, each.stop)
 
     def _cancel_uploads(self, name: str) -> None:
-        for upload in self._bucket.unfinished(name):
+        for upload in self._bucket.list_unfinished(name):
             self._bucket.cancel(name, upload)
 
 

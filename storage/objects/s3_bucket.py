@@ -91,13 +91,13 @@ class Bucket:
         self._session: Any = None
 
     def put(self, name: str, body: Any) -> None:
-        with self._known_errors():
+        with self._translate_errors():
             self._usual.put_object(Bucket=self.location.bucket, Key=name, Body=body)
 
     def size(self, name: str, *, hasty: bool = False) -> int | None:
         """The object's size in bytes; None if it does not exist."""
         try:
-            with self._known_errors(name):
+            with self._translate_errors(name):
                 client = self._hasty if hasty else self._usual
                 return int(client.head_object(Bucket=self.location.bucket, Key=name)["ContentLength"])
         except ObjectMissing:
@@ -105,7 +105,7 @@ class Bucket:
 
     def get(self, name: str, start: int, stop: int) -> Any:
         """The bytes [start, stop) as a stream to read and close; raises ObjectMissing, also for too short an object."""
-        with self._known_errors(name):
+        with self._translate_errors(name):
             span = f"bytes={start}-{stop - 1}"
             found = self._usual.get_object(Bucket=self.location.bucket, Key=name, Range=span)
         if found["ContentLength"] != stop - start:
@@ -115,13 +115,13 @@ class Bucket:
 
     def read(self, stream: Any, size: int) -> bytes:
         """Read at most `size` bytes from the stream of `get`; never returns empty bytes."""
-        with self._known_errors():
+        with self._translate_errors():
             data: bytes = stream.read(size)
             return data
 
     def discard(self, name: str) -> None:
         """Delete what a failed request may have left, if that can be done soon."""
-        with self._known_errors():
+        with self._translate_errors():
             self._hasty.delete_object(Bucket=self.location.bucket, Key=name)
 
     def delete(self, names: Sequence[str]) -> None:
@@ -137,7 +137,7 @@ class Bucket:
     def link(self, name: str, media_type: str) -> str:
         """A URL to GET the object with this Content-Type."""
         parameters = {"Bucket": self.location.bucket, "Key": name, "ResponseContentType": media_type}
-        with self._known_errors():
+        with self._translate_errors():
             url: str = self._public.generate_presigned_url(
                 "get_object", Params=parameters, ExpiresIn=self.location.link_seconds
             )
@@ -145,7 +145,7 @@ class Bucket:
 
     def check(self, name: str) -> None:
         """Quickly write, read and delete the object `name`."""
-        with self._known_errors(name):
+        with self._translate_errors(name):
             self._hasty.put_object(Bucket=self.location.bucket, Key=name, Body=b"condery")
             with contextlib.closing(self._hasty.get_object(Bucket=self.location.bucket, Key=name)["Body"]) as body:
                 found = body.read()
@@ -157,13 +157,13 @@ class Bucket:
 
     def begin(self, name: str) -> str:
         """Start a multipart upload and return its id."""
-        with self._known_errors():
+        with self._translate_errors():
             begun = self._usual.create_multipart_upload(Bucket=self.location.bucket, Key=name)
             return str(begun["UploadId"])
 
     def upload(self, name: str, upload: str, number: int, body: Any) -> str:
         """Send a part and return its ETag."""
-        with self._known_errors():
+        with self._translate_errors():
             sent = self._usual.upload_part(
                 Bucket=self.location.bucket, Key=name, UploadId=upload, PartNumber=number, Body=body
             )
@@ -172,7 +172,7 @@ class Bucket:
     def copy(self, name: str, upload: str, number: int, source: str, span: tuple[int, int] | None) -> str:
         """Make a part by copying `source` or its bytes [start, stop), and return its ETag. Raises Unsupported."""
         where = {"CopySourceRange": f"bytes={span[0]}-{span[1] - 1}"} if span else {}
-        with self._known_errors(source, optional=True):
+        with self._translate_errors(source, optional=True):
             copied = self._patient.upload_part_copy(
                 Bucket=self.location.bucket,
                 Key=name,
@@ -190,7 +190,7 @@ class Bucket:
         """Complete the upload: the object exists afterwards, with `size` bytes."""
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
         try:
-            with self._known_errors():
+            with self._translate_errors():
                 self._patient.complete_multipart_upload(
                     Bucket=self.location.bucket, Key=name, UploadId=upload, MultipartUpload={"Parts": parts}
                 )
@@ -202,28 +202,28 @@ class Bucket:
             self._verify(name, size)
 
     def cancel(self, name: str, upload: str) -> None:
-        with self._known_errors(), self._suppressed("NoSuchUpload"):
+        with self._translate_errors(), self._suppress("NoSuchUpload"):
             self._hasty.abort_multipart_upload(Bucket=self.location.bucket, Key=name, UploadId=upload)
 
-    def unfinished(self, name: str) -> list[str]:
+    def list_unfinished(self, name: str) -> list[str]:
         """Ids of the unfinished uploads of `name`. Raises Unsupported."""
         found: Any = {}
         # rclone answers NoSuchUpload if there are none; the prefix is the whole name, since MinIO lists by nothing
         # shorter
-        with self._known_errors(optional=True), self._suppressed("NoSuchUpload"):
+        with self._translate_errors(optional=True), self._suppress("NoSuchUpload"):
             found = self._usual.list_multipart_uploads(Bucket=self.location.bucket, Prefix=name)
         return [upload["UploadId"] for upload in found.get("Uploads", ()) if upload["Key"] == name]
 
     def _delete_batch(self, names: Sequence[str]) -> None:
         request = {"Objects": [{"Key": name} for name in names], "Quiet": True}
-        with self._known_errors(optional=True):
+        with self._translate_errors(optional=True):
             answer = self._usual.delete_objects(Bucket=self.location.bucket, Delete=request)
         for problem in answer.get("Errors", ()):
             if problem.get("Code") not in _MISSING:
                 raise self._error_of(problem.get("Code", ""), problem.get("Message", ""))
 
     def _delete_one(self, name: str) -> None:
-        with contextlib.suppress(ObjectMissing), self._known_errors(name):
+        with contextlib.suppress(ObjectMissing), self._translate_errors(name):
             self._usual.delete_object(Bucket=self.location.bucket, Key=name)
 
     def _verify(self, name: str, size: int) -> None:
@@ -290,7 +290,7 @@ class Bucket:
         return f"S3 bucket {self.location.bucket}"
 
     @contextlib.contextmanager
-    def _known_errors(self, name: str | None = None, *, optional: bool = False) -> Iterator[None]:
+    def _translate_errors(self, name: str | None = None, *, optional: bool = False) -> Iterator[None]:
         """Raise the libraries' errors as ours: ObjectMissing if `name` does not exist.
 
         Unsupported if the store lacks an `optional` operation.
@@ -314,7 +314,7 @@ class Bucket:
             raise StorageUnavailable(self._where, self._hide_secret(reason)) from error
 
     @contextlib.contextmanager
-    def _suppressed(self, code: str) -> Iterator[None]:
+    def _suppress(self, code: str) -> Iterator[None]:
         import botocore.exceptions
 
         try:

@@ -62,7 +62,7 @@ def part_size(first: int, written: int) -> int:
     return min(max(first, grown), LARGEST_PART)
 
 
-def joined(parts: Sequence[ObjectPart]) -> list[Piece]:
+def plan_join(parts: Sequence[ObjectPart]) -> list[Piece]:
     """Plan the pieces that concatenate to `parts`, with as few streamed bytes as possible.
 
     A streamed piece fits in memory: it is less than twice the smallest part, which is 5 MiB for up to 25 GB in all.

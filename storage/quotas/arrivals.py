@@ -71,7 +71,7 @@ class Arrival:
                 log.warning("cannot renew the hold for arriving bytes", repository=self._repository, reason=str(error))
 
     @contextlib.asynccontextmanager
-    async def renewed(self) -> AsyncIterator[None]:
+    async def keep_renewed(self) -> AsyncIterator[None]:
         if not self._bounded:
             yield
             return
@@ -84,5 +84,5 @@ async def arriving(blobs: BlobStore, room: Room, repository: str, digest: str = 
     """Yield an object to write in the block. It is deleted afterwards unless something has it by then."""
     async with blobs.pending() as key:
         arrival = Arrival(room, repository, key, digest)
-        async with arrival.renewed():
+        async with arrival.keep_renewed():
             yield arrival

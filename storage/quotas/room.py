@@ -139,7 +139,7 @@ class Room:
         if self._limits.quota(repository) is None:
             return
         link, now = tables.link, time.time()
-        these = and_(link.c.repository == repository, unnamed())
+        these = and_(link.c.repository == repository, is_unnamed())
         if digests is not None:
             these = and_(these, link.c.digest.in_(list(digests)))
         async with self._database.writing() as connection:
@@ -171,7 +171,7 @@ class Room:
 async def release_unnamed(connection: AsyncConnection, repository: str, digests: Collection[str]) -> None:
     """Let those of `digests` be deleted for others that no manifest of the repository names any more."""
     link = tables.link
-    these = and_(link.c.repository == repository, link.c.digest.in_(list(digests)), unnamed())
+    these = and_(link.c.repository == repository, link.c.digest.in_(list(digests)), is_unnamed())
     await lock_rows(connection, link, these)
     await connection.execute(update(link).where(these).values(released=time.time()))
 
@@ -228,7 +228,7 @@ async def end_sessions(connection: AsyncConnection, sessions: Sequence[str]) -> 
     await connection.execute(delete(upload).where(upload.c.id.in_(sessions)))
 
 
-def unnamed(link: FromClause = tables.link) -> ColumnElement[bool]:
+def is_unnamed(link: FromClause = tables.link) -> ColumnElement[bool]:
     use = tables.manifest_blob
     return ~exists().where(use.c.repository == link.c.repository, use.c.digest == link.c.digest)
 
@@ -246,7 +246,7 @@ def _spare(pattern: str, grace: float, pushed: str) -> ColumnElement[bool]:
 def _is_idle(link: FromClause, grace: float) -> ColumnElement[bool]:
     """Whether nobody waits for a link."""
     now = time.time()
-    return and_(or_(link.c.released.is_not(None), is_before(link.c.created, now - grace, now)), unnamed(link))
+    return and_(or_(link.c.released.is_not(None), is_before(link.c.created, now - grace, now)), is_unnamed(link))
 
 
 async def _spare_bytes(connection: AsyncConnection, pattern: str, spare: ColumnElement[bool]) -> int:

@@ -146,7 +146,7 @@ class MirroredContent:
     async def has_near(self, digest: Digest, prefix: str) -> bool:
         """Whether a repository whose name begins with `prefix` has the blob."""
         async with self._database.reading() as connection:
-            return bool((await connection.execute(select(_linked_near(digest, prefix)))).scalar())
+            return bool((await connection.execute(select(_is_linked_near(digest, prefix)))).scalar())
 
     async def borrow(self, repository: str, digest: Digest, prefix: str) -> StoredBlob | None:
         """Share a blob of a repository whose name begins with `prefix` with this one; None if none has it (any more).
@@ -154,7 +154,7 @@ class MirroredContent:
         Raises QuotaExceeded.
         """
         table = tables.blob
-        statement = update(table).where(table.c.digest == digest, _linked_near(digest, prefix))
+        statement = update(table).where(table.c.digest == digest, _is_linked_near(digest, prefix))
         async with self._database.writing() as connection:
             await lock_manifests(self._database, connection, repository)
             row = (await connection.execute(statement.values(used=time.time()).returning(*BLOB_COLUMNS))).first()
@@ -174,6 +174,6 @@ class MirroredContent:
         await connection.execute(pins.on_conflict_do_nothing())
 
 
-def _linked_near(digest: Digest, prefix: str) -> ColumnElement[bool]:
+def _is_linked_near(digest: Digest, prefix: str) -> ColumnElement[bool]:
     link = tables.link
     return exists().where(link.c.digest == digest, link.c.repository.startswith(prefix, autoescape=True))

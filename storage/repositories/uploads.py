@@ -110,7 +110,7 @@ class Uploads:
 
         Raises RangeInvalid if another request was faster, UploadUnknown, and QuotaExceeded, which ends the session.
         """
-        async with self.ended_by_refusal(upload):
+        async with self.end_on_refusal(upload):
             await self._repositories.room.within(upload.repository, lambda: self._append(upload, received))
         size = upload.size + received.size
         if received.hasher is not None:
@@ -154,7 +154,7 @@ class Uploads:
         if last is not None:
             parts.append(ObjectPart(last.key, last.size))
         try:
-            async with self.ended_by_refusal(upload):
+            async with self.end_on_refusal(upload):
                 return await self._finish(upload, parts, digest, last, record)
         except (ObjectMissing, FileNotFoundError):
             # it may have expired while its bytes were read
@@ -242,7 +242,7 @@ class Uploads:
         return arriving(self._blobs, self._repositories.room, repository, digest)
 
     @contextlib.asynccontextmanager
-    async def ended_by_refusal(self, upload: Upload) -> AsyncIterator[None]:
+    async def end_on_refusal(self, upload: Upload) -> AsyncIterator[None]:
         """End the session, so that its bytes are deleted, if the block raises QuotaExceeded."""
         try:
             yield

@@ -12,7 +12,7 @@ import pytest
 from bench.layering.environments import FOLDS, Archive, Environment, folds
 from bench.layering.layer_order import LayerOrder, OwnLayer
 from bench.layering.plan_quality import condery, judge
-from bench.layering.popularity_table import fitted, text_of
+from bench.layering.popularity_table import fit, text_of
 from builder.layers.plan import PlanPackage
 from builder.layers.popularity import Popularity
 
@@ -107,8 +107,8 @@ def test_what_changes_between_environments_gets_a_high_place() -> None:
 
 def test_the_table_is_the_same_every_time_and_is_read_as_it_was_written() -> None:
     environments = [*random_environments(5), environment("organisation-1/other", "small=1", "tiny=1", size=5000)]
-    table = fitted(environments, version=7)
-    assert text_of(fitted(list(environments), version=7)) == text_of(table)
+    table = fit(environments, version=7)
+    assert text_of(fit(list(environments), version=7)) == text_of(table)
     read = Popularity.from_json(json.loads(text_of(table)))
     assert read == table
     assert read.version == 7
@@ -128,4 +128,4 @@ def test_folds_judge_each_organisation_once_by_what_it_is_not_in() -> None:
 def test_what_is_judged_is_what_was_fitted() -> None:
     environments = [environment(f"o-{number % 3}/p", "a=1", f"b={number}", "c=1") for number in range(6)]
     # a and c once, and b of each environment, over 14 MB of 8 distinct packages
-    assert judge(environments, condery, fitted(environments)).pulled == 1.0
+    assert judge(environments, condery, fit(environments)).pulled == 1.0

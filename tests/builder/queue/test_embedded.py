@@ -173,7 +173,7 @@ async def test_what_another_version_left_is_ended(
     after = await faulty.find(row.id)
     assert after is not None
     assert after.error_kind == "VersionForeign"
-    assert await faulty.unfinished() == []
+    assert await faulty.list_unfinished() == []
 
 
 async def test_a_beat_does_not_undo_what_was_just_set(queue: EmbeddedQueue, faulty: Faulty, work: Work) -> None:

@@ -109,7 +109,7 @@ class TestOrder:
         assert await other.set_priority(by_name["set elsewhere"].id, Priority.HIGH)
         assert await other.set_priority(by_name["lowered"].id, Priority.LOW)
         assert not await queue.set_priority("nothing", Priority.HIGH)
-        rows = {row.id: row.priority for row in await builds.unfinished()}
+        rows = {row.id: row.priority for row in await builds.list_unfinished()}
         assert [rows[by_name[name].id] for name in names] == [1, 1, 1, 0, -1]
         # within a beat the one that works on them has heard of it
         await asyncio.sleep(2.5)
@@ -327,7 +327,7 @@ class TestFollowing:
 class TestTakingOver:
     async def test_the_build_of_a_killed_process(self, engines: Engines, builds: Builds) -> None:
         with engines.process() as process:
-            (row,) = await builds.unfinished()
+            (row,) = await builds.list_unfinished()
             work = Work(released=True)
             waiting = await engines.open(work).submit(NUMPY)
             assert await waiting.wait(1) is None
@@ -355,7 +355,7 @@ class TestTakingOver:
         await queue.close()
         with pytest.raises(ServerStopping, match="try again"):
             await waiting
-        (row,) = await builds.unfinished()
+        (row,) = await builds.list_unfinished()
         assert (row.id, row.priority) == (build.id, Priority.HIGH)
         work = Work(released=True)
         await engines.open(work).start()

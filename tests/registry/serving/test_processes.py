@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from registry.serving.listening import CannotListen
-from registry.serving.processes import reserved_port
+from registry.serving.processes import reserve_port
 from storage.digest import Digest
 from tests.support.server import StartServer
 
@@ -106,13 +106,13 @@ def test_servers_end_when_what_looks_after_them_is_killed(parent: tuple[subproce
 
 
 def test_port_that_another_program_has_is_told() -> None:
-    with reserved_port("127.0.0.1", 0) as port:
+    with reserve_port("127.0.0.1", 0) as port:
         assert port > 0
     with subprocess.Popen([sys.executable, "-c", OTHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout
         port = int(other.stdout.readline())
         with pytest.raises(CannotListen, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
-            with reserved_port("127.0.0.1", port):
+            with reserve_port("127.0.0.1", port):
                 pass
         other.communicate()
 

@@ -47,7 +47,7 @@ async def test_a_failed_build_is_remembered_whole(builds: Builds) -> None:
         False,
         {"a": [1]},
     )
-    assert await builds.unfinished() == []
+    assert await builds.list_unfinished() == []
 
 
 async def test_only_one_takes_over(builds: Builds) -> None:
@@ -55,7 +55,7 @@ async def test_only_one_takes_over(builds: Builds) -> None:
     assert row is not None
     taken = await asyncio.gather(*(builds.take(row, f"heir/{number}/0") for number in range(5)))
     assert sorted(taken) == [False, False, False, False, True]
-    (left,) = await builds.unfinished()
+    (left,) = await builds.list_unfinished()
     assert left.attempts == 2
 
 

@@ -20,7 +20,7 @@ from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Digest
 from storage.disk.files import mark_used
-from storage.garbage.eviction import Bounds, Entry, Eviction, over, survey
+from storage.garbage.eviction import Bounds, Entry, Eviction, find_excess, survey
 from tests.support.storage.stores import Stores, open_stores, put_layers
 
 OLD = time.time() - 10 * IN_USE_SECONDS
@@ -155,7 +155,7 @@ def test_files_of_one_name_are_one_entry(tmp_path: Path) -> None:
 )
 def test_as_little_goes_as_has_to(sizes: list[tuple[int, int]], bound: int, before: int) -> None:
     entries = [Entry(str(number), (), size, used) for number, (size, used) in enumerate(sizes)]
-    chosen = over(entries, bound, before)
+    chosen = find_excess(entries, bound, before)
     left = [entry for entry in entries if entry not in chosen]
     assert all(entry.used < before for entry in chosen)
     assert sum(entry.size for entry in left) <= bound or all(entry.used >= before for entry in left)

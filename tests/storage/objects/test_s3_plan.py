@@ -7,7 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.objects.protocol import ObjectPart
-from storage.objects.s3_plan import LARGEST_PART, MOST_PARTS, SMALLEST_PART, Copied, Range, Streamed, joined, part_size
+from storage.objects.s3_plan import (
+    LARGEST_PART,
+    MOST_PARTS,
+    SMALLEST_PART,
+    Copied,
+    Range,
+    Streamed,
+    part_size,
+    plan_join,
+)
 
 TERABYTE = 10**12
 SIZES = st.one_of(
@@ -41,7 +50,7 @@ def sources(piece: Copied | Streamed) -> tuple[Range, ...]:
 @settings(max_examples=500)
 @given(st.lists(SIZES, max_size=40))
 def test_pieces_are_the_parts_in_order_and_of_allowed_sizes(sizes: list[int]) -> None:
-    pieces = joined([ObjectPart(str(index), size) for index, size in enumerate(sizes)])
+    pieces = plan_join([ObjectPart(str(index), size) for index, size in enumerate(sizes)])
     reached = [0] * len(sizes)
     order = []
     for piece in pieces:
@@ -63,7 +72,7 @@ def test_pieces_are_the_parts_in_order_and_of_allowed_sizes(sizes: list[int]) ->
 
 def test_no_more_is_streamed_than_must_be() -> None:
     large, small = SMALLEST_PART * 10, 1000
-    pieces = joined([ObjectPart("a", large), ObjectPart("b", small), ObjectPart("c", large), ObjectPart("d", small)])
+    pieces = plan_join([ObjectPart("a", large), ObjectPart("b", small), ObjectPart("c", large), ObjectPart("d", small)])
     missing = SMALLEST_PART - small
     assert pieces == [
         Copied(Range("a", 0, large, large)),
@@ -74,6 +83,6 @@ def test_no_more_is_streamed_than_must_be() -> None:
 
 
 def test_a_multitude_of_small_parts_is_streamed_in_few_pieces() -> None:
-    pieces = joined([ObjectPart(str(index), SMALLEST_PART) for index in range(40_000)])
+    pieces = plan_join([ObjectPart(str(index), SMALLEST_PART) for index in range(40_000)])
     assert len(pieces) <= MOST_PARTS
     assert sum(each.length for piece in pieces for each in sources(piece)) == 40_000 * SMALLEST_PART
