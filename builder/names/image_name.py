@@ -31,7 +31,7 @@ TAGS = "a tag is latest, a day such as 2026-01-31, or lock- and at least 12 hex 
 
 _HANDLE = re.compile(r"[0-9a-f]{12,64}")
 _HANDLE_DIGITS = 16
-"""Digits in the handles that we give: nobody can find a second spec for so many."""
+"""Digits in the handles that we give: too many for anybody to find a second spec with the same ones."""
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 

@@ -221,7 +221,7 @@ def _guess_operator(part: str) -> str | None:
 
 
 def _find_near_operator(part: str) -> str | None:
-    """Return the operator probably meant by `part`, where an operator is missing: `lr`, `eg`, `lk`, `greter`."""
+    """Return the operator probably meant by `part`, where one is expected: `lr`, `eg`, `lk`, `greter`."""
     if part[::-1] in OPERATORS:
         return part[::-1]
     if words := difflib.get_close_matches(part, _MEANT_OPERATORS, n=1, cutoff=0.75):

@@ -3,7 +3,7 @@
 It does what the other clients do themselves: it looks a name up once, checks the result, and connects to exactly that.
 Its users must present a secret that only the solver process is given. It answers 407 to what it refuses, because
 rattler's error reveals no other status of a CONNECT. It answers 599 for a host that it cannot reach, and 426 to plain
-HTTP to a host that no channel names: rattler follows redirects from https to http.
+HTTP for a host that no channel uses over HTTP: rattler follows redirects from https to http.
 
 Each connection carries one request: a GET or HEAD in absolute form (RFC 9112, 3.2.2), or a CONNECT for https.
 """

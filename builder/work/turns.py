@@ -63,7 +63,7 @@ class Slots:
 
 
 class Line:
-    """Those who wait for `slots`, in order. It depends on no clock except for who waits."""
+    """Those who wait for `slots`, in order. Nothing here waits, and only the question of who waits involves a clock."""
 
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
@@ -225,8 +225,7 @@ class Lane:
         self._interrupt()
 
     def _interrupt(self) -> None:
-        """Interrupt each overdue turn that lets another one start which the turns already leaving would not make room
-        for."""
+        """Interrupt overdue turns, each only if that lets another start for which the leaving ones make no room."""
         able = [turn for turn in self._overdue if turn in self._interruptible and turn.limit is not None]
         if not able or not len(self._line):
             return
