@@ -134,10 +134,11 @@ ATTACKS = {
         UNTHROUGH,
     ),
     "a directory in place of the history": Attack(
-        conda("pasts", [("conda-meta/history/x", b"")], ["conda-meta/history/x"]), "recorded"
+        conda("pasts", [("conda-meta/history/x", b"")], ["conda-meta/history/x"]), "records of installed packages"
     ),
     "a directory in place of a record": Attack(
-        conda("recordd", [("conda-meta/tool-1.0-0.json/x", b"")], ["conda-meta/tool-1.0-0.json/x"]), "recorded"
+        conda("recordd", [("conda-meta/tool-1.0-0.json/x", b"")], ["conda-meta/tool-1.0-0.json/x"]),
+        "records of installed packages",
     ),
     "a hard link out": Attack(conda("hardc", [("h", Link(f"../../{OUT}/secret", hard=True))], ["h"]), "leads out"),
     "a hard link to an absolute path": Attack(
@@ -218,7 +219,7 @@ ATTACKS = {
     ),
     "noarch files that the record sends out": Attack(
         noarch("pured", [("site-packages/w.pth", PTH)], ["site-packages/w.pth"]),
-        "is not a path below",
+        "is not a path under",
         ("python ==3.15",),
     ),
 }
