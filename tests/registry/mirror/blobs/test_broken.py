@@ -41,12 +41,7 @@ async def test_a_broken_blob_is_taken_up_whatever_a_resume_is_answered(
             return None
         start = int(request.headers.get("Range", "bytes=0-")[len("bytes=") : -1])
         if upstream.count("GET", "/blobs/") == 1:
-            response = web.StreamResponse(headers={"Content-Length": str(len(LAYER))})
-            await response.prepare(request)
-            await response.write(LAYER[:HALF])
-            assert request.transport is not None
-            request.transport.close()
-            return response
+            return await Sends(LAYER[:HALF], len(LAYER))(request)
         if resumed == "a part":
             # and not all of the rest at once
             stop = min(start + len(LAYER) // 4, len(LAYER))
@@ -94,15 +89,10 @@ async def test_an_upstream_that_knows_no_ranges_is_read_again_from_the_beginning
 ) -> None:
     asked = 0
 
-    async def breaks_once(request: web.Request) -> web.StreamResponse:
+    async def breaks_once(request: web.Request) -> web.StreamResponse | None:
         nonlocal asked
         asked += 1
-        response = web.StreamResponse(headers={"Content-Length": str(len(LAYER))})
-        await response.prepare(request)
-        await response.write(LAYER if asked > 1 else LAYER[:HALF])
-        assert request.transport is not None
-        request.transport.close()
-        return response
+        return await Sends(LAYER if asked > 1 else LAYER[:HALF], len(LAYER))(request)
 
     upstream.behaviour = breaks_once
     async with mirroring(tmp_path, upstream.host) as site:
