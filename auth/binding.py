@@ -48,7 +48,7 @@ class Binding:
 
     def covers(self, other: Binding) -> bool:
         """Whether this matches every entity that `other` matches; their roles do not matter."""
-        # a '*' of the other has to be within one of this: then so is all that it can stand for
+        # if a '*' of the other falls within one of this, so does all that it can stand for
         if not (glob(self.namespace, other.namespace) and glob(self.name, other.name)):
             return False
         return self.name == "*" or other.name != "*"
@@ -69,7 +69,7 @@ def parse_binding(text: str, roles: Roles, source: str = "") -> Binding:
 
 
 def split_binding(text: str) -> tuple[str, str]:
-    """The pattern of `ENTITY=ROLE`, and what stands where a role should; raises ValueError."""
+    """Split `ENTITY=ROLE` into its pattern and its role, which need not exist; raises ValueError."""
     # an entity may contain '=', a role may not
     entity, equals, role = text.strip().rpartition("=")
     if not equals:

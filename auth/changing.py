@@ -37,9 +37,9 @@ class AccessData:
 
     @contextlib.asynccontextmanager
     async def changing_alone(self) -> AsyncIterator[AsyncConnection]:
-        """Likewise, and no other such transaction runs meanwhile: what this one reads of accounts and bindings holds.
+        """Likewise, while no other such transaction runs: what this one reads about accounts and bindings stays true.
 
-        For what is changed by hand; credentials are issued too often for it.
+        For changes by people; credentials are issued too often for it.
         """
         async with self.changing() as connection:
             await self.database.lock(connection, ACCESS)

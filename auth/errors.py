@@ -4,7 +4,7 @@ ConderyError
 └── AuthError
     ├── AccessRefused
     │   ├── NameUnfit, PasswordUnfit, BindingInvalid, MetadataInvalid, NotAPerson
-    │   └── AccessConflict     it does not go with what is there
+    │   └── AccessConflict     it contradicts what exists
     │       └── NameTaken, NamespaceInUse, LastAdministrator
     ├── AccessUnknown
     │   └── AccountUnknown, GroupUnknown, NamespaceUnknown, BindingUnknown, MembershipUnknown
@@ -22,15 +22,15 @@ from storage.errors import ConderyError, quote
 
 
 class AuthError(ConderyError):
-    """Something about who may do what."""
+    """An error about who may do what."""
 
 
 class AccessRefused(AuthError):
-    """It cannot be done as it was asked for."""
+    """The request cannot be carried out as it is."""
 
 
 class AccessConflict(AccessRefused):
-    """It does not go with what is there."""
+    """The request contradicts what exists."""
 
 
 class NameUnfit(AccessRefused):
@@ -95,7 +95,7 @@ class LastAdministrator(AccessConflict):
 
 
 class AccessUnknown(AuthError):
-    """What was named is not there."""
+    """Something that the request names does not exist."""
 
 
 class AccountUnknown(AccessUnknown):
@@ -137,7 +137,7 @@ class BindingUnknown(AccessUnknown):
 
 
 class GrantExceeded(AuthError):
-    """Whoever grants a role, or a token, needs all that is in it themselves."""
+    """To grant a role or a token, one needs all its permissions oneself."""
 
     def __init__(self, granter: str, binding: str, permission: str) -> None:
         super().__init__(f"{granter} cannot grant {binding}: {permission} on all of it is not granted to {granter}")

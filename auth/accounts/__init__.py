@@ -1,1 +1,1 @@
-"""Accounts of people and robots, their groups, namespaces and bindings, and what each may do at this moment."""
+"""Accounts of people and robots, their groups, namespaces and bindings, and what each may do now."""

@@ -1,4 +1,4 @@
-"""An account as it is listed, and its row."""
+"""An account as lists show it, and its row."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Account:
     display_name: str | None
     disabled: bool
     expires: float | None
-    """From then on it is refused: a robot for good, a person until they have a new password."""
+    """From then on the account is refused: a robot for good, a person until they have a new password."""
     owner: str | None
-    """The id of the person whose robot this is; None for persons, and for robots of the server."""
+    """The id of the person who owns this robot; None for persons, and for robots of the server."""
     epoch: int
     created: float
     signed_in: float | None
@@ -32,7 +32,7 @@ class Account:
 
 
 def new_id() -> str:
-    """Of an account or a binding; never used again, unlike a name."""
+    """A new id for an account or a binding; unlike a name, it is never used again."""
     return uuid.uuid4().hex
 
 
@@ -41,7 +41,7 @@ def has_expired(expires: float | None, now: float) -> bool:
 
 
 def read_account(row: Any) -> Account:
-    """From a row of the table `account`; the hash of the password stays behind."""
+    """Read a row of the table `account`, without the hash of the password."""
     return Account(
         id=row.id,
         kind=row.kind,

@@ -1,4 +1,4 @@
-"""The accounts of people and robots: made, disabled, and deleted with all that was granted to them."""
+"""The accounts of people and robots: they are made, disabled, and deleted with everything granted to them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONGEST_DISPLAY_NAME = 255
 
 
 class Accounts:
-    """The table of accounts. Names that no account has raise AccountUnknown."""
+    """The table of accounts. If no account has a name, its methods raise AccountUnknown."""
 
     def __init__(self, data: AccessData, names: Names, passwords: Passwords) -> None:
         self._data = data
@@ -39,9 +39,9 @@ class Accounts:
         administrator: bool = False,
         take_namespace: bool = False,
     ) -> Account:
-        """Make an account; without a password they can only sign in elsewhere.
+        """Make an account; without a password it can only sign in through a provider.
 
-        `take_namespace` lets them have a namespace of their name that is there already. Raises NameUnfit, NameTaken,
+        `take_namespace` gives the person an existing namespace of the same name. Raises NameUnfit, NameTaken,
         PasswordUnfit.
         """
         row = self._new_row("person", name, display_name=_check_display_name(display_name))
@@ -56,7 +56,7 @@ class Accounts:
             return await find_account(connection, name)
 
     async def add_first(self, name: str, password: str, *, expires: float | None) -> Account | None:
-        """Make the administrator `name`, unless there is an account already: then None."""
+        """Make the administrator `name` and return the account; None if there is already an account."""
         row = self._new_row("person", name, expires=expires, password=await self._passwords.hash(password))
         async with self._data.changing_alone() as connection:
             if await has_accounts(connection):
@@ -66,7 +66,7 @@ class Accounts:
             return await find_account(connection, name)
 
     async def add_robot(self, name: str, *, owner: str | None = None, expires: float | None = None) -> Account:
-        """Make a robot, which may do no more than its owner and ends with them; None makes it the server's own.
+        """Make a robot, which may do no more than its owner and ends with them; without an owner it is the server's.
 
         Raises NameUnfit, NameTaken, NotAPerson.
         """
@@ -94,7 +94,7 @@ class Accounts:
             return [read_account(row) for row in await connection.execute(query)]
 
     async def set_password(self, name: str, password: str) -> None:
-        """Ends all that was signed in with the old one; access tokens stay. Raises PasswordUnfit, NotAPerson."""
+        """End everything signed in with the old password, but no access tokens. Raises PasswordUnfit, NotAPerson."""
         hashed = await self._passwords.hash(password)
         async with self._data.changing_alone() as connection:
             found = await find_person(connection, name, "it has access tokens and no password")
@@ -102,7 +102,7 @@ class Accounts:
             await _end_sessions(connection, found.id)
 
     async def sign_out(self, name: str) -> None:
-        """End everything that is signed in, everywhere; access tokens stay."""
+        """End everything that is signed in, everywhere, but no access tokens."""
         async with self._data.changing_alone() as connection:
             await _end_sessions(connection, (await find_account(connection, name)).id)
 
@@ -118,13 +118,15 @@ class Accounts:
             await _update(connection, (await find_account(connection, name)).id, disabled=False)
 
     async def delete(self, name: str, *, force: bool = False) -> None:
-        """With its tokens, bindings and robots. Repositories stay. Raises LastAdministrator, unless with `force`."""
+        """Delete an account with its tokens, bindings and robots, but no repositories. Raises LastAdministrator,
+        unless with `force`.
+        """
         async with self._data.changing_alone() as connection, keeping_one(connection, force=force):
             found = await find_account(connection, name)
             gone = select(account.c.id).where(or_(account.c.id == found.id, account.c.owner == found.id))
             held = binding.c.holder_kind == "account", binding.c.holder.in_(gone)
             await connection.execute(delete(binding).where(*held))
-            # the database deletes what hangs on it, robots included
+            # the database also deletes what belongs to it, robots included
             await connection.execute(delete(account).where(account.c.id == found.id))
 
     def _new_row(self, kind: AccountKind, name: str, **values: Any) -> dict[str, Any]:
@@ -149,7 +151,7 @@ async def _end_sessions(connection: AsyncConnection, account_id: str) -> None:
 
 
 async def _check_namespace(connection: AsyncConnection, name: str) -> None:
-    """Raises NameTaken: whoever got the account would be admin of what others have put there."""
+    """Raise NameTaken for an existing namespace: the account's owner would be admin of what others have put there."""
     if await is_there(connection, namespace, name) or await first_repository(connection, name) is not None:
         raise NameTaken(
             name, "a namespace", "choose another name, or --take-namespace if they are to be the admin of what is in it"

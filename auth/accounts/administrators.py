@@ -1,4 +1,4 @@
-"""Persons who are admin of everything: where there is one, one is left."""
+"""Persons who are admin of everything. Once there is one, at least one must remain."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVERYTHING = "*/*"
 
 @contextlib.asynccontextmanager
 async def keeping_one(connection: AsyncConnection, *, force: bool = False) -> AsyncIterator[None]:
-    """Raises LastAdministrator after a block that took the last one away, unless with `force`."""
+    """Raise LastAdministrator after a block that removed the last one, unless with `force`."""
     was_there = await _is_there(connection)
     yield
     if was_there and not force and not await _is_there(connection):

@@ -1,16 +1,17 @@
-"""How often somebody may be wrong about a password before they have to wait.
+"""How often a sign-in may fail before the next one has to wait.
 
-Failures of the last minute are counted three ways, each by this process alone:
+Each process counts the failures of the last minute in three ways:
 
-- of a network against a name: half of `login_attempts`. It holds whoever guesses at one account.
-- of a network against all names: `login_attempts`. It holds whoever tries one password on many accounts.
-- against a name from everywhere: ten times `login_attempts`. It holds whoever has many addresses.
+- from one network for one name: half of `login_attempts`, against guesses for one account;
+- from one network for all names: `login_attempts`, against trying one password on many accounts;
+- from everywhere for one name: ten times `login_attempts`, against an attacker with many addresses.
 
-By the last two, somebody else's failures could keep a person out: those of a neighbour behind the same address, or a
-flood of wrong passwords for their name. So they do not count for a network from which that name signed in before, as
-far as this process remembers; the first always does. Whoever has a token needs no password, and never waits.
+With the last two, other people's failures could lock a person out: those of a neighbour behind the same address, or a
+flood of wrong passwords for their name. So these two do not apply to a network from which that name has signed in
+before, as far as this process remembers; the first always applies. A client with a token needs no password, and never
+waits.
 
-A network is an IPv4 address or an IPv6 /64. Counts are kept under a bounded number of keyed hashes, so memory is
+A network is an IPv4 address or an IPv6 /64. Counts are stored under a bounded number of keyed hashes, so memory is
 bounded, and nobody can aim at another's count.
 """
 
@@ -34,15 +35,15 @@ from auth.errors import TooManyAttempts
 
 WINDOW_SECONDS = 60
 BUCKETS = 4096
-"""Counts of each kind that are told apart."""
+"""The number of separate counts of each kind."""
 MOST_KNOWN = 8192
-"""Pairs of name and network that are remembered to have signed in."""
+"""The most pairs of name and network to remember as having signed in."""
 
 
 @dataclass
 class Attempt:
     succeeded: bool = False
-    """To be set inside the block when the password was right."""
+    """Set this inside the block if the password was right."""
 
 
 @dataclass(frozen=True)
@@ -54,23 +55,23 @@ class _Count:
 
 
 class Attempts:
-    """Counts failed sign-ins; for the event loop's thread alone."""
+    """Counts failed sign-ins; use it only in the event loop's thread."""
 
     def __init__(self, failures: int, *, seconds: int = WINDOW_SECONDS) -> None:
-        """`failures` is the setting `login_attempts`; `seconds` is the time in which they count."""
+        """`failures` is the setting `login_attempts`; they count for `seconds`."""
         self._windows = FixedWindowRateLimiter(MemoryStorage())
         most = {"pair": max(failures // 2, 1), "network": failures, "name": 10 * failures}
         self._items = {kind: RateLimitItemPerSecond(amount, seconds) for kind, amount in most.items()}
         self._secret = secrets.token_bytes(16)
-        # those whose password is being compared may all be wrong
+        # all passwords being compared now may be wrong
         self._running: Counter[str] = Counter()
         self._known: LRUCache[bytes, bool] = LRUCache(MOST_KNOWN)
 
     @contextlib.contextmanager
     def of(self, name: str, network: str) -> Iterator[Attempt]:
-        """One attempt to sign in as `name` from `network`, as `registry.peers.networks.client_of` tells it.
+        """One attempt to sign in as `name` from `network`, which `registry.peers.networks.client_of` names.
 
-        It is a failure unless the block sets `succeeded`; with an error it is none. Raises TooManyAttempts.
+        It counts as a failure unless the block sets `succeeded` or raises an error. Raises TooManyAttempts.
         """
         pair = self._hash("pair", name, network)
         counts = [self._count("pair", pair)]

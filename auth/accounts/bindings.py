@@ -1,4 +1,4 @@
-"""Bindings that somebody made: a role, on a pattern of entities, for an account, a group or a namespace."""
+"""Bindings in the database: a role on a pattern of entities for an account, a group or a namespace."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HolderKind = Literal["account", "group", "namespace"]
 
 @dataclass(frozen=True)
 class Holder:
-    """Whoever is granted something, by name."""
+    """The holder of a binding, by name."""
 
     kind: HolderKind
     name: str
@@ -36,7 +36,7 @@ class Holder:
 
 @dataclass(frozen=True)
 class HeldBinding:
-    """A row: `role` on `pattern`, for `holder`."""
+    """A row: `role` on `pattern` for `holder`."""
 
     id: str
     holder: Holder
@@ -45,24 +45,24 @@ class HeldBinding:
     created: float
     created_by: str
     known: bool
-    """Whether the settings have the role; it grants nothing otherwise."""
+    """Whether the settings have the role; otherwise it grants nothing."""
 
     def __str__(self) -> str:
         return f"{self.pattern}={self.role}"
 
 
 class HeldBindings:
-    """The table of bindings. A holder that is not there raises AccountUnknown, GroupUnknown or NamespaceUnknown."""
+    """The table of bindings. If a holder does not exist, raises AccountUnknown, GroupUnknown or NamespaceUnknown."""
 
     def __init__(self, data: AccessData, roles: Roles) -> None:
         self._data = data
         self._roles = roles
 
     async def bind(self, holder: Holder, text: str, *, by: str, granter: Principal | None = None) -> Binding:
-        """Grant what `text`, `ENTITY=ROLE`, says; what is granted already stays.
+        """Grant `text`, written as `ENTITY=ROLE`; an existing grant stays.
 
-        `granter` is who does it; None is who has the database in their hands anyway. Raises BindingInvalid,
-        GrantExceeded.
+        `granter` is the principal who grants it, or None for an operator with access to the database. Raises
+        BindingInvalid, GrantExceeded.
         """
         wanted = self._parse(text)
         if granter is not None:
@@ -81,7 +81,7 @@ class HeldBindings:
         return wanted
 
     async def unbind(self, holder: Holder, text: str, *, force: bool = False) -> None:
-        """Raises BindingInvalid, BindingUnknown, and LastAdministrator unless with `force`."""
+        """Remove a binding. Raises BindingInvalid, BindingUnknown, and LastAdministrator unless with `force`."""
         pattern, role = self._read(text)
         async with self._data.changing_alone() as connection, keeping_one(connection, force=force):
             mine = and_(binding.c.holder_kind == holder.kind, binding.c.holder == await _key(connection, holder))
@@ -92,7 +92,7 @@ class HeldBindings:
                 raise BindingUnknown(f"{pattern}={role}", str(holder), held)
 
     async def list_all(self, holder: Holder | None = None) -> list[HeldBinding]:
-        """All, or those of one holder."""
+        """All bindings, or those of one holder."""
         names = select(binding, account.c.name.label("account_name")).outerjoin(
             account, and_(binding.c.holder_kind == "account", account.c.id == binding.c.holder)
         )
@@ -110,7 +110,7 @@ class HeldBindings:
             raise BindingInvalid(str(error)) from None
 
     def _read(self, text: str) -> tuple[str, str]:
-        """Pattern and role; the settings need not have the role any more."""
+        """Read pattern and role; the settings need not have the role any more."""
         try:
             pattern, role = split_binding(text)
         except ValueError as error:
@@ -126,7 +126,7 @@ class HeldBindings:
 
 
 def check_subset(granter: Principal, wanted: Binding) -> None:
-    """Raises GrantExceeded unless `granter` has all of `wanted` themselves, within the limits of their credentials."""
+    """Raise GrantExceeded unless `granter` has all of `wanted` themselves, within the limits of their credentials."""
     for grants in (granter.grants, *granter.limits):
         covering = (each.role.permissions for each in grants.bindings if each.covers(wanted))
         lacking = wanted.role.permissions.difference(*covering)
@@ -135,7 +135,7 @@ def check_subset(granter: Principal, wanted: Binding) -> None:
 
 
 async def _key(connection: AsyncConnection, holder: Holder) -> str:
-    """What the row has as its holder."""
+    """The holder's key in a row."""
     if holder.kind == "account":
         return (await find_account(connection, holder.name)).id
     if holder.kind == "group":

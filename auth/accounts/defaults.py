@@ -1,4 +1,4 @@
-"""What is granted without a row: to anybody, and to every person who signed in."""
+"""Grants without a row: to anybody, and to every person who has signed in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from auth.settings import AUTO, NONE, ROOT, AccessSettings
 
 
 class Defaults:
-    """The settings `anonymous_bindings` and `signed_in_bindings`, for a server whose on-demand names begin with `root`.
+    """The settings `anonymous_bindings` and `signed_in_bindings` of a server whose on-demand names begin with `root`.
 
     `for_this_machine` says that no other machine can reach the server.
     """
@@ -29,11 +29,11 @@ class Defaults:
         self._signed_in = self._read(settings.signed_in_bindings, "setting signed_in_bindings")
 
     def of_anybody(self, *, has_accounts: bool) -> tuple[Binding, ...]:
-        """Granted without signing in, and to everybody who did."""
+        """The grants to everybody, signed in or not."""
         return self._with_accounts if has_accounts else self._before_accounts
 
     def of_person(self, name: str) -> tuple[Binding, ...]:
-        """Granted to the person `name` beyond that, once they have signed in."""
+        """The further grants to the person `name` who has signed in."""
         return (*self._signed_in, Binding(f"{name}/*", ADMIN, "their own namespace"))
 
     def _read(self, texts: Iterable[str], source: str) -> tuple[Binding, ...]:

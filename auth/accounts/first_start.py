@@ -1,7 +1,7 @@
-"""The first account of a server that others can reach: `admin`, never with a password that anybody could know.
+"""The first account of a server that others can reach: `admin`, with a password that nobody else can know.
 
-Its password is the one of a file that the settings name. Without one it is made up here and printed once; it ends after
-some days unless another is set, since what was printed may be read by others later.
+The password comes from a file that the settings name. Otherwise it is generated here and printed once. A printed
+password expires after some days unless another is set, since others may read it later.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from auth.errors import PasswordFileUnusable
 
 ADMINISTRATOR = "admin"
 PRINTED_DAYS = 7
-"""For which a printed password is accepted."""
+"""For how long a printed password is accepted."""
 
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
-"""Without what looks alike: 32 characters, so 20 of them are 100 bits."""
+"""Without characters that look alike; 32 characters, so 20 of them have 100 bits."""
 _MOST_BYTES = 4096
 
 
 async def make_first_administrator(accounts: Accounts, password_file: Path | None) -> str | None:
-    """Make the administrator where there is no account yet; returns the password to print, if it was made up now.
+    """Make the administrator if there is no account yet; return the password to print if it was generated now.
 
-    Several processes and machines may call it at once; one of them makes it. Raises PasswordFileUnusable,
-    PasswordUnfit.
+    Several processes and machines may call this at once, and one of them makes the account. Raises
+    PasswordFileUnusable, PasswordUnfit.
     """
     if await accounts.any():
         return None

@@ -1,4 +1,4 @@
-"""Groups of people, to which roles are bound for all of their members."""
+"""Groups of people. A role bound to a group applies to all its members."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from auth.errors import MembershipUnknown, NameTaken
 from storage.database.account_tables import account, account_group, binding, membership
 
 LOCAL = "local"
-"""The source of a membership that was made here, and not by a provider at a sign-in."""
+"""The source of a membership that was made here rather than by a provider at a sign-in."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Group:
 
 
 class Groups:
-    """The table of groups and that of their members. Names that no group has raise GroupUnknown."""
+    """The tables of groups and their members. If no group has a name, raises GroupUnknown."""
 
     def __init__(self, data: AccessData, names: Names) -> None:
         self._data = data
         self._names = names
 
     async def add(self, name: str) -> None:
-        """Raises NameUnfit, NameTaken."""
+        """Make a group. Raises NameUnfit, NameTaken."""
         self._names.check("a group", name)
         async with self._data.changing_alone() as connection:
             if await is_there(connection, account_group, name):
@@ -52,7 +52,7 @@ class Groups:
         return [Group(row.name, row.created, tuple(members.get(row.name, ()))) for row in rows]
 
     async def delete(self, name: str, *, force: bool = False) -> None:
-        """With all that was bound to it. Raises LastAdministrator, unless with `force`."""
+        """Delete a group with its bindings. Raises LastAdministrator, unless with `force`."""
         async with self._data.changing_alone() as connection, keeping_one(connection, force=force):
             await check_group(connection, name)
             held = binding.c.holder_kind == "group", binding.c.holder == name
@@ -60,7 +60,7 @@ class Groups:
             await connection.execute(delete(account_group).where(account_group.c.name == name))
 
     async def join(self, name: str, person: str) -> None:
-        """Does nothing for a member. Raises AccountUnknown, NotAPerson."""
+        """Add a person to a group, or do nothing if they are a member. Raises AccountUnknown, NotAPerson."""
         async with self._data.changing_alone() as connection:
             await check_group(connection, name)
             found = await find_person(connection, person, "robots are in no groups; bind a role to it")

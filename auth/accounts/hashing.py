@@ -1,6 +1,6 @@
-"""Argon2id (RFC 9106) in threads of its own, so that a flood of sign-ins takes no more than its share of the machine.
+"""Argon2id (RFC 9106) in its own threads, so that a flood of sign-ins takes no more than its share of the machine.
 
-No other work waits in these threads: a password takes a tenth of a second and 64 MiB.
+No other work uses these threads: a password takes a tenth of a second and 64 MiB.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ LEAST_CHARACTERS = 8
 MOST_BYTES = 1024
 
 HASHER = PasswordHasher(time_cost=3, memory_cost=64 * 1024, parallelism=1)
-"""One lane: lanes are threads, and what is done side by side here is passwords."""
+"""One lane: lanes are threads, and here different passwords run in parallel instead."""
 
 WAITING_PER_THREAD = 16
-"""Passwords that wait for their turn: the last one does so for seconds."""
+"""Passwords that may wait per thread: the last one then waits for seconds."""
 
 
 class HashPool:
-    """At most `threads` passwords are hashed or compared at a time."""
+    """Hashes or compares at most `threads` passwords at a time."""
 
     def __init__(self, threads: int, hasher: PasswordHasher = HASHER) -> None:
         self._hasher = hasher
         self.hash_of_nobody = _hash_of_nobody(hasher)
-        """What no password was ever hashed to, and takes as long to compare with."""
+        """A hash that no password has; comparing with it takes as long as with any other."""
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="condery-password")
         self._most = threads * (1 + WAITING_PER_THREAD)
         self._count = 0
         self._lock = Lock()
 
     async def hash(self, secret: bytes) -> str:
-        """Argon2's own form, which holds salt and parameters. Raises SignInBusy."""
+        """Hash in Argon2's own format, which includes salt and parameters. Raises SignInBusy."""
         return await self._run(lambda: self._hasher.hash(secret))
 
     async def matches(self, stored: str, secret: bytes) -> bool:
@@ -52,7 +52,7 @@ class HashPool:
         return await self._run(lambda: self._matches(stored, secret))
 
     def is_outdated(self, stored: str) -> bool:
-        """Whether `stored` was made with other parameters than it would be now."""
+        """Whether `stored` was made with other parameters than the current ones."""
         return self._hasher.check_needs_rehash(stored)
 
     def close(self) -> None:
@@ -86,7 +86,7 @@ def _hash_of_nobody(hasher: PasswordHasher) -> str:
 
 
 def check_password(password: str) -> bytes:
-    """What is hashed of a new password. Raises PasswordUnfit."""
+    """Check a new password, and return the bytes to hash. Raises PasswordUnfit."""
     secret = read_password(password)
     if secret is None:
         raise PasswordUnfit(f"it is longer than {MOST_BYTES} bytes, or not text")
@@ -96,7 +96,7 @@ def check_password(password: str) -> bytes:
 
 
 def read_password(password: str) -> bytes | None:
-    """The bytes that are hashed, or None for what cannot be a password.
+    """The bytes to hash, or None for text that cannot be a password.
 
     Clients write an accented letter as one character or as two; NFKC makes them one (NIST SP 800-63B, 5.1.1.2).
     """

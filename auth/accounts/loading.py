@@ -1,11 +1,11 @@
-"""From an account's id to the principal it is at this moment, with all that was granted to it.
+"""Makes the principal of an account's id, with everything granted to it now.
 
-A person has what anybody has, the defaults of who signed in, the role admin in the namespace of their own name, and the
-rows of their account and of their groups. To these come the rows that a namespace holds: they are for everybody who by
-any of the above may update all of that namespace (`environment::update` on the namespace itself). What a row of a
-namespace grants opens no other namespace's rows, so there is no chain to follow, and no circle.
+A person has the grants of anybody, the defaults for people who signed in, the role admin in the namespace of their own
+name, and the bindings of their account and their groups. A namespace can hold bindings, too: these apply to everybody
+who by any of the above may update all of that namespace (`environment::update` on the namespace itself). What a
+namespace's binding grants does not lead to another namespace's bindings, so there are no chains and no cycles.
 
-A robot has what anybody has and the rows of its own account, and no more than its owner has.
+A robot has the grants of anybody and the bindings of its own account, limited to what its owner has.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ from auth.role import Roles
 from storage.database.account_tables import account, binding, membership
 
 MOST_REMEMBERED = 2048
-"""Accounts of which a process remembers what they may do."""
+"""The most accounts to remember in a process."""
 
 SHARING = Permission.ENVIRONMENT_UPDATE
-"""Whoever may do this in all of a namespace has what the namespace itself was granted."""
+"""Who has this permission on all of a namespace also has the namespace's own bindings."""
 
 
 @dataclass(frozen=True)
 class LoadedAccount:
-    """What credentials of an account are worth at this moment."""
+    """What an account's credentials allow now."""
 
     principal: Principal
     epoch: int
-    """Credentials of an earlier epoch have ended."""
+    """Credentials of an earlier epoch are no longer valid."""
     expires: float | None
-    """UNIX seconds from which on the account is refused, or its owner."""
+    """UNIX seconds from which the account or its owner is refused."""
     disabled: bool
-    """Whether the account is disabled, or its owner."""
+    """Whether the account or its owner is disabled."""
 
     def is_refused(self, now: float) -> bool:
         return self.disabled or has_expired(self.expires, now)
 
 
 class PrincipalLoader:
-    """Reads what accounts may do, and remembers it until any process changes anything about access."""
+    """Reads what accounts may do, and remembers it until a process changes anything about access."""
 
     def __init__(self, data: AccessData, roles: Roles, defaults: Defaults) -> None:
         self._data = data
@@ -63,7 +63,7 @@ class PrincipalLoader:
         self._anonymous: tuple[int, Principal] | None = None
 
     async def load(self, account_id: str) -> LoadedAccount | None:
-        """None when there is no such account (any more)."""
+        """None if there is no such account (any more)."""
         stamp = self._data.stamp
         remembered = self._loaded.get(account_id)
         if remembered is not None and remembered[0] == stamp:
@@ -75,7 +75,7 @@ class PrincipalLoader:
         return loaded
 
     async def anonymous(self) -> Principal:
-        """Who did not say who they are."""
+        """The principal of a request without credentials."""
         stamp = self._data.stamp
         if self._anonymous is None or self._anonymous[0] != stamp:
             granted = self._defaults.of_anybody(has_accounts=await self.has_accounts())
@@ -109,7 +109,7 @@ class PrincipalLoader:
         return (*own, *await self._of_namespaces(connection, own))
 
     async def _of_namespaces(self, connection: AsyncConnection, own: Iterable[Binding]) -> tuple[Binding, ...]:
-        """What was granted to the namespaces in which `own` lets somebody update everything."""
+        """The bindings of the namespaces in which `own` allows updating everything."""
         sharing = [each for each in own if SHARING in each.role.permissions and each.name == "*"]
         where = binding.c.holder_kind == "namespace"
         if not any("*" in each.namespace for each in sharing):
@@ -122,7 +122,7 @@ class PrincipalLoader:
         return self._bindings(await connection.execute(select(binding).where(where).order_by(binding.c.id)))
 
     def _bindings(self, rows: Iterable[Any]) -> tuple[Binding, ...]:
-        """Rows of roles that the settings do not have any more grant nothing."""
+        """Read rows; a role that the settings no longer have grants nothing."""
         known = (row for row in rows if row.role in self._roles)
         return tuple(Binding(row.pattern, self._roles.find(row.role), _source(row)) for row in known)
 

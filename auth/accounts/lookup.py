@@ -1,4 +1,4 @@
-"""Accounts, groups and namespaces by name, within a transaction; errors say who was perhaps meant."""
+"""Accounts, groups and namespaces by name, within a transaction; errors suggest similar names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from auth.errors import AccountUnknown, GroupUnknown, NamespaceUnknown, NotAPers
 from storage.database.account_tables import account, account_group, namespace
 
 MOST_COMPARED = 1000
-"""Names among which one that may have been meant is looked for."""
+"""The most names to search for a similar one."""
 
 
 async def has_accounts(connection: AsyncConnection) -> bool:
@@ -21,7 +21,7 @@ async def has_accounts(connection: AsyncConnection) -> bool:
 
 
 async def find_account(connection: AsyncConnection, name: str) -> Account:
-    """Raises AccountUnknown."""
+    """Find an account. Raises AccountUnknown."""
     row = await _find(connection, account, name)
     if row is None:
         raise AccountUnknown(name, await _near(connection, account.c.name, name))
@@ -29,7 +29,7 @@ async def find_account(connection: AsyncConnection, name: str) -> Account:
 
 
 async def find_person(connection: AsyncConnection, name: str, why: str) -> Account:
-    """Raises AccountUnknown, and NotAPerson with `why` for a robot."""
+    """Find a person. Raises AccountUnknown, and NotAPerson with `why` for a robot."""
     found = await find_account(connection, name)
     if found.kind != "person":
         raise NotAPerson(name, why)
@@ -37,13 +37,13 @@ async def find_person(connection: AsyncConnection, name: str, why: str) -> Accou
 
 
 async def check_group(connection: AsyncConnection, name: str) -> None:
-    """Raises GroupUnknown."""
+    """Check that a group exists. Raises GroupUnknown."""
     if await _find(connection, account_group, name) is None:
         raise GroupUnknown(name, await _near(connection, account_group.c.name, name))
 
 
 async def find_namespace(connection: AsyncConnection, name: str) -> Any:
-    """Its row. Raises NamespaceUnknown."""
+    """Find a namespace's row. Raises NamespaceUnknown."""
     row = await _find(connection, namespace, name)
     if row is None:
         raise NamespaceUnknown(name, await _near(connection, namespace.c.name, name))
@@ -56,7 +56,7 @@ async def is_there(connection: AsyncConnection, table: Table, name: str) -> bool
 
 
 async def _find(connection: AsyncConnection, table: Table, name: str) -> Any:
-    # no database takes every character
+    # databases do not accept every character
     if not is_name(name):
         return None
     return (await connection.execute(select(table).where(table.c.name == name))).first()

@@ -1,4 +1,4 @@
-"""The grammar of names of accounts, groups and namespaces, and the names that are taken by the server itself."""
+"""The grammar of names of accounts, groups and namespaces, and the names that the server itself uses."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ _OF_THE_SERVER = frozenset(
     {MIRROR_ROOT, "anonymous", "api", "condery", "files", "local", "me", "robot", "token", "v2", "workload"}
 )
 _SHARED_NAMESPACES = frozenset({"default", "filesystem"})
-"""Nobody's own, and there from the beginning (conda-store's)."""
+"""Namespaces that belong to nobody and exist from the start (conda-store's)."""
 
 Named = Literal["an account", "a group", "a namespace"]
 
 
 def is_name(text: str) -> bool:
-    """Whether an account, a group or a namespace can have this name, as far as its characters go."""
+    """Whether the characters of a name are allowed for an account, a group or a namespace."""
     return len(text) <= MOST_CHARACTERS and _NAME.fullmatch(text) is not None
 
 
 class Names:
-    """What may be named how, on a server whose on-demand names begin with `root`."""
+    """The rules for names on a server whose on-demand names begin with `root`."""
 
     def __init__(self, root: str) -> None:
         self._root = root
 
     def check(self, what: Named, name: str) -> str:
-        """`name` itself. Raises NameUnfit.
+        """Check a name and return it. Raises NameUnfit.
 
-        A person is admin of the namespace of their name, so what cannot be one's own namespace is no account's name.
+        A person is admin of the namespace of their name, so a name that cannot be one's own namespace cannot be an
+        account's.
         """
         if not is_name(name):
             raise NameUnfit(what, name, _find_fault(name))
@@ -49,7 +50,7 @@ class Names:
 
 
 def near_names(name: str, names: Iterable[str]) -> list[str]:
-    """Those that were perhaps meant."""
+    """Similar names, one of which may be meant."""
     return difflib.get_close_matches(name[:MOST_CHARACTERS].lower(), names, n=2)
 
 
@@ -59,6 +60,6 @@ def _find_fault(name: str) -> str:
         return f"it is longer than {MOST_CHARACTERS} characters"
     odd = next((each for each in name if not (each.isascii() and each.isprintable())), None)
     if odd is not None:
-        # it may look just like one that is allowed
+        # it may look exactly like an allowed one
         return f"it holds U+{ord(odd):04X} {unicodedata.name(odd, '')}".rstrip() + f"; {rule}"
     return f"did you mean {name.lower()!r}?" if _NAME.fullmatch(name.lower()) else rule

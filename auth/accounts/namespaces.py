@@ -1,7 +1,7 @@
-"""Namespaces that somebody made, with what is written down about them.
+"""Namespaces that somebody has created, with their metadata.
 
-What is pushed needs none of them: the first part of a repository's name is its namespace. One is made here to hold
-bindings, metadata, policies and credentials.
+Pushing does not require one: the first part of a repository's name is its namespace. A namespace is created here to
+hold bindings, metadata, policies and credentials.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from auth.errors import MetadataInvalid, NamespaceInUse, NameTaken
 from storage.database.account_tables import binding, credential, namespace
 
 MOST_METADATA = 64 << 10
-"""Bytes of JSON."""
+"""The most bytes of JSON."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Namespace:
 
 
 class Namespaces:
-    """The table of namespaces. Names that none has raise NamespaceUnknown."""
+    """The table of namespaces. If no namespace has a name, raises NamespaceUnknown."""
 
     def __init__(self, data: AccessData, names: Names) -> None:
         self._data = data
         self._names = names
 
     async def create(self, name: str, *, by: str) -> None:
-        """Raises NameUnfit, NameTaken."""
+        """Create a namespace. Raises NameUnfit, NameTaken."""
         self._names.check("a namespace", name)
         async with self._data.changing_alone() as connection:
             if await is_there(connection, namespace, name):
@@ -58,16 +58,16 @@ class Namespaces:
         return [_read(row) for row in rows]
 
     async def set_metadata(self, name: str, metadata: Mapping[str, Any]) -> None:
-        """Raises MetadataInvalid."""
+        """Replace the metadata. Raises MetadataInvalid."""
         text = _write_metadata(metadata)
         async with self._data.changing_alone() as connection:
             await find_namespace(connection, name)
             await connection.execute(update(namespace).where(namespace.c.name == name).values(metadata=text))
 
     async def delete(self, name: str) -> None:
-        """With the bindings that it holds, those on it alone, and its credentials: none waits for the next of its name.
+        """Delete a namespace with the bindings that it holds, those on it alone, and its credentials.
 
-        Raises NamespaceInUse.
+        A later namespace of the same name finds none of them. Raises NamespaceInUse.
         """
         async with self._data.changing_alone() as connection:
             await find_namespace(connection, name)

@@ -1,7 +1,7 @@
-"""Signing in with name and password.
+"""Signs people in with name and password.
 
-Whether an account exists shows neither in the answer nor in its time: a password is compared in any case, if need be
-with a hash that nobody's password has.
+Neither the answer nor its time shows whether an account exists: a password is always compared, if need be with a hash
+that no password has.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from storage.errors import StorageError
 
 
 class Passwords:
-    """Compares passwords, `hashes` of them at a time."""
+    """Compares passwords, at most `hashes` at a time."""
 
     def __init__(self, data: AccessData, hashes: int, hasher: PasswordHasher = HASHER) -> None:
         self._data = data
@@ -38,7 +38,7 @@ class Passwords:
         self._pool.close()
 
     async def verify(self, name: str, password: str) -> Account | None:
-        """The account of this name and password; None for what is wrong, and for whoever may not sign in.
+        """The account with this name and password; None if one of them is wrong, or the account may not sign in.
 
         Raises SignInBusy.
         """
@@ -51,23 +51,23 @@ class Passwords:
         found = read_account(row)
         if found.is_refused(time.time()):
             return None
-        # a full disk keeps nobody out who might make room
+        # a full disk must not lock out people who could free it
         with contextlib.suppress(StorageError, SignInBusy):
             await self._note(row, secret)
         return found
 
     async def hash(self, password: str) -> str:
-        """What is stored of a new password. Raises PasswordUnfit, SignInBusy."""
+        """Hash a new password for storing it. Raises PasswordUnfit, SignInBusy."""
         return await self._pool.hash(check_password(password))
 
     async def _find(self, name: str) -> Any:
-        # no database takes every character, and no account has such a name
+        # databases do not accept every character, and no account has such a name
         query = select(account).where(account.c.name == (name if is_name(name) else ""), account.c.kind == "person")
         async with self._data.database.reading() as connection:
             return (await connection.execute(query)).first()
 
     async def _note(self, row: Any, secret: bytes) -> None:
-        """That somebody signed in, now and then; and hash anew what was hashed with other parameters."""
+        """Record a sign-in, now and then, and replace a hash that was made with other parameters."""
         values: dict[str, object] = {}
         now = time.time()
         if row.signed_in is None or not is_within(USE_SECONDS, row.signed_in, now):
@@ -75,7 +75,7 @@ class Passwords:
         if self._pool.is_outdated(row.password):
             values["password"] = await self._pool.hash(secret)
         if values:
-            # what anybody may do is not changed by it
+            # this does not change what anybody may do
             async with self._data.database.writing() as connection:
                 statement = update(account).where(account.c.id == row.id, account.c.password == row.password)
                 await connection.execute(statement.values(values))

@@ -1,1 +1,1 @@
-"""Who did what to what, from where, with which token; allowed or denied."""
+"""Who did what, to what, from where and with which token; allowed or denied."""

@@ -13,14 +13,14 @@ from storage.text import printable
 Outcome = Literal["allowed", "denied"]
 
 ActorKind = PrincipalKind | Literal["operator"]
-"""An operator is whoever runs `condery` on the store itself."""
+"""An operator is a person who runs `condery` on the store itself."""
 
 MOST_CHARACTERS = {"principal": 255, "client": 64, "action": 64, "entity": 512, "request": 128}
 
 
 @dataclass(frozen=True)
 class AuditEvent:
-    """`action` is a noun and a verb, such as manifest.push or role.bind; `entity` what it was done to."""
+    """`action` is a noun and a verb, such as manifest.push or role.bind; `entity` is its object."""
 
     principal: str
     principal_kind: ActorKind
@@ -40,5 +40,5 @@ class AuditEvent:
         return cls(principal.name, principal.kind, action, entity, outcome, token=principal.token, **rest)
 
     def texts(self) -> dict[str, str]:
-        """The fields that come from outside: printable, and not longer than their columns."""
+        """The fields that come from outside, printable and no longer than their columns."""
         return {name: printable(str(getattr(self, name)))[:most] for name, most in MOST_CHARACTERS.items()}

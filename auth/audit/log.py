@@ -1,8 +1,8 @@
-"""The audit log: a table that is appended to, and the same events in the structured log.
+"""The audit log: a table that is only appended to, and the same events in the structured log.
 
-A change of accounts, bindings or tokens has its event in its own transaction, so there is never one without the other.
-Events of requests are written a moment later, many at a time: a pull must not wait for a disk. At most half a second of
-those is lost when the machine dies.
+The event of a change to accounts, bindings or tokens is in the transaction of the change, so there is never one without
+the other. Events of requests are written a moment later, many at a time, since a pull must not wait for a disk. If the
+machine dies, at most half a second of those is lost.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RETRY_SECONDS = 2.0
 MOST_WAITING = 10_000
 MOST_AT_ONCE = 500
 REPEAT_SECONDS = 60.0
-"""The same refusal of the same caller is written once in this time: a flood of them must not fill the disk."""
+"""The same refusal of the same caller is logged once in this time, so that a flood of them cannot fill the disk."""
 MOST_REMEMBERED = 10_000
 
 log = structlog.get_logger(__name__)
@@ -45,7 +45,7 @@ class AuditLog:
         self._more = asyncio.Event()
 
     def note(self, event: AuditEvent) -> None:
-        """Write `event` soon. Never waits; when too many wait already, it is dropped, and that is told."""
+        """Write `event` soon. Never waits; if too many events are waiting, drops it and logs that."""
         if event.outcome == "denied" and self._is_repeated(event):
             return
         tell(event)
@@ -57,7 +57,7 @@ class AuditLog:
 
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[None]:
-        """Write what is noted, while the block runs, and what is left of it at the end."""
+        """Write noted events while the block runs, and the rest at its end."""
         task = asyncio.create_task(self._write_always())
         try:
             yield
@@ -88,7 +88,7 @@ class AuditLog:
         some = [self._waiting[index] for index in range(min(MOST_AT_ONCE, len(self._waiting)))]
         async with self._database.writing() as connection:
             await insert_events(connection, some)
-        # only now: what could not be written is written later
+        # only now: what could not be written must be written later
         for _ in some:
             self._waiting.popleft()
 
@@ -111,7 +111,7 @@ async def append(connection: AsyncConnection, event: AuditEvent) -> None:
 
 
 def tell(event: AuditEvent) -> None:
-    """The event in the structured log."""
+    """Write the event to the structured log."""
     log.info(
         "audit",
         principal=event.principal,

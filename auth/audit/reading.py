@@ -1,4 +1,4 @@
-"""The audit log, read: the newest events first, a page at a time, by filters that have an index."""
+"""Reads the audit log: the newest events first, in pages, by filters that have an index."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from storage.database import account_tables
 from storage.database.engine import Database
 
 MOST_EVENTS = 1000
-"""In one page."""
+"""The most events in one page."""
 
 
 @dataclass(frozen=True)
 class AuditFilter:
-    """What is looked for; None for everything. `entity` ending in `*` is a beginning."""
+    """What to search for; None means everything. An `entity` that ends in `*` is a prefix."""
 
     principal: str | None = None
     action: str | None = None
@@ -47,13 +47,13 @@ class StoredEvent:
 class AuditPage:
     events: tuple[StoredEvent, ...]
     before: int | None
-    """What the next page, of older events, is asked for by; None when there are none."""
+    """The value of `before` for the next page, of older events; None if there are none."""
 
 
 async def read_page(
     database: Database, wanted: AuditFilter = AuditFilter(), *, before: int | None = None, limit: int = 100
 ) -> AuditPage:
-    """The newest events that are older than the event `before`, at most `limit`."""
+    """The newest events older than the event `before`, at most `limit`."""
     table = account_tables.audit
     limit = max(1, min(limit, MOST_EVENTS))
     query = select(table).order_by(table.c.id.desc()).limit(limit + 1)
