@@ -81,7 +81,7 @@ class BuilderSettings(Section):
     )
     transient_failure_memory: float = Field(
         10,
-        description="Seconds for which a failure that may pass by itself, such as a broken download, is answered so.",
+        description="Like `failure_memory`, for failures that may pass by themselves, such as broken downloads.",
     )
     channel_seconds: float = Field(120, description="Maximum time for reading the indexes of channels.")
     solve_seconds: float = Field(120, description="Maximum time for one solve.")
@@ -101,7 +101,7 @@ class BuilderSettings(Section):
     download_seconds: float = Field(60, description="Seconds without a byte after which a download is resumed.")
     download_least: int = Field(
         100_000,
-        description="Bytes that a download has to receive in each `download_seconds`; a slower one is given up.",
+        description="Bytes that a download must receive in each `download_seconds`; a slower one is given up.",
     )
     build_download_seconds: float = Field(3600, description="Maximum time for the downloads of one build.")
     concurrent_builds: int = Field(
