@@ -43,8 +43,10 @@ _MACHINES = {
 
 
 def oci_platform(platform: str) -> dict[str, str]:
-    """Return `os`, `architecture` and perhaps `variant` of a conda platform. Raises ValueError if no image can be made
-    for it."""
+    """Return `os`, `architecture` and perhaps `variant` of a conda platform.
+
+    Raises ValueError if no image can be made for it.
+    """
     try:
         return dict(OCI_PLATFORMS[platform])
     except KeyError:

@@ -11,8 +11,10 @@ Stage = Literal["solve", "download", "inspect", "layers", "image"]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`done` of `total` units of a stage; `detail` names the one just done. Units are bytes for downloads, else
-    items."""
+    """`done` of `total` units of a stage; `detail` names the one just done.
+
+    Units are bytes for downloads, else items.
+    """
 
     stage: Stage
     done: int

@@ -190,8 +190,10 @@ def _make_download_settings(settings: BuilderSettings, data: DataDirectory, poli
 
 @contextlib.asynccontextmanager
 async def _tidying(clear: Callable[[Callable[[], bool]], int]) -> AsyncIterator[None]:
-    """Remove what killed processes left, in a thread beside the block. Nobody waits for it, and it ends with the
-    block."""
+    """Remove what killed processes left, in a thread beside the block.
+
+    Nobody waits for it, and it ends with the block.
+    """
     stopped = threading.Event()
 
     def tidy() -> None:

@@ -276,8 +276,10 @@ _LOCAL = struct.Struct("<4s22xHH")
 
 
 def _find_range(file: BinaryIO, part: Part) -> _Range:
-    """Find the stored member `<part>-*.tar.zst` of a zip. The directory's claims about it are checked against the
-    file."""
+    """Find the stored member `<part>-*.tar.zst` of a zip.
+
+    The directory's claims about it are checked against the file.
+    """
     with zipfile.ZipFile(_SmallReads(file)) as archive:
         directory_start = archive.start_dir
         entries = [

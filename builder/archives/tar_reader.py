@@ -175,8 +175,10 @@ class TarReader:
         return found
 
     def _split(self, name: bytes) -> tuple[bytes, tuple[bytes, int]]:
-        """Split a name of more than 100 bytes into the header's name and its tail. Raises ValueError if it is too
-        long."""
+        """Split a name of more than 100 bytes into the header's name and its tail.
+
+        Raises ValueError if it is too long.
+        """
         slash = find_split(name)
         if not slash:
             raise ValueError(name)
@@ -255,8 +257,10 @@ class TarReader:
         return member
 
     def _begin(self, member: Member) -> Member:
-        """Start a member. Links and directories have no content, whatever their headers say; a file named `x/` is a
-        directory."""
+        """Start a member.
+
+        Links and directories have no content, whatever their headers say; a file named `x/` is a directory.
+        """
         if member.kind == FILE and member.name.endswith("/"):
             member = member._replace(kind=DIRECTORY)
         if member.kind in (HARD_LINK, SYMLINK, DIRECTORY):

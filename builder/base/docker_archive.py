@@ -102,8 +102,10 @@ class DockerArchiveBase:
         raise BaseUnavailable(self.reference, f"it has {len(found)} images{asked}; it has {known}")
 
     def _take(self, members: _Members, name: str, diff_id: Digest) -> BaseLayer:
-        """Store one layer, compressed with our codec, whether or not it was compressed before. Raises
-        BaseUnavailable."""
+        """Store one layer, compressed with our codec, whether or not it was compressed before.
+
+        Raises BaseUnavailable.
+        """
         self._directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=self._directory) as file:
             writer = LayerWriter(file)

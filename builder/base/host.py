@@ -227,8 +227,10 @@ class HostTree:
         self._add_fixed()
 
     def take(self, path: str) -> str | None:
-        """Take the readable file at `path` and the links to it. Returns its real path, or None if there is no such
-        file."""
+        """Take the readable file at `path` and the links to it.
+
+        Returns its real path, or None if there is no such file.
+        """
         real = self._walk(path, take=False)
         if real is None or real in self._contents:
             return self._walk(path, take=True) if real else None

@@ -1,9 +1,9 @@
-"""A base image from a registry. The first pull pins it: later builds use the same bytes, whatever the tag means by
-then.
+"""A base image from a registry.
 
-The pin, and the facts about each platform, are rows in the database, so that all processes and machines build on the
-same base. Older versions kept them in a file, <directory>/<key of the reference>.json. If the database has no pin yet,
-the pin in such a file is adopted: an image rebuilt on another base would be another image.
+The first pull pins it: later builds use the same bytes, whatever the tag means by then. The pin, and the facts about
+each platform, are rows in the database, so that all processes and machines build on the same base. Older versions kept
+them in a file, <directory>/<key of the reference>.json. If the database has no pin yet, the pin in such a file is
+adopted: an image rebuilt on another base would be another image.
 """
 
 from __future__ import annotations

@@ -62,8 +62,10 @@ class Credential:
     username: str = field(default="", repr=False)
 
     def authorize(self, url: str) -> tuple[str, dict[str, str]]:
-        """Return the address and the headers for a request to `url`. A CondaToken goes into the path:
-        `/t/<token>/...`."""
+        """Return the address and the headers for a request to `url`.
+
+        A CondaToken goes into the path: `/t/<token>/...`.
+        """
         if self.kind == "CondaToken":
             parts = urlsplit(strip_credentials(url))
             return urlunsplit(parts._replace(path=f"/t/{self.secret}{parts.path}")), {}

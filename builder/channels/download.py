@@ -98,12 +98,12 @@ class Downloader:
             await routes.close()
 
     async def fetch(self, package: LockedPackage, received: Received | None = None) -> Path:
-        """Return the verified archive of `package`. For a `file://` channel that is its own file, of which only the
-        size is checked.
+        """Return the verified archive of `package`.
 
-        If the record has both hashes, the sha256 is compared. `received` is called with byte counts for the caller that
-        downloads, not for those that join. Raises ChannelNotAllowed, DownloadFailed, PackageRefused (no hash, a hash or
-        size that differs from the record, or an address to which its channel may not send us), StorageFull.
+        For a `file://` channel that is its own file, of which only the size is checked. If the record has both hashes,
+        the sha256 is compared. `received` is called with byte counts for the caller that downloads, not for those that
+        join. Raises ChannelNotAllowed, DownloadFailed, PackageRefused (no hash, a hash or size that differs from the
+        record, or an address to which its channel may not send us), StorageFull.
         """
         self._settings.policy.check_package(package)
         if not (package.sha256 or package.md5):
@@ -236,8 +236,10 @@ class Downloader:
         raise aiohttp.ClientError(f"more than {_REDIRECTS} redirects")
 
     def _choose_routes(self, channel: str) -> Routes:
-        """Return sessions for this channel's internal hosts. Shared sessions would reuse another channel's
-        connections."""
+        """Return sessions for this channel's internal hosts.
+
+        Shared sessions would reuse another channel's connections.
+        """
         internal = self._settings.policy.internal_of(channel)
         if internal not in self._routes:
             most = (1 + _LONG) * self._settings.limit

@@ -87,10 +87,10 @@ class ChannelPolicy:
         raise PackageRefused(package.file_name, problem)
 
     def internal_of(self, channel: str) -> frozenset[str]:
-        """Return the internal hosts that `channel` may refer to. A channel in the settings may refer to all hosts that
-        they name, any other only to its own.
+        """Return the internal hosts that `channel` may refer to.
 
-        So a stranger's channel never makes the server read what the server may see and the stranger may not.
+        A channel in the settings may refer to all hosts that they name, any other only to its own. So a stranger's
+        channel never makes the server read what the server may see and the stranger may not.
         """
         url = resolve_address(channel, self.alias)
         own = {split_endpoint(url)} - {""}

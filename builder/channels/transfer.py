@@ -60,8 +60,10 @@ class Transfer:
         """Whether another connection can resume where this one ends, as far as its answer tells."""
 
     def give_way(self) -> None:
-        """Note that the connection gave way. If the next one must start over, it is kept twice as long, so that one
-        completes."""
+        """Note that the connection gave way.
+
+        If the next one must start over, it is kept twice as long, so that one completes.
+        """
         if not self._resumable:
             self.kept_for *= 2
             self._resumable = True
@@ -70,8 +72,10 @@ class Transfer:
         return self._part.size == self.package.size
 
     def make_headers(self) -> dict[str, str]:
-        """Return the headers that ask for the rest. A part from an earlier process has no validator; the hash checks
-        it."""
+        """Return the headers that ask for the rest.
+
+        A part from an earlier process has no validator; the hash checks it.
+        """
         if not self._part.size:
             return {}
         condition = {"If-Range": self._validator} if self._validator else {}

@@ -83,8 +83,10 @@ def list_members(
 
 
 def record_package(folder: str, installed: InstalledPackage, match_spec: str | None) -> TarMember:
-    """Write the package's record in `conda-meta`, below `folder`. `match_spec` is set if the user asked for this
-    package."""
+    """Write the package's record in `conda-meta`, below `folder`.
+
+    `match_spec` is set if the user asked for this package.
+    """
     package, paths = installed.package, installed.paths
     return TarMember(
         f"{folder}conda-meta/{package}.json",
@@ -96,8 +98,10 @@ def record_package(folder: str, installed: InstalledPackage, match_spec: str | N
 def compress_layer(
     contents: Iterable[TarMember], modified: int, packages: Sequence[str] = ("environment",)
 ) -> EnvironmentLayer:
-    """Compress `contents` into a layer. Every directory comes once, before its content. `modified` is in seconds
-    UTC."""
+    """Compress `contents` into a layer.
+
+    Every directory comes once, before its content. `modified` is in seconds UTC.
+    """
     pieces: list[bytes] = []
     digest, diff_id = hashlib.sha256(), hashlib.sha256()
     compressor = Compressor(pieces.append, digest, diff_id, _CHUNK)

@@ -81,8 +81,10 @@ class InstalledFiles:
         return "/".join(current)
 
     def read(self, paths: Iterable[str], most: int) -> dict[str, bytes | None]:
-        """Read each of the resolved `paths` that is a file. The content is None for a file of more than `most`
-        bytes."""
+        """Read each of the resolved `paths` that is a file.
+
+        The content is None for a file of more than `most` bytes.
+        """
         by_fragment: dict[Path, set[str]] = defaultdict(set)
         for path in paths:
             if path in self._owners:

@@ -92,8 +92,10 @@ class FragmentInfo:
 
 
 def read_info(path: Path) -> FragmentInfo | None:
-    """Read the facts about the fragment at `path`. Returns None unless fragment and sidecar exist and agree on the
-    size."""
+    """Read the facts about the fragment at `path`.
+
+    Returns None unless fragment and sidecar exist and agree on the size.
+    """
     with contextlib.suppress(FileNotFoundError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         with open(_name_sidecar(path), "rb") as sidecar:
             info = FragmentInfo.from_json(path.name, orjson.loads(sidecar.readline()))

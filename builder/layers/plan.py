@@ -27,8 +27,10 @@ SIZE_EDGES = (300_000, 1_000_000, 2_000_000)
 
 
 class PackageKind(IntEnum):
-    """What a package's builds depend on. A bundle holds one kind, so that a new Python affects only one bundle in
-    three."""
+    """What a package's builds depend on.
+
+    A bundle holds one kind, so that a new Python affects only one bundle in three.
+    """
 
     PLAIN = 0
     PYTHON_ABI = 1
@@ -51,8 +53,10 @@ class PlanPackage:
 
 @dataclass(frozen=True)
 class Plan:
-    """Package names by layer, the lowest layer first. Within a layer they have the order in which fragments are
-    joined."""
+    """Package names by layer, the lowest layer first.
+
+    Within a layer they have the order in which fragments are joined.
+    """
 
     layers: tuple[tuple[str, ...], ...]
     own_layer_from: int

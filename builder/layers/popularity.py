@@ -29,8 +29,10 @@ class Usage:
 
     @property
     def weight(self) -> float:
-        """Orders packages without a rank, the heaviest lowest. All operations are exact: every machine gets the same
-        value."""
+        """Orders packages without a rank, the heaviest lowest.
+
+        All operations are exact: every machine gets the same value.
+        """
         return math.sqrt(self.share) * float(self.size) ** 2
 
 

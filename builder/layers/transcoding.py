@@ -241,8 +241,11 @@ class _Transcoding:
     def _write_patched(
         self, pieces: Iterable[bytes], member: Member, source: str, target: str, placeholder: Placeholder
     ) -> None:
-        """Write a file with its prefix replaced. Small files are held in memory. A big text goes through a temporary
-        file: its new size, which comes before its first byte, is known only after its last."""
+        """Write a file with its prefix replaced.
+
+        Small files are held in memory. A big text goes through a temporary file: its new size, which comes before its
+        first byte, is known only after its last.
+        """
         packaged = hashlib.sha256()
         try:
             self._write_replaced(_hash(pieces, packaged), member, target, placeholder)

@@ -117,8 +117,10 @@ def _write_conda_lock_package(package: LockedPackage, platform: str) -> dict[str
 
 
 def _merge_dependencies(depends: Sequence[str]) -> dict[str, str]:
-    """Map each name to its constraint. A name given twice (`python >=3.12`, `python <3.13`) gets both if they can be
-    joined."""
+    """Map each name to its constraint.
+
+    A name given twice (`python >=3.12`, `python <3.13`) gets both if they can be joined.
+    """
     merged: dict[str, str] = {}
     for depend in depends:
         match = _SPEC.match(depend)

@@ -15,8 +15,10 @@ from builder.names.spec import EnvironmentSpec
 
 @dataclass(frozen=True)
 class LockedPackage:
-    """One package archive, as recorded in its channel's repodata. Sizes are in bytes, the timestamp in milliseconds
-    UTC."""
+    """One package archive, as recorded in its channel's repodata.
+
+    Sizes are in bytes, the timestamp in milliseconds UTC.
+    """
 
     name: str
     version: str

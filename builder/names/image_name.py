@@ -173,8 +173,10 @@ def write_repository(spec: EnvironmentSpec, settings: NameSettings) -> str:
 
 
 def find_close_names(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
-    """Find names like `name` among `known`, the closest first: what was probably meant. Some 30,000 names take 30
-    ms."""
+    """Find names like `name` among `known`, the closest first: what was probably meant.
+
+    Some 30,000 names take 30 ms.
+    """
     pairs = {first + second for first, second in pairwise(name)}
     slack = max(2, len(name) // 3)
     shared = (

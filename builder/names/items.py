@@ -140,8 +140,10 @@ def parse_items(item: str, shell_packages: Sequence[str]) -> list[Wish]:
 
 
 def find_keyword(item: str) -> str | None:
-    """Return `channel`, `platform`, `cuda` or `spec` if the item is one. Alone or before an operator, these are
-    packages."""
+    """Return `channel`, `platform`, `cuda` or `spec` if the item is one.
+
+    Alone or before an operator, these are packages.
+    """
     word, *values = item.split(".")
     is_package = not values or _is_operator(values[0])
     return word if word in _KEYWORDS and not is_package else None

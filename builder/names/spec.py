@@ -42,8 +42,10 @@ class PackageItem:
     build: str | None = None
 
     def match_spec(self) -> str:
-        """Write the item as a conda match spec (CEP 29), e.g. `bioconda::samtools >=1.2,<2`, with the build in
-        brackets."""
+        """Write the item as a conda match spec (CEP 29), e.g.
+
+        `bioconda::samtools >=1.2,<2`, with the build in brackets.
+        """
         channel = f"{self.channel}::" if self.channel else ""
         version = " " + ",".join(map(str, self.constraints)) if self.constraints else ""
         build = f'[build="{self.build}"]' if self.build else ""

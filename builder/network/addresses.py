@@ -169,6 +169,8 @@ class GuardedResolver(AbstractResolver):
 def make_connector(
     guard: AddressGuard, resolver: AbstractResolver | None = None, *, limit: int = 0
 ) -> aiohttp.TCPConnector:
-    """Make aiohttp's connector, which connects only to checked addresses. For hosts that are addresses, use
-    `check_host`."""
+    """Make aiohttp's connector, which connects only to checked addresses.
+
+    For hosts that are addresses, use `check_host`.
+    """
     return aiohttp.TCPConnector(resolver=GuardedResolver(guard, resolver or ThreadsResolver()), limit=limit)

@@ -14,8 +14,10 @@ from publicsuffixlist import PublicSuffixList
 
 
 def find_organisation(host: str) -> str:
-    """Return the registered name that `host` is or is below. For an address or an unregistered name, return the
-    host."""
+    """Return the registered name that `host` is or is below.
+
+    For an address or an unregistered name, return the host.
+    """
     host = host.lower().rstrip(".")
     if _is_address(host):
         return host

@@ -75,8 +75,10 @@ class Placeholder(NamedTuple):
 
 
 class ContentPath(NamedTuple):
-    """One path of a package as a row. The size (bytes) and the sha256 (hexadecimal) are as packaged, before any
-    replacement."""
+    """One path of a package as a row.
+
+    The size (bytes) and the sha256 (hexadecimal) are as packaged, before any replacement.
+    """
 
     source: str
     target: str

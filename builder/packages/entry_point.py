@@ -1,4 +1,4 @@
-"""The scripts of the commands that noarch packages name."""
+"""The scripts for the commands of noarch packages."""
 
 from __future__ import annotations
 

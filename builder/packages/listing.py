@@ -305,8 +305,10 @@ def _parse_entry_point(package: str, line: object) -> EntryPoint:
 
 
 def _read_timestamp(package: str, index: dict[str, Any], fallback: int) -> int:
-    """Return when the package was built, in seconds. Its index has milliseconds, or seconds if it is old; without
-    either, it is that file's mtime."""
+    """Return when the package was built, in seconds.
+
+    Its index has milliseconds, or seconds if it is old; without either, it is that file's mtime.
+    """
     timestamp = index.get("timestamp")
     if timestamp is None:
         return fallback

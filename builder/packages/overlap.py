@@ -78,8 +78,10 @@ def read_contents(
     cache: Path,
     limits: Limits = DEFAULT_LIMITS,
 ) -> list[tuple[LockedPackage, PackageContents]]:
-    """Read the contents of an environment's packages, in a worker. Raises PackageRefused if they are too large
-    together."""
+    """Read the contents of an environment's packages, in a worker.
+
+    Raises PackageRefused if they are too large together.
+    """
     pairs = []
     room = PathRoom(limits)
     for package, archive in zip(packages, archives, strict=True):

@@ -20,8 +20,10 @@ MOST_COMPARED = 200_000
 
 @dataclass(frozen=True)
 class PathMarks:
-    """The marks of one package, as arrays of 32-bit integers. `files` covers everything installed except
-    directories."""
+    """The marks of one package, as arrays of 32-bit integers.
+
+    `files` covers everything installed except directories.
+    """
 
     files: array[int]
     directories: array[int]

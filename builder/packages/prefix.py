@@ -42,8 +42,10 @@ class Replacer(Protocol):
 
 
 def make_replacer(mode: Mode, placeholder: str, prefix: str) -> Replacer:
-    """Make a replacer for one file. Raises ValueError for a binary file if the prefix is longer than the
-    placeholder."""
+    """Make a replacer for one file.
+
+    Raises ValueError for a binary file if the prefix is longer than the placeholder.
+    """
     encoded = [(placeholder.encode(encoding), prefix.encode(encoding), width) for encoding, width in _ENCODINGS]
     if mode == "binary":
         return _Chain([_InStrings(old, new, width) for old, new, width in encoded])

@@ -65,8 +65,10 @@ def is_script(target: str, mode: Mode) -> bool:
 
 
 def drop_prefix(content: bytes, target: str, prefix: str) -> bytes | None:
-    """Make a script find its interpreter through `env`. Returns None unless `prefix` is in its first line and nowhere
-    else."""
+    """Make a script find its interpreter through `env`.
+
+    Returns None unless `prefix` is in its first line and nowhere else.
+    """
     try:
         changed, independent = rewrite_shebang(content, target, prefix)
     except UnicodeDecodeError:

@@ -349,8 +349,10 @@ def _read_job(row: BuildRow) -> Job | None:
 
 
 def _count_deaths(row: BuildRow) -> int:
-    """Count the processes that a build took down, by its row before it was taken. A process that let it go did not
-    die."""
+    """Count the processes that a build took down, by its row before it was taken.
+
+    A process that let it go did not die.
+    """
     return row.attempts if row.owner else row.attempts - 1
 
 

@@ -78,8 +78,10 @@ def is_running(owner: Owner, proc: Path = PROC, signal: Callable[[int, int], Non
 
 
 def _start_time(proc: Path, pid: int) -> str | None:
-    """Read the start time in clock ticks since boot (/proc/<pid>/stat, proc(5)). Empty for a zombie, None if
-    unreadable."""
+    """Read the start time in clock ticks since boot (/proc/<pid>/stat, proc(5)).
+
+    Empty for a zombie, None if unreadable.
+    """
     try:
         stat = (proc / str(pid) / "stat").read_text(errors="replace")
     except OSError:
@@ -98,8 +100,10 @@ def _read_boot_id(proc: Path) -> str:
 
 
 def _read_pid_namespace(proc: Path) -> str:
-    """Identify the PID namespace by its device and inode. Two processes of one kernel have equal values if they share
-    it (namespaces(7))."""
+    """Identify the PID namespace by its device and inode.
+
+    Two processes of one kernel have equal values if they share it (namespaces(7)).
+    """
     try:
         status = (proc / "self/ns/pid").stat()
     except OSError:

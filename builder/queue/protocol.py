@@ -71,8 +71,10 @@ class BuildQueue(Protocol):
         """
 
     async def follow(self, build_id: str) -> SubmittedBuild | None:
-        """Find a build of any process, unfinished or ended, to wait for. Returns None if there is none. Starts
-        nothing."""
+        """Find a build of any process, unfinished or ended, to wait for.
+
+        Returns None if there is none. Starts nothing.
+        """
 
     async def cancel(self, build_id: str, reason: str) -> bool:
         """End an unfinished build of any process as canceled. Returns False if there is none.

@@ -18,7 +18,7 @@ from storage.errors import ConderyError, ServerStopping
 
 LOOK_SECONDS = 1.0
 PAUSE_SECONDS = 0.02
-"""Between two looks, however many waiters arrive and however many hints are heard."""
+"""Between two queries, however many waiters arrive and however many hints come."""
 
 IsOver = Callable[[BuildRow], bool]
 
@@ -41,10 +41,10 @@ class Watcher:
             raise ServerStopping
 
     async def until(self, row: BuildRow, is_over: IsOver) -> BuildRow | None:
-        """Wait until `is_over` holds for a build, whose row was last read as `row`. Returns its row, or None if it was
-        deleted.
+        """Wait until `is_over` holds for a build, whose row was last read as `row`.
 
-        Goes on waiting while the database is unavailable. Raises ServerStopping when the watcher is closed.
+        Returns its row, or None if it was deleted. Goes on waiting while the database is unavailable. Raises
+        ServerStopping when the watcher is closed.
         """
         self.check_open()
         if is_over(row):
@@ -70,7 +70,7 @@ class Watcher:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _watch(self) -> None:
-        # somebody may come while what is in the background ends
+        # somebody may arrive while the background task ends
         while self._waiting:
             async with in_background(self._builds.hear(self._heard.set)):
                 await self._look_repeatedly()

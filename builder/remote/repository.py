@@ -42,8 +42,10 @@ MOST_REDIRECTS = 5
 
 @dataclass(frozen=True)
 class ImageReference:
-    """`HOST/REPOSITORY[:TAG][@DIGEST]` (distribution-spec, pulling manifests). Without tag and digest, the tag is
-    `latest`."""
+    """`HOST/REPOSITORY[:TAG][@DIGEST]` (distribution-spec, pulling manifests).
+
+    Without tag and digest, the tag is `latest`.
+    """
 
     host: str
     repository: str
@@ -184,8 +186,10 @@ class RemoteRepository:
         return body, media_type
 
     def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
-        """Yield the blob in chunks. Whoever stores it checks the digest. Raises as soon as it is longer than
-        announced."""
+        """Yield the blob in chunks.
+
+        Whoever stores it checks the digest. Raises as soon as it is longer than announced.
+        """
         url = self._url(self._container.get_blob_url(descriptor.digest))
         received = 0
         with self._send("GET", url, stream=True) as response:
@@ -287,8 +291,10 @@ class RemoteRepository:
             self._authorization[writing] = {"Authorization": headers["Authorization"]}
 
     def _check_realm(self, realm: str) -> None:
-        """Check the token server, which the registry names. It may get the password only if one organisation owns
-        both."""
+        """Check the token server, which the registry names.
+
+        It may get the password only if one organisation owns both.
+        """
         self._check_address(realm)
         name = _split_host(realm)
         if self._login is not None and not are_of_one(name, self._name):
@@ -299,8 +305,10 @@ class RemoteRepository:
             self._check_address(urllib.parse.urljoin(response.url, response.headers["Location"]))
 
     def _check_address(self, url: str) -> None:
-        """Refuse to be sent to an unsupported address, or from https to http. IP addresses are checked on
-        connecting."""
+        """Refuse to be sent to an unsupported address, or from https to http.
+
+        IP addresses are checked on connecting.
+        """
         name = _split_host(url)
         parts = urllib.parse.urlsplit(url)
         scheme = parts.scheme

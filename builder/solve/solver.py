@@ -69,8 +69,10 @@ _ERRORS: dict[str, type[BuilderError]] = {
 
 
 class Solver:
-    """Solves any number of specs at once. Use it as an async context manager; all methods may be called
-    concurrently."""
+    """Solves any number of specs at once.
+
+    Use it as an async context manager; all methods may be called concurrently.
+    """
 
     def __init__(self, settings: SolverSettings) -> None:
         self._settings = settings
@@ -250,8 +252,10 @@ class Solver:
             await asyncio.to_thread(self._folder.remove_leftovers)
 
     def _explain(self, gone: Gone, doing: str, strangers: Sequence[str]) -> BuilderError:
-        """Explain why a process with a single request was lost. `strangers` are its channels that are not the server's
-        own."""
+        """Explain why a process with a single request was lost.
+
+        `strangers` are its channels that are not the server's own.
+        """
         if gone.cause == "memory":
             limit, setting = format_size(self._settings.memory), "solve_memory"
         elif gone.cause == "disk":

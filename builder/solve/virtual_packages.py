@@ -28,8 +28,10 @@ _ARCHSPECS = {
 def list_virtual_packages(
     platform: str, glibc: str, extra: Sequence[tuple[str, str]] = ()
 ) -> tuple[tuple[str, str, str], ...]:
-    """List (name, version, build) of each virtual package of a conda platform. `extra` (name, version) adds or
-    replaces."""
+    """List (name, version, build) of each virtual package of a conda platform.
+
+    `extra` (name, version) adds or replaces.
+    """
     system, _, machine = platform.partition("-")
     found: dict[str, tuple[str, str]] = {}
     if system == "linux":

@@ -18,8 +18,10 @@ GRACE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks, for sharing slots: an address, or a part of a network. Empty for work that this machine starts
-    itself."""
+    """Who asks, for sharing slots: an address, or a part of a network.
+
+    Empty for work that this machine starts itself.
+    """
 
     name: str = ""
 

@@ -1,1 +1,1 @@
-"""What channels have, as the solver's process reads it: indexes, kept and checked."""
+"""The channels' indexes, as the solver's process reads, keeps and checks them."""

@@ -21,8 +21,10 @@ _IN_THE_WAY = ("no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY", "REQUEST_METHOD
 
 
 def make_client(proxy: str, credentials: str | None, directory: Path) -> Client:
-    """Make the client. This changes the process's environment. Without `credentials`, an empty file in `directory` is
-    used."""
+    """Make the client.
+
+    This changes the process's environment. Without `credentials`, an empty file in `directory` is used.
+    """
     if credentials is None:
         none = directory / "no-credentials.json"
         if not none.exists():

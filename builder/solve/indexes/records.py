@@ -51,10 +51,9 @@ class KnownRecords:
         self._channels.pop(url, None)
 
     async def check(self, gateway: Gateway, channels: Mapping[str, str], platform: str, names: Iterable[str]) -> None:
-        """Check all records that a solve for `names` may consider. Raises PackageRefused for the first that is too
-        large.
+        """Check all records that a solve for `names` may consider.
 
-        `channels` maps URL to name.
+        Raises PackageRefused for the first that is too large. `channels` maps URL to name.
         """
         known = {url: self._channels.setdefault(url, {}).setdefault(platform, {}) for url in channels}
         seen: set[str] = set()

@@ -118,10 +118,10 @@ class Repodata:
         *,
         one_by_one: bool = False,
     ) -> Gateway:
-        """Return a gateway in which every channel is loaded for the platforms. Raises ChannelUnavailable,
-        ChannelRefused.
+        """Return a gateway in which every channel is loaded for the platforms.
 
-        With `one_by_one`, channels are read one after the other, so that `notice` tells which one took the memory.
+        Raises ChannelUnavailable, ChannelRefused. With `one_by_one`, channels are read one after the other, so that
+        `notice` tells which one took the memory.
         """
         urls, wanted = tuple(urls), frozenset(platforms)
         self._forget_changed(urls)
@@ -295,11 +295,10 @@ def _make_error(channel: str, reason: str) -> ChannelUnavailable | ChannelRefuse
 
 
 def read_gateway_reason(text: str, channel: str, size: int) -> str:
-    """Extract what is useful to a person from a gateway's error. Outside of `channel`, its URL, say only that it
-    failed.
+    """Extract what is useful to a person from a gateway's error.
 
-    A channel chooses what it refers to, so details from there are not for whoever asks for the channel. `size` is the
-    limit of one index, in bytes.
+    Outside of `channel`, its URL, say only that it failed. A channel chooses what it refers to, so details from there
+    are not for whoever asks for the channel. `size` is the limit of one index, in bytes.
     """
     found = re.search(r"for url \((\w+://[^)]*)\)", text)
     url = found[1] if found else ""
