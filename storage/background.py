@@ -14,16 +14,16 @@ log = structlog.get_logger(__name__)
 
 @contextlib.asynccontextmanager
 async def in_background(work: Coroutine[Any, Any, object]) -> AsyncIterator[None]:
-    """Do `work` while the block runs, and cancel it at the end of the block.
+    """Run `work` while the block runs, and cancel it when the block ends.
 
-    If it fails before, that is logged, and the block goes on without it.
+    If it fails earlier, the failure is logged, and the block goes on without it.
     """
     task = asyncio.create_task(work)
     task.add_done_callback(_log_failure)
     try:
         yield
     finally:
-        # what becomes of work that is cut off does not matter any more
+        # from here on nobody cares how the work ends
         task.remove_done_callback(_log_failure)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

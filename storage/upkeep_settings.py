@@ -40,8 +40,8 @@ class UpkeepSettings(Section):
     image_retention: float = Field(
         90 * DAY,
         ge=0,
-        description="Seconds for which an on-demand image is kept after it was last asked for. Its lock stays, and "
-        "the same image is made again when it is asked for. 0 keeps it for ever.",
+        description="Seconds for which an on-demand image is kept after it was last requested. Its lock stays, and "
+        "the same image is made again on request. 0 keeps it for ever.",
     )
     build_retention: float = Field(
         7 * DAY,

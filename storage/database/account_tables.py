@@ -1,4 +1,4 @@
-"""The tables of who may do what. Times are UNIX seconds, documents are JSON text; of a secret only a hash is stored."""
+"""The tables of who may do what. Times are UNIX seconds, documents are JSON text; secrets are stored only as hashes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ namespace = Table(
     Column("name", NAME, primary_key=True),
     Column("created", Float, nullable=False),
     Column("created_by", String(255), nullable=False),
-    # free for its users (conda-store's metadata_), and what is allowed in it
+    # for its users to fill (conda-store's metadata_), and its policies
     Column("metadata", Text, nullable=False, server_default="{}"),
     Column("policy", Text, nullable=False, server_default="{}"),
 )
@@ -27,14 +27,14 @@ account = Table(
     Column("kind", String(16), nullable=False),
     Column("name", NAME, nullable=False, unique=True),
     Column("display_name", String(255)),
-    # argon2id in its own form; none for who signs in elsewhere, and for robots
+    # argon2id in its own format; null for people who sign in through a provider, and for robots
     Column("password", Text),
     Column("disabled", Boolean, nullable=False, server_default=false()),
-    # of a robot; it is refused from then on
+    # of a robot, which is refused from then on
     Column("expires", Float),
     # the account that made a robot
     Column("owner", ID, ForeignKey("account.id", ondelete="CASCADE"), index=True),
-    # counts up when everything that was issued is to end: a new password, signing out everywhere
+    # incremented to end everything that was issued: a new password, signing out everywhere
     Column("epoch", Integer, nullable=False, server_default="0"),
     Column("created", Float, nullable=False),
     Column("signed_in", Float),
@@ -43,7 +43,7 @@ account = Table(
 identity = Table(
     "identity",
     metadata,
-    # who an account is at a provider: an issuer's subject never changes, an address or a name may
+    # an account's identity at a provider: an issuer's subject never changes, while an address or a name may
     Column("issuer", String(255), primary_key=True),
     Column("subject", String(255), primary_key=True),
     Column("account", ID, ForeignKey("account.id", ondelete="CASCADE"), nullable=False, index=True),
@@ -62,7 +62,7 @@ membership = Table(
     metadata,
     Column("account", ID, ForeignKey("account.id", ondelete="CASCADE"), primary_key=True),
     Column("group_name", NAME, ForeignKey("account_group.name", ondelete="CASCADE"), primary_key=True, index=True),
-    # `local`, or the issuer that said so at the last sign-in, which alone takes it back
+    # `local`, or the issuer that reported it at the last sign-in; only the same source can end it
     Column("source", String(255), primary_key=True),
 )
 
@@ -70,7 +70,7 @@ binding = Table(
     "binding",
     metadata,
     Column("id", ID, primary_key=True),
-    # account (an id), group (a name) or namespace (a name: all who may act for it)
+    # account (an id), group (a name) or namespace (a name: everybody who may act for it)
     Column("holder_kind", String(16), nullable=False),
     Column("holder", NAME, nullable=False),
     Column("pattern", String(512), nullable=False),
@@ -87,12 +87,12 @@ access_token = Table(
     Column("account", ID, ForeignKey("account.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("name", String(255), nullable=False),
     Column("hash", HASH, nullable=False, unique=True),
-    # what it is limited to, a JSON list of `pattern=role`; none for all that its owner may
+    # its limits, a JSON list of `pattern=role`; null for everything that its owner may do
     Column("bindings", Text),
     Column("created", Float, nullable=False),
     Column("expires", Float),
     Column("revoked", Float),
-    # written down now and then
+    # updated now and then
     Column("used", Float),
     Column("used_from", String(64)),
 )
@@ -102,7 +102,7 @@ refresh_token = Table(
     metadata,
     Column("hash", HASH, primary_key=True),
     Column("account", ID, ForeignKey("account.id", ondelete="CASCADE"), nullable=False, index=True),
-    # the access token that was presented as the password, which ends this one with itself
+    # the access token that was presented as the password; when that ends, so does this one
     Column("access_token", ID, ForeignKey("access_token.id", ondelete="CASCADE"), index=True),
     Column("epoch", Integer, nullable=False),
     Column("service", String(255), nullable=False),
@@ -119,7 +119,7 @@ browser_session = Table(
     Column("epoch", Integer, nullable=False),
     Column("created", Float, nullable=False),
     Column("expires", Float, nullable=False, index=True),
-    # of one that a provider made: its refresh token, encrypted, and when groups were last asked for
+    # for a session from a provider: its refresh token, encrypted, and when groups were last fetched
     Column("issuer", String(255)),
     Column("refresh", Text),
     Column("checked", Float),
@@ -128,7 +128,7 @@ browser_session = Table(
 sign_in = Table(
     "sign_in",
     metadata,
-    # what began here and comes back from a provider or from a device; bounded and short
+    # a sign-in that began here and returns from a provider or a device; bounded and short-lived
     Column("state", HASH, primary_key=True),
     Column("kind", String(16), nullable=False),
     Column("document", Text, nullable=False),
@@ -139,11 +139,11 @@ signing_key = Table(
     "signing_key",
     metadata,
     Column("kid", String(64), primary_key=True),
-    # PEM, encrypted where there is a key for that in the settings
+    # PEM, encrypted if the settings have a key for that
     Column("private", Text, nullable=False),
     Column("public", Text, nullable=False),
     Column("created", Float, nullable=False),
-    # from when it signs nothing more, and until when what it has signed is taken
+    # when it stops signing, and until when its signatures are accepted
     Column("retired", Float),
     Column("expires", Float),
 )
@@ -153,10 +153,10 @@ credential = Table(
     metadata,
     Column("id", ID, primary_key=True),
     Column("namespace", NAME, nullable=False),
-    # channel, mirror or registry; and its address
+    # channel, mirror or registry, and its URL
     Column("kind", String(16), nullable=False),
     Column("address", String(512), nullable=False),
-    # encrypted with a key from the settings; nothing reads it out
+    # encrypted with a key from the settings; no command reveals it
     Column("secret", Text, nullable=False),
     Column("created", Float, nullable=False),
     Column("created_by", String(255), nullable=False),
@@ -166,14 +166,14 @@ credential = Table(
 audit = Table(
     "audit",
     metadata,
-    # appended to, read, and cut off at its old end; nothing is ever changed
+    # append-only, except that the oldest events are deleted
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("time", Float, nullable=False, index=True),
     Column("principal", String(255), nullable=False),
     Column("principal_kind", String(16), nullable=False),
     Column("token", ID, nullable=False, server_default=""),
     Column("client", String(64), nullable=False, server_default=""),
-    # what was done, such as push, delete, sign-in, role.bind; and to what
+    # the action, such as push, delete, sign-in or role.bind, and its object
     Column("action", String(64), nullable=False),
     Column("entity", String(512), nullable=False, server_default=""),
     Column("outcome", String(16), nullable=False),

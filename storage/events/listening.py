@@ -1,4 +1,4 @@
-"""Hears what other processes say through PostgreSQL (LISTEN and NOTIFY), and reconnects when a connection is lost."""
+"""Listens to other processes through PostgreSQL (LISTEN and NOTIFY), and reconnects if a connection is lost."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ log = structlog.get_logger(__name__)
 async def listen(url: URL, channel: str, hear: Callable[[str], None], be_deaf: Callable[[bool], None]) -> NoReturn:
     """Call `hear` with each payload on `channel` until the task is cancelled.
 
-    `be_deaf(True)` is called when the connection is lost and at each failed attempt to connect. `be_deaf(False)` is
-    called when listening starts; what was said before that is lost.
+    `be_deaf(True)` is called if the connection is lost and at each failed attempt to connect; `be_deaf(False)` is
+    called when listening starts. Notifications before that are lost.
     """
     # imported only with PostgreSQL: the driver takes a while
     import psycopg

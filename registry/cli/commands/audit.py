@@ -47,7 +47,7 @@ def audit(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
 ) -> None:
-    """Show who did what to what, and who was refused, the newest first."""
+    """Show who did what, and who was refused, the newest events first."""
     from auth.audit.reading import AuditFilter
 
     need_data(loaded.settings.data_directory)
@@ -68,7 +68,7 @@ async def _read(settings: Settings, wanted: AuditFilter, before: int | None, lim
 
 
 def _moment(text: str | None) -> float | None:
-    """UNIX seconds of a day (UTC), a time, or an age."""
+    """The UNIX seconds of a day (UTC), a time, or an age."""
     if text is None:
         return None
     if found := _AGE.fullmatch(text):

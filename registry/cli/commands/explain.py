@@ -123,7 +123,7 @@ async def _lock_of_name(image: str, settings: Settings, store: Store) -> str:
 
 
 async def _why_not_built(spec: EnvironmentSpec, settings: Settings, store: Store) -> str:
-    """What a pull would be told, or else was the last time, where it is told that `spec` cannot be built.
+    """Why a pull cannot, or at its last attempt could not, build `spec`; otherwise how to build it.
 
     The channels and platforms that give a name its meaning are this command's settings; the server's may differ.
     """
@@ -142,7 +142,7 @@ async def _why_not_built(spec: EnvironmentSpec, settings: Settings, store: Store
 
 
 async def _why_unsolvable(spec: EnvironmentSpec, settings: Settings, store: Store) -> str | None:
-    """The solver's reason; None where there is none, and where it cannot be known now."""
+    """The solver's reason; None if `spec` can be solved, or this cannot be known now."""
     from builder.errors import BuilderError
     from registry.cli.local import open_builder
 

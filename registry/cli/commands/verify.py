@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def verify(
     loaded: LoadedSettings,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Forget damaged content, so that the next push or build stores it again.")
+        bool, typer.Option("--repair", help="Remove damaged content, so that the next push or build stores it again.")
     ] = False,
     json: AsJson = False,
 ) -> None:
@@ -62,8 +62,8 @@ def _show(result: Verification, repaired: Repaired | None) -> None:
         echo(f"{each.kind} {each.digest}: {each.problem}{needed}")
     if repaired:
         typer.echo(
-            f"forgot {repaired.blobs} blobs, and {repaired.manifests} manifests with their tags: push the images that "
-            f"need them again; {repaired.images} on-demand images are made again when they are asked for"
+            f"removed {repaired.blobs} blobs, and {repaired.manifests} manifests with their tags: push the images that "
+            f"need them again; {repaired.images} on-demand images are made again on request"
         )
     sound = "all sound" if not result.damage else f"{len(result.damage)} damaged"
     typer.echo(f"{result.blobs} blobs, {result.manifests} manifests, {result.bytes / 1e6:.1f} MB read: {sound}")
