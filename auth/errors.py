@@ -3,7 +3,7 @@
 ConderyError
 └── AuthError
     ├── AccessRefused
-    │   ├── NameUnfit, PasswordUnfit, BindingInvalid, MetadataInvalid, NotAPerson
+    │   ├── NameUnfit, PasswordUnfit, BindingInvalid, MetadataInvalid, WrongKind
     │   └── AccessConflict     it contradicts what exists
     │       └── NameTaken, NamespaceInUse, LastAdministrator
     ├── AccessUnknown
@@ -61,10 +61,12 @@ class PasswordFileUnusable(AuthError):
         self.reason = reason
 
 
-class NotAPerson(AccessRefused):
-    def __init__(self, name: str, what: str) -> None:
-        super().__init__(f"{name} is a robot: {what}")
+class WrongKind(AccessRefused):
+    def __init__(self, name: str, kind: str, reason: str) -> None:
+        super().__init__(f"{name} is a {kind}: {reason}")
         self.name = name
+        self.kind = kind
+        self.reason = reason
 
 
 class BindingInvalid(AccessRefused):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from auth.binding import Binding
+from auth.pattern_index import PatternIndex
 from auth.permission import Permission
 
-MOST_REMEMBERED = 4096
+MOST_REMEMBERED = 512
 """Answers to keep, since a client asks about the same few entities again and again."""
 
 
@@ -17,11 +17,7 @@ class Grants:
 
     def __init__(self, bindings: Iterable[Binding] = ()) -> None:
         self.bindings = tuple(dict.fromkeys(bindings))
-        self._of_namespace: dict[str, list[Binding]] = defaultdict(list)
-        self._of_any: list[Binding] = []
-        for binding in self.bindings:
-            place = self._of_any if "*" in binding.namespace else self._of_namespace[binding.namespace]
-            place.append(binding)
+        self._index = PatternIndex([binding.pattern for binding in self.bindings])
         self._answers: dict[tuple[Permission, str], Binding | None] = {}
 
     def find(self, permission: Permission, entity: str) -> Binding | None:
@@ -31,7 +27,7 @@ class Grants:
             return self._answers[key]
         except KeyError:
             pass
-        found = next((each for each in self.matching(entity) if permission in each.role.permissions), None)
+        found = self._find(permission, entity)
         if len(self._answers) >= MOST_REMEMBERED:
             self._answers.clear()
         self._answers[key] = found
@@ -39,13 +35,15 @@ class Grants:
 
     def matching(self, entity: str) -> Iterator[Binding]:
         """All bindings whose pattern matches `entity`, whatever they grant."""
-        namespace = entity.partition("/")[0]
-        for binding in self._of_namespace.get(namespace, ()):
-            if binding.matches(entity):
-                yield binding
-        for binding in self._of_any:
-            if binding.matches(entity):
-                yield binding
+        candidates = (self.bindings[number] for number in self._index.candidates(entity))
+        return (binding for binding in candidates if binding.matches(entity))
+
+    def _find(self, permission: Permission, entity: str) -> Binding | None:
+        for number in self._index.candidates(entity):
+            binding = self.bindings[number]
+            if permission in binding.role.permissions and binding.matches(entity):
+                return binding
+        return None
 
 
 NOTHING = Grants()

@@ -13,11 +13,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from bench import access
 from bench.builds import archive, bad_builds, build, pulling
 from bench.row import Row
 from bench.serving import http, registries
 
 SUITES: dict[str, Callable[..., list[Row]]] = {
+    "access": access.measure,
     "build": build.measure,
     "archive": archive.measure,
     "http": http.measure,

@@ -14,6 +14,7 @@ from aiohttp import web
 from auth.access import OpenAccess
 from builder.remote.repository import read_logins
 from builder.service import BuilderService
+from registry.accounts import prepare_first_sign_in
 from registry.health import storage_check
 from registry.logs.request_log import request_log
 from registry.mirror.service import Mirror
@@ -43,6 +44,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         open_notifications(settings.webhook, settings.http, store.database) as notifier,
     ):
         _tell_privacy(directory)
+        await prepare_first_sign_in(settings, store)
         async with (
             BuilderService.open(
                 settings.builder,

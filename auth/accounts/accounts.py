@@ -9,9 +9,9 @@ from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth.accounts.account import Account, AccountKind, new_id, read_account
-from auth.accounts.administrators import add_administrator, keeping_one
+from auth.accounts.administrators import add_administrator, has_administrator, keeping_one
 from auth.accounts.content import first_repository
-from auth.accounts.lookup import find_account, find_person, has_accounts, is_there
+from auth.accounts.lookup import find_account, find_of_kind, has_accounts, is_there
 from auth.accounts.names import Names
 from auth.accounts.passwords import Passwords
 from auth.changing import AccessData
@@ -68,12 +68,12 @@ class Accounts:
     async def add_robot(self, name: str, *, owner: str | None = None, expires: float | None = None) -> Account:
         """Make a robot, which may do no more than its owner and ends with them; without an owner it is the server's.
 
-        Raises NameUnfit, NameTaken, NotAPerson.
+        Raises NameUnfit, NameTaken, WrongKind.
         """
         row = self._new_row("robot", name, expires=expires)
         async with self._data.changing_alone() as connection:
             if owner is not None:
-                row["owner"] = (await find_person(connection, owner, "a robot belongs to a person")).id
+                row["owner"] = (await find_of_kind(connection, owner, "person", "a robot belongs to a person")).id
             await self._insert(connection, row)
             return await find_account(connection, name)
 
@@ -81,6 +81,11 @@ class Accounts:
         """Whether there are accounts."""
         async with self._data.database.reading() as connection:
             return await has_accounts(connection)
+
+    async def has_administrator(self) -> bool:
+        """Whether somebody who can sign in is admin of everything."""
+        async with self._data.database.reading() as connection:
+            return await has_administrator(connection)
 
     async def find(self, name: str) -> Account:
         async with self._data.database.reading() as connection:
@@ -94,10 +99,10 @@ class Accounts:
             return [read_account(row) for row in await connection.execute(query)]
 
     async def set_password(self, name: str, password: str) -> None:
-        """End everything signed in with the old password, but no access tokens. Raises PasswordUnfit, NotAPerson."""
+        """End everything signed in with the old password, but no access tokens. Raises PasswordUnfit, WrongKind."""
         hashed = await self._passwords.hash(password)
         async with self._data.changing_alone() as connection:
-            found = await find_person(connection, name, "it has access tokens and no password")
+            found = await find_of_kind(connection, name, "person", "it has access tokens and no password")
             await _update(connection, found.id, password=hashed, expires=None)
             await _end_sessions(connection, found.id)
 
@@ -106,23 +111,28 @@ class Accounts:
         async with self._data.changing_alone() as connection:
             await _end_sessions(connection, (await find_account(connection, name)).id)
 
-    async def disable(self, name: str, *, force: bool = False) -> None:
-        """Refuse all credentials of an account and of its robots. Raises LastAdministrator, unless with `force`."""
+    async def disable(self, name: str, kind: AccountKind = "person", *, force: bool = False) -> None:
+        """Refuse all credentials of an account and of its robots.
+
+        Raises WrongKind, and LastAdministrator unless with `force`.
+        """
         async with self._data.changing_alone() as connection, keeping_one(connection, force=force):
-            found = await find_account(connection, name)
+            found = await find_of_kind(connection, name, kind)
             await _update(connection, found.id, disabled=True)
             await _end_sessions(connection, found.id)
 
-    async def enable(self, name: str) -> None:
+    async def enable(self, name: str, kind: AccountKind = "person") -> None:
+        """Raises WrongKind."""
         async with self._data.changing_alone() as connection:
-            await _update(connection, (await find_account(connection, name)).id, disabled=False)
+            await _update(connection, (await find_of_kind(connection, name, kind)).id, disabled=False)
 
-    async def delete(self, name: str, *, force: bool = False) -> None:
-        """Delete an account with its tokens, bindings and robots, but no repositories. Raises LastAdministrator,
-        unless with `force`.
+    async def delete(self, name: str, kind: AccountKind = "person", *, force: bool = False) -> None:
+        """Delete an account with its tokens, bindings and robots, but no repositories.
+
+        Raises WrongKind, and LastAdministrator unless with `force`.
         """
         async with self._data.changing_alone() as connection, keeping_one(connection, force=force):
-            found = await find_account(connection, name)
+            found = await find_of_kind(connection, name, kind)
             gone = select(account.c.id).where(or_(account.c.id == found.id, account.c.owner == found.id))
             held = binding.c.holder_kind == "account", binding.c.holder.in_(gone)
             await connection.execute(delete(binding).where(*held))

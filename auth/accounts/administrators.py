@@ -20,9 +20,9 @@ EVERYTHING = "*/*"
 @contextlib.asynccontextmanager
 async def keeping_one(connection: AsyncConnection, *, force: bool = False) -> AsyncIterator[None]:
     """Raise LastAdministrator after a block that removed the last one, unless with `force`."""
-    was_there = await _is_there(connection)
+    was_there = await has_administrator(connection)
     yield
-    if was_there and not force and not await _is_there(connection):
+    if was_there and not force and not await has_administrator(connection):
         raise LastAdministrator
 
 
@@ -31,7 +31,7 @@ async def add_administrator(connection: AsyncConnection, account_id: str, by: st
     await connection.execute(insert(binding).values(**row, id=new_id(), created=time.time(), created_by=by))
 
 
-async def _is_there(connection: AsyncConnection) -> bool:
+async def has_administrator(connection: AsyncConnection) -> bool:
     groups = select(membership.c.group_name).where(membership.c.account == account.c.id)
     held = or_(
         and_(binding.c.holder_kind == "account", binding.c.holder == account.c.id),

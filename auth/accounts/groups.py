@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, func, insert, select
 
 from auth.accounts.administrators import keeping_one
-from auth.accounts.lookup import check_group, find_account, find_person, is_there
+from auth.accounts.lookup import check_group, find_of_kind, is_there
 from auth.accounts.names import Names
 from auth.changing import AccessData
 from auth.errors import MembershipUnknown, NameTaken
@@ -60,10 +60,10 @@ class Groups:
             await connection.execute(delete(account_group).where(account_group.c.name == name))
 
     async def join(self, name: str, person: str) -> None:
-        """Add a person to a group, or do nothing if they are a member. Raises AccountUnknown, NotAPerson."""
+        """Add a person to a group, or do nothing if they are a member. Raises AccountUnknown, WrongKind."""
         async with self._data.changing_alone() as connection:
             await check_group(connection, name)
-            found = await find_person(connection, person, "robots are in no groups; bind a role to it")
+            found = await find_of_kind(connection, person, "person", "robots are in no groups; bind a role to it")
             row = self._data.database.insert(membership).values(account=found.id, group_name=name, source=LOCAL)
             await connection.execute(row.on_conflict_do_nothing())
 
@@ -71,7 +71,7 @@ class Groups:
         """End a membership that was made here. Raises AccountUnknown, MembershipUnknown, LastAdministrator."""
         async with self._data.changing_alone() as connection, keeping_one(connection, force=force):
             await check_group(connection, name)
-            found = await find_account(connection, person)
+            found = await find_of_kind(connection, person, "person")
             mine = membership.c.account == found.id, membership.c.group_name == name
             gone = await connection.execute(delete(membership).where(*mine, membership.c.source == LOCAL))
             if not gone.rowcount:

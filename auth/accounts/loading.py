@@ -132,7 +132,7 @@ def _held_by(account_id: str) -> ColumnElement[bool]:
 
 
 def _source(row: Any) -> str:
-    return "the account" if row.holder_kind == "account" else f"the {row.holder_kind} {row.holder}"
+    return "bound to the account" if row.holder_kind == "account" else f"bound to the {row.holder_kind} {row.holder}"
 
 
 def _loaded(row: Any, principal: Principal, owner: LoadedAccount | None = None) -> LoadedAccount:

@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import Column, Table, exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from auth.accounts.account import Account, read_account
+from auth.accounts.account import Account, AccountKind, read_account
 from auth.accounts.names import is_name, near_names
-from auth.errors import AccountUnknown, GroupUnknown, NamespaceUnknown, NotAPerson
+from auth.errors import AccountUnknown, GroupUnknown, NamespaceUnknown, WrongKind
 from storage.database.account_tables import account, account_group, namespace
 
 MOST_COMPARED = 1000
@@ -28,11 +28,11 @@ async def find_account(connection: AsyncConnection, name: str) -> Account:
     return read_account(row)
 
 
-async def find_person(connection: AsyncConnection, name: str, why: str) -> Account:
-    """Find a person. Raises AccountUnknown, and NotAPerson with `why` for a robot."""
+async def find_of_kind(connection: AsyncConnection, name: str, kind: AccountKind, why: str = "") -> Account:
+    """Raises AccountUnknown, and WrongKind with `why` for an account of another kind."""
     found = await find_account(connection, name)
-    if found.kind != "person":
-        raise NotAPerson(name, why)
+    if found.kind != kind:
+        raise WrongKind(name, found.kind, why or f"this is for a {kind}")
     return found
 
 

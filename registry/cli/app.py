@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from registry.cli.commands import audit, backup, build, demo, explain, gc, lock, sample_channel, serve, settings, verify
+from registry.cli.commands.accounts import explain_access, group, namespace, robot, role, user
 from registry.cli.options import Command, Group
 
 app = typer.Typer(
@@ -52,6 +53,12 @@ app.command(cls=Command)(backup.backup)
 app.command("sample-channel", cls=Command)(sample_channel.sample_channel)
 app.command(cls=Command)(demo.demo)
 app.add_typer(settings.app, name="settings")
+app.add_typer(user.app, name="user")
+app.add_typer(group.app, name="group")
+app.add_typer(robot.app, name="robot")
+app.add_typer(role.app, name="role")
+app.add_typer(namespace.app, name="namespace")
+app.command("explain-access", cls=Command)(explain_access.explain_access)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import func, insert, select
 from auth.access import may
 from auth.accounts.bindings import Holder
 from auth.accounts.loading import PrincipalLoader
-from auth.errors import AccountUnknown, LastAdministrator, NameTaken, NameUnfit, NotAPerson, PasswordUnfit
+from auth.errors import AccountUnknown, LastAdministrator, NameTaken, NameUnfit, PasswordUnfit, WrongKind
 from auth.permission import Permission
 from storage.database import account_tables as tables
 from storage.database.tables import repository
@@ -105,7 +105,7 @@ async def test_passwords_that_are_none(opened: Opened) -> None:
             await opened.add_person("alice", password)
     assert await opened.accounts.list_all() == []
     await opened.accounts.add_robot("ci")
-    with pytest.raises(NotAPerson, match="ci is a robot"):
+    with pytest.raises(WrongKind, match="ci is a robot"):
         await opened.accounts.set_password("ci", "correct horse")
     with pytest.raises(NameUnfit, match="printable"):
         await opened.accounts.add_person("bob", None, by="the test", display_name="Bob\x1b[2J")
@@ -122,6 +122,19 @@ async def test_what_was_signed_in_ends(opened: Opened, what: str) -> None:
     assert await has_sessions(opened) == (1, 1, 2)
     assert (await opened.accounts.find("alice")).epoch == 1
     assert (await opened.accounts.find("bob")).epoch == 0
+
+
+async def test_what_is_for_persons_is_not_done_to_robots_nor_the_other_way(opened: Opened) -> None:
+    await opened.add_person("alice")
+    await opened.accounts.add_robot("ci")
+    for what in ("disable", "enable", "delete"):
+        with pytest.raises(WrongKind, match="alice is a person: this is for a robot"):
+            await getattr(opened.accounts, what)("alice", "robot")
+        with pytest.raises(WrongKind, match="ci is a robot: this is for a person"):
+            await getattr(opened.accounts, what)("ci")
+    with pytest.raises(WrongKind, match="a robot belongs to a person"):
+        await opened.accounts.add_robot("other", owner="ci")
+    await opened.accounts.delete("ci", "robot")
 
 
 async def test_disabled_accounts_come_back(opened: Opened, loader: PrincipalLoader) -> None:

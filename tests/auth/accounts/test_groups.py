@@ -7,7 +7,7 @@ from sqlalchemy import insert
 
 from auth.accounts.bindings import Holder
 from auth.accounts.groups import Group
-from auth.errors import AccountUnknown, GroupUnknown, MembershipUnknown, NameTaken, NameUnfit, NotAPerson
+from auth.errors import AccountUnknown, GroupUnknown, MembershipUnknown, NameTaken, NameUnfit, WrongKind
 from storage.database.account_tables import membership
 from tests.support.auth.opened import Opened
 
@@ -36,7 +36,7 @@ async def test_people_join_and_leave(science: Opened) -> None:
 
 async def test_robots_are_in_none(science: Opened) -> None:
     await science.accounts.add_robot("ci")
-    with pytest.raises(NotAPerson, match="bind a role to it"):
+    with pytest.raises(WrongKind, match="bind a role to it"):
         await science.groups.join("science", "ci")
 
 

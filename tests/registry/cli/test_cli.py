@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import typer
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from builder.names.image_name import parse_specs
 from builder.progress import Event
@@ -33,14 +33,7 @@ from storage.database.engine import Database, migrate, sqlite_url
 from storage.errors import ConderyError
 from tests.support.server import StartServer
 
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def condery(restored_logs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command in this process, in an empty directory; starting a process each time would cost seconds."""
-    monkeypatch.chdir(tmp_path)
-    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+Run = Callable[..., Any]
 
 
 def test_the_console_script_and_the_module_are_the_program() -> None:
@@ -53,7 +46,7 @@ def test_the_console_script_and_the_module_are_the_program() -> None:
 COMMANDS = ["serve", "build", "lock", "explain", "gc", "verify", "backup", "sample-channel", "demo", "settings"]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, "user", "group", "robot", "role", "namespace", "explain-access"])
 def test_every_command_is_in_the_help_and_has_its_own(command: str) -> None:
     runner = CliRunner()
     assert command in runner.invoke(app, ["--help"]).output
@@ -65,7 +58,17 @@ def test_serve_has_a_flag_for_every_setting() -> None:
     assert [setting.flag for setting in all_settings() if setting.flag not in output] == []
 
 
-@pytest.mark.parametrize("command", [*COMMANDS[:-1], "settings show"])
+OF_ACCOUNTS = {
+    "user": "add list passwd sign-out disable enable delete",
+    "group": "add list delete join leave",
+    "robot": "add list disable enable delete",
+    "role": "bind unbind list",
+    "namespace": "create list delete",
+}
+NESTED = ["settings show", *(f"{group} {name}" for group, names in OF_ACCOUNTS.items() for name in names.split())]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS[:-1], "explain-access", *NESTED])
 def test_names_are_whole_on_a_narrow_terminal(command: str) -> None:
     """And so is what they take, and what the settings are said to be."""
     found: Any = typer.main.get_command(app)

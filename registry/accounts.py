@@ -1,0 +1,64 @@
+"""Accounts over an open store: for commands, and for the first start of a server."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from auth.accounts.accounts import Accounts
+from auth.accounts.bindings import HeldBindings
+from auth.accounts.defaults import Defaults
+from auth.accounts.first_start import ADMINISTRATOR, PRINTED_DAYS, make_first_administrator
+from auth.accounts.groups import Groups
+from auth.accounts.loading import PrincipalLoader
+from auth.accounts.names import Names
+from auth.accounts.namespaces import Namespaces
+from auth.accounts.passwords import Passwords
+from auth.changing import AccessData
+from registry.settings.model import Settings
+from storage.store import Store
+
+
+@dataclass(frozen=True)
+class OpenedAccounts:
+    accounts: Accounts
+    groups: Groups
+    namespaces: Namespaces
+    bindings: HeldBindings
+    principals: PrincipalLoader
+
+
+@contextlib.contextmanager
+def open_accounts(settings: Settings, store: Store) -> Iterator[OpenedAccounts]:
+    """With the roles and defaults of `settings`."""
+    access, root = settings.access, settings.builder.root
+    data, names, roles = AccessData(store.database, store.changes), Names(root), access.own_roles
+    defaults = Defaults(access, root, for_this_machine=settings.http.is_for_this_machine)
+    with Passwords(data, access.password_hashes) as passwords:
+        yield OpenedAccounts(
+            Accounts(data, names, passwords),
+            Groups(data, names),
+            Namespaces(data, names),
+            HeldBindings(data, roles),
+            PrincipalLoader(data, roles, defaults),
+        )
+
+
+async def prepare_first_sign_in(settings: Settings, store: Store) -> None:
+    """Make sure that somebody can sign in to a server that others can reach: the administrator, at its first start.
+
+    A password that is made up goes to standard error once, as a line of its own, and never into the log. Raises
+    PasswordFileUnusable, PasswordUnfit.
+    """
+    if settings.http.is_for_this_machine:
+        return
+    with open_accounts(settings, store) as opened:
+        password = await make_first_administrator(opened.accounts, settings.access.admin_password_file)
+    if password is not None:
+        sys.stderr.write(
+            f"condery: there were no accounts; sign in as {ADMINISTRATOR} with the password {password} within "
+            f"{PRINTED_DAYS} days, and set another one with: condery user passwd {ADMINISTRATOR}\n"
+        )
+        sys.stderr.flush()

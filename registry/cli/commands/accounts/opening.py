@@ -1,0 +1,120 @@
+"""What the commands of this folder share: accounts over the store, passwords from people, and lists."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from rich.table import Table
+
+from registry.cli.display import SafeConsole, echo_json
+from registry.cli.options import UsageError, need_data, run_async
+from registry.settings.model import Settings
+
+if TYPE_CHECKING:
+    from auth.accounts.account import Account
+    from registry.accounts import OpenedAccounts
+
+T = TypeVar("T")
+
+BY = "the command line"
+"""Who did it, as far as rows tell: anybody who may write to the store."""
+
+MOST_BYTES = 4096
+
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--password-file", metavar="PATH", help="File whose first line is the password, instead of being asked for it."
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Do it even if nobody is left who is admin of everything.")]
+
+
+def work_on(settings: Settings, work: Callable[[OpenedAccounts], Awaitable[T]], *, new: bool = False) -> T:
+    """Run `work` on the accounts of the store. Raises UsageError if there is no store, unless it may be `new`."""
+    if not new and settings.storage.database is None:
+        need_data(settings.data_directory)
+
+    async def run() -> T:
+        async with _opened(settings) as opened:
+            return await work(opened)
+
+    return run_async(run())
+
+
+@contextlib.asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[OpenedAccounts]:
+    from registry.accounts import open_accounts
+    from storage.store import open_store
+
+    async with open_store(settings.storage) as store:
+        with open_accounts(settings, store) as opened:
+            yield opened
+
+
+def read_password(path: Path | None) -> str:
+    """A new password: the first line of a file or of standard input; at a terminal it is asked for twice, unseen.
+
+    Never an argument, which every user of the machine could read. Raises UsageError.
+    """
+    if path is not None:
+        with path.open("rb") as file:
+            return _first_line(file.read(MOST_BYTES))
+    if sys.stdin.isatty():
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+    return _first_line(sys.stdin.buffer.read(MOST_BYTES))
+
+
+def _first_line(data: bytes) -> str:
+    line = data.partition(b"\n")[0].rstrip(b"\r")
+    if not line:
+        raise UsageError("no password was given: type it, or pass it by --password-file or standard input")
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        raise UsageError("the password is not UTF-8 text") from None
+
+
+def show_list(columns: Sequence[str], rows: Iterable[Sequence[object]], *, json: bool, empty: str) -> None:
+    """Print rows as a table, or as a JSON list of objects; with no rows `empty` is said on standard error."""
+    listed = list(rows)
+    if json:
+        echo_json([dict(zip(columns, row, strict=True)) for row in listed])
+        return
+    if not listed:
+        SafeConsole(stderr=True, highlight=False).print(empty)
+        return
+    table = Table()
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in listed:
+        table.add_row(*map(_cell, row))
+    SafeConsole(highlight=False).print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(value) if isinstance(value, (list, tuple)) else str(value)
+
+
+def moment(seconds: float | None) -> str | None:
+    """UNIX seconds as people and programs read them."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def state_of(account: Account) -> str:
+    if account.disabled:
+        return "disabled"
+    if account.is_refused(time.time()):
+        return "expired"
+    return "active" if account.expires is None else f"until {moment(account.expires)}"

@@ -1,0 +1,128 @@
+"""`condery user`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from registry.cli.commands.accounts.opening import (
+    BY,
+    Force,
+    PasswordFile,
+    moment,
+    read_password,
+    show_list,
+    state_of,
+    work_on,
+)
+from registry.cli.display import echo
+from registry.cli.options import AsJson, Command, Group, UsageError, takes_settings
+from registry.settings.loading import LoadedSettings
+
+if TYPE_CHECKING:
+    from auth.accounts.account import Account
+    from registry.accounts import OpenedAccounts
+
+app = typer.Typer(cls=Group, help="Add, list and change the accounts of people.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the account.")]
+
+
+@app.command("add", cls=Command)
+@takes_settings("storage")
+def add(
+    loaded: LoadedSettings,
+    name: Name,
+    admin: Annotated[bool, typer.Option("--admin", help="Make them admin of everything.")] = False,
+    display_name: Annotated[
+        str | None, typer.Option("--display-name", metavar="TEXT", help="Their name as people write it.")
+    ] = None,
+    password_file: PasswordFile = None,
+    no_password: Annotated[
+        bool, typer.Option("--no-password", help="They sign in elsewhere, or with access tokens alone.")
+    ] = False,
+    take_namespace: Annotated[
+        bool, typer.Option("--take-namespace", help="Let them have the namespace of their name that is there already.")
+    ] = False,
+) -> None:
+    """Add a person. They are admin of the namespace of their own name.
+
+    The password is asked for, or read from standard input or a file.
+    """
+    if no_password and password_file is not None:
+        raise UsageError("--no-password and --password-file contradict each other")
+    password = None if no_password else read_password(password_file)
+
+    async def work(opened: OpenedAccounts) -> bool:
+        await opened.accounts.add_person(
+            name,
+            password,
+            by=BY,
+            display_name=display_name,
+            administrator=admin,
+            take_namespace=take_namespace,
+        )
+        return await opened.accounts.has_administrator()
+
+    has_administrator = work_on(loaded.settings, work, new=True)
+    echo(f"added the user {name}")
+    if not has_administrator:
+        echo(f"nobody is admin of everything yet; for {name}: condery role bind --user {name} '*=admin'", err=True)
+
+
+@app.command("list", cls=Command)
+@takes_settings("storage")
+def list_users(loaded: LoadedSettings, json: AsJson = False) -> None:
+    """List the accounts of people."""
+    users = work_on(loaded.settings, lambda opened: opened.accounts.list_all("person"))
+    columns = ("name", "display_name", "state", "created", "signed_in")
+    show_list(columns, map(_row, users), json=json, empty="there are no users; add one with: condery user add NAME")
+
+
+def _row(user: Account) -> tuple[str | None, ...]:
+    return user.name, user.display_name, state_of(user), moment(user.created), moment(user.signed_in)
+
+
+@app.command("passwd", cls=Command)
+@takes_settings("storage")
+def passwd(loaded: LoadedSettings, name: Name, password_file: PasswordFile = None) -> None:
+    """Set the password of a person.
+
+    Whatever is signed in with the old one has to sign in again; access tokens stay.
+    """
+    password = read_password(password_file)
+    work_on(loaded.settings, lambda opened: opened.accounts.set_password(name, password))
+    echo(f"the password of {name} is set")
+
+
+@app.command("sign-out", cls=Command)
+@takes_settings("storage")
+def sign_out(loaded: LoadedSettings, name: Name) -> None:
+    """End everything that a person is signed in with; access tokens stay."""
+    work_on(loaded.settings, lambda opened: opened.accounts.sign_out(name))
+    echo(f"{name} is signed out everywhere")
+
+
+@app.command("disable", cls=Command)
+@takes_settings("storage")
+def disable(loaded: LoadedSettings, name: Name, force: Force = False) -> None:
+    """Refuse a person, their tokens and their robots, until they are enabled again."""
+    work_on(loaded.settings, lambda opened: opened.accounts.disable(name, force=force))
+    echo(f"{name} is disabled")
+
+
+@app.command("enable", cls=Command)
+@takes_settings("storage")
+def enable(loaded: LoadedSettings, name: Name) -> None:
+    """Let a disabled person in again."""
+    work_on(loaded.settings, lambda opened: opened.accounts.enable(name))
+    echo(f"{name} is enabled")
+
+
+@app.command("delete", cls=Command)
+@takes_settings("storage")
+def delete(loaded: LoadedSettings, name: Name, force: Force = False) -> None:
+    """Delete an account with its tokens, bindings and robots. Repositories stay."""
+    work_on(loaded.settings, lambda opened: opened.accounts.delete(name, force=force))
+    echo(f"deleted {name}")

@@ -1,0 +1,265 @@
+"""Accounts, groups, roles and namespaces at the command line: what is done, what is told, and no secret on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from registry.cli.app import app
+
+Run = Callable[..., Any]
+PASSWORD = "correct horse"
+
+
+@pytest.fixture
+def run(condery: Run, tmp_path: Path) -> Run:
+    """A command on a store of the test's own; fails for another exit code than `code`."""
+
+    def run(line: str, *more: object, code: int = 0, stdin: str | bytes = "") -> Any:
+        done = condery(*line.split(), *more, "--data-dir", tmp_path / "data", stdin=stdin)
+        assert done.exit_code == code, (line, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def _people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = tmp_path_factory.mktemp("people") / "data"
+    for line in ("user add alice --admin", "user add bob --no-password", "robot add ci"):
+        done = CliRunner().invoke(app, [*line.split(), "--data-dir", str(data)], input=PASSWORD)
+        assert done.exit_code == 0, done.stderr
+    return data / "condery.sqlite"
+
+
+@pytest.fixture
+def people(run: Run, _people: Path, tmp_path: Path) -> Run:
+    """Commands on a store with the administrator alice, with bob, and with the robot ci."""
+    (tmp_path / "data").mkdir(mode=0o700)
+    shutil.copy(_people, tmp_path / "data")
+    return run
+
+
+def listed(run: Run, line: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(run(f"{line} --json").stdout)
+    return rows
+
+
+def test_people_are_added_listed_and_deleted(run: Run) -> None:
+    done = run("user add bob", "--display-name", "Bob the Builder", stdin=f"{PASSWORD}\n")
+    assert done.stdout == "added the user bob\n"
+    assert "nobody is admin of everything yet; for bob: condery role bind --user bob '*=admin'" in done.stderr
+    assert run("user add alice --admin", stdin=PASSWORD).stderr == ""
+    rows = listed(run, "user list")
+    assert [(row["name"], row["display_name"], row["state"]) for row in rows] == [
+        ("alice", None, "active"),
+        ("bob", "Bob the Builder", "active"),
+    ]
+    assert "Bob the Builder" in run("user list").stdout
+    run("user disable bob")
+    assert listed(run, "user list")[1]["state"] == "disabled"
+    run("user enable bob")
+    run("user delete bob")
+    assert [row["name"] for row in listed(run, "user list")] == ["alice"]
+
+
+def test_the_last_administrator_is_kept_unless_forced(people: Run) -> None:
+    for line in ("user delete alice", "user disable alice", "role unbind --user alice *=admin"):
+        assert "this would leave no person who is admin of everything" in people(line, code=1).stderr
+    people("user delete alice --force")
+
+
+class TestPasswords:
+    def test_come_from_a_file_or_standard_input(self, run: Run, tmp_path: Path) -> None:
+        path = tmp_path / "password"
+        path.write_text(f"{PASSWORD}\r\nanother line")
+        run(f"user add alice --password-file {path}")
+        run("user passwd alice", stdin="battery staple")
+        run(f"user passwd alice --password-file {path}")
+
+    @pytest.mark.parametrize("stdin", ["", "\n", "short\n", b"\xff\xfe\xfd\xfa long enough\n", "x" * 5000])
+    def test_that_are_none_are_refused(self, run: Run, stdin: str | bytes) -> None:
+        done = run("user add alice", stdin=stdin, code=1 if stdin in ("short\n", "x" * 5000) else 2)
+        assert "password" in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert len(done.stderr) < 300
+
+    def test_are_never_an_argument(self, run: Run) -> None:
+        for line in ("user add alice --password x", "user passwd alice secret", "user add alice secret"):
+            run(line, code=2)
+
+    def test_a_file_that_is_not_there_is_told(self, run: Run, tmp_path: Path) -> None:
+        assert "No such file" in run(f"user add alice --password-file {tmp_path}/none", code=1).stderr
+
+    def test_are_asked_for_twice_and_unseen_at_a_terminal(self, tmp_path: Path) -> None:
+        terminal, end = pty.openpty()
+        command = [sys.executable, "-m", "registry.cli", "user", "add", "alice", "--data-dir", str(tmp_path / "data")]
+        process = subprocess.Popen(command, stdin=end, stdout=end, stderr=end)
+        os.close(end)
+        shown = b""
+        for answer in (f"{PASSWORD}\n", "mistyped it\n", f"{PASSWORD}\n", f"{PASSWORD}\n"):
+            shown += _read_until(terminal, b"assword: ", b"confirmation: ")
+            os.write(terminal, answer.encode())
+        shown += _read_until(terminal, b"'*=admin'")
+        assert process.wait(60) == 0
+        os.close(terminal)
+        assert PASSWORD.encode() not in shown
+
+
+def _read_until(terminal: int, *endings: bytes) -> bytes:
+    """What the process writes, until it waits for an answer or is done."""
+    seen = b""
+    # the terminal is at its end when the process is
+    with contextlib.suppress(OSError):
+        while not seen.rstrip(b"\r\n").endswith(endings):
+            seen += os.read(terminal, 1000)
+    assert seen.rstrip(b"\r\n").endswith(endings), seen
+    return seen
+
+
+def test_groups(people: Run) -> None:
+    people("group add science")
+    people("group join science bob")
+    assert [row["members"] for row in listed(people, "group list")] == [["bob"]]
+    people("group leave science bob")
+    assert "bob is not in group science" in people("group leave science bob", code=1).stderr
+    assert "ci is a robot: robots are in no groups" in people("group join science ci", code=1).stderr
+    people("group delete science")
+    assert listed(people, "group list") == []
+    assert "there are no groups; add one with" in people("group list").stderr
+
+
+def test_robots(people: Run) -> None:
+    people("robot add mine --owner bob --no-expiry")
+    people("robot add short --days 0.5")
+    rows = {row["name"]: row for row in listed(people, "robot list")}
+    assert (rows["mine"]["owner"], rows["mine"]["state"]) == ("bob", "active")
+    assert rows["ci"]["owner"] is None
+    assert rows["ci"]["state"].startswith("until 20")
+    people("robot disable mine")
+    assert "owner" in people("robot list").stdout
+    people("robot enable mine")
+    people("robot delete mine")
+    people("robot add x --days -1", code=2)
+    # people are no robots, and robots no people
+    people("robot delete bob", code=1)
+    people("user delete ci", code=1)
+
+
+def test_roles(people: Run) -> None:
+    assert people("role bind team/*=developer --user bob").stdout == "bob has team/*=editor\n"
+    people("namespace create lab")
+    people("group add science")
+    for holder in ("--robot ci", "--group science", "--namespace lab"):
+        people(f"role bind team/*=viewer {holder}")
+    rows = [(row["kind"], row["name"], row["entity"], row["role"]) for row in listed(people, "role list")]
+    assert rows == [
+        ("account", "alice", "*/*", "admin"),
+        ("account", "bob", "team/*", "editor"),
+        ("account", "ci", "team/*", "viewer"),
+        ("group", "science", "team/*", "viewer"),
+        ("namespace", "lab", "team/*", "viewer"),
+    ]
+    assert [row["name"] for row in listed(people, "role list --user bob")] == ["bob"]
+    people("role unbind team/*=developer --user bob")
+    assert listed(people, "role list --user bob") == []
+    people("namespace delete lab")
+    assert [row["kind"] for row in listed(people, "role list")] == ["account", "account", "group"]
+    assert listed(people, "namespace list") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        ("user delete alcie", 1, "there is no account 'alcie'; did you mean alice?"),
+        ("user add Bob --no-password", 1, "'Bob' cannot be the name of an account: did you mean 'bob'?"),
+        ("user add alice --no-password", 1, "alice is the name of a person already; choose another name"),
+        ("user add x --no-password --password-file y", 2, "contradict each other"),
+        ("role bind team/*=viewer", 2, "say for whom with one of --user, --robot, --group and --namespace"),
+        ("role bind team/*=viewer --user alice --group x", 2, "say for whom with one of"),
+        ("role bind team/*=owner --user alice", 1, "'owner' is not a role; the roles here are admin,"),
+        ("role bind team=viewer --user alice", 1, "'team' is not an entity"),
+        ("role bind conda-store-dynamic/numpy=viewer --user alice", 2, "give conda-store-dynamic/* instead of"),
+        (
+            "role unbind team/*=viewer --user alice",
+            1,
+            "account alice does not have the binding team/*=viewer; it has *",
+        ),
+        ("role bind a/*=viewer --group sience", 1, "there is no group 'sience'"),
+        ("namespace delete team", 1, "there is no namespace 'team'"),
+        ("namespace create mirror", 1, "the server uses it itself"),
+        ("explain-access alice environment:read team/x", 2, "'environment:read' is not a permission; the permissions"),
+        ("explain-access alice environment::read 'te am'", 2, "is not an entity"),
+        ("explain-access carol environment::read team/x", 1, "there is no account 'carol'"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(people: Run, line: str, code: int, says: str) -> None:
+    words = ["'te am'", "te am"] if "'te am'" in line else [line.rpartition(" ")[2]] * 2
+    done = people(line.removesuffix(words[0]), words[1], code=code)
+    assert done.stderr.startswith("condery: ")
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_a_mistyped_data_directory_does_not_look_empty(run: Run, tmp_path: Path) -> None:
+    for line in ("user list", "role list", "user delete alice", "explain-access alice environment::read a/b"):
+        assert "there is no data directory" in run(line, code=2).stderr
+    assert not (tmp_path / "data").exists()
+
+
+class TestExplainAccess:
+    def explain(self, run: Run, line: str, *, granted: bool) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(run(f"explain-access {line} --json", code=0 if granted else 1).stdout)
+        assert document["granted"] is granted
+        assert (document["fix"] is None) is (granted or "disabled" in document["because"])
+        return document
+
+    def test_says_which_binding_decides(self, people: Run) -> None:
+        found = self.explain(people, "alice environment::delete team/x", granted=True)
+        assert (found["binding"], found["source"]) == ("*/*=admin", "bound to the account")
+        assert self.explain(people, "bob environment::delete bob/x", granted=True)["source"] == "their own namespace"
+        # every image on demand is one to the server
+        found = self.explain(people, "bob environment::create conda-store-dynamic/python/numpy", granted=True)
+        assert found["binding"] == "conda-store-dynamic/*=editor"
+        done = people("explain-access bob environment::create team/x", code=1)
+        assert "bob may not environment::create on team/x: there is */*=viewer (setting anonymous_bind" in done.stdout
+        assert "to grant it: condery role bind --user bob 'team/x=editor'" in done.stdout
+
+    @pytest.mark.parametrize(
+        "question", ["bob environment::create team/x", "bob namespace::update team", "ci environment::delete a/b/c"]
+    )
+    def test_the_command_it_gives_grants_it(self, people: Run, question: str) -> None:
+        fix = self.explain(people, question, granted=False)["fix"]
+        assert fix.startswith("condery role bind ")
+        people(fix.removeprefix("condery ").replace("'", ""))
+        self.explain(people, question, granted=True)
+
+    def test_a_robot_needs_its_owners_right_as_well(self, people: Run) -> None:
+        people("robot add mine --owner bob")
+        people("role bind team/*=admin --robot mine")
+        found = self.explain(people, "mine environment::create team/x", granted=False)
+        assert (
+            "team/*=admin (bound to the account) grants it, but its owner bob may not do it either" in found["because"]
+        )
+        people(found["fix"].removeprefix("condery ").replace("'", ""))
+        self.explain(people, "mine environment::create team/x", granted=True)
+        people("user disable bob")
+        assert "bob is disabled" in self.explain(people, "mine environment::read team/x", granted=False)["because"]
+
+    def test_anybody(self, people: Run) -> None:
+        self.explain(people, "anonymous environment::read team/x", granted=True)
+        found = self.explain(people, "anonymous environment::create team/x", granted=False)
+        assert found["fix"] == "add team/x=editor to the setting anonymous_bindings"
