@@ -87,9 +87,10 @@ class BuilderSettings(Section):
     solve_seconds: float = Field(120, description="Maximum time for one solve.")
     quick_solve_seconds: float = Field(
         3,
-        description="Seconds after which a solve is started again in a second process, which has the lowest priority.",
+        description="Seconds for the first try of a solve, if no other solve is running or waiting; then it "
+        "starts again in a second process, which has low priority.",
     )
-    long_solves: int = Field(1, description="Number of solves that the second process runs at the same time.")
+    long_solves: int = Field(1, description="Number of long solves that run at the same time.")
     solve_memory: int = Field(4 << 30, description="Maximum memory of each solver process.")
     repodata_refresh: float = Field(
         900, description="Seconds between background refreshes of the repodata in use; 0 turns them off."

@@ -37,6 +37,8 @@ _REDIRECTS = 10
 _OTHER_PROCESS = 0.5
 """Seconds between two checks of a download that another process does."""
 _LONGEST_WAIT = 60.0
+_KEPT = 3
+"""Times the patience for which a connection is kept if those who wait have as many as its caller."""
 _LONG = 6
 """Slots for long connections, as a multiple of the others. Long connections may transfer next to nothing."""
 
@@ -62,7 +64,7 @@ class DownloadSettings:
     """Consecutive attempts that bring nothing new, or too little, after which a download fails."""
     backoff: float = 0.5
     """Seconds before the second attempt; doubled before each further one."""
-    patience: float = 3
+    patience: float = 1
     """Seconds after which a connection moves from its slot to a long one, or gives way."""
 
 
@@ -173,7 +175,7 @@ class Downloader:
             await self._bring_oci(package, part, received)
             return
         pace = Pace(self._settings.least, self._settings.seconds)
-        transfer = Transfer(package, part, received, pace, self._settings.patience)
+        transfer = Transfer(package, part, received, pace, _KEPT * self._settings.patience)
         fruitless, most = 0, part.size
         while problem := await self._try(transfer):
             if problem.gave_way:

@@ -48,11 +48,11 @@ class Problem:
 class Transfer:
     """One archive's bytes, over one connection or several."""
 
-    def __init__(self, package: LockedPackage, part: PartFile, received: Received, pace: Pace, patience: float) -> None:
+    def __init__(self, package: LockedPackage, part: PartFile, received: Received, pace: Pace, kept_for: float) -> None:
         self.package = package
         self.pace = pace
-        self.kept_for = patience
-        """Seconds for which a connection does not give way to others."""
+        self.kept_for = kept_for
+        """Seconds for which a connection does not give way to those who have as many."""
         self._part = part
         self._received = received
         self._validator: str | None = None

@@ -22,8 +22,10 @@ from builder.solve.settings import SolverSettings
 
 log = structlog.get_logger(__name__)
 
-GRACE = 2.0
+GRACE = 5.0
 """Seconds beyond the time limit in which the process itself may still report that time is up."""
+_LAST_WORDS = 2.0
+"""Seconds for which an ended process's log is read on."""
 _WATCH = 0.2
 """Seconds between two checks of the process's memory."""
 
@@ -85,7 +87,7 @@ class Child:
             stack.enter_context(ours)
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-m",
+                *("-m", "builder.work.priority", str(settings.priority)),
                 "builder.solve.process",
                 str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -108,7 +110,6 @@ class Child:
             "repodata_size": file_size,
             "repodata_disk": settings.repodata_disk,
             "repodata_channels": settings.repodata_channels,
-            "priority": settings.priority,
             "connections": proxy.most_each,
         }
         writer.write(write_frame(configuration))
@@ -172,7 +173,7 @@ class Child:
                     future.set_result(reply)
         finally:
             # its last words say why it ended
-            await asyncio.wait({self._log, self._fault}, timeout=GRACE)
+            await asyncio.wait({self._log, self._fault}, timeout=_LAST_WORDS)
             # it may still run, if what it sent cannot be read
             self.kill(self.cause)
 

@@ -36,7 +36,6 @@ from builder.solve.indexes.folder import RepodataFolder
 from builder.solve.indexes.repodata import Repodata, RepodataLimits
 from builder.solve.platform_solve import PlatformSolve
 from builder.solve.reasons import list_package_names
-from builder.work.priority import give_way
 
 log = structlog.get_logger(__name__)
 
@@ -68,14 +67,12 @@ class Configuration:
     repodata_channels: int
     connections: int
     """Connections that the proxy allows this process."""
-    priority: int = 0
 
 
 class SolverProcess:
     """Answers the requests of one `Solver`."""
 
     def __init__(self, configuration: Configuration, notice: Callable[[int, tuple[str, ...]], None]) -> None:
-        give_way(configuration.priority)
         self._notice = notice
         self._alias = configuration.channel_alias
         self._glibc = configuration.glibc

@@ -5,6 +5,9 @@ processor for a slice of some milliseconds, whatever wakes up meanwhile. Since L
 a shorter slice takes the processor at once. So builds get longer slices than other processes, and the nicer they are,
 the longer: a quick solve interrupts a worker, and an answer interrupts both. Much longer slices would make small tasks
 wait for large ones.
+
+`python -m builder.work.priority <niceness> <module> <argument>...` runs a module that gives way from its
+first import on.
 """
 
 from __future__ import annotations
@@ -13,7 +16,9 @@ import contextlib
 import ctypes
 import os
 import platform
+import runpy
 import struct
+import sys
 
 SLICE = 1_000_000
 """Nanoseconds per step of niceness. Other processes have 0.7 to 2.8 ms, depending on the number of processors."""
@@ -42,3 +47,10 @@ def _set_slice(nice: int, nanoseconds: int) -> None:
     if ctypes.CDLL(None, use_errno=True).syscall(number, 0, attributes, 0):
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
+
+
+if __name__ == "__main__":
+    niceness, module = sys.argv[1:3]
+    sys.argv[1:] = sys.argv[3:]
+    give_way(int(niceness))
+    runpy.run_module(module, run_name="__main__", alter_sys=True)

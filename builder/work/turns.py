@@ -4,23 +4,27 @@ A `Lane` gives the slots of one stage of builds to claims. The next turn goes to
 
   the claim of highest priority;
   a claim that somebody waits for, before one that nobody waits for any more;
-  the caller with the fewest turns now, and then the build with the fewest;
+  the caller with the fewest turns now, then the one that has had slots for the fewest seconds lately;
+  the build with the fewest turns now;
   the claim that came first.
 
 A caller has at most a share of a lane, so that another caller's turn is never far. A turn that takes long gives up its
-slot: it goes on in one of the lane's long slots or, if those are taken and it can be interrupted, later.
+slot: it goes on in one of the lane's long slots or, if those are taken and it can be interrupted, later. What it has
+there counts as a turn like any other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 from collections import Counter, deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from builder.work.claims import OURSELVES, Caller, Claim, count_down, current_claim
+from builder.work.usage import Usage
 
 
 @dataclass(eq=False, slots=True)
@@ -32,21 +36,36 @@ class Turn:
 
 
 class Slots:
-    """How many turns there are now, by caller and by build. `share` bounds those of one caller."""
+    """How many turns there are now, by caller and by build. `share` bounds those of one caller.
 
-    def __init__(self, count: int, share: int) -> None:
+    `usage` has what callers have had lately, of these slots and of others perhaps. The turns in `long` are those that
+    had one of these slots before.
+    """
+
+    def __init__(self, count: int, share: int, usage: Usage | None = None, long: Slots | None = None) -> None:
         self.count = count
         self.share = share
+        self.usage = usage or Usage()
+        self.long = long
         self.taken = 0
         self.of_caller: Counter[Caller] = Counter()
         self.of_build: Counter[Claim] = Counter()
 
     def copy(self) -> Slots:
-        copied = Slots(self.count, self.share)
+        copied = Slots(self.count, self.share, self.usage, self.long)
         copied.taken = self.taken
         copied.of_caller = self.of_caller.copy()
         copied.of_build = self.of_build.copy()
         return copied
+
+    def count_of(self, caller: Caller) -> int:
+        """The turns of a caller, long ones included."""
+        return self.of_caller[caller] + (self.long.of_caller[caller] if self.long else 0)
+
+    def rank(self, caller: Caller, claim: Claim) -> tuple[int, int, int]:
+        """The lower, the sooner it is the turn of `claim`, if `caller` is charged for it."""
+        of_build = self.of_build[claim.origin] + (self.long.of_build[claim.origin] if self.long else 0)
+        return self.count_of(caller), self.usage.of(caller), of_build
 
     def has_room(self, caller: Caller) -> bool:
         return self.taken < self.count and self.of_caller[caller] < self.share
@@ -89,26 +108,31 @@ class Line:
 
     def next(self) -> Turn | None:
         """Take the next turn from the line and charge it. Returns None if no turn has room."""
-        if self._slots.taken >= self._slots.count:
+        found = self.find()
+        if found is None:
             return None
-        best: tuple[tuple[int, bool, int, int], Claim, Caller] | None = None
-        # a dictionary keeps the order in which claims came
-        for claim in self._waiting:
-            waiting = claim.list_waiting()
-            caller = min(waiting or {claim.first}, key=lambda each: (self._slots.of_caller[each], each.name))
-            if self._slots.has_room(caller):
-                of_caller, of_build = self._slots.of_caller[caller], self._slots.of_build[claim.origin]
-                rank = (-claim.find_urgency(), not waiting, of_caller, of_build)
-                if best is None or rank < best[0]:
-                    best = rank, claim, caller
-        if best is None:
-            return None
-        _, claim, caller = best
+        claim, caller = found
         turn = self._waiting[claim][0]
         self.remove(turn)
         turn.caller = caller
         self._slots.take(turn)
         return turn
+
+    def find(self) -> tuple[Claim, Caller] | None:
+        """Whose turn is next, and who will be charged for it."""
+        if self._slots.taken >= self._slots.count:
+            return None
+        best: tuple[tuple[int, bool, int, int, int], Claim, Caller] | None = None
+        # a dictionary keeps the order in which claims came
+        for claim in self._waiting:
+            waiting = claim.list_waiting()
+            rank_of = functools.partial(self._slots.rank, claim=claim)
+            caller = min(waiting or {claim.first}, key=lambda each: (rank_of(each), each.name))
+            if self._slots.has_room(caller):
+                rank = (-claim.find_urgency(), not waiting, *rank_of(caller))
+                if best is None or rank < best[0]:
+                    best = rank, claim, caller
+        return best[1:] if best else None
 
 
 class GaveWay(Exception):
@@ -122,6 +146,8 @@ class _Pending(Turn):
     granted: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     slots: Slots | None = None
     """The slots of which it holds one."""
+    begun: float = 0.0
+    """When it got the first one, by the loop's clock."""
     limit: asyncio.Timeout | None = None
     """Interrupts the turn, if it can be interrupted."""
     interruptible_after: float = math.inf
@@ -133,12 +159,21 @@ class Lane:
     """The slots of one stage: `count` slots, of which a caller gets all but `kept`, and at least one.
 
     A turn that lasts more than `patience` seconds moves to one of `long` further slots, which are shared in the same
-    way.
+    way. Lanes of one `usage` count what callers have had of all of them.
     """
 
-    def __init__(self, count: int, *, kept: int = 0, long: int = 0, patience: float = math.inf) -> None:
-        self._slots = Slots(count, max(1, count - kept))
-        self._long = Slots(long, max(1, long - max(kept, long // 4)))
+    def __init__(
+        self,
+        count: int,
+        *,
+        kept: int = 0,
+        long: int = 0,
+        patience: float = math.inf,
+        usage: Usage | None = None,
+    ) -> None:
+        usage = usage or Usage()
+        self._long = Slots(long, max(1, long - max(kept, long // 4)), usage)
+        self._slots = Slots(count, max(1, count - kept), usage, self._long)
         self._patience = patience
         self._line = Line(self._slots)
         self._overdue: dict[_Pending, None] = {}
@@ -160,7 +195,7 @@ class Lane:
         """Hold a slot in this context, for the current claim.
 
         After `interruptible_after` seconds (at least `patience`), the block may end with GaveWay if that lets another
-        turn start.
+        turn start, and after `patience` if it lets one of a caller with fewer turns start.
         """
         turn = _Pending(current_claim(), interruptible_after=interruptible_after)
         self._line.add(turn)
@@ -181,6 +216,7 @@ class Lane:
         while (turn := self._line.next()) is not None:
             assert isinstance(turn, _Pending)
             turn.slots = self._slots
+            turn.begun = asyncio.get_running_loop().time()
             if not turn.granted.done():
                 turn.granted.set_result(None)
             self._watch(turn)
@@ -204,6 +240,7 @@ class Lane:
             self._line.remove(turn)
         else:
             turn.slots.give_back(turn)
+            turn.slots.usage.add(turn.caller, asyncio.get_running_loop().time() - turn.begun)
         self._shift()
 
     def _note_overdue(self, turn: _Pending) -> None:
@@ -226,7 +263,7 @@ class Lane:
 
     def _interrupt(self) -> None:
         """Interrupt overdue turns, each only if that lets another start for which the leaving ones make no room."""
-        able = [turn for turn in self._overdue if turn in self._interruptible and turn.limit is not None]
+        able = [turn for turn in self._overdue if turn.interruptible_after < math.inf and turn.limit is not None]
         if not able or not len(self._line):
             return
         slots = self._slots.copy()
@@ -237,9 +274,13 @@ class Lane:
             pass
         for turn in able:
             slots.give_back(turn)
-            if line.next() is None:
+            found = line.find()
+            if found is None or not (
+                turn in self._interruptible or slots.count_of(turn.caller) > slots.count_of(found[1])
+            ):
                 slots.take(turn)
                 continue
+            line.next()
             assert turn.limit is not None
             turn.limit.reschedule(asyncio.get_running_loop().time())
             del self._overdue[turn]

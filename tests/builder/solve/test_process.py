@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from builder.errors import SolveLimit, WorkerLost
-from builder.solve import lanes as solving
+from builder.solve import spare
 from builder.solve.settings import SolverSettings
 from builder.solve.solver import Solver
 from tests.support.builder.solving import spec, stems
@@ -47,25 +47,30 @@ async def test_what_a_solver_opened_is_closed_when_it_cannot_start(
         await asyncio.open_connection("127.0.0.1", urlsplit(solver._proxy.url).port)
 
 
-async def test_a_long_solver_that_ends_is_ended_wholly(
+async def test_a_spare_solver_that_ends_is_ended_wholly(
     settings: SolverSettings, channel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when somebody comes at that moment, and leaves."""
-    monkeypatch.setattr(solving, "IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(spare, "IDLE_SECONDS", 0.1)
     wish = spec("lib", channel=channel.as_uri())
-    async with solving.Solving(settings, solving.SolvingSettings()) as solver:
-        await solver._solve_long(wish, {})
-        long = solver._long_solver
-        assert long
-        async with asyncio.timeout(10):
-            while solver._long_solver:
-                await asyncio.sleep(0)
-        another = asyncio.create_task(solver._solve_long(wish, {}))
-        await asyncio.sleep(0)
-        another.cancel()
-        await asyncio.gather(another, return_exceptions=True)
+    solver = spare.SpareSolver(settings)
+
+    async def solve() -> Solver:
+        async with solver.use() as used:
+            await used.solve(wish)
+        return used
+
+    first = await solve()
+    async with asyncio.timeout(10):
+        while solver._solver:
+            await asyncio.sleep(0)
+    another = asyncio.create_task(solve())
+    await asyncio.sleep(0)
+    another.cancel()
+    await asyncio.gather(another, return_exceptions=True)
+    await solver.close()
     with pytest.raises(ConnectionRefusedError):
-        await asyncio.open_connection("127.0.0.1", urlsplit(long._proxy.url).port)
+        await asyncio.open_connection("127.0.0.1", urlsplit(first._proxy.url).port)
 
 
 async def test_a_killed_process_is_replaced(solver: Solver, channel: Path) -> None:

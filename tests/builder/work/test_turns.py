@@ -15,6 +15,7 @@ from builder.work import claims
 from builder.work.claims import Caller, Claim, on_behalf_of
 from builder.work.single_flight import SingleFlight
 from builder.work.turns import GaveWay, Lane, Line, Slots, Turn
+from builder.work.usage import Usage
 
 CALLERS = [Caller(name) for name in "abcd"]
 STEPS = st.lists(st.tuples(st.sampled_from(["ask", "leave", "end"]), st.integers(0, 3), st.booleans()), max_size=80)
@@ -105,6 +106,43 @@ async def test_the_one_wish_of_another_is_next() -> None:
     assert track.running[-1] == "yours"
 
 
+async def test_whoever_has_had_much_goes_after_whoever_has_not() -> None:
+    """Also where there is one slot, and by what was had in other lanes of the same usage."""
+    now = 0.0
+    had = Usage(lambda: now)
+    track = Track(Lane(1, usage=had))
+    had.add(Caller("many"), 3)
+    for name, claim in {"running": of("x"), "many1": of("many"), "many2": of("many"), "one": of("one")}.items():
+        await track.begin(name, claim)
+    await track.end("running")
+    assert track.running == ["one"], "it came last, and has had nothing"
+    await track.end("one")
+    assert track.running == ["many1"]
+    await track.begin("one again", of("one"))
+    had.add(Caller("one"), 0.9)
+    await track.end("many1")
+    assert track.running == ["one again"], "below a second all are equal"
+    await track.begin("new", of("new"))
+    now = 3600
+    await track.end("one again")
+    assert track.running == ["many2"], "what was had is forgotten, and of equals the first is next"
+    await track.end("many2")
+    await track.end("new")
+    assert track.lane.taken == track.lane.waiting == 0
+
+
+async def test_turns_are_counted_for_whoever_had_them() -> None:
+    had = Usage()
+    track = Track(Lane(1, usage=had))
+    had.add(Caller("a"), 0.97)
+    await track.begin("first", of("a"))
+    await track.begin("never", of("b"))
+    await asyncio.sleep(0.1)
+    track.tasks["never"].cancel()
+    await track.end("first")
+    assert (had.of(Caller("a")), had.of(Caller("b"))) == (1, 0)
+
+
 async def test_a_build_with_much_to_do_does_not_go_before_another_of_the_same_caller() -> None:
     track, large, small = Track(Lane(2)), of("a"), of("a")
     for number in range(20):
@@ -167,6 +205,45 @@ async def test_what_lasts_goes_on_in_a_long_slot() -> None:
     assert track.running == ["quick", "third"]
     await track.end("quick")
     await track.end("third")
+    assert track.lane.taken == track.lane.waiting == 0
+
+
+async def test_turns_in_long_slots_count_as_well() -> None:
+    """Or the next turn would be of whoever has just moved to a long one, as long as there are any."""
+    track = Track(Lane(2, long=20, patience=0.02))
+    for number in range(10):
+        for name in "ab":
+            await track.begin(f"{name}{number}", of(name))
+    await track.begin("yours", of("c"))
+    await asyncio.sleep(0.2)
+    assert set(track.running[:2]) == {"a0", "b0"}
+    assert track.running[2] == "yours"
+    for name in track.tasks:
+        track.ends[name].set()
+    await asyncio.gather(*track.tasks.values())
+    assert track.lane.taken == track.lane.waiting == 0
+
+
+async def test_whoever_has_several_gives_way_at_once_to_whoever_has_none() -> None:
+    track = Track(Lane(2, long=2, patience=0.02))
+    for number in range(4):
+        await track.begin(f"a{number}", of("a"), interruptible_after=3600)
+        await asyncio.sleep(0.03)
+    assert len(track.running) == 4
+    await track.begin("a4", of("a"), interruptible_after=3600)
+    await track.begin("b", of("b"), interruptible_after=3600)
+    assert len(track.gave_way) == 1
+    assert track.running[-1] == "b"
+    await asyncio.sleep(0.05)
+    await track.begin("c", of("c"))
+    assert len(track.gave_way) == 2
+    assert track.running[-1] == "c"
+    await asyncio.sleep(0.05)
+    await track.begin("d", of("d"))
+    assert len(track.gave_way) == 2, "the one that b has is its only one"
+    for name in track.tasks:
+        track.ends[name].set()
+    await asyncio.gather(*track.tasks.values())
     assert track.lane.taken == track.lane.waiting == 0
 
 
