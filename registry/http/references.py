@@ -84,6 +84,7 @@ def is_digest(reference: str) -> bool:
     return ":" in reference
 
 
+@lru_cache(maxsize=4096)
 def path_digest(text: str) -> Digest:
     """The digest in a path; raises DigestMalformed."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from aiohttp import web
@@ -32,7 +33,8 @@ def is_granted(request: web.Request, need: Need) -> bool:
 
 def check_granted(request: web.Request, need: Need) -> None:
     """Raise Denied unless `need` is granted."""
-    if not is_granted(request, need):
+    # as `is_granted`, a call of which every pull would pay for
+    if not request.app[PARTS].access.may(request[PRINCIPAL], need.permission, need.entity):
         raise Denied(f"{need.permission} on {need.entity} is not granted to you")
 
 
@@ -47,7 +49,7 @@ class RepositoryKind(Protocol):
     """Whether the catalog lists these repositories."""
 
     def owns(self, repository: str) -> bool:
-        """Whether `repository` is of this kind. Called for every request, so it must not wait."""
+        """Whether `repository` is of this kind, which never changes. Called for many requests, so it must not wait."""
 
     def scope(self, repository: str) -> str:
         """The repository in the database that holds the content of `repository`."""
@@ -88,8 +90,10 @@ class Kinds:
 
     def __init__(self, kinds: Sequence[RepositoryKind]) -> None:
         self._kinds = tuple(kinds)
+        self.of = lru_cache(maxsize=4096)(self._find)
+        """Returns the kind of a repository's name."""
 
-    def of(self, repository: str) -> RepositoryKind:
+    def _find(self, repository: str) -> RepositoryKind:
         for kind in self._kinds:
             if kind.owns(repository):
                 return kind

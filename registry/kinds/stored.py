@@ -69,7 +69,7 @@ class StoredKind(abc.ABC):
         variants = request.app[MEMORY].tag(repository, reference, stamp)
         if variants is None:
             return await self.answer_tag(request, repository, check_tag(reference), stamp)
-        return answer_variants(request, variants)
+        return answer(request, variants.choose(accept_header(request)))
 
     async def get_blob(self, request: web.Request, target: Target) -> web.StreamResponse:
         scope, digest = self.scope(target.repository), path_digest(target.reference)
