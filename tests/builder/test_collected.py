@@ -120,7 +120,7 @@ async def test_lost_blobs_of_an_image_are_made_again(
 async def test_what_is_always_lost_is_told_as_what_may_pass(tmp_path: Path) -> None:
     async with builder_and_lock(tmp_path) as (builder, lock):
         losing_builder, loss = losing(builder, ATTEMPTS)
-        with pytest.raises(StorageUnavailable, match="deleted before it can be used"):
+        with pytest.raises(StorageUnavailable, match="deleted before they can be used"):
             await losing_builder.image(lock)
         assert loss.seen == ATTEMPTS
         assert await losing_builder.image(lock)
@@ -172,7 +172,7 @@ async def test_fragments_that_are_evicted_before_the_environment_is_written(tmp_
             await builder.image(lock, evict)
             await assert_whole(builder, await blobs_of(builder))
         else:
-            with pytest.raises(StorageError, match="deleted before it can be used"):
+            with pytest.raises(StorageError, match="deleted before they can be used"):
                 await builder.image(lock, evict)
         assert evictions == times
 

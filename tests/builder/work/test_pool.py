@@ -124,10 +124,10 @@ held: list[bytes] = []
 
 async def test_a_task_that_takes_too_much_memory_fails_with_the_reason() -> None:
     async with WorkerPool(1, memory=256 << 20) as pool:
-        with pytest.raises(MemoryLimit, match=r"taking takes more than the 256 MiB .*worker_memory"):
+        with pytest.raises(MemoryLimit, match=r"taking needs more than the 256 MiB .*worker_memory"):
             await pool.run("taking", take, 1 << 30)
         with pytest.raises(
-            PackageRefused, match=r"package x is refused: it takes more than the 256 MiB .*worker_memory"
+            PackageRefused, match=r"package x is refused: it needs more than the 256 MiB .*worker_memory"
         ):
             await pool.run("reading", read_large, "x")
         assert await pool.run("taking", take, 1 << 20) == 1 << 20
