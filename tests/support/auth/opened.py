@@ -1,4 +1,4 @@
-"""All of accounts over one database, with passwords that cost little."""
+"""Everything about accounts on one database, with passwords that are cheap to hash."""
 
 from __future__ import annotations
 

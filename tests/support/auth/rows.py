@@ -1,4 +1,4 @@
-"""Accounts and bindings as rows, and loaders over them."""
+"""Accounts and bindings as rows, and loaders that read them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from storage.database.account_tables import account, binding
 
 @dataclass
 class Rows:
-    """Writes rows as a process does that means to change what others believe."""
+    """Writes rows like a process that wants others to notice the change."""
 
     data: AccessData
     _ids: itertools.count[int] = field(default_factory=itertools.count)
