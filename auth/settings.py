@@ -53,7 +53,10 @@ class AccessSettings(Section):
         2, ge=1, le=64, description="Number of passwords that each process checks at the same time (64 MiB each)."
     )
     login_attempts: int = Field(
-        20, ge=1, description="Failed sign-ins a minute after which an address or an account name has to wait."
+        20,
+        ge=1,
+        description="Failed sign-ins a minute after which an address has to wait; it has to wait after half as many "
+        "for one account, and everybody but who signed in before after ten times as many for one account.",
     )
 
     audit_days: float = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import delete, insert, or_, select, update
@@ -14,11 +15,16 @@ from auth.accounts.content import first_repository
 from auth.accounts.lookup import find_account, find_of_kind, has_accounts, is_there
 from auth.accounts.names import Names
 from auth.accounts.passwords import Passwords
+from auth.audit.actor import Actor
+from auth.audit.log import append
 from auth.changing import AccessData
 from auth.errors import NameTaken, NameUnfit
 from storage.database.account_tables import account, binding, browser_session, namespace, refresh_token
 
 LONGEST_DISPLAY_NAME = 255
+
+_NOUNS: Mapping[AccountKind, str] = {"person": "user", "robot": "robot"}
+"""As the audit log and the command line call them."""
 
 
 class Accounts:
@@ -34,7 +40,7 @@ class Accounts:
         name: str,
         password: str | None,
         *,
-        by: str,
+        by: Actor,
         display_name: str | None = None,
         administrator: bool = False,
         take_namespace: bool = False,
@@ -52,20 +58,24 @@ class Accounts:
                 await _check_namespace(connection, name)
             await self._insert(connection, row)
             if administrator:
-                await add_administrator(connection, row["id"], by)
+                await add_administrator(connection, row["id"], by.name)
+            await append(connection, by.did("user.add", name, administrator=administrator))
             return await find_account(connection, name)
 
-    async def add_first(self, name: str, password: str, *, expires: float | None) -> Account | None:
+    async def add_first(self, name: str, password: str, *, by: Actor, expires: float | None) -> Account | None:
         """Make the administrator `name` and return the account; None if there is already an account."""
         row = self._new_row("person", name, expires=expires, password=await self._passwords.hash(password))
         async with self._data.changing_alone() as connection:
             if await has_accounts(connection):
                 return None
             await self._insert(connection, row)
-            await add_administrator(connection, row["id"], "the first start")
+            await add_administrator(connection, row["id"], by.name)
+            await append(connection, by.did("user.add", name, administrator=True))
             return await find_account(connection, name)
 
-    async def add_robot(self, name: str, *, owner: str | None = None, expires: float | None = None) -> Account:
+    async def add_robot(
+        self, name: str, *, by: Actor, owner: str | None = None, expires: float | None = None
+    ) -> Account:
         """Make a robot, which may do no more than its owner and ends with them; without an owner it is the server's.
 
         Raises NameUnfit, NameTaken, WrongKind.
@@ -75,6 +85,7 @@ class Accounts:
             if owner is not None:
                 row["owner"] = (await find_of_kind(connection, owner, "person", "a robot belongs to a person")).id
             await self._insert(connection, row)
+            await append(connection, by.did("robot.add", name, owner=owner))
             return await find_account(connection, name)
 
     async def any(self) -> bool:
@@ -98,20 +109,22 @@ class Accounts:
         async with self._data.database.reading() as connection:
             return [read_account(row) for row in await connection.execute(query)]
 
-    async def set_password(self, name: str, password: str) -> None:
+    async def set_password(self, name: str, password: str, *, by: Actor) -> None:
         """End everything signed in with the old password, but no access tokens. Raises PasswordUnfit, WrongKind."""
         hashed = await self._passwords.hash(password)
         async with self._data.changing_alone() as connection:
             found = await find_of_kind(connection, name, "person", "it has access tokens and no password")
             await _update(connection, found.id, password=hashed, expires=None)
             await _end_sessions(connection, found.id)
+            await append(connection, by.did("user.password", name))
 
-    async def sign_out(self, name: str) -> None:
+    async def sign_out(self, name: str, *, by: Actor) -> None:
         """End everything that is signed in, everywhere, but no access tokens."""
         async with self._data.changing_alone() as connection:
             await _end_sessions(connection, (await find_account(connection, name)).id)
+            await append(connection, by.did("user.sign-out", name))
 
-    async def disable(self, name: str, kind: AccountKind = "person", *, force: bool = False) -> None:
+    async def disable(self, name: str, kind: AccountKind = "person", *, by: Actor, force: bool = False) -> None:
         """Refuse all credentials of an account and of its robots.
 
         Raises WrongKind, and LastAdministrator unless with `force`.
@@ -120,13 +133,15 @@ class Accounts:
             found = await find_of_kind(connection, name, kind)
             await _update(connection, found.id, disabled=True)
             await _end_sessions(connection, found.id)
+            await append(connection, by.did(f"{_NOUNS[kind]}.disable", name))
 
-    async def enable(self, name: str, kind: AccountKind = "person") -> None:
+    async def enable(self, name: str, kind: AccountKind = "person", *, by: Actor) -> None:
         """Raises WrongKind."""
         async with self._data.changing_alone() as connection:
             await _update(connection, (await find_of_kind(connection, name, kind)).id, disabled=False)
+            await append(connection, by.did(f"{_NOUNS[kind]}.enable", name))
 
-    async def delete(self, name: str, kind: AccountKind = "person", *, force: bool = False) -> None:
+    async def delete(self, name: str, kind: AccountKind = "person", *, by: Actor, force: bool = False) -> None:
         """Delete an account with its tokens, bindings and robots, but no repositories.
 
         Raises WrongKind, and LastAdministrator unless with `force`.
@@ -138,6 +153,7 @@ class Accounts:
             await connection.execute(delete(binding).where(*held))
             # the database also deletes what belongs to it, robots included
             await connection.execute(delete(account).where(account.c.id == found.id))
+            await append(connection, by.did(f"{_NOUNS[kind]}.delete", name))
 
     def _new_row(self, kind: AccountKind, name: str, **values: Any) -> dict[str, Any]:
         self._names.check("an account", name)

@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from auth.accounts.account import new_id
 from auth.accounts.administrators import keeping_one
 from auth.accounts.lookup import check_group, find_account, find_namespace
+from auth.audit.actor import Actor
+from auth.audit.log import append
 from auth.binding import Binding, parse_binding, split_binding
 from auth.changing import AccessData
 from auth.errors import BindingInvalid, BindingUnknown, GrantExceeded
@@ -58,7 +60,7 @@ class HeldBindings:
         self._data = data
         self._roles = roles
 
-    async def bind(self, holder: Holder, text: str, *, by: str, granter: Principal | None = None) -> Binding:
+    async def bind(self, holder: Holder, text: str, *, by: Actor, granter: Principal | None = None) -> Binding:
         """Grant `text`, written as `ENTITY=ROLE`; an existing grant stays.
 
         `granter` is the principal who grants it, or None for an operator with access to the database. Raises
@@ -76,11 +78,12 @@ class HeldBindings:
             }
             same = select(binding.c.id).where(*(binding.c[name] == value for name, value in held.items()))
             if (await connection.execute(same)).first() is None:
-                row = insert(binding).values(**held, id=new_id(), created=time.time(), created_by=by)
+                row = insert(binding).values(**held, id=new_id(), created=time.time(), created_by=by.name)
                 await connection.execute(row)
+                await append(connection, by.did("role.bind", wanted.pattern, **_detail(holder, wanted.role.name)))
         return wanted
 
-    async def unbind(self, holder: Holder, text: str, *, force: bool = False) -> None:
+    async def unbind(self, holder: Holder, text: str, *, by: Actor, force: bool = False) -> None:
         """Remove a binding. Raises BindingInvalid, BindingUnknown, and LastAdministrator unless with `force`."""
         pattern, role = self._read(text)
         async with self._data.changing_alone() as connection, keeping_one(connection, force=force):
@@ -90,6 +93,7 @@ class HeldBindings:
                 rows = await connection.execute(select(binding).where(mine).order_by(binding.c.pattern))
                 held = [f"{row.pattern}={row.role}" for row in rows]
                 raise BindingUnknown(f"{pattern}={role}", str(holder), held)
+            await append(connection, by.did("role.unbind", pattern, **_detail(holder, role)))
 
     async def list_all(self, holder: Holder | None = None) -> list[HeldBinding]:
         """All bindings, or those of one holder."""
@@ -132,6 +136,10 @@ def check_subset(granter: Principal, wanted: Binding) -> None:
         lacking = wanted.role.permissions.difference(*covering)
         if lacking:
             raise GrantExceeded(granter.name, str(wanted), min(lacking))
+
+
+def _detail(holder: Holder, role: str) -> dict[str, str]:
+    return {"role": role, "holder_kind": holder.kind, "holder": holder.name}
 
 
 async def _key(connection: AsyncConnection, holder: Holder) -> str:

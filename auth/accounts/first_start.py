@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 
 from auth.accounts.accounts import Accounts
+from auth.audit.actor import Actor
 from auth.errors import PasswordFileUnusable
 
 ADMINISTRATOR = "admin"
+BY = Actor.operator(at="the first start")
 PRINTED_DAYS = 7
 """For how long a printed password is accepted."""
 
@@ -31,11 +33,11 @@ async def make_first_administrator(accounts: Accounts, password_file: Path | Non
     if await accounts.any():
         return None
     if password_file is not None:
-        await accounts.add_first(ADMINISTRATOR, _read(password_file), expires=None)
+        await accounts.add_first(ADMINISTRATOR, _read(password_file), by=BY, expires=None)
         return None
     password = _make_password()
     expires = time.time() + PRINTED_DAYS * 86400
-    return password if await accounts.add_first(ADMINISTRATOR, password, expires=expires) else None
+    return password if await accounts.add_first(ADMINISTRATOR, password, by=BY, expires=expires) else None
 
 
 def _read(path: Path) -> str:

@@ -17,6 +17,8 @@ from sqlalchemy import and_, delete, insert, or_, select, update
 from auth.accounts.content import AFTER_SLASH, first_repository
 from auth.accounts.lookup import find_namespace, is_there
 from auth.accounts.names import Names
+from auth.audit.actor import Actor
+from auth.audit.log import append
 from auth.changing import AccessData
 from auth.errors import MetadataInvalid, NamespaceInUse, NameTaken
 from storage.database.account_tables import binding, credential, namespace
@@ -40,13 +42,14 @@ class Namespaces:
         self._data = data
         self._names = names
 
-    async def create(self, name: str, *, by: str) -> None:
+    async def create(self, name: str, *, by: Actor) -> None:
         """Create a namespace. Raises NameUnfit, NameTaken."""
         self._names.check("a namespace", name)
         async with self._data.changing_alone() as connection:
             if await is_there(connection, namespace, name):
                 raise NameTaken(name, "a namespace")
-            await connection.execute(insert(namespace).values(name=name, created=time.time(), created_by=by))
+            await connection.execute(insert(namespace).values(name=name, created=time.time(), created_by=by.name))
+            await append(connection, by.did("namespace.create", name))
 
     async def find(self, name: str) -> Namespace:
         async with self._data.database.reading() as connection:
@@ -57,14 +60,15 @@ class Namespaces:
             rows = (await connection.execute(select(namespace).order_by(namespace.c.name))).all()
         return [_read(row) for row in rows]
 
-    async def set_metadata(self, name: str, metadata: Mapping[str, Any]) -> None:
+    async def set_metadata(self, name: str, metadata: Mapping[str, Any], *, by: Actor) -> None:
         """Replace the metadata. Raises MetadataInvalid."""
         text = _write_metadata(metadata)
         async with self._data.changing_alone() as connection:
             await find_namespace(connection, name)
             await connection.execute(update(namespace).where(namespace.c.name == name).values(metadata=text))
+            await append(connection, by.did("namespace.metadata", name))
 
-    async def delete(self, name: str) -> None:
+    async def delete(self, name: str, *, by: Actor) -> None:
         """Delete a namespace with the bindings that it holds, those on it alone, and its credentials.
 
         A later namespace of the same name finds none of them. Raises NamespaceInUse.
@@ -79,6 +83,7 @@ class Namespaces:
             await connection.execute(delete(binding).where(or_(held, on_it)))
             await connection.execute(delete(credential).where(credential.c.namespace == name))
             await connection.execute(delete(namespace).where(namespace.c.name == name))
+            await append(connection, by.did("namespace.delete", name))
 
 
 def _read(row: Any) -> Namespace:

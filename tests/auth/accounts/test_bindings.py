@@ -24,7 +24,7 @@ from auth.grants import Grants
 from auth.permission import Permission
 from auth.principal import ANONYMOUS, Principal
 from auth.role import Roles, parse_role
-from tests.support.auth.opened import Opened
+from tests.support.auth.opened import TESTER, Opened
 
 ALICE = Holder("account", "alice")
 
@@ -33,38 +33,38 @@ ALICE = Holder("account", "alice")
 async def team(opened: Opened) -> Opened:
     for name in ("alice", "bob"):
         await opened.add_person(name)
-    await opened.groups.add("science")
-    await opened.namespaces.create("lab", by="the test")
+    await opened.groups.add("science", by=TESTER)
+    await opened.namespaces.create("lab", by=TESTER)
     return opened
 
 
 async def test_each_kind_of_holder_has_its_own(team: Opened) -> None:
     holders = [ALICE, Holder("group", "science"), Holder("namespace", "lab")]
     for holder in holders:
-        await team.bindings.bind(holder, "team/*=developer", by="root")
+        await team.bindings.bind(holder, "team/*=developer", by=TESTER)
     listed = await team.bindings.list_all()
     assert [(str(each.holder), str(each), each.created_by) for each in listed] == [
-        ("account alice", "team/*=editor", "root"),
-        ("group science", "team/*=editor", "root"),
-        ("namespace lab", "team/*=editor", "root"),
+        ("account alice", "team/*=editor", "operator"),
+        ("group science", "team/*=editor", "operator"),
+        ("namespace lab", "team/*=editor", "operator"),
     ]
-    await team.bindings.unbind(holders[0], "team/*=developer")
+    await team.bindings.unbind(holders[0], "team/*=developer", by=TESTER)
     assert [each.holder for each in await team.bindings.list_all()] == holders[1:]
     assert await team.bindings.list_all(ALICE) == []
 
 
 async def test_what_is_bound_already_stays_once(team: Opened) -> None:
-    binding = (team.bindings.bind(ALICE, text, by="root") for text in ["*=viewer", "*/*=viewer"] * 4)
+    binding = (team.bindings.bind(ALICE, text, by=TESTER) for text in ["*=viewer", "*/*=viewer"] * 4)
     await asyncio.gather(*binding)
     assert [str(each) for each in await team.bindings.list_all()] == ["*/*=viewer"]
 
 
 async def test_what_is_not_there_is_told(team: Opened) -> None:
-    await team.bindings.bind(ALICE, "team/*=viewer", by="root")
+    await team.bindings.bind(ALICE, "team/*=viewer", by=TESTER)
     with pytest.raises(BindingUnknown, match=r"account alice does not have the binding team/x=viewer; it has team"):
-        await team.bindings.unbind(ALICE, "team/x=viewer")
+        await team.bindings.unbind(ALICE, "team/x=viewer", by=TESTER)
     with pytest.raises(BindingUnknown, match="it has none"):
-        await team.bindings.unbind(Holder("account", "bob"), "team/x=viewer")
+        await team.bindings.unbind(Holder("account", "bob"), "team/x=viewer", by=TESTER)
     for holder, error in (
         (Holder("account", "carol"), AccountUnknown),
         (Holder("group", "alice"), GroupUnknown),
@@ -72,7 +72,7 @@ async def test_what_is_not_there_is_told(team: Opened) -> None:
         (Holder("group", "scienc_"), GroupUnknown),
     ):
         with pytest.raises(error):
-            await team.bindings.bind(holder, "team/*=viewer", by="root")
+            await team.bindings.bind(holder, "team/*=viewer", by=TESTER)
         with pytest.raises(error):
             await team.bindings.list_all(holder)
 
@@ -93,30 +93,30 @@ async def test_what_is_not_there_is_told(team: Opened) -> None:
 )
 async def test_what_is_no_binding_is_told(team: Opened, text: str, message: str) -> None:
     with pytest.raises(BindingInvalid, match=message) as raised:
-        await team.bindings.bind(ALICE, text, by="root")
+        await team.bindings.bind(ALICE, text, by=TESTER)
     assert len(str(raised.value)) < 500
     with pytest.raises((BindingInvalid, BindingUnknown)):
-        await team.bindings.unbind(ALICE, text)
+        await team.bindings.unbind(ALICE, text, by=TESTER)
 
 
 async def test_a_role_that_is_gone_can_still_be_unbound(team: Opened, data: AccessData, passwords: Passwords) -> None:
     custom = Opened.over(data, passwords, Roles([parse_role("publisher=environment::create")]))
-    await custom.bindings.bind(ALICE, "team/*=publisher", by="root")
+    await custom.bindings.bind(ALICE, "team/*=publisher", by=TESTER)
     [row] = await team.bindings.list_all()
     assert not row.known
-    await team.bindings.unbind(ALICE, "team/*=publisher")
+    await team.bindings.unbind(ALICE, "team/*=publisher", by=TESTER)
     assert await team.bindings.list_all() == []
 
 
 async def test_is_granted_at_once(team: Opened, loader: PrincipalLoader) -> None:
     alice = await team.accounts.find("alice")
-    for change, expected in ((team.bindings.bind(ALICE, "team/*=viewer", by="root"), True), (None, True)):
+    for change, expected in ((team.bindings.bind(ALICE, "team/*=viewer", by=TESTER), True), (None, True)):
         if change is not None:
             await change
         loaded = await loader.load(alice.id)
         assert loaded is not None
         assert may(loaded.principal, Permission.ENVIRONMENT_READ, "team/x") is expected
-    await team.bindings.unbind(ALICE, "team/*=viewer")
+    await team.bindings.unbind(ALICE, "team/*=viewer", by=TESTER)
     loaded = await loader.load(alice.id)
     assert loaded is not None
     assert not may(loaded.principal, Permission.ENVIRONMENT_READ, "team/x")
@@ -174,9 +174,9 @@ class TestNobodyGrantsWhatTheyLack:
 
     async def test_a_refused_grant_is_not_made(self, team: Opened) -> None:
         with pytest.raises(GrantExceeded, match=r"alice cannot grant team/\*=admin: audit::read on all of it"):
-            await team.bindings.bind(ALICE, "team/*=admin", by="alice", granter=granter("team/*=editor"))
+            await team.bindings.bind(ALICE, "team/*=admin", by=TESTER, granter=granter("team/*=editor"))
         with pytest.raises(GrantExceeded):
-            await team.bindings.bind(ALICE, "team/*=viewer", by="anonymous", granter=ANONYMOUS)
+            await team.bindings.bind(ALICE, "team/*=viewer", by=TESTER, granter=ANONYMOUS)
         assert await team.bindings.list_all() == []
 
 

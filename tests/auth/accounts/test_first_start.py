@@ -13,7 +13,7 @@ from auth.accounts.bindings import Holder
 from auth.accounts.first_start import PRINTED_DAYS, make_first_administrator
 from auth.errors import PasswordFileUnusable, PasswordUnfit
 from storage.database.account_tables import account
-from tests.support.auth.opened import Opened
+from tests.support.auth.opened import TESTER, Opened
 
 
 async def test_one_of_many_processes_makes_it_and_prints_its_password(opened: Opened) -> None:
@@ -36,7 +36,7 @@ async def test_a_printed_password_ends_unless_another_is_set(opened: Opened) -> 
     async with opened.data.changing() as connection:
         await connection.execute(update(account).values(expires=admin.created - 1))
     assert await opened.passwords.verify("admin", password) is None
-    await opened.accounts.set_password("admin", "correct horse")
+    await opened.accounts.set_password("admin", "correct horse", by=TESTER)
     assert await opened.passwords.verify("admin", "correct horse") is not None
     assert (await opened.accounts.find("admin")).expires is None
 
@@ -45,7 +45,7 @@ async def test_passwords_differ(opened: Opened) -> None:
     made = set()
     for _ in range(3):
         made.add(await make_first_administrator(opened.accounts, None))
-        await opened.accounts.delete("admin", force=True)
+        await opened.accounts.delete("admin", force=True, by=TESTER)
     assert len(made) == 3
 
 
@@ -70,7 +70,7 @@ async def test_a_file_that_cannot_be_used_starts_nothing(opened: Opened, tmp_pat
 
 
 async def test_where_there_is_any_account_none_is_made(opened: Opened, tmp_path: Path) -> None:
-    await opened.accounts.add_robot("ci")
+    await opened.accounts.add_robot("ci", by=TESTER)
     assert await make_first_administrator(opened.accounts, None) is None
     # and the file is not even looked at
     assert await make_first_administrator(opened.accounts, tmp_path / "none") is None

@@ -9,39 +9,39 @@ from auth.accounts.bindings import Holder
 from auth.errors import MetadataInvalid, NamespaceInUse, NamespaceUnknown, NameTaken, NameUnfit
 from storage.database.account_tables import credential
 from storage.database.tables import repository
-from tests.support.auth.opened import Opened
+from tests.support.auth.opened import TESTER, Opened
 
 
 async def test_made_listed_and_described(opened: Opened) -> None:
     for name in ("team", "lab"):
-        await opened.namespaces.create(name, by="alice")
+        await opened.namespaces.create(name, by=TESTER)
     assert [each.name for each in await opened.namespaces.list_all()] == ["lab", "team"]
-    await opened.namespaces.set_metadata("team", {"cost-centre": 12, "note": "für alle"})
+    await opened.namespaces.set_metadata("team", {"cost-centre": 12, "note": "für alle"}, by=TESTER)
     found = await opened.namespaces.find("team")
-    assert (found.created_by, found.metadata) == ("alice", {"cost-centre": 12, "note": "für alle"})
+    assert (found.created_by, found.metadata) == ("operator", {"cost-centre": 12, "note": "für alle"})
     assert (await opened.namespaces.find("lab")).metadata == {}
 
 
 async def test_what_is_wrong_is_told(opened: Opened) -> None:
-    await opened.namespaces.create("team", by="alice")
+    await opened.namespaces.create("team", by=TESTER)
     with pytest.raises(NameTaken):
-        await opened.namespaces.create("team", by="alice")
+        await opened.namespaces.create("team", by=TESTER)
     for name in ("on-demand", "mirror", "Team", "t%", "te\0am"):
         with pytest.raises(NameUnfit):
-            await opened.namespaces.create(name, by="alice")
+            await opened.namespaces.create(name, by=TESTER)
     with pytest.raises(NamespaceUnknown, match="did you mean team"):
         await opened.namespaces.find("teem")
     with pytest.raises(NamespaceUnknown):
-        await opened.namespaces.delete("t_am")
+        await opened.namespaces.delete("t_am", by=TESTER)
     with pytest.raises(MetadataInvalid, match="larger than"):
-        await opened.namespaces.set_metadata("team", {"note": "x" * 100_000})
+        await opened.namespaces.set_metadata("team", {"note": "x" * 100_000}, by=TESTER)
     with pytest.raises(MetadataInvalid, match="not JSON serializable"):
-        await opened.namespaces.set_metadata("team", {"note": object()})
+        await opened.namespaces.set_metadata("team", {"note": object()}, by=TESTER)
 
 
 async def test_a_deleted_one_leaves_nothing_to_the_next_of_its_name(opened: Opened) -> None:
     for name in ("team", "team2"):
-        await opened.namespaces.create(name, by="alice")
+        await opened.namespaces.create(name, by=TESTER)
     await opened.add_person("alice")
     alice, team = Holder("account", "alice"), Holder("namespace", "team")
     for holder, text in (
@@ -52,12 +52,12 @@ async def test_a_deleted_one_leaves_nothing_to_the_next_of_its_name(opened: Open
         (alice, "te*m/*=viewer"),
         (alice, "team-x/*=viewer"),
     ):
-        await opened.bindings.bind(holder, text, by="root")
+        await opened.bindings.bind(holder, text, by=TESTER)
     async with opened.data.changing() as connection:
         for name in ("team", "team2"):
             secret = {"kind": "channel", "address": "https://c", "secret": "s", "created": 1.0, "created_by": "alice"}
             await connection.execute(insert(credential).values(id=name, namespace=name, **secret))
-    await opened.namespaces.delete("team")
+    await opened.namespaces.delete("team", by=TESTER)
     left = [str(each) for each in await opened.bindings.list_all()]
     assert left == ["te*m/*=viewer", "team-x/*=viewer", "team2/*=viewer"]
     async with opened.data.database.reading() as connection:
@@ -66,9 +66,9 @@ async def test_a_deleted_one_leaves_nothing_to_the_next_of_its_name(opened: Open
 
 
 async def test_one_with_repositories_is_not_deleted(opened: Opened) -> None:
-    await opened.namespaces.create("team", by="alice")
+    await opened.namespaces.create("team", by=TESTER)
     async with opened.data.database.writing() as connection:
         await connection.execute(insert(repository).values(name="team/app", created=1.0))
     with pytest.raises(NamespaceInUse, match="namespace team holds repositories, such as team/app"):
-        await opened.namespaces.delete("team")
+        await opened.namespaces.delete("team", by=TESTER)
     assert [each.name for each in await opened.namespaces.list_all()] == ["team"]

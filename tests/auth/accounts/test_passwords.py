@@ -12,7 +12,7 @@ from auth.accounts.hashing import HashPool
 from auth.accounts.passwords import Passwords
 from auth.changing import AccessData
 from storage.database.account_tables import account
-from tests.support.auth.opened import CHEAP, Opened
+from tests.support.auth.opened import CHEAP, TESTER, Opened
 
 RIGHT = "correct horse"
 
@@ -53,10 +53,10 @@ WRONG = [
 @pytest.fixture
 async def people(opened: Opened) -> Opened:
     await opened.add_person("alice", RIGHT)
-    await opened.accounts.add_robot("ci")
-    await opened.accounts.add_person("elsewhere", None, by="the test")
+    await opened.accounts.add_robot("ci", by=TESTER)
+    await opened.accounts.add_person("elsewhere", None, by=TESTER)
     await opened.add_person("disabled", RIGHT)
-    await opened.accounts.disable("disabled")
+    await opened.accounts.disable("disabled", by=TESTER)
     await opened.add_person("expired", RIGHT)
     async with opened.data.changing() as connection:
         await connection.execute(update(account).where(account.c.name == "expired").values(expires=time.time() - 1))
@@ -82,7 +82,7 @@ async def test_nothing_else_does_and_all_of_it_takes_as_long(people: Opened, mon
 
 async def test_a_new_password_ends_the_old_one(opened: Opened) -> None:
     await opened.add_person("alice", RIGHT)
-    await opened.accounts.set_password("alice", "battery staple")
+    await opened.accounts.set_password("alice", "battery staple", by=TESTER)
     assert await opened.passwords.verify("alice", RIGHT) is None
     found = await opened.passwords.verify("alice", "battery staple")
     assert found is not None

@@ -12,11 +12,13 @@ from auth.accounts.groups import Groups
 from auth.accounts.names import Names
 from auth.accounts.namespaces import Namespaces
 from auth.accounts.passwords import Passwords
+from auth.audit.actor import Actor
 from auth.changing import AccessData
 from auth.role import Roles
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 ROOT = "on-demand"
+TESTER = Actor.operator()
 
 
 @dataclass(frozen=True)
@@ -42,4 +44,4 @@ class Opened:
 
     async def add_person(self, name: str, password: str = "correct horse", *, administrator: bool = False) -> str:
         """The id of a new account."""
-        return (await self.accounts.add_person(name, password, by="the test", administrator=administrator)).id
+        return (await self.accounts.add_person(name, password, by=TESTER, administrator=administrator)).id

@@ -47,7 +47,7 @@ def explain_access(
     Settings of the server count: give it the same --config. Exit codes: 0 for who may, 1 for who may not.
     """
     question = _Question(user, _read_permission(permission), _read_entity(entity, loaded.settings.builder.root))
-    document = work_on(loaded.settings, lambda opened: _explain(opened, question))
+    document = work_on(loaded, lambda opened: _explain(opened, question))
     if json:
         echo_json(document)
     else:

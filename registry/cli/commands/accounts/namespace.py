@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from registry.cli.commands.accounts.opening import BY, moment, show_list, work_on
+from registry.cli.commands.accounts.opening import by, moment, show_list, work_on
 from registry.cli.display import echo
 from registry.cli.options import AsJson, Command, Group, takes_settings
 from registry.settings.loading import LoadedSettings
@@ -24,7 +24,7 @@ Name = Annotated[str, typer.Argument(metavar="NAMESPACE", help="Name of the name
 @takes_settings("storage")
 def create(loaded: LoadedSettings, name: Name) -> None:
     """Create a namespace. Nobody may do anything in it by that alone: bind roles."""
-    work_on(loaded.settings, lambda opened: opened.namespaces.create(name, by=BY), new=True)
+    work_on(loaded, lambda opened: opened.namespaces.create(name, by=by()), new=True)
     echo(f"created the namespace {name}")
 
 
@@ -32,7 +32,7 @@ def create(loaded: LoadedSettings, name: Name) -> None:
 @takes_settings("storage")
 def list_namespaces(loaded: LoadedSettings, json: AsJson = False) -> None:
     """List the namespaces that were created."""
-    namespaces = work_on(loaded.settings, lambda opened: opened.namespaces.list_all())
+    namespaces = work_on(loaded, lambda opened: opened.namespaces.list_all())
     rows = ((each.name, moment(each.created), each.created_by) for each in namespaces)
     empty = "no namespace was created; create one with: condery namespace create NAMESPACE"
     show_list(("name", "created", "created_by"), rows, json=json, empty=empty)
@@ -42,5 +42,5 @@ def list_namespaces(loaded: LoadedSettings, json: AsJson = False) -> None:
 @takes_settings("storage")
 def delete(loaded: LoadedSettings, name: Name) -> None:
     """Delete an empty namespace with its bindings and credentials."""
-    work_on(loaded.settings, lambda opened: opened.namespaces.delete(name))
+    work_on(loaded, lambda opened: opened.namespaces.delete(name, by=by()))
     echo(f"deleted the namespace {name}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pwd
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -15,16 +17,15 @@ from rich.table import Table
 
 from registry.cli.display import SafeConsole, echo_json
 from registry.cli.options import UsageError, need_data, run_async
+from registry.settings.loading import LoadedSettings
 from registry.settings.model import Settings
 
 if TYPE_CHECKING:
     from auth.accounts.account import Account
+    from auth.audit.actor import Actor
     from registry.accounts import OpenedAccounts
 
 T = TypeVar("T")
-
-BY = "the command line"
-"""Who did it, as far as rows tell: anybody who may write to the store."""
 
 MOST_BYTES = 4096
 
@@ -37,8 +38,12 @@ PasswordFile = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Do it even if nobody is left who is admin of everything.")]
 
 
-def work_on(settings: Settings, work: Callable[[OpenedAccounts], Awaitable[T]], *, new: bool = False) -> T:
+def work_on(loaded: LoadedSettings, work: Callable[[OpenedAccounts], Awaitable[T]], *, new: bool = False) -> T:
     """Run `work` on the accounts of the store. Raises UsageError if there is no store, unless it may be `new`."""
+    from registry.logs.lines import configure
+
+    settings = loaded.settings
+    configure(loaded.command_log)
     if not new and settings.storage.database is None:
         need_data(settings.data_directory)
 
@@ -57,6 +62,17 @@ async def _opened(settings: Settings) -> AsyncIterator[OpenedAccounts]:
     async with open_store(settings.storage) as store:
         with open_accounts(settings, store) as opened:
             yield opened
+
+
+def by() -> Actor:
+    """Whoever runs the command."""
+    from auth.audit.actor import Actor
+
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = str(os.getuid())
+    return Actor.operator(unix_user=name)
 
 
 def read_password(path: Path | None) -> str:

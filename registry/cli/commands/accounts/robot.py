@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from registry.cli.commands.accounts.opening import moment, show_list, state_of, work_on
+from registry.cli.commands.accounts.opening import by, moment, show_list, state_of, work_on
 from registry.cli.display import echo
 from registry.cli.options import AsJson, Command, Group, UsageError, takes_settings
 from registry.settings.loading import LoadedSettings
@@ -42,7 +42,7 @@ def add(
     if days <= 0:
         raise UsageError("--days must be more than 0")
     expires = None if no_expiry else time.time() + days * 86400
-    work_on(loaded.settings, lambda opened: opened.accounts.add_robot(name, owner=owner, expires=expires), new=True)
+    work_on(loaded, lambda opened: opened.accounts.add_robot(name, owner=owner, expires=expires, by=by()), new=True)
     echo(f"added the robot {name}" + ("" if expires is None else f", until {moment(expires)}"))
 
 
@@ -54,7 +54,7 @@ def list_robots(loaded: LoadedSettings, json: AsJson = False) -> None:
     async def work(opened: OpenedAccounts) -> list[Account]:
         return await opened.accounts.list_all()
 
-    accounts = work_on(loaded.settings, work)
+    accounts = work_on(loaded, work)
     names = {each.id: each.name for each in accounts}
     rows = [
         (each.name, names.get(each.owner or ""), state_of(each), moment(each.created))
@@ -69,7 +69,7 @@ def list_robots(loaded: LoadedSettings, json: AsJson = False) -> None:
 @takes_settings("storage")
 def disable(loaded: LoadedSettings, name: Name) -> None:
     """Refuse a robot until it is enabled again."""
-    work_on(loaded.settings, lambda opened: opened.accounts.disable(name, "robot"))
+    work_on(loaded, lambda opened: opened.accounts.disable(name, "robot", by=by()))
     echo(f"{name} is disabled")
 
 
@@ -77,7 +77,7 @@ def disable(loaded: LoadedSettings, name: Name) -> None:
 @takes_settings("storage")
 def enable(loaded: LoadedSettings, name: Name) -> None:
     """Let a disabled robot in again."""
-    work_on(loaded.settings, lambda opened: opened.accounts.enable(name, "robot"))
+    work_on(loaded, lambda opened: opened.accounts.enable(name, "robot", by=by()))
     echo(f"{name} is enabled")
 
 
@@ -85,5 +85,5 @@ def enable(loaded: LoadedSettings, name: Name) -> None:
 @takes_settings("storage")
 def delete(loaded: LoadedSettings, name: Name) -> None:
     """Delete a robot with its tokens and bindings."""
-    work_on(loaded.settings, lambda opened: opened.accounts.delete(name, "robot"))
+    work_on(loaded, lambda opened: opened.accounts.delete(name, "robot", by=by()))
     echo(f"deleted {name}")

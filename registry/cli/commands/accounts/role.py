@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from registry.cli.commands.accounts.opening import BY, Force, moment, show_list, work_on
+from registry.cli.commands.accounts.opening import Force, by, moment, show_list, work_on
 from registry.cli.display import echo
 from registry.cli.options import AsJson, Command, Group, UsageError, takes_settings
 from registry.settings.loading import LoadedSettings
@@ -44,7 +44,7 @@ def bind(
     """Grant a role to a person, a robot, a group or a namespace."""
     holder = _holder(user, robot, group, namespace)
     _check_on_demand(binding, loaded.settings.builder.root)
-    made = work_on(loaded.settings, lambda opened: opened.bindings.bind(holder, binding, by=BY))
+    made = work_on(loaded, lambda opened: opened.bindings.bind(holder, binding, by=by()))
     echo(f"{holder.name} has {made}")
 
 
@@ -61,7 +61,7 @@ def unbind(
 ) -> None:
     """Take back what was granted with condery role bind."""
     holder = _holder(user, robot, group, namespace)
-    work_on(loaded.settings, lambda opened: opened.bindings.unbind(holder, binding, force=force))
+    work_on(loaded, lambda opened: opened.bindings.unbind(holder, binding, force=force, by=by()))
     echo(f"{holder.name} no longer has {binding}")
 
 
@@ -78,7 +78,7 @@ def list_bindings(
     """List what was granted, to all or to one of them. What the settings grant is not in it."""
     named = any((user, robot, group, namespace))
     holder = _holder(user, robot, group, namespace) if named else None
-    bindings = work_on(loaded.settings, lambda opened: opened.bindings.list_all(holder))
+    bindings = work_on(loaded, lambda opened: opened.bindings.list_all(holder))
     columns = ("kind", "name", "entity", "role", "created", "created_by")
     empty = "nothing was granted; grant something with: condery role bind --user NAME 'team/*=editor'"
     show_list(columns, map(_row, bindings), json=json, empty=empty)

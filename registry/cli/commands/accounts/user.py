@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from registry.cli.commands.accounts.opening import (
-    BY,
     Force,
     PasswordFile,
+    by,
     moment,
     read_password,
     show_list,
@@ -58,14 +58,14 @@ def add(
         await opened.accounts.add_person(
             name,
             password,
-            by=BY,
+            by=by(),
             display_name=display_name,
             administrator=admin,
             take_namespace=take_namespace,
         )
         return await opened.accounts.has_administrator()
 
-    has_administrator = work_on(loaded.settings, work, new=True)
+    has_administrator = work_on(loaded, work, new=True)
     echo(f"added the user {name}")
     if not has_administrator:
         echo(f"nobody is admin of everything yet; for {name}: condery role bind --user {name} '*=admin'", err=True)
@@ -75,7 +75,7 @@ def add(
 @takes_settings("storage")
 def list_users(loaded: LoadedSettings, json: AsJson = False) -> None:
     """List the accounts of people."""
-    users = work_on(loaded.settings, lambda opened: opened.accounts.list_all("person"))
+    users = work_on(loaded, lambda opened: opened.accounts.list_all("person"))
     columns = ("name", "display_name", "state", "created", "signed_in")
     show_list(columns, map(_row, users), json=json, empty="there are no users; add one with: condery user add NAME")
 
@@ -92,7 +92,7 @@ def passwd(loaded: LoadedSettings, name: Name, password_file: PasswordFile = Non
     Whatever is signed in with the old one has to sign in again; access tokens stay.
     """
     password = read_password(password_file)
-    work_on(loaded.settings, lambda opened: opened.accounts.set_password(name, password))
+    work_on(loaded, lambda opened: opened.accounts.set_password(name, password, by=by()))
     echo(f"the password of {name} is set")
 
 
@@ -100,7 +100,7 @@ def passwd(loaded: LoadedSettings, name: Name, password_file: PasswordFile = Non
 @takes_settings("storage")
 def sign_out(loaded: LoadedSettings, name: Name) -> None:
     """End everything that a person is signed in with; access tokens stay."""
-    work_on(loaded.settings, lambda opened: opened.accounts.sign_out(name))
+    work_on(loaded, lambda opened: opened.accounts.sign_out(name, by=by()))
     echo(f"{name} is signed out everywhere")
 
 
@@ -108,7 +108,7 @@ def sign_out(loaded: LoadedSettings, name: Name) -> None:
 @takes_settings("storage")
 def disable(loaded: LoadedSettings, name: Name, force: Force = False) -> None:
     """Refuse a person, their tokens and their robots, until they are enabled again."""
-    work_on(loaded.settings, lambda opened: opened.accounts.disable(name, force=force))
+    work_on(loaded, lambda opened: opened.accounts.disable(name, force=force, by=by()))
     echo(f"{name} is disabled")
 
 
@@ -116,7 +116,7 @@ def disable(loaded: LoadedSettings, name: Name, force: Force = False) -> None:
 @takes_settings("storage")
 def enable(loaded: LoadedSettings, name: Name) -> None:
     """Let a disabled person in again."""
-    work_on(loaded.settings, lambda opened: opened.accounts.enable(name))
+    work_on(loaded, lambda opened: opened.accounts.enable(name, by=by()))
     echo(f"{name} is enabled")
 
 
@@ -124,5 +124,5 @@ def enable(loaded: LoadedSettings, name: Name) -> None:
 @takes_settings("storage")
 def delete(loaded: LoadedSettings, name: Name, force: Force = False) -> None:
     """Delete an account with its tokens, bindings and robots. Repositories stay."""
-    work_on(loaded.settings, lambda opened: opened.accounts.delete(name, force=force))
+    work_on(loaded, lambda opened: opened.accounts.delete(name, force=force, by=by()))
     echo(f"deleted {name}")
