@@ -33,6 +33,8 @@ from builder.layers.popularity import Popularity
 from builder.locks.lock import Lock, LockedPackage
 from builder.names.spec import EnvironmentSpec
 from builder.platform_build import PlatformBuild
+from builder.policy.admission import Admission
+from builder.policy.policy import NO_POLICY, Policy
 from builder.progress import Event, Progress, show_nothing
 from builder.queue.job import Job
 from builder.settings import BuilderSettings
@@ -86,6 +88,7 @@ class Builder:
     base: Base
     popularity: Popularity
     stages: Stages
+    admission: Admission
     _bases: dict[str, BaseImage] = field(default_factory=dict)
     _solves: SingleFlight[str, Solved] = field(default_factory=SingleFlight)
     _images: SingleFlight[str, FinishedImage] = field(default_factory=SingleFlight)
@@ -144,16 +147,21 @@ class Builder:
             document = await self.catalog.locks.find(job.lock_key)
             if document is None:
                 raise UnknownLock(job.lock_key, "it was deleted before this build started; pull the tag latest")
-            return Solved(Lock.from_json(document))
+            lock = Lock.from_json(document)
+            await self.admission.check_lock(lock)
+            return Solved(lock)
         with watch.stage("solve"):
             progress(Event("solve", 0, 1, " ".join(job.spec.match_specs())))
             glibc = await self._find_glibc(job.spec.platforms)
-            key = make_resolution_key(job.spec, glibc, self.settings.channel_alias)
-            solved = await self._solves.do(key, lambda: self._solve(key, job.spec, glibc))
+            await self.admission.check_spec(job.spec)
+            policy = await self.admission.find_policy()
+            key = make_resolution_key(job.spec, glibc, self.settings.channel_alias, policy)
+            solved = await self._solves.do(key, lambda: self._solve(key, job.spec, glibc, policy))
+            await self.admission.check_lock(solved.lock)
             progress(Event("solve", 1, 1, f"{sum(map(len, solved.lock.packages.values()))} packages"))
         return solved
 
-    async def _solve(self, key: str, spec: EnvironmentSpec, glibc: Mapping[str, str]) -> Solved:
+    async def _solve(self, key: str, spec: EnvironmentSpec, glibc: Mapping[str, str], policy: Policy) -> Solved:
         """Return the stored lock while it is fresh, else a new one, recorded unless the old one still answers."""
         now = time.time()
         resolution = await self.catalog.locks.find_resolution(key)
@@ -161,7 +169,8 @@ class Builder:
             document = await self.catalog.locks.find(resolution.lock_key)
             if document:
                 return Solved(Lock.from_json(document), key)
-        solved = Solved(await self.solver.solve(spec, glibc), key, now)
+        solved = Solved(await self.solver.solve(spec, glibc, policy), key, now)
+        await self.admission.check_lock(solved.lock)
         if resolution and answers_meanwhile(spec, resolution.solved, self.settings, now):
             return solved
         await self._record(spec, solved)
@@ -255,15 +264,16 @@ class Builder:
         progress(Event("image", 1, 1, image.variants[0].digest))
         return image
 
-    def resolution_key(self, spec: EnvironmentSpec) -> str | None:
-        """Return the key of `spec`'s solution over the current bases, or None while a base is not resolved."""
+    def resolution_key(self, spec: EnvironmentSpec, policy: Policy = NO_POLICY) -> str | None:
+        """Return the key of `spec`'s solution under `policy` over the current bases; None while a base is not
+        resolved."""
         if self.settings.glibc:
             glibc = dict.fromkeys(spec.platforms, self.settings.glibc)
         elif all(platform in self._bases for platform in spec.platforms):
             glibc = _read_glibc({platform: self._bases[platform] for platform in spec.platforms})
         else:
             return None
-        return make_resolution_key(spec, glibc, self.settings.channel_alias)
+        return make_resolution_key(spec, glibc, self.settings.channel_alias, policy)
 
     def image_key(self, lock_key: str, platforms: Sequence[str]) -> str | None:
         """Return the key of a lock's image over the current bases, or None while a base is not resolved."""

@@ -16,6 +16,8 @@ from builder.locks.lock import Lock
 from builder.locks.stored import find_lock_key
 from builder.names import image_name
 from builder.names.spec import EnvironmentSpec
+from builder.policy.admission import Admission
+from builder.policy.policy import Policy
 from builder.queue.ended import EndedBuild
 from builder.queue.job import Job
 from builder.queue.protocol import BuildQueue, CompletedBuild, SubmittedBuild
@@ -94,18 +96,20 @@ class Demand:
         catalog: Catalog,
         queue: BuildQueue,
         image_key: Callable[[str, Sequence[str]], str | None],
-        resolution_key: Callable[[EnvironmentSpec], str | None],
-        policy: ChannelPolicy,
+        resolution_key: Callable[[EnvironmentSpec, Policy], str | None],
+        channels: ChannelPolicy,
+        admission: Admission,
     ) -> None:
         self._settings = settings
-        self._policy = policy
+        self._channels = channels
+        self._admission = admission
         self._catalog = catalog
         self._queue = queue
         self._image_key = image_key
         """Returns the key of a lock's image for some platforms, on the current bases; None while a base is not
         resolved."""
         self._resolution_key = resolution_key
-        """Returns the key under which a spec's solution is stored; None while a base is not resolved."""
+        """Returns the key under which a spec's solution by a policy is stored; None while a base is not resolved."""
         self._uses: UseNotes[tuple[ResultKind, str]] = UseNotes(self._write_use, NOTE_SECONDS, "use not recorded")
 
     @property
@@ -122,8 +126,8 @@ class Demand:
     ) -> Ticket[FinishedImage]:
         """Return a ticket for the stored image, or for a build if `permit` allows it.
 
-        Raises InvalidImageName, UnknownLock, ChannelNotAllowed, TooManyBuilds, BuildFailed while a failure is
-        remembered, or the error of `permit`.
+        Raises InvalidImageName, UnknownLock, ChannelNotAllowed, PolicyRefusal, PolicyUnavailable, TooManyBuilds,
+        BuildFailed while a failure is remembered, or the error of `permit`.
         """
         return await self.image_of(await self._make_job("image", repository, tag), caller, permit)
 
@@ -140,7 +144,7 @@ class Demand:
             caller,
             permit,
             lambda accepts: self._find_image(job, accepts),
-            lambda completed: self._get_image(job, completed),
+            lambda completed: self._get_allowed_image(job, completed),
         )
 
     async def artifact(
@@ -156,7 +160,7 @@ class Demand:
             caller,
             permit,
             lambda accepts: self._find_artifact(job, accepts),
-            lambda completed: self._get_artifact(job, completed),
+            lambda completed: self._get_allowed_artifact(job, completed),
         )
 
     async def describe_end(
@@ -234,23 +238,31 @@ class Demand:
         if isinstance(request.reference, image_name.LockReference):
             key = await find_lock_key(self._catalog.locks, tag, request.reference.hex, request.spec.key)
             await self._catalog.locks.pin(key)
-            return Job(kind, request.spec, key)
-        # the result of a lock is served whatever is allowed now; what is not made yet fails when it is fetched
-        self._policy.check(request.spec)
-        return Job(kind, request.spec)
+            return Job(kind, request.spec, key, policy=(await self._admission.find_policy()).key)
+        # the result of a lock is served whatever channels may be read; what is not made yet fails when it is fetched
+        self._channels.check(request.spec)
+        await self._admission.check_spec(request.spec)
+        return Job(kind, request.spec, policy=(await self._admission.find_policy()).key)
 
     async def _find_lock(self, job: Job, accepts: Accepts) -> tuple[str, float] | None:
         """Return the key of the lock that `job` means, if it is solved and accepted, and until when it is fresh."""
         if job.lock_key:
             return job.lock_key, FOREVER
-        key = self._resolution_key(job.spec)
+        key = self._resolution_key(job.spec, await self._admission.find_policy())
         resolution = await self._catalog.locks.find_resolution(key) if key else None
         if resolution is None or not accepts(resolution.solved):
             return None
         return resolution.lock_key, find_expiry(job.spec, resolution.solved, self._settings)
 
-    async def _find_image(self, job: Job, accepts: Accepts) -> tuple[str, FinishedImage] | None:
+    async def _find_allowed_lock(self, job: Job, accepts: Accepts) -> tuple[str, float] | None:
+        """As `_find_lock`. Raises PolicyRefusal for a lock that is not to be served now."""
         found = await self._find_lock(job, accepts)
+        if found:
+            await self._admission.check_stored(found[0])
+        return found
+
+    async def _find_image(self, job: Job, accepts: Accepts) -> tuple[str, FinishedImage] | None:
+        found = await self._find_allowed_lock(job, accepts)
         key = self._image_key(found[0], job.spec.platforms) if found else None
         document = await self._catalog.images.find(key) if key else None
         if not (found and key and document):
@@ -267,6 +279,13 @@ class Demand:
             return None
         image = FinishedImage.from_json(document["image"])
         return replace(image, expires=await self._find_lock_expiry(job, image.lock_key))
+
+    async def _get_allowed_image(self, job: Job, completed: CompletedBuild) -> FinishedImage | None:
+        """As `_get_image`. The build may have begun, or another process made it, while another policy held."""
+        image = await self._get_image(job, completed)
+        if image is not None:
+            await self._admission.check_stored(image.lock_key)
+        return image
 
     async def _find_lock_expiry(self, job: Job, lock_key: str) -> float:
         """Return until when `job` means this lock; 0 if it has been solved to another one since."""
@@ -285,9 +304,16 @@ class Demand:
         document = await self._catalog.artifacts.find(completed.made)
         return Artifact.from_json(document) if document else None
 
+    async def _get_allowed_artifact(self, job: Job, completed: CompletedBuild) -> Artifact | None:
+        """As `_get_allowed_image`."""
+        lock_key = await self._catalog.artifacts.find_lock(completed.made) if completed.made else None
+        if lock_key is not None:
+            await self._admission.check_stored(lock_key)
+        return await self._get_artifact(job, completed)
+
     async def _find_artifact(self, job: Job, accepts: Accepts) -> tuple[str, Artifact] | None:
         assert job.artifact is not None
-        found = await self._find_lock(job, accepts)
+        found = await self._find_allowed_lock(job, accepts)
         if not found:
             return None
         key = make_artifact_key(found[0], job.artifact)

@@ -23,6 +23,8 @@
         ├── RemoteUnavailable      another registry cannot be reached, or refuses
         ├── PublishFailed          a finished image cannot be written or pushed to its target
         ├── StageLimit             a stage of the build took too long
+        ├── PolicyRefusal          the rules of the server or of a namespace forbid it
+        ├── PolicyUnavailable      the rules cannot be read, so nothing is allowed
         ├── TooManyBuilds          the caller, or all together, have too many builds under way
         ├── WorkerLost             a worker process died in every attempt
         ├── MemoryLimit            work that needs more memory than a worker may have
@@ -249,6 +251,27 @@ class StageLimit(BuilderError):
         self.stage = stage
         self.seconds = seconds
         self.setting = setting
+
+
+class PolicyRefusal(BuilderError):
+    """`reason` is a whole sentence: what is refused, by which rule, where that is set, and what to do."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class PolicyUnavailable(BuilderError):
+    """What may have been allowed is refused: rules that cannot be read must not be rules that allow everything."""
+
+    transient = True
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(
+            f"{what} cannot be used, so nothing can be built or served by tag: {reason}; ask the administrator"
+        )
+        self.what = what
+        self.reason = reason
 
 
 class TooManyBuilds(BuilderError):

@@ -26,6 +26,9 @@ from builder.layers.assembly import Layers
 from builder.layers.popularity import Popularity
 from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec
+from builder.policy.admission import Admission
+from builder.policy.policies import Policies
+from builder.policy.settings import PolicySettings
 from builder.progress import Progress, show_nothing
 from builder.queue.embedded import EmbeddedQueue
 from builder.queue.ended import Announce
@@ -79,22 +82,32 @@ class BuilderService:
         others: Others = "none",
         resume: bool = False,
         announce: Announce | None = None,
+        rules: PolicySettings | None = None,
+        changed: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[Self]:
         """Open the builder on the data directory `root`. With `resume`, it resumes what a dead server left unfinished.
 
         `others` says which channels besides those in the settings may be read. `announce` is called for every build
-        that ends here. Closing leaves unfinished builds to be resumed. Raises BaseUnavailable for a base that makes no
-        sense, and what `Solver` and `Credentials` raise.
+        that ends here. `rules` say what environments may hold, beside what their namespace says; `changed` is called
+        when the deny list is another. Closing leaves unfinished builds to be resumed. Raises BaseUnavailable for a base
+        that makes no sense, and what `Solver` and `Credentials` raise.
         """
         data = DataDirectory(root)
-        policy = ChannelPolicy.of(settings.channels, settings.channel_alias, settings.allowed_channels, others)
+        channels = ChannelPolicy.of(settings.channels, settings.channel_alias, settings.allowed_channels, others)
         spread = (data.contents, data.fragments)
         # their files are spread over 256 folders, made once here rather than checked at every write
         for folder in spread:
             await asyncio.to_thread(make_folders, folder)
         clear = partial(remove_leftovers, [*spread, data.bases, data.working])
         async with contextlib.AsyncExitStack() as stack:
-            builder = await _open_builder(stack, settings, data, catalog, blobs, policy, clear)
+            policies = await stack.enter_async_context(
+                Policies.open(
+                    rules or PolicySettings(), settings.channel_alias, catalog.policies, data.policy,
+                    Credentials.read(settings.credentials), changed,
+                )
+            )  # fmt: skip
+            admission = Admission(policies, catalog.locks, settings.root)
+            builder = await _open_builder(stack, settings, data, catalog, blobs, channels, admission, clear)
 
             async def tell(
                 job: Job, build_id: str, seconds: float, end: CompletedBuild | BuildFailed
@@ -102,7 +115,7 @@ class BuilderService:
                 return announce(await demand.describe_end(job, build_id, seconds, end)) if announce else None
 
             queue = EmbeddedQueue(catalog.builds, builder.run, settings, tell)
-            demand = Demand(settings, catalog, queue, builder.image_key, builder.resolution_key, policy)
+            demand = Demand(settings, catalog, queue, builder.image_key, builder.resolution_key, channels, admission)
             stack.push_async_callback(demand.close)
             stack.push_async_callback(queue.close)
             if resume:
@@ -120,6 +133,7 @@ async def _open_builder(
     catalog: Catalog,
     blobs: BlobStore,
     policy: ChannelPolicy,
+    admission: Admission,
     clear: Callable[[], object],
 ) -> Builder:
     """Open the builder with its processes; `stack` closes it. `clear` is called when a worker has died."""
@@ -134,7 +148,7 @@ async def _open_builder(
     layers = Layers(LayerStore(blobs), pool)
     builder = Builder(
         settings, data, catalog, blobs, layers, solver, downloader, pool, base, Popularity.load_shipped(),
-        Stages.of(settings),
+        Stages.of(settings), admission,
     )  # fmt: skip
     stack.push_async_callback(builder.close)
     return builder

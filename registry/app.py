@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
@@ -54,6 +54,8 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                 others="public" if settings.http.is_for_this_machine else "none",
                 resume=True,
                 announce=notifier.build_recorder if notifier else None,
+                rules=settings.policy,
+                changed=partial(store.changes.mark, settings.builder.root),
             ) as service,
             open_mirror(settings, store) as mirror,
             collecting(settings, store),
@@ -70,11 +72,17 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                     "storage": storage_check(directory),
                     "blobs": lambda: asyncio.to_thread(store.blobs.objects.check),
                 },
+                notes=_notes(service),
                 read_only=settings.upkeep.read_only,
                 notifier=notifier,
                 reserve=store.reserve,
                 mirror=mirror,
             )
+
+
+def _notes(service: BuilderService) -> dict[str, Callable[[], str]]:
+    deny_list = service.builder.admission.policies.deny_list
+    return {"deny_list": lambda: deny_list.status} if deny_list else {}
 
 
 def _tell_privacy(directory: Path) -> None:

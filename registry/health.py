@@ -24,7 +24,9 @@ async def readyz(request: web.Request) -> web.Response:
     seconds = request.app[SETTINGS].check_seconds
     results = dict(zip(checks, await asyncio.gather(*(_run(each, seconds) for each in checks.values())), strict=True))
     works = all(result == "ok" for result in results.values())
-    return _json(200 if works else 503, {"status": "ok" if works else "unavailable", "checks": results})
+    notes = {name: note() for name, note in request.app[PARTS].notes.items()}
+    document = {"status": "ok" if works else "unavailable", "checks": results, **({"notes": notes} if notes else {})}
+    return _json(200 if works else 503, document)
 
 
 async def _run(check: Check, seconds: float) -> str:

@@ -65,6 +65,8 @@ class Parts:
     uploads: Uploads
     access: Access
     checks: Mapping[str, Check] = field(default_factory=dict)
+    notes: Mapping[str, Callable[[], str]] = field(default_factory=dict)
+    """What /readyz says in a few words besides, which nobody has to act on at once."""
     read_only: bool = False
     notifier: Notifier | None = None
     """None without webhooks."""

@@ -8,6 +8,7 @@
     contents/         what was read from the packages, a cache
     repodata/         channel indexes, a cache
     working/          images being put together
+    policy/           the deny list as it was read last
     mirror/           blobs of other registries on their way into a bucket
     changes           stamps of repositories, mapped by all processes of the machine
     collecting        the lock of the garbage collection; its time is that of the last collection
@@ -59,6 +60,10 @@ class DataDirectory:
     @property
     def working(self) -> Path:
         return self.root / "working"
+
+    @property
+    def policy(self) -> Path:
+        return self.root / "policy"
 
     @property
     def mirror(self) -> Path:

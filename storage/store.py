@@ -57,7 +57,7 @@ async def open_store(settings: StorageSettings, limits: Limits | None = None) ->
     try:
         async with listening(url, changes):
             uploads = Uploads(blobs, repositories)
-            catalog = Catalog.of(database, Made(database, limits, changes.mark))
+            catalog = Catalog.of(database, Made(database, limits, changes.mark), changes.mark)
             yield Store(database, changes, blobs, catalog, repositories, uploads, reserve)
     finally:
         await database.close()

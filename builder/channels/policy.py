@@ -112,7 +112,7 @@ class ChannelPolicy:
         return self._is_named(url) or self.others == "all" or (self.others == "public" and not url.startswith("file:"))
 
     def _is_named(self, url: str) -> bool:
-        return url in self._named or any(_fits(url, each) for each in self._patterns)
+        return url in self._named or any(fits_pattern(url, each) for each in self._patterns)
 
     @cached_property
     def _named(self) -> frozenset[str]:
@@ -183,7 +183,7 @@ def _addresses(channels: Iterable[str], alias: str) -> Iterable[str]:
             continue
 
 
-def _fits(url: str, pattern: str) -> bool:
+def fits_pattern(url: str, pattern: str) -> bool:
     """Match part by part: the host's `*` must not match into the path, nor the other way round."""
     its, wanted = urlsplit(url), urlsplit(pattern)
     if its.scheme != wanted.scheme or _DOTS.search(unquote(its.path)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Self
 
@@ -41,6 +41,9 @@ class LockedPackage:
     """`python`, `generic` or None."""
     python_site_packages_path: str | None = None
     """For a python package: where noarch packages go under the prefix (CEP 17)."""
+    since: int | None = field(default=None, compare=False)
+    """When the channel indexed it (CEP 47), in milliseconds UTC. It is no part of the lock's key: a channel that is
+    indexed anew has the same packages."""
 
     def __str__(self) -> str:
         return f"{self.name}-{self.version}-{self.build}"
@@ -56,7 +59,11 @@ class LockedPackage:
 
     def to_json(self) -> dict[str, Any]:
         # not `asdict`, which copies every value: a hundred packages take it 3 ms while everything waits for the lock
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: getattr(self, name) for name in _FIELDS} | ({"since": self.since} if self.since else {})
+
+    def identify(self) -> dict[str, Any]:
+        """What the keys of locks are made of."""
+        return {name: getattr(self, name) for name in _FIELDS}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
@@ -65,6 +72,9 @@ class LockedPackage:
         values["depends"] = tuple(values.get("depends", ()))
         values["constrains"] = tuple(values.get("constrains", ()))
         return cls(**values)
+
+
+_FIELDS = tuple(each.name for each in fields(LockedPackage) if each.compare)
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,8 @@ class Lock:
     @cached_property
     def key(self) -> str:
         """The lock's hash, 64 hex digits: the `<hex>` in the tag `lock-<hex>`."""
-        return make_key("lock", self.to_json())
+        packages = {platform: [each.identify() for each in packages] for platform, packages in self.packages.items()}
+        return make_key("lock", {"spec": self.spec.to_json(), "packages": packages})
 
 
 def order_by_dependency(packages: Iterable[LockedPackage]) -> tuple[LockedPackage, ...]:

@@ -19,10 +19,13 @@ class Job:
     spec: EnvironmentSpec
     lock_key: str | None = None
     artifact: str | None = None
+    policy: str = ""
+    """The key of the policy that held for whoever asked: a build that began under another is not theirs."""
 
     @cached_property
     def key(self) -> str:
-        return make_key("job", [self.kind, self.spec.key, self.lock_key, self.artifact])
+        policy = [self.policy] if self.policy else []
+        return make_key("job", [self.kind, self.spec.key, self.lock_key, self.artifact, *policy])
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -30,6 +33,7 @@ class Job:
             "spec": self.spec.to_json(),
             "lock_key": self.lock_key,
             "artifact": self.artifact,
+            "policy": self.policy,
         }
 
     @classmethod
@@ -39,4 +43,5 @@ class Job:
             spec=EnvironmentSpec.from_json(document["spec"]),
             lock_key=document["lock_key"],
             artifact=document["artifact"],
+            policy=document.get("policy", ""),
         )

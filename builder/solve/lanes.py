@@ -26,6 +26,7 @@ from builder.errors import SolveLimit
 from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec
 from builder.network.guarding_proxy import MOST_CONNECTIONS
+from builder.policy.policy import NO_POLICY, Policy
 from builder.solve.settings import SolverSettings
 from builder.solve.solver import Solver
 from builder.solve.spare import SpareSolver
@@ -84,39 +85,43 @@ class Solving:
         """The id of the first lane's process."""
         return self._solver.pid
 
-    async def solve(self, spec: EnvironmentSpec, glibc: Mapping[str, str] = MappingProxyType({})) -> Lock:
-        """Find the newest packages that satisfy `spec` on each of its platforms.
+    async def solve(
+        self, spec: EnvironmentSpec, glibc: Mapping[str, str] = MappingProxyType({}), policy: Policy = NO_POLICY
+    ) -> Lock:
+        """Find the newest packages that satisfy `spec` on each of its platforms and that `policy` does not refuse.
 
-        Raises ChannelNotAllowed, UnknownPackage, Unsatisfiable, SolveLimit, ChannelUnavailable, ChannelRefused,
-        PackageRefused, WorkerLost.
+        Raises ChannelNotAllowed, PolicyRefusal, UnknownPackage, Unsatisfiable, SolveLimit, ChannelUnavailable,
+        ChannelRefused, PackageRefused, WorkerLost.
         """
         async with self._loading.turn():
             await self._solver.load(spec, self._lanes.load)
         async with self._first.turn():
             alone = self._first.taken == 1 and not self._first.waiting
             seconds = self._lanes.quick if alone else min(FIRST_SECONDS, self._lanes.quick)
-            lock = await self._try(self._solver, spec, glibc, seconds)
-        return lock or await self._solve_longer(spec, glibc, alone=alone)
+            lock = await self._try(self._solver, spec, glibc, policy, seconds)
+        return lock or await self._solve_longer(spec, glibc, policy, alone=alone)
 
-    async def _solve_longer(self, spec: EnvironmentSpec, glibc: Mapping[str, str], *, alone: bool) -> Lock:
+    async def _solve_longer(
+        self, spec: EnvironmentSpec, glibc: Mapping[str, str], policy: Policy, *, alone: bool
+    ) -> Lock:
         async with self._spare.use() as solver:
             # the records too: those of a sharded channel are fetched only when needed
             async with self._loading.turn():
                 await solver.load(spec, self._lanes.load, records=True)
             if not alone:
                 async with self._second.turn():
-                    if lock := await self._try(solver, spec, glibc, SECOND * self._lanes.quick):
+                    if lock := await self._try(solver, spec, glibc, policy, SECOND * self._lanes.quick):
                         return lock
             async with self._long.turn():
-                return await solver.solve(spec, glibc)
+                return await solver.solve(spec, glibc, policy)
 
     async def _try(
-        self, solver: Solver, spec: EnvironmentSpec, glibc: Mapping[str, str], seconds: float
+        self, solver: Solver, spec: EnvironmentSpec, glibc: Mapping[str, str], policy: Policy, seconds: float
     ) -> Lock | None:
         """None if `seconds` are over, and a solve may take more."""
         seconds = min(seconds, self._settings.seconds)
         try:
-            return await solver.solve(spec, glibc, seconds=seconds)
+            return await solver.solve(spec, glibc, policy, seconds=seconds)
         except SolveLimit as limit:
             if limit.what != "time" or seconds == self._settings.seconds:
                 raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import rattler
 from rattler import Channel, GenericVirtualPackage, MatchSpec, PackageName, RepoDataRecord, Subdir
@@ -16,10 +16,12 @@ from builder.channels.channel import resolve_address, strip_credentials
 from builder.errors import PackageRefused
 from builder.locks.lock import LockedPackage, order_by_dependency
 from builder.names.spec import EnvironmentSpec, PackageItem
+from builder.policy.policy import Policy
 from builder.solve.indexes.record_problem import find_record_problem
 from builder.solve.indexes.records import describe_excess
 from builder.solve.indexes.repodata import Repodata
 from builder.solve.reasons import Wish, raise_reason
+from builder.solve.sieve import Sieve, in_milliseconds
 from builder.solve.virtual_packages import list_virtual_packages
 from storage.text import printable_line
 
@@ -30,7 +32,7 @@ _CANCELLED = "Solve operation has been cancelled"
 class PlatformSolve:
     """One spec, to be solved platform by platform. `channels` maps URL to name, in order of priority.
 
-    If `checked`, the records are checked before rattler solves with them.
+    If `checked`, the records are checked before rattler solves with them. What `policy` refuses, rattler does not see.
     """
 
     repodata: Repodata
@@ -40,6 +42,9 @@ class PlatformSolve:
     glibc: dict[str, str]
     seconds: float
     checked: bool
+    policy: Policy = field(default_factory=Policy)
+    at: float = 0
+    """The time (UNIX seconds) that ages of packages are counted to."""
 
     async def packages(self, platform: str) -> tuple[LockedPackage, ...]:
         """Solve for one platform.
@@ -65,9 +70,12 @@ class PlatformSolve:
         if self.checked:
             names = {item.name for item in self.spec.items}
             await self.repodata.records.check(gateway, self.channels, platform, names)
+        sieve = (
+            Sieve(gateway, self.channels, platform, self.spec, self.policy, self.at) if self.policy.removes else None
+        )
         try:
             return await rattler.solve(
-                [Channel(url) for url in self.channels],
+                sieve.sources if sieve else [Channel(url) for url in self.channels],
                 [wish.spec for wish in wishes],
                 gateway=gateway,
                 platforms=[Subdir(platform), Subdir("noarch")],
@@ -83,8 +91,11 @@ class PlatformSolve:
         except SolverError as error:
             if _CANCELLED in str(error):
                 raise TimeoutError from None
-            await raise_reason(gateway, wishes, platform, virtual, until, str(error))
+            await raise_reason(gateway, wishes, platform, virtual, until, str(error), sieve)
             raise
+        finally:
+            if sieve:
+                await sieve.close()
 
     def _make_wish(self, item: PackageItem) -> Wish:
         """Write an item for rattler. Channel names are resolved here, because rattler knows only its own alias."""
@@ -129,6 +140,7 @@ class PlatformSolve:
             timestamp=document.get("timestamp"),
             noarch="python" if kind.python else "generic" if kind.generic else None,
             python_site_packages_path=document.get("python_site_packages_path"),
+            since=in_milliseconds(record.indexed_timestamp),
         )
         if problem := find_record_problem(package, platform):
             raise PackageRefused(printable_line(package.file_name[:100]), f"{problem} (channel {package.channel})")

@@ -35,6 +35,7 @@ from builder.solve.indexes.client import make_client
 from builder.solve.indexes.folder import RepodataFolder
 from builder.solve.indexes.repodata import Repodata, RepodataLimits
 from builder.solve.platform_solve import PlatformSolve
+from builder.solve.policy_files import PolicyFiles
 from builder.solve.reasons import list_package_names
 
 log = structlog.get_logger(__name__)
@@ -90,6 +91,8 @@ class SolverProcess:
                 configuration.connections,
             ),
         )
+
+        self._policies = PolicyFiles()
 
     async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the reply to a request. Never raises because of the request's content."""
@@ -189,7 +192,8 @@ class SolverProcess:
             raise too_long if request["loaded"] else _describe_missing(channels, seconds) from None
         left = max(seconds - (time.monotonic() - begun), _LEAST)
         checked = request["alone"] or request["doubtful"]
-        solve = PlatformSolve(self._repodata, channels, self._alias, spec, glibc, left, checked)
+        policy = await self._policies.find(request["policy"])
+        solve = PlatformSolve(self._repodata, channels, self._alias, spec, glibc, left, checked, policy, request["at"])
         try:
             # sharded records are read meanwhile, and a solve may not stop when it should
             async with asyncio.timeout(left + _STOPPING):

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 
 from rattler import Channel, Gateway, MatchSpec, RepoDataRecord, Subdir, Version
 
-from builder.errors import PackageRefused, UnknownPackage, Unsatisfiable
+from builder.errors import PackageRefused, PolicyRefusal, UnknownPackage, Unsatisfiable
 from builder.names.image_name import find_close_names
 from builder.names.items import write_typed
 from builder.names.spec import Constraint, PackageItem, find_within
+from builder.solve.sieve import Sieve, describe_removed
 
 _LINES = 40
 _LONGEST = 1 << 20
@@ -38,8 +39,9 @@ async def raise_reason(
     virtual: Sequence[tuple[str, str, str]],
     until: datetime.datetime | None,
     text: str,
+    sieve: Sieve | None = None,
 ) -> None:
-    """Raise UnknownPackage, Unsatisfiable or PackageRefused for a solve that failed with `text`.
+    """Raise UnknownPackage, Unsatisfiable, PolicyRefusal or PackageRefused for a solve that failed with `text`.
 
     The solver's text is the same for a name that no channel has and for a version that does not exist, so both are
     looked up.
@@ -47,8 +49,11 @@ async def raise_reason(
     for wish in wishes:
         await _raise_if_unknown(gateway, wish, platform)
     for wish in wishes:
-        await _raise_if_unmatched(gateway, wish, platform, until)
-    raise Unsatisfiable(platform, make_readable(text, virtual))
+        await _raise_if_unmatched(gateway, wish, platform, until, sieve)
+    reason = make_readable(text, virtual)
+    if sieve and (removed := sieve.describe()):
+        reason = f"{reason}\nThese were not considered:\n{removed}"
+    raise Unsatisfiable(platform, reason)
 
 
 async def list_package_names(gateway: Gateway, urls: Iterable[str], platforms: Iterable[str]) -> set[str]:
@@ -108,7 +113,9 @@ async def _raise_if_unknown(gateway: Gateway, wish: Wish, platform: str) -> None
     raise UnknownPackage(name, tuple(wish.channels.values()), close, platform)
 
 
-async def _raise_if_unmatched(gateway: Gateway, wish: Wish, platform: str, until: datetime.datetime | None) -> None:
+async def _raise_if_unmatched(
+    gateway: Gateway, wish: Wish, platform: str, until: datetime.datetime | None, sieve: Sieve | None
+) -> None:
     item = wish.item
     answer = await gateway.query(
         [Channel(url) for url in wish.channels],
@@ -135,7 +142,8 @@ async def _raise_if_unmatched(gateway: Gateway, wish: Wish, platform: str, until
     if not right:
         hint = f"; did you mean {meant}?" if (meant := _guess_meant(there, item)) else ""
         raise Unsatisfiable(platform, f"no {asked} {where}; available: {_list_versions(there, item.constraints)}{hint}")
-    if item.build and not _match(right, f'{item.name}[build="{item.build}"]'):
+    built = _match(right, f'{item.name}[build="{item.build}"]') if item.build else right
+    if item.build and not built:
         builds = sorted({str(record.build) for record in right}, reverse=True)
         more = f" and {len(builds) - _SHOWN} more" if len(builds) > _SHOWN else ""
         part = find_within(item.build)
@@ -143,6 +151,20 @@ async def _raise_if_unmatched(gateway: Gateway, wish: Wish, platform: str, until
         raise Unsatisfiable(
             platform, f"no build of {asked} {where} {lack}; available: {', '.join(builds[:_SHOWN])}{more}"
         )
+
+    _raise_if_all_removed(sieve, asked, there, built)
+
+
+def _raise_if_all_removed(
+    sieve: Sieve | None, asked: str, there: Sequence[RepoDataRecord], wanted: Sequence[RepoDataRecord]
+) -> None:
+    """Raise PolicyRefusal if the policy allows none of the records that were asked for, of those that are there."""
+    removed = [found for record in wanted if sieve and (found := sieve.judge(record))]
+    if sieve is None or len(removed) < len(wanted):
+        return
+    allowed = [record for record in there if not sieve.judge(record)]
+    advice = f"{_list_versions(allowed, ())} may be taken" if allowed else "ask for another package"
+    raise PolicyRefusal(f"no {asked} may be taken: {describe_removed(removed)}; {advice}, or ask the administrator")
 
 
 def _match(records: Sequence[RepoDataRecord], text: str) -> list[RepoDataRecord]:

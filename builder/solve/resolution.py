@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from builder.canonical import make_key
 from builder.names.spec import EnvironmentSpec
+from builder.policy.policy import NO_POLICY, Policy
 from builder.settings import BuilderSettings
 from builder.solve.virtual_packages import DEFAULT_GLIBC, list_virtual_packages
 from storage.clock import is_within
@@ -18,7 +19,9 @@ RESOLUTION_FORMAT = 1
 """Part of every resolution's key: raise it when the same inputs must be solved again."""
 
 
-def make_resolution_key(spec: EnvironmentSpec, glibc: Mapping[str, str], channel_alias: str) -> str:
+def make_resolution_key(
+    spec: EnvironmentSpec, glibc: Mapping[str, str], channel_alias: str, policy: Policy = NO_POLICY
+) -> str:
     """Make the key of a solve: from the spec, from where its channels are, and from what the image's machine has.
 
     `glibc` has the version by platform, where known.
@@ -34,6 +37,8 @@ def make_resolution_key(spec: EnvironmentSpec, glibc: Mapping[str, str], channel
             "spec": spec.key,
             "channel_alias": channel_alias.rstrip("/"),
             "machines": machines,
+            # keys of before there were policies hold where there is none
+            **({"policy": policy.key} if policy.key else {}),
         },
     )
 

@@ -30,6 +30,7 @@ from builder.errors import (
     ChannelRefused,
     ChannelUnavailable,
     PackageRefused,
+    PolicyRefusal,
     SolveError,
     SolveLimit,
     UnknownPackage,
@@ -40,8 +41,10 @@ from builder.locks.lock import Lock, LockedPackage
 from builder.names.spec import EnvironmentSpec
 from builder.network.addresses import AddressGuard
 from builder.network.guarding_proxy import GuardingProxy
+from builder.policy.policy import NO_POLICY, Policy, find_moment
 from builder.solve.child import GRACE, Child, Gone
 from builder.solve.indexes.folder import RepodataFolder, format_size
+from builder.solve.policy_files import write_policy
 from builder.solve.settings import SolverSettings
 from builder.solve.suspects import Suspects
 from builder.work.turns import Lane
@@ -64,7 +67,15 @@ _UNLIMITED = -1
 
 _ERRORS: dict[str, type[BuilderError]] = {
     error.__name__: error
-    for error in (UnknownPackage, Unsatisfiable, SolveLimit, ChannelUnavailable, ChannelRefused, PackageRefused)
+    for error in (
+        UnknownPackage,
+        Unsatisfiable,
+        PolicyRefusal,
+        SolveLimit,
+        ChannelUnavailable,
+        ChannelRefused,
+        PackageRefused,
+    )
 }
 
 
@@ -127,14 +138,19 @@ class Solver:
         await self._ask_about(spec, "reading indexes", seconds, do="load", records=records)
 
     async def solve(
-        self, spec: EnvironmentSpec, glibc: Mapping[str, str] = MappingProxyType({}), *, seconds: float | None = None
+        self,
+        spec: EnvironmentSpec,
+        glibc: Mapping[str, str] = MappingProxyType({}),
+        policy: Policy = NO_POLICY,
+        *,
+        seconds: float | None = None,
     ) -> Lock:
-        """Find the newest packages that satisfy `spec` on each of its platforms.
+        """Find the newest packages that satisfy `spec` on each of its platforms and that `policy` does not refuse.
 
         It may take `seconds`, or the time in the settings. If `seconds` is given, the indexes must be loaded; if they
         are not, the time is too short. `glibc` has the version of the base layer's C library by platform, where it
         differs from the settings. Raises ChannelNotAllowed, UnknownPackage, Unsatisfiable, SolveLimit,
-        ChannelUnavailable, ChannelRefused, PackageRefused, WorkerLost.
+        PolicyRefusal, ChannelUnavailable, ChannelRefused, PackageRefused, WorkerLost.
         """
         begin = time.monotonic()
         answer = await self._ask_about(
@@ -144,6 +160,8 @@ class Solver:
             do="solve",
             glibc=dict(glibc),
             loaded=seconds is not None,
+            policy=await self._hand_over(policy),
+            at=find_moment(spec, time.time()),
         )
         packages = {
             platform: tuple(LockedPackage.from_json(package) for package in packages)
@@ -153,6 +171,12 @@ class Solver:
         counts = {platform: len(each) for platform, each in packages.items()}
         log.info("solved", specs=spec.match_specs(), seconds=round(time.monotonic() - begin, 3), packages=counts)
         return lock
+
+    async def _hand_over(self, policy: Policy) -> str | None:
+        """The path of a file from which the process reads what the policy keeps back: it may have megabytes."""
+        if not policy.removes:
+            return None
+        return str(await asyncio.to_thread(write_policy, self._settings.repodata / "policies", policy))
 
     async def list_package_names(self, channels: Sequence[str], platforms: Sequence[str]) -> list[str]:
         """List the names of all packages in the channels, sorted. `noarch` is a platform like any other here.

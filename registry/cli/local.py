@@ -28,7 +28,9 @@ def open_builder(settings: Settings, store: Store) -> contextlib.AbstractAsyncCo
     """Open a builder on `store`. It accepts every channel as well."""
     from builder.service import BuilderService
 
-    return BuilderService.open(settings.builder, settings.data_directory, store.catalog, store.blobs, others="all")
+    return BuilderService.open(
+        settings.builder, settings.data_directory, store.catalog, store.blobs, others="all", rules=settings.policy
+    )
 
 
 async def manifests_below(catalog: Catalog, digest: Digest) -> dict[str, bytes]:

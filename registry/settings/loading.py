@@ -166,7 +166,9 @@ def _from_file(config: Path | None) -> _Source:
             hint = f"; did you mean {close[0]}?" if close else "; `condery settings show` lists them all"
             raise InvalidSettings(f"settings file {path}: {name} is not a setting{hint}")
     return {
-        name: (split(value) if settings[name].is_list else value, f"{path}: {name}") for name, value in document.items()
+        # an array has its entries apart already, and one may hold a comma
+        name: (split(value) if settings[name].is_list and isinstance(value, str) else value, f"{path}: {name}")
+        for name, value in document.items()
     }
 
 

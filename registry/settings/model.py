@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 from auth.settings import AccessSettings
+from builder.policy.settings import PolicySettings
 from builder.settings import BuilderSettings
 from registry.http.settings import HttpSettings
 from registry.logs.settings import LogSettings
@@ -36,6 +37,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "access": AccessSettings,
     "webhook": WebhookSettings,
     "builder": BuilderSettings,
+    "policy": PolicySettings,
     "storage": StorageSettings,
     "mirror": MirrorSettings,
     "upkeep": UpkeepSettings,
@@ -53,6 +55,7 @@ class Settings(BaseModel):
     access: AccessSettings = Field(default_factory=AccessSettings)
     webhook: WebhookSettings = Field(default_factory=WebhookSettings)
     builder: BuilderSettings = Field(default_factory=BuilderSettings)
+    policy: PolicySettings = Field(default_factory=PolicySettings)
     storage: StorageSettings = Field(default_factory=lambda: StorageSettings(data_directory=default_data_directory()))
     mirror: MirrorSettings = Field(default_factory=MirrorSettings)
     upkeep: UpkeepSettings = Field(default_factory=UpkeepSettings)
@@ -133,13 +136,14 @@ def _kind(annotation: Any) -> str:
 
 
 def format_value(value: object) -> str:
-    """A value as a person would set it; lists are comma-separated, and None is empty."""
+    """A value as a person would set it; lists are comma-separated, or JSON if they hold commas, and None is empty."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return ",".join(format_value(each) for each in value)
+        texts = [format_value(each) for each in value]
+        return orjson.dumps(texts).decode() if any("," in text for text in texts) else ",".join(texts)
     return str(value)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy import select
+
 from storage.blobs.rows import touch
 from storage.catalog.documents import Document, find_document, note_use, put_document
 from storage.catalog.made import Made
@@ -23,6 +25,12 @@ class Artifacts:
 
     async def find(self, key: str) -> Document | None:
         return await find_document(self._database, tables.artifact, key)
+
+    async def find_lock(self, key: str) -> str | None:
+        """The key of the lock that a file was made from."""
+        query = select(tables.artifact.c.lock_key).where(tables.artifact.c.key == key)
+        async with self._database.reading() as connection:
+            return (await connection.execute(query)).scalar()
 
     async def put(self, key: str, lock_key: str, document: Mapping[str, Any], digest: Digest) -> None:
         """Record a file and the blob that holds its bytes.

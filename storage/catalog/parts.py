@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -11,6 +12,7 @@ from storage.catalog.builds import Builds
 from storage.catalog.images import Images
 from storage.catalog.locks import Locks
 from storage.catalog.made import Made
+from storage.catalog.policies import NamespacePolicies
 from storage.database.engine import Database
 
 
@@ -24,9 +26,11 @@ class Catalog:
     artifacts: Artifacts
     bases: Bases
     room: Made
+    policies: NamespacePolicies
 
     @classmethod
-    def of(cls, database: Database, made: Made | None = None) -> Self:
+    def of(cls, database: Database, made: Made | None = None, mark: Callable[[str], None] = lambda _: None) -> Self:
+        """`mark` is called with a namespace whose policy has changed."""
         made = made or Made(database)
         return cls(
             Builds(database),
@@ -35,4 +39,5 @@ class Catalog:
             Artifacts(database, made),
             Bases(database),
             made,
+            NamespacePolicies(database, mark),
         )

@@ -144,7 +144,10 @@ async def test_a_request_neither_waits_for_the_note_nor_fails_with_it(service: B
         stuck = Stuck(builder.blobs.database, failure)
         catalog = replace(builder.catalog, images=stuck)
         policy = ChannelPolicy(others="all")
-        demand = Demand(builder.settings, catalog, service.queue, builder.image_key, builder.resolution_key, policy)
+        demand = Demand(
+            builder.settings, catalog, service.queue, builder.image_key, builder.resolution_key, policy,
+            builder.admission,
+        )  # fmt: skip
         for _ in range(2):
             ticket = await demand.image(NAME, "latest")
             assert await ticket.wait(0)

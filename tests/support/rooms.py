@@ -13,7 +13,7 @@ ORDER = {
         "registry": "cli serving app accounts upkeep routes files welcome v2 dispatch kinds health notifications "
         "observer parts answers settings mirror http webhooks peers logs errors",
         "builder": "service demand build platform_build artifacts image solve queue stages progress settings "
-        "publish base layers packages archives remote channels locks names network work platforms "
+        "publish base layers packages archives remote policy channels locks names network work platforms "
         "sample_channel elf canonical errors",
         "auth": "accounts audit settings access principal grants pattern_index binding role permission changing errors",
         "storage": "store garbage integrity catalog repositories upkeep_settings quotas blobs objects events database "

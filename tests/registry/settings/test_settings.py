@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from registry.settings import variables
-from registry.settings.loading import InvalidSettings, LoadedSettings, load
+from registry.settings.loading import InvalidSettings, LoadedSettings, load, variables_of
 from registry.settings.model import all_settings, format_value, split
 from storage.text import redact
 
@@ -47,6 +48,17 @@ def test_lists_are_comma_separated_or_json(text: str, monkeypatch: pytest.Monkey
     assert load().settings.builder.channels == ("a", "b")
     monkeypatch.delenv("CONDERY_CHANNELS")
     assert load({"channels": text}).settings.builder.channels == ("a", "b")
+
+
+RULES = ("openssl >=3,<3.0.7 # CVE-1, CVE-2", "left-pad")
+
+
+def test_an_entry_of_an_array_may_hold_commas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = loaded_from(f"denied_packages = {json.dumps(RULES)}", tmp_path)
+    assert loaded.settings.policy.denied_packages == RULES
+    for name, value in variables_of(loaded.settings).items():
+        monkeypatch.setenv(name, value)
+    assert load().settings.policy.denied_packages == RULES
 
 
 def test_a_repeated_list_flag_adds_up() -> None:

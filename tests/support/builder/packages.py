@@ -73,6 +73,7 @@ class Package:
     timestamp: int | None = TIME * 1000
     info: Mapping[str, bytes | None] = field(default_factory=dict)
     python_site_packages_path: str | None = None
+    license: str | None = None
 
     @property
     def stem(self) -> str:
@@ -91,6 +92,8 @@ class Package:
             document["timestamp"] = self.timestamp
         if self.noarch:
             document["noarch"] = self.noarch
+        if self.license:
+            document["license"] = self.license
         if self.python_site_packages_path:
             document["python_site_packages_path"] = self.python_site_packages_path
         return document

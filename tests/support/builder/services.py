@@ -13,6 +13,7 @@ from rattler.index import index_fs
 from builder.image.finished import FinishedImage
 from builder.names.image_name import parse_specs
 from builder.names.spec import EnvironmentSpec
+from builder.policy.settings import PolicySettings
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
 from storage.objects.protocol import ObjectStore
@@ -32,12 +33,18 @@ async def make_channel(directory: Path, packages: Sequence[Package]) -> str:
 
 @contextlib.asynccontextmanager
 async def open_service(
-    root: Path, channel: str, *, joins: bool = True, objects: ObjectStore | None = None, **settings: Any
+    root: Path,
+    channel: str,
+    *,
+    joins: bool = True,
+    objects: ObjectStore | None = None,
+    rules: PolicySettings | None = None,
+    **settings: Any,
 ) -> AsyncIterator[BuilderService]:
     values: dict[str, Any] = {"base": "scratch", "repodata_refresh": 0, "workers": 2} | settings
-    chosen = BuilderSettings(channels=(channel,), **values)
+    chosen = BuilderSettings(**{"channels": (channel,), **values})
     async with open_stores(root, joins=joins, objects=objects) as stores:
-        async with BuilderService.open(chosen, root, stores.catalog, stores.blobs) as service:
+        async with BuilderService.open(chosen, root, stores.catalog, stores.blobs, rules=rules) as service:
             yield service
 
 

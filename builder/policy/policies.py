@@ -1,0 +1,94 @@
+"""Which policy holds for a namespace now: the settings', the deny list's and the namespace's own rules together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Protocol, Self
+
+import orjson
+from cachetools import LRUCache
+
+from builder.channels.channel import Credentials
+from builder.errors import PolicyUnavailable
+from builder.policy.deny_list import DenyList
+from builder.policy.policy import Policy, merge
+from builder.policy.rules import Rules
+from builder.policy.settings import PolicySettings
+from storage.quotas.namespace_rules import RULES as PUSH_RULES
+from storage.quotas.namespace_rules import NamespaceRules
+
+_MOST_KEPT = 1000
+
+
+class NamespaceDocuments(Protocol):
+    """What namespaces say, as JSON text (`storage.catalog.policies`)."""
+
+    async def find(self, namespace: str) -> str | None: ...
+
+
+class Policies:
+    """`alias` is where channels are found by name."""
+
+    def __init__(
+        self, settings: PolicySettings, alias: str, documents: NamespaceDocuments, deny_list: DenyList | None = None
+    ) -> None:
+        self._rules = settings.make_rules(alias)
+        self._alias = alias
+        self._documents = documents
+        self.deny_list = deny_list
+        self._kept: LRUCache[tuple[str, str, str], Policy] = LRUCache(_MOST_KEPT)
+        """By namespace, its document, and the key of the deny list."""
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(
+        cls,
+        settings: PolicySettings,
+        alias: str,
+        documents: NamespaceDocuments,
+        folder: Path,
+        credentials: Credentials,
+        changed: Callable[[], None] = lambda: None,
+    ) -> AsyncIterator[Self]:
+        """Read the deny list of the settings while the block runs; `changed` is called when it is another."""
+        if settings.deny_list is None:
+            yield cls(settings, alias, documents)
+            return
+        async with DenyList.open(
+            settings.deny_list, settings.deny_list_refresh, folder, alias, credentials, changed
+        ) as deny_list:
+            yield cls(settings, alias, documents, deny_list)
+
+    @property
+    def status(self) -> str | None:
+        """How the deny list stands, in a few words; None without one."""
+        return self.deny_list.status if self.deny_list else None
+
+    async def find(self, namespace: str) -> Policy:
+        """The policy that holds for `namespace` now. Raises PolicyUnavailable."""
+        denied = self.deny_list.rules if self.deny_list else None
+        text = await self._documents.find(namespace) or "{}"
+        key = (namespace, text, denied.key if denied else "")
+        if key not in self._kept:
+            own = _read(namespace, text, self._alias)
+            layers = [self._rules, *([denied] if denied else []), own]
+            self._kept[key] = merge([Policy((layer,)) for layer in layers], self._alias)
+        return self._kept[key]
+
+
+def read_document(document: object, namespace: str, alias: str) -> Rules:
+    """A namespace's rules for environments; those for pushes are checked, too. Raises ValueError."""
+    if not isinstance(document, dict):
+        raise ValueError('a policy is an object such as {"cooldown_days": 7}')  # noqa: TRY004 - a document, no program
+    NamespaceRules.of_document(namespace, document)
+    own = {name: value for name, value in document.items() if name not in PUSH_RULES}
+    return Rules.of_document(own, f"the policy of namespace {namespace}", alias)
+
+
+def _read(namespace: str, text: str, alias: str) -> Rules:
+    try:
+        return read_document(orjson.loads(text), namespace, alias)
+    except ValueError as error:
+        raise PolicyUnavailable(f"the policy of namespace {namespace}", str(error)) from None
