@@ -123,6 +123,44 @@ async def test_a_record_that_another_channels_package_needs(
     assert solver.pid == process
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "deep >=1 # a::b",
+        "deep[license='a::b']",
+        "namespace:deep",
+        "elsewhere::deep",
+        "https://example.com/linux-64/deep-1.0-0.conda",
+        "more[extras=[deep]]",
+    ],
+)
+async def test_a_record_whose_name_is_hidden_in_a_dependency(
+    spec: str, tmp_path: Path, solver: Solver, bad: ChannelServer
+) -> None:
+    """rattler fetches it by that name and may parse it, even if it then chooses nothing of that name."""
+    write(
+        tmp_path / "bad",
+        {
+            "lib-1.0": {"depends": [spec]},
+            "more-1.0": {"extra_depends": {"deep": ["deep"]}},
+            "deep-1.0": HARD["depends"] | {"license": "a::b"},
+        },
+    )
+    process = solver.pid
+    with pytest.raises(PackageRefused, match=r"deep-1\.0-0\.conda"):
+        await solver.solve(lib(bad.url))
+    assert solver.pid == process
+
+
+async def test_a_dependency_that_rattler_cannot_read(tmp_path: Path, solver: Solver, bad: ChannelServer) -> None:
+    """It names nothing that would have to be checked, and the solver says what is wrong with it."""
+    write(tmp_path / "bad", {"lib-1.0": {"depends": ["a:b:c:d"]}})
+    process = solver.pid
+    with pytest.raises(BuilderError, match="a:b:c:d"):
+        await solver.solve(lib(bad.url))
+    assert solver.pid == process
+
+
 async def test_a_record_in_a_shard(tmp_path: Path, solver: Solver, bad: ChannelServer) -> None:
     """The shard is written by hand: the indexer parses what it indexes."""
     (tmp_path / "bad/noarch").mkdir(parents=True)

@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterable, Mapping
 
 import orjson
-from rattler import Channel, Gateway, RepoDataRecord, Subdir
+from rattler import Channel, Gateway, MatchSpec, RepoDataRecord, Subdir
+from rattler.exceptions import InvalidMatchSpecError
 
 from builder.errors import PackageRefused
-from builder.locks.lock import name_dependency
 from builder.solve.indexes.record_problem import quote
 from storage.text import printable_line
 
@@ -33,7 +33,12 @@ _SMALL = LONGEST_SPEC
 """Characters of a record that need not be parsed if it has few parentheses: nothing in it can be too large."""
 _NAME = re.compile(r"(?!__)[a-z0-9_][a-z0-9_.-]*")
 """Names of packages in a channel; virtual packages are in none."""
-_FIELDS = ("depends", "constrains", "extra_depends")
+_PLAIN = re.compile(r"\s*([A-Za-z0-9_.-]+)(?:[\s=<>!~\[][^:#/]*)?")
+"""Match specs that begin with their package's name. In others a channel, a namespace or an address comes before it, or
+a colon is part of a value."""
+_FOLLOWED = ("depends", "extra_depends")
+"""The fields of a record that hold match specs of packages that a solve may add."""
+_FIELDS = (*_FOLLOWED, "constrains")
 """The fields of a record that hold match specs."""
 
 
@@ -94,11 +99,22 @@ def _group_dependencies(
             # not `record.depends`, and each spec once: one request can fetch all records that conda-forge has for a
             # name
             document = orjson.loads(text)
-            found.setdefault(document["name"].lower(), set()).update(document.get("depends", ()))
-        learned[url] = {
-            name: frozenset(filter(_NAME.fullmatch, map(name_dependency, specs))) for name, specs in found.items()
-        }
+            specs = found.setdefault(document["name"].lower(), set())
+            for field in _FOLLOWED:
+                specs.update(_list_specs(document.get(field)))
+        learned[url] = {name: frozenset(filter(_NAME.fullmatch, map(_read_name, specs))) for name, specs in found.items()}
     return learned
+
+
+def _read_name(spec: str) -> str:
+    """Return the package that rattler reads from a match spec within the limits; empty if it reads none."""
+    if plain := _PLAIN.fullmatch(spec):
+        return plain[1].lower()
+    try:
+        name = MatchSpec(spec, strict=False).name
+    except InvalidMatchSpecError:
+        return ""
+    return getattr(name, "normalized", "")
 
 
 def describe_excess(text: str) -> str | None:
