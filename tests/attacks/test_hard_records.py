@@ -21,7 +21,7 @@ from rattler.index import index_fs
 from builder.channels.policy import ChannelPolicy
 from builder.errors import BuilderError, ChannelRefused, PackageRefused, SolveLimit, Unsatisfiable
 from builder.names.spec import EnvironmentSpec, PackageItem
-from builder.solve.indexes.records import LONGEST_SPEC, MOST_PARENTHESES, MOST_SPECS
+from builder.solve.indexes.records import LONGEST_SPEC, MOST_EXPRESSIONS, MOST_PARENTHESES, MOST_SPECS
 from builder.solve.settings import SolverSettings
 from builder.solve.solver import Solver
 from tests.support.builder.packages import Package
@@ -49,6 +49,8 @@ HARD: dict[str, dict[str, Any]] = {
     "bounds": {"depends": ["x " + ALTERNATIVES.replace("|", ",")]},
     "stars": {"depends": ["x * " + "*a" * 20_000]},
     "a regular expression": {"depends": [f"x * ^{nested(DEEP)}$"]},
+    "regular expressions": {"depends": [rf"x[build='^\w{{150}}{number}$']" for number in range(100)]},
+    "regular expressions in a small record": {"depends": [rf"x * ^\w{{150}}{number}$" for number in range(20)]},
     "very many": {"depends": [f"x{number}" for number in range(10_000)]},
     "very many constraints": {"constrains": [f"x{number} >1" for number in range(10_000)]},
     "very many bounds of itself": {"depends": [f"lib >={number}" for number in range(10_000)]},
@@ -189,7 +191,8 @@ async def test_what_real_records_have_is_taken(tmp_path: Path, solver: Solver, b
     depends = [
         f"__unix {nested(MOST_PARENTHESES, '>=0')}",
         "__unix " + "|".join([">=0"] * (LONGEST_SPEC // 4 - 10)),
-        *(["__unix"] * (MOST_SPECS - 3)),
+        *(["__unix * ^.*$"] * MOST_EXPRESSIONS),
+        *(["__unix"] * (MOST_SPECS - MOST_EXPRESSIONS - 3)),
     ]
     write(tmp_path / "bad", {"lib-1.0": {"depends": depends, "constrains": ["y (>1,<2)|(>3,<4)"]}})
     assert stems(await solver.solve(lib(bad.url))) == ["lib-1.0-0"]

@@ -1,8 +1,8 @@
 """Limits on a record in a channel's index, checked before rattler's solver parses its dependencies.
 
 rattler's parser of match specs recurses for each parenthesis: three thousand crash its process, and tens of thousands
-of alternatives keep it busy for seconds. Reading an index parses no match spec, so records are checked between reading
-and solving.
+of alternatives, or dozens of regular expressions, keep it busy for seconds. Reading an index parses no match spec, so
+records are checked between reading and solving.
 """
 
 from __future__ import annotations
@@ -28,9 +28,13 @@ MOST_PARENTHESES = 100
 """Parentheses in one match spec. Real ones have fewer than ten."""
 MOST_SPECS = 2000
 """Match specs in one record. Real ones have fewer than 300."""
+MOST_EXPRESSIONS = 10
+"""Regular expressions in one record, all counted by their `^`. Real ones have hardly any. rattler may take a quarter of
+a second and 10 MB to compile one of twenty characters."""
 
 _SMALL = LONGEST_SPEC
-"""Characters of a record that need not be parsed if it has few parentheses: nothing in it can be too large."""
+"""Characters of a record that need not be parsed if it has few parentheses and regular expressions: nothing in it can
+be too large."""
 _NAME = re.compile(r"(?!__)[a-z0-9_][a-z0-9_.-]*")
 """Names of packages in a channel; virtual packages are in none."""
 _PLAIN = re.compile(r"\s*([A-Za-z0-9_.-]+)(?:[\s=<>!~\[][^:#/]*)?")
@@ -91,7 +95,7 @@ def _group_dependencies(
         found: dict[str, set[str]] = {name: set() for name in names}
         for record in itertools.chain.from_iterable(lists):
             text = record.to_json()
-            if (len(text) > _SMALL or text.count("(") > MOST_PARENTHESES) and (problem := _find_problem(text)):
+            if not _is_small(text) and (problem := _find_problem(text)):
                 raise PackageRefused(
                     printable_line(record.file_name[:100]),
                     f"its record in the channel's index has {problem} (channel {channel})",
@@ -102,7 +106,9 @@ def _group_dependencies(
             specs = found.setdefault(document["name"].lower(), set())
             for field in _FOLLOWED:
                 specs.update(_list_specs(document.get(field)))
-        learned[url] = {name: frozenset(filter(_NAME.fullmatch, map(_read_name, specs))) for name, specs in found.items()}
+        learned[url] = {
+            name: frozenset(filter(_NAME.fullmatch, map(_read_name, specs))) for name, specs in found.items()
+        }
     return learned
 
 
@@ -124,6 +130,11 @@ def describe_excess(text: str) -> str | None:
     return None
 
 
+def _is_small(text: str) -> bool:
+    """Whether a record, given as JSON, is within the limits whatever is in it."""
+    return len(text) <= _SMALL and text.count("(") <= MOST_PARENTHESES and text.count("^") <= MOST_EXPRESSIONS
+
+
 def _find_problem(text: str) -> str | None:
     if problem := describe_excess(text):
         return problem
@@ -131,6 +142,8 @@ def _find_problem(text: str) -> str | None:
     specs = [spec for field in _FIELDS for spec in _list_specs(document.get(field))]
     if len(specs) > MOST_SPECS:
         return f"{len(specs)} dependencies and constraints; at most {MOST_SPECS} are allowed"
+    if (count := sum(spec.count("^") for spec in specs)) > MOST_EXPRESSIONS:
+        return f"{count} regular expressions; at most {MOST_EXPRESSIONS} are allowed"
     for spec in specs:
         if len(spec) > LONGEST_SPEC:
             return f"a dependency of {len(spec)} characters; at most {LONGEST_SPEC} are allowed: {quote(spec)}"
