@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 from auth.role import Role, Roles
 from storage.errors import quote
@@ -32,11 +33,11 @@ class Binding:
     def __str__(self) -> str:
         return f"{self.pattern}={self.role.name}"
 
-    @property
+    @cached_property
     def namespace(self) -> str:
         return self.pattern.partition("/")[0]
 
-    @property
+    @cached_property
     def name(self) -> str:
         return self.pattern.partition("/")[2]
 

@@ -38,11 +38,11 @@ class PatternIndex:
                 if piece in text:
                     found += numbers
         else:
-            for piece in set(_pieces(text)):
-                if piece in pieces:
+            for place in range(len(text) - _SIZE + 1):
+                if (piece := text[place : place + _SIZE]) in pieces:
                     found += pieces[piece]
-        found.sort()
-        return found
+        # a text may say the same three characters twice
+        return sorted(set(found)) if len(found) > 1 else found
 
     def _place(self, pattern: str) -> list[int]:
         """Where the pattern's number is kept."""

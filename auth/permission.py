@@ -8,6 +8,9 @@ from enum import Enum, StrEnum
 class Permission(StrEnum):
     """Spelled as in role bindings and tokens."""
 
+    # asked for in every decision, and Enum's own is a function in Python
+    __hash__ = str.__hash__
+
     ENVIRONMENT_READ = "environment::read"
     """Pull from a repository and get files beside its images; see it in lists."""
     ENVIRONMENT_CREATE = "environment::create"

@@ -48,7 +48,7 @@ def _microseconds(pattern: Callable[[int], str]) -> float:
     roles = (VIEWER, EDITOR, ADMIN)
     one = Principal("a", grants=Grants(Binding(pattern(n), roles[n % 3]) for n in range(BINDINGS)))
     entities = [f"team-{n}/of-some-image-{n}" if n % 4 else f"team/image-{n}" for n in range(ENTITIES)]
-    begun = time.perf_counter()
+    begun = time.process_time()
     for entity in entities:
         may(one, Permission.ENVIRONMENT_READ, entity)
-    return (time.perf_counter() - begun) / ENTITIES * 1e6
+    return (time.process_time() - begun) / ENTITIES * 1e6

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import structlog
+
 from auth.accounts.accounts import Accounts
 from auth.accounts.bindings import HeldBindings
 from auth.accounts.defaults import Defaults
@@ -19,6 +21,8 @@ from auth.accounts.passwords import Passwords
 from auth.changing import AccessData
 from registry.settings.model import Settings
 from storage.store import Store
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,19 @@ def open_accounts(settings: Settings, store: Store) -> Iterator[OpenedAccounts]:
 async def prepare_first_sign_in(settings: Settings, store: Store) -> None:
     """Make sure that somebody can sign in to a server that others can reach: the administrator, at its first start.
 
-    A password that is made up goes to standard error once, as a line of its own, and never into the log. Raises
-    PasswordFileUnusable, PasswordUnfit.
+    At later starts it only warns if nobody can, such as when a printed password has ended unchanged. A password that is
+    made up goes to standard error once, as a line of its own, and never into the log. Raises PasswordFileUnusable,
+    PasswordUnfit.
     """
     if settings.http.is_for_this_machine:
         return
     with open_accounts(settings, store) as opened:
         password = await make_first_administrator(opened.accounts, settings.access.admin_password_file)
+        if not await opened.accounts.has_administrator():
+            log.warning(
+                "nobody who can sign in is admin of everything",
+                fix=f"condery user passwd {ADMINISTRATOR}, or condery user add NAME --admin",
+            )
     if password is not None:
         sys.stderr.write(
             f"condery: there were no accounts; sign in as {ADMINISTRATOR} with the password {password} within "

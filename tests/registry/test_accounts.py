@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, inspect
+from structlog.testing import capture_logs
 
 from auth.access import may
 from auth.accounts.account import Account
@@ -23,6 +24,7 @@ from storage.database.engine import migrations
 from storage.layout import DataDirectory
 from storage.settings import StorageSettings
 from storage.store import open_store
+from tests.support.auth.opened import TESTER
 from tests.support.registry.client import QUIET, Client
 from tests.support.registry.pushes import image_manifest
 from tests.support.server import Server, StartServer
@@ -76,6 +78,19 @@ async def test_one_of_several_processes_prints_a_password_once(start_server: Sta
     assert found is not None
     assert found.id == admin.id
     assert password.encode() not in DataDirectory(server.data_dir).database.read_bytes()
+
+
+async def test_a_server_that_nobody_administers_says_so(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path, for_this_machine=False)
+    async with open_store(settings.storage) as store:
+        with capture_logs() as logged:
+            await prepare_first_sign_in(settings, store)
+        assert [line["event"] for line in logged] == ["audit"]
+        with open_accounts(settings, store) as opened:
+            await opened.accounts.disable("admin", by=TESTER, force=True)
+        with capture_logs() as logged:
+            await prepare_first_sign_in(settings, store)
+    assert [line["event"] for line in logged] == ["nobody who can sign in is admin of everything"]
 
 
 async def test_a_password_of_a_file_is_printed_nowhere(start_server: StartServer, tmp_path: Path) -> None:
