@@ -6,6 +6,7 @@ No other work uses these threads: a password takes a tenth of a second and 64 Mi
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import unicodedata
 from base64 import b64encode
@@ -27,6 +28,9 @@ MOST_BYTES = 1024
 HASHER = PasswordHasher(time_cost=3, memory_cost=64 * 1024, parallelism=1)
 """One lane: lanes are threads, and here different passwords run in parallel instead."""
 
+NICENESS = 10
+"""Two of these threads leave four fifths of a core to one that answers requests, and still get their turns."""
+
 WAITING_PER_THREAD = 16
 """Passwords that may wait per thread: the last one then waits for seconds."""
 
@@ -38,7 +42,7 @@ class HashPool:
         self._hasher = hasher
         self.hash_of_nobody = _hash_of_nobody(hasher)
         """A hash that no password has; comparing with it takes as long as with any other."""
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="condery-password")
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="condery-password", initializer=_give_way)
         self._most = threads * (1 + WAITING_PER_THREAD)
         self._count = 0
         self._lock = Lock()
@@ -77,6 +81,12 @@ class HashPool:
     def _uncount(self, _future: Future[T]) -> None:
         with self._lock:
             self._count -= 1
+
+
+def _give_way() -> None:
+    """Let everything else in the process go before this thread, if there is not enough of the processor."""
+    # 0 is the calling thread on Linux: setpriority(2), "C library/kernel differences"
+    os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
 
 
 def _hash_of_nobody(hasher: PasswordHasher) -> str:

@@ -24,6 +24,8 @@ class Pusher:
     """One kept connection to the registry at `port`."""
 
     port: int
+    authorization: str = ""
+    """The header of that name, where it takes one."""
 
     def __post_init__(self) -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
@@ -79,7 +81,8 @@ class Pusher:
     ) -> str:
         """Send a request; returns the answer's Location."""
         # bytes get a Content-Length; an iterator is sent in chunks
-        self.connection.request(method, path, body, {"Content-Type": media_type})
+        headers = {"Authorization": self.authorization} if self.authorization else {}
+        self.connection.request(method, path, body, {"Content-Type": media_type, **headers})
         answer = self.connection.getresponse()
         said = answer.read()
         if answer.status != expected:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import unicodedata
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 from argon2 import PasswordHasher, Type, extract_parameters
 
 from auth.accounts import hashing
-from auth.accounts.hashing import HASHER, MOST_BYTES, HashPool, check_password, read_password
+from auth.accounts.hashing import HASHER, MOST_BYTES, NICENESS, HashPool, check_password, read_password
 from auth.errors import PasswordUnfit, SignInBusy
 from tests.support.auth.opened import CHEAP
 
@@ -71,6 +72,21 @@ async def test_no_more_wait_than_there_is_patience_for(monkeypatch: pytest.Monke
     go_on.set()
     assert await pool.hash(b"y") == "hashed"
     assert len(set(running)) <= 2
+    pool.close()
+
+
+async def test_hashing_gives_way_to_requests() -> None:
+    seen: list[int] = []
+
+    class Noting(PasswordHasher):
+        def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
+            seen.append(os.getpriority(os.PRIO_PROCESS, 0))
+            return "hashed"
+
+    pool = HashPool(1, Noting(1, 8, 1))
+    await pool.hash(b"x")
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert seen == [min(own + NICENESS, 19)]
     pool.close()
 
 
