@@ -42,3 +42,12 @@ class Public(Enum):
 
 
 PUBLIC = Public.PUBLIC
+
+
+class SignedIn(Enum):
+    """What a route says that is about whoever asks: they have to be somebody, and need no permission for it."""
+
+    SIGNED_IN = "signed in"
+
+
+SIGNED_IN = SignedIn.SIGNED_IN

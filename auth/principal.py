@@ -30,7 +30,9 @@ class Principal:
     scopes: Scopes | None = field(default=None, compare=False)
     """What a registry token was issued for; None for credentials that are not limited to repositories."""
     token: str = ""
-    """The id of the presented token, for the audit log; empty for a password and without credentials."""
+    """The id of the access token that was presented, or that what was presented was made from, for the audit log."""
+    epoch: int = field(default=0, compare=False)
+    """The account's when this was loaded: what is issued to it now ends with that."""
 
 
 ANONYMOUS = Principal("anonymous")

@@ -1,13 +1,14 @@
-"""The answer to every error: one table from classes to status and code, and the three forms of an answer.
+"""The answer to every error: one table from classes to status and code, and the four forms of an answer.
 
-The route's row says which form: the distribution specification's, the REST API's, or a page for people. Errors of
-builds and users are 404: docker, podman and skopeo show the message of a 404 but not of a 5xx, and retry neither.
+The route's row says which form: the distribution specification's, the REST API's, a page for people, or the token
+endpoint's. Errors of builds and users are 404: docker, podman and skopeo show the message of a 404 but not of a 5xx,
+and retry neither.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Literal, NamedTuple
 
@@ -15,25 +16,30 @@ import orjson
 from aiohttp import web
 
 from auth import errors as auth
+from auth.tokens import errors as tokens
 from builder import errors as builder
 from registry.errors import (
     BodyBroken,
+    BodyInvalid,
     BodyTooLarge,
     BrokenPromise,
     ContentRangeInvalid,
     Denied,
     DigestMalformed,
     DigestOfBody,
+    GrantUnsupported,
     MethodUnsupported,
     NameInvalid,
     NoFiles,
     PageInvalid,
     RequestError,
     RouteUnknown,
+    ScopesInvalid,
     StillBuilding,
     TagInvalid,
     TagMalformed,
     TagsInvalid,
+    TokenRequestInvalid,
     TooManyConnections,
     Unauthorized,
 )
@@ -42,7 +48,7 @@ from storage import errors as storage
 from storage.errors import ConderyError
 from storage.text import printable
 
-Form = Literal["distribution", "rest", "page"]
+Form = Literal["distribution", "rest", "page", "token"]
 """The forms in which errors are reported."""
 
 
@@ -61,6 +67,10 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     ContentRangeInvalid: Answer(416, "BLOB_UPLOAD_INVALID"),
     BodyTooLarge: Answer(413, "SIZE_INVALID"),
     BodyBroken: Answer(400, "SIZE_INVALID"),
+    BodyInvalid: Answer(400, "BODY_INVALID"),
+    ScopesInvalid: Answer(400, "INVALID_SCOPE"),
+    GrantUnsupported: Answer(400, "UNSUPPORTED_GRANT_TYPE"),
+    TokenRequestInvalid: Answer(400, "INVALID_REQUEST"),
     Unauthorized: Answer(401, "UNAUTHORIZED"),
     Denied: Answer(403, "DENIED"),
     PageInvalid: Answer(400, "PAGINATION_NUMBER_INVALID"),
@@ -71,6 +81,9 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     TooManyConnections: Answer(503, "UNAVAILABLE"),
     BrokenPromise: Answer(500, "UNKNOWN"),
     RequestError: Answer(400, "UNSUPPORTED"),
+    tokens.AccessTokenInvalid: Answer(400, "TOKEN_INVALID"),
+    tokens.AccessTokenUnknown: Answer(404, "TOKEN_UNKNOWN"),
+    tokens.CredentialsInvalid: Answer(401, "UNAUTHORIZED"),
     storage.BlobUnknown: Answer(404, "BLOB_UNKNOWN"),
     storage.DigestInvalid: Answer(400, "DIGEST_INVALID"),
     storage.DigestMismatch: Answer(400, "DIGEST_INVALID"),
@@ -127,9 +140,11 @@ def answer_of(error: type[ConderyError]) -> Answer | None:
 def error_response(form: Form, error: ConderyError) -> web.Response:
     """The answer to a request that failed with `error`."""
     status, code = answer_of(type(error)) or Answer(500, "UNKNOWN")
-    headers = {}
+    headers: dict[str, str | Sequence[str]] = {}
     if isinstance(error, Unauthorized):
-        headers["WWW-Authenticate"] = error.challenge
+        challenges = error.challenges
+        # who asks for a token is told to send a password, not to ask for a token
+        headers["WWW-Authenticate"] = challenges[-1:] if form == "token" else challenges
     if isinstance(error, MethodUnsupported):
         headers["Allow"] = error.allowed
     if isinstance(error, _SOON):
@@ -154,13 +169,15 @@ def crash_response(form: Form, request_id: str) -> web.Response:
 
 
 def _write(
-    form: Form, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None
+    form: Form, status: int, code: str, message: str, *, headers: Mapping[str, str | Sequence[str]] | None = None
 ) -> web.Response:
     # a client shows it on a terminal, and it may quote what somebody else wrote
     body, own_headers = _WRITERS[form](status, code, printable(message))
-    return web.Response(
-        status=status, body=body, headers={"X-Content-Type-Options": "nosniff", **own_headers, **(headers or {})}
-    )
+    answer = web.Response(status=status, body=body, headers={"X-Content-Type-Options": "nosniff", **own_headers})
+    for name, value in (headers or {}).items():
+        for each in [value] if isinstance(value, str) else value:
+            answer.headers.add(name, each)
+    return answer
 
 
 _JSON_HEADERS = {"Content-Type": "application/json"}
@@ -189,8 +206,31 @@ def _write_page(status: int, _code: str, message: str) -> tuple[bytes, Mapping[s
     return page.encode(), _PAGE_HEADERS
 
 
+_OAUTH = {
+    "UNAUTHORIZED": "invalid_grant",
+    "UNSUPPORTED_GRANT_TYPE": "unsupported_grant_type",
+    "INVALID_SCOPE": "invalid_scope",
+}
+"""OAuth's words for what is wrong (RFC 6749, 5.2), by ours."""
+
+
+def _write_token(status: int, code: str, message: str) -> tuple[bytes, Mapping[str, str]]:
+    """Of the token endpoint: what registries' clients show, and what OAuth's read.
+
+    A wrong password is 401 as in distribution's specification, where OAuth would have 400.
+    """
+    error = _OAUTH.get(code, "invalid_request" if status < 500 else "temporarily_unavailable")
+    document = {
+        "errors": [{"code": code, "message": message, "detail": None}],
+        "error": error,
+        "error_description": message,
+    }
+    return orjson.dumps(document), {**_JSON_HEADERS, "Cache-Control": "no-store"}
+
+
 _WRITERS: Mapping[Form, Callable[[int, str, str], tuple[bytes, Mapping[str, str]]]] = {
     "distribution": _write_distribution,
     "rest": _write_rest,
     "page": _write_page,
+    "token": _write_token,
 }

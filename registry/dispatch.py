@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from auth.permission import PUBLIC, Permission, Public
+from auth.permission import PUBLIC, SIGNED_IN, Permission, Public, SignedIn
 from registry.answers import Form
 from registry.errors import Denied, MethodUnsupported, RouteUnknown
 from registry.http.references import Endpoint, Target, parse_file_path, parse_path
+from registry.access.rights import check_entity, check_signed_in
+from registry.access.site import check_site
 from registry.kinds.kind import KIND, KINDS, RepositoryKind, check_granted
 from registry.parts import PARTS, Parts
 from storage.errors import StorageFull
@@ -66,7 +68,26 @@ class RepositoryRoute:
     spare: bool = False
 
 
-Row = Route | RepositoryRoute
+@dataclass(frozen=True)
+class AccountRoute:
+    """A row of the REST API, about an entity or about the sender's own account.
+
+    The handler is called if the sender has been granted `permission` on `entity`, in which `{field}` stands for that
+    part of the path. With `SIGNED_IN` the sender has to be signed in, and the handler shows and changes only what is
+    theirs.
+    """
+
+    methods: tuple[str, ...]
+    path: str
+    permission: Permission | SignedIn | None
+    handler: Handler
+    form: Form
+    summary: str
+    entity: str = ""
+    spare: bool = False
+
+
+Row = Route | RepositoryRoute | AccountRoute
 
 
 FOLDERS: Mapping[str, Callable[[str], Target]] = {"/v2/": parse_path, "/files/": parse_file_path}
@@ -98,13 +119,18 @@ def _check_permission(row: Row, name: str) -> None:
     if row.permission is None:
         raise RoutesInvalid(f"{name} has no permission; name one of auth.permission.Permission, or PUBLIC")
     is_public = isinstance(row, Route) and row.permission is PUBLIC
-    if not isinstance(row.permission, Permission) and not is_public:
+    is_own = isinstance(row, AccountRoute) and row.permission is SIGNED_IN
+    if not isinstance(row.permission, Permission) and not is_public and not is_own:
         raise RoutesInvalid(f"{name} cannot have the permission {row.permission!r}")
     if isinstance(row, Route) and not is_public and not row.lists:
         raise RoutesInvalid(f"nothing checks that the sender of {name} has been granted {row.permission}")
+    if isinstance(row, AccountRoute) and bool(row.entity) == is_own:
+        raise RoutesInvalid(f"{name} has to say on which entity {row.permission} is asked for, and no other row may")
+    if isinstance(row, AccountRoute) and not set(_FIELD.findall(row.entity)) <= set(_FIELD.findall(row.path)):
+        raise RoutesInvalid(f"{name} has an entity of which its path says nothing: {row.entity}")
     if not set(row.methods) <= set(READ_METHODS):
-        if isinstance(row, Route):
-            raise RoutesInvalid(f"{name} may change things, which is guarded only for repositories")
+        if isinstance(row, Route) and row.form != "token":
+            raise RoutesInvalid(f"{name} may change things, which is guarded only for repositories and accounts")
         if row.permission is Permission.ENVIRONMENT_READ:
             raise RoutesInvalid(f"{name} may change things, but requires only the permission to read")
 
@@ -129,7 +155,12 @@ def _check_place(row: Row, name: str) -> None:
 
 def dispatch_path(rows: Sequence[Row]) -> Handler:
     """The handler of one path, whose rows differ by method."""
-    handlers = {method: row.handler for row in rows if isinstance(row, Route) for method in row.methods}
+    handlers: dict[str, Handler] = {}
+    for row in rows:
+        if isinstance(row, AccountRoute):
+            handlers.update(dict.fromkeys(row.methods, _guard_account(row)))
+        elif isinstance(row, Route):
+            handlers.update(dict.fromkeys(row.methods, row.handler))
 
     async def answer(request: web.Request) -> web.StreamResponse:
         handler = handlers.get(request.method)
@@ -186,6 +217,23 @@ def _guard(row: RepositoryRoute) -> TargetHandler:
         if changes and parts.notifier is not None:
             parts.notifier.changed()
         return response
+
+    return answer
+
+
+def _guard_account(row: AccountRoute) -> Handler:
+    """The row's handler, called only if the sender has been granted what it needs, and is no page of another site."""
+    permission, handler = row.permission, row.handler
+    changes = not set(row.methods) <= set(READ_METHODS)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if changes:
+            check_site(request)
+        if isinstance(permission, Permission):
+            check_entity(request, permission, _FIELD.sub(lambda field: request.match_info[field[0][1:-1]], row.entity))
+        else:
+            check_signed_in(request)
+        return await handler(request)
 
     return answer
 

@@ -82,11 +82,14 @@ class Unauthorized(RequestError):
     and `error` is RFC 6750's code if the client's credentials were wrong.
     """
 
-    def __init__(self, realm: str, service: str, scope: str = "", error: str = "") -> None:
+    def __init__(self, realm: str, service: str, scope: str = "", error: str = "", message: str = "") -> None:
         super().__init__(
-            f"the credentials were not accepted ({error}); log in again, e.g. with docker login"
-            if error
-            else "log in first, e.g. with docker login"
+            message
+            or (
+                f"the credentials were not accepted ({error}); log in again, e.g. with docker login"
+                if error
+                else "log in first, e.g. with docker login"
+            )
         )
         self.realm = realm
         self.service = service
@@ -94,10 +97,42 @@ class Unauthorized(RequestError):
         self.error = error
 
     @property
-    def challenge(self) -> str:
-        """The value of the header WWW-Authenticate."""
+    def challenges(self) -> tuple[str, ...]:
+        """The values of the headers WWW-Authenticate: where tokens are had, and that a password does as well.
+
+        Without a realm no token is to be had. Clients in Python join the headers and take the last realm for the only
+        one, so both have the same.
+        """
         fields = {"realm": self.realm, "service": self.service, "scope": self.scope, "error": self.error}
-        return "Bearer " + ",".join(f"{name}={_quoted_string(text)}" for name, text in fields.items() if text)
+        bearer = "Bearer " + ",".join(f"{name}={_quoted_string(text)}" for name, text in fields.items() if text)
+        basic = f"Basic realm={_quoted_string(self.realm or self.service)}"
+        return (bearer, basic) if self.realm else (basic,)
+
+
+class TokenRequestInvalid(RequestError):
+    """A request to the token endpoint that makes no sense."""
+
+
+class GrantUnsupported(TokenRequestInvalid):
+    def __init__(self, grant: str) -> None:
+        super().__init__(f"grant_type={quote(grant)}: expected password or refresh_token")
+
+
+class ServiceUnknown(TokenRequestInvalid):
+    def __init__(self, service: str, own: str) -> None:
+        super().__init__(f"service={quote(service)}: tokens are given here for {own}")
+
+
+class ScopesInvalid(TokenRequestInvalid):
+    def __init__(self, most: int, characters: int) -> None:
+        super().__init__(f"a token can be asked for {most} scopes of {characters} characters in all, and not for more")
+
+
+class BodyInvalid(RequestError):
+    """The body of a request to the REST API; `where` is the field's path."""
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(f"{where}: {problem}" if where else problem)
 
 
 class Denied(RequestError):

@@ -18,6 +18,7 @@ from registry.errors import RouteUnknown, TooManyConnections
 from registry.http.direct import SPENT
 from registry.http.instant import SERVER, Instant
 from registry.logs.request_log import LOG_FIELDS, REQUEST_ID, RequestLog
+from registry.parts import PARTS
 from registry.peers.connections import Connections
 from registry.peers.cors import Cors
 from registry.peers.forwarded import Proxies
@@ -39,11 +40,6 @@ PRINCIPAL = web.RequestKey("principal", Principal)
 log = structlog.get_logger(__name__)
 
 
-def find_principal(request: web.Request) -> Principal:
-    """The sender of `request`. An error raised here is answered like a handler's, and logged as an anonymous one's."""
-    return ANONYMOUS
-
-
 class Observer:
     """Everything around a handler.
 
@@ -61,13 +57,14 @@ class Observer:
     def around(self, handler: Handler, form: Form, *, spare: bool = False) -> Handler:
         """The handler with a request id, an answer in `form` to every error that it raises, and a log line.
 
-        With `spare` it also answers on connections beyond the bound.
+        With `spare` it also answers on connections beyond the bound, and asks nobody who they are.
         """
 
         async def answer(request: web.Request) -> web.StreamResponse:
             started = time.perf_counter()
             self._begin(request)
             status, size = CLIENT_GONE, 0
+            authentication = request.app[PARTS].authentication
             try:
                 surplus = self._connections.is_surplus(request)
                 try:
@@ -76,7 +73,10 @@ class Observer:
                     if self._cors.is_preflight(request):
                         response: web.StreamResponse = self._cors.allow()
                     else:
-                        request[PRINCIPAL] = find_principal(request)
+                        if not spare:
+                            # plain where it can be: a coroutine more for every request would be felt
+                            found = authentication.recall(request)
+                            request[PRINCIPAL] = found if found is not None else await authentication.identify(request)
                         response = await handler(request)
                 except Exception as error:  # noqa: BLE001 - every error has its answer
                     response = _answer_failure(request, error, form)
@@ -113,14 +113,16 @@ class Observer:
         request[PRINCIPAL] = ANONYMOUS
 
     def _log(self, request: web.Request, status: int, size: int, seconds: float) -> None:
-        fields = request[LOG_FIELDS]
+        fields, principal = request[LOG_FIELDS], request[PRINCIPAL]
+        if principal.token:
+            fields["token_id"] = principal.token
         line = {
             "method": request.method,
             "path": request.rel_url.raw_path,
             "status": status,
             "bytes": size,
             "seconds": round(seconds, 6),
-            "principal": request[PRINCIPAL].name,
+            "principal": principal.name,
             "client": self._proxies.client(request),
             "request": request[REQUEST_ID],
             **fields,

@@ -11,10 +11,12 @@ from typing import Protocol
 from aiohttp import web
 
 from auth.access import Access
+from auth.principal import Principal
 from builder.artifacts.artifact import Artifact
 from builder.demand import Ticket
 from builder.image.finished import FinishedImage
 from builder.work.claims import Caller, Permit
+from registry.errors import Unauthorized
 from registry.http.budget import UploadBudget
 from registry.http.memory import Memory
 from registry.http.settings import HttpSettings
@@ -51,6 +53,22 @@ class ImagesByName(Protocol):
     async def tags(self, repository: str) -> Sequence[str]: ...
 
 
+class Authentication(Protocol):
+    """Who sends a request, as `registry.access.authentication.Authentication` finds it."""
+
+    def recall(self, request: web.Request) -> Principal | None:
+        """Who it is, if that is known without waiting for anything."""
+
+    async def identify(self, request: web.Request) -> Principal:
+        """Who it is. Raises Unauthorized for credentials that do not hold."""
+
+    def challenge(self, request: web.Request, scope: str = "", error: str = "", message: str = "") -> Unauthorized:
+        """The error that says how to sign in for `scope`, and what `error` (RFC 6750) there was with credentials."""
+
+    async def has_sign_ins(self) -> bool:
+        """Whether there is anybody who could sign in."""
+
+
 Check = Callable[[], Awaitable[None]]
 """Raises an error if the thing that it is named after does not work."""
 
@@ -64,6 +82,7 @@ class Parts:
     repositories: Repositories
     uploads: Uploads
     access: Access
+    authentication: Authentication
     checks: Mapping[str, Check] = field(default_factory=dict)
     notes: Mapping[str, Callable[[], str]] = field(default_factory=dict)
     """What /readyz says in a few words besides, which nobody has to act on at once."""

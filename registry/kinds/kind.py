@@ -2,40 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from aiohttp import web
 
 from auth.permission import Permission
+from auth.principal import Scopes
 from builder.artifacts.artifact import Artifact
 from builder.demand import Ticket
-from registry.errors import Denied
+from registry.errors import Denied, Unauthorized
 from registry.http.references import Target
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS, Parts
 from storage.digest import Digest
 
 
+Action = Literal["pull", "push", "delete"]
+"""The actions that registry tokens are issued for."""
+
+ACTIONS: Mapping[Permission, Action] = {
+    Permission.ENVIRONMENT_READ: "pull",
+    Permission.ENVIRONMENT_CREATE: "push",
+    Permission.ENVIRONMENT_UPDATE: "push",
+    Permission.ENVIRONMENT_DELETE: "delete",
+}
+
+_ASKED: Mapping[Action, str] = {"pull": "pull", "push": "pull,push", "delete": "delete"}
+"""The actions of the token that a client is told to request: before a push it looks for what is there already."""
+
+
 class Need(NamedTuple):
-    """The grant that a request requires."""
+    """The grant that a request requires, of its sender and of the registry token that they use."""
 
     permission: Permission
     entity: str
     """`namespace/name`, as role bindings match it."""
+    repository: str
+    """The name in the request: registry tokens are issued for names."""
+    action: Action
+
+    @property
+    def scope(self) -> str:
+        """The scope of a token that allows it."""
+        return f"repository:{self.repository}:{_ASKED[self.action]}"
+
+
+def need_of(permission: Permission, repository: str, entity: str | None = None) -> Need:
+    """The need of `permission` for `repository`, on the repository itself unless `entity` is another."""
+    return Need(permission, entity or repository, repository, ACTIONS[permission])
 
 
 def is_granted(request: web.Request, need: Need) -> bool:
-    """Whether the sender of `request` has been granted `need`."""
+    """Whether the sender of `request` has been granted `need`, and the token in it was issued for that."""
+    principal = request[PRINCIPAL]
+    return is_permitted(request, need) and (principal.scopes is None or _is_in_scope(principal.scopes, need))
+
+
+def is_permitted(request: web.Request, need: Need) -> bool:
+    """Whether the sender has been granted `need`, whatever the token was issued for: used for lists of repositories."""
     return request.app[PARTS].access.may(request[PRINCIPAL], need.permission, need.entity)
 
 
 def check_granted(request: web.Request, need: Need) -> None:
-    """Raise Denied unless `need` is granted."""
-    # as `is_granted`, a call of which every pull would pay for
-    if not request.app[PARTS].access.may(request[PRINCIPAL], need.permission, need.entity):
-        raise Denied(f"{need.permission} on {need.entity} is not granted to you")
+    """Raise Denied unless `need` is granted, or Unauthorized if signing in or another token may help."""
+    principal = request[PRINCIPAL]
+    # as `is_permitted`, a call of which every pull would pay for
+    if not request.app[PARTS].access.may(principal, need.permission, need.entity):
+        raise _refuse(request, need)
+    if principal.scopes is not None and not _is_in_scope(principal.scopes, need):
+        # podman and skopeo then request a token for this scope; docker reports that access is denied
+        message = f"the token was not issued for {need.scope}; ask for one that is"
+        raise request.app[PARTS].authentication.challenge(request, need.scope, "insufficient_scope", message)
+
+
+def _is_in_scope(scopes: Scopes, need: Need) -> bool:
+    actions = scopes.get(f"repository:{need.repository}", frozenset())
+    return need.action in actions or "*" in actions
+
+
+def _refuse(request: web.Request, need: Need) -> Denied | Unauthorized:
+    """The refusal, which must not depend on whether the repository exists."""
+    name = request[PRINCIPAL].name
+    refusal = f"{need.permission} on {need.entity} is not granted to {name}"
+    if request[PRINCIPAL].kind != "anonymous":
+        return Denied(refusal)
+    refusal += "; log in, e.g. with docker login"
+    if "Authorization" in request.headers:
+        # an anonymous token: signing in was offered when the client was sent for it
+        return Denied(refusal)
+    return request.app[PARTS].authentication.challenge(request, need.scope, message=refusal)
 
 
 class RepositoryKind(Protocol):

@@ -14,7 +14,7 @@ from registry.http.manifests import Prepared, Variants, stale_warnings
 from registry.http.references import Target, check_tag, is_digest, path_digest
 from registry.http.transfer import answer_of_part, content_headers, send_chunks
 from registry.kinds import pages
-from registry.kinds.kind import Need
+from registry.kinds.kind import Need, need_of
 from registry.kinds.stored import BLOB_HEADERS, accept_header, answer, find_blob, send_blob
 from registry.mirror.errors import NothingMirrored
 from registry.mirror.names import Source, is_mirror
@@ -46,7 +46,7 @@ class Mirrored:
 
     def needs(self, permission: Permission, repository: str) -> Need:
         # for the copy, not for the name that was used: content that two names read is granted as one
-        return Need(permission, self.scope(repository))
+        return need_of(permission, repository, self.scope(repository))
 
     async def shows(self, repository: str, digest: Digest) -> bool:
         return True

@@ -31,7 +31,6 @@ class OnDemand(StoredKind):
         self._root = parts.demand.root
         # one for all: they share their content, and which name asked for it first means nothing
         self._entity = f"{self._root}/*"
-        self._read = Need(Permission.ENVIRONMENT_READ, self._entity)
 
     def owns(self, repository: str) -> bool:
         return self.parts.demand.owns(repository)
@@ -43,7 +42,8 @@ class OnDemand(StoredKind):
         return f"{repository} is made from its name, so nothing can be pushed to it or deleted from it"
 
     def needs(self, permission: Permission, repository: str) -> Need:
-        return self._read if permission is Permission.ENVIRONMENT_READ else Need(permission, self._entity)
+        # who has an image built pulls it: nothing is pushed there, and no client would ask to
+        return Need(permission, self._entity, repository, "pull")
 
     async def get_tags(self, request: web.Request, target: Target) -> web.StreamResponse:
         """The tags that this repository was requested by so far."""

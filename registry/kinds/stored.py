@@ -17,7 +17,7 @@ from registry.http.ranges import matches
 from registry.http.references import Target, check_tag, is_digest, path_digest
 from registry.http.transfer import send_content
 from registry.kinds import pages
-from registry.kinds.kind import Need
+from registry.kinds.kind import Need, need_of
 from registry.notifications import note_blob_pull, note_manifest_pull
 from registry.parts import MEMORY, PARTS, SETTINGS, Parts
 from storage.blobs.rows import StoredBlob
@@ -51,7 +51,7 @@ class StoredKind(abc.ABC):
         return None
 
     def needs(self, permission: Permission, repository: str) -> Need:
-        return Need(permission, repository)
+        return need_of(permission, repository)
 
     async def shows(self, repository: str, digest: Digest) -> bool:
         return True

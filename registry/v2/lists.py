@@ -8,12 +8,19 @@ from aiohttp import web
 
 from auth.permission import Permission
 from registry.http.references import Target
-from registry.kinds.kind import KIND, KINDS, is_granted
+from registry.kinds.kind import KIND, KINDS, is_permitted
 from registry.kinds.pages import answer_json, link, read_page
+from registry.observer import PRINCIPAL
 from registry.parts import PARTS
 
+CATALOG_SCOPE = "registry:catalog:*"
 
-async def get_base(_request: web.Request) -> web.StreamResponse:
+
+async def get_base(request: web.Request) -> web.StreamResponse:
+    """Where clients that can sign in are told so: who is asked for no credentials here sends none later."""
+    authentication = request.app[PARTS].authentication
+    if "Authorization" not in request.headers and await authentication.has_sign_ins():
+        raise authentication.challenge(request)
     return answer_json({}, {"Docker-Distribution-API-Version": "registry/2.0"})
 
 
@@ -21,10 +28,15 @@ async def get_catalog(request: web.Request) -> web.StreamResponse:
     """List the repositories that the principal may read. On-demand images are not listed: their names are endless."""
     limit, last = read_page(request.query)
     parts, kinds = request.app[PARTS], request.app[KINDS]
+    scopes = request[PRINCIPAL].scopes
+    if scopes is not None and "*" not in scopes.get("registry:catalog", ()):
+        raise parts.authentication.challenge(
+            request, CATALOG_SCOPE, "insufficient_scope", f"the token was not issued for {CATALOG_SCOPE}"
+        )
 
     def is_shown(name: str) -> bool:
         kind = kinds.of(name)
-        return kind.listed and is_granted(request, kind.needs(Permission.ENVIRONMENT_READ, name))
+        return kind.listed and is_permitted(request, kind.needs(Permission.ENVIRONMENT_READ, name))
 
     shown: list[str] = []
     after, more = last, limit > 0

@@ -11,7 +11,7 @@ from aiohttp import web
 from auth.permission import Permission
 from registry.http.manifests import Prepared, Variants
 from registry.kinds.all_kinds import ALL_KINDS
-from registry.kinds.kind import KINDS, Kinds, Need
+from registry.kinds.kind import KINDS, Kinds, Need, need_of
 from registry.kinds.mirrored import Mirrored
 from registry.kinds.on_demand import OnDemand
 from registry.kinds.pushed import Pushed
@@ -48,7 +48,7 @@ class Numbered(StoredKind):
         return f"{repository} is numbered, so nobody writes to it"
 
     def needs(self, permission: Permission, repository: str) -> Need:
-        return Need(permission, "numbered/*")
+        return need_of(permission, repository, "numbered/*")
 
     async def answer_tag(self, request: web.Request, repository: str, tag: str, stamp: int) -> web.StreamResponse:
         stored = await self.parts.repositories.find_tagged("stock", tag)

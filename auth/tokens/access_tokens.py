@@ -1,0 +1,280 @@
+"""Access tokens: what people and CI make, name, limit to bindings, list and revoke. Only a hash is stored.
+
+A token that was made with another one ends with it, and is limited as that one is, whatever its own row says.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from auth.binding import Binding, parse_binding
+from auth.changing import AccessData
+from auth.granting import find_lacking
+from auth.grants import Grants
+from auth.principal import Principal
+from auth.role import Roles
+from auth.tokens.credential import Credential, Limit
+from auth.tokens.errors import AccessTokenInvalid, AccessTokenUnknown, CredentialsInvalid
+from auth.tokens.secrets_text import hash_of, new_access_token, new_id
+from storage.database.account_tables import access_token, account
+from storage.errors import quote
+from storage.use_notes import UseNotes
+
+DAY = 24 * 3600.0
+USE_SECONDS = 300.0
+"""A use is noted at most once in this time."""
+MOST_LIVE = 1000
+"""Tokens of one account that hold at the same time."""
+MOST_BINDINGS = 100
+LONGEST_NAME = 255
+MOST_PARENTS = 4
+"""A token that was made with one that was made with one ..."""
+
+_HOLDS = (access_token.c.revoked.is_(None),)
+
+
+@dataclass(frozen=True)
+class AccessToken:
+    """One as it is listed. Times are UNIX seconds."""
+
+    id: str
+    account: str
+    owner: str
+    """The name of the account."""
+    name: str
+    bindings: tuple[str, ...] | None
+    """What it is limited to; None for all that its owner may."""
+    parent: str
+    """The token that it was made with."""
+    created: float
+    expires: float | None
+    revoked: float | None
+    used: float | None
+    used_from: str | None
+
+    def holds(self, now: float) -> bool:
+        return self.revoked is None and (self.expires is None or self.expires > now)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "name": self.name,
+            "owner": self.owner,
+            "bindings": list(self.bindings) if self.bindings is not None else None,
+            "created": self.created,
+            "expires": self.expires,
+            "revoked": self.revoked,
+            "used": self.used,
+            "used_from": self.used_from,
+        }
+
+
+class NewToken(NamedTuple):
+    """`text` is shown once, and stored nowhere."""
+
+    text: str
+    token: AccessToken
+
+    def __repr__(self) -> str:
+        return f"NewToken({self.token!r})"
+
+
+class AccessTokens:
+    """Those of all accounts, which hold for `most_days` at most."""
+
+    def __init__(self, data: AccessData, roles: Roles, most_days: float) -> None:
+        self._data = data
+        self._roles = roles
+        self._most_days = most_days
+        self._uses = UseNotes(self._write_use, USE_SECONDS, "the use of an access token was not noted")
+
+    async def make(
+        self,
+        maker: Principal,
+        name: str,
+        bindings: Sequence[str] | None,
+        expires: float | None = None,
+        write: Callable[[AccessToken], str] | None = None,
+    ) -> NewToken:
+        """One for the account of `maker`, limited to `bindings`, until `expires` or as long as one may hold.
+
+        `write` makes the text of one that has to have another form. Raises AccessTokenInvalid.
+        """
+        now = time.time()
+        token = AccessToken(
+            id=new_id(),
+            account=maker.id,
+            owner=maker.name,
+            name=check_name(name),
+            bindings=None if bindings is None else self._check_bindings(maker, bindings),
+            parent=maker.token,
+            created=now,
+            expires=await self._check_expires(maker, expires, now),
+            revoked=None,
+            used=None,
+            used_from=None,
+        )
+        text = new_access_token() if write is None else write(token)
+        # nobody remembers that it was not there, so nothing has to be forgotten
+        async with self._data.database.writing() as connection:
+            await self._check_number(connection, maker.id, now)
+            await connection.execute(
+                insert(access_token).values(
+                    id=token.id,
+                    account=token.account,
+                    name=token.name,
+                    hash=hash_of(text),
+                    bindings=_write_bindings(token.bindings, token.parent),
+                    created=now,
+                    expires=token.expires,
+                )
+            )
+        return NewToken(text, token)
+
+    async def find(self, text: str) -> Credential:
+        """What whoever shows `text` has proved; raises CredentialsInvalid."""
+        query = select(access_token.c.id, access_token.c.account, access_token.c.expires, account.c.epoch).join(
+            account, account.c.id == access_token.c.account
+        )
+        async with self._data.database.reading() as connection:
+            row = (await connection.execute(query.where(access_token.c.hash == hash_of(text), *_HOLDS))).first()
+        if row is None:
+            raise CredentialsInvalid("there is no such access token")
+        return Credential(row.account, row.epoch, row.id, expires=math.inf if row.expires is None else row.expires)
+
+    async def find_limits(self, token_id: str, account_id: str) -> tuple[Limit, ...] | None:
+        limits: list[Limit] = []
+        async with self._data.database.reading() as connection:
+            while token_id:
+                row = (await connection.execute(select(access_token).where(access_token.c.id == token_id))).first()
+                if row is None or row.revoked is not None or row.account != account_id or len(limits) > MOST_PARENTS:
+                    return None
+                if row.expires is not None and row.expires <= time.time():
+                    return None
+                bindings, token_id = _read_bindings(row.bindings)
+                grants = None if bindings is None else Grants(self._parse_known(bindings))
+                limits.append(Limit(grants, math.inf if row.expires is None else row.expires))
+        return tuple(limits)
+
+    async def list_tokens(self, account_id: str | None = None, *, with_ended: bool = False) -> Sequence[AccessToken]:
+        """Those of an account, or of all, the oldest first."""
+        query = select(access_token, account.c.name.label("owner")).join(account)
+        if account_id is not None:
+            query = query.where(access_token.c.account == account_id)
+        async with self._data.database.reading() as connection:
+            rows = await connection.execute(query.order_by(access_token.c.created, access_token.c.id))
+            found = [_read_row(row) for row in rows]
+        now = time.time()
+        return [each for each in found if with_ended or each.holds(now)]
+
+    async def revoke(self, token_id: str, account_id: str | None = None) -> None:
+        """End it at once, everywhere; `account_id` is whose it has to be. Raises AccessTokenUnknown."""
+        mine = [access_token.c.id == token_id, *_HOLDS]
+        if account_id is not None:
+            mine.append(access_token.c.account == account_id)
+        async with self._data.changing() as connection:
+            done = await connection.execute(update(access_token).where(*mine).values(revoked=time.time()))
+        if not done.rowcount:
+            raise AccessTokenUnknown(token_id)
+
+    def note_use(self, token_id: str, address: str) -> None:
+        """Write down, now and then, that it is used."""
+        self._uses.note((token_id, address), token_id=token_id)
+
+    async def close(self) -> None:
+        await self._uses.close()
+
+    async def _write_use(self, use: tuple[str, str]) -> None:
+        token_id, address = use
+        values = {"used": time.time(), "used_from": address[:64]}
+        async with self._data.database.writing() as connection:
+            await connection.execute(update(access_token).where(access_token.c.id == token_id).values(**values))
+
+    async def _check_expires(self, maker: Principal, expires: float | None, now: float) -> float:
+        most = now + self._most_days * DAY
+        if maker.token:
+            limits = await self.find_limits(maker.token, maker.id)
+            if limits is None:
+                raise AccessTokenInvalid("the token that this is asked for with has ended")
+            if len(limits) > MOST_PARENTS:
+                raise AccessTokenInvalid("this token was made with one that was made with others; use one of those")
+            most = min([most, *(limit.expires for limit in limits)])
+        if expires is None:
+            return most
+        if not now < expires <= most:
+            days = max(most - now, 0) / DAY
+            raise AccessTokenInvalid(f"a token can hold from now for at most {days:.4g} days; ask for less time")
+        return expires
+
+    def _check_bindings(self, maker: Principal, texts: Sequence[str]) -> tuple[str, ...]:
+        if not texts or len(texts) > MOST_BINDINGS:
+            raise AccessTokenInvalid(f"a token can be limited to 1 to {MOST_BINDINGS} bindings such as team/*=viewer")
+        try:
+            bindings = [parse_binding(text, self._roles) for text in texts]
+        except ValueError as error:
+            raise AccessTokenInvalid(str(error)) from None
+        for each in bindings:
+            lacking = find_lacking(maker, each)
+            if lacking is not None:
+                raise AccessTokenInvalid(
+                    f"{each} would grant {lacking} on {each.pattern}, which is not granted to {maker.name}"
+                )
+        return tuple(dict.fromkeys(map(str, bindings)))
+
+    async def _check_number(self, connection: AsyncConnection, account_id: str, now: float) -> None:
+        holding = (access_token.c.account == account_id, *_HOLDS, access_token.c.expires > now)
+        count = (await connection.execute(select(func.count()).select_from(access_token).where(*holding))).scalar_one()
+        if count >= MOST_LIVE:
+            raise AccessTokenInvalid(f"there are {count} tokens of this account; revoke some first")
+
+    def _parse_known(self, texts: Sequence[str]) -> list[Binding]:
+        """Roles that the settings do not have any more grant nothing."""
+        return [parse_binding(text, self._roles) for text in texts if text.rpartition("=")[2] in self._roles.names]
+
+
+def check_name(name: str) -> str:
+    """What a person calls it; raises AccessTokenInvalid."""
+    if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+        raise AccessTokenInvalid(f"{quote(name)} is no name for a token: 1 to {LONGEST_NAME} printable characters")
+    return name.strip()
+
+
+def _write_bindings(bindings: Sequence[str] | None, parent: str) -> str | None:
+    if not parent:
+        return None if bindings is None else json.dumps(list(bindings))
+    return json.dumps({"bindings": None if bindings is None else list(bindings), "parent": parent})
+
+
+def _read_bindings(text: str | None) -> tuple[tuple[str, ...] | None, str]:
+    """The bindings, and the token that it was made with."""
+    document = json.loads(text) if text is not None else None
+    if isinstance(document, Mapping):
+        bindings, parent = document["bindings"], str(document["parent"])
+    else:
+        bindings, parent = document, ""
+    return None if bindings is None else tuple(bindings), parent
+
+
+def _read_row(row: Any) -> AccessToken:
+    bindings, parent = _read_bindings(row.bindings)
+    return AccessToken(
+        id=row.id,
+        account=row.account,
+        owner=row.owner,
+        name=row.name,
+        bindings=bindings,
+        parent=parent,
+        created=row.created,
+        expires=row.expires,
+        revoked=row.revoked,
+        used=row.used,
+        used_from=row.used_from,
+    )

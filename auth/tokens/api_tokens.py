@@ -1,0 +1,51 @@
+"""Access tokens in conda-store's form, a JWT, for clients that expect one.
+
+The text is signed and says what it is for, as conda-store's does, but nothing is read from it when it comes back: what
+counts is the row that has its hash, as with every access token, so it is listed and revoked like one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import jwt
+
+from auth.tokens.registry_tokens import ALGORITHM, ISSUER
+from auth.tokens.signing_keys import SigningKey
+
+TYPE = "api+jwt"
+AUDIENCE = "condery-api"
+LONGEST = 16384
+"""Characters."""
+
+
+def write_api_token(
+    key: SigningKey,
+    token_id: str,
+    namespace: str,
+    role_bindings: Mapping[str, Sequence[str]],
+    created: float,
+    expires: float,
+) -> str:
+    """The text of the access token `token_id`. Times are UNIX seconds."""
+    assert key.private is not None, "it signs"
+    claims = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "jti": token_id,
+        "iat": int(created),
+        "exp": int(expires),
+        "primary_namespace": namespace,
+        "role_bindings": role_bindings,
+    }
+    return jwt.encode(claims, key.private, algorithm=ALGORITHM, headers={"kid": key.kid, "typ": TYPE})
+
+
+def is_api_token(text: str) -> bool:
+    """Whether it says so; that anybody can write."""
+    if len(text) > LONGEST or not text.isascii() or text.count(".") != 2:
+        return False
+    try:
+        return jwt.get_unverified_header(text).get("typ") == TYPE
+    except jwt.PyJWTError:
+        return False

@@ -1,0 +1,25 @@
+"""Why credentials are not taken, or none are made."""
+
+from __future__ import annotations
+
+from storage.errors import ConderyError
+
+
+class CredentialsInvalid(ConderyError):
+    """They are forged, expired, revoked or malformed, or their account is gone; which of these is for the log alone.
+
+    What a stranger is told is the same for all.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("these credentials are not accepted here: they are wrong, expired or revoked; sign in again")
+        self.reason = reason
+
+
+class AccessTokenInvalid(ConderyError):
+    """A new access token that cannot be made as it is asked for."""
+
+
+class AccessTokenUnknown(ConderyError):
+    def __init__(self, token: str) -> None:
+        super().__init__(f"there is no access token {token[:64]!r} of yours; list those that there are")

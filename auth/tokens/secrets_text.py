@@ -1,0 +1,58 @@
+"""Texts that nobody guesses, and what is stored of them.
+
+An access token can be told from all other text, by its beginning and its checksum, so that programs that look for
+secrets in code and logs find it, and nothing else:
+
+    condery_ + 40 characters of [0-9A-Za-z], chosen at random (238 bits) + their CRC-32 in 6 such characters
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import string
+import zlib
+
+PREFIX = "condery_"
+ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+RANDOM = 40
+CHECK = 6
+
+ACCESS_TOKEN = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{RANDOM + CHECK}}}")
+
+
+def new_id() -> str:
+    """Of a row: not guessed, and no secret."""
+    return secrets.token_hex(16)
+
+
+def new_secret() -> str:
+    """256 bits for what no person reads."""
+    return secrets.token_urlsafe(32)
+
+
+def new_access_token() -> str:
+    chosen = "".join(secrets.choice(ALPHABET) for _ in range(RANDOM))
+    return f"{PREFIX}{chosen}{_checksum(chosen)}"
+
+
+def is_access_token(text: str) -> bool:
+    """Whether `text` has the form and the checksum; it says nothing of whether there is such a token."""
+    if not ACCESS_TOKEN.fullmatch(text):
+        return False
+    chosen = text[len(PREFIX) : -CHECK]
+    return text[-CHECK:] == _checksum(chosen)
+
+
+def hash_of(text: str) -> str:
+    """What is stored. No salt and no slow hash: nobody can try 2^238 texts."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _checksum(text: str) -> str:
+    number, digits = zlib.crc32(text.encode()), ""
+    while number:
+        number, digit = divmod(number, len(ALPHABET))
+        digits = ALPHABET[digit] + digits
+    return digits.rjust(CHECK, ALPHABET[0])

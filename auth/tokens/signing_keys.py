@@ -1,0 +1,178 @@
+"""The keys that registry tokens are signed with (EdDSA, RFC 8037), in rows that all processes and machines share.
+
+One key signs at a time. The first who needs one makes it; one that is old is retired by whoever notices, signs nothing
+more, and is kept until the last token that it has signed has expired.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from auth.changing import AccessData
+from storage.clock import SKEW_SECONDS
+from storage.database.account_tables import signing_key
+
+DAY = 24 * 3600.0
+ROTATE_SECONDS = 90 * DAY
+"""Age from which a key signs nothing more."""
+KEEP_SECONDS = DAY
+"""Time for which a retired key is kept: longer than any token that it has signed is valid."""
+ASK_AGAIN_SECONDS = 1.0
+"""For a key that is not known, the database is asked at most so often: anybody can make up names of keys."""
+
+_LOCK = "//signing-key"
+
+
+class Seal(Protocol):
+    """How private keys are written into the database."""
+
+    def close(self, text: str) -> str: ...
+
+    def open(self, text: str) -> str: ...
+
+
+class PlainSeal:
+    """As they are: who reads the database may sign."""
+
+    def close(self, text: str) -> str:
+        return text
+
+    def open(self, text: str) -> str:
+        return text
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """`private` signs; it is None for one that is retired."""
+
+    kid: str
+    public: Ed25519PublicKey
+    created: float
+    private: Ed25519PrivateKey | None = field(default=None, repr=False)
+
+
+class SigningKeys:
+    """All keys of the database, as far as they are still good for something."""
+
+    def __init__(self, data: AccessData, seal: Seal | None = None) -> None:
+        self._data = data
+        self._seal = seal or PlainSeal()
+        self._keys: Mapping[str, SigningKey] = {}
+        self._stamp: int | None = None
+        self._asked = -ASK_AGAIN_SECONDS
+
+    async def current(self) -> SigningKey:
+        """The key that signs, made now where there is none or only one that is old."""
+        stamp = self._data.stamp
+        if stamp != self._stamp:
+            await self._load(stamp)
+        found = self._signing()
+        if found is None:
+            await self._rotate()
+            found = self._signing()
+            assert found is not None, "it was made, or somebody else made one"
+        return found
+
+    async def find(self, kid: str) -> Ed25519PublicKey | None:
+        """The key that has signed what names `kid`; None for none that counts."""
+        stamp = self._data.stamp
+        if stamp != self._stamp:
+            await self._load(stamp)
+        elif kid not in self._keys and time.monotonic() - self._asked >= ASK_AGAIN_SECONDS:
+            # another machine may have made it, whose announcement is still on its way
+            await self._load(stamp)
+        key = self._keys.get(kid)
+        return key.public if key is not None else None
+
+    def _signing(self) -> SigningKey | None:
+        now = time.time()
+        keys = [each for each in self._keys.values() if each.private is not None and not _is_old(each.created, now)]
+        return max(keys, key=lambda each: (each.created, each.kid), default=None)
+
+    async def _load(self, stamp: int) -> None:
+        self._asked = time.monotonic()
+        async with self._data.database.reading() as connection:
+            self._keys = await self._read(connection)
+        self._stamp = stamp
+
+    async def _read(self, connection: AsyncConnection) -> Mapping[str, SigningKey]:
+        now = time.time()
+        rows = await connection.execute(select(signing_key))
+        return {
+            row.kid: SigningKey(row.kid, _read_public(row.public), row.created, self._private(row.private, row.retired))
+            for row in rows
+            if row.expires is None or row.expires > now
+        }
+
+    def _private(self, text: str, retired: float | None) -> Ed25519PrivateKey | None:
+        if retired is not None:
+            return None
+        private = load_pem_private_key(self._seal.open(text).encode(), None)
+        assert isinstance(private, Ed25519PrivateKey), "only such keys are made"
+        return private
+
+    async def _rotate(self) -> None:
+        """Make a key and retire the others, unless somebody else has just done so."""
+        stamp = self._data.stamp
+        async with self._data.changing() as connection:
+            await self._data.database.lock(connection, _LOCK)
+            self._keys = await self._read(connection)
+            if self._signing() is None:
+                now, private = time.time(), Ed25519PrivateKey.generate()
+                await connection.execute(delete(signing_key).where(signing_key.c.expires <= now))
+                # what it signs with is deleted, not only left unused
+                retired = {"retired": now, "expires": now + KEEP_SECONDS, "private": ""}
+                await connection.execute(update(signing_key).where(signing_key.c.retired.is_(None)).values(**retired))
+                await connection.execute(insert(signing_key).values(**self._row(private, now)))
+                self._keys = await self._read(connection)
+        self._stamp = stamp
+
+    def _row(self, private: Ed25519PrivateKey, now: float) -> Mapping[str, object]:
+        text = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+        public = private.public_key()
+        return {
+            "kid": thumbprint(public),
+            "private": self._seal.close(text),
+            "public": public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(),
+            "created": now,
+        }
+
+
+def thumbprint(public: Ed25519PublicKey) -> str:
+    """RFC 7638, over the members that RFC 8037 names."""
+    raw = public.public_bytes(Encoding.Raw, PublicFormat.Raw)
+    members = {"crv": "Ed25519", "kty": "OKP", "x": _base64url(raw)}
+    return _base64url(hashlib.sha256(json.dumps(members, separators=(",", ":"), sort_keys=True).encode()).digest())
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _read_public(text: str) -> Ed25519PublicKey:
+    public = load_pem_public_key(text.encode())
+    assert isinstance(public, Ed25519PublicKey), "only such keys are made"
+    return public
+
+
+def _is_old(created: float, now: float) -> bool:
+    """Also when it was made by a clock that was ahead, since it would sign for as long as that was."""
+    return not -SKEW_SECONDS <= now - created < ROTATE_SECONDS

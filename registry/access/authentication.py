@@ -1,0 +1,217 @@
+"""From the Authorization header to a principal.
+
+Checking a password takes a tenth of a second and 64 MiB, and a client sends it with every request. So what was checked
+is remembered for a short time, under a keyed hash of the header: who reads the memory of this process finds no password
+in it. What somebody may do is loaded anew as soon as any process has changed anything about access.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from aiohttp import web
+from cachetools import LRUCache
+
+from auth.changing import AccessData
+from auth.principal import Principal
+from auth.tokens.access_tokens import AccessTokens
+from auth.tokens.api_tokens import is_api_token
+from auth.tokens.credential import ANYBODY, Credential, Recognition
+from auth.tokens.errors import CredentialsInvalid
+from auth.tokens.registry_tokens import RegistryTokens
+from auth.tokens.secrets_text import is_access_token
+from registry.access.challenge import Challenger
+from registry.access.passwords import PasswordSignIns
+from registry.errors import Unauthorized
+from registry.parts import PROXIES
+from registry.peers.networks import client_of
+
+MOST_REMEMBERED = 10_000
+"""Credentials, of about 1 KB each."""
+BASIC_SECONDS = 60.0
+"""Time for which a password that was checked is not checked again."""
+BEARER_SECONDS = 300.0
+"""Time after which a token is looked up again, so that its use is noted."""
+
+
+class TokenReader(Protocol):
+    """Takes tokens that somebody else has issued, of workloads, beside those of this registry."""
+
+    def knows(self, text: str) -> bool:
+        """Whether it is one of these, by its looks."""
+
+    async def read(self, text: str) -> Credential:
+        """Raises CredentialsInvalid."""
+
+
+@dataclass(slots=True)
+class _Known:
+    credential: Credential
+    until: float
+    """By the monotonic clock; it is verified again from then on."""
+    stamp: int
+    principal: Principal
+
+
+class Authentication:
+    """`registry.parts.Authentication`, for all requests of one process."""
+
+    def __init__(
+        self,
+        data: AccessData,
+        recognition: Recognition,
+        sign_ins: PasswordSignIns,
+        access_tokens: AccessTokens,
+        registry_tokens: RegistryTokens,
+        challenger: Challenger,
+        readers: Sequence[TokenReader] = (),
+    ) -> None:
+        self._data = data
+        self._recognition = recognition
+        self._sign_ins = sign_ins
+        self._access_tokens = access_tokens
+        self._registry_tokens = registry_tokens
+        self._challenger = challenger
+        self._readers = readers
+        self._key = secrets.token_bytes(32)
+        self._known: LRUCache[bytes, _Known] = LRUCache(MOST_REMEMBERED)
+        self._checking: dict[bytes, asyncio.Task[_Known]] = {}
+        self._anybody: tuple[int, Principal] | None = None
+        self._has_sign_ins: tuple[int, bool] | None = None
+
+    def recall(self, request: web.Request) -> Principal | None:
+        """Who sent it, if that is known without waiting for anything."""
+        header = request.headers.get("Authorization")
+        stamp = self._data.stamp
+        if header is None:
+            anybody = self._anybody
+            return anybody[1] if anybody is not None and anybody[0] == stamp else None
+        try:
+            known = self._known[self._digest(header)]
+        except KeyError:
+            return None
+        return known.principal if known.stamp == stamp and known.until > time.monotonic() else None
+
+    async def identify(self, request: web.Request) -> Principal:
+        """Who sent it. Raises Unauthorized for credentials that do not hold, and what checking passwords raises."""
+        headers = request.headers.getall("Authorization", ())
+        if not headers:
+            return await self._find_anybody()
+        try:
+            if len(headers) > 1:
+                raise CredentialsInvalid("there are several")
+            return await self._identify(headers[0], client_of(request.app[PROXIES].client(request)))
+        except CredentialsInvalid as error:
+            raise self.challenge(request, error="invalid_token", message=str(error)) from error
+
+    def challenge(self, request: web.Request, scope: str = "", error: str = "", message: str = "") -> Unauthorized:
+        return self._challenger.challenge(request, scope, error, message)
+
+    async def has_sign_ins(self) -> bool:
+        stamp = self._data.stamp
+        if self._has_sign_ins is None or self._has_sign_ins[0] != stamp:
+            self._has_sign_ins = stamp, bool(self._readers) or await self._sign_ins.has_any()
+        return self._has_sign_ins[1]
+
+    async def identify_login(self, request: web.Request, name: str, password: str) -> Principal:
+        """Who that is; raises CredentialsInvalid, and what checking passwords raises."""
+        login = base64.b64encode(f"{name}:{password}".encode()).decode()
+        return await self._identify(f"Basic {login}", client_of(request.app[PROXIES].client(request)))
+
+    async def _find_anybody(self) -> Principal:
+        stamp = self._data.stamp
+        recognised = await self._recognition.recognise(ANYBODY)
+        self._anybody = stamp, recognised.principal
+        return recognised.principal
+
+    async def _identify(self, header: str, address: str) -> Principal:
+        key = self._digest(header)
+        known = self._known.get(key)
+        if known is not None and known.until > time.monotonic():
+            try:
+                return await self._renew(known)
+            except CredentialsInvalid:
+                # it held when it was checked; whether it does now is checked from the beginning
+                self._known.pop(key, None)
+        # many requests come at once with one login, which is checked once
+        task = self._checking.get(key)
+        if task is None:
+            task = self._checking[key] = asyncio.create_task(self._check(key, header, address))
+            task.add_done_callback(lambda _: self._checking.pop(key, None))
+        # another request may wait for it when this one's client is gone
+        checked = await asyncio.shield(task)
+        return checked.principal
+
+    async def _renew(self, known: _Known) -> Principal:
+        stamp = self._data.stamp
+        if known.stamp != stamp:
+            recognised = await self._recognition.recognise(known.credential)
+            known.principal, known.stamp = recognised.principal, stamp
+            known.until = min(known.until, _monotonic(recognised.until))
+        return known.principal
+
+    async def _check(self, key: bytes, header: str, address: str) -> _Known:
+        scheme, _, text = header.partition(" ")
+        stamp = self._data.stamp
+        match scheme.lower():
+            case "bearer":
+                credential, seconds = await self._read_bearer(text.strip()), BEARER_SECONDS
+            case "basic":
+                credential, seconds = await self._read_basic(*_split_basic(text.strip()), address), BASIC_SECONDS
+            case _:
+                raise CredentialsInvalid("they are neither Bearer nor Basic")
+        recognised = await self._recognition.recognise(credential)
+        if credential.access_token:
+            self._access_tokens.note_use(credential.access_token, address)
+        until = min(time.monotonic() + seconds, _monotonic(recognised.until))
+        known = self._known[key] = _Known(credential, until, stamp, recognised.principal)
+        return known
+
+    async def _read_bearer(self, text: str) -> Credential:
+        if (token := await self._read_token(text)) is not None:
+            return token
+        return await self._registry_tokens.verify(text)
+
+    async def _read_basic(self, name: str, password: str, address: str) -> Credential:
+        """A token may stand in the password's place, whatever the name: it is what CI can send."""
+        if (token := await self._read_token(password)) is not None:
+            return token
+        return await self._sign_ins.verify(name, password, address)
+
+    async def _read_token(self, text: str) -> Credential | None:
+        """Of an access token or a workload's; None for what is neither. Raises CredentialsInvalid."""
+        if is_access_token(text) or is_api_token(text):
+            return await self._access_tokens.find(text)
+        for reader in self._readers:
+            if reader.knows(text):
+                return await reader.read(text)
+        return None
+
+    def _digest(self, header: str) -> bytes:
+        return hashlib.blake2b(header.encode("utf-8", "surrogateescape"), key=self._key, digest_size=16).digest()
+
+
+def _split_basic(text: str) -> tuple[str, str]:
+    """Name and password (RFC 7617); raises CredentialsInvalid."""
+    try:
+        name, colon, password = base64.b64decode(text, validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        raise CredentialsInvalid("they are no name and password in base64") from None
+    if not colon:
+        raise CredentialsInvalid("they have no password")
+    return name, password
+
+
+def _monotonic(then: float) -> float:
+    """The reading of the monotonic clock at the UNIX time `then`."""
+    return time.monotonic() + (then - time.time())
+
+

@@ -1,0 +1,35 @@
+"""What the REST API asks of whoever sends a request: that they are somebody, or may do something with an entity."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from auth.permission import Permission
+from registry.errors import Denied
+from registry.observer import PRINCIPAL
+from registry.parts import PARTS
+
+
+def check_signed_in(request: web.Request) -> None:
+    """Raises Unauthorized for anybody, and Denied for a token that was issued for repositories."""
+    principal = request[PRINCIPAL]
+    if principal.kind == "anonymous":
+        raise request.app[PARTS].authentication.challenge(request)
+    _check_unscoped(request)
+
+
+def check_entity(request: web.Request, permission: Permission, entity: str) -> None:
+    """Raises Denied, and Unauthorized where signing in may help. The same whether there is such an entity or not."""
+    principal = request[PRINCIPAL]
+    _check_unscoped(request)
+    if request.app[PARTS].access.may(principal, permission, entity):
+        return
+    refusal = f"{permission} on {entity} is not granted to {principal.name}"
+    if principal.kind == "anonymous" and "Authorization" not in request.headers:
+        raise request.app[PARTS].authentication.challenge(request, message=f"{refusal}; sign in")
+    raise Denied(refusal)
+
+
+def _check_unscoped(request: web.Request) -> None:
+    if request[PRINCIPAL].scopes is not None:
+        raise Denied("this token was issued for repositories alone; use an access token or a password here")

@@ -1,0 +1,23 @@
+"""Which web pages may change something in somebody's name: those of this server (OWASP, "Cross-Site Request Forgery").
+
+A browser sends a password that it remembers with every request, also with one that another site's page has made. It
+says of each whose page that was, and what is no browser says nothing of it.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from registry.errors import Denied
+from registry.parts import PROXIES
+
+OWN_SITE = frozenset({"same-origin", "none"})
+"""A page of this very origin, or a person at the address bar. A page of a neighbour (`same-site`) is another's."""
+
+
+def check_site(request: web.Request) -> None:
+    """Raises Denied for what a page of another origin has sent, or one of which that cannot be told."""
+    origins, sites = request.headers.getall("Origin", ()), request.headers.getall("Sec-Fetch-Site", ())
+    base = request.app[PROXIES].base_url(request)
+    if any(origin != base for origin in origins) or not OWN_SITE.issuperset(sites):
+        raise Denied("pages of other sites may change nothing here")
