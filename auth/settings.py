@@ -38,7 +38,16 @@ class AccessSettings(Section):
         description="File with the password of the account `admin`, which is made at the first start of a server that "
         "others can reach; when unset, a one-time password is printed then.",
     )
-    realm_path: str = Field("/token", description="Path at which clients of the registry get their tokens.")
+    realm_path: str = Field(
+        "/token",
+        pattern=r"^/[!-~]*$",
+        description="Path of the token endpoint as clients reach it; set it if a proxy serves /token elsewhere.",
+    )
+    token_service: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9._:-]{1,255}$",
+        description="Name of this registry in its tokens; when unset, the host of public_url, or else condery.",
+    )
     token_seconds: int = Field(
         300, ge=60, le=3600, description="Seconds for which a token of the registry's token endpoint is accepted."
     )

@@ -11,9 +11,10 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
-from auth.access import OpenAccess
+from auth.changing import AccessData
 from builder.remote.repository import read_logins
 from builder.service import BuilderService
+from registry.access.opening import open_access
 from registry.accounts import prepare_first_sign_in
 from registry.health import storage_check
 from registry.logs.request_log import request_log
@@ -58,6 +59,9 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                 changed=partial(store.changes.mark, settings.builder.root),
             ) as service,
             open_mirror(settings, store) as mirror,
+            open_access(
+                settings.access, settings.http, AccessData(store.database, store.changes), settings.builder.root
+            ) as opened,
             collecting(settings, store),
             keeping(store.reserve),
         ):
@@ -66,7 +70,9 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                 blobs=store.blobs,
                 repositories=store.repositories,
                 uploads=store.uploads,
-                access=OpenAccess(),
+                access=opened.access,
+                authentication=opened.authentication,
+                tokens=opened.tokens,
                 checks={
                     "database": store.database.ping,
                     "storage": storage_check(directory),

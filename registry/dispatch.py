@@ -15,11 +15,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from auth.permission import PUBLIC, SIGNED_IN, Permission, Public, SignedIn
+from registry.access.rights import check_entity, check_signed_in
+from registry.access.site import check_site
 from registry.answers import Form
 from registry.errors import Denied, MethodUnsupported, RouteUnknown
 from registry.http.references import Endpoint, Target, parse_file_path, parse_path
-from registry.access.rights import check_entity, check_signed_in
-from registry.access.site import check_site
 from registry.kinds.kind import KIND, KINDS, RepositoryKind, check_granted
 from registry.parts import PARTS, Parts
 from storage.errors import StorageFull
@@ -27,6 +27,8 @@ from storage.errors import StorageFull
 TargetHandler = Callable[[web.Request, Target], Awaitable[web.StreamResponse]]
 
 READ_METHODS = ("GET", "HEAD")
+
+_READS = frozenset(permission for permission in Permission if permission.endswith("::read"))
 
 _FIELD = re.compile(r"\{[^{}]*\}")
 
@@ -108,11 +110,15 @@ def check_routes(rows: Iterable[Row]) -> None:
             _check_permission(row, name)
             _check_place(row, name)
             # below a folder a row is found by its endpoint, however its path is written
-            key = (method, row.path if find_folder(row.path) is None else f"the endpoint {row.endpoint}")
+            key = (method, row.path if find_folder(row.path) is None else f"the endpoint {_endpoint(row)}")
             if key in seen:
                 same = "" if seen[key] == row.path else f": {seen[key]} is for the same"
                 raise RoutesInvalid(f"{name} is in the table twice{same}")
             seen[key] = row.path
+
+
+def _endpoint(row: Row) -> Endpoint | None:
+    return None if isinstance(row, AccountRoute) else row.endpoint
 
 
 def _check_permission(row: Row, name: str) -> None:
@@ -124,20 +130,33 @@ def _check_permission(row: Row, name: str) -> None:
         raise RoutesInvalid(f"{name} cannot have the permission {row.permission!r}")
     if isinstance(row, Route) and not is_public and not row.lists:
         raise RoutesInvalid(f"nothing checks that the sender of {name} has been granted {row.permission}")
-    if isinstance(row, AccountRoute) and bool(row.entity) == is_own:
-        raise RoutesInvalid(f"{name} has to say on which entity {row.permission} is asked for, and no other row may")
-    if isinstance(row, AccountRoute) and not set(_FIELD.findall(row.entity)) <= set(_FIELD.findall(row.path)):
-        raise RoutesInvalid(f"{name} has an entity of which its path says nothing: {row.entity}")
+    if isinstance(row, AccountRoute):
+        _check_entity_of(row, name)
     if not set(row.methods) <= set(READ_METHODS):
         if isinstance(row, Route) and row.form != "token":
             raise RoutesInvalid(f"{name} may change things, which is guarded only for repositories and accounts")
-        if row.permission is Permission.ENVIRONMENT_READ:
+        if row.permission in _READS:
             raise RoutesInvalid(f"{name} may change things, but requires only the permission to read")
+
+
+def _check_entity_of(row: AccountRoute, name: str) -> None:
+    if row.permission is SIGNED_IN:
+        if row.entity:
+            raise RoutesInvalid(f"{name} is about the sender alone, and names the entity {row.entity}")
+        return
+    if not row.entity:
+        raise RoutesInvalid(f"{name} does not say on which entity {row.permission} has to be granted")
+    if not set(_FIELD.findall(row.entity)) <= set(_FIELD.findall(row.path)):
+        raise RoutesInvalid(f"{name} names {row.entity} as its entity, which its path does not have")
 
 
 def _check_place(row: Row, name: str) -> None:
     """Raise RoutesInvalid if requests for the row's path would not reach it in the way that its class expects."""
     folder = find_folder(row.path)
+    if isinstance(row, AccountRoute):
+        if folder is not None:
+            raise RoutesInvalid(f"{name} is below {folder}, so a repository is read from it")
+        return
     if folder is None:
         if isinstance(row, RepositoryRoute):
             raise RoutesInvalid(f"{name} is below none of {', '.join(FOLDERS)}, so no repository is read from it")
@@ -175,6 +194,7 @@ def dispatch_folder(rows: Sequence[Row], parse: Callable[[str], Target]) -> Hand
     """The handler of all paths below a folder, which `parse` reads; the rows differ by endpoint and method."""
     handlers: dict[Endpoint, dict[str, TargetHandler]] = {}
     for row in rows:
+        assert not isinstance(row, AccountRoute), "the table was checked"
         assert row.endpoint is not None, "the table was checked"
         handler = _guard(row) if isinstance(row, RepositoryRoute) else _ignore_target(row.handler)
         handlers.setdefault(row.endpoint, {}).update(dict.fromkeys(row.methods, handler))

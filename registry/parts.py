@@ -12,6 +12,7 @@ from aiohttp import web
 
 from auth.access import Access
 from auth.principal import Principal
+from auth.tokens.tokens import Tokens
 from builder.artifacts.artifact import Artifact
 from builder.demand import Ticket
 from builder.image.finished import FinishedImage
@@ -65,6 +66,12 @@ class Authentication(Protocol):
     def challenge(self, request: web.Request, scope: str = "", error: str = "", message: str = "") -> Unauthorized:
         """The error that says how to sign in for `scope`, and what `error` (RFC 6750) there was with credentials."""
 
+    async def identify_login(self, request: web.Request, name: str, password: str) -> Principal:
+        """Whose name and password these are. Raises Unauthorized."""
+
+    async def identify_refresh(self, request: web.Request, text: str, service: str) -> Principal:
+        """Whose refresh token for `service` this is. Raises Unauthorized."""
+
     async def has_sign_ins(self) -> bool:
         """Whether there is anybody who could sign in."""
 
@@ -83,6 +90,7 @@ class Parts:
     uploads: Uploads
     access: Access
     authentication: Authentication
+    tokens: Tokens
     checks: Mapping[str, Check] = field(default_factory=dict)
     notes: Mapping[str, Callable[[], str]] = field(default_factory=dict)
     """What /readyz says in a few words besides, which nobody has to act on at once."""

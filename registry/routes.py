@@ -13,10 +13,14 @@ from contextlib import AbstractAsyncContextManager
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from auth.permission import PUBLIC, Permission
+from auth.permission import PUBLIC, SIGNED_IN, Permission
+from registry.access.token_route import get_token, post_token
+from registry.api.permissions import get_permission
+from registry.api.tokens import list_tokens, make_token, revoke_token
 from registry.dispatch import (
     FOLDERS,
     READ_METHODS,
+    AccountRoute,
     RepositoryRoute,
     Route,
     RoutesInvalid,
@@ -49,6 +53,8 @@ _MANIFEST = "/v2/{name}/manifests/{reference}"
 _BLOB = "/v2/{name}/blobs/{digest}"
 _UPLOADS = "/v2/{name}/blobs/uploads/"
 _UPLOAD = "/v2/{name}/blobs/uploads/{session}"
+API = "/api/"
+_TOKENS = "/api/v1/token/"
 
 # fmt: off
 # a table is read by its columns
@@ -83,6 +89,12 @@ ROUTES: tuple[Row, ...] = (
                     "give up pushing a blob", "upload"),
     RepositoryRoute(READ_METHODS, "/files/{name}/{tag}/{file}", _READ, get_file, "rest",
                     "download a file beside an image", "file"),
+    Route(("GET",), "/token", PUBLIC, get_token, "token", "give a token for the registry"),
+    Route(("POST",), "/token", PUBLIC, post_token, "token", "give a token for a password or a refresh token"),
+    Route(READ_METHODS, "/api/v1/permission/", PUBLIC, get_permission, "rest", "say who the sender is and may do what"),
+    AccountRoute(READ_METHODS, _TOKENS, SIGNED_IN, list_tokens, "rest", "list one's own access tokens"),
+    AccountRoute(("POST",), _TOKENS, SIGNED_IN, make_token, "rest", "make an access token"),
+    AccountRoute(("DELETE",), _TOKENS + "{token}/", SIGNED_IN, revoke_token, "rest", "revoke an access token"),
 )
 # fmt: on
 
@@ -134,7 +146,11 @@ def _resources(routes: Sequence[Row]) -> Iterator[tuple[str, list[Row], Handler]
             # errors in a path are reported before a row is found
             raise RoutesInvalid(f"the routes at {path} differ in their form of errors, or in whether they are spare")
         if path not in FOLDERS:
-            yield path, rows, dispatch_path(rows)
+            handler = dispatch_path(rows)
+            yield path, rows, handler
+            if path.startswith(API):
+                # conda-store's clients write either, and follow no redirect
+                yield path.removesuffix("/"), rows, handler
             continue
         handler = dispatch_folder(rows, FOLDERS[path])
         yield f"{path}{{path:(?s:.*)}}", rows, handler

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from auth.accounts.bindings import check_subset
 from auth.binding import Binding, parse_binding
 from auth.changing import AccessData
-from auth.granting import find_lacking
 from auth.grants import Grants
 from auth.principal import Principal
 from auth.role import Roles
@@ -185,6 +185,35 @@ class AccessTokens:
         if not done.rowcount:
             raise AccessTokenUnknown(token_id)
 
+    async def list_for(self, principal: Principal) -> Sequence[AccessToken]:
+        """Those that `principal` may know of: its account's; with a token that is limited, that one and its own."""
+        found = await self.list_tokens(principal.id)
+        return [each for each in found if each.id in visible] if (visible := await self._visible(principal)) else found
+
+    async def revoke_for(self, principal: Principal, token_id: str) -> None:
+        """Likewise. Raises AccessTokenUnknown."""
+        visible = await self._visible(principal)
+        if visible and token_id not in visible:
+            raise AccessTokenUnknown(token_id)
+        await self.revoke(token_id, principal.id)
+
+    async def find_expiry(self, principal: Principal) -> float | None:
+        """When the token that was presented ends; None where none was."""
+        limits = await self.find_limits(principal.token, principal.id) if principal.token else None
+        return min(limit.expires for limit in limits) if limits else None
+
+    async def _visible(self, principal: Principal) -> frozenset[str]:
+        """The ids that a limited token may know of; empty where nothing limits."""
+        limits = await self.find_limits(principal.token, principal.id) if principal.token else None
+        if limits is None or all(limit.grants is None for limit in limits):
+            return frozenset()
+        below = {principal.token}
+        # parents are older, and listed first
+        for each in await self.list_tokens(principal.id):
+            if each.parent in below:
+                below.add(each.id)
+        return frozenset(below)
+
     def note_use(self, token_id: str, address: str) -> None:
         """Write down, now and then, that it is used."""
         self._uses.note((token_id, address), token_id=token_id)
@@ -222,11 +251,7 @@ class AccessTokens:
         except ValueError as error:
             raise AccessTokenInvalid(str(error)) from None
         for each in bindings:
-            lacking = find_lacking(maker, each)
-            if lacking is not None:
-                raise AccessTokenInvalid(
-                    f"{each} would grant {lacking} on {each.pattern}, which is not granted to {maker.name}"
-                )
+            check_subset(maker, each)
         return tuple(dict.fromkeys(map(str, bindings)))
 
     async def _check_number(self, connection: AsyncConnection, account_id: str, now: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
 
 from sqlalchemy import delete, insert, select
 
@@ -18,11 +17,6 @@ MOST_OF_ACCOUNT = 100
 """The oldest give way: each login makes one, and not every one is followed by a logout, of which nobody hears."""
 LONGEST = 128
 """Characters; ours are shorter."""
-
-
-class Refreshed(NamedTuple):
-    credential: Credential
-    client_id: str
 
 
 class RefreshTokens:
@@ -54,14 +48,14 @@ class RefreshTokens:
                     access_token=credential.access_token or None,
                     epoch=credential.epoch,
                     service=service,
-                    client_id=client_id[:255],
+                    client_id="".join(filter(str.isprintable, client_id[:255])),
                     created=now,
                     expires=min(now + self._days * DAY, credential.expires),
                 )
             )
         return text
 
-    async def find(self, text: str, service: str) -> Refreshed:
+    async def find(self, text: str, service: str) -> Credential:
         """What whoever shows `text` has proved; raises CredentialsInvalid."""
         if len(text) > LONGEST or not text.isascii():
             raise CredentialsInvalid("it is no refresh token")
@@ -70,5 +64,4 @@ class RefreshTokens:
             row = (await connection.execute(query)).first()
         if row is None or row.service != service:
             raise CredentialsInvalid("there is no such refresh token for this service")
-        credential = Credential(row.account, row.epoch, row.access_token or "", expires=row.expires)
-        return Refreshed(credential, row.client_id)
+        return Credential(row.account, row.epoch, row.access_token or "", expires=row.expires)

@@ -6,7 +6,6 @@ ours say and nothing more: a key, an address of one or an extension in the heade
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Mapping
@@ -54,9 +53,8 @@ class RegistryTokens:
         self._seconds = seconds
 
     async def issue(self, credential: Credential, name: str, scopes: Scopes) -> Issued:
-        """For who has proved `credential`, by the name `name`; valid no longer than that is."""
+        """For whoever has proved `credential`; `name` is for people who look into the token."""
         now = time.time()
-        seconds = min(self._seconds, max(math.floor(credential.expires - now), 1))
         key = await self._keys.current()
         assert key.private is not None, "it signs"
         claims = {
@@ -65,7 +63,7 @@ class RegistryTokens:
             "sub": name,
             "iat": int(now),
             "nbf": int(now),
-            "exp": int(now) + seconds,
+            "exp": int(now) + self._seconds,
             "jti": new_id(),
             "access": write_scopes(scopes),
             "account": credential.account,
@@ -73,7 +71,7 @@ class RegistryTokens:
             "access_token": credential.access_token,
         }
         text = jwt.encode(claims, key.private, algorithm=ALGORITHM, headers={"kid": key.kid, "typ": TYPE})
-        return Issued(text, seconds, now)
+        return Issued(text, self._seconds, now)
 
     async def verify(self, text: str) -> Credential:
         """What the token says; raises CredentialsInvalid."""

@@ -15,7 +15,8 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
-from auth.access import OpenAccess
+from auth.changing import AccessData
+from auth.settings import AccessSettings
 from builder.artifacts.artifact import Artifact
 from builder.demand import Ticket
 from builder.errors import UnknownArtifact
@@ -23,6 +24,7 @@ from builder.image.documents import write_beginning
 from builder.image.finished import FinishedImage
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.work.claims import Caller, Permit
+from registry.access.opening import open_access
 from registry.http.settings import HttpSettings
 from registry.logs.request_log import request_log
 from registry.logs.settings import LogSettings
@@ -68,9 +70,22 @@ def condery(directory: Path) -> web.Application:
 
     @contextlib.asynccontextmanager
     async def parts() -> AsyncIterator[Parts]:
-        async with open_store(StorageSettings(data_directory=directory)) as store:
+        async with (
+            open_store(StorageSettings(data_directory=directory)) as store,
+            open_access(
+                AccessSettings(), HttpSettings(), AccessData(store.database, store.changes), OneImage.root
+            ) as opened,
+        ):
             await store.catalog.images.put("bench", "0" * 64, {}, OneImage.root, [Push(MANIFEST)])
-            yield Parts(OneImage(), store.blobs, store.repositories, store.uploads, OpenAccess())
+            yield Parts(
+                OneImage(),
+                store.blobs,
+                store.repositories,
+                store.uploads,
+                opened.access,
+                opened.authentication,
+                opened.tokens,
+            )
 
     log = (directory / "requests.log").open("w")
     return compose(HttpSettings(), parts, request_log(LogSettings(log_format="json"), log))

@@ -22,12 +22,11 @@ from cachetools import LRUCache
 
 from auth.changing import AccessData
 from auth.principal import Principal
-from auth.tokens.access_tokens import AccessTokens
 from auth.tokens.api_tokens import is_api_token
 from auth.tokens.credential import ANYBODY, Credential, Recognition
 from auth.tokens.errors import CredentialsInvalid
-from auth.tokens.registry_tokens import RegistryTokens
 from auth.tokens.secrets_text import is_access_token
+from auth.tokens.tokens import Tokens
 from registry.access.challenge import Challenger
 from registry.access.passwords import PasswordSignIns
 from registry.errors import Unauthorized
@@ -69,16 +68,14 @@ class Authentication:
         data: AccessData,
         recognition: Recognition,
         sign_ins: PasswordSignIns,
-        access_tokens: AccessTokens,
-        registry_tokens: RegistryTokens,
+        tokens: Tokens,
         challenger: Challenger,
         readers: Sequence[TokenReader] = (),
     ) -> None:
         self._data = data
         self._recognition = recognition
         self._sign_ins = sign_ins
-        self._access_tokens = access_tokens
-        self._registry_tokens = registry_tokens
+        self._tokens = tokens
         self._challenger = challenger
         self._readers = readers
         self._key = secrets.token_bytes(32)
@@ -105,12 +102,9 @@ class Authentication:
         headers = request.headers.getall("Authorization", ())
         if not headers:
             return await self._find_anybody()
-        try:
-            if len(headers) > 1:
-                raise CredentialsInvalid("there are several")
-            return await self._identify(headers[0], client_of(request.app[PROXIES].client(request)))
-        except CredentialsInvalid as error:
-            raise self.challenge(request, error="invalid_token", message=str(error)) from error
+        if len(headers) > 1:
+            raise self.challenge(request, error="invalid_request", message="there are several Authorization headers")
+        return await self._identify_sender(request, headers[0])
 
     def challenge(self, request: web.Request, scope: str = "", error: str = "", message: str = "") -> Unauthorized:
         return self._challenger.challenge(request, scope, error, message)
@@ -121,10 +115,24 @@ class Authentication:
             self._has_sign_ins = stamp, bool(self._readers) or await self._sign_ins.has_any()
         return self._has_sign_ins[1]
 
+    async def identify_refresh(self, request: web.Request, text: str, service: str) -> Principal:
+        """The owner of a refresh token for `service`. Raises Unauthorized."""
+        try:
+            credential = await self._tokens.refresh.find(text, service)
+            return (await self._recognition.recognise(credential)).principal
+        except CredentialsInvalid as error:
+            raise self.challenge(request, error="invalid_token", message=str(error)) from error
+
     async def identify_login(self, request: web.Request, name: str, password: str) -> Principal:
-        """Who that is; raises CredentialsInvalid, and what checking passwords raises."""
+        """Whose name and password these are. Raises Unauthorized, and what checking passwords raises."""
         login = base64.b64encode(f"{name}:{password}".encode()).decode()
-        return await self._identify(f"Basic {login}", client_of(request.app[PROXIES].client(request)))
+        return await self._identify_sender(request, f"Basic {login}")
+
+    async def _identify_sender(self, request: web.Request, header: str) -> Principal:
+        try:
+            return await self._identify(header, client_of(request.app[PROXIES].client(request)))
+        except CredentialsInvalid as error:
+            raise self.challenge(request, error="invalid_token", message=str(error)) from error
 
     async def _find_anybody(self) -> Principal:
         stamp = self._data.stamp
@@ -170,7 +178,7 @@ class Authentication:
                 raise CredentialsInvalid("they are neither Bearer nor Basic")
         recognised = await self._recognition.recognise(credential)
         if credential.access_token:
-            self._access_tokens.note_use(credential.access_token, address)
+            self._tokens.access.note_use(credential.access_token, address)
         until = min(time.monotonic() + seconds, _monotonic(recognised.until))
         known = self._known[key] = _Known(credential, until, stamp, recognised.principal)
         return known
@@ -178,7 +186,7 @@ class Authentication:
     async def _read_bearer(self, text: str) -> Credential:
         if (token := await self._read_token(text)) is not None:
             return token
-        return await self._registry_tokens.verify(text)
+        return await self._tokens.registry.verify(text)
 
     async def _read_basic(self, name: str, password: str, address: str) -> Credential:
         """A token may stand in the password's place, whatever the name: it is what CI can send."""
@@ -189,7 +197,7 @@ class Authentication:
     async def _read_token(self, text: str) -> Credential | None:
         """Of an access token or a workload's; None for what is neither. Raises CredentialsInvalid."""
         if is_access_token(text) or is_api_token(text):
-            return await self._access_tokens.find(text)
+            return await self._tokens.access.find(text)
         for reader in self._readers:
             if reader.knows(text):
                 return await reader.read(text)
@@ -213,5 +221,3 @@ def _split_basic(text: str) -> tuple[str, str]:
 def _monotonic(then: float) -> float:
     """The reading of the monotonic clock at the UNIX time `then`."""
     return time.monotonic() + (then - time.time())
-
-

@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 import orjson
 from aiohttp import web
 
+from auth.permission import Permission
 from auth.principal import Principal
 from auth.tokens.credential import Credential
-from auth.tokens.refresh_tokens import RefreshTokens
-from auth.tokens.registry_tokens import RegistryTokens
-from registry.access.authentication import Authentication
 from registry.access.scopes import grant_scopes, parse_scopes, write_scopes
 from registry.errors import GrantUnsupported, ServiceUnknown, TokenRequestInvalid
 from registry.http.intake import read_limited
 from registry.kinds.kind import KINDS
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS, SETTINGS
+from storage.errors import quote
 
 LARGEST = 64 << 10
 """Bytes of a form."""
@@ -33,18 +31,6 @@ MOST_FIELDS = 100
 FORM = "application/x-www-form-urlencoded"
 
 Fields = Mapping[str, Sequence[str]]
-
-
-@dataclass(frozen=True)
-class TokenIssuer:
-    """What the token endpoint is made over."""
-
-    authentication: Authentication
-    registry_tokens: RegistryTokens
-    refresh_tokens: RefreshTokens
-
-
-ISSUER = web.AppKey("token_issuer", TokenIssuer)
 
 
 async def get_token(request: web.Request) -> web.StreamResponse:
@@ -59,7 +45,7 @@ async def post_token(request: web.Request) -> web.StreamResponse:
     fields = await _read_form(request)
     offline = _one(fields, "access_type") == "offline"
     grant = _one(fields, "grant_type")
-    authentication = request.app[ISSUER].authentication
+    authentication = request.app[PARTS].authentication
     match grant:
         case "password":
             name, password = _one(fields, "username"), _one(fields, "password")
@@ -80,11 +66,14 @@ async def post_token(request: web.Request) -> web.StreamResponse:
 async def _answer(
     request: web.Request, fields: Fields, principal: Principal, *, offline: bool = False, refresh_token: str = ""
 ) -> web.Response:
-    issuer, service = request.app[ISSUER], _service(request, fields)
+    parts, service = request.app[PARTS], _service(request, fields)
+    if principal.scopes is not None:
+        # it would otherwise be exchanged for one with a wider scope
+        raise parts.authentication.challenge(request, message="a registry token gives no other; send a password")
     asked = parse_scopes(fields.get("scope", ()))
     scopes = grant_scopes(asked, lambda permission, name: _is_granted(request, principal, permission, name))
     credential = Credential(principal.id, principal.epoch, principal.token)
-    issued = await issuer.registry_tokens.issue(credential, principal.name, scopes)
+    issued = await parts.tokens.registry.issue(credential, principal.name, scopes)
     document = {
         "token": issued.text,
         "access_token": issued.text,
@@ -95,8 +84,41 @@ async def _answer(
     }
     if offline and principal.id:
         client = _one(fields, "client_id")
-        refresh_token = await issuer.refresh_tokens.make(credential, service, client)
+        refresh_token = await parts.tokens.refresh.make(credential, service, client)
     if refresh_token:
         document["refresh_token"] = refresh_token
     headers = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     return web.Response(body=orjson.dumps(document), headers=headers)
+
+
+def _is_granted(request: web.Request, principal: Principal, permission: Permission, repository: str) -> bool:
+    need = request.app[KINDS].of(repository).needs(permission, repository)
+    return request.app[PARTS].access.may(principal, need.permission, need.entity)
+
+
+def _service(request: web.Request, fields: Fields) -> str:
+    """The name of this registry, by which the client may have asked for it. Raises ServiceUnknown."""
+    own = request.app[PARTS].tokens.registry.service
+    asked = _one(fields, "service")
+    if asked not in ("", own):
+        raise ServiceUnknown(asked, own)
+    return own
+
+
+async def _read_form(request: web.Request) -> Fields:
+    """The fields of the body. Raises TokenRequestInvalid, BodyTooLarge, BodyBroken."""
+    if request.content_type != FORM:
+        raise TokenRequestInvalid(f"Content-Type {quote(request.content_type)}: expected {FORM}")
+    body = await read_limited(request, LARGEST, request.app[SETTINGS].stall_seconds)
+    try:
+        return parse_qs(body.decode(), max_num_fields=MOST_FIELDS)
+    except ValueError:
+        raise TokenRequestInvalid(f"the body is not a form of at most {MOST_FIELDS} fields in UTF-8") from None
+
+
+def _one(fields: Fields, name: str) -> str:
+    """The value of a field, or nothing. Raises TokenRequestInvalid if there are several."""
+    values = fields.get(name, ())
+    if len(values) > 1:
+        raise TokenRequestInvalid(f"field {name} is given {len(values)} times")
+    return values[0] if values else ""

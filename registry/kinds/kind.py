@@ -18,7 +18,6 @@ from registry.observer import PRINCIPAL
 from registry.parts import PARTS, Parts
 from storage.digest import Digest
 
-
 Action = Literal["pull", "push", "delete"]
 """The actions that registry tokens are issued for."""
 
@@ -84,10 +83,11 @@ def _is_in_scope(scopes: Scopes, need: Need) -> bool:
 
 def _refuse(request: web.Request, need: Need) -> Denied | Unauthorized:
     """The refusal, which must not depend on whether the repository exists."""
-    name = request[PRINCIPAL].name
-    refusal = f"{need.permission} on {need.entity} is not granted to {name}"
-    if request[PRINCIPAL].kind != "anonymous":
-        return Denied(refusal)
+    principal = request[PRINCIPAL]
+    refusal = f"{need.permission} on {need.entity} is not granted to {principal.name}"
+    if principal.kind != "anonymous":
+        is_limited = principal.limits and principal.grants.find(need.permission, need.entity) is not None
+        return Denied(f"{refusal} with this token" if is_limited else refusal)
     refusal += "; log in, e.g. with docker login"
     if "Authorization" in request.headers:
         # an anonymous token: signing in was offered when the client was sent for it

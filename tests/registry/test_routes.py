@@ -11,10 +11,11 @@ from typing import Any, get_args
 import pytest
 from aiohttp import hdrs, web
 
-from auth.permission import PUBLIC, Permission
-from auth.principal import ANONYMOUS, Principal
-from registry import observer
-from registry.dispatch import READ_METHODS, RepositoryRoute, Route, RoutesInvalid, Row
+from auth.permission import PUBLIC, SIGNED_IN, Permission
+from auth.principal import ANONYMOUS
+from registry.access.token_route import post_token
+from registry.answers import Form
+from registry.dispatch import READ_METHODS, AccountRoute, RepositoryRoute, Route, RoutesInvalid, Row
 from registry.errors import Unauthorized
 from registry.http.references import Endpoint, Target
 from registry.http.settings import HttpSettings
@@ -22,6 +23,7 @@ from registry.logs.request_log import request_log
 from registry.logs.settings import LogSettings
 from registry.routes import ROUTES, compose
 from tests.support.registry.access import ClosedAccess, GrantedAccess
+from tests.support.registry.people import People
 from tests.support.registry.serving import ROOT, Site, serving
 
 DIGEST = f"sha256:{'0' * 64}"
@@ -32,6 +34,7 @@ FILLED = {
     "{session}": "00000000-0000-0000-0000-000000000000",
     "{tag}": "latest",
     "{file}": "conda-lock.yml",
+    "{token}": "0123456789abcdef0123456789abcdef",
 }
 REPOSITORIES = ("team/app", f"{ROOT}/numpy", "mirror/docker.io/debian")
 
@@ -80,13 +83,16 @@ async def test_everything_is_refused_that_is_not_granted(tmp_path: Path, pattern
                 assert status == 405, method
                 assert set(headers["Allow"].split(", ")) == set(rows), method
             elif row.permission is PUBLIC:
-                assert status == 200, method
+                assert status == (400 if row.handler is post_token else 200), method
             elif isinstance(row, Route):
                 assert status == 200, method
                 assert method == "HEAD" or json.loads(body) == {"repositories": []}
+            elif row.permission is not Permission.ENVIRONMENT_READ and "team/app" not in path and "/v2/" in path:
+                assert status == 403, (method, body)  # by nobody, so no signing in would help
             else:
-                assert status == 403, (method, body)
-                assert method == "HEAD" or b"DENIED" in body
+                assert status == 401, (method, body)
+                assert "scope=" in headers["WWW-Authenticate"] or isinstance(row, AccountRoute)
+                assert method == "HEAD" or b"UNAUTHORIZED" in body
     assert {permission for _, permission, _ in access.asked} <= {row.permission for row in rows.values()}
 
 
@@ -102,8 +108,8 @@ async def test_a_grant_is_asked_for_by_the_permission_of_the_row_and_the_entity(
             ("GET", "/v2/team/app/blobs/uploads/00000000-0000-0000-0000-000000000000"),
         ]:
             status, _, body = await read(site, method, path)
-            assert status == 403
-            assert method == "HEAD" or b" is not granted to you" in body
+            assert status == 401
+            assert method == "HEAD" or b" is not granted to anonymous; log in" in body
     assert access.asked == [
         (ANONYMOUS, Permission.ENVIRONMENT_READ, f"{ROOT}/*"),
         (ANONYMOUS, Permission.ENVIRONMENT_READ, f"{ROOT}/*"),
@@ -114,34 +120,34 @@ async def test_a_grant_is_asked_for_by_the_permission_of_the_row_and_the_entity(
     ]
 
 
-async def test_who_asks_is_one_for_access_the_handler_and_the_log(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    alice = Principal("alice")
+async def test_who_asks_is_one_for_access_the_handler_and_the_log(tmp_path: Path) -> None:
     access = ClosedAccess()
     async with serving(tmp_path) as site:
-        monkeypatch.setattr(observer, "ANONYMOUS", alice)
-        _, headers, _ = await read(site, "POST", "/v2/team/app/blobs/uploads/")
+        alice, bob = [(await People(site).add(name)).headers for name in ("alice", "bob")]
+        _, headers, _ = await read(site, "POST", "/v2/team/app/blobs/uploads/", headers=alice)
         session = headers["Location"]
-        assert (await read(site, "GET", session))[0] == 204
-        monkeypatch.undo()
+        assert (await read(site, "GET", session, headers=alice))[0] == 204
+        assert (await read(site, "GET", session, headers=bob))[0] == 404, "another's session"
         assert (await read(site, "GET", session))[0] == 404, "another's session"
-    assert [json.loads(line)["principal"] for line in site.log.getvalue().splitlines()] == ["alice"] * 2 + ["anonymous"]
+    lines = [json.loads(line) for line in site.log.getvalue().splitlines()]
+    assert [line["principal"] for line in lines] == ["alice", "alice", "bob", "anonymous"]
+    assert [len(line.get("token_id", "")) for line in lines] == [32, 32, 32, 0]
     async with serving(tmp_path / "closed", access=access) as site:
-        monkeypatch.setattr(observer, "ANONYMOUS", alice)
-        assert (await read(site, "GET", "/v2/team/app/tags/list"))[0] == 403
-    assert {principal for principal, _, _ in access.asked} == {alice}
+        alice = (await People(site).add("alice")).headers
+        status, _, body = await read(site, "GET", "/v2/team/app/tags/list", headers=alice)
+        assert (status, json.loads(body)["errors"][0]["message"]) == (
+            403,
+            "environment::read on team/app is not granted to alice",
+        )
+    assert {principal.name for principal, _, _ in access.asked} == {"alice"}
 
 
-async def test_who_cannot_be_told_is_answered_and_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def find_nobody(_request: web.Request) -> Principal:
-        raise Unauthorized("https://x/token", "here", error="invalid_token")
-
+async def test_who_cannot_be_told_is_answered_and_logged(tmp_path: Path) -> None:
     async with serving(tmp_path) as site:
-        monkeypatch.setattr(observer, "find_principal", find_nobody)
-        status, headers, body = await read(site, "GET", "/v2/team/app/tags/list")
+        headers = {"Authorization": "Bearer nonsense"}
+        status, headers, body = await read(site, "GET", "/v2/team/app/tags/list", headers=headers)
         assert (status, json.loads(body)["errors"][0]["code"]) == (401, "UNAUTHORIZED")
-        assert headers["WWW-Authenticate"].startswith('Bearer realm="https://x/token"')
+        assert headers["WWW-Authenticate"].startswith(f'Bearer realm="{site.url}/token"')
     line = json.loads(site.log.getvalue())
     assert (line["status"], line["error"], line["principal"]) == (401, "Unauthorized", "anonymous")
 
@@ -155,8 +161,8 @@ async def test_having_something_built_takes_a_grant_of_its_own(tmp_path: Path, p
     async with serving(tmp_path, HttpSettings(answer_within=0.01), access=access) as site:
         for method in reversed(READ_METHODS):  # a GET that is not refused would wait for the build
             status, _, body = await read(site, method, path)
-            assert status == 403
-            assert method == "HEAD" or f"environment::create on {ROOT}/* is not granted to you".encode() in body
+            assert status == 401
+            assert method == "HEAD" or f"environment::create on {ROOT}/* is not granted to anonymous".encode() in body
         assert not site.workshop.builds
         assert not site.workshop.artifacts
     access = GrantedAccess(frozenset({READ_ON_DEMAND, (Permission.ENVIRONMENT_CREATE, f"{ROOT}/*")}))
@@ -175,26 +181,30 @@ async def test_what_is_built_already_takes_the_right_to_read_alone(tmp_path: Pat
 async def test_a_challenge_is_told_in_the_form_of_each_row(tmp_path: Path) -> None:
     rows = [replace(row, handler=fail_for_target if isinstance(row, RepositoryRoute) else fail) for row in ROUTES]  # type: ignore[arg-type] # each has the handler of its class
     async with serving(tmp_path, routes=rows) as site:
+        alice = (await People(site).add("alice")).headers
         for row in rows:
             for path in paths(row):
                 method = row.methods[0]
                 writes = row.permission not in (PUBLIC, Permission.ENVIRONMENT_READ)
                 if writes and not path.startswith("/v2/team/app/"):
                     continue  # nobody may write there, whoever they are
-                status, headers, body = await read(site, method, path)
+                status, headers, body = await read(site, method, path, headers=alice)
                 assert status == 401, path
-                assert headers["WWW-Authenticate"] == (
-                    'Bearer realm="https://x/token",service="here",scope="repository:a:pull",error="invalid_token"'
-                )
+                bearer = 'Bearer realm="https://x/token",service="here",scope="repository:a:pull",error="invalid_token"'
+                basic = 'Basic realm="https://x/token"'
+                # at the token endpoint only a password helps
+                assert headers.getall("WWW-Authenticate") == ([basic] if row.form == "token" else [bearer, basic])
                 text = body.decode()
-                if row.form == "distribution":
+                if row.form == "token":
+                    assert json.loads(text)["error"] == "invalid_grant"
+                if row.form in ("distribution", "token"):
                     assert json.loads(text)["errors"][0]["code"] == "UNAUTHORIZED"
                 elif row.form == "rest":
                     assert json.loads(text)["code"] == "UNAUTHORIZED"
                 else:
                     assert headers["Content-Type"] == "text/html; charset=utf-8"
                     assert "<h1>401 Unauthorized</h1><p>the credentials were not accepted (invalid_token);" in text
-    assert {row.form for row in rows} == {"distribution", "rest", "page"}
+    assert {row.form for row in rows} == set(get_args(Form))
 
 
 @pytest.mark.parametrize(
@@ -223,7 +233,7 @@ async def test_errors_have_the_form_of_the_row(tmp_path: Path, path: str, form: 
 
 
 def test_whatever_a_path_can_be_for_has_a_row() -> None:
-    assert {row.endpoint for row in ROUTES} - {None} == set(get_args(Endpoint))
+    assert {row.endpoint for row in ROUTES if not isinstance(row, AccountRoute)} - {None} == set(get_args(Endpoint))
 
 
 def test_each_row_is_told_in_a_line() -> None:
@@ -235,6 +245,8 @@ def test_each_row_is_told_in_a_line() -> None:
 
 READING = next(row for row in ROUTES if isinstance(row, RepositoryRoute))
 LISTING = next(row for row in ROUTES if isinstance(row, Route) and row.lists)
+OWN = next(row for row in ROUTES if isinstance(row, AccountRoute))
+ABOUT = replace(OWN, path="/api/v1/namespace/{namespace}/", permission=Permission.NAMESPACE_READ, entity="{namespace}")
 
 
 @pytest.mark.parametrize(
@@ -271,9 +283,18 @@ LISTING = next(row for row in ROUTES if isinstance(row, Route) and row.lists)
         (replace(LISTING, path="/v2/other"), "no path below /v2/ is read as GET /v2/other"),
         (replace(LISTING, path="/v2", endpoint="base"), "GET /v2 is in the table twice: /v2/ is for the same"),
         (
-            replace(LISTING, path="/token", methods=("POST",), permission=PUBLIC, lists=False),
-            "POST /token may change things",
+            replace(LISTING, path="/other", methods=("POST",), permission=PUBLIC, lists=False),
+            "POST /other may change things",
         ),
+        (replace(OWN, permission=None), "GET /api/v1/token/ has no permission"),
+        (replace(OWN, permission=PUBLIC), "cannot have the permission"),  # type: ignore[arg-type] # that is tested
+        (replace(OWN, permission=Permission.NAMESPACE_READ), "GET /api/v1/token/ does not say on which entity"),
+        (replace(OWN, entity="team"), "GET /api/v1/token/ is about the sender alone, and names the entity team"),
+        (replace(READING, permission=SIGNED_IN), "cannot have the permission"),  # type: ignore[arg-type] # likewise
+        (replace(LISTING, permission=SIGNED_IN), "cannot have the permission"),  # type: ignore[arg-type] # likewise
+        (replace(ABOUT, entity="{name}"), "names {name} as its entity, which its path does not have"),
+        (replace(ABOUT, methods=("PUT",)), "PUT /api/v1/namespace/{namespace}/ may change things, but requires"),
+        (replace(OWN, path="/v2/token"), "GET /v2/token is below /v2/, so a repository is read from it"),
     ],
 )
 def test_a_table_that_is_open_by_mistake_does_not_start(row: Row, reason: str) -> None:

@@ -74,7 +74,7 @@ async def test_each_name_is_of_one_kind(tmp_path: Path, name: str, kind: type, e
     async with serving(tmp_path) as site:
         found = site.app[KINDS].of(name)
         assert type(found) is kind
-        assert found.needs(Permission.ENVIRONMENT_READ, name) == (Permission.ENVIRONMENT_READ, entity)
+        assert found.needs(Permission.ENVIRONMENT_READ, name) == (Permission.ENVIRONMENT_READ, entity, name, "pull")
         assert (found.refusal(name) is None) == (kind is Pushed)
         assert found.scope(name) == (ROOT if kind is OnDemand else name)
 

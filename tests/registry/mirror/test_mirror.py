@@ -21,7 +21,8 @@ async def test_a_copy_needs_one_grant_by_whichever_name_it_is_asked_for(tmp_path
             for host in ("docker.io", "index.docker.io"):
                 repository = f"mirror/{host}/{name}"
                 need = site.app[KINDS].of(repository).needs(Permission.ENVIRONMENT_READ, repository)
-                assert need == (Permission.ENVIRONMENT_READ, "mirror/docker.io/library/debian")
+                assert need[:2] == (Permission.ENVIRONMENT_READ, "mirror/docker.io/library/debian")
+                assert need.scope == f"repository:{repository}:pull", "tokens are issued for names"
 
 
 async def test_who_may_read_one_registry_s_copies_may_not_read_another_s(

@@ -15,6 +15,8 @@ from aiohttp import web
 from yarl import URL
 
 from auth.access import Access, OpenAccess
+from auth.changing import AccessData
+from auth.settings import AccessSettings
 from builder.artifacts.artifact import ARTIFACTS, Artifact
 from builder.demand import Ticket
 from builder.errors import InvalidImageName, TooManyBuilds, UnknownArtifact
@@ -23,6 +25,7 @@ from builder.image.finished import FinishedImage
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.queue.protocol import CompletedBuild
 from builder.work.claims import OURSELVES, Caller, Permit
+from registry.access.opening import OpenedAccess, open_access
 from registry.dispatch import Row
 from registry.http.settings import HttpSettings
 from registry.kinds.all_kinds import ALL_KINDS
@@ -177,6 +180,7 @@ class Site:
     log: io.StringIO
     app: web.Application
     runner: web.AppRunner
+    access: OpenedAccess
 
     @property
     def host_port(self) -> tuple[str, int]:
@@ -209,6 +213,7 @@ async def serving(
     *,
     limits: Limits | None = None,
     access: Access | None = None,
+    sign_in: AccessSettings | None = None,
     kinds: Sequence[MakeKind] = ALL_KINDS,
     routes: Sequence[Row] = ROUTES,
     read_only: bool = False,
@@ -219,6 +224,7 @@ async def serving(
 ) -> AsyncIterator[Site]:
     settings = settings or HttpSettings()
     workshops: list[Workshop] = []
+    accesses: list[OpenedAccess] = []
 
     @contextlib.asynccontextmanager
     async def open_parts() -> AsyncIterator[Parts]:
@@ -226,15 +232,21 @@ async def serving(
             open_store(StorageSettings(data_directory=directory, database=database), limits) as store,
             open_notifications(webhooks or WebhookSettings(), settings, store.database, timing) as notifier,
             open_mirror(store) if open_mirror else contextlib.nullcontext() as mirror,
+            open_access(
+                sign_in or AccessSettings(), settings, AccessData(store.database, store.changes), ROOT
+            ) as opened,
         ):
             workshops.append(Workshop(store))
+            accesses.append(opened)
             yield Parts(
                 demand=workshops[0],
                 blobs=store.blobs,
                 repositories=store.repositories,
                 uploads=store.uploads,
                 checks={"database": store.database.ping, **(checks or {})},
-                access=access or OpenAccess(),
+                access=access or (OpenAccess() if sign_in is None else opened.access),
+                authentication=opened.authentication,
+                tokens=opened.tokens,
                 read_only=read_only,
                 notifier=notifier,
                 mirror=mirror,
@@ -255,6 +267,6 @@ async def serving(
     address = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
         async with aiohttp.ClientSession(auto_decompress=False) as client:
-            yield Site(address, workshops[0], client, log, app, runner)
+            yield Site(address, workshops[0], client, log, app, runner, accesses[0])
     finally:
         await runner.cleanup()

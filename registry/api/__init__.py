@@ -1,0 +1,6 @@
+"""The REST API, one module a resource (conda-store's, and what is new beside it).
+
+documents      answers, and bodies of requests
+permissions    GET permission/: who the sender is
+tokens         access tokens
+"""

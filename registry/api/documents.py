@@ -1,0 +1,105 @@
+"""Answers of the REST API, and bodies of requests to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from registry.errors import BodyInvalid, PageInvalid
+from registry.http.intake import read_limited
+from registry.parts import SETTINGS
+from storage import strict_json
+from storage.errors import JsonInvalid, quote
+
+LARGEST = 256 << 10
+"""Bytes of a body."""
+MOST_ON_PAGE = 100
+
+HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+_NUMBER = re.compile(r"[0-9]{1,9}")
+
+
+def answer_data(data: object, **more: object) -> web.Response:
+    return web.Response(body=orjson.dumps({"status": "ok", **more, "data": data}), headers=HEADERS)
+
+
+def answer_message(message: str) -> web.Response:
+    return web.Response(body=orjson.dumps({"status": "ok", "message": message}), headers=HEADERS)
+
+
+def answer_list(request: web.Request, rows: Sequence[Mapping[str, Any]], sorts: Collection[str]) -> web.Response:
+    """All rows, or the page that is asked for, sorted by one of `sorts` if that is asked for. Raises PageInvalid."""
+    rows = _sort(request, rows, sorts)
+    if "page" not in request.query and "size" not in request.query:
+        # conda-store's command line asks again and again until it has `count` rows
+        return answer_data(rows, page=1, size=len(rows), count=len(rows))
+    page, size = _read_number(request, "page", 1), min(_read_number(request, "size", 10), MOST_ON_PAGE)
+    return answer_data(rows[(page - 1) * size : page * size], page=page, size=size, count=len(rows))
+
+
+def _sort(
+    request: web.Request, rows: Sequence[Mapping[str, Any]], sorts: Collection[str]
+) -> Sequence[Mapping[str, Any]]:
+    order, by = _read_word(request, "order"), _read_word(request, "sort_by")
+    if order not in ("", "asc", "desc"):
+        raise PageInvalid("order", order, "expected asc or desc")
+    if by not in ("", *sorts):
+        raise PageInvalid("sort_by", by, f"expected one of {', '.join(sorts)}")
+    if by:
+        rows = sorted(rows, key=lambda row: (row[by] is not None, row[by]))
+    return rows[::-1] if order == "desc" else rows
+
+
+def _read_word(request: web.Request, name: str) -> str:
+    # conda-store's command line glues a slash to the end of the query
+    return request.query.get(name, "").removesuffix("/")
+
+
+def _read_number(request: web.Request, name: str, default: int) -> int:
+    text = _read_word(request, name)
+    if not text:
+        return default
+    if not _NUMBER.fullmatch(text) or int(text) < 1:
+        raise PageInvalid(name, text, "expected a whole number from 1")
+    return int(text)
+
+
+async def read_object(request: web.Request, known: Collection[str]) -> Mapping[str, Any]:
+    """The JSON object in the body, whose fields are all `known`. Raises BodyInvalid, BodyTooLarge, BodyBroken."""
+    if request.content_type != "application/json":
+        # what a form on a page of another site can send is none of these
+        raise BodyInvalid("Content-Type", f"{quote(request.content_type)}: expected application/json")
+    body = await read_limited(request, LARGEST, request.app[SETTINGS].stall_seconds)
+    try:
+        document = strict_json.parse(body)
+    except JsonInvalid as error:
+        raise BodyInvalid("", str(error)) from None
+    if not isinstance(document, dict):
+        raise BodyInvalid("", "expected an object")
+    for name in document:
+        if name not in known:
+            raise BodyInvalid(quote(name), f"there is no such field; there are {', '.join(known)}")
+    return document
+
+
+def read_text(document: Mapping[str, Any], name: str) -> str | None:
+    """A field that is text, or is missing or null. Raises BodyInvalid."""
+    value = document.get(name)
+    if value is not None and not isinstance(value, str):
+        raise BodyInvalid(name, "expected text")
+    return value
+
+
+def read_texts(document: Mapping[str, Any], name: str) -> Sequence[str] | None:
+    """A field that is a list of texts, or is missing or null. Raises BodyInvalid."""
+    value = document.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise BodyInvalid(name, "expected a list of texts")
+    return value
