@@ -6,7 +6,6 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-
 from auth.accounts.accounts import Accounts
 from auth.accounts.bindings import HeldBindings, Holder
 from auth.accounts.names import Names
