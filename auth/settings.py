@@ -43,7 +43,7 @@ class AccessSettings(Section):
         pattern=r"^/[!-~]*$",
         description="Path of the token endpoint as clients reach it; set it if a proxy serves /token elsewhere.",
     )
-    token_service: str | None = Field(
+    service_name: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9._:-]{1,255}$",
         description="Name of this registry in its tokens; when unset, the host of public_url, or else condery.",

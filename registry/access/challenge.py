@@ -15,8 +15,8 @@ SERVICE = "condery"
 
 def service_of(access: AccessSettings, http: HttpSettings) -> str:
     """What this registry is called in its tokens: one name, by whatever address a request comes."""
-    if access.token_service is not None:
-        return access.token_service
+    if access.service_name is not None:
+        return access.service_name
     return http.public_url.partition("://")[2] if http.public_url is not None else SERVICE
 
 
