@@ -47,6 +47,7 @@ TITLES = {
 EXAMPLES: dict[str, object] = {
     "credentials": "/etc/condery/credentials.json",
     "admin_password_file": "/etc/condery/admin-password",
+    "service_name": "registry.example.org",
     "glibc": "2.28",
     "user": 1000,
     "tls_certificate": "/etc/condery/tls.crt",

@@ -10,6 +10,7 @@ from auth.accounts.accounts import Accounts
 from auth.accounts.bindings import HeldBindings, Holder
 from auth.accounts.names import Names
 from auth.accounts.passwords import Passwords
+from auth.audit.actor import Actor
 from auth.changing import AccessData
 from auth.principal import Principal
 from auth.role import Roles
@@ -18,6 +19,7 @@ from auth.tokens.registry_tokens import Issued
 from tests.support.registry.serving import ROOT, Site
 
 PASSWORD = "correct horse battery"
+BY = Actor.operator()
 
 
 def basic(name: str, password: str = PASSWORD) -> Mapping[str, str]:
@@ -55,9 +57,9 @@ class People:
 
     async def add(self, name: str, *bindings: str, password: str | None = None) -> Person:
         """Hashing a password takes a while, and most tests do without."""
-        account = await self.accounts.add_person(name, password, by="the test")
+        account = await self.accounts.add_person(name, password, by=BY)
         for each in bindings:
-            await self.bindings.bind(Holder("account", name), each, by="the test")
+            await self.bindings.bind(Holder("account", name), each, by=BY)
         principal = await self.load(account.id)
         made = await self.site.access.tokens.access.make(principal, "the test", None)
         return Person(principal, made.text, made.token.id)
