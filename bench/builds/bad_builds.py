@@ -140,10 +140,11 @@ def bad_builds(running: Server) -> Iterator[None]:
     stopped = threading.Event()
 
     def insist(wished: list[str], caller: str) -> None:
-        while wished and not stopped.wait(1):
+        while wished and not stopped.is_set():
             with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
                 ask(running, wished[0], caller, "HEAD" if wished[0].startswith("/files/") else "GET")
                 del wished[0]
+            stopped.wait(1)
 
     for number, wished in enumerate(wishes):
         threading.Thread(target=insist, args=(wished, f"203.0.113.{number}"), daemon=True).start()
@@ -163,7 +164,8 @@ def count_unfinished(running: Server) -> int:
     """How many bad builds, archives aside, have no end in the server's log."""
     ended = [
         line["specs"][0].rpartition("::")[2].rstrip("0123456789")
-        for line in map(json.loads, running.log.read_text().splitlines())
+        # the server also says a thing or two that is no JSON
+        for line in (json.loads(each) for each in running.log.read_text().splitlines() if each.startswith("{"))
         if line["event"] in ("build completed", "build failed")
     ]
     return 17 - sum(name in ("any", "stuck", "hard") for name in ended)
