@@ -16,6 +16,7 @@ import orjson
 from aiohttp import web
 
 from auth import errors as auth
+from auth.sign_in.errors import IssuerUnusable
 from auth.tokens import errors as tokens
 from builder import errors as builder
 from registry.errors import (
@@ -112,6 +113,7 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     auth.GrantExceeded: Answer(403, "DENIED"),
     auth.TooManyAttempts: Answer(429, "TOOMANYREQUESTS"),
     auth.SignInBusy: Answer(503, "UNAVAILABLE"),
+    IssuerUnusable: Answer(503, "UNAVAILABLE"),
     mirror.NotMirrored: Answer(404, "NAME_UNKNOWN"),
     mirror.RepositoryLacking: Answer(404, "NAME_UNKNOWN"),
     mirror.BlobLacking: Answer(404, "BLOB_UNKNOWN"),
@@ -126,7 +128,7 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
 
 _SOON = (
     *(StillBuilding, TooManyConnections, builder.TooManyBuilds, storage.StorageBusy, storage.ServerStopping),
-    *(auth.TooManyAttempts, auth.SignInBusy),
+    *(auth.TooManyAttempts, auth.SignInBusy, IssuerUnusable),
 )
 """Errors that know after how many seconds the same request may work."""
 

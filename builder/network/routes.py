@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -18,10 +19,11 @@ CONNECT_SECONDS = 30.0
 
 class Routes:
     """Sends GET requests over at most `limit` connections directly and as many by proxy; each may be silent for
-    `seconds`."""
+    `seconds`. `trust` has the certificate authorities, if not the usual ones."""
 
-    def __init__(self, guard: AddressGuard, limit: int, seconds: float) -> None:
+    def __init__(self, guard: AddressGuard, limit: int, seconds: float, trust: ssl.SSLContext | None = None) -> None:
         self._guard = guard
+        self._ssl = trust or True
         self._look_ups: LookUps[None] = LookUps()
         self._direct = _open_session(make_connector(guard, limit=limit), seconds)
         self._proxied = _open_session(aiohttp.TCPConnector(limit=limit), seconds)
@@ -36,12 +38,12 @@ class Routes:
         host, port = address.host or "", address.port or 0
         if (proxy := find_outer_proxy(url)) is None:
             self._guard.check_host(host, port)
-            async with self._direct.get(address, headers=headers, allow_redirects=False) as response:
+            async with self._direct.get(address, headers=headers, allow_redirects=False, ssl=self._ssl) as response:
                 yield response
             return
         await self._look_ups.do((host, port), lambda: self._guard.check_known(host, port))
         async with self._proxied.get(
-            address, headers=headers, allow_redirects=False, proxy=proxy[0], proxy_auth=proxy[1]
+            address, headers=headers, allow_redirects=False, ssl=self._ssl, proxy=proxy[0], proxy_auth=proxy[1]
         ) as response:
             yield response
 

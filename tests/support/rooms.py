@@ -11,12 +11,12 @@ ORDER = {
     package: rooms.split()
     for package, rooms in {
         "registry": "cli serving app accounts upkeep routes files welcome v2 api dispatch access kinds health "
-        "notifications observer parts answers settings mirror http webhooks peers logs errors",
+        "notifications observer parts answers settings issuers mirror http webhooks peers logs errors",
         "builder": "service demand build platform_build artifacts image solve queue stages progress settings "
         "publish base layers packages archives remote policy channels locks names network work platforms "
         "sample_channel elf canonical errors",
-        "auth": "tokens accounts audit settings access principal grants pattern_index binding role permission changing "
-        "errors",
+        "auth": "sign_in tokens accounts audit settings access principal grants pattern_index binding role permission "
+        "changing errors",
         "storage": "store garbage integrity catalog repositories upkeep_settings quotas blobs objects events database "
         "disk settings section strict_json text digest oci background cancellation use_notes layout clock errors",
     }.items()

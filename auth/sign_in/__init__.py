@@ -1,0 +1,9 @@
+"""Who somebody is, by the word of an issuer that the settings trust.
+
+settings        the issuers, and what their word is good for
+workloads       CI jobs and pods: from a token of an issuer to a principal
+rules           the language that says which workloads get which role
+identity_token  whether a token (JWT) is what its issuer has signed, for us, and now
+issuer_keys     an issuer's keys, loaded when they are first needed
+key_set         keys as issuers publish them (JWKS)
+"""

@@ -1,0 +1,46 @@
+"""Why somebody is not taken at an issuer's word."""
+
+from __future__ import annotations
+
+from auth.errors import AuthError
+
+
+class FetchFailed(AuthError):
+    """A document that an issuer should publish could not be fetched."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"{url} {reason}")
+        self.url = url
+        self.reason = reason
+
+
+class IdentityRefused(AuthError):
+    """A token of an issuer is forged, expired, malformed or for somebody else; which of these is for the log alone."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("this identity token is not accepted here")
+        self.reason = reason
+
+
+class IssuerUnusable(AuthError):
+    """The issuer's keys are not known, and cannot be fetched now."""
+
+    retry_after = 10
+    """Seconds."""
+
+    def __init__(self, issuer: str, reason: str) -> None:
+        super().__init__(f"the keys of {issuer} cannot be fetched now; try again in {self.retry_after} seconds")
+        self.issuer = issuer
+        self.reason = reason
+        """For the log alone."""
+
+
+class WorkloadRuleInvalid(AuthError):
+    """A rule that cannot be used with the other settings."""
+
+
+class TrustUnusable(AuthError):
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"workload_ca_file {path}: {reason}")
+        self.path = path
+        self.reason = reason

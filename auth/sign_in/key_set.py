@@ -1,0 +1,107 @@
+"""Keys as issuers publish them: a JWK set (RFC 7517), of which only what can sign an identity token is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from storage import strict_json
+from storage.errors import JsonInvalid
+
+MOST_KEYS = 100
+LONGEST_KID = 255
+
+PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
+
+_RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+_CURVES: Mapping[str, tuple[str, ...]] = {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp521r1": ("ES512",)}
+_ED25519 = ("EdDSA",)
+
+ALGORITHMS = frozenset({*_RSA, "ES256", "ES384", "ES512", *_ED25519})
+"""What identity tokens may be signed with: nothing with a shared secret, and not nothing."""
+
+RSA_BITS = range(2048, 8193)
+"""Shorter keys can be broken, and longer ones keep us busy."""
+MOST_EXPONENT = 1 << 32
+
+
+@dataclass(frozen=True)
+class IssuerKey:
+    """A key, and the algorithms that it may be used with: its type decides, not the token."""
+
+    key: PublicKey
+    algorithms: tuple[str, ...]
+
+
+class KeySetInvalid(Exception):
+    """A text is not a JWK set; its message ends a sentence about what published it."""
+
+
+def parse_key_set(body: bytes) -> Mapping[str, IssuerKey]:
+    """The usable keys by their id. Others are left out, as RFC 7517, section 5, wants it. Raises KeySetInvalid."""
+    try:
+        document = strict_json.parse(body)
+    except JsonInvalid as error:
+        raise KeySetInvalid(f"is no JWK set: {error}") from None
+    listed = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(listed, list) or len(listed) > MOST_KEYS:
+        raise KeySetInvalid(f"is no JWK set of at most {MOST_KEYS} keys")
+    found: dict[str, IssuerKey] = {}
+    repeated = set()
+    for each in listed:
+        kid = each.get("kid") if isinstance(each, dict) else None
+        if not isinstance(kid, str) or not 0 < len(kid) <= LONGEST_KID:
+            continue
+        if (key := _read_key(each)) is not None:
+            repeated |= {kid} & found.keys()
+            found[kid] = key
+    # which one is meant cannot be told
+    return {kid: key for kid, key in found.items() if kid not in repeated}
+
+
+def _read_key(jwk: Mapping[str, Any]) -> IssuerKey | None:
+    """None for a key that is not for checking signatures, or cannot be used here."""
+    operations = jwk.get("key_ops", ["verify"])
+    if jwk.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
+        return None
+    try:
+        public = _load(jwk)
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    algorithms = _algorithms_of(public)
+    named = jwk.get("alg")
+    if named is not None:
+        algorithms = tuple(each for each in algorithms if each == named)
+    return IssuerKey(public, algorithms) if algorithms else None
+
+
+def _load(jwk: Mapping[str, Any]) -> PublicKey:
+    """Raises ValueError, and what the library raises for members of wrong types."""
+    match jwk.get("kty"):
+        case "RSA":
+            key: Any = RSAAlgorithm.from_jwk(dict(jwk))
+        case "EC":
+            key = ECAlgorithm.from_jwk(dict(jwk))
+        case "OKP":
+            key = OKPAlgorithm.from_jwk(dict(jwk))
+        case _:
+            raise ValueError("another type of key")
+    if isinstance(key, RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey):
+        return key
+    raise ValueError("another type of key")
+
+
+def _algorithms_of(public: PublicKey) -> tuple[str, ...]:
+    if isinstance(public, RSAPublicKey):
+        usual = public.key_size in RSA_BITS and public.public_numbers().e <= MOST_EXPONENT
+        return _RSA if usual else ()
+    if isinstance(public, EllipticCurvePublicKey):
+        return _CURVES.get(public.curve.name, ())
+    return _ED25519

@@ -1,0 +1,118 @@
+"""What issuers of identities can do to the server that fetches their keys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from auth.sign_in.errors import FetchFailed, IssuerUnusable, TrustUnusable
+from auth.sign_in.issuer_keys import Discovery, IssuerKeys
+from auth.sign_in.settings import WorkloadSettings
+from registry.issuers import MOST_BYTES, IssuerClient, open_fetch
+from tests.support.servers.issuer import Issuer
+
+
+@pytest.fixture
+async def issuer() -> AsyncIterator[Issuer]:
+    async with Issuer() as running:
+        yield running
+
+
+def settings(*issuers: str, **others: Any) -> WorkloadSettings:
+    return WorkloadSettings(workload_issuers=issuers, workload_audience="https://registry.example.org", **others)
+
+
+async def refuse(url: str, given: WorkloadSettings) -> str:
+    client = IssuerClient(given)
+    try:
+        with pytest.raises(FetchFailed) as caught:
+            await client.fetch(url)
+    finally:
+        await client.close()
+    return str(caught.value)
+
+
+async def test_keys_are_fetched(issuer: Issuer) -> None:
+    async with open_fetch(settings(issuer.url)) as fetch:
+        assert await IssuerKeys(Discovery(issuer.url, fetch), fetch).find("first")
+
+
+async def test_a_key_set_without_an_end(issuer: Issuer) -> None:
+    sent = 0
+
+    async def pour(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse(headers={"Content-Length": str(100 << 20)})
+        await response.prepare(request)
+        while True:
+            await response.write(b" " * (1 << 16))
+            sent += 1 << 16
+
+    issuer.answer = pour
+    async with open_fetch(settings(issuer.url)) as fetch:
+        with pytest.raises(IssuerUnusable) as caught:
+            await IssuerKeys(Discovery(issuer.url, fetch), fetch).find("first")
+    assert f"larger than the allowed {MOST_BYTES} bytes" in caught.value.reason
+    # the system's buffers hold some more than was read
+    assert sent < 50 << 20
+
+
+@pytest.mark.parametrize("status", [204, 301, 302, 307, 401, 404, 500])
+async def test_answers_that_are_not_used(issuer: Issuer, status: int) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=status, headers={"Location": f"{issuer.url}/.well-known/openid-configuration"})
+
+    issuer.answer = answer
+    assert await refuse(f"{issuer.url}/keys", settings(issuer.url)) == f"{issuer.url}/keys answers {status}"
+    assert issuer.asked == ["/keys"], "a redirect is not followed"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://127.0.0.1:1/keys",
+        "https://[::1]:1/keys",
+        "https://[::ffff:127.0.0.1]:1/keys",
+        "https://localhost:1/keys",
+        "https://169.254.169.254/latest/meta-data",
+        "https://10.0.0.1/keys",
+    ],
+)
+async def test_an_internal_address(url: str, issuer: Issuer) -> None:
+    assert "has an internal address; workload_internal_hosts" in await refuse(url, settings(issuer.url))
+
+
+async def test_an_internal_address_that_the_administrator_has_named(issuer: Issuer) -> None:
+    given = settings(issuer.url, workload_internal_hosts=("127.0.0.1:1",))
+    assert "cannot be fetched (ClientConnectorError)" in await refuse("https://127.0.0.1:1/keys", given)
+
+
+@pytest.mark.parametrize("template", ["http://127.0.0.1:1/x", "file:///etc/passwd", "https://", "https://a:b@{}", "x"])
+async def test_other_addresses(template: str, issuer: Issuer) -> None:
+    url = template.format(issuer.url.removeprefix("http://"))
+    assert "is no address with https" in await refuse(url, settings(issuer.url))
+
+
+async def test_an_issuer_that_hangs_up(issuer: Issuer) -> None:
+    async def hang_up(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        request.transport.abort()
+        await asyncio.sleep(0)
+        return web.Response()
+
+    issuer.answer = hang_up
+    assert "cannot be fetched (" in await refuse(f"{issuer.url}/keys", settings(issuer.url))
+
+
+def test_authorities_that_cannot_be_read(tmp_path: Path) -> None:
+    for name, text in (("missing", None), ("no-pem", "text")):
+        path = tmp_path / name
+        if text is not None:
+            path.write_text(text)
+        with pytest.raises(TrustUnusable, match=f"workload_ca_file {path}: "):
+            IssuerClient(settings("https://issuer.example.org", workload_ca_file=path))

@@ -1,0 +1,103 @@
+"""An issuer of identity tokens: discovery, keys that can be changed, and tokens that are signed with them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import jwt
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+
+MAKERS: Mapping[str, Callable[[], PrivateKey]] = {
+    "RS256": lambda: rsa.generate_private_key(65537, 2048),
+    "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "EdDSA": ed25519.Ed25519PrivateKey.generate,
+}
+
+
+def to_jwk(key: Any, kid: str, **members: Any) -> dict[str, Any]:
+    """The public half of a private key."""
+    public = key.public_key()
+    kinds = [(rsa.RSAPublicKey, RSAAlgorithm), (ec.EllipticCurvePublicKey, ECAlgorithm)]
+    algorithm: Any = next((made for kind, made in kinds if isinstance(public, kind)), OKPAlgorithm)
+    return {**algorithm.to_jwk(public, as_dict=True), "kid": kid, "use": "sig", **members}
+
+
+def segment(document: object) -> str:
+    """A part of a token."""
+    return base64.urlsafe_b64encode(json.dumps(document).encode()).rstrip(b"=").decode()
+
+
+@dataclass
+class Issuer:
+    """Listens on a port of this machine, and counts what it is asked for."""
+
+    algorithm: str = "ES256"
+    keys: dict[str, PrivateKey] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    discovery: dict[str, Any] = field(default_factory=dict)
+    """What the discovery document says otherwise than it should."""
+    pause: asyncio.Event | None = None
+    """Nothing is answered until it is set."""
+    answer: Callable[[web.Request], Any] | None = None
+    """Answers to what asks for the keys."""
+    url: str = ""
+
+    async def __aenter__(self) -> Self:
+        self.rotate("first")
+        app = web.Application()
+        app.router.add_get("/.well-known/openid-configuration", self._describe)
+        app.router.add_get("/keys", self._list_keys)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+    def rotate(self, kid: str) -> None:
+        """Sign with a new key from now on."""
+        self.keys = {kid: MAKERS[self.algorithm]()}
+
+    def claims(self, **claims: Any) -> dict[str, Any]:
+        """Those of a token that is good for five minutes."""
+        now = int(time.time())
+        usual = {"iss": self.url, "aud": "https://registry.example.org", "iat": now, "nbf": now, "exp": now + 300}
+        return {**usual, "sub": "somebody", **claims}
+
+    def sign(self, claims: Mapping[str, Any], headers: Mapping[str, Any] | None = None) -> str:
+        (kid, key), *_ = self.keys.items()
+        return jwt.PyJWS().encode(
+            json.dumps(claims).encode(), key, algorithm=self.algorithm, headers={"kid": kid, **(headers or {})}
+        )
+
+    def token(self, **claims: Any) -> str:
+        return self.sign(self.claims(**claims))
+
+    async def _describe(self, request: web.Request) -> web.StreamResponse:
+        await self._note(request)
+        return web.json_response({"issuer": self.url, "jwks_uri": f"{self.url}/keys", **self.discovery})
+
+    async def _list_keys(self, request: web.Request) -> web.StreamResponse:
+        await self._note(request)
+        if self.answer is not None:
+            response: web.StreamResponse = await self.answer(request)
+            return response
+        return web.json_response({"keys": [to_jwk(key, kid) for kid, key in self.keys.items()]})
+
+    async def _note(self, request: web.Request) -> None:
+        self.asked.append(request.path)
+        if self.pause is not None:
+            await self.pause.wait()
