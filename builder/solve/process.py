@@ -144,7 +144,8 @@ class SolverProcess:
     async def _load(self, spec: EnvironmentSpec, request: dict[str, Any]) -> None:
         """Load the channels.
 
-        Raises ChannelUnavailable for one that is not complete within the request's seconds, ChannelRefused.
+        Raises ChannelUnavailable for one that is not complete within the request's seconds, ChannelRefused,
+        PackageRefused.
         """
         seconds: float = request["seconds"]
         channels = self._list_channels(spec)
@@ -154,6 +155,10 @@ class SolverProcess:
                 if request["records"]:
                     platforms = [*map(Subdir, spec.platforms), Subdir("noarch")]
                     names = sorted({item.name for item in spec.items})
+                    if _needs_check(request):
+                        # the query follows dependencies, so it parses them
+                        for platform in spec.platforms:
+                            await self._repodata.records.check(gateway, channels, platform, names)
                     await gateway.query(list(map(Channel, channels)), platforms, names, channel_relations="disabled")
         except TimeoutError:
             raise _describe_missing(channels, seconds) from None
@@ -191,9 +196,10 @@ class SolverProcess:
             # indexes that were loaded before were in a process that has been lost meanwhile
             raise too_long if request["loaded"] else _describe_missing(channels, seconds) from None
         left = max(seconds - (time.monotonic() - begun), _LEAST)
-        checked = request["alone"] or request["doubtful"]
         policy = await self._policies.find(request["policy"])
-        solve = PlatformSolve(self._repodata, channels, self._alias, spec, glibc, left, checked, policy, request["at"])
+        solve = PlatformSolve(
+            self._repodata, channels, self._alias, spec, glibc, left, _needs_check(request), policy, request["at"]
+        )
         try:
             # sharded records are read meanwhile, and a solve may not stop when it should
             async with asyncio.timeout(left + _STOPPING):
@@ -210,6 +216,11 @@ class SolverProcess:
                 raise solution
             answer[platform] = [package.to_json() for package in solution]
         return answer
+
+
+def _needs_check(request: dict[str, Any]) -> bool:
+    """Whether records are checked before rattler parses them."""
+    return bool(request["alone"] or request["doubtful"])
 
 
 def _describe_missing(channels: dict[str, str], seconds: float) -> ChannelUnavailable:

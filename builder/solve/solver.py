@@ -133,7 +133,7 @@ class Solver:
     async def load(self, spec: EnvironmentSpec, seconds: float, *, records: bool = False) -> None:
         """Read the indexes that a solve of `spec` needs. With `records`, read all records that it may choose from too.
 
-        Raises ChannelNotAllowed, ChannelUnavailable, ChannelRefused, SolveError, WorkerLost.
+        Raises ChannelNotAllowed, ChannelUnavailable, ChannelRefused, PackageRefused, SolveError, WorkerLost.
         """
         await self._ask_about(spec, "reading indexes", seconds, do="load", records=records)
 

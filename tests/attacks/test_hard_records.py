@@ -154,6 +154,18 @@ async def test_a_record_whose_name_is_hidden_in_a_dependency(
     assert solver.pid == process
 
 
+@pytest.mark.parametrize("case", ["in brackets", "regular expressions"])
+async def test_a_record_is_refused_before_all_records_are_read(
+    case: str, tmp_path: Path, solver: Solver, bad: ChannelServer
+) -> None:
+    """For a solve in the second lane, which comes there if the first one had no time to look at its records."""
+    write(tmp_path / "bad", {"lib-1.0": HARD[case]})
+    process = solver.pid
+    with pytest.raises(PackageRefused, match=r"lib-1\.0-0\.conda"):
+        await solver.load(lib(bad.url), 60, records=True)
+    assert solver.pid == process
+
+
 async def test_a_dependency_that_rattler_cannot_read(tmp_path: Path, solver: Solver, bad: ChannelServer) -> None:
     """It names nothing that would have to be checked, and the solver says what is wrong with it."""
     write(tmp_path / "bad", {"lib-1.0": {"depends": ["a:b:c:d"]}})
