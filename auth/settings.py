@@ -65,7 +65,7 @@ class AccessSettings(Section):
         20,
         ge=1,
         description="Failed sign-ins a minute after which an address has to wait; it has to wait after half as many "
-        "for one account, and everybody but who signed in before after ten times as many for one account.",
+        "for one account, and so does every address that failed after ten times as many for one account.",
     )
 
     audit_days: float = Field(

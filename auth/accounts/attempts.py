@@ -4,15 +4,15 @@ Each process counts the failures of the last minute in three ways:
 
 - from one network for one name: half of `login_attempts`, against guesses for one account;
 - from one network for all names: `login_attempts`, against trying one password on many accounts;
-- from everywhere for one name: ten times `login_attempts`, against an attacker with many addresses.
+- from everywhere for one name: ten times `login_attempts`, against an attacker with many addresses. A network that has
+  not failed for the name in this minute still gets one try.
 
-With the last two, other people's failures could lock a person out: those of a neighbour behind the same address, or a
-flood of wrong passwords for their name. So these two do not apply to a network from which that name has signed in
-before, as far as this process remembers; the first always applies. A client with a token needs no password, and never
-waits.
+A flood of wrong passwords must not lock out those who know the right one. So none of this applies to a name with a
+password that was right before, as far as this process remembers: whoever has it does not guess. A client with a token
+needs no password, and never waits.
 
 A network is an IPv4 address or an IPv6 /64. Counts are stored under a bounded number of keyed hashes, so memory is
-bounded, and nobody can aim at another's count.
+bounded, and nobody can aim at another's count. Of a password only a keyed hash is kept.
 """
 
 from __future__ import annotations
@@ -31,17 +31,20 @@ from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
+from auth.accounts.hashing import MOST_BYTES
 from auth.errors import TooManyAttempts
 
 WINDOW_SECONDS = 60
 BUCKETS = 4096
 """The number of separate counts of each kind."""
 MOST_KNOWN = 8192
-"""The most pairs of name and network to remember as having signed in."""
+"""The most logins to remember as right."""
 
 
 @dataclass
 class Attempt:
+    known: bool
+    """Whether this name signed in with this password before."""
     succeeded: bool = False
     """Set this inside the block if the password was right."""
 
@@ -68,22 +71,22 @@ class Attempts:
         self._known: LRUCache[bytes, bool] = LRUCache(MOST_KNOWN)
 
     @contextlib.contextmanager
-    def of(self, name: str, network: str) -> Iterator[Attempt]:
-        """One attempt to sign in as `name` from `network`, which `registry.peers.networks.client_of` names.
+    def of(self, name: str, password: str, network: str) -> Iterator[Attempt]:
+        """One attempt to sign in from `network`, which `registry.peers.networks.client_of` names.
 
         It counts as a failure unless the block sets `succeeded` or raises an error. Raises TooManyAttempts.
         """
-        pair = self._hash("pair", name, network)
-        counts = [self._count("pair", pair)]
-        if pair not in self._known:
-            counts.append(self._count("network", self._hash("network", network)))
-            counts.append(self._count("name", self._hash("name", name)))
-        self._check(counts)
+        login = self._hash("login", name, password[:MOST_BYTES])
+        attempt = Attempt(known=login in self._known)
+        pair = self._count("pair", name, network)
+        counts = [pair, self._count("network", network), self._count("name", name)]
+        if not attempt.known:
+            has_failed = self._room(pair) < pair.item.amount
+            self._check(counts if has_failed else counts[:2])
         self._running.update(count.key for count in counts)
-        attempt = Attempt()
         try:
             yield attempt
-            self._end(attempt, pair, counts)
+            self._end(attempt, login, counts)
         finally:
             self._running.subtract(count.key for count in counts)
             self._running += Counter()  # drops what is zero
@@ -97,17 +100,17 @@ class Attempts:
     def _room(self, count: _Count) -> int:
         return self._windows.get_window_stats(count.item, count.key).remaining - self._running[count.key]
 
-    def _end(self, attempt: Attempt, pair: bytes, counts: list[_Count]) -> None:
+    def _end(self, attempt: Attempt, login: bytes, counts: list[_Count]) -> None:
         if attempt.succeeded:
-            self._known[pair] = True
+            self._known[login] = True
             self._windows.clear(counts[0].item, counts[0].key)
             return
+        self._known.pop(login, None)
         for count in counts:
             self._windows.hit(count.item, count.key)
 
-    def _count(self, kind: str, hashed: bytes) -> _Count:
-        return _Count(f"{kind}/{int.from_bytes(hashed) % BUCKETS}", self._items[kind])
+    def _count(self, kind: str, *words: str) -> _Count:
+        return _Count(f"{kind}/{int.from_bytes(self._hash(kind, *words)) % BUCKETS}", self._items[kind])
 
     def _hash(self, *words: str) -> bytes:
-        text = "\0".join(words).encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(text, digest_size=16, key=self._secret).digest()
+        return hashlib.blake2b(repr(words).encode(), digest_size=16, key=self._secret).digest()

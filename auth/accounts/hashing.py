@@ -28,41 +28,60 @@ MOST_BYTES = 1024
 HASHER = PasswordHasher(time_cost=3, memory_cost=64 * 1024, parallelism=1)
 """One lane: lanes are threads, and here different passwords run in parallel instead."""
 
-NICENESS = 10
-"""Two of these threads leave four fifths of a core to one that answers requests, and still get their turns."""
+NICENESS = 15
+"""Two threads of this priority leave nine tenths of a core to the one that answers requests, and get the rest."""
 
 WAITING_PER_THREAD = 16
 """Passwords that may wait per thread: the last one then waits for seconds."""
 
 
 class HashPool:
-    """Hashes or compares at most `threads` passwords at a time."""
+    """Hashes or compares at most `threads` passwords at a time, and one more of those that were right before.
+
+    Those have a thread of their own, so that no flood of wrong ones delays them.
+    """
 
     def __init__(self, threads: int, hasher: PasswordHasher = HASHER) -> None:
         self._hasher = hasher
         self.hash_of_nobody = _hash_of_nobody(hasher)
         """A hash that no password has; comparing with it takes as long as with any other."""
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="condery-password", initializer=_give_way)
-        self._most = threads * (1 + WAITING_PER_THREAD)
-        self._count = 0
-        self._lock = Lock()
+        self._strangers, self._known = _Threads(threads, _give_way), _Threads(1)
 
     async def hash(self, secret: bytes) -> str:
         """Hash in Argon2's own format, which includes salt and parameters. Raises SignInBusy."""
-        return await self._run(lambda: self._hasher.hash(secret))
+        return await self._strangers.run(lambda: self._hasher.hash(secret))
 
-    async def matches(self, stored: str, secret: bytes) -> bool:
-        """Whether `stored` was made from `secret`. Raises SignInBusy."""
-        return await self._run(lambda: self._matches(stored, secret))
+    async def matches(self, stored: str, secret: bytes, *, known: bool = False) -> bool:
+        """Whether `stored` was made from `secret`; `known` if that was so before. Raises SignInBusy."""
+        return await (self._known if known else self._strangers).run(lambda: self._matches(stored, secret))
 
     def is_outdated(self, stored: str) -> bool:
         """Whether `stored` was made with other parameters than the current ones."""
         return self._hasher.check_needs_rehash(stored)
 
     def close(self) -> None:
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._strangers, self._known):
+            threads.close()
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    def _matches(self, stored: str, secret: bytes) -> bool:
+        try:
+            return self._hasher.verify(stored, secret)
+        except (VerificationError, InvalidHashError):
+            return False
+
+
+class _Threads:
+    """`count` threads, and room for a bounded number of passwords that wait for one."""
+
+    def __init__(self, count: int, begin: Callable[[], None] | None = None) -> None:
+        """Each thread calls `begin` first."""
+        self._executor = ThreadPoolExecutor(count, thread_name_prefix="condery-password", initializer=begin)
+        self._most = count * (1 + WAITING_PER_THREAD)
+        self._count = 0
+        self._lock = Lock()
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Raises SignInBusy."""
         with self._lock:
             if self._count >= self._most:
                 raise SignInBusy
@@ -72,11 +91,8 @@ class HashPool:
         future.add_done_callback(self._uncount)
         return await asyncio.wrap_future(future)
 
-    def _matches(self, stored: str, secret: bytes) -> bool:
-        try:
-            return self._hasher.verify(stored, secret)
-        except (VerificationError, InvalidHashError):
-            return False
+    def close(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _uncount(self, _future: Future[T]) -> None:
         with self._lock:

@@ -37,7 +37,7 @@ class Passwords:
     def __exit__(self, *_: object) -> None:
         self._pool.close()
 
-    async def verify(self, name: str, password: str) -> Account | None:
+    async def verify(self, name: str, password: str, *, known: bool = False) -> Account | None:
         """The account with this name and password; None if one of them is wrong, or the account may not sign in.
 
         Raises SignInBusy.
@@ -45,7 +45,7 @@ class Passwords:
         row = await self._find(name)
         secret = read_password(password)
         stored = self._nobodys if row is None or row.password is None else row.password
-        matches = await self._pool.matches(stored, secret or b"")
+        matches = await self._pool.matches(stored, secret or b"", known=known)
         if row is None or row.password is None or secret is None or not matches:
             return None
         found = read_account(row)

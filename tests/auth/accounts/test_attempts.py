@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 
 import pytest
@@ -15,14 +16,19 @@ MOST = 10
 HERE, THERE = "192.0.2.1", "198.51.100.0"
 
 
-def fail(attempts: Attempts, name: str, network: str) -> None:
-    with attempts.of(name, network):
+RIGHT, WRONG = "correct horse", "wrong"
+
+
+def fail(attempts: Attempts, name: str, network: str, password: str = WRONG) -> None:
+    with attempts.of(name, password, network):
         pass
 
 
-def succeed(attempts: Attempts, name: str, network: str) -> None:
-    with attempts.of(name, network) as attempt:
+def succeed(attempts: Attempts, name: str, network: str) -> bool:
+    """Returns whether it was known to be right."""
+    with attempts.of(name, RIGHT, network) as attempt:
         attempt.succeeded = True
+    return attempt.known
 
 
 def count_until_refused(attempts: Attempts, pairs: list[tuple[str, str]]) -> int:
@@ -53,31 +59,60 @@ def test_trying_many_accounts_has_to_wait() -> None:
 
 def test_guessing_from_many_addresses_has_to_wait() -> None:
     attempts = Attempts(MOST)
-    assert count_until_refused(attempts, [("alice", f"198.51.100.{n}") for n in range(200)]) == 10 * MOST
+    pairs = [("alice", f"198.51.100.{n % 100}") for n in range(300)]
+    assert count_until_refused(attempts, pairs) == 10 * MOST
     fail(attempts, "bob", HERE)
 
 
-def test_whoever_signed_in_from_there_before_is_not_kept_out_by_others() -> None:
+def test_a_flood_for_a_name_keeps_nobody_out_who_comes_from_elsewhere() -> None:
+    attempts = Attempts(MOST)
+    for number in range(2000):
+        with contextlib.suppress(TooManyAttempts):
+            fail(attempts, "alice", f"198.51.100.{number % 100}")
+    assert not succeed(attempts, "alice", HERE)
+    # whoever mistypes once can wait
+    fail(attempts, "alice", "192.0.2.2")
+    with pytest.raises(TooManyAttempts):
+        fail(attempts, "alice", "192.0.2.2")
+
+
+def test_whoever_was_right_before_never_waits() -> None:
+    attempts = Attempts(MOST)
+    assert not succeed(attempts, "alice", HERE)
+    for network in (HERE, *(f"198.51.100.{number}" for number in range(200))):
+        count_until_refused(attempts, [("alice", network)] * 20)
+    count_until_refused(attempts, [(f"user{n}", HERE) for n in range(100)])
+    for network in (HERE, THERE, "198.51.100.7"):
+        assert succeed(attempts, "alice", network)
+    # another password is a guess there, and so is this one for another name
+    count_until_refused(attempts, [("alice", HERE)] * 20)
+    with pytest.raises(TooManyAttempts):
+        fail(attempts, "alice", HERE)
+    with pytest.raises(TooManyAttempts):
+        succeed(attempts, "bob", HERE)
+
+
+def test_what_was_right_before_and_is_wrong_now_is_a_guess_again() -> None:
     attempts = Attempts(MOST)
     succeed(attempts, "alice", HERE)
-    count_until_refused(attempts, [("alice", f"198.51.100.{n}") for n in range(200)])
-    count_until_refused(attempts, [(f"user{n}", HERE) for n in range(100)])
-    succeed(attempts, "alice", HERE)
-    # but whoever sits there and guesses is
-    assert count_until_refused(attempts, [("alice", HERE)] * 100) == MOST // 2
+    fail(attempts, "alice", HERE, RIGHT)
+    count_until_refused(attempts, [("alice", HERE)] * 20)
+    with pytest.raises(TooManyAttempts):
+        succeed(attempts, "alice", HERE)
 
 
 def test_success_forgives_what_was_mistyped() -> None:
-    attempts = Attempts(MOST)
-    for _ in range(10):
-        for _ in range(MOST // 2 - 1):
+    attempts = Attempts(10 * MOST)
+    for number in range(2):
+        for _ in range(5 * MOST - 1):
             fail(attempts, "alice", HERE)
-        succeed(attempts, "alice", HERE)
+        with attempts.of("alice", f"right {number}", HERE) as attempt:
+            attempt.succeeded = True
 
 
 def test_those_that_are_being_checked_count_as_well() -> None:
     attempts = Attempts(MOST)
-    with_many = [attempts.of("alice", HERE) for _ in range(MOST // 2)]
+    with_many = [attempts.of("alice", WRONG, HERE) for _ in range(MOST // 2)]
     for each in with_many:
         each.__enter__()
     with pytest.raises(TooManyAttempts):
@@ -91,7 +126,7 @@ def test_those_that_are_being_checked_count_as_well() -> None:
 def test_what_could_not_be_checked_is_no_failure() -> None:
     attempts = Attempts(MOST)
     for _ in range(100):
-        with pytest.raises(RuntimeError), attempts.of("alice", HERE):
+        with pytest.raises(RuntimeError), attempts.of("alice", WRONG, HERE):
             raise RuntimeError
     succeed(attempts, "alice", HERE)
     assert not attempts._running

@@ -7,6 +7,7 @@ import os
 import threading
 import unicodedata
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 from argon2 import PasswordHasher, Type, extract_parameters
@@ -68,10 +69,33 @@ async def test_no_more_wait_than_there_is_patience_for(monkeypatch: pytest.Monke
     for task in waiting:
         task.cancel()
     await asyncio.wait(waiting)
-    assert (len(running), pool._count) == (2, 2)
+    assert (len(running), pool._strangers._count) == (2, 2)
     go_on.set()
     assert await pool.hash(b"y") == "hashed"
     assert len(set(running)) <= 2
+    pool.close()
+
+
+async def test_what_was_right_before_does_not_wait_for_what_is_wrong() -> None:
+    go_on = threading.Event()
+
+    class Slow(PasswordHasher):
+        def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:  # noqa: A002 - argon2's name
+            if password == b"wrong":
+                go_on.wait()
+            return super().verify(hash, password)
+
+    hasher = Slow(1, 8, 1)
+    pool = HashPool(1, hasher)
+    stored = hasher.hash(b"right")
+    flood = [asyncio.create_task(pool.matches(stored, b"wrong")) for _ in range(100)]
+    await asyncio.sleep(0)
+    with pytest.raises(SignInBusy):
+        await pool.matches(stored, b"right")
+    assert await pool.matches(stored, b"right", known=True)
+    go_on.set()
+    await asyncio.gather(*flood, return_exceptions=True)
+    assert not await pool.matches(stored, b"other", known=True)
     pool.close()
 
 
