@@ -19,8 +19,8 @@ class PasswordSignIns:
 
     async def verify(self, name: str, password: str, network: str) -> Credential:
         """Raises CredentialsInvalid, and TooManyAttempts or SignInBusy before anything is compared."""
-        with self._attempts.of(name, network) as attempt:
-            account = await self._passwords.verify(name, password)
+        with self._attempts.of(name, password, network) as attempt:
+            account = await self._passwords.verify(name, password, known=attempt.known)
             attempt.succeeded = account is not None
         if account is None:
             raise CredentialsInvalid("the name or the password is wrong")
