@@ -101,6 +101,8 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     storage.UploadUnknown: Answer(404, "BLOB_UPLOAD_UNKNOWN"),
     storage.RangeInvalid: Answer(416, "BLOB_UPLOAD_INVALID"),
     storage.TagImmutable: Answer(403, "DENIED"),
+    storage.TagTaken: Answer(403, "DENIED"),
+    storage.DeletionForbidden: Answer(403, "DENIED"),
     storage.QuotaExceeded: Answer(403, "DENIED"),
     storage.ContentError: Answer(400, "UNSUPPORTED"),
     storage.StorageError: Answer(500, "UNKNOWN"),

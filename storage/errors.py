@@ -184,9 +184,30 @@ class RangeInvalid(ContentError):
 
 
 class TagImmutable(ContentError):
-    def __init__(self, repository: str, tag: str, pattern: str) -> None:
-        super().__init__(f"{repository}:{tag} must not be changed or deleted (immutable_tags has {pattern!r})")
+    """`where` is the setting that has the pattern, or the policy."""
+
+    def __init__(self, repository: str, tag: str, pattern: str, where: str = "immutable_tags") -> None:
+        super().__init__(f"{repository}:{tag} must not be changed or deleted ({where} has {pattern!r})")
         self.tag = tag
+
+
+class TagTaken(ContentError):
+    """Whoever pushes may create tags but not move them."""
+
+    def __init__(self, repository: str, tag: str) -> None:
+        super().__init__(
+            f"{repository}:{tag} is another manifest by now, and moving it takes environment::update on {repository}, "
+            "which is not granted to you; push to a new tag"
+        )
+        self.tag = tag
+
+
+class DeletionForbidden(ContentError):
+    """`where` is the rule by which nothing is deleted."""
+
+    def __init__(self, repository: str, where: str) -> None:
+        super().__init__(f"nothing is deleted from {repository}, by {where}; ask the administrator")
+        self.repository = repository
 
 
 class QuotaExceeded(ContentError):

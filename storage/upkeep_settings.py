@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from storage.quotas.limits import Immutable, Limits, Quota, Retention, parse_size
+from storage.quotas.limits import Limits, Quota, Retention, parse_size
+from storage.quotas.patterns import Immutable, check_repositories
 from storage.section import Section
 
 DAY = 24 * 3600
@@ -90,6 +91,11 @@ class UpkeepSettings(Section):
         description="Rules for the tags that repositories keep, such as 'ci/* keep-last=10 keep-days=30 "
         "keep=v*+release-*'; all other tags there are deleted.",
     )
+    no_delete: tuple[str, ...] = Field(
+        (),
+        description="Repositories from which clients delete nothing, neither tags nor manifests nor blobs, such as "
+        "'prod/*'; retention and garbage collection still do.",
+    )
     read_only: bool = Field(
         False, description="Whether pushes and deletions are refused; on-demand images are still made."
     )
@@ -115,12 +121,18 @@ class UpkeepSettings(Section):
             Retention.parse(text)
         return value
 
+    @field_validator("no_delete")
+    @classmethod
+    def _are_repositories(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(check_repositories, value))
+
     @property
     def limits(self) -> Limits:
         return Limits(
             quotas=tuple(map(Quota.parse, self.quotas)),
             immutable=tuple(map(Immutable.parse, self.immutable_tags)),
             retention=tuple(map(Retention.parse, self.retention)),
+            no_delete=self.no_delete,
             images=self.images_limit,
             grace=self.gc_grace,
         )

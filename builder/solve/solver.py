@@ -176,7 +176,9 @@ class Solver:
         """The path of a file from which the process reads what the policy keeps back: it may have megabytes."""
         if not policy.removes:
             return None
-        return str(await asyncio.to_thread(write_policy, self._settings.repodata / "policies", policy))
+        # absolute, because the process works in another directory
+        folder = self._settings.repodata.absolute() / "policies"
+        return str(await asyncio.to_thread(write_policy, folder, policy))
 
     async def list_package_names(self, channels: Sequence[str], platforms: Sequence[str]) -> list[str]:
         """List the names of all packages in the channels, sorted. `noarch` is a platform like any other here.

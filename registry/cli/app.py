@@ -10,7 +10,20 @@ from typing import Annotated
 
 import typer
 
-from registry.cli.commands import audit, backup, build, demo, explain, gc, lock, sample_channel, serve, settings, verify
+from registry.cli.commands import (
+    audit,
+    backup,
+    build,
+    demo,
+    explain,
+    gc,
+    lock,
+    policy,
+    sample_channel,
+    serve,
+    settings,
+    verify,
+)
 from registry.cli.commands.accounts import explain_access, group, namespace, robot, role, user
 from registry.cli.options import Command, Group
 
@@ -53,6 +66,7 @@ app.command(cls=Command)(backup.backup)
 app.command("sample-channel", cls=Command)(sample_channel.sample_channel)
 app.command(cls=Command)(demo.demo)
 app.add_typer(settings.app, name="settings")
+app.add_typer(policy.app, name="policy")
 app.add_typer(user.app, name="user")
 app.add_typer(group.app, name="group")
 app.add_typer(robot.app, name="robot")

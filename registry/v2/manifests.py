@@ -7,10 +7,11 @@ from collections.abc import Awaitable
 
 from aiohttp import web
 
+from auth.permission import Permission
 from registry.errors import BodyTooLarge, DigestOfBody, TagsInvalid
 from registry.http.intake import read_limited
 from registry.http.references import Target, check_new_tag, check_tag, is_digest, path_digest
-from registry.kinds.kind import KIND
+from registry.kinds.kind import KIND, is_granted
 from registry.notifications import recorder
 from registry.parts import PARTS, SETTINGS, room_for
 from registry.webhooks.events import EventTarget
@@ -63,7 +64,10 @@ async def _store(
     )
     named = (*document.blobs, *document.children)
     told = [EventTarget(digest, document.media_type, len(body), tag, references=named) for tag in tags or (None,)]
-    await parts.repositories.put_manifest(repository, push, tags, recorder(request, "push", repository, lambda _: told))
+    record = recorder(request, "push", repository, lambda _: told)
+    # who may only create never takes a tag from what it means
+    moves = is_granted(request, request[KIND].needs(Permission.ENVIRONMENT_UPDATE, repository))
+    await parts.repositories.put_manifest(repository, push, tags, record, moves=moves)
     response = web.Response(status=201, headers={"Docker-Content-Digest": digest})
     response.headers["Location"] = f"/v2/{repository}/manifests/{digest}"
     if document.subject is not None:

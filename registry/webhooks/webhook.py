@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from storage.quotas.limits import matches
+from storage.quotas.patterns import matches
 
 Action = Literal["push", "mount", "pull", "delete", "build"]
 ACTIONS: tuple[Action, ...] = get_args(Action)

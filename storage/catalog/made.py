@@ -23,7 +23,8 @@ from storage.database import tables
 from storage.database.engine import Database
 from storage.errors import QuotaExceeded
 from storage.events.announcements import announce
-from storage.quotas.limits import Limits, like, matches
+from storage.quotas.limits import Limits, like
+from storage.quotas.patterns import matches
 from storage.quotas.room import coming, is_unnamed, let_go, release_unnamed
 from storage.repositories.rows import lock_manifests
 

@@ -335,7 +335,7 @@ async def find_tags_given_up(
     table = tables.tag
     query = select(table.c.name).where(is_given_up(rule, repository, now)).order_by(table.c.name)
     names = (await connection.execute(query)).scalars()
-    return find_given_up(policy.limits, rule, repository, names)
+    return find_given_up(await policy.limits.find_protection(connection, repository), rule, list(names))
 
 
 async def _doom_parts(connection: AsyncConnection, uploads: Collection[str], expires: float) -> None:

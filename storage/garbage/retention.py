@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import ColumnElement, and_, exists, or_, select, true
 
 from storage.database import tables
-from storage.quotas.limits import Limits, Retention, matches
+from storage.quotas.limits import Limits, Retention
+from storage.quotas.patterns import matches
+from storage.quotas.protection import Protection
 
 
 def rule_of(limits: Limits, repository: str) -> Retention | None:
@@ -45,12 +47,10 @@ def _behind(last: int | None, repository: str) -> ColumnElement[bool]:
     return or_(tag.c.updated < updated, and_(tag.c.updated == updated, tag.c.name < name))
 
 
-def is_kept_by_name(limits: Limits, rule: Retention, repository: str, tag: str) -> bool:
-    """Whether a pattern of the rule keeps a tag, or the tag is immutable."""
-    return any(matches(pattern, tag) for pattern in rule.patterns) or any(
-        immutable.holds(repository, tag) for immutable in limits.immutable
-    )
-
-
-def find_given_up(limits: Limits, rule: Retention, repository: str, tags: Iterable[str]) -> Sequence[str]:
-    return [tag for tag in tags if not is_kept_by_name(limits, rule, repository, tag)]
+def find_given_up(protection: Protection, rule: Retention, tags: Iterable[str]) -> Sequence[str]:
+    """Those that no pattern of the rule keeps, and that may change."""
+    return [
+        tag
+        for tag in tags
+        if not any(matches(pattern, tag) for pattern in rule.patterns) and protection.find_immutable(tag) is None
+    ]

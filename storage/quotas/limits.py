@@ -20,11 +20,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Digest
-from storage.errors import QuotaExceeded, TagImmutable
+from storage.errors import QuotaExceeded, TagTaken
+from storage.quotas.patterns import GLOB, Immutable, matches
+from storage.quotas.protection import Protection, find_document, protect
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SIZE = re.compile(r"(\d{1,15})\s*([kmgt]i?)?b?", re.IGNORECASE)
-_GLOB = re.compile(r"[a-zA-Z0-9._/*-]+")
 
 
 @dataclass(frozen=True)
@@ -43,28 +44,6 @@ class Quota:
             raise ValueError(f"{text!r}: say bytes=10GB, tags=100, or both")
         size = parse_size(values["bytes"]) if "bytes" in values else None
         return cls(pattern, size, _count(values["tags"]) if "tags" in values else None)
-
-
-@dataclass(frozen=True)
-class Immutable:
-    """Tags that can never be moved or deleted once they exist."""
-
-    repository: str
-    tag: str
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Raises ValueError."""
-        repository, colon, tag = text.partition(":")
-        if not colon or not _GLOB.fullmatch(repository) or not _GLOB.fullmatch(tag):
-            raise ValueError(f"{text!r} is not REPOSITORY:TAG, in which * matches anything")
-        return cls(repository, tag)
-
-    def holds(self, repository: str, tag: str) -> bool:
-        return matches(self.repository, repository) and matches(self.tag, tag)
-
-    def __str__(self) -> str:
-        return f"{self.repository}:{self.tag}"
 
 
 @dataclass(frozen=True)
@@ -90,7 +69,7 @@ class Retention:
         days = float(_count(values["keep-days"])) if "keep-days" in values else None
         patterns = tuple(filter(None, values.get("keep", "").split("+")))
         for each in patterns:
-            if not _GLOB.fullmatch(each):
+            if not GLOB.fullmatch(each):
                 raise ValueError(f"{text!r}: {each!r} is not a pattern of tags, in which * matches anything")
         return cls(pattern, last, days, patterns)
 
@@ -102,6 +81,8 @@ class Limits:
     quotas: tuple[Quota, ...] = ()
     immutable: tuple[Immutable, ...] = ()
     retention: tuple[Retention, ...] = ()
+    no_delete: tuple[str, ...] = ()
+    """Patterns of repositories in which clients delete nothing."""
     images: int = 0
     """The most bytes of on-demand content; 0 is no limit."""
     root: str = ""
@@ -109,12 +90,9 @@ class Limits:
     grace: float = 24 * 3600.0
     """Seconds after which a blob that no manifest names may be deleted to make room."""
 
-    def check_deletion(self, repository: str, tags: Sequence[str]) -> None:
-        """Raises TagImmutable."""
-        for tag in tags:
-            for rule in self.immutable:
-                if rule.holds(repository, tag):
-                    raise TagImmutable(repository, tag, str(rule))
+    async def find_protection(self, connection: AsyncConnection, repository: str) -> Protection:
+        """What must not be moved or deleted in a repository, as of this transaction."""
+        return protect(repository, self.immutable, self.no_delete, await find_document(connection, repository))
 
     async def check_tags(
         self,
@@ -123,15 +101,23 @@ class Limits:
         repository: str,
         digest: Digest | None,
         tags: Sequence[str],
+        *,
+        moves: bool = True,
     ) -> None:
-        """Check that `tags` may point to `digest`, which may not be known yet; raises TagImmutable, QuotaExceeded."""
+        """Check that `tags` may point to `digest`, which may not be known yet.
+
+        Without `moves` none may point to something else by now. Raises TagImmutable, TagTaken, QuotaExceeded.
+        """
         if not tags:
             return
         table = tables.tag
         query = select(table.c.name, table.c.digest).where(table.c.repository == repository, table.c.name.in_(tags))
         present = {row.name: row.digest for row in await connection.execute(query)}
         moved = [tag for tag, meant in present.items() if digest is not None and meant != digest]
-        self.check_deletion(repository, moved)
+        if moved:
+            (await self.find_protection(connection, repository)).check_change(moved)
+        if moved and not moves:
+            raise TagTaken(repository, moved[0])
         quota = self.quota(repository)
         new = len(set(tags) - present.keys())
         if quota and quota.tags is not None and new:
@@ -151,11 +137,6 @@ class Limits:
         return next((quota for quota in self.quotas if matches(quota.pattern, repository)), None)
 
 
-def matches(pattern: str, text: str) -> bool:
-    """Whether `text` matches `pattern`, in which only `*` is special."""
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text, re.DOTALL) is not None
-
-
 def parse_size(text: str) -> int:
     """Bytes from `10GB` (10^9), `10GiB` (2^30) or a number; raises ValueError."""
     found = _SIZE.fullmatch(text.strip())
@@ -172,7 +153,7 @@ def like(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
 
 def _rule(text: str, known: set[str]) -> tuple[str, Mapping[str, str]]:
     pattern, *words = text.split() or [""]
-    if not _GLOB.fullmatch(pattern):
+    if not GLOB.fullmatch(pattern):
         raise ValueError(f"{text!r} does not begin with the name of a repository, in which * matches anything")
     values = {}
     for word in words:

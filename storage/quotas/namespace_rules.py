@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from storage.quotas.limits import Immutable
+from storage.quotas.patterns import Immutable
 
 RULES = ("immutable_tags", "no_delete")
 """The fields of a policy's document that are read here; the builder reads the others."""

@@ -30,11 +30,13 @@ from storage.errors import (
     ManifestUnknown,
     RepositoryUnknown,
     TagImmutable,
+    TagTaken,
 )
 from storage.events.announcements import announce
 from storage.events.changes import Changes
 from storage.events.outbox import Record
 from storage.quotas.limits import Limits
+from storage.quotas.protection import list_tags_above
 from storage.quotas.room import Room, make_old, release_unnamed
 from storage.repositories.rows import (
     IN_BODY,
@@ -101,28 +103,35 @@ class Repositories:
         return StoredManifest(Digest(row.digest), row.media_type, row.body) if row else None
 
     async def put_manifest(
-        self, repository: str, push: Push, tags: Sequence[str] = (), record: Record[None] | None = None
+        self,
+        repository: str,
+        push: Push,
+        tags: Sequence[str] = (),
+        record: Record[None] | None = None,
+        *,
+        moves: bool = True,
     ) -> None:
         """Store a manifest, pin its blobs, and point `tags` to it.
 
-        Raises ManifestBlobUnknown, SizeMismatch, TagImmutable, QuotaExceeded.
+        Without `moves` no tag is taken from another manifest. Raises ManifestBlobUnknown, SizeMismatch, TagImmutable,
+        TagTaken, QuotaExceeded.
         """
         try:
-            await self.room.within(repository, lambda: self._put_manifest(repository, push, tags, record))
-        except TagImmutable:
+            await self.room.within(repository, lambda: self._put_manifest(repository, push, tags, record, moves=moves))
+        except (TagImmutable, TagTaken):
             await self.room.give_up_push(repository, [blob.digest for blob in push.blobs])
             raise
         self.changes.mark(repository)
 
     async def _put_manifest(
-        self, repository: str, push: Push, tags: Sequence[str], record: Record[None] | None
+        self, repository: str, push: Push, tags: Sequence[str], record: Record[None] | None, *, moves: bool
     ) -> None:
         digest = push.manifest.digest
         async with self._database.writing() as connection:
             await lock_manifests(self._database, connection, repository)
             pinned = await pin_blobs(connection, repository, push.blobs, push.optional_blobs)
             await ensure_repository(self._database, connection, repository)
-            await self._limits.check_tags(self._database, connection, repository, digest, tags)
+            await self._limits.check_tags(self._database, connection, repository, digest, tags, moves=moves)
             await self.room.check_manifest(connection, repository, digest, len(push.manifest.body))
             await insert_manifest(self._database, connection, repository, push, pinned)
             await self.set_tags(connection, repository, digest, tags)
@@ -163,7 +172,11 @@ class Repositories:
     async def delete_manifest(
         self, repository: str, digest: Digest, record: Record[list[str]] | None = None
     ) -> list[str]:
-        """Delete a manifest with its tags, and return the tags; raises ManifestUnknown, TagImmutable."""
+        """Delete a manifest with its tags, and return the tags; raises ManifestUnknown, TagImmutable,
+        DeletionForbidden.
+
+        Of an index that an immutable tag leads to, no part can be deleted either.
+        """
         table = tables.repository_manifest
         async with self._database.writing() as connection:
             await lock_manifests(self._database, connection, repository)
@@ -171,7 +184,9 @@ class Repositories:
                 tables.tag.c.repository == repository, tables.tag.c.digest == digest
             )
             tags = list((await connection.execute(query)).scalars())
-            self._limits.check_deletion(repository, tags)
+            protection = await self._limits.find_protection(connection, repository)
+            protection.check_deletion()
+            protection.check_change(await list_tags_above(connection, repository, digest))
             use = tables.manifest_blob
             named = select(use.c.digest).where(use.c.repository == repository, use.c.manifest == digest)
             blobs = list((await connection.execute(named)).scalars())
@@ -186,11 +201,14 @@ class Repositories:
         return tags
 
     async def delete_tag(self, repository: str, tag: str, record: Record[Digest] | None = None) -> Digest:
-        """Delete a tag but not its manifest, and return its digest; raises ManifestUnknown, TagImmutable."""
+        """Delete a tag but not its manifest, and return its digest; raises ManifestUnknown, TagImmutable,
+        DeletionForbidden."""
         table = tables.tag
-        self._limits.check_deletion(repository, [tag])
         async with self._database.writing() as connection:
             await lock_manifests(self._database, connection, repository)
+            protection = await self._limits.find_protection(connection, repository)
+            protection.check_deletion()
+            protection.check_change([tag])
             statement = delete(table).where(table.c.repository == repository, table.c.name == tag)
             digest = (await connection.execute(statement.returning(table.c.digest))).scalar()
             if digest is None:
@@ -269,9 +287,11 @@ class Repositories:
         await link_blobs(self._database, connection, repository, [blob.digest])
 
     async def delete_blob(self, repository: str, digest: Digest, record: Record[None] | None = None) -> None:
-        """Remove a blob from a repository; raises BlobUnknown, or BlobInUse while a manifest there names it."""
+        """Remove a blob from a repository; raises BlobUnknown, or BlobInUse while a manifest there names it, or
+        DeletionForbidden."""
         link, use = tables.link, tables.manifest_blob
         async with self._database.writing() as connection:
+            (await self._limits.find_protection(connection, repository)).check_deletion()
             await make_old(connection, repository, [digest])
             # from here on no new manifest can name it
             await lock_rows(connection, link, link.c.repository == repository, link.c.digest == digest)

@@ -22,7 +22,7 @@ LAYOUT = "oci:"
 ARCHIVE = "docker-archive:"
 
 
-@takes_settings("builder", "storage", "log")
+@takes_settings("builder", "storage", "policy", "log")
 def build(
     loaded: LoadedSettings,
     specs: Specs,

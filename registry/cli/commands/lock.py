@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from builder.names.spec import EnvironmentSpec
 
 
-@takes_settings("builder", "storage", "log")
+@takes_settings("builder", "storage", "policy", "log")
 def lock(
     loaded: LoadedSettings,
     specs: Specs,

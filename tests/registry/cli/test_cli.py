@@ -43,10 +43,24 @@ def test_the_console_script_and_the_module_are_the_program() -> None:
         assert (done.returncode, done.stdout.split()[0], done.stderr) == (0, "condery", "")
 
 
-COMMANDS = ["serve", "build", "lock", "explain", "gc", "verify", "backup", "sample-channel", "demo", "settings"]
+COMMANDS = [
+    "serve",
+    "build",
+    "lock",
+    "explain",
+    "gc",
+    "verify",
+    "backup",
+    "sample-channel",
+    "demo",
+    "settings",
+    "policy",
+]
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "user", "group", "robot", "role", "namespace", "explain-access"])
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, "user", "group", "robot", "role", "namespace", "policy", "explain-access"]
+)
 def test_every_command_is_in_the_help_and_has_its_own(command: str) -> None:
     runner = CliRunner()
     assert command in runner.invoke(app, ["--help"]).output

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from storage.digest import Digest
-from storage.quotas.limits import Immutable, Limits, Quota
+from storage.quotas.limits import Limits, Quota
+from storage.quotas.patterns import Immutable
 from tests.support.registry.pushes import ABSENT, DATA, DIGEST, MANIFEST, Pusher
 from tests.support.registry.serving import NUMPY, ROOT, Site, serving
 

@@ -16,7 +16,8 @@ import pytest
 
 from registry.http.settings import HttpSettings
 from storage.digest import Digest
-from storage.quotas.limits import Immutable, Limits, Quota
+from storage.quotas.limits import Limits, Quota
+from storage.quotas.patterns import Immutable
 from tests.support.builder.packages import File, Package
 from tests.support.builder.services import make_channel
 from tests.support.registry.pushes import MANIFEST, Pusher

@@ -13,7 +13,8 @@ from storage.database import tables
 from storage.digest import Digest
 from storage.errors import UploadUnknown, WriteExpired
 from storage.garbage.rehearsal import rehearse
-from storage.quotas.limits import Immutable, Limits, Retention
+from storage.quotas.limits import Limits, Retention
+from storage.quotas.patterns import Immutable
 from tests.support.storage.content import AT_ONCE, NEVER, ROOT, Content, push_of
 
 DAY = 86400.0

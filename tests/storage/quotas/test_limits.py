@@ -15,7 +15,8 @@ from sqlalchemy import create_engine, literal, select
 
 from storage.database import tables
 from storage.errors import QuotaExceeded, TagImmutable
-from storage.quotas.limits import Immutable, Limits, Quota, Retention, like, matches, parse_size
+from storage.quotas.limits import Limits, Quota, Retention, like, parse_size
+from storage.quotas.patterns import Immutable, matches
 from storage.repositories.pushed import Repositories
 from storage.repositories.uploads import Uploads
 from tests.support.storage.content import Content, push_of

@@ -13,7 +13,8 @@ from storage.database import tables
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown, QuotaExceeded, TagImmutable, UploadUnknown
 from storage.quotas import room
-from storage.quotas.limits import Immutable, Limits, Quota
+from storage.quotas.limits import Limits, Quota
+from storage.quotas.patterns import Immutable
 from storage.quotas.room import SILENT_SECONDS
 from storage.repositories.pushed import Repositories
 from storage.repositories.uploads import Uploads
