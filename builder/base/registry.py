@@ -75,9 +75,11 @@ class RegistryBase:
                 return image
             source = _RegistrySource(self._open_repository())
             top = await asyncio.to_thread(source.read_top, pin or self._image.target)
-            if pin is None:
-                pin = await self._pins.pin(self._key, self.reference, top)
-            image = await asyncio.to_thread(self._read, source, pin, platform)
+            image = await asyncio.to_thread(self._read, source, top, platform)
+            # what was read and makes no base is not pinned: the registry's next answer may be right
+            pin = pin or await self._pins.pin(self._key, self.reference, top)
+            if pin != top:
+                image = await asyncio.to_thread(self._read, source, pin, platform)
             await self._pins.put_image(self._key, platform, image.to_json())
             return image
 

@@ -144,6 +144,17 @@ class TestRegistry:
         base = opened(reference, data)
         assert "new" in files_of(await base.resolve("linux-64"), data)
 
+    async def test_what_makes_no_base_is_not_pinned(self, images: Images, address: str, data: Data) -> None:
+        """Nor is it for a platform that it lacks: the tag's next image may have it."""
+        reference = f"{address}/x:1"
+        base = opened(reference, data)
+        push(reference, images.stored(images.image([{"x": b""}], "linux-64")))
+        with pytest.raises(BaseUnavailable, match="only for linux-64"):
+            await base.resolve("linux-aarch64")
+        new = images.image([{"x": b""}], "linux-aarch64")
+        push(reference, images.stored(new))
+        assert (await base.resolve("linux-aarch64")).digest == new.digest
+
     async def test_every_machine_uses_what_the_first_pinned(
         self, images: Images, address: str, data: Data, tmp_path: Path
     ) -> None:
@@ -254,6 +265,11 @@ async def forget_pins(data: Data) -> None:
         await connection.execute(tables.base_pin.delete())
 
 
+async def count_pins(data: Data) -> int:
+    async with data.blobs.stores.database.reading() as connection:
+        return len((await connection.execute(tables.base_pin.select())).all())
+
+
 class _Hostile(http.server.BaseHTTPRequestHandler):
     """A registry that answers everything with what its `answer` says, and remembers what it was told."""
 
@@ -317,6 +333,7 @@ async def test_hostile_registries(data: Data, status: int, headers: dict[str, st
         with pytest.raises(BaseUnavailable, match=reason):
             await opened(f"{address}/x:1", data, {address: Login("me", "secret")}).resolve("linux-64")
     assert told == [""]
+    assert await data.blobs.elsewhere(count_pins(data)) == 0
 
 
 def test_a_blob_longer_than_announced_is_cut_off() -> None:
