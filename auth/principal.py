@@ -31,6 +31,8 @@ class Principal:
     """What a registry token was issued for; None for credentials that are not limited to repositories."""
     token: str = ""
     """The id of the access token that was presented, or that what was presented was made from, for the audit log."""
+    rules: tuple[str, ...] = field(default=(), compare=False)
+    """The keys of the rules that let a workload in."""
     epoch: int = field(default=0, compare=False)
     """The account's when this was loaded: what is issued to it now ends with that."""
 

@@ -35,6 +35,7 @@ TABLE_HEAD = "| setting | type | default | what it is |\n|---|---|---|---|\n"
 TITLES = {
     "http": "The server",
     "access": "Who may do what",
+    "workload": "Workload identity",
     "webhook": "Webhooks",
     "builder": "Images",
     "policy": "Policy",
@@ -48,6 +49,8 @@ EXAMPLES: dict[str, object] = {
     "credentials": "/etc/condery/credentials.json",
     "admin_password_file": "/etc/condery/admin-password",
     "service_name": "registry.example.org",
+    "workload_audience": "https://registry.example.org",
+    "workload_ca_file": "/etc/condery/cluster-ca.crt",
     "glibc": "2.28",
     "user": 1000,
     "tls_certificate": "/etc/condery/tls.crt",

@@ -60,7 +60,11 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             ) as service,
             open_mirror(settings, store) as mirror,
             open_access(
-                settings.access, settings.http, AccessData(store.database, store.changes), settings.builder.root
+                settings.access,
+                settings.http,
+                AccessData(store.database, store.changes),
+                settings.builder.root,
+                workload=settings.workload,
             ) as opened,
             collecting(settings, store),
             keeping(store.reserve),

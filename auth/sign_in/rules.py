@@ -85,8 +85,8 @@ class Rule:
 
     @cached_property
     def key(self) -> str:
-        """Differs between rules that say different things."""
-        return hashlib.sha256(repr((self.conditions, self.role, self.pattern)).encode()).hexdigest()[:32]
+        """Differs between rules that say different things; short, since it goes into tokens."""
+        return hashlib.sha256(repr((self.conditions, self.role, self.pattern)).encode()).hexdigest()[:12]
 
     def __str__(self) -> str:
         conditions = " and ".join(map(_write_condition, self.conditions))

@@ -7,9 +7,9 @@ besides what anybody may.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 
@@ -22,26 +22,15 @@ from auth.sign_in.identity_token import expiry_of, read_unverified, verify
 from auth.sign_in.issuer_keys import Discovery, Fetch, IssuerKeys
 from auth.sign_in.rules import Rule
 from auth.sign_in.settings import WorkloadSettings
+from auth.tokens.credential import Credential, Workload
+from auth.tokens.errors import CredentialsInvalid
 
 LONGEST_NAME = 255
 """As the audit log has it."""
+MOST_MATCHING = 16
+"""Rules for one workload: what is made from its token names them, and has to fit into a request's header."""
 
 log = structlog.get_logger(__name__)
-
-
-class Workload(NamedTuple):
-    """Who somebody is by the word of an issuer. It says nothing of what they may do: their rules may change."""
-
-    name: str
-    rules: tuple[str, ...]
-    """The keys of those that match its claims."""
-
-
-@dataclass(frozen=True)
-class Identified:
-    workload: Workload
-    expires: float
-    """UNIX seconds from which its token does not hold any more."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +41,10 @@ class _Granting:
 
 
 class Workloads:
-    """Those of the issuers of the settings, for all requests of one process."""
+    """Those of the issuers of the settings, for all requests of one process.
+
+    It is what `auth.tokens.credential` calls Workloads, and a reader of tokens for `registry.access.authentication`.
+    """
 
     def __init__(self, settings: WorkloadSettings, roles: Roles, fetch: Fetch) -> None:
         """Raises WorkloadRuleInvalid for a role that there is not."""
@@ -68,27 +60,28 @@ class Workloads:
         """Whether a text says that it is a token of one of the issuers; that anybody can write."""
         return bool(self._keys) and self._find_issuer(text) is not None
 
-    async def identify(self, text: str) -> Identified:
-        """Whose token this is. Raises IdentityRefused, IssuerUnusable."""
+    async def read(self, text: str) -> Credential:
+        """What whoever shows this token has proved. Raises CredentialsInvalid, IssuerUnusable."""
         issuer = self._find_issuer(text)
         if issuer is None:
-            raise IdentityRefused("it is of no issuer that is trusted here")
+            raise CredentialsInvalid("it is of no issuer that is trusted here")
         try:
             claims = await verify(text, issuer, self._audience, self._keys[issuer])
             return self._match(issuer, claims)
         except IdentityRefused as error:
             log.info("token of a workload refused", issuer=issuer, reason=error.reason)
-            raise
+            raise CredentialsInvalid(error.reason) from None
         except IssuerUnusable as error:
             log.warning("token of a workload cannot be checked", issuer=issuer, reason=error.reason)
             raise
 
     def load(self, workload: Workload, anybody: Principal) -> Principal:
-        """What it may do now; `anybody` has what everybody may."""
-        granted = [self._rules[key].binding for key in workload.rules if key in self._rules]
-        if not granted:
-            raise IdentityRefused("the rules that it was let in by are gone")
-        return Principal(workload.name, "workload", grants=Grants((*anybody.grants.bindings, *granted)))
+        """What it may do now, besides what `anybody` may. Raises CredentialsInvalid if all its rules are gone."""
+        rules = tuple(key for key in workload.rules if key in self._rules)
+        if not rules:
+            raise CredentialsInvalid("the rules that it was let in by are gone")
+        granted = (self._rules[key].binding for key in rules)
+        return Principal(workload.name, "workload", grants=Grants((*anybody.grants.bindings, *granted)), rules=rules)
 
     async def close(self) -> None:
         await asyncio.gather(*(each.close() for each in self._keys.values()))
@@ -98,17 +91,19 @@ class Workloads:
         issuer = unverified.claims.get("iss") if unverified is not None else None
         return issuer if isinstance(issuer, str) and issuer in self._keys else None
 
-    def _match(self, issuer: str, claims: Any) -> Identified:
+    def _match(self, issuer: str, claims: Mapping[str, Any]) -> Credential:
+        """Raises IdentityRefused."""
         subject = claims["sub"]
-        matching = tuple(
-            key for key, each in self._rules.items() if each.issuer == issuer and each.rule.matches(claims)
-        )
+        own = [(key, each.rule) for key, each in self._rules.items() if each.issuer == issuer]
+        matching = tuple(key for key, rule in own if rule.matches(claims))
         if not matching:
             raise IdentityRefused(f"no rule matches {subject!r}")
+        if len(matching) > MOST_MATCHING:
+            raise IdentityRefused(f"more than {MOST_MATCHING} rules match {subject!r}")
         name = f"workload/{issuer.partition('://')[2].rstrip('/')}/{subject}"
         if len(name) > LONGEST_NAME:
             raise IdentityRefused(f"issuer and subject are longer than {LONGEST_NAME} characters")
-        return Identified(Workload(name, matching), expiry_of(claims))
+        return Credential("", workload=Workload(name, matching), expires=expiry_of(claims))
 
 
 def _read_rules(settings: WorkloadSettings, roles: Roles) -> Iterable[_Granting]:

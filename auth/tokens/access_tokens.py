@@ -108,6 +108,8 @@ class AccessTokens:
 
         `write` makes the text of one that has to have another form. Raises AccessTokenInvalid.
         """
+        if not maker.id:
+            raise AccessTokenInvalid(f"{maker.name} has no account that an access token could belong to")
         now = time.time()
         token = AccessToken(
             id=new_id(),

@@ -6,11 +6,19 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from auth.grants import Grants
 from auth.principal import Principal, Scopes
 from auth.tokens.errors import CredentialsInvalid
+
+
+class Workload(NamedTuple):
+    """Who somebody is by the word of an issuer. It says nothing of what they may do: the rules may change."""
+
+    name: str
+    rules: tuple[str, ...]
+    """The keys of those that match."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +31,17 @@ class Credential:
     """The account's when the credential was made: it counts up when everything that was issued is to end."""
     access_token: str = ""
     """The id of the access token that this is, or was made from."""
+    workload: Workload | None = None
+    """Who this is instead of an account."""
     scopes: Scopes | None = None
     expires: float = math.inf
     """UNIX seconds."""
+
+    @classmethod
+    def of(cls, principal: Principal) -> Self:
+        """What whoever sent a request has proved with it."""
+        workload = Workload(principal.name, principal.rules) if principal.kind == "workload" else None
+        return cls(principal.id, principal.epoch, principal.token, workload)
 
 
 ANYBODY = Credential("")
@@ -68,6 +84,13 @@ class Limits(Protocol):
         """Those of the token and of the tokens it was made with; None if it does not hold any more."""
 
 
+class Workloads(Protocol):
+    """Loads what workloads may do; `auth.sign_in.workloads` does."""
+
+    def load(self, workload: Workload, anybody: Principal) -> Principal:
+        """Its principal, besides what `anybody` may do. Raises CredentialsInvalid for one that no rule is about."""
+
+
 class Recognised(NamedTuple):
     principal: Principal
     until: float
@@ -77,17 +100,22 @@ class Recognised(NamedTuple):
 class Recognition:
     """From credentials to principals, by what the database says now."""
 
-    def __init__(self, accounts: Accounts, access_tokens: Limits) -> None:
+    def __init__(self, accounts: Accounts, access_tokens: Limits, workloads: Workloads | None = None) -> None:
         self._accounts = accounts
         self._access_tokens = access_tokens
+        self._workloads = workloads
 
     async def recognise(self, credential: Credential) -> Recognised:
         """Raises CredentialsInvalid for what does not hold any more."""
         if credential.expires <= time.time():
             raise CredentialsInvalid("it has expired")
         if not credential.account:
-            anybody = await self._accounts.anonymous()
-            return Recognised(replace(anybody, scopes=credential.scopes), credential.expires)
+            principal = await self._accounts.anonymous()
+            if credential.workload is not None:
+                if self._workloads is None:
+                    raise CredentialsInvalid("no workloads are let in any more")
+                principal = self._workloads.load(credential.workload, principal)
+            return Recognised(replace(principal, scopes=credential.scopes), credential.expires)
         account = await self._find_account(credential)
         limits: tuple[Limit, ...] = ()
         if credential.access_token:

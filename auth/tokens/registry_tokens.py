@@ -15,7 +15,7 @@ from typing import Any
 import jwt
 
 from auth.principal import Scopes
-from auth.tokens.credential import Credential, write_scopes
+from auth.tokens.credential import Credential, Workload, write_scopes
 from auth.tokens.errors import CredentialsInvalid
 from auth.tokens.secrets_text import new_id
 from auth.tokens.signing_keys import SigningKeys
@@ -70,6 +70,8 @@ class RegistryTokens:
             "epoch": credential.epoch,
             "access_token": credential.access_token,
         }
+        if credential.workload is not None:
+            claims["rules"] = credential.workload.rules
         text = jwt.encode(claims, key.private, algorithm=ALGORITHM, headers={"kid": key.kid, "typ": TYPE})
         return Issued(text, self._seconds, now)
 
@@ -114,6 +116,7 @@ def _read_claims(claims: Mapping[str, Any]) -> Credential:
             account=claims["account"],
             epoch=claims["epoch"],
             access_token=claims["access_token"],
+            workload=Workload(claims["sub"], tuple(claims["rules"])) if "rules" in claims else None,
             scopes=scopes,
             expires=claims["exp"] + SKEW_SECONDS,
         )

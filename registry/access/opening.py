@@ -12,13 +12,17 @@ from auth.accounts.defaults import Defaults
 from auth.accounts.loading import PrincipalLoader
 from auth.accounts.passwords import Passwords
 from auth.changing import AccessData
+from auth.role import Roles
 from auth.settings import AccessSettings
+from auth.sign_in.settings import WorkloadSettings
+from auth.sign_in.workloads import Workloads
 from auth.tokens.credential import Recognition
 from auth.tokens.tokens import Tokens
 from registry.access.authentication import Authentication
 from registry.access.challenge import Challenger, service_of
 from registry.access.passwords import PasswordSignIns
 from registry.http.settings import HttpSettings
+from registry.issuers import open_fetch
 
 
 @dataclass(frozen=True)
@@ -31,22 +35,40 @@ class OpenedAccess:
 
 @contextlib.asynccontextmanager
 async def open_access(
-    settings: AccessSettings, http: HttpSettings, data: AccessData, root: str
+    settings: AccessSettings,
+    http: HttpSettings,
+    data: AccessData,
+    root: str,
+    *,
+    workload: WorkloadSettings | None = None,
 ) -> AsyncIterator[OpenedAccess]:
-    """`root` is the first part of on-demand names."""
+    """`root` is the first part of on-demand names. Raises WorkloadRuleInvalid, TrustUnusable."""
     service = service_of(settings, http)
     defaults = Defaults(settings, root, for_this_machine=http.is_for_this_machine)
     loader = PrincipalLoader(data, settings.own_roles, defaults)
     tokens = Tokens.open(data, settings, service)
-    with Passwords(data, settings.password_hashes) as passwords:
-        authentication = Authentication(
-            data,
-            Recognition(loader, tokens.access),
-            PasswordSignIns(passwords, Attempts(settings.login_attempts), loader),
-            tokens,
-            Challenger(settings.realm_path, service),
-        )
+    async with open_workloads(workload or WorkloadSettings(), settings.own_roles) as workloads:
+        with Passwords(data, settings.password_hashes) as passwords:
+            authentication = Authentication(
+                data,
+                Recognition(loader, tokens.access, workloads),
+                PasswordSignIns(passwords, Attempts(settings.login_attempts), loader),
+                tokens,
+                Challenger(settings.realm_path, service),
+                [workloads] if workloads else [],
+            )
+            try:
+                yield OpenedAccess(GrantedAccess(), authentication, tokens, loader)
+            finally:
+                await tokens.access.close()
+
+
+@contextlib.asynccontextmanager
+async def open_workloads(settings: WorkloadSettings, roles: Roles) -> AsyncIterator[Workloads]:
+    """Those of the settings' issuers. Raises WorkloadRuleInvalid, TrustUnusable."""
+    async with open_fetch(settings) as fetch:
+        workloads = Workloads(settings, roles, fetch)
         try:
-            yield OpenedAccess(GrantedAccess(), authentication, tokens, loader)
+            yield workloads
         finally:
-            await tokens.access.close()
+            await workloads.close()

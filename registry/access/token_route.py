@@ -72,7 +72,7 @@ async def _answer(
         raise parts.authentication.challenge(request, message="a registry token gives no other; send a password")
     asked = parse_scopes(fields.get("scope", ()))
     scopes = grant_scopes(asked, lambda permission, name: _is_granted(request, principal, permission, name))
-    credential = Credential(principal.id, principal.epoch, principal.token)
+    credential = Credential.of(principal)
     issued = await parts.tokens.registry.issue(credential, principal.name, scopes)
     document = {
         "token": issued.text,

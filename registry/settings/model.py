@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 from auth.settings import AccessSettings
+from auth.sign_in.settings import WorkloadSettings
 from builder.policy.settings import PolicySettings
 from builder.settings import BuilderSettings
 from registry.http.settings import HttpSettings
@@ -35,6 +36,7 @@ _DEFAULT_RULES = {"data_directory": "~/.local/share/condery", "workers": "one pe
 SECTIONS: Mapping[str, type[Section]] = {
     "http": HttpSettings,
     "access": AccessSettings,
+    "workload": WorkloadSettings,
     "webhook": WebhookSettings,
     "builder": BuilderSettings,
     "policy": PolicySettings,
@@ -53,6 +55,7 @@ class Settings(BaseModel):
 
     http: HttpSettings = Field(default_factory=HttpSettings)
     access: AccessSettings = Field(default_factory=AccessSettings)
+    workload: WorkloadSettings = Field(default_factory=WorkloadSettings)
     webhook: WebhookSettings = Field(default_factory=WebhookSettings)
     builder: BuilderSettings = Field(default_factory=BuilderSettings)
     policy: PolicySettings = Field(default_factory=PolicySettings)

@@ -14,11 +14,13 @@ from auth.grants import Grants
 from auth.permission import Permission
 from auth.principal import Principal
 from auth.role import Roles
-from auth.sign_in.errors import IdentityRefused, WorkloadRuleInvalid
+from auth.sign_in.errors import WorkloadRuleInvalid
 from auth.sign_in.identity_token import LEEWAY_SECONDS
 from auth.sign_in.issuer_keys import Fetch
 from auth.sign_in.settings import WorkloadSettings
-from auth.sign_in.workloads import Workloads
+from auth.sign_in.workloads import MOST_MATCHING, Workloads
+from auth.tokens.credential import Credential
+from auth.tokens.errors import CredentialsInvalid
 from tests.support.auth.workload_claims import GITHUB_JOB, GITLAB_JOB, KUBERNETES_POD
 from tests.support.servers.issuer import Issuer
 
@@ -45,7 +47,12 @@ async def other() -> AsyncIterator[Issuer]:
 
 async def find_principal(workloads: Workloads, text: str) -> Principal:
     assert workloads.knows(text)
-    return workloads.load((await workloads.identify(text)).workload, ANYBODY)
+    return load(workloads, await workloads.read(text))
+
+
+def load(workloads: Workloads, credential: Credential) -> Principal:
+    assert credential.workload
+    return workloads.load(credential.workload, ANYBODY)
 
 
 @pytest.mark.parametrize(
@@ -94,8 +101,8 @@ async def test_a_workload(
     assert not access.may(principal, READ, "other/app")
     assert not access.may(principal, READ, "default/app")
     for changed in others:
-        with pytest.raises(IdentityRefused) as caught:
-            await workloads.identify(issuer.sign({**sent, **changed}))
+        with pytest.raises(CredentialsInvalid) as caught:
+            await workloads.read(issuer.sign({**sent, **changed}))
         assert "no rule matches" in caught.value.reason
 
 
@@ -119,8 +126,8 @@ async def test_a_rule_is_about_its_issuer_alone(issuer: Issuer, other: Issuer, f
     assert [access.may(two, READ, name) for name in ("one/x", "two/x")] == [False, True]
     # each signs for itself only, though their keys have one name
     assert issuer.keys.keys() == other.keys.keys()
-    with pytest.raises(IdentityRefused, match="not accepted"):
-        await workloads.identify(other.token(iss=issuer.url, sub="a"))
+    with pytest.raises(CredentialsInvalid, match="not accepted"):
+        await workloads.read(other.token(iss=issuer.url, sub="a"))
 
 
 @pytest.mark.parametrize("trick", ["/", ".evil.example", "@evil.example", "#", "?", "0", "/../x"])
@@ -129,8 +136,8 @@ async def test_an_issuer_is_compared_as_a_whole(issuer: Issuer, fetch: Fetch, tr
     for claimed in (issuer.url + trick, issuer.url[:-1], issuer.url.upper(), [issuer.url], None):
         text = issuer.token(iss=claimed, sub="a")
         assert not workloads.knows(text)
-        with pytest.raises(IdentityRefused):
-            await workloads.identify(text)
+        with pytest.raises(CredentialsInvalid):
+            await workloads.read(text)
     assert issuer.asked == [], "nobody is asked for keys of an issuer that is not trusted"
 
 
@@ -145,19 +152,27 @@ async def test_an_unreachable_issuer_stops_nobody_who_does_not_need_it(
 
 async def test_a_rule_that_is_gone_grants_nothing(issuer: Issuer, fetch: Fetch) -> None:
     rules = ['sub == "a" -> viewer on one/*', 'sub like "a*" -> viewer on two/*']
-    identified = await open_workloads([issuer], rules, fetch).identify(issuer.token(sub="a"))
-    assert identified.expires == pytest.approx(time.time() + 300 + LEEWAY_SECONDS, abs=5)
-    fewer = open_workloads([issuer], rules[1:], fetch).load(identified.workload, ANYBODY)
+    credential = await open_workloads([issuer], rules, fetch).read(issuer.token(sub="a"))
+    assert credential.expires == pytest.approx(time.time() + 300 + LEEWAY_SECONDS, abs=5)
+    fewer = load(open_workloads([issuer], rules[1:], fetch), credential)
     assert [GrantedAccess().may(fewer, READ, name) for name in ("one/x", "two/x")] == [False, True]
-    with pytest.raises(IdentityRefused):
-        open_workloads([issuer], ['sub == "b" -> viewer on one/*'], fetch).load(identified.workload, ANYBODY)
+    with pytest.raises(CredentialsInvalid):
+        load(open_workloads([issuer], ['sub == "b" -> viewer on one/*'], fetch), credential)
 
 
 async def test_names_fit_into_the_audit_log(issuer: Issuer, fetch: Fetch) -> None:
     workloads = open_workloads([issuer], ['sub like "*" -> viewer on one/*'], fetch)
-    with pytest.raises(IdentityRefused) as caught:
-        await workloads.identify(issuer.token(sub="a" * 250))
+    with pytest.raises(CredentialsInvalid) as caught:
+        await workloads.read(issuer.token(sub="a" * 250))
     assert "longer than 255" in caught.value.reason
+
+
+async def test_the_rules_of_one_workload_are_bounded(issuer: Issuer, fetch: Fetch) -> None:
+    rules = [f'sub == "a" -> viewer on n{number}/*' for number in range(MOST_MATCHING + 1)]
+    assert await open_workloads([issuer], rules[1:], fetch).read(issuer.token(sub="a"))
+    with pytest.raises(CredentialsInvalid) as caught:
+        await open_workloads([issuer], rules, fetch).read(issuer.token(sub="a"))
+    assert f"more than {MOST_MATCHING} rules" in caught.value.reason
 
 
 def test_a_role_that_there_is_not(fetch: Fetch) -> None:

@@ -17,6 +17,7 @@ from yarl import URL
 from auth.access import Access, OpenAccess
 from auth.changing import AccessData
 from auth.settings import AccessSettings
+from auth.sign_in.settings import WorkloadSettings
 from builder.artifacts.artifact import ARTIFACTS, Artifact
 from builder.demand import Ticket
 from builder.errors import InvalidImageName, TooManyBuilds, UnknownArtifact
@@ -214,6 +215,7 @@ async def serving(
     limits: Limits | None = None,
     access: Access | None = None,
     sign_in: AccessSettings | None = None,
+    workload: WorkloadSettings | None = None,
     kinds: Sequence[MakeKind] = ALL_KINDS,
     routes: Sequence[Row] = ROUTES,
     read_only: bool = False,
@@ -233,7 +235,11 @@ async def serving(
             open_notifications(webhooks or WebhookSettings(), settings, store.database, timing) as notifier,
             open_mirror(store) if open_mirror else contextlib.nullcontext() as mirror,
             open_access(
-                sign_in or AccessSettings(), settings, AccessData(store.database, store.changes), ROOT
+                sign_in or AccessSettings(),
+                settings,
+                AccessData(store.database, store.changes),
+                ROOT,
+                workload=workload,
             ) as opened,
         ):
             workshops.append(Workshop(store))
