@@ -110,21 +110,23 @@ async def test_what_was_exchanged_ends_with_the_rule(issuer: Issuer, tmp_path: P
         assert await status(site, bearer(token)) == 401
 
 
-async def test_a_workload_is_somebody_without_an_account(site: Site, issuer: Issuer) -> None:
+async def test_a_workload_is_somebody_without_an_account(issuer: Issuer, tmp_path: Path) -> None:
     headers = bearer(issuer.token(sub="builder"))
     name = f"workload/{issuer.url.removeprefix('http://')}/builder"
-    async with site.request("GET", "/api/v1/permission/", headers=headers) as response:
-        data = json.loads(await response.read())["data"]
-    assert data["authenticated"] is True
-    assert data["primary_namespace"] == "default"
-    assert set(data["entity_permissions"]) == {"team/*"}
-    for body in ({"name": "mine"}, {"primary_namespace": "team"}):
-        async with site.request("POST", "/api/v1/token/", headers=headers, json=body) as response:
-            assert response.status == 400
-            assert f"{name} has no account" in await response.text()
-    async with site.request("GET", "/api/v1/token/", headers=headers) as response:
-        assert json.loads(await response.read())["data"] == []
-    assert f'"principal":"{name}"' in site.log.getvalue().replace('": "', '":"')
+    async with trusting(issuer, tmp_path) as site:
+        async with site.request("GET", "/api/v1/permission/", headers=headers) as response:
+            data = json.loads(await response.read())["data"]
+        assert data["authenticated"] is True
+        assert data["primary_namespace"] == "default"
+        assert set(data["entity_permissions"]) == {"team/*"}
+        for body in ({"name": "mine"}, {"primary_namespace": "team"}):
+            async with site.request("POST", "/api/v1/token/", headers=headers, json=body) as response:
+                assert response.status == 400
+                assert f"{name} has no account" in await response.text()
+        async with site.request("GET", "/api/v1/token/", headers=headers) as response:
+            assert json.loads(await response.read())["data"] == []
+    # the log is complete when the server has stopped
+    assert {json.loads(line)["principal"] for line in site.log.getvalue().splitlines()} == {name}
 
 
 async def test_an_issuer_that_does_not_answer(site: Site, issuer: Issuer) -> None:
@@ -148,15 +150,17 @@ async def test_a_slow_issuer_holds_up_nobody_else(site: Site, issuer: Issuer) ->
     assert await waiting == 404
 
 
-async def test_the_log_has_no_token(site: Site, issuer: Issuer, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_log_has_no_token(issuer: Issuer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     texts = [issuer.token(sub="puller"), issuer.token(sub="nobody"), issuer.token(sub="puller", exp=1)]
-    for text in texts:
-        await status(site, bearer(text))
-        await status(site, basic("x", text))
+    async with trusting(issuer, tmp_path) as site:
+        for text in texts:
+            await status(site, bearer(text))
+            await status(site, basic("x", text))
     shown = site.log.getvalue() + "".join(capsys.readouterr())
+    assert '"status":401' in shown
+    assert "no rule matches 'nobody'" in shown
     for text in texts:
         assert text.rpartition(".")[2] not in shown
-    assert "no rule matches 'nobody'" in shown
 
 
 async def test_without_issuers_nothing_is_fetched(issuer: Issuer, tmp_path: Path) -> None:
