@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import subprocess
@@ -12,11 +13,9 @@ import pytest
 from sqlalchemy import create_engine, inspect
 from structlog.testing import capture_logs
 
-from auth.access import may
 from auth.accounts.account import Account
 from auth.accounts.passwords import Passwords
 from auth.changing import AccessData
-from auth.permission import Permission
 from registry.accounts import open_accounts, prepare_first_sign_in
 from registry.http.settings import HttpSettings
 from registry.settings.model import Settings
@@ -134,17 +133,18 @@ class TestAStoreOfTheVersionBefore:
         assert await accounts_in(client.server.data_dir) == []
         assert printed(client.server) == []
 
-    async def test_is_closed_to_others(self, client: Client) -> None:
-        settings = settings_for(client.server.data_dir, for_this_machine=False)
-        async with open_store(settings.storage) as store:
-            await prepare_first_sign_in(settings, store)
-            with open_accounts(settings, store) as opened:
-                anybody = await opened.principals.anonymous()
-                [admin] = await opened.accounts.list_all()
-                loaded = await opened.principals.load(admin.id)
-        assert not any(may(anybody, each, entity) for each in Permission for entity in ("team/app", "team", "a/b"))
-        assert loaded is not None
-        assert all(may(loaded.principal, each, "team/app") for each in Permission)
+    def test_is_closed_to_others(self, client: Client, tmp_path: Path) -> None:
+        password = tmp_path / "password"
+        password.write_text("correct horse")
+        client.server.flags = (*FLAGS, *FOR_OTHERS, "--admin-password-file", str(password))
+        client.server.start()
+        paths = ("/v2/", "/v2/team/app/tags/list", "/v2/team/app/manifests/v1")
+        assert [client.ask("GET", path)[0] for path in paths] == [401, 401, 401]
+        assert client.ask("GET", "/v2/_catalog")[2] == b'{"repositories":[]}'
+        basic = "Basic " + base64.b64encode(b"admin:correct horse").decode()
+        assert [client.ask("GET", path, Authorization=basic)[0] for path in paths] == [200, 200, 200]
+        assert client.ask("GET", "/v2/_catalog", Authorization=basic)[2] == b'{"repositories":["team/app"]}'
+        assert client.server.stop() == 0
 
 
 def push(client: Client, tag: str) -> None:
