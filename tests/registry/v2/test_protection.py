@@ -120,9 +120,12 @@ async def test_whoever_may_not_delete_deletes_nothing(tmp_path: Path) -> None:
     async with pushing(tmp_path, access=Without(Permission.ENVIRONMENT_DELETE)) as (_, push):
         image = await push.image("app", b"1")
         assert (await push.manifest("app", "latest", image)).status == 201
-        for reference in ("latest", Digest.of(image)):
-            assert is_denied(await delete(push, "app", reference), "environment::delete on app")
-        assert is_denied(await delete(push, "app", Digest.of(b"1"), "blobs"), "environment::delete on app")
+        for kind, reference in (("manifests", "latest"), ("manifests", Digest.of(image)), ("blobs", Digest.of(b"1"))):
+            answer = await delete(push, "app", reference, kind)
+            # whoever has not said who they are is asked to
+            assert (answer.status, answer.code) == (401, "UNAUTHORIZED")
+            assert "environment::delete on app" in answer.message
+        assert (await push.get_manifest("app", "latest")).status == 200
 
 
 async def test_a_read_only_registry_takes_no_change(tmp_path: Path) -> None:
