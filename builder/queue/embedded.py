@@ -156,7 +156,9 @@ class EmbeddedQueue:
         if row is None or row.ended is not None:
             return False
         failure = BuildCanceled(build_id, printable(reason))
-        record = await self._tell(Job.from_json(row.request), build_id, row.now - row.created, failure)
+        # nobody can be told about a build of another version, which is canceled all the same
+        job = _read_job(row)
+        record = await self._tell(job, build_id, row.now - row.created, failure) if job else None
         done = await self._builds.fail(
             build_id, kind=failure.kind, message=failure.message, canceled=True, record=record
         )

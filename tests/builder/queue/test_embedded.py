@@ -176,6 +176,19 @@ async def test_what_another_version_left_is_ended(
     assert await faulty.list_unfinished() == []
 
 
+@pytest.mark.parametrize("request_there", [{"kind": "image", "spec": "of the future"}, NUMPY.to_json()])
+async def test_a_build_of_another_version_can_be_canceled(
+    queue: EmbeddedQueue, faulty: Faulty, request_there: dict[str, Any]
+) -> None:
+    """One that this version cannot read, or of which it would make another key."""
+    row = await faulty.begin("0123456789ab", "another key", request_there, "another machine")
+    assert row is not None
+    assert await queue.cancel(row.id, "It took too long.")
+    after = await faulty.find(row.id)
+    assert after is not None
+    assert (after.status, after.error_message) == ("CANCELED", "It took too long.")
+
+
 async def test_a_beat_does_not_undo_what_was_just_set(queue: EmbeddedQueue, faulty: Faulty, work: Work) -> None:
     build = await queue.submit(NUMPY)
     await work.started.wait()
