@@ -21,6 +21,9 @@ _LONGEST = 1 << 20
 """Characters of the solver's text that are read. It grows as the square of a chain of packages."""
 _SHOWN = 6
 _NEVER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
+_LACKS = ", for which no candidates were found"
+_LACK = re.compile(rf"(?<!\w)((__\w++)[^,\n]*+(?:,[^\s,][^,\n]*+)*+){_LACKS}")
+"""A virtual package that the image lacks. A channel chooses the names in the line, so no part of it is tried twice."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +70,16 @@ def make_readable(text: str, virtual: Sequence[tuple[str, str, str]]) -> str:
     """Rewrite the solver's explanation without its internal terms, in at most 40 lines."""
     text = text[:_LONGEST].removeprefix("Cannot solve the request because of: ").strip()
     text = re.sub(r"(?<=\w) \*(?=[ ,\n]|$)", "", text)
+    lines = _drop_echoes(text.splitlines())
+    if len(lines) > _LINES:
+        lines = [*lines[:_LINES], f"... and {len(lines) - _LINES} more lines"]
     has = {name: version for name, version, _ in virtual}
 
     def explain(match: re.Match[str]) -> str:
         version = has.get(match[2])
         return f"{match[1]}, and the image has {f'{match[2]} {version}' if version else f'no {match[2]}'}"
 
-    text = re.sub(r"((__\w+)[^,\n]*(?:,[^\s,][^,\n]*)*), for which no candidates were found", explain, text)
-    lines = _drop_echoes(text.splitlines())
-    if len(lines) > _LINES:
-        lines = [*lines[:_LINES], f"... and {len(lines) - _LINES} more lines"]
-    return "\n".join(lines)
+    return "\n".join(_LACK.sub(explain, line) if _LACKS in line else line for line in lines)
 
 
 def _drop_echoes(lines: list[str]) -> list[str]:

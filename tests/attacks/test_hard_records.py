@@ -309,3 +309,19 @@ async def test_the_reason_of_a_long_chain_is_short(tmp_path: Path, solver: Solve
     with pytest.raises(Unsatisfiable, match="more lines") as caught:
         await solver.solve(lib(bad.url))
     assert len(str(caught.value)) < 100_000
+
+
+async def test_a_reason_with_a_long_name_stalls_nobody(tmp_path: Path, solver: Solver, bad: ChannelServer) -> None:
+    """The reason is read where all requests are answered."""
+    name = "x" + "_" * 3000
+    write(
+        tmp_path / "bad",
+        {
+            "lib-1.0": {"depends": [name, "y >=2"]},
+            f"{name}-1.0": {"depends": ["y <2"]},
+            "y-1.0": {},
+            "y-2.0": {},
+        },
+    )
+    with pytest.raises(Unsatisfiable, match="x____"):
+        await solver.solve(lib(bad.url), seconds=30)
