@@ -178,7 +178,7 @@ async def test_what_another_version_left_is_ended(
 
 @pytest.mark.parametrize("request_there", [{"kind": "image", "spec": "of the future"}, NUMPY.to_json()])
 async def test_a_build_of_another_version_can_be_canceled(
-    queue: EmbeddedQueue, faulty: Faulty, request_there: dict[str, Any]
+    queue: EmbeddedQueue, faulty: Faulty, request_there: dict[str, object]
 ) -> None:
     """One that this version cannot read, or of which it would make another key."""
     row = await faulty.begin("0123456789ab", "another key", request_there, "another machine")
