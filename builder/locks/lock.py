@@ -113,6 +113,10 @@ class Lock:
         return make_key("lock", {"spec": self.spec.to_json(), "packages": packages})
 
 
+MOST_CIRCLES = 50
+"""Circles of dependencies that are followed to choose their first package. Real environments have one or two."""
+
+
 def order_by_dependency(packages: Iterable[LockedPackage]) -> tuple[LockedPackage, ...]:
     """Order `packages` so that each comes after all its dependencies, ties by name. Their given order has no effect.
 
@@ -130,8 +134,14 @@ def order_by_dependency(packages: Iterable[LockedPackage]) -> tuple[LockedPackag
     ready = [name for name, dependencies in waiting.items() if not dependencies]
     heapq.heapify(ready)
     ordered: list[LockedPackage] = []
+    circles = 0
     while waiting:
-        name = heapq.heappop(ready) if ready else _choose_in_circle(waiting)
+        if ready:
+            name = heapq.heappop(ready)
+        else:
+            circles += 1
+            # following the circles of a channel that means harm takes the cube of their packages
+            name = _choose_in_circle(waiting) if circles <= MOST_CIRCLES else min(waiting)
         del waiting[name]
         ordered.append(by_name[name])
         for dependant in wanted_by[name]:
@@ -149,9 +159,10 @@ def name_dependency(match_spec: str) -> str:
 
 def _choose_in_circle(waiting: Mapping[str, set[str]]) -> str:
     """Choose the package at which to break a cycle. Every package here waits for another."""
-    trail: list[str] = []
+    trail: dict[str, int] = {}
     name = min(waiting)
     while name not in trail:
-        trail.append(name)
+        trail[name] = len(trail)
         name = min(waiting[name])
-    return min(trail[trail.index(name) :], key=lambda each: (each != "python", each))
+    circle = list(trail)[trail[name] :]
+    return min(circle, key=lambda each: (each != "python", each))

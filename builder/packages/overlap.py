@@ -30,6 +30,9 @@ LOST = 50_000
 LOST_TEXT = 4 << 20
 """Characters in those paths."""
 
+IN_CYCLES = 10_000
+"""Packages in all cycles that are looked at. Packages that all need each other have the cube of their number."""
+
 MOST_REPORTED = 1000
 """Paths that a report lists."""
 
@@ -209,21 +212,27 @@ def _break_cycles(depends: Mapping[str, Sequence[str]], noarch: Mapping[str, boo
 
 
 def _find_cycles(depends: Mapping[str, Sequence[str]]) -> list[list[str]]:
-    """Find the cycles that a depth-first walk meets: packages by name, dependencies in their recorded order."""
+    """Find the cycles that a depth-first walk meets: packages by name, dependencies in their recorded order.
+
+    The last one exceeds the limit at most.
+    """
     cycles: list[list[str]] = []
+    room = IN_CYCLES
     visited: set[str] = set()
     for root in sorted(depends):
-        path: list[str] = []
+        path: dict[str, int] = {}
         stack: list[tuple[str, bool]] = [(root, False)]
         while stack:
             name, leaving = stack.pop()
             if leaving:
-                path.pop()
+                path.popitem()
             elif name in path:
-                cycles.append(path[path.index(name) :])
+                if room > 0:
+                    cycles.append(list(path)[path[name] :])
+                    room -= len(cycles[-1])
             elif name not in visited:
                 visited.add(name)
-                path.append(name)
+                path[name] = len(path)
                 stack.append((name, True))
                 stack.extend((dependency, False) for dependency in reversed(depends[name]))
     return cycles

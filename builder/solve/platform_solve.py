@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import json
 from dataclasses import dataclass, field
@@ -60,7 +61,8 @@ class PlatformSolve:
                 records = await self._collect_records(platform)
             except GatewayError as error:
                 raise self.repodata.make_error(self.channels, str(error)) from None
-        return order_by_dependency(self._lock(record, platform) for record in records)
+        # a channel decides how long this takes
+        return await asyncio.to_thread(lambda: order_by_dependency(self._lock(record, platform) for record in records))
 
     async def _collect_records(self, platform: str) -> list[RepoDataRecord]:
         gateway = await self.repodata.open_gateway(self.channels, [platform, "noarch"])
