@@ -10,6 +10,7 @@ from sqlalchemy import select
 from storage.database.account_tables import namespace as table
 from storage.database.engine import Database
 from storage.events.announcements import announce
+from storage.events.outbox import Record
 
 
 class NamespacePolicies:
@@ -34,8 +35,13 @@ class NamespacePolicies:
         async with self._database.reading() as connection:
             return {row.name: row.policy for row in await connection.execute(query)}
 
-    async def put(self, namespace: str, document: str, by: str, *, create: bool = False) -> bool:
-        """Replace the document of a namespace, which is made if `create`; False if there is none."""
+    async def put(
+        self, namespace: str, document: str, by: str, *, create: bool = False, record: Record[None] | None = None
+    ) -> bool:
+        """Replace the document of a namespace, which is made if `create`; False if there is none.
+
+        `record` is run in the same transaction if it is done.
+        """
         values = {"name": namespace, "created": time.time(), "created_by": by, "policy": document}
         statement = self._database.insert(table).values(**values)
         if create:
@@ -43,7 +49,9 @@ class NamespacePolicies:
         else:
             statement = table.update().where(table.c.name == namespace).values(policy=document)
         async with self._database.writing() as connection:
-            done = await connection.execute(statement)
+            done = (await connection.execute(statement)).rowcount == 1
+            if done and record is not None:
+                await record(connection, None)
             await announce(connection, namespace)
         self._mark(namespace)
-        return done.rowcount == 1
+        return done

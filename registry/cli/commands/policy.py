@@ -15,6 +15,8 @@ from registry.settings.loading import LoadedSettings
 from registry.settings.model import Settings
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from builder.locks.lock import Lock
 
 app = typer.Typer(cls=Group, help="Show, set and try the rules for what environments may hold.", no_args_is_help=True)
@@ -26,9 +28,12 @@ Name = Annotated[
 
 
 @app.command("show", cls=Command)
-@takes_settings("builder", "storage", "policy")
+@takes_settings("builder", "storage", "policy", "log")
 def show(loaded: LoadedSettings, namespace: Name = None, json: AsJson = False) -> None:
     """Print the rules that hold for a namespace, by where they are set."""
+    from registry.logs.lines import configure
+
+    configure(loaded.command_log)
     need_data(loaded.settings.data_directory)
     document = run_async(_find(loaded.settings, namespace or loaded.settings.builder.root))
     if json:
@@ -62,7 +67,7 @@ def _push_rules(text: str | None) -> dict[str, Any]:
 
 
 @app.command("set", cls=Command)
-@takes_settings("builder", "storage")
+@takes_settings("builder", "storage", "log")
 def set_policy(
     loaded: LoadedSettings,
     namespace: Annotated[str, typer.Argument(metavar="NAMESPACE", help="Namespace, such as team.")],
@@ -70,7 +75,9 @@ def set_policy(
 ) -> None:
     """Replace the policy of a namespace. It holds at once, also on a running server."""
     from builder.policy.policies import read_document
+    from registry.logs.lines import configure
 
+    configure(loaded.command_log)
     need_data(loaded.settings.data_directory)
     text = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     try:
@@ -83,12 +90,20 @@ def set_policy(
 
 
 async def _put(settings: Settings, namespace: str, document: str) -> None:
+    from auth.audit.log import append
+    from registry.cli.commands.accounts.opening import by
     from storage.store import open_store
+
+    actor = by()
+
+    async def record(connection: AsyncConnection, _: None) -> None:
+        await append(connection, actor.did("policy.set", namespace))
 
     async with open_store(settings.storage) as store:
         # the on-demand names have a namespace that nobody creates
         create = namespace == settings.builder.root
-        if not await store.catalog.policies.put(namespace, document, "the command line", create=create):
+        done = await store.catalog.policies.put(namespace, document, actor.name, create=create, record=record)
+        if not done:
             raise UsageError(f"there is no namespace {namespace}; create it with: condery namespace create {namespace}")
 
 
@@ -105,7 +120,7 @@ def check(
     from registry.logs.lines import configure
 
     settings = loaded.settings
-    configure(settings.log.model_copy(update={} if "log_level" in loaded.origins else {"log_level": "error"}))
+    configure(loaded.command_log)
     lock = run_async(_check(settings, specs))
     for platform, packages in lock.packages.items():
         echo(f"allowed for {platform}:")

@@ -94,3 +94,5 @@ def test_a_namespace_has_to_be_there(condery: Run, flags: list[str], tmp_path: P
     assert condery("policy", "set", "team", "-", *flags[:2], stdin='{"no_delete": true}').exit_code == 0
     shown = condery("policy", "show", "team", *flags[:2]).stdout
     assert shown == "the policy of namespace team:\n    no_delete: True\n"
+    events = json.loads(condery("audit", "--json", *flags[:2]).stdout)
+    assert [each["entity"] for each in events["events"] if each["action"] == "policy.set"] == ["team"]
