@@ -35,6 +35,7 @@ TABLE_HEAD = "| setting | type | default | what it is |\n|---|---|---|---|\n"
 TITLES = {
     "http": "The server",
     "access": "Who may do what",
+    "sign_in": "Sign-in of people",
     "workload": "Workload identity",
     "webhook": "Webhooks",
     "builder": "Images",
@@ -49,6 +50,9 @@ EXAMPLES: dict[str, object] = {
     "credentials": "/etc/condery/credentials.json",
     "admin_password_file": "/etc/condery/admin-password",
     "service_name": "registry.example.org",
+    "trusted_proxies": ["10.1.0.5"],
+    "proxy_user_header": "X-Forwarded-User",
+    "proxy_groups_header": "X-Forwarded-Groups",
     "workload_audience": "https://registry.example.org",
     "workload_ca_file": "/etc/condery/cluster-ca.crt",
     "glibc": "2.28",

@@ -19,6 +19,7 @@ from auth.accounts.names import Names
 from auth.accounts.namespaces import Namespaces
 from auth.accounts.passwords import Passwords
 from auth.changing import AccessData
+from auth.sign_in.identities import Identities
 from registry.settings.model import Settings
 from storage.store import Store
 
@@ -32,6 +33,7 @@ class OpenedAccounts:
     namespaces: Namespaces
     bindings: HeldBindings
     principals: PrincipalLoader
+    identities: Identities
 
 
 @contextlib.contextmanager
@@ -41,12 +43,14 @@ def open_accounts(settings: Settings, store: Store) -> Iterator[OpenedAccounts]:
     data, names, roles = AccessData(store.database, store.changes), Names(root), access.own_roles
     defaults = Defaults(access, root, for_this_machine=settings.http.is_for_this_machine)
     with Passwords(data, access.password_hashes) as passwords:
+        accounts = Accounts(data, names, passwords)
         yield OpenedAccounts(
-            Accounts(data, names, passwords),
+            accounts,
             Groups(data, names),
             Namespaces(data, names),
             HeldBindings(data, roles),
             PrincipalLoader(data, roles, defaults),
+            Identities(data, accounts),
         )
 
 

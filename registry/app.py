@@ -65,6 +65,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                 AccessData(store.database, store.changes),
                 settings.builder.root,
                 workload=settings.workload,
+                sign_in=settings.sign_in,
             ) as opened,
             collecting(settings, store),
             keeping(store.reserve),

@@ -62,6 +62,17 @@ class Accounts:
             await append(connection, by.did("user.add", name, administrator=administrator))
             return await find_account(connection, name)
 
+    async def add_within(self, connection: AsyncConnection, name: str, *, by: Actor) -> Account:
+        """Make the account of a person without a password, in a transaction of `changing_alone`.
+
+        Raises NameUnfit, NameTaken.
+        """
+        row = self._new_row("person", name)
+        await _check_namespace(connection, name)
+        await self._insert(connection, row)
+        await append(connection, by.did("user.add", name))
+        return await find_account(connection, name)
+
     async def add_first(self, name: str, password: str, *, by: Actor, expires: float | None) -> Account | None:
         """Make the administrator `name` and return the account; None if there is already an account."""
         row = self._new_row("person", name, expires=expires, password=await self._passwords.hash(password))

@@ -1,6 +1,7 @@
 """Who somebody is, by the word of an issuer that the settings trust.
 
 settings        the issuers, and what their word is good for
+identities      the accounts of people who have signed in elsewhere
 workloads       CI jobs and pods: from a token of an issuer to a principal
 rules           the language that says which workloads get which role
 identity_token  whether a token (JWT) is what its issuer has signed, for us, and now

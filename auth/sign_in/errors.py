@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from auth.errors import AuthError
+from auth.errors import AccessConflict, AccessRefused, AccessUnknown, AuthError
+from storage.errors import quote
 
 
 class FetchFailed(AuthError):
@@ -44,3 +45,29 @@ class TrustUnusable(AuthError):
         super().__init__(f"workload_ca_file {path}: {reason}")
         self.path = path
         self.reason = reason
+
+
+class SignInRefused(AuthError):
+    """Somebody is signed in elsewhere, and cannot be here."""
+
+
+class IdentityUnfit(AccessRefused):
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{quote(text)} is no issuer and no subject: 1 to 255 printable characters")
+        self.text = text
+
+
+class IdentityTaken(AccessConflict):
+    def __init__(self, subject: str, issuer: str, holder: str) -> None:
+        super().__init__(
+            f"{quote(subject)} of {issuer} is {holder} here already; first: condery user disconnect {holder} "
+            f"--issuer {issuer}"
+        )
+        self.holder = holder
+
+
+class IdentityUnknown(AccessUnknown):
+    def __init__(self, name: str, issuer: str) -> None:
+        super().__init__(f"{name} is not connected with anybody of {quote(issuer)}")
+        self.name = name
+        self.issuer = issuer

@@ -172,7 +172,7 @@ class _Parser:
         if found is None:
             opened = self._text[self._position] == '"'
             self._refuse(
-                'a text without its closing quote (a comma cannot be written; `*` stands for it after "like")'
+                "a text without its closing quote (if it has a comma, write the list of rules as a JSON array)"
                 if opened
                 else f"{self._text[self._position]!r} means nothing here"
             )

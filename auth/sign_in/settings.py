@@ -148,3 +148,43 @@ def _check_rule(rule: Rule, issuers: tuple[str, ...]) -> None:
             f"{where}: anybody in the world can have such a token of {issuer}; say whose, with one of "
             f"{', '.join(sorted(telling))}"
         )
+
+
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_TAKEN = re.compile(
+    r"authorization|cookie|host|origin|referer|connection|forwarded|content-.*|transfer-.*|sec-.*|accept.*"
+    r"|x-forwarded-(?:for|host|proto)|x-request-id",
+    re.IGNORECASE,
+)
+"""Headers with another meaning, which clients and proxies send for that."""
+
+
+class SignInSettings(Section):
+    """People who have signed in elsewhere."""
+
+    proxy_user_header: str | None = Field(
+        None,
+        description="Header in which a trusted proxy names the user whom it has signed in, such as X-Forwarded-User. "
+        "The proxy has to remove this header from what its clients send. It is read from trusted_proxies alone.",
+    )
+    proxy_groups_header: str | None = Field(
+        None,
+        description="Header in which the proxy lists the groups of that user, separated by commas. Those that exist "
+        "here count.",
+    )
+
+    @field_validator("proxy_user_header", "proxy_groups_header")
+    @classmethod
+    def _is_header(cls, value: str | None) -> str | None:
+        if value is not None and (not _HEADER.fullmatch(value) or _TAKEN.fullmatch(value)):
+            raise ValueError("must be a header of the proxy's own, such as X-Forwarded-User")
+        return value
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
+        if self.proxy_groups_header is not None:
+            if self.proxy_user_header is None:
+                raise ValueError("proxy_groups_header: there is no proxy_user_header to say whose groups these are")
+            if self.proxy_groups_header.lower() == self.proxy_user_header.lower():
+                raise ValueError("proxy_groups_header and proxy_user_header are the same header")
+        return self

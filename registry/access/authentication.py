@@ -29,6 +29,7 @@ from auth.tokens.secrets_text import is_access_token
 from auth.tokens.tokens import Tokens
 from registry.access.challenge import Challenger
 from registry.access.passwords import PasswordSignIns
+from registry.access.proxied import ProxySignIns
 from registry.errors import Unauthorized
 from registry.parts import PROXIES
 from registry.peers.networks import client_of
@@ -71,6 +72,7 @@ class Authentication:
         tokens: Tokens,
         challenger: Challenger,
         readers: Sequence[TokenReader] = (),
+        proxied: ProxySignIns | None = None,
     ) -> None:
         self._data = data
         self._recognition = recognition
@@ -78,17 +80,25 @@ class Authentication:
         self._tokens = tokens
         self._challenger = challenger
         self._readers = readers
+        self._proxied = proxied
         self._key = secrets.token_bytes(32)
         self._known: LRUCache[bytes, _Known] = LRUCache(MOST_REMEMBERED)
         self._checking: dict[bytes, asyncio.Task[_Known]] = {}
         self._anybody: tuple[int, Principal] | None = None
         self._has_sign_ins: tuple[int, bool] | None = None
 
+    @property
+    def _lets_others_in(self) -> bool:
+        """Whether somebody can sign in without having an account yet."""
+        return bool(self._readers) or self._proxied is not None
+
     def recall(self, request: web.Request) -> Principal | None:
         """Who sent it, if that is known without waiting for anything."""
         header = request.headers.get("Authorization")
         stamp = self._data.stamp
         if header is None:
+            if self._proxied is not None and self._proxied.names_somebody(request):
+                return None
             anybody = self._anybody
             return anybody[1] if anybody is not None and anybody[0] == stamp else None
         try:
@@ -101,7 +111,7 @@ class Authentication:
         """Who sent it. Raises Unauthorized for credentials that do not hold, and what checking passwords raises."""
         headers = request.headers.getall("Authorization", ())
         if not headers:
-            return await self._find_anybody()
+            return await self._find_proxied(request) or await self._find_anybody()
         if len(headers) > 1:
             raise self.challenge(request, error="invalid_request", message="there are several Authorization headers")
         return await self._identify_sender(request, headers[0])
@@ -112,7 +122,7 @@ class Authentication:
     async def has_sign_ins(self) -> bool:
         stamp = self._data.stamp
         if self._has_sign_ins is None or self._has_sign_ins[0] != stamp:
-            self._has_sign_ins = stamp, bool(self._readers) or await self._sign_ins.has_any()
+            self._has_sign_ins = stamp, self._lets_others_in or await self._sign_ins.has_any()
         return self._has_sign_ins[1]
 
     async def identify_refresh(self, request: web.Request, text: str, service: str) -> Principal:
@@ -131,6 +141,15 @@ class Authentication:
     async def _identify_sender(self, request: web.Request, header: str) -> Principal:
         try:
             return await self._identify(header, client_of(request.app[PROXIES].client(request)))
+        except CredentialsInvalid as error:
+            raise self.challenge(request, error="invalid_token", message=str(error)) from error
+
+    async def _find_proxied(self, request: web.Request) -> Principal | None:
+        """Whom a trusted proxy names. What a client itself has sent to show who it is counts before that."""
+        if self._proxied is None:
+            return None
+        try:
+            return await self._proxied.identify(request)
         except CredentialsInvalid as error:
             raise self.challenge(request, error="invalid_token", message=str(error)) from error
 

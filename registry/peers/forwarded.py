@@ -78,6 +78,10 @@ class Proxies:
         peer = plain_address(request.remote or "")
         return self.seen(request).client if self._trusted and self._trusts(peer) else peer
 
+    def is_from_proxy(self, request: web.BaseRequest) -> bool:
+        """Whether a trusted proxy is connected to this server, and has sent the request."""
+        return self._trusts(plain_address(request.remote or ""))
+
     def seen(self, request: web.BaseRequest) -> Seen:
         return self.read(Seen(plain_address(request.remote or ""), request.scheme, request.host), request.headers)
 

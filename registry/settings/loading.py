@@ -96,7 +96,7 @@ def _describe_problem(problem: Any, origins: Mapping[str, str]) -> str:
     """
     text = str(problem["msg"]).removeprefix("Value error, ")
     text = text.replace("Input should be a valid tuple", "must be a list").replace("Input should", "must")
-    if len(problem["loc"]) == 1:
+    if len(problem["loc"]) <= 1:
         # about several settings together, which the text names
         return text
     name = str(problem["loc"][1])

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Self, get_args, get_origin
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
 from auth.settings import AccessSettings
-from auth.sign_in.settings import WorkloadSettings
+from auth.sign_in.settings import SignInSettings, WorkloadSettings
 from builder.policy.settings import PolicySettings
 from builder.settings import BuilderSettings
 from registry.http.settings import HttpSettings
@@ -36,6 +36,7 @@ _DEFAULT_RULES = {"data_directory": "~/.local/share/condery", "workers": "one pe
 SECTIONS: Mapping[str, type[Section]] = {
     "http": HttpSettings,
     "access": AccessSettings,
+    "sign_in": SignInSettings,
     "workload": WorkloadSettings,
     "webhook": WebhookSettings,
     "builder": BuilderSettings,
@@ -55,6 +56,7 @@ class Settings(BaseModel):
 
     http: HttpSettings = Field(default_factory=HttpSettings)
     access: AccessSettings = Field(default_factory=AccessSettings)
+    sign_in: SignInSettings = Field(default_factory=SignInSettings)
     workload: WorkloadSettings = Field(default_factory=WorkloadSettings)
     webhook: WebhookSettings = Field(default_factory=WebhookSettings)
     builder: BuilderSettings = Field(default_factory=BuilderSettings)
@@ -63,6 +65,12 @@ class Settings(BaseModel):
     mirror: MirrorSettings = Field(default_factory=MirrorSettings)
     upkeep: UpkeepSettings = Field(default_factory=UpkeepSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+
+    @model_validator(mode="after")
+    def _name_the_proxy(self) -> Self:
+        if self.sign_in.proxy_user_header is not None and not self.http.trusted_proxies:
+            raise ValueError("proxy_user_header: set trusted_proxies to the addresses of the proxy that sends it")
+        return self
 
     @property
     def data_directory(self) -> Path:

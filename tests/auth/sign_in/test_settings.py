@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from auth.sign_in.settings import MOST_ISSUERS, WorkloadSettings
+from auth.sign_in.settings import MOST_ISSUERS, SignInSettings, WorkloadSettings
 
 GITHUB = "https://token.actions.githubusercontent.com"
 CLUSTER = "https://kubernetes.default.svc.cluster.local"
@@ -98,3 +98,19 @@ def test_an_internal_host_is_no_address() -> None:
     assert settings(GITHUB, workload_internal_hosts=("10.0.0.1:6443", "[::1]:6443", "api.internal"))
     with pytest.raises(ValidationError, match="not a host"):
         settings(GITHUB, workload_internal_hosts=("https://10.0.0.1",))
+
+
+@pytest.mark.parametrize(
+    "header", ["", "X User", "X:User", "Authorization", "authorization", "Cookie", "X-Forwarded-For", "Sec-Fetch-Site"]
+)
+def test_a_header_with_another_meaning_names_nobody(header: str) -> None:
+    with pytest.raises(ValidationError, match="a header of the proxy's own"):
+        SignInSettings(proxy_user_header=header)
+
+
+def test_groups_are_somebodys() -> None:
+    assert SignInSettings(proxy_user_header="X-User", proxy_groups_header="X-Groups")
+    with pytest.raises(ValidationError, match="no proxy_user_header"):
+        SignInSettings(proxy_groups_header="X-Groups")
+    with pytest.raises(ValidationError, match="the same header"):
+        SignInSettings(proxy_user_header="X-User", proxy_groups_header="x-user")

@@ -35,6 +35,19 @@ def run(condery: Run, tmp_path: Path) -> Run:
     return run
 
 
+def test_an_account_is_connected_with_a_user_elsewhere(run: Run) -> None:
+    run("user add alice --no-password")
+    run("user add bob --no-password")
+    told = run("user connect alice --subject Alice@Example.org")
+    assert "Alice@Example.org of proxy is alice here" in told.stdout
+    refused = run("user connect bob --subject Alice@Example.org", code=1)
+    assert "condery user disconnect alice --issuer proxy" in refused.stderr
+    run("user disconnect alice")
+    run("user connect bob --subject Alice@Example.org")
+    assert "is not connected" in run("user disconnect alice", code=1).stderr
+    assert "user.connect" in run("audit").stdout
+
+
 @pytest.fixture(scope="module")
 def _people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = tmp_path_factory.mktemp("people") / "data"

@@ -85,6 +85,9 @@ def test_the_file_is_found_in_the_working_directory_or_by_the_variable(
         ("port = 70000", r"given.toml: port: must be less than"),
         ("channels = 3", r"given.toml: channels: must be a list, not 3"),
         ("log_level = 'loud'", r"log_level: must be 'debug', 'info', 'warning' or 'error', not 'loud'"),
+        ("proxy_user_header = 'X-User'", r"proxy_user_header: set trusted_proxies to the addresses of the proxy"),
+        ("workload_issuers = ['https://a.example']", r"workload_audience: set it to what workloads ask"),
+        ("workload_rules = ['sub = 1 -> viewer on a/*']", r"given.toml: workload_rules: rule .*, character 5: '='"),
         ("port = \n", r"given.toml: Invalid value .at line 1"),
     ],
 )

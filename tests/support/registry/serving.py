@@ -17,7 +17,7 @@ from yarl import URL
 from auth.access import Access, OpenAccess
 from auth.changing import AccessData
 from auth.settings import AccessSettings
-from auth.sign_in.settings import WorkloadSettings
+from auth.sign_in.settings import SignInSettings, WorkloadSettings
 from builder.artifacts.artifact import ARTIFACTS, Artifact
 from builder.demand import Ticket
 from builder.errors import InvalidImageName, TooManyBuilds, UnknownArtifact
@@ -216,6 +216,7 @@ async def serving(
     access: Access | None = None,
     sign_in: AccessSettings | None = None,
     workload: WorkloadSettings | None = None,
+    elsewhere: SignInSettings | None = None,
     kinds: Sequence[MakeKind] = ALL_KINDS,
     routes: Sequence[Row] = ROUTES,
     read_only: bool = False,
@@ -240,6 +241,7 @@ async def serving(
                 AccessData(store.database, store.changes),
                 ROOT,
                 workload=workload,
+                sign_in=elsewhere,
             ) as opened,
         ):
             workshops.append(Workshop(store))

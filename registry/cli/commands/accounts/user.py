@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 app = typer.Typer(cls=Group, help="Add, list and change the accounts of people.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the account.")]
+Issuer = Annotated[str, typer.Option("--issuer", metavar="ISSUER", help="Where they sign in: proxy, or a URL.")]
+Subject = Annotated[str, typer.Option("--subject", metavar="TEXT", help="What they are called there.")]
 
 
 @app.command("add", cls=Command)
@@ -118,6 +120,22 @@ def enable(loaded: LoadedSettings, name: Name) -> None:
     """Let a disabled person in again."""
     work_on(loaded, lambda opened: opened.accounts.enable(name, by=by()))
     echo(f"{name} is enabled")
+
+
+@app.command("connect", cls=Command)
+@takes_settings("storage")
+def connect(loaded: LoadedSettings, name: Name, subject: Subject, issuer: Issuer = "proxy") -> None:
+    """Let somebody who signs in elsewhere use an account that is there already."""
+    work_on(loaded, lambda opened: opened.identities.connect(name, issuer, subject, by=by()))
+    echo(f"{subject} of {issuer} is {name} here")
+
+
+@app.command("disconnect", cls=Command)
+@takes_settings("storage")
+def disconnect(loaded: LoadedSettings, name: Name, issuer: Issuer = "proxy") -> None:
+    """End that, with the memberships that came with it."""
+    work_on(loaded, lambda opened: opened.identities.disconnect(name, issuer, by=by()))
+    echo(f"{name} is nobody of {issuer} any more")
 
 
 @app.command("delete", cls=Command)

@@ -1,0 +1,159 @@
+"""The accounts of people whom an issuer or a proxy has signed in.
+
+A person there is known by issuer and subject, which stay the same. A name or an address may be given to somebody else,
+so it never leads to an account: it only names a new one, and if that name is taken, an administrator decides.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from auth.accounts.accounts import Accounts
+from auth.accounts.lookup import find_of_kind
+from auth.audit.actor import Actor
+from auth.audit.log import append
+from auth.changing import AccessData
+from auth.errors import NameTaken, NameUnfit
+from auth.sign_in.errors import IdentityTaken, IdentityUnfit, IdentityUnknown, SignInRefused
+from auth.tokens.credential import Credential
+from storage.database.account_tables import account, account_group, identity, membership
+
+PROXY = "proxy"
+"""The issuer of people whom a trusted proxy has signed in."""
+LONGEST = 255
+"""Characters of an issuer and of a subject."""
+MOST_GROUPS = 500
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Somebody by the word of an issuer."""
+
+    issuer: str
+    subject: str
+    name: str
+    """What an account that is made for them is called."""
+    groups: frozenset[str] | None = None
+    """Groups that they are in there; None if the issuer does not say."""
+
+
+class Identities:
+    """The table of identities, with `accounts`."""
+
+    def __init__(self, data: AccessData, accounts: Accounts) -> None:
+        self._data = data
+        self._accounts = accounts
+
+    async def sign_in(self, found: Identity, *, client: str = "") -> Credential:
+        """What the person has proved. An account is made at the first time, and groups are brought up to date.
+
+        Only groups that exist here count. Raises SignInRefused.
+        """
+        if not _is_text(found.subject):
+            raise SignInRefused(f"{found.issuer} calls this user by no name of 1 to {LONGEST} printable characters")
+        async with self._data.database.reading() as connection:
+            known = await _find(connection, found)
+            if known is not None and not await _read_changes(connection, known.account, found):
+                return known
+        by = Actor(found.name, "person", client=client, detail={"issuer": found.issuer, "subject": found.subject})
+        async with self._data.changing_alone() as connection:
+            known = await _find(connection, found) or await self._add(connection, found, by)
+            await _reconcile(connection, known.account, found, by)
+        return known
+
+    async def connect(self, name: str, issuer: str, subject: str, *, by: Actor) -> None:
+        """Let whoever is `subject` there sign in to an account.
+
+        Raises AccountUnknown, WrongKind, IdentityTaken, IdentityUnfit.
+        """
+        for text in (issuer, subject):
+            if not _is_text(text):
+                raise IdentityUnfit(text)
+        async with self._data.changing_alone() as connection:
+            person = await find_of_kind(connection, name, "person", "robots have access tokens")
+            mine = identity.c.issuer == issuer, identity.c.subject == subject
+            held = select(account.c.name).join(identity, identity.c.account == account.c.id).where(*mine)
+            holder = (await connection.execute(held)).scalar()
+            if holder == name:
+                return
+            if holder is not None:
+                raise IdentityTaken(subject, issuer, holder)
+            await _insert(connection, person.id, issuer, subject)
+            await append(connection, by.did("user.connect", name, issuer=issuer, subject=subject))
+
+    async def disconnect(self, name: str, issuer: str, *, by: Actor) -> None:
+        """End that, and what the groups there have given. Raises AccountUnknown, WrongKind, IdentityUnknown."""
+        async with self._data.changing_alone() as connection:
+            person = await find_of_kind(connection, name, "person")
+            mine = identity.c.account == person.id, identity.c.issuer == issuer
+            gone = await connection.execute(delete(identity).where(*mine))
+            if not gone.rowcount:
+                raise IdentityUnknown(name, issuer)
+            reported = membership.c.account == person.id, membership.c.source == issuer
+            await connection.execute(delete(membership).where(*reported))
+            await append(connection, by.did("user.disconnect", name, issuer=issuer))
+
+    async def _add(self, connection: AsyncConnection, found: Identity, by: Actor) -> Credential:
+        """Raises SignInRefused."""
+        issuer, subject = shlex.quote(found.issuer), shlex.quote(found.subject)
+        command = f"condery user connect NAME --issuer {issuer} --subject {subject}"
+        remedy = f"an administrator can connect an account: {command}"
+        try:
+            made = await self._accounts.add_within(connection, found.name, by=by)
+        except NameTaken as error:
+            raise SignInRefused(
+                f"{error.name} is the name of {error.by} here already, which may be somebody else's; {remedy}"
+            ) from None
+        except NameUnfit as error:
+            raise SignInRefused(f"{error}; {remedy}") from None
+        await _insert(connection, made.id, found.issuer, found.subject)
+        return Credential(made.id, made.epoch)
+
+
+def _is_text(text: str) -> bool:
+    return 0 < len(text) <= LONGEST and text.isprintable()
+
+
+async def _find(connection: AsyncConnection, found: Identity) -> Credential | None:
+    query = select(account.c.id, account.c.epoch).join(identity, identity.c.account == account.c.id)
+    mine = identity.c.issuer == found.issuer, identity.c.subject == found.subject
+    row = (await connection.execute(query.where(*mine))).first()
+    return Credential(row.id, row.epoch) if row is not None else None
+
+
+async def _insert(connection: AsyncConnection, account_id: str, issuer: str, subject: str) -> None:
+    row = {"issuer": issuer, "subject": subject, "account": account_id, "created": time.time()}
+    await connection.execute(insert(identity).values(**row))
+
+
+async def _read_changes(
+    connection: AsyncConnection, account_id: str, found: Identity
+) -> tuple[Collection[str], Collection[str]] | None:
+    """The groups to join and to leave; None if there are none."""
+    if found.groups is None:
+        return None
+    names = sorted(found.groups)[:MOST_GROUPS]
+    there = select(account_group.c.name).where(account_group.c.name.in_(names))
+    wanted = set((await connection.execute(there)).scalars())
+    reported = membership.c.account == account_id, membership.c.source == found.issuer
+    current = set((await connection.execute(select(membership.c.group_name).where(*reported))).scalars())
+    return (sorted(wanted - current), sorted(current - wanted)) if wanted != current else None
+
+
+async def _reconcile(connection: AsyncConnection, account_id: str, found: Identity, by: Actor) -> None:
+    joined, left = await _read_changes(connection, account_id, found) or ((), ())
+    name = (await connection.execute(select(account.c.name).where(account.c.id == account_id))).scalar_one()
+    for group in joined:
+        row = {"account": account_id, "group_name": group, "source": found.issuer}
+        await connection.execute(insert(membership).values(**row))
+        await append(connection, by.did("group.join", group, user=name))
+    for group in left:
+        reported = membership.c.account == account_id, membership.c.source == found.issuer
+        await connection.execute(delete(membership).where(*reported, membership.c.group_name == group))
+        await append(connection, by.did("group.leave", group, user=name))

@@ -1,0 +1,116 @@
+"""People whom a proxy has signed in, and names in a header of its own.
+
+Anybody can send such a header, so it is read from the trusted proxies alone, from those that are connected to this very
+server. A browser sends a request of another site's page through the same proxy, in its user's name. So what such a page
+asks for is nobody's, unless the person goes to an address of this server themselves.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from aiohttp import web
+from cachetools import LRUCache
+
+from auth.changing import AccessData
+from auth.principal import Principal
+from auth.sign_in.errors import SignInRefused
+from auth.sign_in.identities import PROXY, Identities, Identity
+from auth.sign_in.settings import SignInSettings
+from auth.tokens.credential import Recognition
+from registry.access.site import OWN_SITE
+from registry.parts import PROXIES
+from registry.peers.networks import client_of
+
+MOST_REMEMBERED = 4096
+"""Users of about 1 KB each."""
+REMEMBER_SECONDS = 60.0
+
+
+class _Known(NamedTuple):
+    stamp: int
+    until: float
+    """By the monotonic clock."""
+    answer: Principal | SignInRefused
+
+
+@dataclass(frozen=True)
+class ProxyHeaders:
+    """The names of the headers; `groups` is empty if the proxy does not say them."""
+
+    user: str
+    groups: str = ""
+
+    @classmethod
+    def of(cls, settings: SignInSettings) -> ProxyHeaders | None:
+        """None if no proxy signs people in."""
+        user = settings.proxy_user_header
+        return cls(user, settings.proxy_groups_header or "") if user is not None else None
+
+    def read(self, request: web.Request) -> Identity | None:
+        """Whom a trusted proxy names. Raises SignInRefused."""
+        if not request.app[PROXIES].is_from_proxy(request) or not is_own_visit(request):
+            return None
+        users = request.headers.getall(self.user, ())
+        if len(users) > 1:
+            # one of them may be the client's own
+            raise SignInRefused(f"the proxy sends {len(users)} headers {self.user}; it has to remove its client's")
+        name = users[0].strip() if users else ""
+        if not name:
+            return None
+        groups = None
+        if self.groups:
+            texts = ",".join(request.headers.getall(self.groups, ())).split(",")
+            groups = frozenset(text.strip() for text in texts) - {""}
+        return Identity(PROXY, name, name, groups)
+
+
+class ProxySignIns:
+    """Finds the principals of people whom a proxy names, for all requests of one process."""
+
+    def __init__(
+        self, headers: ProxyHeaders, identities: Identities, recognition: Recognition, data: AccessData
+    ) -> None:
+        self._headers = headers
+        self._identities = identities
+        self._recognition = recognition
+        self._data = data
+        self._known: LRUCache[Identity, _Known] = LRUCache(MOST_REMEMBERED)
+
+    def names_somebody(self, request: web.Request) -> bool:
+        """Whether whom it comes from has to be looked up."""
+        return self._headers.user in request.headers
+
+    async def identify(self, request: web.Request) -> Principal | None:
+        """The person whom a proxy names; None if it names none. Raises SignInRefused, CredentialsInvalid."""
+        found = self._headers.read(request)
+        if found is None:
+            return None
+        stamp, now = self._data.stamp, time.monotonic()
+        known = self._known.get(found)
+        if known is None or known.stamp != stamp or known.until <= now:
+            client = client_of(request.app[PROXIES].client(request))
+            known = self._known[found] = await self._find(found, client, stamp, now)
+        if isinstance(known.answer, SignInRefused):
+            raise known.answer
+        return known.answer
+
+    async def _find(self, found: Identity, client: str, stamp: int, now: float) -> _Known:
+        """Raises CredentialsInvalid for an account that is disabled."""
+        until = now + REMEMBER_SECONDS
+        try:
+            credential = await self._identities.sign_in(found, client=client)
+        except SignInRefused as error:
+            return _Known(stamp, until, error)
+        recognised = await self._recognition.recognise(credential)
+        return _Known(stamp, min(until, now + recognised.until - time.time()), recognised.principal)
+
+
+def is_own_visit(request: web.Request) -> bool:
+    """Whether a page of this server, no page, or a person who goes to an address of it has sent a request."""
+    if OWN_SITE.issuperset(request.headers.getall("Sec-Fetch-Site", ())):
+        return True
+    goes = request.headers.getall("Sec-Fetch-Mode", ()), request.headers.getall("Sec-Fetch-Dest", ())
+    return request.method in ("GET", "HEAD") and goes == (["navigate"], ["document"])

@@ -1,0 +1,153 @@
+"""The accounts of people who have signed in elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from auth.errors import AccountUnknown, WrongKind
+from auth.sign_in.errors import IdentityTaken, IdentityUnfit, IdentityUnknown, SignInRefused
+from auth.sign_in.identities import PROXY, Identities, Identity
+from auth.tokens.credential import Credential
+from storage.database.account_tables import audit, membership
+from tests.support.auth.opened import TESTER, Opened
+
+ISSUER = "https://sso.example.org"
+
+
+@pytest.fixture
+def identities(opened: Opened) -> Identities:
+    return Identities(opened.data, opened.accounts)
+
+
+def somebody(name: str = "alice", *groups: str, issuer: str = ISSUER, subject: str = "") -> Identity:
+    return Identity(issuer, subject or f"id-of-{name}", name, frozenset(groups))
+
+
+async def groups_of(opened: Opened, found: Credential) -> set[tuple[str, str]]:
+    async with opened.data.database.reading() as connection:
+        query = select(membership.c.group_name, membership.c.source).where(membership.c.account == found.account)
+        return {(row.group_name, row.source) for row in await connection.execute(query)}
+
+
+async def actions(opened: Opened) -> list[tuple[Any, ...]]:
+    async with opened.data.database.reading() as connection:
+        rows = await connection.execute(select(audit.c.principal, audit.c.action, audit.c.entity).order_by(audit.c.id))
+        return [tuple(row) for row in rows]
+
+
+async def test_an_account_is_made_at_the_first_sign_in(opened: Opened, identities: Identities) -> None:
+    stamp = opened.data.stamp
+    first = await identities.sign_in(somebody())
+    assert opened.data.stamp != stamp
+    account = await opened.accounts.find("alice")
+    assert (first.account, account.kind, account.has_password) == (account.id, "person", False)
+    assert await actions(opened) == [("alice", "user.add", "alice")]
+    stamp = opened.data.stamp
+    assert await identities.sign_in(somebody()) == first
+    assert opened.data.stamp == stamp, "nothing is forgotten for who comes again"
+
+
+async def test_many_first_sign_ins_at_once_make_one_account(opened: Opened, identities: Identities) -> None:
+    found = await asyncio.gather(*(identities.sign_in(somebody()) for _ in range(10)))
+    assert len(set(found)) == 1
+    assert [each.name for each in await opened.accounts.list_all()] == ["alice"]
+
+
+async def test_who_is_renamed_keeps_the_account_and_nobody_else_gets_it(opened: Opened, identities: Identities) -> None:
+    first = await identities.sign_in(somebody("alice", subject="1"))
+    assert await identities.sign_in(somebody("alicia", subject="1")) == first
+    with pytest.raises(SignInRefused, match="alice is the name of a person here already") as caught:
+        await identities.sign_in(somebody("alice", subject="2"))
+    assert f"condery user connect NAME --issuer {ISSUER} --subject 2" in str(caught.value)
+    with pytest.raises(SignInRefused):
+        await identities.sign_in(somebody("alice", issuer="https://other.example.org", subject="1"))
+
+
+async def test_a_local_account_is_not_taken_over(opened: Opened, identities: Identities) -> None:
+    await opened.add_person("admin", administrator=True)
+    await opened.accounts.add_robot("ci", by=TESTER)
+    await opened.namespaces.create("team", by=TESTER)
+    for name, what in (("admin", "a person"), ("ci", "a robot"), ("team", "a namespace")):
+        with pytest.raises(SignInRefused, match=f"{name} is the name of {what} here already"):
+            await identities.sign_in(somebody(name))
+
+
+@pytest.mark.parametrize(
+    "name", ["Alice", "alice@example.org", "anonymous", "v2", "on-demand", "аlice", "../x", "a" * 65]
+)
+async def test_a_name_that_is_none_here(identities: Identities, name: str) -> None:
+    with pytest.raises(SignInRefused, match=r"cannot be the name of an account(.|\n)*condery user connect"):
+        await identities.sign_in(somebody(name))
+
+
+@pytest.mark.parametrize("subject", ["a" * 256, "a\nb", "a\0b", "a\x1b[2J"])
+async def test_a_subject_that_cannot_be_stored(identities: Identities, subject: str) -> None:
+    with pytest.raises(SignInRefused, match="printable characters") as caught:
+        await identities.sign_in(somebody(subject=subject))
+    assert subject not in str(caught.value)
+
+
+async def test_groups_come_and_go_with_each_sign_in(opened: Opened, identities: Identities) -> None:
+    for name in ("dev", "ops", "admins"):
+        await opened.groups.add(name, by=TESTER)
+    found = await identities.sign_in(somebody("alice", "dev", "ops", "unknown", "Not A Name", "x" * 300))
+    assert await groups_of(opened, found) == {("dev", ISSUER), ("ops", ISSUER)}
+    await opened.groups.join("admins", "alice", by=TESTER)
+    await opened.groups.join("ops", "alice", by=TESTER)
+    assert await identities.sign_in(somebody("alice", "admins")) == found
+    # what was made here stays, also where the issuer says the same or does not any more
+    assert await groups_of(opened, found) == {("admins", ISSUER), ("admins", "local"), ("ops", "local")}
+    await identities.sign_in(somebody("alice"))
+    assert await groups_of(opened, found) == {("admins", "local"), ("ops", "local")}
+    assert [each for each in await actions(opened) if each[0] == "alice"] == [
+        ("alice", "user.add", "alice"),
+        ("alice", "group.join", "dev"),
+        ("alice", "group.join", "ops"),
+        ("alice", "group.join", "admins"),
+        ("alice", "group.leave", "dev"),
+        ("alice", "group.leave", "ops"),
+        ("alice", "group.leave", "admins"),
+    ]
+
+
+async def test_an_issuer_that_says_nothing_of_groups_changes_none(opened: Opened, identities: Identities) -> None:
+    await opened.groups.add("dev", by=TESTER)
+    found = await identities.sign_in(somebody("alice", "dev"))
+    await identities.sign_in(Identity(ISSUER, "id-of-alice", "alice", None))
+    assert await groups_of(opened, found) == {("dev", ISSUER)}
+
+
+async def test_an_administrator_connects_an_account(opened: Opened, identities: Identities) -> None:
+    account_id = await opened.add_person("alice")
+    await identities.connect("alice", PROXY, "Alice@Example.org", by=TESTER)
+    await identities.connect("alice", PROXY, "Alice@Example.org", by=TESTER)
+    found = await identities.sign_in(Identity(PROXY, "Alice@Example.org", "Alice@Example.org", None))
+    assert found.account == account_id
+    await opened.add_person("bob")
+    with pytest.raises(IdentityTaken, match="is alice here already"):
+        await identities.connect("bob", PROXY, "Alice@Example.org", by=TESTER)
+    await opened.groups.add("dev", by=TESTER)
+    await identities.sign_in(Identity(PROXY, "Alice@Example.org", "", frozenset({"dev"})))
+    assert await groups_of(opened, found) == {("dev", PROXY)}
+    await identities.disconnect("alice", PROXY, by=TESTER)
+    assert await groups_of(opened, found) == set()
+    with pytest.raises(SignInRefused):
+        await identities.sign_in(Identity(PROXY, "Alice@Example.org", "Alice@Example.org", None))
+    with pytest.raises(IdentityUnknown, match="alice is not connected"):
+        await identities.disconnect("alice", PROXY, by=TESTER)
+
+
+async def test_what_cannot_be_connected(opened: Opened, identities: Identities) -> None:
+    await opened.accounts.add_robot("ci", by=TESTER)
+    with pytest.raises(WrongKind):
+        await identities.connect("ci", PROXY, "ci", by=TESTER)
+    with pytest.raises(AccountUnknown):
+        await identities.connect("nobody", PROXY, "x", by=TESTER)
+    await opened.add_person("alice")
+    for issuer, subject in ((PROXY, ""), (PROXY, "a\0"), ("x" * 256, "a")):
+        with pytest.raises(IdentityUnfit):
+            await identities.connect("alice", issuer, subject, by=TESTER)

@@ -1,0 +1,160 @@
+"""People whom a proxy has signed in: whose header is believed, and what pages of other sites can do with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from auth.accounts.bindings import Holder
+from auth.accounts.groups import Groups
+from auth.accounts.names import Names
+from auth.changing import AccessData
+from auth.settings import AccessSettings
+from auth.sign_in.settings import SignInSettings
+from registry.http.settings import HttpSettings
+from tests.support.registry.people import BY, People, basic, bearer
+from tests.support.registry.serving import ROOT, Site, serving
+
+USER, GROUPS = "X-Forwarded-User", "X-Forwarded-Groups"
+TAGS = "/v2/alice/app/tags/list"
+UPLOADS = "/v2/alice/app/blobs/uploads/"
+
+
+@contextlib.asynccontextmanager
+async def behind(directory: Path, *proxies: str, header: str | None = USER) -> AsyncIterator[Site]:
+    """A server that believes `proxies`."""
+    settings = SignInSettings(proxy_user_header=header, proxy_groups_header=GROUPS if header else None)
+    closed = AccessSettings(anonymous_bindings=("none",))
+    http = HttpSettings(trusted_proxies=proxies)
+    async with serving(directory, http, sign_in=closed, elsewhere=settings) as site:
+        yield site
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with behind(tmp_path, "127.0.0.1") as running:
+        yield running
+
+
+async def status(site: Site, headers: Mapping[str, str], method: str = "GET", path: str = TAGS) -> int:
+    async with site.request(method, path, headers=headers) as response:
+        await response.read()
+        return response.status
+
+
+async def who(site: Site, headers: Mapping[str, str]) -> object:
+    async with site.request("GET", "/api/v1/permission/", headers=headers) as response:
+        document = json.loads(await response.read())
+        return document["data"]["primary_namespace"] if response.status == 200 else response.status
+
+
+async def test_a_person_whom_the_proxy_names(site: Site) -> None:
+    for _ in range(2):
+        assert await who(site, {USER: "alice"}) == "alice"
+        assert await status(site, {USER: "alice"}) == 404, "it is empty, which only who may read is told"
+    assert await status(site, {USER: "alice"}, "POST", UPLOADS) == 202
+    assert await status(site, {USER: "bob"}) == 403
+    assert await status(site, {}) == 401
+    assert await status(site, {USER: ""}) == 401
+    people = People(site)
+    assert [each.name for each in await people.accounts.list_all()] == ["alice", "bob"]
+
+
+@pytest.mark.parametrize("proxies", [(), ("10.0.0.1",), ("::1",)])
+async def test_nobody_else_is_believed(tmp_path: Path, proxies: tuple[str, ...]) -> None:
+    async with behind(tmp_path, *proxies) as site:
+        for more in ({}, {"X-Forwarded-For": "10.0.0.1"}, {"Forwarded": "for=10.0.0.1"}, {"X-Real-IP": "10.0.0.1"}):
+            assert await status(site, {USER: "alice", **more}) == 401
+        assert await People(site).accounts.list_all() == []
+
+
+async def test_the_header_is_read_only_if_the_settings_say_so(tmp_path: Path) -> None:
+    async with behind(tmp_path, "127.0.0.1", header=None) as site:
+        assert await status(site, {USER: "alice"}) == 401
+        assert await People(site).accounts.list_all() == []
+
+
+async def test_a_proxy_that_passes_on_its_clients_header_is_refused(site: Site) -> None:
+    headers = [(USER, "admin"), (USER, "alice")]
+    async with site.client.get(site.url + TAGS, headers=headers) as response:
+        assert response.status == 403
+        assert "2 headers X-Forwarded-User" in await response.text()
+    assert await People(site).accounts.list_all() == []
+
+
+async def test_a_name_of_a_local_account_goes_to_an_administrator(site: Site) -> None:
+    people = People(site)
+    await people.add("root-person")
+    for _ in range(2):
+        async with site.request("GET", TAGS, headers={USER: "root-person"}) as response:
+            assert response.status == 403
+            assert "root-person is the name of a person here already" in await response.text()
+    async with site.request("GET", TAGS, headers={USER: "Al Ice"}) as response:
+        assert response.status == 403
+        message = json.loads(await response.read())["errors"][0]["message"]
+        assert "condery user connect NAME --issuer proxy --subject 'Al Ice'" in message
+
+
+async def test_what_the_client_itself_shows_counts_first(site: Site) -> None:
+    bob = await People(site).add("bob")
+    assert await who(site, {USER: "alice", **bob.headers}) == "bob"
+    for wrong in (bearer("condery_wrong"), basic("x", "condery_wrong")):
+        assert await status(site, {USER: "alice", **wrong}) == 401
+
+
+async def test_a_disabled_person_is_out_at_once(site: Site) -> None:
+    assert await status(site, {USER: "alice"}) == 404
+    people = People(site)
+    await people.accounts.disable("alice", by=BY)
+    assert await status(site, {USER: "alice"}) == 401
+    await people.accounts.enable("alice", by=BY)
+    assert await status(site, {USER: "alice"}) == 404
+
+
+async def test_a_group_that_is_gone_takes_its_rights_with_it(site: Site) -> None:
+    store = site.workshop.store
+    groups = Groups(AccessData(store.database, store.changes), Names(ROOT))
+    await groups.add("dev", by=BY)
+    people = People(site)
+    await people.bindings.bind(Holder("group", "dev"), "team/*=viewer", by=BY)
+    path = "/v2/team/app/tags/list"
+    assert await status(site, {USER: "alice"}, path=path) == 403
+    assert await status(site, {USER: "alice", GROUPS: "ops, dev"}, path=path) == 404
+    assert await status(site, {USER: "alice", GROUPS: "ops"}, path=path) == 403
+    assert await status(site, {USER: "alice", GROUPS: "dev"}, path=path) == 404
+    assert await status(site, {USER: "alice"}, path=path) == 403
+
+
+@pytest.mark.parametrize("site_of_page", ["cross-site", "same-site", "none, cross-site", ""])
+async def test_a_page_of_another_site_acts_for_nobody(site: Site, site_of_page: str) -> None:
+    foreign = {USER: "alice", "Sec-Fetch-Site": site_of_page}
+    for mode in ("no-cors", "cors", "navigate", "websocket", ""):
+        for destination in ("image", "empty", "iframe"):
+            sent = {**foreign, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": destination}
+            assert await status(site, sent) == 401
+    going = {**foreign, "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    assert await status(site, going) == 404, "a person follows a link"
+    for method, path in (("POST", UPLOADS), ("POST", "/api/v1/token/"), ("DELETE", "/api/v1/token/x/")):
+        assert await status(site, going, method, path) in (401, 403)
+        assert await status(site, {**going, "Origin": "https://other.example.org"}, method, path) in (401, 403)
+    assert await People(site).site.access.tokens.access.list_tokens() == []
+
+
+@pytest.mark.parametrize("site_of_page", ["same-origin", "none"])
+async def test_a_page_of_this_server_acts_for_its_user(site: Site, site_of_page: str) -> None:
+    assert await who(site, {USER: "alice", "Sec-Fetch-Site": site_of_page, "Sec-Fetch-Mode": "cors"}) == "alice"
+
+
+async def test_many_requests_of_a_new_person_at_once(site: Site) -> None:
+    assert await asyncio.gather(*(status(site, {USER: "alice"}) for _ in range(30))) == [404] * 30
+
+
+async def test_odd_names_are_refused_and_nothing_crashes(site: Site) -> None:
+    for name in ("a" * 300, "ÿþ", "a,b", '"alice"', "../alice", "anonymous", "alice;x", "A"):
+        assert await status(site, {USER: name}) == 403
+    assert await status(site, {USER: "alice", GROUPS: "," * 5000}) == 404
