@@ -88,13 +88,25 @@ def is_switched_on(name: str) -> bool:
 
 _Source = Mapping[str, tuple[object, str]]
 
+_WORDS = {
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "path_type": "must be a path",
+}
+"""What to say of pydantic's errors whose own texts speak of parsing and of classes, by their types."""
+
 
 def _describe_problem(problem: Any, origins: Mapping[str, str]) -> str:
     """Say which setting is wrong, and how; a value that may hold a secret is not repeated.
 
     A check that quotes what it refuses, such as one entry of a list, has said enough; other texts get the value.
     """
-    text = str(problem["msg"]).removeprefix("Value error, ")
+    text = _WORDS.get(problem["type"]) or str(problem["msg"]).removeprefix("Value error, ")
     text = text.replace("Input should be a valid tuple", "must be a list").replace("Input should", "must")
     if len(problem["loc"]) <= 1:
         # about several settings together, which the text names
@@ -160,8 +172,12 @@ def _from_file(config: Path | None) -> _Source:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InvalidSettings(f"settings file {path}: {reason}") from error
     settings = _names()
-    for name in document:
+    for name, value in document.items():
         if name not in settings:
+            if isinstance(value, dict):
+                raise InvalidSettings(
+                    f"settings file {path}: [{name}] begins a table, and settings are in none: remove it"
+                )
             close = difflib.get_close_matches(name, settings, n=1, cutoff=0.6)
             hint = f"; did you mean {close[0]}?" if close else "; `condery settings show` lists them all"
             raise InvalidSettings(f"settings file {path}: {name} is not a setting{hint}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from registry.cli.display import SafeConsole, echo, echo_json
-from registry.cli.options import AsJson, Specs, run_async, takes_settings
+from registry.cli.options import AsJson, Specs, UsageError, run_async, takes_settings
 from registry.settings.loading import LoadedSettings
 from registry.settings.model import Settings
 
@@ -50,6 +50,8 @@ def build(
 
     settings = loaded.settings
     configure(loaded.command_log)
+    if push is not None:
+        _check_reference(push)
     spec = image_name.parse_specs(specs, settings.builder)
     reference, image, pushed = run_async(_build(settings, spec, output, push, current_umask()))
     if json:
@@ -66,6 +68,16 @@ def build(
     for warning in image.warnings:
         echo(f"warning: {warning}", err=True)
     typer.echo(pushed or f"{reference}@{image.variants[0].digest}")
+
+
+def _check_reference(push: str) -> None:
+    """Raise UsageError now for a reference that nothing can be pushed to, and not after the build."""
+    from builder.remote.repository import ImageReference
+
+    try:
+        ImageReference.parse(push)
+    except ValueError as error:
+        raise UsageError(f"--push: {error}") from error
 
 
 async def _build(

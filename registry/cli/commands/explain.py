@@ -87,7 +87,17 @@ async def lock_key_of(image: str, settings: Settings, store: Store) -> str:
         return await find_lock_key(store.catalog.locks, image, found[1])
     if image.startswith(("sha256:", "sha512:")):
         return await _lock_of_manifest(image, store)
-    return await _lock_of_name(image, settings, store)
+    try:
+        return await _lock_of_name(image, settings, store)
+    except ConderyError as error:
+        repository = _without_host(image).partition(":")[0]
+        if await store.repositories.exists(repository):
+            raise ImageUnknown(
+                image,
+                f"{repository} holds what was pushed to it, and explain knows only the names of images made on demand; "
+                "give the digest that `condery build` printed",
+            ) from error
+        raise
 
 
 async def _lock_of_manifest(image: str, store: Store) -> str:
@@ -170,13 +180,15 @@ def _repository_and_tag(image: str, root: str) -> tuple[str, str]:
     name, _, digest = image.partition("@")
     if digest:
         raise UsageError(f"{image}: give the name with its tag, or the digest alone")
-    host, slash, rest = name.partition("/")
-    if slash and (":" in host or host == "localhost"):
-        name = rest
-    repository, _, tag = name.partition(":")
+    repository, _, tag = _without_host(name).partition(":")
     if repository.partition("/")[0] != root:
         repository = f"{root}/{repository}"
     return repository, tag or "latest"
+
+
+def _without_host(name: str) -> str:
+    host, slash, rest = name.partition("/")
+    return rest if slash and (":" in host or host == "localhost") else name
 
 
 def show(console: SafeConsole, report: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ def sample_channel(
     cache: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Directory that caches wheels. \\[default: ~/.cache/condery/wheels]", show_default=False
+            metavar="DIR", help="Directory that caches wheels. [default: ~/.cache/condery/wheels]", show_default=False
         ),
     ] = None,
 ) -> None:

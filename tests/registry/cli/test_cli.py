@@ -88,6 +88,10 @@ def test_names_are_whole_on_a_narrow_terminal(command: str) -> None:
         assert "".join((option.help or "").split()) in letters, option
 
 
+def test_defaults_in_help_are_written_plainly() -> None:
+    assert "\\[" not in CliRunner().invoke(app, ["sample-channel", "--help"]).output
+
+
 def test_what_commands_do_is_whole_on_a_narrow_terminal() -> None:
     output = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["--help"]).output
     words = " ".join(output.split())
@@ -101,11 +105,16 @@ def test_what_commands_do_is_whole_on_a_narrow_terminal() -> None:
         (["no-such-command"], 2, "no-such-command"),
         (["lock"], 2, "SPEC"),
         (["lock", "--format", "poem", "numpy"], 2, "poem"),
-        (["settings", "show", "--port", "x"], 2, "condery: --port: must be a valid integer"),
+        (["settings", "show", "--port", "x"], 2, "condery: --port: must be a whole number, not 'x'"),
         (
             ["settings", "show", "--config", "none.toml"],
             2,
             "condery: settings file none.toml: No such file or directory",
+        ),
+        (
+            ["build", "tzdata", "--push", "localhost:5000"],
+            2,
+            "--push: 'localhost:5000' does not start with a registry's",
         ),
         (["build", "numpy.gt"], 1, "condery: 'numpy.gt': operator gt has no version"),
         (
@@ -324,6 +333,9 @@ def test_build_pushes_to_another_registry(condery: Run, flags: list[str], start_
     done = condery("build", "tzdata", "--push", f"{other.address}/team/tz", *flags)
     assert done.stdout == f"{other.address}/team/tz:latest@{digest}\n"
     assert other.stop() == 0
+    done = condery("explain", f"{other.address}/team/tz:v1", "--data-dir", str(other.data_dir))
+    assert done.exit_code == 1
+    assert "team/tz holds what was pushed to it" in done.stderr
     done = condery("build", "tzdata", "--push", f"{other.address}/team/tz:v1", *flags)
     assert done.exit_code == 1
     assert done.stderr.splitlines()[-1].startswith(f"condery: cannot publish to {other.address}/team/tz:v1: ")

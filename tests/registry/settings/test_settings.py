@@ -81,7 +81,12 @@ def test_the_file_is_found_in_the_working_directory_or_by_the_variable(
     [
         ("chanels = ['x']", r"chanels is not a setting; did you mean channels\?"),
         ("qqqq = 1", r"qqqq is not a setting; `condery settings show` lists them all"),
-        ("port = 'x'", r"given.toml: port: must be a valid integer.* not 'x'"),
+        ("[server]\nport = 1", r"given.toml: \[server\] begins a table, and settings are in none: remove it"),
+        ("port = 'x'", r"given.toml: port: must be a whole number, not 'x'"),
+        ("port = 1.5", r"given.toml: port: must be a whole number, not 1.5"),
+        ("gc_interval = '1h'", r"given.toml: gc_interval: must be a number, not '1h'"),
+        ("read_only = 'maybe'", r"given.toml: read_only: must be true or false, not 'maybe'"),
+        ("data_directory = 3", r"given.toml: data_directory: must be a path, not 3"),
         ("port = 70000", r"given.toml: port: must be less than"),
         ("channels = 3", r"given.toml: channels: must be a list, not 3"),
         ("log_level = 'loud'", r"log_level: must be 'debug', 'info', 'warning' or 'error', not 'loud'"),
