@@ -71,14 +71,19 @@ class Every:
 Expression = License | Either | Every
 
 
-@lru_cache(maxsize=1 << 12)
 def parse_license(text: str | None) -> Expression | None:
     """None where no licence is said."""
-    plain = " ".join((text or "").split())
+    # a channel chooses the text, so that long ones are neither read nor remembered
+    if text and len(text) > LONGEST:
+        return License(" ".join(text[:100].split()) + "...", known=False)
+    return _parse_short(text or "")
+
+
+@lru_cache(maxsize=1 << 12)
+def _parse_short(text: str) -> Expression | None:
+    plain = " ".join(text.split())
     if plain.lower() in _NO_LICENSE:
         return None
-    if len(plain) > LONGEST:
-        return License(plain[:100] + "...", known=False)
     if plain.lower() in _ALIASES:
         return License(_ALIASES[plain.lower()])
     return _parse(plain) or License(plain, known=False)

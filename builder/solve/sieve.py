@@ -19,6 +19,9 @@ from builder.policy.policy import Policy
 
 _MOST_VERSIONS = 6
 _MOST_PACKAGES = 5
+_LONGEST_NAME = 100
+_LONGEST_VERSION = 60
+"""Characters that are told of what a channel calls a version."""
 
 Lists = Mapping[tuple[str, str], list[RepoDataRecord]]
 """The records of one package, by channel (URL) and platform."""
@@ -62,7 +65,7 @@ class Sieve:
     def judge(self, record: RepoDataRecord) -> Removed | None:
         """Why a record is kept back, if it is."""
         refusal = self._policy.find_refusal(describe_record(record), self._at)
-        return Removed(str(record.version), refusal) if refusal else None
+        return Removed(str(record.version)[:_LONGEST_VERSION], refusal) if refusal else None
 
     async def close(self) -> None:
         for task in self._asked.values():
@@ -103,7 +106,7 @@ class Sieve:
         """What was kept back, for a person; empty where nothing was."""
         lines = []
         for name, removed in sorted(self.removed.items())[:_MOST_PACKAGES]:
-            lines.append(f"{name} {describe_removed(removed)}")
+            lines.append(f"{name[:_LONGEST_NAME]} {describe_removed(removed)}")
         if (more := len(self.removed) - _MOST_PACKAGES) > 0:
             lines.append(f"and versions of {more} more packages")
         return "\n".join(lines)

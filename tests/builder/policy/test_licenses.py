@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from builder.policy.license_expression import LONGEST, parse_license
+from builder.policy.license_expression import LONGEST, _parse_short, parse_license
 from builder.policy.licenses import LicenseRules, normalize_pattern
 
 DENIES_GPL = LicenseRules(denied=("GPL-*", "AGPL-*"))
@@ -67,6 +67,13 @@ def test_an_exception_is_denied_by_name() -> None:
 
 def test_what_is_denied_is_not_allowed() -> None:
     assert LicenseRules(allowed=("*",), denied=("MIT",)).find_problem("MIT")
+
+
+def test_long_texts_are_not_remembered() -> None:
+    before = _parse_short.cache_info().currsize
+    for number in range(3):
+        assert str(parse_license(f"{number} " + "x" * LONGEST)).endswith("...")
+    assert _parse_short.cache_info().currsize == before
 
 
 def test_deep_expressions_end() -> None:
