@@ -35,8 +35,8 @@ from auth.accounts.hashing import MOST_BYTES
 from auth.errors import TooManyAttempts
 
 WINDOW_SECONDS = 60
-BUCKETS = 4096
-"""The number of separate counts of each kind."""
+BUCKETS = 65_536
+"""The number of separate counts of each kind. Those that share one wait for each other, so there are plenty."""
 MOST_KNOWN = 8192
 """The most logins to remember as right."""
 
