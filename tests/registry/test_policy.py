@@ -26,7 +26,7 @@ def channel(tmp_path: Path) -> str:
 
 
 def start(start_server: StartServer, channel: str, *flags: str) -> Server:
-    return start_server("--channels", channel, "--base", "scratch", "--processes", "2", *flags)
+    return start_server("--channels", channel, "--base", "scratch", *flags)
 
 
 def pull(server: Server, items: str = "lib", tag: str = "latest") -> Answer:
@@ -54,7 +54,7 @@ def set_policy(server: Server, tmp_path: Path, **document: Any) -> None:
 
 
 def test_a_rule_holds_for_the_next_pull(start_server: StartServer, channel: str, tmp_path: Path) -> None:
-    server = start(start_server, channel)
+    server = start(start_server, channel, "--processes", "2")
     first = pull(server)
     [tag] = list_locks(server)
     # now the tags are in the memory of the processes
@@ -84,7 +84,9 @@ def test_a_rule_holds_for_the_next_pull(start_server: StartServer, channel: str,
 def test_a_list_that_changes_while_the_server_runs(start_server: StartServer, channel: str, tmp_path: Path) -> None:
     place = tmp_path / "deny-list"
     place.write_text("# nothing\n")
-    server = start(start_server, channel, "--deny-list", str(place), "--deny-list-refresh", "1")
+    # each process reads it by itself
+    flags = ("--processes", "1", "--deny-list", str(place), "--deny-list-refresh", "1")
+    server = start(start_server, channel, *flags)
     first = pull(server)
     [tag] = list_locks(server)
     assert ask(server, "/readyz").json()["notes"] == {"deny_list": "ok"}
