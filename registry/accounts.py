@@ -20,6 +20,7 @@ from auth.accounts.namespaces import Namespaces
 from auth.accounts.passwords import Passwords
 from auth.changing import AccessData
 from auth.sign_in.identities import Identities
+from auth.tokens.access_tokens import AccessTokens
 from registry.settings.model import Settings
 from storage.store import Store
 
@@ -34,6 +35,7 @@ class OpenedAccounts:
     bindings: HeldBindings
     principals: PrincipalLoader
     identities: Identities
+    access_tokens: AccessTokens
 
 
 @contextlib.contextmanager
@@ -51,6 +53,7 @@ def open_accounts(settings: Settings, store: Store) -> Iterator[OpenedAccounts]:
             HeldBindings(data, roles),
             PrincipalLoader(data, roles, defaults),
             Identities(data, accounts),
+            AccessTokens(data, roles, access.access_token_days),
         )
 
 

@@ -78,6 +78,8 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                 access=opened.access,
                 authentication=opened.authentication,
                 tokens=opened.tokens,
+                audit=opened.audit,
+                audit_pulls=settings.access.audit_pulls,
                 checks={
                     "database": store.database.ping,
                     "storage": storage_check(directory),

@@ -21,7 +21,9 @@ from registry.answers import Form
 from registry.errors import Denied, MethodUnsupported, RouteUnknown
 from registry.http.references import Endpoint, Target, parse_file_path, parse_path
 from registry.kinds.kind import KIND, KINDS, RepositoryKind, check_granted
+from registry.observer import PRINCIPAL
 from registry.parts import PARTS, Parts
+from registry.trail import note_change
 from storage.errors import StorageFull
 
 TargetHandler = Callable[[web.Request, Target], Awaitable[web.StreamResponse]]
@@ -234,8 +236,10 @@ def _guard(row: RepositoryRoute) -> TargetHandler:
             _check_writable(parts, kind, repository)
         check_granted(request, kind.needs(permission, repository))
         response = await handler(request, target)
-        if changes and parts.notifier is not None:
-            parts.notifier.changed()
+        if changes:
+            note_change(request, request[PRINCIPAL], target.endpoint, repository, target.reference, response)
+            if parts.notifier is not None:
+                parts.notifier.changed()
         return response
 
     return answer

@@ -1,4 +1,4 @@
-"""What requests and builds report to webhooks. Without webhooks nothing here does anything.
+"""What requests and builds report to webhooks. Without webhooks only pulls are noted, for an audit log that has them.
 
 handlers, builds -> Notifier -> outbox (in the transaction of the change) -> Deliverer -> webhooks
 """
@@ -20,6 +20,7 @@ from registry.http.settings import HttpSettings
 from registry.logs.request_log import REQUEST_ID
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS, PROXIES
+from registry.trail import PULL, note
 from registry.webhooks.delivery import Deliverer, Timing
 from registry.webhooks.events import Cause, EventTarget, Source
 from registry.webhooks.notifier import Notifier
@@ -75,14 +76,16 @@ def recorder(
 
 def note_manifest_pull(request: web.Request, manifest: Prepared) -> None:
     """Note that `manifest` answers the request."""
-    notifier = request.app[PARTS].notifier
-    if notifier is None or request.method != "GET":
+    parts = request.app[PARTS]
+    if request.method != "GET" or (parts.notifier is None and not parts.audit_pulls):
         return
     asked = parse_path(request.rel_url.raw_path)
-    if notifier.wants("pull", asked.repository):
+    if parts.audit_pulls:
+        note(request, request[PRINCIPAL], PULL, asked.repository, reference=asked.reference, digest=manifest.digest)
+    if parts.notifier is not None and parts.notifier.wants("pull", asked.repository):
         tag = None if is_digest(asked.reference) else asked.reference
         target = EventTarget(manifest.digest, manifest.media_type, len(manifest.body), tag)
-        notifier.note_pull(asked.repository, target, _cause(request))
+        parts.notifier.note_pull(asked.repository, target, _cause(request))
 
 
 def note_blob_pull(request: web.Request, repository: str, blob: StoredBlob, status: int) -> None:

@@ -22,6 +22,7 @@ from registry.parts import PARTS
 from registry.peers.connections import Connections
 from registry.peers.cors import Cors
 from registry.peers.forwarded import Proxies
+from registry.trail import note_refusal
 from storage.errors import ConderyError
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}")
@@ -151,6 +152,8 @@ def _answer_failure(request: web.Request, error: Exception, form: Form) -> web.S
         return _cut(request)
     known = isinstance(error, ConderyError) and answer_of(type(error)) is not None
     if known:
+        assert isinstance(error, ConderyError), "only these have an answer"
+        note_refusal(request, request[PRINCIPAL], error)
         request[LOG_FIELDS] |= {"error": type(error).__name__, "reason": str(error)}
     else:
         log.error(

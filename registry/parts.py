@@ -11,6 +11,7 @@ from typing import Protocol
 from aiohttp import web
 
 from auth.access import Access
+from auth.audit.log import AuditLog
 from auth.principal import Principal
 from auth.tokens.tokens import Tokens
 from builder.artifacts.artifact import Artifact
@@ -91,9 +92,12 @@ class Parts:
     access: Access
     authentication: Authentication
     tokens: Tokens
+    audit: AuditLog
     checks: Mapping[str, Check] = field(default_factory=dict)
     notes: Mapping[str, Callable[[], str]] = field(default_factory=dict)
     """What /readyz says in a few words besides, which nobody has to act on at once."""
+    audit_pulls: bool = False
+    """Whether pulls of manifests go to the audit log, too."""
     read_only: bool = False
     notifier: Notifier | None = None
     """None without webhooks."""

@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler
 
 from auth.permission import PUBLIC, SIGNED_IN, Permission
 from registry.access.token_route import get_token, post_token
+from registry.api.audit import list_events
 from registry.api.permissions import get_permission
 from registry.api.tokens import list_tokens, make_token, revoke_token
 from registry.dispatch import (
@@ -55,6 +56,7 @@ _UPLOADS = "/v2/{name}/blobs/uploads/"
 _UPLOAD = "/v2/{name}/blobs/uploads/{session}"
 API = "/api/"
 _TOKENS = "/api/v1/token/"
+_AUDIT = "/api/v1/audit/"
 
 # fmt: off
 # a table is read by its columns
@@ -94,6 +96,10 @@ ROUTES: tuple[Row, ...] = (
     Route(READ_METHODS, "/api/v1/permission/", PUBLIC, get_permission, "rest", "say who the sender is and may do what"),
     AccountRoute(READ_METHODS, _TOKENS, SIGNED_IN, list_tokens, "rest", "list one's own access tokens"),
     AccountRoute(("POST",), _TOKENS, SIGNED_IN, make_token, "rest", "make an access token"),
+    AccountRoute(READ_METHODS, _AUDIT, Permission.AUDIT_READ, list_events, "rest", "list events of the audit log",
+                 "*/*"),
+    AccountRoute(READ_METHODS, _AUDIT + "{namespace}/", Permission.AUDIT_READ, list_events, "rest",
+                 "list events about a namespace", "{namespace}/*"),
     AccountRoute(("DELETE",), _TOKENS + "{token}/", SIGNED_IN, revoke_token, "rest", "revoke an access token"),
 )
 # fmt: on

@@ -16,6 +16,8 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth.accounts.bindings import check_subset
+from auth.audit.actor import Actor
+from auth.audit.log import append
 from auth.binding import Binding, parse_binding
 from auth.changing import AccessData
 from auth.grants import Grants
@@ -102,6 +104,8 @@ class AccessTokens:
         name: str,
         bindings: Sequence[str] | None,
         expires: float | None = None,
+        *,
+        by: Actor,
         write: Callable[[AccessToken], str] | None = None,
     ) -> NewToken:
         """One for the account of `maker`, limited to `bindings`, until `expires` or as long as one may hold.
@@ -139,6 +143,8 @@ class AccessTokens:
                     expires=token.expires,
                 )
             )
+            limits = {} if token.bindings is None else {"bindings": list(token.bindings)}
+            await append(connection, by.did("token.create", token.owner, id=token.id, name=token.name, **limits))
         return NewToken(text, token)
 
     async def find(self, text: str) -> Credential:
@@ -177,27 +183,30 @@ class AccessTokens:
         now = time.time()
         return [each for each in found if with_ended or each.holds(now)]
 
-    async def revoke(self, token_id: str, account_id: str | None = None) -> None:
+    async def revoke(self, token_id: str, account_id: str | None = None, *, by: Actor) -> None:
         """End it at once, everywhere; `account_id` is whose it has to be. Raises AccessTokenUnknown."""
         mine = [access_token.c.id == token_id, *_HOLDS]
         if account_id is not None:
             mine.append(access_token.c.account == account_id)
+        named = select(access_token.c.name, account.c.name.label("owner")).join(account).where(*mine)
         async with self._data.changing() as connection:
+            row = (await connection.execute(named)).first()
             done = await connection.execute(update(access_token).where(*mine).values(revoked=time.time()))
-        if not done.rowcount:
-            raise AccessTokenUnknown(token_id)
+            if row is None or not done.rowcount:
+                raise AccessTokenUnknown(token_id)
+            await append(connection, by.did("token.revoke", row.owner, id=token_id, name=row.name))
 
     async def list_for(self, principal: Principal) -> Sequence[AccessToken]:
         """Those that `principal` may know of: its account's; with a token that is limited, that one and its own."""
         found = await self.list_tokens(principal.id)
         return [each for each in found if each.id in visible] if (visible := await self._visible(principal)) else found
 
-    async def revoke_for(self, principal: Principal, token_id: str) -> None:
+    async def revoke_for(self, principal: Principal, token_id: str, *, by: Actor) -> None:
         """Likewise. Raises AccessTokenUnknown."""
         visible = await self._visible(principal)
         if visible and token_id not in visible:
             raise AccessTokenUnknown(token_id)
-        await self.revoke(token_id, principal.id)
+        await self.revoke(token_id, principal.id, by=by)
 
     async def find_expiry(self, principal: Principal) -> float | None:
         """When the token that was presented ends; None where none was."""

@@ -11,9 +11,11 @@ class CredentialsInvalid(ConderyError):
     What a stranger is told is the same for all.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, name: str = "") -> None:
         super().__init__("these credentials are not accepted here: they are wrong, expired or revoked; sign in again")
         self.reason = reason
+        self.name = name
+        """Of the account that they are said to be of, if an account can have it; for the audit log."""
 
 
 class AccessTokenInvalid(ConderyError):

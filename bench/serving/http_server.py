@@ -85,6 +85,7 @@ def condery(directory: Path) -> web.Application:
                 opened.access,
                 opened.authentication,
                 opened.tokens,
+                opened.audit,
             )
 
     log = (directory / "requests.log").open("w")

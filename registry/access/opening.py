@@ -13,6 +13,7 @@ from auth.accounts.defaults import Defaults
 from auth.accounts.loading import PrincipalLoader
 from auth.accounts.names import Names
 from auth.accounts.passwords import Passwords
+from auth.audit.log import AuditLog
 from auth.changing import AccessData
 from auth.role import Roles
 from auth.settings import AccessSettings
@@ -35,6 +36,7 @@ class OpenedAccess:
     authentication: Authentication
     tokens: Tokens
     loader: PrincipalLoader
+    audit: AuditLog
 
 
 @contextlib.asynccontextmanager
@@ -52,7 +54,8 @@ async def open_access(
     defaults = Defaults(settings, root, for_this_machine=http.is_for_this_machine)
     loader = PrincipalLoader(data, settings.own_roles, defaults)
     tokens = Tokens.open(data, settings, service)
-    async with open_workloads(workload or WorkloadSettings(), settings.own_roles) as workloads:
+    audit = AuditLog(data.database)
+    async with open_workloads(workload or WorkloadSettings(), settings.own_roles) as workloads, audit.writing():
         with Passwords(data, settings.password_hashes) as passwords:
             recognition = Recognition(loader, tokens.access, workloads)
             headers = ProxyHeaders.of(sign_in or SignInSettings())
@@ -67,7 +70,7 @@ async def open_access(
                 ProxySignIns(headers, identities, recognition, data) if headers is not None else None,
             )
             try:
-                yield OpenedAccess(GrantedAccess(), authentication, tokens, loader)
+                yield OpenedAccess(GrantedAccess(), authentication, tokens, loader, audit)
             finally:
                 await tokens.access.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from auth.accounts.attempts import Attempts
 from auth.accounts.loading import PrincipalLoader
+from auth.accounts.names import is_name
 from auth.accounts.passwords import Passwords
 from auth.tokens.credential import Credential
 from auth.tokens.errors import CredentialsInvalid
@@ -23,7 +24,8 @@ class PasswordSignIns:
             account = await self._passwords.verify(name, password, known=attempt.known)
             attempt.succeeded = account is not None
         if account is None:
-            raise CredentialsInvalid("the name or the password is wrong")
+            # what is no name may be a password in the wrong field
+            raise CredentialsInvalid("the name or the password is wrong", name if is_name(name) else "")
         return Credential(account.id, account.epoch)
 
     async def has_any(self) -> bool:

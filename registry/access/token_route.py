@@ -23,6 +23,7 @@ from registry.http.intake import read_limited
 from registry.kinds.kind import KINDS
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS, SETTINGS
+from registry.trail import SIGN_IN, note
 from storage.errors import quote
 
 LARGEST = 64 << 10
@@ -82,8 +83,10 @@ async def _answer(
         "issued_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(issued.at)),
         "scope": write_scopes(scopes),
     }
+    client = _one(fields, "client_id")
+    if principal.kind != "anonymous":
+        note(request, principal, SIGN_IN, principal.name, client_id=client)
     if offline and principal.id:
-        client = _one(fields, "client_id")
         refresh_token = await parts.tokens.refresh.make(credential, service, client)
     if refresh_token:
         document["refresh_token"] = refresh_token

@@ -19,10 +19,13 @@ from registry.api.permissions import primary_namespace
 from registry.errors import BodyInvalid
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS
+from registry.trail import actor_of
 from storage.errors import quote
 
 OURS = ("name", "bindings", "expires")
 CONDA_STORES = ("primary_namespace", "expiration", "exp", "role_bindings")
+CURRENT = "current"
+"""Stands for the id of the token that was presented: who logs out knows no other name of it."""
 SORTS = ("name", "created", "expires", "used")
 LONGEST = 7500
 """Characters of a token: no header may be longer than 8190 bytes."""
@@ -41,13 +44,20 @@ async def make_token(request: web.Request) -> web.StreamResponse:
     if name is None:
         raise BodyInvalid("name", "say what the token is for, such as a machine's name")
     made = await request.app[PARTS].tokens.access.make(
-        request[PRINCIPAL], name, read_texts(document, "bindings"), _read_time(document, "expires")
+        request[PRINCIPAL],
+        name,
+        read_texts(document, "bindings"),
+        _read_time(document, "expires"),
+        by=actor_of(request, request[PRINCIPAL]),
     )
     return answer_data({**made.token.to_json(), "token": made.text})
 
 
 async def revoke_token(request: web.Request) -> web.StreamResponse:
-    await request.app[PARTS].tokens.access.revoke_for(request[PRINCIPAL], request.match_info["token"])
+    principal, token = request[PRINCIPAL], request.match_info["token"]
+    if token == CURRENT:
+        token = principal.token
+    await request.app[PARTS].tokens.access.revoke_for(principal, token, by=actor_of(request, principal))
     return answer_message("the token is revoked")
 
 
@@ -68,7 +78,8 @@ async def _make_conda_stores(request: web.Request, document: Mapping[str, Any]) 
         return text
 
     bindings = None if roles is None else [f"{entity}={role}" for entity, names in roles.items() for role in names]
-    made = await tokens.access.make(principal, "conda-store", bindings, expires, write)
+    by = actor_of(request, principal)
+    made = await tokens.access.make(principal, "conda-store", bindings, expires, by=by, write=write)
     return answer_data({"token": made.text})
 
 

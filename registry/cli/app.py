@@ -18,13 +18,14 @@ from registry.cli.commands import (
     explain,
     gc,
     lock,
+    login,
     policy,
     sample_channel,
     serve,
     settings,
     verify,
 )
-from registry.cli.commands.accounts import explain_access, group, namespace, robot, role, user
+from registry.cli.commands.accounts import explain_access, group, namespace, robot, role, token, user
 from registry.cli.options import Command, Group
 
 app = typer.Typer(
@@ -70,8 +71,11 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(user.app, name="user")
 app.add_typer(group.app, name="group")
 app.add_typer(robot.app, name="robot")
+app.add_typer(token.app, name="token")
 app.add_typer(role.app, name="role")
 app.add_typer(namespace.app, name="namespace")
+app.command(cls=Command)(login.login)
+app.command(cls=Command)(login.logout)
 app.command("explain-access", cls=Command)(explain_access.explain_access)
 
 

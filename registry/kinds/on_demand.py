@@ -17,7 +17,9 @@ from registry.kinds.kind import Need, check_granted
 from registry.kinds.stored import StoredKind, accept_header, answer, find_manifest
 from registry.kinds.waiting import building_head, media_types_of, trickle, wait_a_while
 from registry.notifications import note_manifest_pull
+from registry.observer import PRINCIPAL
 from registry.parts import MEMORY, SETTINGS, Parts, caller_of
+from registry.trail import BUILD, note
 
 
 class OnDemand(StoredKind):
@@ -52,7 +54,7 @@ class OnDemand(StoredKind):
 
     async def answer_tag(self, request: web.Request, repository: str, tag: str, stamp: int) -> web.StreamResponse:
         """Answer from the catalog, or with a build and the rules of `registry.kinds.waiting`."""
-        permit = self._permit(request, repository)
+        permit = self._permit(request, repository, tag)
         asking = self.parts.demand.image(repository, tag, caller_of(request), permit)
         ticket, image = await wait_a_while(request, asking)
         if image is not None:
@@ -61,12 +63,17 @@ class OnDemand(StoredKind):
         return await self._answer_unfinished(request, repository, tag, ticket)
 
     async def find_file(self, request: web.Request, repository: str, tag: str, name: str) -> Ticket[Artifact]:
-        permit = self._permit(request, repository)
+        permit = self._permit(request, repository, tag)
         return await self.parts.demand.artifact(repository, tag, name, caller_of(request), permit)
 
-    def _permit(self, request: web.Request, repository: str) -> Permit:
+    def _permit(self, request: web.Request, repository: str, tag: str) -> Permit:
         """Reading is enough for what is there; a build requires another grant."""
-        return lambda: check_granted(request, self.needs(Permission.ENVIRONMENT_CREATE, repository))
+
+        def permit() -> None:
+            check_granted(request, self.needs(Permission.ENVIRONMENT_CREATE, repository))
+            note(request, request[PRINCIPAL], BUILD, repository, tag=tag)
+
+        return permit
 
     async def _answer_unfinished(
         self, request: web.Request, repository: str, tag: str, ticket: Ticket[FinishedImage]

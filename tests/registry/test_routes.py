@@ -34,6 +34,7 @@ FILLED = {
     "{session}": "00000000-0000-0000-0000-000000000000",
     "{tag}": "latest",
     "{file}": "conda-lock.yml",
+    "{namespace}": "team",
     "{token}": "0123456789abcdef0123456789abcdef",
 }
 REPOSITORIES = ("team/app", f"{ROOT}/numpy", "mirror/docker.io/debian")

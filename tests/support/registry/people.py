@@ -61,7 +61,7 @@ class People:
         for each in bindings:
             await self.bindings.bind(Holder("account", name), each, by=BY)
         principal = await self.load(account.id)
-        made = await self.site.access.tokens.access.make(principal, "the test", None)
+        made = await self.site.access.tokens.access.make(principal, "the test", None, by=BY)
         return Person(principal, made.text, made.token.id)
 
     async def load(self, account_id: str) -> Principal:
@@ -70,7 +70,7 @@ class People:
         return loaded.principal
 
     async def access_token(self, person: Person, *bindings: str) -> str:
-        made = await self.site.access.tokens.access.make(person.principal, "limited", bindings or None)
+        made = await self.site.access.tokens.access.make(person.principal, "limited", bindings or None, by=BY)
         return made.text
 
     async def registry_token(self, person: Person | None, scopes: Mapping[str, Sequence[str]]) -> Issued:

@@ -255,6 +255,8 @@ async def serving(
                 access=access or (OpenAccess() if sign_in is None else opened.access),
                 authentication=opened.authentication,
                 tokens=opened.tokens,
+                audit=opened.audit,
+                audit_pulls=sign_in is not None and sign_in.audit_pulls,
                 read_only=read_only,
                 notifier=notifier,
                 mirror=mirror,

@@ -75,8 +75,8 @@ def by() -> Actor:
     return Actor.operator(unix_user=name)
 
 
-def read_password(path: Path | None) -> str:
-    """A new password: the first line of a file or of standard input; at a terminal it is asked for twice, unseen.
+def read_password(path: Path | None, *, new: bool = True) -> str:
+    """A password: the first line of a file or of standard input. At a terminal it is asked for unseen, a new one twice.
 
     Never an argument, which every user of the machine could read. Raises UsageError.
     """
@@ -84,7 +84,7 @@ def read_password(path: Path | None) -> str:
         with path.open("rb") as file:
             return _first_line(file.read(MOST_BYTES))
     if sys.stdin.isatty():
-        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=new, err=True))
     return _first_line(sys.stdin.buffer.read(MOST_BYTES))
 
 
@@ -109,7 +109,8 @@ def show_list(columns: Sequence[str], rows: Iterable[Sequence[object]], *, json:
         return
     table = Table()
     for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
+        # an id is copied from here
+        table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column == "id")
     for row in listed:
         table.add_row(*map(_cell, row))
     SafeConsole(highlight=False).print(table)

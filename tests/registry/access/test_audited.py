@@ -1,0 +1,133 @@
+"""What requests leave in the audit log, and who may read it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from auth.audit.reading import AuditFilter
+from auth.settings import AccessSettings
+from registry.http.settings import HttpSettings
+from storage.digest import Digest
+from tests.registry.access.conftest import CLOSED
+from tests.support.registry.people import PASSWORD, People, basic
+from tests.support.registry.pushes import DATA, DIGEST, MANIFEST, Pusher, image_manifest
+from tests.support.registry.serving import ROOT, Site, serving
+
+
+async def events(ask: Pusher, headers: Mapping[str, str], path: str = "/api/v1/audit/") -> list[dict[str, Any]]:
+    found = await ask.request("GET", path, headers=headers)
+    assert found.status == 200, found.body
+    listed: list[dict[str, Any]] = json.loads(found.body)["data"]
+    return listed
+
+
+async def stored(site: Site) -> list[tuple[str, str, str, str]]:
+    """All that the audit log has, the oldest first, once it has written what it was told."""
+    async with site.access.audit.writing():
+        pass
+    page = await site.access.audit.read_page(AuditFilter(), None, 1000)
+    return [(each.principal, each.action, each.entity, each.outcome) for each in reversed(page.events)]
+
+
+async def test_what_changes_and_what_is_refused(ask: Pusher, people: People, site: Site) -> None:
+    alice = await people.add("alice", "team/*=admin", password=PASSWORD)
+    bob = await people.add("bob")
+    config = b"{}"
+    for data in (config, DATA):
+        assert (
+            await ask.request(
+                "POST", f"/v2/team/app/blobs/uploads/?digest={Digest.of(data)}", data=data, headers=alice.headers
+            )
+        ).status == 201
+    headers = {**alice.headers, "Content-Type": MANIFEST}
+    manifest = image_manifest(config, [DATA])
+    assert (await ask.request("PUT", "/v2/team/app/manifests/v1", data=manifest, headers=headers)).status == 201
+    assert (await ask.request("GET", "/v2/team/app/manifests/v1", headers=alice.headers)).status == 200
+    assert (await ask.request("GET", "/v2/team/app/manifests/v1", headers=bob.headers)).status == 403
+    assert (await ask.request("DELETE", "/v2/team/app/manifests/v1", headers=bob.headers)).status == 403
+    assert (await ask.request("DELETE", "/v2/team/app/manifests/v1", headers=alice.headers)).status == 202
+    assert (await ask.request("GET", "/v2/", headers=basic("alice", "wrong"))).status == 401
+    assert (await ask.request("GET", "/v2/team/app/manifests/v1")).status == 401
+    assert (await ask.request("GET", "/token?client_id=docker", headers=basic("alice"))).status == 200
+    found = [each for each in await stored(site) if each[1] not in ("user.add", "token.create", "role.bind")]
+    assert found == [
+        ("alice", "blob.push", "team/app", "allowed"),
+        ("alice", "blob.push", "team/app", "allowed"),
+        ("alice", "manifest.push", "team/app", "allowed"),
+        ("bob", "manifest.pull", "team/app", "denied"),
+        ("bob", "manifest.delete", "team/app", "denied"),
+        ("alice", "manifest.delete", "team/app", "allowed"),
+        ("anonymous", "sign-in", "alice", "denied"),
+        ("alice", "sign-in", "alice", "allowed"),
+    ]
+
+
+async def test_access_tokens_are_told_of_with_their_change(ask: Pusher, people: People, site: Site) -> None:
+    alice = await people.add("alice")
+    headers = {**alice.headers, "Content-Type": "application/json"}
+    made = json.loads((await ask.request("POST", "/api/v1/token/", data=b'{"name":"ci"}', headers=headers)).body)[
+        "data"
+    ]
+    await ask.request("DELETE", f"/api/v1/token/{made['id']}/", headers=headers)
+    root = await people.add("root", "*=admin")
+    found = [each for each in await events(ask, root.headers) if each["detail"].get("id") == made["id"]]
+    assert [(each["action"], each["principal"], each["token"]) for each in found] == [
+        ("token.revoke", "alice", alice.token_id),
+        ("token.create", "alice", alice.token_id),
+    ]
+    assert made["token"] not in json.dumps(await events(ask, root.headers))
+
+
+async def test_builds_and_pulls(tmp_path: Path) -> None:
+    settings = CLOSED.model_copy(update={"audit_pulls": True})
+    async with serving(tmp_path, HttpSettings(answer_within=0.01), sign_in=settings) as site:
+        people, ask = People(site), Pusher(site)
+        alice = await people.add("alice")
+        for _ in range(3):
+            assert (
+                await ask.request("HEAD", f"/v2/{ROOT}/numpy/manifests/latest", headers=alice.headers)
+            ).status == 200
+        await site.workshop.finish(f"{ROOT}/numpy")
+        assert (await ask.request("GET", f"/v2/{ROOT}/numpy/manifests/latest", headers=alice.headers)).status == 200
+        found = [each[1:] for each in await stored(site) if each[2].startswith(ROOT)]
+        assert found == [
+            ("image.build", f"{ROOT}/numpy", "allowed"),
+            ("manifest.pull", f"{ROOT}/numpy", "allowed"),
+        ]
+
+
+async def test_pages_filters_and_whose_events_they_are(ask: Pusher, people: People, site: Site) -> None:
+    alice, bob = await people.add("alice", "team/*=admin"), await people.add("bob", "*=admin")
+    for name in ("team/a", "team/b", "other/c"):
+        path = f"/v2/{name}/blobs/uploads/?digest={DIGEST}"
+        assert (await ask.request("POST", path, data=DATA, headers=bob.headers)).status == 201
+    await stored(site)
+    path, entities = "/api/v1/audit/?action=blob.push&limit=1", []
+    while path:
+        page = json.loads((await ask.request("GET", path, headers=bob.headers)).body)
+        entities += [each["entity"] for each in page["data"]]
+        path = page.get("next", "")
+    assert entities == ["other/c", "team/b", "team/a"]
+    mine = await events(ask, alice.headers, "/api/v1/audit/team/")
+    assert {each["entity"].partition("/")[0] for each in mine} == {"team"}
+    assert [each["entity"] for each in await events(ask, alice.headers, "/api/v1/audit/team/?entity=team/a")] == [
+        "team/a"
+    ]
+    for bad in (
+        "entity=other/c",
+        "outcome=x",
+        "limit=0",
+        "limit=1_0",
+        "before=-1",
+        "since=never",
+        "x=y",
+        "principal=%00",
+    ):
+        assert (await ask.request("GET", f"/api/v1/audit/team/?{bad}", headers=alice.headers)).status == 400, bad
+
+
+def test_the_default_keeps_no_pulls() -> None:
+    assert not AccessSettings().audit_pulls

@@ -1,0 +1,162 @@
+"""What belongs to somebody, and what a right in one place says of another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from tests.support.registry.people import People, bearer
+from tests.support.registry.pushes import DATA, DIGEST, MANIFEST, Pusher, image_manifest
+from tests.support.registry.serving import Site
+
+PULL, PUSH = ("pull",), ("pull", "push")
+
+
+async def test_an_upload_session_is_its_owners_alone(ask: Pusher, people: People) -> None:
+    """CVE-2026-32589 (Quay): foreign upload sessions; GET, PATCH, PUT, DELETE: 404."""
+    alice = await people.add("alice", "team/*=editor")
+    bob = await people.add("bob", "team/*=editor")
+    opened = await ask.request("POST", "/v2/team/app/blobs/uploads/", headers=alice.headers)
+    session = opened.headers["Location"]
+    for method, path in (
+        ("GET", session),
+        ("PATCH", session),
+        ("PUT", f"{session}?digest={DIGEST}"),
+        ("DELETE", session),
+    ):
+        foreign = await ask.request(method, path, headers=bob.headers, data=b"" if method == "GET" else DATA)
+        assert (foreign.status, foreign.code) == (404, "BLOB_UPLOAD_UNKNOWN"), method
+    # another token of the same person goes on where the first one stopped
+    scoped = bearer((await people.registry_token(alice, {"repository:team/app": PUSH})).text)
+    assert (await ask.request("PATCH", session, headers=scoped, data=DATA)).status == 202
+    # the session is of one repository
+    moved = session.replace("team/app", "team/other")
+    assert (await ask.request("GET", moved, headers=alice.headers)).status == 404
+    assert (await ask.request("PUT", f"{session}?digest={DIGEST}", headers=alice.headers)).status == 201
+
+
+async def test_a_mount_takes_the_right_to_read_its_source(ask: Pusher, people: People, site: Site) -> None:
+    """CVE-2024-39897 (zot): HEAD, GET, and mount with and without `from`, without the right to read."""
+    await site.workshop.put_blob(DATA, "secret/app")
+    editor = await people.add("editor", "team/*=editor")
+    both = await people.add("both", "team/*=editor", "secret/*=viewer")
+    mount = f"/v2/team/app/blobs/uploads/?mount={DIGEST}"
+
+    async def statuses(headers: Mapping[str, str]) -> list[int]:
+        asked = [("POST", f"{mount}&from=secret/app"), ("POST", mount), ("HEAD", f"/v2/team/app/blobs/{DIGEST}")]
+        return [(await ask.request(method, path, headers=headers)).status for method, path in asked]
+
+    for headers in (
+        editor.headers,
+        bearer(
+            (await people.registry_token(editor, {"repository:team/app": PUSH, "repository:secret/app": PULL})).text
+        ),
+        # the owner may read the source, and the token was not asked for it
+        bearer((await people.registry_token(both, {"repository:team/app": PUSH})).text),
+        bearer(await people.access_token(both, "team/*=editor")),
+    ):
+        assert await statuses(headers) == [202, 202, 404]
+    for method in ("GET", "HEAD"):
+        assert (await ask.request(method, f"/v2/secret/app/blobs/{DIGEST}", headers=editor.headers)).status == 403
+    scopes = {"repository:team/app": PUSH, "repository:secret/app": PULL}
+    scoped = bearer((await people.registry_token(both, scopes)).text)
+    assert (await ask.request("POST", f"{mount}&from=secret/app", headers=scoped)).status == 201
+
+
+async def test_the_catalog_shows_what_may_be_read_and_pages_over_the_rest(
+    ask: Pusher, people: People, site: Site
+) -> None:
+    root = await people.add("root", "*=admin")
+    mine = [f"team/app{number}" for number in range(5)]
+    for name in [*mine, *(f"hidden/app{number}" for number in range(20))]:
+        await site.workshop.put_blob(DATA, name)
+        pushed = await ask.request(
+            "PUT",
+            f"/v2/{name}/manifests/v1",
+            data=image_manifest(DATA, []),
+            headers={**root.headers, "Content-Type": MANIFEST},
+        )
+        assert pushed.status == 201, pushed.body
+    alice = await people.add("alice", "team/*=viewer")
+    found: list[str] = []
+    path = "/v2/_catalog?n=2"
+    while path:
+        page = await ask.request("GET", path, headers=alice.headers)
+        found += json.loads(page.body)["repositories"]
+        path = page.headers.get("Link", "").partition(">")[0].removeprefix("<")
+    assert found == mine
+    nobody = await ask.request("GET", "/v2/_catalog")
+    assert nobody.status == 200
+    assert json.loads(nobody.body) == {"repositories": []}
+
+
+async def test_two_entities_in_one_request_are_checked_apart(ask: Pusher, people: People, site: Site) -> None:
+    """conda-store cached the first check of a request."""
+    await site.workshop.put_blob(DATA, "secret/app")
+    editor = await people.add("editor", "team/*=editor")
+    path = f"/v2/team/app/blobs/uploads/?mount={DIGEST}&from=secret/app"
+    assert (await ask.request("POST", path, headers=editor.headers)).status == 202
+    again = await ask.request("GET", "/v2/secret/app/tags/list", headers=editor.headers)
+    assert again.status == 403
+
+
+async def test_a_foreign_token_is_neither_listed_nor_revoked(ask: Pusher, people: People) -> None:
+    """CVE-2026-40264 (OpenBao): another tenant's token revoked."""
+    alice, bob = await people.add("alice"), await people.add("bob", "*=admin")
+    listed = json.loads((await ask.request("GET", "/api/v1/token/", headers=bob.headers)).body)["data"]
+    assert {each["owner"] for each in listed} == {"bob"}
+    refused = await ask.request("DELETE", f"/api/v1/token/{alice.token_id}/", headers=bob.headers)
+    assert refused.status == 404
+    assert (await ask.request("GET", "/v2/", headers=alice.headers)).status == 200
+
+
+async def test_a_tokens_bindings_are_a_subset_of_its_makers(ask: Pusher, people: People) -> None:
+    """Robot for another project (Harbor), CVE-2024-41942 (JupyterHub): nobody grants what they lack."""
+    alice = await people.add("alice", "team/*=editor")
+    for binding in ("secret/*=viewer", "team/*=admin", "*=viewer", "t*/*=viewer"):
+        asked = json.dumps({"name": "more", "bindings": [binding]}).encode()
+        headers = {**alice.headers, "Content-Type": "application/json"}
+        assert (await ask.request("POST", "/api/v1/token/", data=asked, headers=headers)).status == 403, binding
+
+
+async def test_unknown_and_privileged_fields_are_refused(ask: Pusher, people: People) -> None:
+    """CVE-2019-16097 (Harbor): self-registered admin."""
+    alice = await people.add("alice")
+    headers = {**alice.headers, "Content-Type": "application/json"}
+    for field in ("admin", "owner", "account", "id", "hash", "parent", "is_admin"):
+        asked = json.dumps({"name": "x", field: True}).encode()
+        assert (await ask.request("POST", "/api/v1/token/", data=asked, headers=headers)).status == 400, field
+
+
+async def test_no_page_of_another_site_makes_a_token(ask: Pusher, people: People, site: Site) -> None:
+    """CVE-2026-40864 (JupyterHub): form and JSON POST with every Sec-Fetch value, with and without Origin."""
+    alice = await people.add("alice")
+    body, json_type = b'{"name":"x"}', {"Content-Type": "application/json"}
+    for fetch_site in ("cross-site", "same-site", "same-origin, cross-site", "anything"):
+        for mode in ("navigate", "no-cors", "cors", "same-origin", "websocket"):
+            headers = {**alice.headers, **json_type, "Sec-Fetch-Site": fetch_site, "Sec-Fetch-Mode": mode}
+            assert (await ask.request("POST", "/api/v1/token/", data=body, headers=headers)).status == 403
+    for origin in ("https://evil.example.org", "null", site.url + ".evil.example.org", ""):
+        headers = {**alice.headers, **json_type, "Origin": origin}
+        assert (await ask.request("POST", "/api/v1/token/", data=body, headers=headers)).status == 403
+    for form in ("application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x"):
+        headers = {**alice.headers, "Content-Type": form}
+        assert (await ask.request("POST", "/api/v1/token/", data=body, headers=headers)).status == 400
+    own = {**alice.headers, **json_type, "Origin": site.url, "Sec-Fetch-Site": "same-origin"}
+    assert (await ask.request("POST", "/api/v1/token/", data=body, headers=own)).status == 200
+
+
+async def test_who_may_push_and_who_may_only_delete(ask: Pusher, people: People, site: Site) -> None:
+    editor, admin = await people.add("editor", "team/*=editor"), await people.add("admin", "team/*=admin")
+    config = b"{}"
+    manifest = image_manifest(config, [DATA])
+    for data in (config, DATA):
+        await site.workshop.put_blob(data, "team/app")
+    pushed = await ask.request(
+        "PUT", "/v2/team/app/manifests/v1", data=manifest, headers={**editor.headers, "Content-Type": MANIFEST}
+    )
+    assert pushed.status == 201, pushed.body
+    for reference in ("v1", pushed.headers["Docker-Content-Digest"]):
+        refused = await ask.request("DELETE", f"/v2/team/app/manifests/{reference}", headers=editor.headers)
+        assert refused.status == 403
+    assert (await ask.request("DELETE", "/v2/team/app/manifests/v1", headers=admin.headers)).status == 202

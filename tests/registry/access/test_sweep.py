@@ -1,0 +1,182 @@
+"""Every row of the route table, with every method that it has, for each kind of sender.
+
+CVE-2026-27771 (Gitea, Forgejo): private images to anybody, for years. CVE-2022-31667, -31669, -31670 (Harbor): ids of
+other projects. CVE-2024-28179 (jupyter-server-proxy): a stream without authentication.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from auth.changing import AccessData
+from auth.permission import PUBLIC, SIGNED_IN, Permission
+from auth.role import ADMIN, EDITOR, VIEWER
+from registry.dispatch import AccountRoute, RepositoryRoute, Row
+from registry.routes import ROUTES
+from storage.database.account_tables import access_token
+from tests.registry.access.conftest import CLOSED
+from tests.support.registry.people import BY, PASSWORD, People, Person, basic, bearer
+from tests.support.registry.pushes import DATA, DIGEST, Answer, Pusher
+from tests.support.registry.serving import ROOT, Site, serving
+
+FILLED = {
+    "{reference}": "v1",
+    "{digest}": DIGEST,
+    "{session}": "00000000-0000-0000-0000-000000000000",
+    "{tag}": "latest",
+    "{file}": "conda-lock.yml",
+    "{namespace}": "team",
+}
+REPOSITORIES = ("team/app", "team/app/deep", "team", f"{ROOT}/numpy", "mirror/docker.io/debian")
+ROLES = {"viewer": VIEWER, "editor": EDITOR, "admin": ADMIN}
+PAGES = frozenset({"/", "/v2/", "/healthz", "/readyz", "/token", "/api/v1/permission/"})
+"""What is for everybody, or says itself who it is for. A new public route has to be named here."""
+
+
+def paths(row: Row, token: str) -> list[str]:
+    path = row.path.replace("{token}", token)
+    for name, value in FILLED.items():
+        path = path.replace(name, value)
+    return [path.replace("{name}", name) for name in REPOSITORIES] if "{name}" in path else [path]
+
+
+def requests(token: str = "0" * 32) -> list[tuple[Row, str, str]]:
+    return [(row, method, path) for row in ROUTES for method in row.methods for path in paths(row, token)]
+
+
+async def fill(site: Site) -> None:
+    for name in ("team/app", "team/app/deep", "team"):
+        await site.workshop.put_blob(DATA, name)
+    await site.workshop.put(f"{ROOT}/numpy")
+
+
+async def ask_for(ask: Pusher, method: str, path: str, headers: Mapping[str, str]) -> Answer:
+    data = b"{}" if method in ("POST", "PUT", "PATCH") else None
+    return await ask.request(method, path, headers={"Content-Type": "application/json", **headers}, data=data)
+
+
+def test_what_is_public_is_named_here() -> None:
+    assert {row.path for row in ROUTES if row.permission is PUBLIC} == PAGES
+
+
+async def refused_everywhere(ask: Pusher, headers: Mapping[str, str]) -> None:
+    """Credentials that do not hold are refused everywhere, and never taken for none."""
+    for row, method, path in requests():
+        found = await ask_for(ask, method, path, headers)
+        if row.spare:
+            assert found.status == 200
+        else:
+            assert found.status == 401, (method, path, found.body)
+            assert "WWW-Authenticate" in found.headers
+
+
+async def test_nobody(ask: Pusher, site: Site) -> None:
+    await fill(site)
+    for row, method, path in requests():
+        found = await ask_for(ask, method, path, {})
+        if row.permission is PUBLIC:
+            assert found.status in (200, 400, 401), (method, path)
+        elif row.path == "/v2/_catalog":
+            assert method == "HEAD" or found.body == b'{"repositories":[]}'
+        else:
+            # where nobody may write, signing in would not help
+            assert found.status == 401 or (found.status == 403 and never_written(row, path)), (method, path, found.body)
+        assert DATA not in found.body
+    assert not site.workshop.builds
+
+
+def never_written(row: Row, path: str) -> bool:
+    return (
+        isinstance(row, RepositoryRoute)
+        and row.permission is not Permission.ENVIRONMENT_READ
+        and (ROOT in path or "/mirror/" in path)
+    )
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_somebody_in_the_namespace(ask: Pusher, people: People, site: Site, role: str) -> None:
+    """They pass where their role has the row's permission, and nowhere else."""
+    await fill(site)
+    person = await people.add("somebody", f"team/*={role}")
+    for row, method, path in requests():
+        if row.permission in (PUBLIC, SIGNED_IN) or row.path == "/v2/_catalog":
+            continue
+        found = await ask_for(ask, method, path, person.headers)
+        about_team = "/team" in path
+        granted = about_team and row.permission in ROLES[role].permissions
+        # on-demand images that are there may be read by everybody who signed in
+        granted |= ROOT in path and row.permission is Permission.ENVIRONMENT_READ
+        assert (found.status == 403) != granted, (method, path, found.status, found.body)
+        assert found.status != 401, (method, path)
+
+
+async def test_an_admin_of_another_namespace(ask: Pusher, people: People, site: Site) -> None:
+    await fill(site)
+    alice = await people.add("alice", "team/*=viewer")
+    person = await people.add("mallory", "mallory/*=admin", "teams/*=admin", "tea/*=admin")
+    for row, method, path in requests(alice.token_id):
+        if row.permission is PUBLIC or row.path == "/v2/_catalog":
+            continue
+        found = await ask_for(ask, method, path, person.headers)
+        if "{token}" in row.path:
+            assert found.status == 404
+        elif isinstance(row, AccountRoute) and row.permission is SIGNED_IN:
+            assert found.status in (200, 400)
+            assert alice.token_id.encode() not in found.body
+        elif ROOT in path and row.permission is Permission.ENVIRONMENT_READ:
+            assert found.status in (200, 404, 503)
+        else:
+            assert found.status == 403, (method, path, found.status, found.body)
+        assert DATA not in found.body
+    assert (await ask.request("GET", "/v2/", headers=alice.headers)).status == 200
+
+
+async def test_a_revoked_token(ask: Pusher, people: People, site: Site) -> None:
+    person = await people.add("alice", "*=admin")
+    await site.access.tokens.access.revoke(person.token_id, by=BY)
+    await refused_everywhere(ask, person.headers)
+    await refused_everywhere(ask, basic("alice", person.token))
+
+
+async def test_an_expired_token(ask: Pusher, people: People, site: Site) -> None:
+    """And the registry token that was made with it."""
+    person = await people.add("alice", "*=admin")
+    made = await ask.request("GET", "/token?scope=repository:team/app:pull,push,delete", headers=person.headers)
+    await expire(site, person)
+    await refused_everywhere(ask, person.headers)
+    await refused_everywhere(ask, bearer(json.loads(made.body)["token"]))
+
+
+async def test_a_disabled_and_a_deleted_account(ask: Pusher, people: People) -> None:
+    await people.add("root", "*=admin", password=PASSWORD)
+    person = await people.add("alice", "*=admin", password=PASSWORD)
+    scoped = bearer((await people.registry_token(person, {"repository:team/app": ("pull",)})).text)
+    await people.accounts.disable("alice", by=BY)
+    for headers in (person.headers, scoped):
+        await refused_everywhere(ask, headers)
+    await people.accounts.delete("alice", by=BY)
+    for headers in (person.headers, scoped):
+        await refused_everywhere(ask, headers)
+
+
+async def test_a_server_that_is_read_only_refuses_every_change(tmp_path: Path) -> None:
+    """CVE-2026-41888 (distribution): tag deletion ignores "deletion off": tag, digest, blob, session."""
+    async with serving(tmp_path, sign_in=CLOSED, read_only=True) as site:
+        person, ask = await People(site).add("alice", "*=admin"), Pusher(site)
+        for row, method, path in requests():
+            if isinstance(row, RepositoryRoute) and row.permission is not Permission.ENVIRONMENT_READ:
+                for reference in (path, path.replace("/v1", f"/{DIGEST}")):
+                    found = await ask_for(ask, method, reference, person.headers)
+                    assert (found.status, found.code) == (403, "DENIED"), (method, reference)
+
+
+async def expire(site: Site, person: Person) -> None:
+    """Let the access token's time be over."""
+    store = site.workshop.store
+    async with AccessData(store.database, store.changes).changing() as connection:
+        await connection.execute(update(access_token).where(access_token.c.id == person.token_id).values(expires=1.0))

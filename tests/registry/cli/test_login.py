@@ -1,0 +1,99 @@
+"""Access tokens at the command line, and signing in to a real server with one."""
+
+from __future__ import annotations
+
+import base64
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.server import Server, StartServer
+
+Run = Callable[..., Any]
+PASSWORD = "correct horse"
+
+
+@pytest.fixture
+def server(start_server: StartServer, condery: Run, tmp_path: Path) -> Server:
+    """With the administrator alice."""
+    data = tmp_path / "data"
+    assert condery("user", "add", "alice", "--admin", "--data-dir", data, stdin=PASSWORD).exit_code == 0
+    return start_server(data_dir=data)
+
+
+def test_a_login_keeps_a_token_that_a_logout_revokes(server: Server, condery: Run, tmp_path: Path) -> None:
+    file = tmp_path / "logins" / "auth.json"
+    done = condery("login", server.address, "-u", "alice", "--file", file, stdin=f"{PASSWORD}\n")
+    assert done.exit_code == 0, done.stderr
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    kept = json.loads(file.read_text())["auths"][server.address]["auth"]
+    name, _, token = base64.b64decode(kept).decode().partition(":")
+    assert (name, token.startswith("condery_")) == ("alice", True)
+    assert PASSWORD not in done.output
+    assert token not in done.output
+    [row] = json.loads(condery("token", "list", "--json", "--data-dir", server.data_dir).stdout)
+    assert row["name"].startswith("condery login at ")
+    # a token does instead of a password
+    other = tmp_path / "other.json"
+    other.write_text('{"auths": {"elsewhere": {"auth": "eDp5"}}, "kept": 1}')
+    assert condery("login", server.address, "-u", "x", "--file", other, stdin=token).exit_code == 0
+    assert json.loads(other.read_text())["kept"] == 1
+    assert set(json.loads(other.read_text())["auths"]) == {"elsewhere", server.address}
+    assert condery("logout", server.address, "--file", file).exit_code == 0
+    assert json.loads(file.read_text()) == {"auths": {}}
+    assert json.loads(condery("token", "list", "--json", "--data-dir", server.data_dir).stdout) == []
+    again = condery("logout", server.address, "--file", other)
+    assert (again.exit_code, "401" in again.stderr) == (1, True)
+    assert set(json.loads(other.read_text())["auths"]) == {"elsewhere"}
+
+
+def test_wrong_logins_keep_nothing(server: Server, condery: Run, tmp_path: Path) -> None:
+    file = tmp_path / "auth.json"
+    wrong = condery("login", server.address, "-u", "alice", "--file", file, stdin="wrong")
+    assert wrong.exit_code == 1
+    assert "says 401: these credentials are not accepted here" in wrong.stderr
+    for address, said in [
+        ("registry.example.org", "does not answer"),
+        ("http://registry.example.org", "unencrypted"),
+        ("ftp://registry.example.org", "is no server"),
+        ("registry.example.org/team", "is no server"),
+        ("user@registry.example.org", "is no server"),
+        ("a:b:c", "is no server"),
+    ]:
+        done = condery("login", address, "-u", "alice", "--file", file, stdin="wrong")
+        assert done.exit_code > 0
+        assert said in done.stderr, (address, done.stderr)
+    assert not file.exists()
+    file.write_text("{")
+    assert "is no JSON document" in condery("login", server.address, "-u", "alice", "--file", file, stdin="x").stderr
+
+
+def test_tokens_are_made_limited_listed_and_revoked(condery: Run, tmp_path: Path) -> None:
+    def run(*line: object, code: int = 0) -> Any:
+        done = condery(*line, "--data-dir", tmp_path / "data", stdin=PASSWORD)
+        assert done.exit_code == code, done.stderr
+        return done
+
+    run("user", "add", "alice", "--admin")
+    run("user", "add", "bob")
+    run("robot", "add", "ci", "--owner", "bob")
+    made = run("token", "create", "laptop", "--user", "alice", "--limit", "team/*=viewer", "--days", "3")
+    assert made.stdout.startswith("condery_")
+    robots = json.loads(run("token", "create", "runner", "--robot", "ci", "--json").stdout)
+    listed = run("token", "list").stdout + json.dumps(json.loads(run("token", "list", "--json").stdout))
+    assert made.stdout.strip() not in listed
+    assert robots["token"] not in listed
+    rows = json.loads(run("token", "list", "--user", "alice", "--json").stdout)
+    assert [(row["owner"], row["name"], row["limits"]) for row in rows] == [("alice", "laptop", ["team/*=viewer"])]
+    run("token", "revoke", robots["id"])
+    assert "there is no access token" in run("token", "revoke", robots["id"], code=1).stderr
+    assert "say whose token" in run("token", "create", "x", code=2).stderr
+    assert "ci is a robot" in run("token", "create", "x", "--user", "ci", code=2).stderr
+    assert "--days must be" in run("token", "create", "x", "--user", "bob", "--days", "0", code=2).stderr
+    assert "at most 365 days" in run("token", "create", "x", "--user", "bob", "--days", "9999", code=1).stderr
+    run("token", "create", "x", "--user", "bob", "--limit", "team/*=editor", code=1)
+    assert [row["name"] for row in json.loads(run("token", "list", "--ended", "--json").stdout)] == ["laptop", "runner"]
