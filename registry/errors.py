@@ -82,7 +82,16 @@ class Unauthorized(RequestError):
     and `error` is RFC 6750's code if the client's credentials were wrong.
     """
 
-    def __init__(self, realm: str, service: str, scope: str = "", error: str = "", message: str = "") -> None:
+    def __init__(
+        self,
+        realm: str,
+        service: str,
+        scope: str = "",
+        error: str = "",
+        message: str = "",
+        *,
+        tokens_only: bool = False,
+    ) -> None:
         super().__init__(
             message
             or (
@@ -95,6 +104,8 @@ class Unauthorized(RequestError):
         self.service = service
         self.scope = scope
         self.error = error
+        self.tokens_only = tokens_only
+        """Whether nothing is said of passwords, where tokens are to be had."""
 
     @property
     def challenges(self) -> tuple[str, ...]:
@@ -106,6 +117,8 @@ class Unauthorized(RequestError):
         fields = {"realm": self.realm, "service": self.service, "scope": self.scope, "error": self.error}
         bearer = "Bearer " + ",".join(f"{name}={_quoted_string(text)}" for name, text in fields.items() if text)
         basic = f"Basic realm={_quoted_string(self.realm or self.service)}"
+        if self.realm and self.tokens_only:
+            return (bearer,)
         return (bearer, basic) if self.realm else (basic,)
 
 

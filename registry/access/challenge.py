@@ -12,6 +12,9 @@ from registry.parts import PROXIES
 SERVICE = "condery"
 """What this registry is called in its tokens, where nobody gave it a name."""
 
+PING = frozenset({"/v2", "/v2/"})
+"""Where clients ask how to sign in, before anything else."""
+
 
 def service_of(access: AccessSettings, http: HttpSettings) -> str:
     """What this registry is called in its tokens: one name, by whatever address a request comes."""
@@ -31,4 +34,6 @@ class Challenger:
         base = request.app[PROXIES].base_url(request)
         # a client that named no host cannot be told an address; it may still send a password
         realm = f"{base}{self._realm_path}" if base is not None else ""
-        return Unauthorized(realm, self._service, scope, error, message)
+        # docker meets every challenge that it gets there, one after another: with a token, and then with a password,
+        # which it has not if it keeps a refresh token or has not signed in (distribution, session.go: ModifyRequest)
+        return Unauthorized(realm, self._service, scope, error, message, tokens_only=request.path in PING)

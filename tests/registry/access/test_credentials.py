@@ -149,6 +149,17 @@ async def test_every_request_of_the_table(tmp_path: Path) -> None:
         assert not site.workshop.builds
 
 
+async def test_only_tokens_are_offered_where_docker_asks_how_to_sign_in(ask: Pusher, people: People) -> None:
+    """It would meet each challenge, and has no password for the second one."""
+    await people.add("alice")
+    for headers in ({}, bearer("nonsense")):
+        found = [
+            (await ask.request("GET", path, headers=headers)).headers for path in ("/v2/", "/v2", "/v2/a/tags/list")
+        ]
+        schemes = [[each.partition(" ")[0] for each in each.getall("WWW-Authenticate")] for each in found]
+        assert schemes == [["Bearer"], ["Bearer"], ["Bearer", "Basic"]]
+
+
 async def test_nothing_tells_whether_a_repository_exists(site: Site, people: People, ask: Pusher) -> None:
     stranger = await people.add("stranger")
     await site.workshop.put_blob(DATA, "team/there")
