@@ -16,7 +16,7 @@ from rich.table import Table
 from bench import access
 from bench.builds import archive, bad_builds, build, pulling
 from bench.row import Row
-from bench.serving import http, registries, sign_ins
+from bench.serving import credentials, http, registries, sign_ins
 
 SUITES: dict[str, Callable[..., list[Row]]] = {
     "access": access.measure,
@@ -25,6 +25,7 @@ SUITES: dict[str, Callable[..., list[Row]]] = {
     "http": http.measure,
     "bad_builds": bad_builds.measure,
     "registries": registries.measure,
+    "credentials": credentials.measure,
     "sign_ins": sign_ins.measure,
     "pulling": pulling.measure,
 }

@@ -58,13 +58,16 @@ def distribution_3(*, build: bool = True) -> Path:
 
 
 @contextlib.contextmanager
-def serving(program: Path, directory: Path, *, prefix: Sequence[str] = ()) -> Iterator[tuple[int, int]]:
-    """Yield port and process id of a registry on `directory` that allows deletions; `prefix` is a command around it."""
+def serving(program: Path, directory: Path, *, prefix: Sequence[str] = (), auth: str = "") -> Iterator[tuple[int, int]]:
+    """Yield port and process id of a registry on `directory` that allows deletions.
+
+    `prefix` is a command around it, `auth` a section of its configuration in YAML.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
     config, log = directory / "config.yml", directory / "log"
-    config.write_text(CONFIG.format(directory=directory, port=port))
+    config.write_text(CONFIG.format(directory=directory, port=port) + auth)
     # 3.x would look for a trace collector
     environment = {**os.environ, "OTEL_TRACES_EXPORTER": "none"}
     with log.open("wb") as output:
