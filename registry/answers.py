@@ -16,7 +16,7 @@ import orjson
 from aiohttp import web
 
 from auth import errors as auth
-from auth.sign_in.errors import IssuerUnusable, SignInRefused
+from auth.sign_in.errors import IssuerUnusable, SignInFailed, SignInRefused
 from auth.tokens import errors as tokens
 from builder import errors as builder
 from registry.errors import (
@@ -117,6 +117,7 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     auth.SignInBusy: Answer(503, "UNAVAILABLE"),
     IssuerUnusable: Answer(503, "UNAVAILABLE"),
     SignInRefused: Answer(403, "DENIED"),
+    SignInFailed: Answer(403, "DENIED"),
     mirror.NotMirrored: Answer(404, "NAME_UNKNOWN"),
     mirror.RepositoryLacking: Answer(404, "NAME_UNKNOWN"),
     mirror.BlobLacking: Answer(404, "BLOB_UNKNOWN"),

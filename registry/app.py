@@ -90,6 +90,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                 notifier=notifier,
                 reserve=store.reserve,
                 mirror=mirror,
+                browsers=opened.browsers,
             )
 
 

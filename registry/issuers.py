@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from http import HTTPStatus
 from pathlib import Path
 
@@ -13,8 +13,6 @@ import aiohttp
 from yarl import URL
 
 from auth.sign_in.errors import FetchFailed, TrustUnusable
-from auth.sign_in.issuer_keys import Fetch
-from auth.sign_in.settings import WorkloadSettings
 from builder.network.addresses import AddressGuard, InternalAddress, split_endpoint
 from builder.network.routes import Routes
 
@@ -24,11 +22,13 @@ SILENT_SECONDS = 10.0
 
 
 @contextlib.asynccontextmanager
-async def open_fetch(settings: WorkloadSettings) -> AsyncIterator[Fetch]:
-    """`auth.sign_in.issuer_keys.Fetch` for the issuers of the settings. Raises TrustUnusable."""
-    client = IssuerClient(settings)
+async def open_issuer_client(
+    issuers: Collection[str], internal: Collection[str], authorities: Path | None = None
+) -> AsyncIterator[IssuerClient]:
+    """For `issuers`, wherever they are, and for `internal` hosts. Raises TrustUnusable."""
+    client = IssuerClient(issuers, internal, authorities)
     try:
-        yield client.fetch
+        yield client
     finally:
         await client.close()
 
@@ -36,28 +36,35 @@ async def open_fetch(settings: WorkloadSettings) -> AsyncIterator[Fetch]:
 class IssuerClient:
     """Gets documents from issuers, and from where they say that their documents are."""
 
-    def __init__(self, settings: WorkloadSettings) -> None:
-        issuers = settings.workload_issuers
-        guard = AddressGuard([*map(split_endpoint, issuers), *settings.workload_internal_hosts])
+    def __init__(self, issuers: Collection[str], internal: Collection[str], authorities: Path | None = None) -> None:
+        guard = AddressGuard([*map(split_endpoint, issuers), *internal])
         self._plain = {split_endpoint(each) for each in issuers if each.startswith("http://")}
-        self._routes = Routes(guard, MOST_CONNECTIONS, SILENT_SECONDS, _load_trust(settings.workload_ca_file))
+        self._routes = Routes(guard, MOST_CONNECTIONS, SILENT_SECONDS, _load_trust(authorities))
 
-    async def fetch(self, url: str) -> bytes:
+    async def fetch(self, url: str, authorization: str = "") -> bytes:
         """The document at `url`. Raises FetchFailed."""
+        return await self._send("GET", url, authorization)
+
+    async def post(self, url: str, form: Mapping[str, str], authorization: str = "") -> bytes:
+        """The answer to a form. Raises FetchFailed."""
+        return await self._send("POST", url, authorization, form)
+
+    async def _send(self, method: str, url: str, authorization: str, form: Mapping[str, str] | None = None) -> bytes:
+        headers = {"Accept": "application/json"} | ({"Authorization": authorization} if authorization else {})
         try:
             address = URL(url, encoded=True)
             plain = address.scheme == "http" and split_endpoint(url) in self._plain
             if (address.scheme != "https" and not plain) or not address.host or address.user is not None:
                 raise FetchFailed(url, "is no address with https")
-            async with self._routes.get(url, {"Accept": "application/json"}) as response:
+            async with self._routes.send(method, url, headers, form) as response:
                 if response.status != HTTPStatus.OK:
                     raise FetchFailed(url, f"answers {response.status}")
                 return await _read(url, response)
         except InternalAddress as error:
-            reason = f"is on {error.host}, which has an internal address; workload_internal_hosts does not have it"
+            reason = f"is on {error.host}, which has an internal address and is not in the settings"
             raise FetchFailed(url, reason) from None
         except (aiohttp.ClientSSLError, ssl.SSLError):
-            raise FetchFailed(url, "has a certificate that is not trusted here; workload_ca_file may help") from None
+            raise FetchFailed(url, "has a certificate that is not trusted here") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise FetchFailed(url, f"cannot be fetched ({type(error).__name__})") from None
 

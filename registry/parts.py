@@ -77,6 +77,18 @@ class Authentication(Protocol):
         """Whether there is anybody who could sign in."""
 
 
+class BrowserSignIns(Protocol):
+    """How browsers are signed in and out, as `registry.access.pages.BrowserSignIns` does it."""
+
+    async def begin(self, next_page: str) -> web.Response:
+        """Send a browser to where it can sign in."""
+
+    async def finish(self, request: web.Request) -> web.Response:
+        """Sign a browser in that comes back from there."""
+
+    async def sign_out(self, request: web.Request) -> web.Response: ...
+
+
 Check = Callable[[], Awaitable[None]]
 """Raises an error if the thing that it is named after does not work."""
 
@@ -105,6 +117,8 @@ class Parts:
     """Room for deletions on a full disk; None if nothing is stored on one."""
     mirror: Mirror | None = None
     """None if no other registry is mirrored."""
+    browsers: BrowserSignIns | None = None
+    """None if nobody can sign in with a browser."""
 
     @property
     def changes(self) -> Changes:

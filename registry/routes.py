@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from auth.permission import PUBLIC, SIGNED_IN, Permission
+from registry.access.pages import begin_login, finish_login, logout
 from registry.access.token_route import get_token, post_token
 from registry.api.audit import list_events
 from registry.api.permissions import get_permission
@@ -64,6 +65,8 @@ ROUTES: tuple[Row, ...] = (
     Route(READ_METHODS, "/", PUBLIC, welcome, "page", "say what this is and what to ask it for"),
     Route(READ_METHODS, "/healthz", PUBLIC, healthz, "rest", "say that the process answers", spare=True),
     Route(READ_METHODS, "/readyz", PUBLIC, readyz, "rest", "say whether everything works that is needed", spare=True),
+    Route(("GET",), "/login", PUBLIC, begin_login, "page", "sign in with a browser"),
+    Route(("GET",), "/login/callback", PUBLIC, finish_login, "page", "come back from where one signs in"),
     Route(READ_METHODS, "/v2/", PUBLIC, lists.get_base, "distribution", "say which API this is", "base"),
     Route(READ_METHODS, "/v2/_catalog", _READ, lists.get_catalog, "distribution", "list repositories", "catalog",
           lists=True),
@@ -101,6 +104,7 @@ ROUTES: tuple[Row, ...] = (
     AccountRoute(READ_METHODS, _AUDIT + "{namespace}/", Permission.AUDIT_READ, list_events, "rest",
                  "list events about a namespace", "{namespace}/*"),
     AccountRoute(("DELETE",), _TOKENS + "{token}/", SIGNED_IN, revoke_token, "rest", "revoke an access token"),
+    AccountRoute(("POST",), "/logout", SIGNED_IN, logout, "page", "sign a browser out"),
 )
 # fmt: on
 

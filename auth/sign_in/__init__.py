@@ -2,6 +2,9 @@
 
 settings        the issuers, and what their word is good for
 identities      the accounts of people who have signed in elsewhere
+provider        where people sign in with a browser
+pending         sign-ins that have not come back from there yet
+sessions        browsers that are signed in
 workloads       CI jobs and pods: from a token of an issuer to a principal
 rules           the language that says which workloads get which role
 identity_token  whether a token (JWT) is what its issuer has signed, for us, and now

@@ -42,7 +42,7 @@ class WorkloadRuleInvalid(AuthError):
 
 class TrustUnusable(AuthError):
     def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"workload_ca_file {path}: {reason}")
+        super().__init__(f"certificate authorities {path}: {reason}")
         self.path = path
         self.reason = reason
 
@@ -71,3 +71,14 @@ class IdentityUnknown(AccessUnknown):
         super().__init__(f"{name} is not connected with anybody of {quote(issuer)}")
         self.name = name
         self.issuer = issuer
+
+
+class SignInFailed(AuthError):
+    """A sign-in at a provider that did not come to its end; beginning again may help."""
+
+
+class ClientSecretUnusable(AuthError):
+    def __init__(self, path: str, reason: str | None) -> None:
+        super().__init__(f"oidc_client_secret_file {path}: {reason}")
+        self.path = path
+        self.reason = reason

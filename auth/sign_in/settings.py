@@ -93,10 +93,7 @@ class WorkloadSettings(Section):
     @field_validator("workload_internal_hosts")
     @classmethod
     def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for each in value:
-            if not _HOST.fullmatch(each):
-                raise ValueError(f"{quote(redact(each))} is not a host, with or without a port")
-        return value
+        return check_hosts(value)
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -127,6 +124,14 @@ def check_issuer(text: str) -> str:
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
         raise ValueError(f"{quote(text)}: an issuer's keys are fetched over https, except from this machine")
     return text
+
+
+def check_hosts(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Raises ValueError."""
+    for each in texts:
+        if not _HOST.fullmatch(each):
+            raise ValueError(f"{quote(redact(each))} is not a host, with or without a port")
+    return texts
 
 
 def _check_rule(rule: Rule, issuers: tuple[str, ...]) -> None:
@@ -172,6 +177,58 @@ class SignInSettings(Section):
         description="Header in which the proxy lists the groups of that user, separated by commas. Those that exist "
         "here count.",
     )
+
+    oidc_issuer: str | None = Field(
+        None, description="Provider (OpenID Connect) at which people sign in with their browser, under /login."
+    )
+    oidc_client_id: str | None = Field(
+        None, pattern=r"^[!-?A-~]{1,255}$", description="What this server is called at the provider."
+    )
+    oidc_client_secret_file: Path | None = Field(
+        None, description="File with its secret there; when unset, the server is a public client with PKCE alone."
+    )
+    oidc_scopes: tuple[str, ...] = Field(
+        ("openid", "profile"), description="What the provider is asked for; openid is always among it."
+    )
+    oidc_name_claim: str = Field(
+        "preferred_username",
+        min_length=1,
+        description="Claim with the name of the account that is made for a new person. Who they are is said by the "
+        "provider's `sub` alone.",
+    )
+    oidc_groups_claim: str | None = Field(
+        None, description="Claim with the list of their groups, such as groups. Those that exist here count."
+    )
+    oidc_internal_hosts: tuple[str, ...] = Field(
+        (), description="Hosts (host, or host:port) with internal addresses to which the provider may refer."
+    )
+    oidc_ca_file: Path | None = Field(
+        None, description="PEM file with further certificate authorities for the provider's certificate."
+    )
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _is_issuer(cls, value: str | None) -> str | None:
+        return check_issuer(value) if value is not None else None
+
+    @field_validator("oidc_internal_hosts")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return check_hosts(value)
+
+    @field_validator("oidc_scopes")
+    @classmethod
+    def _have_openid(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            if not re.fullmatch(r"[!#-\[\]-~]+", each):
+                raise ValueError(f"{quote(each)} is not a scope")
+        return value if "openid" in value else ("openid", *value)
+
+    @model_validator(mode="after")
+    def _have_client(self) -> Self:
+        if (self.oidc_issuer is None) != (self.oidc_client_id is None):
+            raise ValueError("oidc_issuer and oidc_client_id go together: set both or none")
+        return self
 
     @field_validator("proxy_user_header", "proxy_groups_header")
     @classmethod

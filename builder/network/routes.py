@@ -18,7 +18,7 @@ CONNECT_SECONDS = 30.0
 
 
 class Routes:
-    """Sends GET requests over at most `limit` connections directly and as many by proxy; each may be silent for
+    """Sends requests over at most `limit` connections directly and as many by proxy; each may be silent for
     `seconds`. `trust` has the certificate authorities, if not the usual ones."""
 
     def __init__(self, guard: AddressGuard, limit: int, seconds: float, trust: ssl.SSLContext | None = None) -> None:
@@ -30,7 +30,15 @@ class Routes:
 
     @asynccontextmanager
     async def get(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a GET request. Follows no redirect. Raises InternalAddress, and what aiohttp raises.
+        """Send a GET request; see `send`."""
+        async with self.send("GET", url, headers) as response:
+            yield response
+
+    @asynccontextmanager
+    async def send(
+        self, method: str, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request. Follows no redirect. Raises InternalAddress, and what aiohttp raises.
 
         Behind a proxy the host is checked as far as it can be looked up here; the proxy decides what it connects to.
         """
@@ -38,12 +46,21 @@ class Routes:
         host, port = address.host or "", address.port or 0
         if (proxy := find_outer_proxy(url)) is None:
             self._guard.check_host(host, port)
-            async with self._direct.get(address, headers=headers, allow_redirects=False, ssl=self._ssl) as response:
+            async with self._direct.request(
+                method, address, headers=headers, data=form, allow_redirects=False, ssl=self._ssl
+            ) as response:
                 yield response
             return
         await self._look_ups.do((host, port), lambda: self._guard.check_known(host, port))
-        async with self._proxied.get(
-            address, headers=headers, allow_redirects=False, ssl=self._ssl, proxy=proxy[0], proxy_auth=proxy[1]
+        async with self._proxied.request(
+            method,
+            address,
+            headers=headers,
+            data=form,
+            allow_redirects=False,
+            ssl=self._ssl,
+            proxy=proxy[0],
+            proxy_auth=proxy[1],
         ) as response:
             yield response
 

@@ -29,7 +29,6 @@ from auth.tokens.secrets_text import is_access_token
 from auth.tokens.tokens import Tokens
 from registry.access.challenge import Challenger
 from registry.access.passwords import PasswordSignIns
-from registry.access.proxied import ProxySignIns
 from registry.errors import Unauthorized
 from registry.parts import PROXIES
 from registry.peers.networks import client_of
@@ -52,6 +51,16 @@ class TokenReader(Protocol):
         """Raises CredentialsInvalid."""
 
 
+class AmbientSignIns(Protocol):
+    """Knows who is signed in where requests come from: at a proxy, or in a browser."""
+
+    def names_somebody(self, request: web.Request) -> bool:
+        """Whether it has to be asked."""
+
+    async def identify(self, request: web.Request) -> Principal | None:
+        """Who it is, if anybody. Raises CredentialsInvalid, SignInRefused."""
+
+
 @dataclass(slots=True)
 class _Known:
     credential: Credential
@@ -72,7 +81,7 @@ class Authentication:
         tokens: Tokens,
         challenger: Challenger,
         readers: Sequence[TokenReader] = (),
-        proxied: ProxySignIns | None = None,
+        ambient: Sequence[AmbientSignIns] = (),
     ) -> None:
         self._data = data
         self._recognition = recognition
@@ -80,7 +89,7 @@ class Authentication:
         self._tokens = tokens
         self._challenger = challenger
         self._readers = readers
-        self._proxied = proxied
+        self._ambient = ambient
         self._key = secrets.token_bytes(32)
         self._known: LRUCache[bytes, _Known] = LRUCache(MOST_REMEMBERED)
         self._checking: dict[bytes, asyncio.Task[_Known]] = {}
@@ -90,14 +99,14 @@ class Authentication:
     @property
     def _lets_others_in(self) -> bool:
         """Whether somebody can sign in without having an account yet."""
-        return bool(self._readers) or self._proxied is not None
+        return bool(self._readers or self._ambient)
 
     def recall(self, request: web.Request) -> Principal | None:
         """Who sent it, if that is known without waiting for anything."""
         header = request.headers.get("Authorization")
         stamp = self._data.stamp
         if header is None:
-            if self._proxied is not None and self._proxied.names_somebody(request):
+            if self._ambient and any(each.names_somebody(request) for each in self._ambient):
                 return None
             anybody = self._anybody
             return anybody[1] if anybody is not None and anybody[0] == stamp else None
@@ -111,7 +120,7 @@ class Authentication:
         """Who sent it. Raises Unauthorized for credentials that do not hold, and what checking passwords raises."""
         headers = request.headers.getall("Authorization", ())
         if not headers:
-            return await self._find_proxied(request) or await self._find_anybody()
+            return await self._find_ambient(request) or await self._find_anybody()
         if len(headers) > 1:
             raise self.challenge(request, error="invalid_request", message="there are several Authorization headers")
         return await self._identify_sender(request, headers[0])
@@ -144,12 +153,13 @@ class Authentication:
         except CredentialsInvalid as error:
             raise self.challenge(request, error="invalid_token", message=str(error)) from error
 
-    async def _find_proxied(self, request: web.Request) -> Principal | None:
-        """Whom a trusted proxy names. What a client itself has sent to show who it is counts before that."""
-        if self._proxied is None:
-            return None
+    async def _find_ambient(self, request: web.Request) -> Principal | None:
+        """Who is signed in anyway. Credentials that were sent with the request count before that."""
         try:
-            return await self._proxied.identify(request)
+            for each in self._ambient:
+                if (found := await each.identify(request)) is not None:
+                    return found
+            return None
         except CredentialsInvalid as error:
             raise self.challenge(request, error="invalid_token", message=str(error)) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from auth.access import GrantedAccess
 from auth.accounts.accounts import Accounts
@@ -17,17 +18,22 @@ from auth.audit.log import AuditLog
 from auth.changing import AccessData
 from auth.role import Roles
 from auth.settings import AccessSettings
+from auth.sign_in.errors import ClientSecretUnusable
 from auth.sign_in.identities import Identities
+from auth.sign_in.pending import PendingSignIns
+from auth.sign_in.provider import Client, Provider
+from auth.sign_in.sessions import BrowserSessions
 from auth.sign_in.settings import SignInSettings, WorkloadSettings
 from auth.sign_in.workloads import Workloads
 from auth.tokens.credential import Recognition
 from auth.tokens.tokens import Tokens
 from registry.access.authentication import Authentication
 from registry.access.challenge import Challenger, service_of
+from registry.access.pages import BrowserSignIns
 from registry.access.passwords import PasswordSignIns
 from registry.access.proxied import ProxyHeaders, ProxySignIns
 from registry.http.settings import HttpSettings
-from registry.issuers import open_fetch
+from registry.issuers import open_issuer_client
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ class OpenedAccess:
     tokens: Tokens
     loader: PrincipalLoader
     audit: AuditLog
+    browsers: BrowserSignIns | None = None
 
 
 @contextlib.asynccontextmanager
@@ -55,11 +62,21 @@ async def open_access(
     loader = PrincipalLoader(data, settings.own_roles, defaults)
     tokens = Tokens.open(data, settings, service)
     audit = AuditLog(data.database)
-    async with open_workloads(workload or WorkloadSettings(), settings.own_roles) as workloads, audit.writing():
+    async with (
+        contextlib.AsyncExitStack() as stack,
+        open_workloads(workload or WorkloadSettings(), settings.own_roles) as workloads,
+        audit.writing(),
+    ):
         with Passwords(data, settings.password_hashes) as passwords:
             recognition = Recognition(loader, tokens.access, workloads)
-            headers = ProxyHeaders.of(sign_in or SignInSettings())
             identities = Identities(data, Accounts(data, Names(root), passwords))
+            elsewhere = sign_in or SignInSettings()
+            headers = ProxyHeaders.of(elsewhere)
+            proxied = ProxySignIns(headers, identities, recognition, data) if headers is not None else None
+            sessions = BrowserSessions(data, settings.session_hours)
+            browsers = await stack.enter_async_context(
+                open_browsers(elsewhere, http, data, sessions, identities, recognition)
+            )
             authentication = Authentication(
                 data,
                 recognition,
@@ -67,10 +84,10 @@ async def open_access(
                 tokens,
                 Challenger(settings.realm_path, service),
                 [workloads] if workloads else [],
-                ProxySignIns(headers, identities, recognition, data) if headers is not None else None,
+                [each for each in (proxied, browsers) if each is not None],
             )
             try:
-                yield OpenedAccess(GrantedAccess(), authentication, tokens, loader, audit)
+                yield OpenedAccess(GrantedAccess(), authentication, tokens, loader, audit, browsers)
             finally:
                 await tokens.access.close()
 
@@ -78,9 +95,56 @@ async def open_access(
 @contextlib.asynccontextmanager
 async def open_workloads(settings: WorkloadSettings, roles: Roles) -> AsyncIterator[Workloads]:
     """Those of the settings' issuers. Raises WorkloadRuleInvalid, TrustUnusable."""
-    async with open_fetch(settings) as fetch:
-        workloads = Workloads(settings, roles, fetch)
+    hosts, authorities = settings.workload_internal_hosts, settings.workload_ca_file
+    async with open_issuer_client(settings.workload_issuers, hosts, authorities) as client:
+        workloads = Workloads(settings, roles, client.fetch)
         try:
             yield workloads
         finally:
             await workloads.close()
+
+
+@contextlib.asynccontextmanager
+async def open_browsers(
+    settings: SignInSettings,
+    http: HttpSettings,
+    data: AccessData,
+    sessions: BrowserSessions,
+    identities: Identities,
+    recognition: Recognition,
+) -> AsyncIterator[BrowserSignIns | None]:
+    """None without a provider. Raises ClientSecretUnusable, TrustUnusable."""
+    issuer, client_id, url = settings.oidc_issuer, settings.oidc_client_id, http.public_url
+    if issuer is None or client_id is None or url is None:
+        yield None
+        return
+    client = Client(
+        client_id,
+        read_client_secret(settings.oidc_client_secret_file),
+        f"{url}/login/callback",
+        settings.oidc_scopes,
+        settings.oidc_name_claim,
+        settings.oidc_groups_claim,
+    )
+    async with open_issuer_client([issuer], settings.oidc_internal_hosts, settings.oidc_ca_file) as web:
+        provider, pending = Provider(issuer, client, web), PendingSignIns(data, "oidc")
+        try:
+            yield BrowserSignIns(
+                provider, pending, sessions, identities, recognition, data, secure=url.startswith("https://")
+            )
+        finally:
+            await provider.close()
+
+
+def read_client_secret(path: Path | None) -> str:
+    """The first line of a file. Raises ClientSecretUnusable."""
+    if path is None:
+        return ""
+    try:
+        with path.open("rb") as file:
+            text = file.read(4096).decode().partition("\n")[0].strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ClientSecretUnusable(str(path), error.strerror if isinstance(error, OSError) else "not text") from None
+    if not text:
+        raise ClientSecretUnusable(str(path), "it is empty")
+    return text

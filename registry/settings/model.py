@@ -70,6 +70,8 @@ class Settings(BaseModel):
     def _name_the_proxy(self) -> Self:
         if self.sign_in.proxy_user_header is not None and not self.http.trusted_proxies:
             raise ValueError("proxy_user_header: set trusted_proxies to the addresses of the proxy that sends it")
+        if self.sign_in.oidc_issuer is not None and self.http.public_url is None:
+            raise ValueError("oidc_issuer: set public_url, to which the provider sends people back")
         return self
 
     @property

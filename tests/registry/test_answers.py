@@ -28,6 +28,7 @@ NEVER_ANSWERED = {
     "auth.errors.AuthError": "only the classes below it are raised",
     "auth.errors.PasswordFileUnusable": "the server does not start",
     "auth.sign_in.errors.WorkloadRuleInvalid": "the server does not start",
+    "auth.sign_in.errors.ClientSecretUnusable": "the server does not start",
     "auth.sign_in.errors.TrustUnusable": "the server does not start",
     "auth.sign_in.errors.FetchFailed": "the issuer's keys cannot be used, which is said instead",
     "auth.sign_in.errors.IdentityRefused": "the credentials are not accepted, which is said instead",

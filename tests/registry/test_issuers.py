@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
 
 from auth.sign_in.errors import FetchFailed, IssuerUnusable, TrustUnusable
 from auth.sign_in.issuer_keys import Discovery, IssuerKeys
-from auth.sign_in.settings import WorkloadSettings
-from registry.issuers import MOST_BYTES, IssuerClient, open_fetch
+from registry.issuers import MOST_BYTES, IssuerClient, open_issuer_client
 from tests.support.servers.issuer import Issuer
 
 
@@ -23,12 +21,8 @@ async def issuer() -> AsyncIterator[Issuer]:
         yield running
 
 
-def settings(*issuers: str, **others: Any) -> WorkloadSettings:
-    return WorkloadSettings(workload_issuers=issuers, workload_audience="https://registry.example.org", **others)
-
-
-async def refuse(url: str, given: WorkloadSettings) -> str:
-    client = IssuerClient(given)
+async def refuse(url: str, issuer: str, *internal: str) -> str:
+    client = IssuerClient([issuer], internal)
     try:
         with pytest.raises(FetchFailed) as caught:
             await client.fetch(url)
@@ -38,8 +32,8 @@ async def refuse(url: str, given: WorkloadSettings) -> str:
 
 
 async def test_keys_are_fetched(issuer: Issuer) -> None:
-    async with open_fetch(settings(issuer.url)) as fetch:
-        assert await IssuerKeys(Discovery(issuer.url, fetch), fetch).find("first")
+    async with open_issuer_client([issuer.url], []) as client:
+        assert await IssuerKeys(Discovery(issuer.url, client.fetch), client.fetch).find("first")
 
 
 async def test_a_key_set_without_an_end(issuer: Issuer) -> None:
@@ -54,9 +48,9 @@ async def test_a_key_set_without_an_end(issuer: Issuer) -> None:
             sent += 1 << 16
 
     issuer.answer = pour
-    async with open_fetch(settings(issuer.url)) as fetch:
+    async with open_issuer_client([issuer.url], []) as client:
         with pytest.raises(IssuerUnusable) as caught:
-            await IssuerKeys(Discovery(issuer.url, fetch), fetch).find("first")
+            await IssuerKeys(Discovery(issuer.url, client.fetch), client.fetch).find("first")
     assert f"larger than the allowed {MOST_BYTES} bytes" in caught.value.reason
     # the system's buffers hold some more than was read
     assert sent < 50 << 20
@@ -68,7 +62,7 @@ async def test_answers_that_are_not_used(issuer: Issuer, status: int) -> None:
         return web.Response(status=status, headers={"Location": f"{issuer.url}/.well-known/openid-configuration"})
 
     issuer.answer = answer
-    assert await refuse(f"{issuer.url}/keys", settings(issuer.url)) == f"{issuer.url}/keys answers {status}"
+    assert await refuse(f"{issuer.url}/keys", issuer.url) == f"{issuer.url}/keys answers {status}"
     assert issuer.asked == ["/keys"], "a redirect is not followed"
 
 
@@ -84,18 +78,18 @@ async def test_answers_that_are_not_used(issuer: Issuer, status: int) -> None:
     ],
 )
 async def test_an_internal_address(url: str, issuer: Issuer) -> None:
-    assert "has an internal address; workload_internal_hosts" in await refuse(url, settings(issuer.url))
+    assert "has an internal address" in await refuse(url, issuer.url)
 
 
 async def test_an_internal_address_that_the_administrator_has_named(issuer: Issuer) -> None:
-    given = settings(issuer.url, workload_internal_hosts=("127.0.0.1:1",))
-    assert "cannot be fetched (ClientConnectorError)" in await refuse("https://127.0.0.1:1/keys", given)
+    reason = await refuse("https://127.0.0.1:1/keys", issuer.url, "127.0.0.1:1")
+    assert "cannot be fetched (ClientConnectorError)" in reason
 
 
 @pytest.mark.parametrize("template", ["http://127.0.0.1:1/x", "file:///etc/passwd", "https://", "https://a:b@{}", "x"])
 async def test_other_addresses(template: str, issuer: Issuer) -> None:
     url = template.format(issuer.url.removeprefix("http://"))
-    assert "is no address with https" in await refuse(url, settings(issuer.url))
+    assert "is no address with https" in await refuse(url, issuer.url)
 
 
 async def test_an_issuer_that_hangs_up(issuer: Issuer) -> None:
@@ -106,7 +100,7 @@ async def test_an_issuer_that_hangs_up(issuer: Issuer) -> None:
         return web.Response()
 
     issuer.answer = hang_up
-    assert "cannot be fetched (" in await refuse(f"{issuer.url}/keys", settings(issuer.url))
+    assert "cannot be fetched (" in await refuse(f"{issuer.url}/keys", issuer.url)
 
 
 def test_authorities_that_cannot_be_read(tmp_path: Path) -> None:
@@ -114,5 +108,5 @@ def test_authorities_that_cannot_be_read(tmp_path: Path) -> None:
         path = tmp_path / name
         if text is not None:
             path.write_text(text)
-        with pytest.raises(TrustUnusable, match=f"workload_ca_file {path}: "):
-            IssuerClient(settings("https://issuer.example.org", workload_ca_file=path))
+        with pytest.raises(TrustUnusable, match=f"certificate authorities {path}: "):
+            IssuerClient(["https://issuer.example.org"], [], path)

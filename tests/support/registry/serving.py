@@ -260,6 +260,7 @@ async def serving(
                 read_only=read_only,
                 notifier=notifier,
                 mirror=mirror,
+                browsers=opened.browsers,
             )
 
     log = io.StringIO()

@@ -51,12 +51,20 @@ class Issuer:
     answer: Callable[[web.Request], Any] | None = None
     """Answers to what asks for the keys."""
     url: str = ""
+    granted: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Answers of the token endpoint by code, each good for once."""
+    forms: list[dict[str, str]] = field(default_factory=list)
+    """What the token endpoint was sent."""
+    person: dict[str, Any] = field(default_factory=dict)
+    """What the provider says of whoever is signed in, when it is asked."""
 
     async def __aenter__(self) -> Self:
         self.rotate("first")
         app = web.Application()
         app.router.add_get("/.well-known/openid-configuration", self._describe)
         app.router.add_get("/keys", self._list_keys)
+        app.router.add_post("/token", self._exchange)
+        app.router.add_get("/userinfo", self._tell)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -88,7 +96,19 @@ class Issuer:
 
     async def _describe(self, request: web.Request) -> web.StreamResponse:
         await self._note(request)
-        return web.json_response({"issuer": self.url, "jwks_uri": f"{self.url}/keys", **self.discovery})
+        places = {"authorization": "auth", "token": "token", "userinfo": "userinfo"}
+        endpoints = {f"{name}_endpoint": f"{self.url}/{path}" for name, path in places.items()}
+        document = {"issuer": self.url, "jwks_uri": f"{self.url}/keys", **endpoints, **self.discovery}
+        return web.json_response(document)
+
+    async def _exchange(self, request: web.Request) -> web.StreamResponse:
+        form = {name: str(value) for name, value in (await request.post()).items()}
+        self.forms.append(form | {"authorization": request.headers.get("Authorization", "")})
+        answer = self.granted.pop(form.get("code", ""), None)
+        return web.json_response(answer or {"error": "invalid_grant"}, status=200 if answer else 400)
+
+    async def _tell(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response(self.person, status=200 if "Authorization" in request.headers else 401)
 
     async def _list_keys(self, request: web.Request) -> web.StreamResponse:
         await self._note(request)

@@ -1,0 +1,210 @@
+"""A provider that signs people in (OpenID Connect Core 1.0, authorization code flow; RFC 7636, RFC 9207)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import quote, urlencode
+
+import structlog
+
+from auth.sign_in.errors import FetchFailed, IdentityRefused, IssuerUnusable, SignInFailed
+from auth.sign_in.identities import Identity
+from auth.sign_in.identity_token import verify
+from auth.sign_in.issuer_keys import Discovery, IssuerKeys
+from auth.tokens.secrets_text import new_secret
+from storage import strict_json
+from storage.errors import JsonInvalid
+
+MOST_GROUPS = 500
+LONGEST_CODE = 4096
+EXCHANGE_SECONDS = 20.0
+FRESH_SECONDS = 300.0
+"""For so long it is known what a provider says of itself."""
+RETRY_SECONDS = 5.0
+"""One that did not answer is asked at most so often."""
+
+log = structlog.get_logger(__name__)
+
+
+class ProviderWeb(Protocol):
+    """Talks to a provider; both raise FetchFailed."""
+
+    async def fetch(self, url: str, authorization: str = "") -> bytes: ...
+
+    async def post(self, url: str, form: Mapping[str, str], authorization: str = "") -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Client:
+    """What we are to the provider, and where it says what."""
+
+    client_id: str
+    secret: str
+    """Empty for a client without one."""
+    redirect_url: str
+    scopes: tuple[str, ...]
+    name_claim: str
+    groups_claim: str | None
+
+    def __repr__(self) -> str:
+        return f"Client({self.client_id!r})"
+
+
+class Provider:
+    """The one at `issuer`. It is asked for nothing before somebody signs in."""
+
+    def __init__(self, issuer: str, client: Client, web: ProviderWeb) -> None:
+        self.issuer = issuer
+        self._client = client
+        self._web = web
+        self._discovery = Discovery(issuer, web.fetch)
+        self._keys = IssuerKeys(self._discovery, web.fetch)
+        self._document: Mapping[str, Any] = {}
+        self._asked = -math.inf
+        self._failure: FetchFailed | None = None
+        self._asking = asyncio.Lock()
+
+    async def begin(self, state: str, secrets: Mapping[str, str]) -> str:
+        """Where to send somebody who wants to sign in. Raises SignInFailed."""
+        challenge = hashlib.sha256(secrets["verifier"].encode()).digest()
+        fields = {
+            "response_type": "code",
+            "client_id": self._client.client_id,
+            "redirect_uri": self._client.redirect_url,
+            "scope": " ".join(self._client.scopes),
+            "state": state,
+            "nonce": secrets["nonce"],
+            "code_challenge": base64.urlsafe_b64encode(challenge).rstrip(b"=").decode(),
+            "code_challenge_method": "S256",
+        }
+        try:
+            async with asyncio.timeout(EXCHANGE_SECONDS):
+                url = self._discovery.read_address(await self._load(), "authorization_endpoint")
+        except (FetchFailed, TimeoutError) as error:
+            raise self._unreachable(error) from None
+        return f"{url}{'&' if '?' in url else '?'}{urlencode(fields)}"
+
+    async def finish(self, code: str, secrets: Mapping[str, str]) -> Identity:
+        """Who has come back with `code`. Raises SignInFailed."""
+        if not 0 < len(code) <= LONGEST_CODE or not code.isprintable():
+            raise SignInFailed("the provider sent no code")
+        try:
+            async with asyncio.timeout(EXCHANGE_SECONDS):
+                document = await self._load()
+                tokens = await self._exchange(document, code, secrets["verifier"])
+                claims = await self._verify(tokens, secrets["nonce"])
+                return self._identity(await self._complete(document, tokens, claims))
+        except (FetchFailed, TimeoutError) as error:
+            raise self._unreachable(error) from None
+        except IssuerUnusable as error:
+            raise self._unreachable(error.reason) from None
+        except IdentityRefused as error:
+            log.warning("identity of a provider refused", issuer=self.issuer, reason=error.reason)
+            raise SignInFailed("the provider's answer does not hold; sign in again") from None
+
+    async def close(self) -> None:
+        await self._keys.close()
+
+    async def _load(self) -> Mapping[str, Any]:
+        """What the provider says of itself. Anybody can begin a sign-in, so it is asked now and then. Raises
+        FetchFailed."""
+        async with self._asking:
+            age = time.monotonic() - self._asked
+            if self._failure is not None and age < RETRY_SECONDS:
+                raise self._failure
+            if self._failure is not None or age >= FRESH_SECONDS:
+                # until it answers, also if nobody waits for that any more
+                self._asked, self._failure = time.monotonic(), FetchFailed(self.issuer, "does not answer")
+                try:
+                    self._document, self._failure = await self._discovery.load(), None
+                except FetchFailed as error:
+                    self._failure = error
+                    raise
+            return self._document
+
+    async def _exchange(self, document: Mapping[str, Any], code: str, verifier: str) -> Mapping[str, Any]:
+        url = self._discovery.read_address(document, "token_endpoint")
+        client = self._client
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": client.redirect_url,
+            "code_verifier": verifier,
+        }
+        authorization = ""
+        methods = document.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
+        if not client.secret:
+            form["client_id"] = client.client_id
+        elif isinstance(methods, list) and "client_secret_basic" not in methods:
+            form |= {"client_id": client.client_id, "client_secret": client.secret}
+        else:
+            # RFC 6749, 2.3.1
+            login = f"{quote(client.client_id, safe='')}:{quote(client.secret, safe='')}"
+            authorization = f"Basic {base64.b64encode(login.encode()).decode()}"
+        return _read_object(url, await self._web.post(url, form, authorization))
+
+    async def _verify(self, tokens: Mapping[str, Any], nonce: str) -> Mapping[str, Any]:
+        """Raises IdentityRefused, IssuerUnusable."""
+        text = tokens.get("id_token")
+        if not isinstance(text, str):
+            raise IdentityRefused("there is no id_token")
+        claims = await verify(text, self.issuer, self._client.client_id, self._keys)
+        found = claims.get("nonce")
+        if not isinstance(found, str) or not hmac.compare_digest(found.encode(), nonce.encode()):
+            raise IdentityRefused("it is for another sign-in")
+        if claims.get("azp", self._client.client_id) != self._client.client_id:
+            raise IdentityRefused("it was made for another client")
+        return claims
+
+    async def _complete(
+        self, document: Mapping[str, Any], tokens: Mapping[str, Any], claims: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """With what the provider says only when it is asked (OpenID Connect Core 1.0, 5.3)."""
+        wanted = {self._client.name_claim, self._client.groups_claim} - {None}
+        access = tokens.get("access_token")
+        if wanted <= claims.keys() or "userinfo_endpoint" not in document or not isinstance(access, str):
+            return claims
+        url = self._discovery.read_address(document, "userinfo_endpoint")
+        if not access.isascii() or not access.isprintable():
+            raise FetchFailed(url, "has no access token that can be sent")
+        more = _read_object(url, await self._web.fetch(url, f"Bearer {access}"))
+        if more.get("sub") != claims["sub"]:
+            raise IdentityRefused("the provider tells of somebody else")
+        return {**more, **claims}
+
+    def _identity(self, claims: Mapping[str, Any]) -> Identity:
+        name, groups = claims.get(self._client.name_claim), None
+        if self._client.groups_claim is not None:
+            listed = claims.get(self._client.groups_claim, [])
+            if not isinstance(listed, list) or len(listed) > MOST_GROUPS:
+                raise IdentityRefused(f"{self._client.groups_claim} is no list of at most {MOST_GROUPS} groups")
+            groups = frozenset(each for each in listed if isinstance(each, str))
+        return Identity(self.issuer, claims["sub"], name if isinstance(name, str) else "", groups)
+
+    def _unreachable(self, reason: object) -> SignInFailed:
+        log.warning("provider cannot be used", issuer=self.issuer, reason=str(reason) or type(reason).__name__)
+        return SignInFailed("the provider cannot be reached now, or refuses; try again later")
+
+
+def make_secrets() -> Mapping[str, str]:
+    """What binds an answer of the provider to the sign-in that began here."""
+    return {"nonce": new_secret(), "verifier": new_secret()}
+
+
+def _read_object(url: str, body: bytes) -> Mapping[str, Any]:
+    """Raises FetchFailed."""
+    try:
+        document = strict_json.parse(body)
+    except JsonInvalid as error:
+        raise FetchFailed(url, f"is no JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise FetchFailed(url, "is no object")
+    return document

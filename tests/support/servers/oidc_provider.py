@@ -1,0 +1,83 @@
+"""A real OpenID Connect provider: npm's oidc-provider, installed once and kept."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.sample import CACHE
+
+PACKAGE = "oidc-provider@9.13.3"
+PROGRAM = Path(__file__).with_suffix(".mjs")
+INSTALL_SECONDS = 300
+
+
+class ProviderUnavailable(Exception):
+    """Why it is not available here."""
+
+
+def install_provider(cache: Path = CACHE / "npm") -> Path:
+    """The folder with the package. Raises ProviderUnavailable."""
+    place = cache / PACKAGE
+    if place.exists():
+        return place
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        raise ProviderUnavailable("node and npm are not installed")
+    cache.mkdir(parents=True, exist_ok=True)
+    # others may install it at the same time, so it appears whole
+    with tempfile.TemporaryDirectory(dir=cache) as directory:
+        command = ["npm", "install", "--prefix", directory, "--no-audit", "--no-fund", "--ignore-scripts", PACKAGE]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS)
+        if done.returncode:
+            raise ProviderUnavailable(f"{' '.join(command)}: {done.stderr.strip()[:500]}")
+        try:
+            shutil.move(directory, place)
+        except OSError:
+            assert place.exists(), "somebody else has installed it"
+        else:
+            Path(directory).mkdir()
+    return place
+
+
+@dataclass
+class OidcProvider:
+    """One that sends people back to `redirect`."""
+
+    redirect: str
+    directory: Path
+    url: str = field(init=False, default="")
+    process: subprocess.Popen[str] | None = field(init=False, default=None)
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def start(self) -> None:
+        modules = install_provider() / "node_modules"
+        # node looks for packages beside the program
+        program = self.directory / PROGRAM.name
+        shutil.copy(PROGRAM, program)
+        (self.directory / "node_modules").symlink_to(modules)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        self.process = subprocess.Popen(
+            ["node", program, self.url, self.redirect],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        lines = iter(self.process.stdout.readline, "")
+        assert any("listening" in line for line in lines), "it did not start"
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
