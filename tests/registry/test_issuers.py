@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from aiohttp import web
 from auth.sign_in.errors import FetchFailed, IssuerUnusable, TrustUnusable
 from auth.sign_in.issuer_keys import Discovery, IssuerKeys
 from registry.issuers import MOST_BYTES, IssuerClient, open_issuer_client
+from tests.support.servers.certificates import Authority
 from tests.support.servers.issuer import Issuer
 
 
@@ -101,6 +103,30 @@ async def test_an_issuer_that_hangs_up(issuer: Issuer) -> None:
 
     issuer.answer = hang_up
     assert "cannot be fetched (" in await refuse(f"{issuer.url}/keys", issuer.url)
+
+
+async def test_an_issuer_with_a_certificate_of_its_own_authority(tmp_path: Path) -> None:
+    authority, pair = Authority(), tmp_path / "pair.pem"
+    (tmp_path / "authority.pem").write_bytes(authority.certificate)
+    issued = authority.issue()
+    pair.write_bytes(issued.certificate + issued.key)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pair)
+
+    async def answer(_: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response({})
+
+    runner = web.ServerRunner(web.Server(answer))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+    await site.start()
+    url = f"https://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        async with open_issuer_client([url], [], tmp_path / "authority.pem") as client:
+            assert await client.fetch(url) == b"{}"
+        assert "certificate that is not trusted here" in await refuse(url, url)
+    finally:
+        await runner.cleanup()
 
 
 def test_authorities_that_cannot_be_read(tmp_path: Path) -> None:
