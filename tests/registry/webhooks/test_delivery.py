@@ -56,6 +56,8 @@ async def test_builds(
     start_server: StartServer, sample_channel: Path, flags: list[str], receiver: Receiver, client: aiohttp.ClientSession
 ) -> None:
     settings = ["--channels", sample_channel.as_uri(), "--public-url", "https://reg.example"]
+    # a server with a public address lets nobody in otherwise
+    settings += ["--anonymous-bindings", f"{ROOT}/*=editor"]
     server = await asyncio.to_thread(start_server, *flags, *settings)
     assert await status(client, server, "GET", f"{ROOT}/tzdata/manifests/latest") == 200
     assert await status(client, server, "GET", f"{ROOT}/no-such-package/manifests/latest") == 404
