@@ -56,7 +56,7 @@ class WheelCache:
         """Return the wheels in this folder that pip would install, or why it cannot."""
         # `--ignore-installed` because nothing in this interpreter's own environment counts; a clean environment because
         # pip's settings may name other places with wheels
-        command = [*_PIP, "install", "--isolated", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
+        command = [*PIP, "install", "--isolated", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
         command += ["--only-binary", ":all:", "--no-index", "--find-links", str(self.directory), *arguments]
         variables = {"PATH": os.defpath, "PIP_CONFIG_FILE": os.devnull, "PYTHONUTF8": "1"}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
@@ -69,7 +69,7 @@ class WheelCache:
     def _download(self, arguments: Sequence[str], heard: Callable[[str], None]) -> None:
         """Fill the folder with what pip chooses. pip's settings say from where."""
         with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=self.directory) as incomplete:
-            command = [*_PIP, "download", "--only-binary", ":all:", "--progress-bar", "off", "--dest", incomplete]
+            command = [*PIP, "download", "--only-binary", ":all:", "--progress-bar", "off", "--dest", incomplete]
             command += ["--find-links", str(self.directory), *arguments]
             with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
                 assert process.stdout is not None
@@ -84,7 +84,8 @@ class WheelCache:
                 wheel.replace(self.directory / wheel.name)
 
 
-_PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--no-color")
+# -P: modules of the current directory are not pip
+PIP = (sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", "--no-input", "--no-color")
 _WHEEL = re.compile(r"(?:Downloading|Using cached|Processing) (?:\S*/)?(\S+\.whl)(?!\S)")
 
 

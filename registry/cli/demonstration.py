@@ -89,12 +89,15 @@ async def try_once(settings: Settings, say: Say, *, with_docker: bool | None = N
         )
 
 
+# -P: modules of the current directory are not ours
+SERVE = (sys.executable, "-P", "-m", "registry.cli", "serve")
+
+
 @contextlib.asynccontextmanager
 async def _server(settings: Settings) -> AsyncIterator[str]:
     """Run a `condery serve` of its own, as a user would start it; yields 127.0.0.1:port."""
-    command = [sys.executable, "-m", "registry.cli", "serve"]
     variables = variables_of(settings)
-    process = await asyncio.create_subprocess_exec(*command, env=variables, stdout=asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(*SERVE, env=variables, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     try:
         line = (await process.stdout.readline()).decode()
