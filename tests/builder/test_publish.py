@@ -76,7 +76,7 @@ def test_progress_ends_at_the_total(images: Images, index: Descriptor, tmp_path:
 def test_a_used_directory_is_left_alone(images: Images, index: Descriptor, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine").write_text("keep")
-    with pytest.raises(PublishFailed, match="exists already"):
+    with pytest.raises(PublishFailed, match="it already exists; name a new directory"):
         write_oci_layout(tmp_path / "out", images.stored(index))
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["mine"]
 

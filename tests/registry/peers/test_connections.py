@@ -57,6 +57,13 @@ def get(server: Server, path: str, source: str = "127.0.0.1") -> tuple[int, str 
         connection.close()
 
 
+def wait_until_served(server: Server, source: str = "127.0.0.1") -> None:
+    """What was just opened may have a request on its way. How long the server takes to open it depends on the load."""
+    time.sleep(FIRST_SECONDS)
+    while get(server, "/v2/", source)[0] != 200:
+        time.sleep(FIRST_SECONDS / 2)
+
+
 def warnings(server: Server) -> list[dict[str, object]]:
     lines = map(json.loads, server.log.read_text().splitlines())
     return [line for line in lines if str(line["event"]).startswith("too many connections")]
@@ -65,8 +72,7 @@ def warnings(server: Server) -> list[dict[str, object]]:
 @pytest.mark.parametrize("sent", [b"", b"GET /v2/ HTTP/1.1\r\nHost: x\r\n"], ids=["silent", "half a head"])
 def test_idle_connections_do_not_shut_the_server(small_server: Server, sent: bytes) -> None:
     with connections(small_server, 1100, sent):
-        # what was just opened may have a request on its way
-        time.sleep(2 * FIRST_SECONDS)
+        wait_until_served(small_server)
         for _ in range(20):
             assert get(small_server, "/v2/") == (200, None)
             assert get(small_server, "/healthz") == (200, None)
@@ -139,7 +145,6 @@ def test_idle_connections_of_others_give_way_to_a_client_when_the_heaviest_is_al
 ) -> None:
     server = start_server(*FLAGS, "--max-connections", "60", "--trusted-proxies", "127.0.0.2")
     with connections(server, 40, UPLOAD, "127.0.0.2"), connections(server, 20, b"", "127.0.0.3"):
-        # what was just opened may have a request on its way
-        time.sleep(2 * FIRST_SECONDS)
+        wait_until_served(server, "127.0.0.4")
         for _ in range(10):
             assert get(server, "/v2/", "127.0.0.4")[0] == 200
