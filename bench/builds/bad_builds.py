@@ -91,6 +91,7 @@ def make_channels(site: Path, repetitions: int, megabytes: int) -> None:
 def server(work: Path, channels: str) -> Iterator[Server]:
     flags = ["--channels", "good", "--channel-alias", channels, "--allowed-channels", f"{channels}/*"]
     flags += ["--base", "scratch", "--trusted-proxies", "127.0.0.1"]
+    flags += ["--anonymous-bindings", "*=editor"]
     running = Server(tuple(flags), work / "data", work / "log")
     running.start()
     try:

@@ -81,7 +81,7 @@ async def test_push_and_pull_through_nginx(start_server: StartServer, skopeo: Sk
     port = free_port()
     async with receiving() as receiver:
         webhook = ("--webhooks", f"{receiver.url} actions=push")
-        proxies = ("--trusted-proxies", "127.0.0.1")
+        proxies = ("--trusted-proxies", "127.0.0.1", "--anonymous-bindings", "*=admin")
         server = await asyncio.to_thread(start_server, "--base", "scratch", "--workers", "1", *webhook, *proxies)
         with nginx(tmp_path, port, server.port):
             await asyncio.to_thread(copy_both_ways, port, tmp_path)
