@@ -126,13 +126,13 @@ class Accounts:
         async with self._data.changing_alone() as connection:
             found = await find_of_kind(connection, name, "person", "it has access tokens and no password")
             await _update(connection, found.id, password=hashed, expires=None)
-            await _end_sessions(connection, found.id)
+            await end_sessions(connection, found.id)
             await append(connection, by.did("user.password", name))
 
     async def sign_out(self, name: str, *, by: Actor) -> None:
         """End everything that is signed in, everywhere, but no access tokens."""
         async with self._data.changing_alone() as connection:
-            await _end_sessions(connection, (await find_account(connection, name)).id)
+            await end_sessions(connection, (await find_account(connection, name)).id)
             await append(connection, by.did("user.sign-out", name))
 
     async def disable(self, name: str, kind: AccountKind = "person", *, by: Actor, force: bool = False) -> None:
@@ -143,7 +143,7 @@ class Accounts:
         async with self._data.changing_alone() as connection, keeping_one(connection, force=force):
             found = await find_of_kind(connection, name, kind)
             await _update(connection, found.id, disabled=True)
-            await _end_sessions(connection, found.id)
+            await end_sessions(connection, found.id)
             await append(connection, by.did(f"{_NOUNS[kind]}.disable", name))
 
     async def enable(self, name: str, kind: AccountKind = "person", *, by: Actor) -> None:
@@ -181,7 +181,8 @@ async def _update(connection: AsyncConnection, account_id: str, **values: Any) -
     await connection.execute(update(account).where(account.c.id == account_id).values(**values))
 
 
-async def _end_sessions(connection: AsyncConnection, account_id: str) -> None:
+async def end_sessions(connection: AsyncConnection, account_id: str) -> None:
+    """End everything that is signed in, but no access tokens, in a transaction of `changing_alone`."""
     await _update(connection, account_id, epoch=account.c.epoch + 1)
     for table in (refresh_token, browser_session):
         await connection.execute(delete(table).where(table.c.account == account_id))

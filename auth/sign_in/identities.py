@@ -9,12 +9,12 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from auth.accounts.accounts import Accounts
+from auth.accounts.accounts import Accounts, end_sessions
 from auth.accounts.lookup import find_of_kind
 from auth.audit.actor import Actor
 from auth.audit.log import append
@@ -88,7 +88,10 @@ class Identities:
             await append(connection, by.did("user.connect", name, issuer=issuer, subject=subject))
 
     async def disconnect(self, name: str, issuer: str, *, by: Actor) -> None:
-        """End that, and what the groups there have given. Raises AccountUnknown, WrongKind, IdentityUnknown."""
+        """End that, what the groups there have given, and everything that is signed in, but no access tokens.
+
+        Raises AccountUnknown, WrongKind, IdentityUnknown.
+        """
         async with self._data.changing_alone() as connection:
             person = await find_of_kind(connection, name, "person")
             mine = identity.c.account == person.id, identity.c.issuer == issuer
@@ -97,6 +100,7 @@ class Identities:
                 raise IdentityUnknown(name, issuer)
             reported = membership.c.account == person.id, membership.c.source == issuer
             await connection.execute(delete(membership).where(*reported))
+            await end_sessions(connection, person.id)
             await append(connection, by.did("user.disconnect", name, issuer=issuer))
 
     async def _add(self, connection: AsyncConnection, found: Identity, by: Actor) -> Credential:
@@ -149,6 +153,8 @@ async def _read_changes(
 async def _reconcile(connection: AsyncConnection, account_id: str, found: Identity, by: Actor) -> None:
     joined, left = await _read_changes(connection, account_id, found) or ((), ())
     name = (await connection.execute(select(account.c.name).where(account.c.id == account_id))).scalar_one()
+    # the issuer may call them something else, and that may be the name of another account
+    by = replace(by, name=name)
     for group in joined:
         row = {"account": account_id, "group_name": group, "source": found.issuer}
         await connection.execute(insert(membership).values(**row))

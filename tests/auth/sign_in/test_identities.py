@@ -11,8 +11,11 @@ from sqlalchemy import select
 from auth.errors import AccountUnknown, WrongKind
 from auth.sign_in.errors import IdentityTaken, IdentityUnfit, IdentityUnknown, SignInRefused
 from auth.sign_in.identities import PROXY, Identities, Identity
+from auth.sign_in.sessions import BrowserSessions
 from auth.tokens.credential import Credential
-from storage.database.account_tables import audit, membership
+from auth.tokens.errors import CredentialsInvalid
+from auth.tokens.refresh_tokens import RefreshTokens
+from storage.database.account_tables import account, audit, membership
 from tests.support.auth.opened import TESTER, Opened
 
 ISSUER = "https://sso.example.org"
@@ -139,6 +142,36 @@ async def test_an_administrator_connects_an_account(opened: Opened, identities: 
         await identities.sign_in(Identity(PROXY, "Alice@Example.org", "Alice@Example.org", None))
     with pytest.raises(IdentityUnknown, match="alice is not connected"):
         await identities.disconnect("alice", PROXY, by=TESTER)
+
+
+async def test_who_is_disconnected_is_signed_out(opened: Opened, identities: Identities) -> None:
+    sessions, refresh = BrowserSessions(opened.data, 12), RefreshTokens(opened.data, 30)
+    found, other = await identities.sign_in(somebody("alice")), await identities.sign_in(somebody("bob"))
+    session, token = await sessions.make(found, ISSUER), await refresh.make(found, "condery", "docker")
+    of_other = await sessions.make(other, ISSUER)
+    await identities.disconnect("alice", ISSUER, by=TESTER)
+    with pytest.raises(CredentialsInvalid):
+        await sessions.find(session)
+    with pytest.raises(CredentialsInvalid):
+        await refresh.find(token, "condery")
+    async with opened.data.database.reading() as connection:
+        query = select(account.c.epoch).where(account.c.id == found.account)
+        assert (await connection.execute(query)).scalar_one() > found.epoch, "registry tokens end, too"
+    assert await sessions.find(of_other)
+
+
+async def test_the_audit_log_names_the_account_and_not_what_the_issuer_calls_it(
+    opened: Opened, identities: Identities
+) -> None:
+    await opened.groups.add("dev", by=TESTER)
+    await opened.add_person("bob")
+    await identities.sign_in(somebody("alice", subject="1"))
+    await identities.sign_in(somebody("bob", "dev", subject="1"))
+    await identities.sign_in(somebody("bob", subject="1"))
+    assert [each for each in await actions(opened) if each[2] == "dev"][-2:] == [
+        ("alice", "group.join", "dev"),
+        ("alice", "group.leave", "dev"),
+    ]
 
 
 async def test_what_cannot_be_connected(opened: Opened, identities: Identities) -> None:

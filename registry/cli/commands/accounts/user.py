@@ -133,7 +133,7 @@ def connect(loaded: LoadedSettings, name: Name, subject: Subject, issuer: Issuer
 @app.command("disconnect", cls=Command)
 @takes_settings("storage")
 def disconnect(loaded: LoadedSettings, name: Name, issuer: Issuer = "proxy") -> None:
-    """End that, with the memberships that came with it."""
+    """End that, with the memberships that came with it, and sign the account out."""
     work_on(loaded, lambda opened: opened.identities.disconnect(name, issuer, by=by()))
     echo(f"{name} is nobody of {issuer} any more")
 
