@@ -21,7 +21,7 @@ from auth.sign_in.errors import SignInFailed
 from auth.sign_in.identities import Identities
 from auth.sign_in.pending import SECONDS, PendingSignIns
 from auth.sign_in.provider import Provider, make_secrets
-from auth.sign_in.sessions import BrowserSessions
+from auth.sign_in.sessions import LONGEST, BrowserSessions
 from auth.tokens.credential import Recognition
 from auth.tokens.errors import CredentialsInvalid
 from auth.tokens.secrets_text import hash_of
@@ -52,12 +52,15 @@ class Cookie:
         return f"__Host-condery-{self.purpose}" if self.secure else f"condery-{self.purpose}"
 
     def read(self, request: web.Request) -> str | None:
-        """Its value; None if there is none, or more than one, of which some other page may have set one."""
+        """Its value; None if there is none, it cannot be ours, or there are several, of which another page may have
+        set one."""
         found = []
         for line in request.headers.getall("Cookie", ()):
             pairs = (each.strip().partition("=") for each in line.split(";"))
             found += [value for name, _, value in pairs if name == self.name]
-        return found[0] if len(found) == 1 else None
+        if len(found) != 1 or len(found[0]) > LONGEST or not found[0].isascii():
+            return None
+        return found[0]
 
     def write(self, response: web.StreamResponse, value: str, seconds: float) -> None:
         """Set it, or with 0 seconds delete it."""
@@ -125,7 +128,7 @@ class BrowserSignIns:
         """Sign the browser in that comes back. Raises SignInFailed, SignInRefused."""
         fields = read_fields(request.query.items())
         state, expected = fields.get("state", ""), self._state.read(request) or ""
-        if not state or not hmac.compare_digest(state.encode(), expected.encode()):
+        if not state or not state.isascii() or not hmac.compare_digest(state, expected):
             raise SignInFailed("this sign-in did not begin in this browser; begin again at /login")
         kept = await self._pending.take(state)
         if kept is None:

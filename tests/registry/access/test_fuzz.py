@@ -9,9 +9,11 @@ import socket
 from pathlib import Path
 from urllib.parse import quote
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from auth.sign_in.settings import SignInSettings
+from registry.http.settings import HttpSettings
 from tests.registry.access.conftest import CLOSED
 from tests.support.registry.serving import serving
 
@@ -87,6 +89,43 @@ async def test_headers_and_forms_that_nobody_would_send(tmp_path: Path) -> None:
             assert "token" not in json.loads(body)
 
         for fuzz in (headers, queries, forms):
+            await asyncio.to_thread(fuzz)
+    for line in site.log.getvalue().splitlines():
+        assert json.loads(line)["status"] < 500
+
+
+async def test_cookies_that_nobody_would_send(tmp_path: Path) -> None:
+    elsewhere = SignInSettings(oidc_issuer="https://sso.invalid", oidc_client_id="condery")
+    http = HttpSettings(public_url="https://registry.example.org")
+    async with serving(tmp_path, http, sign_in=CLOSED, elsewhere=elsewhere) as site:
+        address = site.host_port
+
+        @EXAMPLES
+        @given(
+            value=HEADER_BYTES, where=st.sampled_from(["GET /v2/", "GET /token", "GET /login/callback", "POST /logout"])
+        )
+        @example(value=b"\xff", where="GET /v2/")
+        @example(value=b"\xff", where="POST /logout")
+        @example(value=b"x" * 300, where="GET /v2/")
+        def cookies(value: bytes, where: str) -> None:
+            method, path = where.split()
+            for name in (b"session", b"login"):
+                cookie = b"Cookie: __Host-condery-" + name + b"=" + value
+                status, body = exchange(address, write(method, f"{path}?state=x", "", cookie))
+                # at /token, anybody gets a token for nothing
+                assert status in (400, 401, 403) or (path == "/token" and status == 200), (status, cookie, body)
+
+        @EXAMPLES
+        @given(state=HEADER_BYTES, value=HEADER_BYTES)
+        @example(state=b"\xff", value=b"x")
+        @example(state=b"x", value=b"\xff")
+        @example(state=b"\xff", value=b"\xff")
+        def states(state: bytes, value: bytes) -> None:
+            request = write("GET", "/login/callback?state=STATE", "", b"Cookie: __Host-condery-login=" + value)
+            status, body = exchange(address, request.replace(b"STATE", state, 1))
+            assert status in (400, 403), (status, state, value, body)
+
+        for fuzz in (cookies, states):
             await asyncio.to_thread(fuzz)
     for line in site.log.getvalue().splitlines():
         assert json.loads(line)["status"] < 500
