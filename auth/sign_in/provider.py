@@ -69,7 +69,8 @@ class Provider:
         self._keys = IssuerKeys(self._discovery, web.fetch)
         self._document: Mapping[str, Any] = {}
         self._asked = -math.inf
-        self._failure: FetchFailed | None = None
+        self._failure: str | None = None
+        """Why it could not be asked; no exception, whose traceback would grow each time it is raised."""
         self._asking = asyncio.Lock()
 
     async def begin(self, state: str, secrets: Mapping[str, str]) -> str:
@@ -119,14 +120,14 @@ class Provider:
         async with self._asking:
             age = time.monotonic() - self._asked
             if self._failure is not None and age < RETRY_SECONDS:
-                raise self._failure
+                raise FetchFailed(self.issuer, self._failure)
             if self._failure is not None or age >= FRESH_SECONDS:
                 # until it answers, also if nobody waits for that any more
-                self._asked, self._failure = time.monotonic(), FetchFailed(self.issuer, "does not answer")
+                self._asked, self._failure = time.monotonic(), "does not answer"
                 try:
                     self._document, self._failure = await self._discovery.load(), None
                 except FetchFailed as error:
-                    self._failure = error
+                    self._failure = error.reason
                     raise
             return self._document
 

@@ -33,7 +33,8 @@ class _Known(NamedTuple):
     stamp: int
     until: float
     """By the monotonic clock."""
-    answer: Principal | SignInRefused
+    answer: Principal | str
+    """Who it is, or why nobody; no exception, whose traceback would grow each time it is raised."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ class ProxySignIns:
         if known is None or known.stamp != stamp or known.until <= now:
             client = client_of(request.app[PROXIES].client(request))
             known = self._known[found] = await self._find(found, client, stamp, now)
-        if isinstance(known.answer, SignInRefused):
-            raise known.answer
+        if isinstance(known.answer, str):
+            raise SignInRefused(known.answer)
         return known.answer
 
     async def _find(self, found: Identity, client: str, stamp: int, now: float) -> _Known:
@@ -103,7 +104,7 @@ class ProxySignIns:
         try:
             credential = await self._identities.sign_in(found, client=client)
         except SignInRefused as error:
-            return _Known(stamp, until, error)
+            return _Known(stamp, until, str(error))
         recognised = await self._recognition.recognise(credential)
         return _Known(stamp, min(until, now + recognised.until - time.time()), recognised.principal)
 

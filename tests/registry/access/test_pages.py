@@ -18,6 +18,7 @@ from sqlalchemy import select
 
 from auth.settings import AccessSettings
 from auth.sign_in import provider
+from auth.sign_in.errors import FetchFailed, SignInFailed
 from auth.sign_in.settings import SignInSettings
 from registry.access.pages import local_page
 from registry.http.settings import HttpSettings
@@ -289,6 +290,27 @@ async def test_a_provider_that_is_down_is_not_asked_for_each(site: Site, issuer:
     answers = await asyncio.gather(*(Browser(site).ask("GET", "/login") for _ in range(30)))
     assert {each.status for each in answers} == {403}
     assert len(issuer.asked) == 1
+
+
+async def test_each_refusal_of_a_provider_that_is_down_is_an_error_of_its_own(issuer: Issuer) -> None:
+    """The traceback of one that is raised again would grow with each request."""
+
+    class Down:
+        async def fetch(self, url: str, authorization: str = "") -> bytes:
+            raise FetchFailed(url, "is down")
+
+        async def post(self, url: str, form: Mapping[str, str], authorization: str = "") -> bytes:
+            raise FetchFailed(url, "is down")
+
+    client = provider.Client("condery", "", f"{PUBLIC}/login/callback", ("openid",), "preferred_username", None)
+    asked, causes = provider.Provider(issuer.url, client, Down()), []
+    for _ in range(3):
+        with pytest.raises(SignInFailed) as caught:
+            await asked.begin("state", provider.make_secrets())
+        causes.append(caught.value.__context__)
+    assert [type(each) for each in causes] == [FetchFailed] * 3
+    assert len(set(map(id, causes))) == 3
+    assert {str(each).partition(" ")[2] for each in causes} == {"is down"}
 
 
 async def test_who_somebody_is_is_said_by_the_subject_alone(site: Site, issuer: Issuer) -> None:

@@ -9,13 +9,17 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from auth.accounts.bindings import Holder
 from auth.accounts.groups import Groups
 from auth.accounts.names import Names
 from auth.changing import AccessData
 from auth.settings import AccessSettings
+from auth.sign_in.errors import SignInRefused
 from auth.sign_in.settings import SignInSettings
+from registry import observer
+from registry.answers import Form
 from registry.http.settings import HttpSettings
 from tests.support.registry.people import BY, People, basic, bearer
 from tests.support.registry.serving import ROOT, Site, serving
@@ -98,6 +102,23 @@ async def test_a_name_of_a_local_account_goes_to_an_administrator(site: Site) ->
         assert response.status == 403
         message = json.loads(await response.read())["errors"][0]["message"]
         assert "condery user connect NAME --issuer proxy --subject 'Al Ice'" in message
+
+
+async def test_each_refusal_is_an_error_of_its_own(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The traceback of one that is raised again would grow with each request."""
+    errors: list[Exception] = []
+    answer = observer._answer_failure
+
+    def answer_and_keep(request: web.Request, error: Exception, form: Form) -> web.StreamResponse:
+        errors.append(error)
+        return answer(request, error, form)
+
+    monkeypatch.setattr(observer, "_answer_failure", answer_and_keep)
+    for _ in range(3):
+        assert await status(site, {USER: "Al Ice"}) == 403
+    assert [type(each) for each in errors] == [SignInRefused] * 3
+    assert len(set(map(id, errors))) == 3
+    assert len(set(map(str, errors))) == 1
 
 
 async def test_what_the_client_itself_shows_counts_first(site: Site) -> None:
