@@ -18,6 +18,7 @@ from auth.permission import Permission
 from auth.principal import Principal
 from auth.tokens.credential import Credential
 from registry.access.scopes import grant_scopes, parse_scopes, write_scopes
+from registry.access.site import check_site
 from registry.errors import GrantUnsupported, ServiceUnknown, TokenRequestInvalid
 from registry.http.intake import read_limited
 from registry.kinds.kind import KINDS
@@ -68,6 +69,9 @@ async def _answer(
     request: web.Request, fields: Fields, principal: Principal, *, offline: bool = False, refresh_token: str = ""
 ) -> web.Response:
     parts, service = request.app[PARTS], _service(request, fields)
+    if offline and principal.id:
+        # it lasts, and pushes out an older one: no other page makes one with a password that the browser remembers
+        check_site(request)
     if principal.scopes is not None:
         # it would otherwise be exchanged for one with a wider scope
         raise parts.authentication.challenge(request, message="a registry token gives no other; send a password")

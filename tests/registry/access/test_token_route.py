@@ -144,6 +144,29 @@ async def test_refresh_tokens(ask: Pusher, people: People) -> None:
 
 
 @pytest.mark.parametrize(
+    "page",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": ""},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+    ],
+)
+async def test_a_page_of_another_site_makes_no_refresh_token(ask: Pusher, people: People, page: dict[str, str]) -> None:
+    """A browser sends a password that it remembers with what such a page asks for."""
+    await people.add("alice", password=PASSWORD)
+    sent = {**basic("alice"), **page}
+    assert (await get(ask, "?offline_token=true", headers=sent)).status == 403
+    form = urlencode({"grant_type": "password", "username": "alice", "password": PASSWORD, "access_type": "offline"})
+    for text, headers in (("access_type=offline", sent), (form, page)):
+        assert (await post(ask, text, **headers)).status == 403
+    assert (await get(ask, "", headers=sent)).status == 200, "a short token is not kept anywhere"
+    own = {**basic("alice"), "Sec-Fetch-Site": "same-origin"}
+    assert json.loads((await get(ask, "?offline_token=true", headers=own)).body)["refresh_token"]
+
+
+@pytest.mark.parametrize(
     ("text", "content_type", "status", "code"),
     [
         ("", FORM, 400, "unsupported_grant_type"),
