@@ -36,7 +36,8 @@ NO_ROUTE_FORM: Form = "rest"
 """The form of errors if no row of the table matches."""
 
 PRINCIPAL = web.RequestKey("principal", Principal)
-"""Who sent the request: set once, here, and read by handlers, access checks and the log."""
+"""Who sent the request: set here, and again where a form at /token shows who it is; read by handlers, access checks
+and the log."""
 
 log = structlog.get_logger(__name__)
 

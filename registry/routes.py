@@ -66,7 +66,7 @@ ROUTES: tuple[Row, ...] = (
     Route(READ_METHODS, "/healthz", PUBLIC, healthz, "rest", "say that the process answers", spare=True),
     Route(READ_METHODS, "/readyz", PUBLIC, readyz, "rest", "say whether everything works that is needed", spare=True),
     Route(("GET",), "/login", PUBLIC, begin_login, "page", "sign in with a browser"),
-    Route(("GET",), "/login/callback", PUBLIC, finish_login, "page", "come back from where one signs in"),
+    Route(("GET",), "/login/callback", PUBLIC, finish_login, "page", "finish a sign-in with a browser"),
     Route(READ_METHODS, "/v2/", PUBLIC, lists.get_base, "distribution", "say which API this is", "base"),
     Route(READ_METHODS, "/v2/_catalog", _READ, lists.get_catalog, "distribution", "list repositories", "catalog",
           lists=True),

@@ -1,4 +1,4 @@
-"""Whose word is taken for who somebody is, and what it is good for."""
+"""Settings for signing in with identities from elsewhere: which issuers and proxies are trusted, and for what."""
 
 from __future__ import annotations
 
@@ -182,19 +182,19 @@ class SignInSettings(Section):
         None, description="Provider (OpenID Connect) at which people sign in with their browser, under /login."
     )
     oidc_client_id: str | None = Field(
-        None, pattern=r"^[!-?A-~]{1,255}$", description="What this server is called at the provider."
+        None, pattern=r"^[!-?A-~]{1,255}$", description="Client id of this server at the provider."
     )
     oidc_client_secret_file: Path | None = Field(
-        None, description="File with its secret there; when unset, the server is a public client with PKCE alone."
+        None, description="File with the client secret; when unset, the server is a public client and uses PKCE alone."
     )
     oidc_scopes: tuple[str, ...] = Field(
-        ("openid", "profile"), description="What the provider is asked for; openid is always among it."
+        ("openid", "profile"), description="Scopes to request from the provider; openid is always added."
     )
     oidc_name_claim: str = Field(
         "preferred_username",
         min_length=1,
-        description="Claim with the name of the account that is made for a new person. Who they are is said by the "
-        "provider's `sub` alone.",
+        description="Claim from which the account of a new person gets its name. The provider's `sub` alone identifies "
+        "the person.",
     )
     oidc_groups_claim: str | None = Field(
         None, description="Claim with the list of their groups, such as groups. Those that exist here count."
