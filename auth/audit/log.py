@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 import orjson
 import structlog
@@ -93,11 +93,35 @@ class AuditLog:
 
     async def _write_some(self) -> None:
         some = [self._waiting[index] for index in range(min(MOST_AT_ONCE, len(self._waiting)))]
-        async with self._database.writing() as connection:
-            await insert_events(connection, some)
+        try:
+            await self._write(some)
+        except StorageError:
+            raise
+        except Exception:
+            # whatever is wrong with one event must not end the log of all others
+            log.exception("events of the audit log are written one by one, since one of them fails", count=len(some))
+            await self._write_each(len(some))
+            return
         # only now: what could not be written must be written later
         for _ in some:
             self._waiting.popleft()
+
+    async def _write_each(self, number: int) -> None:
+        """Write the first `number` events that wait, each by itself, and leave out those that cannot be written."""
+        for _ in range(number):
+            event = self._waiting[0]
+            try:
+                await self._write([event])
+            except StorageError:
+                raise
+            except Exception:
+                # it would fail again each time, and all others would wait behind it
+                log.exception("an event of the audit log is left out", action=event.action, request=event.request)
+            self._waiting.popleft()
+
+    async def _write(self, events: Sequence[AuditEvent]) -> None:
+        async with self._database.writing() as connection:
+            await insert_events(connection, events)
 
     def _is_repeated(self, event: AuditEvent) -> bool:
         key = (event.principal, event.client, event.action, event.entity, event.outcome)

@@ -80,6 +80,27 @@ async def test_what_cannot_be_written_is_written_later(data: AccessData, monkeyp
     assert len([line for line in lines if line["event"] == "the audit log cannot be written"]) == 2
 
 
+async def test_an_event_that_cannot_be_written_is_left_out_alone(
+    data: AccessData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_log, "FLUSH_SECONDS", 0.01)
+    audit = AuditLog(data.database)
+    with capture_logs() as lines:
+        async with audit.writing(), asyncio.timeout(20):
+            for number in range(3):
+                # no JSON has such a number
+                audit.note(push(number, detail={"size": 1 << 70} if number == 1 else {}))
+            while audit._waiting:
+                await asyncio.sleep(0.01)
+            audit.note(push(3))
+            while audit._waiting:
+                await asyncio.sleep(0.01)
+    page = await read_page(data.database)
+    assert [each.entity for each in page.events] == ["team/image3", "team/image2", "team/image0"]
+    left_out = [line for line in lines if line["event"] == "an event of the audit log is left out"]
+    assert [line["action"] for line in left_out] == ["manifest.push"]
+
+
 async def test_a_flood_of_one_refusal_is_one_row(data: AccessData) -> None:
     audit = AuditLog(data.database)
     async with audit.writing():
