@@ -197,14 +197,18 @@ class AccessTokens:
             await append(connection, by.did("token.revoke", row.owner, id=token_id, name=row.name))
 
     async def list_for(self, principal: Principal) -> Sequence[AccessToken]:
-        """Those that `principal` may know of: its account's; with a token that is limited, that one and its own."""
+        """Those that `principal` may know of: its account's; with a token that is limited, that one and its own.
+
+        Raises CredentialsInvalid if the presented token does not hold any more.
+        """
+        visible = await self._visible(principal)
         found = await self.list_tokens(principal.id)
-        return [each for each in found if each.id in visible] if (visible := await self._visible(principal)) else found
+        return found if visible is None else [each for each in found if each.id in visible]
 
     async def revoke_for(self, principal: Principal, token_id: str, *, by: Actor) -> None:
-        """Likewise. Raises AccessTokenUnknown."""
+        """Likewise. Raises AccessTokenUnknown, too."""
         visible = await self._visible(principal)
-        if visible and token_id not in visible:
+        if visible is not None and token_id not in visible:
             raise AccessTokenUnknown(token_id)
         await self.revoke(token_id, principal.id, by=by)
 
@@ -213,11 +217,14 @@ class AccessTokens:
         limits = await self.find_limits(principal.token, principal.id) if principal.token else None
         return min(limit.expires for limit in limits) if limits else None
 
-    async def _visible(self, principal: Principal) -> frozenset[str]:
-        """The ids that a limited token may know of; empty where nothing limits."""
-        limits = await self.find_limits(principal.token, principal.id) if principal.token else None
-        if limits is None or all(limit.grants is None for limit in limits):
-            return frozenset()
+    async def _visible(self, principal: Principal) -> frozenset[str] | None:
+        """The ids that a limited token may know of; None where nothing limits. Raises CredentialsInvalid."""
+        limits = await self.find_limits(principal.token, principal.id)
+        if limits is None:
+            # revoked or expired since the request was let in
+            raise CredentialsInvalid("the access token does not hold any more")
+        if all(limit.grants is None for limit in limits):
+            return None
         below = {principal.token}
         # parents are older, and listed first
         for each in await self.list_tokens(principal.id):
