@@ -103,10 +103,17 @@ def find_folder(path: str) -> str | None:
     return next((folder for folder in FOLDERS if f"{path}/".startswith(folder)), None)
 
 
+def changes_things(row: Row) -> bool:
+    """Whether requests for the row may change things; the methods of a row are alike in this."""
+    return not set(row.methods) <= set(READ_METHODS)
+
+
 def check_routes(rows: Iterable[Row]) -> None:
     """Raise RoutesInvalid for a row that is open by mistake, is never reached, or duplicates another."""
     seen: dict[tuple[str, str], str] = {}
     for row in rows:
+        if changes_things(row) and not set(row.methods).isdisjoint(READ_METHODS):
+            raise RoutesInvalid(f"{' '.join(row.methods)} {row.path} reads and may change things; make two rows of it")
         for method in row.methods:
             name = f"{method} {row.path}"
             _check_permission(row, name)
@@ -134,7 +141,7 @@ def _check_permission(row: Row, name: str) -> None:
         raise RoutesInvalid(f"nothing checks that the sender of {name} has been granted {row.permission}")
     if isinstance(row, AccountRoute):
         _check_entity_of(row, name)
-    if not set(row.methods) <= set(READ_METHODS):
+    if changes_things(row):
         if isinstance(row, Route) and row.form != "token":
             raise RoutesInvalid(f"{name} may change things, which is guarded only for repositories and accounts")
         if row.permission in _READS:
@@ -224,7 +231,7 @@ def _guard(row: RepositoryRoute) -> TargetHandler:
     handler = _with_reserve(row.handler) if "DELETE" in row.methods else row.handler
     # a session belongs to the pusher, whatever the request does with it
     writes = permission is not Permission.ENVIRONMENT_READ
-    changes = not set(row.methods) & set(READ_METHODS)
+    changes = changes_things(row)
 
     async def answer(request: web.Request, target: Target) -> web.StreamResponse:
         app, repository = request.app, target.repository
@@ -248,7 +255,7 @@ def _guard(row: RepositoryRoute) -> TargetHandler:
 def _guard_account(row: AccountRoute) -> Handler:
     """The row's handler, called only if the sender has been granted what it needs, and is no page of another site."""
     permission, handler = row.permission, row.handler
-    changes = not set(row.methods) <= set(READ_METHODS)
+    changes = changes_things(row)
 
     async def answer(request: web.Request) -> web.StreamResponse:
         if changes:

@@ -300,6 +300,8 @@ ABOUT = replace(OWN, path="/api/v1/namespace/{namespace}/", permission=Permissio
         (replace(LISTING, permission=SIGNED_IN), "cannot have the permission"),  # type: ignore[arg-type] # likewise
         (replace(ABOUT, entity="{name}"), "names {name} as its entity, which its path does not have"),
         (replace(ABOUT, methods=("PUT",)), "PUT /api/v1/namespace/{namespace}/ may change things, but requires"),
+        (replace(ABOUT, methods=("GET", "PUT")), "GET PUT /api/v1/namespace/{namespace}/ reads and may change things"),
+        (replace(READING, methods=("GET", "DELETE")), "GET DELETE /v2/{name}/tags/list reads and may change things"),
         (replace(OWN, path="/v2/token"), "GET /v2/token is below /v2/, so a repository is read from it"),
     ],
 )
