@@ -5,6 +5,7 @@ One that is made is answered once. conda-store's clients send other fields and g
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +14,7 @@ from aiohttp import web
 
 from auth.tokens.access_tokens import AccessToken
 from auth.tokens.api_tokens import write_api_token
-from auth.tokens.errors import AccessTokenInvalid
+from auth.tokens.errors import AccessTokenInvalid, AccessTokenUnknown
 from registry.api.documents import answer_data, answer_list, answer_message, read_object, read_text, read_texts
 from registry.api.permissions import primary_namespace
 from registry.errors import BodyInvalid
@@ -29,6 +30,9 @@ CURRENT = "current"
 SORTS = ("name", "created", "expires", "used")
 LONGEST = 7500
 """Characters of a token: no header may be longer than 8190 bytes."""
+
+_ID = re.compile(r"[0-9a-f]{32}")
+"""As `auth.tokens.secrets_text.new_id` makes them."""
 
 
 async def list_tokens(request: web.Request) -> web.StreamResponse:
@@ -57,6 +61,8 @@ async def revoke_token(request: web.Request) -> web.StreamResponse:
     principal, token = request[PRINCIPAL], request.match_info["token"]
     if token == CURRENT:
         token = principal.token
+    if not _ID.fullmatch(token):  # a database may refuse to search for it
+        raise AccessTokenUnknown(token)
     await request.app[PARTS].tokens.access.revoke_for(principal, token, by=actor_of(request, principal))
     return answer_message("the token is revoked")
 

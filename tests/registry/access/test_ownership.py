@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+import pytest
+
 from tests.support.registry.people import People, bearer
 from tests.support.registry.pushes import DATA, DIGEST, MANIFEST, Pusher, image_manifest
 from tests.support.registry.serving import Site
@@ -108,6 +110,21 @@ async def test_a_foreign_token_is_neither_listed_nor_revoked(ask: Pusher, people
     refused = await ask.request("DELETE", f"/api/v1/token/{alice.token_id}/", headers=bob.headers)
     assert refused.status == 404
     assert (await ask.request("GET", "/v2/", headers=alice.headers)).status == 200
+
+
+@pytest.mark.parametrize("token", ["a%00", "%ED%A0%80", "a" * 31, "A" * 32, "a" * 33, "current%00", "%F0%9F%90%8D"])
+async def test_what_is_no_tokens_id_is_never_searched_for(
+    ask: Pusher, people: People, site: Site, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    """PostgreSQL refuses a query with NUL in it, which would be an error of the server."""
+    alice = await people.add("alice")
+
+    async def search(*_: object, **__: object) -> None:
+        pytest.fail("it was searched for")
+
+    monkeypatch.setattr(site.access.tokens.access, "revoke_for", search)
+    answer = await ask.request("DELETE", f"/api/v1/token/{token}/", headers=alice.headers)
+    assert (answer.status, json.loads(answer.body)["code"]) == (404, "TOKEN_UNKNOWN")
 
 
 async def test_a_tokens_bindings_are_a_subset_of_its_makers(ask: Pusher, people: People) -> None:
