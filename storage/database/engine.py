@@ -149,14 +149,18 @@ def database_url(given: str | None, directory: Path) -> str:
 
 
 def open_engine(url: str) -> AsyncEngine:
-    """Make an engine for `url`, whose database `migrate` has brought up to date."""
+    """Make an engine for `url`, whose database `migrate` has brought up to date.
+
+    Its errors show no parameters, which may be keys and hashes and would be in the log.
+    """
     if make_url(url).get_backend_name() == "sqlite":
-        engine = create_async_engine(url)
+        engine = create_async_engine(url, hide_parameters=True)
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
     return create_async_engine(
         url,
+        hide_parameters=True,
         pool_pre_ping=True,
         pool_size=POOL_SIZE,
         max_overflow=POOL_SIZE,
@@ -188,7 +192,7 @@ def migrate(url: str) -> None:
 
 
 def _migrate(url: str) -> None:
-    engine = create_engine(url.replace("+aiosqlite", ""))
+    engine = create_engine(url.replace("+aiosqlite", ""), hide_parameters=True)
     try:
         with engine.connect() as connection:
             if engine.dialect.name == "sqlite":

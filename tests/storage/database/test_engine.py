@@ -1,13 +1,20 @@
-"""A new database, made by several processes at once."""
+"""A new database, made by several processes at once; and what errors of a database show."""
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+import traceback
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
-from storage.database.engine import migrate, sqlite_url
+import pytest
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from storage.database import engine
+from storage.database.engine import Database, migrate, sqlite_url
+from storage.errors import StorageError, StorageUnavailable
 
 AT_ONCE = 4
 
@@ -17,6 +24,28 @@ def test_several_may_migrate_a_new_database_at_once(tmp_path: Path) -> None:
         for number in range(10):
             url = sqlite_url(tmp_path / f"{number}.sqlite")
             list(threads.map(migrate, [url] * AT_ONCE))
-    with closing(sqlite3.connect(tmp_path / "0.sqlite")) as connection:
+    with contextlib.closing(sqlite3.connect(tmp_path / "0.sqlite")) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("SELECT count(*) FROM build").fetchone() == (0,)
+
+
+async def test_no_error_shows_what_was_stored(database_url: str) -> None:
+    database = Database.open(database_url)
+    with pytest.raises((StorageError, DBAPIError)) as raised:
+        async with database.writing() as connection:
+            await connection.execute(text("INSERT INTO no_such_table VALUES (:key)"), {"key": "a secret key"})
+    await database.close()
+    shown = "".join(traceback.format_exception(raised.value))
+    assert "no_such_table" in shown
+    assert "parameters hidden" in shown
+
+
+def test_no_error_of_a_migration_shows_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(connection: Connection) -> None:
+        connection.execute(text("INSERT INTO no_such_table VALUES (:key)"), {"key": "a secret key"})
+
+    monkeypatch.setattr(engine, "_upgrade", fail)
+    with pytest.raises(StorageUnavailable) as raised:
+        migrate(sqlite_url(tmp_path / "new.sqlite"))
+    assert "no_such_table" in str(raised.value.__cause__)
+    assert "parameters hidden" in str(raised.value.__cause__)
