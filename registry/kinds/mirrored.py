@@ -15,7 +15,7 @@ from registry.http.references import Target, check_tag, is_digest, path_digest
 from registry.http.transfer import answer_of_part, content_headers, send_chunks
 from registry.kinds import pages
 from registry.kinds.kind import Need, need_of
-from registry.kinds.stored import BLOB_HEADERS, accept_header, answer, find_blob, send_blob
+from registry.kinds.stored import accept_header, answer, blob_headers, find_blob, send_blob
 from registry.mirror.errors import NothingMirrored
 from registry.mirror.names import Source, is_mirror
 from registry.mirror.service import Listed, Mirror
@@ -79,7 +79,7 @@ class Mirrored:
             return await _send(request, target, source, digest)
         except BlobUnknown:
             pass
-        headers = content_headers(digest, BLOB_HEADERS)
+        headers = content_headers(digest, blob_headers(request))
         if request.method == "HEAD":
             size = await mirror.blob_size(source, digest, _seconds(request))
             return answer_of_part(request, headers, size)[0]

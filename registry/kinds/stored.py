@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+from collections.abc import Mapping
 
 from aiohttp import web
 
@@ -19,6 +20,7 @@ from registry.http.transfer import send_content
 from registry.kinds import pages
 from registry.kinds.kind import Need, need_of
 from registry.notifications import note_blob_pull, note_manifest_pull
+from registry.observer import PRINCIPAL
 from registry.parts import MEMORY, PARTS, SETTINGS, Parts
 from storage.blobs.rows import StoredBlob
 from storage.digest import Digest
@@ -26,7 +28,8 @@ from storage.errors import BlobUnknown, ManifestUnknown, ObjectMissing, StorageE
 from storage.repositories.pushed import Page, Referrer
 from storage.repositories.uses import note_blob_use, note_manifest_use
 
-BLOB_HEADERS = {"Content-Type": "application/octet-stream", "Cache-Control": "max-age=31536000, immutable"}
+_OF_ANYBODY = {"Content-Type": "application/octet-stream", "Cache-Control": "max-age=31536000, immutable"}
+_OF_THE_SENDER = {**_OF_ANYBODY, "Cache-Control": f"private, {_OF_ANYBODY['Cache-Control']}"}
 
 
 class StoredKind(abc.ABC):
@@ -166,7 +169,15 @@ async def find_blob(request: web.Request, scope: str, digest: Digest) -> StoredB
     return blob
 
 
+def blob_headers(request: web.Request) -> Mapping[str, str]:
+    """The headers of a blob, which caches that many share may keep only if nobody has to sign in for it.
+
+    A cookie or a proxy may have signed the sender in, which no cache can tell from anybody.
+    """
+    return _OF_ANYBODY if request[PRINCIPAL].kind == "anonymous" else _OF_THE_SENDER
+
+
 async def send_blob(request: web.Request, blob: StoredBlob) -> web.StreamResponse:
     """Send the bytes of `blob`, or the requested part; raises ObjectMissing."""
     parts, stall_seconds = request.app[PARTS], request.app[SETTINGS].stall_seconds
-    return await send_content(request, parts.blobs, blob, BLOB_HEADERS, stall_seconds=stall_seconds)
+    return await send_content(request, parts.blobs, blob, blob_headers(request), stall_seconds=stall_seconds)

@@ -22,6 +22,7 @@ from registry import observer
 from registry.answers import Form
 from registry.http.settings import HttpSettings
 from tests.support.registry.people import BY, People, basic, bearer
+from tests.support.registry.pushes import DATA, DIGEST, Pusher
 from tests.support.registry.serving import ROOT, Site, serving
 
 USER, GROUPS = "X-Forwarded-User", "X-Forwarded-Groups"
@@ -179,3 +180,27 @@ async def test_odd_names_are_refused_and_nothing_crashes(site: Site) -> None:
     for name in ("a" * 300, "ÿþ", "a,b", '"alice"', "../alice", "anonymous", "alice;x", "A"):
         assert await status(site, {USER: name}) == 403
     assert await status(site, {USER: "alice", GROUPS: "," * 5000}) == 404
+
+
+async def test_no_shared_cache_keeps_a_blob_that_takes_a_sign_in(tmp_path: Path) -> None:
+    """The proxy's header says who it is, so nothing in the client's request tells a cache that it is somebody."""
+    closed = AccessSettings(anonymous_bindings=("open/*=viewer",))
+    settings = SignInSettings(proxy_user_header=USER)
+    http = HttpSettings(trusted_proxies=("127.0.0.1",))
+    async with serving(tmp_path, http, sign_in=closed, elsewhere=settings) as site:
+        root = await People(site).add("root", "*=admin")
+        # her account, before anybody else uses its namespace
+        assert await who(site, {USER: "alice"}) == "alice"
+        for repository in ("alice/app", "open/app"):
+            path = f"/v2/{repository}/blobs/uploads/?digest={DIGEST}"
+            assert (await Pusher(site).request("POST", path, data=DATA, headers=root.headers)).status == 201
+        for repository, sender, policy in (
+            ("alice/app", {USER: "alice"}, "private, max-age=31536000, immutable"),
+            ("open/app", {}, "max-age=31536000, immutable"),
+        ):
+            for more in ({}, {"Range": "bytes=0-9"}, {"If-None-Match": f'"{DIGEST}"'}):
+                answer = await Pusher(site).request(
+                    "GET", f"/v2/{repository}/blobs/{DIGEST}", headers={**sender, **more}
+                )
+                assert answer.status < 400
+                assert answer.headers["Cache-Control"] == policy

@@ -17,6 +17,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from auth.access import Access
+from auth.settings import AccessSettings
 from builder.remote.repository import Login
 from registry.http.settings import HttpSettings
 from registry.mirror.service import Mirror
@@ -236,6 +237,7 @@ async def mirroring(
     resolver: AbstractResolver | None = None,
     limits: Limits | None = None,
     access: Access | None = None,
+    sign_in: AccessSettings | None = None,
     **times: Unpack[MirrorTimes],
 ) -> AsyncIterator[Site]:
     """A server that mirrors the registries `hosts`; they may be internal, unless `internal` says which are."""
@@ -254,5 +256,5 @@ async def mirroring(
             resolver=resolver,
         )
 
-    async with serving(directory, http, limits=limits, access=access, open_mirror=open_mirror) as site:
+    async with serving(directory, http, limits=limits, access=access, sign_in=sign_in, open_mirror=open_mirror) as site:
         yield site

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from auth.settings import AccessSettings
 from registry.http.settings import HttpSettings
 from registry.mirror.names import Source
 from storage.digest import Digest
@@ -25,6 +26,7 @@ from tests.support.registry.mirrored_blobs import (
     path_of,
     site_downloads,
 )
+from tests.support.registry.people import People
 from tests.support.registry.upstreams import Behaviour, ScriptedRegistry, image, mirroring
 
 # when the cheap question is not answered
@@ -240,3 +242,25 @@ async def test_a_part_is_sent_from_what_has_come_when_the_rest_takes_long(
             assert await response.content.read() == LAYER[1999:2000]
         async with site.request("GET", path_of(upstream), headers={"Range": "bytes=9999999-"}) as response:
             assert response.status == 416
+
+
+# who may keep the answer
+
+
+async def test_no_shared_cache_keeps_what_takes_a_sign_in(tmp_path: Path, upstream: ScriptedRegistry) -> None:
+    closed = AccessSettings(anonymous_bindings=("none",))
+    async with mirroring(tmp_path, upstream.host, sign_in=closed) as site:
+        alice = await People(site).add("alice", "mirror/*=viewer")
+        # before it is stored, while it comes, and once it is
+        for method in ("HEAD", "GET", "GET"):
+            async with site.request(method, path_of(upstream), headers=alice.headers) as answer:
+                assert await answer.read() == (LAYER if method == "GET" else b"")
+                assert answer.headers["Cache-Control"] == "private, max-age=31536000, immutable"
+
+
+async def test_a_shared_cache_keeps_what_anybody_may_read(tmp_path: Path, upstream: ScriptedRegistry) -> None:
+    async with mirroring(tmp_path, upstream.host) as site:
+        for method in ("HEAD", "GET", "GET"):
+            async with site.request(method, path_of(upstream)) as answer:
+                await answer.read()
+                assert answer.headers["Cache-Control"] == "max-age=31536000, immutable"
