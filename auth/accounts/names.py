@@ -16,7 +16,7 @@ MOST_CHARACTERS = 64
 _NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 
 _OF_THE_SERVER = frozenset(
-    {MIRROR_ROOT, "anonymous", "api", "condery", "files", "local", "me", "robot", "token", "v2", "workload"}
+    {MIRROR_ROOT, "anonymous", "api", "condery", "files", "local", "me", "operator", "robot", "token", "v2", "workload"}
 )
 _SHARED_NAMESPACES = frozenset({"default", "filesystem"})
 """Namespaces that belong to nobody and exist from the start (conda-store's)."""

@@ -53,7 +53,9 @@ def test_refuses(name: str, reason: str) -> None:
     assert str(raised.value).isprintable()
 
 
-@pytest.mark.parametrize("name", ["on-demand", "mirror", "default", "filesystem", "anonymous", "v2", "token", "api"])
+@pytest.mark.parametrize(
+    "name", ["on-demand", "mirror", "default", "filesystem", "anonymous", "operator", "v2", "token", "api"]
+)
 def test_names_of_the_server_are_nobodys(name: str) -> None:
     for what in ("an account", "a group"):
         with pytest.raises(NameUnfit, match="the server uses it itself"):
