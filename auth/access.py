@@ -24,13 +24,6 @@ class GrantedAccess:
         return may(principal, permission, entity)
 
 
-class OpenAccess:
-    """Allows everybody everything: for trusted networks."""
-
-    def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
-        return True
-
-
 def may(principal: Principal, permission: Permission, entity: str) -> bool:
     """Whether `principal` was granted `permission` on `entity`, and each limit of their credentials allows it too."""
     if principal.grants.find(permission, entity) is None:

@@ -14,7 +14,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from auth.access import Access, OpenAccess
+from auth.access import Access
 from auth.changing import AccessData
 from auth.settings import AccessSettings
 from auth.sign_in.settings import SignInSettings, WorkloadSettings
@@ -45,6 +45,7 @@ from storage.quotas.limits import Limits
 from storage.repositories.rows import Push, StoredManifest
 from storage.settings import StorageSettings
 from storage.store import Store, open_store
+from tests.support.auth.open_access import OpenAccess
 
 T = TypeVar("T")
 
