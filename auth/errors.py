@@ -149,10 +149,12 @@ class GrantExceeded(AuthError):
 
 
 class TooManyAttempts(AuthError):
-    def __init__(self, retry_after: int) -> None:
+    def __init__(self, retry_after: int, name: str = "") -> None:
         super().__init__(f"too many sign-ins with a wrong password; try again in {retry_after} seconds")
         self.retry_after = retry_after
         """Seconds."""
+        self.name = name
+        """Of the account that was tried, if an account can have it; for the audit log."""
 
 
 class SignInBusy(AuthError):

@@ -101,7 +101,8 @@ def note_refusal(request: web.Request, principal: Principal, error: ConderyError
         note(request, principal, SIGN_IN, cause.name, outcome="denied", reason=cause.reason)
         return
     if isinstance(error, TooManyAttempts):
-        note(request, principal, SIGN_IN, "", outcome="denied", reason="too many attempts")
+        # the name is no entity here: with another name in each request, a client would fill the log
+        note(request, principal, SIGN_IN, "", outcome="denied", reason="too many attempts", name=error.name)
         return
     answer = answer_of(type(error))
     if answer is None or answer.status not in _REFUSALS:

@@ -32,6 +32,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from auth.accounts.hashing import MOST_BYTES
+from auth.accounts.names import is_name
 from auth.errors import TooManyAttempts
 
 WINDOW_SECONDS = 60
@@ -82,7 +83,7 @@ class Attempts:
         counts = [pair, self._count("network", network), self._count("name", name)]
         if not attempt.known:
             has_failed = self._room(pair) < pair.item.amount
-            self._check(counts if has_failed else counts[:2])
+            self._check(counts if has_failed else counts[:2], name)
         self._running.update(count.key for count in counts)
         try:
             yield attempt
@@ -91,11 +92,12 @@ class Attempts:
             self._running.subtract(count.key for count in counts)
             self._running += Counter()  # drops what is zero
 
-    def _check(self, counts: list[_Count]) -> None:
+    def _check(self, counts: list[_Count], name: str) -> None:
         full = [each for each in counts if self._room(each) <= 0]
         if full:
             resets = (self._windows.get_window_stats(each.item, each.key).reset_time for each in full)
-            raise TooManyAttempts(max(1, math.ceil(max(resets) - time.time())))
+            # what is no name may be a password in the wrong field
+            raise TooManyAttempts(max(1, math.ceil(max(resets) - time.time())), name if is_name(name) else "")
 
     def _room(self, count: _Count) -> int:
         return self._windows.get_window_stats(count.item, count.key).remaining - self._running[count.key]

@@ -103,15 +103,18 @@ class Authentication:
 
     def recall(self, request: web.Request) -> Principal | None:
         """Who sent it, if that is known without waiting for anything."""
-        header = request.headers.get("Authorization")
+        headers = request.headers.getall("Authorization", ())
         stamp = self._data.stamp
-        if header is None:
+        if not headers:
             if self._ambient and any(each.names_somebody(request) for each in self._ambient):
                 return None
             anybody = self._anybody
             return anybody[1] if anybody is not None and anybody[0] == stamp else None
+        if len(headers) > 1:
+            # `identify` refuses it
+            return None
         try:
-            known = self._known[self._digest(header)]
+            known = self._known[self._digest(headers[0])]
         except KeyError:
             return None
         return known.principal if known.stamp == stamp and known.until > time.monotonic() else None

@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from multidict import CIMultiDict
+
 from auth.accounts.bindings import Holder
+from auth.audit.reading import AuditFilter
 from auth.settings import AccessSettings
 from tests.registry.access.conftest import CLOSED
 from tests.support.registry.people import BY, PASSWORD, People, Person, basic, bearer
@@ -236,6 +239,17 @@ async def test_a_disabled_account_is_refused_with_all_that_it_has(people: People
         assert (await ask.request("GET", "/v2/", headers=headers)).status == 401
 
 
+async def test_two_headers_are_refused_whatever_is_remembered(people: People, ask: Pusher) -> None:
+    alice, bob = await people.add("alice"), await people.add("bob")
+    both = CIMultiDict([*alice.headers.items(), *bob.headers.items()])
+    cold = await ask.request("GET", "/v2/", headers=both)
+    for each in (alice, bob):
+        assert (await ask.request("GET", "/v2/", headers=each.headers)).status == 200
+    warm = await ask.request("GET", "/v2/", headers=both)
+    assert (cold.status, cold.body) == (warm.status, warm.body)
+    assert (warm.status, warm.message) == (401, "there are several Authorization headers")
+
+
 async def test_who_is_wrong_too_often_has_to_wait(tmp_path: Path) -> None:
     async with serving(tmp_path, sign_in=replace_attempts(4)) as site:
         people, ask = People(site), Pusher(site)
@@ -248,6 +262,10 @@ async def test_who_is_wrong_too_often_has_to_wait(tmp_path: Path) -> None:
         waiting = await ask.request("GET", "/v2/", headers=basic("alice", "wrong again"))
         assert (waiting.status, waiting.code) == (429, "TOOMANYREQUESTS")
         assert int(waiting.headers["Retry-After"]) > 0
+        async with site.access.audit.writing():
+            pass
+        newest = (await site.access.audit.read_page(AuditFilter(), None, 1)).events[0]
+        assert (newest.action, newest.detail) == ("sign-in", {"reason": "too many attempts", "name": "alice"})
 
 
 def replace_attempts(number: int) -> AccessSettings:
