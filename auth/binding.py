@@ -14,6 +14,7 @@ from functools import cached_property
 
 from auth.role import Role, Roles
 from storage.errors import quote
+from storage.glob import glob as glob
 from storage.text import redact
 
 MOST_CHARACTERS = 512
@@ -76,19 +77,3 @@ def split_binding(text: str) -> tuple[str, str]:
     if not equals:
         raise ValueError(f"{quote(redact(text))} is not a binding such as team/*=viewer")
     return check_pattern(entity), role
-
-
-def glob(pattern: str, text: str) -> bool:
-    """Whether `pattern`, in which `*` stands for any characters, matches `text`. Takes linear time for any pattern."""
-    if "*" not in pattern:
-        return pattern == text
-    first, *middle, last = pattern.split("*")
-    if len(text) < len(first) + len(last) or not text.startswith(first) or not text.endswith(last):
-        return False
-    position, end = len(first), len(text) - len(last)
-    for part in middle:
-        found = text.find(part, position, end)
-        if found < 0:
-            return False
-        position = found + len(part)
-    return True

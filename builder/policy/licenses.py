@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from builder.policy.license_expression import LONGEST, Either, Every, Expression, License, normalize_name, parse_license
+from storage.glob import glob
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,11 @@ class LicenseRules:
 
 def _fits(license: License, pattern: str, *, with_exception: bool = False) -> bool:  # noqa: A002 - the word for it
     name, separator, exception = pattern.lower().partition(" with ")
-    if not fnmatchcase(license.name.lower(), _escape(name.strip())):
+    if not glob(name.strip(), license.name.lower()):
         return False
     if separator:
-        return fnmatchcase(license.exception.lower(), _escape(exception.strip())) and bool(license.exception)
+        return bool(license.exception) and glob(exception.strip(), license.exception.lower())
     return with_exception or not license.exception
-
-
-def _escape(pattern: str) -> str:
-    """`fnmatch` has more wildcards than `*`."""
-    return pattern.replace("[", "[[]").replace("?", "[?]")
 
 
 def normalize_pattern(text: str) -> str:

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from storage.quotas.patterns import matches
+from storage.glob import glob
 
 Action = Literal["push", "mount", "pull", "delete", "build"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
@@ -35,7 +35,7 @@ class Rule:
     repositories: tuple[str, ...] = ("*",)
 
     def wants(self, action: Action, repository: str) -> bool:
-        return action in self.actions and any(matches(pattern, repository) for pattern in self.repositories)
+        return action in self.actions and any(glob(pattern, repository) for pattern in self.repositories)
 
 
 @dataclass(frozen=True)

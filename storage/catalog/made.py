@@ -23,8 +23,8 @@ from storage.database import tables
 from storage.database.engine import Database
 from storage.errors import QuotaExceeded
 from storage.events.announcements import announce
+from storage.glob import glob
 from storage.quotas.limits import Limits, like
-from storage.quotas.patterns import matches
 from storage.quotas.room import coming, is_unnamed, let_go, release_unnamed
 from storage.repositories.rows import lock_manifests
 
@@ -231,7 +231,7 @@ def _bounds(limits: Limits) -> Iterator[Bound]:
         yield Bound("images_limit", root, limits.images)
     # clients ask for names below the root; the content is stored in the root itself
     for quota in limits.quotas:
-        if matches(quota.pattern, root) or matches(quota.pattern, f"{root}/"):
+        if glob(quota.pattern, root) or glob(quota.pattern, f"{root}/"):
             if quota.bytes is not None:
                 yield Bound("quotas", quota.pattern, quota.bytes)
             return

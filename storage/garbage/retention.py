@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import ColumnElement, and_, exists, or_, select, true
 
 from storage.database import tables
+from storage.glob import glob
 from storage.quotas.limits import Limits, Retention
-from storage.quotas.patterns import matches
 from storage.quotas.protection import Protection
 
 
 def rule_of(limits: Limits, repository: str) -> Retention | None:
     """The first rule that matches a repository."""
-    return next((rule for rule in limits.retention if matches(rule.pattern, repository)), None)
+    return next((rule for rule in limits.retention if glob(rule.pattern, repository)), None)
 
 
 def is_given_up(rule: Retention, repository: str, now: float) -> ColumnElement[bool]:
@@ -52,5 +52,5 @@ def find_given_up(protection: Protection, rule: Retention, tags: Iterable[str]) 
     return [
         tag
         for tag in tags
-        if not any(matches(pattern, tag) for pattern in rule.patterns) and protection.find_immutable(tag) is None
+        if not any(glob(pattern, tag) for pattern in rule.patterns) and protection.find_immutable(tag) is None
     ]

@@ -21,7 +21,8 @@ from storage.database import tables
 from storage.database.engine import Database
 from storage.digest import Digest
 from storage.errors import QuotaExceeded, TagTaken
-from storage.quotas.patterns import GLOB, Immutable, matches
+from storage.glob import glob
+from storage.quotas.patterns import GLOB, Immutable
 from storage.quotas.protection import Protection, find_document, protect
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -129,12 +130,10 @@ class Limits:
 
     def concern(self, repository: str) -> bool:
         """Whether a push to the repository could break a rule."""
-        return self.quota(repository) is not None or any(
-            matches(rule.repository, repository) for rule in self.immutable
-        )
+        return self.quota(repository) is not None or any(glob(rule.repository, repository) for rule in self.immutable)
 
     def quota(self, repository: str) -> Quota | None:
-        return next((quota for quota in self.quotas if matches(quota.pattern, repository)), None)
+        return next((quota for quota in self.quotas if glob(quota.pattern, repository)), None)
 
 
 def parse_size(text: str) -> int:

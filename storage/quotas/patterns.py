@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
+from storage.glob import glob
+
 GLOB = re.compile(r"[a-zA-Z0-9._/*-]+")
 """What a pattern may consist of."""
 
@@ -26,7 +28,7 @@ class Immutable:
         return cls(repository, tag)
 
     def holds(self, repository: str, tag: str) -> bool:
-        return matches(self.repository, repository) and matches(self.tag, tag)
+        return glob(self.repository, repository) and glob(self.tag, tag)
 
     def __str__(self) -> str:
         return f"{self.repository}:{self.tag}"
@@ -37,19 +39,3 @@ def check_repositories(text: str) -> str:
     if not GLOB.fullmatch(text):
         raise ValueError(f"{text!r} is not a pattern of repositories, such as team/*")
     return text
-
-
-def matches(pattern: str, text: str) -> bool:
-    """Whether `text` matches `pattern`, in which only `*` is special. Takes linear time for any pattern."""
-    if "*" not in pattern:
-        return pattern == text
-    first, *middle, last = pattern.split("*")
-    if len(text) < len(first) + len(last) or not text.startswith(first) or not text.endswith(last):
-        return False
-    position, end = len(first), len(text) - len(last)
-    for part in middle:
-        found = text.find(part, position, end)
-        if found < 0:
-            return False
-        position = found + len(part)
-    return True

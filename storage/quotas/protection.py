@@ -14,8 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.database import tables
 from storage.database.account_tables import namespace as namespace_table
 from storage.errors import DeletionForbidden, TagImmutable
+from storage.glob import glob
 from storage.quotas.namespace_rules import NamespaceRules
-from storage.quotas.patterns import Immutable, matches
+from storage.quotas.patterns import Immutable
 
 _SETTING = "immutable_tags"
 
@@ -52,7 +53,7 @@ class Protection:
 
     def check_deletion(self) -> None:
         """Raise DeletionForbidden if nothing in the repository is to be deleted."""
-        if any(matches(pattern, self.repository) for pattern in self.no_delete):
+        if any(glob(pattern, self.repository) for pattern in self.no_delete):
             raise DeletionForbidden(self.repository, "the setting no_delete")
         if self.problem:
             raise DeletionForbidden(self.repository, f"{self._where}, which cannot be read: {self.problem}")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
-from auth.binding import Binding, check_pattern, glob, parse_binding
+from auth.binding import Binding, check_pattern, parse_binding
 from auth.role import EDITOR, VIEWER, Roles
 
 MATCHES = [
@@ -39,13 +37,6 @@ MATCHES = [
 @pytest.mark.parametrize(("pattern", "entity", "matches"), MATCHES)
 def test_matches(pattern: str, entity: str, matches: bool) -> None:
     assert Binding(pattern, VIEWER).matches(entity) is matches
-
-
-def test_a_pattern_of_many_wildcards_is_decided_at_once() -> None:
-    begun = time.process_time()
-    assert not glob("*a" * 250 + "b", "a" * 20_000)
-    # exponential or quadratic ways would take minutes
-    assert time.process_time() - begun < 5
 
 
 def test_one_star_is_everything() -> None:

@@ -18,7 +18,7 @@ ORDER = {
         "auth": "sign_in tokens accounts audit settings access principal grants pattern_index binding role permission "
         "changing errors",
         "storage": "store garbage integrity catalog repositories upkeep_settings quotas blobs objects events database "
-        "disk settings section strict_json text digest oci background cancellation use_notes layout clock errors",
+        "disk settings section strict_json text glob digest oci background cancellation use_notes layout clock errors",
     }.items()
 }
 """The rooms of each package, and the modules beside them: each may import only those after it."""

@@ -15,8 +15,9 @@ from sqlalchemy import create_engine, literal, select
 
 from storage.database import tables
 from storage.errors import QuotaExceeded, TagImmutable
+from storage.glob import glob
 from storage.quotas.limits import Limits, Quota, Retention, like, parse_size
-from storage.quotas.patterns import Immutable, matches
+from storage.quotas.patterns import Immutable
 from storage.repositories.pushed import Repositories
 from storage.repositories.uploads import Uploads
 from tests.support.storage.content import Content, push_of
@@ -86,7 +87,7 @@ NAMES = st.text("ab1._-/", max_size=12)
 def test_patterns_mean_the_same_to_the_database(pattern: str, name: str) -> None:
     with _SQLITE.connect() as connection:
         found = connection.execute(select(like(literal(name), pattern))).scalar()
-    assert bool(found) == matches(pattern, name)
+    assert bool(found) == glob(pattern, name)
 
 
 _SQLITE = create_engine("sqlite://")
@@ -94,9 +95,9 @@ _SQLITE = create_engine("sqlite://")
 
 @given(before=NAMES, middle=NAMES, after=NAMES)
 def test_a_star_is_anything(before: str, middle: str, after: str) -> None:
-    assert matches(f"{before}*{after}", before + middle + after)
-    assert matches(before, before)
-    assert not matches(before + "x", before + middle.replace("x", ""))
+    assert glob(f"{before}*{after}", before + middle + after)
+    assert glob(before, before)
+    assert not glob(before + "x", before + middle.replace("x", ""))
 
 
 # rules against the store
