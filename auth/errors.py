@@ -1,17 +1,28 @@
-"""What can go wrong with accounts, groups, namespaces, bindings and sign-ins.
+"""What can go wrong with accounts, groups, namespaces, bindings, credentials and sign-ins.
 
-ConderyError
-└── AuthError
-    ├── AccessRefused
-    │   ├── NameUnfit, PasswordUnfit, BindingInvalid, MetadataInvalid, WrongKind
-    │   └── AccessConflict     it contradicts what exists
-    │       └── NameTaken, NamespaceInUse, LastAdministrator
-    ├── AccessUnknown
-    │   └── AccountUnknown, GroupUnknown, NamespaceUnknown, BindingUnknown, MembershipUnknown
-    ├── GrantExceeded          nobody grants what they lack
-    ├── TooManyAttempts        wrong passwords
-    ├── SignInBusy             more passwords to check at once than there is room for
-    └── PasswordFileUnusable   at the first start
+    ConderyError (storage.errors)
+    └── AuthError
+        ├── AccessRefused
+        │   ├── NameUnfit, PasswordUnfit, BindingInvalid, MetadataInvalid, WrongKind
+        │   ├── AccessTokenInvalid, IdentityUnfit
+        │   └── AccessConflict         it contradicts what exists
+        │       └── NameTaken, NamespaceInUse, LastAdministrator, IdentityTaken
+        ├── AccessUnknown
+        │   ├── AccountUnknown, GroupUnknown, NamespaceUnknown, BindingUnknown, MembershipUnknown
+        │   └── AccessTokenUnknown, IdentityUnknown
+        ├── GrantExceeded              nobody grants what they lack
+        ├── CredentialsInvalid         forged, expired, revoked or malformed
+        ├── TooManyAttempts            wrong passwords
+        ├── SignInBusy                 more passwords to check at once than there is room for
+        ├── IdentityRefused            a token of an issuer is not accepted
+        ├── IssuerUnusable             its keys cannot be fetched now
+        ├── FetchFailed                so cannot one of its documents
+        ├── SignInFailed               a sign-in with a browser did not come to its end
+        ├── SignInRefused              somebody is signed in elsewhere, and cannot be here
+        ├── PasswordFileUnusable       at the first start
+        └── WorkloadRuleInvalid, TrustUnusable, ClientSecretUnusable
+
+Those of tokens and of sign-ins elsewhere are in `auth.tokens.errors` and `auth.sign_in.errors`.
 """
 
 from __future__ import annotations

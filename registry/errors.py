@@ -1,4 +1,30 @@
-"""Errors in requests that the registry itself detects; `registry.answers` says what clients get."""
+"""Errors in requests that the registry itself detects; `registry.answers` says what clients get.
+
+ConderyError (storage.errors)
+├── RequestError
+│   ├── NameInvalid, DigestMalformed, DigestOfBody, PageInvalid, FilterInvalid, TagsInvalid
+│   ├── TagInvalid
+│   │   └── TagMalformed
+│   ├── ContentRangeInvalid, BodyTooLarge, BodyBroken, BodyInvalid
+│   ├── Unauthorized           signing in, or another token, may help
+│   ├── Denied
+│   ├── TokenRequestInvalid
+│   │   └── GrantUnsupported, ServiceUnknown, ScopesInvalid
+│   ├── RouteUnknown, NoFiles, MethodUnsupported
+│   ├── StillBuilding, TooManyConnections
+│   └── LoginFailed
+├── BrokenPromise
+├── NotMirrored
+│   └── NothingMirrored
+├── MirrorError                another registry, or what it sent
+│   ├── UpstreamFailed
+│   │   └── UpstreamLies, UpstreamBroke
+│   ├── UpstreamSlow, UpstreamLimits, BlobFailed
+│   └── UpstreamLacks
+│       └── RepositoryLacking, BlobLacking
+├── CannotListen, ProcessFailed, CertificateInvalid, InvalidSettings, SecretInvalid
+└── UsageError, ImageUnknown, DemoFailed
+"""
 
 from __future__ import annotations
 

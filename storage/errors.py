@@ -14,14 +14,17 @@
     │   ├── FragmentsGone
     │   ├── GarbageCollectionRunning
     │   ├── BackupFailed
+    │   ├── CredentialsFileInvalid
+    │   ├── Unsupported         the object store lacks an operation
     │   └── ContentError       a push, mount or deletion that cannot be done
     │       ├── RepositoryUnknown, ManifestUnknown, UploadUnknown
     │       ├── ManifestBlobUnknown, BlobInUse, SizeMismatch
     │       ├── RangeInvalid
-    │       └── TagImmutable, QuotaExceeded
+    │       ├── TagImmutable, TagTaken, QuotaExceeded
+    │       └── DeletionForbidden
     ├── JsonInvalid
     ├── ManifestInvalid
-    └── builder.errors.BuilderError ...
+    └── builder.errors.BuilderError, auth.errors.AuthError, registry.errors.RequestError ...
 
 Raise an error where the fact is known, with its fields; `registry.answers` maps each class to an answer.
 """

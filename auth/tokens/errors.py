@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from storage.errors import ConderyError
+from auth.errors import AccessRefused, AccessUnknown, AuthError
 
 
-class CredentialsInvalid(ConderyError):
+class CredentialsInvalid(AuthError):
     """They are forged, expired, revoked or malformed, or their account is gone; which of these is for the log alone.
 
     What a stranger is told is the same for all.
@@ -18,10 +18,10 @@ class CredentialsInvalid(ConderyError):
         """Of the account that they are said to be of, if an account can have it; for the audit log."""
 
 
-class AccessTokenInvalid(ConderyError):
+class AccessTokenInvalid(AccessRefused):
     """A new access token that cannot be made as it is asked for."""
 
 
-class AccessTokenUnknown(ConderyError):
+class AccessTokenUnknown(AccessUnknown):
     def __init__(self, token: str) -> None:
         super().__init__(f"there is no access token {token[:64]!r} of yours; list those that there are")
