@@ -6,4 +6,7 @@ signing_keys      the keys that registry tokens are signed with, shared by all p
 registry_tokens   minutes: what docker gets from the token endpoint (JWT)
 refresh_tokens    days: what docker keeps instead of a password
 access_tokens     months: what people and CI make, name, limit and revoke
+api_tokens        the same in conda-store's form, for clients that expect a JWT
+tokens            all of them, opened over a store
+errors            why a credential is not taken, or none is made
 """
