@@ -187,6 +187,14 @@ def _write(
 
 
 _JSON_HEADERS = {"Content-Type": "application/json"}
+
+UNSTORED_JSON: Mapping[str, str] = {
+    **_JSON_HEADERS,
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Headers of JSON that is for its receiver alone, and that no browser takes for anything else."""
+
 _PAGE_HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
     "Cache-Control": "no-store",
@@ -231,7 +239,7 @@ def _write_token(status: int, code: str, message: str) -> tuple[bytes, Mapping[s
         "error": error,
         "error_description": message,
     }
-    return orjson.dumps(document), {**_JSON_HEADERS, "Cache-Control": "no-store"}
+    return orjson.dumps(document), UNSTORED_JSON
 
 
 _WRITERS: Mapping[Form, Callable[[int, str, str], tuple[bytes, Mapping[str, str]]]] = {

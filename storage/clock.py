@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 
+DAY = 24 * 3600.0
+"""Seconds."""
+
 SKEW_SECONDS = 5.0
 """How far the clocks of machines that share a database may differ."""
 

@@ -32,7 +32,7 @@ class Account:
 
 
 def new_id() -> str:
-    """A new id for an account or a binding; unlike a name, it is never used again."""
+    """A new id of an account, a binding or a token; unlike a name, it is never used again, and it is no secret."""
     return uuid.uuid4().hex
 
 

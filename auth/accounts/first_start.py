@@ -13,6 +13,8 @@ from pathlib import Path
 from auth.accounts.accounts import Accounts
 from auth.audit.actor import Actor
 from auth.errors import PasswordFileUnusable
+from storage.clock import DAY
+from storage.disk.secret_file import read_first_line
 
 ADMINISTRATOR = "admin"
 BY = Actor.operator(at="the first start")
@@ -21,7 +23,6 @@ PRINTED_DAYS = 7
 
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 """Without characters that look alike; 32 characters, so 20 of them have 100 bits."""
-_MOST_BYTES = 4096
 
 
 async def make_first_administrator(accounts: Accounts, password_file: Path | None) -> str | None:
@@ -36,18 +37,15 @@ async def make_first_administrator(accounts: Accounts, password_file: Path | Non
         await accounts.add_first(ADMINISTRATOR, _read(password_file), by=BY, expires=None)
         return None
     password = _make_password()
-    expires = time.time() + PRINTED_DAYS * 86400
+    expires = time.time() + PRINTED_DAYS * DAY
     return password if await accounts.add_first(ADMINISTRATOR, password, by=BY, expires=expires) else None
 
 
 def _read(path: Path) -> str:
-    """The first line of a file."""
     try:
-        with path.open("rb") as file:
-            text = file.read(_MOST_BYTES).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise PasswordFileUnusable(str(path), error.strerror if isinstance(error, OSError) else "not text") from None
-    return text.partition("\n")[0].rstrip("\r")
+        return read_first_line(path)
+    except ValueError as error:
+        raise PasswordFileUnusable(str(path), str(error)) from None
 
 
 def _make_password() -> str:

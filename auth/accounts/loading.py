@@ -92,11 +92,11 @@ class PrincipalLoader:
             return None
         if row.kind != "robot":
             bindings = await self._of_person(connection, row)
-            return _loaded(row, Principal(row.name, "person", row.id, Grants(bindings)))
+            return _read_account(row, Principal(row.name, "person", row.id, Grants(bindings)))
         bindings = (*self._defaults.of_anybody(has_accounts=True), *await self._rows(connection, _held_by(row.id)))
         principal = Principal(row.name, "robot", row.id, Grants(bindings))
         owner = await self._read(connection, row.owner) if row.owner is not None else None
-        return _loaded(row, principal) if owner is None else _loaded(row, principal, owner)
+        return _read_account(row, principal) if owner is None else _read_account(row, principal, owner)
 
     async def _of_person(self, connection: AsyncConnection, row: Any) -> tuple[Binding, ...]:
         groups = select(membership.c.group_name).where(membership.c.account == row.id)
@@ -135,7 +135,8 @@ def _source(row: Any) -> str:
     return "bound to the account" if row.holder_kind == "account" else f"bound to the {row.holder_kind} {row.holder}"
 
 
-def _loaded(row: Any, principal: Principal, owner: LoadedAccount | None = None) -> LoadedAccount:
+def _read_account(row: Any, principal: Principal, owner: LoadedAccount | None = None) -> LoadedAccount:
+    """A robot is limited to what its `owner` has, and refused when the owner is."""
     if owner is None:
         return LoadedAccount(principal, row.epoch, row.expires, row.disabled)
     times = [each for each in (row.expires, owner.expires) if each is not None]

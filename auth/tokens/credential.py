@@ -147,7 +147,7 @@ class Recognition:
         return account
 
 
-def write_scopes(scopes: Scopes) -> list[Mapping[str, object]]:
+def write_access(scopes: Scopes) -> list[Mapping[str, object]]:
     """As the claim `access` has them (distribution, "Token Authentication Implementation")."""
     return [
         {"type": kind, "name": name, "actions": sorted(actions)}

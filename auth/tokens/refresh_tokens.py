@@ -10,9 +10,9 @@ from auth.changing import AccessData
 from auth.tokens.credential import Credential
 from auth.tokens.errors import CredentialsInvalid
 from auth.tokens.secrets_text import hash_of, new_secret
+from storage.clock import DAY
 from storage.database.account_tables import refresh_token
 
-DAY = 24 * 3600.0
 MOST_OF_ACCOUNT = 100
 """The oldest give way: each login makes one, and not every one is followed by a logout, of which nobody hears."""
 LONGEST = 128

@@ -14,10 +14,10 @@ from typing import Any
 
 import jwt
 
+from auth.accounts.account import new_id
 from auth.principal import Scopes
-from auth.tokens.credential import Credential, Workload, write_scopes
+from auth.tokens.credential import Credential, Workload, write_access
 from auth.tokens.errors import CredentialsInvalid
-from auth.tokens.secrets_text import new_id
 from auth.tokens.signing_keys import SigningKeys
 from storage.clock import SKEW_SECONDS
 
@@ -65,7 +65,7 @@ class RegistryTokens:
             "nbf": int(now),
             "exp": int(now) + self._seconds,
             "jti": new_id(),
-            "access": write_scopes(scopes),
+            "access": write_access(scopes),
             "account": credential.account,
             "epoch": credential.epoch,
             "access_token": credential.access_token,

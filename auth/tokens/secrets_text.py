@@ -14,17 +14,14 @@ import secrets
 import string
 import zlib
 
+from auth.accounts.account import new_id as new_id
+
 PREFIX = "condery_"
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 RANDOM = 40
 CHECK = 6
 
 ACCESS_TOKEN = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{RANDOM + CHECK}}}")
-
-
-def new_id() -> str:
-    """Of a row: not guessed, and no secret."""
-    return secrets.token_hex(16)
 
 
 def new_secret() -> str:

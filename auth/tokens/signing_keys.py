@@ -27,10 +27,9 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth.changing import AccessData
-from storage.clock import SKEW_SECONDS
+from storage.clock import DAY, SKEW_SECONDS
 from storage.database.account_tables import signing_key
 
-DAY = 24 * 3600.0
 ROTATE_SECONDS = 90 * DAY
 """Age from which a key signs nothing more."""
 KEEP_SECONDS = DAY

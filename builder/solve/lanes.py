@@ -38,7 +38,7 @@ LOADS = MOST_CONNECTIONS // 20
 the process that all share has ten for each."""
 FIRST_SECONDS = 0.75
 """For a try in the first lane beside others. Most solves of an idle server take less than half of it."""
-SECOND = 2
+SECOND_FACTOR = 2
 """How many times the seconds of a try alone one in the second lane has."""
 PER_CORE = 8
 """Tries in the first lane, as long as they are."""
@@ -110,7 +110,7 @@ class Solving:
                 await solver.load(spec, self._lanes.load, records=True)
             if not alone:
                 async with self._second.turn():
-                    if lock := await self._try(solver, spec, glibc, policy, SECOND * self._lanes.quick):
+                    if lock := await self._try(solver, spec, glibc, policy, SECOND_FACTOR * self._lanes.quick):
                         return lock
             async with self._long.turn():
                 return await solver.solve(spec, glibc, policy)

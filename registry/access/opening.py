@@ -34,6 +34,7 @@ from registry.access.passwords import PasswordSignIns
 from registry.access.proxied import ProxyHeaders, ProxySignIns
 from registry.http.settings import HttpSettings
 from registry.issuers import open_issuer_client
+from storage.disk.secret_file import read_first_line
 
 
 @dataclass(frozen=True)
@@ -141,10 +142,9 @@ def read_client_secret(path: Path | None) -> str:
     if path is None:
         return ""
     try:
-        with path.open("rb") as file:
-            text = file.read(4096).decode().partition("\n")[0].strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ClientSecretUnusable(str(path), error.strerror if isinstance(error, OSError) else "not text") from None
+        text = read_first_line(path).strip()
+    except ValueError as error:
+        raise ClientSecretUnusable(str(path), str(error)) from None
     if not text:
         raise ClientSecretUnusable(str(path), "it is empty")
     return text

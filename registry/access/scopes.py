@@ -7,25 +7,22 @@ ask for more than they need, and for what other registries know.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from auth.permission import Permission
 from auth.principal import Scopes
 from registry.errors import ScopesInvalid
+from registry.kinds.kind import PERMISSIONS
 from storage.oci import LONGEST_REPOSITORY, is_repository
 
 MOST_SCOPES = 24
 MOST_CHARACTERS = 4096
 """Of all scopes together: a token that says more would not fit into a request's header."""
 
-PERMISSIONS: Mapping[str, Permission] = {
-    "pull": Permission.ENVIRONMENT_READ,
-    "push": Permission.ENVIRONMENT_CREATE,
-    "delete": Permission.ENVIRONMENT_DELETE,
-}
 ALL = "*"
 CATALOG = "registry:catalog"
+"""The list of repositories, as scopes name it."""
 
 # a type may have a class in parentheses, which says what images are for and changes nothing here
 _SCOPE = re.compile(r"([a-z0-9]+)(?:\([a-z0-9]+\))?:([^\s]*):([a-z,*]+)")
@@ -73,8 +70,10 @@ def _grant(scope: Scope, is_granted: IsGranted) -> frozenset[str]:
         return scope.actions & {ALL}
     if scope.kind != "repository" or len(scope.name) > LONGEST_REPOSITORY or not is_repository(scope.name):
         return frozenset()
-    asked = PERMISSIONS.keys() if ALL in scope.actions else scope.actions & PERMISSIONS.keys()
-    return frozenset(action for action in asked if is_granted(PERMISSIONS[action], scope.name))
+    asked = PERMISSIONS.keys() if ALL in scope.actions else scope.actions
+    return frozenset(
+        action for action, permission in PERMISSIONS.items() if action in asked and is_granted(permission, scope.name)
+    )
 
 
 def write_scopes(scopes: Scopes) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from registry.answers import UNSTORED_JSON
 from registry.errors import BodyInvalid, PageInvalid
 from registry.http.intake import read_limited
 from registry.parts import SETTINGS
@@ -19,17 +20,15 @@ LARGEST = 256 << 10
 """Bytes of a body."""
 MOST_ON_PAGE = 100
 
-HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def answer_data(data: object, **more: object) -> web.Response:
-    return web.Response(body=orjson.dumps({"status": "ok", **more, "data": data}), headers=HEADERS)
+    return web.Response(body=orjson.dumps({"status": "ok", **more, "data": data}), headers=UNSTORED_JSON)
 
 
 def answer_message(message: str) -> web.Response:
-    return web.Response(body=orjson.dumps({"status": "ok", "message": message}), headers=HEADERS)
+    return web.Response(body=orjson.dumps({"status": "ok", "message": message}), headers=UNSTORED_JSON)
 
 
 def answer_list(request: web.Request, rows: Sequence[Mapping[str, Any]], sorts: Collection[str]) -> web.Response:

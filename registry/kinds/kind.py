@@ -21,12 +21,18 @@ from storage.digest import Digest
 Action = Literal["pull", "push", "delete"]
 """The actions that registry tokens are issued for."""
 
-ACTIONS: Mapping[Permission, Action] = {
-    Permission.ENVIRONMENT_READ: "pull",
-    Permission.ENVIRONMENT_CREATE: "push",
-    Permission.ENVIRONMENT_UPDATE: "push",
-    Permission.ENVIRONMENT_DELETE: "delete",
+PERMISSIONS: Mapping[Action, Permission] = {
+    "pull": Permission.ENVIRONMENT_READ,
+    "push": Permission.ENVIRONMENT_CREATE,
+    "delete": Permission.ENVIRONMENT_DELETE,
 }
+"""What somebody needs to get a token for an action."""
+
+ACTIONS: Mapping[Permission, Action] = {
+    **{permission: action for action, permission in PERMISSIONS.items()},
+    Permission.ENVIRONMENT_UPDATE: "push",
+}
+"""What a token has to be for before a permission can be used with it."""
 
 _ASKED: Mapping[Action, str] = {"pull": "pull", "push": "pull,push", "delete": "delete"}
 """The actions of the token that a client is told to request: before a push it looks for what is there already."""

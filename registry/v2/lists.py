@@ -7,13 +7,14 @@ from collections.abc import Awaitable
 from aiohttp import web
 
 from auth.permission import Permission
+from registry.access.scopes import ALL, CATALOG
 from registry.http.references import Target
 from registry.kinds.kind import KIND, KINDS, is_permitted
 from registry.kinds.pages import answer_json, link, read_page
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS
 
-CATALOG_SCOPE = "registry:catalog:*"
+CATALOG_SCOPE = f"{CATALOG}:{ALL}"
 
 
 async def get_base(request: web.Request) -> web.StreamResponse:
@@ -29,7 +30,7 @@ async def get_catalog(request: web.Request) -> web.StreamResponse:
     limit, last = read_page(request.query)
     parts, kinds = request.app[PARTS], request.app[KINDS]
     scopes = request[PRINCIPAL].scopes
-    if scopes is not None and "*" not in scopes.get("registry:catalog", ()):
+    if scopes is not None and ALL not in scopes.get(CATALOG, ()):
         raise parts.authentication.challenge(
             request, CATALOG_SCOPE, "insufficient_scope", f"the token was not issued for {CATALOG_SCOPE}"
         )

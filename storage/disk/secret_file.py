@@ -1,0 +1,19 @@
+"""Secrets that administrators put into files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+MOST_BYTES = 4096
+
+
+def read_first_line(path: Path) -> str:
+    """The first line of a file, without its end. Raises ValueError, which says why it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(MOST_BYTES).decode()
+    except OSError as error:
+        raise ValueError(error.strerror or "it cannot be read") from None
+    except UnicodeDecodeError:
+        raise ValueError("not text") from None
+    return text.partition("\n")[0].rstrip("\r")
