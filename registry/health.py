@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 from aiohttp import web
 
+from registry.answers import UNSTORED_JSON
 from registry.parts import PARTS, SETTINGS, STOPPING, Check
 
 
@@ -55,5 +56,4 @@ def storage_check(directory: Path) -> Check:
 
 
 def _json(status: int, document: object) -> web.Response:
-    headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
-    return web.Response(status=status, body=orjson.dumps(document), headers=headers)
+    return web.Response(status=status, body=orjson.dumps(document), headers=UNSTORED_JSON)
