@@ -29,6 +29,7 @@
         ├── WorkerLost             a worker process died in every attempt
         ├── MemoryLimit            work that needs more memory than a worker may have
         ├── SampleChannelFailed    the sample channel cannot be made on this machine
+        │   └── WheelsUnavailable
         └── BuildFailed            a build's recorded failure, as later requests get it
             └── BuildCanceled      somebody stopped it before it was done
 

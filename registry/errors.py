@@ -1,29 +1,31 @@
 """Errors in requests that the registry itself detects; `registry.answers` says what clients get.
 
-ConderyError (storage.errors)
-├── RequestError
-│   ├── NameInvalid, DigestMalformed, DigestOfBody, PageInvalid, FilterInvalid, TagsInvalid
-│   ├── TagInvalid
-│   │   └── TagMalformed
-│   ├── ContentRangeInvalid, BodyTooLarge, BodyBroken, BodyInvalid
-│   ├── Unauthorized           signing in, or another token, may help
-│   ├── Denied
-│   ├── TokenRequestInvalid
-│   │   └── GrantUnsupported, ServiceUnknown, ScopesInvalid
-│   ├── RouteUnknown, NoFiles, MethodUnsupported
-│   ├── StillBuilding, TooManyConnections
-│   └── LoginFailed
-├── BrokenPromise
-├── NotMirrored
-│   └── NothingMirrored
-├── MirrorError                another registry, or what it sent
-│   ├── UpstreamFailed
-│   │   └── UpstreamLies, UpstreamBroke
-│   ├── UpstreamSlow, UpstreamLimits, BlobFailed
-│   └── UpstreamLacks
-│       └── RepositoryLacking, BlobLacking
-├── CannotListen, ProcessFailed, CertificateInvalid, InvalidSettings, SecretInvalid
-└── UsageError, ImageUnknown, DemoFailed
+    ConderyError (storage.errors)
+    ├── RequestError
+    │   ├── NameInvalid, DigestMalformed, DigestOfBody, PageInvalid, FilterInvalid, TagsInvalid
+    │   ├── TagInvalid
+    │   │   └── TagMalformed
+    │   ├── ContentRangeInvalid, BodyTooLarge, BodyBroken, BodyInvalid
+    │   ├── Unauthorized           signing in, or another token, may help
+    │   ├── Denied
+    │   ├── TokenRequestInvalid
+    │   │   └── GrantUnsupported, ServiceUnknown, ScopesInvalid
+    │   ├── RouteUnknown, NoFiles, MethodUnsupported
+    │   ├── StillBuilding, TooManyConnections
+    │   └── LoginFailed
+    ├── BrokenPromise
+    ├── NotMirrored
+    │   └── NothingMirrored
+    ├── MirrorError                another registry, or what it sent
+    │   ├── UpstreamFailed
+    │   │   └── UpstreamLies, UpstreamBroke
+    │   ├── UpstreamSlow, UpstreamLimits, BlobFailed
+    │   └── UpstreamLacks
+    │       └── RepositoryLacking, BlobLacking
+    ├── CannotListen, ProcessFailed, CertificateInvalid, InvalidSettings, SecretInvalid
+    └── UsageError, ImageUnknown, DemoFailed
+
+Those of mirrors are in `registry.mirror.errors`, those of the command line and of a start beside what raises them.
 """
 
 from __future__ import annotations
