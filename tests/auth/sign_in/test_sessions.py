@@ -85,3 +85,14 @@ async def test_pending_sign_ins_are_bounded_and_expire(data: AccessData, monkeyp
     assert await pending.take(states[-1]) == {"number": "5"}
     await change(data, update(sign_in).values(expires=1.0))
     assert await pending.take(states[-2]) is None
+
+
+async def test_a_session_of_a_clock_that_was_ahead_is_none(
+    data: AccessData, rows: Rows, sessions: BrowserSessions
+) -> None:
+    text = await sessions.make(Credential(await rows.add_account("alice")), "i")
+    year = 365 * 86400.0
+    ahead = {"created": browser_session.c.created + year, "expires": browser_session.c.expires + year}
+    await change(data, update(browser_session).values(ahead))
+    with pytest.raises(CredentialsInvalid):
+        await sessions.find(text)
