@@ -30,8 +30,8 @@ async def test_who_may_read_one_registry_s_copies_may_not_read_another_s(
 ) -> None:
     access = GrantedAccess(frozenset({(Permission.ENVIRONMENT_READ, "mirror/docker.io/library/debian")}))
     async with mirroring(tmp_path, "docker.io", upstream.host, access=access) as site:
-        assert "is not granted to you" in await refused(
-            site, f"{name_of(upstream.host)}/manifests/latest", 403, "DENIED"
+        assert "is not granted to anonymous" in await refused(
+            site, f"{name_of(upstream.host)}/manifests/latest", 401, "UNAUTHORIZED"
         )
         assert upstream.asked == []
 
