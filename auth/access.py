@@ -8,6 +8,7 @@ from typing import Protocol
 from auth.binding import Binding
 from auth.permission import Permission
 from auth.principal import Principal
+from storage.repositories.places import Places
 
 
 class Access(Protocol):
@@ -16,12 +17,20 @@ class Access(Protocol):
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         """Whether `permission` on `entity`, a `namespace/name`, is granted to `principal`."""
 
+    def places(self, principal: Principal, permission: Permission) -> Places:
+        """Where all repositories are on which `permission` is granted to `principal`, and perhaps others."""
+
 
 class GrantedAccess:
     """Decides by what was loaded with the principal."""
 
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         return may(principal, permission, entity)
+
+    def places(self, principal: Principal, permission: Permission) -> Places:
+        # what all of them grant is among what each of them grants
+        each = (grants.places(permission) for grants in (principal.grants, *principal.limits))
+        return min(each, key=lambda places: places.cost)
 
 
 def may(principal: Principal, permission: Permission, entity: str) -> bool:

@@ -42,6 +42,13 @@ class Binding:
     def name(self) -> str:
         return self.pattern.partition("/")[2]
 
+    @property
+    def place(self) -> tuple[str, bool]:
+        """The one entity that it matches; or, and True, the beginning of all that it matches."""
+        beginning, star, _ = self.pattern.partition("*")
+        # `team/*` matches `team` as well
+        return (beginning.removesuffix("/") if self.name == "*" else beginning), bool(star)
+
     def matches(self, entity: str) -> bool:
         namespace, slash, name = entity.partition("/")
         if not glob(self.namespace, namespace):

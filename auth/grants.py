@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from auth.binding import Binding
 from auth.pattern_index import PatternIndex
 from auth.permission import Permission
+from storage.repositories.places import Places
 
 MOST_REMEMBERED = 512
 """Answers to keep, since a client asks about the same few entities again and again."""
@@ -19,6 +20,7 @@ class Grants:
         self.bindings = tuple(dict.fromkeys(bindings))
         self._index = PatternIndex([binding.pattern for binding in self.bindings])
         self._answers: dict[tuple[Permission, str], Binding | None] = {}
+        self._places: dict[Permission, Places] = {}
 
     def find(self, permission: Permission, entity: str) -> Binding | None:
         """The first binding that grants `permission` on `entity`, or None."""
@@ -31,6 +33,17 @@ class Grants:
         if len(self._answers) >= MOST_REMEMBERED:
             self._answers.clear()
         self._answers[key] = found
+        return found
+
+    def places(self, permission: Permission) -> Places:
+        """Where all repositories are on which `permission` is granted, and perhaps others."""
+        found = self._places.get(permission)
+        if found is None:
+            places = [each.place for each in self.bindings if permission in each.role.permissions]
+            found = self._places[permission] = Places.of(
+                (text for text, is_beginning in places if not is_beginning),
+                (text for text, is_beginning in places if is_beginning),
+            )
         return found
 
     def matching(self, entity: str) -> Iterator[Binding]:

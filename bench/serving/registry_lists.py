@@ -1,13 +1,15 @@
-"""Pages of long lists: 100,000 tags of a repository, and 10,000 repositories."""
+"""Pages of long lists: 100,000 tags of a repository, and 10,000 repositories, of which somebody may read all or ten."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import sqlalchemy
@@ -21,6 +23,8 @@ from tests.support.server import Server
 MUST_MS = 50
 TAGS = [f"tag-{number:06}" for number in range(100_000)]
 REPOSITORIES = [f"bench/repository-{number:05}" for number in range(10_000)]
+READABLE = 10
+"""The repositories that somebody who signs in may read, from the first to the last."""
 
 
 def measure_lists(*, short: bool = False) -> list[Row]:
@@ -37,14 +41,34 @@ def measure_lists(*, short: bool = False) -> list[Row]:
         server.start()
         try:
             with this_process_on_core(-1):
-                return [
+                rows = [
                     _row(server.port, f"tags/list of {len(tags):,}", f"/v2/{repositories[0]}/tags/list", "tags", tags),
                     _row(
                         server.port, f"_catalog of {len(repositories):,}", "/v2/_catalog", "repositories", repositories
                     ),
                 ]
+            server.stop()
+            readable = repositories[:: len(repositories) // (READABLE - 1) - 1][:READABLE]
+            token = _let_read(directory / "data", readable)
+            server.flags = ("--anonymous-bindings", "none")
+            server.start()
+            with this_process_on_core(-1):
+                return [*rows, _row_of_few(server.port, token, readable, len(repositories))]
         finally:
             server.kill()
+
+
+def _let_read(directory: Path, repositories: Sequence[str]) -> str:
+    """Make somebody who may read these alone; returns their access token."""
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-m", "registry.cli", *arguments, "--data-dir", str(directory)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    run("robot", "add", "reader")
+    for name in repositories:
+        run("role", "bind", f"{name}=viewer", "--robot", "reader")
+    return run("token", "create", "bench", "--robot", "reader").strip()
 
 
 def _fill(path: Path, digest: str, tags: Sequence[str], repositories: Sequence[str]) -> None:
@@ -71,17 +95,42 @@ def _row(port: int, name: str, path: str, field: str, items: Sequence[str]) -> R
     times: dict[int, list[float]] = {}
     connection = http.client.HTTPConnection("127.0.0.1", port)
     for size in (100, 1000) * 20:
-        begun = time.perf_counter()
-        connection.request("GET", f"{path}?n={size}&last={items[middle]}")
-        answer = connection.getresponse()
-        body = answer.read()
-        times.setdefault(size, []).append((time.perf_counter() - begun) * 1000)
-        found = json.loads(body).get(field)
-        if found != list(items[middle + 1 : middle + 1 + size]) or (middle + 1 + size < len(items)) != (
-            "Link" in answer.headers
-        ):
-            raise RuntimeError(f"{path}: {answer.status} {body[:500]!r}")
+        expected = items[middle + 1 : middle + 1 + size]
+        more = middle + 1 + size < len(items)
+        taken = _read_page(connection, f"{path}?n={size}&last={items[middle]}", {}, field, expected, more=more)
+        times.setdefault(size, []).append(taken)
     connection.close()
     medians = {size: statistics.median(found) for size, found in times.items()}
     note = ", ".join(f"n={size}: {medians[size]:.1f} ms, slowest {max(found):.1f}" for size, found in times.items())
     return Row(f"page of {name}", max(medians.values()), "ms", MUST_MS, "at most", note=note)
+
+
+def _row_of_few(port: int, token: str, readable: Sequence[str], number: int) -> Row:
+    headers, path = {"Authorization": f"Bearer {token}"}, "/v2/_catalog?n=1000"
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    # the first one also looks the token up
+    first, *times = [_read_page(connection, path, headers, "repositories", readable, more=False) for _ in range(41)]
+    connection.close()
+    name = f"page of 1,000 of _catalog of {number:,}, for somebody who may read {len(readable)}"
+    note = f"slowest {max(times):.1f} ms, first {first:.1f}"
+    return Row(name, statistics.median(times), "ms", MUST_MS, "at most", note=note)
+
+
+def _read_page(
+    connection: http.client.HTTPConnection,
+    path: str,
+    headers: Mapping[str, str],
+    field: str,
+    expected: Sequence[str],
+    *,
+    more: bool,
+) -> float:
+    """Read a page and check what it has; returns milliseconds."""
+    begun = time.perf_counter()
+    connection.request("GET", path, headers=dict(headers))
+    answer = connection.getresponse()
+    body = answer.read()
+    taken = (time.perf_counter() - begun) * 1000
+    if json.loads(body).get(field) != list(expected) or more != ("Link" in answer.headers):
+        raise RuntimeError(f"{path}: {answer.status} {body[:500]!r}")
+    return taken

@@ -29,7 +29,7 @@ A_SECOND = 50
 SENDERS = 8
 PASSWORD = "correct horse"
 
-FROM = {"one address": (0.8, ["127.0.0.1"]), "250 addresses": (0.7, [f"127.0.1.{last}" for last in range(1, 251)])}
+FROM = {"one address": (0.8, ["127.0.0.1"]), "250 addresses": (0.8, [f"127.0.1.{last}" for last in range(1, 251)])}
 """The share of the pulls that has to be left, and the senders of wrong passwords.
 
 The one address is also that of the pulls. Of so many addresses none has to wait, so passwords are hashed all the time.

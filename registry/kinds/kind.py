@@ -109,7 +109,7 @@ class RepositoryKind(Protocol):
     """
 
     listed: bool
-    """Whether the catalog lists these repositories."""
+    """Whether the catalog lists these repositories. Then the entity of one that is stored is its name."""
 
     def owns(self, repository: str) -> bool:
         """Whether `repository` is of this kind, which never changes. Called for many requests, so it must not wait."""

@@ -39,10 +39,11 @@ async def get_catalog(request: web.Request) -> web.StreamResponse:
         kind = kinds.of(name)
         return kind.listed and is_permitted(request, kind.needs(Permission.ENVIRONMENT_READ, name))
 
+    places = parts.access.places(request[PRINCIPAL], Permission.ENVIRONMENT_READ)
     shown: list[str] = []
     after, more = last, limit > 0
     while more and len(shown) <= limit:
-        page = await parts.repositories.names(after, limit + 1)
+        page = await parts.repositories.names(after, limit + 1, places)
         after, more = (page.items[-1] if page.items else None), page.more
         shown += filter(is_shown, page.items)
     names, more = shown[:limit], len(shown) > limit

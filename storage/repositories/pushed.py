@@ -38,6 +38,7 @@ from storage.events.outbox import Record
 from storage.quotas.limits import Limits
 from storage.quotas.protection import list_tags_above
 from storage.quotas.room import Room, make_old, release_unnamed
+from storage.repositories.places import EVERYWHERE, Places, list_names
 from storage.repositories.rows import (
     IN_BODY,
     Push,
@@ -325,18 +326,13 @@ class Repositories:
                 raise RepositoryUnknown(repository)
         return page
 
-    async def names(self, last: str | None, limit: int) -> Page[str]:
-        """Names of repositories that have a manifest, after `last`, sorted by code point.
+    async def names(self, last: str | None, limit: int, places: Places = EVERYWHERE) -> Page[str]:
+        """Names in `places` of repositories that have a manifest, after `last`, sorted by code point.
 
         A push that was refused or has not ended does not list its repository.
         """
-        table, row = tables.repository, tables.repository_manifest
-        filled = exists().where(row.c.repository == table.c.name)
-        query = select(table.c.name).where(filled).order_by(table.c.name).limit(limit + 1)
-        if last is not None:
-            query = query.where(table.c.name > last)
         async with self._database.reading() as connection:
-            return _page((await connection.execute(query)).scalars(), limit)
+            return _page(await list_names(connection, last, limit + 1, places), limit)
 
     async def referrers(
         self,

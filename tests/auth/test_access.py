@@ -7,12 +7,13 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auth.access import explain, may
+from auth.access import GrantedAccess, explain, may
 from auth.binding import Binding
 from auth.grants import MOST_REMEMBERED, Grants
 from auth.permission import Permission
 from auth.principal import ANONYMOUS, Principal
 from auth.role import ADMIN, EDITOR, VIEWER
+from storage.repositories.places import Places
 
 READ, CREATE, DELETE = Permission.ENVIRONMENT_READ, Permission.ENVIRONMENT_CREATE, Permission.ENVIRONMENT_DELETE
 TEAM = Binding("team/*", EDITOR, "a row")
@@ -74,3 +75,20 @@ def test_is_found_if_and_only_if_a_binding_matches(pairs: list[tuple[str, object
     for permission, _ in itertools.product((READ, CREATE, DELETE), range(2)):
         expected = any(each.matches(entity) and permission in each.role.permissions for each in bindings)
         assert (grants.find(permission, entity) is not None) is expected
+
+
+@given(st.lists(st.tuples(_patterns, st.sampled_from([VIEWER, EDITOR, ADMIN])), max_size=6), _entities)
+def test_whatever_is_granted_is_where_lists_look_for_it(pairs: list[tuple[str, object]], entity: str) -> None:
+    grants = Grants([Binding(pattern, role) for pattern, role in pairs])  # type: ignore[arg-type]  # the samples are roles
+    for permission in (READ, CREATE, DELETE):
+        if grants.find(permission, entity) is not None:
+            places = grants.places(permission)
+            assert entity in places.names or entity.startswith(places.beginnings)
+
+
+def test_lists_look_where_the_least_is() -> None:
+    everything, some = Grants([Binding("*/*", ADMIN)]), Grants([TEAM, Binding("other/x", VIEWER)])
+    for grants, limits in ((everything, (some,)), (some, (everything,)), (some, ())):
+        assert GrantedAccess().places(Principal("a", grants=grants, limits=limits), READ) == some.places(READ)
+    assert some.places(CREATE) == Places.of((), ["team"])
+    assert some.places(DELETE) == Places.of((), ())

@@ -65,6 +65,17 @@ async def test_a_mount_takes_the_right_to_read_its_source(ask: Pusher, people: P
     assert (await ask.request("POST", f"{mount}&from=secret/app", headers=scoped)).status == 201
 
 
+async def paged(ask: Pusher, headers: Mapping[str, str]) -> list[str]:
+    """The catalog, two names at a time."""
+    found: list[str] = []
+    path = "/v2/_catalog?n=2"
+    while path:
+        page = await ask.request("GET", path, headers=headers)
+        found += json.loads(page.body)["repositories"]
+        path = page.headers.get("Link", "").partition(">")[0].removeprefix("<")
+    return found
+
+
 async def test_the_catalog_shows_what_may_be_read_and_pages_over_the_rest(
     ask: Pusher, people: People, site: Site
 ) -> None:
@@ -80,13 +91,14 @@ async def test_the_catalog_shows_what_may_be_read_and_pages_over_the_rest(
         )
         assert pushed.status == 201, pushed.body
     alice = await people.add("alice", "team/*=viewer")
-    found: list[str] = []
-    path = "/v2/_catalog?n=2"
-    while path:
-        page = await ask.request("GET", path, headers=alice.headers)
-        found += json.loads(page.body)["repositories"]
-        path = page.headers.get("Link", "").partition(">")[0].removeprefix("<")
-    assert found == mine
+    assert await paged(ask, alice.headers) == mine
+    # and so it does for whoever may read one here and one there
+    for bindings, shown in (
+        (("*=viewer", "hidden/app3=viewer"), sorted([*mine, *(f"hidden/app{number}" for number in range(20))])),
+        (("hidden/app7=viewer", "team/app1=viewer", "te*/*3=viewer"), ["hidden/app7", "team/app1", "team/app3"]),
+    ):
+        limited = bearer(await people.access_token(root, *bindings))
+        assert await paged(ask, limited) == shown
     nobody = await ask.request("GET", "/v2/_catalog")
     assert nobody.status == 200
     assert json.loads(nobody.body) == {"repositories": []}

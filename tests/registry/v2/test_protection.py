@@ -20,6 +20,7 @@ from auth.principal import Principal
 from storage.digest import Digest
 from storage.quotas.limits import Limits
 from storage.quotas.patterns import Immutable
+from storage.repositories.places import EVERYWHERE, Places
 from tests.support.registry.pushes import INDEX, MANIFEST, Answer, Pusher
 from tests.support.registry.serving import Site, serving
 
@@ -34,6 +35,9 @@ class Without:
 
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         return permission is not self.permission
+
+    def places(self, principal: Principal, permission: Permission) -> Places:
+        return EVERYWHERE
 
 
 @contextlib.asynccontextmanager

@@ -12,6 +12,7 @@ import pytest
 from auth.permission import Permission
 from auth.principal import Principal
 from storage.digest import Digest
+from storage.repositories.places import EVERYWHERE, Places
 from tests.support.registry.pushes import ABSENT, DATA, DIGEST, Pusher, sha512
 from tests.support.registry.serving import NUMPY, Site, serving
 
@@ -165,6 +166,9 @@ class OnlyOthers:
 
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         return entity != "secret"
+
+    def places(self, principal: Principal, permission: Permission) -> Places:
+        return EVERYWHERE
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from auth.permission import Permission
 from auth.principal import Principal
+from storage.repositories.places import EVERYWHERE, Places
 
 
 class OpenAccess:
@@ -11,3 +12,6 @@ class OpenAccess:
 
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         return True
+
+    def places(self, principal: Principal, permission: Permission) -> Places:
+        return EVERYWHERE

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from auth.permission import Permission
 from auth.principal import Principal
+from storage.repositories.places import EVERYWHERE, Places
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,9 @@ class GrantedAccess:
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         return (permission, entity) in self.granted
 
+    def places(self, principal: Principal, permission: Permission) -> Places:
+        return EVERYWHERE
+
 
 @dataclass
 class ClosedAccess:
@@ -27,3 +31,6 @@ class ClosedAccess:
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         self.asked.append((principal, permission, entity))
         return False
+
+    def places(self, principal: Principal, permission: Permission) -> Places:
+        return EVERYWHERE
