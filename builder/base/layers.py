@@ -19,8 +19,10 @@ from storage.objects.segments import CHUNK
 
 _SHELL = frozenset({"bin/sh", "usr/bin/sh"})
 _BASH = frozenset({"bin/bash", "usr/bin/bash"})
-_VERSION_IN_NAME = re.compile(r"libc-(\d+\.\d+)\.so")
-_VERSION_IN_FILE = re.compile(rb"GNU C Library [^\n]*? version (\d+\.\d+)")
+_VERSION_IN_NAME = re.compile(r"libc-(\d{1,4}\.\d{1,4})\.so")
+_BANNER = b"GNU C Library "
+"""What begins the line of libc.so.6 that has its version."""
+_VERSION_IN_BANNER = re.compile(rb" version (\d{1,4}\.\d{1,4})(?!\d)")
 
 
 class LayerWriter(io.RawIOBase):
@@ -151,8 +153,21 @@ def _read_glibc_version(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str | 
         match = _VERSION_IN_NAME.search(member.linkname)
         return match[1] if match else None
     file = tar.extractfile(member) if member.isreg() else None
-    found = _VERSION_IN_FILE.search(file.read(16 << 20)) if file else None
-    return found[1].decode() if found else None
+    return _find_version(file.read(16 << 20)) if file else None
+
+
+def _find_version(library: bytes) -> str | None:
+    """Search each line once: a file may be one long line of beginnings."""
+    begin = library.find(_BANNER)
+    while begin >= 0:
+        begin += len(_BANNER)
+        end = library.find(b"\n", begin)
+        if end < 0:
+            end = len(library)
+        if found := _VERSION_IN_BANNER.search(library, begin, end):
+            return found[1].decode()
+        begin = library.find(_BANNER, end)
+    return None
 
 
 def _parse_version(version: str) -> tuple[int, ...]:

@@ -37,8 +37,10 @@ CHECK = r"""        # Not of conda-pack: nothing is changed where this place has
             room = placeholder.encode('utf-8')
             if mode == 'binary' and not on_win and len(room) < len(place):
                 with open(os.path.join(new_prefix, path), 'rb') as file:
-                    if re.search(re.escape(room) + b'[^\0]*?\0', file.read()):
-                        too_short.append((len(room), path))
+                    content = file.read()
+                begin = content.find(room)
+                if begin >= 0 and content.find(b'\0', begin) >= 0:
+                    too_short.append((len(room), path))
         if too_short:
             most, path = min(too_short)
             owner = 'a package'

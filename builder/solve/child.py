@@ -30,7 +30,8 @@ _WATCH = 0.2
 """Seconds between two checks of the process's memory."""
 
 Cause = Literal["died", "crashed", "time", "memory", "disk"]
-"""`died` means by somebody else's signal, `crashed` by a fault of its own."""
+"""`died` means by somebody else's signal, `crashed` by a fault of its own, `time` that it did not even report that a
+request's time was up: what it does for one request keeps it from answering any."""
 _FAULTS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP})
 
 

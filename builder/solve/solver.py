@@ -237,9 +237,9 @@ class Solver:
         """Return the process's answer. If the process is lost through no fault of this request, ask another.
 
         Several requests may be running when a limit is exceeded, and nobody knows which one did it. Suspects are those
-        that were reading an index then: each is repeated in a process of its own, and the one that exceeds the limit
-        there is to blame. The others go to the next shared process, and get one of their own if that is lost too. A
-        known suspect gets its own process at once.
+        that were reading an index then, and all that were in a process that no longer answered: each is repeated in a
+        process of its own, and the one that exceeds the limit there is to blame. The others go to the next shared
+        process, and get one of their own if that is lost too. A known suspect gets its own process at once.
         """
         lost = False
         for _ in range(0 if about and self._suspects.are_apart(about) else _SHARED):
@@ -252,8 +252,7 @@ class Solver:
             except Gone as gone:
                 log.warning("solver process lost; asking another", cause=gone.cause, doing=doing)
                 lost = True
-                # the request that took too long has its answer
-                if gone.reading and gone.cause != "time":
+                if gone.reading or gone.cause == "time":
                     break
         if about and lost:
             self._suspects.doubt(about)
@@ -269,6 +268,10 @@ class Solver:
         child = await self._start()
         try:
             return await self._ask_of(child, seconds, {**request, "alone": True})
+        except SolveLimit:
+            if about and child.cause == "time":
+                self._suspects.set_apart(about, channels=True)
+            raise
         except Gone as gone:
             if about and gone.cause != "died":
                 self._suspects.set_apart(about, channels=True)
@@ -311,7 +314,7 @@ class Solver:
         async with self._starting:
             if self._child is None or self._child.gone:
                 if self._child:
-                    if self._child.cause in ("crashed", "memory"):
+                    if self._child.cause in ("crashed", "memory", "time"):
                         self._suspects.note_loss()
                     await self._child.close()
                 self._child = await self._start()

@@ -43,7 +43,8 @@ class Suspects:
         self._overdue[spec] = None
 
     def note_loss(self) -> None:
-        """Note that the shared process broke a limit or crashed: an overdue request in it may have caused that."""
+        """Note that the shared process broke a limit, crashed or fell silent: an overdue request in it may be the
+        cause."""
         for spec in list(self._overdue):
             self.set_apart(spec, channels=True)
         self._overdue.clear()

@@ -263,6 +263,85 @@ async def test_what_was_overdue_in_a_process_that_crashed_is_set_apart(
     os.kill(solver.pid, signal.SIGKILL)
 
 
+async def test_what_was_in_a_process_that_fell_silent_is_repeated_alone(
+    settings: SolverSettings, bad: ChannelServer, good: ChannelServer
+) -> None:
+    """Any of them may keep its event loop busy: a second shared process would fall silent as well."""
+    async with Solver(replace(settings, seconds=0.1)) as solver:
+        silent = solver.pid
+        assert silent
+        os.kill(silent, signal.SIGSTOP)
+        innocent = asyncio.create_task(solver.solve(lib(good.url), seconds=60))
+        with pytest.raises(SolveLimit, match="time"):
+            await solver.solve(lib(bad.url))
+        await solver._find_living()
+        with silencing(solver):
+            assert stems(await innocent) == ["lib-1.0-0"]
+        # it is to blame for nothing
+        assert not solver._suspects.are_apart(lib(good.url))
+
+
+async def test_what_was_overdue_in_a_process_that_fell_silent_is_set_apart(
+    tmp_path: Path, settings: SolverSettings, bad: ChannelServer, good: ChannelServer
+) -> None:
+    write(tmp_path / "bad", {"lib-1.0": {}, "other-1.0": {}})
+    async with Solver(settings) as solver:
+        assert solver.pid
+        os.kill(solver.pid, signal.SIGSTOP)
+        with pytest.raises(SolveLimit, match="time"):
+            await solver.solve(lib(bad.url), seconds=0.1)
+        assert stems(await solver.solve(lib(good.url))) == ["lib-1.0-0"]
+        with silencing(solver):
+            other = EnvironmentSpec((PackageItem("other"),), (bad.url,))
+            assert stems(await solver.solve(other, seconds=30)) == ["other-1.0-0"]
+
+
+async def test_what_makes_a_process_of_its_own_silent_is_set_apart(
+    tmp_path: Path, solver: Solver, bad: ChannelServer, good: ChannelServer
+) -> None:
+    write(tmp_path / "bad", {"lib-1.0": {}, "other-1.0": {}})
+    shared = solver.pid
+    solver._suspects.set_apart(lib(bad.url), channels=False)
+    with stopping_others(shared), pytest.raises(SolveLimit, match="time"):
+        await solver.solve(lib(bad.url), seconds=0.1)
+    assert solver._suspects.are_apart(EnvironmentSpec((PackageItem("other"),), (bad.url,)))
+    assert solver.pid == shared
+    assert stems(await solver.solve(lib(good.url))) == ["lib-1.0-0"]
+
+
+@contextlib.contextmanager
+def silencing(solver: Solver) -> Iterator[None]:
+    """Whoever asks the process that all share gets no answer meanwhile."""
+    stopped = solver.pid
+    assert stopped
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        yield
+        assert solver.pid == stopped
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(stopped, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def stopping_others(shared: int | None) -> Iterator[None]:
+    """While it lasts, every other solver is stopped as it begins."""
+
+    async def stop() -> None:
+        while True:
+            for child in psutil.Process().children():
+                with contextlib.suppress(psutil.Error):
+                    if child.pid != shared and "builder.solve.process" in child.cmdline():
+                        child.suspend()
+            await asyncio.sleep(0.01)
+
+    task = asyncio.create_task(stop())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
 @contextlib.contextmanager
 def crashing() -> Iterator[None]:
     """While it lasts, solvers end by a fault as they begin; nothing that is known of rattler does that any more."""

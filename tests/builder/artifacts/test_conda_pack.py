@@ -280,6 +280,22 @@ async def test_a_place_of_too_long_a_path_is_told_before_anything_is_changed(tmp
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
 
 
+async def test_a_file_of_placeholders_alone_does_not_keep_the_check_busy(tmp_path: Path) -> None:
+    """None of them is before a NUL, and the time for looking after each would be its size squared."""
+    short = "/opt/s"
+    odd = Package(
+        "odd",
+        files={
+            "lib/a": File(short.encode() * 1_000_000, prefix=short, placeholder="binary"),
+            "lib/b": File(f"{short}/lib\0".encode(), prefix=short, placeholder="binary"),
+        },
+    )
+    place = unpacked(await packed(tmp_path, (odd,)), tmp_path / "place")
+    command = [sys.executable, str(place / "bin/conda-unpack")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert "'lib/b' of odd-1.0-0 can hold the path of a place of at most 6 bytes" in ended.stderr
+
+
 async def test_a_placeholder_that_is_nowhere_is_not_too_short(tmp_path: Path) -> None:
     odd = Package("odd", files={"lib/a": File(b"no path\0", prefix="/opt/s", placeholder="binary")})
     place = unpacked(await packed(tmp_path, (*PACKAGES, odd)), tmp_path / "place")

@@ -48,6 +48,34 @@ class TestScratch:
             await opened("scratch", data).resolve("win-64")
 
 
+class TestGlibc:
+    @pytest.mark.parametrize(
+        ("library", "version"),
+        [
+            (b"\x7fELF\0GNU C Library (Debian GLIBC 2.36-9) stable release version 2.36.\nCopyright", "2.36"),
+            (b"GNU C Library without it\n version 1.0\nGNU C Library (x) version 2.31", "2.31"),
+            (b"GNU C Library version x, version 2.17, version 3.0\n", "2.17"),
+            (b"no library version 2.31", None),
+            (b"GNU C Library (x) version 2." + b"1" * 5000, None),
+            # as many beginnings as are read, on one line: to search from each takes the square of it
+            (b"GNU C Library " * ((16 << 20) // 14), None),
+        ],
+        ids=range(6),
+    )
+    async def test_in_a_file(
+        self, images: Images, data: Data, tmp_path: Path, library: bytes, version: str | None
+    ) -> None:
+        image = images.stored(images.image([{"lib/libc.so.6": library}], OWN))
+        write_oci_layout(tmp_path / "it", image)
+        assert (await opened(f"oci-layout:{tmp_path}/it", data).resolve(OWN)).glibc == version
+
+    @pytest.mark.parametrize("digits", [b"1" * 5, b"1" * 5000])
+    async def test_of_a_link(self, images: Images, data: Data, tmp_path: Path, digits: bytes) -> None:
+        link = f"libc-2.{digits.decode()}.so"
+        write_oci_layout(tmp_path / "it", images.stored(images.image([{"lib/libc.so.6": link}], OWN)))
+        assert (await opened(f"oci-layout:{tmp_path}/it", data).resolve(OWN)).glibc is None
+
+
 @pytest.mark.parametrize("kind", ["host", "oci-layout", "docker-archive"])
 async def test_a_base_that_is_built_on_is_safe_from_garbage_collection(
     images: Images, data: Data, tmp_path: Path, kind: str
