@@ -235,13 +235,13 @@ def _guard(row: RepositoryRoute) -> TargetHandler:
 
     async def answer(request: web.Request, target: Target) -> web.StreamResponse:
         app, repository = request.app, target.repository
-        parts = app[PARTS]
-        kind = request[KIND] = app[KINDS].of(repository)
+        parts, kinds = app[PARTS], app[KINDS]
+        kind = request[KIND] = kinds.of(repository)
         if changes and "Origin" in request.headers:
             raise Denied("web pages may read this registry, not write to it")
         if writes:
             _check_writable(parts, kind, repository)
-        check_granted(request, kind.needs(permission, repository))
+        check_granted(request, kinds.need(permission, repository))
         response = await handler(request, target)
         if changes:
             note_change(request, request[PRINCIPAL], target.endpoint, repository, target.reference, response)

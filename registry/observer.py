@@ -67,6 +67,9 @@ class Observer:
             self._begin(request)
             status, size = CLIENT_GONE, 0
             authentication = request.app[PARTS].authentication
+            # plain where it can be: a coroutine more for every request would be felt
+            known = None if spare else authentication.recall(request)
+            request[PRINCIPAL] = ANONYMOUS if known is None else known
             try:
                 surplus = self._connections.is_surplus(request)
                 try:
@@ -75,14 +78,13 @@ class Observer:
                     if self._cors.is_preflight(request):
                         response: web.StreamResponse = self._cors.allow()
                     else:
-                        if not spare:
-                            # plain where it can be: a coroutine more for every request would be felt
-                            found = authentication.recall(request)
-                            request[PRINCIPAL] = found if found is not None else await authentication.identify(request)
+                        if known is None and not spare:
+                            request[PRINCIPAL] = await authentication.identify(request)
                         response = await handler(request)
                 except Exception as error:  # noqa: BLE001 - every error has its answer
                     response = _answer_failure(request, error, form)
-                if surplus or request.get(SPENT):
+                # looking up what is not there takes as long as all else here, and without a body nothing was spent
+                if surplus or (request.body_exists and request.get(SPENT)):
                     response.force_close()
                 status, size = response.status, _size(request, response)
             finally:
@@ -98,6 +100,7 @@ class Observer:
         """
         if REQUEST_ID not in request and isinstance(response, web.HTTPException):
             self._begin(request)
+            request[PRINCIPAL] = ANONYMOUS
             _rewrite(request, response)
             self._log(request, response.status, _size(request, response), 0.0)
         response.headers["Server"] = SERVER
@@ -112,7 +115,6 @@ class Observer:
             given if given and _REQUEST_ID.fullmatch(given) else f"{self._process}-{next(self._numbers):x}"
         )
         request[LOG_FIELDS] = {}
-        request[PRINCIPAL] = ANONYMOUS
 
     def _log(self, request: web.Request, status: int, size: int, seconds: float) -> None:
         fields, principal = request[LOG_FIELDS], request[PRINCIPAL]

@@ -55,7 +55,7 @@ class AmbientSignIns(Protocol):
     """Knows who is signed in where requests come from: at a proxy, or in a browser."""
 
     def names_somebody(self, request: web.Request) -> bool:
-        """Whether it has to be asked."""
+        """Whether it has to be asked. Must not raise: no handler of errors surrounds it."""
 
     async def identify(self, request: web.Request) -> Principal | None:
         """Who it is, if anybody. Raises CredentialsInvalid, SignInRefused."""

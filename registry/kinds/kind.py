@@ -155,12 +155,18 @@ class Kinds:
         self._kinds = tuple(kinds)
         self.of = lru_cache(maxsize=4096)(self._find)
         """Returns the kind of a repository's name."""
+        self.need = lru_cache(maxsize=4096)(self._find_need)
+        """Returns the grant that a permission requires for the repository of a name."""
 
     def _find(self, repository: str) -> RepositoryKind:
         for kind in self._kinds:
             if kind.owns(repository):
                 return kind
         raise LookupError(f"no kind of repository owns {repository!r}; the last one has to own every name")
+
+    def _find_need(self, permission: Permission, repository: str) -> Need:
+        need: Need = self.of(repository).needs(permission, repository)
+        return need
 
 
 KINDS = web.AppKey("kinds", Kinds)

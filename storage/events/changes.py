@@ -11,6 +11,7 @@ import mmap
 import os
 import secrets
 import zlib
+from functools import lru_cache
 from pathlib import Path
 
 SLOTS = 1 << 14
@@ -36,16 +37,21 @@ class Changes:
         """A number that changes with every mark of `repository`, and with every call while this process is `blind`."""
         if self.blind:
             return secrets.randbits(64)
-        return self._stamps[zlib.crc32(repository.encode()) % SLOTS]
+        return self._stamps[_slot(repository)]
 
     def mark(self, repository: str) -> None:
         """Void all caches of `repository`.
 
         The new stamp is random: two processes that counted up at the same time would count only one.
         """
-        self._stamps[zlib.crc32(repository.encode()) % SLOTS] = secrets.randbits(64)
+        self._stamps[_slot(repository)] = secrets.randbits(64)
 
     def mark_all(self) -> None:
         """Void all caches, since a change may have been missed: a process can die between its commit and its mark."""
         for slot in range(SLOTS):
             self._stamps[slot] = secrets.randbits(64)
+
+
+@lru_cache(maxsize=4096)
+def _slot(repository: str) -> int:
+    return zlib.crc32(repository.encode()) % SLOTS
