@@ -41,6 +41,7 @@ TITLES = {
     "builder": "Images",
     "policy": "Policy",
     "storage": "Storage",
+    "vault": "Encryption",
     "mirror": "Mirrors",
     "upkeep": "Upkeep",
     "log": "Logs",
@@ -48,6 +49,8 @@ TITLES = {
 
 EXAMPLES: dict[str, object] = {
     "credentials": "/etc/condery/credentials.json",
+    "vault_key_file": "/etc/condery/vault-keys",
+    "vault_keys": [],
     "admin_password_file": "/etc/condery/admin-password",
     "service_name": "registry.example.org",
     "trusted_proxies": ["10.1.0.5"],

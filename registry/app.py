@@ -24,9 +24,11 @@ from registry.parts import Parts
 from registry.routes import compose
 from registry.settings.model import Settings
 from registry.upkeep import collecting, keeping
+from storage.catalog.credentials import NamespaceCredentials
 from storage.disk.privacy import open_to_others
 from storage.layout import DataDirectory
 from storage.store import Store, open_store
+from storage.vault.vault import Vault
 
 log = structlog.get_logger(__name__)
 
@@ -38,14 +40,17 @@ def create_app(settings: Settings) -> web.Application:
 
 @contextlib.asynccontextmanager
 async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
-    """Open the store and a builder on it; unfinished builds are resumed."""
+    """Open the store and a builder on it; unfinished builds are resumed. Raises VaultKeysInvalid, VaultLocked."""
     directory = settings.data_directory
+    vault = Vault.open(settings.vault.vault_keys, settings.vault.vault_key_file)
     async with (
         open_store(settings.storage, settings.limits) as store,
         open_notifications(settings.webhook, settings.http, store.database) as notifier,
     ):
         _tell_privacy(directory)
         await prepare_first_sign_in(settings, store)
+        credentials = NamespaceCredentials(store.database, store.changes, vault)
+        await credentials.check()
         async with (
             BuilderService.open(
                 settings.builder,
@@ -58,7 +63,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                 rules=settings.policy,
                 changed=partial(store.changes.mark, settings.builder.root),
             ) as service,
-            open_mirror(settings, store) as mirror,
+            open_mirror(settings, store, credentials) as mirror,
             open_access(
                 settings.access,
                 settings.http,
@@ -66,6 +71,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                 settings.builder.root,
                 workload=settings.workload,
                 sign_in=settings.sign_in,
+                vault=vault,
             ) as opened,
             collecting(settings, store),
             keeping(store.reserve),
@@ -110,7 +116,7 @@ def _tell_privacy(directory: Path) -> None:
 
 
 @contextlib.asynccontextmanager
-async def open_mirror(settings: Settings, store: Store) -> AsyncIterator[Mirror | None]:
+async def open_mirror(settings: Settings, store: Store, own: NamespaceCredentials) -> AsyncIterator[Mirror | None]:
     """Open the mirror of other registries; None if none is mirrored. Raises CredentialsInvalid."""
     if not settings.mirror.mirrors:
         yield None
@@ -123,5 +129,6 @@ async def open_mirror(settings: Settings, store: Store) -> AsyncIterator[Mirror 
         DataDirectory(settings.data_directory).mirror,
         logins=read_logins(credentials) if credentials else {},
         insecure=settings.builder.insecure_registries,
+        own=own,
     ) as mirror:
         yield mirror

@@ -15,6 +15,8 @@
     │   ├── GarbageCollectionRunning
     │   ├── BackupFailed
     │   ├── CredentialsFileInvalid
+    │   ├── VaultKeysInvalid, VaultKeyMissing, VaultLocked
+    │   ├── CredentialUnfit, CredentialUnknown
     │   ├── Unsupported         the object store lacks an operation
     │   └── ContentError       a push, mount or deletion that cannot be done
     │       ├── RepositoryUnknown, ManifestUnknown, UploadUnknown
@@ -132,6 +134,50 @@ class GarbageCollectionRunning(StorageError):
     def __init__(self, who: str) -> None:
         super().__init__(f"{who} is collecting garbage or making a backup; wait until it has ended")
         self.who = who
+
+
+class VaultKeysInvalid(StorageError):
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"vault_key_file {path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class VaultKeyMissing(StorageError):
+    """A secret cannot be stored, because there is nothing to encrypt it with."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "secrets are stored only encrypted, and there is no key: write one into a file with condery vault new-key, "
+            "and set vault_key_file to that file, for the server as well"
+        )
+
+
+class VaultLocked(StorageError):
+    """A secret cannot be read."""
+
+    def __init__(self, row: str, reason: str) -> None:
+        super().__init__(
+            f"{row} cannot be decrypted: {reason}; set vault_key_file to the file that has its key, or delete what "
+            "cannot be decrypted with condery vault rotate --forget"
+        )
+        self.row = row
+        self.reason = reason
+
+
+class CredentialUnfit(StorageError):
+    """A credential for a channel or a registry cannot be stored as given."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class CredentialUnknown(StorageError):
+    def __init__(self, namespace: str, address: str) -> None:
+        super().__init__(f"namespace {namespace} has no credential for {address}; see: condery credential list")
+        self.namespace = namespace
+        self.address = address
 
 
 class ContentError(StorageError):

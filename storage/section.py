@@ -26,6 +26,11 @@ class Secret:
 
     hide: Callable[[str], str] = _hide_all
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the whole value is the secret."""
+        return self.hide is _hide_all
+
     @classmethod
     def of(cls, field: FieldInfo) -> Secret | None:
         """The field's mark, if it has one."""

@@ -2,6 +2,9 @@
 
 One key signs at a time. The first who needs one makes it; one that is old is retired by whoever notices, signs nothing
 more, and is kept until the last token that it has signed has expired.
+
+With a key in the settings (`storage.vault`) what signs is encrypted in its row; without one, who reads the database may
+sign. Rows of before there was a key work as they are.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
@@ -29,6 +32,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from auth.changing import AccessData
 from storage.clock import DAY, SKEW_SECONDS
 from storage.database.account_tables import signing_key
+from storage.errors import VaultLocked
+from storage.vault.vault import NO_VAULT, Vault, is_sealed
 
 ROTATE_SECONDS = 90 * DAY
 """Age from which a key signs nothing more."""
@@ -38,24 +43,6 @@ ASK_AGAIN_SECONDS = 1.0
 """For a key that is not known, the database is asked at most so often: anybody can make up names of keys."""
 
 _LOCK = "//signing-key"
-
-
-class Seal(Protocol):
-    """How private keys are written into the database."""
-
-    def close(self, text: str) -> str: ...
-
-    def open(self, text: str) -> str: ...
-
-
-class PlainSeal:
-    """As they are: who reads the database may sign."""
-
-    def close(self, text: str) -> str:
-        return text
-
-    def open(self, text: str) -> str:
-        return text
 
 
 @dataclass(frozen=True)
@@ -71,9 +58,9 @@ class SigningKey:
 class SigningKeys:
     """All keys of the database, as far as they are still good for something."""
 
-    def __init__(self, data: AccessData, seal: Seal | None = None) -> None:
+    def __init__(self, data: AccessData, vault: Vault = NO_VAULT) -> None:
         self._data = data
-        self._seal = seal or PlainSeal()
+        self._vault = vault
         self._keys: Mapping[str, SigningKey] = {}
         self._stamp: int | None = None
         self._asked = -ASK_AGAIN_SECONDS
@@ -116,17 +103,53 @@ class SigningKeys:
         now = time.time()
         rows = await connection.execute(select(signing_key))
         return {
-            row.kid: SigningKey(row.kid, _read_public(row.public), row.created, self._private(row.private, row.retired))
+            row.kid: SigningKey(row.kid, _read_public(row.public), row.created, self._private(row))
             for row in rows
             if row.expires is None or row.expires > now
         }
 
-    def _private(self, text: str, retired: float | None) -> Ed25519PrivateKey | None:
-        if retired is not None:
+    def _private(self, row: Any) -> Ed25519PrivateKey | None:
+        """None for one that is retired. Raises VaultLocked."""
+        if row.retired is not None:
             return None
-        private = load_pem_private_key(self._seal.open(text).encode(), None)
+        private = load_pem_private_key(self._open(row).encode(), None)
         assert isinstance(private, Ed25519PrivateKey), "only such keys are made"
         return private
+
+    def _open(self, row: Any) -> str:
+        return self._vault.unseal(row.private, _name(row.kid)) if is_sealed(row.private) else str(row.private)
+
+    def _close(self, text: str, kid: str) -> str:
+        return self._vault.seal(text, _name(kid)) if self._vault.has_keys else text
+
+    async def check(self) -> None:
+        """Raises VaultLocked if the key that signs cannot be decrypted."""
+        async with self._data.database.reading() as connection:
+            await self._read(connection)
+
+    async def reseal(self, *, forget: bool = False) -> tuple[int, int]:
+        """Encrypt those that sign with the newest key of the vault; how many, and how many were deleted.
+
+        With `forget`, those that cannot be decrypted are deleted: another one is made when one is needed. Raises
+        VaultLocked, VaultKeyMissing.
+        """
+        done = forgotten = 0
+        async with self._data.changing() as connection:
+            await self._data.database.lock(connection, _LOCK)
+            query = select(signing_key).where(signing_key.c.retired.is_(None))
+            for row in (await connection.execute(query)).all():
+                this = signing_key.c.kid == row.kid
+                try:
+                    text = self._vault.seal(self._open(row), _name(row.kid))
+                except VaultLocked:
+                    if not forget:
+                        raise
+                    await connection.execute(delete(signing_key).where(this))
+                    forgotten += 1
+                    continue
+                await connection.execute(update(signing_key).where(this).values(private=text))
+                done += 1
+        return done, forgotten
 
     async def _rotate(self) -> None:
         """Make a key and retire the others, unless somebody else has just done so."""
@@ -147,9 +170,10 @@ class SigningKeys:
     def _row(self, private: Ed25519PrivateKey, now: float) -> Mapping[str, object]:
         text = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
         public = private.public_key()
+        kid = thumbprint(public)
         return {
-            "kid": thumbprint(public),
-            "private": self._seal.close(text),
+            "kid": kid,
+            "private": self._close(text, kid),
             "public": public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(),
             "created": now,
         }
@@ -160,6 +184,10 @@ def thumbprint(public: Ed25519PublicKey) -> str:
     raw = public.public_bytes(Encoding.Raw, PublicFormat.Raw)
     members = {"crv": "Ed25519", "kty": "OKP", "x": _base64url(raw)}
     return _base64url(hashlib.sha256(json.dumps(members, separators=(",", ":"), sort_keys=True).encode()).digest())
+
+
+def _name(kid: str) -> str:
+    return f"the signing key {kid}"
 
 
 def _base64url(data: bytes) -> str:

@@ -10,7 +10,8 @@ from auth.settings import AccessSettings
 from auth.tokens.access_tokens import AccessTokens
 from auth.tokens.refresh_tokens import RefreshTokens
 from auth.tokens.registry_tokens import RegistryTokens
-from auth.tokens.signing_keys import Seal, SigningKeys
+from auth.tokens.signing_keys import SigningKeys
+from storage.vault.vault import NO_VAULT, Vault
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,9 @@ class Tokens:
     access: AccessTokens
 
     @classmethod
-    def open(cls, data: AccessData, settings: AccessSettings, service: str, seal: Seal | None = None) -> Self:
-        """`service` is the name of the server in its tokens; `seal` encrypts private keys in the database."""
-        keys = SigningKeys(data, seal)
+    def open(cls, data: AccessData, settings: AccessSettings, service: str, vault: Vault = NO_VAULT) -> Self:
+        """`service` is the name of the server in its tokens; `vault` encrypts private keys in the database."""
+        keys = SigningKeys(data, vault)
         return cls(
             keys,
             RegistryTokens(keys, service, settings.token_seconds),

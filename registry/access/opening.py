@@ -35,6 +35,7 @@ from registry.access.proxied import ProxyHeaders, ProxySignIns
 from registry.http.settings import HttpSettings
 from registry.issuers import open_issuer_client
 from storage.disk.secret_file import read_first_line
+from storage.vault.vault import NO_VAULT, Vault
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,14 @@ async def open_access(
     *,
     workload: WorkloadSettings | None = None,
     sign_in: SignInSettings | None = None,
+    vault: Vault = NO_VAULT,
 ) -> AsyncIterator[OpenedAccess]:
-    """`root` is the first part of on-demand names. Raises WorkloadRuleInvalid, TrustUnusable."""
+    """`root` is the first part of on-demand names. Raises WorkloadRuleInvalid, TrustUnusable, VaultLocked."""
     service = service_of(settings, http)
     defaults = Defaults(settings, root, for_this_machine=http.is_for_this_machine)
     loader = PrincipalLoader(data, settings.own_roles, defaults)
-    tokens = Tokens.open(data, settings, service)
+    tokens = Tokens.open(data, settings, service, vault)
+    await tokens.keys.check()
     audit = AuditLog(data.database)
     async with (
         contextlib.AsyncExitStack() as stack,

@@ -25,7 +25,17 @@ from registry.cli.commands import (
     settings,
     verify,
 )
-from registry.cli.commands.accounts import explain_access, group, namespace, robot, role, token, user
+from registry.cli.commands.accounts import (
+    credential,
+    explain_access,
+    group,
+    namespace,
+    robot,
+    role,
+    token,
+    user,
+    vault,
+)
 from registry.cli.options import Command, Group
 
 app = typer.Typer(
@@ -74,6 +84,8 @@ app.add_typer(robot.app, name="robot")
 app.add_typer(token.app, name="token")
 app.add_typer(role.app, name="role")
 app.add_typer(namespace.app, name="namespace")
+app.add_typer(credential.app, name="credential")
+app.add_typer(vault.app, name="vault")
 app.command(cls=Command)(login.login)
 app.command(cls=Command)(login.logout)
 app.command("explain-access", cls=Command)(explain_access.explain_access)

@@ -79,9 +79,9 @@ def need_data(directory: Path) -> None:
 def takes_settings(*sections: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a command of a function whose first parameter is `loaded: LoadedSettings`, followed by its own.
 
-    The command gets `--config`, `--debug` and a flag for every setting of `sections`.
+    The command gets `--config`, `--debug` and a flag for every setting of `sections` that may have one.
     """
-    settings = [setting for setting in all_settings() if setting.section in sections]
+    settings = [setting for setting in all_settings() if setting.section in sections and setting.has_flag]
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
@@ -30,7 +31,10 @@ from registry.mirror.errors import (
 from registry.mirror.names import Source
 from registry.mirror.tokens import Grant
 from storage import strict_json
+from storage.catalog.credential import Credential
+from storage.catalog.credentials import NoCredentials
 from storage.errors import ConderyError, JsonInvalid
+from storage.oci import MIRROR_ROOT
 
 MOST_REDIRECTS = 5
 MOST_GRANTS = 4096
@@ -43,11 +47,33 @@ ERROR_BYTES = 64 << 10
 LONGEST_MESSAGE = 300
 MOST_DIGITS = 9
 
+_Key = tuple[Source, str]
+"""A repository, and the id of the credential with which it is asked: empty for that of the settings."""
+
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
+class OwnCredentials(Protocol):
+    """What namespaces may send; `storage.catalog.credentials` has it."""
+
+    async def find(self, namespace: str) -> Sequence[Credential]:
+        """Those of a namespace, the longest address first."""
+
+
+@dataclass(frozen=True)
+class _Account:
+    """With what a registry is asked: a login, or nobody's. Another one has grants of its own."""
+
+    id: str = ""
+    login: Login | None = None
+
+
 class UpstreamClient:
-    """Talks to registries, with `logins` by registry; it uses http for `insecure` ones. Raises MirrorError."""
+    """Talks to registries; it uses http for `insecure` ones. Raises MirrorError.
+
+    The login for a repository is the credential of the namespace of mirrors that covers it, else one of `logins`, which
+    are by registry.
+    """
 
     def __init__(
         self,
@@ -55,13 +81,15 @@ class UpstreamClient:
         guard: AddressGuard,
         logins: Mapping[str, Login],
         insecure: Collection[str],
+        own: OwnCredentials | None = None,
     ) -> None:
+        self._own = own or NoCredentials()
         self._session = session
         self._guard = guard
         self._logins = logins
         self._insecure = frozenset(insecure)
-        self._grants: TLRUCache[Source, Grant] = TLRUCache(MOST_GRANTS, lambda _, grant, now: now + grant.seconds)
-        self._granting: SingleFlight[Source, Grant] = SingleFlight()
+        self._grants: TLRUCache[_Key, Grant] = TLRUCache(MOST_GRANTS, lambda _, grant, now: now + grant.seconds)
+        self._granting: SingleFlight[_Key, Grant] = SingleFlight()
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -73,6 +101,7 @@ class UpstreamClient:
         insecure: Collection[str],
         seconds: float,
         resolver: AbstractResolver | None = None,
+        own: OwnCredentials | None = None,
     ) -> AsyncIterator[Self]:
         """`internal` hosts may have any address; `seconds` is how long a registry may stay silent."""
         guard = AddressGuard(internal)
@@ -86,7 +115,7 @@ class UpstreamClient:
             read_bufsize=READ_BUFFER,
         )
         async with session:
-            client = cls(session, guard, logins, insecure)
+            client = cls(session, guard, logins, insecure, own)
             try:
                 yield client
             finally:
@@ -112,27 +141,34 @@ class UpstreamClient:
         self, method: str, source: Source, url: URL, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
         """Send a request, and once more with a new grant if the registry itself answers 401."""
-        used = self._grants.get(source)
+        account = await self._find_account(source)
+        key = (source, account.id)
+        used = self._grants.get(key)
         response = await self._follow(method, source, url, headers, used)
         if response.status != HTTPStatus.UNAUTHORIZED or response.url.origin() != url.origin():
             return response
         challenge = tokens.read_challenge(response.headers.getall("WWW-Authenticate", []))
-        if challenge is None or (challenge.scheme == "basic" and source.registry not in self._logins):
+        if challenge is None or (challenge.scheme == "basic" and account.login is None):
             return response
         response.close()
-        grant = self._grants.get(source)
+        grant = self._grants.get(key)
         if grant is None or grant is used:
-            grant = await self._granting.do(source, lambda: self._grant(source, challenge))
+            grant = await self._granting.do(key, lambda: self._grant(source, account, challenge))
         return await self._follow(method, source, url, headers, grant)
 
-    async def _grant(self, source: Source, challenge: tokens.Challenge) -> Grant:
-        login = self._logins.get(source.registry)
+    async def _find_account(self, source: Source) -> _Account:
+        for each in await self._own.find(MIRROR_ROOT):
+            if each.covers_repository(source.registry, source.repository):
+                return _Account(each.id, Login(each.username, each.secret))
+        return _Account(login=self._logins.get(source.registry))
+
+    async def _grant(self, source: Source, account: _Account, challenge: tokens.Challenge) -> Grant:
         if challenge.scheme == "basic":
-            assert login is not None
-            grant = tokens.basic(login)
+            assert account.login is not None
+            grant = tokens.basic(account.login)
         else:
-            grant = tokens.read_token(source, await self._token(source, challenge, login))
-        self._grants[source] = grant
+            grant = tokens.read_token(source, await self._token(source, challenge, account.login))
+        self._grants[source, account.id] = grant
         return grant
 
     async def _token(self, source: Source, challenge: tokens.Challenge, login: Login | None) -> Any:

@@ -16,7 +16,7 @@ from cachetools import LRUCache, TLRUCache
 
 from builder.remote.repository import Login
 from builder.work.single_flight import SingleFlight
-from registry.mirror.client import UpstreamClient
+from registry.mirror.client import OwnCredentials, UpstreamClient
 from registry.mirror.download import Download
 from registry.mirror.errors import (
     BlobFailed,
@@ -117,14 +117,19 @@ class Mirror:
         logins: Mapping[str, Login],
         insecure: Sequence[str],
         resolver: AbstractResolver | None = None,
+        own: OwnCredentials | None = None,
     ) -> AsyncIterator[Self]:
-        """`directory` holds content in transit; `resolver` defaults to the system's."""
+        """`directory` holds content in transit; `resolver` defaults to the system's.
+
+        `logins` are those of the settings, by registry; those of `own` go before them.
+        """
         async with UpstreamClient.open(
             internal=settings.mirror_internal_hosts,
             logins=logins,
             insecure=insecure,
             seconds=settings.mirror_stall_seconds,
             resolver=resolver,
+            own=own,
         ) as client:
             upstream = Upstream(client)
             content = MirroredContent(blobs.database, repositories)

@@ -28,6 +28,7 @@ from storage.quotas.limits import Limits
 from storage.section import Secret, Section, hide_secrets
 from storage.settings import StorageSettings
 from storage.upkeep_settings import UpkeepSettings
+from storage.vault.settings import VaultSettings
 
 VARIABLE_PREFIX = "CONDERY_"
 
@@ -42,6 +43,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "builder": BuilderSettings,
     "policy": PolicySettings,
     "storage": StorageSettings,
+    "vault": VaultSettings,
     "mirror": MirrorSettings,
     "upkeep": UpkeepSettings,
     "log": LogSettings,
@@ -62,6 +64,7 @@ class Settings(BaseModel):
     builder: BuilderSettings = Field(default_factory=BuilderSettings)
     policy: PolicySettings = Field(default_factory=PolicySettings)
     storage: StorageSettings = Field(default_factory=lambda: StorageSettings(data_directory=default_data_directory()))
+    vault: VaultSettings = Field(default_factory=VaultSettings)
     mirror: MirrorSettings = Field(default_factory=MirrorSettings)
     upkeep: UpkeepSettings = Field(default_factory=UpkeepSettings)
     log: LogSettings = Field(default_factory=LogSettings)
@@ -126,6 +129,12 @@ class Setting:
     def is_secret(self) -> bool:
         """Whether the value may hold a secret."""
         return Secret.of(self.field) is not None
+
+    @property
+    def has_flag(self) -> bool:
+        """Whether it can be set on a command line, which every user of the machine can read."""
+        secret = Secret.of(self.field)
+        return secret is None or not secret.is_whole
 
     def show(self, value: object) -> str:
         """A value as a person would set it, with its secrets hidden."""

@@ -9,6 +9,11 @@ MOST_BYTES = 4096
 
 def read_first_line(path: Path) -> str:
     """The first line of a file, without its end. Raises ValueError, which says why it cannot be read."""
+    return read_lines(path)[0]
+
+
+def read_lines(path: Path) -> list[str]:
+    """All lines of a file, without their ends; there is always one. Raises ValueError, as above."""
     try:
         with path.open("rb") as file:
             text = file.read(MOST_BYTES).decode()
@@ -16,4 +21,4 @@ def read_first_line(path: Path) -> str:
         raise ValueError(error.strerror or "it cannot be read") from None
     except UnicodeDecodeError:
         raise ValueError("not text") from None
-    return text.partition("\n")[0].rstrip("\r")
+    return [line.rstrip("\r") for line in text.split("\n")]

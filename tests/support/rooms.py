@@ -17,8 +17,9 @@ ORDER = {
         "sample_channel elf canonical errors",
         "auth": "sign_in tokens accounts audit settings access principal grants pattern_index binding role permission "
         "changing errors",
-        "storage": "store garbage integrity catalog repositories upkeep_settings quotas blobs objects events database "
-        "disk settings section strict_json text glob digest oci background cancellation use_notes layout clock errors",
+        "storage": "store garbage integrity catalog repositories upkeep_settings quotas blobs objects events vault "
+        "database disk settings section strict_json text glob digest oci background cancellation use_notes layout "
+        "clock errors",
     }.items()
 }
 """The rooms of each package, and the modules beside them: each may import only those after it."""

@@ -15,7 +15,10 @@ from auth.tokens import signing_keys
 from auth.tokens.signing_keys import KEEP_SECONDS, ROTATE_SECONDS, SigningKeys, thumbprint
 from storage.database.account_tables import signing_key
 from storage.database.engine import Database
+from storage.errors import VaultLocked
 from storage.events.changes import Changes
+from storage.vault.key_text import new_key
+from storage.vault.vault import Vault
 
 
 class Clock:
@@ -122,25 +125,56 @@ async def test_made_up_names_of_keys_ask_the_database_once_a_second(
     assert asked == 1
 
 
-class Rot13:
-    """A seal that shows whether it was asked."""
-
-    def close(self, text: str) -> str:
-        return text[::-1]
-
-    def open(self, text: str) -> str:
-        return text[::-1]
+def vault(*keys: str) -> Vault:
+    return Vault.open(keys, None)
 
 
-async def test_private_keys_are_written_as_the_seal_has_them(data: AccessData) -> None:
-    made = await SigningKeys(data, Rot13()).current()
+OLD, NEW = new_key(), new_key()
+
+
+async def stored(data: AccessData) -> list[str]:
     async with data.database.reading() as connection:
-        text = (await connection.execute(select(signing_key.c.private))).scalar_one()
+        return list((await connection.execute(select(signing_key.c.private))).scalars())
+
+
+async def test_private_keys_are_encrypted_if_there_is_a_key_for_it(data: AccessData) -> None:
+    made = await SigningKeys(data, vault(OLD)).current()
+    (text,) = await stored(data)
     assert "PRIVATE KEY" not in text
-    again = await SigningKeys(data, Rot13()).current()
+    again = await SigningKeys(data, vault(NEW, OLD)).current()
     assert again.kid == made.kid
     assert again.private is not None
-    assert again.private.private_bytes_raw() == made.private.private_bytes_raw() if made.private else False
+    assert made.private is not None
+    assert again.private.private_bytes_raw() == made.private.private_bytes_raw()
+
+
+async def test_a_server_without_the_key_makes_no_other_one(data: AccessData) -> None:
+    await SigningKeys(data, vault(OLD)).current()
+    for keys in (SigningKeys(data), SigningKeys(data, vault(NEW))):
+        with pytest.raises(VaultLocked, match=r"the signing key .* cannot be decrypted"):
+            await keys.check()
+        with pytest.raises(VaultLocked):
+            await keys.current()
+    assert len(await stored(data)) == 1
+
+
+async def test_keys_of_before_there_was_a_vault_work_and_are_sealed(data: AccessData) -> None:
+    made = await SigningKeys(data).current()
+    sealing = SigningKeys(data, vault(NEW, OLD))
+    assert (await sealing.current()).kid == made.kid
+    assert "PRIVATE KEY" in (await stored(data))[0]
+    assert await sealing.reseal() == (1, 0)
+    assert "PRIVATE KEY" not in (await stored(data))[0]
+    assert (await SigningKeys(data, vault(NEW)).current()).kid == made.kid
+
+
+async def test_what_cannot_be_decrypted_is_deleted_only_if_told_so(data: AccessData) -> None:
+    made = await SigningKeys(data, vault(OLD)).current()
+    keys = SigningKeys(data, vault(NEW))
+    with pytest.raises(VaultLocked):
+        await keys.reseal()
+    assert await keys.reseal(forget=True) == (0, 1)
+    assert (await keys.current()).kid != made.kid
 
 
 async def test_no_private_key_shows(data: AccessData) -> None:

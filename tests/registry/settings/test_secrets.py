@@ -24,6 +24,7 @@ LOOKS_SECRET = re.compile("secret|passw|token|credential|key|auth|signature|priv
 SECRETS = {
     "database": "postgresql://condery:hunter2@db.example.org/condery",
     "webhooks": "https://ci.example.org/hooks/hunter2",
+    "vault_keys": "condery_vault_hunter2aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaA",
 }
 """For each setting that is marked, a value that holds a secret."""
 

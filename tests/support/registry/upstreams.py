@@ -20,6 +20,7 @@ from auth.access import Access
 from auth.settings import AccessSettings
 from builder.remote.repository import Login
 from registry.http.settings import HttpSettings
+from registry.mirror.client import OwnCredentials
 from registry.mirror.service import Mirror
 from registry.mirror.settings import MirrorSettings
 from storage.digest import Digest
@@ -238,6 +239,7 @@ async def mirroring(
     limits: Limits | None = None,
     access: Access | None = None,
     sign_in: AccessSettings | None = None,
+    own: OwnCredentials | None = None,
     **times: Unpack[MirrorTimes],
 ) -> AsyncIterator[Site]:
     """A server that mirrors the registries `hosts`; they may be internal, unless `internal` says which are."""
@@ -254,6 +256,7 @@ async def mirroring(
             logins=logins or {},
             insecure=tuple(insecure),
             resolver=resolver,
+            own=own,
         )
 
     async with serving(directory, http, limits=limits, access=access, sign_in=sign_in, open_mirror=open_mirror) as site:

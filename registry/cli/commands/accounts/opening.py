@@ -76,26 +76,31 @@ def by() -> Actor:
 
 
 def read_password(path: Path | None, *, new: bool = True) -> str:
-    """A password: the first line of a file or of standard input. At a terminal it is asked for unseen, a new one twice.
+    """A password; a new one is typed twice. Raises UsageError."""
+    return read_secret(path, "password", "--password-file", new=new)
 
-    Never an argument, which every user of the machine could read. Raises UsageError.
+
+def read_secret(path: Path | None, what: str, option: str, *, new: bool = False) -> str:
+    """The first line of a file or of standard input. At a terminal it is asked for unseen, a new one twice.
+
+    Never an argument, which every user of the machine could read. Raises UsageError, which calls it `what`.
     """
     if path is not None:
         with path.open("rb") as file:
-            return _first_line(file.read(MOST_BYTES))
+            return _first_line(file.read(MOST_BYTES), what, option)
     if sys.stdin.isatty():
-        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=new, err=True))
-    return _first_line(sys.stdin.buffer.read(MOST_BYTES))
+        return str(typer.prompt(what.capitalize(), hide_input=True, confirmation_prompt=new, err=True))
+    return _first_line(sys.stdin.buffer.read(MOST_BYTES), what, option)
 
 
-def _first_line(data: bytes) -> str:
+def _first_line(data: bytes, what: str, option: str) -> str:
     line = data.partition(b"\n")[0].rstrip(b"\r")
     if not line:
-        raise UsageError("no password was given: type it, or pass it by --password-file or standard input")
+        raise UsageError(f"no {what} was given: type it, or pass it by {option} or standard input")
     try:
         return line.decode()
     except UnicodeDecodeError:
-        raise UsageError("the password is not UTF-8 text") from None
+        raise UsageError(f"the {what} is not UTF-8 text") from None
 
 
 def show_list(columns: Sequence[str], rows: Iterable[Sequence[object]], *, json: bool, empty: str) -> None:
