@@ -26,6 +26,7 @@
         ├── PolicyRefusal          the rules of the server or of a namespace forbid it
         ├── PolicyUnavailable      the rules cannot be read, so nothing is allowed
         ├── TooManyBuilds          the caller, or all together, have too many builds under way
+        │   └── TooManyNewBuilds
         ├── WorkerLost             a worker process died in every attempt
         ├── MemoryLimit            work that needs more memory than a worker may have
         ├── SampleChannelFailed    the sample channel cannot be made on this machine
@@ -280,16 +281,31 @@ class TooManyBuilds(BuilderError):
 
     transient = True
     retry_after = 5
+    """Seconds."""
 
-    def __init__(self, count: int, most: int, setting: str, caller: str = "") -> None:
+    def __init__(self, count: int, most: int, setting: str, caller: str = "", message: str = "") -> None:
         whose = f"{count} builds for {caller}" if caller else f"{count} builds"
         super().__init__(
-            f"{whose} are running or waiting; the maximum is {most} (setting {setting}); ask again when some have ended"
+            message
+            or f"{whose} are running or waiting; the maximum is {most} (setting {setting}); ask again when some have "
+            "ended"
         )
         self.count = count
         self.most = most
         self.setting = setting
         self.caller = caller
+
+
+class TooManyNewBuilds(TooManyBuilds):
+    """As many were begun for the caller lately as a minute may have."""
+
+    def __init__(self, most: int, caller: str, retry_after: int) -> None:
+        message = (
+            f"{most} builds were begun for {caller} within a minute, which is the maximum (setting builds_per_minute); "
+            f"ask again in {retry_after} seconds"
+        )
+        super().__init__(most, most, "builds_per_minute", caller, message)
+        self.retry_after = retry_after
 
 
 class BuildFailed(BuilderError):

@@ -111,10 +111,18 @@ class BuilderSettings(Section):
     build_layers_seconds: float = Field(3600, description="Maximum time for making the layers of one build.")
     builds_per_caller: int = Field(
         100,
-        description="Maximum number of running and waiting builds of one address (an IPv6 /64 network counts as "
-        "one); requests for more are answered 429.",
+        description="Maximum number of running and waiting builds of one caller: somebody who is signed in, or else "
+        "an address (an IPv6 /64 network counts as one). Requests for more are answered 429.",
     )
     builds_at_most: int = Field(500, description="Maximum number of running and waiting builds in all.")
+    anonymous_builds_at_most: int = Field(
+        250,
+        description="Maximum number of running and waiting builds of all callers together that are not signed in.",
+    )
+    builds_per_minute: int = Field(
+        600,
+        description="Maximum number of builds that are begun for one caller within a minute; 0 is no limit.",
+    )
     workers: int = Field(
         default_factory=lambda: os.cpu_count() or 2,
         description="Number of processes that turn packages into fragments.",
@@ -146,8 +154,8 @@ class BuilderSettings(Section):
 
     @field_validator(
         *("long_solves", "solve_memory", "repodata_size", "repodata_disk", "repodata_channels", "downloads"),
-        *("concurrent_builds", "builds_per_caller", "builds_at_most", "workers", "worker_memory"),
-        *("concurrent_archives", "max_expanded", "max_ratio", "max_paths"),
+        *("concurrent_builds", "builds_per_caller", "builds_at_most", "anonymous_builds_at_most", "workers"),
+        *("worker_memory", "concurrent_archives", "max_expanded", "max_ratio", "max_paths"),
     )
     @classmethod
     def _is_at_least_one(cls, value: float) -> float:
@@ -158,7 +166,7 @@ class BuilderSettings(Section):
     @field_validator(
         *("fresh_for", "stale_for", "failure_memory", "transient_failure_memory", "channel_seconds", "solve_seconds"),
         *("quick_solve_seconds", "repodata_refresh", "download_seconds", "download_least", "build_download_seconds"),
-        *("build_layers_seconds", "archive_seconds", "user"),
+        *("build_layers_seconds", "archive_seconds", "user", "builds_per_minute"),
     )
     @classmethod
     def _is_not_negative(cls, value: float | None) -> float | None:

@@ -42,6 +42,7 @@ from registry.errors import (
     TagsInvalid,
     TokenRequestInvalid,
     TooManyConnections,
+    TooManyRequests,
     Unauthorized,
 )
 from registry.mirror import errors as mirror
@@ -80,6 +81,7 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     MethodUnsupported: Answer(405, "UNSUPPORTED"),
     StillBuilding: Answer(503, "BUILDING"),
     TooManyConnections: Answer(503, "UNAVAILABLE"),
+    TooManyRequests: Answer(429, "TOOMANYREQUESTS"),
     BrokenPromise: Answer(500, "UNKNOWN"),
     RequestError: Answer(400, "UNSUPPORTED"),
     tokens.AccessTokenInvalid: Answer(400, "TOKEN_INVALID"),
@@ -135,8 +137,8 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
 """An error gets the answer of the nearest of its classes in this table."""
 
 _SOON = (
-    *(StillBuilding, TooManyConnections, builder.TooManyBuilds, storage.StorageBusy, storage.ServerStopping),
-    *(auth.TooManyAttempts, auth.SignInBusy, IssuerUnusable),
+    *(StillBuilding, TooManyConnections, TooManyRequests, builder.TooManyBuilds, storage.StorageBusy),
+    *(storage.ServerStopping, auth.TooManyAttempts, auth.SignInBusy, IssuerUnusable),
 )
 """Errors that know after how many seconds the same request may work."""
 

@@ -23,6 +23,7 @@ from registry.http.references import Endpoint, Target, parse_file_path, parse_pa
 from registry.kinds.kind import KIND, KINDS, RepositoryKind, check_granted
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS, Parts
+from registry.rates import RATES, count_request
 from registry.trail import note_change
 from storage.errors import StorageFull
 
@@ -44,7 +45,8 @@ class Route:
     """A row whose path names no repository.
 
     If it has a permission, the handler shows only what that is granted on, and `lists` declares this. With `spare` the
-    row also answers on connections beyond the bound.
+    row also answers on connections beyond the bound, and does not count as a request; nor does an `uncounted` one,
+    which people sign in with.
     """
 
     methods: tuple[str, ...]
@@ -56,6 +58,7 @@ class Route:
     endpoint: Endpoint | None = None
     lists: bool = False
     spare: bool = False
+    uncounted: bool = False
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,7 @@ def dispatch_path(rows: Sequence[Row]) -> Handler:
         if isinstance(row, AccountRoute):
             handlers.update(dict.fromkeys(row.methods, _guard_account(row)))
         elif isinstance(row, Route):
-            handlers.update(dict.fromkeys(row.methods, row.handler))
+            handlers.update(dict.fromkeys(row.methods, _count(row)))
 
     async def answer(request: web.Request) -> web.StreamResponse:
         handler = handlers.get(request.method)
@@ -205,7 +208,7 @@ def dispatch_folder(rows: Sequence[Row], parse: Callable[[str], Target]) -> Hand
     for row in rows:
         assert not isinstance(row, AccountRoute), "the table was checked"
         assert row.endpoint is not None, "the table was checked"
-        handler = _guard(row) if isinstance(row, RepositoryRoute) else _ignore_target(row.handler)
+        handler = _guard(row) if isinstance(row, RepositoryRoute) else _ignore_target(_count(row))
         handlers.setdefault(row.endpoint, {}).update(dict.fromkeys(row.methods, handler))
 
     # plain functions that return an awaitable, like this one, save a coroutine in every pull
@@ -222,6 +225,17 @@ def dispatch_folder(rows: Sequence[Row], parse: Callable[[str], Target]) -> Hand
 
 def _ignore_target(handler: Handler) -> TargetHandler:
     return lambda request, _target: handler(request)
+
+
+def _count(row: Route) -> Handler:
+    if row.spare or row.uncounted:
+        return row.handler
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        count_request(request)
+        return await row.handler(request)
+
+    return answer
 
 
 def _guard(row: RepositoryRoute) -> TargetHandler:
@@ -242,6 +256,8 @@ def _guard(row: RepositoryRoute) -> TargetHandler:
         if writes:
             _check_writable(parts, kind, repository)
         check_granted(request, kinds.need(permission, repository))
+        if app[RATES] is not None:
+            count_request(request)
         response = await handler(request, target)
         if changes:
             note_change(request, request[PRINCIPAL], target.endpoint, repository, target.reference, response)
@@ -264,6 +280,7 @@ def _guard_account(row: AccountRoute) -> Handler:
             check_entity(request, permission, _FIELD.sub(lambda field: request.match_info[field[0][1:-1]], row.entity))
         else:
             check_signed_in(request)
+        count_request(request)
         return await handler(request)
 
     return answer

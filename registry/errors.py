@@ -11,7 +11,7 @@
     │   ├── TokenRequestInvalid
     │   │   └── GrantUnsupported, ServiceUnknown, ScopesInvalid
     │   ├── RouteUnknown, NoFiles, MethodUnsupported
-    │   ├── StillBuilding, TooManyConnections
+    │   ├── StillBuilding, TooManyConnections, TooManyRequests
     │   └── LoginFailed
     ├── BrokenPromise
     ├── NotMirrored
@@ -221,6 +221,16 @@ class TooManyConnections(RequestError):
 
     def __init__(self) -> None:
         super().__init__(f"too many connections are open; try again in {self.retry_after} seconds")
+
+
+class TooManyRequests(RequestError):
+    """The sender exceeds the rate of the settings."""
+
+    def __init__(self, sender: str, retry_after: int) -> None:
+        super().__init__(f"too many requests of {sender}; try again in {retry_after} seconds")
+        self.sender = sender
+        self.retry_after = retry_after
+        """Seconds."""
 
 
 class BrokenPromise(ConderyError):

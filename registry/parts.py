@@ -137,8 +137,3 @@ STOPPING = web.AppKey("stopping", asyncio.Event)
 def room_for(request: web.Request, size: int) -> AbstractAsyncContextManager[None]:
     """Hold memory for `size` bytes of the request's body while the block runs; entering it raises StorageBusy."""
     return request.app[UPLOAD_BUDGET].take(client_of(request.app[PROXIES].client(request)), size)
-
-
-def caller_of(request: web.Request) -> Caller:
-    """Whose builds count together: those of one address, as trusted proxies report it, or of one IPv6 network."""
-    return Caller(client_of(request.app[PROXIES].client(request)))

@@ -46,6 +46,7 @@ from registry.parts import CONNECTIONS, MEMORY, PARTS, PROXIES, SETTINGS, STOPPI
 from registry.peers.connections import Connections
 from registry.peers.cors import Cors
 from registry.peers.forwarded import Proxies
+from registry.rates import RATES, open_rates
 from registry.v2 import blobs, lists, manifests, uploads
 from registry.welcome import welcome
 
@@ -67,7 +68,8 @@ ROUTES: tuple[Row, ...] = (
     Route(READ_METHODS, "/readyz", PUBLIC, readyz, "rest", "say whether everything works that is needed", spare=True),
     Route(("GET",), "/login", PUBLIC, begin_login, "page", "sign in with a browser"),
     Route(("GET",), "/login/callback", PUBLIC, finish_login, "page", "finish a sign-in with a browser"),
-    Route(READ_METHODS, "/v2/", PUBLIC, lists.get_base, "distribution", "say which API this is", "base"),
+    Route(READ_METHODS, "/v2/", PUBLIC, lists.get_base, "distribution", "say which API this is", "base",
+          uncounted=True),
     Route(READ_METHODS, "/v2/_catalog", _READ, lists.get_catalog, "distribution", "list repositories", "catalog",
           lists=True),
     RepositoryRoute(READ_METHODS, "/v2/{name}/tags/list", _READ, lists.get_tags, "distribution",
@@ -94,8 +96,9 @@ ROUTES: tuple[Row, ...] = (
                     "give up pushing a blob", "upload"),
     RepositoryRoute(READ_METHODS, "/files/{name}/{tag}/{file}", _READ, get_file, "rest",
                     "download a file beside an image", "file"),
-    Route(("GET",), "/token", PUBLIC, get_token, "token", "give a token for the registry"),
-    Route(("POST",), "/token", PUBLIC, post_token, "token", "give a token for a password or a refresh token"),
+    Route(("GET",), "/token", PUBLIC, get_token, "token", "give a token for the registry", uncounted=True),
+    Route(("POST",), "/token", PUBLIC, post_token, "token", "give a token for a password or a refresh token",
+          uncounted=True),
     Route(READ_METHODS, "/api/v1/permission/", PUBLIC, get_permission, "rest", "say who the sender is and may do what"),
     AccountRoute(READ_METHODS, _TOKENS, SIGNED_IN, list_tokens, "rest", "list one's own access tokens"),
     AccountRoute(("POST",), _TOKENS, SIGNED_IN, make_token, "rest", "make an access token"),
@@ -127,6 +130,7 @@ def compose(
     app[MEMORY] = Memory(settings.manifest_memory, settings.tag_memory_seconds)
     app[PROXIES] = Proxies(settings.trusted_proxies, settings.proxy_headers, settings.public_url)
     app[CONNECTIONS] = Connections(settings.trusted_proxies)
+    app[RATES] = open_rates(settings)
     app[UPLOAD_BUDGET] = UploadBudget(settings.upload_memory)
     observer = Observer(request_log, app[PROXIES], app[CONNECTIONS], Cors(settings.cors_origins))
     app[STOPPING] = asyncio.Event()

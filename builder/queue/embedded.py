@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -16,7 +17,14 @@ from math import inf
 
 import structlog
 
-from builder.errors import BuildCanceled, BuilderError, BuildFailed, TooManyBuilds, WorkerLost
+from builder.errors import (
+    BuildCanceled,
+    BuilderError,
+    BuildFailed,
+    TooManyBuilds,
+    TooManyNewBuilds,
+    WorkerLost,
+)
 from builder.queue.ended import read_end, read_failure
 from builder.queue.flight import Flight
 from builder.queue.following import FollowedBuild
@@ -25,6 +33,7 @@ from builder.queue.owner import Owner, is_running
 from builder.queue.protocol import CompletedBuild, Priority, SubmittedBuild
 from builder.queue.watcher import Watcher
 from builder.settings import BuilderSettings
+from builder.work.buckets import Buckets
 from builder.work.claims import OURSELVES, Caller, Claim, on_behalf_of
 from storage.catalog.builds import BuildRow, Builds
 from storage.clock import is_within
@@ -68,6 +77,8 @@ class EmbeddedQueue:
         self._settings = settings
         self._owner = Owner.new()
         self._flights: dict[str, Flight] = {}
+        a_minute = settings.builds_per_minute
+        self._begun = Buckets(a_minute / 60, a_minute) if a_minute else None
         self._heart: asyncio.Task[None] | None = None
         self._resumes = False
         self._watcher = Watcher(builds)
@@ -138,11 +149,21 @@ class EmbeddedQueue:
         """Raises TooManyBuilds. Builds that a dead server left are resumed, however many there are."""
         if caller == OURSELVES:
             return
-        own = sum(flight.claim.first == caller for flight in self._flights.values())
-        if own >= self._settings.builds_per_caller:
-            raise TooManyBuilds(own, self._settings.builds_per_caller, "builds_per_caller", caller.name)
-        if len(self._flights) >= self._settings.builds_at_most:
-            raise TooManyBuilds(len(self._flights), self._settings.builds_at_most, "builds_at_most")
+        settings, firsts = self._settings, [flight.claim.first for flight in self._flights.values()]
+        own = firsts.count(caller)
+        if own >= settings.builds_per_caller:
+            raise TooManyBuilds(own, settings.builds_per_caller, "builds_per_caller", caller.name)
+        # what was resumed may have been anybody's, and may be more than those who are not signed in may have
+        others = sum(not first.signed_in for first in firsts)
+        most = settings.anonymous_builds_at_most
+        if not caller.signed_in and others >= most:
+            whose = "all who are not signed in"
+            raise TooManyBuilds(others, most, "anonymous_builds_at_most", whose)
+        counted = len(firsts) - others + min(others, most)
+        if counted >= settings.builds_at_most:
+            raise TooManyBuilds(counted, settings.builds_at_most, "builds_at_most")
+        if self._begun is not None and (seconds := self._begun.take(caller)):
+            raise TooManyNewBuilds(settings.builds_per_minute, caller.name, math.ceil(seconds))
 
     async def follow(self, build_id: str) -> SubmittedBuild | None:
         row = await self._builds.find(build_id)

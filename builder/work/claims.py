@@ -18,12 +18,13 @@ GRACE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks, for sharing slots: an address, or a part of a network.
+    """Who asks, for sharing slots: somebody who is signed in, by name, or else an address or a part of a network.
 
-    Empty for work that this machine starts itself.
+    Empty for work that this machine starts itself, which has the share of those who are not signed in.
     """
 
     name: str = ""
+    signed_in: bool = False
 
 
 OURSELVES = Caller()

@@ -4,13 +4,15 @@ A `Lane` gives the slots of one stage of builds to claims. The next turn goes to
 
   the claim of highest priority;
   a claim that somebody waits for, before one that nobody waits for any more;
+  those who are signed in, or all others together, whichever have fewer turns now; if equal, those who are signed in;
   the caller with the fewest turns now, then the one that has had slots for the fewest seconds lately;
   the build with the fewest turns now;
   the claim that came first.
 
-A caller has at most a share of a lane, so that another caller's turn is never far. A turn that takes long gives up its
-slot: it goes on in one of the lane's long slots or, if those are taken and it can be interrupted, later. What it has
-there counts as a turn like any other.
+A caller has at most a share of a lane, so that another caller's turn is never far. Once somebody who is signed in has
+had a turn, all others together leave a quarter of the lane, since anybody can have any number of addresses. A turn that
+takes long gives up its slot: it goes on in one of the lane's long slots or, if those are taken and it can be
+interrupted, later. What it has there counts as a turn like any other.
 """
 
 from __future__ import annotations
@@ -49,35 +51,54 @@ class Slots:
         self.long = long
         self.taken = 0
         self.of_caller: Counter[Caller] = Counter()
+        self.of_side: Counter[bool] = Counter()
+        """The turns of those who are signed in, and of all others."""
+        self.reserves = False
+        """Whether a part is kept for those who are signed in: there are some."""
         self.of_build: Counter[Claim] = Counter()
 
     def copy(self) -> Slots:
         copied = Slots(self.count, self.share, self.usage, self.long)
         copied.taken = self.taken
         copied.of_caller = self.of_caller.copy()
+        copied.of_side = self.of_side.copy()
+        copied.reserves = self.reserves
         copied.of_build = self.of_build.copy()
         return copied
 
-    def count_of(self, caller: Caller) -> int:
-        """The turns of a caller, long ones included."""
-        return self.of_caller[caller] + (self.long.of_caller[caller] if self.long else 0)
+    def count_of(self, caller: Caller) -> tuple[int, int]:
+        """The turns of a caller's side, and of the caller, long ones included."""
+        side, own = self.of_side[caller.signed_in], self.of_caller[caller]
+        if self.long is None:
+            return side, own
+        return side + self.long.of_side[caller.signed_in], own + self.long.of_caller[caller]
 
-    def rank(self, caller: Caller, claim: Claim) -> tuple[int, int, int]:
+    def rank(self, caller: Caller, claim: Claim) -> tuple[int, bool, int, int, int]:
         """The lower, the sooner it is the turn of `claim`, if `caller` is charged for it."""
+        side, own = self.count_of(caller)
         of_build = self.of_build[claim.origin] + (self.long.of_build[claim.origin] if self.long else 0)
-        return self.count_of(caller), self.usage.of(caller), of_build
+        return side, not caller.signed_in, own, self.usage.of(caller), of_build
 
     def has_room(self, caller: Caller) -> bool:
-        return self.taken < self.count and self.of_caller[caller] < self.share
+        if self.taken >= self.count:
+            return False
+        if caller.signed_in or not self.reserves:
+            return self.of_caller[caller] < self.share
+        # of what is left to them, one leaves as much to the others as of the whole
+        reserved = self.count // 4
+        return self.of_side[False] < self.count - reserved and self.of_caller[caller] < max(1, self.share - reserved)
 
     def take(self, turn: Turn) -> None:
         self.taken += 1
         self.of_caller[turn.caller] += 1
+        self.of_side[turn.caller.signed_in] += 1
+        self.reserves = self.reserves or turn.caller.signed_in
         self.of_build[turn.claim.origin] += 1
 
     def give_back(self, turn: Turn) -> None:
         self.taken -= 1
         count_down(self.of_caller, turn.caller)
+        count_down(self.of_side, turn.caller.signed_in)
         count_down(self.of_build, turn.claim.origin)
 
 
@@ -122,7 +143,7 @@ class Line:
         """Whose turn is next, and who will be charged for it."""
         if self._slots.taken >= self._slots.count:
             return None
-        best: tuple[tuple[int, bool, int, int, int], Claim, Caller] | None = None
+        best: tuple[tuple[int, bool, int, bool, int, int, int], Claim, Caller] | None = None
         # a dictionary keeps the order in which claims came
         for claim in self._waiting:
             waiting = claim.list_waiting()
@@ -157,6 +178,8 @@ class _Pending(Turn):
 
 class Lane:
     """The slots of one stage: `count` slots, of which a caller gets all but `kept`, and at least one.
+
+    Of four slots or more, all who are not signed in together leave a quarter to those who are, once there are any.
 
     A turn that lasts more than `patience` seconds moves to one of `long` further slots, which are shared in the same
     way. Lanes of one `usage` count what callers have had of all of them.
@@ -195,7 +218,7 @@ class Lane:
         """Hold a slot in this context, for the current claim.
 
         After `interruptible_after` seconds (at least `patience`), the block may end with GaveWay if that lets another
-        turn start, and after `patience` if it lets one of a caller with fewer turns start.
+        turn start, and after `patience` if it lets one of a side or a caller with fewer turns start.
         """
         turn = _Pending(current_claim(), interruptible_after=interruptible_after)
         self._line.add(turn)

@@ -24,6 +24,7 @@ from registry.http.intake import read_limited
 from registry.kinds.kind import KINDS
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS, SETTINGS
+from registry.rates import count_request
 from registry.trail import SIGN_IN, note
 from storage.errors import quote
 
@@ -72,6 +73,7 @@ async def _answer(
     if offline and principal.id:
         # it lasts, and pushes out an older one: no other page makes one with a password that the browser remembers
         check_site(request)
+    count_request(request, principal)
     if principal.scopes is not None:
         # it would otherwise be exchanged for one with a wider scope
         raise parts.authentication.challenge(request, message="a registry token gives no other; send a password")

@@ -68,6 +68,17 @@ class HttpSettings(Section):
         description="Maximum number of open connections of one client address to each process; an IPv6 /64 network "
         "counts as one address.",
     )
+    requests_per_second: float = Field(
+        0,
+        ge=0,
+        description="Requests a second that each process answers somebody who is signed in; ten times as many may come "
+        "at once. More are answered 429. 0 is no limit.",
+    )
+    anonymous_requests_per_second: float = Field(
+        0,
+        ge=0,
+        description="The same for one client address that is not signed in; an IPv6 /64 network counts as one address.",
+    )
     upload_memory: int = Field(
         512 << 20,
         ge=64 << 20,

@@ -18,7 +18,8 @@ from registry.kinds.stored import StoredKind, accept_header, answer, find_manife
 from registry.kinds.waiting import building_head, media_types_of, trickle, wait_a_while
 from registry.notifications import note_manifest_pull
 from registry.observer import PRINCIPAL
-from registry.parts import MEMORY, SETTINGS, Parts, caller_of
+from registry.parts import MEMORY, SETTINGS, Parts
+from registry.rates import caller_of
 from registry.trail import BUILD, note
 
 

@@ -81,6 +81,34 @@ class TestSubmitting:
         with pytest.raises(TooManyBuilds, match="builds_at_most"):
             await queue.submit(job("d"), modest)
 
+    async def test_strangers_leave_room_for_who_is_signed_in(self, engines: Engines) -> None:
+        limits = {"builds_per_caller": 3, "builds_at_most": 5, "anonymous_builds_at_most": 2}
+        queue = engines.open(Work(), SETTINGS.model_copy(update=limits))
+        for number in range(2):
+            await queue.submit(job(f"flood{number}"), Caller(f"203.0.113.{number}"))
+        with pytest.raises(TooManyBuilds, match=r"2 builds for all who are not signed in .*anonymous_builds_at_most"):
+            await queue.submit(job("flood2"), Caller("203.0.113.2"))
+        for number in range(3):
+            await queue.submit(job(f"ann{number}"), Caller("ann", signed_in=True))
+        with pytest.raises(TooManyBuilds, match=r"3 builds for ann .*builds_per_caller"):
+            await queue.submit(job("ann3"), Caller("ann", signed_in=True))
+        with pytest.raises(TooManyBuilds, match="builds_at_most"):
+            await queue.submit(job("bob"), Caller("bob", signed_in=True))
+        assert await queue.submit(job("ann0"), Caller("203.0.113.9")), "joining is always allowed"
+
+    async def test_so_many_new_ones_a_minute_and_no_more(self, engines: Engines) -> None:
+        queue = engines.open(Work(released=True), SETTINGS.model_copy(update={"builds_per_minute": 2}))
+        ann = Caller("ann", signed_in=True)
+        for name in ("a", "b"):
+            await completed(await queue.submit(job(name), ann))
+        with pytest.raises(
+            TooManyBuilds, match=r"2 builds were begun for ann .*builds_per_minute.*ask again"
+        ) as raised:
+            await queue.submit(job("c"), ann)
+        assert 1 <= raised.value.retry_after <= 30
+        # an address of the same name is somebody else
+        await completed(await queue.submit(job("c"), Caller("ann")))
+
 
 class TestOrder:
     async def test_the_more_urgent_goes_first(self, engines: Engines) -> None:
@@ -94,6 +122,20 @@ class TestOrder:
         work.release.set()
         await asyncio.gather(*map(completed, submitted))
         assert work.begun == ["first", "high", "normal", "low"]
+
+    async def test_a_flood_from_many_addresses_waits_for_who_is_signed_in(self, engines: Engines) -> None:
+        work = Work(slots=1)
+        queue = engines.open(work)
+        submitted = [await queue.submit(job(f"flood{n}"), Caller(f"203.0.113.{n}")) for n in range(200)]
+        await until(lambda: work.waiting == 199)
+        submitted.append(await queue.submit(job("ann"), Caller("ann", signed_in=True)))
+        await until(lambda: work.waiting == 200)
+        work.release.set()
+        await asyncio.gather(
+            *(build.wait(SOON, Caller(f"203.0.113.{n}")) for n, build in enumerate(submitted[:-1])),
+            submitted[-1].wait(SOON, Caller("ann", signed_in=True)),
+        )
+        assert work.begun[:2] == ["flood0", "ann"]
 
     async def test_one_that_waits_becomes_urgent(self, engines: Engines, builds: Builds) -> None:
         work = Work(slots=1)

@@ -17,8 +17,8 @@ from builder.work.single_flight import SingleFlight
 from builder.work.turns import GaveWay, Lane, Line, Slots, Turn
 from builder.work.usage import Usage
 
-CALLERS = [Caller(name) for name in "abcd"]
-STEPS = st.lists(st.tuples(st.sampled_from(["ask", "leave", "end"]), st.integers(0, 3), st.booleans()), max_size=80)
+CALLERS = [*(Caller(name) for name in "abcd"), Caller("a", signed_in=True), Caller("b", signed_in=True)]
+STEPS = st.lists(st.tuples(st.sampled_from(["ask", "leave", "end"]), st.integers(0, 5), st.booleans()), max_size=80)
 
 
 @given(STEPS, st.integers(1, 6), st.integers(1, 6))
@@ -35,12 +35,18 @@ def test_shares_and_the_order_hold_whatever_comes(steps: list[tuple[str, int, bo
             slots.give_back(running.pop(number % len(running)))
         while True:
             before = Counter(turn.caller for turn in running)
-            able = [turn for turn in waiting if len(running) < count and before[turn.claim.first] < slots.share]
+            sides = Counter(turn.caller.signed_in for turn in running)
+            able = [turn for turn in waiting if len(running) < count and may_begin(turn.claim.first, slots, running)]
             begun = line.next()
             if begun is None:
                 assert not able
                 break
-            expected = min(able, key=lambda turn: (not turn.claim.list_waiting(), before[turn.claim.first]))
+
+            def order(turn: Turn, before: Counter[Caller] = before, sides: Counter[bool] = sides) -> object:
+                first = turn.claim.first
+                return not turn.claim.list_waiting(), sides[first.signed_in], not first.signed_in, before[first]
+
+            expected = min(able, key=order)  # type: ignore[arg-type]  # tuples of one shape
             assert begun is expected, "of equals, the first"
             waiting.remove(begun)
             running.append(begun)
@@ -48,6 +54,14 @@ def test_shares_and_the_order_hold_whatever_comes(steps: list[tuple[str, int, bo
         assert slots.taken == len(running) <= count
         assert slots.of_caller == Counter(turn.caller for turn in running)
         assert max(slots.of_caller.values(), default=0) <= slots.share
+
+
+def may_begin(caller: Caller, slots: Slots, running: list[Turn]) -> bool:
+    own = sum(turn.caller == caller for turn in running)
+    if caller.signed_in or not slots.reserves:
+        return own < slots.share
+    others = sum(not turn.caller.signed_in for turn in running)
+    return others < slots.count - slots.count // 4 and own < max(1, slots.share - slots.count // 4)
 
 
 class Track:
@@ -87,8 +101,8 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def of(name: str) -> Claim:
-    return Claim(Caller(name), lasting=True)
+def of(name: str, *, signed_in: bool = False) -> Claim:
+    return Claim(Caller(name, signed_in), lasting=True)
 
 
 async def test_the_one_wish_of_another_is_next() -> None:
@@ -104,6 +118,79 @@ async def test_the_one_wish_of_another_is_next() -> None:
     assert len(track.running) == 3
     await track.begin("yours", of("one"))
     assert track.running[-1] == "yours"
+
+
+@pytest.mark.parametrize("count", [1, 4])
+async def test_a_flood_from_many_addresses_does_not_delay_who_is_signed_in(count: int) -> None:
+    """Theirs is the next turn there is, whoever came before and whatever they have had already."""
+    had = Usage()
+    track = Track(Lane(count, usage=had))
+    had.add(Caller("ann", signed_in=True), 1000)
+    for number in range(200):
+        await track.begin(f"flood{number}", of(f"203.0.113.{number}"))
+    await track.begin("ann", of("ann", signed_in=True))
+    await track.end("flood0")
+    assert track.running[-1] == "ann"
+    await track.end("ann")
+    await track.begin("ann again", of("ann", signed_in=True))
+    if count == 1:
+        await track.end(track.running[0])
+    assert track.running[-1] == "ann again", "with four slots one is kept for them now"
+
+
+async def test_who_is_not_signed_in_has_a_share_too() -> None:
+    track = Track(Lane(4))
+    for number in range(50):
+        await track.begin(f"ann{number}", of("ann", signed_in=True))
+    for number in range(50):
+        await track.begin(f"flood{number}", of(f"203.0.113.{number}"))
+    for _ in range(8):
+        await track.end(track.running[0])
+    assert sum(name.startswith("flood") for name in track.running) == 2
+    # a name that is an address is not the address
+    assert of("a", signed_in=True).first != of("a").first
+
+
+async def test_the_part_that_is_kept_is_used_again_once_a_signed_in_build_is_done() -> None:
+    track = Track(Lane(8, kept=2))
+    await track.begin("ann", of("ann", signed_in=True))
+    for number in range(20):
+        await track.begin(f"flood{number}", of(f"203.0.113.{number // 10}"))
+    assert len(track.running) == 1 + 6, "all others together leave a quarter"
+    await track.end("ann")
+    assert len(track.running) == 6
+    lane = Track(Lane(8, kept=2))
+    for number in range(20):
+        await lane.begin(f"flood{number}", of(f"203.0.113.{number // 10}"))
+    assert len(lane.running) == 8, "where nobody signs in nothing is kept"
+
+
+async def test_who_is_signed_in_and_joins_lends_their_place() -> None:
+    """What a stranger asked for first waits in the place of whoever is signed in and wants it as well."""
+    track, wanted = Track(Lane(1)), of("203.0.113.99")
+    for number in range(50):
+        await track.begin(f"flood{number}", of(f"203.0.113.{number}"))
+    await track.begin("wanted", wanted)
+    with wanted.waited_for(Caller("ann", signed_in=True)):
+        await track.end("flood0")
+    assert track.running == ["wanted"]
+
+
+async def test_who_gives_way_to_whom_is_a_matter_of_sides_first() -> None:
+    """One long turn each of strangers: the first of somebody who is signed in begins at once all the same."""
+    track = Track(Lane(2, patience=0.02))
+    for number in range(2):
+        await track.begin(f"flood{number}", of(f"203.0.113.{number}"), interruptible_after=3600)
+    await track.begin("ann0", of("ann", signed_in=True), interruptible_after=3600)
+    await asyncio.sleep(0.05)
+    assert len(track.gave_way) == 1
+    assert "ann0" in track.running
+    await track.begin("ann1", of("ann", signed_in=True), interruptible_after=3600)
+    assert len(track.gave_way) == 1, "both sides have one now"
+    for name in track.tasks:
+        track.ends[name].set()
+    await asyncio.gather(*track.tasks.values())
+    assert track.lane.taken == track.lane.waiting == 0
 
 
 async def test_whoever_has_had_much_goes_after_whoever_has_not() -> None:
