@@ -201,11 +201,13 @@ UNSTORED_JSON: Mapping[str, str] = {
 }
 """Headers of JSON that is for its receiver alone, and that no browser takes for anything else."""
 
-_PAGE_HEADERS = {
-    "Content-Type": "text/html; charset=utf-8",
+PAGE_HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
 }
+"""Headers of every page: it runs and loads nothing, is in no frame of another, and is kept by nobody."""
+_HTML_HEADERS = {**PAGE_HEADERS, "Content-Type": "text/html; charset=utf-8"}
 
 
 def _write_distribution(_status: int, code: str, message: str) -> tuple[bytes, Mapping[str, str]]:
@@ -223,7 +225,7 @@ def _write_page(status: int, _code: str, message: str) -> tuple[bytes, Mapping[s
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>\n'
         f"<body><h1>{title}</h1><p>{html.escape(message)}</p></body></html>\n"
     )
-    return page.encode(), _PAGE_HEADERS
+    return page.encode(), _HTML_HEADERS
 
 
 _OAUTH = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from registry.answers import PAGE_HEADERS
 from registry.parts import PARTS, PROXIES
 
 _TEXT = """\
@@ -30,5 +31,4 @@ async def welcome(request: web.Request) -> web.Response:
     url = request.app[PROXIES].base_url(request) or UNKNOWN_URL
     text = _TEXT.format(url=url, host=url.partition("://")[2], root=request.app[PARTS].demand.root)
     # a shared cache must not keep text that quotes one client's Host
-    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-    return web.Response(text=text, content_type="text/plain", charset="utf-8", headers=headers)
+    return web.Response(text=text, content_type="text/plain", charset="utf-8", headers=PAGE_HEADERS)

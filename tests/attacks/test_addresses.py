@@ -65,7 +65,9 @@ def tells_nothing(message: str) -> bool:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-async def test_an_index_that_redirects_inside(tmp_path: Path, evil: Channel, hidden: Inside, target: str) -> None:
+async def test_cve_2026_2376_an_index_that_redirects_inside(
+    tmp_path: Path, evil: Channel, hidden: Inside, target: str
+) -> None:
     for index in INDEXES:
         evil.redirect(index, target.format(port=hidden.port))
     message = await refused(tmp_path, evil)
@@ -142,7 +144,9 @@ async def test_a_channel_of_the_settings_may_redirect_to_another(tmp_path: Path,
 
 
 @pytest.mark.parametrize("target", TARGETS)
-async def test_a_package_that_redirects_inside(tmp_path: Path, evil: Channel, hidden: Inside, target: str) -> None:
+async def test_cve_2026_2376_a_package_that_redirects_inside(
+    tmp_path: Path, evil: Channel, hidden: Inside, target: str
+) -> None:
     evil.redirect(".conda", target.format(port=hidden.port))
     async with Downloader(downloads(tmp_path, ChannelPolicy((evil.url,))), Credentials()) as downloader:
         with pytest.raises(DownloadFailed, match=r"internal address|file:|not a canonical IPv4 address") as caught:

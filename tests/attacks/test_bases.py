@@ -71,7 +71,7 @@ def refused(error: RemoteUnavailable) -> bool:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-async def test_a_registry_that_redirects_inside(hidden: Inside, target: str) -> None:
+async def test_cve_2026_2376_a_registry_that_redirects_inside(hidden: Inside, target: str) -> None:
     with registry(307, {"Location": target.format(port=hidden.port)}) as host:
         with pytest.raises(RemoteUnavailable) as caught:
             await asyncio.to_thread(repository(host).manifest, "1")
@@ -108,7 +108,7 @@ async def test_what_is_named_is_asked_and_its_status_not_told(hidden: Inside) ->
     assert refused(caught.value)
 
 
-async def test_a_name_is_connected_to_at_the_address_that_was_checked(hidden: Inside) -> None:
+async def test_cve_2026_0600_a_name_is_connected_to_at_the_address_that_was_checked(hidden: Inside) -> None:
     import requests
 
     answers = ["127.0.0.1", "169.254.169.254", "127.0.0.1", "8.8.8.8"]

@@ -62,7 +62,7 @@ async def verify(data: Path, name: str, password: str) -> Account | None:
             return await passwords.verify(name, password)
 
 
-async def test_one_of_several_processes_prints_a_password_once(start_server: StartServer) -> None:
+async def test_cve_2026_4404_one_of_several_processes_prints_a_password_once(start_server: StartServer) -> None:
     server = start_server(*FLAGS)
     assert server.stop() == 0
     assert printed(server) == []

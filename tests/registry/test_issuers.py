@@ -59,7 +59,7 @@ async def test_a_key_set_without_an_end(issuer: Issuer) -> None:
 
 
 @pytest.mark.parametrize("status", [204, 301, 302, 307, 401, 404, 500])
-async def test_answers_that_are_not_used(issuer: Issuer, status: int) -> None:
+async def test_cve_2026_2376_answers_of_issuers_that_are_not_used(issuer: Issuer, status: int) -> None:
     async def answer(_: web.Request) -> web.Response:
         return web.Response(status=status, headers={"Location": f"{issuer.url}/.well-known/openid-configuration"})
 
@@ -79,7 +79,7 @@ async def test_answers_that_are_not_used(issuer: Issuer, status: int) -> None:
         "https://10.0.0.1/keys",
     ],
 )
-async def test_an_internal_address(url: str, issuer: Issuer) -> None:
+async def test_cve_2026_0600_an_issuer_inside(url: str, issuer: Issuer) -> None:
     assert "has an internal address" in await refuse(url, issuer.url)
 
 

@@ -161,7 +161,7 @@ class TestNobodyGrantsWhatTheyLack:
             (("team/a*=admin", "team/b*=admin"), "team/*=viewer"),
         ],
     )
-    def test_grants_nothing_beyond(self, has: tuple[str, ...], wanted: str) -> None:
+    def test_cve_2024_41942_grants_nothing_beyond(self, has: tuple[str, ...], wanted: str) -> None:
         with pytest.raises(GrantExceeded, match="is not granted to alice"):
             check_subset(granter(*has), parse_binding(wanted, Roles()))
 

@@ -109,7 +109,7 @@ class TestRobots:
         for entity in ("ci/x", "default/x", "on-demand/*", "grouped/x", "shared/x"):
             assert not await granted(loader, robot, READ, entity)
 
-    async def test_have_no_more_than_their_owner(self, rows: Rows, loader: PrincipalLoader) -> None:
+    async def test_harbor_robot_has_no_more_than_its_owner(self, rows: Rows, loader: PrincipalLoader) -> None:
         alice = await rows.add_account("alice")
         robot = await rows.add_account("ci", kind="robot", owner=alice)
         await rows.bind("account", robot, "*/*", "admin")

@@ -63,7 +63,9 @@ async def people(opened: Opened) -> Opened:
     return opened
 
 
-async def test_nothing_else_does_and_all_of_it_takes_as_long(people: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_enumeration_by_timing_nothing_else_does_and_all_takes_as_long(
+    people: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One hash is compared for each, whether there is such an account or not."""
     compared: list[str] = []
     matches = HashPool.matches

@@ -94,7 +94,7 @@ async def test_a_subject_that_cannot_be_stored(identities: Identities, subject: 
     assert subject not in str(caught.value)
 
 
-async def test_groups_come_and_go_with_each_sign_in(opened: Opened, identities: Identities) -> None:
+async def test_ghsa_c9p4_xwr9_rfhx_groups_come_and_go_with_each_sign_in(opened: Opened, identities: Identities) -> None:
     for name in ("dev", "ops", "admins"):
         await opened.groups.add(name, by=TESTER)
     found = await identities.sign_in(somebody("alice", "dev", "ops", "unknown", "Not A Name", "x" * 300))

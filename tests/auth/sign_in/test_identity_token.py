@@ -131,7 +131,9 @@ async def test_another_issuers_key_of_the_same_name(issuer: Issuer, keys: Issuer
 
 
 @pytest.mark.parametrize("extension", ["jwk", "jku", "x5u", "x5c", "crit", "zip", "enc"])
-async def test_a_header_that_brings_a_key_or_an_extension(issuer: Issuer, keys: IssuerKeys, extension: str) -> None:
+async def test_cve_2025_24976_a_header_that_brings_a_key_or_an_extension(
+    issuer: Issuer, keys: IssuerKeys, extension: str
+) -> None:
     forged = Issuer()
     forged.url = issuer.url
     forged.rotate("first")

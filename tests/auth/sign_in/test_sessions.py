@@ -76,7 +76,9 @@ async def test_a_pending_sign_in_is_taken_once(data: AccessData) -> None:
     assert [each for each in taken if each is not None] == [{"nonce": "n"}]
 
 
-async def test_pending_sign_ins_are_bounded_and_expire(data: AccessData, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cve_2026_34052_pending_sign_ins_are_bounded_and_expire(
+    data: AccessData, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pending_module, "MOST", 3)
     pending = PendingSignIns(data, "oidc")
     states = [await pending.begin({"number": str(number)}) for number in range(6)]

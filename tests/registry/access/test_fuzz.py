@@ -63,7 +63,7 @@ def write(method: str, path: str, body: str = "", *headers: bytes) -> bytes:
     return b"\r\n".join([*lines, b"", body.encode()])
 
 
-async def test_headers_and_forms_that_nobody_would_send(tmp_path: Path) -> None:
+async def test_fuzz_headers_and_forms_that_nobody_would_send(tmp_path: Path) -> None:
     limited = CLOSED.model_copy(update={"login_attempts": 1_000_000})
     async with serving(tmp_path, sign_in=limited) as site:
         address = site.host_port
@@ -94,7 +94,7 @@ async def test_headers_and_forms_that_nobody_would_send(tmp_path: Path) -> None:
         assert json.loads(line)["status"] < 500
 
 
-async def test_cookies_that_nobody_would_send(tmp_path: Path) -> None:
+async def test_fuzz_cookies_that_nobody_would_send(tmp_path: Path) -> None:
     elsewhere = SignInSettings(oidc_issuer="https://sso.invalid", oidc_client_id="condery")
     http = HttpSettings(public_url="https://registry.example.org")
     async with serving(tmp_path, http, sign_in=CLOSED, elsewhere=elsewhere) as site:

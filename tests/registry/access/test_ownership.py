@@ -14,7 +14,7 @@ from tests.support.registry.serving import Site
 PULL, PUSH = ("pull",), ("pull", "push")
 
 
-async def test_an_upload_session_is_its_owners_alone(ask: Pusher, people: People) -> None:
+async def test_cve_2026_32589_an_upload_session_is_its_owners_alone(ask: Pusher, people: People) -> None:
     """CVE-2026-32589 (Quay): foreign upload sessions; GET, PATCH, PUT, DELETE: 404."""
     alice = await people.add("alice", "team/*=editor")
     bob = await people.add("bob", "team/*=editor")
@@ -37,7 +37,9 @@ async def test_an_upload_session_is_its_owners_alone(ask: Pusher, people: People
     assert (await ask.request("PUT", f"{session}?digest={DIGEST}", headers=alice.headers)).status == 201
 
 
-async def test_a_mount_takes_the_right_to_read_its_source(ask: Pusher, people: People, site: Site) -> None:
+async def test_cve_2024_39897_a_mount_takes_the_right_to_read_its_source(
+    ask: Pusher, people: People, site: Site
+) -> None:
     """CVE-2024-39897 (zot): HEAD, GET, and mount with and without `from`, without the right to read."""
     await site.workshop.put_blob(DATA, "secret/app")
     editor = await people.add("editor", "team/*=editor")
@@ -104,7 +106,9 @@ async def test_the_catalog_shows_what_may_be_read_and_pages_over_the_rest(
     assert json.loads(nobody.body) == {"repositories": []}
 
 
-async def test_two_entities_in_one_request_are_checked_apart(ask: Pusher, people: People, site: Site) -> None:
+async def test_conda_store_two_entities_in_one_request_are_checked_apart(
+    ask: Pusher, people: People, site: Site
+) -> None:
     """conda-store cached the first check of a request."""
     await site.workshop.put_blob(DATA, "secret/app")
     editor = await people.add("editor", "team/*=editor")
@@ -114,7 +118,7 @@ async def test_two_entities_in_one_request_are_checked_apart(ask: Pusher, people
     assert again.status == 403
 
 
-async def test_a_foreign_token_is_neither_listed_nor_revoked(ask: Pusher, people: People) -> None:
+async def test_cve_2026_40264_a_foreign_token_is_neither_listed_nor_revoked(ask: Pusher, people: People) -> None:
     """CVE-2026-40264 (OpenBao): another tenant's token revoked."""
     alice, bob = await people.add("alice"), await people.add("bob", "*=admin")
     listed = json.loads((await ask.request("GET", "/api/v1/token/", headers=bob.headers)).body)["data"]
@@ -139,7 +143,7 @@ async def test_what_is_no_tokens_id_is_never_searched_for(
     assert (answer.status, json.loads(answer.body)["code"]) == (404, "TOKEN_UNKNOWN")
 
 
-async def test_a_tokens_bindings_are_a_subset_of_its_makers(ask: Pusher, people: People) -> None:
+async def test_harbor_robot_bindings_are_a_subset_of_their_makers(ask: Pusher, people: People) -> None:
     """Robot for another project (Harbor), CVE-2024-41942 (JupyterHub): nobody grants what they lack."""
     alice = await people.add("alice", "team/*=editor")
     for binding in ("secret/*=viewer", "team/*=admin", "*=viewer", "t*/*=viewer"):
@@ -148,7 +152,7 @@ async def test_a_tokens_bindings_are_a_subset_of_its_makers(ask: Pusher, people:
         assert (await ask.request("POST", "/api/v1/token/", data=asked, headers=headers)).status == 403, binding
 
 
-async def test_unknown_and_privileged_fields_are_refused(ask: Pusher, people: People) -> None:
+async def test_cve_2019_16097_unknown_and_privileged_fields_are_refused(ask: Pusher, people: People) -> None:
     """CVE-2019-16097 (Harbor): self-registered admin."""
     alice = await people.add("alice")
     headers = {**alice.headers, "Content-Type": "application/json"}
@@ -157,7 +161,7 @@ async def test_unknown_and_privileged_fields_are_refused(ask: Pusher, people: Pe
         assert (await ask.request("POST", "/api/v1/token/", data=asked, headers=headers)).status == 400, field
 
 
-async def test_no_page_of_another_site_makes_a_token(ask: Pusher, people: People, site: Site) -> None:
+async def test_cve_2026_40864_no_page_of_another_site_makes_a_token(ask: Pusher, people: People, site: Site) -> None:
     """CVE-2026-40864 (JupyterHub): form and JSON POST with every Sec-Fetch value, with and without Origin."""
     alice = await people.add("alice")
     body, json_type = b'{"name":"x"}', {"Content-Type": "application/json"}

@@ -16,6 +16,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from sqlalchemy import select
 
+from auth.accounts.bindings import Holder
+from auth.accounts.groups import Groups
+from auth.accounts.names import Names
+from auth.changing import AccessData
 from auth.settings import AccessSettings
 from auth.sign_in import provider
 from auth.sign_in.errors import FetchFailed, SignInFailed
@@ -23,8 +27,8 @@ from auth.sign_in.settings import SignInSettings
 from registry.access.pages import local_page
 from registry.http.settings import HttpSettings
 from storage.database.account_tables import browser_session, sign_in
-from tests.support.registry.people import BY, People
-from tests.support.registry.serving import Site, serving
+from tests.support.registry.people import BY, People, bearer
+from tests.support.registry.serving import ROOT, Site, serving
 from tests.support.servers.issuer import Issuer
 
 PUBLIC = "https://registry.example.org"
@@ -139,7 +143,7 @@ async def test_a_person_signs_in_and_out(site: Site, issuer: Issuer) -> None:
     assert await Browser(site, kept).who() == 401, "the session is gone, and not only the cookie"
 
 
-async def test_cookies_are_for_this_host_and_hidden(site: Site, issuer: Issuer) -> None:
+async def test_cve_2024_28233_cookies_are_for_this_host_and_hidden(site: Site, issuer: Issuer) -> None:
     browser = Browser(site)
     begun = (await browser.ask("GET", "/login")).set_cookies
     asked = await browser.begin()
@@ -181,7 +185,7 @@ def test_pages_of_ours(page: str) -> None:
     assert local_page(page) == page
 
 
-async def test_an_open_redirect(site: Site, issuer: Issuer) -> None:
+async def test_open_redirect_a_sign_in_leads_to_pages_of_ours(site: Site, issuer: Issuer) -> None:
     assert (await Browser(site).sign_in(issuer, "/login?next=//evil.example")).location == "/"
 
 
@@ -313,7 +317,7 @@ async def test_each_refusal_of_a_provider_that_is_down_is_an_error_of_its_own(is
     assert {str(each).partition(" ")[2] for each in causes} == {"is down"}
 
 
-async def test_who_somebody_is_is_said_by_the_subject_alone(site: Site, issuer: Issuer) -> None:
+async def test_cve_2022_31027_who_somebody_is_is_said_by_the_subject_alone(site: Site, issuer: Issuer) -> None:
     assert (await Browser(site).sign_in(issuer, email="a@example.org", email_verified=True)).status == 303
     renamed = Browser(site)
     await renamed.sign_in(issuer, preferred_username="alicia", email="other@example.org")
@@ -344,7 +348,7 @@ async def test_a_name_that_is_said_only_when_asked(site: Site, issuer: Issuer) -
     assert (await browser.come_back(asked)).status == 403, "it tells of somebody else"
 
 
-async def test_a_session_ends_with_the_account_and_its_password(site: Site, issuer: Issuer) -> None:
+async def test_cve_2026_40934_a_session_ends_with_the_account_and_its_password(site: Site, issuer: Issuer) -> None:
     people, browser = People(site), Browser(site)
     await browser.sign_in(issuer)
     assert await browser.who() == "alice"
@@ -361,7 +365,35 @@ async def test_a_session_ends_with_the_account_and_its_password(site: Site, issu
     assert await browser.who() == 401
 
 
-async def test_a_session_is_new_at_each_sign_in(site: Site, issuer: Issuer) -> None:
+async def test_ghsa_c9p4_xwr9_rfhx_a_group_that_is_gone_takes_all_rights_with_it(site: Site, issuer: Issuer) -> None:
+    """Zot: removed groups stayed. They are gone at the next sign-in, also from what was given before."""
+    people, store = People(site), site.workshop.store
+    await Groups(AccessData(store.database, store.changes), Names(ROOT)).add("dev", by=BY)
+    await people.bindings.bind(Holder("group", "dev"), "team/*=viewer", by=BY)
+    browser, path = Browser(site), "/v2/team/app/tags/list"
+    await browser.sign_in(issuer, groups=["dev"])
+    principal = await people.load((await people.accounts.find("alice")).id)
+    made = await site.access.tokens.access.make(principal, "before", None, by=BY)
+
+    async def ask_token(method: str, query: str = "", **options: Any) -> dict[str, Any]:
+        async with site.request(method, f"/token{query}", **options) as response:
+            assert response.status == 200
+            found: dict[str, Any] = json.loads(await response.read())
+            return found
+
+    query = "?scope=repository:team/app:pull&offline_token=true"
+    given = await ask_token("GET", query, headers=bearer(made.text))
+    assert (await browser.ask("GET", path)).status == 404, "nothing is there, which only who may read is told"
+    assert given["scope"] == "repository:team/app:pull"
+    await Browser(site).sign_in(issuer, groups=[])
+    assert (await browser.ask("GET", path)).status == 403
+    for text in (made.text, given["token"]):
+        assert (await Browser(site).ask("GET", path, bearer(text))).status == 403
+    form = {"grant_type": "refresh_token", "refresh_token": given["refresh_token"], "scope": given["scope"]}
+    assert (await ask_token("POST", data=form))["scope"] == ""
+
+
+async def test_session_fixation_a_session_is_new_at_each_sign_in(site: Site, issuer: Issuer) -> None:
     browser = Browser(site, {SESSION: "prepared"})
     assert await browser.who() == 401
     await browser.sign_in(issuer)

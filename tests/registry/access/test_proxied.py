@@ -138,7 +138,7 @@ async def test_a_disabled_person_is_out_at_once(site: Site) -> None:
     assert await status(site, {USER: "alice"}) == 404
 
 
-async def test_a_group_that_is_gone_takes_its_rights_with_it(site: Site) -> None:
+async def test_ghsa_c9p4_xwr9_rfhx_a_group_that_is_gone_takes_its_rights_with_it(site: Site) -> None:
     store = site.workshop.store
     groups = Groups(AccessData(store.database, store.changes), Names(ROOT))
     await groups.add("dev", by=BY)

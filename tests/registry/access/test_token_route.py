@@ -98,7 +98,7 @@ async def test_several_scopes_in_one_request(ask: Pusher, people: People) -> Non
     }
 
 
-async def test_a_limited_token_gets_no_more_than_it_has(ask: Pusher, people: People) -> None:
+async def test_cve_2026_24791_a_limited_token_gets_no_more_than_it_has(ask: Pusher, people: People) -> None:
     """Gitea's CVE-2026-24791: no route forgets a token's limits."""
     alice = await people.add("alice", "team/*=editor")
     limited = await people.access_token(alice, "team/app=viewer")

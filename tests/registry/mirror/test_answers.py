@@ -13,7 +13,7 @@ from tests.support.registry.mirrored import APP, FIRST, SECOND, get, refused
 from tests.support.registry.upstreams import QUICK, Content, ScriptedRegistry, failure, mirroring
 
 
-async def test_content_of_another_digest_is_not_taken(tmp_path: Path, upstream: ScriptedRegistry) -> None:
+async def test_cve_2024_6915_content_of_another_digest_is_not_taken(tmp_path: Path, upstream: ScriptedRegistry) -> None:
     async def lie(_request: web.Request) -> web.StreamResponse:
         return web.Response(
             body=SECOND.body, headers={"Content-Type": SECOND.media_type, "Docker-Content-Digest": FIRST.digest}

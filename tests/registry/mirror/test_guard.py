@@ -60,7 +60,7 @@ PATHS = [
 
 
 @pytest.mark.parametrize("target", TARGETS)
-async def test_redirects_to_the_inside_are_not_followed(
+async def test_cve_2026_2376_redirects_to_the_inside_are_not_followed(
     tmp_path: Path, upstream: ScriptedRegistry, elsewhere: ScriptedRegistry, target: str
 ) -> None:
     async def inside(_request: web.Request) -> web.StreamResponse:
@@ -106,7 +106,7 @@ async def test_redirects_without_end(tmp_path: Path, upstream: ScriptedRegistry)
     assert len(upstream.asked) == 6
 
 
-async def test_a_redirect_that_is_allowed_gets_the_range_and_no_credentials(
+async def test_cve_2020_15157_a_redirect_that_is_allowed_gets_the_range_and_no_credentials(
     tmp_path: Path, upstream: ScriptedRegistry, elsewhere: ScriptedRegistry
 ) -> None:
     data = FIRST.blobs[FIRST.layer]
@@ -187,7 +187,7 @@ async def test_a_token_server_that_redirects_is_not_followed(
     assert elsewhere.asked == []
 
 
-async def test_a_password_is_not_told_to_another_organisation(
+async def test_cve_2026_33540_a_password_is_not_told_to_another_organisation(
     tmp_path: Path, upstream: ScriptedRegistry, elsewhere: ScriptedRegistry
 ) -> None:
     """Not even where its address may be connected to."""
@@ -223,7 +223,7 @@ async def test_a_registry_inside_has_to_be_allowed(tmp_path: Path, upstream: Scr
         upstream.asked.clear()
 
 
-async def test_a_name_is_connected_to_at_the_address_that_was_checked(
+async def test_cve_2026_0600_a_name_is_connected_to_at_the_address_that_was_checked(
     tmp_path: Path, upstream: ScriptedRegistry
 ) -> None:
     """Each connection looks the name up once. What it means a moment later does not matter."""

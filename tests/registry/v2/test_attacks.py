@@ -378,7 +378,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.kill()
 
 
-async def test_what_another_process_deleted_is_gone(shared: Server) -> None:
+async def test_cve_2026_35172_what_another_process_deleted_is_gone(shared: Server) -> None:
     """Each process has read it before, and has it in memory."""
     async with two_processes(shared) as processes:
         first, second = map(Pusher, processes)
@@ -402,6 +402,9 @@ async def test_what_another_process_deleted_is_gone(shared: Server) -> None:
             assert (await first.request("DELETE", blob)).status == 202
             assert (await second.request("HEAD", blob)).status == 404
             assert (await second.request("POST", f"/v2/b/blobs/uploads/?mount={DIGEST}&from=a")).status == 202
+            for client in (first, second):
+                for repository in ("a", "b"):
+                    assert (await client.request("GET", f"/v2/{repository}/blobs/{DIGEST}")).status == 404
 
 
 async def test_session_goes_on_in_another_process(shared: Server) -> None:

@@ -106,6 +106,17 @@ async def test_unclear_manifests_are_refused(push: Pusher) -> None:
     assert (await push.manifest("a", "latest", replaced('"value"', '"a value"'))).status == 201
 
 
+async def test_cve_2021_41190_a_document_of_both_kinds_is_refused(push: Pusher) -> None:
+    """OCI: one client took a document for a manifest, another one for an index."""
+    await push.image("a", DATA)
+    for fields in ({"manifests": list[object]()}, {"manifests": None}):
+        for media_type in (MANIFEST, INDEX):
+            document = json.loads(image_manifest(b"{}", [DATA])) | fields | {"mediaType": media_type}
+            answer = await push.manifest("a", "latest", json.dumps(document).encode(), media_type)
+            assert (answer.status, answer.code) == (400, "MANIFEST_INVALID"), (fields, media_type)
+    assert (await push.get_manifest("a", "latest")).status == 404
+
+
 async def test_content_type_has_to_be_the_media_type(push: Pusher) -> None:
     body = await push.image("a", DATA)
     for media_type in (INDEX, "text/html", "application/json", "a", f"{MANIFEST}x", f"{MANIFEST}, text/html"):

@@ -89,7 +89,7 @@ async def test_an_immutable_tag_is_not_overwritten(push: Pusher) -> None:
     assert (await push.get_manifest("team/app", "v1")).body == first
 
 
-async def test_an_immutable_tag_is_not_deleted_by_any_of_its_names(push: Pusher) -> None:
+async def test_projquay_10504_an_immutable_tag_is_not_deleted_by_any_of_its_names(push: Pusher) -> None:
     index, below = await push_index(push, "team/app", "v1")
     for reference in ("v1", index, *below):
         assert is_denied(await delete(push, "team/app", reference), "team/app:v1 must not be changed or deleted")
@@ -106,7 +106,7 @@ async def test_what_no_immutable_tag_leads_to_is_deleted(push: Pusher) -> None:
     assert (await delete(push, "team/other", below[2])).status == 202
 
 
-async def test_nothing_is_deleted_where_deletion_is_off(push: Pusher) -> None:
+async def test_cve_2026_41888_nothing_is_deleted_where_deletion_is_off(push: Pusher) -> None:
     image = await push.image("kept/app", b"1")
     assert (await push.manifest("kept/app", "latest", image)).status == 201
     assert (await push.whole("kept/app", b"loose", Digest.of(b"loose"))).status == 201
@@ -152,7 +152,7 @@ async def test_a_read_only_registry_takes_no_change(tmp_path: Path) -> None:
         assert (await push.get_manifest("app", "latest")).status == 200
 
 
-async def test_create_only_never_overwrites(tmp_path: Path) -> None:
+async def test_cve_2026_31801_create_only_never_overwrites(tmp_path: Path) -> None:
     async with pushing(tmp_path, access=Without(Permission.ENVIRONMENT_UPDATE)) as (_, push):
         first, second = await push.image("app", b"1"), await push.image("app", b"2")
         assert (await push.manifest("app", "latest", first)).status == 201

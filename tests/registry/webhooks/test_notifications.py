@@ -267,7 +267,7 @@ async def test_what_was_not_taken_is_sent_again_in_order(tmp_path: Path, receive
 
 @pytest.mark.usefixtures("secret_file")
 @pytest.mark.parametrize("status", [301, 307, 400, 404])
-async def test_redirects_are_not_followed_and_refusals_are_tried_again(
+async def test_cve_2026_2376_redirects_are_not_followed_and_refusals_are_tried_again(
     tmp_path: Path, receiver: Receiver, status: int
 ) -> None:
     receiver.statuses.append(status)

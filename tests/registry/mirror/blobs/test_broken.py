@@ -150,7 +150,7 @@ async def test_a_server_that_stops_leaves_nothing(tmp_path: Path, upstream: Scri
     [(OTHER, len(OTHER)), (OTHER, None), (LAYER[:-1], len(LAYER))],
     ids=["another digest", "another digest, chunked", "never all of it"],
 )
-async def test_lies_that_show_late_cut_the_client_off(
+async def test_cve_2024_6915_lies_that_show_late_cut_the_client_off(
     tmp_path: Path, upstream: ScriptedRegistry, content: bytes, length: int | None
 ) -> None:
     async with mirroring(tmp_path, upstream.host, **LYING) as site:
