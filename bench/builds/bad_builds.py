@@ -30,6 +30,8 @@ FIRST_SECONDS = 1.0
 """From the bad builds to the first pull."""
 LATER_SECONDS = 20.0
 """From then on to further pulls: every hard solve has used up its shorter tries by then."""
+KNOWN = 40
+"""Pulls of the known image beside each of a new one. They take 2 ms, and this process is busy with the bad builds too."""
 ROOT = "conda-store-dynamic"
 KINDS = ("idle", "first", "later")
 """Of pulls, each of packages of its own."""
@@ -126,7 +128,7 @@ def pulls(running: Server, kind: str, repetitions: int) -> tuple[float, float]:
         os.sync()
         items = "/".join(f"{kind}{repetition}-{number}" for number in range(PACKAGES))
         new.append(get(running, f"{ROOT}/{items}", STRANGER))
-        known += [get(running, f"{ROOT}/known", STRANGER) for _ in range(10)]
+        known += [get(running, f"{ROOT}/known", STRANGER) for _ in range(KNOWN)]
     return statistics.median(new), statistics.median(known)
 
 
