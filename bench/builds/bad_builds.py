@@ -31,7 +31,7 @@ FIRST_SECONDS = 1.0
 LATER_SECONDS = 20.0
 """From then on to further pulls: every hard solve has used up its shorter tries by then."""
 KNOWN = 40
-"""Pulls of the known image beside each of a new one. They take 2 ms, and this process is busy with the bad builds too."""
+"""Pulls of the known image beside each of a new one: they take 2 ms, and this process is busy with bad builds."""
 ROOT = "conda-store-dynamic"
 KINDS = ("idle", "first", "later")
 """Of pulls, each of packages of its own."""
