@@ -19,6 +19,9 @@
         ├── FetchFailed                so cannot one of its documents
         ├── SignInFailed               a sign-in with a browser did not come to its end
         ├── SignInRefused              somebody is signed in elsewhere, and cannot be here
+        ├── SignInEnded                and is not any more
+        ├── DeviceWaits                a device gets no token now
+        │   └── DevicePending, DeviceTooFast, DeviceDenied, DeviceExpired
         ├── PasswordFileUnusable       at the first start
         └── WorkloadRuleInvalid, TrustUnusable, ClientSecretUnusable
 

@@ -57,6 +57,17 @@ class AccessSettings(Section):
     access_token_days: float = Field(
         365, gt=0, description="Maximum number of days for which an access token can be made."
     )
+    browser_passwords: bool = Field(
+        True,
+        description="Whether people can sign in with name and password in a browser, at /login. If not, that page "
+        "leads to oidc_issuer at once.",
+    )
+    sign_in_requests: int = Field(
+        120,
+        ge=1,
+        description="Requests a minute of one address for the pages for signing in and for codes of devices, after "
+        "which it has to wait.",
+    )
     session_hours: float = Field(12, gt=0, description="Hours for which a browser stays signed in.")
     password_hashes: int = Field(
         2, ge=1, le=64, description="Number of passwords that each process checks at the same time (64 MiB each)."

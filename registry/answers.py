@@ -16,7 +16,15 @@ import orjson
 from aiohttp import web
 
 from auth import errors as auth
-from auth.sign_in.errors import IssuerUnusable, SignInFailed, SignInRefused
+from auth.sign_in.errors import (
+    DeviceDenied,
+    DeviceExpired,
+    DevicePending,
+    DeviceTooFast,
+    IssuerUnusable,
+    SignInFailed,
+    SignInRefused,
+)
 from auth.tokens import errors as tokens
 from builder import errors as builder
 from registry.errors import (
@@ -124,6 +132,10 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     IssuerUnusable: Answer(503, "UNAVAILABLE"),
     SignInRefused: Answer(403, "DENIED"),
     SignInFailed: Answer(403, "DENIED"),
+    DevicePending: Answer(400, "AUTHORIZATION_PENDING"),
+    DeviceTooFast: Answer(400, "SLOW_DOWN"),
+    DeviceDenied: Answer(400, "ACCESS_DENIED"),
+    DeviceExpired: Answer(400, "EXPIRED_TOKEN"),
     mirror.NotMirrored: Answer(404, "NAME_UNKNOWN"),
     mirror.RepositoryLacking: Answer(404, "NAME_UNKNOWN"),
     mirror.BlobLacking: Answer(404, "BLOB_UNKNOWN"),
@@ -137,8 +149,8 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
 """An error gets the answer of the nearest of its classes in this table."""
 
 _SOON = (
-    *(StillBuilding, TooManyConnections, TooManyRequests, builder.TooManyBuilds, storage.StorageBusy),
-    *(storage.ServerStopping, auth.TooManyAttempts, auth.SignInBusy, IssuerUnusable),
+    *(StillBuilding, TooManyConnections, TooManyRequests, DeviceTooFast, builder.TooManyBuilds),
+    *(storage.StorageBusy, storage.ServerStopping, auth.TooManyAttempts, auth.SignInBusy, IssuerUnusable),
 )
 """Errors that know after how many seconds the same request may work."""
 
@@ -232,8 +244,12 @@ _OAUTH = {
     "UNAUTHORIZED": "invalid_grant",
     "UNSUPPORTED_GRANT_TYPE": "unsupported_grant_type",
     "INVALID_SCOPE": "invalid_scope",
+    "AUTHORIZATION_PENDING": "authorization_pending",
+    "SLOW_DOWN": "slow_down",
+    "ACCESS_DENIED": "access_denied",
+    "EXPIRED_TOKEN": "expired_token",
 }
-"""OAuth's words for what is wrong (RFC 6749, 5.2), by ours."""
+"""OAuth's words for what is wrong (RFC 6749, 5.2; RFC 8628, 3.5), by ours."""
 
 
 def _write_token(status: int, code: str, message: str) -> tuple[bytes, Mapping[str, str]]:

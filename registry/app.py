@@ -97,6 +97,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                 reserve=store.reserve,
                 mirror=mirror,
                 browsers=opened.browsers,
+                devices=opened.devices,
             )
 
 

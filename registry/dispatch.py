@@ -111,6 +111,11 @@ def changes_things(row: Row) -> bool:
     return not set(row.methods) <= set(READ_METHODS)
 
 
+def is_form(row: Route) -> bool:
+    """Whether a page of ours sends requests for it. At the token endpoint a program shows what it has."""
+    return row.form == "page" and changes_things(row)
+
+
 def check_routes(rows: Iterable[Row]) -> None:
     """Raise RoutesInvalid for a row that is open by mistake, is never reached, or duplicates another."""
     seen: dict[tuple[str, str], str] = {}
@@ -145,8 +150,8 @@ def _check_permission(row: Row, name: str) -> None:
     if isinstance(row, AccountRoute):
         _check_entity_of(row, name)
     if changes_things(row):
-        if isinstance(row, Route) and row.form != "token":
-            raise RoutesInvalid(f"{name} may change things, which is guarded only for repositories and accounts")
+        if isinstance(row, Route) and row.form not in ("token", "page"):
+            raise RoutesInvalid(f"{name} may change things, which is guarded only for repositories, accounts and pages")
         if row.permission in _READS:
             raise RoutesInvalid(f"{name} may change things, but requires only the permission to read")
 
@@ -228,12 +233,13 @@ def _ignore_target(handler: Handler) -> TargetHandler:
 
 
 def _count(row: Route) -> Handler:
+    handler = _guard_page(row) if is_form(row) else row.handler
     if row.spare or row.uncounted:
-        return row.handler
+        return handler
 
     async def answer(request: web.Request) -> web.StreamResponse:
         count_request(request)
-        return await row.handler(request)
+        return await handler(request)
 
     return answer
 
@@ -264,6 +270,16 @@ def _guard(row: RepositoryRoute) -> TargetHandler:
             if parts.notifier is not None:
                 parts.notifier.changed()
         return response
+
+    return answer
+
+
+def _guard_page(row: Route) -> Handler:
+    """The row's handler, called only for a form on a page of this server."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        check_site(request)
+        return await row.handler(request)
 
     return answer
 

@@ -13,6 +13,7 @@
     │   ├── RouteUnknown, NoFiles, MethodUnsupported
     │   ├── StillBuilding, TooManyConnections, TooManyRequests
     │   └── LoginFailed
+    │       └── NoAnswer
     ├── BrokenPromise
     ├── NotMirrored
     │   └── NothingMirrored
@@ -156,7 +157,7 @@ class TokenRequestInvalid(RequestError):
 
 class GrantUnsupported(TokenRequestInvalid):
     def __init__(self, grant: str) -> None:
-        super().__init__(f"grant_type={quote(grant)}: expected password or refresh_token")
+        super().__init__(f"grant_type={quote(grant)}: expected password, refresh_token or that of a device code")
 
 
 class ServiceUnknown(TokenRequestInvalid):

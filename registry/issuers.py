@@ -58,7 +58,7 @@ class IssuerClient:
                 raise FetchFailed(url, "is no address with https")
             async with self._routes.send(method, url, headers, form) as response:
                 if response.status != HTTPStatus.OK:
-                    raise FetchFailed(url, f"answers {response.status}")
+                    raise FetchFailed(url, f"answers {response.status}", response.status)
                 return await _read(url, response)
         except InternalAddress as error:
             reason = f"is on {error.host}, which has an internal address and is not in the settings"

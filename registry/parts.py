@@ -13,6 +13,8 @@ from aiohttp import web
 from auth.access import Access
 from auth.audit.log import AuditLog
 from auth.principal import Principal
+from auth.sign_in.device import DeviceSignIns
+from auth.tokens.credential import Credential
 from auth.tokens.tokens import Tokens
 from builder.artifacts.artifact import Artifact
 from builder.demand import Ticket
@@ -73,20 +75,46 @@ class Authentication(Protocol):
     async def identify_refresh(self, request: web.Request, text: str, service: str) -> Principal:
         """Whose refresh token for `service` this is. Raises Unauthorized."""
 
+    async def recognise(self, credential: Credential) -> Principal:
+        """Who has proved it, as they are now. Raises CredentialsInvalid for what does not hold any more."""
+
     async def has_sign_ins(self) -> bool:
         """Whether there is anybody who could sign in."""
 
 
-class BrowserSignIns(Protocol):
-    """How browsers are signed in and out, as `registry.access.pages.BrowserSignIns` does it."""
+class Rate(Protocol):
+    """How often each client may ask for something, as `registry.access.rates.Rate` counts it."""
 
-    async def begin(self, next_page: str) -> web.Response:
+    def take(self, asker: str) -> None:
+        """Count one. Raises TooManyRequests."""
+
+
+class BrowserPages(Protocol):
+    """The pages with which people sign in, as `registry.access.browser.pages.BrowserPages` makes them."""
+
+    @property
+    def rate(self) -> Rate:
+        """Of all these pages together."""
+
+    async def show_login(self, request: web.Request) -> web.Response: ...
+
+    async def log_in(self, request: web.Request) -> web.Response: ...
+
+    async def log_out(self, request: web.Request) -> web.Response: ...
+
+    async def begin_at_provider(self, request: web.Request) -> web.Response:
         """Send a browser to where it can sign in."""
 
-    async def finish(self, request: web.Request) -> web.Response:
+    async def finish_at_provider(self, request: web.Request) -> web.Response:
         """Sign a browser in that comes back from there."""
 
-    async def sign_out(self, request: web.Request) -> web.Response: ...
+    async def begin_device(self, request: web.Request) -> web.Response:
+        """Give a program its codes."""
+
+    async def show_device(self, request: web.Request) -> web.Response:
+        """Ask a person for the code that it shows."""
+
+    async def answer_device(self, request: web.Request) -> web.Response: ...
 
 
 Check = Callable[[], Awaitable[None]]
@@ -117,8 +145,9 @@ class Parts:
     """Room for deletions on a full disk; None if nothing is stored on one."""
     mirror: Mirror | None = None
     """None if no other registry is mirrored."""
-    browsers: BrowserSignIns | None = None
-    """None if nobody can sign in with a browser."""
+    browsers: BrowserPages | None = None
+    devices: DeviceSignIns | None = None
+    """Programs that sign in by somebody's browser."""
 
     @property
     def changes(self) -> Changes:

@@ -14,7 +14,16 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from auth.permission import PUBLIC, SIGNED_IN, Permission
-from registry.access.pages import begin_login, finish_login, logout
+from registry.access.browser.pages import (
+    answer_device,
+    begin_at_provider,
+    begin_device,
+    finish_at_provider,
+    log_in,
+    log_out,
+    show_device,
+    show_login,
+)
 from registry.access.token_route import get_token, post_token
 from registry.api.audit import list_events
 from registry.api.permissions import get_permission
@@ -66,8 +75,12 @@ ROUTES: tuple[Row, ...] = (
     Route(READ_METHODS, "/", PUBLIC, welcome, "page", "say what this is and what to ask it for"),
     Route(READ_METHODS, "/healthz", PUBLIC, healthz, "rest", "say that the process answers", spare=True),
     Route(READ_METHODS, "/readyz", PUBLIC, readyz, "rest", "say whether everything works that is needed", spare=True),
-    Route(("GET",), "/login", PUBLIC, begin_login, "page", "sign in with a browser"),
-    Route(("GET",), "/login/callback", PUBLIC, finish_login, "page", "finish a sign-in with a browser"),
+    Route(("GET",), "/login", PUBLIC, show_login, "page", "ask for name and password, or where else to sign in"),
+    Route(("POST",), "/login", PUBLIC, log_in, "page", "sign a browser in with name and password"),
+    Route(("GET",), "/login/provider", PUBLIC, begin_at_provider, "page", "sign a browser in at the provider"),
+    Route(("GET",), "/login/callback", PUBLIC, finish_at_provider, "page", "finish a sign-in at the provider"),
+    Route(("POST",), "/device/code", PUBLIC, begin_device, "token", "give a program codes to sign in with"),
+    Route(("GET",), "/device", PUBLIC, show_device, "page", "ask for the code that a program shows"),
     Route(READ_METHODS, "/v2/", PUBLIC, lists.get_base, "distribution", "say which API this is", "base",
           uncounted=True),
     Route(READ_METHODS, "/v2/_catalog", _READ, lists.get_catalog, "distribution", "list repositories", "catalog",
@@ -107,7 +120,8 @@ ROUTES: tuple[Row, ...] = (
     AccountRoute(READ_METHODS, _AUDIT + "{namespace}/", Permission.AUDIT_READ, list_events, "rest",
                  "list events about a namespace", "{namespace}/*"),
     AccountRoute(("DELETE",), _TOKENS + "{token}/", SIGNED_IN, revoke_token, "rest", "revoke an access token"),
-    AccountRoute(("POST",), "/logout", SIGNED_IN, logout, "page", "sign a browser out"),
+    AccountRoute(("POST",), "/device", SIGNED_IN, answer_device, "page", "let a program sign in, or not"),
+    AccountRoute(("POST",), "/logout", SIGNED_IN, log_out, "page", "sign a browser out"),
 )
 # fmt: on
 
@@ -165,6 +179,9 @@ def _resources(routes: Sequence[Row]) -> Iterator[tuple[str, list[Row], Handler]
             if path.startswith(API):
                 # conda-store's clients write either, and follow no redirect
                 yield path.removesuffix("/"), rows, handler
+            elif path in ("/login", "/logout"):
+                # likewise
+                yield f"{path}/", rows, handler
             continue
         handler = dispatch_folder(rows, FOLDERS[path])
         yield f"{path}{{path:(?s:.*)}}", rows, handler

@@ -9,10 +9,12 @@ from storage.errors import quote
 class FetchFailed(AuthError):
     """A document that an issuer should publish could not be fetched."""
 
-    def __init__(self, url: str, reason: str) -> None:
+    def __init__(self, url: str, reason: str, status: int = 0) -> None:
         super().__init__(f"{url} {reason}")
         self.url = url
         self.reason = reason
+        self.status = status
+        """Of the answer, if that was not the one that is wanted."""
 
 
 class IdentityRefused(AuthError):
@@ -75,6 +77,36 @@ class IdentityUnknown(AccessUnknown):
 
 class SignInFailed(AuthError):
     """A sign-in at a provider that did not come to its end; beginning again may help."""
+
+
+class SignInEnded(AuthError):
+    """The provider does not vouch any more for somebody who signed in there."""
+
+
+class DeviceWaits(AuthError):
+    """A device that asks for its token does not get one now (RFC 8628, section 3.5)."""
+
+
+class DevicePending(DeviceWaits):
+    def __init__(self) -> None:
+        super().__init__("nobody has allowed it yet; ask again")
+
+
+class DeviceTooFast(DeviceWaits):
+    def __init__(self, interval: int) -> None:
+        super().__init__(f"ask again after {interval} seconds, and not sooner")
+        self.retry_after = interval
+        """Seconds."""
+
+
+class DeviceDenied(DeviceWaits):
+    def __init__(self) -> None:
+        super().__init__("the person at the browser did not allow it")
+
+
+class DeviceExpired(DeviceWaits):
+    def __init__(self) -> None:
+        super().__init__("this device code has expired or was used, or there never was one; begin again")
 
 
 class ClientSecretUnusable(AuthError):

@@ -29,6 +29,7 @@ PROXY = "proxy"
 LONGEST = 255
 """Characters of an issuer and of a subject."""
 MOST_GROUPS = 500
+"""Of one person."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,7 @@ class Identities:
 
         Only groups that exist here count. Raises SignInRefused.
         """
-        if not _is_text(found.subject):
-            raise SignInRefused(f"{found.issuer} calls this user by no name of 1 to {LONGEST} printable characters")
+        _check(found)
         async with self._data.database.reading() as connection:
             known = await _find(connection, found)
             if known is not None and not await _read_changes(connection, known.account, found):
@@ -66,6 +66,21 @@ class Identities:
             known = await _find(connection, found) or await self._add(connection, found, by)
             await _reconcile(connection, known.account, found, by)
         return known
+
+    async def renew(self, found: Identity, account_id: str, *, client: str = "") -> None:
+        """Bring the groups of somebody up to date who signed in before, to that account.
+
+        Raises SignInRefused if it is not connected with them any more.
+        """
+        _check(found)
+        by = Actor(found.name, "person", client=client, detail={"issuer": found.issuer, "subject": found.subject})
+        async with self._data.database.reading() as connection:
+            await _check_connected(connection, found, account_id)
+            if await _read_changes(connection, account_id, found) is None:
+                return
+        async with self._data.changing_alone() as connection:
+            await _check_connected(connection, found, account_id)
+            await _reconcile(connection, account_id, found, by)
 
     async def connect(self, name: str, issuer: str, subject: str, *, by: Actor) -> None:
         """Let whoever is `subject` there sign in to an account.
@@ -120,6 +135,25 @@ class Identities:
         return Credential(made.id, made.epoch)
 
 
+def _check(found: Identity) -> None:
+    """Raises SignInRefused for one that an issuer must not say."""
+    if not _is_text(found.subject):
+        raise SignInRefused(f"{found.issuer} calls this user by no name of 1 to {LONGEST} printable characters")
+    if found.groups is not None and len(found.groups) > MOST_GROUPS:
+        # with some of them left out, a person would have rights by chance
+        raise SignInRefused(
+            f"{found.issuer} lists {len(found.groups)} groups of this user; at most {MOST_GROUPS} are read, so let it "
+            "list only those that matter here"
+        )
+
+
+async def _check_connected(connection: AsyncConnection, found: Identity, account_id: str) -> None:
+    """Raises SignInRefused."""
+    known = await _find(connection, found)
+    if known is None or known.account != account_id:
+        raise SignInRefused(f"this account is not connected with this user of {found.issuer} any more")
+
+
 def _is_text(text: str) -> bool:
     return 0 < len(text) <= LONGEST and text.isprintable()
 
@@ -142,8 +176,7 @@ async def _read_changes(
     """The groups to join and to leave; None if there are none."""
     if found.groups is None:
         return None
-    names = sorted(found.groups)[:MOST_GROUPS]
-    there = select(account_group.c.name).where(account_group.c.name.in_(names))
+    there = select(account_group.c.name).where(account_group.c.name.in_(sorted(found.groups)))
     wanted = set((await connection.execute(there)).scalars())
     reported = membership.c.account == account_id, membership.c.source == found.issuer
     current = set((await connection.execute(select(membership.c.group_name).where(*reported))).scalars())

@@ -10,21 +10,23 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from http import HTTPStatus
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, urlencode
 
 import structlog
 
-from auth.sign_in.errors import FetchFailed, IdentityRefused, IssuerUnusable, SignInFailed
-from auth.sign_in.identities import Identity
+from auth.sign_in.errors import FetchFailed, IdentityRefused, IssuerUnusable, SignInEnded, SignInFailed
+from auth.sign_in.identities import MOST_GROUPS, Identity
 from auth.sign_in.identity_token import verify
 from auth.sign_in.issuer_keys import Discovery, IssuerKeys
 from auth.tokens.secrets_text import new_secret
 from storage import strict_json
 from storage.errors import JsonInvalid
 
-MOST_GROUPS = 500
 LONGEST_CODE = 4096
+LONGEST_REFRESH = 8192
+"""Characters of a refresh token; those of some providers are tokens with claims."""
 EXCHANGE_SECONDS = 20.0
 FRESH_SECONDS = 300.0
 """For so long it is known what a provider says of itself."""
@@ -58,6 +60,17 @@ class Client:
         return f"Client({self.client_id!r})"
 
 
+class SignedIn(NamedTuple):
+    """Somebody by the word of a provider."""
+
+    identity: Identity
+    refresh: str
+    """With which it can be asked again; empty if it gives none."""
+
+    def __repr__(self) -> str:
+        return f"SignedIn({self.identity!r})"
+
+
 class Provider:
     """The one at `issuer`. It is asked for nothing before somebody signs in."""
 
@@ -86,6 +99,9 @@ class Provider:
             "code_challenge": base64.urlsafe_b64encode(challenge).rstrip(b"=").decode(),
             "code_challenge_method": "S256",
         }
+        if "offline_access" in self._client.scopes:
+            # otherwise it has to be ignored (OpenID Connect Core 1.0, section 11)
+            fields["prompt"] = "consent"
         try:
             async with asyncio.timeout(EXCHANGE_SECONDS):
                 url = self._discovery.read_address(await self._load(), "authorization_endpoint")
@@ -93,23 +109,57 @@ class Provider:
             raise self._unreachable(error) from None
         return f"{url}{'&' if '?' in url else '?'}{urlencode(fields)}"
 
-    async def finish(self, code: str, secrets: Mapping[str, str]) -> Identity:
+    async def finish(self, code: str, secrets: Mapping[str, str]) -> SignedIn:
         """Who has come back with `code`. Raises SignInFailed."""
         if not 0 < len(code) <= LONGEST_CODE or not code.isprintable():
             raise SignInFailed("the provider sent no code")
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": self._client.redirect_url,
+            "code_verifier": secrets["verifier"],
+        }
         try:
-            async with asyncio.timeout(EXCHANGE_SECONDS):
-                document = await self._load()
-                tokens = await self._exchange(document, code, secrets["verifier"])
-                claims = await self._verify(tokens, secrets["nonce"])
-                return self._identity(await self._complete(document, tokens, claims))
+            return await self._ask(form, secrets["nonce"])
         except (FetchFailed, TimeoutError) as error:
             raise self._unreachable(error) from None
         except IssuerUnusable as error:
             raise self._unreachable(error.reason) from None
         except IdentityRefused as error:
-            log.warning("identity of a provider refused", issuer=self.issuer, reason=error.reason)
-            raise SignInFailed("the provider's answer does not hold; sign in again") from None
+            raise SignInFailed(f"{self._refuse(error)}; sign in again") from None
+
+    async def refresh(self, token: str) -> SignedIn:
+        """Who somebody is now who signed in before, and the token to ask with the next time.
+
+        Raises SignInEnded if the provider refuses, and SignInFailed if it cannot be asked.
+        """
+        try:
+            found = await self._ask({"grant_type": "refresh_token", "refresh_token": token}, None)
+        except FetchFailed as error:
+            # RFC 6749, section 5.2: the token is invalid, expired or revoked
+            if error.status == HTTPStatus.BAD_REQUEST:
+                raise SignInEnded(f"{self.issuer} takes the refresh token no more") from None
+            raise self._unreachable(error) from None
+        except TimeoutError as error:
+            raise self._unreachable(error) from None
+        except IssuerUnusable as error:
+            raise self._unreachable(error.reason) from None
+        except IdentityRefused as error:
+            raise SignInEnded(self._refuse(error)) from None
+        # one that gives no other takes the same again (RFC 6749, section 6)
+        return found if found.refresh else found._replace(refresh=token)
+
+    async def _ask(self, form: Mapping[str, str], nonce: str | None) -> SignedIn:
+        """Raises FetchFailed, IssuerUnusable, IdentityRefused, TimeoutError."""
+        async with asyncio.timeout(EXCHANGE_SECONDS):
+            document = await self._load()
+            tokens = await self._exchange(document, form)
+            if nonce is None and "id_token" not in tokens:
+                # at a refresh it need not say so again (OpenID Connect Core 1.0, section 12.2)
+                claims = await self._tell(document, tokens)
+            else:
+                claims = await self._complete(document, tokens, await self._verify(tokens, nonce))
+            return SignedIn(self._identity(claims), _read_refresh(tokens))
 
     async def close(self) -> None:
         await self._keys.close()
@@ -131,35 +181,29 @@ class Provider:
                     raise
             return self._document
 
-    async def _exchange(self, document: Mapping[str, Any], code: str, verifier: str) -> Mapping[str, Any]:
+    async def _exchange(self, document: Mapping[str, Any], form: Mapping[str, str]) -> Mapping[str, Any]:
         url = self._discovery.read_address(document, "token_endpoint")
         client = self._client
-        form = {
-            "grant_type": "authorization_code",
-            "code": code,
-            "redirect_uri": client.redirect_url,
-            "code_verifier": verifier,
-        }
         authorization = ""
         methods = document.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
         if not client.secret:
-            form["client_id"] = client.client_id
+            form = {**form, "client_id": client.client_id}
         elif isinstance(methods, list) and "client_secret_basic" not in methods:
-            form |= {"client_id": client.client_id, "client_secret": client.secret}
+            form = {**form, "client_id": client.client_id, "client_secret": client.secret}
         else:
             # RFC 6749, 2.3.1
             login = f"{quote(client.client_id, safe='')}:{quote(client.secret, safe='')}"
             authorization = f"Basic {base64.b64encode(login.encode()).decode()}"
         return _read_object(url, await self._web.post(url, form, authorization))
 
-    async def _verify(self, tokens: Mapping[str, Any], nonce: str) -> Mapping[str, Any]:
-        """Raises IdentityRefused, IssuerUnusable."""
+    async def _verify(self, tokens: Mapping[str, Any], nonce: str | None) -> Mapping[str, Any]:
+        """Those of a sign-in with `nonce`, or of a refresh. Raises IdentityRefused, IssuerUnusable."""
         text = tokens.get("id_token")
         if not isinstance(text, str):
             raise IdentityRefused("there is no id_token")
         claims = await verify(text, self.issuer, self._client.client_id, self._keys)
         found = claims.get("nonce")
-        if not isinstance(found, str) or not hmac.compare_digest(found.encode(), nonce.encode()):
+        if nonce is not None and not (isinstance(found, str) and hmac.compare_digest(found.encode(), nonce.encode())):
             raise IdentityRefused("it is for another sign-in")
         if claims.get("azp", self._client.client_id) != self._client.client_id:
             raise IdentityRefused("it was made for another client")
@@ -170,16 +214,23 @@ class Provider:
     ) -> Mapping[str, Any]:
         """With what the provider says only when it is asked (OpenID Connect Core 1.0, 5.3)."""
         wanted = {self._client.name_claim, self._client.groups_claim} - {None}
-        access = tokens.get("access_token")
-        if wanted <= claims.keys() or "userinfo_endpoint" not in document or not isinstance(access, str):
+        if wanted <= claims.keys() or "userinfo_endpoint" not in document or "access_token" not in tokens:
             return claims
-        url = self._discovery.read_address(document, "userinfo_endpoint")
-        if not access.isascii() or not access.isprintable():
-            raise FetchFailed(url, "has no access token that can be sent")
-        more = _read_object(url, await self._web.fetch(url, f"Bearer {access}"))
-        if more.get("sub") != claims["sub"]:
+        more = await self._tell(document, tokens)
+        if more["sub"] != claims["sub"]:
             raise IdentityRefused("the provider tells of somebody else")
         return {**more, **claims}
+
+    async def _tell(self, document: Mapping[str, Any], tokens: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the provider says of whom its access token is for. Raises FetchFailed, IdentityRefused."""
+        url = self._discovery.read_address(document, "userinfo_endpoint")
+        access = tokens.get("access_token")
+        if not isinstance(access, str) or not access.isascii() or not access.isprintable():
+            raise FetchFailed(url, "has no access token that can be sent")
+        claims = _read_object(url, await self._web.fetch(url, f"Bearer {access}"))
+        if not isinstance(claims.get("sub"), str):
+            raise IdentityRefused("the provider does not say of whom it tells")
+        return claims
 
     def _identity(self, claims: Mapping[str, Any]) -> Identity:
         name, groups = claims.get(self._client.name_claim), None
@@ -190,6 +241,10 @@ class Provider:
             groups = frozenset(each for each in listed if isinstance(each, str))
         return Identity(self.issuer, claims["sub"], name if isinstance(name, str) else "", groups)
 
+    def _refuse(self, error: IdentityRefused) -> str:
+        log.warning("identity of a provider refused", issuer=self.issuer, reason=error.reason)
+        return "the provider's answer does not hold"
+
     def _unreachable(self, reason: object) -> SignInFailed:
         log.warning("provider cannot be used", issuer=self.issuer, reason=str(reason) or type(reason).__name__)
         return SignInFailed("the provider cannot be reached now, or refuses; try again later")
@@ -198,6 +253,13 @@ class Provider:
 def make_secrets() -> Mapping[str, str]:
     """What binds an answer of the provider to the sign-in that began here."""
     return {"nonce": new_secret(), "verifier": new_secret()}
+
+
+def _read_refresh(tokens: Mapping[str, Any]) -> str:
+    """Empty for none that could be sent again."""
+    found = tokens.get("refresh_token")
+    usable = isinstance(found, str) and len(found) <= LONGEST_REFRESH and found.isascii() and found.isprintable()
+    return str(found) if usable else ""
 
 
 def _read_object(url: str, body: bytes) -> Mapping[str, Any]:

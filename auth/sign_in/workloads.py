@@ -21,7 +21,7 @@ from auth.sign_in.errors import IdentityRefused, IssuerUnusable, WorkloadRuleInv
 from auth.sign_in.identity_token import expiry_of, read_unverified, verify
 from auth.sign_in.issuer_keys import Discovery, Fetch, IssuerKeys
 from auth.sign_in.rules import Rule
-from auth.sign_in.settings import WorkloadSettings
+from auth.sign_in.workload_settings import WorkloadSettings
 from auth.tokens.credential import Credential, Workload
 from auth.tokens.errors import CredentialsInvalid
 

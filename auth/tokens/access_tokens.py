@@ -99,6 +99,11 @@ class AccessTokens:
         self._most_days = most_days
         self._uses = UseNotes(self._write_use, USE_SECONDS, "the use of an access token was not noted")
 
+    def check_lifetime(self, seconds: float) -> None:
+        """Raises AccessTokenInvalid for longer than any token may hold."""
+        if seconds > self._most_days * DAY:
+            raise AccessTokenInvalid(f"a token can hold for at most {self._most_days:.4g} days; ask for less time")
+
     async def make(
         self,
         maker: Principal,

@@ -82,7 +82,10 @@ class Authentication:
         challenger: Challenger,
         readers: Sequence[TokenReader] = (),
         ambient: Sequence[AmbientSignIns] = (),
+        *,
+        makes_accounts: bool = False,
     ) -> None:
+        """`makes_accounts` says whether somebody of `ambient` can sign in without having an account yet."""
         self._data = data
         self._recognition = recognition
         self._sign_ins = sign_ins
@@ -90,6 +93,7 @@ class Authentication:
         self._challenger = challenger
         self._readers = readers
         self._ambient = ambient
+        self._makes_accounts = makes_accounts
         self._key = secrets.token_bytes(32)
         self._known: LRUCache[bytes, _Known] = LRUCache(MOST_REMEMBERED)
         self._checking: dict[bytes, asyncio.Task[_Known]] = {}
@@ -99,7 +103,7 @@ class Authentication:
     @property
     def _lets_others_in(self) -> bool:
         """Whether somebody can sign in without having an account yet."""
-        return bool(self._readers or self._ambient)
+        return bool(self._readers) or self._makes_accounts
 
     def recall(self, request: web.Request) -> Principal | None:
         """Who sent it, if that is known without waiting for anything."""
@@ -136,6 +140,10 @@ class Authentication:
         if self._has_sign_ins is None or self._has_sign_ins[0] != stamp:
             self._has_sign_ins = stamp, self._lets_others_in or await self._sign_ins.has_any()
         return self._has_sign_ins[1]
+
+    async def recognise(self, credential: Credential) -> Principal:
+        """Who has proved it, as they are now. Raises CredentialsInvalid."""
+        return (await self._recognition.recognise(credential)).principal
 
     async def identify_refresh(self, request: web.Request, text: str, service: str) -> Principal:
         """The owner of a refresh token for `service`. Raises Unauthorized."""

@@ -18,20 +18,28 @@ from auth.audit.log import AuditLog
 from auth.changing import AccessData
 from auth.role import Roles
 from auth.settings import AccessSettings
+from auth.sign_in.device import DeviceSignIns
 from auth.sign_in.errors import ClientSecretUnusable
 from auth.sign_in.identities import Identities
 from auth.sign_in.pending import PendingSignIns
 from auth.sign_in.provider import Client, Provider
+from auth.sign_in.renewal import Renewals
 from auth.sign_in.sessions import BrowserSessions
-from auth.sign_in.settings import SignInSettings, WorkloadSettings
+from auth.sign_in.settings import SignInSettings
+from auth.sign_in.workload_settings import WorkloadSettings
 from auth.sign_in.workloads import Workloads
 from auth.tokens.credential import Recognition
 from auth.tokens.tokens import Tokens
 from registry.access.authentication import Authentication
+from registry.access.browser.device import DevicePages
+from registry.access.browser.login import LoginPage
+from registry.access.browser.pages import BrowserPages
+from registry.access.browser.provider import ProviderSignIns
+from registry.access.browser.sessions import SignedInBrowsers
 from registry.access.challenge import Challenger, service_of
-from registry.access.pages import BrowserSignIns
 from registry.access.passwords import PasswordSignIns
 from registry.access.proxied import ProxyHeaders, ProxySignIns
+from registry.access.rates import Rate
 from registry.http.settings import HttpSettings
 from registry.issuers import open_issuer_client
 from storage.disk.secret_file import read_first_line
@@ -45,7 +53,8 @@ class OpenedAccess:
     tokens: Tokens
     loader: PrincipalLoader
     audit: AuditLog
-    browsers: BrowserSignIns | None = None
+    browsers: BrowserPages
+    devices: DeviceSignIns
 
 
 @contextlib.asynccontextmanager
@@ -77,21 +86,37 @@ async def open_access(
             elsewhere = sign_in or SignInSettings()
             headers = ProxyHeaders.of(elsewhere)
             proxied = ProxySignIns(headers, identities, recognition, data) if headers is not None else None
+            passwords_of_people = PasswordSignIns(passwords, Attempts(settings.login_attempts), loader)
             sessions = BrowserSessions(data, settings.session_hours)
-            browsers = await stack.enter_async_context(
-                open_browsers(elsewhere, http, data, sessions, identities, recognition)
+            provider = await stack.enter_async_context(open_provider(elsewhere, http))
+            renewals = None
+            if provider is not None:
+                renewals = Renewals(provider, sessions, identities, elsewhere.oidc_refresh_minutes)
+                stack.push_async_callback(renewals.close)
+            browsers = SignedInBrowsers(sessions, recognition, data, renewals)
+            devices = DeviceSignIns(data)
+            pages = BrowserPages(
+                LoginPage(
+                    passwords_of_people if settings.browser_passwords else None,
+                    browsers,
+                    has_provider=provider is not None,
+                ),
+                DevicePages(devices),
+                ProviderSignIns(provider, PendingSignIns(data, "oidc"), browsers, identities) if provider else None,
+                Rate(settings.sign_in_requests),
             )
             authentication = Authentication(
                 data,
                 recognition,
-                PasswordSignIns(passwords, Attempts(settings.login_attempts), loader),
+                passwords_of_people,
                 tokens,
                 Challenger(settings.realm_path, service),
                 [workloads] if workloads else [],
                 [each for each in (proxied, browsers) if each is not None],
+                makes_accounts=proxied is not None or provider is not None,
             )
             try:
-                yield OpenedAccess(GrantedAccess(), authentication, tokens, loader, audit, browsers)
+                yield OpenedAccess(GrantedAccess(), authentication, tokens, loader, audit, pages, devices)
             finally:
                 await tokens.access.close()
 
@@ -109,15 +134,8 @@ async def open_workloads(settings: WorkloadSettings, roles: Roles) -> AsyncItera
 
 
 @contextlib.asynccontextmanager
-async def open_browsers(
-    settings: SignInSettings,
-    http: HttpSettings,
-    data: AccessData,
-    sessions: BrowserSessions,
-    identities: Identities,
-    recognition: Recognition,
-) -> AsyncIterator[BrowserSignIns | None]:
-    """None without a provider. Raises ClientSecretUnusable, TrustUnusable."""
+async def open_provider(settings: SignInSettings, http: HttpSettings) -> AsyncIterator[Provider | None]:
+    """None if the settings name none. Raises ClientSecretUnusable, TrustUnusable."""
     issuer, client_id, url = settings.oidc_issuer, settings.oidc_client_id, http.public_url
     if issuer is None or client_id is None or url is None:
         yield None
@@ -131,11 +149,9 @@ async def open_browsers(
         settings.oidc_groups_claim,
     )
     async with open_issuer_client([issuer], settings.oidc_internal_hosts, settings.oidc_ca_file) as web:
-        provider, pending = Provider(issuer, client, web), PendingSignIns(data, "oidc")
+        provider = Provider(issuer, client, web)
         try:
-            yield BrowserSignIns(
-                provider, pending, sessions, identities, recognition, data, secure=url.startswith("https://")
-            )
+            yield provider
         finally:
             await provider.close()
 

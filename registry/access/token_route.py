@@ -8,56 +8,53 @@ no credentials gets a token for anybody.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from urllib.parse import parse_qs
 
 import orjson
 from aiohttp import web
 
 from auth.permission import Permission
 from auth.principal import Principal
+from auth.sign_in.errors import DeviceDenied, DeviceExpired
 from auth.tokens.credential import Credential
+from auth.tokens.errors import CredentialsInvalid
+from registry.access.oauth_form import Fields, read_form, read_one
 from registry.access.scopes import grant_scopes, parse_scopes, write_scopes
 from registry.access.site import check_site
+from registry.answers import UNSTORED_JSON
 from registry.errors import GrantUnsupported, ServiceUnknown, TokenRequestInvalid
-from registry.http.intake import read_limited
 from registry.kinds.kind import KINDS
 from registry.observer import PRINCIPAL
-from registry.parts import PARTS, SETTINGS
+from registry.parts import PARTS
 from registry.rates import count_request
-from registry.trail import SIGN_IN, note
-from storage.errors import quote
+from registry.trail import SIGN_IN, actor_of, note
 
-LARGEST = 64 << 10
-"""Bytes of a form."""
-MOST_FIELDS = 100
-FORM = "application/x-www-form-urlencoded"
-
-Fields = Mapping[str, Sequence[str]]
+DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
 
 async def get_token(request: web.Request) -> web.StreamResponse:
     """For who sent the request: by its header Authorization, which was read before."""
     fields = {name: request.query.getall(name) for name in request.query}
-    offline = _one(fields, "offline_token").lower() in ("true", "1")
+    offline = read_one(fields, "offline_token").lower() in ("true", "1")
     return await _answer(request, fields, request[PRINCIPAL], offline=offline)
 
 
 async def post_token(request: web.Request) -> web.StreamResponse:
     """For who shows a password or a refresh token in a form, or a header as for GET."""
-    fields = await _read_form(request)
-    offline = _one(fields, "access_type") == "offline"
-    grant = _one(fields, "grant_type")
+    fields = await read_form(request)
+    offline = read_one(fields, "access_type") == "offline"
+    grant = read_one(fields, "grant_type")
     authentication = request.app[PARTS].authentication
     match grant:
         case "password":
-            name, password = _one(fields, "username"), _one(fields, "password")
+            name, password = read_one(fields, "username"), read_one(fields, "password")
             principal = await authentication.identify_login(request, name, password)
         case "refresh_token":
-            text = _one(fields, "refresh_token")
+            text = read_one(fields, "refresh_token")
             principal = await authentication.identify_refresh(request, text, _service(request, fields))
             request[PRINCIPAL] = principal
             return await _answer(request, fields, principal, refresh_token=text)
+        case _ if grant == DEVICE_GRANT:
+            return await _answer_device(request, fields)
         case "" if "Authorization" in request.headers:
             principal = request[PRINCIPAL]
         case _:
@@ -89,15 +86,41 @@ async def _answer(
         "issued_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(issued.at)),
         "scope": write_scopes(scopes),
     }
-    client = _one(fields, "client_id")
+    client = read_one(fields, "client_id")
     if principal.kind != "anonymous":
         note(request, principal, SIGN_IN, principal.name, client_id=client)
     if offline and principal.id:
         refresh_token = await parts.tokens.refresh.make(credential, service, client)
     if refresh_token:
         document["refresh_token"] = refresh_token
-    headers = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-    return web.Response(body=orjson.dumps(document), headers=headers)
+    return web.Response(body=orjson.dumps(document), headers=UNSTORED_JSON)
+
+
+async def _answer_device(request: web.Request, fields: Fields) -> web.Response:
+    """An access token for a device that a person has allowed to sign in (RFC 8628, section 3.4).
+
+    Raises DeviceWaits, AccessTokenInvalid.
+    """
+    parts, code = request.app[PARTS], read_one(fields, "device_code")
+    if not code:
+        raise TokenRequestInvalid("device_code is missing")
+    if parts.devices is None:
+        raise DeviceExpired
+    device = await parts.devices.poll(code)
+    assert device.credential is not None, "it is allowed"
+    try:
+        principal = request[PRINCIPAL] = await parts.authentication.recognise(device.credential)
+    except CredentialsInvalid:
+        # everything that was signed in has ended since
+        raise DeviceDenied from None
+    expires = None if device.lifetime is None else time.time() + device.lifetime
+    name = device.name or "a device"
+    made = await parts.tokens.access.make(principal, name, None, expires, by=actor_of(request, principal))
+    note(request, principal, SIGN_IN, principal.name, client_id=read_one(fields, "client_id"), id=made.token.id)
+    document: dict[str, object] = {"access_token": made.text, "token_type": "Bearer", "account": principal.name}
+    if made.token.expires is not None:
+        document["expires_in"] = int(made.token.expires - time.time())
+    return web.Response(body=orjson.dumps(document), headers=UNSTORED_JSON)
 
 
 def _is_granted(request: web.Request, principal: Principal, permission: Permission, repository: str) -> bool:
@@ -108,26 +131,7 @@ def _is_granted(request: web.Request, principal: Principal, permission: Permissi
 def _service(request: web.Request, fields: Fields) -> str:
     """The name of this registry, by which the client may have asked for it. Raises ServiceUnknown."""
     own = request.app[PARTS].tokens.registry.service
-    asked = _one(fields, "service")
+    asked = read_one(fields, "service")
     if asked not in ("", own):
         raise ServiceUnknown(asked, own)
     return own
-
-
-async def _read_form(request: web.Request) -> Fields:
-    """The fields of the body. Raises TokenRequestInvalid, BodyTooLarge, BodyBroken."""
-    if request.content_type != FORM:
-        raise TokenRequestInvalid(f"Content-Type {quote(request.content_type)}: expected {FORM}")
-    body = await read_limited(request, LARGEST, request.app[SETTINGS].stall_seconds)
-    try:
-        return parse_qs(body.decode(), max_num_fields=MOST_FIELDS)
-    except ValueError:
-        raise TokenRequestInvalid(f"the body is not a form of at most {MOST_FIELDS} fields in UTF-8") from None
-
-
-def _one(fields: Fields, name: str) -> str:
-    """The value of a field, or nothing. Raises TokenRequestInvalid if there are several."""
-    values = fields.get(name, ())
-    if len(values) > 1:
-        raise TokenRequestInvalid(f"field {name} is given {len(values)} times")
-    return values[0] if values else ""

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
 from auth.settings import AccessSettings
-from auth.sign_in.settings import SignInSettings, WorkloadSettings
+from auth.sign_in.settings import SignInSettings
+from auth.sign_in.workload_settings import WorkloadSettings
 from builder.policy.settings import PolicySettings
 from builder.settings import BuilderSettings
 from registry.http.settings import HttpSettings

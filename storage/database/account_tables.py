@@ -119,7 +119,8 @@ browser_session = Table(
     Column("epoch", Integer, nullable=False),
     Column("created", Float, nullable=False),
     Column("expires", Float, nullable=False, index=True),
-    # for a session from a provider: its refresh token, encrypted, and when groups were last fetched
+    # for a session from a provider: its refresh token, encrypted with what the browser shows (null while one process
+    # exchanges it for the next), and when the provider last said who this is
     Column("issuer", String(255)),
     Column("refresh", Text),
     Column("checked", Float),
@@ -133,6 +134,12 @@ sign_in = Table(
     Column("kind", String(16), nullable=False),
     Column("document", Text, nullable=False),
     Column("expires", Float, nullable=False, index=True),
+    # whose it is: a client's address or network
+    Column("client", String(64), nullable=False, server_default=""),
+    # of a device: what a person types
+    Column("code", HASH),
+    Index("ix_sign_in_kind_client", "kind", "client"),
+    Index("uq_sign_in_code", "code", unique=True),
 )
 
 signing_key = Table(

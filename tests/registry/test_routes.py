@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 
 from auth.permission import PUBLIC, SIGNED_IN, Permission
 from auth.principal import ANONYMOUS
-from registry.access.pages import begin_login, finish_login
+from registry.access.browser.pages import begin_at_provider, begin_device, finish_at_provider, log_in, show_device
 from registry.access.token_route import post_token
 from registry.answers import Form
 from registry.dispatch import READ_METHODS, AccountRoute, RepositoryRoute, Route, RoutesInvalid, Row
@@ -70,7 +70,14 @@ async def read(site: Site, method: str, path: str, **options: Any) -> tuple[int,
         return answer.status, answer.headers, await answer.read()
 
 
-PUBLIC_ANSWERS: Mapping[object, int] = {post_token: 400, begin_login: 404, finish_login: 404}
+PUBLIC_ANSWERS: Mapping[object, int] = {
+    post_token: 400,
+    begin_device: 400,
+    log_in: 400,
+    show_device: 200,
+    begin_at_provider: 404,
+    finish_at_provider: 404,
+}
 """Of what needs a form, and of what is there only where people can sign in."""
 
 

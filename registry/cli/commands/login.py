@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from yarl import URL
 
+from registry.cli.asking import LoginFailed, check_done, send
 from registry.cli.commands.accounts.opening import PasswordFile, read_password
 from registry.cli.display import echo
 from registry.cli.options import UsageError, reports_errors, run_async
-from registry.errors import RequestError
 
 if TYPE_CHECKING:
     from registry.cli.logins import LoginFile
 
-SECONDS = 30
-LARGEST = 1 << 20
+TOKENS = "api/v1/token/"
+MOST_DAYS = 36500
 THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Server = Annotated[str, typer.Argument(metavar="SERVER", help="The server's host and port, as in names of images.")]
@@ -32,14 +33,13 @@ Insecure = Annotated[
 ]
 
 
-class LoginFailed(RequestError):
-    """The server did not accept the login, or is no condery."""
-
-
 @reports_errors
 def login(
     server: Server,
-    user: Annotated[str, typer.Option("--user", "-u", metavar="NAME", help="Your account.")],
+    user: Annotated[
+        str | None,
+        typer.Option("--user", "-u", metavar="NAME", help="Your account; without it you sign in with a browser."),
+    ] = None,
     password_file: PasswordFile = None,
     days: Annotated[
         float | None, typer.Option("--days", help="Days until it ends; without it the most allowed.")
@@ -48,20 +48,20 @@ def login(
     docker: Docker = False,
     insecure: Insecure = False,
 ) -> None:
-    """Sign in to a server, and keep an access token instead of the password.
+    """Sign in to a server, and keep an access token of yours.
 
-    The password, or an access token, is asked for, or read from standard input or a file.
+    With --user the password, or an access token, is asked for, or read from standard input or a file. Without it the
+    command says an address and a code, and waits until you have typed the code there, in a browser on any machine.
     """
-    from auth.tokens.secrets_text import is_access_token
-
     base, logins = _base(server, insecure=insecure), _open(file, docker=docker)
-    password = read_password(password_file, new=False)
-    expires = None if days is None else time.time() + days * 86400
-    if is_access_token(password):
-        run_async(_check(base, password))
-        token = password
+    if days is not None and not 0 < days < MOST_DAYS:
+        raise UsageError(f"--days must be more than 0 and less than {MOST_DAYS}")
+    if user is None:
+        if password_file is not None:
+            raise UsageError("--password-file: say whose password it is, with --user")
+        user, token = run_async(_sign_in_by_browser(base, days))
     else:
-        token = run_async(_make_token(base, user, password, expires))
+        token = _sign_in(base, user, read_password(password_file, new=False), days)
     logins.keep(_host(base), user, token)
     echo(f"signed in to {_host(base)}; the token is in {logins.path}")
     if docker and logins.helper is not None:
@@ -81,6 +81,28 @@ def logout(server: Server, file: File = None, docker: Docker = False, insecure: 
         # it is gone from here, whatever the server says
         logins.forget(_host(base))
     echo(f"signed out of {_host(base)}")
+
+
+def _sign_in(base: URL, user: str, password: str, days: float | None) -> str:
+    """An access token for a password; one that stands for the password is taken itself. Raises LoginFailed."""
+    from auth.tokens.secrets_text import is_access_token
+
+    if is_access_token(password):
+        run_async(_check(base, password))
+        return password
+    return run_async(_make_token(base, user, password, None if days is None else time.time() + days * 86400))
+
+
+async def _sign_in_by_browser(base: URL, days: float | None) -> tuple[str, str]:
+    """Name and access token. Raises LoginFailed."""
+    from auth.tokens.secrets_text import is_access_token
+    from registry.cli.device_login import sign_in
+
+    signed = await sign_in(base, days)
+    # they go into a file in which a colon separates them
+    if ":" in signed.name or not is_access_token(signed.token):
+        raise LoginFailed(f"{base} gave no token, so it is no condery")
+    return signed.name, signed.token
 
 
 def _open(file: Path | None, *, docker: bool) -> LoginFile:
@@ -120,7 +142,7 @@ async def _make_token(base: URL, user: str, password: str, expires: float | None
     if expires is not None:
         document["expires"] = expires
     headers = {"Authorization": encode_basic_auth(user, password, "utf-8")}
-    answer = await _send("POST", base / "api/v1/token/", headers, document)
+    answer = await _ask("POST", base / TOKENS, headers, document)
     token = answer.get("data", {}).get("token") if isinstance(answer.get("data"), dict) else None
     if not isinstance(token, str):
         raise LoginFailed(f"{base} gave no token, so it is no condery")
@@ -128,38 +150,15 @@ async def _make_token(base: URL, user: str, password: str, expires: float | None
 
 
 async def _check(base: URL, token: str) -> None:
-    await _send("GET", base / "api/v1/token/", {"Authorization": f"Bearer {token}"})
+    await _ask("GET", base / TOKENS, {"Authorization": f"Bearer {token}"})
 
 
 async def _revoke(base: URL, token: str) -> None:
-    await _send("DELETE", base / "api/v1/token/current/", {"Authorization": f"Bearer {token}"})
+    await _ask("DELETE", base / TOKENS / "current/", {"Authorization": f"Bearer {token}"})
 
 
-async def _send(method: str, url: URL, headers: dict[str, str], document: object = None) -> dict[str, Any]:
+async def _ask(method: str, url: URL, headers: Mapping[str, str], json: object = None) -> Mapping[str, Any]:
     """The document in the answer. Raises LoginFailed."""
-    import aiohttp
-
-    from storage import strict_json
-    from storage.errors import JsonInvalid
-
-    try:
-        # credentials follow no redirect: they are for this server
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(SECONDS), trust_env=True) as session,
-            session.request(method, url, headers=headers, json=document, allow_redirects=False) as answer,
-        ):
-            status, body = answer.status, b""
-            async for piece in answer.content.iter_any():
-                body += piece
-                if len(body) > LARGEST:
-                    raise LoginFailed(f"{url.origin()} answers with more than {LARGEST} bytes, so it is no condery")
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise LoginFailed(f"{url.origin()} does not answer: {error or type(error).__name__}") from None
-    try:
-        found = strict_json.parse(body)
-    except JsonInvalid:
-        found = None
-    if status != 200:
-        said = found.get("message") if isinstance(found, dict) else None
-        raise LoginFailed(f"{url.origin()} says {status}: {said or 'it is no condery, or redirects'}")
-    return found if isinstance(found, dict) else {}
+    status, document = await send(method, url, headers, json=json)
+    check_done(url, status, document)
+    return document

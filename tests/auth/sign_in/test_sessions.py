@@ -10,9 +10,9 @@ from sqlalchemy import func, select, update
 
 from auth.changing import AccessData
 from auth.sign_in import pending as pending_module
-from auth.sign_in import sessions as sessions_module
 from auth.sign_in.pending import PendingSignIns
 from auth.sign_in.sessions import BrowserSessions
+from auth.tokens import account_secrets
 from auth.tokens.credential import Credential
 from auth.tokens.errors import CredentialsInvalid
 from storage.database.account_tables import browser_session, sign_in
@@ -39,7 +39,7 @@ async def test_a_session(data: AccessData, rows: Rows, sessions: BrowserSessions
     account = await rows.add_account("alice")
     text = await sessions.make(Credential(account, 3), "https://sso.example.org")
     found = await sessions.find(text)
-    assert (found.account, found.epoch) == (account, 3)
+    assert (found.credential.account, found.credential.epoch) == (account, 3)
     for wrong in ("", text[:-1], text + "x", text.upper(), "é", "x" * 10_000):
         with pytest.raises(CredentialsInvalid):
             await sessions.find(wrong)
@@ -53,7 +53,7 @@ async def test_a_session(data: AccessData, rows: Rows, sessions: BrowserSessions
 async def test_sessions_of_an_account_are_bounded(
     data: AccessData, rows: Rows, sessions: BrowserSessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions_module, "MOST_OF_ACCOUNT", 3)
+    monkeypatch.setattr(account_secrets, "MOST_OF_ACCOUNT", 3)
     alice, bob = await rows.add_account("alice"), await rows.add_account("bob")
     of_bob = await sessions.make(Credential(bob), "i")
     texts = [await sessions.make(Credential(alice), "i") for _ in range(5)]
@@ -69,7 +69,7 @@ async def test_sessions_of_an_account_are_bounded(
 
 async def test_a_pending_sign_in_is_taken_once(data: AccessData) -> None:
     pending, others = PendingSignIns(data, "oidc"), PendingSignIns(data, "device")
-    state = await pending.begin({"nonce": "n"})
+    state = await pending.begin({"nonce": "n"}, "192.0.2.1")
     assert await others.take(state) is None
     assert await pending.take("another") is None
     taken = await asyncio.gather(*(pending.take(state) for _ in range(10)))
@@ -81,7 +81,7 @@ async def test_cve_2026_34052_pending_sign_ins_are_bounded_and_expire(
 ) -> None:
     monkeypatch.setattr(pending_module, "MOST", 3)
     pending = PendingSignIns(data, "oidc")
-    states = [await pending.begin({"number": str(number)}) for number in range(6)]
+    states = [await pending.begin({"number": str(number)}, f"192.0.2.{number}") for number in range(6)]
     assert await count(data, sign_in) == 3
     assert await pending.take(states[0]) is None
     assert await pending.take(states[-1]) == {"number": "5"}

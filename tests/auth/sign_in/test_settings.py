@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from auth.sign_in.settings import MOST_ISSUERS, SignInSettings, WorkloadSettings
+from auth.sign_in.settings import SignInSettings
+from auth.sign_in.workload_settings import MOST_ISSUERS, WorkloadSettings
 
 GITHUB = "https://token.actions.githubusercontent.com"
 CLUSTER = "https://kubernetes.default.svc.cluster.local"

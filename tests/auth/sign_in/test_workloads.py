@@ -17,7 +17,7 @@ from auth.role import Roles
 from auth.sign_in.errors import WorkloadRuleInvalid
 from auth.sign_in.identity_token import LEEWAY_SECONDS
 from auth.sign_in.issuer_keys import Fetch
-from auth.sign_in.settings import WorkloadSettings
+from auth.sign_in.workload_settings import WorkloadSettings
 from auth.sign_in.workloads import MOST_MATCHING, Workloads
 from auth.tokens.credential import Credential
 from auth.tokens.errors import CredentialsInvalid

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from auth.audit.reading import AuditFilter
 from auth.settings import AccessSettings
 from registry.http.settings import HttpSettings
 from storage.digest import Digest
 from tests.registry.access.conftest import CLOSED
+from tests.support.registry.audited import stored
 from tests.support.registry.people import PASSWORD, People, basic
 from tests.support.registry.pushes import DATA, DIGEST, MANIFEST, Pusher, image_manifest
 from tests.support.registry.serving import ROOT, Site, serving
@@ -22,14 +22,6 @@ async def events(ask: Pusher, headers: Mapping[str, str], path: str = "/api/v1/a
     assert found.status == 200, found.body
     listed: list[dict[str, Any]] = json.loads(found.body)["data"]
     return listed
-
-
-async def stored(site: Site) -> list[tuple[str, str, str, str]]:
-    """All that the audit log has, the oldest first, once it has written what it was told."""
-    async with site.access.audit.writing():
-        pass
-    page = await site.access.audit.read_page(AuditFilter(), None, 1000)
-    return [(each.principal, each.action, each.entity, each.outcome) for each in reversed(page.events)]
 
 
 async def test_what_changes_and_what_is_refused(ask: Pusher, people: People, site: Site) -> None:

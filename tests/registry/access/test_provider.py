@@ -55,7 +55,7 @@ async def follow(client: aiohttp.ClientSession, url: URL) -> tuple[URL, str]:
 
 async def sign_in(site: Site, name: str) -> dict[str, str]:
     """The headers of a browser that has signed in as `name`, with its answers to the provider's two pages."""
-    async with site.request("GET", "/login?next=/v2/", allow_redirects=False) as response:
+    async with site.request("GET", "/login/provider?next=/v2/", allow_redirects=False) as response:
         url, cookie = URL(response.headers["Location"]), response.headers["Set-Cookie"].partition(";")[0]
     async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as client:
         for answer in ({"prompt": "login", "login": name, "password": "any"}, {"prompt": "consent"}):

@@ -34,9 +34,10 @@ FILLED = {
 }
 REPOSITORIES = ("team/app", "team/app/deep", "team", f"{ROOT}/numpy", "mirror/docker.io/debian")
 ROLES = {"viewer": VIEWER, "editor": EDITOR, "admin": ADMIN}
-BROWSERS = frozenset({"/login", "/login/callback", "/logout"})
+BROWSERS = frozenset({"/login/provider", "/login/callback"})
 """Pages that are there only where people can sign in at a provider, which they cannot here."""
-PAGES = frozenset({"/", "/v2/", "/healthz", "/readyz", "/token", "/api/v1/permission/"}) | BROWSERS - {"/logout"}
+OPEN = frozenset({"/", "/v2/", "/healthz", "/readyz", "/token", "/api/v1/permission/"})
+PAGES = OPEN | BROWSERS | {"/login", "/device", "/device/code"}
 """What is for everybody, or says itself who it is for. A new public route has to be named here."""
 
 

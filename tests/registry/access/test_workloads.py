@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from auth.settings import AccessSettings
-from auth.sign_in.settings import WorkloadSettings
+from auth.sign_in.workload_settings import WorkloadSettings
 from tests.support.registry.people import basic, bearer
 from tests.support.registry.serving import Site, serving
 from tests.support.servers.issuer import Issuer

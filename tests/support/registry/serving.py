@@ -17,7 +17,8 @@ from yarl import URL
 from auth.access import Access
 from auth.changing import AccessData
 from auth.settings import AccessSettings
-from auth.sign_in.settings import SignInSettings, WorkloadSettings
+from auth.sign_in.settings import SignInSettings
+from auth.sign_in.workload_settings import WorkloadSettings
 from builder.artifacts.artifact import ARTIFACTS, Artifact
 from builder.demand import Ticket
 from builder.errors import InvalidImageName, TooManyBuilds, UnknownArtifact
@@ -262,6 +263,7 @@ async def serving(
                 notifier=notifier,
                 mirror=mirror,
                 browsers=opened.browsers,
+                devices=opened.devices,
             )
 
     log = io.StringIO()

@@ -6,12 +6,9 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-import json
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from sqlalchemy import select
@@ -24,9 +21,10 @@ from auth.settings import AccessSettings
 from auth.sign_in import provider
 from auth.sign_in.errors import FetchFailed, SignInFailed
 from auth.sign_in.settings import SignInSettings
-from registry.access.pages import local_page
+from registry.access.browser.form import local_page
 from registry.http.settings import HttpSettings
 from storage.database.account_tables import browser_session, sign_in
+from tests.support.registry.browser import PROVIDER, Answer, Browser, grant
 from tests.support.registry.people import BY, People, bearer
 from tests.support.registry.serving import ROOT, Site, serving
 from tests.support.servers.issuer import Issuer
@@ -55,67 +53,6 @@ async def site(tmp_path: Path, issuer: Issuer) -> AsyncIterator[Site]:
         yield running
 
 
-@dataclass
-class Answer:
-    status: int
-    headers: Mapping[str, str]
-    text: str
-    set_cookies: list[str]
-
-    @property
-    def location(self) -> str:
-        return self.headers["Location"]
-
-
-@dataclass
-class Browser:
-    """Keeps cookies, and follows nothing by itself."""
-
-    site: Site
-    cookies: dict[str, str] = field(default_factory=dict)
-
-    async def ask(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> Answer:
-        cookie = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
-        sent = {**(cookie if self.cookies else {}), **(headers or {})}
-        async with self.site.request(method, path, headers=sent, allow_redirects=False) as response:
-            text = (await response.read()).decode()
-            found = response.headers.getall("Set-Cookie", [])
-            for each in found:
-                name, _, value = each.partition(";")[0].partition("=")
-                if "Max-Age=0" in each:
-                    self.cookies.pop(name, None)
-                else:
-                    self.cookies[name] = value
-            return Answer(response.status, response.headers, text, found)
-
-    async def begin(self, path: str = "/login") -> dict[str, str]:
-        """What the provider is sent."""
-        answer = await self.ask("GET", path)
-        assert answer.status == 303, answer.text
-        return {name: values[0] for name, values in parse_qs(urlsplit(answer.location).query).items()}
-
-    async def come_back(self, asked: Mapping[str, str], **more: str) -> Answer:
-        fields = {"code": "good", "state": asked["state"], **more}
-        query = "&".join(f"{name}={value}" for name, value in fields.items())
-        return await self.ask("GET", f"/login/callback?{query}")
-
-    async def sign_in(self, issuer: Issuer, path: str = "/login", **claims: Any) -> Answer:
-        asked = await self.begin(path)
-        grant(issuer, asked, **claims)
-        return await self.come_back(asked)
-
-    async def who(self, headers: Mapping[str, str] | None = None) -> object:
-        answer = await self.ask("GET", "/api/v1/permission/", headers)
-        data = json.loads(answer.text)["data"] if answer.status == 200 else {"authenticated": False}
-        return data["primary_namespace"] if data["authenticated"] else 401
-
-
-def grant(issuer: Issuer, asked: Mapping[str, str], **claims: Any) -> None:
-    """Let the code `good` be exchanged for a token of alice."""
-    usual = {"aud": "condery", "sub": "1", "nonce": asked["nonce"], "preferred_username": "alice", "groups": []}
-    issuer.granted["good"] = {"id_token": issuer.token(**{**usual, **claims}), "access_token": "access"}
-
-
 async def rows(site: Site, table: Any) -> list[Any]:
     async with site.workshop.store.database.reading() as connection:
         return list(await connection.execute(select(table)))
@@ -124,7 +61,7 @@ async def rows(site: Site, table: Any) -> list[Any]:
 async def test_a_person_signs_in_and_out(site: Site, issuer: Issuer) -> None:
     browser = Browser(site)
     assert await browser.who() == 401
-    asked = await browser.begin("/login?next=/v2/alice/")
+    asked = await browser.begin(f"{PROVIDER}?next=/v2/alice/")
     assert asked["redirect_uri"] == f"{PUBLIC}/login/callback"
     assert (asked["response_type"], asked["code_challenge_method"]) == ("code", "S256")
     assert asked["scope"] == "openid profile"
@@ -145,7 +82,7 @@ async def test_a_person_signs_in_and_out(site: Site, issuer: Issuer) -> None:
 
 async def test_cve_2024_28233_cookies_are_for_this_host_and_hidden(site: Site, issuer: Issuer) -> None:
     browser = Browser(site)
-    begun = (await browser.ask("GET", "/login")).set_cookies
+    begun = (await browser.ask("GET", PROVIDER)).set_cookies
     asked = await browser.begin()
     grant(issuer, asked)
     for each in (*begun, *(await browser.come_back(asked)).set_cookies):
@@ -186,7 +123,7 @@ def test_pages_of_ours(page: str) -> None:
 
 
 async def test_open_redirect_a_sign_in_leads_to_pages_of_ours(site: Site, issuer: Issuer) -> None:
-    assert (await Browser(site).sign_in(issuer, "/login?next=//evil.example")).location == "/"
+    assert (await Browser(site).sign_in(issuer, f"{PROVIDER}?next=//evil.example")).location == "/"
 
 
 async def refused(browser: Browser, answer: Answer) -> str:
@@ -278,20 +215,20 @@ async def test_a_code_that_the_provider_does_not_know(site: Site) -> None:
 async def test_a_provider_that_is_down_stops_nobody_else(site: Site, issuer: Issuer) -> None:
     issuer.discovery = {"issuer": "https://evil.example"}
     browser = Browser(site)
-    assert (await browser.ask("GET", "/login")).status == 403
+    assert (await browser.ask("GET", PROVIDER)).status == 403
     bob = await People(site).add("bob")
     assert await browser.who(bob.headers) == "bob"
 
 
 async def test_a_flood_of_sign_ins_is_none_for_the_provider(site: Site, issuer: Issuer) -> None:
-    answers = await asyncio.gather(*(Browser(site).ask("GET", "/login") for _ in range(30)))
+    answers = await asyncio.gather(*(Browser(site).ask("GET", PROVIDER) for _ in range(30)))
     assert {each.status for each in answers} == {303}
     assert len(issuer.asked) == 1
 
 
 async def test_a_provider_that_is_down_is_not_asked_for_each(site: Site, issuer: Issuer) -> None:
     issuer.discovery = {"issuer": "https://evil.example"}
-    answers = await asyncio.gather(*(Browser(site).ask("GET", "/login") for _ in range(30)))
+    answers = await asyncio.gather(*(Browser(site).ask("GET", PROVIDER) for _ in range(30)))
     assert {each.status for each in answers} == {403}
     assert len(issuer.asked) == 1
 
@@ -446,7 +383,7 @@ async def test_a_provider_that_did_not_answer_may_do_so_later(
 ) -> None:
     monkeypatch.setattr(provider, "EXCHANGE_SECONDS", 0.05)
     issuer.pause = asyncio.Event()
-    assert (await Browser(site).ask("GET", "/login")).status == 403
+    assert (await Browser(site).ask("GET", PROVIDER)).status == 403
     issuer.pause.set()
     monkeypatch.setattr(provider, "EXCHANGE_SECONDS", 20.0)
     monkeypatch.setattr(provider, "RETRY_SECONDS", 0.0)
@@ -455,11 +392,11 @@ async def test_a_provider_that_did_not_answer_may_do_so_later(
 
 async def test_without_a_provider_there_are_no_pages(tmp_path: Path) -> None:
     async with serving(tmp_path) as site:
-        for method, path in (("GET", "/login"), ("GET", "/login/callback"), ("POST", "/logout")):
+        for method, path in (("GET", PROVIDER), ("GET", "/login/callback"), ("POST", "/logout")):
             async with site.request(method, path) as response:
                 assert response.status == (401 if method == "POST" else 404)
 
 
 async def test_nobody_keeps_what_a_sign_in_is_answered(site: Site) -> None:
-    answer = await Browser(site).ask("GET", "/login")
+    answer = await Browser(site).ask("GET", PROVIDER)
     assert (answer.headers["Cache-Control"], answer.headers["Referrer-Policy"]) == ("no-store", "no-referrer")

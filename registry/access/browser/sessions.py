@@ -1,0 +1,122 @@
+"""Browsers that are signed in, for all requests of one process."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from typing import NamedTuple
+
+from aiohttp import web
+from cachetools import LRUCache
+
+from auth.changing import AccessData
+from auth.principal import Principal
+from auth.sign_in.renewal import Renewals
+from auth.sign_in.sessions import BrowserSession, BrowserSessions
+from auth.tokens.credential import Credential, Recognition
+from auth.tokens.errors import CredentialsInvalid
+from auth.tokens.secrets_text import hash_of
+from registry.access.browser.cookie import Cookie
+from registry.access.browser.form import forget_token
+from registry.access.proxied import is_own_visit
+from registry.parts import PROXIES
+from registry.peers.networks import client_of
+from registry.trail import SIGN_IN, note
+
+MOST_REMEMBERED = 4096
+REMEMBER_SECONDS = 60.0
+
+_COOKIE = Cookie("session")
+
+
+class _Known(NamedTuple):
+    stamp: int
+    until: float
+    """By the monotonic clock."""
+    principal: Principal
+
+
+class SignedInBrowsers:
+    """Finds the principals of browsers, and signs them in and out."""
+
+    def __init__(
+        self, sessions: BrowserSessions, recognition: Recognition, data: AccessData, renewals: Renewals | None
+    ) -> None:
+        """`renewals` is for sessions from a provider."""
+        self._sessions = sessions
+        self._recognition = recognition
+        self._data = data
+        self._renewals = renewals
+        self._known: LRUCache[str, _Known] = LRUCache(MOST_REMEMBERED)
+
+    def names_somebody(self, request: web.Request) -> bool:
+        """Whether whom it comes from has to be looked up."""
+        return _COOKIE.may_be_in(request)
+
+    async def identify(self, request: web.Request) -> Principal | None:
+        """Whose browser it is; None for one that is not signed in, or not any more."""
+        text = _COOKIE.read(request)
+        if text is None or not is_own_visit(request):
+            return None
+        key, stamp, now = hash_of(text), self._data.stamp, time.monotonic()
+        known = self._known.get(key)
+        if known is not None and known.stamp == stamp and known.until > now:
+            return known.principal
+        try:
+            session = await self._find(request, text)
+            recognised = await self._recognition.recognise(session.credential)
+        except CredentialsInvalid:
+            # it is signed in no more, and may sign in again
+            self._known.pop(key, None)
+            return None
+        seconds = min(REMEMBER_SECONDS, recognised.until - time.time(), self._due_at(session) - time.time())
+        self._known[key] = _Known(stamp, now + seconds, recognised.principal)
+        return recognised.principal
+
+    async def sign_in(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        credential: Credential,
+        *,
+        issuer: str = "",
+        refresh: str = "",
+    ) -> None:
+        """Give the browser a session of its own, whatever it had before. Raises CredentialsInvalid."""
+        # an account may be disabled
+        principal = (await self._recognition.recognise(credential)).principal
+        await self._end(request)
+        text = await self._sessions.make(credential, issuer, refresh)
+        _COOKIE.write(request, response, text, self._sessions.seconds)
+        forget_token(request, response)
+        note(request, principal, SIGN_IN, principal.name, issuer=issuer)
+
+    async def sign_out(self, request: web.Request, response: web.StreamResponse) -> None:
+        await self._end(request)
+        _COOKIE.write(request, response, "", 0)
+        forget_token(request, response)
+
+    async def _end(self, request: web.Request) -> None:
+        """End the session that the browser shows, if it is one: anybody can make one up."""
+        text = _COOKIE.read(request)
+        if text is None:
+            return
+        try:
+            await self._sessions.find(text)
+        except CredentialsInvalid:
+            return
+        await self._sessions.end(text)
+
+    async def _find(self, request: web.Request, text: str) -> BrowserSession:
+        """The session, by its provider's latest word. Raises CredentialsInvalid."""
+        session = await self._sessions.find(text)
+        if self._renewals is None or self._due_at(session) > time.time():
+            return session
+        # an account that is disabled here is none that the provider is asked about
+        await self._recognition.recognise(replace(session.credential, expires=session.ends))
+        await self._renewals.renew(text, session, client_of(request.app[PROXIES].client(request)))
+        return await self._sessions.find(text)
+
+    def _due_at(self, session: BrowserSession) -> float:
+        return self._renewals.due_at(session) if self._renewals is not None else math.inf

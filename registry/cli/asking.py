@@ -1,0 +1,58 @@
+"""Requests of commands to a server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from registry.errors import RequestError
+
+if TYPE_CHECKING:
+    from yarl import URL
+
+SECONDS = 30
+LARGEST = 1 << 20
+
+
+class LoginFailed(RequestError):
+    """The server did not accept the login, or is no condery."""
+
+
+class NoAnswer(LoginFailed):
+    """The server cannot be reached now."""
+
+
+async def send(
+    method: str, url: URL, headers: Mapping[str, str], *, json: object = None, form: Mapping[str, str] | None = None
+) -> tuple[int, Mapping[str, Any]]:
+    """The status, and the document in the answer, empty for what is no object. Raises LoginFailed, NoAnswer."""
+    import aiohttp
+
+    from storage import strict_json
+    from storage.errors import JsonInvalid
+
+    try:
+        # credentials follow no redirect: they are for this server
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(SECONDS), trust_env=True) as session,
+            session.request(method, url, headers=headers, json=json, data=form, allow_redirects=False) as answer,
+        ):
+            status, body = answer.status, b""
+            async for piece in answer.content.iter_any():
+                body += piece
+                if len(body) > LARGEST:
+                    raise LoginFailed(f"{url.origin()} answers with more than {LARGEST} bytes, so it is no condery")
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise NoAnswer(f"{url.origin()} does not answer: {error or type(error).__name__}") from None
+    try:
+        found = strict_json.parse(body)
+    except JsonInvalid:
+        found = None
+    return status, found if isinstance(found, dict) else {}
+
+
+def check_done(url: URL, status: int, document: Mapping[str, Any]) -> None:
+    """Raises LoginFailed for anything but success."""
+    if status != 200:
+        said = document.get("message") or document.get("error_description")
+        raise LoginFailed(f"{url.origin()} says {status}: {said or 'it is no condery, or redirects'}")
