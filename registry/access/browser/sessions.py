@@ -52,7 +52,8 @@ class SignedInBrowsers:
 
     def names_somebody(self, request: web.Request) -> bool:
         """Whether whom it comes from has to be looked up."""
-        return _COOKIE.may_be_in(request)
+        # most requests have none, and each would feel it
+        return "Cookie" in request.headers and _COOKIE.may_be_in(request)
 
     async def identify(self, request: web.Request) -> Principal | None:
         """Whose browser it is; None for one that is not signed in, or not any more."""
