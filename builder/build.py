@@ -23,6 +23,7 @@ from builder.base.prefix_path import check_prefix
 from builder.base.vocabulary import Base, BaseImage
 from builder.canonical import make_key
 from builder.channels.download import Downloader
+from builder.channels.logins import Logins, NamespaceLogins
 from builder.errors import BuilderError, UnknownLock
 from builder.image.finished import FinishedImage
 from builder.image.platform import join_platforms
@@ -38,7 +39,7 @@ from builder.policy.policy import NO_POLICY, Policy
 from builder.progress import Event, Progress, show_nothing
 from builder.queue.job import Job
 from builder.settings import BuilderSettings
-from builder.solve.lanes import Solving
+from builder.solve.own import OwnSolvers
 from builder.solve.resolution import answers_meanwhile, is_fresh, make_resolution_key
 from builder.stages import Stages
 from builder.work.gather import gather_all
@@ -82,13 +83,14 @@ class Builder:
     catalog: Catalog
     blobs: BlobStore
     layers: Layers
-    solver: Solving
+    solver: OwnSolvers
     downloader: Downloader
     pool: WorkerPool
     base: Base
     popularity: Popularity
     stages: Stages
     admission: Admission
+    logins: NamespaceLogins
     _bases: dict[str, BaseImage] = field(default_factory=dict)
     _solves: SingleFlight[str, Solved] = field(default_factory=SingleFlight)
     _images: SingleFlight[str, FinishedImage] = field(default_factory=SingleFlight)
@@ -110,6 +112,7 @@ class Builder:
 
     async def image_of(self, spec: EnvironmentSpec, progress: Progress) -> FinishedImage:
         """Make the image of `spec` that `run` would make, for somebody who watches."""
+        spec = await self.logins.give_owner(spec, self.settings.root)
         return (await self._make_image_of(Job("image", spec), progress))[1]
 
     async def _make_image_of(self, job: Job, progress: Progress) -> tuple[str, FinishedImage]:
@@ -140,7 +143,9 @@ class Builder:
 
     async def check(self, spec: EnvironmentSpec) -> None:
         """Solve `spec` and record nothing. Raises what the solve raises."""
-        await self.solver.solve(spec, await self._find_glibc(spec.platforms))
+        spec = await self.logins.give_owner(spec, self.settings.root)
+        logins = await self.logins.find(spec.owner)
+        await self.solver.solve(spec, await self._find_glibc(spec.platforms), NO_POLICY, logins)
 
     async def _find_or_solve(self, job: Job, progress: Progress, watch: Stopwatch) -> Solved:
         if job.lock_key:
@@ -155,13 +160,16 @@ class Builder:
             glibc = await self._find_glibc(job.spec.platforms)
             await self.admission.check_spec(job.spec)
             policy = await self.admission.find_policy()
-            key = make_resolution_key(job.spec, glibc, self.settings.channel_alias, policy)
-            solved = await self._solves.do(key, lambda: self._solve(key, job.spec, glibc, policy))
+            logins = await self.logins.find(job.spec.owner)
+            key = make_resolution_key(job.spec, glibc, self.settings.channel_alias, policy, logins.key)
+            solved = await self._solves.do(key, lambda: self._solve(key, job.spec, glibc, policy, logins))
             await self.admission.check_lock(solved.lock)
             progress(Event("solve", 1, 1, f"{sum(map(len, solved.lock.packages.values()))} packages"))
         return solved
 
-    async def _solve(self, key: str, spec: EnvironmentSpec, glibc: Mapping[str, str], policy: Policy) -> Solved:
+    async def _solve(
+        self, key: str, spec: EnvironmentSpec, glibc: Mapping[str, str], policy: Policy, logins: Logins
+    ) -> Solved:
         """Return the stored lock while it is fresh, else a new one, recorded unless the old one still answers."""
         now = time.time()
         resolution = await self.catalog.locks.find_resolution(key)
@@ -169,7 +177,8 @@ class Builder:
             document = await self.catalog.locks.find(resolution.lock_key)
             if document:
                 return Solved(Lock.from_json(document), key)
-        solved = Solved(await self.solver.solve(spec, glibc, policy), key, now)
+        lock = logins.own(await self.solver.solve(spec, glibc, policy, logins), self.settings.channel_alias)
+        solved = Solved(lock, key, now)
         await self.admission.check_lock(solved.lock)
         if resolution and answers_meanwhile(spec, resolution.solved, self.settings, now):
             return solved
@@ -264,7 +273,7 @@ class Builder:
         progress(Event("image", 1, 1, image.variants[0].digest))
         return image
 
-    def resolution_key(self, spec: EnvironmentSpec, policy: Policy = NO_POLICY) -> str | None:
+    def resolution_key(self, spec: EnvironmentSpec, policy: Policy = NO_POLICY, logins: str = "") -> str | None:
         """Return the key of `spec`'s solution under `policy` over the current bases; None while a base is not
         resolved."""
         if self.settings.glibc:
@@ -273,7 +282,7 @@ class Builder:
             glibc = _read_glibc({platform: self._bases[platform] for platform in spec.platforms})
         else:
             return None
-        return make_resolution_key(spec, glibc, self.settings.channel_alias, policy)
+        return make_resolution_key(spec, glibc, self.settings.channel_alias, policy, logins)
 
     def image_key(self, lock_key: str, platforms: Sequence[str]) -> str | None:
         """Return the key of a lock's image over the current bases, or None while a base is not resolved."""
@@ -316,7 +325,7 @@ class Builder:
             nonlocal done
             # no more of one build in line than it can use: each choice of a turn searches the whole line
             async with window:
-                path = await self.downloader.fetch(package)
+                path = await self.downloader.fetch(package, logins=await self.logins.find(package.owner))
             done += package.size or 0
             progress(Event("download", done, total, str(package)))
             return package.archive_key, path

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Generic, Literal, TypeVar
 
 from builder.artifacts.artifact import ARTIFACTS, Artifact, make_artifact_key
+from builder.channels.logins import NamespaceLogins
 from builder.channels.policy import ChannelPolicy
 from builder.errors import BuildFailed, TooManyBuilds, UnknownArtifact
 from builder.image.finished import FinishedImage
@@ -96,20 +97,23 @@ class Demand:
         catalog: Catalog,
         queue: BuildQueue,
         image_key: Callable[[str, Sequence[str]], str | None],
-        resolution_key: Callable[[EnvironmentSpec, Policy], str | None],
+        resolution_key: Callable[[EnvironmentSpec, Policy, str], str | None],
         channels: ChannelPolicy,
         admission: Admission,
+        logins: NamespaceLogins,
     ) -> None:
         self._settings = settings
         self._channels = channels
         self._admission = admission
+        self._logins = logins
         self._catalog = catalog
         self._queue = queue
         self._image_key = image_key
         """Returns the key of a lock's image for some platforms, on the current bases; None while a base is not
         resolved."""
         self._resolution_key = resolution_key
-        """Returns the key under which a spec's solution by a policy is stored; None while a base is not resolved."""
+        """Returns the key under which a spec's solution by a policy, with the key of logins, is stored; None while
+        a base is not resolved."""
         self._uses: UseNotes[tuple[ResultKind, str]] = UseNotes(self._write_use, NOTE_SECONDS, "use not recorded")
 
     @property
@@ -186,8 +190,12 @@ class Demand:
     async def tags(self, repository: str) -> list[str]:
         """List the existing tags, sorted: `latest`, and the days and locks to which this repository was solved."""
         spec = (await read_name(repository, "latest", self._settings, self._catalog)).spec
-        locks = [f"lock-{key[:12]}" for key in await self._catalog.locks.list_of_spec(spec.key)]
-        return sorted({"latest", *locks, *await self._catalog.locks.list_days(spec.key)}) if locks else []
+        locks: set[str] = set()
+        days: set[str] = set()
+        for key in list_spec_keys(spec, self._settings.root):
+            locks.update(f"lock-{each[:12]}" for each in await self._catalog.locks.list_of_spec(key))
+            days.update(await self._catalog.locks.list_days(key))
+        return sorted({"latest"} | locks | days) if locks else []
 
     async def _make_ticket(
         self,
@@ -236,19 +244,23 @@ class Demand:
     async def _make_job(self, kind: Any, repository: str, tag: str) -> Job:
         request = await read_name(repository, tag, self._settings, self._catalog)
         if isinstance(request.reference, image_name.LockReference):
-            key = await find_lock_key(self._catalog.locks, tag, request.reference.hex, request.spec.key)
+            keys = list_spec_keys(request.spec, self._settings.root)
+            key = await find_lock_key(self._catalog.locks, tag, request.reference.hex, keys)
             await self._catalog.locks.pin(key)
-            return Job(kind, request.spec, key, policy=(await self._admission.find_policy()).key)
+            logins = await self._logins.find(self._settings.root)
+            return Job(kind, request.spec, key, policy=(await self._admission.find_policy()).key, logins=logins.key)
         # the result of a lock is served whatever channels may be read; what is not made yet fails when it is fetched
         self._channels.check(request.spec)
         await self._admission.check_spec(request.spec)
-        return Job(kind, request.spec, policy=(await self._admission.find_policy()).key)
+        spec = await self._logins.give_owner(request.spec, self._settings.root)
+        logins = await self._logins.find(spec.owner)
+        return Job(kind, spec, policy=(await self._admission.find_policy()).key, logins=logins.key)
 
     async def _find_lock(self, job: Job, accepts: Accepts) -> tuple[str, float] | None:
         """Return the key of the lock that `job` means, if it is solved and accepted, and until when it is fresh."""
         if job.lock_key:
             return job.lock_key, FOREVER
-        key = self._resolution_key(job.spec, await self._admission.find_policy())
+        key = self._resolution_key(job.spec, await self._admission.find_policy(), job.logins)
         resolution = await self._catalog.locks.find_resolution(key) if key else None
         if resolution is None or not accepts(resolution.solved):
             return None
@@ -322,11 +334,21 @@ class Demand:
 
 
 async def read_name(repository: str, tag: str, settings: BuilderSettings, catalog: Catalog) -> image_name.ImageRequest:
-    """Parse `repository:tag` as of today, with the stored spec if the name is a handle. Raises InvalidImageName."""
+    """Parse `repository:tag` as of today, with the stored spec if the name is a handle. Raises InvalidImageName.
+
+    The spec is nobody's yet, and the stored one of another namespace is not found.
+    """
     handle = image_name.find_spec_handle(repository, settings)
     document = await catalog.locks.find_of_spec(handle) if handle else None
     stored = Lock.from_json(document).spec if document else None
+    if stored is not None:
+        stored = replace(stored, owner="") if stored.owner in ("", settings.root) else None
     return image_name.parse(repository, tag, settings, today=_today(), stored=stored)
+
+
+def list_spec_keys(spec: EnvironmentSpec, namespace: str) -> list[str]:
+    """The keys of a spec of which `namespace` gets what was made: as its own, or as anybody's."""
+    return [replace(spec, owner=owner).key for owner in (namespace, "")]
 
 
 def _always(_solved: float) -> bool:

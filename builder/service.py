@@ -18,6 +18,7 @@ from builder.base.vocabulary import Base
 from builder.build import Builder
 from builder.channels.channel import Credentials
 from builder.channels.download import Downloader, DownloadSettings
+from builder.channels.logins import NamespaceCredentials, NamespaceLogins
 from builder.channels.policy import ChannelPolicy, Others
 from builder.demand import Demand
 from builder.errors import BuildFailed
@@ -37,6 +38,7 @@ from builder.queue.protocol import BuildQueue, CompletedBuild
 from builder.remote.repository import read_logins
 from builder.settings import BuilderSettings
 from builder.solve.lanes import Solving, SolvingSettings
+from builder.solve.own import OwnSolvers
 from builder.solve.settings import SolverSettings
 from builder.stages import Stages
 from builder.work.claims import Claim, on_behalf_of
@@ -44,6 +46,7 @@ from builder.work.pool import WorkerPool
 from storage.blobs.blocking import StoreInThreads
 from storage.blobs.layers import LayerStore
 from storage.blobs.store import BlobStore
+from storage.catalog.credentials import NoCredentials
 from storage.catalog.parts import Catalog
 from storage.disk.files import make_folders, remove_leftovers
 from storage.errors import ConderyError
@@ -84,13 +87,14 @@ class BuilderService:
         announce: Announce | None = None,
         rules: PolicySettings | None = None,
         changed: Callable[[], None] = lambda: None,
+        credentials: NamespaceCredentials | None = None,
     ) -> AsyncIterator[Self]:
         """Open the builder on the data directory `root`. With `resume`, it resumes what a dead server left unfinished.
 
         `others` says which channels besides those in the settings may be read. `announce` is called for every build
         that ends here. `rules` say what environments may hold, beside what their namespace says; `changed` is called
-        when the deny list is another. Closing leaves unfinished builds to be resumed. Raises BaseUnavailable for a base
-        that makes no sense, and what `Solver` and `Credentials` raise.
+        when the deny list is another. `credentials` are those of namespaces. Closing leaves unfinished builds to be
+        resumed. Raises BaseUnavailable for a base that makes no sense, and what `Solver` and `Credentials` raise.
         """
         data = DataDirectory(root)
         channels = ChannelPolicy.of(settings.channels, settings.channel_alias, settings.allowed_channels, others)
@@ -98,7 +102,8 @@ class BuilderService:
         # their files are spread over 256 folders, made once here rather than checked at every write
         for folder in spread:
             await asyncio.to_thread(make_folders, folder)
-        clear = partial(remove_leftovers, [*spread, data.bases, data.working])
+        clear = partial(remove_leftovers, [*spread, data.bases, data.working, data.own_repodata])
+        logins = NamespaceLogins(credentials or NoCredentials(), settings.channel_alias)
         async with contextlib.AsyncExitStack() as stack:
             policies = await stack.enter_async_context(
                 Policies.open(
@@ -107,7 +112,7 @@ class BuilderService:
                 )
             )  # fmt: skip
             admission = Admission(policies, catalog.locks, settings.root)
-            builder = await _open_builder(stack, settings, data, catalog, blobs, channels, admission, clear)
+            builder = await _open_builder(stack, settings, data, catalog, blobs, channels, admission, logins, clear)
 
             async def tell(
                 job: Job, build_id: str, seconds: float, end: CompletedBuild | BuildFailed
@@ -115,7 +120,9 @@ class BuilderService:
                 return announce(await demand.describe_end(job, build_id, seconds, end)) if announce else None
 
             queue = EmbeddedQueue(catalog.builds, builder.run, settings, tell)
-            demand = Demand(settings, catalog, queue, builder.image_key, builder.resolution_key, channels, admission)
+            demand = Demand(
+                settings, catalog, queue, builder.image_key, builder.resolution_key, channels, admission, logins
+            )
             stack.push_async_callback(demand.close)
             stack.push_async_callback(queue.close)
             if resume:
@@ -134,21 +141,23 @@ async def _open_builder(
     blobs: BlobStore,
     policy: ChannelPolicy,
     admission: Admission,
+    logins: NamespaceLogins,
     clear: Callable[[], object],
 ) -> Builder:
     """Open the builder with its processes; `stack` closes it. `clear` is called when a worker has died."""
     credentials = Credentials.read(settings.credentials)
     base = _open_base(stack, settings, data, catalog, blobs)
-    solver = await stack.enter_async_context(
-        Solving(_make_solver_settings(settings, data, policy), _make_solving_settings(settings))
-    )
+    solving, lanes = _make_solver_settings(settings, data, policy), _make_solving_settings(settings)
+    shared = await stack.enter_async_context(Solving(solving, lanes))
+    solver = OwnSolvers(shared, solving, lanes, data.own_repodata)
+    stack.push_async_callback(solver.close)
     downloads = _make_download_settings(settings, data, policy)
     downloader = await stack.enter_async_context(Downloader(downloads, credentials, solver.download))
     pool = await stack.enter_async_context(WorkerPool(settings.workers, clear, settings.worker_memory))
     layers = Layers(LayerStore(blobs), pool)
     builder = Builder(
         settings, data, catalog, blobs, layers, solver, downloader, pool, base, Popularity.load_shipped(),
-        Stages.of(settings), admission,
+        Stages.of(settings), admission, logins,
     )  # fmt: skip
     stack.push_async_callback(builder.close)
     return builder

@@ -62,6 +62,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                 announce=notifier.build_recorder if notifier else None,
                 rules=settings.policy,
                 changed=partial(store.changes.mark, settings.builder.root),
+                credentials=credentials,
             ) as service,
             open_mirror(settings, store, credentials) as mirror,
             open_access(

@@ -6,7 +6,7 @@
     bases/            layers of docker archives while condery compresses them
     archives/         downloaded packages, a cache
     contents/         what was read from the packages, a cache
-    repodata/         channel indexes, a cache
+    repodata/         channel indexes, a cache; own/ has those that were read with a namespace's credentials
     working/          images being put together
     policy/           the deny list as it was read last
     mirror/           blobs of other registries on their way into a bucket
@@ -56,6 +56,10 @@ class DataDirectory:
     @property
     def repodata(self) -> Path:
         return self.root / "repodata"
+
+    @property
+    def own_repodata(self) -> Path:
+        return self.repodata / "own"
 
     @property
     def working(self) -> Path:

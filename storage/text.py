@@ -16,6 +16,9 @@ HIDDEN = "***"
 # A quotation mark ends both: in a line of JSON the next `@` may belong to another value.
 _USER = re.compile(r"""(?<=://)[^/@\s"]+@""")
 _TOKEN = re.compile(r"""(?<=/t/)[^/\s"']+""")
+# access tokens and keys of the vault, which begin with our name, and JSON Web Tokens
+_OURS = re.compile(r"(?<=condery_)(?:vault_)?[0-9A-Za-z_-]{40,}")
+_JWT = re.compile(r"eyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_-]+\.[0-9A-Za-z_-]+")
 
 
 def printable(text: str) -> str:
@@ -37,10 +40,17 @@ def printable_json(text: str) -> str:
 
 
 def redact(text: str) -> str:
-    """Hide `user:password@` and the token of `/t/<token>/` in every URL in `text`."""
-    if "://" not in text:
-        return text
-    return _TOKEN.sub(HIDDEN, _USER.sub(f"{HIDDEN}@", text))
+    """Hide `user:password@` and the token of `/t/<token>/` in every URL in `text`, and tokens wherever they are.
+
+    A token can be known by its form: somebody may put it into a name, a tag or a header that is logged.
+    """
+    if "://" in text:
+        text = _TOKEN.sub(HIDDEN, _USER.sub(f"{HIDDEN}@", text))
+    if "condery_" in text:
+        text = _OURS.sub(HIDDEN, text)
+    if "eyJ" in text:
+        text = _JWT.sub(HIDDEN, text)
+    return text
 
 
 def _spell_out(found: re.Match[str]) -> str:

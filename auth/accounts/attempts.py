@@ -96,7 +96,7 @@ class Attempts:
         full = [each for each in counts if self._room(each) <= 0]
         if full:
             resets = (self._windows.get_window_stats(each.item, each.key).reset_time for each in full)
-            # what is no name may be a password in the wrong field
+            # what is no name may be a password in the wrong field; whoever logs it knows more
             raise TooManyAttempts(max(1, math.ceil(max(resets) - time.time())), name if is_name(name) else "")
 
     def _room(self, count: _Count) -> int:

@@ -60,6 +60,10 @@ class Passwords:
         """Hash a new password for storing it. Raises PasswordUnfit, SignInBusy."""
         return await self._pool.hash(check_password(password))
 
+    async def knows(self, name: str) -> bool:
+        """Whether there is a person with this name. It takes as long for either answer."""
+        return await self._find(name) is not None
+
     async def _find(self, name: str) -> Any:
         # databases do not accept every character, and no account has such a name
         query = select(account).where(account.c.name == (name if is_name(name) else ""), account.c.kind == "person")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from auth.principal import Principal, PrincipalKind
-from storage.text import printable
+from storage.text import printable, redact
 
 Outcome = Literal["allowed", "denied"]
 
@@ -40,5 +40,5 @@ class AuditEvent:
         return cls(principal.name, principal.kind, action, entity, outcome, token=principal.token, **rest)
 
     def texts(self) -> dict[str, str]:
-        """The fields that come from outside, printable and no longer than their columns."""
-        return {name: printable(str(getattr(self, name)))[:most] for name, most in MOST_CHARACTERS.items()}
+        """The fields that come from outside, printable, without tokens, and no longer than their columns."""
+        return {name: redact(printable(str(getattr(self, name))))[:most] for name, most in MOST_CHARACTERS.items()}

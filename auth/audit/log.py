@@ -23,6 +23,7 @@ from auth.audit.reading import AuditFilter, AuditPage, read_page
 from storage.database import account_tables
 from storage.database.engine import Database
 from storage.errors import StorageError
+from storage.text import redact
 
 FLUSH_SECONDS = 0.5
 RETRY_SECONDS = 2.0
@@ -165,7 +166,7 @@ async def insert_events(connection: AsyncConnection, events: Iterable[AuditEvent
             "principal_kind": event.principal_kind,
             "token": event.token,
             "outcome": event.outcome,
-            "detail": orjson.dumps(dict(event.detail)).decode(),
+            "detail": redact(orjson.dumps(dict(event.detail)).decode()),
         }
         for event in events
     ]

@@ -158,7 +158,7 @@ async def build(root: Path, channel: str, specs: Sequence[str]) -> Built:
     """One build over `root`, with warm processes and garbage collector settings like a server's."""
     async with service(root, channel) as opened:
         await opened.builder.warm()
-        await opened.builder.solver.list_package_names([channel], ["linux-64", "noarch"])
+        await opened.builder.solver.shared.list_package_names([channel], ["linux-64", "noarch"])
         rest_collector()
         begun = time.perf_counter()
         lock = await opened.lock(parse_specs(specs, opened.builder.settings))

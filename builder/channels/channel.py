@@ -61,6 +61,12 @@ class Credential:
     secret: str = field(repr=False)
     username: str = field(default="", repr=False)
 
+    def to_json(self) -> dict[str, Any]:
+        """As the file has it."""
+        if self.kind == "BasicHTTP":
+            return {self.kind: {"username": self.username, "password": self.secret}}
+        return {self.kind: self.secret}
+
     def authorize(self, url: str) -> tuple[str, dict[str, str]]:
         """Return the address and the headers for a request to `url`.
 

@@ -16,6 +16,7 @@ import aiohttp
 import structlog
 
 from builder.channels.channel import Credentials
+from builder.channels.logins import NO_LOGINS, Logins
 from builder.channels.part_file import PartFile
 from builder.channels.policy import ChannelPolicy
 from builder.channels.transfer import Problem, Received, Transfer
@@ -42,8 +43,8 @@ _KEPT = 3
 _LONG = 6
 """Slots for long connections, as a multiple of the others. Long connections may transfer next to nothing."""
 
-FetchOci = Callable[[str, Path], Awaitable[None]]
-"""Writes the content of an `oci://` address to a path, like `Solver.download`."""
+FetchOci = Callable[[str, Path, Logins], Awaitable[None]]
+"""Writes the content of an `oci://` address to a path, like `OwnSolvers.download`."""
 
 
 @dataclass(frozen=True)
@@ -99,29 +100,32 @@ class Downloader:
         for routes in self._routes.values():
             await routes.close()
 
-    async def fetch(self, package: LockedPackage, received: Received | None = None) -> Path:
+    async def fetch(
+        self, package: LockedPackage, received: Received | None = None, *, logins: Logins = NO_LOGINS
+    ) -> Path:
         """Return the verified archive of `package`.
 
         For a `file://` channel that is its own file, of which only the size is checked. If the record has both hashes,
         the sha256 is compared. `received` is called with byte counts for the caller that downloads, not for those that
-        join. Raises ChannelNotAllowed, DownloadFailed, PackageRefused (no hash, a hash or size that differs from the
-        record, or an address to which its channel may not send us), StorageFull.
+        join. `logins` are those of the package's owner. Raises ChannelNotAllowed, DownloadFailed, PackageRefused (no
+        hash, a hash or size that differs from the record, or an address to which its channel may not send us),
+        StorageFull.
         """
         self._settings.policy.check_package(package)
         if not (package.sha256 or package.md5):
             raise PackageRefused(package.file_name, "its channel's index gives neither sha256 nor md5 for it")
         if package.url.startswith("file://"):
             return _find_local(package)
-        return await self._flights.do(package.archive_key, lambda: self._fetch(package, received or _ignore))
+        return await self._flights.do(package.archive_key, lambda: self._fetch(package, received or _ignore, logins))
 
-    async def _fetch(self, package: LockedPackage, received: Received) -> Path:
+    async def _fetch(self, package: LockedPackage, received: Received, logins: Logins) -> Path:
         path = self._settings.directory / f"{package.archive_key}{_find_extension(package)}"
         algorithm: Literal["sha256", "md5"] = "sha256" if package.sha256 else "md5"
         await asyncio.to_thread(mark_used, path)
         try:
             async with asyncio.timeout(self._settings.longest) as limit:
                 while not _is_whole(path, package.size):
-                    await self._fetch_once(package, path, algorithm, received)
+                    await self._fetch_once(package, path, algorithm, received, logins)
         except TimeoutError:
             if limit.expired():
                 raise DownloadFailed(package.file_name, self._too_long) from None
@@ -129,7 +133,12 @@ class Downloader:
         return path
 
     async def _fetch_once(
-        self, package: LockedPackage, path: Path, algorithm: Literal["sha256", "md5"], received: Received
+        self,
+        package: LockedPackage,
+        path: Path,
+        algorithm: Literal["sha256", "md5"],
+        received: Received,
+        logins: Logins,
     ) -> None:
         """Download the archive to `path`, or pause for a moment while another process does."""
         with contextlib.ExitStack() as opened:
@@ -146,7 +155,7 @@ class Downloader:
                 await asyncio.sleep(_OTHER_PROCESS)
                 return
             try:
-                await self._complete(package, part, received)
+                await self._complete(package, part, received, logins)
                 await to_end(asyncio.to_thread(part.publish))
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -158,36 +167,36 @@ class Downloader:
     def _too_long(self) -> str:
         return f"it took more than the allowed {self._settings.longest:g} s (setting build_download_seconds)"
 
-    async def _complete(self, package: LockedPackage, part: PartFile, received: Received) -> None:
+    async def _complete(self, package: LockedPackage, part: PartFile, received: Received, logins: Logins) -> None:
         """Complete the archive in `part`, or raise. Starts over once if an old part does not fit."""
         resumed = part.size > 0
-        await self._bring(package, part, received)
+        await self._bring(package, part, received, logins)
         if resumed and _describe_problem(package, part):
             await asyncio.to_thread(part.restart)
-            await self._bring(package, part, received)
+            await self._bring(package, part, received, logins)
         if problem := _describe_problem(package, part):
             part.discard()
             raise PackageRefused(package.file_name, problem)
 
-    async def _bring(self, package: LockedPackage, part: PartFile, received: Received) -> None:
+    async def _bring(self, package: LockedPackage, part: PartFile, received: Received, logins: Logins) -> None:
         """Fetch all bytes, over as many connections as it takes. Raises DownloadFailed."""
         if package.url.startswith("oci://"):
-            await self._bring_oci(package, part, received)
+            await self._bring_oci(package, part, received, logins)
             return
         pace = Pace(self._settings.least, self._settings.seconds)
         transfer = Transfer(package, part, received, pace, _KEPT * self._settings.patience)
         fruitless, most = 0, part.size
-        while problem := await self._try(transfer):
+        while problem := await self._try(transfer, logins):
             if problem.gave_way:
                 continue
             fruitless = 0 if part.size > most and not problem.slow else fruitless + 1
             most = max(most, part.size)
             if problem.final or fruitless >= self._settings.attempts:
-                raise DownloadFailed(package.file_name, self._credentials.redact(problem.reason))
+                raise DownloadFailed(package.file_name, logins.redact(self._credentials.redact(problem.reason)))
             wait = max(self._settings.backoff * 2**fruitless, problem.retry_after)
             await asyncio.sleep(min(wait, _LONGEST_WAIT))
 
-    async def _try(self, transfer: Transfer) -> Problem | None:
+    async def _try(self, transfer: Transfer, logins: Logins) -> Problem | None:
         """Use one connection. Returns what went wrong, or None if the archive is complete."""
         if transfer.is_complete():
             return None
@@ -195,7 +204,7 @@ class Downloader:
             async with (
                 self._lane.turn(interruptible_after=transfer.kept_for),
                 transfer.pace.kept(),
-                self._get(transfer.package, transfer.make_headers()) as response,
+                self._get(transfer.package, transfer.make_headers(), logins) as response,
             ):
                 return await transfer.take(response)
         except GaveWay:
@@ -219,14 +228,16 @@ class Downloader:
             return Problem("it answers with an invalid header")
 
     @asynccontextmanager
-    async def _get(self, package: LockedPackage, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _get(
+        self, package: LockedPackage, headers: dict[str, str], logins: Logins
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a GET, follow at most ten redirects, each with its own host's credentials, and return the answer."""
         url = package.url
         channel = self._settings.policy.address_of(package.channel)
         routes = self._choose_routes(channel)
         for _ in range(_REDIRECTS + 1):
             asked, authorization = url, dict[str, str]()
-            if (credential := self._credentials.for_url(url)) and _may_see_login(url, channel):
+            if (credential := logins.find(url) or self._credentials.for_url(url)) and _may_see_login(url, channel):
                 asked, authorization = credential.authorize(url)
             async with routes.get(asked, {**headers, **authorization}) as response:
                 if response.status not in (301, 302, 303, 307, 308):
@@ -248,14 +259,14 @@ class Downloader:
             self._routes[internal] = Routes(AddressGuard(internal), most, self._settings.seconds)
         return self._routes[internal]
 
-    async def _bring_oci(self, package: LockedPackage, part: PartFile, received: Received) -> None:
+    async def _bring_oci(self, package: LockedPackage, part: PartFile, received: Received, logins: Logins) -> None:
         if self._fetch_oci is None:
             raise DownloadFailed(package.file_name, "oci:// channels cannot be read here")
         try:
             async with self._lane.turn():
-                await self._fetch_oci(package.url, part.path)
+                await self._fetch_oci(package.url, part.path, logins)
         except BuilderError as error:
-            raise DownloadFailed(package.file_name, self._credentials.redact(str(error))) from None
+            raise DownloadFailed(package.file_name, logins.redact(self._credentials.redact(str(error)))) from None
         await asyncio.to_thread(part.rehash)
         received(part.size, package.size)
 

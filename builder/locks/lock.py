@@ -44,13 +44,20 @@ class LockedPackage:
     since: int | None = field(default=None, compare=False)
     """When the channel indexed it (CEP 47), in milliseconds UTC. It is no part of the lock's key: a channel that is
     indexed anew has the same packages."""
+    owner: str = field(default="", compare=False)
+    """The namespace with whose credentials it is fetched, if so. The lock's key has it with the spec."""
 
     def __str__(self) -> str:
         return f"{self.name}-{self.version}-{self.build}"
 
     @property
     def archive_key(self) -> str:
-        """Identifies the archive's content: its sha256, or its md5 if the record has only that."""
+        """Identifies the archive's content: its sha256, or its md5 if the record has only that.
+
+        One that has an owner has a key of its own, so that nobody gets it by knowing its hash.
+        """
+        if self.owner:
+            return make_key("owned archive", [self.owner, self.sha256, self.md5])
         if self.sha256:
             return self.sha256
         if self.md5:
@@ -59,7 +66,8 @@ class LockedPackage:
 
     def to_json(self) -> dict[str, Any]:
         # not `asdict`, which copies every value: a hundred packages take it 3 ms while everything waits for the lock
-        return {name: getattr(self, name) for name in _FIELDS} | ({"since": self.since} if self.since else {})
+        own = {name: getattr(self, name) for name in ("since", "owner") if getattr(self, name)}
+        return {name: getattr(self, name) for name in _FIELDS} | own
 
     def identify(self) -> dict[str, Any]:
         """What the keys of locks are made of."""

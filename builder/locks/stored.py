@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from builder.errors import UnknownLock
 from storage.catalog.locks import Locks
 
 
-async def find_lock_key(locks: Locks, name: str, prefix: str, spec_key: str | None = None) -> str:
-    """Return the key of the only lock that starts with `prefix` and, if given, belongs to the spec `spec_key`.
+async def find_lock_key(locks: Locks, name: str, prefix: str, spec_keys: Collection[str] | None = None) -> str:
+    """Return the key of the only lock that starts with `prefix` and, if given, belongs to one of the specs `spec_keys`.
 
     Raises UnknownLock, which calls it `name`.
     """
@@ -16,7 +18,7 @@ async def find_lock_key(locks: Locks, name: str, prefix: str, spec_key: str | No
         raise UnknownLock(
             name, "no such lock is stored here; pull the tag latest, whose label io.condery.lock names its lock"
         )
-    mine = [key for key, of_spec in found if spec_key in (None, of_spec)]
+    mine = [key for key, of_spec in found if spec_keys is None or of_spec in spec_keys]
     if not mine:
         raise UnknownLock(
             name,

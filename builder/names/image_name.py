@@ -285,6 +285,6 @@ def _parse_day(tag: str, today: datetime.date) -> datetime.date:
 def _mentions(repository: str, spec: EnvironmentSpec, settings: NameSettings) -> bool:
     try:
         items = _split_items(repository, settings)
-        return _make_spec(_select(items, settings), settings, item=repository) == replace(spec, until=None)
+        return _make_spec(_select(items, settings), settings, item=repository) == replace(spec, until=None, owner="")
     except InvalidImageName:
         return False

@@ -88,6 +88,9 @@ class EnvironmentSpec:
     until: datetime.date | None = None
     """Packages newer than the end of this day (UTC) are excluded."""
     prefix: str = DEFAULT_PREFIX
+    owner: str = ""
+    """The namespace whose credentials its channels are asked with; nobody else gets what is made of it. Empty if they
+    are asked with none of a namespace's."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -107,6 +110,8 @@ class EnvironmentSpec:
             "virtual_packages": [list(pair) for pair in self.virtual_packages],
             "until": self.until.isoformat() if self.until else None,
             "prefix": self.prefix,
+            # keys of specs that are nobody's own are those of before
+            **({"owner": self.owner} if self.owner else {}),
         }
 
     @classmethod
@@ -127,6 +132,7 @@ class EnvironmentSpec:
             virtual_packages=tuple((name, version) for name, version in document["virtual_packages"]),
             until=datetime.date.fromisoformat(document["until"]) if document["until"] else None,
             prefix=document["prefix"],
+            owner=document.get("owner", ""),
         )
 
     @cached_property

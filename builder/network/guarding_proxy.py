@@ -18,9 +18,10 @@ import resource
 import secrets
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Collection
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Self
 from urllib.parse import urljoin, urlsplit
 
@@ -92,10 +93,19 @@ class _Upstream:
 
 
 class GuardingProxy:
-    """Serves at `url` while it is entered, to whoever has that URL. `outer` returns the proxy that it uses itself."""
+    """Serves at `url` while it is entered, to whoever has that URL. `outer` returns the proxy that it uses itself.
 
-    def __init__(self, guard: AddressGuard, outer: OuterProxy = find_outer_proxy) -> None:
+    The hosts in `pinned` are reached only at their ports there: rattler shows a host's login at every port.
+    """
+
+    def __init__(
+        self,
+        guard: AddressGuard,
+        outer: OuterProxy = find_outer_proxy,
+        pinned: Mapping[str, Collection[int]] = MappingProxyType({}),
+    ) -> None:
         self._guard = guard
+        self._pinned = pinned
         self._outer = outer
         self._look_ups: LookUps[list[str]] = LookUps()
         secret = secrets.token_urlsafe(32)
@@ -226,6 +236,9 @@ class GuardingProxy:
 
     async def _connect(self, scheme: str, host: str, port: int) -> _Upstream:
         """Connect to a host, if that is allowed. Raises _Refused."""
+        if port not in self._pinned.get(host.lower().rstrip("."), (port,)):
+            log.warning("channel refers to another port of a host that gets credentials", host=host, port=port)
+            raise _Refused(REFUSED)
         proxy = self._outer(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
         try:
             async with asyncio.timeout(CONNECT_SECONDS):

@@ -21,10 +21,12 @@ class Job:
     artifact: str | None = None
     policy: str = ""
     """The key of the policy that held for whoever asked: a build that began under another is not theirs."""
+    logins: str = ""
+    """Likewise the key of the credentials of the spec's owner."""
 
     @cached_property
     def key(self) -> str:
-        policy = [self.policy] if self.policy else []
+        policy = [self.policy, *([self.logins] if self.logins else [])] if self.policy or self.logins else []
         return make_key("job", [self.kind, self.spec.key, self.lock_key, self.artifact, *policy])
 
     def to_json(self) -> dict[str, Any]:
@@ -34,6 +36,7 @@ class Job:
             "lock_key": self.lock_key,
             "artifact": self.artifact,
             "policy": self.policy,
+            "logins": self.logins,
         }
 
     @classmethod
@@ -44,4 +47,5 @@ class Job:
             lock_key=document["lock_key"],
             artifact=document["artifact"],
             policy=document.get("policy", ""),
+            logins=document.get("logins", ""),
         )

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -105,6 +106,8 @@ class Child:
             "channel_alias": settings.policy.alias,
             "proxy": proxy.url,
             "credentials": str(settings.credentials.absolute()) if settings.credentials else None,
+            "owner": settings.logins.owner,
+            "held": [asdict(each) for each in settings.logins.held],
             "glibc": settings.glibc,
             "memory": settings.memory,
             "reading": settings.seconds if settings.reading is None else settings.reading,

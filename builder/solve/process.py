@@ -17,7 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,6 +27,7 @@ from rattler.exceptions import GatewayError, ParseSubdirError
 from rattler.package_streaming import download_to_path
 
 from builder.channels.channel import Credentials, resolve_address
+from builder.channels.logins import Logins
 from builder.channels.policy import list_channels
 from builder.errors import BuilderError, ChannelUnavailable, SolveLimit, Unsatisfiable
 from builder.names.spec import EnvironmentSpec
@@ -37,6 +38,7 @@ from builder.solve.indexes.repodata import Repodata, RepodataLimits
 from builder.solve.platform_solve import PlatformSolve
 from builder.solve.policy_files import PolicyFiles
 from builder.solve.reasons import list_package_names
+from storage.catalog.credential import Credential as OwnCredential
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +60,9 @@ class Configuration:
     channel_alias: str
     proxy: str
     credentials: str | None
+    owner: str
+    """The namespace whose credentials `held` are, as `storage.catalog.credential.Credential` has them."""
+    held: list[dict[str, str]] = field(repr=False)
     glibc: str
     memory: int
     """Bytes of memory that the process may have. An allocation beyond ends it."""
@@ -78,12 +83,13 @@ class SolverProcess:
         self._alias = configuration.channel_alias
         self._glibc = configuration.glibc
         self._credentials = Credentials.read(Path(configuration.credentials) if configuration.credentials else None)
+        self._logins = Logins.of(configuration.owner, [OwnCredential(**each) for each in configuration.held])  # type: ignore[arg-type] # its fields as they were
         folder = Path(configuration.repodata)
         home = folder / "home"
         home.mkdir(exist_ok=True)
         self._repodata = Repodata(
             RepodataFolder(folder, configuration.repodata_disk),
-            make_client(configuration.proxy, configuration.credentials, home),
+            make_client(configuration.proxy, self._credentials, self._logins, home),
             RepodataLimits(
                 configuration.reading,
                 configuration.repodata_size,
@@ -133,7 +139,7 @@ class SolverProcess:
 
     def _clean(self, value: Any) -> Any:
         if isinstance(value, str):
-            return self._credentials.redact(value)
+            return self._logins.redact(self._credentials.redact(value))
         return [self._clean(each) for each in value] if isinstance(value, tuple | list) else value
 
     async def _list_names(self, channels: list[str], platforms: list[str]) -> set[str]:

@@ -20,11 +20,11 @@ RESOLUTION_FORMAT = 1
 
 
 def make_resolution_key(
-    spec: EnvironmentSpec, glibc: Mapping[str, str], channel_alias: str, policy: Policy = NO_POLICY
+    spec: EnvironmentSpec, glibc: Mapping[str, str], channel_alias: str, policy: Policy = NO_POLICY, logins: str = ""
 ) -> str:
     """Make the key of a solve: from the spec, from where its channels are, and from what the image's machine has.
 
-    `glibc` has the version by platform, where known.
+    `glibc` has the version by platform, where known; `logins` is the key of the credentials that channels are shown.
     """
     machines = {
         platform: list_virtual_packages(platform, glibc.get(platform, DEFAULT_GLIBC), spec.virtual_packages)
@@ -39,6 +39,7 @@ def make_resolution_key(
             "machines": machines,
             # keys of before there were policies hold where there is none
             **({"policy": policy.key} if policy.key else {}),
+            **({"logins": logins} if logins else {}),
         },
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from builder.channels.logins import NO_LOGINS, Logins
 from builder.channels.policy import ChannelPolicy
 from builder.solve.virtual_packages import DEFAULT_GLIBC
 
@@ -17,6 +18,8 @@ class SolverSettings:
     policy: ChannelPolicy = field(default_factory=ChannelPolicy)
     """Which channels may be read. Its alias is where channels are found by name."""
     credentials: Path | None = None
+    logins: Logins = NO_LOGINS
+    """Of a namespace: where these cover an address, the credentials of the file are not sent."""
     glibc: str = DEFAULT_GLIBC
     seconds: float = 120
     reading: float | None = None

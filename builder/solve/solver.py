@@ -87,7 +87,7 @@ class Solver:
 
     def __init__(self, settings: SolverSettings) -> None:
         self._settings = settings
-        self._proxy = GuardingProxy(AddressGuard(settings.policy.internal))
+        self._proxy = GuardingProxy(AddressGuard(settings.policy.internal), pinned=settings.logins.endpoints)
         self._folder = RepodataFolder(settings.repodata, settings.repodata_disk)
         self._child: Child | None = None
         self._downloads: Child | None = None
@@ -101,7 +101,7 @@ class Solver:
 
     async def __aenter__(self) -> Self:
         """Start the process. Raises CredentialsInvalid."""
-        self._redact = Credentials.read(self._settings.credentials).redact
+        self._credentials = Credentials.read(self._settings.credentials)
         self._settings.repodata.mkdir(parents=True, exist_ok=True)
         await asyncio.to_thread(self._folder.remove_leftovers)
         await asyncio.to_thread(self._folder.trim)
@@ -116,6 +116,9 @@ class Solver:
 
     async def __aexit__(self, *_: object) -> None:
         await self._ends.aclose()
+
+    def _redact(self, text: str) -> str:
+        return self._settings.logins.redact(self._credentials.redact(text))
 
     async def _close(self) -> None:
         if self._refresher:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from auth.accounts.attempts import Attempts
 from auth.accounts.loading import PrincipalLoader
-from auth.accounts.names import is_name
 from auth.accounts.passwords import Passwords
+from auth.errors import TooManyAttempts
 from auth.tokens.credential import Credential
 from auth.tokens.errors import CredentialsInvalid
 
@@ -20,13 +20,19 @@ class PasswordSignIns:
 
     async def verify(self, name: str, password: str, network: str) -> Credential:
         """Raises CredentialsInvalid, and TooManyAttempts or SignInBusy before anything is compared."""
-        with self._attempts.of(name, password, network) as attempt:
-            account = await self._passwords.verify(name, password, known=attempt.known)
-            attempt.succeeded = account is not None
+        try:
+            with self._attempts.of(name, password, network) as attempt:
+                account = await self._passwords.verify(name, password, known=attempt.known)
+                attempt.succeeded = account is not None
+        except TooManyAttempts as error:
+            raise TooManyAttempts(error.retry_after, await self._name_in_log(name)) from None
         if account is None:
-            # what is no name may be a password in the wrong field
-            raise CredentialsInvalid("the name or the password is wrong", name if is_name(name) else "")
+            raise CredentialsInvalid("the name or the password is wrong", await self._name_in_log(name))
         return Credential(account.id, account.epoch)
+
+    async def _name_in_log(self, name: str) -> str:
+        """The name if an account has it: any other may be a password in the wrong field."""
+        return name if await self._passwords.knows(name) else ""
 
     async def has_any(self) -> bool:
         """Whether there is anybody who could sign in."""

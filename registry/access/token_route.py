@@ -27,6 +27,7 @@ from registry.observer import PRINCIPAL
 from registry.parts import PARTS
 from registry.rates import count_request
 from registry.trail import SIGN_IN, actor_of, note
+from storage.text import redact
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
@@ -86,7 +87,7 @@ async def _answer(
         "issued_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(issued.at)),
         "scope": write_scopes(scopes),
     }
-    client = read_one(fields, "client_id")
+    client = redact(read_one(fields, "client_id"))
     if principal.kind != "anonymous":
         note(request, principal, SIGN_IN, principal.name, client_id=client)
     if offline and principal.id:

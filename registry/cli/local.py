@@ -27,9 +27,18 @@ async def open_service(settings: Settings) -> AsyncIterator[tuple[Store, Builder
 def open_builder(settings: Settings, store: Store) -> contextlib.AbstractAsyncContextManager[BuilderService]:
     """Open a builder on `store`. It accepts every channel as well."""
     from builder.service import BuilderService
+    from storage.catalog.credentials import NamespaceCredentials
+    from storage.vault.vault import Vault
 
+    vault = Vault.open(settings.vault.vault_keys, settings.vault.vault_key_file)
     return BuilderService.open(
-        settings.builder, settings.data_directory, store.catalog, store.blobs, others="all", rules=settings.policy
+        settings.builder,
+        settings.data_directory,
+        store.catalog,
+        store.blobs,
+        others="all",
+        rules=settings.policy,
+        credentials=NamespaceCredentials(store.database, store.changes, vault),
     )
 
 

@@ -78,7 +78,7 @@ class JsonRequestLog:
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             text = printable_json("\n".join([self._line(*each) for each in waiting]))
-            self._stream.write((redact(text) if "://" in text else text) + "\n")
+            self._stream.write(redact(text) + "\n")
             self._stream.flush()
 
     def _line(self, now: float, level: str, fields: dict[str, Any]) -> str:

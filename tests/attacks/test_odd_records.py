@@ -105,14 +105,14 @@ async def ends(tmp_path: Path, reason: str | None) -> None:
         if reason is None:
             await build(service)
             return
-        process = service.builder.solver.pid
+        process = service.builder.solver.shared.pid
         with pytest.raises(BuildFailed) as caught:
             await build(service)
         assert re.search(reason, caught.value.message)
         assert caught.value.kind != "WorkerLost"
         assert str(tmp_path) not in caught.value.message
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", caught.value.message)
-        assert service.builder.solver.pid == process
+        assert service.builder.solver.shared.pid == process
 
 
 @pytest.mark.parametrize("case", RECORDS)

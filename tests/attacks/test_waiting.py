@@ -153,10 +153,10 @@ async def test_solves_that_do_not_end(site: Path, callers: list[Caller]) -> None
 async def test_a_long_solve_has_all_its_time_and_then_a_reason(site: Path) -> None:
     make_hard_channel(site / "hard", ["hard"])
     async with attacked(site, quick_solve_seconds=0.5, solve_seconds=2) as (service, _):
-        process = service.builder.solver.pid
+        process = service.builder.solver.shared.pid
         with pytest.raises(BuildFailed, match=r"time of 2 s that the setting solve_seconds allows"):
             await (await ask(service, "channel.hard/hard", STRANGER)).wait(WITHIN)
-        assert service.builder.solver.pid == process, "the quick lane's process has not been touched"
+        assert service.builder.solver.shared.pid == process, "the quick lane's process has not been touched"
 
 
 @callers

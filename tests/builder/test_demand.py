@@ -146,7 +146,7 @@ async def test_a_request_neither_waits_for_the_note_nor_fails_with_it(service: B
         policy = ChannelPolicy(others="all")
         demand = Demand(
             builder.settings, catalog, service.queue, builder.image_key, builder.resolution_key, policy,
-            builder.admission,
+            builder.admission, builder.logins,
         )  # fmt: skip
         for _ in range(2):
             ticket = await demand.image(NAME, "latest")

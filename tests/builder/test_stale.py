@@ -43,7 +43,7 @@ async def test_the_old_image_answers_until_the_new_one_is_there(tmp_path: Path) 
             ticket, first = await latest(service)
             assert ticket.stale is None
             await make_channel(tmp_path / "site/channel", [NEW])
-            await service.builder.solver.refresh()
+            await service.builder.solver.shared.refresh()
             held = server.hold(".conda")
             await asyncio.sleep(0.6)
             ticket, image = await latest(service)

@@ -115,18 +115,21 @@ async def _lock_of_manifest(image: str, store: Store) -> str:
 
 
 async def _lock_of_name(image: str, settings: Settings, store: Store) -> str:
-    from builder.demand import read_name
+    from builder.demand import list_spec_keys, read_name
     from builder.locks.stored import find_lock_key
     from builder.names.image_name import LockReference
 
     repository, tag = _repository_and_tag(image, settings.builder.root)
     request = await read_name(repository, tag, settings.builder, store.catalog)
+    keys = list_spec_keys(request.spec, settings.builder.root)
     if isinstance(request.reference, LockReference):
-        return await find_lock_key(store.catalog.locks, tag, request.reference.hex, request.spec.key)
+        return await find_lock_key(store.catalog.locks, tag, request.reference.hex, keys)
     day = request.spec.until
-    resolution = await store.catalog.locks.find_newest_resolution(
-        replace(request.spec, until=None).key, day.isoformat() if day else None
-    )
+    found = [
+        await store.catalog.locks.find_newest_resolution(key, day.isoformat() if day else None)
+        for key in list_spec_keys(replace(request.spec, until=None), settings.builder.root)
+    ]
+    resolution = max(filter(None, found), key=lambda each: each.solved, default=None)
     if resolution is None:
         raise ImageUnknown(image, await _why_not_built(request.spec, settings, store))
     return resolution.lock_key

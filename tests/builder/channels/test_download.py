@@ -14,6 +14,7 @@ from aiohttp import web
 
 from builder.channels.channel import Credential, Credentials
 from builder.channels.download import _LONG, Downloader, DownloadSettings
+from builder.channels.logins import Logins
 from builder.channels.part_file import PartFile
 from builder.channels.policy import ChannelPolicy
 from builder.errors import DownloadFailed, PackageRefused, SolveError
@@ -290,11 +291,11 @@ async def test_a_full_disk(
 async def test_oci_channels(tmp_path: Path, channel: Path, record: LockedPackage) -> None:
     package = replace(record, url=f"oci://ghcr.io/mirrors/{record.subdir}/{record.file_name}")
 
-    async def fetch(url: str, path: Path) -> None:
+    async def fetch(url: str, path: Path, _logins: Logins) -> None:
         assert url == package.url
         path.write_bytes((channel / record.subdir / record.file_name).read_bytes())
 
-    async def fail(url: str, path: Path) -> None:
+    async def fail(url: str, path: Path, _logins: Logins) -> None:
         raise SolveError(f"no answer from https://u:{SECRET}@ghcr.io")
 
     async with Downloader(settings(tmp_path), CREDENTIALS, fail) as downloader:

@@ -55,9 +55,9 @@ def test_every_command_is_in_the_help_and_has_its_own(command: str) -> None:
     assert runner.invoke(app, [command, "--help"]).exit_code == 0
 
 
-def test_serve_has_a_flag_for_every_setting() -> None:
+def test_serve_has_a_flag_for_every_setting_that_is_no_secret() -> None:
     output = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["serve", "--help"]).output
-    assert [setting.flag for setting in all_settings() if setting.flag not in output] == []
+    assert [setting.flag for setting in all_settings() if setting.flag not in output] == ["--vault-keys"]
 
 
 OF_ACCOUNTS = {
@@ -67,6 +67,8 @@ OF_ACCOUNTS = {
     "role": "bind unbind list",
     "namespace": "create list delete",
     "policy": "show set check",
+    "credential": "set list remove",
+    "vault": "new-key rotate",
 }
 NESTED = ["settings show", *(f"{group} {name}" for group, names in OF_ACCOUNTS.items() for name in names.split())]
 

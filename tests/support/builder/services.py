@@ -10,6 +10,7 @@ from typing import Any
 
 from rattler.index import index_fs
 
+from builder.channels.logins import NamespaceCredentials
 from builder.image.finished import FinishedImage
 from builder.names.image_name import parse_specs
 from builder.names.spec import EnvironmentSpec
@@ -39,12 +40,15 @@ async def open_service(
     joins: bool = True,
     objects: ObjectStore | None = None,
     rules: PolicySettings | None = None,
+    credentials: NamespaceCredentials | None = None,
     **settings: Any,
 ) -> AsyncIterator[BuilderService]:
     values: dict[str, Any] = {"base": "scratch", "repodata_refresh": 0, "workers": 2} | settings
     chosen = BuilderSettings(**{"channels": (channel,), **values})
     async with open_stores(root, joins=joins, objects=objects) as stores:
-        async with BuilderService.open(chosen, root, stores.catalog, stores.blobs, rules=rules) as service:
+        async with BuilderService.open(
+            chosen, root, stores.catalog, stores.blobs, rules=rules, credentials=credentials
+        ) as service:
             yield service
 
 
