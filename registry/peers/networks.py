@@ -61,6 +61,7 @@ def node_address(text: str) -> str | None:
     return str(address)
 
 
+@lru_cache(maxsize=4096)
 def client_of(address: str) -> str:
     """What counts as one client: an IPv4 address, or an IPv6 /64, in which a host can use any address."""
     plain = plain_address(address).partition("%")[0]

@@ -23,13 +23,15 @@ NUMPY = f"{ROOT}/numpy"
 MANIFEST = f"/v2/{NUMPY}/manifests/latest"
 OPEN = AccessSettings(anonymous_bindings=("*/*=viewer",))
 CLOSED = AccessSettings(anonymous_bindings=("none",))
+ONE = 0.001
+"""Of this rate one request may come at once, and the next no sooner than a test ends."""
 
 
 @contextlib.asynccontextmanager
 async def limited(
-    directory: Path, sign_in: AccessSettings = OPEN, *, signed_in: float = 0, anonymous: float = 0.001
+    directory: Path, sign_in: AccessSettings = OPEN, *, signed_in: float = 0, anonymous: float = ONE
 ) -> AsyncIterator[Site]:
-    """A server that believes what 127.0.0.1 says of addresses, with one request in so long a time that it is one."""
+    """A server that believes what 127.0.0.1 says of addresses."""
     settings = HttpSettings(
         trusted_proxies=("127.0.0.1",), requests_per_second=signed_in, anonymous_requests_per_second=anonymous
     )
@@ -61,12 +63,13 @@ async def test_toomanyrequests_with_retry_after_in_the_form_of_the_route(tmp_pat
     async with limited(tmp_path) as site:
         assert await status(site) == 200
         async with site.request("GET", MANIFEST) as answer:
-            assert (answer.status, answer.headers["Retry-After"]) == (429, "1000")
+            seconds = int(answer.headers["Retry-After"])
+            assert (answer.status, 0 < seconds <= 1000) == (429, True)
             (error,) = (await answer.json())["errors"]
             assert error["code"] == "TOOMANYREQUESTS"
-            assert error["message"] == "too many requests of 127.0.0.1; try again in 1000 seconds"
+            assert error["message"] == f"too many requests of 127.0.0.1; try again in {seconds} seconds"
         async with site.request("GET", "/api/v1/permission/") as answer:
-            assert (answer.status, answer.headers["Retry-After"]) == (429, "1000")
+            assert (answer.status, "Retry-After" in answer.headers) == (429, True)
             assert (await answer.json())["code"] == "TOOMANYREQUESTS"
         async with site.request("GET", f"/files/{NUMPY}/latest/explicit.txt") as answer:
             assert (answer.status, (await answer.json())["code"]) == (429, "TOOMANYREQUESTS")
@@ -94,14 +97,14 @@ async def test_addresses_count_apart_and_an_ipv6_network_as_one(tmp_path: Path) 
 
 
 async def test_who_is_signed_in_counts_by_name_wherever_they_are(tmp_path: Path) -> None:
-    async with limited(tmp_path, signed_in=0.2) as site:
+    async with limited(tmp_path, signed_in=ONE) as site:
         people = People(site)
         ann, bob = await people.add("ann"), await people.add("bob")
         assert await status(site) == 200
         assert await status(site) == 429
         # their neighbours' requests are none of theirs, nor is their address
         for person in (ann, bob):
-            assert [await status(site, headers=person.headers) for _ in range(3)] == [200, 200, 429]
+            assert [await status(site, headers=person.headers) for _ in range(2)] == [200, 429]
         assert await status(site, headers=ann.headers, address="203.0.113.9") == 429
         assert await status(site, address="203.0.113.9") == 200
         # another credential of the same account is the same sender
@@ -131,10 +134,10 @@ async def test_whoever_shares_an_address_with_a_flood_can_sign_in(tmp_path: Path
 
 
 async def test_tokens_from_the_token_endpoint_count_for_their_account(tmp_path: Path) -> None:
-    async with limited(tmp_path, CLOSED, signed_in=0.2) as site:
+    async with limited(tmp_path, CLOSED, signed_in=ONE) as site:
         await People(site).add("ann", password=PASSWORD)
         form = {"grant_type": "password", "username": "ann", "password": PASSWORD}
-        assert [await status(site, "/token", "POST", data=FormData(form)) for _ in range(3)] == [200, 200, 429]
+        assert [await status(site, "/token", "POST", data=FormData(form)) for _ in range(2)] == [200, 429]
         assert await status(site, "/token", headers=basic("ann")) == 429
 
 
