@@ -70,6 +70,7 @@ async def collect(settings: Settings, store: Store, *, dry_run: bool = False) ->
         with only_here(settings.data_directory):
             async with only_one(store.database):
                 report = await Garbage(store.blobs, store.changes, policy).collect()
+        await _prune_audit(settings, store)
     # each machine has its own caches, whoever collects shared content
     for step in await eviction.evict(dry_run=dry_run):
         report.add(step)

@@ -6,13 +6,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, or_, select
 
 from storage.database import account_tables
 from storage.database.engine import Database
 
 MOST_EVENTS = 1000
 """The most events in one page."""
+
+
+ABOUT_NAMESPACES = (
+    "namespace.",
+    "policy.",
+    "credential.",
+    "manifest.",
+    "blob.",
+    "image.",
+    "file.",
+    "tags.",
+    "referrers.",
+)
+"""Beginnings of actions whose entity is a namespace or a repository. That of others may be an account of that name."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +40,8 @@ class AuditFilter:
     since: float | None = None
     """UNIX seconds."""
     until: float | None = None
+    namespace: str | None = None
+    """What is about it, about the repository of its name, and about what is in it."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +84,8 @@ async def read_page(
             if wanted.entity.endswith("*")
             else table.c.entity == wanted.entity
         )
+    if wanted.namespace is not None:
+        query = query.where(_is_about(wanted.namespace))
     if wanted.since is not None:
         query = query.where(table.c.time >= wanted.since)
     if wanted.until is not None:
@@ -76,3 +94,9 @@ async def read_page(
         rows = list(await connection.execute(query))
     events = tuple(StoredEvent(**{**row._mapping, "detail": orjson.loads(row.detail)}) for row in rows[:limit])
     return AuditPage(events, events[-1].id if len(rows) > limit else None)
+
+
+def _is_about(namespace: str) -> ColumnElement[bool]:
+    table = account_tables.audit
+    itself = or_(*(table.c.action.startswith(each, autoescape=True) for each in ABOUT_NAMESPACES))
+    return table.c.entity.startswith(f"{namespace}/", autoescape=True) | ((table.c.entity == namespace) & itself)

@@ -46,21 +46,23 @@ def _read_filter(request: web.Request) -> AuditFilter:
         outcome,
         _read_moment(request, "since"),
         _read_moment(request, "until"),
+        _read_namespace(request),
     )
+
+
+def _read_namespace(request: web.Request) -> str | None:
+    namespace = request.match_info.get("namespace")
+    if namespace is not None and not is_name(namespace):
+        raise RouteUnknown(request.rel_url.raw_path)
+    return namespace
 
 
 def _read_entity(request: web.Request) -> str | None:
     """The filter of entities; below a namespace it leads to no other."""
-    entity, namespace = request.query.get("entity"), request.match_info.get("namespace")
-    if namespace is None:
+    entity, namespace = request.query.get("entity"), _read_namespace(request)
+    if entity is None or namespace is None or entity == namespace or entity.startswith(f"{namespace}/"):
         return entity
-    if not is_name(namespace):
-        raise RouteUnknown(request.rel_url.raw_path)
-    if entity is None:
-        return f"{namespace}/*"
-    if not entity.startswith(f"{namespace}/"):
-        raise PageInvalid("entity", entity, f"expected one in the namespace, such as {namespace}/*")
-    return entity
+    raise PageInvalid("entity", entity, f"expected one in the namespace, such as {namespace}/*")
 
 
 def _read_number(request: web.Request, name: str, default: int | None) -> int | None:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from auth.sign_in.settings import WorkloadSettings
+from auth.settings import AccessSettings
+from auth.sign_in.workload_settings import WorkloadSettings
 from tests.clients import layouts
 from tests.clients.pushed import layers
-from tests.registry.access.conftest import CLOSED
 from tests.support.programs import Crane, Docker, OrasCommand, Podman, Skopeo, run
 from tests.support.registry.people import bearer
 from tests.support.registry.serving import serving
@@ -154,7 +154,9 @@ async def test_every_docker_command_of_workload_identity(docker: Docker, tmp_pat
             workload_audience=AUDIENCE,
             workload_rules=('sub == "job" -> editor on team/*',),
         )
-        async with serving(tmp_path / "data", sign_in=CLOSED, workload=workload) as site:
+        async with serving(
+            tmp_path / "data", sign_in=AccessSettings(anonymous_bindings=("none",)), workload=workload
+        ) as site:
             address = site.url.removeprefix("http://")
             docker.tag("made/by:hand", f"{address}/team/app")
             token = issuer.token(sub="job", aud=AUDIENCE)

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,29 @@ def test_what_is_deleted_gives_its_bytes_back(server: Server) -> None:
     client.check()
     assert report(server.data_dir, "verify")["damage"] == []
     assert Digest.of(kept) in {digest for _, digest in client.manifests}
+
+
+def test_events_of_the_audit_log_end_with_their_days(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(server)
+    push(client, "team/a")
+
+    def events() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = report(server.data_dir, "audit")["events"]
+        return found
+
+    waited = time.monotonic() + DEADLINE
+    while not events():
+        assert time.monotonic() < waited
+        time.sleep(0.1)
+    monkeypatch.setenv("CONDERY_AUDIT_DAYS", "0.00000001")
+    report(server.data_dir, "gc", "--dry-run")
+    for kept in ("1", "0"):
+        monkeypatch.setenv("CONDERY_AUDIT_DAYS", kept)
+        report(server.data_dir, "gc")
+        assert events(), kept
+    monkeypatch.setenv("CONDERY_AUDIT_DAYS", "0.00000001")
+    report(server.data_dir, "gc")
+    assert events() == []
 
 
 def test_nothing_young_is_collected(server: Server) -> None:

@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from auth.audit.log import append
 from auth.settings import AccessSettings
 from registry.http.settings import HttpSettings
 from storage.digest import Digest
 from tests.registry.access.conftest import CLOSED
 from tests.support.registry.audited import stored
-from tests.support.registry.people import PASSWORD, People, basic
+from tests.support.registry.people import BY, PASSWORD, People, basic
 from tests.support.registry.pushes import DATA, DIGEST, MANIFEST, Pusher, image_manifest
 from tests.support.registry.serving import ROOT, Site, serving
+from tests.support.rooms import PACKAGES
+from tests.support.rooms import ROOT as REPOSITORY
 
 
 async def events(ask: Pusher, headers: Mapping[str, str], path: str = "/api/v1/audit/") -> list[dict[str, Any]]:
@@ -119,6 +122,53 @@ async def test_pages_filters_and_whose_events_they_are(ask: Pusher, people: Peop
         "principal=%00",
     ):
         assert (await ask.request("GET", f"/api/v1/audit/team/?{bad}", headers=alice.headers)).status == 400, bad
+
+
+async def test_a_namespace_has_what_is_about_itself_and_nothing_of_an_account_of_its_name(
+    ask: Pusher, people: People, site: Site
+) -> None:
+    """The repository `team` is in the namespace `team`, and alone has its name."""
+    root, admin = await people.add("root", "*=admin"), await people.add("admin", "team/*=admin")
+    await people.add("team", "team/*=editor", password=PASSWORD)
+    await people.add("teammate")
+    for name in ("team", "team/app", "teammate/app"):
+        path = f"/v2/{name}/blobs/uploads/?digest={DIGEST}"
+        assert (await ask.request("POST", path, data=DATA, headers=root.headers)).status == 201
+    assert (await ask.request("GET", "/token?client_id=docker", headers=basic("team"))).status == 200
+    async with site.workshop.store.database.writing() as connection:
+        for action in ("policy.set", "namespace.metadata", "group.join"):
+            await append(connection, BY.did(action, "team"))
+    everything = {(each[1], each[2]) for each in await stored(site)}
+    assert {("user.add", "team"), ("sign-in", "team"), ("token.create", "team"), ("group.join", "team")} <= everything
+    found = await events(ask, admin.headers, "/api/v1/audit/team/")
+    assert {(each["action"], each["entity"]) for each in found} == {
+        ("blob.push", "team"),
+        ("blob.push", "team/app"),
+        ("policy.set", "team"),
+        ("namespace.metadata", "team"),
+        ("role.bind", "team/*"),
+    }
+    of_itself = await events(ask, admin.headers, "/api/v1/audit/team/?entity=team")
+    assert {each["action"] for each in of_itself} == {"blob.push", "policy.set", "namespace.metadata"}
+    for entity in ("teammate/app", "tea*", "*", "team*", "root"):
+        refused = await ask.request("GET", f"/api/v1/audit/team/?entity={entity}", headers=admin.headers)
+        assert refused.status == 400, entity
+
+
+async def test_nothing_changes_what_is_in_the_log(ask: Pusher, people: People) -> None:
+    """But its retention, which `prune` is. No route has another method."""
+    root = await people.add("root", "*=admin")
+    for path in ("/api/v1/audit/", "/api/v1/audit/team/"):
+        for method in ("POST", "PUT", "PATCH", "DELETE"):
+            assert (await ask.request(method, path, headers=root.headers, data=b"{}")).status == 405
+    changing = {
+        str(path.relative_to(REPOSITORY))
+        for package in PACKAGES
+        for path in (REPOSITORY / package).rglob("*.py")
+        if "account_tables.audit" in path.read_text()
+    }
+    assert changing == {"auth/audit/log.py", "auth/audit/reading.py"}
+    assert "update" not in (REPOSITORY / "auth/audit/log.py").read_text()
 
 
 def test_the_default_keeps_no_pulls() -> None:
