@@ -23,6 +23,8 @@ NEVER_ANSWERED = {
     "auth.sign_in.errors.TrustUnusable": "the server does not start",
     "auth.sign_in.errors.FetchFailed": "the issuer's keys cannot be used, which is said instead",
     "auth.sign_in.errors.IdentityRefused": "the credentials are not accepted, which is said instead",
+    "auth.sign_in.errors.SignInEnded": "the browser is signed out, and asked to sign in again",
+    "auth.sign_in.errors.DeviceWaits": "only the classes below it are raised",
     "registry.cli.options.UsageError": "of the command line",
     "registry.cli.commands.explain.ImageUnknown": "of the command line",
     "registry.cli.demonstration.DemoFailed": "of the command line",

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from builder.artifacts.artifact import ARCHIVE, ARTIFACTS, Artifact, make_artifact, make_artifact_key
+from builder.channels.logins import Logins
 from builder.errors import BuilderError, DownloadFailed, FormatUnsuitable, UnknownArtifact
 from builder.locks.formats import FORMATS
 from builder.locks.lock import Lock, LockedPackage
@@ -131,12 +132,12 @@ async def test_a_package_that_cannot_be_had_ends_the_other_downloads_of_an_archi
         fetching = most = 0
         fetch = service.builder.downloader.fetch
 
-        async def counted(package: LockedPackage) -> Path:
+        async def counted(package: LockedPackage, *, logins: Logins) -> Path:
             nonlocal fetching, most
             fetching += 1
             most = max(most, fetching)
             try:
-                return await fetch(package)
+                return await fetch(package, logins=logins)
             finally:
                 fetching -= 1
 
