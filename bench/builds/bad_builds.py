@@ -38,7 +38,7 @@ KINDS = ("idle", "first", "later")
 
 
 def measure(*, short: bool) -> list[Row]:
-    repetitions, megabytes = (2, 5) if short else (7, 200)
+    repetitions, megabytes = (1, 5) if short else (7, 200)
     with tempfile.TemporaryDirectory() as work:
         site = Path(work) / "channels"
         make_channels(site, repetitions, megabytes)

@@ -49,7 +49,7 @@ def measure_push(programs: dict[str, Path], *, short: bool) -> list[Row]:
     if not programs:
         return []
     with contenders(programs, on_core(0), 1) as found, this_process_on_core(-1):
-        values = in_turn([partial(_push, each) for each in found], 2 if short else 7)
+        values = in_turn([partial(_push, each) for each in found], 1 if short else 7)
     return [_row("push of 100 MiB, POST and PUT", [value / 1e6 for value in values], "MB/s", PUSH_MUST, found)]
 
 
@@ -75,13 +75,13 @@ def measure_reads(programs: dict[str, Path], *, short: bool) -> list[Row]:
         rows = []
         if shutil.which("ab"):
             head = partial(ab_head, connections=16, seconds=1 if short else 3)
-            values = in_turn([partial(head, each.url(blob)) for each in found], 2 if short else 5)
+            values = in_turn([partial(head, each.url(blob)) for each in found], 1 if short else 5)
             rows.append(_row("blob HEAD, 16 connections", values, "requests/s", HEAD_MUST, found))
         else:
             print("ab is not installed: blob HEAD is not measured")
         for connections in (1, 4) if shutil.which("wrk") else ():
             get = partial(_wrk, figure="Transfer/sec", connections=connections, seconds=1 if short else 3)
-            values = in_turn([partial(get, each.url(blob)) for each in found], 2 if short else 5)
+            values = in_turn([partial(get, each.url(blob)) for each in found], 1 if short else 5)
             name = f"blob GET, 100 MiB, {_connections(connections)}"
             rows.append(_row(name, [value / 1e6 for value in values], "MB/s", BLOB_MUST, found))
     return rows

@@ -41,7 +41,7 @@ def measure(*, short: bool = False) -> list[Row]:
     if not shutil.which("wrk"):
         print("wrk is not installed: sign-ins are not measured")
         return []
-    seconds, runs = (2, 1) if short else (10, 3)
+    seconds, runs = (1, 1) if short else (10, 3)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as directory, _server(Path(directory)) as server:
         url = _push(server.port)

@@ -295,7 +295,7 @@ def hostile(status: int, headers: dict[str, str], body: bytes = b"") -> Iterator
     told: list[str] = []
     handler = type("Handler", (_Hostile,), {"answer": (status, headers, body), "told": told})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
         yield f"127.0.0.1:{server.server_port}", told

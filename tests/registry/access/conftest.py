@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from auth.settings import AccessSettings
+from registry.http.settings import HttpSettings
 from tests.support.registry.people import People
 from tests.support.registry.pushes import Pusher
 from tests.support.registry.serving import Site, serving
@@ -17,7 +18,7 @@ CLOSED = AccessSettings(anonymous_bindings=("none",))
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    async with serving(tmp_path, sign_in=CLOSED) as running:
+    async with serving(tmp_path, HttpSettings(answer_within=0.1), sign_in=CLOSED) as running:
         yield running
 
 

@@ -20,7 +20,7 @@ from tests.support.wide import WIDE
 
 pytestmark = pytest.mark.services
 
-STEPS = (1, 2, 3, 4, 6, 9) if WIDE else (1, 3, 9)
+STEPS = (1, 2, 3, 4, 6, 9) if WIDE else (1, 4)
 """At which call of a kind, counted for each thread."""
 
 AT_ONCE = ("--gc-grace", "0", "--untagged-for", "0.001", "--upload-seconds", "0.001")

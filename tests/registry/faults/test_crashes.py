@@ -25,7 +25,7 @@ from tests.support.small_disk import small_disk
 from tests.support.wide import WIDE
 
 pytestmark = pytest.mark.services
-STEPS = (1, 2, 3, 4, 5, 6, 7, 9, 11, 14) if WIDE else (1, 2, 5, 14)
+STEPS = (1, 2, 3, 4, 5, 6, 7, 9, 11, 14) if WIDE else (1, 4, 14)
 """At which call of a kind, counted for each thread; the last is more than one thread makes for what is pushed here."""
 
 

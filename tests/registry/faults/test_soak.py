@@ -25,7 +25,7 @@ from tests.support.registry.pushes import image_manifest
 from tests.support.registry.stored import logged
 from tests.support.server import StartServer
 
-SECONDS = float(os.environ.get("SOAK_SECONDS", "6"))
+SECONDS = float(os.environ.get("SOAK_SECONDS", "3"))
 CLIENTS = 6
 GRACE = 2
 COMMON = [random.Random(number).randbytes(20_000 + number) for number in range(8)]

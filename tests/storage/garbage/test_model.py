@@ -326,7 +326,7 @@ def _pick(things: Any, choice: int) -> Any:
 
 
 @given(st.lists(st.tuples(st.sampled_from(DEEDS), st.integers(0, 1000)), max_size=30))
-@settings(max_examples=100 if WIDE else 12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100 if WIDE else 6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_a_store_and_its_model(content: Content, deeds: list[tuple[Deed, int]]) -> None:
     await _clear(content)
     history = History(content)

@@ -90,7 +90,7 @@ def token_auth(directory: Path, lifetime: float = 60) -> Iterator[tuple[str, Tok
             pass
 
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=httpd.serve_forever)
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
         server.host = f"127.0.0.1:{httpd.server_port}"
