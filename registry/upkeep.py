@@ -16,7 +16,7 @@ from storage.background import in_background
 from storage.clock import is_within
 from storage.disk.reserve import Reserve
 from storage.errors import GarbageCollectionRunning, StorageError
-from storage.garbage.collection import CollectionReport, Garbage
+from storage.garbage.collection import CollectionReport, Garbage, Step
 from storage.garbage.eviction import Bounds, Eviction
 from storage.garbage.exclusive import between_collections, last_collection, only_here, only_one
 from storage.garbage.rehearsal import rehearse
@@ -70,7 +70,7 @@ async def collect(settings: Settings, store: Store, *, dry_run: bool = False) ->
         with only_here(settings.data_directory):
             async with only_one(store.database):
                 report = await Garbage(store.blobs, store.changes, policy).collect()
-        await _prune_audit(settings, store)
+    report.add(Step("audit events", await _prune_audit(settings, store, dry_run=dry_run)))
     # each machine has its own caches, whoever collects shared content
     for step in await eviction.evict(dry_run=dry_run):
         report.add(step)
@@ -79,11 +79,10 @@ async def collect(settings: Settings, store: Store, *, dry_run: bool = False) ->
     return report
 
 
-async def _prune_audit(settings: Settings, store: Store) -> None:
-    if days := settings.access.audit_days:
-        count = await prune(store.database, time.time() - days * DAY)
-        if count:
-            log.info("old events of the audit log deleted", count=count)
+async def _prune_audit(settings: Settings, store: Store, *, dry_run: bool) -> int:
+    """Delete the events that are older than the setting allows, and return how many."""
+    days = settings.access.audit_days
+    return await prune(store.database, time.time() - days * DAY, dry_run=dry_run) if days else 0
 
 
 @contextlib.asynccontextmanager

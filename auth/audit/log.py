@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 
 import orjson
 import structlog
-from sqlalchemy import delete
+from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth.audit.event import AuditEvent
@@ -174,8 +174,12 @@ async def insert_events(connection: AsyncConnection, events: Iterable[AuditEvent
         await connection.execute(account_tables.audit.insert(), rows)
 
 
-async def prune(database: Database, before: float) -> int:
-    """Delete events older than `before` (UNIX seconds), and return how many."""
+async def prune(database: Database, before: float, *, dry_run: bool = False) -> int:
+    """Delete events older than `before` (UNIX seconds) unless it is a `dry_run`, and return how many there are."""
     table = account_tables.audit
+    old = table.c.time < before
+    if dry_run:
+        async with database.reading() as connection:
+            return int((await connection.execute(select(func.count()).where(old))).scalar_one())
     async with database.writing() as connection:
-        return (await connection.execute(delete(table).where(table.c.time < before))).rowcount
+        return (await connection.execute(delete(table).where(old))).rowcount
