@@ -117,6 +117,15 @@ async def test_ghsa_c9p4_xwr9_rfhx_groups_come_and_go_with_each_sign_in(opened: 
     ]
 
 
+async def test_more_groups_than_are_read_are_refused(opened: Opened, identities: Identities) -> None:
+    """With some of them left out, a person would have rights by chance."""
+    many = [f"g{number}" for number in range(501)]
+    with pytest.raises(SignInRefused, match="lists 501 groups of this user; at most 500"):
+        await identities.sign_in(somebody("alice", *many, issuer=PROXY))
+    assert await opened.accounts.list_all() == []
+    assert await identities.sign_in(somebody("alice", *many[1:], issuer=PROXY))
+
+
 async def test_an_issuer_that_says_nothing_of_groups_changes_none(opened: Opened, identities: Identities) -> None:
     await opened.groups.add("dev", by=TESTER)
     found = await identities.sign_in(somebody("alice", "dev"))

@@ -89,6 +89,16 @@ async def test_cve_2026_34052_pending_sign_ins_are_bounded_and_expire(
     assert await pending.take(states[-2]) is None
 
 
+async def test_a_client_that_begins_many_pushes_out_its_own(data: AccessData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending_module, "MOST", 4)
+    pending = PendingSignIns(data, "oidc")
+    of_other = await pending.begin({"of": "other"}, "192.0.2.9")
+    mine = [await pending.begin({"of": "mine"}, "192.0.2.1") for _ in range(6)]
+    assert await count(data, sign_in) == 4
+    assert await pending.take(of_other) == {"of": "other"}, "it is the oldest of all"
+    assert [await pending.take(each) is not None for each in mine] == [False] * 3 + [True] * 3
+
+
 async def test_a_session_of_a_clock_that_was_ahead_is_none(
     data: AccessData, rows: Rows, sessions: BrowserSessions
 ) -> None:

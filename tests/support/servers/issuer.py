@@ -52,7 +52,9 @@ class Issuer:
     """Answers to what asks for the keys."""
     url: str = ""
     granted: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Answers of the token endpoint by code, each good for once."""
+    """Answers of the token endpoint by code or refresh token, each good for once."""
+    down: bool = False
+    """Whether the token endpoint answers with an error of its own."""
     forms: list[dict[str, str]] = field(default_factory=list)
     """What the token endpoint was sent."""
     person: dict[str, Any] = field(default_factory=dict)
@@ -104,7 +106,9 @@ class Issuer:
     async def _exchange(self, request: web.Request) -> web.StreamResponse:
         form = {name: str(value) for name, value in (await request.post()).items()}
         self.forms.append(form | {"authorization": request.headers.get("Authorization", "")})
-        answer = self.granted.pop(form.get("code", ""), None)
+        if self.down:
+            return web.json_response({"error": "temporarily_unavailable"}, status=503)
+        answer = self.granted.pop(form.get("code") or form.get("refresh_token", ""), None)
         return web.json_response(answer or {"error": "invalid_grant"}, status=200 if answer else 400)
 
     async def _tell(self, request: web.Request) -> web.StreamResponse:
