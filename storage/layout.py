@@ -6,7 +6,7 @@
     bases/            layers of docker archives while condery compresses them
     archives/         downloaded packages, a cache
     contents/         what was read from the packages, a cache
-    repodata/         channel indexes, a cache; own/ has those that were read with a namespace's credentials
+    repodata/         channel indexes, a cache; its folder `own` has those read with a namespace's credentials
     working/          images being put together
     policy/           the deny list as it was read last
     mirror/           blobs of other registries on their way into a bucket

@@ -15,8 +15,8 @@ from storage.layout import DataDirectory
 ROOT = Path(layout.__file__).parents[1]
 MODULES = [path for name in ("registry", "builder", "auth", "storage") for path in (ROOT / name).rglob("*.py")]
 DATA = DataDirectory(Path("/data"))
-NAMES = {path.name for name in dir(DATA) if isinstance(path := getattr(DATA, name), Path) and path != DATA.root}
-"""Of everything in the data directory."""
+NAMES = {path.name for name in dir(DATA) if isinstance(path := getattr(DATA, name), Path) and path.parent == DATA.root}
+"""Of everything in the data directory itself."""
 
 OTHER_MEANINGS = {
     ("registry/mirror/names.py", "mirror"): "the first part of a repository's name",
