@@ -28,6 +28,7 @@ from tests.support.registry.serving import ROOT, Site, serving
 from tests.support.rooms import PACKAGES
 from tests.support.rooms import ROOT as REPOSITORY
 from tests.support.servers.issuer import Issuer, segment, to_jwk
+from tests.support.wide import WIDE
 
 JSON = {"Content-Type": "application/json"}
 LONGEST_TOKEN = 5900
@@ -43,8 +44,10 @@ async def statuses(ask: Pusher, token: str) -> set[int]:
     form = {"grant_type": "refresh_token", "refresh_token": token}
     async with ask.site.request("POST", "/token", data=form) as refreshed:
         found = {refreshed.status}
-    for headers in (bearer(token), basic("alice", token)):
-        for path in ("/v2/", "/v2/team/app/tags/list", "/token?scope=repository:team/app:pull", "/api/v1/token/"):
+    paths = ("/v2/team/app/tags/list", "/token?scope=repository:team/app:pull", "/v2/", "/api/v1/token/")
+    # each that is no token by its looks is compared with the password, which takes its time
+    for headers, asked in ((bearer(token), paths), (basic("alice", token), paths if WIDE else paths[:1])):
+        for path in asked:
             found.add((await ask.request("GET", path, headers=headers)).status)
     return found
 
