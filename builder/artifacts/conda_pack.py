@@ -53,7 +53,7 @@ from storage.disk.files import atomic_write
 from storage.errors import FragmentsGone
 from storage.layout import DataDirectory
 
-FORMAT = 2
+FORMAT = 3
 """Part of every archive's key: raise it when the same fragments join to other bytes."""
 
 _READ = 1 << 20

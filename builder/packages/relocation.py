@@ -56,6 +56,12 @@ CHECK = r"""        # Not of conda-pack: nothing is changed where this place has
 
 """
 """Inserted before that line."""
+_FIRST_IMPORT = "# Import progress bar to display unpack progress\n"
+NO_BYTECODE = """# Not of conda-pack: Python keeps no bytecode of the module below, since nothing may be changed yet.
+import sys
+sys.dont_write_bytecode = True
+"""
+"""Inserted before that line, which conda-pack's template has once too."""
 
 Relocation = tuple[str, str, Mode]
 """A file that holds a prefix: its path in the archive, the prefix, and how to replace it."""
@@ -109,5 +115,6 @@ class _Finish(Packer):  # type: ignore[misc]  # conda-pack has no types
 
     def _write_text_file(self, fpath: str, ftext: str, executable: bool = False) -> None:
         if fpath == _UNPACK:
+            ftext = ftext.replace(_FIRST_IMPORT, NO_BYTECODE + _FIRST_IMPORT)
             ftext = ftext.replace(_FIRST_CHANGE, CHECK + _FIRST_CHANGE)
         self.archive.files.append(TarMember(fpath, ftext.encode(), 0o755 if executable else 0o644))
