@@ -17,7 +17,7 @@ import jwt
 
 from auth.sign_in.errors import IdentityRefused
 from auth.sign_in.issuer_keys import IssuerKeys
-from auth.sign_in.key_set import ALGORITHMS, LONGEST_KID
+from auth.sign_in.key_set import ALGORITHMS, LONGEST_KID, IssuerKey
 from storage import strict_json
 from storage.errors import JsonInvalid
 
@@ -65,7 +65,25 @@ async def verify(text: str, issuer: str, audience: str, keys: IssuerKeys) -> Map
     if unverified is None:
         raise IdentityRefused("it is no token")
     algorithm, kid = _check_header(unverified.header)
-    key = await keys.find(kid)
+    try:
+        claims = _read_signed(text, algorithm, await keys.find(kid))
+    except IdentityRefused:
+        if kid:
+            raise
+        # the issuer may have another key by now, which cannot be told by a name
+        await keys.renew()
+        claims = _read_signed(text, algorithm, await keys.find(kid))
+    _check_claims(claims, issuer, audience)
+    return claims
+
+
+def expiry_of(claims: Mapping[str, Any]) -> float:
+    """UNIX seconds from which verified claims do not hold any more."""
+    return float(claims["exp"]) + LEEWAY_SECONDS
+
+
+def _read_signed(text: str, algorithm: str, key: IssuerKey | None) -> Mapping[str, Any]:
+    """The claims of a token that was signed with `key`. Raises IdentityRefused."""
     if key is None:
         raise IdentityRefused("its issuer has no such key")
     if algorithm not in key.algorithms:
@@ -76,25 +94,19 @@ async def verify(text: str, issuer: str, audience: str, keys: IssuerKeys) -> Map
         claims: Mapping[str, Any] = strict_json.parse(payload, depth=DEPTH)
     except (jwt.PyJWTError, JsonInvalid, ValueError, TypeError) as error:
         raise IdentityRefused(f"its signature: {type(error).__name__}") from None
-    _check_claims(claims, issuer, audience)
     return claims
 
 
-def expiry_of(claims: Mapping[str, Any]) -> float:
-    """UNIX seconds from which verified claims do not hold any more."""
-    return float(claims["exp"]) + LEEWAY_SECONDS
-
-
 def _check_header(header: Mapping[str, Any]) -> tuple[str, str]:
-    """Algorithm and key. Raises IdentityRefused."""
+    """Algorithm and name of the key, which is empty for the only one of an issuer. Raises IdentityRefused."""
     if odd := set(header) - _HEADER:
         raise IdentityRefused(f"its header has {min(odd)[:32]!r}")
-    kind, algorithm, kid = header.get("typ", "JWT"), header.get("alg"), header.get("kid")
+    kind, algorithm, kid = header.get("typ", "JWT"), header.get("alg"), header.get("kid", "")
     if not isinstance(kind, str) or kind.upper() != "JWT":
         raise IdentityRefused("it is a token of another kind")
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
         raise IdentityRefused("it is not signed with an algorithm that is accepted here")
-    if not isinstance(kid, str) or not 0 < len(kid) <= LONGEST_KID:
+    if not isinstance(kid, str) or len(kid) > LONGEST_KID or (not kid and "kid" in header):
         raise IdentityRefused("it does not name its key")
     return algorithm, kid
 

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from auth.sign_in.errors import FetchFailed, IssuerUnusable
-from auth.sign_in.key_set import IssuerKey, KeySetInvalid, parse_key_set
+from auth.sign_in.key_set import IssuerKey, KeySet, KeySetInvalid, parse_key_set
 from storage import strict_json
 from storage.errors import JsonInvalid
 
@@ -76,24 +76,28 @@ class IssuerKeys:
         self._discovery = discovery
         self._fetch = fetch
         self._clock = clock
-        self._keys: Mapping[str, IssuerKey] | None = None
+        self._keys: KeySet | None = None
         self._loaded = 0.0
         self._asked: float | None = None
         self._failure = ""
         self._loading: asyncio.Task[None] | None = None
 
     async def find(self, kid: str) -> IssuerKey | None:
-        """The key called `kid`; None if the issuer has none. Raises IssuerUnusable."""
+        """The key called `kid`, or if that is empty the only one; None if the issuer has none. Raises IssuerUnusable."""
         age = self._clock() - self._loaded
         keys = self._keys if age < KEEP_SECONDS else None
-        if keys is None or kid not in keys:
+        if keys is None or keys.find(kid) is None:
             await self._load_if_due(AGAIN_SECONDS if keys is not None else RETRY_SECONDS)
             keys = self._keys if self._clock() - self._loaded < KEEP_SECONDS else None
         elif age >= FRESH_SECONDS and self._is_due(AGAIN_SECONDS):
             self._begin_loading()
         if keys is None:
             raise IssuerUnusable(self._discovery.issuer, self._failure)
-        return keys.get(kid)
+        return keys.find(kid)
+
+    async def renew(self) -> None:
+        """Fetch the keys again, unless that was done a moment ago. Raises nothing: `find` does if there are none."""
+        await self._load_if_due(AGAIN_SECONDS)
 
     async def close(self) -> None:
         if self._loading is not None:
@@ -138,6 +142,6 @@ class IssuerKeys:
         except FetchFailed as error:
             self._failure = str(error)
         else:
-            log.info("keys of an issuer fetched", issuer=issuer, keys=len(self._keys))
+            log.info("keys of an issuer fetched", issuer=issuer, keys=len(self._keys.named))
             return
         log.warning("keys of an issuer cannot be fetched", issuer=issuer, reason=self._failure)

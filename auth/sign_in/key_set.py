@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -44,8 +45,20 @@ class KeySetInvalid(Exception):
     """A text is not a JWK set; its message ends a sentence about what published it."""
 
 
-def parse_key_set(body: bytes) -> Mapping[str, IssuerKey]:
-    """The usable keys by their id. Others are left out, as RFC 7517, section 5, wants it. Raises KeySetInvalid."""
+@dataclass(frozen=True)
+class KeySet:
+    named: Mapping[str, IssuerKey]
+    """By their id."""
+    only: IssuerKey | None
+    """The one of a set of one: what it has signed need not name it (OpenID Connect Core 1.0, section 10.1)."""
+
+    def find(self, kid: str) -> IssuerKey | None:
+        """The key called `kid`, or if that is empty the only one."""
+        return self.named.get(kid) if kid else self.only
+
+
+def parse_key_set(body: bytes) -> KeySet:
+    """The usable keys. Others are left out, as RFC 7517, section 5, wants it. Raises KeySetInvalid."""
     try:
         document = strict_json.parse(body)
     except JsonInvalid as error:
@@ -53,17 +66,12 @@ def parse_key_set(body: bytes) -> Mapping[str, IssuerKey]:
     listed = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(listed, list) or len(listed) > MOST_KEYS:
         raise KeySetInvalid(f"is no JWK set of at most {MOST_KEYS} keys")
-    found: dict[str, IssuerKey] = {}
-    repeated = set()
-    for each in listed:
-        kid = each.get("kid") if isinstance(each, dict) else None
-        if not isinstance(kid, str) or not 0 < len(kid) <= LONGEST_KID:
-            continue
-        if (key := _read_key(each)) is not None:
-            repeated |= {kid} & found.keys()
-            found[kid] = key
-    # which one is meant cannot be told
-    return {kid: key for kid, key in found.items() if kid not in repeated}
+    usable = [(each.get("kid"), key) for each in listed if isinstance(each, dict) and (key := _read_key(each))]
+    named = [(kid, key) for kid, key in usable if isinstance(kid, str) and 0 < len(kid) <= LONGEST_KID]
+    # which of two with one name is meant cannot be told
+    once = {kid for kid, number in Counter(kid for kid, _ in named).items() if number == 1}
+    only = usable[0][1] if len(usable) == 1 else None
+    return KeySet({kid: key for kid, key in named if kid in once}, only)
 
 
 def _read_key(jwk: Mapping[str, Any]) -> IssuerKey | None:

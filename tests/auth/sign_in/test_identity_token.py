@@ -9,12 +9,13 @@ import json
 import time
 from typing import Any
 
+import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from auth.sign_in.errors import IdentityRefused
 from auth.sign_in.identity_token import LEEWAY_SECONDS, LONGEST, expiry_of, read_unverified, verify
-from auth.sign_in.issuer_keys import Discovery, Fetch, IssuerKeys
+from auth.sign_in.issuer_keys import AGAIN_SECONDS, Discovery, Fetch, IssuerKeys
 from tests.support.servers.issuer import MAKERS, Issuer, segment, to_jwk
 
 AUDIENCE = "https://registry.example.org"
@@ -173,6 +174,44 @@ async def test_headers(issuer: Issuer, keys: IssuerKeys, header: dict[str, Any],
     _, claims, signature = issuer.token().split(".")
     head = segment({"alg": "ES256", "kid": "first", **header})
     assert reason in await refuse(issuer, keys, f"{head}.{claims}.{signature}")
+
+
+def sign_unnamed(issuer: Issuer, **claims: Any) -> str:
+    """A token that does not say which key it was signed with."""
+    (key,) = issuer.keys.values()
+    return jwt.PyJWS().encode(json.dumps(issuer.claims(**claims)).encode(), key, algorithm=issuer.algorithm)
+
+
+async def test_a_token_that_names_no_key_is_of_the_only_one(issuer: Issuer, keys: IssuerKeys) -> None:
+    """OpenID Connect Core 1.0, section 10.1: only where there are several, it has to."""
+    assert await verify(sign_unnamed(issuer, sub="1"), issuer.url, AUDIENCE, keys)
+    async with Issuer() as other:
+        assert "InvalidSignature" in await refuse(issuer, keys, sign_unnamed(other, iss=issuer.url))
+    assert "not for us" in await refuse(issuer, keys, sign_unnamed(issuer, aud="other"))
+
+
+async def test_of_several_keys_a_token_has_to_name_its_own(issuer: Issuer, keys: IssuerKeys) -> None:
+    text = sign_unnamed(issuer)
+    issuer.keys["second"] = MAKERS["ES256"]()
+    assert "no such key" in await refuse(issuer, keys, text)
+
+
+async def test_a_new_key_without_a_name(issuer: Issuer, fetch: Fetch) -> None:
+    now = 1000.0
+    keys = IssuerKeys(Discovery(issuer.url, fetch), fetch, clock=lambda: now)
+    old = sign_unnamed(issuer)
+    assert await verify(old, issuer.url, AUDIENCE, keys)
+    issuer.rotate("first")
+    new = sign_unnamed(issuer)
+    for _ in range(3):
+        with pytest.raises(IdentityRefused):
+            await verify(new, issuer.url, AUDIENCE, keys)
+    assert issuer.asked.count("/keys") == 1, "anybody can make up a token"
+    now += AGAIN_SECONDS
+    assert await verify(new, issuer.url, AUDIENCE, keys)
+    with pytest.raises(IdentityRefused):
+        await verify(old, issuer.url, AUDIENCE, keys)
+    assert issuer.asked.count("/keys") == 2
 
 
 async def test_what_was_signed_is_what_is_read(issuer: Issuer, keys: IssuerKeys) -> None:

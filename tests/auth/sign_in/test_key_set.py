@@ -18,7 +18,7 @@ EC_KEY = to_jwk(MAKERS["ES256"](), "ec")
 def parse(*keys: object) -> dict[str, tuple[str, ...]]:
     """The algorithms of the usable ones."""
     parsed = parse_key_set(json.dumps({"keys": keys}).encode())
-    return {kid: key.algorithms for kid, key in parsed.items()}
+    return {kid: key.algorithms for kid, key in parsed.named.items()}
 
 
 def test_the_type_of_a_key_says_what_it_is_for() -> None:
@@ -69,6 +69,24 @@ def test_other_keys_are_left_out(key: Any) -> None:
 
 def test_of_two_with_one_name_neither_counts() -> None:
     assert parse({**EC_KEY, "kid": "a"}, to_jwk(MAKERS["EdDSA"](), "a"), EC_KEY) == {"ec": ("ES256",)}
+
+
+@pytest.mark.parametrize(
+    ("keys", "has_only"),
+    [
+        ([], False),
+        ([EC_KEY], True),
+        ([{**EC_KEY, "kid": None}], True),
+        ([{"kty": "oct", "kid": "shared", "k": "c2VjcmV0"}, EC_KEY, {**EC_KEY, "use": "enc"}], True),
+        ([EC_KEY, {**EC_KEY, "kid": "other"}], False),
+        ([EC_KEY, {**EC_KEY, "kid": None}], False),
+        ([EC_KEY, EC_KEY], False),
+    ],
+)
+def test_what_names_no_key_was_signed_with_the_only_one(keys: list[dict[str, Any]], has_only: bool) -> None:
+    parsed = parse_key_set(json.dumps({"keys": keys}).encode())
+    assert (parsed.find("") is not None) == has_only
+    assert parsed.find("another") is None
 
 
 @pytest.mark.parametrize(
