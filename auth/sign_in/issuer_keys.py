@@ -83,7 +83,7 @@ class IssuerKeys:
         self._loading: asyncio.Task[None] | None = None
 
     async def find(self, kid: str) -> IssuerKey | None:
-        """The key called `kid`, or if that is empty the only one; None if the issuer has none. Raises IssuerUnusable."""
+        """The key called `kid`, or if that is empty the only one; None if there is none. Raises IssuerUnusable."""
         age = self._clock() - self._loaded
         keys = self._keys if age < KEEP_SECONDS else None
         if keys is None or keys.find(kid) is None:

@@ -13,14 +13,13 @@ from sqlalchemy import select, update
 from auth.accounts.bindings import Holder
 from auth.accounts.groups import Groups
 from auth.accounts.names import Names
-from auth.changing import AccessData
 from auth.sign_in import renewal
 from auth.sign_in.settings import SignInSettings
 from registry.access.browser import sessions as remembered
 from registry.http.settings import HttpSettings
 from storage.database.account_tables import browser_session
 from tests.registry.access.conftest import CLOSED
-from tests.support.registry.browser import Browser, grant
+from tests.support.registry.browser import Browser, age, data_of, grant
 from tests.support.registry.people import BY, People
 from tests.support.registry.serving import ROOT, Site, serving
 from tests.support.servers.issuer import Issuer
@@ -53,10 +52,6 @@ async def site(tmp_path: Path, issuer: Issuer) -> AsyncIterator[Site]:
         yield running
 
 
-def data_of(site: Site) -> AccessData:
-    return AccessData(site.workshop.store.database, site.workshop.store.changes)
-
-
 async def sign_in(site: Site, issuer: Issuer, refresh: str = "first") -> Browser:
     """A browser of alice, who is in the group dev."""
     browser = Browser(site)
@@ -81,13 +76,6 @@ def answer(issuer: Issuer, token: str, following: str = "", **claims: Any) -> No
     usual = {"aud": "condery", "sub": "1", "preferred_username": "alice", "groups": []}
     tokens = {"id_token": issuer.token(**{**usual, **claims}), "access_token": "access"}
     issuer.granted[token] = tokens | ({"refresh_token": following} if following else {})
-
-
-async def age(site: Site, seconds: float) -> None:
-    """Let the provider's word be older."""
-    values = {"checked": browser_session.c.checked - seconds}
-    async with data_of(site).database.writing() as connection:
-        await connection.execute(update(browser_session).values(values))
 
 
 async def stored(site: Site) -> list[Any]:

@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from sqlalchemy import update
+
+from auth.changing import AccessData
+from storage.database.account_tables import browser_session
 from tests.support.registry.serving import Site
 from tests.support.servers.issuer import Issuer
 
@@ -104,3 +108,14 @@ def grant(issuer: Issuer, asked: Mapping[str, str], **claims: Any) -> None:
     """Let the code `good` be exchanged for a token of alice."""
     usual = {"aud": "condery", "sub": "1", "nonce": asked["nonce"], "preferred_username": "alice", "groups": []}
     issuer.granted["good"] = {"id_token": issuer.token(**{**usual, **claims}), "access_token": "access"}
+
+
+def data_of(site: Site) -> AccessData:
+    return AccessData(site.workshop.store.database, site.workshop.store.changes)
+
+
+async def age(site: Site, seconds: float) -> None:
+    """Let the word of the provider about whoever is signed in be older."""
+    values = {"checked": browser_session.c.checked - seconds}
+    async with data_of(site).database.writing() as connection:
+        await connection.execute(update(browser_session).values(values))
