@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import subprocess
@@ -51,6 +52,7 @@ class OidcProvider:
     directory: Path
     url: str = field(init=False, default="")
     process: subprocess.Popen[str] | None = field(init=False, default=None)
+    _groups: dict[str, list[str] | None] = field(init=False, default_factory=dict)
 
     @property
     def running(self) -> bool:
@@ -62,10 +64,11 @@ class OidcProvider:
         program = self.directory / PROGRAM.name
         shutil.copy(PROGRAM, program)
         (self.directory / "node_modules").symlink_to(modules)
+        self._write_people()
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
         self.process = subprocess.Popen(
-            ["node", program, self.url, self.redirect],
+            ["node", program, self.url, self.redirect, self._people],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -74,6 +77,25 @@ class OidcProvider:
         assert self.process.stdout is not None
         lines = iter(self.process.stdout.readline, "")
         assert any("listening" in line for line in lines), "it did not start"
+
+    def put(self, subject: str, *groups: str) -> None:
+        """Somebody is in these groups from now on."""
+        self._groups[subject] = list(groups)
+        self._write_people()
+
+    def disable(self, subject: str) -> None:
+        self._groups[subject] = None
+        self._write_people()
+
+    @property
+    def _people(self) -> Path:
+        return self.directory / "people.json"
+
+    def _write_people(self) -> None:
+        # the provider may read it just now
+        new = self._people.with_suffix(".new")
+        new.write_text(json.dumps(self._groups))
+        new.replace(self._people)
 
     def kill(self) -> None:
         assert self.process is not None
