@@ -14,8 +14,8 @@ from aiohttp import web
 from auth.changing import AccessData
 from builder.remote.repository import read_logins
 from builder.service import BuilderService
+from registry.access.accounts import prepare_first_sign_in
 from registry.access.opening import open_access
-from registry.accounts import prepare_first_sign_in
 from registry.health import storage_check
 from registry.logs.request_log import request_log
 from registry.mirror.service import Mirror

@@ -1,9 +1,11 @@
 """Who sends a request, and docker's token flow (distribution, docs/content/spec/auth).
 
 opening           everything below, opened over a store
+accounts          accounts for commands, and the first administrator of a server
 authentication    from the Authorization header to a principal; what was verified is remembered for a short time
 passwords         name and password, of which nobody may try too many
 proxied           who somebody is by the headers of a proxy that is trusted
+issuers           documents of those who issue identities
 browser           signing in with a browser, and a device by one
 rates             how often one client may ask for something
 site              which web pages may change something in somebody's name

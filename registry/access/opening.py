@@ -37,11 +37,11 @@ from registry.access.browser.pages import BrowserPages
 from registry.access.browser.provider import ProviderSignIns
 from registry.access.browser.sessions import SignedInBrowsers
 from registry.access.challenge import Challenger, service_of
+from registry.access.issuers import open_issuer_client
 from registry.access.passwords import PasswordSignIns
 from registry.access.proxied import ProxyHeaders, ProxySignIns
 from registry.access.rates import Rate
 from registry.http.settings import HttpSettings
-from registry.issuers import open_issuer_client
 from storage.disk.secret_file import read_first_line
 from storage.vault.vault import NO_VAULT, Vault
 

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from auth.settings import AccessSettings
 from registry.http.settings import HttpSettings
+from tests.support.registry.access import CLOSED
 from tests.support.registry.people import People
 from tests.support.registry.pushes import Pusher
 from tests.support.registry.serving import Site, serving
-
-CLOSED = AccessSettings(anonymous_bindings=("none",))
 
 
 @pytest.fixture

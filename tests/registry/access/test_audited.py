@@ -11,7 +11,7 @@ from auth.audit.log import append
 from auth.settings import AccessSettings
 from registry.http.settings import HttpSettings
 from storage.digest import Digest
-from tests.registry.access.conftest import CLOSED
+from tests.support.registry.access import CLOSED
 from tests.support.registry.audited import stored
 from tests.support.registry.people import BY, PASSWORD, People, basic
 from tests.support.registry.pushes import DATA, DIGEST, MANIFEST, Pusher, image_manifest

@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 from auth.accounts.bindings import Holder
 from auth.audit.reading import AuditFilter
 from auth.settings import AccessSettings
-from tests.registry.access.conftest import CLOSED
+from tests.support.registry.access import CLOSED
 from tests.support.registry.people import BY, PASSWORD, People, Person, basic, bearer
 from tests.support.registry.pushes import DATA, DIGEST, Answer, Pusher
 from tests.support.registry.serving import ROOT, Site, serving

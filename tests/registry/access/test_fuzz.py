@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from auth.sign_in.settings import SignInSettings
 from registry.http.settings import HttpSettings
-from tests.registry.access.conftest import CLOSED
+from tests.support.registry.access import CLOSED
 from tests.support.registry.serving import serving
 
 EXAMPLES = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

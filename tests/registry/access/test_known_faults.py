@@ -20,8 +20,8 @@ from auth.settings import AccessSettings
 from auth.sign_in.workload_settings import WorkloadSettings
 from registry.dispatch import AccountRoute, changes_things
 from registry.routes import ROUTES
-from tests.registry.access.conftest import CLOSED
 from tests.support.auth.forgeries import FORGERIES, SERVICE, Forger
+from tests.support.registry.access import CLOSED
 from tests.support.registry.people import PASSWORD, People, basic, bearer
 from tests.support.registry.pushes import DATA, DIGEST, Pusher
 from tests.support.registry.serving import ROOT, Site, serving

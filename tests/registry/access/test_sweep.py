@@ -19,7 +19,7 @@ from auth.role import ADMIN, EDITOR, VIEWER
 from registry.dispatch import AccountRoute, RepositoryRoute, Row
 from registry.routes import ROUTES
 from storage.database.account_tables import access_token
-from tests.registry.access.conftest import CLOSED
+from tests.support.registry.access import CLOSED
 from tests.support.registry.people import BY, PASSWORD, People, Person, basic, bearer
 from tests.support.registry.pushes import DATA, DIGEST, Answer, Pusher
 from tests.support.registry.serving import ROOT, Site, serving

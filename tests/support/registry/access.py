@@ -6,7 +6,11 @@ from dataclasses import dataclass, field
 
 from auth.permission import Permission
 from auth.principal import Principal
+from auth.settings import AccessSettings
 from storage.repositories.places import EVERYWHERE, Places
+
+CLOSED = AccessSettings(anonymous_bindings=("none",))
+"""Nobody may do anything without signing in."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from auth.binding import Binding
     from auth.permission import Permission
     from auth.principal import Principal
-    from registry.accounts import OpenedAccounts
+    from registry.access.accounts import OpenedAccounts
 
 ANONYMOUS = "anonymous"
 

@@ -23,7 +23,7 @@ from registry.settings.model import Settings
 if TYPE_CHECKING:
     from auth.accounts.account import Account
     from auth.audit.actor import Actor
-    from registry.accounts import OpenedAccounts
+    from registry.access.accounts import OpenedAccounts
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ def work_on(loaded: LoadedSettings, work: Callable[[OpenedAccounts], Awaitable[T
 
 @contextlib.asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[OpenedAccounts]:
-    from registry.accounts import open_accounts
+    from registry.access.accounts import open_accounts
     from storage.store import open_store
 
     async with open_store(settings.storage) as store:

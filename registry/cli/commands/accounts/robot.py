@@ -14,7 +14,7 @@ from registry.settings.loading import LoadedSettings
 
 if TYPE_CHECKING:
     from auth.accounts.account import Account
-    from registry.accounts import OpenedAccounts
+    from registry.access.accounts import OpenedAccounts
 
 DAYS = 365.0
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from auth.accounts.account import Account
     from auth.tokens.access_tokens import AccessToken, NewToken
-    from registry.accounts import OpenedAccounts
+    from registry.access.accounts import OpenedAccounts
 
 app = typer.Typer(cls=Group, help="Make, list and revoke access tokens of people and robots.", no_args_is_help=True)
 

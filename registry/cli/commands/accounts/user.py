@@ -22,7 +22,7 @@ from registry.settings.loading import LoadedSettings
 
 if TYPE_CHECKING:
     from auth.accounts.account import Account
-    from registry.accounts import OpenedAccounts
+    from registry.access.accounts import OpenedAccounts
 
 app = typer.Typer(cls=Group, help="Add, list and change the accounts of people.", no_args_is_help=True)
 

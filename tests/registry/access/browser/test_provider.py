@@ -18,7 +18,7 @@ from auth.accounts.names import Names
 from auth.sign_in.settings import SignInSettings
 from registry.access.browser import sessions as remembered
 from registry.http.settings import HttpSettings
-from tests.registry.access.conftest import CLOSED
+from tests.support.registry.access import CLOSED
 from tests.support.registry.browser import PROVIDER, Answer, Browser, age, data_of
 from tests.support.registry.people import BY, People, bearer
 from tests.support.registry.serving import ROOT, Site, serving

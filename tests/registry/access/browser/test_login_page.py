@@ -15,7 +15,7 @@ from auth.settings import AccessSettings
 from auth.sign_in.settings import SignInSettings
 from registry.http.settings import HttpSettings
 from storage.database.account_tables import browser_session
-from tests.registry.access.conftest import CLOSED
+from tests.support.registry.access import CLOSED
 from tests.support.registry.audited import stored
 from tests.support.registry.browser import Browser
 from tests.support.registry.people import BY, PASSWORD, People, basic

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from auth.sign_in.errors import FetchFailed, IssuerUnusable, TrustUnusable
 from auth.sign_in.issuer_keys import Discovery, IssuerKeys
-from registry.issuers import MOST_BYTES, IssuerClient, open_issuer_client
+from registry.access.issuers import MOST_BYTES, IssuerClient, open_issuer_client
 from tests.support.servers.certificates import Authority
 from tests.support.servers.issuer import Issuer
 

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from auth.accounts.account import Account
 from auth.accounts.passwords import Passwords
 from auth.changing import AccessData
-from registry.accounts import open_accounts, prepare_first_sign_in
+from registry.access.accounts import open_accounts, prepare_first_sign_in
 from registry.http.settings import HttpSettings
 from registry.settings.model import Settings
 from storage.database.engine import migrations

@@ -18,7 +18,7 @@ from auth.sign_in.settings import SignInSettings
 from registry.access.browser import sessions as remembered
 from registry.http.settings import HttpSettings
 from storage.database.account_tables import browser_session
-from tests.registry.access.conftest import CLOSED
+from tests.support.registry.access import CLOSED
 from tests.support.registry.browser import Browser, age, data_of, grant
 from tests.support.registry.people import BY, People
 from tests.support.registry.serving import ROOT, Site, serving

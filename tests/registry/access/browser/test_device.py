@@ -20,7 +20,7 @@ from auth.sign_in.device import ALPHABET
 from registry.access.token_route import DEVICE_GRANT
 from registry.http.settings import HttpSettings
 from storage.database.account_tables import sign_in
-from tests.registry.access.conftest import CLOSED
+from tests.support.registry.access import CLOSED
 from tests.support.registry.audited import stored
 from tests.support.registry.browser import Browser, fields_of
 from tests.support.registry.people import BY, PASSWORD, People, Person, basic, bearer
