@@ -17,7 +17,7 @@
         ├── UnknownArtifact        no file of this name exists beside an image
         ├── FormatUnsuitable       a lock that a file format cannot express
         ├── ArchiveFailed          the environment's archive cannot be packed
-        ├── CredentialsInvalid     the credentials file cannot be used
+        ├── LoginsFileUnusable     the credentials file cannot be used
         ├── BaseUnavailable        the base layer is unavailable, or lacks the platform
         ├── PrefixUnsuitable       the environment cannot be at this prefix
         ├── RemoteUnavailable      another registry cannot be reached, or refuses
@@ -180,7 +180,7 @@ class ArchiveFailed(BuilderError):
         self.reason = reason
 
 
-class CredentialsInvalid(BuilderError):
+class LoginsFileUnusable(BuilderError):
     """Raised when the server starts, never by a pull."""
 
     def __init__(self, path: str, reason: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.archives.archive import Limits
+from builder.archives.archive import ArchiveLimits
 from builder.base.vocabulary import BaseImage
 from builder.errors import PackageRefused
 from builder.image import documents
@@ -156,9 +156,9 @@ class PlatformBuild:
         )
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> ArchiveLimits:
         settings = self.settings
-        return Limits(expanded=settings.max_expanded, ratio=settings.max_ratio, paths=settings.max_paths)
+        return ArchiveLimits(expanded=settings.max_expanded, ratio=settings.max_ratio, paths=settings.max_paths)
 
     def find_link_scripts(
         self, packages: Sequence[LockedPackage], contents: Mapping[str, PackageContents]

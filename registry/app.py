@@ -119,7 +119,7 @@ def _tell_privacy(directory: Path) -> None:
 
 @contextlib.asynccontextmanager
 async def open_mirror(settings: Settings, store: Store, own: NamespaceCredentials) -> AsyncIterator[Mirror | None]:
-    """Open the mirror of other registries; None if none is mirrored. Raises CredentialsInvalid."""
+    """Open the mirror of other registries; None if none is mirrored. Raises LoginsFileUnusable."""
     if not settings.mirror.mirrors:
         yield None
         return

@@ -20,7 +20,7 @@ from storage.garbage.collection import CollectionReport, Garbage, Step
 from storage.garbage.eviction import Bounds, Eviction
 from storage.garbage.exclusive import between_collections, last_collection, only_here, only_one
 from storage.garbage.rehearsal import rehearse
-from storage.garbage.rules import Policy
+from storage.garbage.rules import GarbagePolicy
 from storage.store import Store
 from storage.upkeep_settings import DAY
 
@@ -35,9 +35,9 @@ LOOK_SECONDS = 60.0
 log = structlog.get_logger(__name__)
 
 
-def policy_of(settings: Settings) -> Policy:
+def policy_of(settings: Settings) -> GarbagePolicy:
     upkeep = settings.upkeep
-    return Policy(
+    return GarbagePolicy(
         root=settings.builder.root,
         grace=upkeep.gc_grace,
         linger=min(LINGER_SECONDS, upkeep.gc_grace),

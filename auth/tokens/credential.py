@@ -63,7 +63,7 @@ class Loaded(Protocol):
     def disabled(self) -> bool: ...
 
 
-class Accounts(Protocol):
+class AccountLoader(Protocol):
     """Loads who may do what; `auth.accounts.loading` does."""
 
     async def load(self, account_id: str) -> Loaded | None: ...
@@ -79,12 +79,12 @@ class Limit(NamedTuple):
     expires: float
 
 
-class Limits(Protocol):
+class LimitFinder(Protocol):
     async def find_limits(self, token_id: str, account_id: str) -> tuple[Limit, ...] | None:
         """Those of the token and of the tokens it was made with; None if it does not hold any more."""
 
 
-class Workloads(Protocol):
+class WorkloadLoader(Protocol):
     """Loads what workloads may do; `auth.sign_in.workloads` does."""
 
     def load(self, workload: Workload, anybody: Principal) -> Principal:
@@ -100,7 +100,9 @@ class Recognised(NamedTuple):
 class Recognition:
     """From credentials to principals, by what the database says now."""
 
-    def __init__(self, accounts: Accounts, access_tokens: Limits, workloads: Workloads | None = None) -> None:
+    def __init__(
+        self, accounts: AccountLoader, access_tokens: LimitFinder, workloads: WorkloadLoader | None = None
+    ) -> None:
         self._accounts = accounts
         self._access_tokens = access_tokens
         self._workloads = workloads

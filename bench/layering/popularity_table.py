@@ -19,7 +19,7 @@ from pathlib import Path
 from bench.layering.environments import Environment, read
 from bench.layering.layer_order import LayerOrder, OwnLayer
 from builder.layers.plan import OWN_LAYER_FROM, plan
-from builder.layers.popularity import Popularity, Usage
+from builder.layers.popularity import PackageUsage, Popularity
 
 SWEEPS = 2
 """More sweeps fit the counted environments slightly better, but no others."""
@@ -72,7 +72,9 @@ def count(environments: Sequence[Environment], version: int = 0) -> Popularity:
         f"rank]. Packages of one project below {OWN_LAYER_FROM // 1000} kB are left out."
     )
     usages = {
-        name: Usage(round(len(projects[name]) / total, 4), max(1, round(statistics.median(sizes[name]) / 1000)) * 1000)
+        name: PackageUsage(
+            round(len(projects[name]) / total, 4), max(1, round(statistics.median(sizes[name]) / 1000)) * 1000
+        )
         for name in sorted(projects)
     }
     kept = {name: each for name, each in usages.items() if len(projects[name]) > 1 or each.size >= OWN_LAYER_FROM}

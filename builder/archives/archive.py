@@ -41,7 +41,7 @@ _ZIP_DIRECTORY = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ArchiveLimits:
     """How far an archive may expand, in bytes and as a multiple of its own size, and how much it may list."""
 
     expanded: int = 64 << 30
@@ -54,7 +54,7 @@ class Limits:
     """Characters of all paths, link targets and directories, each kind by itself."""
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = ArchiveLimits()
 
 
 def verify(path: Path, package: str, size: int | None, sha256: str | None, md5: str | None) -> None:
@@ -96,7 +96,7 @@ def _is_zip(file: BinaryIO) -> bool:
 
 @contextlib.contextmanager
 def payload(
-    path: Path, package: str, limits: Limits = DEFAULT_LIMITS, sink: Sink | None = None, part: Part = "pkg"
+    path: Path, package: str, limits: ArchiveLimits = DEFAULT_LIMITS, sink: Sink | None = None, part: Part = "pkg"
 ) -> Iterator[TarReader]:
     """Open the archive's tar of installed files, to be read once from its start. Raises PackageRefused.
 
@@ -120,7 +120,7 @@ def read_info(
     package: str,
     wanted: Collection[str],
     enough: Callable[[dict[str, InfoFile]], bool],
-    limits: Limits = DEFAULT_LIMITS,
+    limits: ArchiveLimits = DEFAULT_LIMITS,
 ) -> Info:
     """Read the `wanted` files (names without `info/`) that the archive has. Raises PackageRefused.
 
@@ -224,7 +224,7 @@ class _Bzip2:
 class _Bounded:
     """A decompressing source that stops at the limits."""
 
-    def __init__(self, source: _Source, compressed: int, limits: Limits) -> None:
+    def __init__(self, source: _Source, compressed: int, limits: ArchiveLimits) -> None:
         self._source = source
         by_ratio = int(max(_SMALL, compressed * limits.ratio))
         self._setting = "max_expanded" if limits.expanded <= by_ratio else "max_ratio"

@@ -19,7 +19,7 @@ from itertools import chain
 from pathlib import Path
 
 from builder.archives import tar
-from builder.archives.archive import Limits
+from builder.archives.archive import ArchiveLimits
 from builder.archives.tar import add_parents
 from builder.archives.tar_member import TarMember
 from builder.canonical import make_key
@@ -68,7 +68,7 @@ class ArchiveTask:
     lock: Lock
     platform: str
     fragments: tuple[FragmentTask, ...]
-    limits: Limits
+    limits: ArchiveLimits
 
     @cached_property
     def key(self) -> str:
@@ -87,7 +87,7 @@ class _Unhashed:
 
 
 def plan_archive(
-    data: DataDirectory, lock: Lock, platform: str, archives: Mapping[str, Path], limits: Limits
+    data: DataDirectory, lock: Lock, platform: str, archives: Mapping[str, Path], limits: ArchiveLimits
 ) -> ArchiveTask:
     """Plan the archive of `platform`'s packages, in a worker. Raises PathConflict, PackageRefused.
 
@@ -132,7 +132,7 @@ async def pack(task: ArchiveTask, pool: WorkerPool, seconds: float) -> Join:
         raise ArchiveFailed(task.platform, f"it took more than the allowed {seconds:g} s (archive_seconds)") from None
 
 
-def make_fragments(data: DataDirectory, fragments: Sequence[FragmentTask], limits: Limits) -> None:
+def make_fragments(data: DataDirectory, fragments: Sequence[FragmentTask], limits: ArchiveLimits) -> None:
     """Make the fragments that do not exist yet. Raises PackageRefused, StorageFull."""
     for fragment in fragments:
         path = data.fragment(fragment.recipe.key)

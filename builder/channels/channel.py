@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from builder.errors import ChannelUnavailable, CredentialsInvalid
+from builder.errors import ChannelUnavailable, LoginsFileUnusable
 from storage.text import HIDDEN, redact
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
@@ -89,17 +89,17 @@ class Credentials:
 
     @classmethod
     def read(cls, path: Path | None) -> Self:
-        """Read a file in rattler's format; None gives no credentials. Raises CredentialsInvalid."""
+        """Read a file in rattler's format; None gives no credentials. Raises LoginsFileUnusable."""
         if path is None:
             return cls()
         try:
             document = json.loads(path.read_bytes())
         except OSError as error:
-            raise CredentialsInvalid(str(path), error.strerror or "it cannot be read") from None
+            raise LoginsFileUnusable(str(path), error.strerror or "it cannot be read") from None
         except ValueError:
-            raise CredentialsInvalid(str(path), "it is not JSON") from None
+            raise LoginsFileUnusable(str(path), "it is not JSON") from None
         if not isinstance(document, dict):
-            raise CredentialsInvalid(str(path), "it must be an object of host names")
+            raise LoginsFileUnusable(str(path), "it must be an object of host names")
         return cls({host: _read_credential(path, host, entry) for host, entry in document.items()})
 
     def for_url(self, url: str) -> Credential | None:
@@ -130,7 +130,7 @@ def _read_credential(path: Path, host: str, entry: Any) -> Credential:
             return Credential("BearerToken", token)
         case {"CondaToken": str(token)}:
             return Credential("CondaToken", token)
-    raise CredentialsInvalid(
+    raise LoginsFileUnusable(
         str(path),
         f'{host} must have one of {{"BasicHTTP": {{"username": ..., "password": ...}}}}, '
         '{"BearerToken": ...} or {"CondaToken": ...}',

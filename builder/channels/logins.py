@@ -23,8 +23,7 @@ from builder.channels.channel import Credential, resolve_address
 from builder.channels.policy import list_channels
 from builder.locks.lock import Lock, LockedPackage
 from builder.names.spec import EnvironmentSpec
-from storage.catalog.credential import Credential as OwnCredential
-from storage.catalog.credential import Form
+from storage.catalog.credential import Form, NamespaceCredential
 from storage.text import HIDDEN
 
 KINDS: dict[Form, str] = {"basic": "BasicHTTP", "bearer": "BearerToken", "conda-token": "CondaToken"}
@@ -33,7 +32,7 @@ KINDS: dict[Form, str] = {"basic": "BasicHTTP", "bearer": "BearerToken", "conda-
 class NamespaceCredentials(Protocol):
     """`storage.catalog.credentials`."""
 
-    async def find(self, namespace: str) -> Sequence[OwnCredential]: ...
+    async def find(self, namespace: str) -> Sequence[NamespaceCredential]: ...
 
 
 @dataclass(frozen=True)
@@ -41,10 +40,10 @@ class Logins:
     """The credentials of the namespace `owner` for channels, the longest address first; none without an owner."""
 
     owner: str = ""
-    held: tuple[OwnCredential, ...] = field(default=(), repr=False)
+    held: tuple[NamespaceCredential, ...] = field(default=(), repr=False)
 
     @classmethod
-    def of(cls, namespace: str, credentials: Iterable[OwnCredential]) -> Self:
+    def of(cls, namespace: str, credentials: Iterable[NamespaceCredential]) -> Self:
         held = tuple(each for each in credentials if each.kind == "channel")
         return cls(namespace, held) if held else cls()
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.archives.archive import Limits
+from builder.archives.archive import ArchiveLimits
 from builder.archives.file_part import FilePart
 from builder.image.activation import find_activation_problems
 from builder.image.documents import ExecutionFacts, ImageLayer
@@ -47,7 +47,7 @@ class EnvironmentLayerTask:
     base_shell: str | None
     """Absolute path of the base's shell, bash if the base has it."""
     user: int | None
-    limits: Limits
+    limits: ArchiveLimits
     fragments: tuple[FragmentTask, ...]
     shells: frozenset[str]
     """The SHELLS that packages install."""

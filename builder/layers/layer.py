@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from builder.archives import tar
-from builder.archives.archive import DEFAULT_LIMITS, Limits
+from builder.archives.archive import DEFAULT_LIMITS, ArchiveLimits
 from builder.archives.tar import add_parents
 from builder.canonical import make_key
 from builder.errors import BuilderError
@@ -51,7 +51,7 @@ class LayerTask:
     data: DataDirectory
     prefix: str
     fragments: tuple[FragmentTask, ...]
-    limits: Limits = DEFAULT_LIMITS
+    limits: ArchiveLimits = DEFAULT_LIMITS
 
     @cached_property
     def key(self) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from itertools import chain
 
-from builder.layers.popularity import Popularity, Usage
+from builder.layers.popularity import PackageUsage, Popularity
 from builder.locks.lock import LockedPackage
 
 PLAN_FORMAT = 2
@@ -66,7 +66,7 @@ class Plan:
 @dataclass(frozen=True)
 class _Ranked:
     package: PlanPackage
-    usage: Usage
+    usage: PackageUsage
     place: float
 
     @property

@@ -19,7 +19,7 @@ UNKNOWN_SHARE = 1 / 54
 
 
 @dataclass(frozen=True)
-class Usage:
+class PackageUsage:
     """`share` of the counted projects hold the package, above 0 and at most 1. `size`: median archive, bytes."""
 
     share: float
@@ -43,7 +43,7 @@ class Popularity:
     version: int
     counted: str
     """How the figures were obtained."""
-    usages: Mapping[str, Usage]
+    usages: Mapping[str, PackageUsage]
 
     @classmethod
     def load_shipped(cls) -> Self:
@@ -53,14 +53,14 @@ class Popularity:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         packages = document["packages"].items()
-        usages = {name: Usage(share, kilobytes * 1000, *rank) for name, (share, kilobytes, *rank) in packages}
+        usages = {name: PackageUsage(share, kilobytes * 1000, *rank) for name, (share, kilobytes, *rank) in packages}
         return cls(document["version"], document["counted"], usages)
 
-    def find_usage(self, name: str, size: int) -> Usage:
+    def find_usage(self, name: str, size: int) -> PackageUsage:
         """Return the table's figures for the package `name`, or an estimate from its `size` in bytes if it has none."""
-        return self.usages.get(name) or Usage(UNKNOWN_SHARE, size)
+        return self.usages.get(name) or PackageUsage(UNKNOWN_SHARE, size)
 
-    def find_place(self, usage: Usage) -> float:
+    def find_place(self, usage: PackageUsage) -> float:
         """Return the rank. An unranked package goes between ranks, as many up as there are heavier ranked packages."""
         return usage.rank if usage.rank is not None else bisect.bisect_left(self._lightness, -usage.weight) - 0.5
 

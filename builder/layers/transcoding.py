@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO
 
-from builder.archives.archive import DEFAULT_LIMITS, Limits, check_member, check_name, payload
+from builder.archives.archive import DEFAULT_LIMITS, ArchiveLimits, check_member, check_name, payload
 from builder.archives.tar import DIRECTORY, FILE, HARD_LINK, SYMLINK, add_parents, make_header, normalize_mode, pad
 from builder.archives.tar_reader import Member, Renamed, TarError, TarReader
 from builder.errors import PackageRefused
@@ -45,7 +45,7 @@ def transcode(
     path: Path,
     compressed: Hasher,
     uncompressed: Hasher,
-    limits: Limits = DEFAULT_LIMITS,
+    limits: ArchiveLimits = DEFAULT_LIMITS,
 ) -> FragmentInfo:
     """Make the fragment at `path` from the package's archive and feed both hashers.
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Self
 
-from builder.archives.archive import Limits, Part
+from builder.archives.archive import ArchiveLimits, Part
 from builder.errors import PackageRefused
 from builder.locks.lock import LockedPackage
 from builder.packages.paths import check_paths, list_directories
@@ -163,7 +163,7 @@ class PackageContents:
         )
 
 
-def place(contents: PackageContents, python: PythonLayout | None, limits: Limits) -> PackageContents:
+def place(contents: PackageContents, python: PythonLayout | None, limits: ArchiveLimits) -> PackageContents:
     """Move the paths of a noarch python package to where `python` looks for them. Raises PackageRefused."""
     if contents.noarch != "python":
         return contents

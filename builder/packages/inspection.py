@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import orjson
 
-from builder.archives.archive import DEFAULT_LIMITS, Limits, verify
+from builder.archives.archive import DEFAULT_LIMITS, ArchiveLimits, verify
 from builder.canonical import make_key
 from builder.locks.lock import LockedPackage
 from builder.packages.bounded_json import JsonRefused, load_trusted
@@ -25,7 +25,7 @@ FORMAT = 2
 
 
 def inspect(
-    path: Path, package: LockedPackage, python: PythonLayout | None, cache: Path, limits: Limits = DEFAULT_LIMITS
+    path: Path, package: LockedPackage, python: PythonLayout | None, cache: Path, limits: ArchiveLimits = DEFAULT_LIMITS
 ) -> PackageContents:
     """Return what the archive at `path` installs where. The folder `cache` remembers it.
 
@@ -49,7 +49,11 @@ def inspect(
 
 
 def inspect_all(
-    packages: Sequence[LockedPackage], paths: Sequence[Path], python: PythonLayout | None, cache: Path, limits: Limits
+    packages: Sequence[LockedPackage],
+    paths: Sequence[Path],
+    python: PythonLayout | None,
+    cache: Path,
+    limits: ArchiveLimits,
 ) -> list[tuple[PackageContents, PathMarks]]:
     """Return the outlines and marks of several packages, so that a worker process is called once for all of them."""
     found = []

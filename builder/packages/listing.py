@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from builder.archives.archive import (
+    ArchiveLimits,
     InfoFile,
-    Limits,
     Part,
     check_member,
     check_name,
@@ -58,7 +58,7 @@ _ENTRY_POINTS = 10_000
 _LINK_SCRIPTS = 20
 
 
-def read_listing(path: Path, name: str, limits: Limits) -> dict[str, Any]:
+def read_listing(path: Path, name: str, limits: ArchiveLimits) -> dict[str, Any]:
     """Read the facts to remember about an archive, as JSON. Raises PackageRefused."""
     found = read_info(path, name, _INFO, _is_enough, limits)
     info, strays = found.files, found.strays
@@ -100,7 +100,7 @@ def read_listing(path: Path, name: str, limits: Limits) -> dict[str, Any]:
     }
 
 
-def _has_info(path: Path, name: str, paths: Sequence[str], directories: Sequence[str], limits: Limits) -> bool:
+def _has_info(path: Path, name: str, paths: Sequence[str], directories: Sequence[str], limits: ArchiveLimits) -> bool:
     """Whether the info tar of a `.conda` holds a listed file outside `info/`.
 
     Raises PackageRefused if a member there is in the way of a listed file.
@@ -153,13 +153,13 @@ class _Rows:
             self.placeholders.append((len(self.paths) - 1, text, mode))
 
 
-def _read_paths(package: str, info: dict[str, InfoFile], limits: Limits) -> dict[str, Any]:
+def _read_paths(package: str, info: dict[str, InfoFile], limits: ArchiveLimits) -> dict[str, Any]:
     """Take paths.json out of `info` and parse it. Its bytes are freed before its rows become columns."""
     values = _VALUES_OF_A_PATH * limits.paths
     return _read_json(package, {"paths.json": info.pop("paths.json")}, "paths.json", limits.info, values)
 
 
-def _read_paths_json(rows: _Rows, document: dict[str, Any], limits: Limits) -> None:
+def _read_paths_json(rows: _Rows, document: dict[str, Any], limits: ArchiveLimits) -> None:
     entries = document.get("paths")
     if document.get("paths_version") != 1 or not isinstance(entries, list):
         raise PackageRefused(rows.package, "its info/paths.json does not have paths_version 1")
@@ -185,7 +185,7 @@ def _read_paths_json(rows: _Rows, document: dict[str, Any], limits: Limits) -> N
         raise PackageRefused(rows.package, f"its info/paths.json has an entry that makes no sense ({error})") from None
 
 
-def _read_files(rows: _Rows, info: dict[str, InfoFile], archive: Path, limits: Limits) -> None:
+def _read_files(rows: _Rows, info: dict[str, InfoFile], archive: Path, limits: ArchiveLimits) -> None:
     """Read the listing of a package that is older than paths.json."""
     prefixes = {}
     for line in _read_lines(rows.package, info, "has_prefix", limits):
@@ -210,7 +210,7 @@ def _read_files(rows: _Rows, info: dict[str, InfoFile], archive: Path, limits: L
             rows.mark(*prefixes[path])
 
 
-def _find_kinds(path: Path, name: str, listed: frozenset[str], limits: Limits) -> dict[str, str]:
+def _find_kinds(path: Path, name: str, listed: frozenset[str], limits: ArchiveLimits) -> dict[str, str]:
     """Find the kind of each `listed` member that is not a file, which `info/files` does not say."""
     kinds = {}
     parts: tuple[Part, ...] = ("pkg", "info") if has_two_tars(path, name) else ("pkg",)
@@ -223,7 +223,7 @@ def _find_kinds(path: Path, name: str, listed: frozenset[str], limits: Limits) -
     return kinds
 
 
-def _read_lines(package: str, info: dict[str, InfoFile], name: str, limits: Limits) -> list[str]:
+def _read_lines(package: str, info: dict[str, InfoFile], name: str, limits: ArchiveLimits) -> list[str]:
     if name not in info:
         return []
     content = info[name].content

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from builder.archives.archive import DEFAULT_LIMITS, Limits
+from builder.archives.archive import DEFAULT_LIMITS, ArchiveLimits
 from builder.errors import PackageRefused, PathConflict
 from builder.locks.lock import LockedPackage
 from builder.packages.contents import PackageContents, PythonLayout
@@ -62,7 +62,7 @@ def read_overlaps(
     archives: Mapping[str, Path],
     python: PythonLayout | None,
     cache: Path,
-    limits: Limits,
+    limits: ArchiveLimits,
     among: Collection[str],
 ) -> Overlaps:
     """Find the overlaps among the packages that `among` names. A worker does it, as their paths are many.
@@ -79,7 +79,7 @@ def read_contents(
     archives: Sequence[Path],
     python: PythonLayout | None,
     cache: Path,
-    limits: Limits = DEFAULT_LIMITS,
+    limits: ArchiveLimits = DEFAULT_LIMITS,
 ) -> list[tuple[LockedPackage, PackageContents]]:
     """Read the contents of an environment's packages, in a worker.
 
@@ -97,7 +97,7 @@ def read_contents(
 class PathRoom:
     """How many paths, and characters in paths, an environment's packages may still add."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ArchiveLimits) -> None:
         self._limits = limits
         self._paths = self._text = 0
 

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Container, Sequence
 
-from builder.archives.archive import Limits
+from builder.archives.archive import ArchiveLimits
 from builder.archives.tar import DIRECTORY
 from builder.archives.tar_reader import Member
 from builder.errors import PackageRefused
@@ -20,7 +20,9 @@ LONGEST_PATH = 1024
 """Characters of a path under the prefix. Linux allows 4096 bytes, including the prefix and the mount point."""
 
 
-def list_directories(package: str, targets: Sequence[str], kinds: str, scripts: bool, limits: Limits) -> list[str]:
+def list_directories(
+    package: str, targets: Sequence[str], kinds: str, scripts: bool, limits: ArchiveLimits
+) -> list[str]:
     """List the directories that `targets` need, parents first. Raises PackageRefused if one is also a file or link.
 
     Otherwise a path could pass through a symbolic link of its own package.
@@ -55,11 +57,11 @@ def list_directories(package: str, targets: Sequence[str], kinds: str, scripts: 
     return sorted(found)
 
 
-def describe_excess(count: int, what: str, limits: Limits) -> str:
+def describe_excess(count: int, what: str, limits: ArchiveLimits) -> str:
     return f"it has {count} {what}; at most {limits.paths} are allowed (max_paths)"
 
 
-def check_amount(package: str, paths: Sequence[str], limits: Limits) -> None:
+def check_amount(package: str, paths: Sequence[str], limits: ArchiveLimits) -> None:
     """Raises PackageRefused if there are too many paths, or one is too long."""
     if len(paths) > limits.paths:
         raise PackageRefused(package, describe_excess(len(paths), "paths", limits))

@@ -25,7 +25,7 @@ import oras.provider
 import oras.utils
 import requests
 
-from builder.errors import CredentialsInvalid, RemoteUnavailable
+from builder.errors import LoginsFileUnusable, RemoteUnavailable
 from builder.network.addresses import AddressGuard, InternalAddress, split_endpoint
 from builder.network.organisation import are_of_one
 from builder.remote.guarded_adapter import GuardedAdapter
@@ -100,7 +100,7 @@ class Login:
 def read_logins(path: Path) -> dict[str, Login]:
     """Read logins by registry host from docker's config.json (`auths`) or rattler's credentials.json (`BasicHTTP`).
 
-    Entries of other kinds, such as credential helpers, are ignored. Raises CredentialsInvalid.
+    Entries of other kinds, such as credential helpers, are ignored. Raises LoginsFileUnusable.
     """
     try:
         document = json.loads(path.read_bytes())
@@ -109,9 +109,9 @@ def read_logins(path: Path) -> dict[str, Login]:
             _normalize_host(name): _read_login(entry) for name, entry in entries.items() if isinstance(entry, dict)
         }
     except OSError as error:
-        raise CredentialsInvalid(str(path), error.strerror or "cannot be read") from None
+        raise LoginsFileUnusable(str(path), error.strerror or "cannot be read") from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise CredentialsInvalid(str(path), "is neither a docker config.json nor a rattler credentials.json") from None
+        raise LoginsFileUnusable(str(path), "is neither a docker config.json nor a rattler credentials.json") from None
     return {host: login for host, login in found.items() if login}
 
 

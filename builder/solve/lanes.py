@@ -72,7 +72,7 @@ class Solving:
         self._spare = SpareSolver(replace(settings, priority=LOW_PRIORITY))
 
     async def __aenter__(self) -> Self:
-        """Start the first lane's process. Raises CredentialsInvalid."""
+        """Start the first lane's process. Raises LoginsFileUnusable."""
         await self._solver.__aenter__()
         return self
 

@@ -38,7 +38,7 @@ from builder.solve.indexes.repodata import Repodata, RepodataLimits
 from builder.solve.platform_solve import PlatformSolve
 from builder.solve.policy_files import PolicyFiles
 from builder.solve.reasons import list_package_names
-from storage.catalog.credential import Credential as OwnCredential
+from storage.catalog.credential import NamespaceCredential
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +61,7 @@ class Configuration:
     proxy: str
     credentials: str | None
     owner: str
-    """The namespace whose credentials `held` are, as `storage.catalog.credential.Credential` has them."""
+    """The namespace whose credentials `held` are, as `storage.catalog.credential.NamespaceCredential` has them."""
     held: list[dict[str, str]] = field(repr=False)
     glibc: str
     memory: int
@@ -83,7 +83,7 @@ class SolverProcess:
         self._alias = configuration.channel_alias
         self._glibc = configuration.glibc
         self._credentials = Credentials.read(Path(configuration.credentials) if configuration.credentials else None)
-        self._logins = Logins.of(configuration.owner, [OwnCredential(**each) for each in configuration.held])  # type: ignore[arg-type] # its fields as they were
+        self._logins = Logins.of(configuration.owner, [NamespaceCredential(**each) for each in configuration.held])  # type: ignore[arg-type] # its fields as they were
         folder = Path(configuration.repodata)
         home = folder / "home"
         home.mkdir(exist_ok=True)

@@ -100,7 +100,7 @@ class Solver:
         self._refresher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Start the process. Raises CredentialsInvalid."""
+        """Start the process. Raises LoginsFileUnusable."""
         self._credentials = Credentials.read(self._settings.credentials)
         self._settings.repodata.mkdir(parents=True, exist_ok=True)
         await asyncio.to_thread(self._folder.remove_leftovers)

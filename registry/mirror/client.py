@@ -31,7 +31,7 @@ from registry.mirror.errors import (
 from registry.mirror.names import Source
 from registry.mirror.tokens import Grant
 from storage import strict_json
-from storage.catalog.credential import Credential
+from storage.catalog.credential import NamespaceCredential
 from storage.catalog.credentials import NoCredentials
 from storage.errors import ConderyError, JsonInvalid
 from storage.oci import MIRROR_ROOT
@@ -56,7 +56,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 class OwnCredentials(Protocol):
     """What namespaces may send; `storage.catalog.credentials` has it."""
 
-    async def find(self, namespace: str) -> Sequence[Credential]:
+    async def find(self, namespace: str) -> Sequence[NamespaceCredential]:
         """Those of a namespace, the longest address first."""
 
 

@@ -29,7 +29,7 @@ _TOKEN_IN_PATH = re.compile(r"/t/[^/]+")
 
 
 @dataclass(frozen=True)
-class Credential:
+class NamespaceCredential:
     """`address` is `scheme://host[:port]/path/` for a channel and all below it, or `host[:port][/repositories]`."""
 
     id: str

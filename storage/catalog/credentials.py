@@ -13,7 +13,7 @@ from cachetools import LRUCache
 from sqlalchemy import and_, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.catalog.credential import Credential, Form, Kind, check
+from storage.catalog.credential import Form, Kind, NamespaceCredential, check
 from storage.database.account_tables import credential as table
 from storage.database.account_tables import namespace as namespaces
 from storage.database.engine import Database
@@ -51,9 +51,9 @@ class NamespaceCredentials:
         self._database = database
         self._changes = changes
         self._vault = vault
-        self._kept: LRUCache[str, tuple[int, tuple[Credential, ...]]] = LRUCache(_MOST_KEPT)
+        self._kept: LRUCache[str, tuple[int, tuple[NamespaceCredential, ...]]] = LRUCache(_MOST_KEPT)
 
-    async def find(self, namespace: str) -> tuple[Credential, ...]:
+    async def find(self, namespace: str) -> tuple[NamespaceCredential, ...]:
         """Those of a namespace, the longest address first. Raises VaultLocked."""
         stamp = self._changes.stamp(CREDENTIALS)
         kept = self._kept.get(namespace)
@@ -159,9 +159,9 @@ class NamespaceCredentials:
         self._changes.mark(CREDENTIALS)
         self._changes.mark(namespace)
 
-    def _open(self, row: Any) -> Credential:
+    def _open(self, row: Any) -> NamespaceCredential:
         document = orjson.loads(self._vault.unseal(row.secret, _name(row.namespace, row.address)))
-        return Credential(
+        return NamespaceCredential(
             row.id,
             row.namespace,
             row.kind,
@@ -173,7 +173,7 @@ class NamespaceCredentials:
 
     def _show(self, row: Any) -> ShownCredential:
         try:
-            opened: Credential | None = self._open(row)
+            opened: NamespaceCredential | None = self._open(row)
         except VaultLocked:
             opened = None
         return ShownCredential(
@@ -191,7 +191,7 @@ class NamespaceCredentials:
 class NoCredentials:
     """Stands for `NamespaceCredentials` where nothing is sent on behalf of a namespace."""
 
-    async def find(self, namespace: str) -> Sequence[Credential]:
+    async def find(self, namespace: str) -> Sequence[NamespaceCredential]:
         return ()
 
 

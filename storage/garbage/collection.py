@@ -52,7 +52,7 @@ from storage.garbage.rules import (
     UPLOADS,
     Bounds,
     GarbageKind,
-    Policy,
+    GarbagePolicy,
     Rules,
     lock_needed,
 )
@@ -105,7 +105,7 @@ class CollectionReport:
 class Garbage:
     """Collects garbage by `policy`; see `storage.garbage.exclusive` for how only one runs at a time."""
 
-    def __init__(self, blobs: BlobStore, changes: Changes, policy: Policy) -> None:
+    def __init__(self, blobs: BlobStore, changes: Changes, policy: GarbagePolicy) -> None:
         self._blobs = blobs
         self._database = blobs.database
         self._changes = changes
@@ -277,13 +277,13 @@ def _free(where: ColumnElement[bool]) -> Any:
     return select(key).where(where).order_by(key).with_for_update(skip_locked=True)
 
 
-async def rules_now(blobs: BlobStore, policy: Policy) -> Rules:
+async def rules_now(blobs: BlobStore, policy: GarbagePolicy) -> Rules:
     """The rules as of now."""
     now = time.time()
     return Rules(policy, now, await oldest_build(blobs.database), await bounds_now(blobs.database, policy))
 
 
-async def bounds_now(database: Database, policy: Policy) -> Bounds:
+async def bounds_now(database: Database, policy: GarbagePolicy) -> Bounds:
     """The bounds beyond which the policy has too many rows. Looked up once: it costs a walk through the rows."""
     lock = tables.lock
     order = (lock.c.pinned.desc(), lock_needed().desc(), lock.c.key.desc())
@@ -318,7 +318,7 @@ async def oldest_build(database: Database) -> float | None:
     return begun
 
 
-async def list_ruled_repositories(blobs: BlobStore, policy: Policy) -> list[tuple[str, Retention]]:
+async def list_ruled_repositories(blobs: BlobStore, policy: GarbagePolicy) -> list[tuple[str, Retention]]:
     """The repositories with a retention rule; never that of the on-demand images."""
     if not policy.limits.retention:
         return []
@@ -330,7 +330,7 @@ async def list_ruled_repositories(blobs: BlobStore, policy: Policy) -> list[tupl
 
 
 async def find_tags_given_up(
-    connection: AsyncConnection, policy: Policy, rule: Retention, repository: str, now: float
+    connection: AsyncConnection, policy: GarbagePolicy, rule: Retention, repository: str, now: float
 ) -> Sequence[str]:
     table = tables.tag
     query = select(table.c.name).where(is_given_up(rule, repository, now)).order_by(table.c.name)

@@ -27,7 +27,7 @@ from storage.garbage.collection import (
     rules_now,
 )
 from storage.garbage.rings import find_rings, repositories_with_rings
-from storage.garbage.rules import KINDS, MANIFESTS, TAGS, GarbageKind, Policy, Rules
+from storage.garbage.rules import KINDS, MANIFESTS, TAGS, GarbageKind, GarbagePolicy, Rules
 
 _TEXT = String(255).with_variant(String(255, collation="C"), "postgresql")
 
@@ -50,7 +50,7 @@ class _TableOfGone:
         return exists().where(_gone.c.kind == table.name, _gone.c.first == first, _gone.c.second == second)
 
 
-async def rehearse(blobs: BlobStore, policy: Policy) -> CollectionReport:
+async def rehearse(blobs: BlobStore, policy: GarbagePolicy) -> CollectionReport:
     """The report of a collection that does not take place."""
     report, begun = CollectionReport(dry_run=True), time.monotonic()
     now = await rules_now(blobs, policy)
@@ -103,7 +103,7 @@ async def _count(connection: AsyncConnection, kind: GarbageKind) -> Step:
     return Step(kind.name, row[0], int(row[1]))
 
 
-async def _tags(connection: AsyncConnection, blobs: BlobStore, policy: Policy, rules: Rules) -> Step:
+async def _tags(connection: AsyncConnection, blobs: BlobStore, policy: GarbagePolicy, rules: Rules) -> Step:
     count = 0
     for repository, rule in await list_ruled_repositories(blobs, policy):
         count += len(await find_tags_given_up(connection, policy, rule, repository, rules.now))

@@ -32,7 +32,7 @@ BUILD_SILENT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Policy:
+class GarbagePolicy:
     """How long content that is not needed stays, in seconds."""
 
     root: str
@@ -129,7 +129,7 @@ class Bounds:
 class Rules:
     """A policy at the time `now` (UNIX seconds); the oldest running build began at `oldest_build`."""
 
-    policy: Policy
+    policy: GarbagePolicy
     now: float
     oldest_build: float | None = None
     bounds: Bounds = Bounds()

@@ -17,7 +17,7 @@ from builder.policy.policy import NO_POLICY
 from builder.queue.job import Job
 from builder.service import BuilderService
 from builder.solve import own
-from storage.catalog.credential import Credential, Form
+from storage.catalog.credential import Form, NamespaceCredential
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel, open_service
 from tests.support.servers.channel_server import ChannelServer
@@ -32,15 +32,15 @@ BASIC = "Basic " + base64.b64encode(f"me:{SECRET}".encode()).decode()
 class Held:
     """The credentials of namespaces, changed at once."""
 
-    held: list[Credential] = field(default_factory=list)
+    held: list[NamespaceCredential] = field(default_factory=list)
     count: int = 0
 
     def put(self, namespace: str, address: str, secret: str = SECRET, form: Form = "basic") -> None:
         self.count += 1
         self.held = [each for each in self.held if each.namespace != namespace]
-        self.held.append(Credential(f"{self.count}", namespace, "channel", address, form, secret, "me"))
+        self.held.append(NamespaceCredential(f"{self.count}", namespace, "channel", address, form, secret, "me"))
 
-    async def find(self, namespace: str) -> Sequence[Credential]:
+    async def find(self, namespace: str) -> Sequence[NamespaceCredential]:
         return [each for each in self.held if each.namespace == namespace]
 
 

@@ -12,19 +12,19 @@ import pytest
 import zstandard
 
 from builder.archives import tar
-from builder.archives.archive import Limits, payload, read_info, verify
+from builder.archives.archive import ArchiveLimits, payload, read_info, verify
 from builder.errors import PackageRefused
 from tests.support.builder.packages import File, Made, Package, pack, zipped
 
 SAMPLE = Package(files={"lib/a": b"a" * 5000, "lib/b": b"b"})
 
 
-def names(path: Path, limits: Limits = Limits()) -> list[str]:  # noqa: B008 - frozen
+def names(path: Path, limits: ArchiveLimits = ArchiveLimits()) -> list[str]:  # noqa: B008 - frozen
     with payload(path, "sample", limits) as members:
         return [member.name for member in members]
 
 
-def info_names(path: Path, limits: Limits = Limits()) -> list[str]:  # noqa: B008 - frozen
+def info_names(path: Path, limits: ArchiveLimits = ArchiveLimits()) -> list[str]:  # noqa: B008 - frozen
     return sorted(read_info(path, "sample", {"index.json", "paths.json"}, lambda _: False, limits).files)
 
 
@@ -123,14 +123,14 @@ def test_a_bomb_is_stopped(tmp_path: Path, make: Callable[[Package, Path], Made]
     with pytest.raises(PackageRefused, match="expands to more than"):
         names(path)
     with pytest.raises(PackageRefused, match="expands to more than the allowed 1000 bytes"):
-        names(path, Limits(expanded=1000))
-    assert "lib/zeros" in names(path, Limits(ratio=1e9))
+        names(path, ArchiveLimits(expanded=1000))
+    assert "lib/zeros" in names(path, ArchiveLimits(ratio=1e9))
 
 
 def test_a_bomb_in_info_is_stopped(tmp_path: Path) -> None:
     path = Package(info={"index.json": bytes(5 << 20)}).conda(tmp_path).path
     with pytest.raises(PackageRefused, match="info/ files"):
-        info_names(path, Limits(info=1 << 20))
+        info_names(path, ArchiveLimits(info=1 << 20))
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../up", "info/../../up"])

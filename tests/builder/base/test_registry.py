@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from builder.base.registry import RegistryBase
-from builder.errors import BaseUnavailable, CredentialsInvalid, RemoteUnavailable
+from builder.errors import BaseUnavailable, LoginsFileUnusable, RemoteUnavailable
 from builder.publish import push
 from builder.remote.repository import ImageReference, Login, RemoteRepository, read_logins
 from storage.database import tables
@@ -89,7 +89,7 @@ class TestLogins:
     )
     def test_malformed(self, tmp_path: Path, text: str) -> None:
         (tmp_path / "config.json").write_text(text)
-        with pytest.raises(CredentialsInvalid):
+        with pytest.raises(LoginsFileUnusable):
             read_logins(tmp_path / "config.json")
 
     def test_a_password_shows_nowhere(self) -> None:

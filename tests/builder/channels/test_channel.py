@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from builder.channels.channel import Credential, Credentials, resolve_address, strip_credentials
-from builder.errors import ChannelUnavailable, CredentialsInvalid
+from builder.errors import ChannelUnavailable, LoginsFileUnusable
 
 ALIAS = "https://conda.anaconda.org"
 
@@ -101,6 +101,6 @@ def test_bad_credentials_file(tmp_path: Path, content: str | None, reason: str) 
     path = tmp_path / "credentials.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(CredentialsInvalid, match=reason) as caught:
+    with pytest.raises(LoginsFileUnusable, match=reason) as caught:
         Credentials.read(path)
     assert "topsecret" not in str(caught.value)

@@ -14,7 +14,7 @@ import pytest
 import zstandard
 from isal import isal_zlib
 
-from builder.archives.archive import Limits
+from builder.archives.archive import ArchiveLimits
 from builder.archives.tar import EARLIEST, END
 from builder.errors import PackageRefused
 from builder.layers import fragment as fragment_module
@@ -52,7 +52,9 @@ class Fragment:
         self.recipe = FragmentRecipe.of(made.record.archive_key, self.contents, prefix, **recipe)
         self.path = root / "fragments" / self.recipe.key[:2] / self.recipe.key
         compressed, uncompressed = hashlib.sha256(), hashlib.sha256()
-        self.info = transcode(self.recipe, self.contents, made.path, self.path, compressed, uncompressed, Limits())
+        self.info = transcode(
+            self.recipe, self.contents, made.path, self.path, compressed, uncompressed, ArchiveLimits()
+        )
         self.bytes = self.path.read_bytes()
         data = isal_zlib.decompress(self.bytes, wbits=31)
         assert compressed.hexdigest() == hashlib.sha256(self.bytes).hexdigest()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.layers.plan import MAX_LAYERS, OWN_LAYER_FROM, PackageKind, Plan, PlanPackage, find_kind, plan
-from builder.layers.popularity import Popularity, Usage
+from builder.layers.popularity import PackageUsage, Popularity
 
 SHIPPED = Popularity.load_shipped()
 
@@ -78,7 +78,9 @@ def test_one_more_package_over_the_limit_keeps_the_order_of_large_ones() -> None
 
 def test_without_ranks_the_heavy_are_first_and_bundles_last() -> None:
     table = Popularity(
-        0, "here", {"big": Usage(0.5, 50_000_000), "usual": Usage(1.0, 9_000_000), "z": Usage(1.0, 5000)}
+        0,
+        "here",
+        {"big": PackageUsage(0.5, 50_000_000), "usual": PackageUsage(1.0, 9_000_000), "z": PackageUsage(1.0, 5000)},
     )
     packages = [
         PlanPackage("a-new-one", 900_000_000),
@@ -93,8 +95,12 @@ def test_without_ranks_the_heavy_are_first_and_bundles_last() -> None:
 
 
 def test_ranks_decide_and_a_new_package_is_where_its_weight_would_be() -> None:
-    ranked = {"a": Usage(1.0, 1_000_000, 2), "b": Usage(1.0, 3_000_000, 0), "c": Usage(1.0, 5_000_000, 1)}
-    table = Popularity(0, "here", ranked | {"unranked": Usage(1.0, 2_000_000)})
+    ranked = {
+        "a": PackageUsage(1.0, 1_000_000, 2),
+        "b": PackageUsage(1.0, 3_000_000, 0),
+        "c": PackageUsage(1.0, 5_000_000, 1),
+    }
+    table = Popularity(0, "here", ranked | {"unranked": PackageUsage(1.0, 2_000_000)})
     new = [
         PlanPackage("heaviest", 900_000_000),
         PlanPackage("between", 12_000_000),
@@ -120,7 +126,7 @@ def test_own_layers_are_in_the_order_of_the_shipped_ranks(names: list[str]) -> N
 
 
 def test_small_packages_of_one_kind_and_band_share_a_layer() -> None:
-    table = Popularity(0, "here", {name: Usage(0.95, 5000) for name in "abcdef"})
+    table = Popularity(0, "here", {name: PackageUsage(0.95, 5000) for name in "abcdef"})
     kinds = dict(zip("abcdef", [*PackageKind, *PackageKind], strict=True))
     planned = plan([PlanPackage(name, 5000, kind) for name, kind in kinds.items()], table)
     assert planned.layers == (("a", "d"), ("b", "e"), ("c", "f"))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rattler.index import index_fs
 
-from builder.errors import ChannelUnavailable, CredentialsInvalid
+from builder.errors import ChannelUnavailable, LoginsFileUnusable
 from builder.solve.settings import SolverSettings
 from builder.solve.solver import Solver
 from tests.support.builder.packages import Package
@@ -99,7 +99,7 @@ async def test_a_conda_token_stays_out_of_the_lock(
 
 async def test_bad_credentials_are_told_at_the_start(settings: SolverSettings, tmp_path: Path) -> None:
     (tmp_path / "credentials.json").write_text("{")
-    with pytest.raises(CredentialsInvalid):
+    with pytest.raises(LoginsFileUnusable):
         await Solver(replace(settings, credentials=tmp_path / "credentials.json")).__aenter__()
 
 

@@ -10,7 +10,7 @@ import aiohttp
 from aiohttp import web
 
 from builder.remote.repository import Login
-from storage.catalog.credential import Credential
+from storage.catalog.credential import NamespaceCredential
 from tests.support.registry.mirrored import APP, FIRST, SECOND, get, refused
 from tests.support.registry.upstreams import QUICK, ScriptedRegistry, mirroring, scripted_registry
 
@@ -22,12 +22,12 @@ SECRET = "secret-of-the-mirror"
 class Held:
     """The credentials of namespaces, changed at once."""
 
-    held: list[Credential] = field(default_factory=list)
+    held: list[NamespaceCredential] = field(default_factory=list)
 
     def put(self, address: str, secret: str = SECRET) -> None:
-        self.held = [Credential(f"id of {secret}", "mirror", "registry", address, "basic", secret, "me")]
+        self.held = [NamespaceCredential(f"id of {secret}", "mirror", "registry", address, "basic", secret, "me")]
 
-    async def find(self, namespace: str) -> Sequence[Credential]:
+    async def find(self, namespace: str) -> Sequence[NamespaceCredential]:
         return [each for each in self.held if each.namespace == namespace]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, select, update
 
-from storage.catalog.credential import Credential, Form, parse_address
+from storage.catalog.credential import Form, NamespaceCredential, parse_address
 from storage.catalog.credentials import NamespaceCredentials
 from storage.database.account_tables import credential, namespace
 from storage.database.engine import Database
@@ -93,7 +93,7 @@ def test_addresses_that_could_mean_another_are_refused_unseen(text: str) -> None
 
 
 def test_it_is_sent_nowhere_else() -> None:
-    of_team = Credential("1", "team", "channel", URL, "bearer", SECRET)
+    of_team = NamespaceCredential("1", "team", "channel", URL, "bearer", SECRET)
     for url in ("https://conda.example.org/team", "https://CONDA.example.org:443/team/noarch/repodata.json"):
         assert of_team.covers(url), url
     for url in (
@@ -116,7 +116,7 @@ def test_it_is_sent_nowhere_else() -> None:
 
 
 def test_a_registrys_is_for_the_repositories_below() -> None:
-    of_team = Credential("1", "mirror", "registry", "ghcr.io/team", "basic", SECRET, "me")
+    of_team = NamespaceCredential("1", "mirror", "registry", "ghcr.io/team", "basic", SECRET, "me")
     assert of_team.covers_repository("ghcr.io", "team/app")
     assert of_team.covers_repository("ghcr.io", "team")
     assert not of_team.covers_repository("ghcr.io", "teams/app")
@@ -125,7 +125,7 @@ def test_a_registrys_is_for_the_repositories_below() -> None:
 
 
 def test_it_shows_in_no_repr() -> None:
-    assert SECRET not in repr(Credential("1", "team", "channel", URL, "basic", SECRET, SECRET))
+    assert SECRET not in repr(NamespaceCredential("1", "team", "channel", URL, "basic", SECRET, SECRET))
 
 
 async def test_it_is_read_back_for_its_namespace_alone(database: Database, changes: Changes) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from storage.database import tables
 from storage.digest import Digest
 from storage.garbage.rehearsal import rehearse
-from storage.garbage.rules import Policy
+from storage.garbage.rules import GarbagePolicy
 from storage.repositories.uses import note_manifest_use
 from tests.support.storage.content import NEVER, ROOT, Content
 
@@ -31,7 +31,7 @@ async def make(content: Content, key: str) -> None:
     await content.stores.catalog.artifacts.put(f"file of {key}", key, {}, digest)
 
 
-async def collect(content: Content, policy: Policy) -> dict[str, int]:
+async def collect(content: Content, policy: GarbagePolicy) -> dict[str, int]:
     """How many were deleted in the steps that deleted any; a rehearsal says the same."""
     told = await rehearse(content.stores.blobs, policy)
     done = await content.collect(policy)

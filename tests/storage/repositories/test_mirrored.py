@@ -17,7 +17,7 @@ from storage.digest import Descriptor, Digest
 from storage.errors import BlobInUse, BlobUnknown, QuotaExceeded, SizeMismatch
 from storage.events.changes import Changes
 from storage.garbage.collection import Garbage
-from storage.garbage.rules import Policy
+from storage.garbage.rules import GarbagePolicy
 from storage.objects.protocol import writing
 from storage.quotas.limits import Limits, Quota
 from storage.repositories.mirrored import MirroredContent
@@ -52,7 +52,7 @@ class Kept:
 
     async def collect(self, *, grace: float = 3600.0, copy_retention: float = 3600.0) -> int:
         """How many copies of manifests the garbage collection dropped."""
-        policy = Policy("conda-store-dynamic", grace=grace, linger=0.0, copy_retention=copy_retention)
+        policy = GarbagePolicy("conda-store-dynamic", grace=grace, linger=0.0, copy_retention=copy_retention)
         report = await Garbage(self.stores.blobs, self.changes, policy).collect()
         return report.steps["copies"].count
 

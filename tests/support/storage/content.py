@@ -17,7 +17,7 @@ from storage.database import tables
 from storage.digest import Descriptor, Digest, new_hasher
 from storage.events.changes import Changes
 from storage.garbage.collection import CollectionReport, Garbage
-from storage.garbage.rules import Policy
+from storage.garbage.rules import GarbagePolicy
 from storage.objects.protocol import ObjectStore, writing
 from storage.quotas.limits import Limits
 from storage.repositories.pushed import Repositories
@@ -29,12 +29,12 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 ROOT = "on-demand"
 
-AT_ONCE = Policy(
+AT_ONCE = GarbagePolicy(
     root=ROOT, grace=-1, linger=0, upload_seconds=-1, untagged_for=-1, image_retention=-1, copy_retention=-1
 )
 """Whatever is not needed is garbage at once."""
 
-NEVER = Policy(root=ROOT, linger=0)
+NEVER = GarbagePolicy(root=ROOT, linger=0)
 """What is not needed does not become garbage within a test."""
 
 
@@ -45,10 +45,10 @@ class Content:
     repositories: Repositories
     uploads: Uploads
 
-    def garbage(self, policy: Policy = AT_ONCE) -> Garbage:
+    def garbage(self, policy: GarbagePolicy = AT_ONCE) -> Garbage:
         return Garbage(self.stores.blobs, self.changes, policy)
 
-    async def collect(self, policy: Policy = AT_ONCE) -> CollectionReport:
+    async def collect(self, policy: GarbagePolicy = AT_ONCE) -> CollectionReport:
         return await self.garbage(policy).collect()
 
     # what clients do
