@@ -33,8 +33,9 @@ Raise an error where the fact is known, with its fields; `registry.answers` maps
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 
 class ConderyError(Exception):
@@ -43,6 +44,13 @@ class ConderyError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # the default calls the class with `args`, which the subclasses' constructors do not take
         return _restore, (type(self), self.args, self.__dict__)
+
+    def for_another(self) -> Self:
+        """The same error for one more of those who wait for it, to be raised `from` what caused it first.
+
+        An object that several raise collects the tracebacks and the contexts of all of them.
+        """
+        return copy.copy(self)
 
 
 def _restore(cls: type[ConderyError], args: tuple[Any, ...], fields: dict[str, Any]) -> ConderyError:

@@ -40,7 +40,7 @@ class Flight:
             async with asyncio.timeout(seconds):
                 await self._ended.wait()
         if isinstance(self._end, ConderyError):
-            raise self._end
+            raise self._end.for_another() from self._end.__cause__
         return self._end
 
     def end(self, end: CompletedBuild | ConderyError) -> None:

@@ -80,7 +80,7 @@ class Download:
     async def _progress(self) -> None:
         """Wait for news; raises the reason why there will be none."""
         if self._failure is not None:
-            raise self._failure
+            raise self._failure.for_another() from self._failure.__cause__
         await self._changed.wait()
 
     # for the transfer

@@ -323,14 +323,14 @@ class Mirror:
         failure.
         """
         if (failure := self._failures.get(key)) is not None:
-            raise failure
+            raise failure.for_another() from failure.__cause__
         try:
             async with asyncio.timeout(seconds):
                 answer = await self._asking.do(key, lambda: self._outcome(key, ask))
         except TimeoutError:
             raise UpstreamSlow(source.registry, seconds) from None
         if isinstance(answer, ConderyError):
-            raise answer
+            raise answer.for_another() from answer.__cause__
         result: T = answer
         return result
 
