@@ -1,15 +1,30 @@
-"""Listens to other processes through PostgreSQL (LISTEN and NOTIFY), and reconnects if a connection is lost."""
+"""Listens to other processes through PostgreSQL (LISTEN and NOTIFY), and reconnects if a connection is lost.
+
+A server or a network that is gone need not say so: a listener would wait for ever for what nobody sends. So the server
+is asked for a sign of life when it has been silent for a while. TCP's keepalives say less: the nearest proxy answers
+them.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import socket
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import structlog
 from sqlalchemy import URL
 
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
 RETRY_SECONDS = 1.0
+SILENT_SECONDS = 15.0
+"""After so long without a notification the server is asked whether it is there."""
+ANSWER_SECONDS = 10.0
+"""After so long without an answer it is not."""
 
 log = structlog.get_logger(__name__)
 
@@ -30,9 +45,27 @@ async def listen(url: URL, channel: str, hear: Callable[[str], None], be_deaf: C
             async with await psycopg.AsyncConnection.connect(address, autocommit=True) as connection:
                 await connection.execute(f"LISTEN {channel}")
                 be_deaf(False)
-                async for notification in connection.notifies():
-                    hear(notification.payload)
+                while True:
+                    async for notification in connection.notifies(timeout=SILENT_SECONDS):
+                        hear(notification.payload)
+                    await _ask_for_life(connection)
         except psycopg.Error as error:
             log.warning("cannot listen for other machines' changes", reason=str(error).strip())
         be_deaf(True)
         await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _ask_for_life(connection: AsyncConnection) -> None:
+    """Raises psycopg.OperationalError if the server does not answer in time."""
+    giving_up = asyncio.get_running_loop().call_later(ANSWER_SECONDS, _hang_up, connection.fileno())
+    try:
+        # what is notified meanwhile is kept for the next `notifies`
+        await connection.execute("SELECT 1")
+    finally:
+        giving_up.cancel()
+
+
+def _hang_up(number: int) -> None:
+    """End the connection under its user, who reads its end. A cancelled query would wait for the server's word."""
+    with socket.socket(fileno=os.dup(number)) as connection, contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,132 @@
+"""A connection that is lost without a word is noticed, and what is said meanwhile is not lost on a good one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from storage.events import listening
+from tests.support.servers.postgres import Postgres
+
+pytestmark = pytest.mark.services
+DEADLINE = 60
+CHANNEL = "condery_test"
+
+
+class Relay:
+    """Passes bytes on between a TCP port and a server's socket until it is silent; it closes nothing then."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.port = 0
+        self.connections = 0
+        self.silent = False
+        self._passing: set[asyncio.Task[None]] = set()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield
+        finally:
+            server.close()
+            for task in self._passing:
+                task.cancel()
+            await asyncio.gather(*self._passing, return_exceptions=True)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        there, back = await asyncio.open_unix_connection(self._path)
+        for each in (self._pass(reader, back), self._pass(there, writer)):
+            self._passing.add(asyncio.create_task(each))
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(1 << 16):
+                if not self.silent:
+                    writer.write(data)
+        finally:
+            writer.close()
+
+
+class Ears:
+    """What a listener was told."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.deaf = True
+        self._changed = asyncio.Event()
+
+    def hear(self, payload: str) -> None:
+        self.heard.append(payload)
+        self._changed.set()
+
+    def be_deaf(self, deaf: bool) -> None:
+        self.deaf = deaf
+        self._changed.set()
+
+    async def until(self, *, deaf: bool) -> None:
+        async with asyncio.timeout(DEADLINE):
+            while self.deaf != deaf:
+                await self._changed.wait()
+                self._changed.clear()
+
+    async def until_heard(self, count: int) -> None:
+        async with asyncio.timeout(DEADLINE):
+            while len(self.heard) < count:
+                await self._changed.wait()
+                self._changed.clear()
+
+
+@pytest.fixture
+async def relay(postgres: Postgres) -> AsyncIterator[Relay]:
+    relay = Relay(postgres.directory / ".s.PGSQL.5432")
+    async with relay.running():
+        yield relay
+
+
+@contextlib.asynccontextmanager
+async def listener(postgres: Postgres, relay: Relay) -> AsyncIterator[Ears]:
+    url = make_url(postgres.url("postgres")).set(host="127.0.0.1", port=relay.port, query={"sslmode": "disable"})
+    ears = Ears()
+    task = asyncio.create_task(listening.listen(url, CHANNEL, ears.hear, ears.be_deaf))
+    try:
+        await ears.until(deaf=False)
+        yield ears
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_connection_that_is_lost_in_silence_is_noticed(
+    postgres: Postgres, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(listening, "ANSWER_SECONDS", 1.0)
+    async with listener(postgres, relay) as ears:
+        relay.silent = True
+        await ears.until(deaf=True)
+        relay.silent = False
+        await ears.until(deaf=False)
+        await asyncio.to_thread(postgres.execute, f"NOTIFY {CHANNEL}, 'after'")
+        await ears.until_heard(1)
+        assert ears.heard == ["after"]
+
+
+async def test_what_is_said_while_the_server_is_asked_is_heard_once(
+    postgres: Postgres, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "SILENT_SECONDS", 0.0)
+    async with listener(postgres, relay) as ears:
+        said = [str(number) for number in range(100)]
+        for each in said:
+            await asyncio.to_thread(postgres.execute, f"NOTIFY {CHANNEL}, '{each}'")
+        await ears.until_heard(len(said))
+        assert ears.heard == said
+        assert relay.connections == 1
