@@ -268,7 +268,10 @@ class DeletionForbidden(ContentError):
 
 
 class QuotaExceeded(ContentError):
-    """`what` is bytes or tags; `help` says how to make room; the blob `pushed` was not counted as present."""
+    """`what` is bytes or tags; `help` says how to make room; the blob `pushed` was not counted as present.
+
+    `prefix` names what is limited, which has `held` now, and `also` are the other limits that the same thing exceeds.
+    """
 
     def __init__(
         self,
@@ -278,13 +281,18 @@ class QuotaExceeded(ContentError):
         needed: int,
         help: str = "delete something first",  # noqa: A002 - the word for it
         pushed: str = "",
+        held: int | None = None,
+        also: Sequence[QuotaExceeded] = (),
     ) -> None:
-        super().__init__(f"{prefix} may hold {limit:,} {what}, but this would make it {needed:,}; {help}")
+        now = "" if held is None else f" (there are {held:,} now)"
+        super().__init__(f"{prefix} may hold {limit:,} {what}, but this would make it {needed:,}{now}; {help}")
         self.prefix = prefix
         self.what = what
         self.limit = limit
         self.needed = needed
         self.pushed = pushed
+        self.held = held
+        self.also = also
 
     @property
     def excess(self) -> int:

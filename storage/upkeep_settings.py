@@ -81,6 +81,11 @@ class UpkeepSettings(Section):
         description="Limits on the total size and the number of tags of repositories, such as 'team/* bytes=10GB "
         "tags=100'.",
     )
+    namespace_quota: Size = Field(
+        0,
+        description="Maximum size of all repositories of a namespace together, for every namespace that has no quota "
+        "of its own (condery namespace quota). 0 is no limit.",
+    )
     immutable_tags: tuple[str, ...] = Field(
         (),
         description="Tags that cannot be moved or deleted, as REPOSITORY:TAG in which * matches anything, such as "
@@ -133,6 +138,7 @@ class UpkeepSettings(Section):
             immutable=tuple(map(Immutable.parse, self.immutable_tags)),
             retention=tuple(map(Retention.parse, self.retention)),
             no_delete=self.no_delete,
+            namespace=self.namespace_quota,
             images=self.images_limit,
             grace=self.gc_grace,
         )

@@ -48,6 +48,10 @@ class Names:
             raise NameUnfit(what, name, "the server uses it itself; choose another one")
         return name
 
+    def is_of_server(self, namespace: str) -> bool:
+        """Whether the server itself fills a namespace: with on-demand content, or with copies of other registries'."""
+        return namespace in (self._root, MIRROR_ROOT)
+
 
 def near_names(name: str, names: Iterable[str]) -> list[str]:
     """Similar names, one of which may be meant."""

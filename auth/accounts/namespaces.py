@@ -14,14 +14,15 @@ from typing import Any
 import orjson
 from sqlalchemy import and_, delete, insert, or_, select, update
 
-from auth.accounts.content import AFTER_SLASH, first_repository
+from auth.accounts.content import first_repository
 from auth.accounts.lookup import find_namespace, is_there
-from auth.accounts.names import Names
+from auth.accounts.names import Names, is_name
 from auth.audit.actor import Actor
 from auth.audit.log import append
 from auth.changing import AccessData
-from auth.errors import MetadataInvalid, NamespaceInUse, NameTaken
+from auth.errors import MetadataInvalid, NamespaceInUse, NamespaceUnknown, NameTaken
 from storage.database.account_tables import binding, credential, namespace
+from storage.quotas.bounds import AFTER_SLASH
 
 MOST_METADATA = 64 << 10
 """The most bytes of JSON."""
@@ -33,6 +34,8 @@ class Namespace:
     created: float
     created_by: str
     metadata: Mapping[str, Any]
+    quota: int | None
+    """The most bytes of its repositories together; 0 is no limit, None is what the setting namespace_quota says."""
 
 
 class Namespaces:
@@ -68,6 +71,31 @@ class Namespaces:
             await connection.execute(update(namespace).where(namespace.c.name == name).values(metadata=text))
             await append(connection, by.did("namespace.metadata", name))
 
+    async def find_quota(self, name: str) -> int | None:
+        """The quota of a namespace, whether it was created or not."""
+        if not is_name(name):
+            raise NamespaceUnknown(name, [])
+        query = select(namespace.c.quota).where(namespace.c.name == name)
+        async with self._data.database.reading() as connection:
+            found: int | None = (await connection.execute(query)).scalar()
+        return found
+
+    async def set_quota(self, name: str, quota: int | None, *, by: Actor) -> None:
+        """Set how many bytes the repositories of a namespace may hold together, as `Namespace.quota`.
+
+        The namespaces that the server itself fills need not be created.
+        """
+        async with self._data.changing_alone() as connection:
+            if self._names.is_of_server(name):
+                row = self._data.database.insert(namespace).values(
+                    name=name, created=time.time(), created_by=by.name, quota=quota
+                )
+                await connection.execute(row.on_conflict_do_update(index_elements=["name"], set_={"quota": quota}))
+            else:
+                await find_namespace(connection, name)
+                await connection.execute(update(namespace).where(namespace.c.name == name).values(quota=quota))
+            await append(connection, by.did("namespace.quota", name, quota="default" if quota is None else quota))
+
     async def delete(self, name: str, *, by: Actor) -> None:
         """Delete a namespace with the bindings that it holds, those on it alone, and its credentials.
 
@@ -87,7 +115,7 @@ class Namespaces:
 
 
 def _read(row: Any) -> Namespace:
-    return Namespace(row.name, row.created, row.created_by, orjson.loads(row.metadata))
+    return Namespace(row.name, row.created, row.created_by, orjson.loads(row.metadata), row.quota)
 
 
 def _write_metadata(metadata: Mapping[str, Any]) -> str:

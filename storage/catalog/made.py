@@ -1,4 +1,4 @@
-"""Room for on-demand images and files together, under `images_limit` and their repository's quota.
+"""Room for on-demand images and files together, under `images_limit` and the quotas of their repository.
 
 The count is what the database has of them: the blobs of the images' repository and of files, each once, and the
 manifests. A layer counts with all its bytes, though layers may share fragments. If something new does not fit, the
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Select, and_, cast, delete, exists, func, or_, select, union
@@ -24,26 +23,13 @@ from storage.database.engine import Database
 from storage.errors import QuotaExceeded
 from storage.events.announcements import announce
 from storage.glob import glob
-from storage.quotas.limits import Limits, like
+from storage.quotas.bounds import Bound, find_namespace_bound, namespace_of
+from storage.quotas.limits import Limits
 from storage.quotas.room import coming, is_unnamed, let_go, release_unnamed
 from storage.repositories.rows import lock_manifests
 
 BATCH = 50
 """Images and files deleted in one transaction."""
-
-
-@dataclass(frozen=True)
-class Bound:
-    """`limit` bytes for on-demand content and all repositories that match `pattern`; the limit comes from `setting`."""
-
-    setting: str
-    pattern: str
-    limit: int
-
-    def refusal(self, needed: int) -> QuotaExceeded:
-        whose = "all on-demand images together" if self.setting == "images_limit" else self.pattern
-        advice = f"images used within the last two hours stay: ask again later, or raise {self.setting}"
-        return QuotaExceeded(whose, "bytes", self.limit, needed, advice)
 
 
 class NoRoom(Exception):
@@ -64,16 +50,22 @@ class Made:
         limits = limits or Limits()
         self._database = database
         self._mark = mark
+        self._limits = limits
         self._root = limits.root
-        self._bounds = list(_bounds(limits))
+        self._fixed = list(_bounds(limits))
+
+    async def measure(self) -> int:
+        """The bytes of the namespace of on-demand content, by the count of its quota."""
+        async with self._database.reading() as connection:
+            return await self._sum_held(connection, Bound.of_namespace(0, namespace_of(self._root)))
 
     async def look(self, least: int) -> None:
         """Check before a build whether at least `least` bytes can be made to fit; raises QuotaExceeded."""
         async with self._database.reading() as connection:
-            for bound in self._bounds:
-                lasting = await self._sum_lasting(connection, bound.pattern)
+            for bound in await self._find_bounds(connection):
+                lasting = await self._sum_lasting(connection, bound)
                 if max(lasting + 1, least) > bound.limit:
-                    raise bound.refusal(max(lasting + 1, least))
+                    raise _refuse(bound, max(lasting + 1, least))
 
     async def within(self, record: Callable[[], Awaitable[None]]) -> None:
         """Run `record()`, and again as long as deleting something makes room for it; raises QuotaExceeded.
@@ -86,46 +78,56 @@ class Made:
             except NoRoom as error:
                 bound, needed = error.bound, error.needed
             if not await self._make_way(needed - bound.limit):
-                raise bound.refusal(needed)
+                raise _refuse(bound, needed)
 
     async def check(self, connection: AsyncConnection) -> None:
         """Check that all that is recorded fits; raises NoRoom, or QuotaExceeded if deleting could not help."""
-        for bound in self._bounds:
-            await self._database.lock(connection, f"quota {bound.pattern}")
-            held = await self._sum_held(connection, bound.pattern)
-            if held <= bound.limit:
-                continue
-            if (lasting := await self._sum_lasting(connection, bound.pattern)) > bound.limit:
-                raise bound.refusal(lasting)
-            raise NoRoom(bound, held)
+        bounds = await self._find_bounds(connection)
+        for bound in bounds:
+            await self._database.lock(connection, bound.lock)
+        exceeded = [
+            (bound, held) for bound in bounds if (held := await self._sum_held(connection, bound)) > bound.limit
+        ]
+        for bound, _ in exceeded:
+            if (lasting := await self._sum_lasting(connection, bound)) > bound.limit:
+                raise _refuse(bound, lasting)
+        if exceeded:
+            raise NoRoom(*exceeded[0])
+
+    async def _find_bounds(self, connection: AsyncConnection) -> list[Bound]:
+        """The bounds of on-demand content, in the order in which their locks are taken; none without a root."""
+        if not self._root:
+            return []
+        of_namespace = await find_namespace_bound(connection, self._limits, namespace_of(self._root))
+        return [*self._fixed, of_namespace] if of_namespace else self._fixed
 
     # sums
 
-    async def _sum_held(self, connection: AsyncConnection, pattern: str) -> int:
+    async def _sum_held(self, connection: AsyncConnection, bound: Bound) -> int:
         link, row = tables.link, tables.repository_manifest
         blobs = union(
-            select(link.c.digest).where(or_(link.c.repository == self._root, like(link.c.repository, pattern))),
+            select(link.c.digest).where(or_(link.c.repository == self._root, bound.holds(link.c.repository))),
             select(tables.artifact.c.digest),
         )
-        manifests = or_(row.c.repository == self._root, like(row.c.repository, pattern))
-        return await _sum(connection, blobs, manifests) + await coming(connection, pattern)
+        manifests = or_(row.c.repository == self._root, bound.holds(row.c.repository))
+        return await _sum(connection, blobs, manifests) + await coming(connection, bound)
 
-    async def _sum_lasting(self, connection: AsyncConnection, pattern: str) -> int:
+    async def _sum_lasting(self, connection: AsyncConnection, bound: Bound) -> int:
         """The bytes that no deletion here can free: what others pushed, and what was used recently."""
         link, row, file, image = tables.link, tables.repository_manifest, tables.artifact, tables.image
         use, made = tables.manifest_blob, tables.image_manifest
         settled = time.time() - IN_USE_SECONDS
         recent = select(made.c.digest).join(image, image.c.key == made.c.image).where(image.c.used >= settled)
         blobs = union(
-            select(link.c.digest).where(link.c.repository != self._root, like(link.c.repository, pattern)),
+            select(link.c.digest).where(link.c.repository != self._root, bound.holds(link.c.repository)),
             select(use.c.digest).where(use.c.repository == self._root, use.c.manifest.in_(recent)),
             select(file.c.digest).where(file.c.used >= settled),
         )
         manifests = or_(
-            and_(row.c.repository != self._root, like(row.c.repository, pattern)),
+            and_(row.c.repository != self._root, bound.holds(row.c.repository)),
             and_(row.c.repository == self._root, row.c.digest.in_(recent)),
         )
-        return await _sum(connection, blobs, manifests) + await coming(connection, pattern)
+        return await _sum(connection, blobs, manifests) + await coming(connection, bound)
 
     # giving way
 
@@ -223,17 +225,22 @@ class Made:
         return int(freed)
 
 
+def _refuse(bound: Bound, needed: int) -> QuotaExceeded:
+    advice = f"images used within the last two hours stay: ask again later, or {bound.raising}"
+    return QuotaExceeded(bound.name, "bytes", bound.limit, needed, advice)
+
+
 def _bounds(limits: Limits) -> Iterator[Bound]:
     root = limits.root
     if not root:
         return
     if limits.images:
-        yield Bound("images_limit", root, limits.images)
+        yield Bound(limits.images, root, title="all on-demand images together", setting="images_limit")
     # clients ask for names below the root; the content is stored in the root itself
     for quota in limits.quotas:
         if glob(quota.pattern, root) or glob(quota.pattern, f"{root}/"):
             if quota.bytes is not None:
-                yield Bound("quotas", quota.pattern, quota.bytes)
+                yield Bound.of_pattern(quota.bytes, quota.pattern)
             return
 
 

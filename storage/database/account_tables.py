@@ -18,6 +18,8 @@ namespace = Table(
     # for its users to fill (conda-store's metadata_), and its policies
     Column("metadata", Text, nullable=False, server_default="{}"),
     Column("policy", Text, nullable=False, server_default="{}"),
+    # the most bytes that its repositories may hold together; 0 is no limit, null is what the settings say
+    Column("quota", BigInteger),
 )
 
 account = Table(

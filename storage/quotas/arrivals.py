@@ -27,14 +27,17 @@ log = structlog.get_logger(__name__)
 
 
 class Arrival:
-    """The object `key` that bytes for `repository` are written to; they are those of the blob `digest`, if known."""
+    """The object `key` that bytes for `repository` are written to; they are those of the blob `digest`, if known.
 
-    def __init__(self, room: Room, repository: str, key: str, digest: str = "") -> None:
+    They are counted if a quota has `bounded` the repository when they began to come.
+    """
+
+    def __init__(self, room: Room, repository: str, key: str, digest: str = "", *, bounded: bool = True) -> None:
         self.key = key
         self._digest = digest
         self._room = room
         self._repository = repository
-        self._bounded = room.bounds(repository)
+        self._bounded = bounded
         self._held = 0
         self._holding = asyncio.Lock()
 
@@ -82,7 +85,8 @@ class Arrival:
 @contextlib.asynccontextmanager
 async def arriving(blobs: BlobStore, room: Room, repository: str, digest: str = "") -> AsyncIterator[Arrival]:
     """Yield an object to write in the block. It is deleted afterwards unless something has it by then."""
+    bounded = await room.bounds(repository)
     async with blobs.pending() as key:
-        arrival = Arrival(room, repository, key, digest)
+        arrival = Arrival(room, repository, key, digest, bounded=bounded)
         async with arrival.keep_renewed():
             yield arrival

@@ -84,6 +84,8 @@ class Limits:
     retention: tuple[Retention, ...] = ()
     no_delete: tuple[str, ...] = ()
     """Patterns of repositories in which clients delete nothing."""
+    namespace: int = 0
+    """The most bytes of a namespace that has no quota of its own; 0 is no limit."""
     images: int = 0
     """The most bytes of on-demand content; 0 is no limit."""
     root: str = ""

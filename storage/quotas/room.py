@@ -1,11 +1,11 @@
 """Room under the quotas: what counts, what is deleted when there is no room, and what is refused.
 
-A quota counts what the disk holds for its repositories: blobs and manifests, each once, upload sessions, and bytes that
-are still arriving. If something new does not fit, content that nobody waits for is deleted: blobs that no manifest
-names because their push was refused or is long over, or because the last manifest was deleted, and upload sessions that
-have fallen silent. If that makes enough room, the new content is stored. If all of it would not be enough, the request
-is refused and nothing is deleted, since a client may claim any size; then the refused push's own blobs are the next
-that may be deleted.
+A quota, of a pattern or of a namespace, counts what the disk holds for its repositories: blobs and manifests, each
+once, upload sessions, and bytes that are still arriving. If something new does not fit, content that nobody waits for
+is deleted: blobs that no manifest names because their push was refused or is long over, or because the last manifest
+was deleted, and upload sessions that have fallen silent. If that makes enough room, the new content is stored. If all
+of it would not be enough, the request is refused and nothing is deleted, since a client may claim any size; then the
+refused push's own blobs are the next that may be deleted.
 
 If a push loses a blob this way while it still runs, it gets the same error as after a garbage collection when it names
 the blob.
@@ -28,7 +28,8 @@ from storage.digest import Digest
 from storage.errors import QuotaExceeded
 from storage.events.announcements import announce
 from storage.events.changes import Changes
-from storage.quotas.limits import Limits, Quota, like
+from storage.quotas.bounds import Bound, find_bounds
+from storage.quotas.limits import Limits
 
 T = TypeVar("T")
 
@@ -50,10 +51,15 @@ class Room:
         self._changes = changes
         self._limits = limits
 
-    def bounds(self, repository: str) -> bool:
-        """Whether the repository's bytes have a quota."""
-        quota = self._limits.quota(repository)
-        return quota is not None and quota.bytes is not None
+    async def bounds(self, repository: str) -> bool:
+        """Whether the repository's bytes have a quota now."""
+        async with self._database.reading() as connection:
+            return bool(await find_bounds(connection, self._limits, repository))
+
+    async def measure(self, namespace: str) -> int:
+        """The bytes that the repositories of a namespace hold, by the count of its quota."""
+        async with self._database.reading() as connection:
+            return await sum_held(connection, Bound.of_namespace(0, namespace))
 
     async def check_blob(self, connection: AsyncConnection, repository: str, blob: StoredBlob) -> None:
         """Check that a registered blob fits into the repository; raises QuotaExceeded."""
@@ -74,13 +80,17 @@ class Room:
         without_key: str = "",
     ) -> None:
         """Check that `size` more bytes fit, without counting the things named; raises QuotaExceeded."""
-        quota = self._limits.quota(repository)
-        if quota is None or quota.bytes is None:
-            return
-        await self._database.lock(connection, f"quota {quota.pattern}")
-        held = await _sum_held(connection, quota.pattern, without_blob, without_manifest, without_key)
-        if held + size > quota.bytes:
-            raise QuotaExceeded(quota.pattern, "bytes", quota.bytes, held + size, pushed=without_blob)
+        bounds = await find_bounds(connection, self._limits, repository)
+        for bound in bounds:
+            await self._database.lock(connection, bound.lock)
+        exceeded = []
+        for bound in bounds:
+            held = await sum_held(connection, bound, without_blob, without_manifest, without_key)
+            if held + size > bound.limit:
+                exceeded.append(bound.refuse(held, held + size, pushed=without_blob))
+        if exceeded:
+            exceeded[0].also = exceeded[1:]
+            raise exceeded[0]
 
     async def within(self, repository: str, attempt: Callable[[], Awaitable[T]]) -> T:
         """Run `attempt()`, and again as long as deleting something makes room for it.
@@ -93,11 +103,14 @@ class Room:
                 return await attempt()
             except QuotaExceeded as error:
                 refused = error
-            quota = self._limits.quota(repository)
-            if refused.what != "bytes" or quota is None or not await self._make_way(quota, refused):
+            if refused.what != "bytes":
+                break
+            hopeless = await self._make_way(repository, refused)
+            if hopeless is not None:
+                refused = hopeless
                 break
         await self.give_up_push(repository)
-        raise await self._explain(refused)
+        raise await self._explain(repository, refused)
 
     async def hold(self, repository: str, key: str, size: int, seconds: float, digest: str = "") -> None:
         """Count `size` bytes for the pending object `key` for `seconds`; raises QuotaExceeded.
@@ -112,31 +125,41 @@ class Room:
 
     # giving way
 
-    async def _make_way(self, quota: Quota, refused: QuotaExceeded) -> bool:
-        """Delete some of what nobody waits for, if all of it is enough; False if there was nothing to delete."""
+    async def _make_way(self, repository: str, refused: QuotaExceeded) -> QuotaExceeded | None:
+        """Delete some of what nobody waits for, if all of it is enough for every limit that is exceeded.
+
+        Returns the refusal that nothing helps against. None means that it is worth another attempt.
+        """
         changed: set[str] = set()
         sessions: list[str] = []
-        spare = _spare(quota.pattern, self._limits.grace, refused.pushed)
         async with self._database.writing() as connection:
-            await self._database.lock(connection, f"quota {quota.pattern}")
-            if await _spare_bytes(connection, quota.pattern, spare) < refused.excess:
-                return False
-            if links := await _spare_links(connection, spare, refused.excess):
-                changed = await let_go(connection, links, spare)
-            if not changed:
-                # there are none, or other transactions hold them
-                sessions = await _silent_sessions(connection, quota.pattern, refused.excess)
-                await end_sessions(connection, sessions)
-        for repository in changed:
-            self._changes.mark(repository)
-        return bool(changed or sessions)
+            bounds = {bound.name: bound for bound in await find_bounds(connection, self._limits, repository)}
+            # a limit may have been lifted meanwhile
+            exceeded = [(bounds[each.prefix], each) for each in (refused, *refused.also) if each.prefix in bounds]
+            for bound, _ in exceeded:
+                await self._database.lock(connection, bound.lock)
+            for bound, each in exceeded:
+                spare = _spare(bound, self._limits.grace, each.pushed)
+                if await _spare_bytes(connection, bound, spare) < each.excess:
+                    return each
+            for bound, each in exceeded[:1]:
+                spare = _spare(bound, self._limits.grace, each.pushed)
+                if links := await _spare_links(connection, spare, each.excess):
+                    changed = await let_go(connection, links, spare)
+                if not changed:
+                    # there are none, or other transactions hold them
+                    sessions = await _silent_sessions(connection, bound, each.excess)
+                    await end_sessions(connection, sessions)
+        for name in changed:
+            self._changes.mark(name)
+        return None if changed or sessions or not exceeded else refused
 
     async def give_up_push(self, repository: str, digests: Collection[str] | None = None) -> None:
         """Let blobs of the repository that no manifest names be deleted for others, or by the garbage collection.
 
         All of them, or only those of `digests`.
         """
-        if self._limits.quota(repository) is None:
+        if not await self.bounds(repository) and self._limits.quota(repository) is None:
             return
         link, now = tables.link, time.time()
         these = and_(link.c.repository == repository, is_unnamed())
@@ -148,24 +171,28 @@ class Room:
             await lock_rows(connection, link, these)
             await connection.execute(update(link).where(these).values(released=now, created=0.0))
 
-    async def _explain(self, refused: QuotaExceeded) -> QuotaExceeded:
+    async def _explain(self, repository: str, refused: QuotaExceeded) -> QuotaExceeded:
         """Return the error with advice on what would help."""
         if refused.what != "bytes":
             return refused
-        pattern = refused.prefix
         row, tag, child = tables.repository_manifest, tables.tag, tables.manifest_child
         tagged = exists().where(tag.c.repository == row.c.repository, tag.c.digest == row.c.digest)
         in_index = exists().where(child.c.repository == row.c.repository, child.c.digest == row.c.digest)
-        untagged = select(func.count()).where(like(row.c.repository, pattern), ~tagged, ~in_index)
         async with self._database.reading() as connection:
+            bounds = await find_bounds(connection, self._limits, repository)
+            bound = next((each for each in bounds if each.name == refused.prefix), None)
+            if bound is None:
+                return refused
+            untagged = select(func.count()).where(bound.holds(row.c.repository), ~tagged, ~in_index)
             count = int((await connection.execute(untagged)).scalar_one())
-            arriving = await coming(connection, pattern)
+            arriving = await coming(connection, bound)
         advice = "delete images by their digests, which makes room at once"
         if count:
             advice += f"; {count:,} manifests there have no tag any more"
         if arriving:
             advice += f"; {arriving:,} bytes belong to unfinished uploads, which give way after {SILENT_SECONDS:.0f} s"
-        return QuotaExceeded(pattern, "bytes", refused.limit, refused.needed, advice)
+        advice += f"; an administrator can {bound.raising}"
+        return bound.refuse(refused.held or 0, refused.needed, advice)
 
 
 async def release_unnamed(connection: AsyncConnection, repository: str, digests: Collection[str]) -> None:
@@ -233,14 +260,14 @@ def is_unnamed(link: FromClause = tables.link) -> ColumnElement[bool]:
     return ~exists().where(use.c.repository == link.c.repository, use.c.digest == link.c.digest)
 
 
-def _spare(pattern: str, grace: float, pushed: str) -> ColumnElement[bool]:
+def _spare(bound: Bound, grace: float, pushed: str) -> ColumnElement[bool]:
     """Whether a link may be deleted for others: it, and every other link that makes its blob count.
 
     The blob being pushed does not count, since deleting it would make no room.
     """
     link, other = tables.link, tables.link.alias("other")
-    kept = exists().where(other.c.digest == link.c.digest, like(other.c.repository, pattern), ~_is_idle(other, grace))
-    return and_(like(link.c.repository, pattern), link.c.digest != pushed, _is_idle(link, grace), ~kept)
+    kept = exists().where(other.c.digest == link.c.digest, bound.holds(other.c.repository), ~_is_idle(other, grace))
+    return and_(bound.holds(link.c.repository), link.c.digest != pushed, _is_idle(link, grace), ~kept)
 
 
 def _is_idle(link: FromClause, grace: float) -> ColumnElement[bool]:
@@ -249,11 +276,11 @@ def _is_idle(link: FromClause, grace: float) -> ColumnElement[bool]:
     return and_(or_(link.c.released.is_not(None), is_before(link.c.created, now - grace, now)), is_unnamed(link))
 
 
-async def _spare_bytes(connection: AsyncConnection, pattern: str, spare: ColumnElement[bool]) -> int:
+async def _spare_bytes(connection: AsyncConnection, bound: Bound, spare: ColumnElement[bool]) -> int:
     """How many bytes would stop counting if everything spare were deleted."""
     blob, upload = tables.blob, tables.upload
     blobs = select(_sum(blob.c.size)).where(blob.c.digest.in_(select(tables.link.c.digest).where(spare)))
-    sessions = select(_sum(upload.c.size)).where(_is_silent(pattern))
+    sessions = select(_sum(upload.c.size)).where(_is_silent(bound))
     return sum([int((await connection.execute(query)).scalar_one()) for query in (blobs, sessions)])
 
 
@@ -269,15 +296,15 @@ async def _spare_links(connection: AsyncConnection, spare: ColumnElement[bool], 
     return _enough((await connection.execute(query)).all(), excess)
 
 
-def _is_silent(pattern: str) -> ColumnElement[bool]:
+def _is_silent(bound: Bound) -> ColumnElement[bool]:
     table = tables.upload
     now = time.time()
-    return and_(like(table.c.repository, pattern), is_before(table.c.touched, now - SILENT_SECONDS, now))
+    return and_(bound.holds(table.c.repository), is_before(table.c.touched, now - SILENT_SECONDS, now))
 
 
-async def _silent_sessions(connection: AsyncConnection, pattern: str, excess: int) -> list[str]:
+async def _silent_sessions(connection: AsyncConnection, bound: Bound, excess: int) -> list[str]:
     table = tables.upload
-    query = select(table.c.id, table.c.size).where(_is_silent(pattern)).order_by(table.c.touched, table.c.id)
+    query = select(table.c.id, table.c.size).where(_is_silent(bound)).order_by(table.c.touched, table.c.id)
     found = (await connection.execute(query.limit(BATCH).with_for_update(skip_locked=True))).all()
     return [row.id for row in _enough([row for row in found if row.size], excess)]
 
@@ -293,24 +320,25 @@ def _enough(rows: Sequence[Any], size: int) -> list[Any]:
     return chosen
 
 
-async def _sum_held(
-    connection: AsyncConnection, pattern: str, without_blob: str, without_manifest: str, without_key: str
+async def sum_held(
+    connection: AsyncConnection, bound: Bound, without_blob: str = "", without_manifest: str = "", without_key: str = ""
 ) -> int:
+    """The bytes that are held within a bound, without those of the things named."""
     link, blob, row = tables.link, tables.blob, tables.repository_manifest
-    digests = select(link.c.digest).where(like(link.c.repository, pattern), link.c.digest != without_blob)
+    digests = select(link.c.digest).where(bound.holds(link.c.repository), link.c.digest != without_blob)
     blobs = select(_sum(blob.c.size)).where(blob.c.digest.in_(digests))
-    each = select(row.c.digest, row.c.size).where(like(row.c.repository, pattern), row.c.digest != without_manifest)
+    each = select(row.c.digest, row.c.size).where(bound.holds(row.c.repository), row.c.digest != without_manifest)
     manifest = each.distinct().subquery()
     held = [(await connection.execute(query)).scalar_one() for query in (blobs, select(_sum(manifest.c.size)))]
-    return sum(map(int, held)) + await coming(connection, pattern, without_key)
+    return sum(map(int, held)) + await coming(connection, bound, without_key)
 
 
-async def coming(connection: AsyncConnection, pattern: str, without_key: str = "") -> int:
+async def coming(connection: AsyncConnection, bound: Bound, without_key: str = "") -> int:
     """Bytes of upload sessions and bytes still arriving."""
     upload, pending, now = tables.upload, tables.pending, time.time()
-    sessions = select(_sum(upload.c.size)).where(like(upload.c.repository, pattern))
+    sessions = select(_sum(upload.c.size)).where(bound.holds(upload.c.repository))
     coming = select(_sum(pending.c.size)).where(
-        like(pending.c.repository, pattern),
+        bound.holds(pending.c.repository),
         ~is_before(pending.c.held_until, now, now),
         pending.c.key != without_key,
     )

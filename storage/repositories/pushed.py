@@ -152,7 +152,7 @@ class Repositories:
                 if size is not None:
                     await self.room.check_manifest(connection, repository, digest or Digest(""), size)
 
-        if not self._limits.concern(repository):
+        if not self._limits.concern(repository) and not await self.room.bounds(repository):
             return
         await self.room.within(repository, look)
 

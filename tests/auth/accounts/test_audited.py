@@ -42,6 +42,7 @@ async def test_changes_are_told(opened: Opened) -> None:
     await bindings.unbind(ALICE, "team/*=viewer", by=BY)
     await namespaces.create("team", by=BY)
     await namespaces.set_metadata("team", {}, by=BY)
+    await namespaces.set_quota("team", 1000, by=BY)
     await namespaces.delete("team", by=BY)
     await groups.delete("science", by=BY)
     await accounts.disable("ci", "robot", by=BY)
@@ -59,6 +60,7 @@ async def test_changes_are_told(opened: Opened) -> None:
         ("role.unbind", "team/*"),
         ("namespace.create", "team"),
         ("namespace.metadata", "team"),
+        ("namespace.quota", "team"),
         ("namespace.delete", "team"),
         ("group.delete", "science"),
         ("robot.disable", "ci"),

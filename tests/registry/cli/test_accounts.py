@@ -193,6 +193,29 @@ def test_roles(people: Run) -> None:
     assert listed(people, "namespace list") == []
 
 
+def test_quotas_of_namespaces(people: Run) -> None:
+    people("namespace create team")
+    assert people("namespace quota team").stdout == (
+        "the namespace team holds 0 bytes\nit has no limit by the setting namespace_quota\n"
+    )
+    assert people("namespace quota team 10GB").stdout == "set the quota of the namespace team to 10000000000\n"
+    assert "it may hold 10,000,000,000 bytes by its own quota" in people("namespace quota team").stdout
+    # those that the server fills itself need not be created
+    people("namespace quota conda-store-dynamic none")
+    people("namespace quota mirror 500GiB")
+    assert {row["name"]: row["quota"] for row in listed(people, "namespace list")} == {
+        "conda-store-dynamic": "none", "mirror": 500 << 30, "team": 10**10,
+    }  # fmt: skip
+    people("namespace quota team default")
+    assert json.loads(people("namespace quota team --namespace-quota 5GB --json").stdout) == {
+        "namespace": "team", "quota": "default", "limit": 5 * 10**9, "held": 0,
+    }  # fmt: skip
+    told = json.loads(people("audit --action namespace.quota --json").stdout)["events"]
+    assert [(row["entity"], row["detail"]["quota"]) for row in told] == [
+        ("team", "default"), ("mirror", 500 << 30), ("conda-store-dynamic", 0), ("team", 10**10),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("line", "code", "says"),
     [
@@ -213,6 +236,10 @@ def test_roles(people: Run) -> None:
         ("role bind a/*=viewer --group sience", 1, "there is no group 'sience'"),
         ("namespace delete team", 1, "there is no namespace 'team'"),
         ("namespace create mirror", 1, "the server uses it itself"),
+        ("namespace quota team 10GB", 1, "there is no namespace 'team'"),
+        ("namespace quota te%m", 1, "there is no namespace 'te%m'"),
+        ("namespace quota team 10XB", 2, "'10XB' is not a size"),
+        ("namespace quota team 9999999TB", 2, "9999999TB is more than any disk has; for no limit, write none"),
         ("explain-access alice environment:read team/x", 2, "'environment:read' is not a permission; the permissions"),
         ("explain-access alice environment::read 'te am'", 2, "is not an entity"),
         ("explain-access carol environment::read team/x", 1, "there is no account 'carol'"),

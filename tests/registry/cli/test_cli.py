@@ -65,7 +65,7 @@ OF_ACCOUNTS = {
     "group": "add list delete join leave",
     "robot": "add list disable enable delete",
     "role": "bind unbind list",
-    "namespace": "create list delete",
+    "namespace": "create list quota delete",
     "policy": "show set check",
     "credential": "set list remove",
     "vault": "new-key rotate",

@@ -143,6 +143,32 @@ async def test_what_came_of_a_request_that_broke_off_is_kept(
     assert await push.read(repository, DIGEST) == DATA
 
 
+async def test_a_namespace_that_is_full_is_refused_until_an_image_is_deleted(tmp_path: Path) -> None:
+    limits = Limits(namespace=1_000_000)
+    async with serving(tmp_path, limits=limits) as site:
+        push = Pusher(site)
+        body = await push.image("team/a", DATA, DATA[:100_000])
+        created = await push.manifest("team/a", "v1", body)
+        assert created.status == 201
+        large = bytes(900_000)
+        path = f"/v2/team/b/blobs/uploads/?digest={Digest.of(large)}"
+        assert (await asking_first(site, "POST", path, len(large))).startswith("HTTP/1.1 403 ")
+        answer = await push.whole("team/b", large, Digest.of(large))
+        assert (answer.status, answer.code) == (403, "DENIED")
+        for text in (
+            "namespace team may hold 1,000,000 bytes, but this would make it 1,3", "delete images by their digests",
+            "condery namespace quota team SIZE",
+        ):  # fmt: skip
+            assert text in answer.message
+        assert (await push.whole("team2/b", large, Digest.of(large))).status == 201
+        # nor is it the way around that another namespace has it
+        mount = f"/v2/team/b/blobs/uploads/?mount={Digest.of(large)}&from=team2/b"
+        assert (await push.request("POST", mount)).status == 403
+        digest = created.headers["Docker-Content-Digest"]
+        assert (await push.request("DELETE", f"/v2/team/a/manifests/{digest}")).status == 202
+        assert (await push.request("POST", mount)).status == 201
+
+
 def get(server: Server, path: str) -> tuple[int, bytes]:
     request = urllib.request.Request(
         f"{server.url}/v2/conda-store-dynamic{path}", headers={"Accept": f"{INDEX}, {MANIFEST}"}
@@ -154,7 +180,14 @@ def get(server: Server, path: str) -> tuple[int, bytes]:
         return error.code, error.read()
 
 
-@pytest.mark.parametrize("setting", [["--images-limit", "500KB"], ["--quotas", "conda-store-dynamic/* bytes=500KB"]])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        ["--images-limit", "500KB"],
+        ["--quotas", "conda-store-dynamic/* bytes=500KB"],
+        ["--namespace-quota", "500KB"],
+    ],
+)
 def test_what_is_made_on_demand_gives_way_to_what_is_asked_for(
     start_server: StartServer, tmp_path: Path, setting: list[str]
 ) -> None:
@@ -176,7 +209,8 @@ def test_what_is_made_on_demand_gives_way_to_what_is_asked_for(
     status, refusal = get(server, "/two/manifests/latest")
     assert status == 404
     assert b"may hold 500,000 bytes, but this would make it 6" in refusal
-    assert setting[0].removeprefix("--").replace("-", "_").encode() in refusal
+    told = "condery namespace quota conda-store-dynamic SIZE" if "namespace" in setting[0] else setting[0][2:]
+    assert (told if " " in told else told.replace("-", "_")).encode() in refusal
     status, refusal = get(server, "/large/manifests/latest")
     assert b"may hold 500,000 bytes, but this would make it 1,0" in refusal
     assert get(server, "/one/manifests/latest")[0] == 200

@@ -26,8 +26,8 @@ def bytes_of(name: str, size: int = KB) -> bytes:
 class Maker:
     """Makes images and files under limits."""
 
-    def __init__(self, content: Content, *quotas: str, images: int = 0) -> None:
-        limits = Limits(tuple(map(Quota.parse, quotas)), images=images, root=ROOT)
+    def __init__(self, content: Content, *quotas: str, images: int = 0, namespace: int = 0) -> None:
+        limits = Limits(tuple(map(Quota.parse, quotas)), images=images, namespace=namespace, root=ROOT)
         self.content = content
         self.catalog = Catalog.of(content.stores.database, Made(content.stores.database, limits, content.changes.mark))
 
@@ -54,12 +54,14 @@ class Maker:
         return {row.key for row in rows}
 
 
-@pytest.fixture(params=["images_limit", "below the root", "the root", "everything"])
+@pytest.fixture(params=["images_limit", "below the root", "the root", "everything", "the namespace"])
 def limited(request: pytest.FixtureRequest, content: Content) -> Maker:
     """By each setting, 10 kB."""
     quotas = {"below the root": f"{ROOT}/*", "the root": ROOT, "everything": "*"}
     if request.param in quotas:
         return Maker(content, f"{quotas[request.param]} bytes=10KB")
+    if request.param == "the namespace":
+        return Maker(content, namespace=10 * KB)
     return Maker(content, images=10 * KB)
 
 

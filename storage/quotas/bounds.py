@@ -1,0 +1,97 @@
+"""What bounds the bytes of repositories: the quotas of the settings, and the quota of each namespace.
+
+A namespace's quota is in its row, or else the setting `namespace_quota`. It is read in the transaction that stores
+something, so it holds in every process from the moment it is set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.database.account_tables import namespace as namespace_table
+from storage.errors import QuotaExceeded
+from storage.quotas.limits import Limits, like
+
+AFTER_SLASH = chr(ord("/") + 1)
+
+NO_QUOTA = 0
+"""A namespace's quota that is no limit, whatever the setting says."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """`limit` bytes for all repositories of a `pattern` together, or else of a `namespace`."""
+
+    limit: int
+    pattern: str = ""
+    namespace: str = ""
+    title: str = ""
+    """How to name what is bounded, if not by pattern or namespace."""
+    setting: str = "quotas"
+
+    @property
+    def name(self) -> str:
+        """What is bounded, in messages; no two bounds of a repository have the same."""
+        return self.title or self.pattern or f"namespace {self.namespace}"
+
+    @property
+    def lock(self) -> str:
+        """The name of the lock of all who store something within the bound."""
+        return f"quota {self.pattern}" if self.pattern else f"quota of namespace {self.namespace}"
+
+    @property
+    def raising(self) -> str:
+        """What an administrator does to make the limit higher."""
+        if self.pattern:
+            return f"raise {self.setting}"
+        return f"raise it with: condery namespace quota {self.namespace} SIZE"
+
+    def holds(self, column: ColumnElement[Any]) -> ColumnElement[bool]:
+        """Whether a repository is within the bound, in SQL."""
+        return like(column, self.pattern) if self.pattern else is_in_namespace(column, self.namespace)
+
+    def refuse(self, held: int, needed: int, help: str = "", pushed: str = "") -> QuotaExceeded:  # noqa: A002 - as there
+        """The error for something that does not fit."""
+        return QuotaExceeded(self.name, "bytes", self.limit, needed, help or self.raising, pushed, held)
+
+    @classmethod
+    def of_pattern(cls, limit: int, pattern: str) -> Self:
+        return cls(limit, pattern)
+
+    @classmethod
+    def of_namespace(cls, limit: int, namespace: str) -> Self:
+        return cls(limit, namespace=namespace, setting="namespace_quota")
+
+
+def namespace_of(repository: str) -> str:
+    """The namespace of a repository: the first part of its name."""
+    return repository.partition("/")[0]
+
+
+def is_in_namespace(column: ColumnElement[Any], namespace: str) -> ColumnElement[bool]:
+    """Whether a repository is in a namespace, in SQL: a range, since `_` stands for itself, and an index is used."""
+    return or_(column == namespace, and_(column > f"{namespace}/", column < f"{namespace}{AFTER_SLASH}"))
+
+
+async def find_bounds(connection: AsyncConnection, limits: Limits, repository: str) -> list[Bound]:
+    """The bounds of a repository's bytes, in the order in which their locks are taken."""
+    found = []
+    quota = limits.quota(repository)
+    if quota is not None and quota.bytes is not None:
+        found.append(Bound.of_pattern(quota.bytes, quota.pattern))
+    if bound := await find_namespace_bound(connection, limits, namespace_of(repository)):
+        found.append(bound)
+    return found
+
+
+async def find_namespace_bound(connection: AsyncConnection, limits: Limits, namespace: str) -> Bound | None:
+    """The bound of a namespace; None if it has none."""
+    table = namespace_table
+    query = select(table.c.quota).where(table.c.name == namespace)
+    own: int | None = (await connection.execute(query)).scalar()
+    limit = limits.namespace if own is None else own
+    return None if limit == NO_QUOTA else Bound.of_namespace(limit, namespace)
