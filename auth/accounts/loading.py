@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cachetools import LRUCache
 from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -26,6 +25,7 @@ from auth.changing import AccessData
 from auth.grants import Grants
 from auth.permission import Permission
 from auth.principal import Principal
+from auth.remembered import RememberedAnswer, RememberedAnswers
 from auth.role import Roles
 from storage.database.account_tables import account, binding, membership
 
@@ -59,28 +59,29 @@ class PrincipalLoader:
         self._data = data
         self._roles = roles
         self._defaults = defaults
-        self._loaded: LRUCache[str, tuple[int, LoadedAccount]] = LRUCache(MOST_REMEMBERED)
-        self._anonymous: tuple[int, Principal] | None = None
+        self._loaded: RememberedAnswers[str, LoadedAccount] = RememberedAnswers(data, MOST_REMEMBERED)
+        self._anonymous: RememberedAnswer[Principal] = RememberedAnswer(data)
 
     async def load(self, account_id: str) -> LoadedAccount | None:
         """None if there is no such account (any more)."""
+        if (remembered := self._loaded.find(account_id)) is not None:
+            return remembered
         stamp = self._data.stamp
-        remembered = self._loaded.get(account_id)
-        if remembered is not None and remembered[0] == stamp:
-            return remembered[1]
         async with self._data.database.reading() as connection:
             loaded = await self._read(connection, account_id)
         if loaded is not None:
-            self._loaded[account_id] = stamp, loaded
+            self._loaded.keep(account_id, loaded, stamp)
         return loaded
 
     async def anonymous(self) -> Principal:
         """The principal of a request without credentials."""
+        if (remembered := self._anonymous.find()) is not None:
+            return remembered
         stamp = self._data.stamp
-        if self._anonymous is None or self._anonymous[0] != stamp:
-            granted = self._defaults.of_anybody(has_accounts=await self.has_accounts())
-            self._anonymous = stamp, Principal("anonymous", grants=Grants(granted))
-        return self._anonymous[1]
+        granted = self._defaults.of_anybody(has_accounts=await self.has_accounts())
+        anybody = Principal("anonymous", grants=Grants(granted))
+        self._anonymous.keep(anybody, stamp)
+        return anybody
 
     async def has_accounts(self) -> bool:
         async with self._data.database.reading() as connection:

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import web
-from cachetools import LRUCache
 
 from auth.changing import AccessData
 from auth.principal import Principal
+from auth.remembered import RememberedAnswer, RememberedAnswers
 from auth.tokens.api_tokens import is_api_token
 from auth.tokens.credential import ANYBODY, Credential, Recognition
 from auth.tokens.errors import CredentialsInvalid
@@ -61,13 +61,11 @@ class AmbientSignIns(Protocol):
         """Who it is, if anybody. Raises CredentialsInvalid, SignInRefused."""
 
 
-@dataclass(slots=True)
-class _Known:
+@dataclass(frozen=True, slots=True)
+class _Checked:
     credential: Credential
-    until: float
-    """By the monotonic clock; it is verified again from then on."""
-    stamp: int
     principal: Principal
+    """Whoever has proved it, as they were when it was last recognised."""
 
 
 class Authentication:
@@ -95,10 +93,10 @@ class Authentication:
         self._ambient = ambient
         self._makes_accounts = makes_accounts
         self._key = secrets.token_bytes(32)
-        self._known: LRUCache[bytes, _Known] = LRUCache(MOST_REMEMBERED)
-        self._checking: dict[bytes, asyncio.Task[_Known]] = {}
-        self._anybody: tuple[int, Principal] | None = None
-        self._has_sign_ins: tuple[int, bool] | None = None
+        self._checked: RememberedAnswers[bytes, _Checked] = RememberedAnswers(data, MOST_REMEMBERED)
+        self._checking: dict[bytes, asyncio.Task[Principal]] = {}
+        self._anybody: RememberedAnswer[Principal] = RememberedAnswer(data)
+        self._has_sign_ins: RememberedAnswer[bool] = RememberedAnswer(data)
 
     @property
     def _lets_others_in(self) -> bool:
@@ -108,20 +106,15 @@ class Authentication:
     def recall(self, request: web.Request) -> Principal | None:
         """Who sent it, if that is known without waiting for anything."""
         headers = request.headers.getall("Authorization", ())
-        stamp = self._data.stamp
         if not headers:
             if self._ambient and any(each.names_somebody(request) for each in self._ambient):
                 return None
-            anybody = self._anybody
-            return anybody[1] if anybody is not None and anybody[0] == stamp else None
+            return self._anybody.find()
         if len(headers) > 1:
             # `identify` refuses it
             return None
-        try:
-            known = self._known[self._digest(headers[0])]
-        except KeyError:
-            return None
-        return known.principal if known.stamp == stamp and known.until > time.monotonic() else None
+        checked = self._checked.find(self._digest(headers[0]))
+        return checked.principal if checked is not None else None
 
     async def identify(self, request: web.Request) -> Principal:
         """Who sent it. Raises Unauthorized for credentials that do not hold, and what checking passwords raises."""
@@ -136,10 +129,12 @@ class Authentication:
         return self._challenger.challenge(request, scope, error, message)
 
     async def has_sign_ins(self) -> bool:
-        stamp = self._data.stamp
-        if self._has_sign_ins is None or self._has_sign_ins[0] != stamp:
-            self._has_sign_ins = stamp, self._lets_others_in or await self._sign_ins.has_any()
-        return self._has_sign_ins[1]
+        found = self._has_sign_ins.find()
+        if found is None:
+            stamp = self._data.stamp
+            found = self._lets_others_in or await self._sign_ins.has_any()
+            self._has_sign_ins.keep(found, stamp)
+        return found
 
     async def recognise(self, credential: Credential) -> Principal:
         """Who has proved it, as they are now. Raises CredentialsInvalid."""
@@ -177,36 +172,36 @@ class Authentication:
     async def _find_anybody(self) -> Principal:
         stamp = self._data.stamp
         recognised = await self._recognition.recognise(ANYBODY)
-        self._anybody = stamp, recognised.principal
+        self._anybody.keep(recognised.principal, stamp)
         return recognised.principal
 
     async def _identify(self, header: str, address: str) -> Principal:
         key = self._digest(header)
-        known = self._known.get(key)
-        if known is not None and known.until > time.monotonic():
+        if (checked := self._checked.find(key)) is not None:
+            return checked.principal
+        if (old := self._checked.find_old(key)) is not None:
             try:
-                return await self._renew(known)
+                return await self._renew(key, old.credential)
             except CredentialsInvalid:
                 # it held when it was checked; whether it does now is checked from the beginning
-                self._known.pop(key, None)
+                self._checked.forget(key)
         # many requests come at once with one login, which is checked once
         task = self._checking.get(key)
         if task is None:
             task = self._checking[key] = asyncio.create_task(self._check(key, header, address))
             task.add_done_callback(lambda _: self._checking.pop(key, None))
         # another request may wait for it when this one's client is gone
-        checked = await asyncio.shield(task)
+        return await asyncio.shield(task)
+
+    async def _renew(self, key: bytes, credential: Credential) -> Principal:
+        """Who has proved it, now that access has changed. Raises CredentialsInvalid."""
+        stamp = self._data.stamp
+        recognised = await self._recognition.recognise(credential)
+        checked = _Checked(credential, recognised.principal)
+        self._checked.replace(key, checked, stamp, recognised.until - time.time())
         return checked.principal
 
-    async def _renew(self, known: _Known) -> Principal:
-        stamp = self._data.stamp
-        if known.stamp != stamp:
-            recognised = await self._recognition.recognise(known.credential)
-            known.principal, known.stamp = recognised.principal, stamp
-            known.until = min(known.until, _monotonic(recognised.until))
-        return known.principal
-
-    async def _check(self, key: bytes, header: str, address: str) -> _Known:
+    async def _check(self, key: bytes, header: str, address: str) -> Principal:
         scheme, _, text = header.partition(" ")
         stamp = self._data.stamp
         match scheme.lower():
@@ -219,9 +214,9 @@ class Authentication:
         recognised = await self._recognition.recognise(credential)
         if credential.access_token:
             self._tokens.access.note_use(credential.access_token, address)
-        until = min(time.monotonic() + seconds, _monotonic(recognised.until))
-        known = self._known[key] = _Known(credential, until, stamp, recognised.principal)
-        return known
+        checked = _Checked(credential, recognised.principal)
+        self._checked.keep(key, checked, stamp, min(seconds, recognised.until - time.time()))
+        return checked.principal
 
     async def _read_bearer(self, text: str) -> Credential:
         if (token := await self._read_token(text)) is not None:
@@ -256,8 +251,3 @@ def _split_basic(text: str) -> tuple[str, str]:
     if not colon:
         raise CredentialsInvalid("they have no password")
     return name, password
-
-
-def _monotonic(then: float) -> float:
-    """The reading of the monotonic clock at the UNIX time `then`."""
-    return time.monotonic() + (then - time.time())

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from aiohttp import web
-from cachetools import LRUCache
 
 from auth.changing import AccessData
 from auth.principal import Principal
+from auth.remembered import RememberedAnswers
 from auth.sign_in.errors import SignInRefused
 from auth.sign_in.identities import PROXY, Identities, Identity
 from auth.sign_in.settings import SignInSettings
@@ -27,14 +26,6 @@ from registry.peers.networks import client_of
 MOST_REMEMBERED = 4096
 """Users of about 1 KB each."""
 REMEMBER_SECONDS = 60.0
-
-
-class _Known(NamedTuple):
-    stamp: int
-    until: float
-    """By the monotonic clock."""
-    answer: Principal | str
-    """Who it is, or why nobody; no exception, whose traceback would grow each time it is raised."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +69,8 @@ class ProxySignIns:
         self._identities = identities
         self._recognition = recognition
         self._data = data
-        self._known: LRUCache[Identity, _Known] = LRUCache(MOST_REMEMBERED)
+        # who it is, or why nobody; no exception, whose traceback would grow each time it is raised
+        self._known: RememberedAnswers[Identity, Principal | str] = RememberedAnswers(data, MOST_REMEMBERED)
 
     def names_somebody(self, request: web.Request) -> bool:
         """Whether whom it comes from has to be looked up."""
@@ -89,24 +81,26 @@ class ProxySignIns:
         found = self._headers.read(request)
         if found is None:
             return None
-        stamp, now = self._data.stamp, time.monotonic()
-        known = self._known.get(found)
-        if known is None or known.stamp != stamp or known.until <= now:
-            client = client_of(request.app[PROXIES].client(request))
-            known = self._known[found] = await self._find(found, client, stamp, now)
-        if isinstance(known.answer, str):
-            raise SignInRefused(known.answer)
-        return known.answer
+        answer = self._known.find(found)
+        if answer is None:
+            answer = await self._find(found, client_of(request.app[PROXIES].client(request)))
+        if isinstance(answer, str):
+            raise SignInRefused(answer)
+        return answer
 
-    async def _find(self, found: Identity, client: str, stamp: int, now: float) -> _Known:
+    async def _find(self, found: Identity, client: str) -> Principal | str:
         """Raises CredentialsInvalid for an account that is disabled."""
-        until = now + REMEMBER_SECONDS
+        stamp, seconds = self._data.stamp, REMEMBER_SECONDS
+        answer: Principal | str
         try:
             credential = await self._identities.sign_in(found, client=client)
         except SignInRefused as error:
-            return _Known(stamp, until, str(error))
-        recognised = await self._recognition.recognise(credential)
-        return _Known(stamp, min(until, now + recognised.until - time.time()), recognised.principal)
+            answer = str(error)
+        else:
+            recognised = await self._recognition.recognise(credential)
+            answer, seconds = recognised.principal, min(seconds, recognised.until - time.time())
+        self._known.keep(found, answer, stamp, seconds)
+        return answer
 
 
 def is_own_visit(request: web.Request) -> bool:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
-from typing import NamedTuple
 
 from aiohttp import web
-from cachetools import LRUCache
 
 from auth.changing import AccessData
 from auth.principal import Principal
+from auth.remembered import RememberedAnswers
 from auth.sign_in.renewal import Renewals
 from auth.sign_in.sessions import BrowserSession, BrowserSessions
 from auth.tokens.credential import Credential, Recognition
@@ -30,13 +29,6 @@ REMEMBER_SECONDS = 60.0
 _COOKIE = Cookie("session")
 
 
-class _Known(NamedTuple):
-    stamp: int
-    until: float
-    """By the monotonic clock."""
-    principal: Principal
-
-
 class SignedInBrowsers:
     """Finds the principals of browsers, and signs them in and out."""
 
@@ -48,7 +40,7 @@ class SignedInBrowsers:
         self._recognition = recognition
         self._data = data
         self._renewals = renewals
-        self._known: LRUCache[str, _Known] = LRUCache(MOST_REMEMBERED)
+        self._known: RememberedAnswers[str, Principal] = RememberedAnswers(data, MOST_REMEMBERED)
 
     def names_somebody(self, request: web.Request) -> bool:
         """Whether whom it comes from has to be looked up."""
@@ -60,19 +52,19 @@ class SignedInBrowsers:
         text = _COOKIE.read(request)
         if text is None or not is_own_visit(request):
             return None
-        key, stamp, now = hash_of(text), self._data.stamp, time.monotonic()
-        known = self._known.get(key)
-        if known is not None and known.stamp == stamp and known.until > now:
-            return known.principal
+        key = hash_of(text)
+        if (known := self._known.find(key)) is not None:
+            return known
+        stamp = self._data.stamp
         try:
             session = await self._find(request, text)
             recognised = await self._recognition.recognise(session.credential)
         except CredentialsInvalid:
             # it is signed in no more, and may sign in again
-            self._known.pop(key, None)
+            self._known.forget(key)
             return None
         seconds = min(REMEMBER_SECONDS, recognised.until - time.time(), self._due_at(session) - time.time())
-        self._known[key] = _Known(stamp, now + seconds, recognised.principal)
+        self._known.keep(key, recognised.principal, stamp, seconds)
         return recognised.principal
 
     async def sign_in(
