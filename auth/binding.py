@@ -14,7 +14,7 @@ from functools import cached_property
 
 from auth.role import Role, Roles
 from storage.errors import quote
-from storage.glob import glob as glob
+from storage.glob import glob
 from storage.text import redact
 
 MOST_CHARACTERS = 512

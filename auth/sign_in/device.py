@@ -19,7 +19,6 @@ from sqlalchemy import delete, select, update
 
 from auth.changing import AccessData
 from auth.sign_in.errors import DeviceDenied, DeviceExpired, DevicePending, DeviceTooFast
-from auth.sign_in.pending import SECONDS as SECONDS
 from auth.sign_in.pending import PendingSignIns
 from auth.tokens.credential import Credential
 from auth.tokens.secrets_text import hash_of

@@ -25,9 +25,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NoReturn
 
-from auth.binding import check_pattern, glob
+from auth.binding import check_pattern
 from auth.role import is_role_name
 from storage.errors import quote
+from storage.glob import glob
 
 MOST_CHARACTERS = 2048
 MOST_CONDITIONS = 16

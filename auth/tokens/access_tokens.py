@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from auth.accounts.account import new_id
 from auth.accounts.bindings import check_subset
 from auth.audit.actor import Actor
 from auth.audit.log import append
@@ -25,7 +26,7 @@ from auth.principal import Principal
 from auth.role import Roles
 from auth.tokens.credential import Credential, Limit
 from auth.tokens.errors import AccessTokenInvalid, AccessTokenUnknown, CredentialsInvalid
-from auth.tokens.secrets_text import hash_of, new_access_token, new_id
+from auth.tokens.secrets_text import hash_of, new_access_token
 from storage.database.account_tables import access_token, account
 from storage.database.sql_clock import is_ahead
 from storage.errors import quote
@@ -138,17 +139,7 @@ class AccessTokens:
         # nobody remembers that it was not there, so nothing has to be forgotten
         async with self._data.database.writing() as connection:
             await self._check_number(connection, maker.id, now)
-            await connection.execute(
-                insert(access_token).values(
-                    id=token.id,
-                    account=token.account,
-                    name=token.name,
-                    hash=hash_of(text),
-                    bindings=_write_bindings(token.bindings, token.parent),
-                    created=now,
-                    expires=token.expires,
-                )
-            )
+            await connection.execute(insert(access_token).values(**_write_row(token, text)))
             limits = {} if token.bindings is None else {"bindings": list(token.bindings)}
             await append(connection, by.did("token.create", token.owner, id=token.id, name=token.name, **limits))
         return NewToken(text, token)
@@ -312,6 +303,18 @@ def _read_bindings(text: str | None) -> tuple[tuple[str, ...] | None, str]:
     else:
         bindings, parent = document, ""
     return None if bindings is None else tuple(bindings), parent
+
+
+def _write_row(token: AccessToken, text: str) -> Mapping[str, object]:
+    return {
+        "id": token.id,
+        "account": token.account,
+        "name": token.name,
+        "hash": hash_of(text),
+        "bindings": _write_bindings(token.bindings, token.parent),
+        "created": token.created,
+        "expires": token.expires,
+    }
 
 
 def _read_row(row: Any) -> AccessToken:

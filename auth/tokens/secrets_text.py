@@ -14,8 +14,6 @@ import secrets
 import string
 import zlib
 
-from auth.accounts.account import new_id as new_id
-
 PREFIX = "condery_"
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 RANDOM = 40

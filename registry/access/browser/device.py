@@ -17,7 +17,8 @@ from aiohttp import web
 
 from auth.audit.event import Outcome
 from auth.principal import Principal
-from auth.sign_in.device import INTERVAL, SECONDS, DeviceRequest, DeviceSignIns, read_code, show_code
+from auth.sign_in.device import INTERVAL, DeviceRequest, DeviceSignIns, read_code, show_code
+from auth.sign_in.pending import SECONDS
 from auth.tokens.credential import Credential
 from registry.access.browser import form
 from registry.access.browser.login import LOGIN

@@ -8,11 +8,7 @@ import pytest
 
 from builder.work.claims import Claim, on_behalf_of
 from builder.work.single_flight import SingleFlight
-
-
-async def settle() -> None:
-    for _ in range(5):
-        await asyncio.sleep(0)
+from tests.support.builder.settling import settle
 
 
 @pytest.mark.parametrize("given_up", [True, False])

@@ -16,6 +16,7 @@ from builder.work.claims import Caller, Claim, on_behalf_of
 from builder.work.single_flight import SingleFlight
 from builder.work.turns import GaveWay, Lane, Line, Slots, Turn
 from builder.work.usage import Usage
+from tests.support.builder.settling import settle
 
 CALLERS = [*(Caller(name) for name in "abcd"), Caller("a", signed_in=True), Caller("b", signed_in=True)]
 STEPS = st.lists(st.tuples(st.sampled_from(["ask", "leave", "end"]), st.integers(0, 5), st.booleans()), max_size=80)
@@ -94,11 +95,6 @@ class Track:
                     self.running.remove(name)
         except GaveWay:
             self.gave_way.append(name)
-
-
-async def settle() -> None:
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 def of(name: str, *, signed_in: bool = False) -> Claim:
