@@ -79,15 +79,7 @@ class PlatformBuild:
                 tasks, lambda done, names: progress(Event("layers", done, len(tasks), names))
             )
         with watch.stage("image"):
-            fragments = tuple(fragment for task in tasks for fragment in task.fragments)
-            task = EnvironmentLayerTask(
-                self.data, lock, platform, base.shell, self.settings.user, self.limits,
-                fragments,
-                shells=find_shells(contents.values()),
-                starting=tuple(each for each in fragments if has_starting_files(contents[each.package.name])),
-                working=working,
-                linked=links_folders(contents.values()),
-            )  # fmt: skip
+            task = self._plan_environment_layer(lock, base, tasks, contents, working)
             try:
                 finished = await self.pool.run("writing the environment layer", make_environment_layer, task)
             except FragmentsGone:
@@ -194,6 +186,24 @@ class PlatformBuild:
             LayerTask(self.data, prefix, tuple(fragment(name) for name in layer), self.limits)
             for layer in chosen.layers
         ]
+
+    def _plan_environment_layer(
+        self,
+        lock: Lock,
+        base: BaseImage,
+        tasks: Sequence[LayerTask],
+        contents: Mapping[str, PackageContents],
+        working: Path,
+    ) -> EnvironmentLayerTask:
+        fragments = tuple(fragment for task in tasks for fragment in task.fragments)
+        return EnvironmentLayerTask(
+            self.data, lock, base.platform, base.shell, self.settings.user, self.limits,
+            fragments,
+            shells=find_shells(contents.values()),
+            starting=tuple(each for each in fragments if has_starting_files(contents[each.package.name])),
+            working=working,
+            linked=links_folders(contents.values()),
+        )  # fmt: skip
 
 
 def _measure(package: LockedPackage) -> int:

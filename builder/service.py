@@ -98,11 +98,7 @@ class BuilderService:
         """
         data = DataDirectory(root)
         channels = ChannelPolicy.of(settings.channels, settings.channel_alias, settings.allowed_channels, others)
-        spread = (data.contents, data.fragments)
-        # their files are spread over 256 folders, made once here rather than checked at every write
-        for folder in spread:
-            await asyncio.to_thread(make_folders, folder)
-        clear = partial(remove_leftovers, [*spread, data.bases, data.working, data.own_repodata])
+        clear = await _prepare_folders(data)
         logins = NamespaceLogins(credentials or NoCredentials(), settings.channel_alias)
         async with contextlib.AsyncExitStack() as stack:
             policies = await stack.enter_async_context(
@@ -125,12 +121,30 @@ class BuilderService:
             )
             stack.push_async_callback(demand.close)
             stack.push_async_callback(queue.close)
+            service = cls(builder, queue, demand)
             if resume:
-                await queue.start()
-                warming = asyncio.create_task(_warm(builder))
-                stack.callback(warming.cancel)
-                await stack.enter_async_context(_tidying(clear))
-            yield cls(builder, queue, demand)
+                await stack.enter_async_context(service._serving(clear))
+            yield service
+
+    @contextlib.asynccontextmanager
+    async def _serving(self, clear: Callable[[Callable[[], bool]], int]) -> AsyncIterator[None]:
+        """Resume what a dead server left, and get ready for builds beside the block."""
+        await self.queue.start()
+        warming = asyncio.create_task(_warm(self.builder))
+        try:
+            async with _tidying(clear):
+                yield
+        finally:
+            warming.cancel()
+
+
+async def _prepare_folders(data: DataDirectory) -> partial[int]:
+    """Make the folders of what is written often, and return what removes the leftovers of interrupted writes."""
+    spread = (data.contents, data.fragments)
+    # their files are spread over 256 folders, made once here rather than checked at every write
+    for folder in spread:
+        await asyncio.to_thread(make_folders, folder)
+    return partial(remove_leftovers, [*spread, data.bases, data.working, data.own_repodata])
 
 
 async def _open_builder(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 
@@ -20,10 +21,11 @@ from registry.health import storage_check
 from registry.logs.request_log import request_log
 from registry.mirror.service import Mirror
 from registry.notifications import open_notifications
-from registry.parts import Parts
+from registry.parts import Check, Parts
 from registry.routes import compose
 from registry.settings.model import Settings
 from registry.upkeep import collecting, keeping
+from registry.webhooks.notifier import Notifier
 from storage.catalog.credentials import NamespaceCredentials
 from storage.disk.privacy import open_to_others
 from storage.layout import DataDirectory
@@ -52,18 +54,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         credentials = NamespaceCredentials(store.database, store.changes, vault)
         await credentials.check()
         async with (
-            BuilderService.open(
-                settings.builder,
-                directory,
-                store.catalog,
-                store.blobs,
-                others="public" if settings.http.is_for_this_machine else "none",
-                resume=True,
-                announce=notifier.build_recorder if notifier else None,
-                rules=settings.policy,
-                changed=partial(store.changes.mark, settings.builder.root),
-                credentials=credentials,
-            ) as service,
+            open_builder(settings, store, notifier, credentials) as service,
             open_mirror(settings, store, credentials) as mirror,
             open_access(
                 settings.access,
@@ -87,11 +78,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                 tokens=opened.tokens,
                 audit=opened.audit,
                 audit_pulls=settings.access.audit_pulls,
-                checks={
-                    "database": store.database.ping,
-                    "storage": storage_check(directory),
-                    "blobs": lambda: asyncio.to_thread(store.blobs.objects.check),
-                },
+                checks=_checks(store, directory),
                 notes=_notes(service),
                 read_only=settings.upkeep.read_only,
                 notifier=notifier,
@@ -100,6 +87,32 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                 browsers=opened.browsers,
                 devices=opened.devices,
             )
+
+
+def open_builder(
+    settings: Settings, store: Store, notifier: Notifier | None, credentials: NamespaceCredentials
+) -> AbstractAsyncContextManager[BuilderService]:
+    """The builder of a server, which resumes unfinished builds. Raises what `BuilderService.open` does."""
+    return BuilderService.open(
+        settings.builder,
+        settings.data_directory,
+        store.catalog,
+        store.blobs,
+        others="public" if settings.http.is_for_this_machine else "none",
+        resume=True,
+        announce=notifier.build_recorder if notifier else None,
+        rules=settings.policy,
+        changed=partial(store.changes.mark, settings.builder.root),
+        credentials=credentials,
+    )
+
+
+def _checks(store: Store, directory: Path) -> Mapping[str, Check]:
+    return {
+        "database": store.database.ping,
+        "storage": storage_check(directory),
+        "blobs": lambda: asyncio.to_thread(store.blobs.objects.check),
+    }
 
 
 def _notes(service: BuilderService) -> dict[str, Callable[[], str]]:
