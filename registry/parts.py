@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from aiohttp import web
 
@@ -82,39 +82,17 @@ class Authentication(Protocol):
         """Whether there is anybody who could sign in."""
 
 
-class Rate(Protocol):
-    """How often each client may ask for something, as `registry.access.rates.Rate` counts it."""
-
-    def take(self, asker: str) -> None:
-        """Count one. Raises TooManyRequests."""
+BrowserPage = Literal[
+    "show login", "log in", "log out", "begin at provider", "finish at provider", "begin device", "show device",
+    "answer device",
+]  # fmt: skip
 
 
 class BrowserPages(Protocol):
     """The pages with which people sign in, as `registry.access.browser.pages.BrowserPages` makes them."""
 
-    @property
-    def rate(self) -> Rate:
-        """Of all these pages together."""
-
-    async def show_login(self, request: web.Request) -> web.Response: ...
-
-    async def log_in(self, request: web.Request) -> web.Response: ...
-
-    async def log_out(self, request: web.Request) -> web.Response: ...
-
-    async def begin_at_provider(self, request: web.Request) -> web.Response:
-        """Send a browser to where it can sign in."""
-
-    async def finish_at_provider(self, request: web.Request) -> web.Response:
-        """Sign a browser in that comes back from there."""
-
-    async def begin_device(self, request: web.Request) -> web.Response:
-        """Give a program its codes."""
-
-    async def show_device(self, request: web.Request) -> web.Response:
-        """Ask a person for the code that it shows."""
-
-    async def answer_device(self, request: web.Request) -> web.Response: ...
+    async def answer(self, page: BrowserPage, request: web.Request) -> web.StreamResponse:
+        """Raises RouteUnknown for a page that this server does not have, TooManyRequests, and what the page does."""
 
 
 Check = Callable[[], Awaitable[None]]

@@ -7,7 +7,7 @@ passwords         name and password, of which nobody may try too many
 proxied           who somebody is by the headers of a proxy that is trusted
 issuers           documents of those who issue identities
 browser           signing in with a browser, and a device by one
-rates             how often one client may ask for something
+per_minute        how often one client may ask for something
 site              which web pages may change something in somebody's name
 challenge         how to sign in, for who did not, or did in vain
 scopes            what a client asks a token for, and what of it is granted

@@ -39,8 +39,8 @@ from registry.access.browser.sessions import SignedInBrowsers
 from registry.access.challenge import Challenger, service_of
 from registry.access.issuers import open_issuer_client
 from registry.access.passwords import PasswordSignIns
+from registry.access.per_minute import PerMinute
 from registry.access.proxied import ProxyHeaders, ProxySignIns
-from registry.access.rates import Rate
 from registry.http.settings import HttpSettings
 from storage.disk.secret_file import read_first_line
 from storage.vault.vault import NO_VAULT, Vault
@@ -86,39 +86,60 @@ async def open_access(
             elsewhere = sign_in or SignInSettings()
             headers = ProxyHeaders.of(elsewhere)
             proxied = ProxySignIns(headers, identities, recognition, data) if headers is not None else None
-            passwords_of_people = PasswordSignIns(passwords, Attempts(settings.login_attempts), loader)
-            sessions = BrowserSessions(data, settings.session_hours)
-            provider = await stack.enter_async_context(open_provider(elsewhere, http))
-            renewals = None
-            if provider is not None:
-                renewals = Renewals(provider, sessions, identities, elsewhere.oidc_refresh_minutes)
-                stack.push_async_callback(renewals.close)
-            browsers = SignedInBrowsers(sessions, recognition, data, renewals)
-            devices = DeviceSignIns(data)
-            pages = BrowserPages(
-                LoginPage(
-                    passwords_of_people if settings.browser_passwords else None,
-                    browsers,
-                    has_provider=provider is not None,
-                ),
-                DevicePages(devices),
-                ProviderSignIns(provider, PendingSignIns(data, "oidc"), browsers, identities) if provider else None,
-                Rate(settings.sign_in_requests),
+            people = PasswordSignIns(passwords, Attempts(settings.login_attempts), loader)
+            opened = await stack.enter_async_context(
+                open_browsers(settings, elsewhere, http, data, recognition, identities, people)
             )
             authentication = Authentication(
                 data,
                 recognition,
-                passwords_of_people,
+                people,
                 tokens,
                 Challenger(settings.realm_path, service),
                 [workloads] if workloads else [],
-                [each for each in (proxied, browsers) if each is not None],
-                makes_accounts=proxied is not None or provider is not None,
+                [*([proxied] if proxied is not None else []), opened.browsers],
+                makes_accounts=proxied is not None or opened.has_provider,
             )
             try:
-                yield OpenedAccess(GrantedAccess(), authentication, tokens, loader, audit, pages, devices)
+                yield OpenedAccess(GrantedAccess(), authentication, tokens, loader, audit, opened.pages, opened.devices)
             finally:
                 await tokens.access.close()
+
+
+@dataclass(frozen=True)
+class OpenedBrowsers:
+    browsers: SignedInBrowsers
+    pages: BrowserPages
+    devices: DeviceSignIns
+    has_provider: bool
+
+
+@contextlib.asynccontextmanager
+async def open_browsers(
+    settings: AccessSettings,
+    elsewhere: SignInSettings,
+    http: HttpSettings,
+    data: AccessData,
+    recognition: Recognition,
+    identities: Identities,
+    people: PasswordSignIns,
+) -> AsyncIterator[OpenedBrowsers]:
+    """Signing in by browsers. Raises ClientSecretUnusable, TrustUnusable."""
+    sessions, devices = BrowserSessions(data, settings.session_hours), DeviceSignIns(data)
+    async with contextlib.AsyncExitStack() as stack:
+        provider = await stack.enter_async_context(open_provider(elsewhere, http))
+        renewals = None
+        if provider is not None:
+            renewals = Renewals(provider, sessions, identities, elsewhere.oidc_refresh_minutes)
+            stack.push_async_callback(renewals.close)
+        browsers = SignedInBrowsers(sessions, recognition, data, renewals)
+        pages = BrowserPages.of(
+            LoginPage(people if settings.browser_passwords else None, browsers, has_provider=provider is not None),
+            DevicePages(devices),
+            ProviderSignIns(provider, PendingSignIns(data, "oidc"), browsers, identities) if provider else None,
+            PerMinute(settings.sign_in_requests),
+        )
+        yield OpenedBrowsers(browsers, pages, devices, provider is not None)
 
 
 @contextlib.asynccontextmanager

@@ -24,7 +24,8 @@ from registry.access.browser import form
 from registry.access.browser.login import LOGIN
 from registry.access.browser.page import field, page, problem, redirect
 from registry.access.browser.page import form as form_of
-from registry.access.rates import Rate
+from registry.access.oauth_form import read_form, read_one
+from registry.access.per_minute import PerMinute
 from registry.access.site import check_site
 from registry.answers import UNSTORED_JSON
 from registry.errors import Denied, TokenRequestInvalid
@@ -48,10 +49,12 @@ class DevicePages:
 
     def __init__(self, devices: DeviceSignIns) -> None:
         self._devices = devices
-        self._guesses = Rate(MOST_GUESSES)
+        self._guesses = PerMinute(MOST_GUESSES)
 
-    async def begin(self, request: web.Request, fields: Mapping[str, str]) -> web.Response:
+    async def begin(self, request: web.Request) -> web.Response:
         """Give a device its codes. Raises TokenRequestInvalid, AccessTokenInvalid, Denied."""
+        sent = await read_form(request)
+        fields = {name: read_one(sent, name) for name in sent}
         check_site(request)
         base = request.app[PROXIES].base_url(request)
         if base is None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
-from registry import parts
 from registry.access.browser.device import DevicePages
 from registry.access.browser.login import LoginPage
 from registry.access.browser.provider import ProviderSignIns
-from registry.access.oauth_form import read_form, read_one
-from registry.access.rates import Rate
+from registry.access.per_minute import PerMinute
 from registry.errors import RouteUnknown
-from registry.parts import PARTS, PROXIES
+from registry.parts import PARTS, PROXIES, BrowserPage
 from registry.peers.networks import client_of
 
 
@@ -21,79 +22,50 @@ from registry.peers.networks import client_of
 class BrowserPages:
     """`registry.parts.BrowserPages`, for all requests of one process."""
 
-    login: LoginPage
-    devices: DevicePages
-    provider: ProviderSignIns | None
-    """None if people sign in at none."""
-    rate: Rate
+    pages: Mapping[BrowserPage, Handler]
+    rate: PerMinute
+    """Of all these pages together."""
 
-    async def show_login(self, request: web.Request) -> web.Response:
-        return await self.login.show(request)
+    @classmethod
+    def of(cls, login: LoginPage, devices: DevicePages, provider: ProviderSignIns | None, rate: PerMinute) -> Self:
+        """`provider` is None if people sign in at none."""
+        pages: dict[BrowserPage, Handler] = {
+            "show login": login.show,
+            "log in": login.log_in,
+            "log out": login.log_out,
+            "begin device": devices.begin,
+            "show device": devices.show,
+            "answer device": devices.answer,
+        }
+        if provider is not None:
+            pages |= {"begin at provider": provider.begin, "finish at provider": provider.finish}
+        return cls(pages, rate)
 
-    async def log_in(self, request: web.Request) -> web.Response:
-        return await self.login.log_in(request)
-
-    async def log_out(self, request: web.Request) -> web.Response:
-        return await self.login.log_out(request)
-
-    async def begin_at_provider(self, request: web.Request) -> web.Response:
-        return await self._at_provider(request).begin(request)
-
-    async def finish_at_provider(self, request: web.Request) -> web.Response:
-        return await self._at_provider(request).finish(request)
-
-    async def begin_device(self, request: web.Request) -> web.Response:
-        fields = await read_form(request)
-        return await self.devices.begin(request, {name: read_one(fields, name) for name in fields})
-
-    async def show_device(self, request: web.Request) -> web.Response:
-        return await self.devices.show(request)
-
-    async def answer_device(self, request: web.Request) -> web.Response:
-        return await self.devices.answer(request)
-
-    def _at_provider(self, request: web.Request) -> ProviderSignIns:
-        if self.provider is None:
+    async def answer(self, page: BrowserPage, request: web.Request) -> web.StreamResponse:
+        self.rate.take(client_of(request.app[PROXIES].client(request)))
+        handler = self.pages.get(page)
+        if handler is None:
             raise RouteUnknown(request.rel_url.raw_path)
-        return self.provider
+        return await handler(request)
 
 
-async def show_login(request: web.Request) -> web.StreamResponse:
-    return await _pages(request).show_login(request)
+def answer_with(page: BrowserPage) -> Handler:
+    """The handler of a row of the route table."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        pages = request.app[PARTS].browsers
+        if pages is None:
+            raise RouteUnknown(request.rel_url.raw_path)
+        return await pages.answer(page, request)
+
+    return answer
 
 
-async def log_in(request: web.Request) -> web.StreamResponse:
-    return await _pages(request).log_in(request)
-
-
-async def log_out(request: web.Request) -> web.StreamResponse:
-    return await _pages(request).log_out(request)
-
-
-async def begin_at_provider(request: web.Request) -> web.StreamResponse:
-    return await _pages(request).begin_at_provider(request)
-
-
-async def finish_at_provider(request: web.Request) -> web.StreamResponse:
-    return await _pages(request).finish_at_provider(request)
-
-
-async def begin_device(request: web.Request) -> web.StreamResponse:
-    return await _pages(request).begin_device(request)
-
-
-async def show_device(request: web.Request) -> web.StreamResponse:
-    return await _pages(request).show_device(request)
-
-
-async def answer_device(request: web.Request) -> web.StreamResponse:
-    return await _pages(request).answer_device(request)
-
-
-def _pages(request: web.Request) -> parts.BrowserPages:
-    """Raises TooManyRequests, and RouteUnknown where there are no pages."""
-    pages = request.app[PARTS].browsers
-    if pages is None:
-        raise RouteUnknown(request.rel_url.raw_path)
-    pages.rate.take(client_of(request.app[PROXIES].client(request)))
-    return pages
+show_login = answer_with("show login")
+log_in = answer_with("log in")
+log_out = answer_with("log out")
+begin_at_provider = answer_with("begin at provider")
+finish_at_provider = answer_with("finish at provider")
+begin_device = answer_with("begin device")
+show_device = answer_with("show device")
+answer_device = answer_with("answer device")

@@ -1,4 +1,7 @@
-"""How often one client, or one account, may ask for something."""
+"""How often in a minute one client, or one account, may ask for something that people do by hand.
+
+`registry.rates` counts requests, which come in bursts and thousands.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ BUCKETS = 65_536
 """The number of separate counts, which bounds memory. Those that share one wait for each other, so there are plenty."""
 
 
-class Rate:
+class PerMinute:
     """At most `most` a minute for each who asks, counted by one process; use it only in the event loop's thread."""
 
     def __init__(self, most: int) -> None:
