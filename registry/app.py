@@ -16,7 +16,7 @@ from auth.changing import AccessData
 from builder.remote.repository import read_logins
 from builder.service import BuilderService
 from registry.access.accounts import prepare_first_sign_in
-from registry.access.opening import open_access
+from registry.access.opening import OpenedAccess, open_access
 from registry.health import storage_check
 from registry.logs.request_log import request_log
 from registry.mirror.service import Mirror
@@ -68,25 +68,36 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             collecting(settings, store),
             keeping(store.reserve),
         ):
-            yield Parts(
-                demand=service.demand,
-                blobs=store.blobs,
-                repositories=store.repositories,
-                uploads=store.uploads,
-                access=opened.access,
-                authentication=opened.authentication,
-                tokens=opened.tokens,
-                audit=opened.audit,
-                audit_pulls=settings.access.audit_pulls,
-                checks=_checks(store, directory),
-                notes=_notes(service),
-                read_only=settings.upkeep.read_only,
-                notifier=notifier,
-                reserve=store.reserve,
-                mirror=mirror,
-                browsers=opened.browsers,
-                devices=opened.devices,
-            )
+            yield _make_parts(settings, store, service, opened, notifier, mirror)
+
+
+def _make_parts(
+    settings: Settings,
+    store: Store,
+    service: BuilderService,
+    opened: OpenedAccess,
+    notifier: Notifier | None,
+    mirror: Mirror | None,
+) -> Parts:
+    return Parts(
+        demand=service.demand,
+        blobs=store.blobs,
+        repositories=store.repositories,
+        uploads=store.uploads,
+        access=opened.access,
+        authentication=opened.authentication,
+        tokens=opened.tokens,
+        audit=opened.audit,
+        audit_pulls=settings.access.audit_pulls,
+        checks=_checks(store, settings.data_directory),
+        notes=_notes(service),
+        read_only=settings.upkeep.read_only,
+        notifier=notifier,
+        reserve=store.reserve,
+        mirror=mirror,
+        browsers=opened.browsers,
+        devices=opened.devices,
+    )
 
 
 def open_builder(
