@@ -1,54 +1,95 @@
 """The command-line application with all commands.
 
-A command's module imports what it needs only when it runs, so that `condery --help` does not wait for the solver.
+A command's module is imported when the command is asked for, and imports what it needs when the command runs, so that
+no command waits for the others' parts, and `condery --help` does not wait for the solver.
 """
 
 from __future__ import annotations
 
-from importlib import metadata
-from typing import Annotated
+from collections.abc import Mapping
+from importlib import import_module, metadata
+from typing import Annotated, Any
 
 import typer
+from typer.main import get_group
 
-from registry.cli.commands import (
-    audit,
-    backup,
-    build,
-    demo,
-    explain,
-    gc,
-    lock,
-    login,
-    policy,
-    sample_channel,
-    serve,
-    settings,
-    verify,
-)
-from registry.cli.commands.accounts import (
-    credential,
-    explain_access,
-    group,
-    namespace,
-    robot,
-    role,
-    token,
-    user,
-    vault,
-)
 from registry.cli.options import Command, Group
 
-app = typer.Typer(
-    name="condery",
-    cls=Group,
-    help="An OCI registry that makes conda images on demand: ask for an environment by name, get an image in seconds.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    # rich's tables would cut names that are longer than their column
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+COMMANDS: Mapping[str, str] = {
+    "serve": "serve:serve",
+    "build": "build:build",
+    "lock": "lock:lock",
+    "explain": "explain:explain",
+    "gc": "gc:gc",
+    "audit": "audit:audit",
+    "verify": "verify:verify",
+    "backup": "backup:backup",
+    "sample-channel": "sample_channel:sample_channel",
+    "demo": "demo:demo",
+    "login": "login:login",
+    "logout": "login:logout",
+    "explain-access": "accounts.explain_access:explain_access",
+    "settings": "settings:app",
+    "policy": "policy:app",
+    "user": "accounts.user:app",
+    "group": "accounts.group:app",
+    "robot": "accounts.robot:app",
+    "token": "accounts.token:app",
+    "role": "accounts.role:app",
+    "namespace": "accounts.namespace:app",
+    "credential": "accounts.credential:app",
+    "vault": "accounts.vault:app",
+}
+"""Where each is below `registry.cli.commands`: a function, or an application with more commands."""
+
+
+class Commands(Group):
+    """A group that makes each command when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """`ctx` and the result are Any because their types are private to typer."""
+        if cmd_name in COMMANDS and cmd_name not in self.commands:
+            self.commands[cmd_name] = _command(cmd_name)
+        return self.commands.get(cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS:
+            # typer suggests one of those that were made
+            for name in COMMANDS:
+                self.get_command(ctx, name)
+        return super().resolve_command(ctx, args)
+
+
+def _application(cls: type[Group]) -> typer.Typer:
+    return typer.Typer(
+        name="condery",
+        cls=cls,
+        help="An OCI registry that makes conda images on demand: ask for an environment by name, get an image in"
+        " seconds.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        # rich's tables would cut names that are longer than their column
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def _command(name: str) -> Any:
+    module, _, attribute = COMMANDS[name].partition(":")
+    found = getattr(import_module(f"registry.cli.commands.{module}"), attribute)
+    holder = _application(Group)
+    if isinstance(found, typer.Typer):
+        holder.add_typer(found, name=name)
+    else:
+        holder.command(name, cls=Command)(found)
+    return get_group(holder).commands[name]
+
+
+app = _application(Commands)
 
 
 def _print_version(wanted: bool) -> None:
@@ -64,31 +105,6 @@ def condery(
     ] = False,
 ) -> None:
     """An OCI registry that makes conda images on demand."""
-
-
-app.command(cls=Command)(serve.serve)
-app.command(cls=Command)(build.build)
-app.command(cls=Command)(lock.lock)
-app.command(cls=Command)(explain.explain)
-app.command(cls=Command)(gc.gc)
-app.command(cls=Command)(audit.audit)
-app.command(cls=Command)(verify.verify)
-app.command(cls=Command)(backup.backup)
-app.command("sample-channel", cls=Command)(sample_channel.sample_channel)
-app.command(cls=Command)(demo.demo)
-app.add_typer(settings.app, name="settings")
-app.add_typer(policy.app, name="policy")
-app.add_typer(user.app, name="user")
-app.add_typer(group.app, name="group")
-app.add_typer(robot.app, name="robot")
-app.add_typer(token.app, name="token")
-app.add_typer(role.app, name="role")
-app.add_typer(namespace.app, name="namespace")
-app.add_typer(credential.app, name="credential")
-app.add_typer(vault.app, name="vault")
-app.command(cls=Command)(login.login)
-app.command(cls=Command)(login.logout)
-app.command("explain-access", cls=Command)(explain_access.explain_access)
 
 
 def main() -> None:

@@ -55,6 +55,25 @@ def test_every_command_is_in_the_help_and_has_its_own(command: str) -> None:
     assert runner.invoke(app, [command, "--help"]).exit_code == 0
 
 
+def test_a_misspelt_command_is_told_the_one_that_is_meant() -> None:
+    done = CliRunner().invoke(app, ["serv"])
+    assert done.exit_code == 2
+    assert "No such command 'serv'. Did you mean 'serve'" in done.stderr
+
+
+def test_a_command_does_not_wait_for_the_parts_of_others() -> None:
+    """Nor does `--version` for any command."""
+    program = (
+        "import sys; from registry.cli import main; sys.argv[1:] = [%r, %r]\ntry: main()\nfinally: print(*sys.modules)"
+    )
+    for arguments, commands in ((("--version", "--help"), set()), (("gc", "--help"), {"gc"})):
+        done = subprocess.run([sys.executable, "-c", program % arguments], capture_output=True, text=True)
+        prefix = "registry.cli.commands."
+        loaded = {name.removeprefix(prefix) for name in done.stdout.split() if name.startswith(prefix)}
+        assert done.returncode == 0
+        assert loaded == commands
+
+
 def test_serve_has_a_flag_for_every_setting_that_is_no_secret() -> None:
     output = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["serve", "--help"]).output
     assert [setting.flag for setting in all_settings() if setting.flag not in output] == ["--vault-keys"]
@@ -78,7 +97,7 @@ def test_names_are_whole_on_a_narrow_terminal(command: str) -> None:
     """And so is what they take, and what the settings are said to be."""
     found: Any = typer.main.get_command(app)
     for word in command.split():
-        found = found.commands[word]
+        found = found.get_command(None, word)
     output = CliRunner(env={"COLUMNS": "80"}).invoke(app, [*command.split(), "--help"]).output
     assert max(map(len, output.splitlines())) <= 80
     names = set(re.split(r"[\s,/]+", output))
