@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from argon2 import PasswordHasher
+
 from auth.access import GrantedAccess
 from auth.accounts.accounts import Accounts
 from auth.accounts.attempts import Attempts
 from auth.accounts.defaults import Defaults
+from auth.accounts.hashing import HASHER
 from auth.accounts.loading import PrincipalLoader
 from auth.accounts.names import Names
 from auth.accounts.passwords import Passwords
@@ -67,6 +70,7 @@ async def open_access(
     workload: WorkloadSettings | None = None,
     sign_in: SignInSettings | None = None,
     vault: Vault = NO_VAULT,
+    hasher: PasswordHasher = HASHER,
 ) -> AsyncIterator[OpenedAccess]:
     """`root` is the first part of on-demand names. Raises WorkloadRuleInvalid, TrustUnusable, VaultLocked."""
     service = service_of(settings, http)
@@ -80,7 +84,7 @@ async def open_access(
         open_workloads(workload or WorkloadSettings(), settings.own_roles) as workloads,
         audit.writing(),
     ):
-        with Passwords(data, settings.password_hashes) as passwords:
+        with Passwords(data, settings.password_hashes, hasher) as passwords:
             recognition = Recognition(loader, tokens.access, workloads)
             identities = Identities(data, Accounts(data, Names(root), passwords))
             elsewhere = sign_in or SignInSettings()

@@ -16,6 +16,7 @@ from auth.principal import Principal
 from auth.role import Roles
 from auth.tokens.credential import Credential
 from auth.tokens.registry_tokens import Issued
+from tests.support.auth.opened import CHEAP
 from tests.support.registry.serving import ROOT, Site
 
 PASSWORD = "correct horse battery"
@@ -52,11 +53,10 @@ class People:
     def __post_init__(self) -> None:
         store = self.site.workshop.store
         data = AccessData(store.database, store.changes)
-        self.accounts = Accounts(data, Names(ROOT), Passwords(data, 2))
+        self.accounts = Accounts(data, Names(ROOT), Passwords(data, 2, CHEAP))
         self.bindings = HeldBindings(data, Roles())
 
     async def add(self, name: str, *bindings: str, password: str | None = None) -> Person:
-        """Hashing a password takes a while, and most tests do without."""
         account = await self.accounts.add_person(name, password, by=BY)
         for each in bindings:
             await self.bindings.bind(Holder("account", name), each, by=BY)

@@ -47,6 +47,7 @@ from storage.repositories.rows import Push, StoredManifest
 from storage.settings import StorageSettings
 from storage.store import Store, open_store
 from tests.support.auth.open_access import OpenAccess
+from tests.support.auth.opened import CHEAP
 
 T = TypeVar("T")
 
@@ -244,6 +245,7 @@ async def serving(
                 ROOT,
                 workload=workload,
                 sign_in=elsewhere,
+                hasher=CHEAP,
             ) as opened,
         ):
             workshops.append(Workshop(store))
