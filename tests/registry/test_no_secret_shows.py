@@ -39,6 +39,7 @@ from tests.support.servers.issuer import Issuer
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.receiver import Receiver, receiving
 from tests.support.servers.s3_server import ACCESS_KEY, REGION, SECRET_KEY, S3Server
+from tests.support.wide import WIDE
 
 AUDIENCE = "https://registry.example.org"
 SHORTEST = 12
@@ -334,11 +335,11 @@ FORMED = ("access token", "robot's token", "revoked token", "registry token", "w
 """Those that can be known by their form, wherever they are."""
 
 
-async def use_wrongly(session: Session) -> None:
-    """Each secret as each kind of credential, and where none belongs."""
+async def use_wrongly(session: Session, *, every: bool) -> None:
+    """Each secret as each kind of credential, or else as the next kind in turn; and where none belongs."""
     held, ask = session.held, session.ask
-    for what, text in list(held.known.items()):
-        for headers in (
+    for turn, (what, text) in enumerate(list(held.known.items())):
+        kinds = (
             basic(text, "wrong"),
             basic("alice", text + "x"),
             basic(text, text),
@@ -348,7 +349,8 @@ async def use_wrongly(session: Session) -> None:
             {"Authorization": f"Basic {text}"},
             {"Cookie": f"__Host-condery={text}; condery={text}; {text}"},
             {"X-Registry-Auth": text, "Origin": f"https://{text[:60]}.example", "User-Agent": text, "Referer": text},
-        ):
+        )
+        for headers in kinds if every else kinds[turn % len(kinds) :][:1]:
             await ask("GET", "/v2/team/app/tags/list", headers=headers)
         place = quote(text, safe="")
         await ask("GET", f"/v2/?token={place}&password={place}")
@@ -431,7 +433,8 @@ async def test_no_secret_shows_anywhere(tmp_path: Path, kind: str, request: pyte
         database, s3 = postgres.new_database(), request.getfixturevalue("s3_server")
     async with opened(tmp_path, database, s3) as session:
         await use_rightly(session)
-        await use_wrongly(session)
+        # what is refused is told in the same way whichever database there is
+        await use_wrongly(session, every=WIDE or kind == "sqlite")
         await fail_elsewhere(session)
         held = session.held
         lines = await asyncio.to_thread(read_command_lines, session.server.process.pid)
