@@ -40,14 +40,14 @@ Pull = Callable[[str], float]
 
 def measure(*, short: bool = False) -> list[Row]:
     """A row for each client and number of layers; a missing program is printed and left out."""
-    counts = COUNTS[:2] if short else COUNTS
+    counts, specs = (COUNTS[:2], SPECS[:2]) if short else (COUNTS, SPECS)
     with contextlib.ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         clients = dict(_clients(stack, work))
         if not clients:
             return []
         channel = sample_channel().as_uri()
-        references = [stack.enter_context(_serve(work / f"{count}-layers", channel, count)) for count in counts]
+        references = [stack.enter_context(_serve(work / f"{count}-layers", channel, specs, count)) for count in counts]
         return [
             row
             for name, pull in clients.items()
@@ -111,11 +111,11 @@ def _time_pull(pull: Callable[[str], None], reference: str) -> float:
 
 
 @contextlib.contextmanager
-def _serve(root: Path, channel: str, count: int) -> Iterator[str]:
+def _serve(root: Path, channel: str, specs: Sequence[str], count: int) -> Iterator[str]:
     """A server that already has the image with `count` package layers; yields the reference to pull."""
     data, log = root / "data", root / "log"
     with mock.patch("builder.platform_build.plan", partial(laid_out, count=count)):
-        repository = asyncio.run(_build(data, channel))
+        repository = asyncio.run(_build(data, channel, specs))
     server = Server(("--channels", channel, "--workers", "1"), data, log)
     server.start()
     try:
@@ -124,9 +124,9 @@ def _serve(root: Path, channel: str, count: int) -> Iterator[str]:
         server.kill()
 
 
-async def _build(data: Path, channel: str) -> str:
+async def _build(data: Path, channel: str, specs: Sequence[str]) -> str:
     async with service(data, channel) as opened:
-        spec = parse_specs(SPECS, opened.builder.settings)
+        spec = parse_specs(specs, opened.builder.settings)
         await opened.builder.image(await opened.lock(spec))
         return write_repository(spec, opened.builder.settings)
 
