@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 CHECKED = registry builder storage auth tests docs $(wildcard bench)
 
-.PHONY: help venv demo demo-once test test-failed lint check conformance faults soak format bench bench-short docs constraints clean
+.PHONY: help venv demo demo-once test test-failed lint check programs conformance faults soak format bench bench-short docs constraints clean
 
 help:
 	@echo 'make demo         make a sample channel, serve images made from it, and say what to pull'
@@ -37,10 +37,15 @@ demo-once: venv
 	$(BIN)/condery demo --once
 
 # A file of tests a process; three of them also on two cores, since most tests wait for servers rather than compute.
-PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --durations 25
+# tests/conftest.py has the order of files.
+PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 25
 
 test: venv
 	$(PYTEST)
+
+# What tests need of other programs, and would otherwise build and fetch when they come to it.
+programs: venv
+	$(BIN)/python -m tests.support.prepare
 
 lint: venv
 	$(BIN)/ruff check $(CHECKED)

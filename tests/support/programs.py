@@ -25,6 +25,10 @@ import python_docker.registry
 from storage.oci import OCI_MANIFEST
 from tests.support.go_programs import GoProgramUnavailable, go_program
 
+ORAS = ("oras.land/oras/cmd/oras", ("v1.3.6", "v1.3.5", "v1.3.4"))
+CRANE = ("github.com/google/go-containerregistry/cmd/crane", ("v0.22.1", "v0.21.9", "v0.20.8"))
+"""Package and versions of the clients that are written in Go."""
+
 PULL_SECONDS = 240
 START_SECONDS = 30
 
@@ -316,11 +320,11 @@ def podman() -> Iterator[Podman]:
 
 
 def oras_command(directory: Path) -> OrasCommand:
-    return OrasCommand(_go_client("oras.land/oras/cmd/oras", ("v1.3.6", "v1.3.5", "v1.3.4")), directory)
+    return OrasCommand(_go_client(*ORAS), directory)
 
 
 def crane() -> Crane:
-    return Crane(_go_client("github.com/google/go-containerregistry/cmd/crane", ("v0.22.1", "v0.21.9", "v0.20.8")))
+    return Crane(_go_client(*CRANE))
 
 
 def _go_client(package: str, versions: Sequence[str]) -> Path:

@@ -31,7 +31,8 @@ def install_provider(cache: Path = CACHE / "npm") -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     # others may install it at the same time, so it appears whole
     with tempfile.TemporaryDirectory(dir=cache) as directory:
-        command = ["npm", "install", "--prefix", directory, "--no-audit", "--no-fund", "--ignore-scripts", PACKAGE]
+        command = ["npm", "install", "--prefix", directory, "--prefer-offline", "--no-audit", "--no-fund"]
+        command += ["--ignore-scripts", PACKAGE]
         done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS)
         if done.returncode:
             raise ProviderUnavailable(f"{' '.join(command)}: {done.stderr.strip()[:500]}")
