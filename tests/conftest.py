@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from storage.database.engine import migrate, sqlite_url
+from tests.support.sample import sample_channel_directory
 from tests.support.server import Server, StartServer
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.postgres import postgres as run_postgres
@@ -21,6 +23,37 @@ from tests.support.servers.s3_server import s3_server as run_s3_server
 
 CLIENTS_ARE_REQUIRED = os.environ.get("CONDERY_REQUIRE_CLIENTS") == "1"
 """Where every client program and service is installed a test that does not find its own has found nothing out."""
+
+
+FIRST = (
+    "tests/registry/test_no_secret_shows.py",
+    "tests/clients/test_slow_build.py",
+    "tests/clients/test_conformance.py",
+    "tests/registry/faults/test_crashes.py",
+    "tests/registry/faults/test_faults.py",
+    "tests/registry/faults/test_collection_crashes.py",
+    "tests/registry/faults/test_failing_writes.py",
+    "tests/registry/faults/test_outages.py",
+    "tests/registry/faults/test_soak.py",
+    "tests/clients/test_pull.py",
+    "tests/clients/test_push.py",
+    "tests/registry/test_upkeep.py",
+    "tests/storage/garbage/test_crashes.py",
+    "tests/storage/garbage/test_model.py",
+    "tests/builder/test_equivalence.py",
+)
+"""Files that take long with few tests: one that began last would run alone at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put `FIRST` first, then files with many tests; with --no-loadscope-reorder processes get them in this order."""
+    tests = Counter(item.path for item in items)
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        early = next((index for index, each in enumerate(FIRST) if item.nodeid.startswith(f"{each}::")), len(FIRST))
+        return early, -tests[item.path]
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -76,8 +109,6 @@ def server(start_server: StartServer, sample_channel: Path) -> Server:
 @pytest.fixture(scope="session")
 def sample_channel() -> Path:
     """The directory of a real channel with python, numpy, scipy and what else the sample has; made once a machine."""
-    from tests.support.sample import sample_channel_directory
-
     return sample_channel_directory()
 
 
