@@ -13,7 +13,6 @@ import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from math import inf
 
 import structlog
 
@@ -29,8 +28,9 @@ from builder.queue.ended import read_end, read_failure
 from builder.queue.flight import Flight
 from builder.queue.following import FollowedBuild
 from builder.queue.job import Job
-from builder.queue.owner import Owner, is_running
+from builder.queue.owner import Owner
 from builder.queue.protocol import CompletedBuild, Priority, SubmittedBuild
+from builder.queue.rows import count_deaths, is_dead, is_since, measure_age, read_job
 from builder.queue.watcher import Watcher
 from builder.settings import BuilderSettings
 from builder.work.buckets import Buckets
@@ -44,9 +44,6 @@ from storage.text import printable
 log = structlog.get_logger(__name__)
 
 BEAT_SECONDS = 2.0
-LEASE_SECONDS = 15.0
-SEEN_LEASE_SECONDS = 60.0
-"""After this much silence even a running process loses its builds: it hangs, or has forgotten them."""
 RESUME_SECONDS = 15.0
 """How often a server looks for builds that nobody works on and nobody here has requested again."""
 RETRY_SECONDS = 0.2
@@ -93,7 +90,7 @@ class EmbeddedQueue:
         for row in await self._builds.list_unfinished():
             if row.key in self._flights or not self._is_left(row):
                 continue
-            job = _read_job(row)
+            job = read_job(row)
             if job is None:
                 await self._builds.fail(row.id, kind="VersionForeign", message=_FOREIGN, transient=True)
                 continue
@@ -125,6 +122,9 @@ class EmbeddedQueue:
             self._check_room(caller)
             flight = self._begin(Flight(job, Claim(caller, priority=priority)))
         await flight.wait_for_row()
+        if caller.signed_in and flight.is_followed:
+            # its owner would count it among those of strangers until our heart beats
+            await self._builds.note_waiting({flight.id: caller.name})
         if flight.claim.priority < priority:
             await self.set_priority(flight.id, priority)
         return flight
@@ -178,7 +178,7 @@ class EmbeddedQueue:
             return False
         failure = BuildCanceled(build_id, printable(reason))
         # nobody can be told about a build of another version, which is canceled all the same
-        job = _read_job(row)
+        job = read_job(row)
         record = await self._tell(job, build_id, row.now - row.created, failure) if job else None
         done = await self._builds.fail(
             build_id, kind=failure.kind, message=failure.message, canceled=True, record=record
@@ -244,7 +244,7 @@ class EmbeddedQueue:
                 await asyncio.sleep(RETRY_SECONDS)
                 flight.id = secrets.token_hex(6)
                 continue
-            if other.ended is not None and other.id != followed and not _is_since(begun, other):
+            if other.ended is not None and other.id != followed and not is_since(begun, other):
                 flight.id = secrets.token_hex(6)
                 continue
             if other.ended is not None:
@@ -270,7 +270,7 @@ class EmbeddedQueue:
         flight.is_ours = True
         bound = log.bind(build=row.id, kind=job.kind, specs=job.spec.match_specs())
         try:
-            if _count_deaths(row) >= MOST_ATTEMPTS:
+            if count_deaths(row) >= MOST_ATTEMPTS:
                 raise WorkerLost("building this image, in every attempt")
             await self._builds.set_building(row.id)
             completed = CompletedBuild(row.id, await self._run(job))
@@ -287,7 +287,7 @@ class EmbeddedQueue:
             bound.exception("build crashed")
             failure = BuildFailed(row.id, type(error).__name__, _CRASHED)
             return await self._fail(bound, job, row, started, failure, True)
-        record = await self._tell(job, row.id, _measure_age(row, started), completed)
+        record = await self._tell(job, row.id, measure_age(row, started), completed)
         if not await self._builds.complete(row.id, completed.made or "", record):
             return await self._end_elsewhere(row.id, completed)
         bound.info("build completed", seconds=round(time.monotonic() - started, 3))
@@ -310,7 +310,7 @@ class EmbeddedQueue:
         bound.warning("build failed", error=failure.kind, reason=failure.message)
         # a full disk may prevent even this record; waiting requests get their answer anyway
         try:
-            record = await self._tell(job, row.id, _measure_age(row, started), failure)
+            record = await self._tell(job, row.id, measure_age(row, started), failure)
             await self._builds.fail(
                 row.id, kind=failure.kind, message=failure.message, transient=transient, record=record
             )
@@ -326,6 +326,7 @@ class EmbeddedQueue:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             await _go_on_after(self._give_signs)
+            await _go_on_after(self._tell_who_waits)
             if self._resumes and time.monotonic() - resumed >= RESUME_SECONDS:
                 await _go_on_after(self._resume)
                 resumed = time.monotonic()
@@ -334,17 +335,26 @@ class EmbeddedQueue:
         """Signal that our builds are being worked on, and learn what others did to them."""
         ours = {flight.id: flight for flight in self._flights.values() if flight.is_ours}
         before = {build_id: flight.claim.priority for build_id, flight in ours.items()}
-        priorities = await self._builds.beat(str(self._owner), list(ours)) if ours else {}
+        found = await self._builds.beat(str(self._owner), list(ours)) if ours else {}
         for build_id, flight in ours.items():
-            if build_id in priorities:
+            if (wanted := found.get(build_id)) is not None:
                 # a priority that was set here meanwhile may be newer than the one read
                 if flight.claim.priority == before[build_id]:
-                    flight.claim.set_priority(priorities[build_id])
+                    flight.claim.set_priority(wanted.priority)
+                if wanted.waiter is not None:
+                    flight.claim.note_waiting(Caller(wanted.waiter, signed_in=bool(wanted.waiter)))
                 continue
             row = await self._builds.find(build_id)
             # a build that was taken over goes on here too: it is done all the sooner
             if row is not None and row.ended is not None and self._flights.get(flight.job.key) is flight:
                 self._stop(flight, read_end(row))
+
+    async def _tell_who_waits(self) -> None:
+        """Tell the owners of builds that are waited for here."""
+        followed = [flight for flight in self._flights.values() if flight.is_followed]
+        waiters = {flight.id: waiter for flight in followed if (waiter := flight.find_waiter()) is not None}
+        if waiters:
+            await self._builds.note_waiting(waiters)
 
 
 async def _go_on_after(step: Callable[[], Awaitable[None]]) -> None:
@@ -360,41 +370,3 @@ def _is_being_cancelled() -> bool:
     """Whether somebody cancelled this task, rather than something that it waits for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def _read_job(row: BuildRow) -> Job | None:
-    """Read a row's job. Returns None if its version writes other jobs, or makes other keys from them."""
-    try:
-        job = Job.from_json(row.request)
-    except (KeyError, TypeError, ValueError):
-        return None
-    return job if job.key == row.key else None
-
-
-def _count_deaths(row: BuildRow) -> int:
-    """Count the processes that a build took down, by its row before it was taken.
-
-    A process that let it go did not die.
-    """
-    return row.attempts if row.owner else row.attempts - 1
-
-
-def is_dead(row: BuildRow, us: Owner) -> bool:
-    """Whether nobody works on an unfinished build: its owner let it go, is gone, or has been silent for too long."""
-    if not row.owner:
-        return True
-    owner = Owner.parse(row.owner)
-    running = is_running(owner) if owner and us.can_see(owner) else None
-    lease = SEEN_LEASE_SECONDS if running else LEASE_SECONDS
-    return running is False or not is_within(lease, row.heartbeat, row.now)
-
-
-def _measure_age(row: BuildRow, started: float) -> float:
-    """Return the seconds since a build was requested, if its row was read at `started` on the monotonic clock."""
-    return row.now - row.created + time.monotonic() - started
-
-
-def _is_since(begun: float, row: BuildRow) -> bool:
-    """Whether a build ended after `begun` on the monotonic clock, as far as the database's clock is right."""
-    assert row.ended is not None
-    return is_within(inf, row.ended, row.now) and row.now - row.ended <= time.monotonic() - begun

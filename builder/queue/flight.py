@@ -26,6 +26,16 @@ class Flight:
         self._ended = asyncio.Event()
         self._has_row = asyncio.Event()
 
+    @property
+    def is_followed(self) -> bool:
+        """Whether it waits for the build of another process."""
+        return self._has_row.is_set() and not self.is_ours
+
+    def find_waiter(self) -> str | None:
+        """Who waits in this process, as another one is told: somebody signed in, or else an empty text for anybody."""
+        waiting = self.claim.list_waiting()
+        return min((caller.name for caller in waiting if caller.signed_in), default="" if waiting else None)
+
     async def wait_for_row(self) -> None:
         """Wait until `id` names a row, or the build has ended without one."""
         await self._has_row.wait()

@@ -89,6 +89,13 @@ class Claim:
             self._left = {each: left for each, left in self._left.items() if left + GRACE_SECONDS > now}
             self._left[caller] = now
 
+    def note_waiting(self, caller: Caller) -> None:
+        """`caller` waits for the work in another process, and counts like somebody who has just left."""
+        is_new = caller not in self.list_waiting()
+        self._left[caller] = time.monotonic()
+        if is_new:
+            self._tell()
+
     @contextlib.contextmanager
     def joined(self, other: Claim) -> Iterator[None]:
         """`other` needs the work of this claim too, for as long as this context is open."""

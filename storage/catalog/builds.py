@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import case, select, update
+from sqlalchemy import ColumnElement, and_, case, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.catalog.documents import Document
@@ -25,6 +25,9 @@ from storage.events.hints import hear, hint
 from storage.events.outbox import Record
 
 CHANNEL = "condery_builds"
+
+WAITING_SECONDS = 6.0
+"""For how long somebody counts as waiting in another process after that process last said so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,20 @@ class BuildRow:
     made: str | None
     """The key of the image or file that a completed build made; None if an older version completed it."""
     priority: int
+    waiter: str
+    """Who waits for it in another process than its owner's: somebody signed in, or empty for anybody else."""
+    waited: float | None
+    """When another process last said so."""
     now: float
     """When the row was read (UNIX seconds by the database's clock, like all times here)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How much others want a build: its priority, and its `waiter` while somebody waits in another process."""
+
+    priority: int
+    waiter: str | None
 
 
 class Builds:
@@ -139,17 +154,33 @@ class Builds:
         async with self._database.writing() as connection:
             return (await connection.execute(statement)).rowcount == 1
 
-    async def beat(self, owner: str, ids: Collection[str]) -> Mapping[str, int]:
-        """Send a heartbeat for these builds of `owner`; return the priorities of those that are still its own."""
-        table = tables.build
+    async def beat(self, owner: str, ids: Collection[str]) -> Mapping[str, Wanted]:
+        """Send a heartbeat for these builds of `owner`; return those that are still its own."""
+        table, now = tables.build, database_time(self._database)
         statement = (
             update(table)
             .where(table.c.id.in_(ids), table.c.owner == owner, table.c.ended.is_(None))
-            .values(heartbeat=database_time(self._database))
-            .returning(table.c.id, table.c.priority)
+            .values(heartbeat=now)
+            .returning(table.c.id, table.c.priority, case((_is_waited_for(now), table.c.waiter)).label("waiter"))
         )
         async with self._database.writing() as connection:
-            return {row.id: row.priority for row in await connection.execute(statement)}
+            return {row.id: Wanted(row.priority, row.waiter) for row in await connection.execute(statement)}
+
+    async def note_waiting(self, waiters: Mapping[str, str]) -> None:
+        """Record who waits for unfinished builds of other owners now, by the builds' ids.
+
+        A waiter is the name of somebody signed in, or empty; nobody else takes the place of somebody signed in.
+        """
+        table, now = tables.build, database_time(self._database)
+        ids: dict[str, list[str]] = {}
+        for build_id, waiter in sorted(waiters.items()):
+            ids.setdefault(waiter, []).append(build_id)
+        is_free = or_(table.c.waiter == "", table.c.waited.is_(None), ~_is_waited_for(now))
+        async with self._database.writing() as connection:
+            for waiter, builds in ids.items():
+                for batch in batches(builds):
+                    these = and_(table.c.id.in_(batch), table.c.ended.is_(None), true() if waiter else is_free)
+                    await connection.execute(update(table).where(these).values(waiter=waiter, waited=now))
 
     async def let_go(self, owner: str) -> None:
         """Release the unfinished builds of `owner`, so that others need not wait for its heartbeat to lapse."""
@@ -223,6 +254,11 @@ class Builds:
 
     def _rows(self) -> Any:
         return select(tables.build, database_time(self._database).label("now"))
+
+
+def _is_waited_for(now: ColumnElement[float]) -> ColumnElement[bool]:
+    """Whether somebody waits in another process; a time ahead of the clock is a wrong one's, and over."""
+    return tables.build.c.waited.between(now - WAITING_SECONDS, now + WAITING_SECONDS)
 
 
 def _build_row(row: Any) -> BuildRow:

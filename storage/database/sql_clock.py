@@ -64,6 +64,7 @@ EXPIRED: tuple[Column[Any], ...] = (tables.resolution.c.solved,)
 
 OVER: tuple[Column[Any], ...] = (
     tables.build.c.ended,
+    tables.build.c.waited,
     tables.upload.c.touched,
     tables.pending.c.expires,
     tables.pending.c.held_until,

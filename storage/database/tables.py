@@ -121,6 +121,10 @@ build = Table(
     # the key of the image or file that the build made
     Column("made", String(64)),
     Column("priority", Integer, nullable=False, server_default="0"),
+    # who waits for it in another process than its owner's: the name of somebody signed in, or else empty; and when the
+    # other process last said so
+    Column("waiter", String(255), nullable=False, server_default=""),
+    Column("waited", Float),
     # at most one unfinished build per key, in whichever process or on whichever machine
     Index(
         "uq_build_unfinished_key", "key", unique=True, sqlite_where=text(UNFINISHED), postgresql_where=text(UNFINISHED)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from builder.queue.embedded import LEASE_SECONDS, SEEN_LEASE_SECONDS, is_dead
 from builder.queue.owner import Owner
+from builder.queue.rows import LEASE_SECONDS, SEEN_LEASE_SECONDS, is_dead
 from storage.catalog.builds import BuildRow
 
 US = Owner.new()
@@ -19,7 +19,23 @@ GONE = replace(US, started="1")
 def row(owner: Owner | str, silent: float) -> BuildRow:
     now = 1e9
     return BuildRow(
-        "id", "key", {}, "BUILDING", str(owner), now - silent, 1, now - 100, None, None, None, None, None, 0, now
+        "id",
+        "key",
+        {},
+        "BUILDING",
+        str(owner),
+        now - silent,
+        1,
+        now - 100,
+        None,
+        None,
+        None,
+        None,
+        None,
+        0,
+        "",
+        None,
+        now,
     )
 
 

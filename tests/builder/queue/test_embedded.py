@@ -14,7 +14,7 @@ from builder.queue import embedded
 from builder.queue.embedded import EmbeddedQueue
 from builder.queue.job import Job
 from builder.queue.protocol import Priority
-from storage.catalog.builds import BuildRow, Builds
+from storage.catalog.builds import BuildRow, Builds, Wanted
 from storage.database import tables
 from storage.errors import StorageUnavailable
 from storage.events.outbox import Record
@@ -33,7 +33,7 @@ class Faulty(Builds):
         self.beat_may_end = asyncio.Event()
         self.beat_may_end.set()
 
-    async def beat(self, owner: str, ids: Collection[str]) -> Mapping[str, int]:
+    async def beat(self, owner: str, ids: Collection[str]) -> Mapping[str, Wanted]:
         if self.beats:
             raise self.beats.pop()
         priorities = await super().beat(owner, ids)

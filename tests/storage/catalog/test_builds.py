@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from storage.catalog.builds import Builds
+from storage.catalog.builds import Builds, Wanted
 from tests.support.storage.stores import count_builds, open_stores
 
 
@@ -95,7 +95,7 @@ async def test_a_beat_tells_which_are_still_ours(builds: Builds) -> None:
     assert await builds.take(row, "them")
     assert await builds.set_priority("ours", -1)
     assert not await builds.set_priority("ended", -1)
-    assert await builds.beat("us", ["ours", "ended", "taken", "elsewhere", "unknown"]) == {"ours": -1}
+    assert await builds.beat("us", ["ours", "ended", "taken", "elsewhere", "unknown"]) == {"ours": Wanted(-1, None)}
 
 
 async def test_what_its_owner_let_go_is_begun_again_without_blame(builds: Builds) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from storage.catalog.builds import Builds
+from storage.catalog.builds import Builds, Wanted
 from storage.database.engine import Database
 from storage.database.leases import Leases
 from storage.database.sql_clock import database_time
@@ -58,7 +58,7 @@ async def test_what_a_wrong_clock_begins_has_the_times_of_all(
     builds, right = Builds(database), time.time
     monkeypatch.setattr(time, "time", lambda: right() + wrong)
     assert await builds.begin("b", "key", {}, "me")
-    assert await builds.beat("me", ["b"]) == {"b": 0}
+    assert await builds.beat("me", ["b"]) == {"b": Wanted(0, None)}
     assert await builds.complete("b", "made")
     monkeypatch.setattr(time, "time", right)
     row = await builds.find("b")
