@@ -19,7 +19,7 @@ from auth.sign_in.errors import SignInRefused
 from auth.sign_in.identities import PROXY, Identities, Identity
 from auth.sign_in.settings import SignInSettings
 from auth.tokens.credential import Recognition
-from registry.access.site import OWN_SITE
+from registry.access.site import is_own_visit
 from registry.parts import PROXIES
 from registry.peers.networks import client_of
 
@@ -101,11 +101,3 @@ class ProxySignIns:
             answer, seconds = recognised.principal, min(seconds, recognised.until - time.time())
         self._known.keep(found, answer, stamp, seconds)
         return answer
-
-
-def is_own_visit(request: web.Request) -> bool:
-    """Whether a page of this server, no page, or a person who goes to an address of it has sent a request."""
-    if OWN_SITE.issuperset(request.headers.getall("Sec-Fetch-Site", ())):
-        return True
-    goes = request.headers.getall("Sec-Fetch-Mode", ()), request.headers.getall("Sec-Fetch-Dest", ())
-    return request.method in ("GET", "HEAD") and goes == (["navigate"], ["document"])

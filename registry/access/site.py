@@ -21,3 +21,11 @@ def check_site(request: web.Request) -> None:
     base = request.app[PROXIES].base_url(request)
     if any(origin != base for origin in origins) or not OWN_SITE.issuperset(sites):
         raise Denied("pages of other sites may change nothing here")
+
+
+def is_own_visit(request: web.Request) -> bool:
+    """Whether a page of this server, no page, or a person who goes to an address of it has sent a request."""
+    if OWN_SITE.issuperset(request.headers.getall("Sec-Fetch-Site", ())):
+        return True
+    goes = request.headers.getall("Sec-Fetch-Mode", ()), request.headers.getall("Sec-Fetch-Dest", ())
+    return request.method in ("GET", "HEAD") and goes == (["navigate"], ["document"])

@@ -18,7 +18,7 @@ from auth.tokens.errors import CredentialsInvalid
 from auth.tokens.secrets_text import hash_of
 from registry.access.browser.cookie import Cookie
 from registry.access.browser.form import forget_token
-from registry.access.proxied import is_own_visit
+from registry.access.site import is_own_visit
 from registry.parts import PROXIES
 from registry.peers.networks import client_of
 from registry.trail import SIGN_IN, note
