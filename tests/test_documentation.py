@@ -1,7 +1,8 @@
-"""What the pages in docs/ say of the code: paths, the order of rooms, and the walks of a pull and a push."""
+"""What the pages in docs/ say of the code: paths, the order of rooms, and the walks of a pull, a push and a sign-in."""
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -14,11 +15,16 @@ import pytest
 from aiohttp import web
 
 from builder.settings import BuilderSettings
+from registry.access.token_route import DEVICE_GRANT
 from registry.app import create_app
 from registry.settings.model import Settings
 from storage.digest import Digest
 from storage.oci import OCI_INDEX, OCI_MANIFEST
 from storage.settings import StorageSettings
+from tests.support.registry.access import CLOSED
+from tests.support.registry.browser import Browser
+from tests.support.registry.people import PASSWORD, People, basic, bearer
+from tests.support.registry.serving import Site, serving
 from tests.support.rooms import ORDER, PACKAGES, ROOT
 
 DOCS = ROOT / "docs"
@@ -124,6 +130,42 @@ async def test_the_walks_name_every_module_that_a_pull_and_a_push_call(tmp_path:
     assert unnamed(pulling, "A pull", "A build") == []
     # the build's last beats and turns may come while something is pushed
     assert unnamed(pushing, "A push", "A build") == []
+
+
+async def test_the_walk_names_every_module_that_a_sign_in_calls(tmp_path: Path) -> None:
+    async with serving(tmp_path, sign_in=CLOSED) as site:
+        await People(site).add("ada", "team/*=viewer", password=PASSWORD)
+        with modules_called() as signing_in:
+            await sign_in_by_docker(site)
+            await sign_in_by_browser(site)
+    assert "auth/tokens/refresh_tokens.py" in signing_in
+    assert "auth/sign_in/device.py" in signing_in
+    assert unnamed(signing_in, "A sign-in by docker", "A pull") == []
+
+
+async def sign_in_by_docker(site: Site) -> None:
+    asked = "/token?service=condery&scope=repository:team/app:pull"
+    async with site.request("GET", "/v2/") as answer:
+        assert answer.status == 401
+    async with site.request("GET", f"{asked}&offline_token=true", headers=basic("ada")) as answer:
+        refresh = (await answer.json())["refresh_token"]
+    form = {"grant_type": "refresh_token", "refresh_token": refresh, "scope": "repository:team/app:pull"}
+    async with site.request("POST", "/token", data=form) as answer:
+        token = (await answer.json())["access_token"]
+    async with site.request("GET", "/v2/team/app/manifests/v1", headers=bearer(token)) as answer:
+        assert answer.status == 404, "it may look, and there is nothing"
+
+
+async def sign_in_by_browser(site: Site) -> None:
+    browser = Browser(site)
+    assert (await browser.log_in("ada", PASSWORD)).status == 303
+    answer = await browser.ask("POST", "/device/code", form={"client_id": "condery"})
+    codes = json.loads(answer.text)
+    form = await browser.open_form(f"/device?user_code={codes['user_code']}")
+    assert (await browser.ask("POST", "/device", form={**form, "answer": "allow"})).status == 200
+    sent = {"grant_type": DEVICE_GRANT, "device_code": codes["device_code"], "client_id": "condery"}
+    async with site.request("POST", "/token", data=sent) as got:
+        assert got.status == 200
 
 
 def unnamed(called: set[str], *headings: str) -> list[str]:
