@@ -10,6 +10,7 @@ from aiohttp import web
 
 from auth.audit.actor import Actor
 from auth.audit.event import AuditEvent, Outcome
+from auth.audit.floods import SIGN_IN
 from auth.errors import TooManyAttempts
 from auth.principal import Principal
 from auth.tokens.errors import CredentialsInvalid
@@ -18,9 +19,9 @@ from registry.errors import Unauthorized
 from registry.http.references import Endpoint, parse_file_path, parse_path
 from registry.logs.request_log import REQUEST_ID
 from registry.parts import PARTS, PROXIES
+from registry.peers.networks import client_of
 from storage.errors import ConderyError
 
-SIGN_IN = "sign-in"
 BUILD = "image.build"
 PULL = "manifest.pull"
 
@@ -69,6 +70,7 @@ def note(
         client=actor.client,
         request=actor.request,
         detail={name: value for name, value in detail.items() if value},
+        network=client_of(actor.client),
     )
     request.app[PARTS].audit.note(event)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from auth.principal import Principal, PrincipalKind
-from storage.text import printable, redact
+from storage.text import printable, printable_line, redact
 
 Outcome = Literal["allowed", "denied"]
 
@@ -16,6 +16,8 @@ ActorKind = PrincipalKind | Literal["operator"]
 """An operator is a person who runs `condery` on the store itself."""
 
 MOST_CHARACTERS = {"principal": 255, "client": 64, "action": 64, "entity": 512, "request": 128}
+MOST_OF_DETAIL = 1000
+"""Characters of a text among the details."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,11 @@ class AuditEvent:
     outcome: Outcome
     token: str = ""
     client: str = ""
+    """An address."""
     request: str = ""
     detail: Mapping[str, Any] = field(default_factory=dict)
+    network: str = ""
+    """What counts as the same client; it is not stored."""
     time: float = field(default_factory=time.time)
 
     @classmethod
@@ -41,4 +46,11 @@ class AuditEvent:
 
     def texts(self) -> dict[str, str]:
         """The fields that come from outside, printable, without tokens, and no longer than their columns."""
-        return {name: redact(printable(str(getattr(self, name))))[:most] for name, most in MOST_CHARACTERS.items()}
+        return {name: redact(printable_line(str(getattr(self, name))))[:most] for name, most in MOST_CHARACTERS.items()}
+
+    def details(self) -> dict[str, Any]:
+        """`detail`, likewise."""
+        return {
+            name: redact(printable(value))[:MOST_OF_DETAIL] if isinstance(value, str) else value
+            for name, value in self.detail.items()
+        }

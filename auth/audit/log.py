@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 import orjson
 import structlog
@@ -19,6 +19,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth.audit.event import AuditEvent
+from auth.audit.floods import SIGN_IN, Floods
 from auth.audit.reading import AuditFilter, AuditPage, read_page
 from storage.database import account_tables
 from storage.database.engine import Database
@@ -28,12 +29,12 @@ from storage.text import redact
 FLUSH_SECONDS = 0.5
 RETRY_SECONDS = 2.0
 MOST_WAITING = 10_000
+MOST_LESSER_WAITING = 2_000
+"""Of events that change nothing: however many there are, those that change something find a place."""
 MOST_AT_ONCE = 500
-REPEAT_SECONDS = 60.0
-"""The same refusal of the same caller is logged once in this time, so that a flood of them cannot fill the disk."""
-REPEATED = frozenset({"image.build", "sign-in"})
-"""Likewise: who waits for a build asks for it again and again, and a client gets a token for each pull."""
-MOST_REMEMBERED = 10_000
+LESSER = frozenset({SIGN_IN, "manifest.pull"})
+REPEATED = frozenset({"image.build", SIGN_IN})
+"""Who waits for a build asks for it again and again, and a client gets a token for each pull."""
 
 log = structlog.get_logger(__name__)
 
@@ -41,23 +42,27 @@ log = structlog.get_logger(__name__)
 class AuditLog:
     """Takes events while `writing` runs."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._waiting: deque[AuditEvent] = deque()
         self._dropped = 0
-        self._told: OrderedDict[tuple[str, ...], float] = OrderedDict()
+        self._floods = Floods(clock)
         self._more = asyncio.Event()
 
     def note(self, event: AuditEvent) -> None:
-        """Write `event` soon. Never waits; if too many events are waiting, drops it and logs that."""
-        if (event.outcome == "denied" or event.action in REPEATED) and self._is_repeated(event):
-            return
-        tell(event)
-        if len(self._waiting) >= MOST_WAITING:
-            self._dropped += 1
-            return
-        self._waiting.append(event)
-        self._more.set()
+        """Write `event` soon. Never waits; if too many events are waiting, drops it and logs that.
+
+        Of refusals, and of what repeats itself, it writes what `auth.audit.floods` says.
+        """
+        self._put_sums()
+        if event.outcome == "denied" or event.action in REPEATED:
+            was_due = self._floods.due_in()
+            if not self._floods.admits(event):
+                if was_due is None and self._floods.due_in() is not None:
+                    # whoever waits has to know until when
+                    self._more.set()
+                return
+        self._put(event)
 
     async def read_page(self, wanted: AuditFilter, before: int | None, limit: int) -> AuditPage:
         """As `auth.audit.reading.read_page`; what was noted a moment ago may be missing."""
@@ -72,14 +77,18 @@ class AuditLog:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            self._put_sums(early=True)
             with contextlib.suppress(StorageError):
                 while self._waiting:
                     await self._write_some()
 
     async def _write_always(self) -> None:
         while True:
-            await self._more.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._floods.due_in()):
+                    await self._more.wait()
             await asyncio.sleep(FLUSH_SECONDS)
+            self._put_sums()
             self._more.clear()
             try:
                 while self._waiting:
@@ -124,16 +133,18 @@ class AuditLog:
         async with self._database.writing() as connection:
             await insert_events(connection, events)
 
-    def _is_repeated(self, event: AuditEvent) -> bool:
-        key = (event.principal, event.client, event.action, event.entity, event.outcome)
-        now = time.monotonic()
-        if now - self._told.get(key, -REPEAT_SECONDS) < REPEAT_SECONDS:
-            return True
-        self._told[key] = now
-        self._told.move_to_end(key)
-        if len(self._told) > MOST_REMEMBERED:
-            self._told.popitem(last=False)
-        return False
+    def _put(self, event: AuditEvent) -> None:
+        tell(event)
+        is_lesser = event.outcome == "denied" or event.action in LESSER
+        if len(self._waiting) >= (MOST_LESSER_WAITING if is_lesser else MOST_WAITING):
+            self._dropped += 1
+            return
+        self._waiting.append(event)
+        self._more.set()
+
+    def _put_sums(self, *, early: bool = False) -> None:
+        for event in self._floods.take(early=early):
+            self._put(event)
 
 
 async def append(connection: AsyncConnection, event: AuditEvent) -> None:
@@ -146,15 +157,11 @@ def tell(event: AuditEvent) -> None:
     """Write the event to the structured log."""
     log.info(
         "audit",
-        principal=event.principal,
+        **event.texts(),
         kind=event.principal_kind,
-        action=event.action,
-        entity=event.entity,
         outcome=event.outcome,
         token_id=event.token,
-        client=event.client,
-        request=event.request,
-        **{f"detail_{name}": value for name, value in event.detail.items()},
+        **{f"detail_{name}": value for name, value in event.details().items()},
     )
 
 
@@ -166,7 +173,7 @@ async def insert_events(connection: AsyncConnection, events: Iterable[AuditEvent
             "principal_kind": event.principal_kind,
             "token": event.token,
             "outcome": event.outcome,
-            "detail": redact(orjson.dumps(dict(event.detail)).decode()),
+            "detail": redact(orjson.dumps(event.details()).decode()),
         }
         for event in events
     ]

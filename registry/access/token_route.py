@@ -12,6 +12,7 @@ import time
 import orjson
 from aiohttp import web
 
+from auth.audit.floods import SIGN_IN
 from auth.permission import Permission
 from auth.principal import Principal
 from auth.sign_in.errors import DeviceDenied, DeviceExpired
@@ -26,7 +27,7 @@ from registry.kinds.kind import KINDS
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS
 from registry.rates import count_request
-from registry.trail import SIGN_IN, actor_of, note
+from registry.trail import actor_of, note
 from storage.text import redact
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"

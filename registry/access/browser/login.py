@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from auth.accounts.names import is_name
+from auth.audit.floods import SIGN_IN
 from auth.principal import Principal
 from auth.tokens.errors import CredentialsInvalid
 from registry.access.browser import form
@@ -22,7 +23,7 @@ from registry.http.intake import read_limited
 from registry.observer import PRINCIPAL
 from registry.parts import PROXIES, SETTINGS
 from registry.peers.networks import client_of
-from registry.trail import SIGN_IN, note
+from registry.trail import note
 from storage import strict_json
 from storage.errors import JsonInvalid
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
+from auth.audit.floods import SIGN_IN
 from auth.changing import AccessData
 from auth.principal import Principal
 from auth.remembered import RememberedAnswers
@@ -21,7 +22,7 @@ from registry.access.browser.form import forget_token
 from registry.access.site import is_own_visit
 from registry.parts import PROXIES
 from registry.peers.networks import client_of
-from registry.trail import SIGN_IN, note
+from registry.trail import note
 
 MOST_REMEMBERED = 4096
 REMEMBER_SECONDS = 60.0

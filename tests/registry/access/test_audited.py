@@ -12,8 +12,8 @@ from auth.settings import AccessSettings
 from registry.http.settings import HttpSettings
 from storage.digest import Digest
 from tests.support.registry.access import CLOSED
-from tests.support.registry.audited import stored
-from tests.support.registry.people import BY, PASSWORD, People, basic
+from tests.support.registry.audited import read_stored, stored
+from tests.support.registry.people import BY, PASSWORD, People, basic, bearer
 from tests.support.registry.pushes import DATA, DIGEST, MANIFEST, Pusher, image_manifest
 from tests.support.registry.serving import ROOT, Site, serving
 from tests.support.rooms import PACKAGES
@@ -58,6 +58,23 @@ async def test_what_changes_and_what_is_refused(ask: Pusher, people: People, sit
         ("anonymous", "sign-in", "alice", "denied"),
         ("alice", "sign-in", "alice", "allowed"),
     ]
+
+
+async def test_who_shows_nothing_cannot_fill_the_log(ask: Pusher, site: Site) -> None:
+    """Whatever they ask for, with a token for anybody, or as a page of another site."""
+    token = json.loads((await ask.request("GET", "/token")).body)["token"]
+    for number in range(100):
+        name = f"{'x' * 190}/{number}"
+        for headers in ({"Origin": "http://e"}, bearer(token)):
+            await ask.request("DELETE", f"/v2/{name}/manifests/x", headers=headers)
+        await ask.request("GET", f"/v2/{name}/tags/list", headers=bearer(token))
+        await ask.request("DELETE", f"/api/v1/token/{number}/", headers={"Sec-Fetch-Site": "cross-site"})
+        await ask.request("GET", "/v2/", headers=bearer(f"eyJ{number}"))
+        await ask.request("GET", "/v2/", headers=basic("nobody", f"wrong{number}"))
+    page = await read_stored(site)
+    assert 0 < len(page.events) < 40
+    assert sum(each.detail.get("more", 0) for each in page.events) > 100
+    assert all(len(each.entity) <= 512 for each in page.events)
 
 
 async def test_access_tokens_are_told_of_with_their_change(ask: Pusher, people: People, site: Site) -> None:
