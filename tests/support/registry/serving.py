@@ -41,6 +41,8 @@ from registry.webhooks.delivery import Timing
 from registry.webhooks.settings import WebhookSettings
 from storage.blobs.rows import StoredBlob
 from storage.digest import Descriptor, Digest
+from storage.disk.privacy import make_private
+from storage.layout import DataDirectory
 from storage.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from storage.quotas.limits import Limits
 from storage.repositories.rows import Push, StoredManifest
@@ -48,6 +50,7 @@ from storage.settings import StorageSettings
 from storage.store import Store, open_store
 from tests.support.auth.open_access import OpenAccess
 from tests.support.auth.opened import CHEAP
+from tests.support.storage.stores import new_sqlite
 
 T = TypeVar("T")
 
@@ -228,8 +231,13 @@ async def serving(
     timing: Timing | None = None,
     open_mirror: Callable[[Store], contextlib.AbstractAsyncContextManager[Mirror]] | None = None,
 ) -> AsyncIterator[Site]:
+    """A server on `directory`; `database` is the URL of another database than SQLite there."""
     settings = settings or HttpSettings()
     workshops: list[Workshop] = []
+    data = DataDirectory(directory)
+    make_private(data.root)
+    if database is None:
+        new_sqlite(data.database)
     accesses: list[OpenedAccess] = []
 
     @contextlib.asynccontextmanager
