@@ -33,7 +33,7 @@ def list_channels(lock: Lock) -> list[str]:
 
 def find_newest(packages: Iterable[LockedPackage]) -> int:
     """Return when the newest of `packages` was built, in milliseconds UTC; 0 if none says."""
-    return max((package.timestamp or 0 for package in packages), default=0)
+    return max((package.dates.timestamp or 0 for package in packages), default=0)
 
 
 def format_time(milliseconds: int) -> str:

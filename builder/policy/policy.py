@@ -22,7 +22,7 @@ from builder.policy.denial import Candidate, matches_item
 from builder.policy.rules import Rules
 from storage.text import redact
 
-POLICY_FORMAT = 1
+POLICY_FORMAT = 2
 """Part of every policy's key: raise it when the same rules have to refuse other packages."""
 
 DAY = 86_400.0
@@ -148,9 +148,8 @@ def _find_refusals(policy: Policy, lock: Lock, now: float) -> Iterator[str]:
 
 def describe_package(package: LockedPackage, alias: str) -> Candidate:
     """A package of a lock as rules see it."""
-    since = package.since if package.since is not None else package.timestamp
     channel = resolve_address(package.channel, alias)
-    return Candidate(package.name, package.version, package.build, channel, package.license, since)
+    return Candidate(package.name, package.version, package.build, channel, package.license, package.dates.counted)
 
 
 def _find_age_problem(rules: Rules, candidate: Candidate, at: float) -> str | None:

@@ -15,6 +15,7 @@ from rattler.package import BuildString
 
 from builder.channels.channel import resolve_address, strip_credentials
 from builder.errors import PackageRefused
+from builder.locks.dates import read_record_dates
 from builder.locks.lock import LockedPackage, order_by_dependency
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.policy.policy import Policy
@@ -22,7 +23,7 @@ from builder.solve.indexes.record_problem import find_record_problem
 from builder.solve.indexes.records import describe_excess
 from builder.solve.indexes.repodata import Repodata
 from builder.solve.reasons import Wish, raise_reason
-from builder.solve.sieve import Sieve, in_milliseconds
+from builder.solve.sieve import Sieve
 from builder.solve.virtual_packages import list_virtual_packages
 from storage.text import printable_line
 
@@ -124,6 +125,7 @@ class PlatformSolve:
         document = json.loads(text)
         channel = strip_credentials(document["channel"])
         kind = record.noarch
+        dates = read_record_dates(record.timestamp, record.indexed_timestamp)
         package = LockedPackage(
             name=document["name"],
             version=document["version"],
@@ -139,10 +141,10 @@ class PlatformSolve:
             depends=tuple(document.get("depends", ())),
             constrains=tuple(document.get("constrains", ())),
             license=document.get("license"),
-            timestamp=document.get("timestamp"),
+            timestamp=dates.timestamp,
             noarch="python" if kind.python else "generic" if kind.generic else None,
             python_site_packages_path=document.get("python_site_packages_path"),
-            since=in_milliseconds(record.indexed_timestamp),
+            since=dates.since,
         )
         if problem := find_record_problem(package, platform):
             raise PackageRefused(printable_line(package.file_name[:100]), f"{problem} (channel {package.channel})")

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from rattler import Channel, Gateway, PackageName, RepoDataRecord, Subdir
 
+from builder.locks.dates import read_record_dates
 from builder.names.spec import EnvironmentSpec
 from builder.policy.denial import Candidate
 from builder.policy.policy import Policy
@@ -135,12 +135,8 @@ def describe_record(record: RepoDataRecord) -> Candidate:
         str(record.build),
         record.channel.rstrip("/") + "/",
         record.license,
-        in_milliseconds(record.indexed_timestamp or record.timestamp),
+        read_record_dates(record.timestamp, record.indexed_timestamp).counted,
     )
-
-
-def in_milliseconds(moment: datetime | None) -> int | None:
-    return round(moment.timestamp() * 1000) if moment else None
 
 
 def describe_removed(removed: Sequence[Removed]) -> str:
