@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import multiprocessing
 import os
 import statistics
 import tempfile
@@ -13,6 +14,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from bench.row import Row
@@ -31,7 +33,7 @@ FIRST_SECONDS = 1.0
 LATER_SECONDS = 20.0
 """From then on to further pulls: every hard solve has used up its shorter tries by then."""
 KNOWN = 40
-"""Pulls of the known image beside each of a new one: they take 2 ms, and this process is busy with bad builds."""
+"""Pulls of the known image after each of a new one: one takes 2 ms."""
 ROOT = "conda-store-dynamic"
 KINDS = ("idle", "first", "later")
 """Of pulls, each of packages of its own."""
@@ -43,13 +45,17 @@ def measure(*, short: bool) -> list[Row]:
         site = Path(work) / "channels"
         make_channels(site, repetitions, megabytes)
         slow = SlowServer(site, slow=["/hung", "stuck-"])
-        with in_a_thread(slow), server(Path(work), slow.url) as running:
-            new_idle, known_idle = pulls(running, "idle", repetitions)
+        with in_a_thread(slow), server(Path(work), slow.url) as running, stranger() as pool:
+
+            def pull(kind: str) -> tuple[float, float]:
+                return pool.submit(pulls, running.url, kind, repetitions).result()
+
+            new_idle, known_idle = pull("idle")
             rows = []
             with bad_builds(running):
                 for kind, seconds in (("first", FIRST_SECONDS), ("later", 2 if short else LATER_SECONDS)):
                     time.sleep(seconds)
-                    new, known = pulls(running, kind, repetitions)
+                    new, known = pull(kind)
                     note = (
                         f"from {seconds:g} s after 8 hung channels, 9 hard solves, 8 archives of {megabytes} MB and "
                         f"more; {count_unfinished(running)} of the 17 others still running at the end"
@@ -90,6 +96,15 @@ def make_channels(site: Path, repetitions: int, megabytes: int) -> None:
 
 
 @contextlib.contextmanager
+def stranger() -> Iterator[ProcessPoolExecutor]:
+    """A process for the stranger's pulls: in this one they would wait for the interpreter, which serves the channels
+    and requests the bad builds."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        pool.submit(os.getpid).result()
+        yield pool
+
+
+@contextlib.contextmanager
 def server(work: Path, channels: str) -> Iterator[Server]:
     flags = ["--channels", "good", "--channel-alias", channels, "--allowed-channels", f"{channels}/*"]
     flags += ["--base", "scratch", "--trusted-proxies", "127.0.0.1"]
@@ -97,38 +112,38 @@ def server(work: Path, channels: str) -> Iterator[Server]:
     running = Server(tuple(flags), work / "data", work / "log")
     running.start()
     try:
-        get(running, f"{ROOT}/known", STRANGER)
+        get(running.url, f"{ROOT}/known", STRANGER)
         yield running
     finally:
         running.kill()
 
 
-def get(running: Server, repository: str, caller: str) -> float:
+def get(server_url: str, repository: str, caller: str) -> float:
     """Seconds until the whole image has arrived."""
     begun = time.perf_counter()
-    index = json.loads(ask(running, f"/v2/{repository}/manifests/latest", caller))
+    index = json.loads(ask(server_url, f"/v2/{repository}/manifests/latest", caller))
     for child in index["manifests"]:
-        manifest = json.loads(ask(running, f"/v2/{repository}/manifests/{child['digest']}", caller))
+        manifest = json.loads(ask(server_url, f"/v2/{repository}/manifests/{child['digest']}", caller))
         for blob in (manifest["config"], *manifest["layers"]):
-            ask(running, f"/v2/{repository}/blobs/{blob['digest']}", caller)
+            ask(server_url, f"/v2/{repository}/blobs/{blob['digest']}", caller)
     return time.perf_counter() - begun
 
 
-def ask(running: Server, path: str, caller: str, method: str = "GET") -> bytes:
-    request = urllib.request.Request(running.url + path, headers={"X-Forwarded-For": caller}, method=method)
+def ask(server_url: str, path: str, caller: str, method: str = "GET") -> bytes:
+    request = urllib.request.Request(server_url + path, headers={"X-Forwarded-For": caller}, method=method)
     with urllib.request.urlopen(request) as response:
         content: bytes = response.read()
     return content
 
 
-def pulls(running: Server, kind: str, repetitions: int) -> tuple[float, float]:
+def pulls(server_url: str, kind: str, repetitions: int) -> tuple[float, float]:
     """Median seconds for new images, and for a known one."""
     new, known = [], []
     for repetition in range(repetitions):
         os.sync()
         items = "/".join(f"{kind}{repetition}-{number}" for number in range(PACKAGES))
-        new.append(get(running, f"{ROOT}/{items}", STRANGER))
-        known += [get(running, f"{ROOT}/known", STRANGER) for _ in range(KNOWN)]
+        new.append(get(server_url, f"{ROOT}/{items}", STRANGER))
+        known += [get(server_url, f"{ROOT}/known", STRANGER) for _ in range(KNOWN)]
     return statistics.median(new), statistics.median(known)
 
 
@@ -145,7 +160,7 @@ def bad_builds(running: Server) -> Iterator[None]:
     def insist(wished: list[str], caller: str) -> None:
         while wished and not stopped.is_set():
             with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-                ask(running, wished[0], caller, "HEAD" if wished[0].startswith("/files/") else "GET")
+                ask(running.url, wished[0], caller, "HEAD" if wished[0].startswith("/files/") else "GET")
                 del wished[0]
             stopped.wait(1)
 
