@@ -15,13 +15,15 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from bench.row import Row
+from builder.work.priority import give_way
 from tests.support.builder.packages import File, Package
 from tests.support.builder.services import make_channel
 from tests.support.server import Server
-from tests.support.servers.channel_server import in_a_thread
+from tests.support.servers.channel_server import ChannelServer, in_a_thread
 from tests.support.servers.slow import SlowServer, make_hard_channel
 
 PACKAGES = 20
@@ -34,6 +36,8 @@ LATER_SECONDS = 20.0
 """From then on to further pulls: every hard solve has used up its shorter tries by then."""
 KNOWN = 40
 """Pulls of the known image after each of a new one: one takes 2 ms."""
+NETWORK = 125e6
+"""Bytes per second that the channels of bad builds send together (1 Gbit/s)."""
 ROOT = "conda-store-dynamic"
 KINDS = ("idle", "first", "later")
 """Of pulls, each of packages of its own."""
@@ -44,8 +48,13 @@ def measure(*, short: bool) -> list[Row]:
     with tempfile.TemporaryDirectory() as work:
         site = Path(work) / "channels"
         make_channels(site, repetitions, megabytes)
-        slow = SlowServer(site, slow=["/hung", "stuck-"])
-        with in_a_thread(slow), server(Path(work), slow.url) as running, stranger() as pool:
+        good = ChannelServer(site)
+        with (
+            in_a_thread(good),
+            bad_channels(site) as bad,
+            server(Path(work), good.url, bad) as running,
+            stranger() as pool,
+        ):
 
             def pull(kind: str) -> tuple[float, float]:
                 return pool.submit(pulls, running.url, kind, repetitions).result()
@@ -85,11 +94,12 @@ def make_channels(site: Path, repetitions: int, megabytes: int) -> None:
         for number in range(PACKAGES)
     ]
     packages += [Package(name="known", files={"share/known": File(content[0])})]
-    packages += [
+    asyncio.run(make_channel(site / "good", packages))
+    big = [
         Package(name=f"big{number}", files={f"share/big{number}": File(os.urandom(megabytes << 20))})
         for number in EIGHT
     ]
-    asyncio.run(make_channel(site / "good", packages))
+    asyncio.run(make_channel(site / "big", big))
     for number in range(4):
         asyncio.run(make_channel(site / f"slow{number}", [Package(name=f"stuck{number}", version="stuck")]))
     make_hard_channel(site / "hard", [f"hard{number}" for number in NINE])
@@ -105,8 +115,35 @@ def stranger() -> Iterator[ProcessPoolExecutor]:
 
 
 @contextlib.contextmanager
-def server(work: Path, channels: str) -> Iterator[Server]:
-    flags = ["--channels", "good", "--channel-alias", channels, "--allowed-channels", f"{channels}/*"]
+def bad_channels(site: Path) -> Iterator[str]:
+    """The URL of the channels of the bad builds.
+
+    They stand for other people's machines: their process takes this one's processors last, and they send at the speed
+    of a network.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=serve_bad_channels, args=(site, there), daemon=True)
+    process.start()
+    try:
+        yield here.recv()
+    finally:
+        process.kill()
+        process.join()
+
+
+def serve_bad_channels(site: Path, ready: Connection) -> None:
+    """Send the URL to `ready`, and serve until this process is killed."""
+    give_way(19)
+    slow = SlowServer(site, slow=["/hung", "stuck-"], rate=NETWORK)
+    with in_a_thread(slow):
+        ready.send(slow.url)
+        threading.Event().wait()
+
+
+@contextlib.contextmanager
+def server(work: Path, good: str, bad: str) -> Iterator[Server]:
+    flags = ["--channels", f"{good}/good", "--channel-alias", bad, "--allowed-channels", f"{good}/*,{bad}/*"]
     flags += ["--base", "scratch", "--trusted-proxies", "127.0.0.1"]
     flags += ["--anonymous-bindings", "*=editor"]
     running = Server(tuple(flags), work / "data", work / "log")
@@ -175,7 +212,9 @@ def bad_builds(running: Server) -> Iterator[None]:
 def archives(number: int) -> list[str]:
     """Archives of one big package, then of more and more of them."""
     names = [f"big{(number + offset) % len(EIGHT)}" for offset in EIGHT]
-    return [f"/files/{ROOT}/{'/'.join(names[:count])}/latest/archive.tar.gz" for count in range(1, len(names))]
+    return [
+        f"/files/{ROOT}/channel.big/{'/'.join(names[:count])}/latest/archive.tar.gz" for count in range(1, len(names))
+    ]
 
 
 def count_unfinished(running: Server) -> int:

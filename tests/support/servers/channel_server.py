@@ -22,6 +22,8 @@ from typing import Self
 
 from aiohttp import web
 
+_PIECE = 1 << 18
+
 
 @dataclass
 class Fault:
@@ -69,9 +71,13 @@ class ChannelServer:
     authorization: str | None = None
     ranges: bool = True
     port: int = 0
+    rate: float = 0.0
+    """Bytes per second of all bodies together, like those of a network; 0 is no bound."""
     requests: list[Seen] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     holds: list[Held] = field(default_factory=list)
+    _free: float = field(default=0.0, init=False)
+    """When the network has sent what was given to it, by the event loop's clock."""
 
     async def __aenter__(self) -> Self:
         application = web.Application()
@@ -160,13 +166,24 @@ class ChannelServer:
         if request.method == "HEAD":
             return response
         cut = start + fault.cut_after if fault and fault.cut_after is not None else None
-        await response.write(body[start : min(end, cut) if cut is not None else end])
+        await self._send(response, memoryview(body)[start : min(end, cut) if cut is not None else end])
         if fault and fault.stall:
             await asyncio.sleep(3600)
         if cut is not None and cut < end and request.transport:
             await asyncio.sleep(0.02)
             request.transport.close()
         return response
+
+    async def _send(self, response: web.StreamResponse, body: memoryview) -> None:
+        if not self.rate:
+            await response.write(body)
+            return
+        for begin in range(0, len(body), _PIECE):
+            piece = body[begin : begin + _PIECE]
+            now = asyncio.get_running_loop().time()
+            self._free = max(now, self._free) + len(piece) / self.rate
+            await asyncio.sleep(self._free - now)
+            await response.write(piece)
 
     def _note(self, request: web.Request, status: int) -> None:
         self.requests.append(Seen(request.path, dict(request.headers), status))
