@@ -14,7 +14,7 @@ from typing import Self
 import structlog
 
 from builder.base.opening import open_base
-from builder.base.vocabulary import Base
+from builder.base.shared import SharedBase
 from builder.build import Builder
 from builder.channels.channel import Credentials
 from builder.channels.download import Downloader, DownloadSettings
@@ -183,10 +183,10 @@ def _open_base(
     data: DataDirectory,
     catalog: Catalog,
     blobs: BlobStore,
-) -> Base:
+) -> SharedBase:
     base_blobs = StoreInThreads(blobs)
     stack.callback(base_blobs.close)
-    return open_base(
+    base = open_base(
         settings.base,
         blobs=base_blobs,
         pins=catalog.bases,
@@ -194,6 +194,9 @@ def _open_base(
         logins=read_logins(settings.credentials) if settings.credentials else {},
         insecure=settings.insecure_registries,
     )
+    shared = SharedBase(base)
+    stack.push_async_callback(shared.close)
+    return shared
 
 
 def _make_solver_settings(settings: BuilderSettings, data: DataDirectory, policy: ChannelPolicy) -> SolverSettings:

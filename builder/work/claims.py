@@ -10,6 +10,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
 
+from storage.database.write_line import standing_behind
+
 T = TypeVar("T")
 
 GRACE_SECONDS = 10.0
@@ -48,6 +50,7 @@ class Claim:
         self, first: Caller = OURSELVES, *, lasting: bool = False, origin: Claim | None = None, priority: int = 0
     ) -> None:
         self.first = first
+        self.is_lasting = lasting
         self.origin = origin or self
         self.priority = priority
         self.is_given_up = False
@@ -135,6 +138,12 @@ class Claim:
             found.update(caller for caller, when in claim._left.items() if when > since)
         return found
 
+    def is_anonymous(self) -> bool:
+        """Whether it is of somebody who is not signed in, and nobody who is waits for it."""
+        if self.first.signed_in or self.is_lasting:
+            return False
+        return not any(caller.signed_in for caller in self.list_waiting())
+
     def find_urgency(self) -> int:
         """Return the highest priority of the builds that need this work; its own build's if none does."""
         needed_by = [claim.priority for claim in self._all_joined() if claim.origin is claim]
@@ -167,9 +176,13 @@ def current_claim() -> Claim:
 
 @contextlib.contextmanager
 def on_behalf_of(claim: Claim) -> Iterator[Claim]:
-    """Everything done in this context, and by tasks started in it, is done for `claim`."""
+    """Everything done in this context, and by tasks started in it, is done for `claim`.
+
+    What is written for it stands behind other writers unless somebody who is signed in waits for it.
+    """
     token = _CLAIM.set(claim)
     try:
-        yield claim
+        with standing_behind(claim.is_anonymous):
+            yield claim
     finally:
         _CLAIM.reset(token)

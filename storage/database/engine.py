@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from storage.database.write_line import WriteLine
 from storage.errors import StorageBusy, StorageFull, StorageUnavailable
 from storage.layout import DataDirectory
 
@@ -44,6 +45,7 @@ class Database:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
+        self._line = WriteLine(BUSY_SECONDS) if self.dialect == "sqlite" else None
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -72,11 +74,14 @@ class Database:
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """Begin a transaction that writes: all or nothing, and on stable storage when the block has ended.
 
-        On SQLite it holds the one write lock from the beginning, so what it reads stays true until it ends. On
-        PostgreSQL that holds only for the rows that it has updated.
+        On SQLite it holds the one write lock from the beginning, so what it reads stays true until it ends; another
+        one must not begin inside of it. On PostgreSQL that holds only for the rows that it has updated.
         """
         with translate_errors():
-            async with self.engine.connect() as connection:
+            async with (
+                self._line.turn() if self._line else contextlib.nullcontext(),
+                self.engine.connect() as connection,
+            ):
                 await connection.execution_options(**{_WRITES: True})
                 async with connection.begin():
                     yield connection
