@@ -44,7 +44,7 @@ class RoutesInvalid(ValueError):
 class Route:
     """A row whose path names no repository.
 
-    If it has a permission, the handler shows only what that is granted on, and `lists` declares this. With `spare` the
+    If it has a permission, the handler shows only what that is granted on, and `lists` declares this. With `probe` the
     row also answers on connections beyond the bound, and does not count as a request; nor does an `uncounted` one,
     which people sign in with.
     """
@@ -57,7 +57,7 @@ class Route:
     summary: str
     endpoint: Endpoint | None = None
     lists: bool = False
-    spare: bool = False
+    probe: bool = False
     uncounted: bool = False
 
 
@@ -72,7 +72,7 @@ class RepositoryRoute:
     form: Form
     summary: str
     endpoint: Endpoint
-    spare: bool = False
+    probe: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class AccountRoute:
     form: Form
     summary: str
     entity: str = ""
-    spare: bool = False
+    probe: bool = False
 
 
 Row = Route | RepositoryRoute | AccountRoute
@@ -234,7 +234,7 @@ def _ignore_target(handler: Handler) -> TargetHandler:
 
 def _count(row: Route) -> Handler:
     handler = _guard_page(row) if is_form(row) else row.handler
-    if row.spare or row.uncounted:
+    if row.probe or row.uncounted:
         return handler
 
     async def answer(request: web.Request) -> web.StreamResponse:

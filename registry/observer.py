@@ -56,10 +56,10 @@ class Observer:
         self._process = secrets.token_hex(5)
         self._numbers = itertools.count(1)
 
-    def around(self, handler: Handler, form: Form, *, spare: bool = False) -> Handler:
+    def around(self, handler: Handler, form: Form, *, probe: bool = False) -> Handler:
         """The handler with a request id, an answer in `form` to every error that it raises, and a log line.
 
-        With `spare` it also answers on connections beyond the bound, and asks nobody who they are.
+        With `probe` it also answers on connections beyond the bound, and asks nobody who they are.
         """
 
         async def answer(request: web.Request) -> web.StreamResponse:
@@ -68,17 +68,17 @@ class Observer:
             status, size = CLIENT_GONE, 0
             authentication = request.app[PARTS].authentication
             # plain where it can be: a coroutine more for every request would be felt
-            known = None if spare else authentication.recall(request)
+            known = None if probe else authentication.recall(request)
             request[PRINCIPAL] = ANONYMOUS if known is None else known
             try:
                 surplus = self._connections.is_surplus(request)
                 try:
-                    if surplus and not spare:
+                    if surplus and not probe:
                         raise TooManyConnections
                     if self._cors.is_preflight(request):
                         response: web.StreamResponse = self._cors.allow()
                     else:
-                        if known is None and not spare:
+                        if known is None and not probe:
                             request[PRINCIPAL] = await authentication.identify(request)
                         response = await handler(request)
                 except Exception as error:  # noqa: BLE001 - every error has its answer

@@ -73,8 +73,8 @@ _AUDIT = "/api/v1/audit/"
 # a table is read by its columns
 ROUTES: tuple[Row, ...] = (
     Route(READ_METHODS, "/", PUBLIC, welcome, "page", "say what this is and what to ask it for"),
-    Route(READ_METHODS, "/healthz", PUBLIC, healthz, "rest", "say that the process answers", spare=True),
-    Route(READ_METHODS, "/readyz", PUBLIC, readyz, "rest", "say whether everything works that is needed", spare=True),
+    Route(READ_METHODS, "/healthz", PUBLIC, healthz, "rest", "say that the process answers", probe=True),
+    Route(READ_METHODS, "/readyz", PUBLIC, readyz, "rest", "say whether everything works that is needed", probe=True),
     Route(("GET",), "/login", PUBLIC, show_login, "page", "ask for name and password, or where else to sign in"),
     Route(("POST",), "/login", PUBLIC, log_in, "page", "sign a browser in with name and password"),
     Route(("GET",), "/login/provider", PUBLIC, begin_at_provider, "page", "sign a browser in at the provider"),
@@ -159,7 +159,7 @@ def compose(
     app.cleanup_ctx.append(parts)
     app.on_response_prepare.append(observer.complete)
     for pattern, rows, handler in _resources(routes):
-        answer = observer.around(handler, rows[0].form, spare=rows[0].spare)
+        answer = observer.around(handler, rows[0].form, probe=rows[0].probe)
         app.router.add_route("*", pattern, answer, expect_handler=leave_to_reader)
     return app
 
@@ -170,9 +170,9 @@ def _resources(routes: Sequence[Row]) -> Iterator[tuple[str, list[Row], Handler]
     for row in routes:
         groups.setdefault(find_folder(row.path) or row.path, []).append(row)
     for path, rows in groups.items():
-        if len({(row.form, row.spare) for row in rows}) > 1:
+        if len({(row.form, row.probe) for row in rows}) > 1:
             # errors in a path are reported before a row is found
-            raise RoutesInvalid(f"the routes at {path} differ in their form of errors, or in whether they are spare")
+            raise RoutesInvalid(f"the routes at {path} differ in their form of errors, or in whether they are probes")
         if path not in FOLDERS:
             handler = dispatch_path(rows)
             yield path, rows, handler

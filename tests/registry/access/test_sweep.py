@@ -86,7 +86,7 @@ async def refused_everywhere(ask: Pusher, headers: Mapping[str, str]) -> None:
     """Credentials that do not hold are refused everywhere, and never taken for none."""
     for row, method, path in requests():
         found = await ask_for(ask, method, path, headers)
-        if row.spare:
+        if row.probe:
             assert found.status == 200
         else:
             assert found.status == 401, (method, path, found.body)
