@@ -11,7 +11,7 @@ from typing import Any
 
 import zstandard
 
-from tests.support.builder.packages import Entry, File, Made, Package, pack, zipped
+from tests.support.builder.packages import Entry, File, Made, Package, pack, zip_parts
 
 Members = Sequence[tuple[str, Entry]]
 
@@ -48,7 +48,7 @@ class Hostile:
             f"pkg-{stem}.tar.zst": zstandard.compress(pack(self.members)),
             f"info-{stem}.tar.zst": zstandard.compress(pack(info)),
         }
-        return self.package.made(folder, f"{stem}.conda", zipped(parts))
+        return self.package.made(folder, f"{stem}.conda", zip_parts(parts))
 
 
 def write_channel(folder: Path, packages: Iterable[Hostile]) -> str:

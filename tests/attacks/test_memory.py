@@ -22,7 +22,7 @@ import zstandard
 
 from builder.errors import BuilderError
 from registry.serving.server import rest_collector
-from tests.support.builder.packages import PLACEHOLDER, TIME, File, Made, Package, pack, zipped
+from tests.support.builder.packages import PLACEHOLDER, TIME, File, Made, Package, pack, zip_parts
 from tests.support.builder.services import make_channel, open_service, spec_of
 
 LARGEST_PACKAGE = 8 << 20
@@ -81,7 +81,7 @@ class Hostile(Package):
             f"pkg-{self.stem}.tar.zst": payload or zstandard.compress(pack(self._entries())),
             f"info-{self.stem}.tar.zst": zstandard.compress(pack({name: File(each) for name, each in files.items()})),
         }
-        return self.made(folder, f"{self.stem}.conda", zipped(parts))
+        return self.made(folder, f"{self.stem}.conda", zip_parts(parts))
 
 
 def rows(count: int, **more: Any) -> bytes:

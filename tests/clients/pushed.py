@@ -13,7 +13,7 @@ import requests
 from storage.digest import Digest
 from storage.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from tests.clients import layouts
-from tests.support.registry.stored import logged
+from tests.support.registry.stored import read_log
 from tests.support.server import Server
 
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -53,7 +53,7 @@ def uploads(server: Server, repository: str) -> dict[str, int]:
     lines: list[dict[str, Any]] = []
     while not any(line["method"] == "PUT" and "/manifests/" in line["path"] for line in lines):
         time.sleep(0.05)  # request lines are buffered for a moment
-        lines = [each for each in logged(server, "request") if each["path"].startswith(f"/v2/{repository}/")]
+        lines = [each for each in read_log(server, "request") if each["path"].startswith(f"/v2/{repository}/")]
     made = [line for line in lines if line["status"] == 201 and "/blobs/uploads/" in line["path"]]
     return {
         "mounted": sum(line["method"] == "POST" for line in made),

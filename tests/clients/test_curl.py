@@ -16,7 +16,7 @@ import yaml
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel
 from tests.support.programs import ClientError, need, run
-from tests.support.registry.stored import builds, logged
+from tests.support.registry.stored import builds, read_log
 from tests.support.server import Server, StartServer
 from tests.support.servers.channel_server import ChannelServer, in_a_thread
 
@@ -114,9 +114,9 @@ def test_curl_comes_back_for_a_file_that_is_still_made(
         server = start_server("--channels", channel.url, "--base", "scratch", "--answer-within", "0.5")
         path = "/files/conda-store-dynamic/slow/latest/explicit.txt"
         fetched = threads.submit(curl, path, "--retry", "100", server=server)
-        while not logged(server, "request"):
+        while not read_log(server, "request"):
             time.sleep(0.05)
         held.released.set()
         assert fetched.result().splitlines()[-1].startswith(channel.url)
-    assert logged(server, "request")[0]["status"] == 503
+    assert read_log(server, "request")[0]["status"] == 503
     assert len(builds(server)) == 1

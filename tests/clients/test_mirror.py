@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.programs import ClientError, Containerd, Docker, Podman, Skopeo, run
-from tests.support.registry.stored import logged
+from tests.support.registry.stored import read_log
 from tests.support.server import Server, StartServer
 from tests.support.servers import distribution
 
@@ -125,4 +125,4 @@ def test_docker_pulls_though_the_registry_is_dead(
         os.kill(process, signal.SIGKILL)
     docker.pull(reference)
     docker.remove_images_of(server.address)
-    assert "cannot be reached" in logged(server, "stale copy served")[0]["reason"]
+    assert "cannot be reached" in read_log(server, "stale copy served")[0]["reason"]

@@ -19,7 +19,7 @@ import pytest
 from storage.digest import Digest
 from tests.clients import layouts
 from tests.support.programs import Skopeo, need, run
-from tests.support.registry.stored import logged
+from tests.support.registry.stored import read_log
 from tests.support.server import StartServer
 from tests.support.servers.certificates import Authority
 from tests.support.servers.receiver import receiving
@@ -90,7 +90,7 @@ async def test_push_and_pull_through_nginx(start_server: StartServer, skopeo: Sk
         await asyncio.to_thread(server.stop)
     assert {event["target"]["url"].partition("/v2/")[0] for event in events} == {f"https://localhost:{port}"}
     assert {event["request"]["addr"] for event in events} == {"127.0.0.1", OTHER_CLIENT}
-    assert {line["client"] for line in logged(server, "request")} == {"127.0.0.1", OTHER_CLIENT}
+    assert {line["client"] for line in read_log(server, "request")} == {"127.0.0.1", OTHER_CLIENT}
     # nothing was collected on nginx's disk
     assert "temporary file" not in (tmp_path / "error.log").read_text()
 

@@ -15,7 +15,7 @@ from storage.garbage.exclusive import only_here
 from tests.support.registry.client import QUIET, Client
 from tests.support.registry.commands import condery, files, report
 from tests.support.registry.pushes import image_manifest
-from tests.support.registry.stored import logged
+from tests.support.registry.stored import read_log
 from tests.support.server import Server, StartServer
 
 NOW = ("--gc-grace", "0", "--untagged-for", "0.001")
@@ -113,7 +113,7 @@ def test_the_server_collects_by_itself(start_server: StartServer, tmp_path: Path
     assert client.push_whole("a", os.urandom(50_000)) == 201
     deadline = time.monotonic() + DEADLINE
     while files(server.data_dir) or not any(
-        line["steps"]["blobs"]["count"] == 1 for line in logged(server, "garbage collected")
+        line["steps"]["blobs"]["count"] == 1 for line in read_log(server, "garbage collected")
     ):
         assert time.monotonic() < deadline
         time.sleep(0.1)

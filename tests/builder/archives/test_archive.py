@@ -14,7 +14,7 @@ import zstandard
 from builder.archives import tar
 from builder.archives.archive import ArchiveLimits, payload, read_info, verify
 from builder.errors import PackageRefused
-from tests.support.builder.packages import File, Made, Package, pack, zipped
+from tests.support.builder.packages import File, Made, Package, pack, zip_parts
 
 SAMPLE = Package(files={"lib/a": b"a" * 5000, "lib/b": b"b"})
 
@@ -34,7 +34,7 @@ def parts(**changed: bytes) -> bytes:
         "info": zstandard.compress(pack({name: File(data) for name, data in SAMPLE.info_files().items()})),
         **changed,
     }
-    return zipped({f"{part}-sample.tar.zst": data for part, data in content.items()})
+    return zip_parts({f"{part}-sample.tar.zst": data for part, data in content.items()})
 
 
 @pytest.mark.parametrize("make", [Package.conda, Package.tar_bz2, lambda p, d: p.tar_bz2(d, info_last=True)])
@@ -94,9 +94,9 @@ def test_a_truncated_part_is_refused(tmp_path: Path) -> None:
         (b"BZh9 no bzip2", "bzip2"),
         (parts(pkg=b"no zstandard"), "zstandard"),
         (parts(pkg=zstandard.compress(b"no tar" * 200)), "header"),
-        (zipped({"info-sample.tar.zst": b""}), "0 members pkg-"),
-        (zipped({"pkg-a.tar.zst": b"", "pkg-b.tar.zst": b""}), "2 members pkg-"),
-        (zipped({"pkg-a.tar.zst": zstandard.compress(pack({}))}, zipfile.ZIP_DEFLATED), "must be stored"),
+        (zip_parts({"info-sample.tar.zst": b""}), "0 members pkg-"),
+        (zip_parts({"pkg-a.tar.zst": b"", "pkg-b.tar.zst": b""}), "2 members pkg-"),
+        (zip_parts({"pkg-a.tar.zst": zstandard.compress(pack({}))}, zipfile.ZIP_DEFLATED), "must be stored"),
         (bz2.compress(b"no tar" * 200), "header"),
     ],
 )
@@ -108,7 +108,7 @@ def test_what_is_no_package_is_refused(tmp_path: Path, content: bytes, said: str
 
 @pytest.mark.parametrize("field", [(20, 4), (24, 4), (42, 4)], ids=["compressed size", "size", "offset"])
 def test_a_zip_directory_that_lies_is_refused(tmp_path: Path, field: tuple[int, int]) -> None:
-    content = bytearray(zipped({"pkg-a.tar.zst": zstandard.compress(pack(SAMPLE.files))}))
+    content = bytearray(zip_parts({"pkg-a.tar.zst": zstandard.compress(pack(SAMPLE.files))}))
     entry = content.rindex(b"PK\x01\x02")
     start = entry + field[0]
     content[start : start + field[1]] = (1 << 20).to_bytes(4, "little")
@@ -149,7 +149,7 @@ def test_gnu_headers_are_read(tmp_path: Path) -> None:
 
 def test_a_zip_of_many_members_is_refused_before_they_are_read(tmp_path: Path) -> None:
     path = tmp_path / "many.conda"
-    path.write_bytes(zipped({str(number): b"" for number in range(3000)}))
+    path.write_bytes(zip_parts({str(number): b"" for number in range(3000)}))
     with pytest.raises(PackageRefused, match="the zip's directory has"):
         names(path)
 

@@ -27,7 +27,7 @@ from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec
 from builder.packages.relocation import CHECK, LARGEST_SCRIPT, NO_BYTECODE
 from builder.service import BuilderService
-from tests.support.builder.packages import PLACEHOLDER, Directory, File, Link, Package, installed
+from tests.support.builder.packages import PLACEHOLDER, Directory, File, Link, Package, install
 from tests.support.builder.services import make_channel, open_service, spec_of
 from tests.support.unpacking import extract_all
 
@@ -148,7 +148,7 @@ async def test_it_is_what_conda_pack_makes(tmp_path: Path) -> None:
     packages = (TOOL, python, GREETER, odd)
     ours = described(await packed(tmp_path, packages))
     made = [package.conda(tmp_path / "again") for package in (replace(TOOL, files=without_both(TOOL)), *packages[1:])]
-    prefix = await installed(made, tmp_path / "p", str(tmp_path / "p"))
+    prefix = await install(made, tmp_path / "p", str(tmp_path / "p"))
     output = tmp_path / "theirs.tar.gz"
     await asyncio.to_thread(conda_pack.pack, prefix=str(prefix), output=str(output))
     theirs = described(output.read_bytes())

@@ -21,7 +21,7 @@ from builder.service import BuilderService
 from storage.blobs.layers import LayerStore
 from storage.digest import Digest
 from storage.oci import OCI_MANIFEST
-from tests.support.builder.packages import PLACEHOLDER, Directory, Entry, File, Link, Package, pack, zipped
+from tests.support.builder.packages import PLACEHOLDER, Directory, Entry, File, Link, Package, pack, zip_parts
 from tests.support.builder.services import make_channel, open_service, spec_of
 
 PREFIX = "/opt/conda"
@@ -240,7 +240,7 @@ async def test_payload_in_the_info_tar(tmp_path: Path) -> None:
         "info-ncurses.tar.zst": zstandard.compress(pack({**info, **{path: files[path] for path in inside}})),
     }
     channel = await make_channel(tmp_path / "channel", [replace(package, name="other")])
-    package.made(tmp_path / "channel", f"{package.stem}.conda", zipped(parts))
+    package.made(tmp_path / "channel", f"{package.stem}.conda", zip_parts(parts))
     channel = await make_channel(tmp_path / "channel", [])
     async with open_service(tmp_path / "data", channel) as service:
         image, archive = await both(service, "ncurses")

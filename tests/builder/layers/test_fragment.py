@@ -33,10 +33,10 @@ from tests.support.builder.packages import (
     Link,
     Made,
     Package,
-    installed,
+    install,
     installed_paths,
     pack,
-    zipped,
+    zip_parts,
 )
 
 PREFIX = "/opt/conda"
@@ -243,7 +243,9 @@ def test_hostile_members_are_refused_and_leave_nothing(tmp_path: Path, change: d
 
     package = Package(files={"f": b""})
     parts = {"pkg-x.tar.zst": pack({"f": b""}, alter), "info-x.tar.zst": pack(package.info_files())}
-    made = package.made(tmp_path, "x.conda", zipped({name: zstandard.compress(data) for name, data in parts.items()}))
+    made = package.made(
+        tmp_path, "x.conda", zip_parts({name: zstandard.compress(data) for name, data in parts.items()})
+    )
     with pytest.raises(PackageRefused, match=said):
         Fragment(made)
     assert not [path for path in (tmp_path / "fragments").rglob("*") if path.is_file()]
@@ -253,7 +255,9 @@ def test_a_member_twice_is_refused(tmp_path: Path) -> None:
     package = Package(files={"f": b""})
     twice = pack({"f": b"", "./f": b"other"})
     parts = {"pkg-x.tar.zst": twice, "info-x.tar.zst": pack(package.info_files())}
-    made = package.made(tmp_path, "x.conda", zipped({name: zstandard.compress(data) for name, data in parts.items()}))
+    made = package.made(
+        tmp_path, "x.conda", zip_parts({name: zstandard.compress(data) for name, data in parts.items()})
+    )
     with pytest.raises(PackageRefused, match="f occurs twice"):
         Fragment(made)
 
@@ -261,7 +265,9 @@ def test_a_member_twice_is_refused(tmp_path: Path) -> None:
 def test_odd_names_of_members_are_understood(tmp_path: Path) -> None:
     package = Package(files={"d/f": b"1"})
     parts = {"pkg-x.tar.zst": pack({"./d//f": b"1"}), "info-x.tar.zst": pack(package.info_files())}
-    made = package.made(tmp_path, "x.conda", zipped({name: zstandard.compress(data) for name, data in parts.items()}))
+    made = package.made(
+        tmp_path, "x.conda", zip_parts({name: zstandard.compress(data) for name, data in parts.items()})
+    )
     assert list(Fragment(made).members) == ["opt/conda/d/f"]
 
 
@@ -340,7 +346,7 @@ async def test_it_equals_what_rattler_installs(tmp_path: Path) -> None:
     }
     made = conda(files, tmp_path, noarch="python", entry_points=["cmd = pkg.cli:main", "two-b = pkg:a.b"])
     python = Package(name="python", version="3.11.4", files={"bin/python3.11": File(b"", 0o755)}).conda(tmp_path)
-    target = await installed([made, python], tmp_path / "installed", PREFIX)
+    target = await install([made, python], tmp_path / "installed", PREFIX)
     fragment = Fragment(made, PYTHON)
     expected = {path: described(target / path) for path in installed_paths(target) if path != "bin/python3.11"}
     found = {}

@@ -18,7 +18,7 @@ from builder.network.guarding_proxy import MOST_CONNECTIONS, GuardingProxy
 from builder.solve.lanes import LOADS
 from builder.solve.settings import SolverSettings
 from builder.solve.solver import Solver
-from tests.support.builder.proxied import asked, status
+from tests.support.builder.proxied import ask_proxy, status
 from tests.support.servers.inside import STATUS, Inside, inside
 from tests.support.servers.slow import SlowServer
 
@@ -33,9 +33,9 @@ async def test_what_is_admitted_is_passed_on(server: Inside) -> None:
     url = f"http://{server.host}"
     async with GuardingProxy(AddressGuard([server.host])) as proxy:
         proxy.admit(url, ())
-        answer = await asked(proxy, f"GET {url}/a?b=c HTTP/1.1")
+        answer = await ask_proxy(proxy, f"GET {url}/a?b=c HTTP/1.1")
         assert answer == f"HTTP/1.1 {STATUS} Secret\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
-        answer = await asked(proxy, f"CONNECT {server.host} HTTP/1.1", body=b"GET / HTTP/1.1\r\n\r\n")
+        answer = await ask_proxy(proxy, f"CONNECT {server.host} HTTP/1.1", body=b"GET / HTTP/1.1\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 200 Connection Established\r\n\r\nHTTP/1.1 418")
     assert len(server.connections) == 2
 
@@ -45,7 +45,7 @@ async def test_nobody_else_may_use_it(server: Inside, secret: str) -> None:
     async with GuardingProxy(AddressGuard([server.host])) as proxy:
         proxy.admit(f"http://{server.host}", ())
         for line in (f"GET http://{server.host}/ HTTP/1.1", f"CONNECT {server.host} HTTP/1.1"):
-            assert status(await asked(proxy, line, secret=secret)) == 407
+            assert status(await ask_proxy(proxy, line, secret=secret)) == 407
         assert "condery:" in proxy.url
     assert server.connections == []
 
@@ -71,7 +71,7 @@ async def test_a_redirect_is_followed_without_the_secret_for_a_while(server: Ins
     async with upstream, GuardingProxy(AddressGuard([])) as proxy:
         proxy.admit(f"http://{host}", [host])
         assert await bare(proxy, f"GET http://{server.host}/x HTTP/1.1") == 426
-        assert status(await asked(proxy, f"GET http://{host}/ HTTP/1.1")) == 302
+        assert status(await ask_proxy(proxy, f"GET http://{host}/ HTTP/1.1")) == 302
         assert await bare(proxy, f"GET http://{server.host}/x HTTP/1.1") == 426, "no channel is there"
         assert server.connections == []
         proxy.admit(f"http://{server.host}", [server.host])
@@ -111,7 +111,7 @@ async def test_a_redirect_is_followed_without_the_secret_for_a_while(server: Ins
 )
 async def test_what_is_refused(server: Inside, line: str, answer: int) -> None:
     async with GuardingProxy(AddressGuard([])) as proxy:
-        assert status(await asked(proxy, line.format(port=server.port))) == answer
+        assert status(await ask_proxy(proxy, line.format(port=server.port))) == answer
     assert server.connections == []
 
 
@@ -124,12 +124,12 @@ async def test_a_name_is_connected_to_at_the_address_that_was_checked(server: In
 
     host = f"rebinding.example:{server.port}"
     async with GuardingProxy(AddressGuard([host], look_up)) as proxy:
-        assert status(await asked(proxy, f"CONNECT {host} HTTP/1.1", body=b"GET / HTTP/1.1\r\n\r\n")) == 200
+        assert status(await ask_proxy(proxy, f"CONNECT {host} HTTP/1.1", body=b"GET / HTTP/1.1\r\n\r\n")) == 200
     assert answers == ["169.254.169.254", "127.0.0.1", "8.8.8.8"]
     assert len(server.connections) == 1
     async with GuardingProxy(AddressGuard([], look_up)) as proxy:
-        assert status(await asked(proxy, f"CONNECT {host} HTTP/1.1")) == 407
-        assert status(await asked(proxy, f"CONNECT {host} HTTP/1.1")) == 407
+        assert status(await ask_proxy(proxy, f"CONNECT {host} HTTP/1.1")) == 407
+        assert status(await ask_proxy(proxy, f"CONNECT {host} HTTP/1.1")) == 407
     assert answers == ["8.8.8.8"]
     assert len(server.connections) == 1
 
@@ -137,7 +137,7 @@ async def test_a_name_is_connected_to_at_the_address_that_was_checked(server: In
 async def test_one_bad_address_among_good_ones_refuses_the_name(server: Inside) -> None:
     guard = AddressGuard([], lambda _host, _port: ["8.8.8.8", "127.0.0.1"])
     async with GuardingProxy(guard) as proxy:
-        assert status(await asked(proxy, f"CONNECT a.example:{server.port} HTTP/1.1")) == 407
+        assert status(await ask_proxy(proxy, f"CONNECT a.example:{server.port} HTTP/1.1")) == 407
     assert server.connections == []
 
 
@@ -167,7 +167,7 @@ async def test_answers(sent: bytes, expected: bytes) -> None:
     host = f"127.0.0.1:{upstream.sockets[0].getsockname()[1]}"
     async with upstream, GuardingProxy(AddressGuard([host])) as proxy:
         proxy.admit(f"http://{host}", ())
-        got = await asked(proxy, f"GET http://{host}/ HTTP/1.1")
+        got = await ask_proxy(proxy, f"GET http://{host}/ HTTP/1.1")
     assert got.startswith(expected)
     assert bool(got) == bool(expected)
 
@@ -180,13 +180,13 @@ async def test_bounds(server: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
         parts = urlsplit(proxy.url)
         held = [await asyncio.open_connection(parts.hostname, parts.port) for _ in range(2)]
         await asyncio.sleep(0.05)
-        assert await asked(proxy, f"CONNECT {server.host} HTTP/1.1") == b"", "two are there already"
+        assert await ask_proxy(proxy, f"CONNECT {server.host} HTTP/1.1") == b"", "two are there already"
         for reader, writer in held:
             assert await asyncio.wait_for(reader.read(), 5) == b"", "a head has to come in time"
             writer.close()
-        assert await asked(proxy, f"CONNECT {server.host} HTTP/1.1", "X: " + "x" * (70 << 10)) == b""
+        assert await ask_proxy(proxy, f"CONNECT {server.host} HTTP/1.1", "X: " + "x" * (70 << 10)) == b""
         begin = asyncio.get_running_loop().time()
-        assert status(await asked(proxy, f"CONNECT {server.host} HTTP/1.1")) == 200, "and then nothing moves"
+        assert status(await ask_proxy(proxy, f"CONNECT {server.host} HTTP/1.1")) == 200, "and then nothing moves"
         assert asyncio.get_running_loop().time() - begin < 5
 
 
@@ -223,7 +223,7 @@ def test_one_process_cannot_take_all_connections() -> None:
 
 async def test_closing_ends_what_runs(server: Inside) -> None:
     async with GuardingProxy(AddressGuard([server.host])) as proxy:
-        waiting = asyncio.create_task(asked(proxy, f"CONNECT {server.host} HTTP/1.1"))
+        waiting = asyncio.create_task(ask_proxy(proxy, f"CONNECT {server.host} HTTP/1.1"))
         await asyncio.sleep(0.1)
     assert status(await asyncio.wait_for(waiting, 5)) == 200
 
@@ -251,11 +251,11 @@ async def test_a_proxy_of_the_environment_is_gone_through(
         proxy.admit(f"http://{host}", ())
         proxy.admit("http://inside.example", ())
         if scheme == "http":
-            assert status(await asked(proxy, f"GET http://{host}/a HTTP/1.1")) == STATUS
-            assert status(await asked(proxy, "GET http://inside.example/ HTTP/1.1")) == 407
+            assert status(await ask_proxy(proxy, f"GET http://{host}/a HTTP/1.1")) == STATUS
+            assert status(await ask_proxy(proxy, "GET http://inside.example/ HTTP/1.1")) == 407
         else:
-            answer = await asked(proxy, f"CONNECT {host} HTTP/1.1", body=b"GET / HTTP/1.1\r\n\r\n")
+            answer = await ask_proxy(proxy, f"CONNECT {host} HTTP/1.1", body=b"GET / HTTP/1.1\r\n\r\n")
             assert answer.startswith(b"HTTP/1.1 200 Connection Established\r\n\r\nHTTP/1.1 418")
-            assert status(await asked(proxy, "CONNECT inside.example:443 HTTP/1.1")) == 407
-            assert status(await asked(proxy, "CONNECT other.example:1 HTTP/1.1")) == 599, "the one outside refuses"
+            assert status(await ask_proxy(proxy, "CONNECT inside.example:443 HTTP/1.1")) == 407
+            assert status(await ask_proxy(proxy, "CONNECT other.example:1 HTTP/1.1")) == 599, "the one outside refuses"
     assert len(server.connections) == 1

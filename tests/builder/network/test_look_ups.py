@@ -16,7 +16,7 @@ from builder.network.guarding_proxy import GuardingProxy
 from builder.network.look_ups import LookUps, ThreadsResolver
 from builder.network.outer_proxy import find_outer_proxy
 from builder.network.routes import Routes
-from tests.support.builder.proxied import asked, status
+from tests.support.builder.proxied import ask_proxy, status
 
 NAMES = [f"hung{number}.example" for number in range(50)]
 """More than there are threads for what blocks."""
@@ -73,9 +73,9 @@ async def nothing_else_waits() -> None:
 
 async def test_the_solvers_proxy(names: NameServer) -> None:
     async with GuardingProxy(AddressGuard(["good.example:1"])) as proxy:
-        async with hanging(names, lambda name: asked(proxy, f"CONNECT {name}:443 HTTP/1.1")):
+        async with hanging(names, lambda name: ask_proxy(proxy, f"CONNECT {name}:443 HTTP/1.1")):
             await nothing_else_waits()
-            assert status(await asked(proxy, "CONNECT good.example:1 HTTP/1.1")) == 599, "nobody listens there"
+            assert status(await ask_proxy(proxy, "CONNECT good.example:1 HTTP/1.1")) == 599, "nobody listens there"
 
 
 @pytest.mark.parametrize("outer", ["", "http://proxy.example:1"])

@@ -12,7 +12,7 @@ from builder.locks.lock import LockedPackage
 from builder.packages.contents import PackageContents
 from builder.packages.inspection import inspect
 from builder.packages.overlap import IN_CYCLES, Overlap, _find_cycles, find_overlaps, order_for_installation
-from tests.support.builder.packages import PYTHON, Directory, Link, Made, Package, installed
+from tests.support.builder.packages import PYTHON, Directory, Link, Made, Package, install
 
 
 def inspected(*packages: Package, folder: Path) -> list[tuple[Made, PackageContents]]:
@@ -55,7 +55,7 @@ async def test_the_winners_are_those_of_rattler(tmp_path: Path) -> None:
         package("cycle-b", [4, 5], ["cycle-a"]),
         folder=tmp_path,
     )
-    target = await installed([made for made, _ in pairs], tmp_path / "installed", str(tmp_path / "installed"))
+    target = await install([made for made, _ in pairs], tmp_path / "installed", str(tmp_path / "installed"))
     excluded = find_overlaps(records(pairs)).excluded
     winners = {
         path: made.record.name

@@ -12,7 +12,7 @@ from auth.settings import AccessSettings
 from registry.http.settings import HttpSettings
 from storage.digest import Digest
 from tests.support.registry.access import CLOSED
-from tests.support.registry.audited import read_stored, stored
+from tests.support.registry.audited import read_events, read_stored
 from tests.support.registry.people import BY, PASSWORD, People, basic, bearer
 from tests.support.registry.pushes import DATA, DIGEST, MANIFEST, Pusher, image_manifest
 from tests.support.registry.serving import ROOT, Site, serving
@@ -47,7 +47,7 @@ async def test_what_changes_and_what_is_refused(ask: Pusher, people: People, sit
     assert (await ask.request("GET", "/v2/", headers=basic("alice", "wrong"))).status == 401
     assert (await ask.request("GET", "/v2/team/app/manifests/v1")).status == 401
     assert (await ask.request("GET", "/token?client_id=docker", headers=basic("alice"))).status == 200
-    found = [each for each in await stored(site) if each[1] not in ("user.add", "token.create", "role.bind")]
+    found = [each for each in await read_events(site) if each[1] not in ("user.add", "token.create", "role.bind")]
     assert found == [
         ("alice", "blob.push", "team/app", "allowed"),
         ("alice", "blob.push", "team/app", "allowed"),
@@ -104,7 +104,7 @@ async def test_builds_and_pulls(tmp_path: Path) -> None:
             ).status == 200
         await site.workshop.finish(f"{ROOT}/numpy")
         assert (await ask.request("GET", f"/v2/{ROOT}/numpy/manifests/latest", headers=alice.headers)).status == 200
-        found = [each[1:] for each in await stored(site) if each[2].startswith(ROOT)]
+        found = [each[1:] for each in await read_events(site) if each[2].startswith(ROOT)]
         assert found == [
             ("image.build", f"{ROOT}/numpy", "allowed"),
             ("manifest.pull", f"{ROOT}/numpy", "allowed"),
@@ -116,7 +116,7 @@ async def test_pages_filters_and_whose_events_they_are(ask: Pusher, people: Peop
     for name in ("team/a", "team/b", "other/c"):
         path = f"/v2/{name}/blobs/uploads/?digest={DIGEST}"
         assert (await ask.request("POST", path, data=DATA, headers=bob.headers)).status == 201
-    await stored(site)
+    await read_events(site)
     path, entities = "/api/v1/audit/?action=blob.push&limit=1", []
     while path:
         page = json.loads((await ask.request("GET", path, headers=bob.headers)).body)
@@ -155,7 +155,7 @@ async def test_a_namespace_has_what_is_about_itself_and_nothing_of_an_account_of
     async with site.workshop.store.database.writing() as connection:
         for action in ("policy.set", "namespace.metadata", "group.join"):
             await append(connection, BY.did(action, "team"))
-    everything = {(each[1], each[2]) for each in await stored(site)}
+    everything = {(each[1], each[2]) for each in await read_events(site)}
     assert {("user.add", "team"), ("sign-in", "team"), ("token.create", "team"), ("group.join", "team")} <= everything
     found = await events(ask, admin.headers, "/api/v1/audit/team/")
     assert {(each["action"], each["entity"]) for each in found} == {

@@ -19,7 +19,7 @@ import pytest
 
 from tests.support.builder.packages import File, Link, Package, write_channel
 from tests.support.registry.asking import Answer, ask, manifest_path
-from tests.support.registry.stored import assert_blobs_are_sound, builds, leftovers, logged
+from tests.support.registry.stored import assert_blobs_are_sound, builds, leftovers, read_log
 from tests.support.server import Server, StartServer
 from tests.support.servers.channel_server import ChannelServer, in_a_thread
 from tests.support.small_disk import small_disk
@@ -219,7 +219,7 @@ def test_the_pull_has_the_reason(broken: Broken, site: Site) -> None:
     assert outcome.first.status == 404
     assert re.search(broken.reason, outcome.message)
     assert outcome.again.body == outcome.first.body
-    lines = [line for name in ("build failed", "build crashed") for line in logged(site.server, name)]
+    lines = [line for name in ("build failed", "build crashed") for line in read_log(site.server, name)]
     [line] = [line for line in lines if line["build"] == outcome.build]
     assert (line["level"], line["error"]) == ("warning", broken.kind)
     assert line["reason"] in outcome.message
@@ -262,7 +262,7 @@ def test_a_full_disk_is_told_and_room_is_used_again(start_server: StartServer, t
         answer = ask(server, manifest_path("huge"))
         assert answer.status == 404
         assert "no space left" in answer.json()["errors"][0]["message"]
-        assert [line["error"] for line in logged(server, "build failed")] == ["StorageFull"]
+        assert [line["error"] for line in read_log(server, "build failed")] == ["StorageFull"]
         assert leftovers(disk) == []
         assert ask(server, manifest_path("good")).status == 200
         assert_blobs_are_sound(disk)

@@ -21,7 +21,7 @@ from storage.disk.files import TEMPORARY
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel
 from tests.support.registry.asking import Answer, ask, manifest_path
-from tests.support.registry.stored import assert_blobs_are_sound, builds, leftovers, logged
+from tests.support.registry.stored import assert_blobs_are_sound, builds, leftovers, read_log
 from tests.support.server import Server, StartServer
 from tests.support.servers.channel_server import ChannelServer, in_a_thread
 
@@ -149,7 +149,7 @@ def test_clients_that_hang_up_do_not_stop_the_build(start: Callable[..., Server]
     assert answer.read(5) == b'{"sch'
     answer.close()
     late.close()
-    until(lambda: [line["status"] for line in logged(server, "request")] == [499, 499])
+    until(lambda: [line["status"] for line in read_log(server, "request")] == [499, 499])
     held.released.set()
     until(lambda: completed(server))
     assert ask(server, BIG).status == 200
@@ -179,7 +179,7 @@ def test_a_worker_that_is_killed_each_time_is_told_and_the_next_pull_works(
     assert error["code"] == "MANIFEST_UNKNOWN"
     assert "the worker process died while transcoding big" in error["message"]
     assert leftovers(server.data_dir) == []
-    [failed] = logged(server, "build failed")
+    [failed] = read_log(server, "build failed")
     assert (failed["error"], failed["build"] in error["message"]) == ("WorkerLost", True)
     # in the memory of that failure other images are built
     assert ask(server, SMALL).status == 200

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from storage.digest import Digest
 from tests.support.registry.asking import ask
 from tests.support.registry.pushes import ABSENT, CONFIG, INDEX, LAYER, MANIFEST, image_manifest
-from tests.support.registry.stored import logged
+from tests.support.registry.stored import read_log
 from tests.support.server import Server
 from tests.support.wide import WIDE
 
@@ -99,7 +99,7 @@ def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         log = server.log.read_text()
         assert "Traceback" not in log
         assert "crashed" not in log
-        assert [line for line in logged(server, "request") if line["status"] >= 500] == []
+        assert [line for line in read_log(server, "request") if line["status"] >= 500] == []
     finally:
         server.kill()
 

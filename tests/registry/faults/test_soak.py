@@ -22,7 +22,7 @@ from storage.digest import Digest
 from tests.support.registry.client import QUIET, Client
 from tests.support.registry.commands import files, report
 from tests.support.registry.pushes import image_manifest
-from tests.support.registry.stored import logged
+from tests.support.registry.stored import read_log
 from tests.support.server import StartServer
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "3"))
@@ -144,9 +144,9 @@ def test_soak(request: pytest.FixtureRequest, start_server: StartServer, tmp_pat
             assert worker.client.delete(worker.repository, tag) == 202
     assert sum(count for worker in workers for (what, _), count in worker.statuses.items() if what == "push")
     server.stop()
-    assert logged(server, "garbage collection failed") == []
+    assert read_log(server, "garbage collection failed") == []
     if SECONDS >= 60:
-        assert sum(each["steps"]["blobs"]["count"] for each in logged(server, "garbage collected"))
+        assert sum(each["steps"]["blobs"]["count"] for each in read_log(server, "garbage collected"))
     assert report(server.data_dir, "verify", *where)["damage"] == []
     time.sleep(1)
     # a mount that was not possible has opened a session

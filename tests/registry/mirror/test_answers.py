@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from storage.oci import DOCKER_MANIFEST
-from tests.support.registry.mirrored import APP, FIRST, SECOND, get, refused
+from tests.support.registry.mirrored import APP, FIRST, SECOND, get, get_refusal
 from tests.support.registry.upstreams import QUICK, Content, ScriptedRegistry, failure, mirroring
 
 
@@ -23,7 +23,7 @@ async def test_cve_2024_6915_content_of_another_digest_is_not_taken(tmp_path: Pa
     async with mirroring(tmp_path, upstream.host, **QUICK) as site:
         for reference in ("latest", FIRST.digest):
             path = f"{upstream.mirrored}/{APP}/manifests/{reference}"
-            message = await refused(site, path, 404, "MANIFEST_UNKNOWN")
+            message = await get_refusal(site, path, 404, "MANIFEST_UNKNOWN")
             assert f"sent content with digest {SECOND.digest} for manifest {reference}" in message
         upstream.behaviour = None
         assert await get(site, f"{upstream.mirrored}/{APP}/manifests/latest") == FIRST.body
@@ -52,8 +52,8 @@ async def test_documents_that_are_not_taken(
     async with mirroring(tmp_path, upstream.host, **QUICK) as site:
         path = f"{upstream.mirrored}/{APP}/manifests/latest"
         upstream.put(APP, odd, "latest")
-        assert message in await refused(site, path, 404, "MANIFEST_UNKNOWN")
-        assert message in await refused(site, path.replace("latest", odd.digest), 404, "MANIFEST_UNKNOWN")
+        assert message in await get_refusal(site, path, 404, "MANIFEST_UNKNOWN")
+        assert message in await get_refusal(site, path.replace("latest", odd.digest), 404, "MANIFEST_UNKNOWN")
         # where there is a copy, that is better than nothing
         upstream.put(APP, FIRST, "latest")
         assert await get(site, path) == FIRST.body
@@ -114,7 +114,7 @@ async def test_a_list_goes_on_at_its_registry_or_not_at_all(
 
     upstream.behaviour = endless
     async with mirroring(tmp_path, upstream.host) as site:
-        message = await refused(site, f"{upstream.mirrored}/{APP}/tags/list", 404, "MANIFEST_UNKNOWN")
+        message = await get_refusal(site, f"{upstream.mirrored}/{APP}/tags/list", 404, "MANIFEST_UNKNOWN")
         assert "has the rest of its list of tags at" in message or "of more than 5 pages" in message
         assert len(upstream.asked) <= 5
 
@@ -125,6 +125,6 @@ async def test_an_upstreams_words_are_plain_and_few(tmp_path: Path, upstream: Sc
 
     upstream.behaviour = shout
     async with mirroring(tmp_path, upstream.host) as site:
-        message = await refused(site, f"{upstream.mirrored}/{APP}/manifests/latest", 404, "MANIFEST_UNKNOWN")
+        message = await get_refusal(site, f"{upstream.mirrored}/{APP}/manifests/latest", 404, "MANIFEST_UNKNOWN")
         assert message.isprintable()
         assert len(message) < 500

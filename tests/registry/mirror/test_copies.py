@@ -12,7 +12,7 @@ from aiohttp import web
 
 from registry.http.settings import HttpSettings
 from registry.parts import PARTS
-from tests.support.registry.mirrored import APP, FIRST, SECOND, assert_pulled, get, refused, warnings
+from tests.support.registry.mirrored import APP, FIRST, SECOND, assert_pulled, get, get_refusal, warnings
 from tests.support.registry.serving import Site
 from tests.support.registry.upstreams import QUICK, ScriptedRegistry, failure, mirroring
 
@@ -54,9 +54,9 @@ async def test_a_tag_that_moves_moves_here(tmp_path: Path, upstream: ScriptedReg
         assert upstream.count("GET", "/") == 0
         # gone: that is no failure of the registry
         del upstream.manifests[APP, "latest"]
-        assert "has no manifest latest in team/app" in await refused(site, path, 404, "MANIFEST_UNKNOWN")
+        assert "has no manifest latest in team/app" in await get_refusal(site, path, 404, "MANIFEST_UNKNOWN")
         async with upstream_down(upstream):
-            await refused(site, path, 404, "MANIFEST_UNKNOWN")
+            await get_refusal(site, path, 404, "MANIFEST_UNKNOWN")
         assert await get(site, path.replace("latest", FIRST.digest)) == FIRST.body
 
 
@@ -108,7 +108,7 @@ async def test_an_upstream_that_does_not_answer_a_head_is_asked_by_a_get(
         upstream.put(APP, SECOND, "latest")
         assert await get(site, path) == SECOND.body
         upstream.manifests.clear()
-        await refused(site, path, 404, "MANIFEST_UNKNOWN")
+        await get_refusal(site, path, 404, "MANIFEST_UNKNOWN")
         # that was the real question's answer, so the tag is gone
         upstream.behaviour = None
         assert (await site.workshop.store.repositories.tags(f"{upstream.mirrored}/{APP}", None, 10)).items == []
@@ -135,7 +135,7 @@ async def test_a_manifest_that_is_not_taken_is_told_as_the_upstreams(
 
     upstream.behaviour = nonsense
     async with mirroring(tmp_path, upstream.host) as site:
-        message = await refused(site, f"{upstream.mirrored}/{APP}/manifests/latest", 404, "MANIFEST_UNKNOWN")
+        message = await get_refusal(site, f"{upstream.mirrored}/{APP}/manifests/latest", 404, "MANIFEST_UNKNOWN")
         assert "request's" not in message
         assert "the Content-Type of its answer" in message
 
@@ -197,7 +197,7 @@ async def test_an_upstream_that_takes_its_time_is_not_waited_for(tmp_path: Path,
     async with mirroring(tmp_path, upstream.host, http=http, mirror_fresh_for=0.0, mirror_patience=0.1) as site:
         path = f"{upstream.mirrored}/{APP}/manifests/latest"
         upstream.behaviour = slow
-        message = await refused(site, path, 404, "MANIFEST_UNKNOWN")
+        message = await get_refusal(site, path, 404, "MANIFEST_UNKNOWN")
         assert "has not answered for 0 seconds; the request goes on, so try again" in message
         answers.set()
         mirror = site.app[PARTS].mirror

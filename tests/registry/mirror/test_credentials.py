@@ -11,7 +11,7 @@ from aiohttp import web
 
 from builder.remote.repository import Login
 from storage.catalog.credential import NamespaceCredential
-from tests.support.registry.mirrored import APP, FIRST, SECOND, get, refused
+from tests.support.registry.mirrored import APP, FIRST, SECOND, get, get_refusal
 from tests.support.registry.upstreams import QUICK, ScriptedRegistry, mirroring, scripted_registry
 
 OTHER = "other/app"
@@ -52,7 +52,7 @@ async def test_they_are_shown_for_what_they_cover_alone(tmp_path: Path, upstream
     async with mirroring(tmp_path, upstream.host, own=own, **QUICK) as site:
         await get(site, f"{upstream.mirrored}/{APP}/manifests/latest")
         asked = len(upstream.headers)
-        await refused(site, f"{upstream.mirrored}/{OTHER}/manifests/latest", 404, "MANIFEST_UNKNOWN")
+        await get_refusal(site, f"{upstream.mirrored}/{OTHER}/manifests/latest", 404, "MANIFEST_UNKNOWN")
     assert [each.get("Authorization") for each in upstream.headers[asked:]] == [None]
 
 
@@ -69,7 +69,7 @@ async def test_changes_count_at_the_next_request(tmp_path: Path, upstream: Scrip
     wants(upstream, basic(SECRET), basic("another"))
     own = Held()
     async with mirroring(tmp_path, upstream.host, own=own, **QUICK) as site:
-        await refused(site, f"{upstream.mirrored}/{APP}/manifests/latest", 404, "MANIFEST_UNKNOWN")
+        await get_refusal(site, f"{upstream.mirrored}/{APP}/manifests/latest", 404, "MANIFEST_UNKNOWN")
         own.put(upstream.host)
         await get(site, f"{upstream.mirrored}/{APP}/manifests/latest")
         wants(upstream, basic("another"))
@@ -108,6 +108,6 @@ async def test_cve_2020_15157_they_follow_no_redirect_and_no_foreign_realm(
 
             upstream.behaviour = realm
             await get(site, f"{upstream.mirrored}/{APP}/manifests/latest")
-            message = await refused(site, f"{upstream.mirrored}/{APP}/manifests/other", 404, "MANIFEST_UNKNOWN")
+            message = await get_refusal(site, f"{upstream.mirrored}/{APP}/manifests/other", 404, "MANIFEST_UNKNOWN")
             assert "asks to send its login to localhost" in message
         assert {each.get("Authorization") for each in elsewhere.headers} == {None}

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from builder.remote.repository import Login
-from tests.support.registry.mirrored import APP, FIRST, get, name_of, refused
+from tests.support.registry.mirrored import APP, FIRST, get, get_refusal, name_of
 from tests.support.registry.upstreams import QUICK, ScriptedRegistry, mirroring, scripted_registry
 from tests.support.servers.resolver import Answers
 
@@ -70,7 +70,7 @@ async def test_cve_2026_2376_redirects_to_the_inside_are_not_followed(
     async with mirroring(tmp_path, upstream.host, **QUICK) as site:
         for path in PATHS[:4]:
             code = "BLOB_UNKNOWN" if path.startswith("blobs/") else "MANIFEST_UNKNOWN"
-            message = await refused(site, f"{upstream.mirrored}/{APP}/{path}", 404, code)
+            message = await get_refusal(site, f"{upstream.mirrored}/{APP}/{path}", 404, code)
             assert message.startswith(f"{upstream.host} refers to ")
             assert "169.254.169.254 " in message or "meta-data" not in message
         async with site.request("HEAD", f"/v2/{upstream.mirrored}/{APP}/{PATHS[2]}") as response:
@@ -90,7 +90,7 @@ async def test_redirects_to_nowhere(tmp_path: Path, upstream: ScriptedRegistry, 
 
     upstream.behaviour = nowhere
     async with mirroring(tmp_path, upstream.host, **QUICK) as site:
-        message = await refused(site, f"{upstream.mirrored}/{APP}/manifests/latest", 404, "MANIFEST_UNKNOWN")
+        message = await get_refusal(site, f"{upstream.mirrored}/{APP}/manifests/latest", 404, "MANIFEST_UNKNOWN")
         # what says no host is of the registry's own
         assert "refers to" in message or "redirects too many times" in message
 
@@ -101,7 +101,7 @@ async def test_redirects_without_end(tmp_path: Path, upstream: ScriptedRegistry)
 
     upstream.behaviour = round_and_round
     async with mirroring(tmp_path, upstream.host, **QUICK) as site:
-        message = await refused(site, f"{upstream.mirrored}/{APP}/blobs/{FIRST.layer}", 404, "BLOB_UNKNOWN")
+        message = await get_refusal(site, f"{upstream.mirrored}/{APP}/blobs/{FIRST.layer}", 404, "BLOB_UNKNOWN")
         assert message == f"{upstream.host} redirects too many times"
     assert len(upstream.asked) == 6
 
@@ -143,7 +143,7 @@ async def test_a_challenge_of_a_host_that_was_redirected_to_is_not_met(
     upstream.behaviour, elsewhere.behaviour = away, challenge
     internal, logins = [upstream.host, elsewhere.host], {upstream.host: LOGIN, elsewhere.host: LOGIN}
     async with mirroring(tmp_path, upstream.host, internal=internal, logins=logins, **QUICK) as site:
-        message = await refused(site, f"{upstream.mirrored}/{APP}/manifests/latest", 404, "MANIFEST_UNKNOWN")
+        message = await get_refusal(site, f"{upstream.mirrored}/{APP}/manifests/latest", 404, "MANIFEST_UNKNOWN")
         assert "answered 401" in message
     assert len(elsewhere.asked) == 1
     for headers in (*upstream.headers, *elsewhere.headers):
@@ -164,7 +164,7 @@ async def test_a_token_server_inside_is_not_asked(
     upstream.behaviour = challenge
     for logins in ({}, {upstream.host: LOGIN}):
         async with mirroring(tmp_path, upstream.host, logins=logins, **QUICK) as site:
-            message = await refused(site, f"{upstream.mirrored}/{APP}/manifests/latest", 404, "MANIFEST_UNKNOWN")
+            message = await get_refusal(site, f"{upstream.mirrored}/{APP}/manifests/latest", 404, "MANIFEST_UNKNOWN")
             assert "refers to" in message or "asks to send its login to" in message
     assert elsewhere.asked == []
 
@@ -182,7 +182,7 @@ async def test_a_token_server_that_redirects_is_not_followed(
     upstream.behaviour = both
     internal, logins = [upstream.host, elsewhere.host], {upstream.host: LOGIN}
     async with mirroring(tmp_path, upstream.host, internal=internal, logins=logins, **QUICK) as site:
-        message = await refused(site, f"{upstream.mirrored}/{APP}/manifests/latest", 404, "MANIFEST_UNKNOWN")
+        message = await get_refusal(site, f"{upstream.mirrored}/{APP}/manifests/latest", 404, "MANIFEST_UNKNOWN")
         assert "answered 307 to the request for token" in message
     assert elsewhere.asked == []
 
@@ -203,19 +203,19 @@ async def test_cve_2026_33540_a_password_is_not_told_to_another_organisation(
     async with mirroring(
         tmp_path, upstream.host, internal=internal, logins={upstream.host: LOGIN}, resolver=resolver, **QUICK
     ) as site:
-        message = await refused(site, path, 404, "MANIFEST_UNKNOWN")
+        message = await get_refusal(site, path, 404, "MANIFEST_UNKNOWN")
         assert "asks to send its login to tokens.evil.example, which belongs to somebody else" in message
     assert elsewhere.asked == []
     # without a password there is nothing to lose
     async with mirroring(tmp_path, upstream.host, internal=internal, resolver=resolver, **QUICK) as site:
-        await refused(site, path, 404, "MANIFEST_UNKNOWN")
+        await get_refusal(site, path, 404, "MANIFEST_UNKNOWN")
     assert [path for _, path in elsewhere.asked] == ["/token"]
 
 
 async def test_a_registry_inside_has_to_be_allowed(tmp_path: Path, upstream: ScriptedRegistry) -> None:
     for host in (upstream.host, f"localhost:{upstream.port}"):
         async with mirroring(tmp_path, host, internal=["127.0.0.1:1", "localhost"], **QUICK) as site:
-            message = await refused(site, f"{name_of(host)}/manifests/latest", 404, "MANIFEST_UNKNOWN")
+            message = await get_refusal(site, f"{name_of(host)}/manifests/latest", 404, "MANIFEST_UNKNOWN")
             assert message == f"{host} has an internal address; mirror_internal_hosts does not have it"
         assert upstream.asked == []
         async with mirroring(tmp_path, host, internal=[host]) as site:
@@ -236,7 +236,7 @@ async def test_cve_2026_0600_a_name_is_connected_to_at_the_address_that_was_chec
     answers = Answers("127.0.0.1", "8.8.8.8")
     upstream.asked.clear()
     async with mirroring(tmp_path / "other", host, internal=[], insecure=[host], resolver=answers, **QUICK) as site:
-        message = await refused(site, f"{name_of(host)}/manifests/latest", 404, "MANIFEST_UNKNOWN")
+        message = await get_refusal(site, f"{name_of(host)}/manifests/latest", 404, "MANIFEST_UNKNOWN")
         assert message == f"{host} has an internal address; mirror_internal_hosts does not have it"
     assert answers.addresses == ["8.8.8.8"]
     assert upstream.asked == []
@@ -253,7 +253,7 @@ async def test_secrets_of_addresses_are_not_told(
         path = f"{upstream.mirrored}/{APP}"
         for reference in ("manifests/latest", f"blobs/{FIRST.layer}"):
             code = "BLOB_UNKNOWN" if reference.startswith("blobs/") else "MANIFEST_UNKNOWN"
-            assert "hunter2" not in await refused(site, f"{path}/{reference}", 404, code)
+            assert "hunter2" not in await get_refusal(site, f"{path}/{reference}", 404, code)
         assert "hunter2" not in site.log.getvalue()
     assert "hunter2" not in "".join(capsys.readouterr())
 
@@ -303,7 +303,7 @@ async def test_a_registry_is_spoken_to_by_tls_and_nothing_less(
         answers = Answers(*["127.0.0.1"] * 9)
         async with mirroring(tmp_path, host, internal=internal, resolver=answers, **QUICK) as site:
             assert (
-                await refused(site, path, 404, "MANIFEST_UNKNOWN")
+                await get_refusal(site, path, 404, "MANIFEST_UNKNOWN")
                 == f"{host} has a certificate that is not trusted here"
             )
         assert upstream.asked == []
@@ -319,7 +319,7 @@ async def test_a_registry_is_spoken_to_by_tls_and_nothing_less(
         async with mirroring(tmp_path, host, internal=internal, resolver=answers, **QUICK) as site:
             assert await get(site, path) == FIRST.body
             upstream.behaviour = downgrade
-            message = await refused(site, f"{name_of(host)}/blobs/{FIRST.layer}", 404, "BLOB_UNKNOWN")
+            message = await get_refusal(site, f"{name_of(host)}/blobs/{FIRST.layer}", 404, "BLOB_UNKNOWN")
             assert message == f"{host} refers to http://127.0.0.1"
         assert elsewhere.asked == []
 
@@ -334,5 +334,5 @@ async def test_what_speaks_no_http_is_told_so(tmp_path: Path) -> None:
     async with server:
         host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with mirroring(tmp_path, host, **QUICK) as site:
-            message = await refused(site, f"{name_of(host)}/manifests/latest", 404, "MANIFEST_UNKNOWN")
+            message = await get_refusal(site, f"{name_of(host)}/manifests/latest", 404, "MANIFEST_UNKNOWN")
             assert message.startswith(f"{host} sent an answer that cannot be parsed")

@@ -10,7 +10,7 @@ import pytest
 from auth.permission import Permission
 from registry.kinds.kind import KINDS
 from tests.support.registry.access import GrantedAccess
-from tests.support.registry.mirrored import APP, FIRST, assert_pulled, get, name_of, refused
+from tests.support.registry.mirrored import APP, FIRST, assert_pulled, get, get_refusal, name_of
 from tests.support.registry.serving import serving
 from tests.support.registry.upstreams import ScriptedRegistry, mirroring
 
@@ -30,7 +30,7 @@ async def test_who_may_read_one_registry_s_copies_may_not_read_another_s(
 ) -> None:
     access = GrantedAccess(frozenset({(Permission.ENVIRONMENT_READ, "mirror/docker.io/library/debian")}))
     async with mirroring(tmp_path, "docker.io", upstream.host, access=access) as site:
-        assert "is not granted to anonymous" in await refused(
+        assert "is not granted to anonymous" in await get_refusal(
             site, f"{name_of(upstream.host)}/manifests/latest", 401, "UNAUTHORIZED"
         )
         assert upstream.asked == []
@@ -47,10 +47,10 @@ WRITES = [
 async def test_copies_cannot_be_written_to(tmp_path: Path, upstream: ScriptedRegistry, method: str, path: str) -> None:
     async with mirroring(tmp_path, upstream.host) as site:
         for name in (f"{upstream.mirrored}/{APP}", "mirror/elsewhere.example/a", "mirror"):
-            message = await refused(site, f"{name}/{path}", 403, "DENIED", method)
+            message = await get_refusal(site, f"{name}/{path}", 403, "DENIED", method)
             assert message == f"{name} is reserved for a copy from another registry; push or delete there"
     async with serving(tmp_path / "without") as site:
-        await refused(site, f"mirror/ghcr.io/a/{path}", 403, "DENIED", method)
+        await get_refusal(site, f"mirror/ghcr.io/a/{path}", 403, "DENIED", method)
 
 
 BY_DIGEST = [f"manifests/{FIRST.digest}", f"blobs/{FIRST.layer}", f"referrers/{FIRST.digest}"]
@@ -59,11 +59,11 @@ BY_DIGEST = [f"manifests/{FIRST.digest}", f"blobs/{FIRST.layer}", f"referrers/{F
 @pytest.mark.parametrize("path", ["manifests/latest", "tags/list", *BY_DIGEST])
 async def test_what_is_not_mirrored(tmp_path: Path, upstream: ScriptedRegistry, path: str) -> None:
     async with mirroring(tmp_path, upstream.host) as site:
-        message = await refused(site, f"mirror/quay.io/a/{path}", 404, "NAME_UNKNOWN")
+        message = await get_refusal(site, f"mirror/quay.io/a/{path}", 404, "NAME_UNKNOWN")
         assert message == f"quay.io is not mirrored here; {upstream.host} is"
-        await refused(site, f"mirror/{path}", 404, "NAME_UNKNOWN")
+        await get_refusal(site, f"mirror/{path}", 404, "NAME_UNKNOWN")
     async with serving(tmp_path / "without") as site:
-        message = await refused(site, f"mirror/quay.io/a/{path}", 404, "NAME_UNKNOWN")
+        message = await get_refusal(site, f"mirror/quay.io/a/{path}", 404, "NAME_UNKNOWN")
         assert message == "no other registry is mirrored here; the setting `mirrors` lists them"
 
 
@@ -73,7 +73,7 @@ async def test_what_is_not_mirrored_any_more_is_not_served(tmp_path: Path, upstr
         await assert_pulled(site, name, "latest", FIRST)
     async with mirroring(tmp_path, "ghcr.io") as site:
         for reference in ("manifests/latest", f"manifests/{FIRST.digest}", f"blobs/{FIRST.layer}"):
-            await refused(site, f"{name}/{reference}", 404, "NAME_UNKNOWN")
+            await get_refusal(site, f"{name}/{reference}", 404, "NAME_UNKNOWN")
 
 
 async def test_what_is_mirrored_can_be_mounted_and_tags_be_kept(tmp_path: Path, upstream: ScriptedRegistry) -> None:

@@ -16,7 +16,7 @@ import pytest
 from builder.remote.repository import Login
 from storage.digest import Digest
 from storage.oci import OCI_INDEX
-from tests.support.registry.mirrored import APP, FIRST, SECOND, assert_pulled, get, name_of, refused, warnings
+from tests.support.registry.mirrored import APP, FIRST, SECOND, assert_pulled, get, get_refusal, name_of, warnings
 from tests.support.registry.serving import serving
 from tests.support.registry.upstreams import QUICK, image, index, mirroring, push
 from tests.support.servers import distribution
@@ -41,7 +41,7 @@ async def test_the_reference_registry_is_pulled_through(tmp_path: Path, referenc
             await assert_pulled(site, name, each.digest, each)
         assert json.loads(await get(site, f"{name}/tags/list")) == {"name": name, "tags": ["latest", "one", "v1"]}
         assert json.loads(await get(site, "_catalog")) == {"repositories": [name]}
-        assert "has no manifest other in team/app" in await refused(
+        assert "has no manifest other in team/app" in await get_refusal(
             site, f"{name}/manifests/other", 404, "MANIFEST_UNKNOWN"
         )
 
@@ -54,7 +54,7 @@ async def test_a_sha512_upstream_is_pulled_through(tmp_path: Path) -> None:
         async with mirroring(tmp_path / "data", address) as site:
             await assert_pulled(site, name_of(address), "latest", content)
             digest = Digest.of(content.body, "sha512")
-            await refused(site, f"{name_of(address)}/manifests/{digest}", 404, "MANIFEST_UNKNOWN")
+            await get_refusal(site, f"{name_of(address)}/manifests/{digest}", 404, "MANIFEST_UNKNOWN")
             await push(address, APP, content, digest)
             assert await get(site, f"{name_of(address)}/manifests/{digest}") == content.body
 
@@ -112,7 +112,7 @@ async def test_a_registry_that_wants_a_password_gets_it(tmp_path: Path) -> None:
             await assert_pulled(site, name, "latest", FIRST)
         for logins in ({}, {address: Login(USER, "wrong")}, {"elsewhere.example": LOGIN}):
             async with mirroring(tmp_path / "without", address, logins=logins) as site:
-                message = await refused(site, f"{name}/manifests/latest", 404, "MANIFEST_UNKNOWN")
+                message = await get_refusal(site, f"{name}/manifests/latest", 404, "MANIFEST_UNKNOWN")
                 assert "answered 401 to the request for manifest latest in team/app" in message
 
 
@@ -142,7 +142,7 @@ async def test_a_token_that_has_ended_is_replaced(tmp_path: Path) -> None:
         internal = [address, auth.split("realm: 'http://")[1].partition("/")[0]]
         async with mirroring(tmp_path / "data", address, internal=internal, **QUICK) as site:
             for number in range(1, 4):
-                message = await refused(site, f"{name_of(address)}/manifests/latest", 404, "MANIFEST_UNKNOWN")
+                message = await get_refusal(site, f"{name_of(address)}/manifests/latest", 404, "MANIFEST_UNKNOWN")
                 assert "answered 401 to the request for manifest latest" in message
                 assert len(tokens.scopes) == number, "each request asks for one token, and not without end"
 
@@ -167,8 +167,10 @@ async def test_a_copy_outlives_its_registry(tmp_path: Path, monkeypatch: pytest.
             ]
             assert json.loads(await get(site, f"{name}/tags/list"))["tags"] == ["latest"]
             assert len(await warnings(site, f"{name}/tags/list")) == 2
-            assert await refused(site, f"{name}/manifests/other", 404, "MANIFEST_UNKNOWN") == reason
-            assert await refused(site, f"{name_of(address, 'no/copy')}/tags/list", 404, "MANIFEST_UNKNOWN") == reason
+            assert await get_refusal(site, f"{name}/manifests/other", 404, "MANIFEST_UNKNOWN") == reason
+            assert (
+                await get_refusal(site, f"{name_of(address, 'no/copy')}/tags/list", 404, "MANIFEST_UNKNOWN") == reason
+            )
         # what is kept is kept by the database, not by the process
         async with mirroring(tmp_path / "data", address, **QUICK) as site:
             await assert_pulled(site, name, "latest", FIRST)

@@ -17,7 +17,7 @@ from storage.database import tables
 from storage.digest import Digest
 from storage.errors import BlobUnknown, FragmentsGone, ObjectMissing, StorageUnavailable
 from storage.objects.segments import read_segment
-from tests.support.storage.blobs import DIGEST, everything, layer, make_old, used
+from tests.support.storage.blobs import DIGEST, everything, layer, make_old, read_use
 from tests.support.storage.stores import Stores, open_stores, put_layers
 
 
@@ -29,7 +29,7 @@ async def test_a_layer_is_known_by_its_key(either: Stores) -> None:
     found = await either.layers.find([made.key, "m" * 64])
     assert [(key, each.digest, each.size) for key, each in found.items()] == [(made.key, made.join.digest, 8)]
     assert (found[made.key].diff_id, found[made.key].uncompressed_size) == (made.diff_id, 17)
-    assert await used(either, made.join.digest) > time.time() - 60
+    assert await read_use(either, made.join.digest) > time.time() - 60
     assert await either.content(made.join.digest) == b"headbody"
     await put_layers(either.layers, made)
     assert await either.layers.find([made.key]) == found

@@ -13,7 +13,7 @@ import pytest
 
 from storage.digest import Digest
 from storage.errors import BlobUnknown, DigestMismatch, ObjectMissing, WriteExpired
-from tests.support.storage.blobs import DATA, DIGEST, NOTHING, everything, make_old, used, written
+from tests.support.storage.blobs import DATA, DIGEST, NOTHING, everything, make_old, read_use, write_object
 from tests.support.storage.stores import Stores
 
 
@@ -43,7 +43,7 @@ async def test_what_is_there_is_not_read_again(stores: Stores) -> None:
 
     unread: Iterator[bytes] = iter(lambda: pytest.fail("it was read"), b"")
     assert await stores.blobs.put(DIGEST, unread) == first
-    assert await used(stores, DIGEST) > time.time() - 60
+    assert await read_use(stores, DIGEST) > time.time() - 60
     assert await everything(stores) == ([DIGEST], [], [first.key])
 
 
@@ -163,8 +163,8 @@ async def test_what_is_needed_is_safe_for_a_while(stores: Stores) -> None:
     one, other = [await stores.blobs.put(Digest.of(data), [data]) for data in (b"one", b"other")]
     await make_old(stores)
     assert await stores.blobs.need([one.digest, DIGEST]) == {one.digest: one}
-    assert await used(stores, one.digest) > time.time() - 60
-    assert await used(stores, other.digest) == 1.0
+    assert await read_use(stores, one.digest) > time.time() - 60
+    assert await read_use(stores, other.digest) == 1.0
     assert await stores.blobs.need([]) == {}
 
 
@@ -181,7 +181,7 @@ async def test_lost_bytes_are_told(stores: Stores) -> None:
 
 async def test_an_object_becomes_a_blob_when_it_is_adopted(stores: Stores) -> None:
     async with stores.blobs.pending() as key:
-        blob = await written(stores, key)
+        blob = await write_object(stores, key)
         assert await everything(stores) == ([], [key], [key])
         assert await stores.blobs.adopt(blob) == blob
         assert await everything(stores) == ([DIGEST], [], [key])
@@ -190,11 +190,11 @@ async def test_an_object_becomes_a_blob_when_it_is_adopted(stores: Stores) -> No
 
 async def test_an_object_that_is_not_adopted_is_deleted(stores: Stores) -> None:
     async with stores.blobs.pending() as key:
-        await written(stores, key)
+        await write_object(stores, key)
     assert await everything(stores) == NOTHING
     with contextlib.suppress(ZeroDivisionError):
         async with stores.blobs.pending() as key:
-            await written(stores, key)
+            await write_object(stores, key)
             raise ZeroDivisionError
     assert await everything(stores) == NOTHING
 
@@ -202,13 +202,13 @@ async def test_an_object_that_is_not_adopted_is_deleted(stores: Stores) -> None:
 async def test_of_two_objects_of_a_digest_the_first_stays(stores: Stores) -> None:
     first = await stores.blobs.put(DIGEST, [DATA])
     async with stores.blobs.pending() as key:
-        assert await stores.blobs.adopt(await written(stores, key)) == first
+        assert await stores.blobs.adopt(await write_object(stores, key)) == first
     assert await everything(stores) == ([DIGEST], [], [first.key])
 
 
 async def test_what_was_given_up_is_not_adopted(stores: Stores) -> None:
     [key] = await stores.blobs.reserve(1)
-    blob = await written(stores, key)
+    blob = await write_object(stores, key)
     await stores.blobs.release([key])
     with pytest.raises(WriteExpired):
         await stores.blobs.adopt(blob)

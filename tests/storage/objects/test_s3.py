@@ -27,7 +27,7 @@ from tests.support.servers.s3_server import SECRET_KEY, S3Server
 from tests.support.servers.s3_server import s3_server as run_s3_server
 from tests.support.small_disk import small_disk
 from tests.support.storage.s3_buckets import location, names_in
-from tests.support.storage.s3_objects import CONTENT, PART, fails_when_full, read, written
+from tests.support.storage.s3_objects import CONTENT, PART, fails_when_full, read, write_object
 
 pytestmark = pytest.mark.services
 LONG = 48 << 20
@@ -54,7 +54,7 @@ def proxy(s3_server: S3Server) -> Iterator[CuttingProxy]:
 
 
 def test_a_link_gives_anybody_the_bytes_as_their_media_type(store: S3Objects) -> None:
-    key = written(store, CONTENT)
+    key = write_object(store, CONTENT)
     link = store.link(key, media_type="application/vnd.oci.image.layer.v1.tar+gzip")
     assert link is not None
     found = requests.get(link, timeout=30)
@@ -65,7 +65,7 @@ def test_a_link_gives_anybody_the_bytes_as_their_media_type(store: S3Objects) ->
 
 
 def test_a_link_is_for_one_object_and_not_for_writing(store: S3Objects) -> None:
-    key, other = written(store, b"content"), written(store, b"other")
+    key, other = write_object(store, b"content"), write_object(store, b"other")
     link = store.link(key, media_type="text/plain")
     assert link is not None
     assert requests.get(link.replace(store.name(key), store.name(other)), timeout=30).status_code >= 400
@@ -76,7 +76,7 @@ def test_a_link_is_for_one_object_and_not_for_writing(store: S3Objects) -> None:
 
 def test_a_link_expires(where: S3Location) -> None:
     store = S3Objects(dataclasses.replace(where, link_seconds=1))
-    link = store.link(written(store, b"content"), media_type="text/plain")
+    link = store.link(write_object(store, b"content"), media_type="text/plain")
     assert link is not None
     time.sleep(2.1)
     assert requests.get(link, timeout=30).status_code >= 400
@@ -85,7 +85,7 @@ def test_a_link_expires(where: S3Location) -> None:
 def test_a_link_leads_to_the_public_endpoint(s3_server: S3Server, where: S3Location) -> None:
     public = f"http://localhost:{s3_server.port}"
     store = S3Objects(dataclasses.replace(where, public_endpoint=public))
-    link = store.link(written(store, b"content"), media_type="text/plain")
+    link = store.link(write_object(store, b"content"), media_type="text/plain")
     assert link is not None
     assert link.startswith(f"{public}/{where.bucket}/condery/")
     assert requests.get(link, timeout=30).content == b"content"
@@ -201,7 +201,7 @@ def test_a_store_that_dies_while_an_object_is_written(
     s3_server.restart()
     store.delete([key])
     assert names_in(s3_server, where) == set()
-    assert read(store, written(store, CONTENT), len(CONTENT)) == CONTENT
+    assert read(store, write_object(store, CONTENT), len(CONTENT)) == CONTENT
 
 
 @pytest.mark.parametrize("size", [0, 10, 2 * PART])
@@ -221,7 +221,7 @@ def test_a_store_that_dies_before_the_commit(
 
 def test_a_store_that_dies_while_an_object_is_read(s3_server: S3Server, where: S3Location) -> None:
     store = S3Objects(dataclasses.replace(where, part_size=64 << 20))
-    key = written(store, bytes(LONG))
+    key = write_object(store, bytes(LONG))
     [segment] = store.segments(key, 0, LONG)
     chunks = read_segment(segment)
     next(chunks)
@@ -232,10 +232,10 @@ def test_a_store_that_dies_while_an_object_is_read(s3_server: S3Server, where: S
 
 
 def test_a_dead_store_fails_everything(s3_server: S3Server, store: S3Objects) -> None:
-    part = ObjectPart(written(store, CONTENT[:PART]), PART)
+    part = ObjectPart(write_object(store, CONTENT[:PART]), PART)
     s3_server.kill()
     unusable(store.check)
-    unusable(lambda: written(store, b"content"))
+    unusable(lambda: write_object(store, b"content"))
     unusable(lambda: read(store, part.key, 5))
     unusable(lambda: store.delete([part.key]))
     unusable(lambda: store.concatenate(new_key(), [part, part]))
@@ -254,7 +254,7 @@ def test_a_store_that_hangs_is_not_waited_for(
     begun.write(CONTENT)
     with s3_server.hanging():
         unusable(store.check)
-        unusable(lambda: written(store, CONTENT))
+        unusable(lambda: write_object(store, CONTENT))
         unusable(lambda: read(store, key, 5))
         unusable(begun.commit)
         begun.abort()
@@ -264,7 +264,7 @@ def test_a_store_that_hangs_is_not_waited_for(
 
 def test_reading_goes_on_where_a_connection_broke(where: S3Location, proxy: CuttingProxy) -> None:
     store = S3Objects(dataclasses.replace(where, endpoint=proxy.url))
-    key = written(store, CONTENT)
+    key = write_object(store, CONTENT)
     proxy.cut(f"GET /{where.bucket}/{store.name(key)}".encode(), after=3 << 20)
     assert read(store, key, len(CONTENT)) == CONTENT
     assert proxy.cuts == 1
@@ -287,7 +287,7 @@ def test_an_object_is_whole_when_the_answer_to_its_commit_was_lost(
 
 
 def test_a_store_that_cannot_copy_is_asked_once(s3_server: S3Server, where: S3Location, store: S3Objects) -> None:
-    parts = [ObjectPart(written(store, CONTENT[:PART]), PART) for _ in range(2)]
+    parts = [ObjectPart(write_object(store, CONTENT[:PART]), PART) for _ in range(2)]
     asked: list[str] = []
     store._bucket._patient.meta.events.register("before-call.s3.UploadPartCopy", lambda **_: asked.append("copy"))
     for _ in range(2):

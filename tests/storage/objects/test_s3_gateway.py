@@ -11,12 +11,12 @@ from tests.support.servers.s3_gateway import S3Gateway
 from tests.support.servers.s3_gateway import s3_gateway as run_s3_gateway
 from tests.support.small_disk import small_disk
 from tests.support.storage.s3_buckets import location
-from tests.support.storage.s3_objects import CONTENT, PART, fails_when_full, read, written
+from tests.support.storage.s3_objects import CONTENT, PART, fails_when_full, read, write_object
 
 
 def test_parts_are_copied_by_the_store(s3_gateway: S3Gateway) -> None:
     store = S3Objects(location(s3_gateway, part_size=PART))
-    parts = [ObjectPart(written(store, CONTENT[:size]), size) for size in (2 * PART, 100, 2 * PART)]
+    parts = [ObjectPart(write_object(store, CONTENT[:size]), size) for size in (2 * PART, 100, 2 * PART)]
     received: list[int] = []
     client = store._bucket._patient
     client.meta.events.register(

@@ -10,7 +10,7 @@ from storage.digest import Descriptor
 from storage.oci import DOCKER_LIST, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST
 from storage.repositories.manifest_document import KINDS, read_manifest
 from tests.support.storage import manifests_in_the_wild as wild
-from tests.support.storage.manifests import MEDIA_TYPE, NONDISTRIBUTABLE, body, names, refused
+from tests.support.storage.manifests import MEDIA_TYPE, NONDISTRIBUTABLE, body, expect_refusal, names
 from tests.support.storage.manifests_in_the_wild import descriptor, digest, image, index
 
 TYPES = ", ".join(KINDS)
@@ -167,7 +167,7 @@ class TestMediaType:
     )
     def test_what_is_refused(self, content_type: str | None, named: Any, text: str) -> None:
         document = image(None) if named is None else {**image(None), "mediaType": named}
-        refused(document, text, content_type)
+        expect_refusal(document, text, content_type)
 
     @pytest.mark.parametrize(
         ("content_type", "document"),
@@ -184,7 +184,7 @@ class TestMediaType:
             "the document has docker's image manifest schema 1, which is no longer accepted: push the image with a "
             "current client, or convert it (skopeo copy --format v2s2)"
         )
-        refused(document, text, content_type)
+        expect_refusal(document, text, content_type)
 
 
 class TestBlobs:

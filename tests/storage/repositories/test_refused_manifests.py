@@ -11,7 +11,7 @@ from storage.errors import JsonInvalid
 from storage.oci import OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST
 from storage.repositories.manifest_document import read_manifest
 from tests.support.storage import manifests_in_the_wild as wild
-from tests.support.storage.manifests import HEX, LARGEST, MEDIA_TYPE, body, data, layer, refused
+from tests.support.storage.manifests import HEX, LARGEST, MEDIA_TYPE, body, data, expect_refusal, layer
 from tests.support.storage.manifests_in_the_wild import descriptor, digest, image, index
 
 
@@ -189,7 +189,7 @@ def test_what_is_refused_and_how_it_is_said(document: Any, text: str) -> None:
         and "size" in document
     ):
         document = image(config=document)
-    refused(document, text)
+    expect_refusal(document, text)
 
 
 @pytest.mark.parametrize(

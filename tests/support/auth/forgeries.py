@@ -97,7 +97,7 @@ def public_key(forger: Forger, encoding: Encoding, form: PublicFormat) -> bytes:
     return forger.key.public.public_bytes(encoding, form)
 
 
-def changed(forger: Forger, place: int) -> str:
+def change_part(forger: Forger, place: int) -> str:
     header, payload, signature = forger.sign(forger.header(), forger.claims()).split(".")
     parts = [header, payload, signature]
     parts[place] = parts[place][:-2] + ("AA" if not parts[place].endswith("AA") else "BB")
@@ -157,9 +157,9 @@ FORGERIES: dict[str, Callable[[Forger], str]] = {
     "a header that is a list": lambda it: it.sign(b"[]", it.claims()),
     "a header with 5,000 digits": lambda it: it.sign(b'{"alg":' + b"1" * 5000 + b"}", it.claims()),
     "a header with 3,000 brackets": lambda it: it.sign(b"[" * 3000, it.claims()),
-    "another header's signature": lambda it: changed(it, 0),
-    "other claims' signature": lambda it: changed(it, 1),
-    "another signature": lambda it: changed(it, 2),
+    "another header's signature": lambda it: change_part(it, 0),
+    "other claims' signature": lambda it: change_part(it, 1),
+    "another signature": lambda it: change_part(it, 2),
     "no signature": lambda it: it.sign(it.header(), it.claims()).rpartition(".")[0] + ".",
     "two parts": lambda it: it.sign(it.header(), it.claims()).rpartition(".")[0],
     "four parts": lambda it: it.sign(it.header(), it.claims()) + ".AA",

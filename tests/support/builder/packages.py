@@ -121,7 +121,7 @@ class Package:
             f"pkg-{self.stem}.tar.zst": zstandard.compress(pack(self._entries())),
             f"info-{self.stem}.tar.zst": zstandard.compress(info),
         }
-        return self.made(folder, f"{self.stem}.conda", zipped(parts))
+        return self.made(folder, f"{self.stem}.conda", zip_parts(parts))
 
     def tar_bz2(self, folder: Path, *, info_last: bool = False) -> Made:
         info: dict[str, Entry] = {name: File(content) for name, content in self.info_files().items()}
@@ -185,7 +185,7 @@ class Made:
         return rattler.RepoDataRecord(package, self.record.file_name, self.record.url, self.record.channel)
 
 
-async def installed(packages: Sequence[Made], target: Path, prefix: str) -> Path:
+async def install(packages: Sequence[Made], target: Path, prefix: str) -> Path:
     """Let rattler install the packages into `target` as if it were `prefix`; returns `target`."""
     await rattler.install(
         [made.repodata_record() for made in packages],
@@ -258,7 +258,7 @@ def pack(
     return buffer.getvalue()
 
 
-def zipped(parts: Mapping[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+def zip_parts(parts: Mapping[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     """A zip of `parts` in order, with zip64 forced as in real packages."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:

@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 from builder.network.guarding_proxy import GuardingProxy
 
 
-async def asked(proxy: GuardingProxy, line: str, *headers: str, secret: str | None = None, body: bytes = b"") -> bytes:
+async def ask_proxy(
+    proxy: GuardingProxy, line: str, *headers: str, secret: str | None = None, body: bytes = b""
+) -> bytes:
     """The whole answer to a request with the proxy's secret, unless another is given."""
     parts = urlsplit(proxy.url)
     pair = f"{parts.username}:{parts.password if secret is None else secret}"

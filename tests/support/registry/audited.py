@@ -13,7 +13,7 @@ async def read_stored(site: Site, **wanted: str) -> AuditPage:
     return await site.access.audit.read_page(AuditFilter(**wanted), None, 1000)  # type: ignore[arg-type]  # texts alone
 
 
-async def stored(site: Site) -> list[tuple[str, str, str, str]]:
+async def read_events(site: Site) -> list[tuple[str, str, str, str]]:
     """All that the audit log has, the oldest first."""
     page = await read_stored(site)
     return [(each.principal, each.action, each.entity, each.outcome) for each in reversed(page.events)]

@@ -22,7 +22,7 @@ async def get(site: Site, path: str, status: int = 200, method: str = "GET", **o
         return body
 
 
-async def refused(site: Site, path: str, status: int, code: str, method: str = "GET") -> str:
+async def get_refusal(site: Site, path: str, status: int, code: str, method: str = "GET") -> str:
     """The message of an expected error."""
     [error] = json.loads(await get(site, path, status, method))["errors"]
     assert error["code"] == code

@@ -51,7 +51,7 @@ def builds(server: Server) -> list[Build]:
 LOG_SECONDS = 1.0
 
 
-def logged(server: Server, event: str) -> list[dict[str, Any]]:
+def read_log(server: Server, event: str) -> list[dict[str, Any]]:
     """The lines for `event` in the server's log. They come a moment after what they report."""
     deadline = time.monotonic() + LOG_SECONDS
     while True:

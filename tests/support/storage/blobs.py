@@ -21,7 +21,7 @@ async def everything(stores: Stores) -> tuple[list[Digest], list[str], list[str]
 NOTHING: tuple[list[Digest], list[str], list[str]] = ([], [], [])
 
 
-async def written(stores: Stores, key: str, data: bytes = DATA) -> StoredBlob:
+async def write_object(stores: Stores, key: str, data: bytes = DATA) -> StoredBlob:
     """An object with `data` that is not a blob yet."""
     with writing(stores.objects, key) as writer:
         writer.write(data)
@@ -33,7 +33,7 @@ async def make_old(stores: Stores) -> None:
         await connection.execute(tables.blob.update().values(used=1.0))
 
 
-async def used(stores: Stores, digest: Digest) -> float:
+async def read_use(stores: Stores, digest: Digest) -> float:
     [row] = await stores.rows(tables.blob.select().where(tables.blob.c.digest == digest))
     return float(row.used)
 

@@ -27,7 +27,7 @@ def names(descriptors: tuple[Descriptor, ...]) -> list[Digest]:
     return [each.digest for each in descriptors]
 
 
-def refused(document: object, text: str, content_type: str | None = None) -> None:
+def expect_refusal(document: object, text: str, content_type: str | None = None) -> None:
     with pytest.raises(ManifestInvalid) as caught:
         read_manifest(content_type, body(document))
     assert str(caught.value) == f"invalid manifest: {text}"

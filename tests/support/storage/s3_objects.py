@@ -23,7 +23,7 @@ def read(store: S3Objects, key: str, size: int) -> bytes:
     return b"".join(chunk for segment in store.segments(key, 0, size) for chunk in read_segment(segment))
 
 
-def written(store: S3Objects, content: bytes) -> str:
+def write_object(store: S3Objects, content: bytes) -> str:
     key = new_key()
     with writing(store, key) as writer:
         writer.write(content)
@@ -34,10 +34,10 @@ def fails_when_full(server: S3Server, error: type[StorageError]) -> None:
     """Check the error on a disk of 12 MiB."""
     where = location(server, part_size=PART)
     store = S3Objects(where)
-    kept = written(S3Objects(dataclasses.replace(where, part_size=16 << 20)), bytes(9 << 20))
+    kept = write_object(S3Objects(dataclasses.replace(where, part_size=16 << 20)), bytes(9 << 20))
     for size in (PART, 3 * PART):
         with pytest.raises(error):
-            written(store, CONTENT[:size])
+            write_object(store, CONTENT[:size])
         assert names_in(server, where) == {kept}
     store.delete([kept])
-    written(store, CONTENT[:PART])
+    write_object(store, CONTENT[:PART])

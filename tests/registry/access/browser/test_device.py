@@ -21,7 +21,7 @@ from registry.access.token_route import DEVICE_GRANT
 from registry.http.settings import HttpSettings
 from storage.database.account_tables import sign_in
 from tests.support.registry.access import CLOSED
-from tests.support.registry.audited import stored
+from tests.support.registry.audited import read_events
 from tests.support.registry.browser import Browser, fields_of
 from tests.support.registry.people import BY, PASSWORD, People, Person, basic, bearer
 from tests.support.registry.serving import Site, serving
@@ -114,7 +114,7 @@ async def test_a_person_lets_a_device_in(site: Site, alice: Person) -> None:
     revoked = await Browser(site).ask("DELETE", "/api/v1/token/current/", bearer(token))
     assert revoked.status == 200
     assert await Browser(site).who(bearer(token)) == 401
-    told = await stored(site)
+    told = await read_events(site)
     for action in ("device.sign-in", "token.create", "sign-in"):
         assert ("alice", action, "alice", "allowed") in told
 

@@ -16,7 +16,7 @@ from auth.sign_in.settings import SignInSettings
 from registry.http.settings import HttpSettings
 from storage.database.account_tables import browser_session
 from tests.support.registry.access import CLOSED
-from tests.support.registry.audited import stored
+from tests.support.registry.audited import read_events
 from tests.support.registry.browser import Browser
 from tests.support.registry.people import BY, PASSWORD, People, basic
 from tests.support.registry.serving import Site, serving
@@ -227,7 +227,7 @@ async def test_clients_of_conda_store_send_json(site: Site) -> None:
 async def test_who_signs_in_is_audited(site: Site) -> None:
     await Browser(site).log_in("alice", PASSWORD)
     await Browser(site).log_in("alice", "wrong")
-    found = [each for each in await stored(site) if each[1] == "sign-in"]
+    found = [each for each in await read_events(site) if each[1] == "sign-in"]
     assert found == [("alice", "sign-in", "alice", "allowed"), ("anonymous", "sign-in", "alice", "denied")]
     assert PASSWORD not in site.log.getvalue()
 

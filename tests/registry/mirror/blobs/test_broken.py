@@ -13,7 +13,7 @@ from aiohttp import web
 
 from registry.http.settings import HttpSettings
 from registry.mirror import fetching
-from tests.support.registry.mirrored import APP, get, name_of, refused
+from tests.support.registry.mirrored import APP, get, get_refusal, name_of
 from tests.support.registry.mirrored_blobs import (
     HALF,
     IMAGE,
@@ -118,7 +118,7 @@ async def test_an_upstream_that_is_killed_leaves_nothing(tmp_path: Path) -> None
                 assert received
                 assert LAYER.startswith(received)
                 await assert_nothing_stored(site)
-                message = await refused(site, path.removeprefix("/v2/"), 404, "BLOB_UNKNOWN")
+                message = await get_refusal(site, path.removeprefix("/v2/"), 404, "BLOB_UNKNOWN")
                 assert message == f"{address} cannot be reached, or broke the connection"
 
 
@@ -177,7 +177,7 @@ async def test_lies_about_the_length_are_refused_at_once(
     async with mirroring(tmp_path, upstream.host, **LYING) as site:
         await get(site, f"{upstream.mirrored}/{APP}/manifests/latest")
         upstream.behaviour = Sends(content, length)
-        assert message in await refused(site, path_of(upstream).removeprefix("/v2/"), 404, "BLOB_UNKNOWN")
+        assert message in await get_refusal(site, path_of(upstream).removeprefix("/v2/"), 404, "BLOB_UNKNOWN")
         await assert_nothing_stored(site)
 
 
@@ -194,6 +194,6 @@ async def test_a_size_that_nobody_tells(tmp_path: Path, upstream: ScriptedRegist
     upstream.behaviour = Sends(LAYER, None)
     async with mirroring(tmp_path, upstream.host, **LYING) as site:
         path = path_of(upstream).removeprefix("/v2/")
-        assert "does not state the size of blob" in await refused(site, path, 404, "BLOB_UNKNOWN")
+        assert "does not state the size of blob" in await get_refusal(site, path, 404, "BLOB_UNKNOWN")
         await get(site, f"{upstream.mirrored}/{APP}/manifests/latest")
         assert await get(site, path) == LAYER

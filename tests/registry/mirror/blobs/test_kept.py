@@ -18,7 +18,7 @@ from storage.objects.protocol import ObjectPart, ObjectWriter
 from storage.objects.s3 import S3Objects
 from storage.objects.segments import Segment
 from storage.quotas.limits import Limits, Quota
-from tests.support.registry.mirrored import APP, get, refused
+from tests.support.registry.mirrored import APP, get, get_refusal
 from tests.support.registry.mirrored_blobs import (
     CONFIG,
     HALF,
@@ -52,7 +52,7 @@ async def test_a_blob_of_another_repository_has_to_be_the_upstreams_too(
             async with site.request(method, path_of(upstream, naming.layer)) as response:
                 assert response.status == 404
                 assert secret not in await response.read()
-        assert "unknown to the upstream" in await refused(
+        assert "unknown to the upstream" in await get_refusal(
             site, path_of(upstream, naming.layer).removeprefix("/v2/"), 404, "BLOB_UNKNOWN"
         )
 
@@ -67,7 +67,7 @@ async def test_a_blob_of_the_same_registry_is_not_fetched_again(tmp_path: Path, 
         assert upstream.count("HEAD", "team/other/blobs/") == 1
         # only as far as the registry says so
         third = path_of(upstream).replace(APP, "team/third")
-        await refused(site, third.removeprefix("/v2/"), 404, "BLOB_UNKNOWN")
+        await get_refusal(site, third.removeprefix("/v2/"), 404, "BLOB_UNKNOWN")
 
 
 async def test_a_blob_that_two_registries_have_is_fetched_from_both_and_stored_once(
@@ -104,7 +104,7 @@ async def test_two_servers_over_the_same_data_fetch_the_same_blob(
 async def test_a_quota_is_met_before_anything_is_fetched(tmp_path: Path, upstream: ScriptedRegistry) -> None:
     limits = Limits(quotas=(Quota("mirror/*", bytes=1_000_000),))
     async with mirroring(tmp_path, upstream.host, limits=limits) as site:
-        message = await refused(site, path_of(upstream).removeprefix("/v2/"), 403, "DENIED")
+        message = await get_refusal(site, path_of(upstream).removeprefix("/v2/"), 403, "DENIED")
         assert "mirror/* may hold 1,000,000 bytes" in message
         await assert_nothing_stored(site)
 

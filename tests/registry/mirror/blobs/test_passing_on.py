@@ -13,7 +13,7 @@ from auth.settings import AccessSettings
 from registry.http.settings import HttpSettings
 from registry.mirror.names import Source
 from storage.digest import Digest
-from tests.support.registry.mirrored import APP, get, refused
+from tests.support.registry.mirrored import APP, get, get_refusal
 from tests.support.registry.mirrored_blobs import (
     CONFIG,
     HALF,
@@ -114,7 +114,7 @@ async def test_a_registry_that_limits_requests_is_not_asked_twice(tmp_path: Path
 async def test_failures_of_blobs_are_told_as_such(tmp_path: Path, upstream: ScriptedRegistry, status: int) -> None:
     upstream.behaviour = blobs_only(lambda _: web.Response(status=status))
     async with mirroring(tmp_path, upstream.host) as site:
-        await refused(site, path_of(upstream).removeprefix("/v2/"), 404, "BLOB_UNKNOWN")
+        await get_refusal(site, path_of(upstream).removeprefix("/v2/"), 404, "BLOB_UNKNOWN")
         async with site.request("HEAD", path_of(upstream)) as response:
             assert response.status == 404
 
