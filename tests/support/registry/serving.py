@@ -278,6 +278,14 @@ async def serving(
 
     log = io.StringIO()
     app = compose(settings, open_parts, JsonRequestLog(log, least=20), routes=routes, kinds=kinds)
+    async with listening(app, settings) as runner, aiohttp.ClientSession(auto_decompress=False) as client:
+        address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield Site(address, workshops[0], client, log, app, runner, accesses[0])
+
+
+@contextlib.asynccontextmanager
+async def listening(app: web.Application, settings: HttpSettings) -> AsyncIterator[web.AppRunner]:
+    """Serve on a free port while the block runs."""
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -286,11 +294,8 @@ async def serving(
         shutdown_timeout=settings.shutdown_seconds,
     )
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    address = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
-        async with aiohttp.ClientSession(auto_decompress=False) as client:
-            yield Site(address, workshops[0], client, log, app, runner, accesses[0])
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield runner
     finally:
         await runner.cleanup()
