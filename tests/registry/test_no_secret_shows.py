@@ -177,41 +177,12 @@ async def opened(directory: Path, database: str | None, s3: S3Server | None) -> 
         client = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
 
         port = free_port()
-        lines = {
-            "data_directory": str(directory / "data"),
-            "port": port,
-            "public_url": f"http://127.0.0.1:{port}",
-            "base": "scratch",
-            "service_name": "condery",
-            "channels": [own.url, f"http://localhost:{shared.port}"],
-            "credentials": str(directory / "credentials"),
-            "mirrors": [upstream.host],
-            "mirror_internal_hosts": [upstream.host],
-            "mirror_fresh_for": 0,
-            "webhooks": [hooks.url],
-            "webhook_secret_file": str(directory / "hook-secret"),
-            "oidc_issuer": issuer.url,
-            "oidc_client_id": "condery",
-            "oidc_client_secret_file": str(directory / "client-secret"),
-            "workload_issuers": [issuer.url],
-            "workload_audience": AUDIENCE,
-            "workload_rules": ['sub == "robot" -> viewer on team/*'],
-            "admin_password_file": str(directory / "admin-password"),
-            "vault_key_file": str(directory / "keys"),
-            "failure_memory": 0,
-            "login_attempts": 1000,
-            "log_level": "debug",
-            "audit_pulls": True,
-        }
+        lines = _lines(
+            directory, port, [own.url, f"http://localhost:{shared.port}"], upstream.host, hooks.url, issuer.url
+        )
         if s3 is not None:
             held.add("S3 secret key", SECRET_KEY)
-            (directory / "s3").write_text(f"{ACCESS_KEY}\n{SECRET_KEY}\n")
-            lines |= {
-                "s3_bucket": s3.new_bucket(),
-                "s3_endpoint": s3.url,
-                "s3_region": REGION,
-                "s3_credentials": str(directory / "s3"),
-            }
+            lines |= _lines_of_s3(directory, s3)
         environment = {}
         if database is not None:
             # the server of the tests asks for no password, but one may be shown to it
@@ -227,6 +198,46 @@ async def opened(directory: Path, database: str | None, s3: S3Server | None) -> 
         finally:
             if hasattr(server, "process") and server.process.poll() is None:
                 await asyncio.to_thread(server.kill)
+
+
+def _lines(directory: Path, port: int, channels: list[str], mirrored: str, hook: str, issuer: str) -> dict[str, object]:
+    """The settings, with everything that has a secret."""
+    return {
+        "data_directory": str(directory / "data"),
+        "port": port,
+        "public_url": f"http://127.0.0.1:{port}",
+        "base": "scratch",
+        "service_name": "condery",
+        "channels": channels,
+        "credentials": str(directory / "credentials"),
+        "mirrors": [mirrored],
+        "mirror_internal_hosts": [mirrored],
+        "mirror_fresh_for": 0,
+        "webhooks": [hook],
+        "webhook_secret_file": str(directory / "hook-secret"),
+        "oidc_issuer": issuer,
+        "oidc_client_id": "condery",
+        "oidc_client_secret_file": str(directory / "client-secret"),
+        "workload_issuers": [issuer],
+        "workload_audience": AUDIENCE,
+        "workload_rules": ['sub == "robot" -> viewer on team/*'],
+        "admin_password_file": str(directory / "admin-password"),
+        "vault_key_file": str(directory / "keys"),
+        "failure_memory": 0,
+        "login_attempts": 1000,
+        "log_level": "debug",
+        "audit_pulls": True,
+    }
+
+
+def _lines_of_s3(directory: Path, s3: S3Server) -> dict[str, object]:
+    (directory / "s3").write_text(f"{ACCESS_KEY}\n{SECRET_KEY}\n")
+    return {
+        "s3_bucket": s3.new_bucket(),
+        "s3_endpoint": s3.url,
+        "s3_region": REGION,
+        "s3_credentials": str(directory / "s3"),
+    }
 
 
 def _toml(value: object) -> str:
