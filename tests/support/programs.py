@@ -30,7 +30,7 @@ CRANE = ("github.com/google/go-containerregistry/cmd/crane", ("v0.22.1", "v0.21.
 """Package and versions of the clients that are written in Go."""
 
 PULL_SECONDS = 240
-START_SECONDS = 30
+START_SECONDS = 240
 
 
 class ClientError(Exception):

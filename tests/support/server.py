@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-START_SECONDS = 60
-STOP_SECONDS = 60
+START_SECONDS = 240
+STOP_SECONDS = 240
 
 
 @dataclass

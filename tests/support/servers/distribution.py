@@ -18,8 +18,8 @@ from tests.support.go_programs import go_program
 PACKAGE = "github.com/distribution/distribution/v3/cmd/registry"
 VERSIONS = ("v3.1.2", "v3.1.1", "v3.0.0")
 
-START_SECONDS = 30
-STOP_SECONDS = 30
+START_SECONDS = 240
+STOP_SECONDS = 240
 
 CONFIG = """
 version: 0.1

@@ -22,8 +22,8 @@ from tests.support.servers.running import running
 INSTALLATIONS = Path("/usr/lib/postgresql")
 USER = "condery"
 
-START_SECONDS = 60
-STOP_SECONDS = 60
+START_SECONDS = 240
+STOP_SECONDS = 240
 
 SETTINGS = {
     "listen_addresses": "",

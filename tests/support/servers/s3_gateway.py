@@ -20,7 +20,7 @@ PACKAGE = "github.com/versity/versitygw/cmd/versitygw"
 VERSIONS = ("v1.8.0",)
 """It needs Go 1.25."""
 
-START_SECONDS = 30
+START_SECONDS = 240
 
 
 @dataclass

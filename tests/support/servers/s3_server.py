@@ -26,8 +26,8 @@ ACCESS_KEY = "CONDERYTESTACCESS"
 SECRET_KEY = "condery-test-secret-key"
 REGION = "us-east-1"
 
-START_SECONDS = 30
-STOP_SECONDS = 30
+START_SECONDS = 240
+STOP_SECONDS = 240
 
 
 @dataclass
