@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from auth.binding import parse_binding
+from auth.binding import parse_binding, split_binding
 from auth.role import Roles, parse_role
 from storage.section import Section
 
@@ -89,6 +89,12 @@ class AccessSettings(Section):
     @property
     def own_roles(self) -> Roles:
         return Roles(parse_role(each) for each in self.roles)
+
+    def granted_patterns(self, root: str) -> tuple[str, ...]:
+        """The patterns on which something is granted to anybody, or to everybody who signed in."""
+        texts = (*self.anonymous_bindings, *self.signed_in_bindings)
+        given = (text.replace(ROOT, root) for text in texts if text not in (AUTO, NONE))
+        return tuple(split_binding(text)[0] for text in given)
 
     @field_validator("roles")
     @classmethod

@@ -11,15 +11,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth.accounts.account import Account, AccountKind, new_id, read_account
 from auth.accounts.administrators import add_administrator, has_administrator, keeping_one
-from auth.accounts.content import first_repository
-from auth.accounts.lookup import find_account, find_of_kind, has_accounts, is_there
+from auth.accounts.lookup import find_account, find_of_kind, has_accounts
 from auth.accounts.names import Names
 from auth.accounts.passwords import Passwords
+from auth.accounts.taken import check_free
 from auth.audit.actor import Actor
 from auth.audit.log import append
+from auth.audit.reading import TOOK_NAMESPACE
 from auth.changing import AccessData
 from auth.errors import NameTaken, NameUnfit
-from storage.database.account_tables import account, binding, browser_session, namespace, refresh_token
+from storage.database.account_tables import account, binding, browser_session, refresh_token
 
 LONGEST_DISPLAY_NAME = 255
 
@@ -55,11 +56,12 @@ class Accounts:
             row["password"] = await self._passwords.hash(password)
         async with self._data.changing_alone() as connection:
             if not take_namespace:
-                await _check_namespace(connection, name)
+                await check_free(connection, self._names, name)
             await self._insert(connection, row)
             if administrator:
                 await add_administrator(connection, row["id"], by.name)
-            await append(connection, by.did("user.add", name, administrator=administrator))
+            took = {TOOK_NAMESPACE: True} if take_namespace else {}
+            await append(connection, by.did("user.add", name, administrator=administrator, **took))
             return await find_account(connection, name)
 
     async def add_within(self, connection: AsyncConnection, name: str, *, by: Actor) -> Account:
@@ -68,7 +70,7 @@ class Accounts:
         Raises NameUnfit, NameTaken.
         """
         row = self._new_row("person", name)
-        await _check_namespace(connection, name)
+        await check_free(connection, self._names, name)
         await self._insert(connection, row)
         await append(connection, by.did("user.add", name))
         return await find_account(connection, name)
@@ -153,8 +155,9 @@ class Accounts:
             await append(connection, by.did(f"{_NOUNS[kind]}.enable", name))
 
     async def delete(self, name: str, kind: AccountKind = "person", *, by: Actor, force: bool = False) -> None:
-        """Delete an account with its tokens, bindings and robots, but no repositories.
+        """Delete an account with its tokens, bindings and robots, but nothing that is in the namespace of its name.
 
+        Neither repositories there nor what was bound on them: nobody gets that name by accident while there are any.
         Raises WrongKind, and LastAdministrator unless with `force`.
         """
         async with self._data.changing_alone() as connection, keeping_one(connection, force=force):
@@ -186,14 +189,6 @@ async def end_sessions(connection: AsyncConnection, account_id: str) -> None:
     await _update(connection, account_id, epoch=account.c.epoch + 1)
     for table in (refresh_token, browser_session):
         await connection.execute(delete(table).where(table.c.account == account_id))
-
-
-async def _check_namespace(connection: AsyncConnection, name: str) -> None:
-    """Raise NameTaken for an existing namespace: the account's owner would be admin of what others have put there."""
-    if await is_there(connection, namespace, name) or await first_repository(connection, name) is not None:
-        raise NameTaken(
-            name, "a namespace", "choose another name, or --take-namespace if they are to be the admin of what is in it"
-        )
 
 
 def _check_display_name(text: str | None) -> str | None:

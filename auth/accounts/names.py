@@ -30,10 +30,14 @@ def is_name(text: str) -> bool:
 
 
 class Names:
-    """The rules for names on a server whose on-demand names begin with `root`."""
+    """The rules for names on a server whose on-demand names begin with `root`.
 
-    def __init__(self, root: str) -> None:
+    `granted` are the patterns on which its settings grant something to anybody.
+    """
+
+    def __init__(self, root: str, granted: Iterable[str] = ()) -> None:
         self._root = root
+        self._granted = frozenset(each.partition("/")[0] for each in granted)
 
     def check(self, what: Named, name: str) -> str:
         """Check a name and return it. Raises NameUnfit.
@@ -47,6 +51,10 @@ class Names:
         if name in reserved:
             raise NameUnfit(what, name, "the server uses it itself; choose another one")
         return name
+
+    def is_granted(self, namespace: str) -> bool:
+        """Whether the settings grant something in a namespace, by its name."""
+        return namespace in self._granted
 
     def is_of_server(self, namespace: str) -> bool:
         """Whether the server itself fills a namespace: with on-demand content, or with copies of other registries'."""

@@ -22,7 +22,7 @@ from auth.audit.log import append
 from auth.changing import AccessData
 from auth.errors import MetadataInvalid, NamespaceInUse, NamespaceUnknown, NameTaken
 from storage.database.account_tables import binding, credential, namespace
-from storage.quotas.bounds import AFTER_SLASH
+from storage.quotas.bounds import begins_with
 
 MOST_METADATA = 64 << 10
 """The most bytes of JSON."""
@@ -107,7 +107,7 @@ class Namespaces:
             if stored is not None:
                 raise NamespaceInUse(name, stored)
             held = and_(binding.c.holder_kind == "namespace", binding.c.holder == name)
-            on_it = and_(binding.c.pattern > f"{name}/", binding.c.pattern < f"{name}{AFTER_SLASH}")
+            on_it = begins_with(binding.c.pattern, f"{name}/")
             await connection.execute(delete(binding).where(or_(held, on_it)))
             await connection.execute(delete(credential).where(credential.c.namespace == name))
             await connection.execute(delete(namespace).where(namespace.c.name == name))

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, and_, or_, select, true
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database import account_tables
 from storage.database.engine import Database
+from storage.quotas.bounds import begins_with
 
 MOST_EVENTS = 1000
 """The most events in one page."""
@@ -29,6 +31,13 @@ ABOUT_NAMESPACES = (
 """Beginnings of actions whose entity is a namespace or a repository. That of others may be an account of that name."""
 
 
+TOOK_NAMESPACE = "took_namespace"
+"""In the detail of `user.add`: the account was given the namespace as it was."""
+
+_BEGINNINGS = ("namespace.delete", "user.add", "user.delete")
+"""Actions after which a namespace of the name is another one."""
+
+
 @dataclass(frozen=True)
 class AuditFilter:
     """What to search for; None means everything. An `entity` that ends in `*` is a prefix."""
@@ -41,7 +50,10 @@ class AuditFilter:
     """UNIX seconds."""
     until: float | None = None
     namespace: str | None = None
-    """What is about it, about the repository of its name, and about what is in it."""
+    """What is about it, about the repository of its name, and about what is in it, since it is what it is.
+
+    An earlier namespace of the same name was others'.
+    """
 
 
 @dataclass(frozen=True)
@@ -80,17 +92,17 @@ async def read_page(
             query = query.where(table.c[name] == value)
     if wanted.entity is not None:
         query = query.where(
-            table.c.entity.startswith(wanted.entity[:-1], autoescape=True)
+            begins_with(table.c.entity, wanted.entity[:-1])
             if wanted.entity.endswith("*")
             else table.c.entity == wanted.entity
         )
-    if wanted.namespace is not None:
-        query = query.where(_is_about(wanted.namespace))
     if wanted.since is not None:
         query = query.where(table.c.time >= wanted.since)
     if wanted.until is not None:
         query = query.where(table.c.time < wanted.until)
     async with database.reading() as connection:
+        if wanted.namespace is not None:
+            query = query.where(_is_about(wanted.namespace), await _is_since(connection, wanted.namespace))
         rows = list(await connection.execute(query))
     events = tuple(StoredEvent(**{**row._mapping, "detail": orjson.loads(row.detail)}) for row in rows[:limit])
     return AuditPage(events, events[-1].id if len(rows) > limit else None)
@@ -99,4 +111,16 @@ async def read_page(
 def _is_about(namespace: str) -> ColumnElement[bool]:
     table = account_tables.audit
     itself = or_(*(table.c.action.startswith(each, autoescape=True) for each in ABOUT_NAMESPACES))
-    return table.c.entity.startswith(f"{namespace}/", autoescape=True) | ((table.c.entity == namespace) & itself)
+    return begins_with(table.c.entity, f"{namespace}/") | ((table.c.entity == namespace) & itself)
+
+
+async def _is_since(connection: AsyncConnection, namespace: str) -> ColumnElement[bool]:
+    """Whether an event is of the namespace that has the name now: the log itself tells when it became another."""
+    table = account_tables.audit
+    query = select(table.c.id, table.c.time, table.c.action, table.c.detail)
+    query = query.where(table.c.entity == namespace, table.c.action.in_(_BEGINNINGS)).order_by(table.c.id.desc())
+    for row in await connection.execute(query):
+        if not (row.action == "user.add" and orjson.loads(row.detail).get(TOOK_NAMESPACE)):
+            # what was noted before it may be written after it
+            return and_(table.c.id >= row.id, table.c.time >= row.time)
+    return true()

@@ -15,12 +15,12 @@ from auth.accounts.defaults import Defaults
 from auth.accounts.first_start import ADMINISTRATOR, PRINTED_DAYS, make_first_administrator
 from auth.accounts.groups import Groups
 from auth.accounts.loading import PrincipalLoader
-from auth.accounts.names import Names
 from auth.accounts.namespaces import Namespaces
 from auth.accounts.passwords import Passwords
 from auth.changing import AccessData
 from auth.sign_in.identities import Identities
 from auth.tokens.access_tokens import AccessTokens
+from registry.access.names import names_of
 from registry.settings.model import Settings
 from storage.store import Store
 
@@ -42,7 +42,8 @@ class OpenedAccounts:
 def open_accounts(settings: Settings, store: Store) -> Iterator[OpenedAccounts]:
     """With the roles and defaults of `settings`."""
     access, root = settings.access, settings.builder.root
-    data, names, roles = AccessData(store.database, store.changes), Names(root), access.own_roles
+    data, roles = AccessData(store.database, store.changes), access.own_roles
+    names = names_of(access, settings.workload, root)
     defaults = Defaults(access, root, for_this_machine=settings.http.is_for_this_machine)
     with Passwords(data, access.password_hashes) as passwords:
         accounts = Accounts(data, names, passwords)

@@ -15,7 +15,6 @@ from auth.accounts.attempts import Attempts
 from auth.accounts.defaults import Defaults
 from auth.accounts.hashing import HASHER
 from auth.accounts.loading import PrincipalLoader
-from auth.accounts.names import Names
 from auth.accounts.passwords import Passwords
 from auth.audit.log import AuditLog
 from auth.changing import AccessData
@@ -41,6 +40,7 @@ from registry.access.browser.provider import ProviderSignIns
 from registry.access.browser.sessions import SignedInBrowsers
 from registry.access.challenge import Challenger, service_of
 from registry.access.issuers import open_issuer_client
+from registry.access.names import names_of
 from registry.access.passwords import PasswordSignIns
 from registry.access.per_minute import PerMinute
 from registry.access.proxied import ProxyHeaders, ProxySignIns
@@ -75,6 +75,7 @@ async def open_access(
     """`root` is the first part of on-demand names. Raises WorkloadRuleInvalid, TrustUnusable, VaultLocked."""
     service = service_of(settings, http)
     defaults = Defaults(settings, root, for_this_machine=http.is_for_this_machine)
+    names = names_of(settings, workload or WorkloadSettings(), root)
     loader = PrincipalLoader(data, settings.own_roles, defaults)
     tokens = Tokens.open(data, settings, service, vault)
     await tokens.keys.check()
@@ -86,7 +87,7 @@ async def open_access(
     ):
         with Passwords(data, settings.password_hashes, hasher) as passwords:
             recognition = Recognition(loader, tokens.access, workloads)
-            identities = Identities(data, Accounts(data, Names(root), passwords))
+            identities = Identities(data, Accounts(data, names, passwords))
             elsewhere = sign_in or SignInSettings()
             headers = ProxyHeaders.of(elsewhere)
             proxied = ProxySignIns(headers, identities, recognition, data) if headers is not None else None

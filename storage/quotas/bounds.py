@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database.account_tables import namespace as namespace_table
@@ -75,6 +75,15 @@ def namespace_of(repository: str) -> str:
 def is_in_namespace(column: ColumnElement[Any], namespace: str) -> ColumnElement[bool]:
     """Whether a repository is in a namespace, in SQL: a range, since `_` stands for itself, and an index is used."""
     return or_(column == namespace, and_(column > f"{namespace}/", column < f"{namespace}{AFTER_SLASH}"))
+
+
+def begins_with(column: ColumnElement[str], text: str) -> ColumnElement[bool]:
+    """Whether a column begins with exactly `text`, in SQL.
+
+    For columns that are not sorted by code point: there a range holds more than that, as LIKE does in SQLite, for which
+    `a` and `A` are the same.
+    """
+    return func.substr(column, 1, len(text)) == text
 
 
 async def find_bounds(connection: AsyncConnection, limits: Limits, repository: str) -> list[Bound]:

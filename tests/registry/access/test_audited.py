@@ -146,7 +146,7 @@ async def test_a_namespace_has_what_is_about_itself_and_nothing_of_an_account_of
 ) -> None:
     """The repository `team` is in the namespace `team`, and alone has its name."""
     root, admin = await people.add("root", "*=admin"), await people.add("admin", "team/*=admin")
-    await people.add("team", "team/*=editor", password=PASSWORD)
+    await people.add("team", "team/*=editor", password=PASSWORD, take_namespace=True)
     await people.add("teammate")
     for name in ("team", "team/app", "teammate/app"):
         path = f"/v2/{name}/blobs/uploads/?digest={DIGEST}"

@@ -18,6 +18,7 @@ from auth.changing import AccessData
 from auth.settings import AccessSettings
 from auth.sign_in.errors import SignInRefused
 from auth.sign_in.settings import SignInSettings
+from auth.sign_in.workload_settings import WorkloadSettings
 from registry import observer
 from registry.answers import Form
 from registry.http.settings import HttpSettings
@@ -31,12 +32,19 @@ UPLOADS = "/v2/alice/app/blobs/uploads/"
 
 
 @contextlib.asynccontextmanager
-async def behind(directory: Path, *proxies: str, header: str | None = USER) -> AsyncIterator[Site]:
+async def behind(
+    directory: Path, *proxies: str, header: str | None = USER, granting: tuple[str, ...] = ("none",)
+) -> AsyncIterator[Site]:
     """A server that believes `proxies`."""
     settings = SignInSettings(proxy_user_header=header, proxy_groups_header=GROUPS if header else None)
-    closed = AccessSettings(anonymous_bindings=("none",))
+    closed = AccessSettings(anonymous_bindings=granting)
     http = HttpSettings(trusted_proxies=proxies)
-    async with serving(directory, http, sign_in=closed, elsewhere=settings) as site:
+    jobs = WorkloadSettings(
+        workload_issuers=("https://gitlab.example.org",),
+        workload_audience="condery",
+        workload_rules=('sub == "job" -> editor on jobs/*',),
+    )
+    async with serving(directory, http, sign_in=closed, elsewhere=settings, workload=jobs) as site:
         yield site
 
 
@@ -103,6 +111,18 @@ async def test_a_name_of_a_local_account_goes_to_an_administrator(site: Site) ->
         assert response.status == 403
         message = json.loads(await response.read())["errors"][0]["message"]
         assert "condery user connect NAME --issuer proxy --subject 'Al Ice'" in message
+
+
+async def test_nobody_is_admin_by_their_name_of_what_others_count_on(tmp_path: Path) -> None:
+    async with behind(tmp_path, "127.0.0.1", granting=("public/*=viewer",)) as site:
+        await People(site).add("bob", "team/*=editor")
+        for name in ("team", "public", "jobs"):
+            for method, path in (("GET", TAGS), ("GET", f"/v2/{name}/app/tags/list"), ("POST", UPLOADS)):
+                assert await status(site, {USER: name}, method, path) == 403
+            assert await who(site, {USER: name}) == 403
+        assert [each.name for each in await People(site).accounts.list_all()] == ["bob"]
+        await People(site).accounts.add_person("team", None, by=BY, take_namespace=True)
+        assert await who(site, {USER: "team"}) == 403, "an administrator connects the two"
 
 
 async def test_each_refusal_is_an_error_of_its_own(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

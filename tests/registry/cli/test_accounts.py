@@ -48,6 +48,18 @@ def test_an_account_is_connected_with_a_user_elsewhere(run: Run) -> None:
     assert "user.connect" in run("audit").stdout
 
 
+def test_a_name_under_which_others_have_something_is_asked_about(run: Run, tmp_path: Path) -> None:
+    settings = tmp_path / "condery.toml"
+    settings.write_text('anonymous_bindings = ["public/*=viewer"]\n')
+    run("user add zeta --no-password")
+    run("role bind omega/*=editor --user zeta")
+    refused = run("user add omega --no-password", code=1).stderr
+    assert "somebody was bound to omega/*=editor, which condery role list shows" in refused
+    assert "--take-namespace" in refused
+    assert "the settings grant something in it" in run("user add public --no-password", code=1).stderr
+    run("user add omega --no-password --take-namespace")
+
+
 @pytest.fixture(scope="module")
 def _people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = tmp_path_factory.mktemp("people") / "data"

@@ -56,8 +56,8 @@ class People:
         self.accounts = Accounts(data, Names(ROOT), Passwords(data, 2, CHEAP))
         self.bindings = HeldBindings(data, Roles())
 
-    async def add(self, name: str, *bindings: str, password: str | None = None) -> Person:
-        account = await self.accounts.add_person(name, password, by=BY)
+    async def add(self, name: str, *bindings: str, password: str | None = None, take_namespace: bool = False) -> Person:
+        account = await self.accounts.add_person(name, password, by=BY, take_namespace=take_namespace)
         for each in bindings:
             await self.bindings.bind(Holder("account", name), each, by=BY)
         principal = await self.load(account.id)
