@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -10,19 +9,12 @@ from pydantic import Field, field_validator, model_validator
 
 from auth.sign_in.issuer_address import check_hosts, check_issuer
 from auth.sign_in.rules import Rule, parse_rule
+from auth.sign_in.shared_issuers import find_picking, find_telling
 from storage.errors import quote
 from storage.section import Section
 
 MOST_ISSUERS = 32
 MOST_RULES = 500
-
-SHARED_ISSUERS: Mapping[str, frozenset[str]] = {
-    "https://token.actions.githubusercontent.com": frozenset(
-        {"sub", "repository", "repository_id", "repository_owner", "repository_owner_id"}
-    ),
-    "https://gitlab.com": frozenset({"sub", "project_path", "project_id", "namespace_path", "namespace_id"}),
-}
-"""Issuers that sign for anybody in the world, and the claims that say for whom."""
 
 
 class WorkloadSettings(Section):
@@ -71,7 +63,7 @@ class WorkloadSettings(Section):
             if value.count(each) > 1:
                 raise ValueError(f"{each!r} is given twice")
             # a workload is called by its issuer and its subject, which must not be confused with those of another
-            below = next((other for other in value if other.startswith(each.rstrip("/") + "/")), None)
+            below = next((other for other in value if other != each and other.startswith(each.rstrip("/") + "/")), None)
             if below is not None:
                 raise ValueError(f"{each!r} and {below!r} would give their workloads the same names")
         return value
@@ -114,14 +106,12 @@ def _check_rule(rule: Rule, issuers: tuple[str, ...]) -> None:
         raise ValueError(f'{where}: name its issuer, since there are several, with iss == "{issuers[0]}"')
     if issuer not in issuers:
         raise ValueError(f"{where}: {quote(issuer)} is not one of workload_issuers")
-    picking = [each for each in rule.conditions if each.path not in (("iss",), ("aud",)) and each.operator != "!="]
+    picking = find_picking(rule)
     if not picking:
         raise ValueError(f"{where}: it is about everybody who has a token of this issuer; say who, with == or like")
-    telling = SHARED_ISSUERS.get(issuer)
-    if telling is not None and not any(
-        each.path[0] in telling and not str(each.value).startswith("*") for each in picking
-    ):
+    telling = find_telling(issuer)
+    if telling is not None and not any(map(telling.says_whose, picking)):
         raise ValueError(
-            f"{where}: anybody in the world can have such a token of {issuer}; say whose, with one of "
-            f"{', '.join(sorted(telling))}"
+            f"{where}: anybody in the world can have such a token of {issuer}; say whose, with all of one of these, or "
+            f"with its beginning as far as the end of the owner's name: {telling}"
         )

@@ -21,6 +21,7 @@ from auth.sign_in.errors import IdentityRefused, IssuerUnusable, WorkloadRuleInv
 from auth.sign_in.identity_token import expiry_of, read_unverified, verify
 from auth.sign_in.issuer_keys import Discovery, Fetch, IssuerKeys
 from auth.sign_in.rules import Rule
+from auth.sign_in.shared_issuers import find_picking, is_about_many
 from auth.sign_in.workload_settings import WorkloadSettings
 from auth.tokens.credential import Credential, Workload
 from auth.tokens.errors import CredentialsInvalid
@@ -113,6 +114,8 @@ def _read_rules(settings: WorkloadSettings, roles: Roles) -> Iterable[_Granting]
         except ValueError as error:
             raise WorkloadRuleInvalid(f"workload_rules: {rule}: {error}") from None
         issuer = rule.issuer or _only(settings.workload_issuers)
+        if is_about_many(find_picking(rule)):
+            log.warning("rule does not say whose workloads it is about", rule=str(rule), issuer=issuer)
         yield _Granting(rule, issuer, Binding(rule.pattern, role, f"setting workload_rules: {rule}"))
 
 
