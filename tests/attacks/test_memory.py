@@ -85,19 +85,23 @@ class Hostile(Package):
 
 
 def rows(count: int, **more: Any) -> bytes:
-    entries = ({"_path": f"x/{number}", "path_type": "hardlink", **more} for number in range(count))
-    return b'{"paths_version":1,"paths":[' + b",".join(json.dumps(entry).encode() for entry in entries) + b"]}"
+    before, after = json.dumps({"_path": "x/NUMBER", "path_type": "hardlink", **more}).split("NUMBER")
+    entries = ",".join(f"{before}{number}{after}" for number in range(count))
+    return b'{"paths_version":1,"paths":[' + entries.encode() + b"]}"
 
 
 def empty_members(count: int) -> bytes:
     """A compressed tar of empty files `x/<number>`."""
     out = io.BytesIO()
-    block = tarfile.TarInfo("x/0")
-    block.mtime = TIME
+    nameless = tarfile.TarInfo("")
+    nameless.mtime = TIME
+    block = nameless.tobuf(tarfile.USTAR_FORMAT)
+    total = int(block[148:154], 8)
     with zstandard.ZstdCompressor().stream_writer(out, closefd=False) as file:
         for number in range(count):
-            block.name = f"x/{number}"
-            file.write(block.tobuf(tarfile.USTAR_FORMAT))
+            # the name and the sum of all bytes are all that differs: tarfile takes ten seconds for a million
+            name = b"x/%d" % number
+            file.write(b"%b%b%06o%b" % (name.ljust(100, b"\0"), block[100:148], total + sum(name), block[154:]))
         file.write(bytes(1024))
     return out.getvalue()
 
