@@ -219,19 +219,19 @@ class Demand:
             return Ticket(job.spec, caller, ready=old[1], stale=await self._renew(job, caller, permit, failure))
         if failure:
             raise failure
-        permit()
-        return Ticket(job.spec, caller, build=await self._queue.submit(job, caller), fetch=get)
+        begun = permit()
+        return Ticket(job.spec, caller, build=await self._queue.submit(job, caller, begun=begun), fetch=get)
 
     async def _renew(self, job: Job, caller: Caller, permit: Permit, failure: BuildFailed | None) -> str:
         """Start a new build of a stale result, although nobody waits for it. Returns why it cannot start, else ""."""
         if failure is not None:
             return str(failure)
         try:
-            permit()
+            begun = permit()
         except ConderyError as error:
             return str(error)
         try:
-            await self._queue.submit(job, caller)
+            await self._queue.submit(job, caller, begun=begun)
         except TooManyBuilds as error:
             return str(error)
         return ""

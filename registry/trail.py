@@ -10,10 +10,11 @@ from aiohttp import web
 
 from auth.audit.actor import Actor
 from auth.audit.event import AuditEvent, Outcome
-from auth.audit.floods import SIGN_IN
+from auth.audit.floods import BUILD, SIGN_IN
 from auth.errors import TooManyAttempts
 from auth.principal import Principal
 from auth.tokens.errors import CredentialsInvalid
+from builder.errors import TooManyBuilds
 from registry.answers import answer_of
 from registry.errors import Unauthorized
 from registry.http.references import Endpoint, parse_file_path, parse_path
@@ -22,7 +23,6 @@ from registry.parts import PARTS, PROXIES
 from registry.peers.networks import client_of
 from storage.errors import ConderyError
 
-BUILD = "image.build"
 PULL = "manifest.pull"
 
 _REFUSALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
@@ -105,6 +105,9 @@ def note_refusal(request: web.Request, principal: Principal, error: ConderyError
     if isinstance(error, TooManyAttempts):
         # the name is no entity here: with another name in each request, a client would fill the log
         note(request, principal, SIGN_IN, "", outcome="denied", reason="too many attempts", name=error.name)
+        return
+    if isinstance(error, TooManyBuilds):
+        note(request, principal, BUILD, _tried(request)[1], outcome="denied", reason=str(error))
         return
     answer = answer_of(type(error))
     if answer is None or answer.status not in _REFUSALS:

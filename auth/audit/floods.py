@@ -24,6 +24,7 @@ MOST_FROM_ONE = 20
 MOST_REMEMBERED = 10_000
 
 SIGN_IN = "sign-in"
+BUILD = "image.build"
 SEVERAL = "refusals"
 """The action of an event that stands for several actions."""
 
@@ -109,5 +110,8 @@ def _levels(event: AuditEvent) -> Iterator[tuple[_Level, int]]:
     if event.principal_kind == "anonymous" and event.action != SIGN_IN:
         # nothing but the address tells them apart, and what they ask for is their choice
         yield (*caller, event.network, event.action), 1
+    elif event.action == BUILD:
+        # who may not have more now asks again and again, and for one after the other
+        yield (*caller, event.action), 1
     else:
         yield (*caller, event.network), MOST_FROM_ONE

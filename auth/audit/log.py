@@ -33,8 +33,8 @@ MOST_LESSER_WAITING = 2_000
 """Of events that change nothing: however many there are, those that change something find a place."""
 MOST_AT_ONCE = 500
 LESSER = frozenset({SIGN_IN, "manifest.pull"})
-REPEATED = frozenset({"image.build", SIGN_IN})
-"""Who waits for a build asks for it again and again, and a client gets a token for each pull."""
+REPEATED = frozenset({SIGN_IN})
+"""A client gets a token for each pull."""
 
 log = structlog.get_logger(__name__)
 

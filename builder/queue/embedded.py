@@ -34,7 +34,7 @@ from builder.queue.rows import count_deaths, is_dead, is_since, measure_age, rea
 from builder.queue.watcher import Watcher
 from builder.settings import BuilderSettings
 from builder.work.buckets import Buckets
-from builder.work.claims import OURSELVES, Caller, Claim, on_behalf_of
+from builder.work.claims import OURSELVES, Begun, Caller, Claim, on_behalf_of, untold
 from storage.catalog.builds import BuildRow, Builds
 from storage.clock import is_within
 from storage.errors import ConderyError, ServerStopping
@@ -116,11 +116,17 @@ class EmbeddedQueue:
         with contextlib.suppress(ConderyError):
             await self._builds.let_go(str(self._owner))
 
-    async def submit(self, job: Job, caller: Caller = OURSELVES, priority: Priority = Priority.NORMAL) -> Flight:
+    async def submit(
+        self,
+        job: Job,
+        caller: Caller = OURSELVES,
+        priority: Priority = Priority.NORMAL,
+        begun: Begun = untold,
+    ) -> Flight:
         flight = self._flights.get(job.key)
         if flight is None:
             self._check_room(caller)
-            flight = self._begin(Flight(job, Claim(caller, priority=priority)))
+            flight = self._begin(Flight(job, Claim(caller, priority=priority), begun))
         await flight.wait_for_row()
         if caller.signed_in and flight.is_followed:
             # its owner would count it among those of strangers until our heart beats
@@ -237,6 +243,7 @@ class EmbeddedQueue:
                 flight.id, job.key, job.to_json(), owner, priority=int(flight.claim.priority)
             )
             if row:
+                flight.begun()
                 return row
             other = await self._builds.last(job.key)
             if other is None:

@@ -8,16 +8,18 @@ import secrets
 
 from builder.queue.job import Job
 from builder.queue.protocol import CompletedBuild
-from builder.work.claims import OURSELVES, Caller, Claim
+from builder.work.claims import OURSELVES, Begun, Caller, Claim, untold
 from storage.errors import ConderyError
 
 
 class Flight:
     """A SubmittedBuild (`builder.queue.protocol`) that runs, here or elsewhere."""
 
-    def __init__(self, job: Job, claim: Claim) -> None:
+    def __init__(self, job: Job, claim: Claim, begun: Begun = untold) -> None:
         self.job = job
         self.claim = claim
+        self.begun = begun
+        """To be called once there is a row of its own."""
         self.id = secrets.token_hex(6)
         self.is_ours = False
         """Whether this process works on it, rather than waiting for another one."""

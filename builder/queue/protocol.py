@@ -13,7 +13,7 @@ from typing import Protocol
 
 from builder.errors import BuildFailed
 from builder.queue.job import Job
-from builder.work.claims import OURSELVES, Caller
+from builder.work.claims import OURSELVES, Begun, Caller, untold
 
 
 class Priority(IntEnum):
@@ -62,9 +62,15 @@ class BuildQueue(Protocol):
         """Stop. Unfinished builds stay in the database, and the next process resumes them at once."""
 
     async def submit(
-        self, job: Job, caller: Caller = OURSELVES, priority: Priority = Priority.NORMAL
+        self,
+        job: Job,
+        caller: Caller = OURSELVES,
+        priority: Priority = Priority.NORMAL,
+        begun: Begun = untold,
     ) -> SubmittedBuild:
         """Return the unfinished build of the job, or a new one. A less urgent one that runs is raised to `priority`.
+
+        `begun` is called if it is a new one, whichever process asks, also when this caller is gone by then.
 
         Raises TooManyBuilds if this caller, or all callers together, have as many builds under way as the settings
         allow, unless the job's build already runs.

@@ -31,12 +31,20 @@ class Caller:
 
 OURSELVES = Caller()
 
-Permit = Callable[[], None]
+Begun = Callable[[], None]
+"""Called once a new build has begun for somebody: not if they join one, nor if they have too many."""
+
+Permit = Callable[[], Begun]
 """Called just before a build is started for somebody, or joined. Raises a ConderyError if they may not have it."""
 
 
-def permit_all() -> None:
+def untold() -> None:
+    """The Begun of those who need not be told."""
+
+
+def permit_all() -> Begun:
     """The Permit of those who may have anything built."""
+    return untold
 
 
 class Claim:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from auth.audit.floods import BUILD
 from auth.permission import Permission
 from builder.artifacts.artifact import Artifact
 from builder.demand import Ticket
 from builder.image.documents import write_beginning
 from builder.image.finished import FinishedImage
-from builder.work.claims import Permit
+from builder.work.claims import Begun, Permit
 from registry.http.manifests import Prepared, Variants, choose_accepted
 from registry.http.references import Target
 from registry.kinds import pages
@@ -20,7 +21,7 @@ from registry.notifications import note_manifest_pull
 from registry.observer import PRINCIPAL
 from registry.parts import MEMORY, SETTINGS, Parts
 from registry.rates import caller_of
-from registry.trail import BUILD, note
+from registry.trail import actor_of
 
 
 class OnDemand(StoredKind):
@@ -70,9 +71,11 @@ class OnDemand(StoredKind):
     def _permit(self, request: web.Request, repository: str, tag: str) -> Permit:
         """Reading is enough for what is there; a build requires another grant."""
 
-        def permit() -> None:
+        def permit() -> Begun:
             check_granted(request, self.needs(Permission.ENVIRONMENT_CREATE, repository))
-            note(request, request[PRINCIPAL], BUILD, repository, tag=tag)
+            # the client may be gone when the build has begun
+            actor = actor_of(request, request[PRINCIPAL])
+            return lambda: self.parts.audit.note(actor.did(BUILD, repository, tag=tag))
 
         return permit
 

@@ -6,15 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from sqlalchemy import Table, func, select
 
 from builder.channels.policy import ChannelPolicy
 from builder.demand import Demand
+from builder.errors import TooManyBuilds
 from builder.queue.job import Job
 from builder.queue.protocol import CompletedBuild
 from builder.service import BuilderService
+from builder.work.claims import Caller, Permit
 from storage.catalog.images import Images
 from storage.catalog.made import Made
 from storage.database import tables
@@ -25,6 +28,7 @@ from tests.support.builder.services import make_channel, open_service, spec_of
 
 NAME = "conda-store-dynamic/small"
 LONG_AGO = 1.0
+ANN = Caller("ann", signed_in=True)
 
 
 @pytest.fixture
@@ -101,7 +105,7 @@ class Refused(ConderyError):
     pass
 
 
-def refuse() -> None:
+def refuse() -> NoReturn:
     raise Refused("environment::create is not granted to you")
 
 
@@ -117,6 +121,28 @@ async def test_what_is_there_needs_no_permit_and_what_is_to_be_built_does(servic
     assert await builds(service) == begun
     assert await (await demand.artifact(NAME, "latest", "conda-lock.yml")).wait(30)
     assert await builds(service) == begun + 1
+
+
+async def test_a_build_is_told_once_it_has_begun_and_to_nobody_who_joins_it(tmp_path: Path) -> None:
+    channel = await make_channel(tmp_path / "channel", [Package("small", files={"share/small": b"small"})])
+    told: list[str] = []
+
+    def permit(name: str) -> Permit:
+        return lambda: lambda: told.append(name)
+
+    async with open_service(tmp_path / "data", channel, fresh_for=0.0, stale_for=3600, builds_per_minute=2) as service:
+        demand = service.demand
+        tickets = await asyncio.gather(*(demand.image(NAME, "latest", ANN, permit(f"{n}")) for n in range(20)))
+        for ticket in tickets:
+            await ticket.wait(30)
+        assert len(told) == 1
+        for _ in range(20):
+            # each of these wants the image renewed
+            assert (await demand.image(NAME, "latest", ANN, permit("renewal"))).stale is not None
+        assert told[1:] == ["renewal"]
+        with pytest.raises(TooManyBuilds):
+            await demand.image("conda-store-dynamic/other", "latest", ANN, permit("other"))
+        assert told[1:] == ["renewal"]
 
 
 async def test_what_is_old_answers_and_is_not_renewed_without_a_permit(tmp_path: Path) -> None:

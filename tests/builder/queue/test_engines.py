@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
+from functools import partial
 
 import pytest
 from sqlalchemy import update
@@ -55,6 +57,27 @@ class TestSubmitting:
         work.release.set()
         assert await completed(other) == await completed(one) == CompletedBuild(one.id, "key of numpy")
         assert len(work.begun) == 1
+
+    async def test_who_began_it_is_told_in_one_process_alone(self, engines: Engines) -> None:
+        work, told = Work(), Counter[str]()
+        queue, other = engines.open(work), engines.open(work)
+        for name, each in (("one", queue), ("two", queue), ("three", other)):
+            await each.submit(NUMPY, begun=partial(told.update, [name]))
+        assert told == {"one": 1}
+        work.release.set()
+        await completed(await other.submit(NUMPY))
+        await completed(await queue.submit(NUMPY, begun=partial(told.update, ["again"])))
+        assert told == {"one": 1, "again": 1}
+
+    async def test_who_is_gone_when_it_begins_is_told(self, engines: Engines) -> None:
+        work, told = Work(), asyncio.Event()
+        asking = asyncio.create_task(engines.open(work).submit(NUMPY, begun=told.set))
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        async with asyncio.timeout(SOON):
+            await told.wait()
+        work.release.set()
 
     async def test_who_is_cancelled_does_not_disturb_the_build(self, engines: Engines) -> None:
         work = Work()

@@ -121,7 +121,9 @@ class Workshop:
         if tag != "latest":
             raise InvalidImageName(tag, "tags are latest, a date, or lock- and hex digits")
         if repository not in self.stored:
-            permit()
+            begun = permit()
+            if repository not in self.builds:
+                begun()
         if repository not in self.builds:
             self.builds[repository] = self._build(repository)
         if repository in self.stored and not self.builds[repository].ended.done():
@@ -135,7 +137,9 @@ class Workshop:
             raise UnknownArtifact(name, list(ARTIFACTS))
         key = f"{repository}:{name}"
         if key not in self.artifacts or not self.artifacts[key].ended.done():
-            permit()
+            begun = permit()
+            if key not in self.artifacts:
+                begun()
         if key not in self.artifacts:
             self.artifacts[key] = self._build(repository)
         return self.artifacts[key].ticket(caller)
