@@ -166,9 +166,7 @@ def error_response(form: Form, error: ConderyError) -> web.Response:
     status, code = answer_of(type(error)) or Answer(500, "UNKNOWN")
     headers: dict[str, str | Sequence[str]] = {}
     if isinstance(error, Unauthorized):
-        challenges = error.challenges
-        # who asks for a token is told to send a password, not to ask for a token
-        headers["WWW-Authenticate"] = challenges[-1:] if form == "token" else challenges
+        headers["WWW-Authenticate"] = _choose_challenges(form, error)
     if isinstance(error, MethodUnsupported):
         headers["Allow"] = error.allowed
     if isinstance(error, _SOON):
@@ -178,6 +176,16 @@ def error_response(form: Form, error: ConderyError) -> web.Response:
     if isinstance(error, storage.RangeInvalid):
         headers["Range"] = f"0-{max(error.size - 1, 0)}"
     return _write(form, status, code, str(error), headers=headers)
+
+
+def _choose_challenges(form: Form, error: Unauthorized) -> Sequence[str]:
+    if form == "token":
+        # who asks for a token is told to send a password, not to ask for a token
+        return error.challenges[-1:]
+    if form == "page" and not error.error:
+        # for Basic a browser would ask for a password by itself; one that has sent a wrong one has to forget it
+        return [each for each in error.challenges if each.startswith("Bearer")] or ["Bearer"]
+    return error.challenges
 
 
 def http_error_response(form: Form, error: web.HTTPException) -> web.Response:
@@ -233,9 +241,10 @@ def _write_rest(_status: int, code: str, message: str) -> tuple[bytes, Mapping[s
 
 def _write_page(status: int, _code: str, message: str) -> tuple[bytes, Mapping[str, str]]:
     title = f"{status} {HTTPStatus(status).phrase}"
+    link = '<p><a href="/login">Sign in</a></p>' if status == HTTPStatus.UNAUTHORIZED else ""
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>\n'
-        f"<body><h1>{title}</h1><p>{html.escape(message)}</p></body></html>\n"
+        f"<body><h1>{title}</h1><p>{html.escape(message)}</p>{link}</body></html>\n"
     )
     return page.encode(), _HTML_HEADERS
 

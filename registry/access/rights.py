@@ -14,7 +14,8 @@ def check_signed_in(request: web.Request) -> None:
     """Raises Unauthorized for anybody, and Denied for a token that was issued for repositories."""
     principal = request[PRINCIPAL]
     if principal.kind == "anonymous":
-        raise request.app[PARTS].authentication.challenge(request)
+        message = "sign in first: at /login with a browser, else with a password or an access token"
+        raise request.app[PARTS].authentication.challenge(request, message=message)
     _check_unscoped(request)
 
 

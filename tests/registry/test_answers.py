@@ -81,6 +81,15 @@ def test_a_page_holds_no_markup_of_others() -> None:
     assert response.headers["Content-Type"] == "text/html; charset=utf-8"
 
 
+@pytest.mark.parametrize("realm", ["https://r.example/token", ""])
+def test_no_page_has_a_browser_ask_for_a_password_by_itself(realm: str) -> None:
+    def challenges(error: Unauthorized) -> list[str]:
+        return [each.partition(" ")[0] for each in error_response("page", error).headers.getall("WWW-Authenticate")]
+
+    assert challenges(Unauthorized(realm, "r.example")) == ["Bearer"]
+    assert "Basic" in challenges(Unauthorized(realm, "r.example", error="invalid_token"))
+
+
 @pytest.mark.parametrize(
     ("error", "challenge"),
     [

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from multidict import CIMultiDictProxy
 from sqlalchemy import update
 
 from auth.changing import AccessData
@@ -22,7 +23,7 @@ PROVIDER = "/login/provider"
 @dataclass
 class Answer:
     status: int
-    headers: Mapping[str, str]
+    headers: CIMultiDictProxy[str]
     text: str
     set_cookies: list[str]
 

@@ -140,10 +140,16 @@ async def test_whoever_is_not_signed_in_does_so_first(site: Site, alice: Person)
     assert asked.location.startswith("/login?next=%2Fdevice%3Fuser_code%3D")
     back = await browser.log_in("alice", PASSWORD, asked.location)
     assert (await browser.open_form(back.location))["user_code"] == codes["user_code"]
-    nobody = Browser(site)
-    assert (
-        await nobody.ask("POST", "/device", form={"user_code": codes["user_code"], "answer": "allow"})
-    ).status == 401
+    form = {"user_code": codes["user_code"], "answer": "allow"}
+    refused = await Browser(site).ask("POST", "/device", form=form)
+    assert refused.status == 401
+    assert '<a href="/login">' in refused.text
+    # with Basic the browser would ask for a password by itself
+    assert refused.headers.getall("WWW-Authenticate") == [f'Bearer realm="{site.url}/token",service="condery"']
+    # but one that has sent a wrong one would send it for ever
+    wrong = await Browser(site).ask("POST", "/device", basic("alice", "an old password"), form=form)
+    assert wrong.status == 401
+    assert any(each.startswith("Basic ") for each in wrong.headers.getall("WWW-Authenticate"))
     assert await error_of(site, codes["device_code"]) == "authorization_pending"
 
 
