@@ -9,12 +9,14 @@ from storage.errors import quote
 class FetchFailed(AuthError):
     """A document that an issuer should publish could not be fetched."""
 
-    def __init__(self, url: str, reason: str, status: int = 0) -> None:
+    def __init__(self, url: str, reason: str, status: int = 0, code: str = "") -> None:
         super().__init__(f"{url} {reason}")
         self.url = url
         self.reason = reason
         self.status = status
         """Of the answer, if that was not the one that is wanted."""
+        self.code = code
+        """What it says is wrong, in OAuth's words (RFC 6749, section 5.2); empty if it does not say."""
 
 
 class IdentityRefused(AuthError):

@@ -7,6 +7,7 @@ in a while, by one request for all who wait, and a known key is used without wai
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -28,6 +29,9 @@ FRESH_SECONDS = 3600.0
 """From this age on the keys are fetched again beside their use, so that those taken back are noticed."""
 KEEP_SECONDS = 24 * 3600.0
 """For so long they are used while the issuer cannot be reached."""
+
+_ADDRESS = re.compile(r"https?://[!$-\[\]-~]{1,2000}")
+"""Without quotes, fragments and backslashes, which programs read differently."""
 
 DISCOVERY = "/.well-known/openid-configuration"
 
@@ -64,8 +68,9 @@ class Discovery:
         """Raises FetchFailed."""
         address = document.get(name)
         schemes = ("https://",) if self.issuer.startswith("https://") else ("https://", "http://")
-        if not isinstance(address, str) or not address.startswith(schemes):
-            raise FetchFailed(self.issuer + DISCOVERY, f"has no {name} that is an address with https")
+        # a browser is sent to one of them, with more behind it
+        if not isinstance(address, str) or not address.startswith(schemes) or not _ADDRESS.fullmatch(address):
+            raise FetchFailed(self.issuer.rstrip("/") + DISCOVERY, f"has no {name} that is an address with https")
         return address
 
 

@@ -33,6 +33,8 @@ FRESH_SECONDS = 300.0
 RETRY_SECONDS = 5.0
 """One that did not answer is asked at most so often."""
 
+_OF_CLIENTS = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type"})
+
 log = structlog.get_logger(__name__)
 
 
@@ -126,7 +128,7 @@ class Provider:
         except IssuerUnusable as error:
             raise self._unreachable(error.reason) from None
         except IdentityRefused as error:
-            raise SignInFailed(f"{self._refuse(error)}; sign in again") from None
+            raise SignInFailed(f"{self._refuse(error)}; sign in again at /login") from None
 
     async def refresh(self, token: str) -> SignedIn:
         """Who somebody is now who signed in before, and the token to ask with the next time.
@@ -136,8 +138,7 @@ class Provider:
         try:
             found = await self._ask({"grant_type": "refresh_token", "refresh_token": token}, None)
         except FetchFailed as error:
-            # RFC 6749, section 5.2: the token is invalid, expired or revoked
-            if error.status == HTTPStatus.BAD_REQUEST:
+            if _says_ended(error):
                 raise SignInEnded(f"{self.issuer} takes the refresh token no more") from None
             raise self._unreachable(error) from None
         except TimeoutError as error:
@@ -194,7 +195,7 @@ class Provider:
             # RFC 6749, 2.3.1
             login = f"{quote(client.client_id, safe='')}:{quote(client.secret, safe='')}"
             authorization = f"Basic {base64.b64encode(login.encode()).decode()}"
-        return _read_object(url, await self._web.post(url, form, authorization))
+        return await _read_object(url, await self._web.post(url, form, authorization))
 
     async def _verify(self, tokens: Mapping[str, Any], nonce: str | None) -> Mapping[str, Any]:
         """Those of a sign-in with `nonce`, or of a refresh. Raises IdentityRefused, IssuerUnusable."""
@@ -227,7 +228,7 @@ class Provider:
         access = tokens.get("access_token")
         if not isinstance(access, str) or not access.isascii() or not access.isprintable():
             raise FetchFailed(url, "has no access token that can be sent")
-        claims = _read_object(url, await self._web.fetch(url, f"Bearer {access}"))
+        claims = await _read_object(url, await self._web.fetch(url, f"Bearer {access}"))
         if not isinstance(claims.get("sub"), str):
             raise IdentityRefused("the provider does not say of whom it tells")
         return claims
@@ -243,11 +244,14 @@ class Provider:
 
     def _refuse(self, error: IdentityRefused) -> str:
         log.warning("identity of a provider refused", issuer=self.issuer, reason=error.reason)
-        return "the provider's answer does not hold"
+        return f"what {self.issuer} says of you does not hold; the server's log has the reason"
 
     def _unreachable(self, reason: object) -> SignInFailed:
         log.warning("provider cannot be used", issuer=self.issuer, reason=str(reason) or type(reason).__name__)
-        return SignInFailed("the provider cannot be reached now, or refuses; try again later")
+        return SignInFailed(
+            f"{self.issuer} cannot be reached now, or refuses; try again later at /login. If it stays so, tell an "
+            "administrator: the server's log has the reason"
+        )
 
 
 def make_secrets() -> Mapping[str, str]:
@@ -262,10 +266,19 @@ def _read_refresh(tokens: Mapping[str, Any]) -> str:
     return str(found) if usable else ""
 
 
-def _read_object(url: str, body: bytes) -> Mapping[str, Any]:
+def _says_ended(error: FetchFailed) -> bool:
+    """Whether a provider refuses the refresh token, which is invalid, expired or revoked (RFC 6749, section 5.2).
+
+    Some say so with another status. Others say with that status that we are refused, and not the person.
+    """
+    return error.code == "invalid_grant" or (error.status == HTTPStatus.BAD_REQUEST and error.code not in _OF_CLIENTS)
+
+
+async def _read_object(url: str, body: bytes) -> Mapping[str, Any]:
     """Raises FetchFailed."""
     try:
-        document = strict_json.parse(body)
+        # others would have to wait while a large one is read
+        document = await asyncio.to_thread(strict_json.parse, body)
     except JsonInvalid as error:
         raise FetchFailed(url, f"is no JSON: {error}") from None
     if not isinstance(document, dict):

@@ -4,6 +4,7 @@ redirect."""
 from __future__ import annotations
 
 import contextlib
+import re
 import ssl
 from collections.abc import AsyncIterator, Collection, Mapping
 from http import HTTPStatus
@@ -15,10 +16,15 @@ from yarl import URL
 from auth.sign_in.errors import FetchFailed, TrustUnusable
 from builder.network.addresses import AddressGuard, InternalAddress, split_endpoint
 from builder.network.routes import Routes
+from storage import strict_json
+from storage.errors import JsonInvalid
 
 MOST_BYTES = 1 << 20
+MOST_ERROR_BYTES = 16 << 10
 MOST_CONNECTIONS = 20
 SILENT_SECONDS = 10.0
+
+_CODE = re.compile(r"[a-z_]{1,40}")
 
 
 @contextlib.asynccontextmanager
@@ -58,7 +64,9 @@ class IssuerClient:
                 raise FetchFailed(url, "is no address with https")
             async with self._routes.send(method, url, headers, form) as response:
                 if response.status != HTTPStatus.OK:
-                    raise FetchFailed(url, f"answers {response.status}", response.status)
+                    code = await _read_code(response) if form is not None else ""
+                    said = f" ({code})" if code else ""
+                    raise FetchFailed(url, f"answers {response.status}{said}", response.status, code)
                 return await _read(url, response)
         except InternalAddress as error:
             reason = f"is on {error.host}, which has an internal address and is not in the settings"
@@ -79,6 +87,23 @@ async def _read(url: str, response: aiohttp.ClientResponse) -> bytes:
         if len(body) > MOST_BYTES:
             raise FetchFailed(url, f"is larger than the allowed {MOST_BYTES} bytes")
     return bytes(body)
+
+
+async def _read_code(response: aiohttp.ClientResponse) -> str:
+    """What an answer says is wrong (RFC 6749, section 5.2); empty if it does not, or not at its beginning."""
+    if not HTTPStatus.BAD_REQUEST <= response.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return ""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MOST_ERROR_BYTES:
+            return ""
+    try:
+        document = strict_json.parse(bytes(body))
+    except JsonInvalid:
+        return ""
+    code = document.get("error") if isinstance(document, dict) else None
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else ""
 
 
 def _load_trust(path: Path | None) -> ssl.SSLContext | None:

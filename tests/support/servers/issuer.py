@@ -6,12 +6,13 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import jwt
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
@@ -50,6 +51,8 @@ class Issuer:
     """Nothing is answered until it is set."""
     answer: Callable[[web.Request], Any] | None = None
     """Answers to what asks for the keys."""
+    odd: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = field(default_factory=dict)
+    """Likewise to what asks for a path."""
     url: str = ""
     granted: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Answers of the token endpoint by code or refresh token, each good for once."""
@@ -62,7 +65,7 @@ class Issuer:
 
     async def __aenter__(self) -> Self:
         self.rotate("first")
-        app = web.Application()
+        app = web.Application(middlewares=[self._answer_oddly])
         app.router.add_get("/.well-known/openid-configuration", self._describe)
         app.router.add_get("/keys", self._list_keys)
         app.router.add_post("/token", self._exchange)
@@ -95,6 +98,10 @@ class Issuer:
 
     def token(self, **claims: Any) -> str:
         return self.sign(self.claims(**claims))
+
+    @web.middleware
+    async def _answer_oddly(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await self.odd.get(request.path, handler)(request)
 
     async def _describe(self, request: web.Request) -> web.StreamResponse:
         await self._note(request)
