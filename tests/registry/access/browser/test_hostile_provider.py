@@ -17,7 +17,7 @@ from auth.sign_in.workload_settings import WorkloadSettings
 from registry.access.browser import sessions as remembered
 from registry.http.settings import HttpSettings
 from storage import strict_json
-from tests.registry.access.conftest import CLOSED
+from tests.support.registry.access import CLOSED
 from tests.support.registry.browser import PROVIDER, Answer, Browser, age, grant
 from tests.support.registry.people import People, bearer
 from tests.support.registry.serving import Site, serving
