@@ -22,7 +22,7 @@ from tests.support.registry.access import CLOSED
 from tests.support.registry.browser import PROVIDER, Answer, Browser, age, data_of
 from tests.support.registry.people import BY, People, bearer
 from tests.support.registry.serving import ROOT, Site, serving
-from tests.support.servers.oidc_provider import OidcProvider, ProviderUnavailable, install_provider
+from tests.support.servers.providers.oidc_provider import OidcProvider, ProviderUnavailable, install_provider
 from tests.support.servers.running import running
 
 pytestmark = pytest.mark.services

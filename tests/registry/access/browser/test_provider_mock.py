@@ -20,7 +20,7 @@ from tests.support.registry.access import CLOSED
 from tests.support.registry.browser import PROVIDER, Answer, Browser, age, data_of
 from tests.support.registry.people import BY, People
 from tests.support.registry.serving import ROOT, Site, serving
-from tests.support.servers.oidc_mock import OidcMock
+from tests.support.servers.providers.oidc_mock import OidcMock
 from tests.support.servers.running import running
 
 PUBLIC = "https://registry.example.org"

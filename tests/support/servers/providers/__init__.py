@@ -1,0 +1,1 @@
+"""Providers of OpenID Connect, at which people sign in."""
