@@ -9,7 +9,9 @@ from pathlib import Path
 from pydantic import ConfigDict, Field, field_validator
 
 from builder.base.prefix_path import find_prefix_problem
+from builder.channels.channel import check_folder
 from builder.channels.policy import check_pattern
+from builder.platforms import oci_platform
 from storage.oci import MIRROR_ROOT, REPOSITORY_PART
 from storage.section import Section
 
@@ -38,7 +40,9 @@ class BuilderSettings(Section):
         None,
         description="File with credentials for channels and registries, in the format of rattler's credentials.json.",
     )
-    platforms: tuple[str, ...] = Field(("linux-64",), description="Conda platforms that an image index holds.")
+    platforms: tuple[str, ...] = Field(
+        ("linux-64",), min_length=1, description="Conda platforms that an image index holds."
+    )
     base: str = Field(
         "host",
         description="Base image: host, scratch, a registry reference, oci-layout:PATH[:TAG] or "
@@ -172,6 +176,20 @@ class BuilderSettings(Section):
     def _is_not_negative(cls, value: float | None) -> float | None:
         if value is not None and value < 0:
             raise ValueError("must be 0 or more")
+        return value
+
+    @field_validator("platforms")
+    @classmethod
+    def _are_platforms(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            oci_platform(each)
+        return value
+
+    @field_validator("channels", "allowed_channels")
+    @classmethod
+    def _are_no_folders(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            check_folder(each)
         return value
 
     @field_validator("allowed_channels")

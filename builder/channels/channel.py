@@ -29,6 +29,14 @@ def strip_credentials(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], path=path))
 
 
+def check_folder(channel: str) -> None:
+    """Raises ValueError for a folder of this machine that is not written as one: it would be a name below the alias."""
+    if "://" in channel or "/" not in channel or channel.startswith("/"):
+        return
+    if (folder := Path(channel)).is_dir():
+        raise ValueError(f"{channel!r} is a directory here, and not the name of a channel: {folder.resolve().as_uri()}")
+
+
 def resolve_address(channel: str, alias: str) -> str:
     """Return the URL, ending in `/`, of a channel given by name, URL or absolute path. Raises ChannelUnavailable.
 
@@ -49,7 +57,7 @@ def resolve_address(channel: str, alias: str) -> str:
     if channel.startswith("/"):
         return f"file://{quote(channel.rstrip('/'))}/"
     if not _NAME.fullmatch(channel):
-        raise ChannelUnavailable(channel, "it is neither a channel name nor an address (https://, file://, oci://)")
+        raise ChannelUnavailable(channel, "it is neither a channel name nor an address (https://, file:///, oci://)")
     return f"{alias.rstrip('/')}/{channel}/"
 
 

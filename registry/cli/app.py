@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_group
 
-from registry.cli.options import Command, Group
+from registry.cli.options import Command, Group, is_cut_off
 
 COMMANDS: Mapping[str, str] = {
     "serve": "serve:serve",
@@ -109,4 +109,7 @@ def condery(
 
 def main() -> None:
     """The console script. Exit codes: 0 done, 1 failed, 2 usage."""
-    app()
+    try:
+        app()
+    finally:
+        is_cut_off()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import select
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -38,6 +40,15 @@ T = TypeVar("T")
 
 class Command(TyperCommand):
     """A command whose help lists the settings under their own heading and never cuts a name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """`ctx` is Any because its type is private to typer. Raises typer.BadParameter."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            # pydantic's words, which are about its own inputs
+            error.message = error.message.removeprefix("Value error, ").replace("Input should", "it must")
+            raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """`formatter` is Any because its type is private to typer."""
@@ -115,6 +126,11 @@ def run_reporting(call: Callable[[], None], *, debug: bool) -> None:
         return
     try:
         call()
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        if is_cut_off():
+            raise typer.Exit(FAILED) from None
+        fail(str(error), FAILED)
     except (UsageError, InvalidSettings) as error:
         fail(str(error), USAGE)
     except (ConderyError, OSError) as error:
@@ -126,6 +142,24 @@ def run_reporting(call: Callable[[], None], *, debug: bool) -> None:
 def fail(message: str, code: int) -> None:
     sys.stderr.write(f"condery: {printable(redact(message))}\n")
     raise typer.Exit(code)
+
+
+def is_cut_off() -> bool:
+    """Whether nobody reads what is printed any more, such as `head` after ten lines. Nothing more is printed then."""
+    poll = select.poll()
+    try:
+        sys.stdout.flush()
+        poll.register(sys.stdout, 0)
+        ended = any(event & select.POLLERR for _, event in poll.poll(0))
+    except BrokenPipeError:
+        ended = True
+    except (OSError, ValueError):
+        # it is no file, or closed
+        return False
+    if ended:
+        # the interpreter flushes it at its end, and would show a traceback
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ended
 
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -20,6 +20,27 @@ if TYPE_CHECKING:
 
 LAYOUT = "oci:"
 ARCHIVE = "docker-archive:"
+_OTHER_ARCHIVES = (
+    ".tgz",
+    ".tar.gz",
+    ".tar.zst",
+    ".tzst",
+    ".tar.bz2",
+    ".tbz2",
+    ".tar.xz",
+    ".txz",
+    ".zip",
+    ".gz",
+    ".zst",
+    ".sif",
+)
+"""Ends of names that nobody means a directory by."""
+
+
+class _Place(NamedTuple):
+    path: Path
+    is_archive: bool
+    """A docker archive, and no OCI layout."""
 
 
 @takes_settings("builder", "storage", "policy", "log")
@@ -52,8 +73,9 @@ def build(
     configure(loaded.command_log)
     if push is not None:
         _check_reference(push)
+    place = _read_place(output) if output is not None else None
     spec = image_name.parse_specs(specs, settings.builder)
-    reference, image, pushed = run_async(_build(settings, spec, output, push, current_umask()))
+    reference, image, pushed = run_async(_build(settings, spec, place, push, current_umask()))
     if json:
         document = {
             "reference": reference,
@@ -80,8 +102,27 @@ def _check_reference(push: str) -> None:
         raise UsageError(f"--push: {error}") from error
 
 
+def _read_place(output: str) -> _Place:
+    """Raise UsageError now for what nothing can be written to, and not after the build."""
+    name = output.removeprefix(ARCHIVE).removeprefix(LAYOUT)
+    path, is_named = Path(name), output.startswith((ARCHIVE, LAYOUT))
+    if not name:
+        raise UsageError(f"--output {output}: there is no path")
+    if not is_named and name.lower().endswith(_OTHER_ARCHIVES):
+        raise UsageError(
+            f"--output {output}: an image is written as a docker archive, whose name ends with .tar and which is not "
+            f"compressed, or as a directory; if this is to be a directory, write {LAYOUT}{output}"
+        )
+    is_archive = output.startswith(ARCHIVE) or (not is_named and name.lower().endswith(".tar"))
+    if is_archive and path.is_dir():
+        raise UsageError(f"--output {output}: that is a directory, and a docker archive is a file")
+    if not is_archive and path.exists() and not path.is_dir():
+        raise UsageError(f"--output {output}: that is a file, and an OCI layout is a directory")
+    return _Place(path, is_archive)
+
+
 async def _build(
-    settings: Settings, spec: EnvironmentSpec, output: str | None, push: str | None, umask: int
+    settings: Settings, spec: EnvironmentSpec, output: _Place | None, push: str | None, umask: int
 ) -> tuple[str, FinishedImage, str | None]:
     """Build the image; return its reference here, the image, and the reference that it was pushed to.
 
@@ -109,13 +150,13 @@ async def _build(
     return reference, image, pushed
 
 
-def _write(image: StoredImage, output: str, reference: str, umask: int) -> None:
+def _write(image: StoredImage, output: _Place, reference: str, umask: int) -> None:
     from builder.publish import write_docker_archive, write_oci_layout
 
-    if output.startswith(ARCHIVE) or (output.endswith(".tar") and not output.startswith(LAYOUT)):
-        write_docker_archive(Path(output.removeprefix(ARCHIVE)), image, name=reference, umask=umask)
+    if output.is_archive:
+        write_docker_archive(output.path, image, name=reference, umask=umask)
     else:
-        write_oci_layout(Path(output.removeprefix(LAYOUT)), image, tag=reference.rpartition(":")[2], umask=umask)
+        write_oci_layout(output.path, image, tag=reference.rpartition(":")[2], umask=umask)
 
 
 def _push(image: StoredImage, reference: str, settings: Settings) -> str:

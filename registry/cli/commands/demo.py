@@ -36,9 +36,12 @@ def demo(
     from registry.cli.commands.sample_channel import make
     from registry.cli.commands.serve import run_server
     from registry.cli.demonstration import PACKAGES, demo_settings, try_once
+    from registry.serving.listening import check_free
 
-    make(directory / "channel", PACKAGES if once else DEFAULT)
     settings = demo_settings(loaded, directory, once=once)
+    # the channel takes minutes, and another demonstration may use it
+    check_free(settings.http.host, settings.http.port)
+    make(directory / "channel", PACKAGES if once else DEFAULT)
     if once:
         asyncio.run(try_once(settings, typer.echo, with_docker=docker))
     else:

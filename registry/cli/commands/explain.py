@@ -20,6 +20,7 @@ from storage.errors import ConderyError
 from storage.text import redact
 
 if TYPE_CHECKING:
+    from builder.errors import BuilderError
     from builder.image.report import LayerReport, PlatformReport
     from builder.names.spec import EnvironmentSpec
     from builder.packages.overlap import Overlap
@@ -144,18 +145,20 @@ async def _why_not_built(spec: EnvironmentSpec, settings: Settings, store: Store
 
     channels = ", ".join(map(redact, spec.channels))
     where = f"this has not been built here yet from the channels {channels} for {', '.join(spec.platforms)}"
-    if reason := await _why_unsolvable(spec, settings, store):
+    reason = await _why_unsolvable(spec, settings, store)
+    if reason is not None and not reason.transient:
         return f"{where}, and cannot be: {reason}"
     if failure := await _find_failure(store, Job("image", spec)):
         return f"{where}; the last build failed: {failure}"
+    unknown = f". Whether it can be is not known now: {reason}" if reason is not None else ""
     return (
         f"{where}; pull it, or use `condery build`. If the server has other settings, give them: --config, or "
-        "--channel and --platform (settings channels and platforms)"
+        f"--channel and --platform (settings channels and platforms){unknown}"
     )
 
 
-async def _why_unsolvable(spec: EnvironmentSpec, settings: Settings, store: Store) -> str | None:
-    """The solver's reason; None if `spec` can be solved, or this cannot be known now."""
+async def _why_unsolvable(spec: EnvironmentSpec, settings: Settings, store: Store) -> BuilderError | None:
+    """The solver's reason, a transient one if it cannot be known now; None if `spec` can be solved."""
     from builder.errors import BuilderError
     from registry.cli.local import open_builder
 
@@ -163,7 +166,7 @@ async def _why_unsolvable(spec: EnvironmentSpec, settings: Settings, store: Stor
         try:
             await service.builder.check(spec)
         except BuilderError as error:
-            return None if error.transient else str(error)
+            return error
     return None
 
 
