@@ -19,6 +19,7 @@ from builder.errors import ChannelUnavailable, LoginsFileUnusable
 from storage.text import HIDDEN, redact
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+_PORT = re.compile(r":[^\]:]*$")
 SCHEMES = ("http", "https", "file", "oci")
 
 
@@ -53,6 +54,9 @@ def resolve_address(channel: str, alias: str) -> str:
                 redact(channel),
                 "an address must not contain a user, password or token; put these into the credentials file",
             )
+        if parts.scheme == "oci" and _PORT.search(parts.netloc):
+            # rattler leaves the port out, and would show a login for it to another server of that host
+            raise ChannelUnavailable(channel, "oci:// channels are read at port 443 alone: leave the port out")
         return channel.rstrip("/") + "/"
     if channel.startswith("/"):
         return f"file://{quote(channel.rstrip('/'))}/"

@@ -110,6 +110,8 @@ def check(namespace: str, kind: Kind, address: str, form: Form, username: str, s
     whole = urlsplit(address).path in ("", "/")
     if (form == "conda-token" or address.startswith("oci:")) and not whole:
         raise CredentialUnfit("a conda token, or a login for oci://, is for a whole host: leave the path out")
+    if address.startswith("oci:") and urlsplit(address).port is not None:
+        raise CredentialUnfit("oci:// channels are read at port 443 alone: leave the port out")
     if not secret or len(secret) > MOST_SECRET or not secret.isprintable():
         raise CredentialUnfit(f"the secret must have 1 to {MOST_SECRET} printable characters on one line")
     if form == "basic" and (not username or ":" in username or not username.isprintable()):

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ def pull(server: Server, items: str = "lib", tag: str = "latest") -> Answer:
     return answer
 
 
-def list_locks(server: Server) -> list[str]:
-    answer = ask(server, f"/v2/{ROOT}/lib/tags/list")
+def list_locks(server: Server, items: str = "lib") -> list[str]:
+    answer = ask(server, f"/v2/{ROOT}/{items}/tags/list")
     return [tag for tag in answer.json()["tags"] if tag.startswith("lock-")]
 
 
@@ -107,3 +108,65 @@ def test_without_a_list_nothing_is_built(start_server: StartServer, channel: str
     assert (status, code) == (404, "MANIFEST_UNKNOWN")
     assert "cannot be used, so nothing can be built or served by tag: No such file or directory" in message
     assert ask(server, "/readyz").json()["notes"]["deny_list"].startswith("never read")
+
+
+@dataclass(frozen=True)
+class Retired:
+    """A server on what another has made of a channel that this one does not allow."""
+
+    server: Server
+    image: Answer
+    files: dict[str, Answer]
+    """Lock file and archive."""
+    tag: str
+    unmade: str
+    """The tag of another lock, of which nothing was made."""
+
+
+OTHER = "channel.other/lib"
+UNMADE = "channel.other/app"
+
+
+@pytest.fixture
+def retired(start_server: StartServer, channel: str, tmp_path: Path) -> Retired:
+    other = tmp_path / "other"
+    write_channel(other, [Package("lib", "3.0", files={"share/lib": b"3"}), Package("app", "1.0")])
+    flags = ("--channel-alias", tmp_path.as_uri())
+    server = start(start_server, channel, *flags, "--allowed-channels", other.as_uri())
+    image = pull(server, OTHER)
+    [tag] = list_locks(server, OTHER)
+    files = {name: ask(server, f"/files/{ROOT}/{OTHER}/{tag}/{name}") for name in ("conda-lock.yml", "archive.tar.gz")}
+    assert {each.status for each in files.values()} == {200}
+    assert ask(server, f"/files/{ROOT}/{UNMADE}/latest/explicit.txt").status == 200
+    [unmade] = list_locks(server, UNMADE)
+    assert server.stop() == 0
+    flags = ("--channels", channel, "--base", "scratch", *flags)
+    return Retired(start_server(*flags, data_dir=server.data_dir), image, files, tag, unmade)
+
+
+def test_of_a_channel_that_is_allowed_no_more_what_was_made_is_given_out(retired: Retired) -> None:
+    server = retired.server
+    assert "allowed_channels" in said(ask(server, manifest_path(OTHER)))[2]
+    for tag in (retired.tag, retired.image.headers["Docker-Content-Digest"]):
+        assert pull(server, OTHER, tag).body == retired.image.body
+    for name, before in retired.files.items():
+        assert ask(server, f"/files/{ROOT}/{OTHER}/{retired.tag}/{name}").body == before.body
+        assert "allowed_channels" in ask(server, f"/files/{ROOT}/{OTHER}/latest/{name}").json()["message"]
+    # nothing is fetched for a lock file
+    assert ask(server, f"/files/{ROOT}/{UNMADE}/{retired.unmade}/conda-lock.yml").status == 200
+    assert "allowed_channels" in said(ask(server, manifest_path(UNMADE, retired.unmade)))[2]
+    answer = ask(server, f"/files/{ROOT}/{UNMADE}/{retired.unmade}/archive.tar.gz")
+    assert (answer.status, "allowed_channels" in answer.json()["message"]) == (404, True)
+
+
+def test_a_policy_refuses_what_was_made_of_a_channel(retired: Retired, channel: str, tmp_path: Path) -> None:
+    server, rule = retired.server, "allowed_channels"
+    set_policy(server, tmp_path, **{rule: [channel]})
+    status, code, message = said(ask(server, manifest_path(OTHER, retired.tag)))
+    assert (status, code) == (404, "MANIFEST_UNKNOWN")
+    assert message.startswith(f"{retired.tag} is not served any more: ")
+    assert f"the policy of namespace {ROOT} ({rule})" in message
+    for name in (*retired.files, "explicit.txt"):
+        answer = ask(server, f"/files/{ROOT}/{OTHER}/{retired.tag}/{name}")
+        assert (answer.status, rule in answer.json()["message"]) == (404, True)
+    assert pull(server, OTHER, retired.image.headers["Docker-Content-Digest"]).body == retired.image.body

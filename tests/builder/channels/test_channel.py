@@ -20,6 +20,9 @@ ALIAS = "https://conda.anaconda.org"
         ("file:///srv/channel/", "file:///srv/channel/"),
         ("/srv/my channel", "file:///srv/my%20channel/"),
         ("oci://ghcr.io/channel-mirrors/conda-forge", "oci://ghcr.io/channel-mirrors/conda-forge/"),
+        ("oci://GHCR.io/channel", "oci://GHCR.io/channel/"),
+        ("oci://[::1]/channel", "oci://[::1]/channel/"),
+        ("https://repo.example:8443/team", "https://repo.example:8443/team/"),
         ("file:///home/t/channel", "file:///home/t/channel/"),
     ],
 )
@@ -34,7 +37,11 @@ def test_address(channel: str, expected: str) -> None:
         ("https:///channel", "no host"),
         ("../channel", "neither"),
         ("a b", "neither"),
+        ("oci://ghcr.io:5000/channel", "leave the port out"),
+        ("oci://[::1]:5000/channel", "leave the port out"),
+        ("oci://ghcr.io:/channel", "leave the port out"),
         ("https://user:secret@example.org/channel", "credentials file"),
+        ("oci://user:secret@example.org/channel", "credentials file"),
         ("https://example.org/t/secret/channel", "credentials file"),
     ],
 )

@@ -30,7 +30,7 @@ from tests.support.servers.channel_server import ChannelServer
         (f"https://u:{SECRET}@example.org/c", "credentials file"),
         (f"https://example.org/t/{SECRET}/c", "credentials file"),
         # rattler asks the port of https, whatever the address says
-        ("oci://127.0.0.1:1/gone", "internal address"),
+        ("oci://127.0.0.1:1/gone", "leave the port out"),
     ],
 )
 async def test_unavailable_channels(solver: Solver, address: str, reason: str) -> None:

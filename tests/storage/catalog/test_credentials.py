@@ -188,6 +188,7 @@ async def test_without_a_key_nothing_is_stored(database: Database, changes: Chan
         ("mirror", "ghcr.io", "bearer", {}, "give --username"),
         ("team", URL, "conda-token", {}, "for a whole host"),
         ("team", "oci://ghcr.io/team", "bearer", {}, "for a whole host"),
+        ("team", "oci://ghcr.io:5000", "bearer", {}, "leave the port out"),
         ("team", URL, "basic", {}, "the user name must not be empty"),
         ("team", URL, "basic", {"username": "a:b"}, "has no colon"),
         ("team", URL, "bearer", {"secret": ""}, "the secret must have"),
