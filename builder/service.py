@@ -71,7 +71,9 @@ class BuilderService:
 
     async def lock(self, spec: EnvironmentSpec, progress: Progress = show_nothing) -> Lock:
         """Return the lock of `spec`: the stored one while it is fresh, else a new one."""
-        return await self.builder.lock(Job("image", spec), progress)
+        builder = self.builder
+        spec = await builder.logins.give_owner(spec, builder.settings.root)
+        return await builder.lock(Job("image", spec), progress)
 
     @classmethod
     @contextlib.asynccontextmanager

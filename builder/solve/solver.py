@@ -210,7 +210,7 @@ class Solver:
                     await self._downloads.close()
                 self._downloads = await self._start(file_size=_UNLIMITED)
         try:
-            await self._ask_of(self._downloads, _TRANSFER, {"do": "download", "url": url, "path": str(path)})
+            await self._ask_of(self._downloads, _TRANSFER, {"do": "download", "url": url, "path": str(path.absolute())})
         except Gone:
             raise WorkerLost("downloading") from None
 
