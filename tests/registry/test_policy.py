@@ -140,8 +140,8 @@ def retired(start_server: StartServer, channel: str, tmp_path: Path) -> Retired:
     assert ask(server, f"/files/{ROOT}/{UNMADE}/latest/explicit.txt").status == 200
     [unmade] = list_locks(server, UNMADE)
     assert server.stop() == 0
-    flags = ("--channels", channel, "--base", "scratch", *flags)
-    return Retired(start_server(*flags, data_dir=server.data_dir), image, files, tag, unmade)
+    second = start_server("--channels", channel, "--base", "scratch", *flags, data_dir=server.data_dir)
+    return Retired(second, image, files, tag, unmade)
 
 
 def test_of_a_channel_that_is_allowed_no_more_what_was_made_is_given_out(retired: Retired) -> None:
