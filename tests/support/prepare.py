@@ -16,7 +16,7 @@ from tests.support.programs import CRANE, ORAS
 from tests.support.sample import sample_channel
 from tests.support.servers import s3_gateway
 from tests.support.servers.distribution import distribution_3
-from tests.support.servers.oidc_provider import ProviderUnavailable, install_provider
+from tests.support.servers.providers.oidc_provider import ProviderUnavailable, install_provider
 
 NEEDED: Mapping[str, Callable[[], object]] = {
     "sample channel": sample_channel,
