@@ -31,7 +31,7 @@ from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
-from auth.accounts.hashing import MOST_BYTES
+from auth.accounts.hashing import MOST_BYTES, normalize
 from auth.accounts.names import is_name
 from auth.errors import TooManyAttempts
 
@@ -77,7 +77,7 @@ class Attempts:
 
         It counts as a failure unless the block sets `succeeded` or raises an error. Raises TooManyAttempts.
         """
-        login = self._hash("login", name, password[:MOST_BYTES])
+        login = self._hash("login", name, normalize(password)[:MOST_BYTES])
         attempt = Attempt(known=login in self._known)
         pair = self._count("pair", name, network)
         counts = [pair, self._count("network", network), self._count("name", name)]

@@ -10,8 +10,9 @@ import os
 import secrets
 import unicodedata
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import TypeVar
 
@@ -38,22 +39,25 @@ WAITING_PER_THREAD = 16
 class HashPool:
     """Hashes or compares at most `threads` passwords at a time, and one more of those that were right before.
 
-    Those have a thread of their own, so that no flood of wrong ones delays them.
+    Those have a thread of their own, so that no flood of wrong ones delays them. One network has half of its places, so
+    that those who have right passwords there leave room for others.
     """
 
     def __init__(self, threads: int, hasher: PasswordHasher = HASHER) -> None:
         self._hasher = hasher
         self.hash_of_nobody = _hash_of_nobody(hasher)
         """A hash that no password has; comparing with it takes as long as with any other."""
-        self._strangers, self._known = _Threads(threads, _give_way), _Threads(1)
+        self._strangers, self._known = _Threads(threads, 1, _give_way), _Threads(1, 2)
 
     async def hash(self, secret: bytes) -> str:
         """Hash in Argon2's own format, which includes salt and parameters. Raises SignInBusy."""
         return await self._strangers.run(lambda: self._hasher.hash(secret))
 
-    async def matches(self, stored: str, secret: bytes, *, known: bool = False) -> bool:
+    async def matches(self, stored: str, secret: bytes, *, known: bool = False, network: str = "") -> bool:
         """Whether `stored` was made from `secret`; `known` if that was so before. Raises SignInBusy."""
-        return await (self._known if known else self._strangers).run(lambda: self._matches(stored, secret))
+        if known:
+            return await self._known.run(lambda: self._matches(stored, secret), network)
+        return await self._strangers.run(lambda: self._matches(stored, secret))
 
     def is_outdated(self, stored: str) -> bool:
         """Whether `stored` was made with other parameters than the current ones."""
@@ -73,30 +77,36 @@ class HashPool:
 class _Threads:
     """`count` threads, and room for a bounded number of passwords that wait for one."""
 
-    def __init__(self, count: int, begin: Callable[[], None] | None = None) -> None:
-        """Each thread calls `begin` first."""
+    def __init__(self, count: int, sharers: int, begin: Callable[[], None] | None = None) -> None:
+        """Room for `sharers` times as many as one sharer may have there. Each thread calls `begin` first."""
         self._executor = ThreadPoolExecutor(count, thread_name_prefix="condery-password", initializer=begin)
-        self._most = count * (1 + WAITING_PER_THREAD)
+        self._most_of_one = count * (1 + WAITING_PER_THREAD)
+        self._most = sharers * self._most_of_one
         self._count = 0
+        self._counts: Counter[str] = Counter()
         self._lock = Lock()
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[], T], sharer: str = "") -> T:
         """Raises SignInBusy."""
         with self._lock:
-            if self._count >= self._most:
+            if self._count >= self._most or self._counts[sharer] >= self._most_of_one:
                 raise SignInBusy
             self._count += 1
+            self._counts[sharer] += 1
         future = self._executor.submit(work)
         # not when the request ends: a client that hangs up does not stop a thread
-        future.add_done_callback(self._uncount)
+        future.add_done_callback(lambda _: self._uncount(sharer))
         return await asyncio.wrap_future(future)
 
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _uncount(self, _future: Future[T]) -> None:
+    def _uncount(self, sharer: str) -> None:
         with self._lock:
             self._count -= 1
+            self._counts[sharer] -= 1
+            if not self._counts[sharer]:
+                del self._counts[sharer]
 
 
 def _give_way() -> None:
@@ -122,14 +132,22 @@ def check_password(password: str) -> bytes:
 
 
 def read_password(password: str) -> bytes | None:
-    """The bytes to hash, or None for text that cannot be a password.
-
-    Clients write an accented letter as one character or as two; NFKC makes them one (NIST SP 800-63B, 5.1.1.2).
-    """
+    """The bytes to hash, or None for text that cannot be a password."""
     if len(password) > MOST_BYTES:
         return None
     try:
-        secret = unicodedata.normalize("NFKC", password).encode()
+        secret = normalize(password).encode()
     except UnicodeEncodeError:
         return None
     return secret if len(secret) <= MOST_BYTES else None
+
+
+def normalize(password: str) -> str:
+    """The one spelling of all that are the same password.
+
+    Clients write an accented letter as one character or as two; NFKC makes them one (NIST SP 800-63B, 5.1.1.2). What is
+    too long for a password stays as it is.
+    """
+    if password.isascii() or len(password) > MOST_BYTES:
+        return password
+    return unicodedata.normalize("NFKC", password)

@@ -37,15 +37,17 @@ class Passwords:
     def __exit__(self, *_: object) -> None:
         self._pool.close()
 
-    async def verify(self, name: str, password: str, *, known: bool = False) -> Account | None:
+    async def verify(self, name: str, password: str, *, known: bool = False, network: str = "") -> Account | None:
         """The account with this name and password; None if one of them is wrong, or the account may not sign in.
+
+        `known` says that they were right before, and `network` is who waits for that to be found so again.
 
         Raises SignInBusy.
         """
         row = await self._find(name)
         secret = read_password(password)
         stored = self._nobodys if row is None or row.password is None else row.password
-        matches = await self._pool.matches(stored, secret or b"", known=known)
+        matches = await self._pool.matches(stored, secret or b"", known=known, network=network)
         if row is None or row.password is None or secret is None or not matches:
             return None
         found = read_account(row)

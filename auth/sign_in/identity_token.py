@@ -18,6 +18,7 @@ import jwt
 from auth.sign_in.errors import IdentityRefused
 from auth.sign_in.issuer_keys import IssuerKeys
 from auth.sign_in.key_set import ALGORITHMS, LONGEST_KID, IssuerKey
+from auth.tokens.secrets_text import is_spelled_once
 from storage import strict_json
 from storage.errors import JsonInvalid
 
@@ -44,7 +45,7 @@ class Unverified(NamedTuple):
 
 def read_unverified(text: str) -> Unverified | None:
     """None for what is no token."""
-    if len(text) > LONGEST or not text.isascii() or text.count(".") != 2:
+    if len(text) > LONGEST or not text.isascii() or text.count(".") != 2 or not is_spelled_once(text):
         return None
     header, claims, _ = text.split(".")
     try:

@@ -18,6 +18,7 @@ from auth.accounts.account import new_id
 from auth.principal import Scopes
 from auth.tokens.credential import Credential, Workload, write_access
 from auth.tokens.errors import CredentialsInvalid
+from auth.tokens.secrets_text import is_spelled_once
 from auth.tokens.signing_keys import SigningKeys
 from storage.clock import SKEW_SECONDS
 
@@ -79,6 +80,8 @@ class RegistryTokens:
         """What the token says; raises CredentialsInvalid."""
         if len(text) > LONGEST or not text.isascii() or text.count(".") != 2:
             raise CredentialsInvalid("it is no token")
+        if not is_spelled_once(text):
+            raise CredentialsInvalid("its signature has another spelling")
         try:
             kid = _check_header(jwt.get_unverified_header(text))
             key = await self._keys.find(kid)

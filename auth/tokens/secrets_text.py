@@ -8,6 +8,7 @@ secrets in code and logs find it, and nothing else:
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 import secrets
@@ -38,6 +39,24 @@ def is_access_token(text: str) -> bool:
         return False
     chosen = text[len(PREFIX) : -CHECK]
     return text[-CHECK:] == _checksum(chosen)
+
+
+def may_be_token(text: str) -> bool:
+    """Whether it is worth while to find out if `text` is a token of any kind; almost no password is."""
+    return text.startswith(PREFIX) or text.count(".") == 2
+
+
+def is_spelled_once(token: str) -> bool:
+    """Whether the signature of a JWT is written in the one way that RFC 7515 has for it.
+
+    Decoders skip characters that mean nothing, so one signed token could be shown as any number of texts.
+    """
+    signature = token.rpartition(".")[2]
+    try:
+        decoded = base64.urlsafe_b64decode(signature + "=" * (-len(signature) % 4))
+    except ValueError:
+        return False
+    return base64.urlsafe_b64encode(decoded).rstrip(b"=").decode() == signature
 
 
 def hash_of(text: str) -> str:

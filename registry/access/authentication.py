@@ -1,42 +1,38 @@
 """From the Authorization header to a principal.
 
 Checking a password takes a tenth of a second and 64 MiB, and a client sends it with every request. So what was checked
-is remembered for a short time, under a keyed hash of the header: who reads the memory of this process finds no password
-in it. What somebody may do is loaded anew as soon as any process has changed anything about access.
+is remembered for a short time. What somebody may do is loaded anew as soon as any process has changed anything about
+access.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
-import hashlib
-import secrets
+import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import web
 
 from auth.changing import AccessData
 from auth.principal import Principal
-from auth.remembered import RememberedAnswer, RememberedAnswers
+from auth.remembered import RememberedAnswer
 from auth.tokens.api_tokens import is_api_token
 from auth.tokens.credential import ANYBODY, Credential, Recognition
 from auth.tokens.errors import CredentialsInvalid
-from auth.tokens.secrets_text import is_access_token
+from auth.tokens.secrets_text import is_access_token, may_be_token
 from auth.tokens.tokens import Tokens
+from registry.access.authorization import Shown, read_authorization
 from registry.access.challenge import Challenger
+from registry.access.checked import CheckedCredentials
 from registry.access.passwords import PasswordSignIns
 from registry.errors import Unauthorized
 from registry.parts import PROXIES
 from registry.peers.networks import client_of
+from storage.errors import ConderyError
 
-MOST_REMEMBERED = 10_000
-"""Credentials, of about 1 KB each."""
-BASIC_SECONDS = 60.0
-"""Time for which a password that was checked is not checked again."""
 BEARER_SECONDS = 300.0
 """Time after which a token is looked up again, so that its use is noted."""
 
@@ -59,13 +55,6 @@ class AmbientSignIns(Protocol):
 
     async def identify(self, request: web.Request) -> Principal | None:
         """Who it is, if anybody. Raises CredentialsInvalid, SignInRefused."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Checked:
-    credential: Credential
-    principal: Principal
-    """Whoever has proved it, as they were when it was last recognised."""
 
 
 class Authentication:
@@ -92,8 +81,7 @@ class Authentication:
         self._readers = readers
         self._ambient = ambient
         self._makes_accounts = makes_accounts
-        self._key = secrets.token_bytes(32)
-        self._checked: RememberedAnswers[bytes, _Checked] = RememberedAnswers(data, MOST_REMEMBERED)
+        self._checked = CheckedCredentials(data)
         self._checking: dict[bytes, asyncio.Task[Principal]] = {}
         self._anybody: RememberedAnswer[Principal] = RememberedAnswer(data)
         self._has_sign_ins: RememberedAnswer[bool] = RememberedAnswer(data)
@@ -113,7 +101,10 @@ class Authentication:
         if len(headers) > 1:
             # `identify` refuses it
             return None
-        checked = self._checked.find(self._digest(headers[0]))
+        try:
+            checked = self._checked.recall(headers[0])
+        except CredentialsInvalid:
+            return None
         return checked.principal if checked is not None else None
 
     async def identify(self, request: web.Request) -> Principal:
@@ -123,7 +114,10 @@ class Authentication:
             return await self._find_ambient(request) or await self._find_anybody()
         if len(headers) > 1:
             raise self.challenge(request, error="invalid_request", message="there are several Authorization headers")
-        return await self._identify_sender(request, headers[0])
+        try:
+            return await self._identify(request, read_authorization(headers[0]))
+        except CredentialsInvalid as error:
+            raise self.challenge(request, error="invalid_token", message=str(error)) from error
 
     def challenge(self, request: web.Request, scope: str = "", error: str = "", message: str = "") -> Unauthorized:
         return self._challenger.challenge(request, scope, error, message)
@@ -151,11 +145,8 @@ class Authentication:
     async def identify_login(self, request: web.Request, name: str, password: str) -> Principal:
         """Whose name and password these are. Raises Unauthorized, and what checking passwords raises."""
         login = base64.b64encode(f"{name}:{password}".encode()).decode()
-        return await self._identify_sender(request, f"Basic {login}")
-
-    async def _identify_sender(self, request: web.Request, header: str) -> Principal:
         try:
-            return await self._identify(header, client_of(request.app[PROXIES].client(request)))
+            return await self._identify(request, read_authorization(f"Basic {login}"))
         except CredentialsInvalid as error:
             raise self.challenge(request, error="invalid_token", message=str(error)) from error
 
@@ -175,79 +166,72 @@ class Authentication:
         self._anybody.keep(recognised.principal, stamp)
         return recognised.principal
 
-    async def _identify(self, header: str, address: str) -> Principal:
-        key = self._digest(header)
-        if (checked := self._checked.find(key)) is not None:
+    async def _identify(self, request: web.Request, shown: Shown) -> Principal:
+        """Raises CredentialsInvalid, and what checking passwords raises."""
+        if (checked := self._checked.find(shown)) is not None:
             return checked.principal
-        if (old := self._checked.find_old(key)) is not None:
-            try:
-                return await self._renew(key, old.credential)
-            except CredentialsInvalid:
-                # it held when it was checked; whether it does now is checked from the beginning
-                self._checked.forget(key)
-        # many requests come at once with one login, which is checked once
+        if (old := self._checked.find_old(shown)) is not None:
+            # if it holds no more, whether the same text does is checked from the beginning
+            with contextlib.suppress(CredentialsInvalid):
+                return await self._renew(shown, old.credential)
+        address = client_of(request.app[PROXIES].client(request))
+        shown = self._sort(shown)
+        if shown.name is None:
+            return await self._join(shown, address)
+        # many requests that come at once with one password are joined where it is compared
+        compared = await self._sign_ins.verify(shown.name, shown.secret, address)
+        return await self._keep(shown, compared.credential, compared.until - time.monotonic())
+
+    async def _join(self, shown: Shown, address: str) -> Principal:
+        """Many requests come at once with one token, which is checked once. Raises CredentialsInvalid."""
+        key = self._checked.key_of(shown)
         task = self._checking.get(key)
         if task is None:
-            task = self._checking[key] = asyncio.create_task(self._check(key, header, address))
+            task = self._checking[key] = asyncio.create_task(self._check_token(shown, address))
             task.add_done_callback(lambda _: self._checking.pop(key, None))
-        # another request may wait for it when this one's client is gone
-        return await asyncio.shield(task)
+        try:
+            # another request may wait for it when this one's client is gone
+            return await asyncio.shield(task)
+        except ConderyError as error:
+            raise error.for_another() from error.__cause__
 
-    async def _renew(self, key: bytes, credential: Credential) -> Principal:
+    async def _renew(self, shown: Shown, credential: Credential) -> Principal:
         """Who has proved it, now that access has changed. Raises CredentialsInvalid."""
         stamp = self._data.stamp
         recognised = await self._recognition.recognise(credential)
-        checked = _Checked(credential, recognised.principal)
-        self._checked.replace(key, checked, stamp, recognised.until - time.time())
-        return checked.principal
+        self._checked.replace(shown, credential, recognised, stamp)
+        return recognised.principal
 
-    async def _check(self, key: bytes, header: str, address: str) -> Principal:
-        scheme, _, text = header.partition(" ")
-        stamp = self._data.stamp
-        match scheme.lower():
-            case "bearer":
-                credential, seconds = await self._read_bearer(text.strip()), BEARER_SECONDS
-            case "basic":
-                credential, seconds = await self._read_basic(*_split_basic(text.strip()), address), BASIC_SECONDS
-            case _:
-                raise CredentialsInvalid("they are neither Bearer nor Basic")
-        recognised = await self._recognition.recognise(credential)
+    async def _check_token(self, shown: Shown, address: str) -> Principal:
+        credential = await self._read_token(shown.secret)
+        principal = await self._keep(shown, credential, BEARER_SECONDS)
         if credential.access_token:
             self._tokens.access.note_use(credential.access_token, address)
-        checked = _Checked(credential, recognised.principal)
-        self._checked.keep(key, checked, stamp, min(seconds, recognised.until - time.time()))
-        return checked.principal
+        return principal
 
-    async def _read_bearer(self, text: str) -> Credential:
-        if (token := await self._read_token(text)) is not None:
-            return token
-        return await self._tokens.registry.verify(text)
+    async def _keep(self, shown: Shown, credential: Credential, seconds: float) -> Principal:
+        # what the credential says does not change, and whether it holds is found out from here on
+        stamp = self._data.stamp
+        recognised = await self._recognition.recognise(credential)
+        self._checked.keep(shown, credential, recognised, stamp, seconds)
+        return recognised.principal
 
-    async def _read_basic(self, name: str, password: str, address: str) -> Credential:
-        """A token may stand in the password's place, whatever the name: it is what CI can send."""
-        if (token := await self._read_token(password)) is not None:
-            return token
-        return await self._sign_ins.verify(name, password, address)
-
-    async def _read_token(self, text: str) -> Credential | None:
-        """Of an access token or a workload's; None for what is neither. Raises CredentialsInvalid."""
+    async def _read_token(self, text: str) -> Credential:
+        """Raises CredentialsInvalid."""
         if is_access_token(text) or is_api_token(text):
             return await self._tokens.access.find(text)
         for reader in self._readers:
             if reader.knows(text):
                 return await reader.read(text)
-        return None
+        return await self._tokens.registry.verify(text)
 
-    def _digest(self, header: str) -> bytes:
-        return hashlib.blake2b(header.encode("utf-8", "surrogateescape"), key=self._key, digest_size=16).digest()
+    def _sort(self, shown: Shown) -> Shown:
+        """An access token or a workload's may stand in a password's place, whatever the name: it is what CI can send.
 
-
-def _split_basic(text: str) -> tuple[str, str]:
-    """Name and password (RFC 7617); raises CredentialsInvalid."""
-    try:
-        name, colon, password = base64.b64decode(text, validate=True).decode().partition(":")
-    except (binascii.Error, ValueError):
-        raise CredentialsInvalid("they are no name and password in base64") from None
-    if not colon:
-        raise CredentialsInvalid("they have no password")
-    return name, password
+        A registry token may not.
+        """
+        text = shown.secret
+        if shown.name is None or not may_be_token(text):
+            return shown
+        is_token = is_access_token(text) or is_api_token(text) or any(each.knows(text) for each in self._readers)
+        return Shown(None, text) if is_token else shown

@@ -91,7 +91,7 @@ async def open_access(
             elsewhere = sign_in or SignInSettings()
             headers = ProxyHeaders.of(elsewhere)
             proxied = ProxySignIns(headers, identities, recognition, data) if headers is not None else None
-            people = PasswordSignIns(passwords, Attempts(settings.login_attempts), loader)
+            people = PasswordSignIns(passwords, Attempts(settings.login_attempts), loader, data)
             opened = await stack.enter_async_context(
                 open_browsers(settings, elsewhere, http, data, recognition, identities, people)
             )

@@ -61,8 +61,8 @@ class LoginPage:
         client = client_of(request.app[PROXIES].client(request))
         response = redirect(next_page)
         try:
-            credential = await self._passwords.verify(name, password, client)
-            await self._browsers.sign_in(request, response, credential)
+            compared = await self._passwords.verify(name, password, client)
+            await self._browsers.sign_in(request, response, compared.credential)
         except CredentialsInvalid as error:
             note(request, request[PRINCIPAL], SIGN_IN, error.name, outcome="denied", reason=error.reason)
             return self._show(request, next_page, "The name or the password is wrong.", name if is_name(name) else "")

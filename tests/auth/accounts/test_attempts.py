@@ -166,3 +166,12 @@ def test_memory_is_bounded_whatever_is_sent(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(storage.storage) <= 3 * 16  # type: ignore[attr-defined]  # of limits' store in memory
     assert len(attempts._known) == 8
     assert sum(sys.getsizeof(each) for each in attempts._known) < 10_000
+
+
+def test_a_password_counts_once_however_it_is_written() -> None:
+    attempts = Attempts(MOST)
+    for number in range(100):
+        with attempts.of("alice", "x" * 9 + "\u212b" * number + "\u00c5" * (100 - number), HERE) as attempt:
+            attempt.succeeded = True
+        assert attempt.known == (number > 0)
+    assert len(attempts._known) == 1

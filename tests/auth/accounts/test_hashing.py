@@ -13,7 +13,15 @@ import pytest
 from argon2 import PasswordHasher, Type, extract_parameters
 
 from auth.accounts import hashing
-from auth.accounts.hashing import HASHER, MOST_BYTES, NICENESS, HashPool, check_password, read_password
+from auth.accounts.hashing import (
+    HASHER,
+    MOST_BYTES,
+    NICENESS,
+    WAITING_PER_THREAD,
+    HashPool,
+    check_password,
+    read_password,
+)
 from auth.errors import PasswordUnfit, SignInBusy
 from tests.support.auth.opened import CHEAP
 
@@ -96,6 +104,34 @@ async def test_what_was_right_before_does_not_wait_for_what_is_wrong() -> None:
     go_on.set()
     await asyncio.gather(*flood, return_exceptions=True)
     assert not await pool.matches(stored, b"other", known=True)
+    pool.close()
+
+
+async def test_right_passwords_of_one_network_leave_room_for_others() -> None:
+    go_on = threading.Event()
+
+    class Slow(PasswordHasher):
+        def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:  # noqa: A002 - argon2's name
+            go_on.wait()
+            return super().verify(hash, password)
+
+    hasher = Slow(1, 8, 1)
+    pool = HashPool(1, hasher)
+    stored = hasher.hash(b"right")
+    flood = [asyncio.create_task(pool.matches(stored, b"right", known=True, network="one")) for _ in range(100)]
+    await asyncio.sleep(0)
+    with pytest.raises(SignInBusy):
+        await pool.matches(stored, b"right", known=True, network="one")
+    other = asyncio.create_task(pool.matches(stored, b"right", known=True, network="other"))
+    await asyncio.sleep(0)
+    assert not other.done()
+    go_on.set()
+    assert await other
+    done = await asyncio.gather(*flood, return_exceptions=True)
+    assert done.count(True) == 1 + WAITING_PER_THREAD
+    # all of it is free again
+    assert await pool.matches(stored, b"right", known=True, network="one")
+    assert (pool._known._count, pool._known._counts) == (0, {})
     pool.close()
 
 

@@ -272,23 +272,6 @@ def replace_attempts(number: int) -> AccessSettings:
     return CLOSED.model_copy(update={"login_attempts": number})
 
 
-async def test_a_password_is_checked_once_for_many_requests(people: People, ask: Pusher, site: Site) -> None:
-    await people.add("alice", "team/*=viewer", password=PASSWORD)
-    checked = 0
-    sign_ins = site.access.authentication._sign_ins
-    verify = sign_ins.verify
-
-    async def count(name: str, password: str, network: str) -> object:
-        nonlocal checked
-        checked += 1
-        return await verify(name, password, network)
-
-    sign_ins.verify = count  # type: ignore[method-assign, assignment] # the test counts its calls
-    asked = [ask.request("GET", "/v2/", headers=basic("alice")) for _ in range(8)]
-    assert [found.status for found in await asyncio.gather(*asked)] == [200] * 8
-    assert checked == 1
-
-
 async def test_without_accounts_on_loopback_everything_is_as_it_was(tmp_path: Path) -> None:
     async with serving(tmp_path, sign_in=AccessSettings()) as site:
         ask, people = Pusher(site), People(site)

@@ -104,9 +104,25 @@ def change_part(forger: Forger, place: int) -> str:
     return ".".join(parts)
 
 
+def spelled(forger: Forger, change: Callable[[str], str]) -> str:
+    """The right signature, in letters that mean the same."""
+    header, payload, signature = forger.sign(forger.header(), forger.claims()).split(".")
+    assert change(signature) != signature
+    return f"{header}.{payload}.{change(signature)}"
+
+
+def next_letter(text: str) -> str:
+    """The last letter of 64 bytes has four bits that mean nothing."""
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    return text[:-1] + letters[letters.index(text[-1]) + 1]
+
+
 NOW = time.time()
 FORGERIES: dict[str, Callable[[Forger], str]] = {
     "CVE-2025-24976: a jwk in the header, with a trusted kid": forged_jwk,
+    "another spelling, by bits that mean nothing": lambda it: spelled(it, next_letter),
+    "another spelling, by letters that mean nothing": lambda it: spelled(it, lambda text: f"!{text[:40]}*~{text[40:]}"),
+    "another spelling, padded": lambda it: spelled(it, lambda text: f"{text}=="),
     "a jwk beside the right signature": lambda it: it.sign(it.header(jwk={"kty": "OKP"}), it.claims()),
     "jku": lambda it: it.sign(it.header(jku="https://evil.example/keys"), it.claims()),
     "x5c": lambda it: it.sign(it.header(x5c=["AA=="]), it.claims()),
