@@ -16,7 +16,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, NamedTuple, Self
+from urllib.parse import urlsplit, urlunsplit
 
 from builder.channels.channel import resolve_address
 from builder.errors import BuilderError
@@ -28,6 +30,8 @@ LONGEST_REASON = 500
 """Characters; every refusal quotes it."""
 
 _NAME_AND_RANGE = re.compile(r"(?P<name>(?:[^\s\[\]]+::)?[^\s=<>!~|\[\]]+)\s*(?P<rest>.*)", re.DOTALL)
+_PLATFORM = re.compile(r"noarch|(linux|osx|win|freebsd|emscripten|wasi|zos)-[a-z0-9]+")
+_USUAL_PORTS = {"https": ":443", "http": ":80"}
 _FIELDS = ("package", "versions", "build", "channel", "reason")
 
 
@@ -123,13 +127,29 @@ def _check_constraint(constraint: Constraint) -> None:
 
 
 def _resolve(item: PackageItem, alias: str) -> PackageItem:
-    """`item` with its channel as a URL."""
+    """`item` with its channel as a URL. Raises ValueError for a channel of which no package is."""
     if item.channel is None:
         return item
     try:
-        return PackageItem(item.name, resolve_address(item.channel, alias), item.constraints, item.build)
+        channel = _spell(resolve_address(item.channel, alias))
     except BuilderError as error:
         raise ValueError(str(error)) from None
+    if item.channel == "defaults":
+        raise ValueError("defaults stands for several channels; name one, such as https://repo.anaconda.com/pkgs/main")
+    place, _, last = channel.rstrip("/").rpartition("/")
+    if _PLATFORM.fullmatch(last):
+        raise ValueError(
+            f"the channel {item.channel!r} ends in a platform; name {place}/, which means all of its packages"
+        )
+    return PackageItem(item.name, channel, item.constraints, item.build)
+
+
+@lru_cache(maxsize=1 << 10)
+def _spell(url: str) -> str:
+    """The same spelling for every address of a channel that differs in upper case or a usual port alone."""
+    parts = urlsplit(url)
+    scheme, host = parts.scheme.lower(), parts.netloc.lower()
+    return urlunsplit(parts._replace(scheme=scheme, netloc=host.removesuffix(_USUAL_PORTS.get(scheme, ":"))))
 
 
 def matches_item(item: PackageItem, version: str, build: str) -> bool:
@@ -138,7 +158,7 @@ def matches_item(item: PackageItem, version: str, build: str) -> bool:
 
 
 def _matches(item: PackageItem, candidate: Candidate) -> bool:
-    if candidate.name != item.name or item.channel not in (None, candidate.channel):
+    if candidate.name != item.name or (item.channel is not None and item.channel != _spell(candidate.channel)):
         return False
     try:
         return matches_item(item, candidate.version, candidate.build)

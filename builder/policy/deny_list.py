@@ -12,7 +12,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -26,28 +25,36 @@ from builder.channels.channel import Credentials
 from builder.errors import PolicyUnavailable
 from builder.network.addresses import AddressGuard, InternalAddress, split_endpoint
 from builder.network.routes import Routes
-from builder.policy.denial import Denial
-from builder.policy.rules import DENY_LIST, Rules, read_denial
-from storage import strict_json
+from builder.policy.deny_list_text import parse_deny_list, says_its_length
+from builder.policy.rules import DENY_LIST, Rules
+from storage.clock import is_within
 from storage.disk.files import atomic_write
-from storage.errors import JsonInvalid
 from storage.text import redact
 
 log = structlog.get_logger(__name__)
 
 LARGEST = 16 << 20
 """Bytes of a list."""
-MOST_LINES = 200_000
-"""Entries of a list."""
 FETCH_SECONDS = 60.0
 SILENT_SECONDS = 20.0
 MOST_REDIRECTS = 5
+SIGHTS = 3
+"""How often a list that lacks most of the one that holds has to be read before it holds."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_PAGES = frozenset({"text/html", "application/xhtml+xml"})
 
 
 class ListBroken(Exception):
     """Why a list cannot be used, as a sentence without its place."""
+
+    kept = "kept, since it cannot be read"
+
+
+class ListDoubtful(ListBroken):
+    """A list that may be what is left of another."""
+
+    kept = "kept, since the new one lacks most of it"
 
 
 class DenyList:
@@ -63,6 +70,9 @@ class DenyList:
         self._content: bytes | None = None
         self._rules: Rules | None = None
         self._problem = "it has not been read yet"
+        self._doubted = b""
+        """What was read last, if it lacks most of what holds."""
+        self._sights = 0
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -100,11 +110,11 @@ class DenyList:
     async def refresh(self, seconds: float) -> bool:
         """Read it again, unless a process of this machine did so in the last `seconds`; whether it is another now."""
         try:
-            content = await self._read(seconds)
-            changed = await self._take(content)
+            content, known = await self._read(seconds)
+            changed = await self._take(content, known=known)
         except ListBroken as error:
             self._problem = str(error)
-            self.status = "kept, since it cannot be read" if self._rules else "never read: nothing is allowed"
+            self.status = error.kept if self._rules else "never read: nothing is allowed"
             log.warning("deny list not read", place=redact(self._place), reason=str(error), kept=bool(self._rules))
             return False
         self.status = "ok"
@@ -116,30 +126,44 @@ class DenyList:
             if await self.refresh(seconds / 2):
                 changed()
 
-    async def _take(self, content: bytes) -> bool:
-        """Let it hold from now on. Raises ListBroken."""
+    async def _take(self, content: bytes, *, known: bool) -> bool:
+        """Let it hold from now on; `known` if it held already, for another process. Raises ListBroken."""
         if content == self._content:
+            self._sights = 0
             return False
         try:
             rules = await asyncio.to_thread(_make_rules, content, self._alias)
         except ValueError as error:
             raise ListBroken(str(error)) from None
-        self._content, self._rules = content, rules
+        if not known and self._rules and _lacks_most(self._rules, rules) and not says_its_length(content):
+            self._doubt(content)
+        self._content, self._rules, self._sights = content, rules, 0
         # another process may have written it
         if not await asyncio.to_thread(self._is_copied, content):
             await asyncio.to_thread(self._write_copy, content)
         log.info("deny list read", place=redact(self._place), entries=len(rules.denied_packages))
         return True
 
+    def _doubt(self, content: bytes) -> None:
+        """Raises ListDoubtful until the same was read SIGHTS times."""
+        self._sights = self._sights + 1 if content == self._doubted else 1
+        self._doubted = content
+        if self._sights < SIGHTS:
+            raise ListDoubtful(
+                f"it lacks most of the entries of the one that holds; it will hold if it is read {SIGHTS} times, or "
+                "says how many entries it has"
+            )
+
     async def _take_copy(self) -> None:
         """What held before a restart."""
         with contextlib.suppress(ListBroken, OSError):
-            await self._take(await asyncio.to_thread(_read_file, self._copy))
+            await self._take(await asyncio.to_thread(_read_file, self._copy), known=True)
 
-    async def _read(self, seconds: float) -> bytes:
+    async def _read(self, seconds: float) -> tuple[bytes, bool]:
+        """The list, and whether it held already for another process. Raises ListBroken."""
         if "://" not in self._place:
             try:
-                return await asyncio.to_thread(_read_file, Path(self._place))
+                return await asyncio.to_thread(_read_file, Path(self._place)), False
             except OSError as error:
                 raise ListBroken(error.strerror or "it cannot be read") from None
         with contextlib.ExitStack() as stack:
@@ -147,11 +171,11 @@ class DenyList:
             alone = await asyncio.to_thread(lambda: stack.enter_context(_locked(lock)))
             if not alone or (seconds and await asyncio.to_thread(self._is_young, seconds)):
                 with contextlib.suppress(OSError):
-                    return await asyncio.to_thread(_read_file, self._copy)
+                    return await asyncio.to_thread(_read_file, self._copy), True
             content = await self._fetch()
             if await asyncio.to_thread(self._is_copied, content):
                 await asyncio.to_thread(os.utime, self._copy)
-            return content
+            return content, False
 
     async def _fetch(self) -> bytes:
         try:
@@ -178,12 +202,13 @@ class DenyList:
                     continue
                 if response.status != HTTPStatus.OK:
                     raise ListBroken(f"its server answers {response.status}")
+                _check_answer(response)
                 return await _read_limited(response)
         raise ListBroken("it redirects without end")
 
     def _is_young(self, seconds: float) -> bool:
         try:
-            return time.time() - self._copy.stat().st_mtime < seconds
+            return is_within(seconds, self._copy.stat().st_mtime)
         except OSError:
             return False
 
@@ -196,52 +221,6 @@ class DenyList:
     def _write_copy(self, content: bytes) -> None:
         with atomic_write(self._copy) as file:
             file.write(content)
-
-
-def parse_deny_list(content: bytes, alias: str) -> tuple[Denial, ...]:
-    """The entries of a list: a line each, or a JSON array. Raises ValueError, which says where it is wrong.
-
-    A list without a line is broken, since that is what a failed write leaves; `[]` or a comment denies nothing.
-    """
-    try:
-        text = content.decode()
-    except UnicodeDecodeError:
-        raise ValueError("it is not UTF-8") from None
-    if not text.strip():
-        raise ValueError("it is empty; a list that denies nothing is a comment, or []")
-    entries = list(_parse_array(content) if text.lstrip().startswith("[") else _parse_lines(text))
-    if len(entries) > MOST_LINES:
-        raise ValueError(f"it has {len(entries)} entries; at most {MOST_LINES} are allowed")
-    denials = []
-    for where, entry in entries:
-        try:
-            denials.append(read_denial(entry, alias))
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
-    return tuple(denials)
-
-
-def _parse_array(content: bytes) -> Iterator[tuple[str, object]]:
-    try:
-        document = strict_json.parse(content)
-    except JsonInvalid as error:
-        raise ValueError(str(error)) from None
-    for number, entry in enumerate(document, 1):
-        yield f"entry {number}", entry
-
-
-def _parse_lines(text: str) -> Iterator[tuple[str, object]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        entry = line.strip()
-        if not entry or entry.startswith("#"):
-            continue
-        if not entry.startswith("{"):
-            yield f"line {number}", entry
-            continue
-        try:
-            yield f"line {number}", strict_json.parse(entry.encode())
-        except JsonInvalid as error:
-            raise ValueError(f"line {number}: {error}") from None
 
 
 def _make_rules(content: bytes, alias: str) -> Rules:
@@ -272,6 +251,20 @@ async def _read_limited(response: aiohttp.ClientResponse) -> bytes:
         if len(body) > LARGEST:
             raise ListBroken(f"it has more than {LARGEST >> 20} MiB")
     return bytes(body)
+
+
+def _check_answer(response: aiohttp.ClientResponse) -> None:
+    """Whether all of a list can be told from half of one, and a list from a page. Raises ListBroken."""
+    if "Content-Length" not in response.headers and response.headers.get("Transfer-Encoding", "").lower() != "chunked":
+        raise ListBroken("its server does not say how long it is, so that half of it would look like all")
+    if response.content_type in _PAGES:
+        raise ListBroken(f"its server sends {response.content_type}, which is a page and no list")
+
+
+def _lacks_most(held: Rules, rules: Rules) -> bool:
+    """Whether more than half of what holds would be gone."""
+    lost = sum(each.name not in rules.denials for each in held.denied_packages)
+    return 2 * max(lost, len(held.denied_packages) - len(rules.denied_packages)) > len(held.denied_packages)
 
 
 def _redirect(url: str, location: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from pathlib import Path
 
 import orjson
 from cachetools import LRUCache
 
 from builder.policy.policy import Policy
+from storage.clock import is_within
 from storage.disk.files import atomic_write
 
 _KEPT_SECONDS = 24 * 3600.0
@@ -33,7 +33,7 @@ def _remove_old(folder: Path) -> None:
     for path in folder.iterdir():
         # another process may remove them too
         with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_mtime < time.time() - _KEPT_SECONDS:
+            if not is_within(_KEPT_SECONDS, path.stat().st_mtime):
                 path.unlink()
 
 

@@ -29,6 +29,9 @@ def candidate(name: str, version: str = "1.0", build: str = "h1_0", channel: str
         ("numpy 1.26.*", [candidate("numpy", "1.26.4")], [candidate("numpy", "1.27")]),
         ("numpy=1.26=py311*", [candidate("numpy", "1.26", "py311h1_0")], [candidate("numpy", "1.26", "py312h1_0")]),
         ("conda-forge::numpy", [candidate("numpy")], [candidate("numpy", channel=f"{ALIAS}/bioconda/")]),
+        ("https://Conda.example.org:443/conda-forge::numpy", [candidate("numpy")],
+         [candidate("numpy", channel="https://conda.example.org:8443/conda-forge/")]),
+        ("conda-forge::numpy", [candidate("numpy", channel="https://CONDA.example.org:443/conda-forge/")], []),
         ('numpy[build="py311*"]', [candidate("numpy", "9", "py311_0")], [candidate("numpy", "9", "py312_0")]),
     ],
 )  # fmt: skip

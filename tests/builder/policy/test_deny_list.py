@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,7 +16,9 @@ from aiohttp import web
 from builder.channels.channel import Credential, Credentials
 from builder.errors import PolicyRefusal, PolicyUnavailable
 from builder.policy import deny_list as module
-from builder.policy.deny_list import DenyList, parse_deny_list
+from builder.policy import deny_list_text
+from builder.policy.deny_list import SIGHTS, DenyList
+from builder.policy.deny_list_text import parse_deny_list
 from builder.policy.settings import PolicySettings
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel, open_service, spec_of
@@ -31,7 +36,10 @@ HOUR = 3600.0
         (b"# nothing yet\n", []),
         (b"[]", []),
         (b'[{"package": "xz", "versions": "5.6.0"}, "left-pad"]', ["xz 5.6.0", "left-pad"]),
-        (b'\n{"package": "xz"}\n\n  # why\r\nleft-pad\n', ["xz", "left-pad"]),
+        (b'\n{"package": "xz"}\n\n  # why\r\nleft-pad # use ljust\n', ["xz", "left-pad # use ljust"]),
+        (b"# condery deny list\nleft-pad\nxz 5.6.0\n", ["left-pad", "xz 5.6.0"]),
+        (b"#Condery Deny List, 2 entries\r\nleft-pad\r\nxz 5.6.0\r\n", ["left-pad", "xz 5.6.0"]),
+        (b"left-pad *\nxz >=0\n", ["left-pad *", "xz >=0"]),
     ],
 )
 def test_forms(content: bytes, lines: list[str]) -> None:
@@ -42,12 +50,23 @@ BROKEN = [
     (b"", "it is empty"),
     (b" \n", "it is empty"),
     (b"\xff", "not UTF-8"),
-    (b"xz 5.6.0\nopenssl <<3\n", "line 2: "),
+    (b"xz ==5.6.0\nopenssl <<3\n", "line 2: "),
     (b"<!doctype html>\n<html>", "line 1: "),
     (b'[{"package": "xz"', "JSON"),
     (b'[{"package": "xz", "version": "1"}]', "entry 1: 'version' is not a field"),
     (b'[{"package": "xz", "package": "zx"}]', "JSON"),
     (b"[1]", "entry 1: "),
+    (b"OK", "line 1: 'OK' could be what a server says that has no list"),
+    (b"null\n", "line 1: "),
+    (b"maintenance\n", "line 1: "),
+    (b"not found", "line 1: "),
+    (b"error 503", "line 1: "),
+    (b"Service unavailable 503", "line 1: "),
+    (b"# 404\nnot found\n", "line 2: "),
+    (b"# condery deny list, 3 entries\nopenssl <3\nxz 5.6.0\n", "it has 2 entries, and says that it has 3"),
+    (b"conda-forge/linux-64::openssl <3", "line 1: the channel 'conda-forge/linux-64' ends in a platform"),
+    (b"https://conda.example.org/a/noarch::openssl <3", "line 1: the channel .* ends in a platform"),
+    (b"defaults::openssl <3", "line 1: defaults stands for several channels"),
     (b'{"package": "xz"', "line 1: "),
 ]
 
@@ -59,7 +78,7 @@ def test_broken_lists(content: bytes, problem: str) -> None:
 
 
 def test_a_list_of_too_many_entries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_LINES", 1)
+    monkeypatch.setattr(deny_list_text, "MOST_LINES", 1)
     with pytest.raises(ValueError, match="it has 2 entries; at most 1"):
         parse_deny_list(TWO, ALIAS)
 
@@ -184,6 +203,97 @@ async def test_what_another_process_has_just_fetched_is_taken(server: tuple[List
         assert await found.refresh(HOUR)
         assert len(running.asked) == asked
         assert len(lines(found)) == 2
+
+
+@pytest.mark.parametrize("ahead", [-HOUR, HOUR, 365 * 24 * HOUR])
+async def test_a_copy_of_the_future_is_not_young(server: tuple[ListServer, str], tmp_path: Path, ahead: float) -> None:
+    """A clock that was ahead wrote it, and would stop all fetching until that time comes."""
+    running, url = server
+    async with reading(f"{url}/list", tmp_path / "policy") as found:
+        (copy,) = (tmp_path / "policy").glob("deny-list-*[0-9a-f]")
+        os.utime(copy, (time.time() + ahead,) * 2)
+        running.content = TWO
+        assert await found.refresh(HOUR)
+        assert len(lines(found)) == 2
+
+
+MANY = b"".join(b"package-%d <2 # CVE-%d\n" % (number, number) for number in range(10))
+
+
+@pytest.mark.parametrize("content", [b"[]", b"# nothing\n", MANY[: len(MANY) // 3 + 8], b"package-1 <2 # CVE\n"])
+async def test_a_list_that_lacks_most_holds_when_it_was_seen_several_times(
+    server: tuple[ListServer, str], tmp_path: Path, content: bytes
+) -> None:
+    running, url = server
+    running.content = MANY
+    async with reading(f"{url}/list", tmp_path / "policy") as found:
+        for given in (content, MANY, content):
+            # what comes back between starts again
+            running.content = given
+            assert not await found.refresh(0)
+            assert len(lines(found)) == 10
+        for _ in range(SIGHTS - 2):
+            assert not await found.refresh(0)
+            assert found.status == "kept, since the new one lacks most of it"
+    running.content = b"# other words\n" + content
+    async with reading(f"{url}/list", tmp_path / "policy") as found:
+        assert len(lines(found)) == 10
+        running.content = content
+        for _ in range(SIGHTS - 1):
+            assert not await found.refresh(0)
+        assert await found.refresh(0)
+        assert len(lines(found)) < 5
+        assert found.status == "ok"
+        async with reading(f"{url}/list", tmp_path / "policy") as other:
+            assert lines(other) == lines(found)
+
+
+async def test_a_list_that_says_its_length_holds_at_once(server: tuple[ListServer, str], tmp_path: Path) -> None:
+    running, url = server
+    running.content = MANY
+    async with reading(f"{url}/list", tmp_path / "policy") as found:
+        running.content = b"# condery deny list, 1 entry\nxz\n"
+        assert await found.refresh(0)
+        assert lines(found) == ["xz"]
+
+
+async def test_what_another_process_took_holds(server: tuple[ListServer, str], tmp_path: Path) -> None:
+    running, url = server
+    running.content = MANY
+    async with (
+        reading(f"{url}/list", tmp_path / "policy") as found,
+        reading(f"{url}/list", tmp_path / "policy") as other,
+    ):
+        running.content = b"[]"
+        for _ in range(SIGHTS):
+            await found.refresh(0)
+        assert await other.refresh(HOUR)
+        assert lines(other) == []
+
+
+@pytest.mark.parametrize(
+    ("head", "problem"),
+    [
+        ("HTTP/1.0 200 OK\r\n\r\n", "does not say how long it is"),
+        ("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", "does not say how long it is"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n", "cannot be fetched"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 31\r\nContent-Type: text/html; charset=utf-8\r\n\r\n", "a page"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 31\r\nContent-Type: application/xhtml+xml\r\n\r\n", "a page"),
+    ],
+)
+async def test_half_a_list_and_pages_are_none(tmp_path: Path, head: str, problem: str) -> None:
+    assert len(ONE) == 31
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head.encode() + ONE)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as running:
+        place = f"http://127.0.0.1:{running.sockets[0].getsockname()[1]}/list"
+        async with reading(place, tmp_path / "policy") as found:
+            with pytest.raises(PolicyUnavailable, match=problem):
+                _ = found.rules
 
 
 async def test_redirects(server: tuple[ListServer, str], tmp_path: Path) -> None:
