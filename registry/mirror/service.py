@@ -34,7 +34,7 @@ from registry.mirror.upstream import Upstream
 from storage.blobs.store import BlobStore
 from storage.clock import USE_SECONDS
 from storage.digest import Digest
-from storage.errors import ConderyError, RepositoryUnknown, SizeMismatch
+from storage.errors import ConderyError, QuotaExceeded, RepositoryUnknown, SizeMismatch
 from storage.repositories.mirrored import MirroredContent, TaggedCopy
 from storage.repositories.pushed import Referrer, Repositories
 from storage.repositories.rows import Push, StoredManifest
@@ -165,7 +165,7 @@ class Mirror:
             return await self._ask(source, ("tag", source, tag), lambda: self._refresh(source, tag), patience)
         except UpstreamLacks:
             raise
-        except MirrorError as error:
+        except (MirrorError, QuotaExceeded) as error:
             if copy is None:
                 raise
             log.warning("stale copy served", repository=source.scope, tag=tag, reason=str(error))

@@ -59,7 +59,7 @@ class MirroredContent:
     async def put_manifest(self, repository: str, push: Push, tag: str | None = None) -> None:
         """Store a manifest and the names in it; nothing that it names has to be here. Point `tag` to it, confirmed now.
 
-        Raises SizeMismatch if the manifest gives another size for a blob that is here.
+        Raises SizeMismatch if the manifest gives another size for a blob that is here, and QuotaExceeded.
         """
         names = (*push.blobs, *push.optional_blobs)
         digest = push.manifest.digest
@@ -67,6 +67,7 @@ class MirroredContent:
             await lock_manifests(self._database, connection, repository)
             pinned = await pin_blobs(connection, repository, (), names)
             await ensure_repository(self._database, connection, repository)
+            await self._repositories.room.check_manifest(connection, repository, digest, len(push.manifest.body))
             await insert_manifest(self._database, connection, repository, push, pinned)
             await self._note_names(connection, repository, digest, names)
             await self._repositories.set_tags(connection, repository, digest, [tag] if tag else [])

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from registry.http.settings import HttpSettings
 from registry.parts import PARTS
+from storage.quotas.limits import Limits
 from tests.support.registry.mirrored import APP, FIRST, SECOND, assert_pulled, get, get_refusal, warnings
 from tests.support.registry.serving import Site
 from tests.support.registry.upstreams import QUICK, ScriptedRegistry, failure, mirroring
@@ -157,6 +158,20 @@ async def test_whatever_the_failure_a_copy_is_served(tmp_path: Path, upstream: S
         assert stale == '110 - "Response is Stale"'
         assert (f"answered {status} to the request for" if status != 429 else "limits requests") in reason
         assert await warnings(site, path) == []
+
+
+async def test_a_copy_is_served_though_the_next_does_not_fit(tmp_path: Path, upstream: ScriptedRegistry) -> None:
+    limits = Limits(namespace=len(FIRST.body) + len(SECOND.body) - 1)
+    async with mirroring(tmp_path, upstream.host, limits=limits, mirror_fresh_for=0.0) as site:
+        path = f"{upstream.mirrored}/{APP}/manifests/latest"
+        assert await get(site, path) == FIRST.body
+        for tag in ("latest", "other"):
+            upstream.put(APP, SECOND, tag)
+        assert await get(site, path) == FIRST.body
+        stale, reason = await warnings(site, path)
+        assert stale == '110 - "Response is Stale"'
+        assert f"namespace mirror may hold {limits.namespace:,} bytes" in reason
+        assert "namespace mirror" in await get_refusal(site, path.replace("latest", "other"), 403, "DENIED")
 
 
 async def test_only_a_limit_without_a_copy_is_429_and_is_not_asked_for_again(

@@ -175,6 +175,10 @@ async def test_an_underscore_in_a_registry_stands_for_itself(kept: Kept) -> None
 async def test_quotas_count(kept: Kept) -> None:
     with pytest.raises(QuotaExceeded):
         await kept.arrive(ELSEWHERE, LAYER)
+    # a registry has as many manifests as somebody makes there
+    with pytest.raises(QuotaExceeded):
+        await kept.content.put_manifest(ELSEWHERE, manifest(10**9), "latest")
+    assert await kept.content.find_tagged(ELSEWHERE, "latest") is None
     assert await kept.stores.pending() == []
     assert kept.stores.files() == []
 
