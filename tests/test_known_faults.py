@@ -57,6 +57,13 @@ EXPECTED = [
     "clickjacking-and-script",
     "open-redirect",
     "fuzz",
+    "flood-of-names",
+    "quota",
+    "wrong-page",
+    "largest-manifest",
+    "lying-length",
+    "slow",
+    "password-hash-on-every-request",
 ]
 """What has to be in the table, so that a row that is lost is missed."""
 

@@ -113,7 +113,7 @@ def flood(start_server: StartServer, tmp_path: Path) -> Iterator[Flood]:
                 each.exception(PATIENCE)
 
 
-def test_a_signed_in_pull_gets_its_image_while_the_flood_waits(flood: Flood) -> None:
+def test_flood_of_names_a_signed_in_pull_gets_its_image_meanwhile(flood: Flood) -> None:
     status, body = pull(flood.server, "anns", ANN)
     assert status == 200, body
     assert flood.ended() == 0
@@ -125,7 +125,7 @@ def test_a_signed_in_pull_gets_its_image_while_the_flood_waits(flood: Flood) -> 
     assert {each.result(PATIENCE)[0] for each in flood.strangers} == {200}
 
 
-def test_a_signed_in_pull_at_another_process_gets_its_image_and_lifts_a_name_of_the_flood(
+def test_flood_of_names_a_signed_in_pull_at_another_process_lifts_one_of_them(
     flood: Flood, start_server: StartServer
 ) -> None:
     other = start_server(*flood.server.flags, data_dir=flood.server.data_dir)

@@ -36,7 +36,7 @@ async def wait_for_all(flights: list[Flight]) -> list[asyncio.Task[object]]:
     return tasks
 
 
-async def test_who_is_signed_in_lifts_a_strangers_build_of_the_same_process(engines: Engines) -> None:
+async def test_flood_of_names_one_is_lifted_by_who_is_signed_in_at_the_same_process(engines: Engines) -> None:
     work = Work(slots=1)
     queue = engines.open(work)
     flights = await flood(queue, work)
@@ -49,7 +49,7 @@ async def test_who_is_signed_in_lifts_a_strangers_build_of_the_same_process(engi
     assert work.begun[:2] == ["flood0", f"flood{WANTED}"]
 
 
-async def test_who_is_signed_in_lifts_a_strangers_build_of_another_process(engines: Engines) -> None:
+async def test_flood_of_names_one_is_lifted_by_who_is_signed_in_at_another_process(engines: Engines) -> None:
     work, idle = Work(slots=1), Work()
     flights = await flood(engines.open(work), work)
     strangers = await wait_for_all(flights)

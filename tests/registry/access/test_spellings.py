@@ -71,7 +71,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return found
 
 
-async def test_all_spellings_of_a_login_are_compared_once(
+async def test_password_hash_on_every_request_one_is_enough_for_all_spellings(
     site: Site, people: People, ask: Pusher, compared: list[bytes]
 ) -> None:
     await people.add("alice", "team/*=viewer", password=ACCENTED)

@@ -102,7 +102,7 @@ async def test_what_could_be_read_in_two_ways_is_read_in_none(site: Site, push: 
     assert (await push.site_get("a", HELLO)).status == 404
 
 
-async def test_body_is_as_long_as_it_says(site: Site, push: Pusher) -> None:
+async def test_lying_length_a_body_is_as_long_as_it_says(site: Site, push: Pusher) -> None:
     # `lo`, which is too much, begins no request
     async with wire(site.host_port) as connection:
         await connection.send(post(HELLO, CL + b"3") + b"hello" + SMUGGLED)

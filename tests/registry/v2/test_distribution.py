@@ -261,7 +261,17 @@ async def test_tags_are_paged(site: Site, query: str, shown: list[str], link: st
         assert answer.headers.get("Link") == (f'<{V2}/tags/list{link}>; rel="next"' if link else None)
 
 
-@pytest.mark.parametrize(("query", "told"), [("n=abc", "n='abc': "), ("last=%00", "last='\\x00': ")])
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("n=abc", "n='abc': "),
+        ("n=-1", "n='-1': "),
+        ("n=1000000000", "n='1000000000': "),
+        ("n=1_0", "n='1_0': "),
+        ("n=%D9%A1", "n='\u0661': "),
+        ("last=%00", "last='\\x00': "),
+    ],
+)
 async def test_a_wrong_page_is_quoted_once(site: Site, query: str, told: str) -> None:
     status, text = await _text(site, f"{V2}/tags/list?{query}")
     assert status == 400
