@@ -280,11 +280,12 @@ async def test_a_wrong_page_is_quoted_once(site: Site, query: str, told: str) ->
 
 async def test_request_id_is_made_when_none_fit_is_given(site: Site) -> None:
     seen = set()
-    for given in (None, "with space", "x" * 129):
+    odd = ["with space", "x" * 129, "me:secret@host", 'a"b', "a\tb", "<b>", "a,b", "$(id)", "%0a"]
+    for given in (None, *odd):
         async with site.request("GET", "/v2/", headers={"X-Request-ID": given} if given else {}) as answer:
             assert answer.headers["X-Request-ID"] != given
             seen.add(answer.headers["X-Request-ID"])
-    assert len(seen) == 3
+    assert len(seen) == 1 + len(odd)
 
 
 async def test_every_request_has_one_line(site: Site, tmp_path: Path) -> None:
