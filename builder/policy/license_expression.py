@@ -49,6 +49,8 @@ class License:
     name: str
     exception: str = ""
     known: bool = True
+    exception_known: bool = True
+    """Whether SPDX lists the exception, if there is one; of another nobody knows what it permits."""
 
     def __str__(self) -> str:
         return f"{self.name} WITH {self.exception}" if self.exception else self.name
@@ -177,7 +179,17 @@ class _Parser:
 
 def _make_license(name: str, exception: str) -> License:
     normal = normalize_name(name)
-    return License(normal, exception, _is_known(normal))
+    listed = _find_exception(exception) if exception else ""
+    return License(normal, listed or exception, _is_known(normal), listed is not None)
+
+
+@lru_cache(maxsize=1 << 10)
+def _find_exception(name: str) -> str | None:
+    """SPDX's spelling of an exception; None for one that it does not list."""
+    try:
+        return canonicalize_license_expression(f"MIT WITH {name}").partition(" WITH ")[2]
+    except (InvalidLicenseExpression, ValueError):
+        return None
 
 
 def normalize_name(name: str) -> str:

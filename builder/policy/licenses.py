@@ -1,8 +1,9 @@
 """Which licences packages may have: patterns of what is allowed, and of what is denied.
 
 An OR is a choice, so one side that may be taken is enough; of an AND every side has to be. A licence with an exception
-is one of its own: whoever may have a licence may have it with an exception as well, while a denied one is denied
-without any, unless the rule names the exception.
+that SPDX lists is one of its own: whoever may have a licence may have it with an exception as well, while a denied one
+is denied without any, unless the rule names the exception. An exception that is not listed says nothing: it makes no
+denied licence another, and no licence one that is allowed.
 """
 
 from __future__ import annotations
@@ -44,20 +45,20 @@ class LicenseRules:
     def _judge(self, license: License) -> str | None:  # noqa: A002 - the word for it
         if any(_fits(license, pattern) for pattern in self.denied):
             return f"the licence {license}, which is denied"
-        if self.allowed and any(_fits(license, each, with_exception=True) for each in self.allowed):
+        if self.allowed and any(_fits(license, each, allowing=True) for each in self.allowed):
             return None
-        if not license.known:
+        if not license.known or not license.exception_known:
             return None if self.take_unknown else f"the licence {license}, which is not known"
         return f"the licence {license}, which is not allowed" if self.allowed else None
 
 
-def _fits(license: License, pattern: str, *, with_exception: bool = False) -> bool:  # noqa: A002 - the word for it
+def _fits(license: License, pattern: str, *, allowing: bool = False) -> bool:  # noqa: A002 - the word for it
     name, separator, exception = pattern.lower().partition(" with ")
     if not glob(name.strip(), license.name.lower()):
         return False
     if separator:
         return bool(license.exception) and glob(exception.strip(), license.exception.lower())
-    return with_exception or not license.exception
+    return not license.exception or license.exception_known == allowing
 
 
 def normalize_pattern(text: str) -> str:

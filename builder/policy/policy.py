@@ -22,7 +22,7 @@ from builder.policy.denial import Candidate, matches_item
 from builder.policy.rules import Rules
 from storage.text import redact
 
-POLICY_FORMAT = 2
+POLICY_FORMAT = 3
 """Part of every policy's key: raise it when the same rules have to refuse other packages."""
 
 DAY = 86_400.0

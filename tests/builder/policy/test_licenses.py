@@ -65,6 +65,25 @@ def test_an_exception_is_denied_by_name() -> None:
     assert rules.find_problem("GPL-3.0-only WITH Classpath-exception-2.0") is None
 
 
+@pytest.mark.parametrize("exception", ["nonsense-1", "GCC-exception-9.9", "AdditionRef-x", "LicenseRef-x", "MIT"])
+def test_an_exception_that_nobody_lists_changes_nothing(exception: str) -> None:
+    for take_unknown in (False, True):
+        for text in (f"GPL-3.0-only WITH {exception}", f"MIT AND gpl-3.0-or-later with {exception}"):
+            denying = LicenseRules(denied=("GPL-*",), take_unknown=take_unknown)
+            assert "which is denied" in (denying.find_problem(text) or "")
+        other = LicenseRules(denied=("AGPL-*",), take_unknown=take_unknown)
+        assert (other.find_problem(f"GPL-3.0-only WITH {exception}") is None) == take_unknown
+        allowing = LicenseRules(allowed=("Apache-2.0", "*-3.0-only"), take_unknown=take_unknown)
+        assert (allowing.find_problem(f"Apache-2.0 WITH {exception}") is None) == take_unknown
+    named = LicenseRules(allowed=(f"Apache-2.0 WITH {exception}",))
+    assert named.find_problem(f"Apache-2.0 WITH {exception}") is None
+
+
+def test_the_spelling_of_an_exception_does_not_count() -> None:
+    assert DENIES_GPL.find_problem("GPL-3.0-only WITH gcc-EXCEPTION-3.1") is None
+    assert LicenseRules(denied=("GPL-* WITH GCC-Exception-*",)).find_problem("GPL-3.0-only WITH gcc-exception-3.1")
+
+
 def test_what_is_denied_is_not_allowed() -> None:
     assert LicenseRules(allowed=("*",), denied=("MIT",)).find_problem("MIT")
 
