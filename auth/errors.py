@@ -105,8 +105,9 @@ class NamespaceInUse(AccessConflict):
 class LastAdministrator(AccessConflict):
     def __init__(self) -> None:
         super().__init__(
-            "this would leave no person who is admin of everything; first make another one, "
-            "e.g. with condery role bind --user NAME '*=admin'"
+            "this would leave no person who is admin of everything and can sign in for good: with a password that does "
+            "not end or connected with a user elsewhere, and not by a group of a provider alone; first make another "
+            "one, e.g. with condery role bind --user NAME '*=admin' and condery user passwd NAME"
         )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth.accounts.account import Account, AccountKind, new_id, read_account
-from auth.accounts.administrators import add_administrator, has_administrator, keeping_one
+from auth.accounts.administrators import Standing, add_administrator, find_standing, keeping_one
 from auth.accounts.lookup import find_account, find_of_kind, has_accounts
 from auth.accounts.names import Names
 from auth.accounts.passwords import Passwords
@@ -109,7 +109,7 @@ class Accounts:
     async def has_administrator(self) -> bool:
         """Whether somebody who can sign in is admin of everything."""
         async with self._data.database.reading() as connection:
-            return await has_administrator(connection)
+            return await find_standing(connection) >= Standing.FOR_NOW
 
     async def find(self, name: str) -> Account:
         async with self._data.database.reading() as connection:

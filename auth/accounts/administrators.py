@@ -1,28 +1,44 @@
-"""Persons who are admin of everything. Once there is one, at least one must remain."""
+"""Persons who are admin of everything. No command takes away the last of them who can sign in, now and later."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from enum import IntEnum
+from typing import Any
 
 from sqlalchemy import and_, exists, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from auth.accounts.account import new_id
+from auth.accounts.account import has_expired, new_id
 from auth.errors import LastAdministrator
 from auth.role import ADMIN
-from storage.database.account_tables import account, binding, membership
+from storage.database.account_tables import account, binding, identity, membership
 
 EVERYTHING = "*/*"
+LOCAL = "local"
+"""The source of a membership that was made here rather than by a provider at a sign-in."""
+
+
+class Standing(IntEnum):
+    """What can be counted on of the administrator who can be counted on most."""
+
+    NONE = 0
+    NO_SIGN_IN = 1
+    """There is one, who needs a password, or a new one, first."""
+    FOR_NOW = 2
+    """One can sign in, until the password ends, or for as long as a provider names them in a group."""
+    LASTING = 3
+    """One can sign in, and is one by a word that only commands here take back."""
 
 
 @contextlib.asynccontextmanager
 async def keeping_one(connection: AsyncConnection, *, force: bool = False) -> AsyncIterator[None]:
-    """Raise LastAdministrator after a block that removed the last one, unless with `force`."""
-    was_there = await has_administrator(connection)
+    """Raise LastAdministrator after a block that left less to count on than there was, unless with `force`."""
+    before = await find_standing(connection)
     yield
-    if was_there and not force and not await has_administrator(connection):
+    if not force and await find_standing(connection) < before:
         raise LastAdministrator
 
 
@@ -31,14 +47,24 @@ async def add_administrator(connection: AsyncConnection, account_id: str, by: st
     await connection.execute(insert(binding).values(**row, id=new_id(), created=time.time(), created_by=by))
 
 
-async def has_administrator(connection: AsyncConnection) -> bool:
+async def find_standing(connection: AsyncConnection) -> Standing:
+    """How it stands with administrators; a token alone is no way to sign in, since each of them ends."""
     groups = select(membership.c.group_name).where(membership.c.account == account.c.id)
-    held = or_(
-        and_(binding.c.holder_kind == "account", binding.c.holder == account.c.id),
-        and_(binding.c.holder_kind == "group", binding.c.holder.in_(groups)),
-    )
-    everything = exists().where(held, binding.c.pattern == EVERYTHING, binding.c.role == ADMIN.name)
-    able = and_(account.c.kind == "person", account.c.disabled.is_(False))
-    lasting = or_(account.c.expires.is_(None), account.c.expires > time.time())
-    query = select(exists().where(able, lasting, everything))
-    return bool((await connection.execute(query)).scalar())
+    own = and_(binding.c.holder_kind == "account", binding.c.holder == account.c.id)
+    everything = binding.c.pattern == EVERYTHING, binding.c.role == ADMIN.name
+    by_group = binding.c.holder_kind == "group"
+    held = or_(own, and_(by_group, binding.c.holder.in_(groups)))
+    held_here = or_(own, and_(by_group, binding.c.holder.in_(groups.where(membership.c.source == LOCAL))))
+    connected = exists().where(identity.c.account == account.c.id)
+    query = select(
+        account.c.expires,
+        or_(account.c.password.is_not(None), connected).label("has_way"),
+        exists().where(held_here, *everything).label("is_lasting"),
+    ).where(account.c.kind == "person", account.c.disabled.is_(False), exists().where(held, *everything))
+    return max(map(_read_standing, await connection.execute(query)), default=Standing.NONE)
+
+
+def _read_standing(row: Any) -> Standing:
+    if not row.has_way or has_expired(row.expires, time.time()):
+        return Standing.NO_SIGN_IN
+    return Standing.LASTING if row.is_lasting and row.expires is None else Standing.FOR_NOW

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete, func, insert, select
 
-from auth.accounts.administrators import keeping_one
+from auth.accounts.administrators import LOCAL, keeping_one
 from auth.accounts.lookup import check_group, find_of_kind, is_there
 from auth.accounts.names import Names
 from auth.audit.actor import Actor
@@ -15,9 +15,6 @@ from auth.audit.log import append
 from auth.changing import AccessData
 from auth.errors import MembershipUnknown, NameTaken
 from storage.database.account_tables import account, account_group, binding, membership
-
-LOCAL = "local"
-"""The source of a membership that was made here rather than by a provider at a sign-in."""
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+import structlog
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth.accounts.accounts import Accounts, end_sessions
+from auth.accounts.administrators import Standing, find_standing, keeping_one
 from auth.accounts.lookup import find_of_kind
 from auth.audit.actor import Actor
 from auth.audit.log import append
@@ -30,6 +32,8 @@ LONGEST = 255
 """Characters of an issuer and of a subject."""
 MOST_GROUPS = 500
 """Of one person."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -102,12 +106,12 @@ class Identities:
             await _insert(connection, person.id, issuer, subject)
             await append(connection, by.did("user.connect", name, issuer=issuer, subject=subject))
 
-    async def disconnect(self, name: str, issuer: str, *, by: Actor) -> None:
+    async def disconnect(self, name: str, issuer: str, *, by: Actor, force: bool = False) -> None:
         """End that, what the groups there have given, and everything that is signed in, but no access tokens.
 
-        Raises AccountUnknown, WrongKind, IdentityUnknown.
+        Raises AccountUnknown, WrongKind, IdentityUnknown, and LastAdministrator unless with `force`.
         """
-        async with self._data.changing_alone() as connection:
+        async with self._data.changing_alone() as connection, keeping_one(connection, force=force):
             person = await find_of_kind(connection, name, "person")
             mine = identity.c.account == person.id, identity.c.issuer == issuer
             gone = await connection.execute(delete(identity).where(*mine))
@@ -188,6 +192,7 @@ async def _reconcile(connection: AsyncConnection, account_id: str, found: Identi
     name = (await connection.execute(select(account.c.name).where(account.c.id == account_id))).scalar_one()
     # the issuer may call them something else, and that may be the name of another account
     by = replace(by, name=name)
+    before = await find_standing(connection) if left else Standing.NONE
     for group in joined:
         row = {"account": account_id, "group_name": group, "source": found.issuer}
         await connection.execute(insert(membership).values(**row))
@@ -196,3 +201,10 @@ async def _reconcile(connection: AsyncConnection, account_id: str, found: Identi
         reported = membership.c.account == account_id, membership.c.source == found.issuer
         await connection.execute(delete(membership).where(*reported, membership.c.group_name == group))
         await append(connection, by.did("group.leave", group, user=name))
+    # it is the provider's word, so it takes effect, and nobody is kept from signing in
+    if await find_standing(connection) < min(before, Standing.FOR_NOW):
+        log.warning(
+            "nobody who can sign in is admin of everything",
+            was=name,
+            fix="condery role bind --user NAME '*=admin', then condery user passwd NAME",
+        )

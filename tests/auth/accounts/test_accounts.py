@@ -220,6 +220,43 @@ class TestTheLastAdministrator:
         results = await asyncio.gather(*going, return_exceptions=True)
         assert sorted(type(each).__name__ for each in results) == ["LastAdministrator", "NoneType"]
 
+    async def test_none_takes_their_place_who_cannot_sign_in(self, root: Opened) -> None:
+        await root.accounts.add_person("ghost", None, administrator=True, by=TESTER)
+        await root.add_person("carol", administrator=True)
+        await root.accounts.disable("carol", by=TESTER)
+        await root.accounts.add_robot("ci", by=TESTER)
+        ghost = await root.accounts.find("ghost")
+        async with root.data.changing() as connection:
+            token = {"id": "1", "account": ghost.id, "name": "t", "hash": "1", "created": 1.0}
+            await connection.execute(insert(tables.access_token).values(**token))
+        for way in ("disable", "delete", "unbind"):
+            with pytest.raises(LastAdministrator):
+                await self.remove(root, way)
+        await root.accounts.set_password("ghost", "correct horse", by=TESTER)
+        await self.remove(root, "disable")
+        with pytest.raises(LastAdministrator):
+            await root.accounts.disable("ghost", by=TESTER)
+
+    async def test_none_whose_password_ends_takes_it_either(self, root: Opened) -> None:
+        async with root.data.changing() as connection:
+            values = {"kind": "person", "password": "hash", "expires": time.time() + 100, "created": 1.0}
+            await connection.execute(insert(tables.account).values(id="1", name="printed", **values))
+        await root.bindings.bind(Holder("account", "printed"), "*=admin", by=TESTER)
+        for way in ("disable", "delete", "unbind"):
+            with pytest.raises(LastAdministrator):
+                await self.remove(root, way)
+        await self.remove(root, "delete", force=True)
+        with pytest.raises(LastAdministrator):
+            await root.accounts.disable("printed", by=TESTER)
+
+    async def test_one_who_can_only_be_given_a_password_is_kept_too(self, opened: Opened) -> None:
+        await opened.accounts.add_person("ghost", None, administrator=True, by=TESTER)
+        assert not await opened.accounts.has_administrator()
+        with pytest.raises(LastAdministrator):
+            await opened.accounts.delete("ghost", by=TESTER)
+        await opened.accounts.set_password("ghost", "correct horse", by=TESTER)
+        assert await opened.accounts.has_administrator()
+
     async def test_where_there_is_none_nobody_is_kept(self, opened: Opened) -> None:
         await opened.add_person("alice")
         await opened.accounts.delete("alice", by=TESTER)

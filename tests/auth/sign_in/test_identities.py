@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from structlog.testing import capture_logs
 
-from auth.errors import AccountUnknown, WrongKind
+from auth.accounts.bindings import Holder
+from auth.errors import AccountUnknown, LastAdministrator, WrongKind
 from auth.sign_in.errors import IdentityTaken, IdentityUnfit, IdentityUnknown, SignInRefused
 from auth.sign_in.identities import PROXY, Identities, Identity
 from auth.sign_in.sessions import BrowserSessions
@@ -151,6 +153,48 @@ async def test_an_administrator_connects_an_account(opened: Opened, identities: 
         await identities.sign_in(Identity(PROXY, "Alice@Example.org", "Alice@Example.org", None))
     with pytest.raises(IdentityUnknown, match="alice is not connected"):
         await identities.disconnect("alice", PROXY, by=TESTER)
+
+
+class TestTheLastAdministrator:
+    @pytest.fixture
+    async def admins(self, opened: Opened) -> Opened:
+        """Alice is admin of everything by a row, and whoever is in the group."""
+        await opened.add_person("alice", administrator=True)
+        await opened.groups.add("admins", by=TESTER)
+        await opened.bindings.bind(Holder("group", "admins"), "*=admin", by=TESTER)
+        return opened
+
+    async def test_stays_when_another_is_one_by_the_word_of_a_provider(
+        self, admins: Opened, identities: Identities
+    ) -> None:
+        bob = await identities.sign_in(somebody("bob", "admins"))
+        with pytest.raises(LastAdministrator, match="not by a group of a provider alone"):
+            await admins.accounts.disable("alice", by=TESTER)
+        with capture_logs() as lines:
+            assert await identities.sign_in(somebody("bob")) == bob
+        assert not [line for line in lines if line["log_level"] == "warning"], "alice is there"
+        await admins.groups.join("admins", "bob", by=TESTER)
+        await admins.accounts.disable("alice", by=TESTER)
+
+    async def test_goes_with_the_group_and_the_log_tells(self, admins: Opened, identities: Identities) -> None:
+        bob = await identities.sign_in(somebody("bob", "admins"))
+        await admins.accounts.disable("alice", by=TESTER, force=True)
+        assert await admins.accounts.has_administrator()
+        with capture_logs() as lines:
+            assert await identities.sign_in(somebody("bob")) == bob
+        assert await groups_of(admins, bob) == set()
+        assert not await admins.accounts.has_administrator()
+        [warning] = [line for line in lines if line["log_level"] == "warning"]
+        assert (warning["event"], warning["was"]) == ("nobody who can sign in is admin of everything", "bob")
+
+    async def test_is_not_disconnected(self, opened: Opened, identities: Identities) -> None:
+        await opened.accounts.add_person("ghost", None, administrator=True, by=TESTER)
+        await identities.connect("ghost", ISSUER, "1", by=TESTER)
+        with pytest.raises(LastAdministrator):
+            await identities.disconnect("ghost", ISSUER, by=TESTER)
+        await identities.connect("ghost", PROXY, "ghost", by=TESTER)
+        await identities.disconnect("ghost", ISSUER, by=TESTER)
+        await identities.disconnect("ghost", PROXY, by=TESTER, force=True)
 
 
 async def test_who_is_disconnected_is_signed_out(opened: Opened, identities: Identities) -> None:

@@ -85,7 +85,10 @@ def listed(run: Run, line: str) -> list[dict[str, Any]]:
 def test_people_are_added_listed_and_deleted(run: Run) -> None:
     done = run("user add bob", "--display-name", "Bob the Builder", stdin=f"{PASSWORD}\n")
     assert done.stdout == "added the user bob\n"
-    assert "nobody is admin of everything yet; for bob: condery role bind --user bob '*=admin'" in done.stderr
+    assert (
+        "nobody who can sign in is admin of everything yet; for bob: condery role bind --user bob '*=admin'"
+        in done.stderr
+    )
     assert run("user add alice --admin", stdin=PASSWORD).stderr == ""
     rows = listed(run, "user list")
     assert [(row["name"], row["display_name"], row["state"]) for row in rows] == [

@@ -35,7 +35,9 @@ PasswordFile = Annotated[
         "--password-file", metavar="PATH", help="File whose first line is the password, instead of being asked for it."
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Do it even if nobody is left who is admin of everything.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Do it even if nobody is left who can sign in and is admin of everything.")
+]
 
 
 def work_on(loaded: LoadedSettings, work: Callable[[OpenedAccounts], Awaitable[T]], *, new: bool = False) -> T:

@@ -70,7 +70,8 @@ def add(
     has_administrator = work_on(loaded, work, new=True)
     echo(f"added the user {name}")
     if not has_administrator:
-        echo(f"nobody is admin of everything yet; for {name}: condery role bind --user {name} '*=admin'", err=True)
+        remedy = f"condery user passwd {name}" if admin else f"condery role bind --user {name} '*=admin'"
+        echo(f"nobody who can sign in is admin of everything yet; for {name}: {remedy}", err=True)
 
 
 @app.command("list", cls=Command)
@@ -132,9 +133,9 @@ def connect(loaded: LoadedSettings, name: Name, subject: Subject, issuer: Issuer
 
 @app.command("disconnect", cls=Command)
 @takes_settings("storage")
-def disconnect(loaded: LoadedSettings, name: Name, issuer: Issuer = "proxy") -> None:
+def disconnect(loaded: LoadedSettings, name: Name, issuer: Issuer = "proxy", force: Force = False) -> None:
     """End that, with the memberships that came with it, and sign the account out."""
-    work_on(loaded, lambda opened: opened.identities.disconnect(name, issuer, by=by()))
+    work_on(loaded, lambda opened: opened.identities.disconnect(name, issuer, force=force, by=by()))
     echo(f"{name} is nobody of {issuer} any more")
 
 
