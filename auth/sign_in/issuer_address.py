@@ -27,6 +27,11 @@ def check_issuer(text: str) -> str:
     return text
 
 
+def name_of_issuer(issuer: str) -> str:
+    """How the names of an issuer's workloads begin."""
+    return issuer.partition("://")[2].rstrip("/") + "/"
+
+
 def check_hosts(texts: tuple[str, ...]) -> tuple[str, ...]:
     """Raises ValueError."""
     for each in texts:

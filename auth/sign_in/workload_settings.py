@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
-from auth.sign_in.issuer_address import check_hosts, check_issuer
+from auth.sign_in.issuer_address import check_hosts, check_issuer, name_of_issuer
 from auth.sign_in.rules import Rule, parse_rule
 from auth.sign_in.shared_issuers import find_picking, find_telling
 from storage.errors import quote
@@ -63,7 +63,8 @@ class WorkloadSettings(Section):
             if value.count(each) > 1:
                 raise ValueError(f"{each!r} is given twice")
             # a workload is called by its issuer and its subject, which must not be confused with those of another
-            below = next((other for other in value if other != each and other.startswith(each.rstrip("/") + "/")), None)
+            others = (other for other in value if other != each)
+            below = next((other for other in others if name_of_issuer(other).startswith(name_of_issuer(each))), None)
             if below is not None:
                 raise ValueError(f"{each!r} and {below!r} would give their workloads the same names")
         return value

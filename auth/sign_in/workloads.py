@@ -19,6 +19,7 @@ from auth.principal import Principal
 from auth.role import Roles
 from auth.sign_in.errors import IdentityRefused, IssuerUnusable, WorkloadRuleInvalid
 from auth.sign_in.identity_token import expiry_of, read_unverified, verify
+from auth.sign_in.issuer_address import name_of_issuer
 from auth.sign_in.issuer_keys import Discovery, Fetch, IssuerKeys
 from auth.sign_in.rules import Rule
 from auth.sign_in.shared_issuers import find_picking, is_about_many
@@ -101,7 +102,7 @@ class Workloads:
             raise IdentityRefused(f"no rule matches {subject!r}")
         if len(matching) > MOST_MATCHING:
             raise IdentityRefused(f"more than {MOST_MATCHING} rules match {subject!r}")
-        name = f"workload/{issuer.partition('://')[2].rstrip('/')}/{subject}"
+        name = f"workload/{name_of_issuer(issuer)}{subject}"
         if len(name) > LONGEST_NAME:
             raise IdentityRefused(f"issuer and subject are longer than {LONGEST_NAME} characters")
         return Credential("", workload=Workload(name, matching), expires=expiry_of(claims))

@@ -27,6 +27,8 @@ def test_what_fits_together() -> None:
     both = settings(GITHUB, CLUSTER, rules=(f'iss == "{GITHUB}" and {RULE}', OF_CLUSTER))
     assert [each.issuer for each in both.parsed_rules] == [GITHUB, CLUSTER]
     settings("http://127.0.0.1:8080")
+    # neither is the beginning of the other's names
+    settings("https://example.org/a", "https://example.org/ab", "https://example.org:8443")
     # as some services write theirs
     settings("https://acme.eu.example.org/")
 
@@ -61,6 +63,10 @@ def test_an_issuer_is_an_address_with_https(issuer: str) -> None:
         ((GITHUB, GITHUB), "twice"),
         ((GITHUB, GITHUB + "/org"), "same names"),
         ((GITHUB, GITHUB + "/"), "same names"),
+        ((GITHUB + "//", GITHUB), "same names"),
+        (("http://localhost:8080", "https://localhost:8080"), "same names"),
+        (("https://localhost/a/b", "http://localhost/a"), "same names"),
+        (("http://localhost/", "https://localhost/a"), "same names"),
         (tuple(f"https://{number}.example" for number in range(MOST_ISSUERS + 1)), "more than"),
     ],
 )
