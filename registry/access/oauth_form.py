@@ -1,4 +1,7 @@
-"""Forms as programs send them to OAuth's endpoints (RFC 6749, appendix B)."""
+"""Forms as programs send them to OAuth's endpoints (RFC 6749, appendix B).
+
+Fields that are not known are left out, as section 3.2 there wants it: programs send those of their own.
+"""
 
 from __future__ import annotations
 

@@ -88,8 +88,9 @@ class DevicePages:
 
     async def answer(self, request: web.Request) -> web.Response:
         """Raises SignInFailed, Denied, TooManyRequests."""
-        principal, fields = request[PRINCIPAL], await form.read_form(request)
+        principal = request[PRINCIPAL]
         _check_person(principal)
+        fields = await form.read_form(request, ("user_code", "answer"))
         typed, answer = fields.get("user_code", ""), fields.get("answer", "")
         code = read_code(typed)
         for asker in (principal.name, client_of(request.app[PROXIES].client(request))):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from urllib.parse import parse_qs
 
 from aiohttp import web
@@ -49,8 +49,11 @@ def forget_token(request: web.Request, response: web.StreamResponse) -> None:
     _COOKIE.write(request, response, "", 0)
 
 
-async def read_form(request: web.Request) -> Mapping[str, str]:
-    """The fields of a form on a page of ours. Raises SignInFailed for any other, and TokenRequestInvalid."""
+async def read_form(request: web.Request, known: Collection[str]) -> Mapping[str, str]:
+    """The fields of a form on a page of ours, all of which are `known`.
+
+    Raises SignInFailed for any other page's, and TokenRequestInvalid.
+    """
     if request.content_type != TYPE:
         raise TokenRequestInvalid(f"Content-Type {quote(request.content_type)}: expected {TYPE}")
     body = await read_limited(request, LARGEST, request.app[SETTINGS].stall_seconds)
@@ -61,6 +64,8 @@ async def read_form(request: web.Request) -> Mapping[str, str]:
     if any(len(values) > 1 for values in found.values()):
         raise TokenRequestInvalid("the form has a field twice")
     fields = {name: values[0] for name, values in found.items()}
+    for name in fields.keys() - {FIELD, *known}:
+        raise TokenRequestInvalid(f"the form has no field {quote(name)}")
     expected, sent = _COOKIE.read(request) or "", fields.pop(FIELD, "")
     if not expected or not hmac.compare_digest(expected.encode(), sent.encode()):
         raise SignInFailed(

@@ -25,7 +25,7 @@ from registry.parts import PROXIES, SETTINGS
 from registry.peers.networks import client_of
 from registry.trail import note
 from storage import strict_json
-from storage.errors import JsonInvalid
+from storage.errors import JsonInvalid, quote
 
 LOGIN = "/login"
 PROVIDER = "/login/provider"
@@ -55,7 +55,7 @@ class LoginPage:
         if self._passwords is None:
             raise RouteUnknown(request.rel_url.raw_path)
         is_json = request.content_type == JSON
-        fields = await (_read_json(request) if is_json else form.read_form(request))
+        fields = await (_read_json(request) if is_json else form.read_form(request, (*_FIELDS, "next")))
         name, password = fields.get("username", ""), fields.get("password", "")
         next_page = form.local_page(fields.get("next", "/"))
         client = client_of(request.app[PROXIES].client(request))
@@ -113,6 +113,8 @@ async def _read_json(request: web.Request) -> dict[str, str]:
         raise BodyInvalid("", str(error)) from None
     if not isinstance(document, dict) or not all(isinstance(document.get(each), str) for each in _FIELDS):
         raise BodyInvalid("", "expected an object with the texts username and password")
+    for name in document.keys() - _FIELDS:
+        raise BodyInvalid(quote(name), f"there is no such field; there are {', '.join(_FIELDS)}")
     return {each: document[each] for each in _FIELDS}
 
 

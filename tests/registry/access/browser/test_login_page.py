@@ -217,7 +217,9 @@ async def test_clients_of_conda_store_send_json(site: Site) -> None:
         ({"username": "alice"}, 400),
         ({"username": ["alice"], "password": 7}, 400),
         ([], 400),
-        ({"username": "alice", "password": PASSWORD, "more": 1}, 303),
+        ({"username": "alice", "password": PASSWORD, "more": 1}, 400),
+        ({"username": "alice", "password": PASSWORD, "is_admin": True}, 400),
+        ({"username": "alice", "password": PASSWORD}, 303),
     ):
         answer = await browser.ask("POST", "/login/", json=document)
         assert answer.status == status, answer.text
