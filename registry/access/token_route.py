@@ -30,6 +30,10 @@ from registry.rates import count_request
 from registry.trail import actor_of, note
 from storage.text import redact
 
+LONGEST_CLIENT = 255
+"""Characters of a client's name of itself."""
+REFRESH_MADE = "refresh-token.create"
+"""An action of the audit log."""
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
 
@@ -76,6 +80,7 @@ async def _answer(
     if principal.scopes is not None:
         # it would otherwise be exchanged for one with a wider scope
         raise parts.authentication.challenge(request, message="a registry token gives no other; send a password")
+    client = _read_client(fields)
     asked = parse_scopes(fields.get("scope", ()))
     scopes = grant_scopes(asked, lambda permission, name: _is_granted(request, principal, permission, name))
     credential = Credential.of(principal)
@@ -88,11 +93,11 @@ async def _answer(
         "issued_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(issued.at)),
         "scope": write_scopes(scopes),
     }
-    client = redact(read_one(fields, "client_id"))
     if principal.kind != "anonymous":
         note(request, principal, SIGN_IN, principal.name, client_id=client)
     if offline and principal.id:
         refresh_token = await parts.tokens.refresh.make(credential, service, client)
+        note(request, principal, REFRESH_MADE, principal.name, client_id=client)
     if refresh_token:
         document["refresh_token"] = refresh_token
     return web.Response(body=orjson.dumps(document), headers=UNSTORED_JSON)
@@ -103,7 +108,7 @@ async def _answer_device(request: web.Request, fields: Fields) -> web.Response:
 
     Raises DeviceWaits, AccessTokenInvalid.
     """
-    parts, code = request.app[PARTS], read_one(fields, "device_code")
+    parts, code, client = request.app[PARTS], read_one(fields, "device_code"), _read_client(fields)
     if not code:
         raise TokenRequestInvalid("device_code is missing")
     if parts.devices is None:
@@ -118,7 +123,7 @@ async def _answer_device(request: web.Request, fields: Fields) -> web.Response:
     expires = None if device.lifetime is None else time.time() + device.lifetime
     name = device.name or "a device"
     made = await parts.tokens.access.make(principal, name, None, expires, by=actor_of(request, principal))
-    note(request, principal, SIGN_IN, principal.name, client_id=read_one(fields, "client_id"), id=made.token.id)
+    note(request, principal, SIGN_IN, principal.name, client_id=client, id=made.token.id)
     document: dict[str, object] = {"access_token": made.text, "token_type": "Bearer", "account": principal.name}
     if made.token.expires is not None:
         document["expires_in"] = int(made.token.expires - time.time())
@@ -128,6 +133,14 @@ async def _answer_device(request: web.Request, fields: Fields) -> web.Response:
 def _is_granted(request: web.Request, principal: Principal, permission: Permission, repository: str) -> bool:
     need = request.app[KINDS].of(repository).needs(permission, repository)
     return request.app[PARTS].access.may(principal, need.permission, need.entity)
+
+
+def _read_client(fields: Fields) -> str:
+    """What the client calls itself. Raises TokenRequestInvalid."""
+    client = read_one(fields, "client_id")
+    if len(client) > LONGEST_CLIENT or not client.isprintable():
+        raise TokenRequestInvalid(f"client_id: expected at most {LONGEST_CLIENT} printable characters")
+    return redact(client)
 
 
 def _service(request: web.Request, fields: Fields) -> str:

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from auth.audit.floods import SIGN_IN
 from auth.changing import AccessData
 from auth.principal import Principal
 from auth.remembered import RememberedAnswers
@@ -20,12 +19,15 @@ from auth.tokens.secrets_text import hash_of
 from registry.access.browser.cookie import Cookie
 from registry.access.browser.form import forget_token
 from registry.access.site import is_own_visit
+from registry.observer import PRINCIPAL
 from registry.parts import PROXIES
 from registry.peers.networks import client_of
 from registry.trail import note
 
 MOST_REMEMBERED = 4096
 REMEMBER_SECONDS = 60.0
+MADE, ENDED = "session.create", "session.end"
+"""Actions of the audit log."""
 
 _COOKIE = Cookie("session")
 
@@ -80,27 +82,29 @@ class SignedInBrowsers:
         """Give the browser a session of its own, whatever it had before. Raises CredentialsInvalid."""
         # an account may be disabled
         principal = (await self._recognition.recognise(credential)).principal
-        await self._end(request)
+        await self._end(request, principal)
         text = await self._sessions.make(credential, issuer, refresh)
         _COOKIE.write(request, response, text, self._sessions.seconds)
         forget_token(request, response)
-        note(request, principal, SIGN_IN, principal.name, issuer=issuer)
+        note(request, principal, MADE, principal.name, issuer=issuer)
 
     async def sign_out(self, request: web.Request, response: web.StreamResponse) -> None:
-        await self._end(request)
+        await self._end(request, request[PRINCIPAL])
         _COOKIE.write(request, response, "", 0)
         forget_token(request, response)
 
-    async def _end(self, request: web.Request) -> None:
-        """End the session that the browser shows, if it is one: anybody can make one up."""
+    async def _end(self, request: web.Request, by: Principal) -> None:
+        """End the session that the browser shows, if it is one that holds: anybody can make one up."""
         text = _COOKIE.read(request)
         if text is None:
             return
         try:
-            await self._sessions.find(text)
+            credential = (await self._sessions.find(text)).credential
+            owner = (await self._recognition.recognise(credential)).principal
         except CredentialsInvalid:
             return
         await self._sessions.end(text)
+        note(request, by, ENDED, owner.name)
 
     async def _find(self, request: web.Request, text: str) -> BrowserSession:
         """The session, by its provider's latest word. Raises CredentialsInvalid."""

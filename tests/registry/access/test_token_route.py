@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import jwt
 import pytest
 
-from tests.support.registry.people import PASSWORD, People, basic
+from tests.support.registry.people import BY, PASSWORD, People, basic
 from tests.support.registry.pushes import Answer, Pusher
 from tests.support.registry.serving import ROOT, Site
 
@@ -206,3 +206,13 @@ async def test_the_realm_is_the_address_by_which_the_client_came(site: Site, peo
     await people.add("alice")
     async with site.request("GET", "/v2/", headers={"Host": "registry.example.org:8443"}) as answer:
         assert 'realm="http://registry.example.org:8443/token"' in answer.headers["WWW-Authenticate"]
+
+
+async def test_what_a_client_calls_itself_has_bounds(ask: Pusher, people: People) -> None:
+    alice = await people.add("alice")
+    assert (await get(ask, f"?client_id={'x' * 255}", headers=alice.headers)).status == 200
+    for client in ("x" * 256, "x%0Ay", "%1b"):
+        assert (await get(ask, f"?client_id={client}", headers=alice.headers)).status == 400
+    form = {"grant_type": "password", "username": "alice", "password": PASSWORD, "client_id": "x" * 60_000}
+    await people.accounts.set_password("alice", PASSWORD, by=BY)
+    assert (await ask.request("POST", "/token", data=form)).status == 400
