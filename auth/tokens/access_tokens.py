@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth.accounts.account import new_id
@@ -36,7 +37,11 @@ DAY = 24 * 3600.0
 USE_SECONDS = 300.0
 """A use is noted at most once in this time."""
 MOST_LIVE = 1000
-"""Tokens of one account that hold at the same time."""
+"""Tokens of one account that hold at the same time, besides those that were made with one of these."""
+MOST_BELOW = 50
+"""Tokens that hold at the same time and were made with one token, or with one that was made with it."""
+MOST_ENDED = 100
+"""Tokens of one account that have ended and can still be listed."""
 MOST_BINDINGS = 100
 LONGEST_NAME = 255
 MOST_PARENTS = 4
@@ -138,7 +143,8 @@ class AccessTokens:
         text = new_access_token() if write is None else write(token)
         # nobody remembers that it was not there, so nothing has to be forgotten
         async with self._data.database.writing() as connection:
-            await self._check_number(connection, maker.id, now)
+            await self._forget_ended(connection, maker.id, now)
+            await self._check_number(connection, maker, now)
             await connection.execute(insert(access_token).values(**_write_row(token, text)))
             limits = {} if token.bindings is None else {"bindings": list(token.bindings)}
             await append(connection, by.did("token.create", token.owner, id=token.id, name=token.name, **limits))
@@ -271,15 +277,45 @@ class AccessTokens:
             check_subset(maker, each)
         return tuple(dict.fromkeys(map(str, bindings)))
 
-    async def _check_number(self, connection: AsyncConnection, account_id: str, now: float) -> None:
-        holding = (access_token.c.account == account_id, *_HOLDS, access_token.c.expires > now)
-        count = (await connection.execute(select(func.count()).select_from(access_token).where(*holding))).scalar_one()
-        if count >= MOST_LIVE:
-            raise AccessTokenInvalid(f"there are {count} tokens of this account; revoke some first")
+    async def _check_number(self, connection: AsyncConnection, maker: Principal, now: float) -> None:
+        """Raises AccessTokenInvalid if there are as many as there may be.
+
+        What is made with a token takes room from that token alone, not from its owner.
+        """
+        # several at once would each count before the others are there
+        await connection.execute(select(account.c.id).where(account.c.id == maker.id).with_for_update())
+        holding = (access_token.c.account == maker.id, *_HOLDS, access_token.c.expires > now)
+        rows = await connection.execute(select(access_token.c.id, access_token.c.bindings).where(*holding))
+        parents = {row.id: _read_bindings(row.bindings)[1] for row in rows}
+        if not maker.token:
+            count = sum(not parent for parent in parents.values())
+            if count >= MOST_LIVE:
+                raise AccessTokenInvalid(f"there are {count} tokens of this account; revoke some first")
+        above = set(_chain(maker.token, parents))
+        below = Counter(token for each in parents.values() for token in _chain(each, parents) if token in above)
+        if max(below.values(), default=0) >= MOST_BELOW:
+            raise AccessTokenInvalid(
+                f"{MOST_BELOW} tokens were made with this one or with its maker; revoke some first"
+            )
+
+    async def _forget_ended(self, connection: AsyncConnection, account_id: str, now: float) -> None:
+        """Whoever makes and revokes tokens again and again leaves the latest of them alone."""
+        table = access_token
+        ended = (table.c.account == account_id, or_(table.c.revoked.is_not(None), table.c.expires <= now))
+        latest = select(table.c.id).where(*ended).order_by(func.coalesce(table.c.revoked, table.c.expires).desc())
+        old = delete(table).where(*ended, table.c.id.not_in(latest.limit(MOST_ENDED)))
+        await connection.execute(old)
 
     def _parse_known(self, texts: Sequence[str]) -> list[Binding]:
         """Roles that the settings do not have any more grant nothing."""
         return [parse_binding(text, self._roles) for text in texts if text.rpartition("=")[2] in self._roles.names]
+
+
+def _chain(token_id: str, parents: Mapping[str, str]) -> Iterator[str]:
+    """A token, the one that it was made with, the one that that was made with ..., as far as they hold."""
+    while token_id:
+        yield token_id
+        token_id = parents.get(token_id, "")
 
 
 def check_name(name: str) -> str:

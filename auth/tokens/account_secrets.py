@@ -20,6 +20,8 @@ from storage.database.sql_clock import is_ahead
 
 MOST_OF_ACCOUNT = 100
 """The oldest give way: each sign-in makes one, and not every one is followed by signing out, of which nobody hears."""
+MOST_OF_TOKEN = 10
+"""Those that were made with one access token have room of their own: it takes none away from its owner."""
 LONGEST = 128
 """Characters; ours are shorter."""
 
@@ -36,11 +38,14 @@ class AccountSecrets:
         self, connection: AsyncConnection, text: str, credential: Credential, expires: float, **more: object
     ) -> None:
         """Keep the hash of `text`, for whoever has proved `credential`, until `expires` (UNIX seconds)."""
-        now, table = time.time(), self._table
+        now, table, most = time.time(), self._table, MOST_OF_ACCOUNT
         mine = table.c.account == credential.account
+        if "access_token" in table.c:
+            mine &= table.c.access_token.is_not_distinct_from(credential.access_token or None)
+            most = MOST_OF_TOKEN if credential.access_token else most
         newest = select(table.c.hash).where(mine).order_by(table.c.created.desc(), table.c.hash)
         await connection.execute(delete(table).where(table.c.expires <= now))
-        await connection.execute(delete(table).where(mine, table.c.hash.not_in(newest.limit(MOST_OF_ACCOUNT - 1))))
+        await connection.execute(delete(table).where(mine, table.c.hash.not_in(newest.limit(most - 1))))
         row = {"account": credential.account, "epoch": credential.epoch, "created": now, "expires": expires}
         await connection.execute(insert(table).values(hash=hash_of(text), **row, **more))
 

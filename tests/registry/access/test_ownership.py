@@ -7,10 +7,13 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.support.registry.people import People, bearer
+from auth.tokens.access_tokens import MOST_BELOW
+from auth.tokens.account_secrets import MOST_OF_ACCOUNT
+from tests.support.registry.people import PASSWORD, People, basic, bearer
 from tests.support.registry.pushes import DATA, DIGEST, MANIFEST, Pusher, image_manifest
 from tests.support.registry.serving import Site
 
+TOKENS, FOR_CI = "/api/v1/token/", {"name": "ci"}
 PULL, PUSH = ("pull",), ("pull", "push")
 
 
@@ -193,3 +196,22 @@ async def test_who_may_push_and_who_may_only_delete(ask: Pusher, people: People,
         refused = await ask.request("DELETE", f"/v2/team/app/manifests/{reference}", headers=editor.headers)
         assert refused.status == 403
     assert (await ask.request("DELETE", "/v2/team/app/manifests/v1", headers=admin.headers)).status == 202
+
+
+async def test_a_limited_token_takes_no_credential_of_its_owner_away(ask: Pusher, people: People) -> None:
+    """It can fill the room that it has for what is made with it, and that alone."""
+    alice = await people.add("alice", "team/*=editor", password=PASSWORD)
+    limited = bearer(await people.access_token(alice, "team/app=viewer"))
+    refresh = "/token?offline_token=true&service=condery"
+    docker = json.loads((await ask.request("GET", refresh, headers=basic("alice"))).body)["refresh_token"]
+    for _ in range(MOST_OF_ACCOUNT + 1):
+        assert (await ask.request("GET", refresh, headers=limited)).status == 200
+    statuses = {(await ask.request("POST", TOKENS, headers=limited, json=FOR_CI)).status for _ in range(MOST_BELOW)}
+    assert statuses == {200}
+    refused = await ask.request("POST", TOKENS, headers=limited, json=FOR_CI)
+    assert refused.status == 400
+    assert f"{MOST_BELOW} tokens were made with this one" in refused.body.decode()
+    assert (await ask.request("POST", TOKENS, headers=basic("alice"), json=FOR_CI)).status == 200
+    form = {"grant_type": "refresh_token", "refresh_token": docker, "service": "condery"}
+    async with ask.site.request("POST", "/token", data=form) as answer:
+        assert answer.status == 200
