@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from auth.permission import PUBLIC, SIGNED_IN, Permission, Public, SignedIn
-from registry.access.rights import check_entity, check_signed_in
+from registry.access.rights import check_entity, check_signed_in, check_unscoped
 from registry.access.site import check_site
 from registry.answers import Form
 from registry.errors import Denied, MethodUnsupported, RouteUnknown
@@ -234,6 +234,8 @@ def _ignore_target(handler: Handler) -> TargetHandler:
 
 def _count(row: Route) -> Handler:
     handler = _guard_page(row) if is_form(row) else row.handler
+    if row.form in ("rest", "page") and not row.probe:
+        handler = _refuse_scoped(handler)
     if row.probe or row.uncounted:
         return handler
 
@@ -280,6 +282,16 @@ def _guard_page(row: Route) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
         check_site(request)
         return await row.handler(request)
+
+    return answer
+
+
+def _refuse_scoped(handler: Handler) -> Handler:
+    """The handler, called with no registry token: what is public may still say who the sender is."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        check_unscoped(request)
+        return await handler(request)
 
     return answer
 

@@ -16,13 +16,13 @@ def check_signed_in(request: web.Request) -> None:
     if principal.kind == "anonymous":
         message = "sign in first: at /login with a browser, else with a password or an access token"
         raise request.app[PARTS].authentication.challenge(request, message=message)
-    _check_unscoped(request)
+    check_unscoped(request)
 
 
 def check_entity(request: web.Request, permission: Permission, entity: str) -> None:
     """Raises Denied, and Unauthorized where signing in may help. The same whether there is such an entity or not."""
     principal = request[PRINCIPAL]
-    _check_unscoped(request)
+    check_unscoped(request)
     if request.app[PARTS].access.may(principal, permission, entity):
         return
     refusal = f"{permission} on {entity} is not granted to {principal.name}"
@@ -31,6 +31,7 @@ def check_entity(request: web.Request, permission: Permission, entity: str) -> N
     raise Denied(refusal)
 
 
-def _check_unscoped(request: web.Request) -> None:
+def check_unscoped(request: web.Request) -> None:
+    """Raises Denied for a registry token: it is for repositories, and says nothing of whose it is elsewhere."""
     if request[PRINCIPAL].scopes is not None:
         raise Denied("this token was issued for repositories alone; use an access token or a password here")

@@ -200,6 +200,23 @@ async def test_a_revoked_token(ask: Pusher, people: People, site: Site) -> None:
     await refused_everywhere(ask, basic("alice", person.token))
 
 
+async def test_a_registry_token_is_for_repositories_alone(ask: Pusher, people: People) -> None:
+    """On no other route is it a credential, and none says whose it is."""
+    alice = await people.add("alice-of-the-test", "*=admin")
+    scopes = {"repository:team/app": ("pull", "push", "delete"), "registry:catalog": ("*",)}
+    for person in (alice, None):
+        headers = bearer((await people.registry_token(person, scopes)).text)
+        for row, method, path in requests(alice.token_id):
+            if isinstance(row, RepositoryRoute) or row.form == "distribution" or row.probe:
+                continue
+            found = await ask_for(ask, method, path, headers)
+            # a program that wants to sign in needs no credentials, and has its own way to say what is missing
+            expected = (400, 401) if row.form == "token" else (401,) if person is None else (403,)
+            assert found.status in (403, *expected), (method, path, found.body)
+            assert b"alice" not in found.body
+    assert (await ask.request("GET", "/api/v1/token/", headers=alice.headers)).status == 200
+
+
 async def test_an_expired_token(ask: Pusher, people: People, site: Site) -> None:
     """And the registry token that was made with it."""
     person = await people.add("alice", "*=admin")
