@@ -205,7 +205,9 @@ def _write(
 ) -> web.Response:
     # a client shows it on a terminal, and it may quote what somebody else wrote
     body, own_headers = _WRITERS[form](status, code, printable(message))
-    answer = web.Response(status=status, body=body, headers={"X-Content-Type-Options": "nosniff", **own_headers})
+    # it is about this request of this client, and may name the host that it asked for
+    kept = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    answer = web.Response(status=status, body=body, headers={**kept, **own_headers})
     for name, value in (headers or {}).items():
         for each in [value] if isinstance(value, str) else value:
             answer.headers.add(name, each)

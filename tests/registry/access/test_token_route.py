@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import jwt
 import pytest
 
+from registry.http.settings import HttpSettings
+from tests.support.registry.access import CLOSED
 from tests.support.registry.people import BY, PASSWORD, People, basic
 from tests.support.registry.pushes import Answer, Pusher
-from tests.support.registry.serving import ROOT, Site
+from tests.support.registry.serving import ROOT, Site, serving
 
 FORM = "application/x-www-form-urlencoded"
 APP = "repository:team/app"
@@ -216,3 +219,21 @@ async def test_what_a_client_calls_itself_has_bounds(ask: Pusher, people: People
     form = {"grant_type": "password", "username": "alice", "password": PASSWORD, "client_id": "x" * 60_000}
     await people.accounts.set_password("alice", PASSWORD, by=BY)
     assert (await ask.request("POST", "/token", data=form)).status == 400
+
+
+@pytest.mark.parametrize("path", ["/v2/", "/v2/team/app/manifests/v1", "/token?service=other", "/api/v1/token/"])
+async def test_no_cache_keeps_an_answer_that_names_the_clients_host(ask: Pusher, people: People, path: str) -> None:
+    """Without `public_url` the realm is at the host that the client itself has named; nobody else is sent there."""
+    await people.add("alice")
+    found = await ask.request("GET", path, headers={"Host": "evil.example"})
+    assert found.status in (400, 401)
+    assert found.headers["Cache-Control"] == "no-store"
+    assert (found.status == 401) == ('realm="http://evil.example/token"' in found.headers.get("WWW-Authenticate", ""))
+
+
+async def test_with_a_public_url_no_client_names_the_host(tmp_path: Path) -> None:
+    async with serving(tmp_path, HttpSettings(public_url="https://registry.example.org"), sign_in=CLOSED) as site:
+        await People(site).add("alice")
+        found = await Pusher(site).request("GET", "/v2/", headers={"Host": "evil.example"})
+        assert found.status == 401
+        assert 'realm="https://registry.example.org/token"' in found.headers["WWW-Authenticate"]
