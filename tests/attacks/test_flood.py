@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -62,10 +62,17 @@ class Flood:
         """The names of the flood whose archives were requested by now."""
         return {held.path for held in self.channel.holds if held.reached.is_set()}
 
-    def rows(self, where: str) -> list[tuple[str, str]]:
-        """The request and the waiter of builds."""
+    def select(self, query: str) -> list[tuple[str, ...]]:
         with contextlib.closing(sqlite3.connect(self.server.data_dir / "condery.sqlite", timeout=30)) as database:
-            return list(database.execute(f"SELECT request, waiter FROM build WHERE {where}"))
+            return list(database.execute(query))
+
+    def join(self, threads: ThreadPoolExecutor, names: Sequence[str]) -> None:
+        """A stranger more for each name; when all are solved, they wait for their archives in this order."""
+        for name in names:
+            sender = {"X-Forwarded-For": f"203.0.113.{len(self.strangers)}"}
+            self.strangers.append(threads.submit(pull, self.server, name, sender))
+        until(lambda: self.ended() or len(self.select("SELECT key FROM lock")) == len(self.strangers))
+        assert self.ended() == 0
 
 
 def add_ann(data: Path) -> None:
@@ -97,19 +104,17 @@ def flood(start_server: StartServer, tmp_path: Path) -> Iterator[Flood]:
             "--channels", channel.url, "--anonymous-bindings", f"{ROOT}/*=editor",
         )  # fmt: skip
         server = start_server(*flags, data_dir=tmp_path / "data")
-        strangers = [
-            threads.submit(pull, server, name, {"X-Forwarded-For": f"203.0.113.{number}"})
-            for number, name in enumerate(names)
-        ]
-        running = Flood(server, channel, strangers)
+        running = Flood(server, channel, [])
         try:
-            until(lambda: running.ended() or (len(running.rows("ended IS NULL")) == NAMES and running.asked_for()))
+            for some in ([name for name in names if name != JOINED], [JOINED]):
+                running.join(threads, some)
+            until(lambda: running.ended() or running.asked_for())
             assert running.ended() == 0
             yield running
         finally:
             for held in channel.holds:
                 held.released.set()
-            for each in strangers:
+            for each in running.strangers:
                 each.exception(PATIENCE)
 
 
@@ -117,7 +122,7 @@ def test_flood_of_names_a_signed_in_pull_gets_its_image_meanwhile(flood: Flood) 
     status, body = pull(flood.server, "anns", ANN)
     assert status == 200, body
     assert flood.ended() == 0
-    assert len(flood.rows("ended IS NULL")) == NAMES
+    assert len(flood.select("SELECT id FROM build WHERE ended IS NULL")) == NAMES
     assert not any(held.released.is_set() for held in flood.channel.holds)
     for held in flood.channel.holds:
         held.released.set()
@@ -140,7 +145,8 @@ def test_flood_of_names_a_signed_in_pull_at_another_process_lifts_one_of_them(
         until(wanted.reached.is_set)
         before = flood.asked_for()
         assert len(before) < NAMES / 2, f"{len(before)} of the strangers had a turn before"
-        assert [waiter for request, waiter in flood.rows("ended IS NULL") if JOINED in request] == ["ann"]
+        unfinished = flood.select("SELECT request, waiter FROM build WHERE ended IS NULL")
+        assert [waiter for request, waiter in unfinished if JOINED in request] == ["ann"]
         wanted.released.set()
         status, body = anns.result(PATIENCE)
     assert status == 200, body
