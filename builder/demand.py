@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Generic, Literal, TypeVar
 
 from builder.artifacts.artifact import ARTIFACTS, Artifact, make_artifact_key
-from builder.channels.logins import NamespaceLogins
+from builder.channels.logins import Logins, NamespaceLogins
 from builder.channels.policy import ChannelPolicy
 from builder.errors import BuildFailed, TooManyBuilds, UnknownArtifact
 from builder.image.finished import FinishedImage
@@ -22,6 +22,7 @@ from builder.policy.policy import Policy
 from builder.queue.ended import EndedBuild
 from builder.queue.job import Job
 from builder.queue.protocol import BuildQueue, CompletedBuild, SubmittedBuild
+from builder.queue.settings_key import make_settings_key
 from builder.settings import BuilderSettings
 from builder.solve.resolution import FOREVER, answers_meanwhile, find_expiry, is_fresh
 from builder.work.claims import OURSELVES, Caller, Permit, permit_all
@@ -103,6 +104,7 @@ class Demand:
         logins: NamespaceLogins,
     ) -> None:
         self._settings = settings
+        self._settings_key = make_settings_key(settings)
         self._channels = channels
         self._admission = admission
         self._logins = logins
@@ -248,13 +250,17 @@ class Demand:
             key = await find_lock_key(self._catalog.locks, tag, request.reference.hex, keys)
             await self._catalog.locks.pin(key)
             logins = await self._logins.find(self._settings.root)
-            return Job(kind, request.spec, key, policy=(await self._admission.find_policy()).key, logins=logins.key)
+            return await self._job_of(kind, request.spec, logins, key)
         # the result of a lock is served whatever channels may be read; what is not made yet fails when it is fetched
         self._channels.check(request.spec)
         await self._admission.check_spec(request.spec)
         spec = await self._logins.give_owner(request.spec, self._settings.root)
         logins = await self._logins.find(spec.owner)
-        return Job(kind, spec, policy=(await self._admission.find_policy()).key, logins=logins.key)
+        return await self._job_of(kind, spec, logins)
+
+    async def _job_of(self, kind: Any, spec: EnvironmentSpec, logins: Logins, lock_key: str | None = None) -> Job:
+        policy = await self._admission.find_policy()
+        return Job(kind, spec, lock_key, policy=policy.key, logins=logins.key, settings=self._settings_key)
 
     async def _find_lock(self, job: Job, accepts: Accepts) -> tuple[str, float] | None:
         """Return the key of the lock that `job` means, if it is solved and accepted, and until when it is fresh."""

@@ -23,11 +23,16 @@ class Job:
     """The key of the policy that held for whoever asked: a build that began under another is not theirs."""
     logins: str = ""
     """Likewise the key of the credentials of the spec's owner."""
+    settings: str = ""
+    """Likewise the key of the settings that a build depends on (`builder.queue.settings_key`)."""
 
     @cached_property
     def key(self) -> str:
-        policy = [self.policy, *([self.logins] if self.logins else [])] if self.policy or self.logins else []
-        return make_key("job", [self.kind, self.spec.key, self.lock_key, self.artifact, *policy])
+        held = [self.policy, self.logins, self.settings]
+        while held and not held[-1]:
+            # builds that are recorded without these keep their keys
+            held.pop()
+        return make_key("job", [self.kind, self.spec.key, self.lock_key, self.artifact, *held])
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -37,6 +42,7 @@ class Job:
             "artifact": self.artifact,
             "policy": self.policy,
             "logins": self.logins,
+            "settings": self.settings,
         }
 
     @classmethod
@@ -48,4 +54,5 @@ class Job:
             artifact=document["artifact"],
             policy=document.get("policy", ""),
             logins=document.get("logins", ""),
+            settings=document.get("settings", ""),
         )

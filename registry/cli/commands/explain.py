@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from builder.image.report import LayerReport, PlatformReport
     from builder.names.spec import EnvironmentSpec
     from builder.packages.overlap import Overlap
-    from builder.queue.job import Job
     from storage.store import Store
 
 LOCK = re.compile(r"(?:lock-)?([0-9a-f]{12,64})")
@@ -62,7 +61,6 @@ def explain(
 
 async def _report(settings: Settings, image: str) -> dict[str, Any]:
     from builder.locks.lock import Lock
-    from builder.queue.job import Job
     from storage.store import open_store
 
     async with open_store(settings.storage) as store:
@@ -71,7 +69,7 @@ async def _report(settings: Settings, image: str) -> dict[str, Any]:
         spec = Lock.from_json(found).spec if found else None
         document = await store.catalog.images.find_newest_of_lock(key)
         if document is None:
-            failure = await _find_failure(store, Job("image", spec), Job("image", spec, key)) if spec else None
+            failure = await _find_failure(settings, store, spec, None, key) if spec else None
             raise ImageUnknown(
                 image,
                 "the environment was solved, but no image of it was finished; "
@@ -141,14 +139,12 @@ async def _why_not_built(spec: EnvironmentSpec, settings: Settings, store: Store
 
     The channels and platforms that give a name its meaning are this command's settings; the server's may differ.
     """
-    from builder.queue.job import Job
-
     channels = ", ".join(map(redact, spec.channels))
     where = f"this has not been built here yet from the channels {channels} for {', '.join(spec.platforms)}"
     reason = await _why_unsolvable(spec, settings, store)
     if reason is not None and not reason.transient:
         return f"{where}, and cannot be: {reason}"
-    if failure := await _find_failure(store, Job("image", spec)):
+    if failure := await _find_failure(settings, store, spec, None):
         return f"{where}; the last build failed: {failure}"
     unknown = f". Whether it can be is not known now: {reason}" if reason is not None else ""
     return (
@@ -170,12 +166,15 @@ async def _why_unsolvable(spec: EnvironmentSpec, settings: Settings, store: Stor
     return None
 
 
-async def _find_failure(store: Store, *jobs: Job) -> str | None:
-    """Why the last build of one of `jobs` failed, if it did."""
+async def _find_failure(settings: Settings, store: Store, spec: EnvironmentSpec, *lock_keys: str | None) -> str | None:
+    """Why the last build of `spec` failed by these settings, as itself (None) or from one of the locks, if it did."""
     from builder.queue.ended import read_failure
+    from builder.queue.job import Job
+    from builder.queue.settings_key import make_settings_key
 
-    for job in jobs:
-        row = await store.catalog.builds.last(job.key)
+    held = make_settings_key(settings.builder)
+    for lock_key in lock_keys:
+        row = await store.catalog.builds.last(Job("image", spec, lock_key, settings=held).key)
         if row is not None and row.ended is not None and row.error_kind:
             return str(read_failure(row))
     return None

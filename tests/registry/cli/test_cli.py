@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from builder.names.image_name import parse_specs
 from builder.progress import Event
 from builder.queue.job import Job
+from builder.queue.settings_key import make_settings_key
 from builder.settings import BuilderSettings
 from registry.cli.app import app
 from registry.cli.commands.explain import _repository_and_tag
@@ -292,8 +293,8 @@ async def _fail(url: str, flags: list[str]) -> None:
     """Record a build of tzdata that failed."""
     migrate(url)
     database = Database.open(url)
-    settings = BuilderSettings(channels=(flags[flags.index("--channel") + 1],))
-    key = Job("image", parse_specs(["tzdata"], settings)).key
+    settings = BuilderSettings(channels=(flags[flags.index("--channel") + 1],), base="scratch")
+    key = Job("image", parse_specs(["tzdata"], settings), settings=make_settings_key(settings)).key
     builds = Builds(database)
     assert await builds.begin("b1", key, {}, "")
     assert await builds.fail("b1", kind="PackageInvalid", message="the disk is made of cheese")
