@@ -18,6 +18,7 @@
         ├── IssuerUnusable             its keys cannot be fetched now
         ├── FetchFailed                so cannot one of its documents
         ├── SignInFailed               a sign-in with a browser did not come to its end
+        │   └── ProviderUnreachable
         ├── SignInRefused              somebody is signed in elsewhere, and cannot be here
         ├── SignInEnded                and is not any more
         ├── DeviceWaits                a device gets no token now

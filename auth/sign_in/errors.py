@@ -14,7 +14,7 @@ class FetchFailed(AuthError):
         self.url = url
         self.reason = reason
         self.status = status
-        """Of the answer, if that was not the one that is wanted."""
+        """Of the answer, if there was one and it is not usable; 0 if there was none."""
         self.code = code
         """What it says is wrong, in OAuth's words (RFC 6749, section 5.2); empty if it does not say."""
 
@@ -79,6 +79,10 @@ class IdentityUnknown(AccessUnknown):
 
 class SignInFailed(AuthError):
     """A sign-in at a provider that did not come to its end; beginning again may help."""
+
+
+class ProviderUnreachable(SignInFailed):
+    """Whoever signs in there, or is asked about: it does not answer, or has an error of its own."""
 
 
 class SignInEnded(AuthError):

@@ -16,7 +16,14 @@ from urllib.parse import quote, urlencode
 
 import structlog
 
-from auth.sign_in.errors import FetchFailed, IdentityRefused, IssuerUnusable, SignInEnded, SignInFailed
+from auth.sign_in.errors import (
+    FetchFailed,
+    IdentityRefused,
+    IssuerUnusable,
+    ProviderUnreachable,
+    SignInEnded,
+    SignInFailed,
+)
 from auth.sign_in.identities import MOST_GROUPS, Identity
 from auth.sign_in.identity_token import verify
 from auth.sign_in.issuer_keys import Discovery, IssuerKeys
@@ -33,7 +40,18 @@ FRESH_SECONDS = 300.0
 RETRY_SECONDS = 5.0
 """One that did not answer is asked at most so often."""
 
-_OF_CLIENTS = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type"})
+_OF_PERSONS = frozenset({"invalid_grant", "access_denied"})
+_OF_OTHERS = frozenset(
+    {
+        "invalid_client",
+        "unauthorized_client",
+        "unsupported_grant_type",
+        "slow_down",
+        "temporarily_unavailable",
+        "server_error",
+    }
+)
+"""What a token endpoint says of clients, or of itself."""
 
 log = structlog.get_logger(__name__)
 
@@ -133,15 +151,12 @@ class Provider:
     async def refresh(self, token: str) -> SignedIn:
         """Who somebody is now who signed in before, and the token to ask with the next time.
 
-        Raises SignInEnded if the provider refuses, and SignInFailed if it cannot be asked.
+        Raises SignInEnded if the provider refuses, SignInFailed if its answer is no use, and ProviderUnreachable if it
+        cannot be asked about anybody.
         """
         try:
             found = await self._ask({"grant_type": "refresh_token", "refresh_token": token}, None)
-        except FetchFailed as error:
-            if _says_ended(error):
-                raise SignInEnded(f"{self.issuer} takes the refresh token no more") from None
-            raise self._unreachable(error) from None
-        except TimeoutError as error:
+        except (FetchFailed, TimeoutError) as error:
             raise self._unreachable(error) from None
         except IssuerUnusable as error:
             raise self._unreachable(error.reason) from None
@@ -151,7 +166,7 @@ class Provider:
         return found if found.refresh else found._replace(refresh=token)
 
     async def _ask(self, form: Mapping[str, str], nonce: str | None) -> SignedIn:
-        """Raises FetchFailed, IssuerUnusable, IdentityRefused, TimeoutError."""
+        """Raises FetchFailed, IssuerUnusable, IdentityRefused, TimeoutError, and without `nonce` SignInEnded."""
         async with asyncio.timeout(EXCHANGE_SECONDS):
             document = await self._load()
             tokens = await self._exchange(document, form)
@@ -195,7 +210,14 @@ class Provider:
             # RFC 6749, 2.3.1
             login = f"{quote(client.client_id, safe='')}:{quote(client.secret, safe='')}"
             authorization = f"Basic {base64.b64encode(login.encode()).decode()}"
-        return await _read_object(url, await self._web.post(url, form, authorization))
+        try:
+            body = await self._web.post(url, form, authorization)
+        except FetchFailed as error:
+            if "refresh_token" in form and _says_ended(error):
+                said = f"{error.status} {error.code}".strip()
+                raise SignInEnded(f"{self.issuer} takes the refresh token no more: it answers {said}") from None
+            raise
+        return await _read_object(url, body)
 
     async def _verify(self, tokens: Mapping[str, Any], nonce: str | None) -> Mapping[str, Any]:
         """Those of a sign-in with `nonce`, or of a refresh. Raises IdentityRefused, IssuerUnusable."""
@@ -227,7 +249,7 @@ class Provider:
         url = self._discovery.read_address(document, "userinfo_endpoint")
         access = tokens.get("access_token")
         if not isinstance(access, str) or not access.isascii() or not access.isprintable():
-            raise FetchFailed(url, "has no access token that can be sent")
+            raise FetchFailed(url, "has no access token that can be sent", HTTPStatus.OK)
         claims = await _read_object(url, await self._web.fetch(url, f"Bearer {access}"))
         if not isinstance(claims.get("sub"), str):
             raise IdentityRefused("the provider does not say of whom it tells")
@@ -248,7 +270,9 @@ class Provider:
 
     def _unreachable(self, reason: object) -> SignInFailed:
         log.warning("provider cannot be used", issuer=self.issuer, reason=str(reason) or type(reason).__name__)
-        return SignInFailed(
+        answered = isinstance(reason, FetchFailed) and 0 < reason.status < HTTPStatus.INTERNAL_SERVER_ERROR
+        kind = SignInFailed if answered else ProviderUnreachable
+        return kind(
             f"{self.issuer} cannot be reached now, or refuses; try again later at /login. If it stays so, tell an "
             "administrator: the server's log has the reason"
         )
@@ -269,9 +293,14 @@ def _read_refresh(tokens: Mapping[str, Any]) -> str:
 def _says_ended(error: FetchFailed) -> bool:
     """Whether a provider refuses the refresh token, which is invalid, expired or revoked (RFC 6749, section 5.2).
 
-    Some say so with another status. Others say with that status that we are refused, and not the person.
+    Some say so with another status. Others say with that status that we are refused, and not the person. Without a
+    word of OAuth's, 401 and 403 may come from a proxy on the way.
     """
-    return error.code == "invalid_grant" or (error.status == HTTPStatus.BAD_REQUEST and error.code not in _OF_CLIENTS)
+    if error.code in _OF_PERSONS or error.code in _OF_OTHERS:
+        return error.code in _OF_PERSONS
+    if error.status == HTTPStatus.BAD_REQUEST:
+        return True
+    return bool(error.code) and error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
 async def _read_object(url: str, body: bytes) -> Mapping[str, Any]:
@@ -280,7 +309,7 @@ async def _read_object(url: str, body: bytes) -> Mapping[str, Any]:
         # others would have to wait while a large one is read
         document = await asyncio.to_thread(strict_json.parse, body)
     except JsonInvalid as error:
-        raise FetchFailed(url, f"is no JSON: {error}") from None
+        raise FetchFailed(url, f"is no JSON: {error}", HTTPStatus.OK) from None
     if not isinstance(document, dict):
-        raise FetchFailed(url, "is no object")
+        raise FetchFailed(url, "is no object", HTTPStatus.OK)
     return document

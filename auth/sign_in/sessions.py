@@ -30,6 +30,9 @@ HOUR = 3600.0
 WORD_SECONDS = HOUR
 """For so long a provider's word is good: without a refresh token, or while the provider cannot be reached."""
 
+SESSION_MADE, SESSION_ENDED = "session.create", "session.end"
+"""Actions of the audit log."""
+
 _NONCE = 12
 """Bytes (RFC 8439)."""
 

@@ -85,7 +85,7 @@ async def _read(url: str, response: aiohttp.ClientResponse) -> bytes:
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > MOST_BYTES:
-            raise FetchFailed(url, f"is larger than the allowed {MOST_BYTES} bytes")
+            raise FetchFailed(url, f"is larger than the allowed {MOST_BYTES} bytes", response.status)
     return bytes(body)
 
 

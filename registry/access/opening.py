@@ -93,7 +93,7 @@ async def open_access(
             proxied = ProxySignIns(headers, identities, recognition, data) if headers is not None else None
             people = PasswordSignIns(passwords, Attempts(settings.login_attempts), loader, data)
             opened = await stack.enter_async_context(
-                open_browsers(settings, elsewhere, http, data, recognition, identities, people)
+                open_browsers(settings, elsewhere, http, data, recognition, identities, people, audit)
             )
             authentication = Authentication(
                 data,
@@ -128,6 +128,7 @@ async def open_browsers(
     recognition: Recognition,
     identities: Identities,
     people: PasswordSignIns,
+    audit: AuditLog,
 ) -> AsyncIterator[OpenedBrowsers]:
     """Signing in by browsers. Raises ClientSecretUnusable, TrustUnusable."""
     sessions, devices = BrowserSessions(data, settings.session_hours), DeviceSignIns(data)
@@ -135,7 +136,7 @@ async def open_browsers(
         provider = await stack.enter_async_context(open_provider(elsewhere, http))
         renewals = None
         if provider is not None:
-            renewals = Renewals(provider, sessions, identities, elsewhere.oidc_refresh_minutes)
+            renewals = Renewals(provider, sessions, identities, audit, elsewhere.oidc_refresh_minutes)
             stack.push_async_callback(renewals.close)
         browsers = SignedInBrowsers(sessions, recognition, data, renewals)
         pages = BrowserPages.of(

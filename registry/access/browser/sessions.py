@@ -12,7 +12,7 @@ from auth.changing import AccessData
 from auth.principal import Principal
 from auth.remembered import RememberedAnswers
 from auth.sign_in.renewal import Renewals
-from auth.sign_in.sessions import BrowserSession, BrowserSessions
+from auth.sign_in.sessions import SESSION_ENDED, SESSION_MADE, BrowserSession, BrowserSessions
 from auth.tokens.credential import Credential, Recognition
 from auth.tokens.errors import CredentialsInvalid
 from auth.tokens.secrets_text import hash_of
@@ -26,8 +26,6 @@ from registry.trail import note
 
 MOST_REMEMBERED = 4096
 REMEMBER_SECONDS = 60.0
-MADE, ENDED = "session.create", "session.end"
-"""Actions of the audit log."""
 
 _COOKIE = Cookie("session")
 
@@ -86,7 +84,7 @@ class SignedInBrowsers:
         text = await self._sessions.make(credential, issuer, refresh)
         _COOKIE.write(request, response, text, self._sessions.seconds)
         forget_token(request, response)
-        note(request, principal, MADE, principal.name, issuer=issuer)
+        note(request, principal, SESSION_MADE, principal.name, issuer=issuer)
 
     async def sign_out(self, request: web.Request, response: web.StreamResponse) -> None:
         await self._end(request, request[PRINCIPAL])
@@ -104,7 +102,7 @@ class SignedInBrowsers:
         except CredentialsInvalid:
             return
         await self._sessions.end(text)
-        note(request, by, ENDED, owner.name)
+        note(request, by, SESSION_ENDED, owner.name)
 
     async def _find(self, request: web.Request, text: str) -> BrowserSession:
         """The session, by its provider's latest word. Raises CredentialsInvalid."""
@@ -112,8 +110,8 @@ class SignedInBrowsers:
         if self._renewals is None or self._due_at(session) > time.time():
             return session
         # an account that is disabled here is none that the provider is asked about
-        await self._recognition.recognise(replace(session.credential, expires=session.ends))
-        await self._renewals.renew(text, session, client_of(request.app[PROXIES].client(request)))
+        owner = (await self._recognition.recognise(replace(session.credential, expires=session.ends))).principal
+        await self._renewals.renew(text, session, owner, client_of(request.app[PROXIES].client(request)))
         return await self._sessions.find(text)
 
     def _due_at(self, session: BrowserSession) -> float:

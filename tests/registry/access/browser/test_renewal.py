@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from sqlalchemy import select, update
 
 from auth.accounts.bindings import Holder
@@ -19,9 +21,11 @@ from registry.access.browser import sessions as remembered
 from registry.http.settings import HttpSettings
 from storage.database.account_tables import browser_session
 from tests.support.registry.access import CLOSED
+from tests.support.registry.audited import read_stored
 from tests.support.registry.browser import Browser, age, data_of, grant
 from tests.support.registry.people import BY, People
 from tests.support.registry.serving import ROOT, Site, serving
+from tests.support.servers import odd_answers
 from tests.support.servers.issuer import Issuer
 
 PUBLIC = "https://registry.example.org"
@@ -156,6 +160,77 @@ async def test_a_provider_that_is_down_is_believed_for_an_hour(site: Site, issue
     answer(issuer, "first", "second", groups=["dev"])
     assert await may_read(browser), "the token is as good as before"
     assert set(refreshes(issuer)) == {"first"}
+
+
+@dataclass
+class TokenEndpoint:
+    """Of a provider that has nothing good to say of alice, and says what bob's groups are."""
+
+    issuer: Issuer
+    of_alice: odd_answers.Answer
+    asked: list[str] = field(default_factory=list)
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        token = str((await request.post())["refresh_token"])
+        self.asked.append(token)
+        if token == "first":
+            return await self.of_alice(request)
+        claims = {"aud": "condery", "sub": "2", "preferred_username": "bob", "groups": []}
+        return web.json_response({"id_token": self.issuer.token(**claims), "access_token": "access"})
+
+
+def huge(_: web.Request) -> Awaitable[web.StreamResponse]:
+    return odd_answers.saying(b'"' + b"x" * (2 << 20) + b'"', 200)(_)
+
+
+ABOUT_ALICE = {
+    "403": odd_answers.saying(b'{"error": "invalid_grant"}', 403),
+    "401 without a word": odd_answers.saying(b"", 401),
+    "404": odd_answers.saying(b"<html>", 404),
+    "no JSON": odd_answers.saying(b"{", 200),
+    "a huge answer": huge,
+    "no token": odd_answers.saying(b"{}", 200),
+}
+
+
+@pytest.mark.parametrize("kind", list(ABOUT_ALICE))
+async def test_what_a_provider_says_of_one_keeps_it_from_telling_of_no_other(
+    site: Site, issuer: Issuer, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(renewal, "AGAIN_SECONDS", 3600.0)
+    alice, bob = await sign_in(site, issuer), Browser(site)
+    asked = await bob.begin()
+    grant(issuer, asked, groups=["dev"], sub="2", preferred_username="bob")
+    issuer.granted["good"]["refresh_token"] = "bobs"
+    assert (await bob.come_back(asked)).status == 303
+    endpoint = issuer.odd["/token"] = TokenEndpoint(issuer, ABOUT_ALICE[kind])
+    await age(site, 11 * MINUTE)
+    for _ in range(2):
+        await may_read(alice)
+    assert not await may_read(bob), "his group is gone there"
+    assert endpoint.asked == ["first", "bobs"], "about alice it is not asked again at once"
+
+
+async def test_a_provider_that_is_down_is_not_asked_about_everybody(
+    site: Site, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renewal, "AGAIN_SECONDS", 3600.0)
+    browsers = [await sign_in(site, issuer, f"token {number}") for number in range(3)]
+    issuer.down = True
+    await age(site, 11 * MINUTE)
+    for browser in browsers:
+        assert await may_read(browser)
+    assert refreshes(issuer) == ["token 0"]
+
+
+async def test_a_session_that_its_provider_ends_is_told(site: Site, issuer: Issuer) -> None:
+    browser = await sign_in(site, issuer)
+    await age(site, 11 * MINUTE)
+    await asyncio.gather(*(may_read(Browser(site, dict(browser.cookies))) for _ in range(5)))
+    (event,) = (await read_stored(site, action="session.end")).events
+    assert (event.principal, event.entity, event.client) == ("alice", "alice", "127.0.0.1")
+    assert event.detail["issuer"] == issuer.url
+    assert "400 invalid_grant" in event.detail["reason"]
 
 
 async def test_without_a_refresh_token_one_signs_in_again_after_an_hour(site: Site, issuer: Issuer) -> None:
