@@ -1,8 +1,9 @@
 """Who counts as one sender, and how many requests each may send.
 
-Somebody who is signed in counts by name, whatever the address: many stand behind one. Everybody else counts by address,
-and an IPv6 /64 as one. A request counts once it is sure to be served, so an answer of 401 does not: it costs as little
-as the refusal would, and nobody can keep those out who share their address and are about to sign in.
+Somebody who is signed in counts by name, whatever the address: many stand behind one. The workloads that one rule lets
+in count as one, since each branch and pod has a name of its own. Everybody else counts by address, and an IPv6 /64 as
+one. A request counts once it is sure to be served, so an answer of 401 does not: it costs as little as the refusal
+would, and nobody can keep those out who share their address and are about to sign in.
 """
 
 from __future__ import annotations
@@ -52,6 +53,9 @@ def open_rates(settings: HttpSettings) -> Rates | None:
 def caller_of(request: web.Request, principal: Principal | None = None) -> Caller:
     """Who sent the request, for counting: that is `principal`, if the request does not say so itself."""
     principal = principal or request[PRINCIPAL]
+    if principal.kind == "workload" and principal.rules:
+        # by name somebody who may make branches or pods would be as many senders as there are of those
+        return Caller(f"workloads of rule {principal.rules[0]}", signed_in=True)
     if principal.kind != "anonymous":
         return Caller(principal.name, signed_in=True)
     return Caller(client_of(request.app[PROXIES].client(request)))

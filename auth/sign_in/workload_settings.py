@@ -37,6 +37,12 @@ class WorkloadSettings(Section):
         'repository == "org/app" and ref == "refs/heads/main" -> viewer on team/*. '
         "If there are several issuers, each rule names its own with iss == ...",
     )
+    workload_longest_token: float = Field(
+        86_400,
+        gt=0,
+        description="Maximum seconds between the time when a workload's token was made and its end; those that last "
+        "longer are refused.",
+    )
     workload_internal_hosts: tuple[str, ...] = Field(
         (),
         description="Hosts (host, or host:port) with internal addresses from which an issuer's keys may be fetched, "

@@ -51,6 +51,7 @@ class Workloads:
     def __init__(self, settings: WorkloadSettings, roles: Roles, fetch: Fetch) -> None:
         """Raises WorkloadRuleInvalid for a role that there is not."""
         self._audience = settings.workload_audience or ""
+        self._longest = settings.workload_longest_token
         self._keys = {each: IssuerKeys(Discovery(each, fetch), fetch) for each in settings.workload_issuers}
         self._rules = {each.rule.key: each for each in _read_rules(settings, roles)}
 
@@ -96,6 +97,8 @@ class Workloads:
     def _match(self, issuer: str, claims: Mapping[str, Any]) -> Credential:
         """Raises IdentityRefused."""
         subject = claims["sub"]
+        if not (lasts := float(claims["exp"]) - float(claims["iat"])) <= self._longest:
+            raise IdentityRefused(f"it lasts {lasts:.0f} s, and workload_longest_token is {self._longest:.0f}")
         own = [(key, each.rule) for key, each in self._rules.items() if each.issuer == issuer]
         matching = tuple(key for key, rule in own if rule.matches(claims))
         if not matching:

@@ -89,7 +89,9 @@ async def test_a_workload(
     issuer: Issuer, fetch: Fetch, claims: dict[str, Any], rule: str, others: list[dict[str, Any]]
 ) -> None:
     workloads = open_workloads([issuer], [rule], fetch)
-    sent = issuer.claims(**{name: value for name, value in claims.items() if name not in ("iss", "aud", "exp")})
+    sent = issuer.claims(
+        **{name: value for name, value in claims.items() if name not in ("iss", "aud", "exp", "iat", "nbf")}
+    )
     principal = await find_principal(workloads, issuer.sign({**sent, "aud": [AUDIENCE]}))
     host = issuer.url.removeprefix("http://")
     assert (principal.kind, principal.name) == ("workload", f"workload/{host}/{claims['sub']}")
@@ -104,6 +106,17 @@ async def test_a_workload(
         with pytest.raises(CredentialsInvalid) as caught:
             await workloads.read(issuer.sign({**sent, **changed}))
         assert "no rule matches" in caught.value.reason
+
+
+@pytest.mark.parametrize("ahead", [1 << 53, 10 * 365 * 86_400, 86_402])
+async def test_a_token_that_lasts_too_long_is_refused(issuer: Issuer, fetch: Fetch, ahead: int) -> None:
+    workloads = open_workloads([issuer], ['sub == "a" -> viewer on one/*'], fetch)
+    now = int(time.time())
+    for claims in ({"iat": now, "exp": min(now + ahead, 1 << 53)}, {"iat": 0, "exp": now + 300}):
+        with pytest.raises(CredentialsInvalid) as caught:
+            await workloads.read(issuer.token(sub="a", **claims))
+        assert "workload_longest_token is 86400" in caught.value.reason
+    assert await workloads.read(issuer.token(sub="a", iat=now, exp=now + 86_400))
 
 
 async def test_all_rules_that_match_count(issuer: Issuer, fetch: Fetch) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from auth.settings import AccessSettings
 from auth.sign_in.workload_settings import WorkloadSettings
+from registry.http.settings import HttpSettings
 from tests.support.registry.people import basic, bearer
 from tests.support.registry.serving import Site, serving
 from tests.support.servers.issuer import Issuer
@@ -30,12 +31,15 @@ async def issuer() -> AsyncIterator[Issuer]:
 
 
 @contextlib.asynccontextmanager
-async def trusting(issuer: Issuer, directory: Path, *rules: str) -> AsyncIterator[Site]:
+async def trusting(
+    issuer: Issuer, directory: Path, *rules: str, http: HttpSettings | None = None
+) -> AsyncIterator[Site]:
     """A server that takes the word of `issuer`."""
     settings = WorkloadSettings(
         workload_issuers=(issuer.url,), workload_audience=AUDIENCE, workload_rules=rules or RULES
     )
-    async with serving(directory, sign_in=AccessSettings(anonymous_bindings=("none",)), workload=settings) as site:
+    closed = AccessSettings(anonymous_bindings=("none",))
+    async with serving(directory, http or HttpSettings(), sign_in=closed, workload=settings) as site:
         yield site
 
 
@@ -108,6 +112,16 @@ async def test_what_was_exchanged_ends_with_the_rule(issuer: Issuer, tmp_path: P
     # nor does a rule of another issuer stand in for it
     async with trusting(issuer, tmp_path, RULES[1].replace("viewer", "editor")) as site:
         assert await status(site, bearer(token)) == 401
+
+
+async def test_the_workloads_of_one_rule_count_as_one_sender(issuer: Issuer, tmp_path: Path) -> None:
+    rules = ('sub == "builder" -> editor on team/*', 'sub like "job:*" -> viewer on team/*')
+    http = HttpSettings(requests_per_second=0.001)
+    async with trusting(issuer, tmp_path, *rules, http=http) as site:
+        tokens = [issuer.token(sub=f"job:branch-{number}") for number in range(3)]
+        assert await status(site, bearer(tokens[0])) == 404
+        assert [await status(site, bearer(token)) for token in tokens] == [429] * 3
+        assert await status(site, bearer(issuer.token(sub="builder"))) == 404
 
 
 async def test_a_workload_is_somebody_without_an_account(issuer: Issuer, tmp_path: Path) -> None:
