@@ -32,6 +32,8 @@ class _Running:
     solving: Solving
     ends: contextlib.AsyncExitStack
     users: int = 0
+    is_leaving: bool = False
+    """Whether it ends as soon as nobody uses it, since somebody else waits for its place."""
     idle: asyncio.TimerHandle | None = None
 
 
@@ -46,7 +48,7 @@ class OwnSolvers:
     _running: dict[str, _Running] = field(default_factory=dict)
     """In the order of their last use."""
     _door: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Whoever needs room for another one holds it, so that nobody keeps busy what is about to end."""
+    """Whoever starts or ends one holds it. Those whose own is running do not wait for that."""
     _left: asyncio.Event = field(default_factory=asyncio.Event)
     _ending: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -72,10 +74,12 @@ class OwnSolvers:
         if not logins.key:
             yield self.shared
             return
-        async with self._door:
-            running = self._running.pop(logins.key, None) or await self._start(logins)
-            self._running[logins.key] = running
-            running.users += 1
+        running = self._find(logins.key)
+        if running is None:
+            async with self._door:
+                running = self._find(logins.key) or await self._start(logins)
+                self._running[logins.key] = running
+        running.users += 1
         try:
             yield running.solving
         finally:
@@ -85,14 +89,31 @@ class OwnSolvers:
                 running.idle.cancel()
             running.idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._begin_ending, logins.key)
 
-    async def _start(self, logins: Logins) -> _Running:
+    def _find(self, key: str) -> _Running | None:
+        """The one for these credentials that may be used, which is then the last that was."""
+        running = self._running.get(key)
+        if running is None or running.is_leaving:
+            return None
+        self._running[key] = self._running.pop(key)
+        return running
+
+    async def _make_room(self) -> None:
+        """End what was used longest ago. Nobody else begins to use that, or those who need room would wait for ever."""
         while len(self._running) >= MOST:
             unused = next((key for key, running in self._running.items() if not running.users), None)
             if unused is not None:
                 await self._end(unused)
                 continue
-            self._left.clear()
-            await self._left.wait()
+            oldest = next(iter(self._running.values()))
+            oldest.is_leaving = True
+            try:
+                self._left.clear()
+                await self._left.wait()
+            finally:
+                oldest.is_leaving = False
+
+    async def _start(self, logins: Logins) -> _Running:
+        await self._make_room()
         async with contextlib.AsyncExitStack() as stack:
             folder = await asyncio.to_thread(stack.enter_context, temporary_directory(self.folder))
             settings = replace(self.settings, repodata=folder, logins=logins)

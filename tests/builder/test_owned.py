@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 from collections.abc import AsyncIterator, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.channels.logins import Logins
 from builder.errors import BuilderError, BuildFailed, ChannelUnavailable, DownloadFailed, InvalidImageName, UnknownLock
 from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec
@@ -226,3 +228,57 @@ async def test_a_bounded_number_of_them_have_processes(
         assert len(solvers._running) == 1
         assert len(list((tmp_path / "data" / "repodata" / "own").iterdir())) == 1
     await solvers.solve(spec, {}, NO_POLICY, await service.builder.logins.find(ROOT))
+
+
+async def test_who_has_one_does_not_wait_for_who_needs_room(
+    service: BuilderService, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own, "MOST", 2)
+    solvers = service.builder.solver
+    for namespace in ("one", "two", "three"):
+        held.put(namespace, held.held[0].address)
+    one, two, three = [await service.builder.logins.find(name) for name in ("one", "two", "three")]
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        got_room = asyncio.Event()
+
+        async def take_the_place() -> None:
+            async with solvers._use(three):
+                assert set(solvers._running) == {two.key, three.key}
+                got_room.set()
+
+        async with solvers._use(two):
+            async with solvers._use(one), solvers._use(two):
+                # two was used last: the place of one is waited for
+                tasks.create_task(take_the_place())
+                while not solvers._running[one.key].is_leaving:
+                    await asyncio.sleep(0)
+                async with solvers._use(two):
+                    assert not got_room.is_set()
+                waits = tasks.create_task(_use_once(solvers, one))
+                await asyncio.sleep(0)
+                assert not waits.done()
+            await got_room.wait()
+    assert not any(running.users for running in solvers._running.values())
+
+
+async def _use_once(solvers: own.OwnSolvers, logins: Logins) -> None:
+    async with solvers._use(logins):
+        pass
+
+
+async def test_who_gives_up_waiting_for_room_takes_no_place(
+    service: BuilderService, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own, "MOST", 1)
+    solvers = service.builder.solver
+    for namespace in ("one", "two"):
+        held.put(namespace, held.held[0].address)
+    one, two = [await service.builder.logins.find(name) for name in ("one", "two")]
+    async with asyncio.timeout(60), solvers._use(one):
+        waits = asyncio.create_task(_use_once(solvers, two))
+        while not solvers._running[one.key].is_leaving:
+            await asyncio.sleep(0)
+        waits.cancel()
+        await asyncio.wait([waits])
+        await _use_once(solvers, one)
+    assert list(solvers._running) == [one.key]
