@@ -69,6 +69,9 @@ class Authentication(Protocol):
     def challenge(self, request: web.Request, scope: str = "", error: str = "", message: str = "") -> Unauthorized:
         """The error that says how to sign in for `scope`, and what `error` (RFC 6750) there was with credentials."""
 
+    def check_wish(self, request: web.Request, principal: Principal) -> None:
+        """Raises Denied for what a page of another site may have asked for in the name of `principal`."""
+
     async def identify_login(self, request: web.Request, name: str, password: str) -> Principal:
         """Whose name and password these are. Raises Unauthorized."""
 

@@ -28,6 +28,7 @@ from registry.access.authorization import Shown, read_authorization
 from registry.access.challenge import Challenger
 from registry.access.checked import CheckedCredentials
 from registry.access.passwords import PasswordSignIns
+from registry.access.site import check_wish
 from registry.errors import Unauthorized
 from registry.parts import PROXIES
 from registry.peers.networks import client_of
@@ -121,6 +122,11 @@ class Authentication:
 
     def challenge(self, request: web.Request, scope: str = "", error: str = "", message: str = "") -> Unauthorized:
         return self._challenger.challenge(request, scope, error, message)
+
+    def check_wish(self, request: web.Request, principal: Principal) -> None:
+        """Raises Denied for what a page of another site may have asked for in the name of `principal`."""
+        if principal.kind != "anonymous":
+            check_wish(request)
 
     async def has_sign_ins(self) -> bool:
         found = self._has_sign_ins.find()

@@ -23,6 +23,17 @@ def check_site(request: web.Request) -> None:
         raise Denied("pages of other sites may change nothing here")
 
 
+def check_wish(request: web.Request) -> None:
+    """Raises Denied for what a page of another site may have had a browser ask for in somebody's name.
+
+    A browser adds cookies, passwords that it remembers and its user's proxy to whatever a page leads to. It adds no
+    token.
+    """
+    shows_token = any(each[:7].lower() == "bearer " for each in request.headers.getall("Authorization", ()))
+    if not shows_token and not OWN_SITE.issuperset(request.headers.getall("Sec-Fetch-Site", ())):
+        raise Denied("a page of another site led here, and may have nothing built; open this address yourself")
+
+
 def is_own_visit(request: web.Request) -> bool:
     """Whether a page of this server, no page, or a person who goes to an address of it has sent a request."""
     if OWN_SITE.issuperset(request.headers.getall("Sec-Fetch-Site", ())):

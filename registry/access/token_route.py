@@ -22,7 +22,7 @@ from registry.access.oauth_form import Fields, read_form, read_one
 from registry.access.scopes import grant_scopes, parse_scopes, write_scopes
 from registry.access.site import check_site
 from registry.answers import UNSTORED_JSON
-from registry.errors import GrantUnsupported, ServiceUnknown, TokenRequestInvalid
+from registry.errors import Denied, GrantUnsupported, ServiceUnknown, TokenRequestInvalid
 from registry.kinds.kind import KINDS
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS
@@ -41,6 +41,9 @@ async def get_token(request: web.Request) -> web.StreamResponse:
     """For who sent the request: by its header Authorization, which was read before."""
     fields = {name: request.query.getall(name) for name in request.query}
     offline = read_one(fields, "offline_token").lower() in ("true", "1")
+    if offline and request[PRINCIPAL].id and "Authorization" not in request.headers:
+        # a browser or a proxy says who this is with whatever a page asks for
+        raise Denied("a refresh token is given for a password or an access token alone, which this request has not")
     return await _answer(request, fields, request[PRINCIPAL], offline=offline)
 
 

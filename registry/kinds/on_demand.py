@@ -69,10 +69,11 @@ class OnDemand(StoredKind):
         return await self.parts.demand.artifact(repository, tag, name, caller_of(request), permit)
 
     def _permit(self, request: web.Request, repository: str, tag: str) -> Permit:
-        """Reading is enough for what is there; a build requires another grant."""
+        """Reading is enough for what is there; a build requires another grant, and that its sender wants it."""
 
         def permit() -> Begun:
             check_granted(request, self.needs(Permission.ENVIRONMENT_CREATE, repository))
+            self.parts.authentication.check_wish(request, request[PRINCIPAL])
             # the client may be gone when the build has begun
             actor = actor_of(request, request[PRINCIPAL])
             return lambda: self.parts.audit.note(actor.did(BUILD, repository, tag=tag))
