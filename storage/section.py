@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticKnownError
 
 from storage.text import HIDDEN, redact
 
@@ -43,6 +44,12 @@ def hide_secrets(field: FieldInfo, value: object) -> object:
     return _map_texts(secret.hide if secret else redact, value)
 
 
+def kinds_of(field: FieldInfo) -> frozenset[object]:
+    """The field's type, or those of which it may have one: `int | None` gives int and None's."""
+    annotation: Any = field.annotation
+    return frozenset(get_args(annotation)) or frozenset({annotation})
+
+
 def _map_texts(change: Callable[[str], str], value: object) -> object:
     if isinstance(value, str):
         return change(value)
@@ -54,7 +61,18 @@ def _map_texts(change: Callable[[str], str], value: object) -> object:
 class Section(BaseModel):
     """The settings of one part of the program."""
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_other_kind(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse true and false as numbers, and numbers as true or false, which pydantic would turn into each other."""
+        kinds = kinds_of(cls.model_fields[str(info.field_name)])
+        if isinstance(value, bool) and kinds & {int, float}:
+            raise PydanticKnownError("int_type" if int in kinds else "float_type")
+        if type(value) in (int, float) and bool in kinds:
+            raise PydanticKnownError("bool_type")
+        return value
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         fields = type(self).model_fields

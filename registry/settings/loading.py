@@ -97,6 +97,7 @@ _WORDS = {
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
     "path_type": "must be a path",
+    "string_type": "must be text, in quotes",
 }
 """What to say of pydantic's errors whose own texts speak of parsing and of classes, by their types."""
 
@@ -117,7 +118,12 @@ def _describe_problem(problem: Any, origins: Mapping[str, str]) -> str:
     is_quoted = (setting.is_list and problem["type"] == "value_error") or (
         isinstance(value, str) and repr(value) in text
     )
-    return f"{origins[name]}: {text}" + ("" if setting.is_secret or is_quoted else f", not {value!r}")
+    return f"{origins[name]}: {text}" + ("" if setting.is_secret or is_quoted else f", not {_quote(value)}")
+
+
+def _quote(value: object) -> str:
+    """As the settings file has it."""
+    return format_value(value) if isinstance(value, bool) else repr(value)
 
 
 def _names() -> dict[str, Setting]:

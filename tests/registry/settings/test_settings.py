@@ -84,6 +84,10 @@ def test_the_file_is_found_in_the_working_directory_or_by_the_variable(
         ("[server]\nport = 1", r"given.toml: \[server\] begins a table, and settings are in none: remove it"),
         ("port = 'x'", r"given.toml: port: must be a whole number, not 'x'"),
         ("port = 1.5", r"given.toml: port: must be a whole number, not 1.5"),
+        ("port = true", r"given.toml: port: must be a whole number, not true$"),
+        ("fresh_for = false", r"given.toml: fresh_for: must be a number, not false$"),
+        ("read_only = 1", r"given.toml: read_only: must be true or false, not 1$"),
+        ("glibc = 2.28", r"given.toml: glibc: must be text, in quotes, not 2.28$"),
         ("gc_interval = '1h'", r"given.toml: gc_interval: must be a number, not '1h'"),
         ("read_only = 'maybe'", r"given.toml: read_only: must be true or false, not 'maybe'"),
         ("data_directory = 3", r"given.toml: data_directory: must be a path, not 3"),
@@ -102,6 +106,25 @@ def test_the_file_is_found_in_the_working_directory_or_by_the_variable(
 def test_mistakes_in_the_file(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match=message):
         loaded_from(text, tmp_path)
+
+
+def test_no_setting_takes_a_value_of_another_kind(tmp_path: Path) -> None:
+    wrong = {
+        "number": ("true", "false", "inf", "nan", "[1]", "{}", "''", "'x'"),
+        "true|false": ("0", "1", "1.0", "[true]", "{}", "''", "'x'"),
+        "path": ("true", "1", "1.5", "[]", "{}"),
+        "list": ("true", "1", "1.5", "[true]", "[1]", "[[]]", "{}"),
+    }
+    taken = []
+    for setting in all_settings():
+        for value in wrong.get(setting.kind, ("true", "1", "1.5", "[]", "{}")):
+            try:
+                loaded_from(f"{setting.name} = {value}", tmp_path)
+            except InvalidSettings as error:
+                assert setting.name in str(error), (setting.name, value, str(error))
+            else:
+                taken.append((setting.name, value))
+    assert taken == []
 
 
 @pytest.mark.parametrize(
