@@ -253,8 +253,8 @@ class TagTaken(ContentError):
 
     def __init__(self, repository: str, tag: str) -> None:
         super().__init__(
-            f"{repository}:{tag} is another manifest by now, and moving it takes environment::update on {repository}, "
-            "which is not granted to you; push to a new tag"
+            f"{repository}:{tag} is another manifest by now, and you may not move tags of {repository} "
+            "(environment::update); push to a new tag"
         )
         self.tag = tag
 

@@ -8,7 +8,6 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticKnownError
 
 from storage.text import HIDDEN, redact
 
@@ -69,9 +68,9 @@ class Section(BaseModel):
         """Refuse true and false as numbers, and numbers as true or false, which pydantic would turn into each other."""
         kinds = kinds_of(cls.model_fields[str(info.field_name)])
         if isinstance(value, bool) and kinds & {int, float}:
-            raise PydanticKnownError("int_type" if int in kinds else "float_type")
+            raise ValueError("must be a whole number" if int in kinds else "must be a number")
         if type(value) in (int, float) and bool in kinds:
-            raise PydanticKnownError("bool_type")
+            raise ValueError("must be true or false")
         return value
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from auth.permission import Permission
+from auth.refusal import refuse
 from registry.errors import Denied
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS
@@ -25,7 +26,7 @@ def check_entity(request: web.Request, permission: Permission, entity: str) -> N
     check_unscoped(request)
     if request.app[PARTS].access.may(principal, permission, entity):
         return
-    refusal = f"{permission} on {entity} is not granted to {principal.name}"
+    refusal = refuse(principal, permission, entity)
     if principal.kind == "anonymous" and "Authorization" not in request.headers:
         raise request.app[PARTS].authentication.challenge(request, message=f"{refusal}; sign in")
     raise Denied(refusal)

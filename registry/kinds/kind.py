@@ -10,6 +10,7 @@ from aiohttp import web
 
 from auth.permission import Permission
 from auth.principal import Scopes
+from auth.refusal import BUILD, refuse
 from builder.artifacts.artifact import Artifact
 from builder.demand import Ticket
 from registry.errors import Denied, Unauthorized
@@ -90,11 +91,11 @@ def _is_in_scope(scopes: Scopes, need: Need) -> bool:
 def _refuse(request: web.Request, need: Need) -> Denied | Unauthorized:
     """The refusal, which must not depend on whether the repository exists."""
     principal = request[PRINCIPAL]
-    refusal = f"{need.permission} on {need.entity} is not granted to {principal.name}"
+    builds = need.permission is Permission.ENVIRONMENT_CREATE and need.action == "pull"
+    refusal = refuse(principal, need.permission, need.entity, BUILD if builds else None)
     if principal.kind != "anonymous":
-        is_limited = principal.limits and principal.grants.find(need.permission, need.entity) is not None
-        return Denied(f"{refusal} with this token" if is_limited else refusal)
-    refusal += "; log in, e.g. with docker login"
+        return Denied(refusal)
+    refusal += "; sign in with docker login"
     if "Authorization" in request.headers:
         # an anonymous token: signing in was offered when the client was sent for it
         return Denied(refusal)

@@ -15,8 +15,8 @@ ORDER = {
         "builder": "service demand build platform_build artifacts image solve queue stages progress settings "
         "publish base layers packages archives remote policy channels locks names network work platforms "
         "sample_channel elf canonical errors",
-        "auth": "sign_in tokens accounts audit settings access principal grants pattern_index binding role permission "
-        "remembered changing errors",
+        "auth": "sign_in tokens accounts audit settings access refusal principal grants pattern_index binding role "
+        "permission remembered changing errors",
         "storage": "store garbage integrity catalog repositories upkeep_settings quotas blobs objects events vault "
         "database disk settings section strict_json text glob digest oci background cancellation use_notes layout "
         "clock errors",

@@ -30,7 +30,7 @@ async def test_who_may_read_one_registry_s_copies_may_not_read_another_s(
 ) -> None:
     access = GrantedAccess(frozenset({(Permission.ENVIRONMENT_READ, "mirror/docker.io/library/debian")}))
     async with mirroring(tmp_path, "docker.io", upstream.host, access=access) as site:
-        assert "is not granted to anonymous" in await get_refusal(
+        assert "whoever is not signed in may not pull from mirror/" in await get_refusal(
             site, f"{name_of(upstream.host)}/manifests/latest", 401, "UNAUTHORIZED"
         )
         assert upstream.asked == []
