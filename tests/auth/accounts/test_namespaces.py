@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import func, insert, select
 
+from auth.accounts.account import new_id
 from auth.accounts.bindings import Holder
 from auth.errors import MetadataInvalid, NamespaceInUse, NamespaceUnknown, NameTaken, NameUnfit
-from storage.database.account_tables import credential
+from storage.database.account_tables import binding, credential
 from storage.database.tables import repository
 from tests.support.auth.opened import TESTER, Opened
 
@@ -63,6 +64,18 @@ async def test_a_deleted_one_leaves_nothing_to_the_next_of_its_name(opened: Open
     async with opened.data.database.reading() as connection:
         assert (await connection.execute(select(func.count()).select_from(credential))).scalar() == 1
     assert [each.name for each in await opened.namespaces.list_all()] == ["team2"]
+
+
+async def test_bindings_on_what_only_sorts_or_compares_alike_stay(opened: Opened) -> None:
+    """As a collation has it in which a and A are one letter, and as SQLite's LIKE does."""
+    await opened.namespaces.create("team", by=TESTER)
+    others = ["TEAM/*", "Team/x", "team.a/*", "team0/*", "te_m/*", "teamx/*"]
+    row = {"holder_kind": "namespace", "holder": "lab", "role": "viewer", "created": 1.0, "created_by": ""}
+    async with opened.data.changing() as connection:
+        for pattern in [*others, "team/*", "team/ä", "team/zzz", "team/~"]:
+            await connection.execute(insert(binding).values(id=new_id(), pattern=pattern, **row))
+    await opened.namespaces.delete("team", by=TESTER)
+    assert sorted(each.pattern for each in await opened.bindings.list_all()) == sorted(others)
 
 
 async def test_one_with_repositories_is_not_deleted(opened: Opened) -> None:
