@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 
 DAY = 24 * 3600.0
 """Seconds."""
@@ -15,6 +16,11 @@ USE_SECONDS = 3600.0
 
 IN_USE_SECONDS = 2 * USE_SECONDS
 """Content with a recorded use within this time may still be in use."""
+
+
+def iso(seconds: float) -> str:
+    """UNIX seconds in ISO 8601, as people and programs read them."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def is_within(seconds: float, then: float, now: float | None = None) -> bool:

@@ -28,6 +28,7 @@ from auth.role import Roles
 from auth.tokens.credential import Credential, Limit
 from auth.tokens.errors import AccessTokenInvalid, AccessTokenUnknown, CredentialsInvalid
 from auth.tokens.secrets_text import hash_of, new_access_token
+from storage.clock import iso
 from storage.database.account_tables import access_token, account
 from storage.database.sql_clock import is_ahead
 from storage.errors import quote
@@ -78,10 +79,10 @@ class AccessToken:
             "name": self.name,
             "owner": self.owner,
             "bindings": list(self.bindings) if self.bindings is not None else None,
-            "created": self.created,
-            "expires": self.expires,
-            "revoked": self.revoked,
-            "used": self.used,
+            "created": iso(self.created),
+            "expires": None if self.expires is None else iso(self.expires),
+            "revoked": None if self.revoked is None else iso(self.revoked),
+            "used": None if self.used is None else iso(self.used),
             "used_from": self.used_from,
         }
 
@@ -198,7 +199,7 @@ class AccessTokens:
             row = (await connection.execute(named)).first()
             done = await connection.execute(update(access_token).where(*mine).values(revoked=time.time()))
             if row is None or not done.rowcount:
-                raise AccessTokenUnknown(token_id)
+                raise AccessTokenUnknown(token_id, by_operator=account_id is None)
             await append(connection, by.did("token.revoke", row.owner, id=token_id, name=row.name))
 
     async def list_for(self, principal: Principal) -> Sequence[AccessToken]:

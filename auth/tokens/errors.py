@@ -23,5 +23,6 @@ class AccessTokenInvalid(AccessRefused):
 
 
 class AccessTokenUnknown(AccessUnknown):
-    def __init__(self, token: str) -> None:
-        super().__init__(f"there is no access token {token[:64]!r} of yours; list those that there are")
+    def __init__(self, token: str, *, by_operator: bool = False) -> None:
+        remedy = "; condery token list shows them" if by_operator else " of yours; list those that there are"
+        super().__init__(f"there is no access token {token[:64]!r}{remedy}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 import stat
 import subprocess
 import sys
@@ -184,6 +185,8 @@ def test_tokens_are_made_limited_listed_and_revoked(condery: Run, tmp_path: Path
     made = run("token", "create", "laptop", "--user", "alice", "--limit", "team/*=viewer", "--days", "3")
     assert made.stdout.startswith("condery_")
     robots = json.loads(run("token", "create", "runner", "--robot", "ci", "--json").stdout)
+    for moment in ("created", "expires"):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", robots[moment]), moment
     listed = run("token", "list").stdout + json.dumps(json.loads(run("token", "list", "--json").stdout))
     assert made.stdout.strip() not in listed
     assert robots["token"] not in listed
@@ -194,6 +197,10 @@ def test_tokens_are_made_limited_listed_and_revoked(condery: Run, tmp_path: Path
     assert "say whose token" in run("token", "create", "x", code=2).stderr
     assert "ci is a robot" in run("token", "create", "x", "--user", "ci", code=2).stderr
     assert "--days must be" in run("token", "create", "x", "--user", "bob", "--days", "0", code=2).stderr
-    assert "at most 365 days" in run("token", "create", "x", "--user", "bob", "--days", "9999", code=1).stderr
+    refused = run("token", "create", "x", "--user", "bob", "--days", "9999", code=2).stderr
+    assert "--days can be at most 365 days here (setting access_token_days)" in refused
+    assert "you gave both" in run("token", "create", "x", "--user", "bob", "--robot", "ci", code=2).stderr
+    refused = run("token", "revoke", "nope", code=1).stderr
+    assert "there is no access token 'nope'; condery token list shows them" in refused
     run("token", "create", "x", "--user", "bob", "--limit", "team/*=editor", code=1)
     assert [row["name"] for row in json.loads(run("token", "list", "--ended", "--json").stdout)] == ["laptop", "runner"]

@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import re
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 
-from registry.cli.display import SafeConsole, echo_json
+from registry.cli.display import SafeConsole, echo, echo_json
 from registry.cli.options import UsageError, need_data, run_async
 from registry.settings.loading import LoadedSettings
 from registry.settings.model import Settings
+from storage.text import printable
 
 if TYPE_CHECKING:
     from auth.accounts.account import Account
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MOST_BYTES = 4096
+
+_MOMENT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})T([0-9]{2}:[0-9]{2}):[0-9]{2}Z")
 
 PasswordFile = Annotated[
     Path | None,
@@ -106,7 +110,11 @@ def _first_line(data: bytes, what: str, option: str) -> str:
 
 
 def show_list(columns: Sequence[str], rows: Iterable[Sequence[object]], *, json: bool, empty: str) -> None:
-    """Print rows as a table, or as a JSON list of objects; with no rows `empty` is said on standard error."""
+    """Print rows as a table, or as a JSON list of objects; with no rows `empty` is said on standard error.
+
+    Nothing is cut or folded: at a terminal that is too narrow for the table, each row has a block of its own, and what
+    is read by a program has a line for each row.
+    """
     listed = list(rows)
     if json:
         echo_json([dict(zip(columns, row, strict=True)) for row in listed])
@@ -114,13 +122,43 @@ def show_list(columns: Sequence[str], rows: Iterable[Sequence[object]], *, json:
     if not listed:
         SafeConsole(stderr=True, highlight=False).print(empty)
         return
+    console = SafeConsole(highlight=False)
+    titles = [column.replace("_", " ") for column in columns]
+    cells = [[printable(_cell(value)) for value in row] for row in listed]
+    if not console.is_terminal:
+        _show_lines([titles, *cells])
+        return
+    cells = [[_MOMENT.sub(r"\1 \2", cell) for cell in row] for row in cells]
+    # with a frame and blanks around each column
+    if sum(_widths([titles, *cells])) + 3 * len(titles) + 1 > console.width:
+        _show_blocks(titles, cells)
+        return
     table = Table()
-    for column in columns:
-        # an id is copied from here
-        table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column == "id")
-    for row in listed:
-        table.add_row(*map(_cell, row))
-    SafeConsole(highlight=False).print(table)
+    for title in titles:
+        table.add_column(title, no_wrap=True)
+    for row in cells:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+
+
+def _show_lines(rows: Sequence[Sequence[str]]) -> None:
+    widths = _widths(rows)
+    for row in rows:
+        echo("  ".join(set_cell_size(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _show_blocks(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    width = max(map(len, titles))
+    for number, row in enumerate(rows):
+        if number:
+            echo("")
+        for title, cell in zip(titles, row, strict=True):
+            if cell:
+                echo(f"{title:<{width}}  {cell}")
 
 
 def _cell(value: Any) -> str:
@@ -133,7 +171,9 @@ def _cell(value: Any) -> str:
 
 def moment(seconds: float | None) -> str | None:
     """UNIX seconds as people and programs read them."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    from storage.clock import iso
+
+    return None if seconds is None else iso(seconds)
 
 
 def state_of(account: Account) -> str:

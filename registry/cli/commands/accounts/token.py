@@ -50,6 +50,9 @@ def create(
     owner = _one_owner(user, robot)
     if days is not None and days <= 0:
         raise UsageError("--days must be more than 0")
+    most = loaded.settings.access.access_token_days
+    if days is not None and days > most:
+        raise UsageError(f"--days can be at most {most:g} days here (setting access_token_days)")
     expires = None if days is None else time.time() + days * 86400
 
     async def work(opened: OpenedAccounts) -> NewToken:
@@ -121,7 +124,8 @@ async def _find(opened: OpenedAccounts, name: str, *, is_robot: bool) -> Account
 
 def _one_owner(user: str | None, robot: str | None) -> str:
     if (user is None) == (robot is None):
-        raise UsageError("say whose token it is: --user NAME or --robot NAME")
+        number = "you gave none" if user is None else "you gave both"
+        raise UsageError(f"say whose token it is with exactly one of --user NAME and --robot NAME; {number}")
     owner = user if robot is None else robot
     assert owner is not None, "one of them is given"
     return owner
