@@ -18,6 +18,7 @@ from storage.glob import glob
 from storage.text import redact
 
 MOST_CHARACTERS = 512
+EVERYTHING = "*/*"
 
 _PATTERN = re.compile(r"[A-Za-z0-9+_@$&?^~.=*-]+/[A-Za-z0-9+_@$&?^~.=*/-]+")
 """The characters of namespaces, environments and repositories, and `*`."""
@@ -32,7 +33,7 @@ class Binding:
     source: str = ""
 
     def __str__(self) -> str:
-        return f"{self.pattern}={self.role.name}"
+        return f"{show_pattern(self.pattern)}={self.role.name}"
 
     @cached_property
     def namespace(self) -> str:
@@ -65,9 +66,24 @@ class Binding:
 
 def check_pattern(text: str) -> str:
     """`text` as bindings store it. Raises ValueError."""
-    pattern = "*/*" if text == "*" else text
+    pattern = EVERYTHING if text == "*" else text
     if len(pattern) > MOST_CHARACTERS or not _PATTERN.fullmatch(pattern):
         raise ValueError(f"{quote(redact(text))} is not an entity such as team/analysis, team/* or *")
+    return pattern
+
+
+def show_pattern(pattern: str) -> str:
+    """As people write it."""
+    return "*" if pattern == EVERYTHING else pattern
+
+
+def check_case(pattern: str) -> str:
+    """A pattern on which something is granted. Raises ValueError for one with capitals: nothing has such a name."""
+    if pattern != pattern.lower():
+        raise ValueError(
+            f"{quote(redact(pattern))} would match nothing, since names have no capitals; did you mean "
+            f"{quote(redact(pattern.lower()))}?"
+        )
     return pattern
 
 

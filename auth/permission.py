@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from difflib import get_close_matches
 from enum import Enum, StrEnum
+
+from storage.errors import quote
+from storage.text import redact
 
 
 class Permission(StrEnum):
@@ -33,6 +38,33 @@ class Permission(StrEnum):
     SETTING_UPDATE = "setting::update"
     AUDIT_READ = "audit::read"
     """Read who did what, and who was refused."""
+
+
+WORDS: Mapping[str, Permission] = {
+    "pull": Permission.ENVIRONMENT_READ,
+    "push": Permission.ENVIRONMENT_CREATE,
+    "delete": Permission.ENVIRONMENT_DELETE,
+}
+"""What clients of registries call them."""
+
+
+def parse_permission(text: str) -> Permission:
+    """Read a permission by its name, or by what clients of registries call it. Raises ValueError."""
+    if text in WORDS:
+        return WORDS[text]
+    try:
+        return Permission(text)
+    except ValueError:
+        raise ValueError(f"{quote(redact(text))} is not a permission; {_suggest(text[:64].lower())}") from None
+
+
+def _suggest(text: str) -> str:
+    near = get_close_matches(text, [*WORDS, *Permission], n=2) or [
+        each.value for each in Permission if text and text in each.value.split("::")
+    ]
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"a registry asks for {', '.join(f'{each.value} ({word})' for word, each in WORDS.items())}"
 
 
 class Public(Enum):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from auth.permission import Permission
+from auth.permission import Permission, parse_permission
 from storage.errors import quote
 from storage.text import redact
 
@@ -71,13 +71,10 @@ def parse_role(text: str) -> Role:
         raise ValueError(f"{quote(redact(text))} is not a role such as publisher=environment::read+environment::create")
     if name in BUILT_IN:
         raise ValueError(f"{name} is a built-in role; give yours another name")
-    known = {permission.value: permission for permission in Permission}
-    permissions = [each.strip() for each in listed.split("+") if each.strip()]
-    for each in permissions:
-        if each not in known:
-            raise ValueError(
-                f"role {name}: {quote(redact(each))} is not a permission; the permissions are {', '.join(known)}"
-            )
+    try:
+        permissions = frozenset(parse_permission(each.strip()) for each in listed.split("+") if each.strip())
+    except ValueError as error:
+        raise ValueError(f"role {name}: {error}") from None
     if not permissions:
         raise ValueError(f"role {name} has no permissions")
-    return Role(name, frozenset(known[each] for each in permissions))
+    return Role(name, permissions)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from auth.binding import parse_binding, split_binding
+from auth.binding import check_case, parse_binding, split_binding
 from auth.role import Roles, parse_role
 from storage.section import Section
 
@@ -109,5 +109,5 @@ class AccessSettings(Section):
         roles = Roles(parse_role(each) for each in info.data.get("roles", ()))
         for each in value:
             if each != NONE and (each != AUTO or info.field_name != "anonymous_bindings"):
-                parse_binding(each.replace(ROOT, "root"), roles)
+                check_case(parse_binding(each.replace(ROOT, "root"), roles).pattern)
         return value

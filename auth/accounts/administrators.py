@@ -12,11 +12,11 @@ from sqlalchemy import and_, exists, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth.accounts.account import has_expired, new_id
+from auth.binding import EVERYTHING
 from auth.errors import LastAdministrator
 from auth.role import ADMIN
 from storage.database.account_tables import account, binding, identity, membership
 
-EVERYTHING = "*/*"
 LOCAL = "local"
 """The source of a membership that was made here rather than by a provider at a sign-in."""
 

@@ -14,7 +14,7 @@ from auth.accounts.administrators import keeping_one
 from auth.accounts.lookup import check_group, find_account, find_namespace
 from auth.audit.actor import Actor
 from auth.audit.log import append
-from auth.binding import Binding, parse_binding, split_binding
+from auth.binding import Binding, check_case, parse_binding, show_pattern, split_binding
 from auth.changing import AccessData
 from auth.errors import BindingInvalid, BindingUnknown, GrantExceeded
 from auth.principal import Principal
@@ -50,7 +50,7 @@ class HeldBinding:
     """Whether the settings have the role; otherwise it grants nothing."""
 
     def __str__(self) -> str:
-        return f"{self.pattern}={self.role}"
+        return f"{show_pattern(self.pattern)}={self.role}"
 
 
 class HeldBindings:
@@ -91,8 +91,8 @@ class HeldBindings:
             wanted = and_(mine, binding.c.pattern == pattern, binding.c.role == role)
             if not (await connection.execute(delete(binding).where(wanted))).rowcount:
                 rows = await connection.execute(select(binding).where(mine).order_by(binding.c.pattern))
-                held = [f"{row.pattern}={row.role}" for row in rows]
-                raise BindingUnknown(f"{pattern}={role}", str(holder), held)
+                held = [f"{show_pattern(row.pattern)}={row.role}" for row in rows]
+                raise BindingUnknown(f"{show_pattern(pattern)}={role}", str(holder), held)
             await append(connection, by.did("role.unbind", pattern, **_detail(holder, role)))
 
     async def list_all(self, holder: Holder | None = None) -> list[HeldBinding]:
@@ -109,7 +109,9 @@ class HeldBindings:
 
     def _parse(self, text: str) -> Binding:
         try:
-            return parse_binding(text, self._roles)
+            wanted = parse_binding(text, self._roles)
+            check_case(wanted.pattern)
+            return wanted
         except ValueError as error:
             raise BindingInvalid(str(error)) from None
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NoReturn
 
-from auth.binding import check_pattern
+from auth.binding import check_case, check_pattern
 from auth.role import is_role_name
 from storage.errors import quote
 from storage.glob import glob
@@ -161,7 +161,7 @@ class _Parser:
 
     def _read_entity(self) -> str:
         try:
-            return check_pattern(self._text[self._position :].strip())
+            return check_case(check_pattern(self._text[self._position :].strip()))
         except ValueError as error:
             self._refuse(str(error))
 

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 from aiohttp import web
 
 from auth.permission import Permission
-from auth.principal import Scopes
+from auth.principal import Principal, Scopes
 from auth.refusal import BUILD, refuse
 from builder.artifacts.artifact import Artifact
 from builder.demand import Ticket
@@ -94,12 +94,20 @@ def _refuse(request: web.Request, need: Need) -> Denied | Unauthorized:
     builds = need.permission is Permission.ENVIRONMENT_CREATE and need.action == "pull"
     refusal = refuse(principal, need.permission, need.entity, BUILD if builds else None)
     if principal.kind != "anonymous":
-        return Denied(refusal)
+        return Denied(refusal + _advise(principal, need))
     refusal += "; sign in with docker login"
     if "Authorization" in request.headers:
         # an anonymous token: signing in was offered when the client was sent for it
         return Denied(refusal)
     return request.app[PARTS].authentication.challenge(request, need.scope, message=refusal)
+
+
+def _advise(principal: Principal, need: Need) -> str:
+    """What somebody may have meant who pushes to a name without a namespace."""
+    if need.permission is not Permission.ENVIRONMENT_CREATE or "/" in need.entity:
+        return ""
+    own = principal.name if principal.kind == "person" else "NAMESPACE"
+    return f", or put a namespace in front of the name: {own}/{need.repository}"
 
 
 class RepositoryKind(Protocol):

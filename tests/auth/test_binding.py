@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import re
 
-from auth.binding import Binding, check_pattern, parse_binding
+import pytest
+from pydantic import ValidationError
+
+from auth.binding import Binding, check_case, check_pattern, parse_binding
 from auth.role import EDITOR, VIEWER, Roles
+from auth.settings import AccessSettings
+from auth.sign_in.rules import parse_rule
 
 MATCHES = [
     ("team/*", "team/analysis", True),
@@ -47,6 +52,22 @@ def test_one_star_is_everything() -> None:
 def test_refuses_what_is_no_entity(text: str) -> None:
     with pytest.raises(ValueError, match="is not an entity"):
         check_pattern(text)
+
+
+def test_nothing_is_granted_on_what_no_name_can_be() -> None:
+    for pattern, meant in (("TEAM/*", "team/*"), ("team/App", "team/app"), ("*/X*", "*/x*")):
+        with pytest.raises(ValueError, match=f"names have no capitals; did you mean '{re.escape(meant)}'"):
+            check_case(pattern)
+    assert check_case("te-m/a_b.c*") == "te-m/a_b.c*"
+    with pytest.raises(ValidationError, match="did you mean 'public/"):
+        AccessSettings(anonymous_bindings=("Public/*=viewer",))
+    with pytest.raises(ValueError, match="did you mean 'team/"):
+        parse_rule('repository == "org/app" -> viewer on Team/*')
+
+
+def test_everything_is_written_as_it_is_read() -> None:
+    assert str(parse_binding("*/*=admin", Roles())) == "*=admin"
+    assert str(parse_binding("team/*=admin", Roles())) == "team/*=admin"
 
 
 def test_reads_bindings() -> None:

@@ -32,10 +32,22 @@ def test_custom_role() -> None:
         ("publisher", "is not a role such as"),
         ("Big Name=environment::read", "is not a role such as"),
         ("admin=environment::read", "admin is a built-in role"),
-        ("publisher=environment:read", "'environment:read' is not a permission"),
+        ("publisher=environment:read", "'environment:read' is not a permission; did you mean environment::read"),
+        ("publisher=pul", "role publisher: 'pul' is not a permission; did you mean pull"),
+        ("publisher=audit", "did you mean audit::read"),
+        ("publisher=§", r"a registry asks for environment::read \(pull\), environment::create \(push\)"),
         ("publisher=", "role publisher has no permissions"),
     ],
 )
 def test_refuses(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_role(text)
+
+
+def test_what_clients_of_registries_call_them() -> None:
+    role = parse_role("publisher=pull+push+delete+pull")
+    assert role.permissions == {
+        Permission.ENVIRONMENT_READ,
+        Permission.ENVIRONMENT_CREATE,
+        Permission.ENVIRONMENT_DELETE,
+    }

@@ -196,7 +196,7 @@ class TestTheLastAdministrator:
             await self.remove(root, way)
         alice = await root.accounts.find("alice")
         assert not alice.disabled
-        assert [str(each) for each in await root.bindings.list_all(Holder("account", "alice"))] == ["*/*=admin"]
+        assert [str(each) for each in await root.bindings.list_all(Holder("account", "alice"))] == ["*=admin"]
         await self.remove(root, way, force=True)
 
     @pytest.mark.parametrize("way", ["disable", "delete", "unbind"])

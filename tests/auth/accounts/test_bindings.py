@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from sqlalchemy import insert
 
 from auth.access import may
 from auth.accounts.bindings import Holder, check_subset
@@ -24,6 +25,7 @@ from auth.grants import Grants
 from auth.permission import Permission
 from auth.principal import ANONYMOUS, Principal
 from auth.role import Roles, parse_role
+from storage.database.account_tables import binding
 from tests.support.auth.opened import TESTER, Opened
 
 ALICE = Holder("account", "alice")
@@ -36,6 +38,16 @@ async def team(opened: Opened) -> Opened:
     await opened.groups.add("science", by=TESTER)
     await opened.namespaces.create("lab", by=TESTER)
     return opened
+
+
+async def test_what_no_name_can_be_is_not_bound_and_can_be_unbound(team: Opened) -> None:
+    with pytest.raises(BindingInvalid, match=r"names have no capitals; did you mean 'team/\*'"):
+        await team.bindings.bind(ALICE, "TEAM/*=editor", by=TESTER)
+    row = {"holder_kind": "account", "holder": (await team.accounts.find("alice")).id, "pattern": "TEAM/*"}
+    async with team.data.changing() as connection:
+        await connection.execute(insert(binding).values(id="1", role="editor", created=1.0, created_by="", **row))
+    await team.bindings.unbind(ALICE, "TEAM/*=editor", by=TESTER)
+    assert await team.bindings.list_all() == []
 
 
 async def test_each_kind_of_holder_has_its_own(team: Opened) -> None:
@@ -56,7 +68,7 @@ async def test_each_kind_of_holder_has_its_own(team: Opened) -> None:
 async def test_what_is_bound_already_stays_once(team: Opened) -> None:
     binding = (team.bindings.bind(ALICE, text, by=TESTER) for text in ["*=viewer", "*/*=viewer"] * 4)
     await asyncio.gather(*binding)
-    assert [str(each) for each in await team.bindings.list_all()] == ["*/*=viewer"]
+    assert [str(each) for each in await team.bindings.list_all()] == ["*=viewer"]
 
 
 async def test_what_is_not_there_is_told(team: Opened) -> None:

@@ -23,7 +23,7 @@ async def test_one_of_many_processes_makes_it_and_prints_its_password(opened: Op
     found = await opened.passwords.verify("admin", password)
     assert found is not None
     [bound] = await opened.bindings.list_all(Holder("account", "admin"))
-    assert str(bound) == "*/*=admin"
+    assert str(bound) == "*=admin"
     assert await make_first_administrator(opened.accounts, None) is None
 
 

@@ -87,6 +87,7 @@ CASES = [
     ),
     Case("POST", "/v2/team/app/blobs/uploads/", "token of editor", 202),
     Case("POST", "/v2/team/app/blobs/uploads/", "token of editor to pull", 401, "insufficient_scope"),
+    Case("POST", "/v2/app/blobs/uploads/", "other", 403, "put a namespace in front of the name: other/app"),
     Case(
         "POST",
         "/v2/team/app/blobs/uploads/",

@@ -194,7 +194,7 @@ def test_roles(people: Run) -> None:
         people(f"role bind team/*=viewer {holder}")
     rows = [(row["kind"], row["name"], row["entity"], row["role"]) for row in listed(people, "role list")]
     assert rows == [
-        ("account", "alice", "*/*", "admin"),
+        ("account", "alice", "*", "admin"),
         ("account", "bob", "team/*", "editor"),
         ("account", "ci", "team/*", "viewer"),
         ("group", "science", "team/*", "viewer"),
@@ -238,8 +238,12 @@ def test_quotas_of_namespaces(people: Run) -> None:
         ("user add Bob --no-password", 1, "'Bob' cannot be the name of an account: did you mean 'bob'?"),
         ("user add alice --no-password", 1, "alice is the name of a person already; choose another name"),
         ("user add x --no-password --password-file y", 2, "contradict each other"),
-        ("role bind team/*=viewer", 2, "say for whom with one of --user, --robot, --group and --namespace"),
-        ("role bind team/*=viewer --user alice --group x", 2, "say for whom with one of"),
+        ("role bind team/*=viewer", 2, "say for whom with exactly one of --user, --robot, --group and --namespace"),
+        (
+            "role bind team/*=viewer --user alice --group x",
+            2,
+            "--group and --namespace; you gave 2",
+        ),
         ("role bind team/*=owner --user alice", 1, "'owner' is not a role; the roles here are admin,"),
         ("role bind team=viewer --user alice", 1, "'team' is not an entity"),
         ("role bind conda-store-dynamic/numpy=viewer --user alice", 2, "give conda-store-dynamic/* instead of"),
@@ -255,7 +259,11 @@ def test_quotas_of_namespaces(people: Run) -> None:
         ("namespace quota te%m", 1, "there is no namespace 'te%m'"),
         ("namespace quota team 10XB", 2, "'10XB' is not a size"),
         ("namespace quota team 9999999TB", 2, "9999999TB is more than any disk has; for no limit, write none"),
-        ("explain-access alice environment:read team/x", 2, "'environment:read' is not a permission; the permissions"),
+        (
+            "explain-access alice environment:read team/x",
+            2,
+            "is not a permission; did you mean environment::read",
+        ),
         ("explain-access alice environment::read 'te am'", 2, "is not an entity"),
         ("explain-access carol environment::read team/x", 1, "there is no account 'carol'"),
     ],
@@ -284,13 +292,13 @@ class TestExplainAccess:
 
     def test_says_which_binding_decides(self, people: Run) -> None:
         found = self.explain(people, "alice environment::delete team/x", granted=True)
-        assert (found["binding"], found["source"]) == ("*/*=admin", "bound to the account")
+        assert (found["binding"], found["source"]) == ("*=admin", "bound to the account")
         assert self.explain(people, "bob environment::delete bob/x", granted=True)["source"] == "their own namespace"
         # every image on demand is one to the server
         found = self.explain(people, "bob environment::create conda-store-dynamic/python/numpy", granted=True)
         assert found["binding"] == "conda-store-dynamic/*=editor"
         done = people("explain-access bob environment::create team/x", code=1)
-        assert "bob may not environment::create on team/x: there is */*=viewer (setting anonymous_bind" in done.stdout
+        assert "bob may not environment::create on team/x: there is *=viewer (setting anonymous_bind" in done.stdout
         assert "to grant it: condery role bind --user bob 'team/x=editor'" in done.stdout
 
     @pytest.mark.parametrize(

@@ -36,7 +36,9 @@ def explain_access(
     user: Annotated[
         str, typer.Argument(metavar="USER", help="A person, a robot, or anonymous for who does not sign in.")
     ],
-    permission: Annotated[str, typer.Argument(metavar="PERMISSION", help="Such as environment::read.")],
+    permission: Annotated[
+        str, typer.Argument(metavar="PERMISSION", help="pull, push or delete, or another one such as audit::read.")
+    ],
     entity: Annotated[
         str, typer.Argument(metavar="ENTITY", help="NAMESPACE/NAME as in the name of an image, or a namespace alone.")
     ],
@@ -59,20 +61,21 @@ def explain_access(
 
 
 def _read_permission(text: str) -> Permission:
-    from auth.permission import Permission
+    from auth.permission import parse_permission
 
     try:
-        return Permission(text)
-    except ValueError:
-        raise UsageError(f"{text!r} is not a permission; the permissions are {', '.join(Permission)}") from None
+        return parse_permission(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _read_entity(text: str, root: str) -> str:
     """As the server asks for it: all images on demand are one."""
-    from auth.binding import check_pattern
+    from auth.binding import check_case, check_pattern
 
     try:
         check_pattern(text if "/" in text else f"{text}/*")
+        check_case(text)
     except ValueError as error:
         raise UsageError(str(error)) from None
     return f"{root}/*" if text.partition("/")[0] == root else text

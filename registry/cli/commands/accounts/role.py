@@ -92,9 +92,11 @@ def _check_on_demand(binding: str, root: str) -> None:
 
 
 def _row(binding: HeldBinding) -> tuple[str | None, ...]:
+    from auth.binding import show_pattern
+
     role = binding.role if binding.known else f"{binding.role} (the settings have no such role, so it grants nothing)"
     holder = binding.holder
-    return holder.kind, holder.name, binding.pattern, role, moment(binding.created), binding.created_by
+    return holder.kind, holder.name, show_pattern(binding.pattern), role, moment(binding.created), binding.created_by
 
 
 def _holder(user: str | None, robot: str | None, group: str | None, namespace: str | None) -> Holder:
@@ -106,5 +108,6 @@ def _holder(user: str | None, robot: str | None, group: str | None, namespace: s
         *([Holder("namespace", namespace)] if namespace else []),
     ]
     if len(given) != 1:
-        raise UsageError("say for whom with one of --user, --robot, --group and --namespace")
+        number = f"you gave {len(given)}" if given else "you gave none"
+        raise UsageError(f"say for whom with exactly one of --user, --robot, --group and --namespace; {number}")
     return given[0]
