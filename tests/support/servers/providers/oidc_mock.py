@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-import socket
-import subprocess
 import sys
 import urllib.request
-from dataclasses import dataclass, field
 from urllib.error import HTTPError
 from urllib.parse import quote, urlencode
+
+from tests.support.servers.providers.child import Child
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -22,39 +21,13 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-@dataclass
-class OidcMock:
-    url: str = field(init=False, default="")
-    process: subprocess.Popen[str] | None = field(init=False, default=None)
-
-    @property
-    def running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
+class OidcMock(Child):
     def start(self) -> None:
         """On the port of before, if it ran before: then with another key, and without anybody's tokens."""
-        if not self.url:
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        self.choose_url()
         # what its libraries have to say about each other is none of ours
         command = [sys.executable, "-W", "ignore", "-m", "oidc_provider_mock", "--require-nonce", "true"]
-        self.process = subprocess.Popen(
-            [*command, "--port", self.url.rpartition(":")[2]],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stderr is not None
-        lines = iter(self.process.stderr.readline, "")
-        assert any("running on" in line for line in lines), "it did not start"
-
-    def kill(self) -> None:
-        assert self.process is not None
-        assert self.process.stderr is not None
-        self.process.kill()
-        self.process.wait()
-        self.process.stderr.close()
+        self.run([*command, "--port", self.url.rpartition(":")[2]])
 
     def set_user(self, subject: str, **claims: object) -> None:
         """What it says of somebody from now on."""

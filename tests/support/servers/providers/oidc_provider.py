@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.sample import CACHE
+from tests.support.servers.providers.child import Child
 
 PACKAGE = "oidc-provider@9.13.3"
 PROGRAM = Path(__file__).with_suffix(".mjs")
@@ -46,18 +46,12 @@ def install_provider(cache: Path = CACHE / "npm") -> Path:
 
 
 @dataclass
-class OidcProvider:
+class OidcProvider(Child):
     """One that sends people back to `redirect`."""
 
     redirect: str
     directory: Path
-    url: str = field(init=False, default="")
-    process: subprocess.Popen[str] | None = field(init=False, default=None)
     _groups: dict[str, list[str] | None] = field(init=False, default_factory=dict)
-
-    @property
-    def running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
 
     def start(self) -> None:
         modules = install_provider() / "node_modules"
@@ -66,18 +60,8 @@ class OidcProvider:
         shutil.copy(PROGRAM, program)
         (self.directory / "node_modules").symlink_to(modules)
         self._write_people()
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
-        self.process = subprocess.Popen(
-            ["node", program, self.url, self.redirect, self._people],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        lines = iter(self.process.stdout.readline, "")
-        assert any("listening" in line for line in lines), "it did not start"
+        self.choose_url()
+        self.run(["node", program, self.url, self.redirect, self._people])
 
     def put(self, subject: str, *groups: str) -> None:
         """Somebody is in these groups from now on."""
@@ -97,10 +81,3 @@ class OidcProvider:
         new = self._people.with_suffix(".new")
         new.write_text(json.dumps(self._groups))
         new.replace(self._people)
-
-    def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
