@@ -37,6 +37,8 @@ def lock(
 
     settings = loaded.settings
     configure(loaded.command_log)
+    if output is not None:
+        _check_place(output)
     spec = image_name.parse_specs(specs, settings.builder)
     [lock_format] = [each for each in FORMATS if each.name == format]
     text = _write(run_async(_solve(settings, spec)), lock_format)
@@ -45,6 +47,14 @@ def lock(
         return
     with atomic_write(output) as file:
         file.write(text)
+
+
+def _check_place(output: Path) -> None:
+    """Raise UsageError now for what no file can be written to, and not after the solve."""
+    if output.is_dir():
+        raise UsageError(f"--output {output}: that is a directory, and a lock is a file")
+    if not output.parent.is_dir():
+        raise UsageError(f"--output {output}: there is no directory {output.parent}")
 
 
 async def _solve(settings: Settings, spec: EnvironmentSpec) -> Lock:

@@ -74,6 +74,23 @@ def test_outputs_that_are_refused_before_the_build(condery: Run, tmp_path: Path,
 
 
 @pytest.mark.parametrize(
+    ("output", "says"),
+    [
+        ("folder", "--output folder: that is a directory"),
+        ("folder/", "--output folder: that is a directory"),
+        ("", "--output .: that is a directory"),
+        ("none/lock.yml", "--output none/lock.yml: there is no directory none"),
+        ("file/lock.yml", "--output file/lock.yml: there is no directory file"),
+    ],
+)
+def test_outputs_that_are_refused_before_the_solve(condery: Run, tmp_path: Path, output: str, says: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("mine")
+    assert says in fails(condery("lock", "x", "--output", output, "--channel", "http://127.0.0.1:1/none"), 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.parametrize(
     ("output", "place"),
     [
         ("x.tar", _Place(Path("x.tar"), True)),
