@@ -101,6 +101,7 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     storage.StorageFull: Answer(507, "STORAGE_FULL"),
     storage.StorageUnavailable: Answer(503, "UNAVAILABLE"),
     storage.StorageBusy: Answer(503, "UNAVAILABLE"),
+    storage.TooManyUploads: Answer(429, "TOOMANYREQUESTS"),
     storage.ServerStopping: Answer(503, "UNAVAILABLE"),
     storage.WriteExpired: Answer(404, "BLOB_UPLOAD_UNKNOWN"),
     storage.RepositoryUnknown: Answer(404, "NAME_UNKNOWN"),
@@ -150,7 +151,8 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
 
 _SOON = (
     *(StillBuilding, TooManyConnections, TooManyRequests, DeviceTooFast, builder.TooManyBuilds),
-    *(storage.StorageBusy, storage.ServerStopping, auth.TooManyAttempts, auth.SignInBusy, IssuerUnusable),
+    *(storage.StorageBusy, storage.TooManyUploads, storage.ServerStopping),
+    *(auth.TooManyAttempts, auth.SignInBusy, IssuerUnusable),
 )
 """Errors that know after how many seconds the same request may work."""
 

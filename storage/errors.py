@@ -8,6 +8,7 @@
     │   ├── StorageFull
     │   ├── StorageUnavailable
     │   ├── StorageBusy        more requests at once than there is room for
+    │   ├── TooManyUploads     a caller has begun more uploads than one may have
     │   ├── ServerStopping     the process is being stopped
     │   ├── ObjectMissing      the bytes that a row names are not there
     │   ├── WriteExpired
@@ -107,6 +108,20 @@ class StorageBusy(StorageError):
         self.reason = reason
         self.retry_after = retry_after
         """Seconds."""
+
+
+class TooManyUploads(StorageError):
+    """One caller has begun more uploads than it may have, and neither finished nor given them up."""
+
+    retry_after = 60
+    """Seconds."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"you have {most} uploads that are neither finished nor given up, which is the maximum (setting "
+            "uploads_per_caller); finish some, give some up with DELETE, or wait until those that nobody continues end"
+        )
+        self.most = most
 
 
 class ServerStopping(StorageError):

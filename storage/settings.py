@@ -64,6 +64,13 @@ class StorageSettings(Section):
         description="Seconds for which a presigned URL that a client is redirected to is valid.",
     )
 
+    uploads_per_caller: int = Field(
+        1000,
+        ge=1,
+        description="Maximum number of uploads that one caller has begun and neither finished nor given up; more are "
+        "answered 429. A caller is an account, or an address that is not signed in; an IPv6 /64 network counts as one.",
+    )
+
     @field_validator("database")
     @classmethod
     def _is_database(cls, value: str | None) -> str | None:

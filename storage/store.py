@@ -56,7 +56,7 @@ async def open_store(settings: StorageSettings, limits: Limits | None = None) ->
     repositories = Repositories(database, changes, limits)
     try:
         async with listening(url, changes):
-            uploads = Uploads(blobs, repositories)
+            uploads = Uploads(blobs, repositories, settings.uploads_per_caller)
             catalog = Catalog.of(database, Made(database, limits, changes.mark), changes.mark)
             yield Store(database, changes, blobs, catalog, repositories, uploads, reserve)
     finally:

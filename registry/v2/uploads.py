@@ -20,6 +20,7 @@ from registry.kinds.kind import KINDS, is_granted
 from registry.notifications import recorder
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS, SETTINGS, room_for
+from registry.rates import caller_of
 from registry.webhooks.events import EventTarget
 from storage.blobs.rows import StoredBlob
 from storage.digest import Digest, Hasher
@@ -41,7 +42,10 @@ async def open_upload(request: web.Request, target: Target) -> web.StreamRespons
     elif "digest" in query:
         digest = Digest.parse(query["digest"])
         return await _take_whole(request, target.repository, digest)
-    upload = await parts.uploads.open(target.repository, request[PRINCIPAL].name)
+    caller = caller_of(request)
+    # no account has a name with this character
+    opener = caller.name if caller.signed_in else f"@{caller.name}"
+    upload = await parts.uploads.open(target.repository, request[PRINCIPAL].name, opener[:255])
     return _answer_accepted(upload)
 
 

@@ -324,6 +324,8 @@ upload = Table(
     Column("id", String(36), primary_key=True),
     Column("repository", NAME, nullable=False),
     Column("principal", String(255), nullable=False),
+    # whose room it takes: the account's name, or @ and the client of somebody who is not signed in
+    Column("opener", String(255), nullable=False, server_default="", index=True),
     Column("size", BigInteger, nullable=False),
     Column("parts", Integer, nullable=False),
     Column("created", Float, nullable=False),

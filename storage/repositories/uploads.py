@@ -16,7 +16,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from cachetools import TTLCache
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.blobs.rows import StoredBlob, claim, make_pending, register
@@ -24,7 +24,15 @@ from storage.blobs.store import BlobStore
 from storage.cancellation import to_end
 from storage.database import tables
 from storage.digest import Digest, Hasher, new_hasher
-from storage.errors import DigestMismatch, ObjectMissing, QuotaExceeded, RangeInvalid, StorageError, UploadUnknown
+from storage.errors import (
+    DigestMismatch,
+    ObjectMissing,
+    QuotaExceeded,
+    RangeInvalid,
+    StorageError,
+    TooManyUploads,
+    UploadUnknown,
+)
 from storage.events.outbox import Record
 from storage.objects.protocol import ObjectPart
 from storage.objects.segments import read_segment
@@ -33,6 +41,7 @@ from storage.repositories.pushed import Repositories
 
 MOST_HASHES = 4096
 HASH_SECONDS = 3600.0
+MOST_OF_ONE = 1000
 
 
 @dataclass(frozen=True)
@@ -63,21 +72,29 @@ class Uploads:
     bytes.
     """
 
-    def __init__(self, blobs: BlobStore, repositories: Repositories) -> None:
+    def __init__(self, blobs: BlobStore, repositories: Repositories, most: int = MOST_OF_ONE) -> None:
+        """`most` sessions of one opener may be open."""
+        self._most = most
         self._blobs = blobs
         self._database = blobs.database
         self._repositories = repositories
         self._hashes: TTLCache[str, tuple[int, Hasher]] = TTLCache(MOST_HASHES, HASH_SECONDS)
 
-    async def open(self, repository: str, principal: str) -> Upload:
+    async def open(self, repository: str, principal: str, opener: str = "") -> Upload:
+        """A session of `principal`, which takes room of `opener`: of nobody if that is empty. Raises TooManyUploads."""
         now = time.time()
         upload = Upload(str(uuid.uuid4()), repository, principal, 0, 0)
         async with self._database.writing() as connection:
+            if opener:
+                mine = select(func.count()).select_from(tables.upload).where(tables.upload.c.opener == opener)
+                if (await connection.execute(mine)).scalar_one() >= self._most:
+                    raise TooManyUploads(self._most)
             await connection.execute(
                 tables.upload.insert().values(
                     id=upload.id,
                     repository=repository,
                     principal=principal,
+                    opener=opener,
                     size=0,
                     parts=0,
                     created=now,

@@ -231,12 +231,14 @@ async def serving(
     routes: Sequence[Row] = ROUTES,
     read_only: bool = False,
     database: str | None = None,
+    uploads: int = 1000,
     webhooks: WebhookSettings | None = None,
     timing: Timing | None = None,
     open_mirror: Callable[[Store], contextlib.AbstractAsyncContextManager[Mirror]] | None = None,
 ) -> AsyncIterator[Site]:
     """A server on `directory`; `database` is the URL of another database than SQLite there."""
     settings = settings or HttpSettings()
+    stored = StorageSettings(data_directory=directory, database=database, uploads_per_caller=uploads)
     workshops: list[Workshop] = []
     data = DataDirectory(directory)
     make_private(data.root)
@@ -247,7 +249,7 @@ async def serving(
     @contextlib.asynccontextmanager
     async def open_parts() -> AsyncIterator[Parts]:
         async with (
-            open_store(StorageSettings(data_directory=directory, database=database), limits) as store,
+            open_store(stored, limits) as store,
             open_notifications(webhooks or WebhookSettings(), settings, store.database, timing) as notifier,
             open_mirror(store) if open_mirror else contextlib.nullcontext() as mirror,
             open_access(
