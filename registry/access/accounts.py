@@ -62,7 +62,8 @@ async def prepare_first_sign_in(settings: Settings, store: Store) -> None:
     """Make sure that somebody can sign in to a server that others can reach: the administrator, at its first start.
 
     At later starts it only warns if nobody can, such as when a printed password has ended unchanged. A password that is
-    made up goes to standard error once, as a line of its own, and never into the log. Raises PasswordFileUnusable,
+    made up goes to standard error once, as a line of its own between two empty ones, and never into the log. It does so
+    at once: if the start fails after that, the account is there all the same. Raises PasswordFileUnusable,
     PasswordUnfit.
     """
     if settings.http.is_for_this_machine:
@@ -76,7 +77,7 @@ async def prepare_first_sign_in(settings: Settings, store: Store) -> None:
             )
     if password is not None:
         sys.stderr.write(
-            f"condery: there were no accounts; sign in as {ADMINISTRATOR} with the password {password} within "
-            f"{PRINTED_DAYS} days, and set another one with: condery user passwd {ADMINISTRATOR}\n"
+            f"\ncondery: there were no accounts; sign in as {ADMINISTRATOR} with the password {password} within "
+            f"{PRINTED_DAYS} days, and set another one with: condery user passwd {ADMINISTRATOR}\n\n"
         )
         sys.stderr.flush()

@@ -25,6 +25,8 @@ async def list_events(request: web.Request) -> web.StreamResponse:
     for name in request.query:
         if name not in FILTERS:
             raise PageInvalid(name, request.query[name], f"there is no such filter; there are {', '.join(FILTERS)}")
+        if len(request.query.getall(name)) > 1:
+            raise PageInvalid(name, request.query.getall(name)[1], "this filter is there twice")
         if not request.query[name].isprintable():
             raise PageInvalid(name, request.query[name], "expected printable characters")
     page = await request.app[PARTS].audit.read_page(
@@ -39,13 +41,16 @@ def _read_filter(request: web.Request) -> AuditFilter:
     outcome = query.get("outcome")
     if outcome not in (None, *_OUTCOMES):
         raise PageInvalid("outcome", outcome or "", f"expected one of {', '.join(_OUTCOMES)}")
+    since, until = _read_moment(request, "since"), _read_moment(request, "until")
+    if since is not None and until is not None and since >= until:
+        raise PageInvalid("until", query["until"], "expected a time after since")
     return AuditFilter(
         query.get("principal"),
         query.get("action"),
         _read_entity(request),
         outcome,
-        _read_moment(request, "since"),
-        _read_moment(request, "until"),
+        since,
+        until,
         _read_namespace(request),
     )
 
@@ -82,7 +87,8 @@ def _read_moment(request: web.Request, name: str) -> float | None:
         moment = datetime.fromisoformat(text)
         return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
-        raise PageInvalid(name, text, "expected a time such as 2027-01-31T12:00:00Z") from None
+        # in a query a `+` is a space
+        raise PageInvalid(name, text, "expected a time such as 2027-01-31T12:00:00Z, or with %2B01:00") from None
 
 
 def _next(request: web.Request, before: int) -> str:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from registry.cli.display import SafeConsole, echo_json
+from registry.cli.display import SafeConsole, echo, echo_json
 from registry.cli.options import UsageError, need_data, run_async, takes_settings
 from registry.settings.loading import LoadedSettings
 from registry.settings.model import Settings
+from storage.text import printable_line
 
 if TYPE_CHECKING:
     from auth.audit.reading import AuditFilter, AuditPage, StoredEvent
@@ -43,18 +44,27 @@ def audit(
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="Maximum number of events.")] = 50,
     before: Annotated[
-        int | None, typer.Option("--before", metavar="ID", help="Only events older than the event ID: the next page.")
+        int | None,
+        typer.Option(
+            "--before", metavar="ID", min=1, max=2**63 - 1, help="Only events older than the event ID: the next page."
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
 ) -> None:
-    """Show who did what, and who was refused, the newest events first."""
+    """Show who did what, and who was refused, the newest events first.
+
+    A pipe or a file gets a line for each event, with tabs between its parts.
+    """
     from auth.audit.reading import AuditFilter
 
-    need_data(loaded.settings.data_directory)
+    if loaded.settings.storage.database is None:
+        need_data(loaded.settings.data_directory)
     wanted = AuditFilter(user, action, entity, "denied" if denied else None, _moment(since), _moment(until))
+    if wanted.since is not None and wanted.until is not None and wanted.since >= wanted.until:
+        raise UsageError("--since is not before --until, so there is nothing between them")
     page = run_async(_read(loaded.settings, wanted, before, limit))
     if json:
-        echo_json({"events": [asdict(each) for each in page.events], "before": page.before})
+        echo_json({"events": [_write(each) for each in page.events], "before": page.before})
     else:
         _show(page)
 
@@ -80,20 +90,36 @@ def _moment(text: str | None) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
 
 
+def _write(event: StoredEvent) -> dict[str, object]:
+    """As `GET /api/v1/audit/` has it."""
+    return {**asdict(event), "time": datetime.datetime.fromtimestamp(event.time, datetime.UTC).isoformat()}
+
+
 def _show(page: AuditPage) -> None:
     if not page.events:
-        typer.echo("no events")
+        echo("no events", err=True)
         return
-    table = Table("when (UTC)", "who", "from", "what", "to what", "")
-    for event in page.events:
-        style = "red" if event.outcome == "denied" else None
-        table.add_row(
-            _when(event), event.principal, event.client, event.action, event.entity, event.outcome, style=style
-        )
-    SafeConsole(highlight=False).print(table)
+    console = SafeConsole(highlight=False)
+    if console.is_terminal:
+        console.print(_table(page))
+    else:
+        for event in page.events:
+            echo("\t".join(map(printable_line, _cells(event))))
     if page.before is not None:
-        typer.echo(f"older events: --before {page.before}")
+        echo(f"older events: --before {page.before}", err=True)
 
 
-def _when(event: StoredEvent) -> str:
-    return datetime.datetime.fromtimestamp(event.time, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
+def _table(page: AuditPage) -> Table:
+    table = Table()
+    for name in ("when (UTC)", "who", "from", "what", "to what", "", "more"):
+        # whoever searches for a name has to find all of it
+        table.add_column(name, overflow="fold")
+    for event in page.events:
+        table.add_row(*map(printable_line, _cells(event)), style="red" if event.outcome == "denied" else None)
+    return table
+
+
+def _cells(event: StoredEvent) -> tuple[str, ...]:
+    when = datetime.datetime.fromtimestamp(event.time, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
+    more = ", ".join(f"{name}={value}" for name, value in event.detail.items())
+    return when, event.principal, event.client, event.action, event.entity, event.outcome, more

@@ -36,8 +36,11 @@ PRINTED = re.compile(r"condery: there were no accounts; sign in as admin with th
 def printed(server: Server) -> list[str]:
     """The passwords that a server printed; every other line of its is JSON."""
     lines = server.log.read_text().splitlines()
+    for number, line in enumerate(lines):
+        # it stands by itself
+        assert not PRINTED.fullmatch(line) or lines[number - 1] == lines[number + 1] == ""
     found = [match[1] for match in map(PRINTED.fullmatch, lines) if match]
-    for line in lines:
+    for line in filter(None, lines):
         if not PRINTED.fullmatch(line):
             json.loads(line)
             assert not any(each in line for each in found)

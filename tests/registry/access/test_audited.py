@@ -135,6 +135,10 @@ async def test_pages_filters_and_whose_events_they_are(ask: Pusher, people: Peop
         "limit=1_0",
         "before=-1",
         "since=never",
+        "since=2027-01-31T12:00:00+01:00",
+        "since=2027-01-31&until=2027-01-31",
+        "action=blob.push&action=blob.delete",
+        "before=9999999999999999999",
         "x=y",
         "principal=%00",
     ):
