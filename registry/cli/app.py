@@ -14,6 +14,7 @@ import typer
 from typer.main import get_group
 
 from registry.cli.options import Command, Group, is_cut_off
+from registry.settings.secrecy import hide_secrets
 
 COMMANDS: Mapping[str, str] = {
     "serve": "serve:serve",
@@ -109,6 +110,7 @@ def condery(
 
 def main() -> None:
     """The console script. Exit codes: 0 done, 1 failed, 2 usage."""
+    hide_secrets()
     try:
         app()
     finally:

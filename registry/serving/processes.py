@@ -11,7 +11,7 @@ import contextlib
 import multiprocessing
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -22,6 +22,7 @@ from registry.http.settings import HttpSettings
 from registry.serving.listening import CannotListen, Listening
 from registry.serving.tls import Certificates
 from registry.settings.model import Settings
+from registry.settings.secrecy import hidden_variables, hide_secrets
 from registry.webhooks.settings import WebhookSettings
 from registry.webhooks.signing import read_secret
 from storage.errors import ConderyError
@@ -92,7 +93,7 @@ def reserve_port(host: str, port: int) -> Iterator[int]:
 def _start(settings: Settings) -> _Child:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_run, args=(settings, theirs), name="condery-server")
+    process = context.Process(target=_run, args=(settings, hidden_variables(), theirs), name="condery-server")
     process.start()
     theirs.close()
     return _Child(process, ours)
@@ -135,8 +136,11 @@ async def _has_ended(process: SpawnProcess, stopped: asyncio.Event) -> bool:
     return ended.is_set()
 
 
-def _run(settings: Settings, connection: Connection) -> None:
-    """Run a child process: serve until it is told to stop or its parent is gone."""
+def _run(settings: Settings, hidden: Mapping[str, str], connection: Connection) -> None:
+    """Run a child process: serve until it is told to stop or its parent is gone.
+
+    It inherits no variables that may hold secrets, and so is told `hidden`.
+    """
     # a spawned process starts without any setup, and should import as little as possible before that
     import uvloop
 
@@ -149,6 +153,7 @@ def _run(settings: Settings, connection: Connection) -> None:
         asyncio.get_running_loop().add_reader(connection.fileno(), stopped.set)
         await serve_until_stopped(settings, connection.send, shared_port=True, stopped=stopped)
 
+    hide_secrets(hidden)
     with never_waiting_stderr():
         configure(settings.log)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
