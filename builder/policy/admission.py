@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from builder.names.spec import EnvironmentSpec
 from builder.policy.policies import Policies
 from builder.policy.policy import Policy, check_lock, check_spec
 from storage.catalog.documents import Document
+from storage.clock import is_within
 
 _MOST_REMEMBERED = 1 << 14
 
@@ -30,8 +32,10 @@ class Admission:
         self.policies = policies
         self._locks = locks
         self._namespace = namespace
-        self._admitted: LRUCache[tuple[str, str], None] = LRUCache(_MOST_REMEMBERED)
-        """Keys of policies and of the locks that they let pass. Packages only grow older, so they still do."""
+        self._admitted: LRUCache[tuple[str, str], float] = LRUCache(_MOST_REMEMBERED)
+        """When which policy let which lock pass, by the keys of both.
+
+        Packages only grow older, so it still does, unless the clock was ahead then."""
 
     async def find_policy(self) -> Policy:
         """Return the policy that holds now. Raises PolicyUnavailable."""
@@ -44,15 +48,16 @@ class Admission:
     async def check_lock(self, lock: Lock) -> None:
         """Check a lock before anything is made of it. Raises PolicyRefusal, PolicyUnavailable."""
         policy = await self.find_policy()
-        key = (policy.key, lock.key)
-        if policy.key and key not in self._admitted:
-            check_lock(policy, lock, time.time())
-            self._admitted[key] = None
+        key, now = (policy.key, lock.key), time.time()
+        if policy.key and not self._is_admitted(key, now):
+            check_lock(policy, lock, now)
+            self._admitted[key] = now
 
     async def check_stored(self, lock_key: str) -> None:
         """Check a stored lock before what was made of it is given out. Raises PolicyRefusal, PolicyUnavailable."""
         policy = await self.find_policy()
-        if not policy.key or (policy.key, lock_key) in self._admitted:
+        key, now = (policy.key, lock_key), time.time()
+        if not policy.key or self._is_admitted(key, now):
             return
         document = await self._locks.find(lock_key)
         if document is None:
@@ -61,7 +66,11 @@ class Admission:
                 "pull the tag latest"
             )
         try:
-            check_lock(policy, Lock.from_json(document), time.time())
+            check_lock(policy, Lock.from_json(document), now)
         except PolicyRefusal as error:
             raise PolicyRefusal(f"lock-{lock_key[:12]} is not served any more: {error.reason}") from None
-        self._admitted[policy.key, lock_key] = None
+        self._admitted[key] = now
+
+    def _is_admitted(self, key: tuple[str, str], now: float) -> bool:
+        admitted = self._admitted.get(key)
+        return admitted is not None and is_within(math.inf, admitted, now)

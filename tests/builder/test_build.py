@@ -16,6 +16,7 @@ from builder.errors import BaseUnavailable, BuildFailed, PackageRefused, PathCon
 from builder.image.documents import write_beginning
 from builder.progress import Event
 from builder.queue.job import Job
+from builder.queue.settings_key import make_settings_key
 from builder.service import BuilderService
 from storage.database import tables
 from storage.digest import Digest
@@ -236,7 +237,7 @@ async def test_fifty_requests_make_one_build(tmp_path: Path) -> None:
         images = await asyncio.gather(*(ticket.wait(None) for ticket in tickets))
         assert images[0] is not None
         assert len({image.variants[0].digest for image in images if image}) == 1
-        job = Job("image", tickets[0].spec)
+        job = Job("image", tickets[0].spec, settings=make_settings_key(service.builder.settings))
         assert await count_builds(service.builder.catalog.builds, job.key) == 1
         again = await service.demand.image("conda-store-dynamic/big/tool", "latest")
         assert again.build_id == ""

@@ -315,3 +315,16 @@ async def test_a_policy_that_cannot_be_read_allows_nothing(service: BuilderServi
         for wanted in ("latest", tag, TODAY.isoformat()):
             with pytest.raises(PolicyUnavailable, match="the policy of namespace conda-store-dynamic cannot be used"):
                 await pull(service, "lib", wanted)
+
+
+async def test_what_a_clock_that_was_ahead_let_pass_is_checked_again(
+    service: BuilderService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await pull(service, "lib") == ["lib-3.0-0"]
+    tag = await lock_tag(service, "lib")
+    await set_policy(service, cooldown_days=7)
+    now = time.time
+    with monkeypatch.context() as ahead:
+        ahead.setattr(time, "time", lambda: now() + 30 * DAY)
+        assert await pull(service, "lib", tag) == ["lib-3.0-0"]
+    assert "is younger than 7 days" in await refusal(service, "lib", tag)
