@@ -208,6 +208,12 @@ def test_roles(people: Run) -> None:
     assert listed(people, "namespace list") == []
 
 
+def test_a_namespace_of_a_persons_name_is_theirs(people: Run) -> None:
+    assert "the user bob is admin of it" in people("namespace create bob").stderr
+    for name in ("team", "ci"):
+        assert people(f"namespace create {name}").stderr == ""
+
+
 def test_quotas_of_namespaces(people: Run) -> None:
     people("namespace create team")
     assert people("namespace quota team").stdout == (

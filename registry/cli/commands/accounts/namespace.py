@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from registry.cli.display import echo, echo_json
 from registry.cli.options import AsJson, Command, Group, UsageError, need_data, run_async, takes_settings
 from registry.settings.loading import LoadedSettings
 from registry.settings.model import Settings
+
+if TYPE_CHECKING:
+    from registry.access.accounts import OpenedAccounts
 
 app = typer.Typer(
     cls=Group,
@@ -27,9 +30,16 @@ Name = Annotated[str, typer.Argument(metavar="NAMESPACE", help="Name of the name
 @app.command("create", cls=Command)
 @takes_settings("storage")
 def create(loaded: LoadedSettings, name: Name) -> None:
-    """Create a namespace. Nobody may do anything in it by that alone: bind roles."""
-    work_on(loaded, lambda opened: opened.namespaces.create(name, by=by()), new=True)
+    """Create a namespace. Nobody may do anything in it by that alone, but a person of its name: bind roles."""
+
+    async def work(opened: OpenedAccounts) -> bool:
+        await opened.namespaces.create(name, by=by())
+        return name in {each.name for each in await opened.accounts.list_all("person")}
+
+    is_persons = work_on(loaded, work, new=True)
     echo(f"created the namespace {name}")
+    if is_persons:
+        echo(f"the user {name} is admin of it: it is the namespace of their name", err=True)
 
 
 @app.command("list", cls=Command)
