@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from registry.routes import ROUTES
 from tests.support.auth.forgeries import FORGERIES, SERVICE, Forger
 from tests.support.registry.access import CLOSED
 from tests.support.registry.browser import Browser
-from tests.support.registry.people import PASSWORD, People, basic, bearer
+from tests.support.registry.people import BY, PASSWORD, People, basic, bearer
 from tests.support.registry.pushes import DATA, DIGEST, Pusher
 from tests.support.registry.serving import ROOT, Site, serving
 from tests.support.rooms import PACKAGES
@@ -268,12 +268,52 @@ async def test_cve_2026_40864_no_page_pushes_or_deletes(ask: Pusher, people: Peo
     assert (await ask.request("GET", f"/v2/team/app/blobs/{DIGEST}", headers=alice.headers)).body == DATA
 
 
+Door = Callable[[Site, str, str], Awaitable[object]]
+"""Shows a name and a password, and returns what everybody is told who has another name."""
+
+
+def by_header(method: str, path: str, **form: str) -> Door:
+    async def show(site: Site, name: str, password: str) -> object:
+        async with site.request(method, path, headers=basic(name, password), data=form or None) as answer:
+            return answer.status, await answer.read(), answer.headers.getall("WWW-Authenticate", [])
+
+    return show
+
+
+async def by_grant(site: Site, name: str, password: str) -> object:
+    form = {"grant_type": "password", "username": name, "password": password}
+    async with site.request("POST", "/token", data=form) as answer:
+        return answer.status, await answer.read()
+
+
+async def by_json(site: Site, name: str, password: str) -> object:
+    async with site.request("POST", "/login", json={"username": name, "password": password}) as answer:
+        return answer.status, "name or the password is wrong" in await answer.text()
+
+
+async def by_page(site: Site, name: str, password: str) -> object:
+    answer = await Browser(site).log_in(name, password)
+    return answer.status, "name or the password is wrong" in answer.text
+
+
+DOORS: Mapping[str, Door] = {
+    "the registry": by_header("GET", "/v2/"),
+    "a repository": by_header("GET", "/v2/team/app/tags/list"),
+    "the REST API": by_header("GET", "/api/v1/token/"),
+    "a file": by_header("GET", f"/files/{ROOT}/numpy/latest/conda-lock.yml"),
+    "a token by GET": by_header("GET", "/token?scope=repository:team/app:pull"),
+    "a token by POST": by_header("POST", "/token", access_type="online"),
+    "a token for a password in a form": by_grant,
+    "a page": by_page,
+    "conda-store's clients": by_json,
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
 async def test_enumeration_by_timing_unknown_and_known_users_cost_the_same(
-    ask: Pusher, people: People, site: Site, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: str
 ) -> None:
     """The same hashes and the same queries, whoever the name is of; and the same answer."""
-    await people.add("known", password=PASSWORD)
-    await people.add("elsewhere")
     done: list[str] = []
     matches = HashPool.matches
 
@@ -286,21 +326,27 @@ async def test_enumeration_by_timing_unknown_and_known_users_cost_the_same(
         if "account" in statement:
             done.append(statement)
 
-    monkeypatch.setattr(HashPool, "matches", note_hash)
-    engine = site.workshop.store.database.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", note_query)
-    work = {}
-    try:
-        for name in ("known", "unknown", "elsewhere", "Known", "x" * 64):
-            answers = []
-            done.clear()
-            for path in ("/v2/", "/token?scope=repository:team/app:pull"):
-                found = await ask.request("GET", path, headers=basic(name, f"wrong for {name}"))
-                answers.append((found.status, found.body, found.headers.getall("WWW-Authenticate")))
-            work[name] = (done.copy(), answers)
-    finally:
-        event.remove(engine, "before_cursor_execute", note_query)
-    assert "hash of the usual cost" in work["unknown"][0]
+    settings = CLOSED.model_copy(update={"login_attempts": 1000})
+    async with serving(tmp_path, sign_in=settings) as site:
+        people = People(site)
+        for name in ("known", "disabled"):
+            await people.add(name, password=PASSWORD)
+        await people.add("elsewhere")
+        await people.accounts.disable("disabled", by=BY)
+        # what is done once for all
+        await DOORS[door](site, "first", "wrong")
+        monkeypatch.setattr(HashPool, "matches", note_hash)
+        engine = site.workshop.store.database.engine.sync_engine
+        event.listen(engine, "before_cursor_execute", note_query)
+        work = {}
+        try:
+            for name in ("known", "unknown", "elsewhere", "disabled", "Known", "x" * 64):
+                done.clear()
+                told = await DOORS[door](site, name, f"wrong for {name}")
+                work[name] = (done.copy(), told)
+        finally:
+            event.remove(engine, "before_cursor_execute", note_query)
+    assert work["unknown"][0].count("hash of the usual cost") == 1
     for name, each in work.items():
         assert each == work["known"], name
 
