@@ -34,6 +34,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from storage.errors import ConderyError, quote
+from storage.suggestions import did_you_mean
 
 
 class AuthError(ConderyError):
@@ -118,21 +119,21 @@ class AccessUnknown(AuthError):
 
 class AccountUnknown(AccessUnknown):
     def __init__(self, name: str, near: Sequence[str] = ()) -> None:
-        super().__init__(f"there is no account {quote(name)}{_did_you_mean(near)}")
+        super().__init__(f"there is no account {quote(name)}{did_you_mean(near)}")
         self.name = name
         self.near = tuple(near)
 
 
 class GroupUnknown(AccessUnknown):
     def __init__(self, name: str, near: Sequence[str] = ()) -> None:
-        super().__init__(f"there is no group {quote(name)}{_did_you_mean(near)}")
+        super().__init__(f"there is no group {quote(name)}{did_you_mean(near)}")
         self.name = name
         self.near = tuple(near)
 
 
 class NamespaceUnknown(AccessUnknown):
     def __init__(self, name: str, near: Sequence[str] = ()) -> None:
-        super().__init__(f"there is no namespace {quote(name)}{_did_you_mean(near)}")
+        super().__init__(f"there is no namespace {quote(name)}{did_you_mean(near)}")
         self.name = name
         self.near = tuple(near)
 
@@ -179,7 +180,3 @@ class SignInBusy(AuthError):
 
     def __init__(self) -> None:
         super().__init__(f"too many passwords are being checked; try again in {self.retry_after} seconds")
-
-
-def _did_you_mean(near: Sequence[str]) -> str:
-    return f"; did you mean {' or '.join(near)}?" if near else ""

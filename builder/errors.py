@@ -42,6 +42,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from storage.errors import ConderyError
+from storage.suggestions import did_you_mean
 
 LONGEST_REASON = 1000
 """Characters of a reason that quotes external content."""
@@ -76,8 +77,7 @@ class SolveError(BuilderError):
 class UnknownPackage(SolveError):
     def __init__(self, name: str, channels: Sequence[str], close: Sequence[str] = (), platform: str = "") -> None:
         where = f" for {platform}" if platform else ""
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        super().__init__(f"no package {name}{where} in {', '.join(channels)}{hint}")
+        super().__init__(f"no package {name}{where} in {', '.join(channels)}{did_you_mean(close)}")
         self.name = name
         self.channels = tuple(channels)
         self.close = tuple(close)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -10,6 +9,7 @@ from typing import Literal
 
 from auth.errors import NameUnfit
 from storage.oci import MIRROR_ROOT
+from storage.suggestions import find_near
 
 MOST_CHARACTERS = 64
 
@@ -63,7 +63,7 @@ class Names:
 
 def near_names(name: str, names: Iterable[str]) -> list[str]:
     """Similar names, one of which may be meant."""
-    return difflib.get_close_matches(name[:MOST_CHARACTERS].lower(), names, n=2)
+    return find_near(name.lower(), names)
 
 
 def _find_fault(name: str) -> str:

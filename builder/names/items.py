@@ -16,6 +16,7 @@ from builder.errors import InvalidImageName
 from builder.names.match_spec import is_version, parse_match_spec
 from builder.names.spec import Constraint, PackageItem, match_within, merge_items
 from storage.oci import REPOSITORY_PART
+from storage.suggestions import find_near
 
 OPERATORS = {
     "gt": ">",
@@ -158,7 +159,7 @@ def _parse_platform(item: str, name: str) -> str:
         return name
     if name in OTHER_PLATFORMS:
         raise InvalidImageName(item, f"images are made for Linux only: {', '.join(IMAGE_PLATFORMS)}")
-    close = [_MEANT_PLATFORMS[name]] if name in _MEANT_PLATFORMS else difflib.get_close_matches(name, IMAGE_PLATFORMS)
+    close = [_MEANT_PLATFORMS[name]] if name in _MEANT_PLATFORMS else find_near(name, IMAGE_PLATFORMS, most=3)
     meant = " or ".join(f"platform.{platform}" for platform in close) or None
     raise InvalidImageName(item, f"unknown platform; the platforms are {', '.join(IMAGE_PLATFORMS)}", meant)
 

@@ -5,7 +5,6 @@ Only this room reads environment variables.
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from registry.logs.settings import LogSettings
 from registry.settings.directories import default_data_directory
 from registry.settings.model import SECTIONS, VARIABLE_PREFIX, Setting, Settings, all_settings, format_value, split
 from storage.errors import ConderyError
+from storage.suggestions import did_you_mean, find_near
 
 CONFIG_FILES = (Path("condery.toml"), Path("/etc/condery/condery.toml"))
 """Where to look for a settings file if none is named; the first that exists is read."""
@@ -162,9 +162,8 @@ def _from_variables() -> _Source:
 
 def _refuse_misspelt(variable: str, known: list[str]) -> None:
     """Refuse unknown variables that resemble a setting; others may belong to another program."""
-    close = difflib.get_close_matches(variable, known, n=1, cutoff=0.85)
-    if close:
-        raise InvalidSettings(f"{variable} is not a setting; did you mean {close[0]}?")
+    if near := find_near(variable, known, cutoff=0.85):
+        raise InvalidSettings(f"{variable} is not a setting{did_you_mean(near)}")
 
 
 def _from_file(config: Path | None) -> _Source:
@@ -184,8 +183,7 @@ def _from_file(config: Path | None) -> _Source:
                 raise InvalidSettings(
                     f"settings file {path}: [{name}] begins a table, and settings are in none: remove it"
                 )
-            close = difflib.get_close_matches(name, settings, n=1, cutoff=0.6)
-            hint = f"; did you mean {close[0]}?" if close else "; `condery settings show` lists them all"
+            hint = did_you_mean(find_near(name, settings)) or "; `condery settings show` lists them all"
             raise InvalidSettings(f"settings file {path}: {name} is not a setting{hint}")
     return {
         # an array has its entries apart already, and one may hold a comma

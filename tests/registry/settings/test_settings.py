@@ -82,6 +82,7 @@ def test_the_file_is_found_in_the_working_directory_or_by_the_variable(
     ("text", "message"),
     [
         ("chanels = ['x']", r"chanels is not a setting; did you mean channels\?"),
+        ("prot = 80", r"prot is not a setting; did you mean port\?$"),
         ("qqqq = 1", r"qqqq is not a setting; `condery settings show` lists them all"),
         ("[server]\nport = 1", r"given.toml: \[server\] begins a table, and settings are in none: remove it"),
         ("port = 'x'", r"given.toml: port: must be a whole number, not 'x'"),
@@ -193,6 +194,10 @@ def test_a_missing_file_that_was_named(tmp_path: Path) -> None:
 def test_a_misspelt_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONDERY_CHANNEL", "x")
     with pytest.raises(InvalidSettings, match=r"CONDERY_CHANNEL is not a setting; did you mean CONDERY_CHANNELS\?"):
+        load()
+    monkeypatch.delenv("CONDERY_CHANNEL")
+    monkeypatch.setenv("CONDERY_PROT", "80")
+    with pytest.raises(InvalidSettings, match=r"CONDERY_PROT is not a setting; did you mean CONDERY_PORT\?"):
         load()
 
 
