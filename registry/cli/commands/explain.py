@@ -139,11 +139,12 @@ async def _why_not_built(spec: EnvironmentSpec, settings: Settings, store: Store
 
     The channels and platforms that give a name its meaning are this command's settings; the server's may differ.
     """
-    channels = ", ".join(map(redact, spec.channels))
-    where = f"this has not been built here yet from the channels {channels} for {', '.join(spec.platforms)}"
     reason = await _why_unsolvable(spec, settings, store)
     if reason is not None and not reason.transient:
-        return f"{where}, and cannot be: {reason}"
+        # it says from which channels and for which platform
+        return f"this has not been built here yet, and no build can succeed: {reason}"
+    channels = ", ".join(map(redact, spec.channels))
+    where = f"this has not been built here yet from the channels {channels} for {', '.join(spec.platforms)}"
     if failure := await _find_failure(settings, store, spec, None):
         return f"{where}; the last build failed: {failure}"
     unknown = f". Whether it can be is not known now: {reason}" if reason is not None else ""
