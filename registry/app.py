@@ -91,6 +91,7 @@ def _make_parts(
         audit_pulls=settings.access.audit_pulls,
         checks=_checks(store, settings.data_directory),
         notes=_notes(service),
+        find_obstacle=service.builder.admission.policies.find_obstacle,
         read_only=settings.upkeep.read_only,
         notifier=notifier,
         reserve=store.reserve,

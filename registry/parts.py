@@ -117,6 +117,8 @@ class Parts:
     checks: Mapping[str, Check] = field(default_factory=dict)
     notes: Mapping[str, Callable[[], str]] = field(default_factory=dict)
     """What /readyz says in a few words besides, which nobody has to act on at once."""
+    find_obstacle: Callable[[], str | None] = lambda: None
+    """Why nothing can be built now, as a sentence."""
     audit_pulls: bool = False
     """Whether pulls of manifests go to the audit log, too."""
     read_only: bool = False

@@ -66,6 +66,14 @@ class Policies:
         """How the deny list stands, in a few words; None without one."""
         return self.deny_list.status if self.deny_list else None
 
+    def find_obstacle(self) -> str | None:
+        """Why nothing may be built at all, if so."""
+        try:
+            _ = self.deny_list and self.deny_list.rules
+        except PolicyUnavailable as error:
+            return f"nothing is built until {error.what} is read: {error.reason}"
+        return None
+
     async def find(self, namespace: str) -> Policy:
         """The policy that holds for `namespace` now. Raises PolicyUnavailable."""
         denied = self.deny_list.rules if self.deny_list else None

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 
 from storage.errors import ConderyError
+from storage.text import printable_line
 
 
 class CannotListen(ConderyError):
@@ -39,6 +40,8 @@ class Listening:
     root: str
     secure: bool = False
     """Whether it speaks https instead of http."""
+    obstacle: str | None = None
+    """Why nothing can be built yet."""
 
     @property
     def address(self) -> str:
@@ -49,8 +52,9 @@ class Listening:
 
 
 def announce(listening: Listening) -> None:
-    """Print one line: where the server listens and what to pull."""
+    """Print one line: where the server listens and what to pull, or why that would be in vain."""
     image = f"{listening.address}/{listening.root}/python/numpy/scipy.gt.1.0"
     scheme = "https" if listening.secure else "http"
-    sys.stdout.write(f"condery listens on {scheme}://{listening.address}; try: docker pull {image}\n")
+    then = printable_line(listening.obstacle) if listening.obstacle else f"try: docker pull {image}"
+    sys.stdout.write(f"condery listens on {scheme}://{listening.address}; {then}\n")
     sys.stdout.flush()

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from aiohttp import web
 
 from registry.app import create_app
-from registry.parts import CONNECTIONS, STOPPING
+from registry.parts import CONNECTIONS, PARTS, STOPPING
 from registry.peers.connections import bounds_for, raise_file_limit
 from registry.serving.listening import CannotListen, Listening
 from registry.serving.tls import tls_context
@@ -69,7 +69,8 @@ async def _listening(
             await site.start()
         except OSError as error:
             raise CannotListen(http.host, http.port, error.strerror or str(error)) from error
-        yield Listening(http.host, runner.addresses[0][1], settings.builder.root, secure=context is not None)
+        port, obstacle = runner.addresses[0][1], app[PARTS].find_obstacle()
+        yield Listening(http.host, port, settings.builder.root, secure=context is not None, obstacle=obstacle)
         app[STOPPING].set()
         await asyncio.sleep(http.drain_seconds)
     finally:

@@ -108,6 +108,13 @@ def test_without_a_list_nothing_is_built(start_server: StartServer, channel: str
     assert (status, code) == (404, "MANIFEST_UNKNOWN")
     assert "cannot be used, so nothing can be built or served by tag: No such file or directory" in message
     assert ask(server, "/readyz").json()["notes"]["deny_list"].startswith("never read")
+    assert server.told.endswith(
+        f"; nothing is built until the deny list {tmp_path}/nothing is read: No such file or directory\n"
+    )
+    assert "docker pull" not in server.told
+    (tmp_path / "nothing").write_text("# none\n")
+    server.restart()
+    assert "; try: docker pull " in server.told
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ class Server:
     prefix: tuple[str, ...] = ()
     """A command around the server's, such as `taskset -c 0`."""
     process: subprocess.Popen[str] = field(init=False)
+    told: str = field(init=False, default="")
+    """The line that it printed at its start."""
 
     @property
     def url(self) -> str:
@@ -48,7 +50,7 @@ class Server:
         watchdog = threading.Timer(START_SECONDS, self.process.kill)
         watchdog.start()
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        line = self.told = self.process.stdout.readline()
         watchdog.cancel()
         found = re.search(r"https?://\S+:(\d+)", line)
         assert found, f"the server did not start:\n{self.log.read_text()}"
