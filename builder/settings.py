@@ -13,7 +13,7 @@ from builder.channels.channel import check_folder
 from builder.channels.policy import check_pattern
 from builder.platforms import oci_platform
 from storage.oci import MIRROR_ROOT, REPOSITORY_PART
-from storage.section import Section
+from storage.section import Section, Size
 
 
 class BuilderSettings(Section):
@@ -85,7 +85,7 @@ class BuilderSettings(Section):
     )
     transient_failure_memory: float = Field(
         10,
-        description="Like `failure_memory`, for failures that may pass by themselves, such as broken downloads.",
+        description="Seconds like `failure_memory`, for failures that may pass by themselves, as of a download.",
     )
     channel_seconds: float = Field(120, description="Maximum time for reading the indexes of channels.")
     solve_seconds: float = Field(120, description="Maximum time for one solve.")
@@ -95,16 +95,16 @@ class BuilderSettings(Section):
         "starts again in a second process, which has low priority.",
     )
     long_solves: int = Field(1, description="Number of long solves that run at the same time.")
-    solve_memory: int = Field(4 << 30, description="Maximum memory of each solver process.")
+    solve_memory: Size = Field(4 << 30, description="Maximum memory of each solver process.")
     repodata_refresh: float = Field(
         900, description="Seconds between background refreshes of the repodata in use; 0 turns them off."
     )
-    repodata_size: int = Field(2 << 30, description="Maximum size of one channel index after decompression.")
-    repodata_disk: int = Field(16 << 30, description="Maximum size on disk of the indexes of all channels.")
+    repodata_size: Size = Field(2 << 30, description="Maximum size of one channel index after decompression.")
+    repodata_disk: Size = Field(16 << 30, description="Maximum size on disk of the indexes of all channels.")
     repodata_channels: int = Field(100, description="Number of channels whose index is kept in memory and refreshed.")
     downloads: int = Field(8, description="Number of archives that are downloaded at the same time.")
     download_seconds: float = Field(60, description="Seconds without a byte after which a download is resumed.")
-    download_least: int = Field(
+    download_least: Size = Field(
         100_000,
         description="Bytes that a download must receive in each `download_seconds`; a slower one is given up.",
     )
@@ -131,12 +131,12 @@ class BuilderSettings(Section):
         default_factory=lambda: os.cpu_count() or 2,
         description="Number of processes that turn packages into fragments.",
     )
-    worker_memory: int = Field(
+    worker_memory: Size = Field(
         512 << 20, description="Maximum memory of each worker process; a package that needs more is refused."
     )
     concurrent_archives: int = Field(1, description="Number of archive.tar.gz files that are made at the same time.")
     archive_seconds: float = Field(1800, description="Maximum time for making one archive.tar.gz.")
-    max_expanded: int = Field(64 << 30, description="Maximum size of one package after decompression.")
+    max_expanded: Size = Field(64 << 30, description="Maximum size of one package after decompression.")
     max_ratio: float = Field(500, description="Maximum ratio of a package's decompressed size to its compressed size.")
     max_paths: int = Field(300_000, description="Maximum number of files, links and directories in one package.")
 

@@ -24,7 +24,9 @@ and the first of these that sets it wins; otherwise the default holds. The setti
 `--config` or `CONDERY_CONFIG` names, else `condery.toml` in the working directory, else `/etc/condery/condery.toml`.
 [examples/condery.toml](../examples/condery.toml) shows every setting. A list is a TOML array, or comma separated text
 or a JSON array in a variable; the flag of a list may be repeated, and the values add up. `--channel`, `--platform` and
-`--data-dir` are short for `--channels`, `--platforms` and `--data-directory`. Times are in seconds and sizes in bytes.
+`--data-dir` are short for `--channels`, `--platforms` and `--data-directory`. Times are in seconds, unless the text
+says otherwise. A size is a number of bytes or, in quotes in the file, text such as 500MB (10^6 bytes), 10GB (10^9) or
+2GiB (2^30).
 
 condery refuses a name that is not a setting: in the file always, in the environment when it resembles a setting.
 `condery settings show` prints what is in effect and where each value came from, without secrets.

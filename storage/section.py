@@ -1,12 +1,13 @@
-"""The base of each part's settings: a frozen model that never shows a secret."""
+"""The base of each part's settings: a frozen model that never shows a secret, and sizes as people write them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 from storage.text import HIDDEN, redact
@@ -41,6 +42,29 @@ def hide_secrets(field: FieldInfo, value: object) -> object:
     """The field's value as it may be shown; without a mark, credentials in URLs are still hidden."""
     secret = Secret.of(field)
     return _map_texts(secret.hide if secret else redact, value)
+
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_SIZE = re.compile(r"(\d{1,15})\s*([kmgt]i?)?b?", re.IGNORECASE)
+
+
+def parse_size(text: str) -> int:
+    """Bytes from `10GB` (10^9), `10GiB` (2^30) or a number; raises ValueError."""
+    found = _SIZE.fullmatch(text.strip())
+    if not found:
+        raise ValueError(f"{text!r} is not a size: write 500MB, 10GiB, or a number of bytes")
+    return int(found[1]) * _UNITS[(found[2] or "").lower()]
+
+
+def _read(value: object) -> object:
+    return parse_size(value) if isinstance(value, str) else value
+
+
+AS_SIZE = BeforeValidator(_read)
+"""Marks a setting that is a size."""
+
+Size = Annotated[int, AS_SIZE, Field(ge=0)]
+"""Bytes: a number, or text such as 50GB or 2GiB."""
 
 
 def kinds_of(field: FieldInfo) -> frozenset[object]:

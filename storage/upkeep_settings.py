@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pydantic import Field, field_validator
 
-from pydantic import BeforeValidator, Field, field_validator
-
-from storage.quotas.limits import Limits, Quota, Retention, parse_size
+from storage.quotas.limits import Limits, Quota, Retention
 from storage.quotas.patterns import Immutable, check_repositories
-from storage.section import Section
+from storage.section import Section, Size
 
 DAY = 24 * 3600
-
-
-def _size(value: object) -> object:
-    return parse_size(value) if isinstance(value, str) else value
-
-
-Size = Annotated[int, BeforeValidator(_size), Field(ge=0)]
-"""Bytes: a number, or text such as 50GB or 2GiB."""
 
 
 class UpkeepSettings(Section):

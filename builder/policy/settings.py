@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from builder.policy.rules import MOST_DAYS, SETTINGS, Rules, UnknownLicenses
-from storage.section import Section
+from storage.section import Section, Size
 
 _NO_RULES = ("deny_list", "deny_list_refresh")
 
@@ -51,7 +51,7 @@ class PolicySettings(Section):
         (), description="Conda platforms that images are made for; when empty, all."
     )
     max_packages: int = Field(0, ge=0, description="Maximum number of packages in an environment; 0 is no limit.")
-    max_packages_size: int = Field(
+    max_packages_size: Size = Field(
         0, ge=0, description="Maximum size of all downloaded packages of an environment; 0 is no limit."
     )
     deny_list: str | None = Field(

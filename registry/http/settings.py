@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from registry.peers.cors import ORIGIN
 from registry.peers.networks import is_loopback, network
-from storage.section import Section
+from storage.section import Section, Size
 
 _OWN_PORTS = {"http": ":80", "https": ":443"}
 """Browsers leave these out."""
@@ -79,7 +79,7 @@ class HttpSettings(Section):
         ge=0,
         description="The same for one client address that is not signed in; an IPv6 /64 network counts as one address.",
     )
-    upload_memory: int = Field(
+    upload_memory: Size = Field(
         512 << 20,
         ge=64 << 20,
         description="Maximum memory of each process for the bodies of pushes; one client gets at most half of it. "
@@ -93,7 +93,7 @@ class HttpSettings(Section):
         ge=0,
         description="Seconds for which /readyz fails before the server stops listening, so that load balancers notice.",
     )
-    manifest_memory: int = Field(64 << 20, ge=0, description="Bytes of manifests that each process keeps in memory.")
+    manifest_memory: Size = Field(64 << 20, ge=0, description="Bytes of manifests that each process keeps in memory.")
     tag_memory_seconds: float = Field(
         60, ge=0, description="Maximum time for which a tag is answered from memory without asking the database."
     )

@@ -114,11 +114,21 @@ def _describe_problem(problem: Any, origins: Mapping[str, str]) -> str:
         return text
     name = str(problem["loc"][1])
     setting = _names()[name]
+    text = _name_unit(setting, text)
     value = problem["input"]
     is_quoted = (setting.is_list and problem["type"] == "value_error") or (
         isinstance(value, str) and repr(value) in text
     )
     return f"{origins[name]}: {text}" + ("" if setting.is_secret or is_quoted else f", not {_quote(value)}")
+
+
+def _name_unit(setting: Setting, text: str) -> str:
+    """Say what the number counts, to whom has written 1h or 7d."""
+    if text not in ("must be a number", "must be a whole number"):
+        return text
+    if setting.kind == "size":
+        return "must be a size such as 500MB, 10GiB, or a number of bytes"
+    return f"{text} of {setting.unit}" if setting.unit else text
 
 
 def _quote(value: object) -> str:

@@ -6,6 +6,7 @@ and `fresh_for` in the TOML file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,12 +27,14 @@ from registry.mirror.settings import MirrorSettings
 from registry.settings.directories import default_data_directory
 from registry.webhooks.settings import WebhookSettings
 from storage.quotas.limits import Limits
-from storage.section import Secret, Section, hide_secrets
+from storage.section import AS_SIZE, Secret, Section, hide_secrets
 from storage.settings import StorageSettings
 from storage.upkeep_settings import UpkeepSettings
 from storage.vault.settings import VaultSettings
 
 VARIABLE_PREFIX = "CONDERY_"
+
+_TIME = re.compile(r"(?:Maximum (?:number of )?)?(?P<unit>seconds|minutes|hours|days)\b|Maximum time\b", re.IGNORECASE)
 
 _DEFAULT_RULES = {"data_directory": "~/.local/share/condery", "workers": "one per CPU"}
 
@@ -123,8 +126,14 @@ class Setting:
 
     @property
     def kind(self) -> str:
-        """The type in a word or two: `text`, `number`, `path`, `a|b`, `list`, `true|false`."""
-        return _kind(self.field.annotation)
+        """The type in a word or two: `text`, `number`, `size`, `path`, `a|b`, `list`, `true|false`."""
+        return "size" if AS_SIZE in self.field.metadata else _kind(self.field.annotation)
+
+    @property
+    def unit(self) -> str | None:
+        """What a number counts, if it is a time; its description begins with that."""
+        found = _TIME.match(self.description) if self.kind == "number" else None
+        return (found["unit"] or "seconds").lower() if found else None
 
     @property
     def is_secret(self) -> bool:

@@ -24,9 +24,7 @@ from storage.errors import QuotaExceeded, TagTaken
 from storage.glob import glob
 from storage.quotas.patterns import GLOB, Immutable
 from storage.quotas.protection import Protection, find_document, protect
-
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-_SIZE = re.compile(r"(\d{1,15})\s*([kmgt]i?)?b?", re.IGNORECASE)
+from storage.section import parse_size
 
 
 @dataclass(frozen=True)
@@ -136,14 +134,6 @@ class Limits:
 
     def quota(self, repository: str) -> Quota | None:
         return next((quota for quota in self.quotas if glob(quota.pattern, repository)), None)
-
-
-def parse_size(text: str) -> int:
-    """Bytes from `10GB` (10^9), `10GiB` (2^30) or a number; raises ValueError."""
-    found = _SIZE.fullmatch(text.strip())
-    if not found:
-        raise ValueError(f"{text!r} is not a size: write 500MB, 10GiB, or a number of bytes")
-    return int(found[1]) * _UNITS[(found[2] or "").lower()]
 
 
 def like(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from registry.settings import variables
 from registry.settings.loading import InvalidSettings, LoadedSettings, load, variables_of
 from registry.settings.model import SECTIONS, Setting, all_settings, format_value, split
+from storage.section import kinds_of
 from storage.text import redact
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "settings.md"
@@ -88,10 +89,16 @@ def test_the_file_is_found_in_the_working_directory_or_by_the_variable(
         ("port = 'x'", r"given.toml: port: must be a whole number, not 'x'"),
         ("port = 1.5", r"given.toml: port: must be a whole number, not 1.5"),
         ("port = true", r"given.toml: port: must be a whole number, not true$"),
-        ("fresh_for = false", r"given.toml: fresh_for: must be a number, not false$"),
+        ("fresh_for = false", r"given.toml: fresh_for: must be a number of seconds, not false$"),
         ("read_only = 1", r"given.toml: read_only: must be true or false, not 1$"),
         ("glibc = 2.28", r"given.toml: glibc: must be text, in quotes, not 2.28$"),
-        ("gc_interval = '1h'", r"given.toml: gc_interval: must be a number, not '1h'"),
+        ("gc_interval = '1h'", r"given.toml: gc_interval: must be a number of seconds, not '1h'"),
+        ("cooldown_days = '7d'", r"given.toml: cooldown_days: must be a number of days, not '7d'"),
+        ("solve_seconds = '2m'", r"given.toml: solve_seconds: must be a number of seconds, not '2m'"),
+        ("token_seconds = '5m'", r"given.toml: token_seconds: must be a whole number of seconds, not '5m'"),
+        ("requests_per_second = 'x'", r"given.toml: requests_per_second: must be a number, not 'x'"),
+        ("worker_memory = '1g5'", r"given.toml: worker_memory: '1g5' is not a size: write 500MB, 10GiB, or a number"),
+        ("worker_memory = true", r"given.toml: worker_memory: must be a size such as .*, not true"),
         ("read_only = 'maybe'", r"given.toml: read_only: must be true or false, not 'maybe'"),
         ("data_directory = 3", r"given.toml: data_directory: must be a path, not 3"),
         ("port = 70000", r"given.toml: port: must be less than"),
@@ -114,6 +121,7 @@ def test_mistakes_in_the_file(text: str, message: str, tmp_path: Path) -> None:
 def test_no_setting_takes_a_value_of_another_kind() -> None:
     wrong = {
         "number": ("true", "false", "inf", "nan", "[1]", "{}", "''", "'x'"),
+        "size": ("true", "false", "1.5", "inf", "[1]", "{}", "''", "'1x'", "-1"),
         "true|false": ("0", "1", "1.0", "[true]", "{}", "''", "'x'"),
         "path": ("true", "1", "1.5", "[]", "{}"),
         "list": ("true", "1", "1.5", "[true]", "[1]", "[[]]", "{}"),
@@ -279,3 +287,19 @@ def test_split_and_written_agree() -> None:
 def test_settings_of_builds_that_make_no_sense_are_refused(name: str, value: str, reason: str) -> None:
     with pytest.raises(InvalidSettings, match=reason):
         load({name: value}, None)
+
+
+def test_every_time_says_its_unit_and_every_size_takes_one(tmp_path: Path) -> None:
+    numbers = [setting for setting in all_settings() if setting.kind == "number"]
+    assert {each.name for each in numbers if each.unit is None and float in kinds_of(each.field)} == {
+        "requests_per_second",
+        "anonymous_requests_per_second",
+        "max_ratio",
+    }
+    said = [("_days", "days"), ("_hours", "hours"), ("_minutes", "minutes"), ("_seconds", "seconds")]
+    assert all(each.unit == unit for each in numbers for end, unit in said if each.name.endswith(end))
+    in_bytes = re.compile(r"Maximum (total )?(size|memory)|Bytes")
+    sizes = {each.name for each in all_settings() if in_bytes.match(each.description)}
+    assert sizes == {each.name for each in all_settings() if each.kind == "size"}
+    given = loaded_from("\n".join(f"{name} = '2GiB'" for name in sizes), tmp_path)
+    assert {given.value(each) for each in all_settings() if each.name in sizes} == {2 << 30}

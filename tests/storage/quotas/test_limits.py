@@ -16,10 +16,11 @@ from sqlalchemy import create_engine, literal, select
 from storage.database import tables
 from storage.errors import QuotaExceeded, TagImmutable
 from storage.glob import glob
-from storage.quotas.limits import Limits, Quota, Retention, like, parse_size
+from storage.quotas.limits import Limits, Quota, Retention, like
 from storage.quotas.patterns import Immutable
 from storage.repositories.pushed import Repositories
 from storage.repositories.uploads import Uploads
+from storage.section import parse_size
 from tests.support.storage.content import Content, push_of
 
 AT_ONCE = 12

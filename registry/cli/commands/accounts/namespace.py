@@ -101,7 +101,7 @@ def _write_quota(own: int | None) -> str | int:
 
 
 def _read_quota(text: str) -> int | None:
-    from storage.quotas.limits import parse_size
+    from storage.section import parse_size
 
     if text in ("default", "none"):
         return None if text == "default" else 0
