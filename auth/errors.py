@@ -50,6 +50,8 @@ class AccessConflict(AccessRefused):
 
 
 class NameUnfit(AccessRefused):
+    is_mistake = True
+
     def __init__(self, what: str, name: str, reason: str) -> None:
         super().__init__(f"{quote(name)} cannot be the name of {what}: {reason}")
         self.what = what
@@ -71,6 +73,8 @@ class PasswordUnfit(AccessRefused):
 
 
 class PasswordFileUnusable(AuthError):
+    is_mistake = True
+
     def __init__(self, path: str, reason: str | None) -> None:
         super().__init__(f"admin_password_file {path}: {reason}")
         self.path = path
@@ -86,12 +90,16 @@ class WrongKind(AccessRefused):
 
 
 class BindingInvalid(AccessRefused):
+    is_mistake = True
+
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
 
 
 class MetadataInvalid(AccessRefused):
+    is_mistake = True
+
     def __init__(self, reason: str) -> None:
         super().__init__(f"metadata of a namespace: {reason}")
         self.reason = reason

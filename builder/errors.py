@@ -56,6 +56,8 @@ class BuilderError(ConderyError):
 
 
 class InvalidImageName(BuilderError):
+    is_mistake = True
+
     def __init__(self, item: str, reason: str, suggestion: str | None = None) -> None:
         hint = f"; did you mean {suggestion}?" if suggestion else ""
         super().__init__(f"{item!r}: {reason}{hint}")
@@ -182,6 +184,8 @@ class ArchiveFailed(BuilderError):
 
 class LoginsFileUnusable(BuilderError):
     """Raised when the server starts, never by a pull."""
+
+    is_mistake = True
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"credentials file {path}: {reason}")

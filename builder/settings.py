@@ -149,6 +149,16 @@ class BuilderSettings(Section):
             )
         return root
 
+    @field_validator("base")
+    @classmethod
+    def _is_a_base(cls, base: str) -> str:
+        # what parses references of registries takes long to import, and the usual base is none
+        if base not in ("host", "scratch") and not base.startswith(("oci-layout:", "docker-archive:")):
+            from builder.base.opening import check_reference
+
+            check_reference(base)
+        return base
+
     @field_validator("glibc")
     @classmethod
     def _is_a_version(cls, version: str | None) -> str | None:

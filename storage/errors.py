@@ -36,11 +36,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 
 class ConderyError(Exception):
     """A failure that condery understands; its text is for the person who sent the request."""
+
+    is_mistake: ClassVar[bool] = False
+    """Whether a setting or an argument has to be another: then a command ends with exit code 2 instead of 1."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # the default calls the class with `args`, which the subclasses' constructors do not take
@@ -160,6 +163,8 @@ class GarbageCollectionRunning(StorageError):
 
 
 class VaultKeysInvalid(StorageError):
+    is_mistake = True
+
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"vault_key_file {path}: {reason}")
         self.path = path

@@ -43,8 +43,12 @@ class IssuerUnusable(AuthError):
 class WorkloadRuleInvalid(AuthError):
     """A rule that cannot be used with the other settings."""
 
+    is_mistake = True
+
 
 class TrustUnusable(AuthError):
+    is_mistake = True
+
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"certificate authorities {path}: {reason}")
         self.path = path
@@ -116,6 +120,8 @@ class DeviceExpired(DeviceWaits):
 
 
 class ClientSecretUnusable(AuthError):
+    is_mistake = True
+
     def __init__(self, path: str, reason: str | None) -> None:
         super().__init__(f"oidc_client_secret_file {path}: {reason}")
         self.path = path

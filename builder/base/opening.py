@@ -51,14 +51,21 @@ def open_base(
             return OciLayoutBase(path, tag, blobs=blobs)
         return DockerArchiveBase(path, tag, blobs=blobs, directory=directory)
     try:
-        image = ImageReference.parse(reference)
+        image = check_reference(reference)
     except ValueError as error:
-        raise BaseUnavailable(
-            reference,
-            f"{error}; a base is host, scratch, oci-layout:PATH[:TAG], docker-archive:PATH[:TAG] or "
-            "REGISTRY/REPOSITORY[:TAG][@DIGEST] such as docker.io/library/debian:stable-slim",
-        ) from None
+        raise BaseUnavailable(reference, str(error)) from None
     return RegistryBase(image, blobs=blobs, pins=pins, directory=directory, logins=logins, insecure=insecure)
+
+
+def check_reference(reference: str) -> ImageReference:
+    """Read the reference of a base in a registry. Raises ValueError, which says what a base may be."""
+    try:
+        return ImageReference.parse(reference)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; a base is host, scratch, oci-layout:PATH[:TAG], docker-archive:PATH[:TAG] or "
+            "REGISTRY/REPOSITORY[:TAG][@DIGEST] such as docker.io/library/debian:stable-slim"
+        ) from None
 
 
 def _split_tag(text: str) -> tuple[Path, str | None]:

@@ -109,7 +109,7 @@ def condery(
 
 
 def main() -> None:
-    """The console script. Exit codes: 0 done, 1 failed, 2 usage."""
+    """The console script. Exit codes: 0 done, 1 failed, 2 a setting or an argument has to be another."""
     hide_secrets()
     try:
         app()

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from registry.settings.loading import InvalidSettings, is_switched_on, load
+from registry.settings.loading import is_switched_on, load
 from registry.settings.model import Setting, all_settings
 from storage.disk.privacy import OWNER_ONLY, masked
 from storage.errors import ConderyError
@@ -80,6 +80,8 @@ def _beginning(text: str) -> str:
 class UsageError(ConderyError):
     """The command line is invalid; the command ends with exit code 2."""
 
+    is_mistake = True
+
 
 def need_data(directory: Path) -> None:
     """Raise UsageError if there is no data directory: a command that reads one must not create an empty one."""
@@ -131,9 +133,9 @@ def run_reporting(call: Callable[[], None], *, debug: bool) -> None:
         if is_cut_off():
             raise typer.Exit(FAILED) from None
         fail(str(error), FAILED)
-    except (UsageError, InvalidSettings) as error:
-        fail(str(error), USAGE)
-    except (ConderyError, OSError) as error:
+    except ConderyError as error:
+        fail(str(error), USAGE if error.is_mistake else FAILED)
+    except OSError as error:
         fail(str(error), FAILED)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None

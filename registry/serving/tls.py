@@ -29,6 +29,8 @@ WATCH_SECONDS = 5.0
 class CertificateInvalid(ConderyError):
     """The certificate or its key cannot be used; `path` is the faulty file."""
 
+    is_mistake = True
+
     def __init__(self, setting: str, path: Path, reason: str) -> None:
         super().__init__(f"{setting} {path}: {reason}")
         self.path = path

@@ -30,6 +30,8 @@ NOT_SETTINGS = frozenset({"config", "debug", "require_clients"})
 class InvalidSettings(ConderyError):
     """A setting is unknown or has an invalid value; the text names the setting and where it was set."""
 
+    is_mistake = True
+
 
 @dataclass(frozen=True)
 class LoadedSettings:

@@ -19,6 +19,8 @@ SHORTEST_SECRET = 16
 
 
 class SecretInvalid(ConderyError):
+    is_mistake = True
+
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"webhook_secret_file {path}: {reason}")
 

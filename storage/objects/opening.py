@@ -13,6 +13,8 @@ from storage.settings import StorageSettings
 
 
 class CredentialsFileInvalid(StorageError):
+    is_mistake = True
+
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"file {path} of the setting s3_credentials: {reason}")
         self.path = path

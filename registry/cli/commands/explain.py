@@ -16,7 +16,7 @@ from registry.cli.options import AsJson, UsageError, run_async, takes_settings
 from registry.settings.loading import LoadedSettings
 from registry.settings.model import Settings
 from storage.digest import Digest
-from storage.errors import ConderyError
+from storage.errors import ConderyError, DigestInvalid
 from storage.text import redact
 
 if TYPE_CHECKING:
@@ -85,6 +85,10 @@ async def lock_key_of(image: str, settings: Settings, store: Store) -> str:
     if found := LOCK.fullmatch(image):
         return await find_lock_key(store.catalog.locks, image, found[1])
     if image.startswith(("sha256:", "sha512:")):
+        try:
+            Digest.parse(image)
+        except DigestInvalid as error:
+            raise UsageError(str(error)) from None
         return await _lock_of_manifest(image, store)
     try:
         return await _lock_of_name(image, settings, store)

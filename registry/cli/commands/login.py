@@ -74,7 +74,7 @@ def logout(server: Server, file: File = None, docker: Docker = False, insecure: 
     base, logins = _base(server, insecure=insecure), _open(file, docker=docker)
     token = logins.find_secret(_host(base))
     if token is None:
-        raise UsageError(f"there is no login for {_host(base)} in {logins.path}")
+        raise LoginFailed(f"there is no login for {_host(base)} in {logins.path}")
     try:
         run_async(_revoke(base, token))
     finally:

@@ -10,7 +10,7 @@ import orjson
 import typer
 
 from registry.cli.display import SafeConsole, echo, echo_json
-from registry.cli.options import AsJson, Command, Group, UsageError, need_data, run_async, takes_settings
+from registry.cli.options import FAILED, AsJson, Command, Group, UsageError, fail, need_data, run_async, takes_settings
 from registry.settings.loading import LoadedSettings
 from registry.settings.model import Settings
 
@@ -79,17 +79,19 @@ def set_policy(
 
     configure(loaded.command_log)
     need_data(loaded.settings.data_directory)
-    text = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     try:
+        text = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         document = orjson.loads(text)
         read_document(document, namespace, loaded.settings.builder.channel_alias)
-    except ValueError as error:
-        raise UsageError(f"{file}: {error}") from None
-    run_async(_put(loaded.settings, namespace, orjson.dumps(document).decode()))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
+    if not run_async(_put(loaded.settings, namespace, orjson.dumps(document).decode())):
+        fail(f"there is no namespace {namespace}; create it with: condery namespace create {namespace}", FAILED)
     echo(f"set the policy of namespace {namespace}")
 
 
-async def _put(settings: Settings, namespace: str, document: str) -> None:
+async def _put(settings: Settings, namespace: str, document: str) -> bool:
+    """Whether there is such a namespace."""
     from auth.audit.log import append
     from registry.cli.commands.accounts.opening import by
     from storage.store import open_store
@@ -102,9 +104,7 @@ async def _put(settings: Settings, namespace: str, document: str) -> None:
     async with open_store(settings.storage) as store:
         # the on-demand names have a namespace that nobody creates
         create = namespace == settings.builder.root
-        done = await store.catalog.policies.put(namespace, document, actor.name, create=create, record=record)
-        if not done:
-            raise UsageError(f"there is no namespace {namespace}; create it with: condery namespace create {namespace}")
+        return await store.catalog.policies.put(namespace, document, actor.name, create=create, record=record)
 
 
 @app.command("check", cls=Command)

@@ -138,7 +138,7 @@ def test_what_commands_do_is_whole_on_a_narrow_terminal() -> None:
             2,
             "--push: 'localhost:5000' does not start with a registry's",
         ),
-        (["build", "numpy.gt"], 1, "condery: 'numpy.gt': operator gt has no version"),
+        (["build", "numpy.gt"], 2, "condery: 'numpy.gt': operator gt has no version"),
         (
             ["explain", "numpy", "--channel", "https://me:hunter2@c.example/t/hunter2/x", "--channel", "b"],
             1,
@@ -147,14 +147,21 @@ def test_what_commands_do_is_whole_on_a_narrow_terminal() -> None:
             "--channel and --platform (settings channels and platforms)",
         ),
         (["explain", "lock-0123456789ab"], 1, "condery: lock-0123456789ab: no such lock is stored here"),
-        (["explain", "sha256:12"], 1, "condery: 'sha256:12' is not a digest"),
+        (["explain", "sha256:12"], 2, "condery: 'sha256:12' is not a digest"),
         (["explain", "numpy@sha256:12"], 2, "the digest alone"),
+        (
+            ["settings", "show", "--base", "debian"],
+            2,
+            "condery: --base: 'debian' does not start with a registry's host",
+        ),
+        (["gc"], 2, "condery: there is no data directory"),
+        (["logout", "localhost:1", "--file", "/nothere/x.json"], 1, "there is no login for localhost:1"),
     ],
 )
 def test_mistakes_are_told_in_one_line(
     condery: Run, tmp_path: Path, arguments: list[str], code: int, says: str
 ) -> None:
-    own_data = [] if arguments[0] in ("settings", "no-such-command") else ["--data-dir", tmp_path / "data"]
+    own_data = [] if arguments[0] in ("settings", "no-such-command", "logout") else ["--data-dir", tmp_path / "data"]
     done = condery(*arguments, *own_data)
     assert done.exit_code == code
     assert says in done.stderr

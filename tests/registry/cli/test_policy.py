@@ -88,7 +88,7 @@ def test_a_document_that_makes_no_sense_is_not_set(
 
 def test_a_namespace_has_to_be_there(condery: Run, flags: list[str], tmp_path: Path) -> None:
     done = condery("policy", "set", "team", "-", *flags[:2], stdin='{"no_delete": true}')
-    assert done.exit_code == 2
+    assert done.exit_code == 1
     assert "there is no namespace team; create it with: condery namespace create team" in done.stderr
     assert condery("namespace", "create", "team", *flags[:2]).exit_code == 0
     assert condery("policy", "set", "team", "-", *flags[:2], stdin='{"no_delete": true}').exit_code == 0

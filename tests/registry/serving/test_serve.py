@@ -63,3 +63,24 @@ def test_a_port_in_use_is_told_in_one_line(start_server: StartServer, flags: lis
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1].startswith(f"condery: cannot listen on 127.0.0.1:{server.port}: ")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--vault-key-file /nothere",
+        "--credentials /nothere",
+        "--host 0.0.0.0 --admin-password-file /nothere",
+        "--webhooks https://hooks.example.org --webhook-secret-file /nothere",
+        "--s3-bucket x --s3-endpoint http://127.0.0.1:1 --s3-credentials /nothere",
+        "--workload-ca-file /nothere",
+        "--tls-key x --tls-certificate /nothere",
+        "--base debian",
+    ],
+)
+def test_a_setting_that_has_to_be_another_ends_a_start_with_2(line: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "registry.cli", "serve", "--port", "0", "--data-dir", str(tmp_path), *line.split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert line.split()[-1] in done.stderr.splitlines()[-1]
+    assert done.stdout == ""
