@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, and_, cast, delete, exists, func, or_, select, union
+from sqlalchemy import ColumnElement, and_, delete, exists, or_, select, union
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.blobs.rows import BLOB_LINGER_SECONDS, make_pending
@@ -22,10 +22,9 @@ from storage.database import tables
 from storage.database.engine import Database
 from storage.errors import QuotaExceeded
 from storage.events.announcements import announce
-from storage.glob import glob
-from storage.quotas.bounds import Bound, find_namespace_bound, namespace_of
+from storage.quotas.bounds import Bound, find_namespace_bound, is_root_in, namespace_of
 from storage.quotas.limits import Limits
-from storage.quotas.room import coming, is_unnamed, let_go, release_unnamed
+from storage.quotas.room import coming, is_unnamed, let_go, release_unnamed, sum_held, sum_sizes
 from storage.repositories.rows import lock_manifests
 
 BATCH = 50
@@ -54,11 +53,6 @@ class Made:
         self._root = limits.root
         self._fixed = list(_bounds(limits))
 
-    async def measure(self) -> int:
-        """The bytes of the namespace of on-demand content, by the count of its quota."""
-        async with self._database.reading() as connection:
-            return await self._sum_held(connection, Bound.of_namespace(0, namespace_of(self._root)))
-
     async def look(self, least: int) -> None:
         """Check before a build whether at least `least` bytes can be made to fit; raises QuotaExceeded."""
         async with self._database.reading() as connection:
@@ -85,9 +79,7 @@ class Made:
         bounds = await self._find_bounds(connection)
         for bound in bounds:
             await self._database.lock(connection, bound.lock)
-        exceeded = [
-            (bound, held) for bound in bounds if (held := await self._sum_held(connection, bound)) > bound.limit
-        ]
+        exceeded = [(bound, held) for bound in bounds if (held := await sum_held(connection, bound)) > bound.limit]
         for bound, _ in exceeded:
             if (lasting := await self._sum_lasting(connection, bound)) > bound.limit:
                 raise _refuse(bound, lasting)
@@ -102,15 +94,6 @@ class Made:
         return [*self._fixed, of_namespace] if of_namespace else self._fixed
 
     # sums
-
-    async def _sum_held(self, connection: AsyncConnection, bound: Bound) -> int:
-        link, row = tables.link, tables.repository_manifest
-        blobs = union(
-            select(link.c.digest).where(or_(link.c.repository == self._root, bound.holds(link.c.repository))),
-            select(tables.artifact.c.digest),
-        )
-        manifests = or_(row.c.repository == self._root, bound.holds(row.c.repository))
-        return await _sum(connection, blobs, manifests) + await coming(connection, bound)
 
     async def _sum_lasting(self, connection: AsyncConnection, bound: Bound) -> int:
         """The bytes that no deletion here can free: what others pushed, and what was used recently."""
@@ -127,7 +110,7 @@ class Made:
             and_(row.c.repository != self._root, bound.holds(row.c.repository)),
             and_(row.c.repository == self._root, row.c.digest.in_(recent)),
         )
-        return await _sum(connection, blobs, manifests) + await coming(connection, bound)
+        return await sum_sizes(connection, blobs, manifests) + await coming(connection, bound)
 
     # giving way
 
@@ -235,21 +218,9 @@ def _bounds(limits: Limits) -> Iterator[Bound]:
     if not root:
         return
     if limits.images:
-        yield Bound(limits.images, root, title="all on-demand images together", setting="images_limit")
-    # clients ask for names below the root; the content is stored in the root itself
+        yield Bound(limits.images, root, title="all on-demand images together", setting="images_limit", root=root)
     for quota in limits.quotas:
-        if glob(quota.pattern, root) or glob(quota.pattern, f"{root}/"):
+        if is_root_in(quota.pattern, root):
             if quota.bytes is not None:
-                yield Bound.of_pattern(quota.bytes, quota.pattern)
+                yield Bound.of_pattern(quota.bytes, quota.pattern, root)
             return
-
-
-async def _sum(connection: AsyncConnection, blobs: Any, manifests: ColumnElement[bool]) -> int:
-    """The total size of these blobs, by digest, and manifests."""
-    blob, row = tables.blob, tables.repository_manifest
-    each = select(row.c.digest, row.c.size).where(manifests).distinct().subquery()
-    queries: list[Select[Any]] = [
-        select(func.sum(cast(blob.c.size, BigInteger))).where(blob.c.digest.in_(blobs)),
-        select(func.sum(cast(each.c.size, BigInteger))),
-    ]
-    return sum([int((await connection.execute(query)).scalar() or 0) for query in queries])

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database.account_tables import namespace as namespace_table
 from storage.errors import QuotaExceeded
+from storage.glob import glob
 from storage.quotas.limits import Limits, like
 
 AFTER_SLASH = chr(ord("/") + 1)
@@ -32,6 +33,8 @@ class Bound:
     title: str = ""
     """How to name what is bounded, if not by pattern or namespace."""
     setting: str = "quotas"
+    root: str = ""
+    """The repository of on-demand content, if that counts, with the files that are made."""
 
     @property
     def name(self) -> str:
@@ -52,19 +55,29 @@ class Bound:
 
     def holds(self, column: ColumnElement[Any]) -> ColumnElement[bool]:
         """Whether a repository is within the bound, in SQL."""
-        return like(column, self.pattern) if self.pattern else is_in_namespace(column, self.namespace)
+        named = like(column, self.pattern) if self.pattern else is_in_namespace(column, self.namespace)
+        return or_(column == self.root, named) if self.root else named
 
     def refuse(self, held: int, needed: int, help: str = "", pushed: str = "") -> QuotaExceeded:  # noqa: A002 - as there
         """The error for something that does not fit."""
         return QuotaExceeded(self.name, "bytes", self.limit, needed, help or self.raising, pushed, held)
 
     @classmethod
-    def of_pattern(cls, limit: int, pattern: str) -> Self:
-        return cls(limit, pattern)
+    def of_pattern(cls, limit: int, pattern: str, root: str) -> Self:
+        """The bound of a pattern where on-demand content is in the repository `root`."""
+        return cls(limit, pattern, root=root if is_root_in(pattern, root) else "")
 
     @classmethod
-    def of_namespace(cls, limit: int, namespace: str) -> Self:
-        return cls(limit, namespace=namespace, setting="namespace_quota")
+    def of_namespace(cls, limit: int, namespace: str, root: str) -> Self:
+        """The bound of a namespace where on-demand content is in the repository `root`."""
+        held = root if root and namespace_of(root) == namespace else ""
+        return cls(limit, namespace=namespace, setting="namespace_quota", root=held)
+
+
+def is_root_in(pattern: str, root: str) -> bool:
+    """Whether a pattern of repositories holds on-demand content, which is in the repository `root`."""
+    # clients ask for names below the root; the content is stored in the root itself
+    return bool(root) and (glob(pattern, root) or glob(pattern, f"{root}/"))
 
 
 def namespace_of(repository: str) -> str:
@@ -91,7 +104,7 @@ async def find_bounds(connection: AsyncConnection, limits: Limits, repository: s
     found = []
     quota = limits.quota(repository)
     if quota is not None and quota.bytes is not None:
-        found.append(Bound.of_pattern(quota.bytes, quota.pattern))
+        found.append(Bound.of_pattern(quota.bytes, quota.pattern, limits.root))
     if bound := await find_namespace_bound(connection, limits, namespace_of(repository)):
         found.append(bound)
     return found
@@ -103,4 +116,4 @@ async def find_namespace_bound(connection: AsyncConnection, limits: Limits, name
     query = select(table.c.quota).where(table.c.name == namespace)
     own: int | None = (await connection.execute(query)).scalar()
     limit = limits.namespace if own is None else own
-    return None if limit == NO_QUOTA else Bound.of_namespace(limit, namespace)
+    return None if limit == NO_QUOTA else Bound.of_namespace(limit, namespace, limits.root)

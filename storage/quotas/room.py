@@ -1,11 +1,12 @@
 """Room under the quotas: what counts, what is deleted when there is no room, and what is refused.
 
 A quota, of a pattern or of a namespace, counts what the disk holds for its repositories: blobs and manifests, each
-once, upload sessions, and bytes that are still arriving. If something new does not fit, content that nobody waits for
-is deleted: blobs that no manifest names because their push was refused or is long over, or because the last manifest
-was deleted, and upload sessions that have fallen silent. If that makes enough room, the new content is stored. If all
-of it would not be enough, the request is refused and nothing is deleted, since a client may claim any size; then the
-refused push's own blobs are the next that may be deleted.
+once, upload sessions, and bytes that are still arriving. Where the repository of on-demand content is among them, the
+files that are made on demand count, too. If something new does not fit, content that nobody waits for is deleted: blobs
+that no manifest names because their push was refused or is long over, or because the last manifest was deleted, and
+upload sessions that have fallen silent. If that makes enough room, the new content is stored. If all of it would not be
+enough, the request is refused and nothing is deleted, since a client may claim any size; then the refused push's own
+blobs are the next that may be deleted.
 
 If a push loses a blob this way while it still runs, it gets the same error as after a garbage collection when it names
 the blob.
@@ -17,7 +18,20 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, ColumnElement, FromClause, and_, cast, delete, exists, func, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    and_,
+    cast,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    union,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.blobs.rows import BLOB_LINGER_SECONDS, StoredBlob, lock_rows, make_pending
@@ -59,7 +73,7 @@ class Room:
     async def measure(self, namespace: str) -> int:
         """The bytes that the repositories of a namespace hold, by the count of its quota."""
         async with self._database.reading() as connection:
-            return await sum_held(connection, Bound.of_namespace(0, namespace))
+            return await sum_held(connection, Bound.of_namespace(0, namespace, self._limits.root))
 
     async def check_blob(self, connection: AsyncConnection, repository: str, blob: StoredBlob) -> None:
         """Check that a registered blob fits into the repository; raises QuotaExceeded."""
@@ -265,8 +279,9 @@ def _spare(bound: Bound, grace: float, pushed: str) -> ColumnElement[bool]:
 
     The blob being pushed does not count, since deleting it would make no room.
     """
-    link, other = tables.link, tables.link.alias("other")
-    kept = exists().where(other.c.digest == link.c.digest, bound.holds(other.c.repository), ~_is_idle(other, grace))
+    link, other, file = tables.link, tables.link.alias("other"), tables.artifact
+    needed = exists().where(other.c.digest == link.c.digest, bound.holds(other.c.repository), ~_is_idle(other, grace))
+    kept = or_(needed, exists().where(file.c.digest == link.c.digest)) if bound.root else needed
     return and_(bound.holds(link.c.repository), link.c.digest != pushed, _is_idle(link, grace), ~kept)
 
 
@@ -324,13 +339,20 @@ async def sum_held(
     connection: AsyncConnection, bound: Bound, without_blob: str = "", without_manifest: str = "", without_key: str = ""
 ) -> int:
     """The bytes that are held within a bound, without those of the things named."""
-    link, blob, row = tables.link, tables.blob, tables.repository_manifest
-    digests = select(link.c.digest).where(bound.holds(link.c.repository), link.c.digest != without_blob)
-    blobs = select(_sum(blob.c.size)).where(blob.c.digest.in_(digests))
-    each = select(row.c.digest, row.c.size).where(bound.holds(row.c.repository), row.c.digest != without_manifest)
-    manifest = each.distinct().subquery()
-    held = [(await connection.execute(query)).scalar_one() for query in (blobs, select(_sum(manifest.c.size)))]
-    return sum(map(int, held)) + await coming(connection, bound, without_key)
+    link, row, file = tables.link, tables.repository_manifest, tables.artifact
+    blobs: Any = select(link.c.digest).where(bound.holds(link.c.repository), link.c.digest != without_blob)
+    if bound.root:
+        blobs = union(blobs, select(file.c.digest).where(file.c.digest != without_blob))
+    manifests = and_(bound.holds(row.c.repository), row.c.digest != without_manifest)
+    return await sum_sizes(connection, blobs, manifests) + await coming(connection, bound, without_key)
+
+
+async def sum_sizes(connection: AsyncConnection, blobs: Any, manifests: ColumnElement[bool]) -> int:
+    """The total size of these blobs, by digest, and manifests, each once."""
+    blob, row = tables.blob, tables.repository_manifest
+    each = select(row.c.digest, row.c.size).where(manifests).distinct().subquery()
+    queries = (select(_sum(blob.c.size)).where(blob.c.digest.in_(blobs)), select(_sum(each.c.size)))
+    return sum([int((await connection.execute(query)).scalar_one()) for query in queries])
 
 
 async def coming(connection: AsyncConnection, bound: Bound, without_key: str = "") -> int:

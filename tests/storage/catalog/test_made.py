@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,8 @@ from storage.database import tables
 from storage.digest import Digest
 from storage.errors import QuotaExceeded
 from storage.quotas.limits import Limits, Quota
+from storage.repositories.pushed import Repositories
+from storage.repositories.uploads import Uploads
 from tests.support.storage.content import ROOT, Content, push_of
 
 KB = 1000
@@ -30,6 +33,9 @@ class Maker:
         limits = Limits(tuple(map(Quota.parse, quotas)), images=images, namespace=namespace, root=ROOT)
         self.content = content
         self.catalog = Catalog.of(content.stores.database, Made(content.stores.database, limits, content.changes.mark))
+        repositories = Repositories(content.stores.database, content.changes, limits)
+        self.pushing = replace(content, repositories=repositories, uploads=Uploads(content.stores.blobs, repositories))
+        """What clients push to under the same limits."""
 
     async def image(self, key: str, *layers: bytes) -> None:
         """With two manifests and an index, some 450 bytes in all."""
@@ -195,3 +201,49 @@ async def test_without_a_limit_all_stay(content: Content) -> None:
         await maker.image(key, bytes_of(key, 6 * KB))
         await maker.used(key, 5)
     assert await maker.there() == {"one", "two"}
+
+
+@pytest.fixture(params=["*", f"{ROOT}*", f"{ROOT}/*", "the namespace"])
+def shared(request: pytest.FixtureRequest, content: Content) -> Maker:
+    """A limit of 10 kB, of what is pushed as well."""
+    if request.param == "the namespace":
+        return Maker(content, namespace=10 * KB)
+    return Maker(content, f"{request.param} bytes=10KB")
+
+
+async def test_what_is_pushed_is_checked_by_the_same_sum(shared: Maker) -> None:
+    pushing, repository = shared.pushing, f"{ROOT}/team"
+    await shared.file("file", bytes_of("a", 4 * KB))
+    await shared.image("image", bytes_of("b", 2 * KB), bytes_of("a", 4 * KB))
+    held = await pushing.repositories.room.measure(ROOT)
+    assert 6 * KB < held < 7 * KB
+    room = 10 * KB - held
+    with pytest.raises(QuotaExceeded, match="would make it 10,001"):
+        await pushing.push_blob(repository, bytes_of("c", room + 1))
+    async with pushing.uploads.arriving(repository) as arrival:
+        with pytest.raises(QuotaExceeded, match="would make it 10,001"):
+            await arrival.expect(room + 1)
+        await arrival.expect(room)
+    # each blob counts once, whoever has it
+    await pushing.push_blob(repository, bytes_of("a", 4 * KB))
+    await pushing.push_blob(repository, bytes_of("c", room))
+    assert await pushing.repositories.room.measure(ROOT) == 10 * KB
+    with pytest.raises(QuotaExceeded):
+        await shared.file("more", b"x")
+
+
+async def test_a_push_takes_nothing_that_counts_as_a_file_too(shared: Maker) -> None:
+    pushing, repository, data = shared.pushing, f"{ROOT}/team", bytes_of("a", 6 * KB)
+    await shared.file("file", data)
+    await pushing.push_blob(repository, data)
+    await shared.content.change(tables.link, created=0.0)
+    with pytest.raises(QuotaExceeded):
+        await pushing.push_blob(repository, bytes_of("b", 5 * KB))
+    assert (await pushing.repositories.blob(repository, Digest.of(data))).size == 6 * KB
+
+
+async def test_files_count_in_no_other_quota(content: Content) -> None:
+    maker = Maker(content, "team/* bytes=1KB")
+    await maker.file("file", bytes_of("a", 6 * KB))
+    await maker.pushing.push_blob("team/a", bytes_of("b"))
+    assert await maker.pushing.repositories.room.measure("team") == KB

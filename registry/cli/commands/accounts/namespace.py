@@ -90,8 +90,7 @@ async def _measure(settings: Settings, name: str) -> dict[str, Any]:
     async with open_store(settings.storage, settings.limits) as store:
         with open_accounts(settings, store) as opened:
             own = await opened.namespaces.find_quota(name)
-        is_root = name == settings.builder.root
-        held = await (store.catalog.room.measure() if is_root else store.repositories.room.measure(name))
+        held = await store.repositories.room.measure(name)
     limit = settings.upkeep.namespace_quota if own is None else own
     return {"namespace": name, "quota": _write_quota(own), "limit": limit, "held": held}
 
