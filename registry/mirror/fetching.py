@@ -23,6 +23,7 @@ from storage.digest import Digest
 from storage.errors import BlobUnknown, ConderyError, StorageFull, StorageUnavailable
 from storage.objects.files import readable_part
 from storage.objects.protocol import ObjectStore
+from storage.quotas.arrivals import Arrival, arriving
 from storage.repositories.mirrored import MirroredContent
 from storage.repositories.pushed import Repositories
 
@@ -116,19 +117,19 @@ class Fetching:
     async def _fetch(self, download: Download) -> StoredBlob:
         source, digest = download.source, download.digest
         sizes = await self._content.sizes(source.scope, digest)
-        async with self._blobs.pending() as key:
-            sink = _Sink(self._blobs.objects, key, digest, self._directory)
+        async with arriving(self._blobs, self._repositories.room, source.scope, digest) as arrival:
+            sink = _Sink(self._blobs.objects, arrival.key, digest, self._directory)
             try:
-                await self._pump(download, sink, sizes)
+                await self._pump(download, sink, arrival, sizes)
                 if sink.digest != digest:
                     raise UpstreamLies(source.registry, f"sent content with digest {sink.digest} for blob {digest}")
                 await to_end(asyncio.to_thread(sink.commit))
-                return await to_end(self._content.adopt(source.scope, StoredBlob(digest, sink.size, key)))
+                return await to_end(self._content.adopt(source.scope, StoredBlob(digest, sink.size, arrival.key)))
             finally:
                 await to_end(asyncio.to_thread(sink.close))
 
-    async def _pump(self, download: Download, sink: _Sink, sizes: set[int]) -> None:
-        """Transfer the whole blob, and resume where the connection breaks."""
+    async def _pump(self, download: Download, sink: _Sink, arrival: Arrival, sizes: set[int]) -> None:
+        """Transfer the whole blob, for which there is room, and resume where the connection breaks."""
         source, digest = download.source, download.digest
         in_vain = 0
         while download.size is None or sink.size < download.size:
@@ -138,9 +139,9 @@ class Fetching:
                 async with self._upstream.blob(source, digest, sink.size) as stream:
                     size = _agree_on_size(source, digest, stream, sizes if download.size is None else {download.size})
                     if download.size is None:
-                        await self._repositories.check_room(source.scope, StoredBlob(digest, size))
+                        await arrival.expect(size)
                         download.begin(size)
-                    await _take(download, sink, stream, size)
+                    await _take(download, sink, stream, arrival, size)
             except UpstreamLies:
                 raise
             except MirrorError as problem:
@@ -168,7 +169,7 @@ def _agree_on_size(source: Source, digest: Digest, stream: BlobStream, sizes: se
     return size
 
 
-async def _take(download: Download, sink: _Sink, stream: BlobStream, size: int) -> None:
+async def _take(download: Download, sink: _Sink, stream: BlobStream, arrival: Arrival, size: int) -> None:
     skip = stream.skip
     while data := await stream.content.readany():
         fresh = data[skip:]
@@ -177,6 +178,8 @@ async def _take(download: Download, sink: _Sink, stream: BlobStream, size: int) 
             continue
         if sink.size + len(fresh) > size:
             raise UpstreamLies(download.source.registry, f"sent more than {size} bytes for blob {download.digest}")
+        # the room may have become that of others, if this process could not renew its hold in time
+        await arrival.expect(size)
         # meanwhile the session's buffer fills with the next bytes
         await to_end(asyncio.to_thread(sink.take, fresh))
         download.advance(sink.size, sink.file)

@@ -129,13 +129,16 @@ class Room:
     async def hold(self, repository: str, key: str, size: int, seconds: float, digest: str = "") -> None:
         """Count `size` bytes for the pending object `key` for `seconds`; raises QuotaExceeded.
 
-        If the blob `digest` is already here, they replace its bytes in the count.
+        If the blob `digest` is already here, they replace its bytes in the count. An object that is not pending any
+        more counts as what it has become.
         """
         table = tables.pending
         async with self._database.writing() as connection:
-            await self.check(connection, repository, size, without_key=key, without_blob=digest)
+            # the row before the quota, as whoever takes the object off the list: neither waits for the other
             values = {"repository": repository, "size": size, "held_until": time.time() + seconds}
-            await connection.execute(update(table).where(table.c.key == key).values(**values))
+            held = await connection.execute(update(table).where(table.c.key == key).values(**values))
+            if held.rowcount:
+                await self.check(connection, repository, size, without_key=key, without_blob=digest)
 
     # giving way
 

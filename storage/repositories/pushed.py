@@ -276,11 +276,6 @@ class Repositories:
                 await record(connection, stored_blob(row))
         return stored_blob(row)
 
-    async def check_room(self, repository: str, blob: StoredBlob) -> None:
-        """Raise QuotaExceeded if the repository could not take a blob that has not arrived yet."""
-        async with self._database.reading() as connection:
-            await self.room.check_blob(connection, repository, blob)
-
     async def link(self, connection: AsyncConnection, repository: str, blob: StoredBlob) -> None:
         """Give the repository a registered blob, within a transaction; raises QuotaExceeded."""
         await ensure_repository(self._database, connection, repository)

@@ -216,7 +216,7 @@ async def test_processes_that_push_at_once_stay_within_the_quota(content: Conten
         for name, each in (("here", content), ("there", elsewhere))
     ]
     outcomes = await asyncio.gather(*(each for pair in work for each in pair), return_exceptions=True)
-    errors = {type(each) for each in outcomes if isinstance(each, BaseException)}
-    assert errors == {QuotaExceeded}
-    assert 0 < await content.repositories.room.measure("team") <= 55
+    assert {type(each) for each in outcomes} == {QuotaExceeded, Digest, type(None)}
+    # what was pushed may have given way to bytes that were coming then
+    assert await content.repositories.room.measure("team") <= 55
     await content.assert_sound()

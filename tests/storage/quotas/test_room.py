@@ -6,16 +6,18 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
-from storage.blobs.rows import StoredBlob
+from storage.blobs.rows import StoredBlob, claim
 from storage.database import tables
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestBlobUnknown, QuotaExceeded, TagImmutable, UploadUnknown
 from storage.quotas import room
+from storage.quotas.arrivals import arriving
 from storage.quotas.limits import Limits, Quota
 from storage.quotas.patterns import Immutable
 from storage.quotas.room import SILENT_SECONDS
+from storage.repositories.mirrored import MirroredContent
 from storage.repositories.pushed import Repositories
 from storage.repositories.uploads import Uploads
 from storage.repositories.uses import note_blob_use
@@ -258,3 +260,43 @@ async def test_room_that_has_run_out_and_is_others_is_asked_for_again(content: C
         with pytest.raises(QuotaExceeded):
             await arrival.expect(800)
         await arrival.expect(600)
+
+
+@pytest.mark.parametrize("database_url", [pytest.param("postgresql", marks=pytest.mark.services)], indirect=True)
+async def test_a_renewal_and_the_end_of_a_push_do_not_wait_for_each_other(content: Content) -> None:
+    team = under(content, "team/* bytes=1000")
+    async with team.uploads.arriving("team/a") as arrival:
+        await arrival.expect(800)
+        async with content.stores.database.writing() as connection:
+            await claim(connection, arrival.key)
+            renewal = asyncio.create_task(arrival._renew())
+            while not await content.stores.rows(text("SELECT 1 FROM pg_locks WHERE NOT granted")):
+                await asyncio.sleep(0.01)
+            await team.repositories.room.check(connection, "team/a", 800, without_key=arrival.key)
+        await renewal
+    assert await team.repositories.room.measure("team") == 0
+
+
+async def test_what_has_become_a_blob_is_not_held_again(content: Content) -> None:
+    team = under(content, "team/* bytes=1000")
+    async with team.uploads.arriving("team/a") as arrival:
+        await arrival.expect(800)
+        received = team.receive(arrival.key, data("1", 800))
+        await team.uploads.store("team/a", Digest.of(data("1", 800)), received)
+        await arrival._renew()
+        assert await team.repositories.room.measure("team") == 800
+    await team.push_blob("team/b", data("2", 200))
+
+
+async def test_the_bytes_of_a_copy_count_while_they_come_and_once_they_are_there(content: Content) -> None:
+    mirror = under(content, "mirror/* bytes=1000")
+    copies = MirroredContent(content.stores.database, mirror.repositories)
+    blobs, digest = content.stores.blobs, Digest.of(data("1"))
+    async with arriving(blobs, mirror.repositories.room, "mirror/a", digest) as arrival:
+        await arrival.expect(400)
+        await refused(mirror, "mirror/b", data("2", 700))
+        mirror.receive(arrival.key, data("1"))
+        await copies.adopt("mirror/a", StoredBlob(digest, 400, arrival.key))
+        assert await mirror.repositories.room.measure("mirror") == 400
+    await refused(mirror, "mirror/b", data("2", 700))
+    await content.assert_sound()

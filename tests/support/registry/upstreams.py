@@ -240,6 +240,7 @@ async def mirroring(
     access: Access | None = None,
     sign_in: AccessSettings | None = None,
     own: OwnCredentials | None = None,
+    database: str | None = None,
     **times: Unpack[MirrorTimes],
 ) -> AsyncIterator[Site]:
     """A server that mirrors the registries `hosts`; they may be internal, unless `internal` says which are."""
@@ -259,5 +260,13 @@ async def mirroring(
             own=own,
         )
 
-    async with serving(directory, http, limits=limits, access=access, sign_in=sign_in, open_mirror=open_mirror) as site:
+    async with serving(
+        directory,
+        http,
+        limits=limits,
+        access=access,
+        sign_in=sign_in,
+        database=database,
+        open_mirror=open_mirror,
+    ) as site:
         yield site
