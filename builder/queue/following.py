@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
+
 from builder.errors import BuildFailed
 from builder.queue.ended import read_end
 from builder.queue.protocol import CompletedBuild
 from builder.queue.watcher import Watcher
 from builder.work.claims import OURSELVES, Caller
+from storage.background import in_background
 from storage.catalog.builds import BuildRow, Builds
+from storage.errors import ConderyError
+
+TELL_SECONDS = 2.0
+"""How often the owner of a build is told who waits here; it counts them for three times as long."""
+
+log = structlog.get_logger(__name__)
 
 
 class FollowedBuild:
@@ -24,7 +33,8 @@ class FollowedBuild:
 
     async def wait(self, seconds: float | None, caller: Caller = OURSELVES) -> CompletedBuild | None:
         if self._row is not None and self._row.ended is None:
-            self._row = await self._look(self._row, seconds)
+            async with in_background(self._tell_often(caller)):
+                self._row = await self._look(self._row, seconds)
         if self._row is None:
             raise BuildFailed(self.id, "Collected", "this build was deleted; how it ended is unknown")
         if self._row.ended is None:
@@ -33,6 +43,15 @@ class FollowedBuild:
         if isinstance(end, BuildFailed):
             raise end
         return end
+
+    async def _tell_often(self, caller: Caller) -> None:
+        """Tell the owner of the build that `caller` waits."""
+        while True:
+            try:
+                await self._builds.note_waiting({self.id: caller.name if caller.signed_in else ""})
+            except ConderyError as error:
+                log.warning("cannot tell who waits for a build", build=self.id, reason=str(error))
+            await asyncio.sleep(TELL_SECONDS)
 
     async def _look(self, row: BuildRow, seconds: float | None) -> BuildRow | None:
         """Wait at most `seconds` for the end of the build. Returns its row, or None if it was deleted."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from sqlalchemy import update
 
 from builder.queue.flight import Flight
+from builder.queue.following import FollowedBuild
 from builder.queue.protocol import BuildQueue
 from builder.work.claims import OURSELVES, Caller
 from storage.catalog.builds import WAITING_SECONDS, Builds
@@ -63,6 +65,22 @@ async def test_flood_of_names_one_is_lifted_by_who_is_signed_in_at_another_proce
     await asyncio.gather(waiting, *strangers)
     assert work.begun[:2] == ["flood0", f"flood{WANTED}"]
     assert idle.begun == []
+
+
+@pytest.mark.parametrize("caller", [ANN, FLOOD[0]])
+async def test_who_follows_a_build_counts_where_it_is_made(engines: Engines, caller: Caller) -> None:
+    work = Work(slots=1)
+    flights = await flood(engines.open(work), work)
+    followed = await engines.open(Work()).follow(flights[WANTED].id)
+    assert isinstance(followed, FollowedBuild)
+    waiting = asyncio.create_task(followed.wait(SOON, caller))
+    counted = caller if caller.signed_in else OURSELVES
+    await until(lambda: counted in flights[WANTED].claim.list_waiting())
+    assert not any(counted in each.claim.list_waiting() for each in flights if each is not flights[WANTED])
+    work.release.set()
+    assert await waiting is not None
+    await asyncio.gather(*map(completed, flights))
+    assert work.begun[:2] == ["flood0", f"flood{WANTED}"]
 
 
 async def test_a_flood_in_one_process_takes_no_turn_of_another(engines: Engines) -> None:
