@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 BUSY_SECONDS = 30
 CONNECT_SECONDS = 10
+SILENT_SECONDS = 30
+"""After so long a connection ends whose other machine no longer confirms what it gets, or that it is there."""
+PROBES = 3
 POOL_SIZE = 20
 RETRY_AFTER = 5
 MOST_PARAMETERS = 10_000
@@ -169,8 +172,25 @@ def open_engine(url: str) -> AsyncEngine:
         pool_pre_ping=True,
         pool_size=POOL_SIZE,
         max_overflow=POOL_SIZE,
-        connect_args={"connect_timeout": CONNECT_SECONDS},
+        connect_args=connect_arguments(url),
     )
+
+
+def connect_arguments(url: str) -> dict[str, int]:
+    """What PostgreSQL's client library is told of every connection, unless the query of `url` says otherwise.
+
+    A machine that is gone need not say so. By the system's defaults a query would wait for it for a quarter of an hour
+    if it was on its way, and for hours if it had arrived.
+    """
+    seconds = max(SILENT_SECONDS // (PROBES + 1), 1)
+    arguments = {
+        "connect_timeout": CONNECT_SECONDS,
+        "tcp_user_timeout": SILENT_SECONDS * 1000,
+        "keepalives_idle": seconds,
+        "keepalives_interval": seconds,
+        "keepalives_count": PROBES,
+    }
+    return {name: value for name, value in arguments.items() if name not in make_url(url).query}
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -197,7 +217,8 @@ def migrate(url: str) -> None:
 
 
 def _migrate(url: str) -> None:
-    engine = create_engine(url.replace("+aiosqlite", ""), hide_parameters=True)
+    arguments = {} if make_url(url).get_backend_name() == "sqlite" else connect_arguments(url)
+    engine = create_engine(url.replace("+aiosqlite", ""), hide_parameters=True, connect_args=arguments)
     try:
         with engine.connect() as connection:
             if engine.dialect.name == "sqlite":
