@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ConfigDict, Field, field_validator
 
 from builder.base.prefix_path import find_prefix_problem
-from builder.channels.channel import check_folder
+from builder.channels.channel import check_folder, check_form
 from builder.channels.policy import check_pattern
 from builder.platforms import oci_platform
 from storage.oci import MIRROR_ROOT, REPOSITORY_PART
@@ -201,6 +201,11 @@ class BuilderSettings(Section):
         for each in value:
             check_folder(each)
         return value
+
+    @field_validator("channels")
+    @classmethod
+    def _are_channels(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(check_form, value))
 
     @field_validator("allowed_channels")
     @classmethod

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import structlog
 from aiohttp import web
@@ -30,6 +31,7 @@ from storage.catalog.credentials import NamespaceCredentials
 from storage.disk.privacy import open_to_others
 from storage.layout import DataDirectory
 from storage.store import Store, open_store
+from storage.text import redact
 from storage.vault.vault import Vault
 
 log = structlog.get_logger(__name__)
@@ -50,6 +52,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         open_notifications(settings.webhook, settings.http, store.database) as notifier,
     ):
         _tell_privacy(directory)
+        _tell_lacking(settings.builder.channels)
         await prepare_first_sign_in(settings, store)
         credentials = NamespaceCredentials(store.database, store.changes, vault)
         await credentials.check()
@@ -130,6 +133,14 @@ def _checks(store: Store, directory: Path) -> Mapping[str, Check]:
 def _notes(service: BuilderService) -> dict[str, Callable[[], str]]:
     deny_list = service.builder.admission.policies.deny_list
     return {"deny_list": lambda: deny_list.status} if deny_list else {}
+
+
+def _tell_lacking(channels: Sequence[str]) -> None:
+    """Warn of directories that are not there, which may be mounted later."""
+    for channel in channels:
+        path = unquote(urlsplit(channel).path) if channel.startswith("file://") else channel
+        if path.startswith("/") and not Path(path).is_dir():
+            log.warning("a channel's directory is not there, so nothing can be built from it", channel=redact(channel))
 
 
 def _tell_privacy(directory: Path) -> None:

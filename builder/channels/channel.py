@@ -65,6 +65,16 @@ def resolve_address(channel: str, alias: str) -> str:
     return f"{alias.rstrip('/')}/{channel}/"
 
 
+def check_form(channel: str) -> str:
+    """`channel` as given, which is a name or an address. Raises ValueError."""
+    try:
+        resolve_address(strip_credentials(channel), "https://conda.example.org")
+    except ChannelUnavailable as error:
+        folder = "; a directory is given by its whole path" if channel.startswith(".") else ""
+        raise ValueError(f"{redact(channel)!r}: {error.reason}{folder}") from None
+    return channel
+
+
 @dataclass(frozen=True)
 class Credential:
     """A credential for one host. `kind` is BasicHTTP, BearerToken or CondaToken, as in the file."""

@@ -84,3 +84,12 @@ def test_a_setting_that_has_to_be_another_ends_a_start_with_2(line: str, tmp_pat
     assert done.returncode == 2, done.stderr
     assert line.split()[-1] in done.stderr.splitlines()[-1]
     assert done.stdout == ""
+
+
+def test_a_channel_whose_directory_is_not_there_is_told_at_the_start(start_server: StartServer, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    channels = [str(tmp_path / "nothere"), (tmp_path / "gone").as_uri(), str(tmp_path / "there"), "conda-forge"]
+    server = start_server("--base", "scratch", "--workers", "1", "--channels", ",".join(channels))
+    assert server.stop() == 0
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    assert [line["channel"] for line in lines if line["event"].startswith("a channel's directory")] == channels[:2]

@@ -102,6 +102,12 @@ def test_the_file_is_found_in_the_working_directory_or_by_the_variable(
         ("read_only = 'maybe'", r"given.toml: read_only: must be true or false, not 'maybe'"),
         ("data_directory = 3", r"given.toml: data_directory: must be a path, not 3"),
         ("port = 70000", r"given.toml: port: must be less than"),
+        (
+            "channels = ['./nothere']",
+            r"channels: './nothere': it is neither .*; a directory is given by its whole path$",
+        ),
+        ("channels = './nothere'", r"given.toml: channels: './nothere': it is neither a channel name nor an address"),
+        ("channels = ['ftp://me:secret@x']", r"given.toml: channels: 'ftp://\*\*\*@x': its scheme is not one of"),
         ("channels = 3", r"given.toml: channels: must be a list, not 3"),
         ("log_level = 'loud'", r"log_level: must be 'debug', 'info', 'warning' or 'error', not 'loud'"),
         ("proxy_user_header = 'X-User'", r"proxy_user_header: set trusted_proxies to the addresses of the proxy"),
