@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from enum import Enum, StrEnum
 
 from storage.errors import quote
+from storage.suggestions import find_near
 from storage.text import redact
 
 
@@ -59,7 +59,9 @@ def parse_permission(text: str) -> Permission:
 
 
 def _suggest(text: str) -> str:
-    near = get_close_matches(text, [*WORDS, *Permission], n=2) or [
+    if meant := WORDS.get(text.rpartition("::")[2]):
+        return f"did you mean {meant} ({text.rpartition('::')[2]})?"
+    near = find_near(text, [*WORDS, *Permission]) or [
         each.value for each in Permission if text and text in each.value.split("::")
     ]
     if near:

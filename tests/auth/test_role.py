@@ -51,3 +51,16 @@ def test_what_clients_of_registries_call_them() -> None:
         Permission.ENVIRONMENT_CREATE,
         Permission.ENVIRONMENT_DELETE,
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("environment::push", r"environment::create \(push\)"),
+        ("environments::pull", r"environment::read \(pull\)"),
+        ("evnironment::read", "environment::read"),
+    ],
+)
+def test_what_was_meant_by_a_permission_that_there_is_not(text: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=f"'{text}' is not a permission; did you mean {meant}\\?$"):
+        parse_role(f"publisher={text}")
