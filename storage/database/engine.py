@@ -7,7 +7,7 @@ import itertools
 import sqlite3
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from storage.cancellation import to_end
 from storage.database.write_line import WriteLine
 from storage.errors import StorageBusy, StorageFull, StorageUnavailable
 from storage.layout import DataDirectory
@@ -70,7 +71,7 @@ class Database:
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """Begin a transaction that reads one consistent view of the database."""
         with translate_errors():
-            async with self.engine.connect() as connection:
+            async with self._connected() as connection:
                 yield connection
 
     @contextlib.asynccontextmanager
@@ -81,13 +82,27 @@ class Database:
         one must not begin inside of it. On PostgreSQL that holds only for the rows that it has updated.
         """
         with translate_errors():
-            async with (
-                self._line.turn() if self._line else contextlib.nullcontext(),
-                self.engine.connect() as connection,
-            ):
+            async with self._line.turn() if self._line else contextlib.nullcontext(), self._connected() as connection:
                 await connection.execution_options(**{_WRITES: True})
-                async with connection.begin():
-                    yield connection
+                transaction = connection.begin()
+                await self._to_end(transaction.start())
+                yield connection
+                await self._to_end(transaction.commit())
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AsyncConnection]:
+        """Take a connection, and roll back at the end what was not committed."""
+        connection = self.engine.connect()
+        try:
+            await self._to_end(connection.start())
+            yield connection
+        finally:
+            if connection.sync_connection is not None:
+                await to_end(connection.close())
+
+    async def _to_end(self, work: Awaitable[T]) -> T:
+        """Await `work`. On SQLite a cancelled caller waits for its end, for the reason of `_SteadyConnection`."""
+        return await (to_end(work) if self._line else work)
 
     async def lock(self, connection: AsyncConnection, name: str) -> None:
         """Hold the lock `name` until the transaction ends; other writing transactions that want it wait."""
@@ -162,7 +177,7 @@ def open_engine(url: str) -> AsyncEngine:
     Its errors show no parameters, which may be keys and hashes and would be in the log.
     """
     if make_url(url).get_backend_name() == "sqlite":
-        engine = create_async_engine(url, hide_parameters=True)
+        engine: AsyncEngine = _SteadyEngine(create_async_engine(url, hide_parameters=True).sync_engine)
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
@@ -191,6 +206,21 @@ def connect_arguments(url: str) -> dict[str, int]:
         "keepalives_count": PROBES,
     }
     return {name: value for name, value in arguments.items() if name not in make_url(url).query}
+
+
+class _SteadyConnection(AsyncConnection):
+    """A connection to SQLite whose statements run to their end.
+
+    A statement runs in a thread, whether or not somebody waits. If the caller were cancelled meanwhile, SQLAlchemy
+    would give the connection up with its transaction, which holds the write lock of all processes for a long time.
+    """
+
+    async def execute(self, *args: Any, **kwargs: Any) -> Any:
+        return await to_end(super().execute(*args, **kwargs))
+
+
+class _SteadyEngine(AsyncEngine):
+    _connection_cls = _SteadyConnection
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -61,21 +61,30 @@ class WriteLine:
             async with asyncio.timeout(self._seconds):
                 await place
         except (TimeoutError, asyncio.CancelledError) as error:
-            if place.done() and not place.cancelled():
+            if place.cancelled():
+                # whoever had the turn may have ended since, and then they passed over this place
+                with contextlib.suppress(ValueError):
+                    line.remove(place)
+            else:
                 # the turn came at the same moment
                 self._pass_on()
-            else:
-                line.remove(place)
             if isinstance(error, TimeoutError):
                 raise StorageBusy("too many writers wait for the database", RETRY_AFTER) from None
             raise
 
     def _pass_on(self) -> None:
+        while place := self._next():
+            # a place is cancelled at once, and whoever had it notices a moment later
+            if not place.done():
+                place.set_result(None)
+                return
+        self._taken = False
+
+    def _next(self) -> asyncio.Future[None] | None:
         if self._behind and (not self._ahead or self._passed >= PASSES):
             self._passed = 0
-            self._behind.popleft().set_result(None)
-        elif self._ahead:
+            return self._behind.popleft()
+        if self._ahead:
             self._passed = self._passed + 1 if self._behind else 0
-            self._ahead.popleft().set_result(None)
-        else:
-            self._taken = False
+            return self._ahead.popleft()
+        return None

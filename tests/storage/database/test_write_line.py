@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from random import Random
 
 import pytest
 from sqlalchemy import text
@@ -71,6 +72,40 @@ async def test_who_leaves_the_line_leaves_no_gap() -> None:
     assert writers.order == ["third", "fourth"]
 
 
+@pytest.mark.parametrize("behind", [False, True], ids=["ahead", "behind"])
+async def test_who_is_cancelled_as_the_turn_ends_breaks_nothing(behind: bool) -> None:
+    """A place is cancelled at once, but whoever waits there runs only after the turn has been passed on."""
+    writers = Writers()
+    async with writers.line.turn():
+        leaving = await writers.start("leaving", lambda: behind)
+        staying = await writers.start("staying", lambda: behind)
+        leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    assert leaving.cancelled()
+    await staying
+    await writers.write("next")
+    assert writers.order == ["staying", "next"]
+
+
+async def test_any_number_may_leave_at_any_time() -> None:
+    """The line's own time ends as well, at moments of its own."""
+    writers = Writers(seconds=0.01)
+    random = Random(0)
+
+    async def write() -> None:
+        async with writers.line.turn():
+            await asyncio.sleep(random.choice([0, 0.001]))
+
+    for _ in range(20):
+        tasks = [asyncio.create_task(write()) for _ in range(50)]
+        while unfinished := [task for task in tasks if not task.done()]:
+            random.choice(unfinished).cancel()
+            await asyncio.sleep(0)
+        await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.wait_for(writers.write("last"), 10)
+    assert writers.order == ["last"]
+
+
 async def test_a_failed_writer_passes_the_turn_on() -> None:
     writers = Writers()
 
@@ -94,6 +129,29 @@ async def test_nobody_waits_without_end() -> None:
             await late
     await writers.write("next")
     assert writers.order == ["next"]
+
+
+async def test_a_writer_that_is_cancelled_at_any_moment_leaves_no_lock(tmp_path: Path) -> None:
+    path = tmp_path / "condery.sqlite"
+    migrate(sqlite_url(path))
+    database = Database.open(sqlite_url(path))
+    random = Random(0)
+
+    async def write() -> None:
+        async with database.writing() as connection:
+            for _ in range(5):
+                await connection.execute(text("UPDATE build SET status = status"))
+
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as other:
+        for _ in range(200):
+            task = asyncio.create_task(write())
+            await asyncio.sleep(random.random() * 0.003)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("ROLLBACK")
+    await write()
+    await database.close()
 
 
 async def test_readers_need_not_wait_for_writers(tmp_path: Path) -> None:
