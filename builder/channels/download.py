@@ -70,15 +70,15 @@ class DownloadSettings:
 
 
 class Downloader:
-    """Fetches archives in parallel, at most `limit` at a time, and each once, however many callers want it at once.
+    """Fetches archives in parallel, at most `limit` at a time, and each once from its channel, however many want it.
 
     Slots are for connections: a download that waits for its next attempt has none. A long connection moves to a long
     slot. If none is free, it is closed as soon as that lets another start. It resumes later where it stopped; if the
     server has no ranges, it starts from the beginning and is kept twice as long.
 
     An archive gets its final name once it is whole and has the hash in its record. Until then it grows in a `.part`
-    file, from which a later attempt resumes, even in a later process. Credentials go only to their own host, and only
-    for packages of a channel of the same organisation. Proxies are those in the environment.
+    file of its source, from which a later attempt resumes, even in a later process. Credentials go only to their own
+    host, and only for packages of a channel of the same organisation. Proxies are those in the environment.
     """
 
     def __init__(self, settings: DownloadSettings, credentials: Credentials, fetch_oci: FetchOci | None = None) -> None:
@@ -116,7 +116,7 @@ class Downloader:
             raise PackageRefused(package.file_name, "its channel's index gives neither sha256 nor md5 for it")
         if package.url.startswith("file://"):
             return _find_local(package)
-        return await self._flights.do(package.archive_key, lambda: self._fetch(package, received or _ignore, logins))
+        return await self._flights.do(package.source_key, lambda: self._fetch(package, received or _ignore, logins))
 
     async def _fetch(self, package: LockedPackage, received: Received, logins: Logins) -> Path:
         path = self._settings.directory / f"{package.archive_key}{_find_extension(package)}"
@@ -144,7 +144,7 @@ class Downloader:
         with contextlib.ExitStack() as opened:
 
             def open_part() -> PartFile | None:
-                part = PartFile.open(path, algorithm)
+                part = PartFile.open(path, package.source_key, algorithm)
                 if part:
                     opened.callback(part.close)
                 return part

@@ -13,27 +13,29 @@ _CHUNK = 1 << 20
 
 
 class PartFile:
-    """`<path>.part`, locked against other processes. Every method blocks: call it in a thread.
+    """`<path>.<source>.part`, locked against other processes. Every method blocks: call it in a thread.
 
+    Each source has a part of its own: a slow one would hold up the others, and a wrong one spoil what they brought.
     What an earlier attempt left is kept and hashed first, so that a download resumes where it stopped.
     """
 
-    def __init__(self, path: Path, descriptor: int, algorithm: Literal["sha256", "md5"]) -> None:
-        self.path = _name_part(path)
+    def __init__(self, path: Path, source: str, descriptor: int, algorithm: Literal["sha256", "md5"]) -> None:
+        self.path = _name_part(path, source)
         self._final = path
         self._file = os.fdopen(descriptor, "r+b", buffering=0)
         self._algorithm = algorithm
         self.rehash()
 
     @classmethod
-    def open(cls, path: Path, algorithm: Literal["sha256", "md5"]) -> Self | None:
-        """Open the part. Returns None if another process is writing it, or has just finished it."""
-        descriptor = os.open(_name_part(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    def open(cls, path: Path, source: str, algorithm: Literal["sha256", "md5"]) -> Self | None:
+        """Open the part of `source`. Returns None if another process is writing it, or has just finished it."""
+        part = _name_part(path, source)
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # the locked file may have been renamed to its final name between the two calls
-            if os.stat(_name_part(path)).st_ino == os.fstat(descriptor).st_ino:
-                return cls(path, descriptor, algorithm)
+            if os.stat(part).st_ino == os.fstat(descriptor).st_ino:
+                return cls(path, source, descriptor, algorithm)
         except (BlockingIOError, FileNotFoundError):
             pass
         except BaseException:
@@ -80,5 +82,5 @@ class PartFile:
         self._file.close()
 
 
-def _name_part(path: Path) -> Path:
-    return path.with_name(path.name + ".part")
+def _name_part(path: Path, source: str) -> Path:
+    return path.with_name(f"{path.name}.{source[:16]}.part")

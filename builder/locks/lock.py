@@ -66,6 +66,15 @@ class LockedPackage:
         raise ValueError(f"{self.file_name} has neither sha256 nor md5")
 
     @property
+    def source_key(self) -> str:
+        """Identifies where the archive comes from, and what its record says of it.
+
+        A channel may write another's hash into its index. What comes from its own address, or differs from its own
+        record, is then no matter of the other's.
+        """
+        return make_key("source", [self.archive_key, self.channel, self.url, self.file_name, self.size])
+
+    @property
     def dates(self) -> Dates:
         """In milliseconds, also those of a lock that has what its channel wrote."""
         return read_dates(self.timestamp, self.since)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import errno
 import hashlib
 import os
@@ -55,6 +56,10 @@ def settings(tmp_path: Path, seconds: float = 10, attempts: int = 3) -> Download
     return DownloadSettings(tmp_path / "archives", policy, 4, seconds=seconds, attempts=attempts, backoff=0.001)
 
 
+def name_part(record: LockedPackage) -> str:
+    return f"{record.sha256}.conda.{record.source_key[:16]}.part"
+
+
 def only_file(tmp_path: Path) -> list[str]:
     return sorted(path.name for path in (tmp_path / "archives").iterdir())
 
@@ -91,6 +96,40 @@ async def test_two_processes_write_one_archive(tmp_path: Path, server: ChannelSe
     assert [request.status for request in server.requests] == [200, 206]
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_a_channel_that_lists_the_hash_of_another_neither_holds_up_nor_fails_it(
+    tmp_path: Path, channel: Path, server: ChannelServer, record: LockedPackage, processes: int
+) -> None:
+    async with ChannelServer(channel) as hostile, contextlib.AsyncExitStack() as opened:
+        held = hostile.hold(record.file_name)
+        hostile.fail(record.file_name, status=404)
+        downloaders = [
+            await opened.enter_async_context(Downloader(settings(tmp_path), Credentials())) for _ in range(processes)
+        ]
+        theirs = asyncio.create_task(downloaders[0].fetch(on(hostile, record)))
+        try:
+            assert await asyncio.to_thread(held.reached.wait, 30)
+            async with asyncio.timeout(60):
+                path = await downloaders[-1].fetch(on(server, record))
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == record.sha256
+            assert not theirs.done()
+        finally:
+            held.released.set()
+            [outcome] = await asyncio.gather(theirs, return_exceptions=True)
+        assert isinstance(outcome, DownloadFailed)
+
+
+async def test_a_record_with_another_size_fails_alone(
+    tmp_path: Path, server: ChannelServer, record: LockedPackage
+) -> None:
+    right = on(server, record)
+    wrong = [replace(right, size=1000), replace(right, size=1_000_000)]
+    async with Downloader(settings(tmp_path), Credentials()) as downloader:
+        outcomes = await asyncio.gather(*map(downloader.fetch, [*wrong, right]), return_exceptions=True)
+    assert all(isinstance(each, (PackageRefused, DownloadFailed)) for each in outcomes[:2])
+    assert isinstance(outcomes[2], Path)
+
+
 async def test_broken_connections_are_resumed(tmp_path: Path, server: ChannelServer, record: LockedPackage) -> None:
     server.fail(record.file_name, cut_after=100_000, times=2)
     async with Downloader(settings(tmp_path), Credentials()) as downloader:
@@ -107,7 +146,7 @@ async def test_a_later_process_resumes(tmp_path: Path, server: ChannelServer, re
         with pytest.raises(DownloadFailed, match="503") as caught:
             await downloader.fetch(on(server, record))
     assert caught.value.transient
-    assert only_file(tmp_path) == [f"{record.sha256}.conda.part"], "never under its final name"
+    assert only_file(tmp_path) == [name_part(on(server, record))], "never under its final name"
     server.faults.clear()
     async with Downloader(settings(tmp_path), Credentials()) as downloader:
         path = await downloader.fetch(on(server, record))
@@ -120,7 +159,7 @@ async def test_a_part_of_something_else_is_thrown_away(
 ) -> None:
     (tmp_path / "archives").mkdir()
     for length in (1000, record.size or 0, 1_000_000):
-        (tmp_path / "archives" / f"{record.sha256}.conda.part").write_bytes(b"x" * length)
+        (tmp_path / "archives" / name_part(on(server, record))).write_bytes(b"x" * length)
         async with Downloader(settings(tmp_path), Credentials()) as downloader:
             path = await downloader.fetch(on(server, record))
         assert hashlib.sha256(path.read_bytes()).hexdigest() == record.sha256
