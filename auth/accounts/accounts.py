@@ -6,13 +6,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import and_, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth.accounts.account import Account, AccountKind, new_id, read_account
 from auth.accounts.administrators import Standing, add_administrator, find_standing, keeping_one
 from auth.accounts.lookup import find_account, find_of_kind, has_accounts
-from auth.accounts.names import Names
+from auth.accounts.names import LOGIN_NAME, Names
 from auth.accounts.passwords import Passwords
 from auth.accounts.taken import check_free
 from auth.audit.actor import Actor
@@ -20,7 +20,7 @@ from auth.audit.log import append
 from auth.audit.reading import TOOK_NAMESPACE
 from auth.changing import AccessData
 from auth.errors import NameTaken, NameUnfit
-from storage.database.account_tables import account, binding, browser_session, refresh_token
+from storage.database.account_tables import access_token, account, binding, browser_session, refresh_token
 
 LONGEST_DISPLAY_NAME = 255
 
@@ -131,11 +131,23 @@ class Accounts:
             await end_sessions(connection, found.id)
             await append(connection, by.did("user.password", name))
 
-    async def sign_out(self, name: str, *, by: Actor) -> None:
-        """End everything that is signed in, everywhere, but no access tokens."""
+    async def sign_out(self, name: str, *, by: Actor, tokens: bool = False) -> None:
+        """End everything that is signed in, everywhere, and what `condery login` made; with `tokens` all access tokens.
+
+        What was made with an access token ends with it.
+        """
+        ended = [] if tokens else [access_token.c.name.startswith(LOGIN_NAME, autoescape=True)]
         async with self._data.changing_alone() as connection:
-            await end_sessions(connection, (await find_account(connection, name)).id)
+            found = await find_account(connection, name)
+            await end_sessions(connection, found.id)
+            table, now = access_token, time.time()
+            holds = and_(table.c.revoked.is_(None), or_(table.c.expires.is_(None), table.c.expires > now))
+            mine = (table.c.account == found.id, holds, *ended)
+            rows = (await connection.execute(select(table.c.id, table.c.name).where(*mine))).all()
+            await connection.execute(update(table).where(*mine).values(revoked=now))
             await append(connection, by.did("user.sign-out", name))
+            for row in rows:
+                await append(connection, by.did("token.revoke", name, id=row.id, name=row.name))
 
     async def disable(self, name: str, kind: AccountKind = "person", *, by: Actor, force: bool = False) -> None:
         """Refuse all credentials of an account and of its robots.

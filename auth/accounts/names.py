@@ -23,6 +23,9 @@ _SHARED_NAMESPACES = frozenset({"default", "filesystem"})
 
 Named = Literal["an account", "a group", "a namespace"]
 
+LOGIN_NAME = "condery login at "
+"""How the names of the access tokens begin that `condery login` makes; the name of the machine follows."""
+
 
 def is_name(text: str) -> bool:
     """Whether the characters of a name are allowed for an account, a group or a namespace."""

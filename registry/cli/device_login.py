@@ -7,6 +7,7 @@ import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from auth.accounts.names import LOGIN_NAME
 from registry.cli.asking import LoginFailed, NoAnswer, check_done, send
 from registry.cli.display import echo
 from storage.text import printable
@@ -36,7 +37,7 @@ class Signed(NamedTuple):
 async def sign_in(base: URL, days: float | None) -> Signed:
     """Say where to go, and wait until somebody has allowed it there. Raises LoginFailed."""
     url = base / "device" / "code"
-    form = {"client_id": CLIENT, "device": f"condery login at {socket.gethostname()}"[:100]}
+    form = {"client_id": CLIENT, "device": f"{LOGIN_NAME}{socket.gethostname()}"[:100]}
     if days is not None:
         form["lifetime"] = str(round(days * 86400))
     status, begun = await send("POST", url, {}, form=form)

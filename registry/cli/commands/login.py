@@ -138,7 +138,9 @@ def _host(base: URL) -> str:
 async def _make_token(base: URL, user: str, password: str, expires: float | None) -> str:
     from aiohttp import encode_basic_auth
 
-    document: dict[str, Any] = {"name": f"condery login at {socket.gethostname()}"}
+    from auth.accounts.names import LOGIN_NAME
+
+    document: dict[str, Any] = {"name": f"{LOGIN_NAME}{socket.gethostname()}"}
     if expires is not None:
         document["expires"] = expires
     headers = {"Authorization": encode_basic_auth(user, password, "utf-8")}

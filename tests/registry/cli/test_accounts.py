@@ -289,6 +289,22 @@ def test_a_mistyped_data_directory_does_not_look_empty(run: Run, tmp_path: Path)
     assert not (tmp_path / "data").exists()
 
 
+def test_signing_out_ends_what_condery_login_made(people: Run) -> None:
+    people("token create", "condery login at lost", "--user", "bob")
+    people("token create", "condery login at home", "--user", "alice")
+    people("token create nightly --user bob")
+    told = people("user sign-out bob")
+    assert "access tokens that still work: 1; see: condery token list --user bob" in told.stderr
+    names = [each["name"] for each in json.loads(people("token list --user bob --json").stdout)]
+    assert names == ["nightly"]
+    assert "condery login at home" in people("token list --user alice --json").stdout
+    ended = [each for each in people("audit --json").stdout.splitlines() if "token.revoke" in each]
+    assert len(ended) == 1
+    assert "access tokens" not in people("user sign-out bob --tokens").stderr
+    assert "nightly" not in people("token list --user bob --json").stdout
+    assert people("token list --user alice --json").stdout != "[]"
+
+
 class TestExplainAccess:
     def explain(self, run: Run, line: str, *, granted: bool) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(run(f"explain-access {line} --json", code=0 if granted else 1).stdout)

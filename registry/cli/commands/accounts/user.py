@@ -101,10 +101,26 @@ def passwd(loaded: LoadedSettings, name: Name, password_file: PasswordFile = Non
 
 @app.command("sign-out", cls=Command)
 @takes_settings("storage")
-def sign_out(loaded: LoadedSettings, name: Name) -> None:
-    """End everything that a person is signed in with; access tokens stay."""
-    work_on(loaded, lambda opened: opened.accounts.sign_out(name, by=by()))
+def sign_out(
+    loaded: LoadedSettings,
+    name: Name,
+    tokens: Annotated[bool, typer.Option("--tokens", help="End all their other access tokens, too.")] = False,
+) -> None:
+    """End everything that a person is signed in with, and the access tokens that condery login made."""
+
+    async def work(opened: OpenedAccounts) -> tuple[Account, int]:
+        await opened.accounts.sign_out(name, by=by(), tokens=tokens)
+        found = await opened.accounts.find(name)
+        listed = [each.id for each in await opened.access_tokens.list_tokens(found.id)]
+        # one that was made with another has ended with it, though it is listed
+        limits = [await opened.access_tokens.find_limits(each, found.id) for each in listed]
+        return found, sum(each is not None for each in limits)
+
+    found, count = work_on(loaded, work)
     echo(f"{name} is signed out everywhere")
+    if count:
+        option = "--robot" if found.kind == "robot" else "--user"
+        echo(f"access tokens that still work: {count}; see: condery token list {option} {name}", err=True)
 
 
 @app.command("disable", cls=Command)
