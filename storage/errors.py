@@ -305,7 +305,10 @@ class QuotaExceeded(ContentError):
         also: Sequence[QuotaExceeded] = (),
     ) -> None:
         now = "" if held is None else f" (there are {held:,} now)"
-        super().__init__(f"{prefix} may hold {limit:,} {what}, but this would make it {needed:,}{now}; {help}")
+        told = f"this would make it {needed:,}{now}"
+        if held is not None and limit < held < needed:
+            told = f"is over its quota already: there are {held:,}"
+        super().__init__(f"{prefix} may hold {limit:,} {what}, but {told}; {help}")
         self.prefix = prefix
         self.what = what
         self.limit = limit

@@ -148,7 +148,7 @@ async def _find(request: web.Request, target: Target) -> Upload:
 async def _arriving(request: web.Request, upload: Upload, digest: str = "") -> AsyncIterator[Arrival]:
     """The target for a request's bytes. If the request breaks off, what arrived is kept; a refusal ends the session."""
     uploads = request.app[PARTS].uploads
-    async with uploads.end_on_refusal(upload), uploads.arriving(upload.repository, digest) as arrival:
+    async with uploads.end_on_refusal(upload), uploads.arriving(upload.repository, digest, upload.id) as arrival:
         try:
             yield arrival
         except BodyBroken as error:

@@ -27,14 +27,18 @@ log = structlog.get_logger(__name__)
 
 
 class Arrival:
-    """The object `key` that bytes for `repository` are written to; they are those of the blob `digest`, if known.
+    """The object `key` that bytes for `repository` are written to; they are those of the blob `digest`, and come
+    in the session `upload`, if these are known.
 
     They are counted if a quota has `bounded` the repository when they began to come.
     """
 
-    def __init__(self, room: Room, repository: str, key: str, digest: str = "", *, bounded: bool = True) -> None:
+    def __init__(
+        self, room: Room, repository: str, key: str, digest: str = "", upload: str = "", *, bounded: bool = True
+    ) -> None:
         self.key = key
         self._digest = digest
+        self._upload = upload
         self._room = room
         self._repository = repository
         self._bounded = bounded
@@ -49,7 +53,8 @@ class Arrival:
             try:
                 await self._hold(size if not self._held else max(size, self._held + STEP))
             except QuotaExceeded:
-                await self._room.within(self._repository, lambda: self._hold(size))
+                own = (self.key, self._upload)
+                await self._room.within(self._repository, lambda: self._hold(size), own)
 
     async def _hold(self, size: int) -> None:
         await self._room.hold(self._repository, self.key, size, HOLD_SECONDS, self._digest)
@@ -83,10 +88,12 @@ class Arrival:
 
 
 @contextlib.asynccontextmanager
-async def arriving(blobs: BlobStore, room: Room, repository: str, digest: str = "") -> AsyncIterator[Arrival]:
+async def arriving(
+    blobs: BlobStore, room: Room, repository: str, digest: str = "", upload: str = ""
+) -> AsyncIterator[Arrival]:
     """Yield an object to write in the block. It is deleted afterwards unless something has it by then."""
     bounded = await room.bounds(repository)
     async with blobs.pending() as key:
-        arrival = Arrival(room, repository, key, digest, bounded=bounded)
+        arrival = Arrival(room, repository, key, digest, upload, bounded=bounded)
         async with arrival.keep_renewed():
             yield arrival

@@ -91,26 +91,30 @@ class Room:
         *,
         without_blob: str = "",
         without_manifest: str = "",
-        without_key: str = "",
+        without: Collection[str] = (),
     ) -> None:
-        """Check that `size` more bytes fit, without counting the things named; raises QuotaExceeded."""
+        """Check that `size` more bytes fit, without counting the things named; raises QuotaExceeded.
+
+        `without` are ids of upload sessions and keys of pending objects.
+        """
         bounds = await find_bounds(connection, self._limits, repository)
         for bound in bounds:
             await self._database.lock(connection, bound.lock)
         exceeded = []
         for bound in bounds:
-            held = await sum_held(connection, bound, without_blob, without_manifest, without_key)
+            held = await sum_held(connection, bound, without_blob, without_manifest, without)
             if held + size > bound.limit:
                 exceeded.append(bound.refuse(held, held + size, pushed=without_blob))
         if exceeded:
             exceeded[0].also = exceeded[1:]
             raise exceeded[0]
 
-    async def within(self, repository: str, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def within(self, repository: str, attempt: Callable[[], Awaitable[T]], own: Collection[str] = ()) -> T:
         """Run `attempt()`, and again as long as deleting something makes room for it.
 
         If nothing more can be deleted, QuotaExceeded is raised. From then on the blobs that were pushed to the
-        repository and that no manifest names may be deleted for others.
+        repository and that no manifest names may be deleted for others. `own` are ids of upload sessions and keys of
+        pending objects that are the attempt's own, so the error does not advise to wait for them.
         """
         for _ in range(ROUNDS):
             try:
@@ -124,7 +128,7 @@ class Room:
                 refused = hopeless
                 break
         await self.give_up_push(repository)
-        raise await self._explain(repository, refused)
+        raise await self._explain(repository, refused, own)
 
     async def hold(self, repository: str, key: str, size: int, seconds: float, digest: str = "") -> None:
         """Count `size` bytes for the pending object `key` for `seconds`; raises QuotaExceeded.
@@ -138,7 +142,7 @@ class Room:
             values = {"repository": repository, "size": size, "held_until": time.time() + seconds}
             held = await connection.execute(update(table).where(table.c.key == key).values(**values))
             if held.rowcount:
-                await self.check(connection, repository, size, without_key=key, without_blob=digest)
+                await self.check(connection, repository, size, without=(key,), without_blob=digest)
 
     # giving way
 
@@ -188,7 +192,7 @@ class Room:
             await lock_rows(connection, link, these)
             await connection.execute(update(link).where(these).values(released=now, created=0.0))
 
-    async def _explain(self, repository: str, refused: QuotaExceeded) -> QuotaExceeded:
+    async def _explain(self, repository: str, refused: QuotaExceeded, own: Collection[str]) -> QuotaExceeded:
         """Return the error with advice on what would help."""
         if refused.what != "bytes":
             return refused
@@ -202,7 +206,7 @@ class Room:
                 return refused
             untagged = select(func.count()).where(bound.holds(row.c.repository), ~tagged, ~in_index)
             count = int((await connection.execute(untagged)).scalar_one())
-            arriving = await coming(connection, bound)
+            arriving = await coming(connection, bound, own)
         advice = "delete images by their digests, which makes room at once"
         if count:
             advice += f"; {count:,} manifests there have no tag any more"
@@ -339,7 +343,11 @@ def _enough(rows: Sequence[Any], size: int) -> list[Any]:
 
 
 async def sum_held(
-    connection: AsyncConnection, bound: Bound, without_blob: str = "", without_manifest: str = "", without_key: str = ""
+    connection: AsyncConnection,
+    bound: Bound,
+    without_blob: str = "",
+    without_manifest: str = "",
+    without: Collection[str] = (),
 ) -> int:
     """The bytes that are held within a bound, without those of the things named."""
     link, row, file = tables.link, tables.repository_manifest, tables.artifact
@@ -347,7 +355,7 @@ async def sum_held(
     if bound.root:
         blobs = union(blobs, select(file.c.digest).where(file.c.digest != without_blob))
     manifests = and_(bound.holds(row.c.repository), row.c.digest != without_manifest)
-    return await sum_sizes(connection, blobs, manifests) + await coming(connection, bound, without_key)
+    return await sum_sizes(connection, blobs, manifests) + await coming(connection, bound, without)
 
 
 async def sum_sizes(connection: AsyncConnection, blobs: Any, manifests: ColumnElement[bool]) -> int:
@@ -358,14 +366,14 @@ async def sum_sizes(connection: AsyncConnection, blobs: Any, manifests: ColumnEl
     return sum([int((await connection.execute(query)).scalar_one()) for query in queries])
 
 
-async def coming(connection: AsyncConnection, bound: Bound, without_key: str = "") -> int:
-    """Bytes of upload sessions and bytes still arriving."""
+async def coming(connection: AsyncConnection, bound: Bound, without: Collection[str] = ()) -> int:
+    """Bytes of upload sessions and bytes still arriving, but not of the sessions and pending objects named."""
     upload, pending, now = tables.upload, tables.pending, time.time()
-    sessions = select(_sum(upload.c.size)).where(bound.holds(upload.c.repository))
+    sessions = select(_sum(upload.c.size)).where(bound.holds(upload.c.repository), upload.c.id.not_in(without))
     coming = select(_sum(pending.c.size)).where(
         bound.holds(pending.c.repository),
         ~is_before(pending.c.held_until, now, now),
-        pending.c.key != without_key,
+        pending.c.key.not_in(without),
     )
     return sum([int((await connection.execute(query)).scalar_one()) for query in (sessions, coming)])
 

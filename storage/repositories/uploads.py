@@ -128,7 +128,8 @@ class Uploads:
         Raises RangeInvalid if another request was faster, UploadUnknown, and QuotaExceeded, which ends the session.
         """
         async with self.end_on_refusal(upload):
-            await self._repositories.room.within(upload.repository, lambda: self._append(upload, received))
+            own = (upload.id, received.key)
+            await self._repositories.room.within(upload.repository, lambda: self._append(upload, received), own)
         size = upload.size + received.size
         if received.hasher is not None:
             self._hashes[upload.id] = (size, received.hasher)
@@ -151,7 +152,7 @@ class Uploads:
                     upload=upload.id, position=upload.parts, key=received.key, size=received.size
                 )
             )
-            await self._repositories.room.check(connection, upload.repository, 0)
+            await self._repositories.room.check(connection, upload.repository, size, without=(upload.id,))
 
     async def _refuse(self, connection: AsyncConnection, upload: Upload) -> None:
         query = select(tables.upload.c.size).where(tables.upload.c.id == upload.id)
@@ -203,8 +204,9 @@ class Uploads:
         record: Record[StoredBlob] | None,
     ) -> StoredBlob:
         owned = {part.key for part in parts} - ({last.key} if last else set())
+        own = (upload.id, blob.key or "", last.key if last else "")
         stored = await self._repositories.room.within(
-            upload.repository, lambda: self._complete_upload(upload, owned, blob, record)
+            upload.repository, lambda: self._complete_upload(upload, owned, blob, record), own
         )
         self._hashes.pop(upload.id, None)
         # whoever made `last` and a joined object pending releases them
@@ -233,7 +235,9 @@ class Uploads:
         """Make the bytes of a single request the blob `digest`; raises DigestMismatch, QuotaExceeded."""
         await self._verify(received.hasher, [ObjectPart(received.key, received.size)], digest)
         blob = StoredBlob(digest, received.size, received.key)
-        return await self._repositories.room.within(repository, lambda: self._store(repository, blob, record))
+        return await self._repositories.room.within(
+            repository, lambda: self._store(repository, blob, record), (received.key,)
+        )
 
     async def _store(self, repository: str, blob: StoredBlob, record: Record[StoredBlob] | None) -> StoredBlob:
         assert blob.key is not None
@@ -254,9 +258,12 @@ class Uploads:
         self._hashes.pop(upload.id, None)
         await asyncio.shield(self._blobs.release(keys))
 
-    def arriving(self, repository: str, digest: str = "") -> AbstractAsyncContextManager[Arrival]:
-        """The target for the bytes of one request to a repository; they are those of the blob `digest`, if known."""
-        return arriving(self._blobs, self._repositories.room, repository, digest)
+    def arriving(self, repository: str, digest: str = "", upload: str = "") -> AbstractAsyncContextManager[Arrival]:
+        """The target for the bytes of one request to a repository.
+
+        They are those of the blob `digest`, and come in the session `upload`, if these are known.
+        """
+        return arriving(self._blobs, self._repositories.room, repository, digest, upload)
 
     @contextlib.asynccontextmanager
     async def end_on_refusal(self, upload: Upload) -> AsyncIterator[None]:

@@ -217,6 +217,27 @@ async def test_sessions_count_and_give_way_when_they_are_silent(content: Content
         await team.uploads.find("team/a", upload.id, "me")
 
 
+async def test_a_refusal_does_not_count_its_own_session_as_unfinished(content: Content) -> None:
+    team = under(content, "team/* bytes=1000")
+    upload = await team.chunk(await team.uploads.open("team/a", "me"), data("1", 800))
+    with pytest.raises(QuotaExceeded, match=r"would make it 1,200 \(there are 0 now\)") as refusal:
+        await team.chunk(upload, data("2", 400))
+    assert "unfinished" not in str(refusal.value)
+    upload = await team.chunk(await team.uploads.open("team/a", "me"), data("1", 800))
+    async with team.uploads.arriving("team/a", upload=upload.id) as arrival:
+        await arrival.expect(100)
+        with pytest.raises(QuotaExceeded) as refusal:
+            await arrival.expect(400)
+    assert "unfinished" not in str(refusal.value)
+
+
+async def test_a_repository_that_is_over_its_quota_is_told_so(content: Content) -> None:
+    await content.push_blob("team/a", data("1", 500))
+    team = under(content, "team/* bytes=400")
+    with pytest.raises(QuotaExceeded, match=r"may hold 400 bytes, but is over its quota already: there are 500; "):
+        await team.push_blob("team/a", data("2", 1))
+
+
 async def test_bytes_count_while_they_come(content: Content) -> None:
     team = under(content, "team/* bytes=1000")
     async with team.uploads.arriving("team/a") as arrival:
@@ -272,7 +293,7 @@ async def test_a_renewal_and_the_end_of_a_push_do_not_wait_for_each_other(conten
             renewal = asyncio.create_task(arrival._renew())
             while not await content.stores.rows(text("SELECT 1 FROM pg_locks WHERE NOT granted")):
                 await asyncio.sleep(0.01)
-            await team.repositories.room.check(connection, "team/a", 800, without_key=arrival.key)
+            await team.repositories.room.check(connection, "team/a", 800, without=(arrival.key,))
         await renewal
     assert await team.repositories.room.measure("team") == 0
 
