@@ -37,7 +37,7 @@ from builder.work.buckets import Buckets
 from builder.work.claims import OURSELVES, Begun, Caller, Claim, on_behalf_of, untold
 from storage.catalog.builds import BuildRow, Builds
 from storage.clock import is_within
-from storage.errors import ConderyError, ServerStopping
+from storage.errors import ConderyError, QuotaExceeded, ServerStopping
 from storage.events.outbox import Record
 from storage.text import printable
 
@@ -58,6 +58,8 @@ Tell = Callable[[Job, str, float, CompletedBuild | BuildFailed], Awaitable[Recor
 _UNRECORDED = "the build failed, and the reason could not be recorded; the server's log has it under the build's id"
 _CRASHED = "internal error; the server's log has the details under the build's id"
 _FOREIGN = "another version of the server started this build and this one cannot resume it; ask again"
+_UNREMEMBERED = frozenset({None, QuotaExceeded.__name__})
+"""Not a failure, or one that ends as soon as an administrator raises the quota, which is no part of a job's key."""
 
 
 async def tell_nobody(job: Job, build_id: str, seconds: float, end: CompletedBuild | BuildFailed) -> None:
@@ -210,7 +212,7 @@ class EmbeddedQueue:
         if job.key in self._flights:
             return None
         row = await self._builds.last(job.key)
-        if row is None or row.ended is None or row.error_kind is None:
+        if row is None or row.ended is None or row.error_kind in _UNREMEMBERED:
             return None
         memory = self._settings.transient_failure_memory if row.error_transient else self._settings.failure_memory
         return read_failure(row) if is_within(memory, row.ended, row.now) else None

@@ -15,7 +15,7 @@ from builder.queue.protocol import CompletedBuild, Priority
 from builder.work.claims import Caller
 from storage.catalog.builds import Builds
 from storage.database import tables
-from storage.errors import ServerStopping
+from storage.errors import QuotaExceeded, ServerStopping
 from tests.builder.queue.engines import (
     NUMPY,
     SETTINGS,
@@ -234,6 +234,16 @@ class TestFailing:
         forgetful = engines.open(work, SETTINGS.model_copy(update={"failure_memory": 0}))
         assert await forgetful.find_remembered_failure(NUMPY) is None
         assert len(work.begun) == 1
+
+    async def test_a_quota_that_was_raised_helps_at_once(self, engines: Engines) -> None:
+        work = Work(QuotaExceeded("namespace conda-store-dynamic", "bytes", 1, 2), released=True)
+        queue = engines.open(work)
+        for _ in range(2):
+            with pytest.raises(BuildFailed, match="may hold 1 bytes") as failed:
+                await completed(await queue.submit(NUMPY))
+            assert failed.value.kind == "QuotaExceeded"
+            assert await queue.find_remembered_failure(NUMPY) is None
+        assert len(work.begun) == 2
 
     async def test_a_failure_is_told_in_every_process(self, engines: Engines) -> None:
         work = Work(Unsatisfiable("linux-64", "no"))
