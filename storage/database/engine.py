@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import sqlite3
 import time
-import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from sqlalchemy import Connection, Table, create_engine, event, func, inspect, select, text
+from sqlalchemy import BigInteger, Connection, Table, create_engine, event, func, inspect, literal, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -107,7 +107,9 @@ class Database:
     async def lock(self, connection: AsyncConnection, name: str) -> None:
         """Hold the lock `name` until the transaction ends; other writing transactions that want it wait."""
         if self.dialect == "postgresql":
-            await connection.execute(select(func.pg_advisory_xact_lock(zlib.crc32(name.encode()))))
+            # not a checksum: a client could choose names that share the lock of somebody else's
+            key = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), signed=True)
+            await connection.execute(select(func.pg_advisory_xact_lock(literal(key, BigInteger))))
 
     def insert(self, table: Table) -> Any:
         """The dialect's `insert`, with `on_conflict_do_nothing` and `on_conflict_do_update`."""

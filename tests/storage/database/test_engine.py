@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from sqlalchemy import Connection, text
@@ -49,3 +51,17 @@ def test_no_error_of_a_migration_shows_what_is_stored(tmp_path: Path, monkeypatc
         migrate(sqlite_url(tmp_path / "new.sqlite"))
     assert "no_such_table" in str(raised.value.__cause__)
     assert "parameters hidden" in str(raised.value.__cause__)
+
+
+async def test_names_with_one_checksum_have_locks_of_their_own(postgres_url: str) -> None:
+    assert crc32(b"plumless") == crc32(b"buckeroo")
+    one, two = Database.open(postgres_url), Database.open(postgres_url)
+    async with asyncio.timeout(60), one.writing() as first, two.writing() as second:
+        await one.lock(first, "plumless")
+        await two.lock(second, "buckeroo")
+        held = text("SELECT count(DISTINCT (classid, objid)) FROM pg_locks WHERE locktype = 'advisory' AND granted")
+        # other tests may hold some on the same server, but in other databases
+        own = text(f"{held} AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")
+        assert (await first.execute(own)).scalar() == 2
+    await one.close()
+    await two.close()
