@@ -16,6 +16,8 @@ from pathlib import Path
 
 SLOTS = 1 << 14
 """Repositories share a slot by the checksum of their name: a change may void another's cache, but is never missed."""
+_BYTES = 8 * (SLOTS + 1)
+"""One slot more is for names that begin with `//`, which no repository has: what decides about access."""
 
 
 class Changes:
@@ -27,9 +29,9 @@ class Changes:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             # grow it only once: truncating a file that others have mapped would pull it from under them
-            if os.fstat(descriptor).st_size < 8 * SLOTS:
-                os.truncate(descriptor, 8 * SLOTS)
-            self._stamps = memoryview(mmap.mmap(descriptor, 8 * SLOTS)).cast("Q")
+            if os.fstat(descriptor).st_size < _BYTES:
+                os.truncate(descriptor, _BYTES)
+            self._stamps = memoryview(mmap.mmap(descriptor, _BYTES)).cast("Q")
         finally:
             os.close(descriptor)
 
@@ -49,9 +51,10 @@ class Changes:
     def mark_all(self) -> None:
         """Void all caches, since a change may have been missed: a process can die between its commit and its mark."""
         # at once: a number at a time takes half of what opening a store costs
-        self._stamps[:] = memoryview(os.urandom(8 * SLOTS)).cast("Q")
+        self._stamps[:] = memoryview(os.urandom(_BYTES)).cast("Q")
 
 
 @lru_cache(maxsize=4096)
 def _slot(repository: str) -> int:
-    return zlib.crc32(repository.encode()) % SLOTS
+    # whoever may push could choose a name that shares its slot, and void the caches on which every request relies
+    return SLOTS if repository.startswith("//") else zlib.crc32(repository.encode()) % SLOTS

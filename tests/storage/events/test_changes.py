@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
+from zlib import crc32
 
-from storage.events.changes import Changes
+from storage.events.changes import SLOTS, Changes
 
 MARK = """
 import sys; from pathlib import Path; from storage.events.changes import Changes
@@ -35,3 +37,19 @@ def test_marking_all_marks_each(tmp_path: Path) -> None:
     before = [changes.stamp(name) for name in names]
     changes.mark_all()
     assert not [name for name, stamp in zip(names, before, strict=True) if changes.stamp(name) == stamp]
+
+
+def test_no_repository_shares_the_slot_of_what_decides_about_access(tmp_path: Path) -> None:
+    changes = Changes(tmp_path / "changes")
+    alike = next(name for n in count() if crc32((name := f"team/{n}").encode()) % SLOTS == crc32(b"//access") % SLOTS)
+    access, repository = changes.stamp("//access"), changes.stamp(alike)
+    changes.mark(alike)
+    assert changes.stamp("//access") == access
+    assert changes.stamp(alike) != repository
+    repository = changes.stamp(alike)
+    changes.mark("//access")
+    assert changes.stamp("//access") != access
+    assert changes.stamp(alike) == repository
+    access = changes.stamp("//access")
+    changes.mark_all()
+    assert changes.stamp("//access") != access
