@@ -348,3 +348,18 @@ class TestExplainAccess:
         self.explain(people, "anonymous environment::read team/x", granted=True)
         found = self.explain(people, "anonymous environment::create team/x", granted=False)
         assert found["fix"] == "add team/x=editor to the setting anonymous_bindings"
+
+    @pytest.mark.parametrize("holder", ["--user bob", "--group science"])
+    def test_a_role_that_the_settings_do_not_have_is_told(self, people: Run, tmp_path: Path, holder: str) -> None:
+        settings = tmp_path / "roles.toml"
+        settings.write_text('roles = ["publisher=environment::read+environment::create"]\n')
+        people("group add science")
+        people("group join science bob")
+        people(f"role bind public/*=publisher {holder}", "--config", settings)
+        self.explain(people, f"bob push public/x --config {settings}", granted=True)
+        because = self.explain(people, "bob push public/x", granted=False)["because"]
+        assert "grants nothing: the settings have no role publisher" in because
+        assert "public/*=publisher (bound to the" in because
+        # nothing of it is about other names, and other people
+        assert "publisher" not in self.explain(people, "bob push team/x", granted=False)["because"]
+        assert "publisher" not in self.explain(people, "ci push public/x", granted=False)["because"]

@@ -87,9 +87,10 @@ async def _explain(opened: OpenedAccounts, question: _Question) -> dict[str, obj
     asked = await _find(opened, question.name)
     decision = explain(asked.principal, question.permission, question.entity)
     granted = decision.granted and not asked.refused
+    void = [] if granted or asked.refused else await _find_void(opened, question, asked)
     return {
         "granted": granted,
-        "because": asked.refused or _because(question, decision, asked),
+        "because": asked.refused or "; ".join([_because(question, decision, asked), *void]),
         "binding": str(decision.binding) if decision.binding else None,
         "source": decision.binding.source if decision.binding else None,
         "fix": None if granted or asked.refused else _fix(question, decision, asked),
@@ -120,6 +121,26 @@ async def _find(opened: OpenedAccounts, name: str) -> _Asked:
     if loaded.is_refused(time.time()):
         refused = f"{name} may do nothing: {whose} is disabled or has expired; see condery {_list_of(account.kind)}"
     return _Asked(loaded.principal, owner, refused)
+
+
+async def _find_void(opened: OpenedAccounts, question: _Question, asked: _Asked) -> list[str]:
+    """What of theirs is bound there and grants nothing, since the settings do not have its role."""
+    from auth.access import may
+    from auth.accounts.bindings import Holder
+    from auth.accounts.loading import SHARING
+    from auth.binding import Binding
+    from auth.role import VIEWER
+
+    names = {question.name, asked.owner} - {None}
+    held = {Holder("account", name) for name in names if name}
+    held |= {Holder("group", each.name) for each in await opened.groups.list_all() if names.intersection(each.members)}
+    void = []
+    for row in await opened.bindings.list_all():
+        if row.known or not Binding(row.pattern, VIEWER).matches(question.entity):
+            continue
+        if row.holder in held or (row.holder.kind == "namespace" and may(asked.principal, SHARING, row.holder.name)):
+            void.append(f"{row} (bound to the {row.holder}) grants nothing: the settings have no role {row.role}")
+    return void
 
 
 def _list_of(kind: str) -> str:
