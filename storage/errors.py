@@ -213,8 +213,10 @@ class ContentError(StorageError):
 
 
 class RepositoryUnknown(ContentError):
-    def __init__(self, repository: str) -> None:
-        super().__init__(f"there is no repository {repository} here")
+    """`hint` says where else what was meant may be."""
+
+    def __init__(self, repository: str, hint: str = "") -> None:
+        super().__init__(f"there is no repository {repository} here{f'; {hint}' if hint else ''}")
         self.repository = repository
 
 

@@ -29,6 +29,8 @@ _W = TypeVar("_W", bound=Wish)
 
 TAGS = "a tag is latest, a day such as 2026-01-31, or lock- and at least 12 hex digits"
 
+_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)*(?:(?:a|b|rc|\.post|\.dev)[0-9]+)?")
+"""What somebody may write as a tag who means a package's version, and an item can have."""
 _HANDLE = re.compile(r"[0-9a-f]{12,64}")
 _HANDLE_DIGITS = 16
 """Digits in the handles that we give: too many for anybody to find a second spec with the same ones."""
@@ -89,7 +91,7 @@ def parse(
     InvalidImageName.
     """
     handle = find_spec_handle(repository, settings)
-    reference = _parse_reference(tag, today)
+    reference = _parse_reference(tag, today, repository)
     if handle is None:
         spec = _make_spec(_select(_split_items(repository, settings), settings), settings, item=repository)
     elif stored is None:
@@ -259,7 +261,7 @@ def _choose_channels(explicit: Sequence[str], defaults: Sequence[str], items: Se
     return tuple(dict.fromkeys([*explicit, *defaults, *sorted({item.channel for item in items if item.channel})]))
 
 
-def _parse_reference(tag: str, today: datetime.date) -> Reference:
+def _parse_reference(tag: str, today: datetime.date, repository: str) -> Reference:
     if tag == "latest":
         return Latest()
     if _DAY.fullmatch(tag):
@@ -269,6 +271,9 @@ def _parse_reference(tag: str, today: datetime.date) -> Reference:
         if not _HANDLE.fullmatch(digits):
             raise InvalidImageName(tag, "lock- takes 12 to 64 hex digits; every image has its own in a label")
         return LockReference(digits)
+    if _VERSION.fullmatch(tag) and "." not in repository and repository.count("/") == 1:
+        operator = "eq" if tag.count(".") > 1 else "like"
+        raise InvalidImageName(tag, f"no such tag: {TAGS}; for that version: {repository}.{operator}.{tag}")
     raise InvalidImageName(tag, f"no such tag: {TAGS}", "latest" if find_close_names(tag, ["latest"]) else None)
 
 

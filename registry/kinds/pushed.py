@@ -8,6 +8,7 @@ from registry.http.manifests import Prepared, Variants
 from registry.kinds.stored import StoredKind, answer_variants
 from registry.parts import MEMORY
 from storage.errors import ManifestUnknown, RepositoryUnknown
+from storage.suggestions import find_near
 
 
 class Pushed(StoredKind):
@@ -22,8 +23,16 @@ class Pushed(StoredKind):
         stored = await repositories.find_tagged(repository, tag)
         if stored is None:
             if not await repositories.exists(repository):
-                raise RepositoryUnknown(repository)
+                raise RepositoryUnknown(repository, _hint(repository, self.parts.demand.root))
             raise ManifestUnknown(repository, tag)
         variants = Variants.pushed(Prepared.of(stored))
         request.app[MEMORY].keep_tag(repository, tag, variants, stamp)
         return answer_variants(request, variants)
+
+
+def _hint(repository: str, root: str) -> str:
+    """Where the image on demand is that was meant, if the name looks like one of those; empty otherwise."""
+    first, slash, rest = repository.partition("/")
+    if slash and not find_near(first, [root], cutoff=0.8):
+        return ""
+    return f"on-demand images are below {root}/: did you mean {root}/{rest if slash else first}?"
