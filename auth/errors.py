@@ -6,7 +6,7 @@
         │   ├── NameUnfit, PasswordUnfit, BindingInvalid, MetadataInvalid, WrongKind
         │   ├── AccessTokenInvalid, IdentityUnfit
         │   └── AccessConflict         it contradicts what exists
-        │       └── NameTaken, NamespaceInUse, LastAdministrator, IdentityTaken
+        │       └── NameTaken, NamespaceInUse, NamespaceOfServer, LastAdministrator, IdentityTaken
         ├── AccessUnknown
         │   ├── AccountUnknown, GroupUnknown, NamespaceUnknown, BindingUnknown, MembershipUnknown
         │   └── AccessTokenUnknown, IdentityUnknown
@@ -110,6 +110,14 @@ class NamespaceInUse(AccessConflict):
         super().__init__(f"namespace {name} holds repositories, such as {repository}; delete what is in them first")
         self.name = name
         self.repository = repository
+
+
+class NamespaceOfServer(AccessConflict):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"namespace {name} is the server's own and stays; condery namespace quota {name} default ends its own quota"
+        )
+        self.name = name
 
 
 class LastAdministrator(AccessConflict):

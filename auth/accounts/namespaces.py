@@ -20,7 +20,7 @@ from auth.accounts.names import Names, is_name
 from auth.audit.actor import Actor
 from auth.audit.log import append
 from auth.changing import AccessData
-from auth.errors import MetadataInvalid, NamespaceInUse, NamespaceUnknown, NameTaken
+from auth.errors import MetadataInvalid, NamespaceInUse, NamespaceOfServer, NamespaceUnknown, NameTaken
 from storage.database.account_tables import binding, credential, namespace
 from storage.quotas.bounds import begins_with
 
@@ -99,8 +99,10 @@ class Namespaces:
     async def delete(self, name: str, *, by: Actor) -> None:
         """Delete a namespace with the bindings that it holds, those on it alone, and its credentials.
 
-        A later namespace of the same name finds none of them. Raises NamespaceInUse.
+        A later namespace of the same name finds none of them. Raises NamespaceInUse, NamespaceOfServer.
         """
+        if self._names.is_of_server(name):
+            raise NamespaceOfServer(name)
         async with self._data.changing_alone() as connection:
             await find_namespace(connection, name)
             stored = await first_repository(connection, name)

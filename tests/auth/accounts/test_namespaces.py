@@ -7,7 +7,7 @@ from sqlalchemy import func, insert, select
 
 from auth.accounts.account import new_id
 from auth.accounts.bindings import Holder
-from auth.errors import MetadataInvalid, NamespaceInUse, NamespaceUnknown, NameTaken, NameUnfit
+from auth.errors import MetadataInvalid, NamespaceInUse, NamespaceOfServer, NamespaceUnknown, NameTaken, NameUnfit
 from storage.database.account_tables import binding, credential
 from storage.database.tables import repository
 from tests.support.auth.opened import TESTER, Opened
@@ -76,6 +76,14 @@ async def test_bindings_on_what_only_sorts_or_compares_alike_stay(opened: Opened
             await connection.execute(insert(binding).values(id=new_id(), pattern=pattern, **row))
     await opened.namespaces.delete("team", by=TESTER)
     assert sorted(each.pattern for each in await opened.bindings.list_all()) == sorted(others)
+
+
+@pytest.mark.parametrize("name", ["on-demand", "mirror"])
+async def test_one_of_the_server_is_not_deleted(opened: Opened, name: str) -> None:
+    await opened.namespaces.set_quota(name, 5, by=TESTER)
+    with pytest.raises(NamespaceOfServer, match=f"condery namespace quota {name} default"):
+        await opened.namespaces.delete(name, by=TESTER)
+    assert await opened.namespaces.find_quota(name) == 5
 
 
 async def test_one_with_repositories_is_not_deleted(opened: Opened) -> None:

@@ -263,6 +263,9 @@ def test_quotas_of_namespaces(people: Run) -> None:
         ("namespace create mirror", 2, "the server uses it itself"),
         ("namespace quota team 10GB", 1, "there is no namespace 'team'"),
         ("namespace quota te%m", 1, "there is no namespace 'te%m'"),
+        ("namespace quota team 0", 2, "a quota of 0 would let nothing in; for no limit, write none"),
+        ("namespace quota team 0GB", 2, "a quota of 0GB would let nothing in; for no limit, write none"),
+        ("namespace delete mirror", 1, "namespace mirror is the server's own and stays"),
         ("namespace quota team 10XB", 2, "'10XB' is not a size"),
         ("namespace quota team 9999999TB", 2, "9999999TB is more than any disk has; for no limit, write none"),
         (

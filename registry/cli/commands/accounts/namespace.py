@@ -108,6 +108,9 @@ def _read_quota(text: str) -> int | None:
         size = parse_size(text)
     except ValueError as error:
         raise UsageError(f"{error}, none or default") from None
+    if size == 0:
+        # it could mean either, and is kept for no limit
+        raise UsageError(f"a quota of {text} would let nothing in; for no limit, write none")
     if size > MOST_BYTES:
         raise UsageError(f"{text} is more than any disk has; for no limit, write none")
     return size
