@@ -19,13 +19,18 @@ CHANNEL = "condery_test"
 
 
 class Relay:
-    """Passes bytes on between a TCP port and a server's socket until it is silent; it closes nothing then."""
+    """Passes bytes on between a TCP port and a server's socket, unless it is silent or until it flows again.
+
+    Either way it closes nothing. What comes while it is `silent` is lost.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.port = 0
         self.connections = 0
         self.silent = False
+        self.flows = asyncio.Event()
+        self.flows.set()
         self._passing: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
@@ -49,6 +54,7 @@ class Relay:
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(1 << 16):
+                await self.flows.wait()
                 if not self.silent:
                     writer.write(data)
         finally:
@@ -117,6 +123,27 @@ async def test_a_connection_that_is_lost_in_silence_is_noticed(
         await asyncio.to_thread(postgres.execute, f"NOTIFY {CHANNEL}, 'after'")
         await ears.until_heard(1)
         assert ears.heard == ["after"]
+
+
+async def test_nothing_is_believed_until_a_late_answer_comes(
+    postgres: Postgres, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(listening, "ANSWER_SECONDS", 2.0 * DEADLINE)
+    async with listener(postgres, relay) as ears:
+        relay.flows.clear()
+        await ears.until(deaf=True)
+        await asyncio.to_thread(postgres.execute, f"NOTIFY {CHANNEL}, 'meanwhile'")
+        relay.flows.set()
+        await ears.until(deaf=False)
+        await ears.until_heard(1)
+        assert ears.heard == ["meanwhile"]
+        assert relay.connections == 1
+
+
+def test_a_lost_connection_is_doubted_within_the_two_seconds_of_a_revocation() -> None:
+    """As docs/security.md promises."""
+    assert listening.SILENT_SECONDS + listening.DOUBT_SECONDS <= 2
 
 
 async def test_what_is_said_while_the_server_is_asked_is_heard_once(
