@@ -18,6 +18,8 @@ FORMS: tuple[Form, ...] = get_args(Form)
 MOST_CHARACTERS = 512
 """Of an address, as its column has it."""
 MOST_SECRET = 4096
+LEAST_SECRET = 8
+"""Characters of a secret: a shorter one is guessed, and hidden in messages where it is an ordinary word."""
 
 _PORTS = {"http": 80, "https": 443, "oci": 443}
 _HOST = re.compile(r"[a-z0-9]+(?:[.-]+[a-z0-9]+)*|\[[0-9a-f:.]+\]")
@@ -112,8 +114,8 @@ def check(namespace: str, kind: Kind, address: str, form: Form, username: str, s
         raise CredentialUnfit("a conda token, or a login for oci://, is for a whole host: leave the path out")
     if address.startswith("oci:") and urlsplit(address).port is not None:
         raise CredentialUnfit("oci:// channels are read at port 443 alone: leave the port out")
-    if not secret or len(secret) > MOST_SECRET or not secret.isprintable():
-        raise CredentialUnfit(f"the secret must have 1 to {MOST_SECRET} printable characters on one line")
+    if not LEAST_SECRET <= len(secret) <= MOST_SECRET or not secret.isprintable():
+        raise CredentialUnfit(f"the secret must have {LEAST_SECRET} to {MOST_SECRET} printable characters on one line")
     if form == "basic" and (not username or ":" in username or not username.isprintable()):
         raise CredentialUnfit("the user name must not be empty, and has no colon")
     if form == "bearer" and not _TOKEN.fullmatch(secret):

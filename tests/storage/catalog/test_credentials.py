@@ -193,8 +193,9 @@ async def test_without_a_key_nothing_is_stored(database: Database, changes: Chan
         ("team", URL, "basic", {"username": "a:b"}, "has no colon"),
         ("team", URL, "bearer", {"secret": ""}, "the secret must have"),
         ("team", URL, "bearer", {"secret": "a\nX-Other: b"}, "on one line"),
-        ("team", URL, "bearer", {"secret": "a b"}, "visible ASCII"),
-        ("team", "https://conda.example.org", "conda-token", {"secret": "a/../b"}, "a conda token has letters"),
+        ("team", URL, "bearer", {"secret": "package"}, "the secret must have 8 to 4096 printable"),
+        ("team", URL, "bearer", {"secret": "aaaa bbbb"}, "visible ASCII"),
+        ("team", "https://conda.example.org", "conda-token", {"secret": "aaa/../bbb"}, "a conda token has letters"),
     ],
 )
 async def test_what_makes_no_sense_is_refused(
