@@ -49,9 +49,11 @@ def show(loaded: LoadedSettings, namespace: Name = None, json: AsJson = False) -
 
 
 async def _find(settings: Settings, namespace: str) -> dict[str, Any]:
+    from registry.cli.commands.accounts.opening import check_namespace
     from registry.cli.local import open_service
 
     async with open_service(settings) as (store, service):
+        await check_namespace(settings, store, namespace)
         policy = await service.builder.admission.policies.find(namespace)
         rules = {layer.source: dict(layer.written) for layer in policy.layers}
         if pushes := _push_rules(await store.catalog.policies.find(namespace)):

@@ -308,6 +308,18 @@ def test_signing_out_ends_what_condery_login_made(people: Run) -> None:
     assert people("token list --user alice --json").stdout != "[]"
 
 
+def test_a_namespace_that_nobody_made_is_not_shown(people: Run) -> None:
+    people("namespace create science")
+    for line in ("namespace quota sceince", "policy show sceince"):
+        done = people(line, code=1)
+        assert "there is no namespace 'sceince'; did you mean science?" in done.stderr
+        assert done.stdout == ""
+    assert "there is no namespace 'te%m'" in people("policy show te%m", code=1).stderr
+    for name in ("science", "conda-store-dynamic", "mirror"):
+        people(f"policy show {name}")
+        people(f"namespace quota {name}")
+
+
 class TestExplainAccess:
     def explain(self, run: Run, line: str, *, granted: bool) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(run(f"explain-access {line} --json", code=0 if granted else 1).stdout)

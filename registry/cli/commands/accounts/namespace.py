@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from registry.cli.commands.accounts.opening import by, moment, show_list, work_on
+from registry.cli.commands.accounts.opening import by, check_namespace, moment, show_list, work_on
 from registry.cli.display import echo, echo_json
 from registry.cli.options import AsJson, Command, Group, UsageError, need_data, run_async, takes_settings
 from registry.settings.loading import LoadedSettings
@@ -88,6 +88,7 @@ async def _measure(settings: Settings, name: str) -> dict[str, Any]:
     from storage.store import open_store
 
     async with open_store(settings.storage, settings.limits) as store:
+        await check_namespace(settings, store, name)
         with open_accounts(settings, store) as opened:
             own = await opened.namespaces.find_quota(name)
         held = await store.repositories.room.measure(name)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from auth.accounts.account import Account
     from auth.audit.actor import Actor
     from registry.access.accounts import OpenedAccounts
+    from storage.store import Store
 
 T = TypeVar("T")
 
@@ -84,6 +85,26 @@ def by() -> Actor:
 def read_password(path: Path | None, *, new: bool = True) -> str:
     """A password; a new one is typed twice. Raises UsageError."""
     return read_secret(path, "password", "--password-file", new=new)
+
+
+async def check_namespace(settings: Settings, store: Store, name: str) -> None:
+    """Check that somebody created a namespace, the server fills it itself, or something was pushed to it.
+
+    Raises NamespaceUnknown, which suggests similar ones.
+    """
+    from auth.accounts.names import is_name
+    from auth.errors import NamespaceUnknown
+    from registry.access.accounts import open_accounts
+    from storage.oci import MIRROR_ROOT
+
+    if name in (settings.builder.root, MIRROR_ROOT):
+        return
+    try:
+        with open_accounts(settings, store) as opened:
+            await opened.namespaces.find(name)
+    except NamespaceUnknown:
+        if not is_name(name) or not await store.repositories.room.measure(name):
+            raise
 
 
 def read_secret(path: Path | None, what: str, option: str, *, new: bool = False) -> str:
