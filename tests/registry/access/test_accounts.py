@@ -109,7 +109,7 @@ def test_without_the_file_it_does_not_start(tmp_path: Path) -> None:
     file = ("--admin-password-file", f"{tmp_path}/none")
     command = [sys.executable, "-m", "registry.cli", "serve", *FLAGS, *FOR_OTHERS, *file, "--port", "0"]
     done = subprocess.run([*command, "--data-dir", f"{tmp_path}/data"], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.splitlines()[-1] == f"condery: admin_password_file {tmp_path}/none: No such file or directory"
 

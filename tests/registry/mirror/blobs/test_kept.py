@@ -32,6 +32,7 @@ from tests.support.registry.mirrored_blobs import (
     path_of,
     site_downloads,
 )
+from tests.support.registry.serving import Site
 from tests.support.registry.upstreams import ScriptedRegistry, image, mirroring, scripted_registry
 from tests.support.servers.s3_server import S3Server
 from tests.support.storage.s3_buckets import location, names_in
@@ -214,18 +215,18 @@ async def test_a_full_disk_cuts_the_client_off_and_leaves_nothing(
 async def test_nothing_stays_open(tmp_path: Path, upstream: ScriptedRegistry) -> None:
     async with mirroring(tmp_path, upstream.host) as site:
         await get(site, path_of(upstream, CONFIG).removeprefix("/v2/"))
-        while site_downloads(site):
-            await asyncio.sleep(0.01)
-        before = open_files(tmp_path)
+        await settle(site, tmp_path)
         upstream.behaviour = Sends(OTHER, len(OTHER))
         await cut_short(site, path_of(upstream))
         upstream.behaviour = None
         await get(site, path_of(upstream).removeprefix("/v2/"))
-        while site_downloads(site):
-            await asyncio.sleep(0.01)
-        # the client may have its last byte before the file is closed
-        while open_files(tmp_path) != before:
-            await asyncio.sleep(0.01)
+        await settle(site, tmp_path)
+
+
+async def settle(site: Site, directory: Path) -> None:
+    """Wait until no download runs and no blob is open: a client may have its last byte before the file is closed."""
+    while site_downloads(site) or open_files(directory):
+        await asyncio.sleep(0.01)
 
 
 def open_files(directory: Path) -> list[str]:
