@@ -267,7 +267,7 @@ async def test_what_was_in_a_process_that_fell_silent_is_repeated_alone(
     settings: SolverSettings, bad: ChannelServer, good: ChannelServer
 ) -> None:
     """Any of them may keep its event loop busy: a second shared process would fall silent as well."""
-    async with Solver(replace(settings, seconds=0.1)) as solver:
+    async with Solver(replace(settings, seconds=1)) as solver:
         silent = solver.pid
         assert silent
         os.kill(silent, signal.SIGSTOP)

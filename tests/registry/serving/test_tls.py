@@ -266,7 +266,7 @@ def test_mistakes_end_the_start_in_one_line(files: Files, tmp_path: Path, proces
     done = subprocess.run(
         [*command, *flags(files), "--processes", processes], capture_output=True, text=True, timeout=60
     )
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"condery: tls_key {files.key}: the key does not match the certificate")
     assert done.stderr.count("\n") == 1
 
