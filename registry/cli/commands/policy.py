@@ -89,7 +89,14 @@ def set_policy(
         raise UsageError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
     if not run_async(_put(loaded.settings, namespace, orjson.dumps(document).decode())):
         fail(f"there is no namespace {namespace}; create it with: condery namespace create {namespace}", FAILED)
-    echo(f"set the policy of namespace {namespace}")
+    echo(f"set the policy of namespace {namespace}{'' if document else ': it has no rules now'}")
+    for pattern in _find_doubled(namespace, document):
+        echo(f"note: {pattern} is about {namespace}/{pattern}; repositories are named below the namespace", err=True)
+
+
+def _find_doubled(namespace: str, document: Any) -> list[str]:
+    """The patterns that begin with the namespace, as in the setting, and so are about a folder of its name in it."""
+    return [each for each in document.get("immutable_tags", ()) if each.startswith(f"{namespace}/")]
 
 
 async def _put(settings: Settings, namespace: str, document: str) -> bool:
@@ -101,7 +108,8 @@ async def _put(settings: Settings, namespace: str, document: str) -> bool:
     actor = by()
 
     async def record(connection: AsyncConnection, _: None) -> None:
-        await append(connection, actor.did("policy.set", namespace))
+        # of a long one, the log keeps the beginning
+        await append(connection, actor.did("policy.set", namespace, policy=document))
 
     async with open_store(settings.storage) as store:
         # the on-demand names have a namespace that nobody creates

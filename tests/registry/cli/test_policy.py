@@ -95,4 +95,16 @@ def test_a_namespace_has_to_be_there(condery: Run, flags: list[str], tmp_path: P
     shown = condery("policy", "show", "team", *flags[:2]).stdout
     assert shown == "the policy of namespace team:\n    no_delete: True\n"
     events = json.loads(condery("audit", "--json", *flags[:2]).stdout)
-    assert [each["entity"] for each in events["events"] if each["action"] == "policy.set"] == ["team"]
+    (event,) = [each for each in events["events"] if each["action"] == "policy.set"]
+    assert event["entity"] == "team"
+    assert json.loads(event["detail"]["policy"]) == {"no_delete": True}
+
+
+def test_a_pattern_with_the_namespace_in_it_is_pointed_out(condery: Run, flags: list[str]) -> None:
+    assert condery("namespace", "create", "team", *flags[:2]).exit_code == 0
+    done = condery("policy", "set", "team", "-", *flags[:2], stdin='{"immutable_tags": ["team/*:v*", "*:v*"]}')
+    assert done.exit_code == 0
+    assert done.stderr.splitlines()[-1].startswith("note: team/*:v* is about team/team/*:v*;")
+    assert "note: *:v*" not in done.stderr
+    cleared = condery("policy", "set", "team", "-", *flags[:2], stdin="{}")
+    assert cleared.stdout == "set the policy of namespace team: it has no rules now\n"
