@@ -36,6 +36,11 @@ class Principal:
     epoch: int = field(default=0, compare=False)
     """The account's when this was loaded: what is issued to it now ends with that."""
 
+    @property
+    def key(self) -> str:
+        """What belongs to the principal is kept by: an account's id, since its name may be another's later."""
+        return self.id or self.name
+
 
 ANONYMOUS = Principal("anonymous")
 """The sender of a request without credentials, who has no grants."""

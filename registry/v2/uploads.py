@@ -45,7 +45,7 @@ async def open_upload(request: web.Request, target: Target) -> web.StreamRespons
     caller = caller_of(request)
     # no account has a name with this character
     opener = caller.name if caller.signed_in else f"@{caller.name}"
-    upload = await parts.uploads.open(target.repository, request[PRINCIPAL].name, opener[:255])
+    upload = await parts.uploads.open(target.repository, request[PRINCIPAL].key, opener[:255])
     return _answer_accepted(upload)
 
 
@@ -141,7 +141,7 @@ def _record_push(request: web.Request, repository: str) -> Record[StoredBlob] | 
 async def _find(request: web.Request, target: Target) -> Upload:
     if not _SESSION.fullmatch(target.reference):  # a database may refuse to search for it
         raise UploadUnknown(target.reference)
-    return await request.app[PARTS].uploads.find(target.repository, target.reference, request[PRINCIPAL].name)
+    return await request.app[PARTS].uploads.find(target.repository, target.reference, request[PRINCIPAL].key)
 
 
 @contextlib.asynccontextmanager

@@ -323,6 +323,7 @@ upload = Table(
     metadata,
     Column("id", String(36), primary_key=True),
     Column("repository", NAME, nullable=False),
+    # whose it is: the account's id, or the name of somebody without an account
     Column("principal", String(255), nullable=False),
     # whose room it takes: the account's name, or @ and the client of somebody who is not signed in
     Column("opener", String(255), nullable=False, server_default="", index=True),

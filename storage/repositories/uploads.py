@@ -81,7 +81,10 @@ class Uploads:
         self._hashes: TTLCache[str, tuple[int, Hasher]] = TTLCache(MOST_HASHES, HASH_SECONDS)
 
     async def open(self, repository: str, principal: str, opener: str = "") -> Upload:
-        """A session of `principal`, which takes room of `opener`: of nobody if that is empty. Raises TooManyUploads."""
+        """A session of `principal`, which takes room of `opener`: of nobody if that is empty. Raises TooManyUploads.
+
+        `principal` is what `auth.principal.Principal.key` says, and never the name of an account.
+        """
         now = time.time()
         upload = Upload(str(uuid.uuid4()), repository, principal, 0, 0)
         async with self._database.writing() as connection:

@@ -9,7 +9,7 @@ import pytest
 
 from auth.tokens.access_tokens import MOST_BELOW
 from auth.tokens.account_secrets import MOST_OF_ACCOUNT
-from tests.support.registry.people import PASSWORD, People, basic, bearer
+from tests.support.registry.people import BY, PASSWORD, People, basic, bearer
 from tests.support.registry.pushes import DATA, DIGEST, MANIFEST, Pusher, image_manifest
 from tests.support.registry.serving import Site
 
@@ -38,6 +38,24 @@ async def test_cve_2026_32589_an_upload_session_is_its_owners_alone(ask: Pusher,
     moved = session.replace("team/app", "team/other")
     assert (await ask.request("GET", moved, headers=alice.headers)).status == 404
     assert (await ask.request("PUT", f"{session}?digest={DIGEST}", headers=alice.headers)).status == 201
+
+
+async def test_an_account_added_anew_has_no_session_of_its_predecessor(ask: Pusher, people: People) -> None:
+    alice = await people.add("alice", "team/*=editor")
+    opened = await ask.request("POST", "/v2/team/app/blobs/uploads/", headers=alice.headers)
+    session = opened.headers["Location"]
+    assert (await ask.request("PATCH", session, headers=alice.headers, data=DATA)).status == 202
+    await people.accounts.delete("alice", by=BY)
+    successor = await people.add("alice", "team/*=editor")
+    assert (await ask.request("POST", "/v2/team/app/blobs/uploads/", headers=successor.headers)).status == 202
+    for method, path in (
+        ("GET", session),
+        ("PATCH", session),
+        ("PUT", f"{session}?digest={DIGEST}"),
+        ("DELETE", session),
+    ):
+        found = await ask.request(method, path, headers=successor.headers, data=None if method == "GET" else DATA)
+        assert (found.status, found.code) == (404, "BLOB_UPLOAD_UNKNOWN"), method
 
 
 async def test_cve_2024_39897_a_mount_takes_the_right_to_read_its_source(

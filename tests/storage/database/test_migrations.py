@@ -112,3 +112,30 @@ async def test_builds_of_before_they_recorded_what_they_made(empty_url: str) -> 
         assert (found.made, found.owner, found.ended) == (None, "host/1/2", 2.0)
     finally:
         await database.close()
+
+
+async def test_upload_sessions_of_before_they_belonged_to_accounts(empty_url: str) -> None:
+    """Pushes that are under way go on, and a name that is no account's stays."""
+    from alembic import command
+
+    account = "INSERT INTO account (id, kind, name, created) VALUES ('a1', 'person', 'alice', 1.0)"
+    session = (
+        "INSERT INTO upload (id, repository, principal, size, parts, created, touched) "
+        "VALUES (:id, 'team/app', :principal, 0, 0, 1.0, 1.0)"
+    )
+    owners = {"of alice": "alice", "of nobody": "anonymous", "of a workload": "github/team/app"}
+    rows: list[tuple[str, dict[str, object]]] = [(account, {})]
+    rows += [(session, {"id": name, "principal": owner}) for name, owner in owners.items()]
+    fill_at(empty_url, "0011", rows)
+    migrate(empty_url)
+    engine = create_engine(empty_url.replace("+aiosqlite", ""))
+    with engine.connect() as connection:
+
+        def read() -> dict[str, str]:
+            return {row.id: row.principal for row in connection.execute(text("SELECT id, principal FROM upload"))}
+
+        assert read() == {**owners, "of alice": "a1"}
+        connection.rollback()
+        command.downgrade(migrations(connection), "0011")
+        assert read() == owners
+    engine.dispose()
