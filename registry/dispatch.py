@@ -263,7 +263,7 @@ def _guard(row: RepositoryRoute) -> TargetHandler:
             raise Denied("web pages may read this registry, not write to it")
         if writes:
             _check_writable(parts, kind, repository)
-        check_granted(request, kinds.need(permission, repository))
+        check_granted(request, parts, kinds.need(permission, repository))
         if app[RATES] is not None:
             count_request(request)
         response = await handler(request, target)

@@ -19,7 +19,7 @@ from registry.http.references import is_digest, parse_path
 from registry.http.settings import HttpSettings
 from registry.logs.request_log import REQUEST_ID
 from registry.observer import PRINCIPAL
-from registry.parts import PARTS, PROXIES
+from registry.parts import PARTS, PROXIES, Parts
 from registry.trail import PULL, note
 from registry.webhooks.delivery import Deliverer, Timing
 from registry.webhooks.events import Cause, EventTarget, Source
@@ -74,9 +74,8 @@ def recorder(
     return notifier.recorder(action, repository, _cause(request), targets)
 
 
-def note_manifest_pull(request: web.Request, manifest: Prepared) -> None:
+def note_manifest_pull(request: web.Request, parts: Parts, manifest: Prepared) -> None:
     """Note that `manifest` answers the request."""
-    parts = request.app[PARTS]
     if request.method != "GET" or (parts.notifier is None and not parts.audit_pulls):
         return
     asked = parse_path(request.rel_url.raw_path)

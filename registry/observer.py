@@ -48,7 +48,15 @@ class Observer:
     Not an aiohttp middleware: one costs a twelfth of the time to answer a manifest from memory.
     """
 
-    def __init__(self, request_log: RequestLog, proxies: Proxies, connections: Connections, cors: Cors) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        request_log: RequestLog,
+        proxies: Proxies,
+        connections: Connections,
+        cors: Cors,
+    ) -> None:
+        self._app = app
         self._request_log = request_log
         self._proxies = proxies
         self._connections = connections
@@ -66,7 +74,7 @@ class Observer:
             started = time.perf_counter()
             self._begin(request)
             status, size = CLIENT_GONE, 0
-            authentication = request.app[PARTS].authentication
+            authentication = self._app[PARTS].authentication
             # plain where it can be: a coroutine more for every request would be felt
             known = None if probe else authentication.recall(request)
             request[PRINCIPAL] = ANONYMOUS if known is None else known
@@ -75,7 +83,7 @@ class Observer:
                 try:
                     if surplus and not probe:
                         raise TooManyConnections
-                    if self._cors.is_preflight(request):
+                    if request.method == "OPTIONS" and self._cors.is_preflight(request):
                         response: web.StreamResponse = self._cors.allow()
                     else:
                         if known is None and not probe:

@@ -44,6 +44,7 @@ from registry.dispatch import (
 from registry.files import get_file
 from registry.health import healthz, readyz
 from registry.http.budget import UploadBudget
+from registry.http.folder import Folder
 from registry.http.intake import leave_to_reader
 from registry.http.memory import Memory
 from registry.http.settings import HttpSettings
@@ -146,13 +147,13 @@ def compose(
     app[CONNECTIONS] = Connections(settings.trusted_proxies)
     app[RATES] = open_rates(settings)
     app[UPLOAD_BUDGET] = UploadBudget(settings.upload_memory)
-    observer = Observer(request_log, app[PROXIES], app[CONNECTIONS], Cors(settings.cors_origins))
+    observer = Observer(app, request_log, app[PROXIES], app[CONNECTIONS], Cors(settings.cors_origins))
     app[STOPPING] = asyncio.Event()
 
     async def parts(app: web.Application) -> AsyncIterator[None]:
         async with open_parts() as opened:
             app[PARTS] = opened
-            app[KINDS] = Kinds([make(opened) for make in kinds])
+            app[KINDS] = Kinds([make(app) for make in kinds])
             yield
         request_log.flush()
 
@@ -160,7 +161,10 @@ def compose(
     app.on_response_prepare.append(observer.complete)
     for pattern, rows, handler in _resources(routes):
         answer = observer.around(handler, rows[0].form, probe=rows[0].probe)
-        app.router.add_route("*", pattern, answer, expect_handler=leave_to_reader)
+        if pattern in FOLDERS:
+            app.router.register_resource(Folder(pattern, answer))
+        else:
+            app.router.add_route("*", pattern, answer, expect_handler=leave_to_reader)
     return app
 
 
@@ -184,6 +188,6 @@ def _resources(routes: Sequence[Row]) -> Iterator[tuple[str, list[Row], Handler]
                 yield f"{path}/", rows, handler
             continue
         handler = dispatch_folder(rows, FOLDERS[path])
-        yield f"{path}{{path:(?s:.*)}}", rows, handler
+        yield path, rows, handler
         if any(row.path == path for row in rows):
             yield path.removesuffix("/"), rows, handler

@@ -94,11 +94,11 @@ class Authentication:
 
     def recall(self, request: web.Request) -> Principal | None:
         """Who sent it, if that is known without waiting for anything."""
-        headers = request.headers.getall("Authorization", ())
-        if not headers:
+        if "Authorization" not in request.headers:
             if self._ambient and any(each.names_somebody(request) for each in self._ambient):
                 return None
             return self._anybody.find()
+        headers = request.headers.getall("Authorization")
         if len(headers) > 1:
             # `identify` refuses it
             return None

@@ -42,8 +42,9 @@ class Instant(web.StreamResponse):
             raise ConnectionResetError("the client is gone")
         last = f"{_date_and_id(int(time.time()))}{request[REQUEST_ID]}\r\n\r\n".encode()
         transport.write(self._head + last if request.method == "HEAD" else b"".join((self._head, last, self._content)))
-        # waits for a slow reader as usual
-        await request.writer.drain()
+        if transport.get_write_buffer_size():
+            # waits for a slow reader as usual
+            await request.writer.drain()
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:

@@ -78,6 +78,8 @@ class Variants:
 
     def choose(self, accept: str) -> Prepared:
         """The form for a client that sent this Accept header."""
+        if len(self.prepared) == 1:
+            return self.prepared[0]
         return self.prepared[choose_accepted(accept, self.media_types)]
 
 

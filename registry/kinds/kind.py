@@ -71,16 +71,16 @@ def is_permitted(request: web.Request, need: Need) -> bool:
     return request.app[PARTS].access.may(request[PRINCIPAL], need.permission, need.entity)
 
 
-def check_granted(request: web.Request, need: Need) -> None:
+def check_granted(request: web.Request, parts: Parts, need: Need) -> None:
     """Raise Denied unless `need` is granted, or Unauthorized if signing in or another token may help."""
     principal = request[PRINCIPAL]
     # as `is_permitted`, a call of which every pull would pay for
-    if not request.app[PARTS].access.may(principal, need.permission, need.entity):
+    if not parts.access.may(principal, need.permission, need.entity):
         raise _refuse(request, need)
     if principal.scopes is not None and not _is_in_scope(principal.scopes, need):
         # podman and skopeo then request a token for this scope; docker reports that access is denied
         message = f"the token was not issued for {need.scope}; ask for one that is"
-        raise request.app[PARTS].authentication.challenge(request, need.scope, "insufficient_scope", message)
+        raise parts.authentication.challenge(request, need.scope, "insufficient_scope", message)
 
 
 def _is_in_scope(scopes: Scopes, need: Need) -> bool:
@@ -154,7 +154,8 @@ class RepositoryKind(Protocol):
         """The file `name` beside the image `repository:tag`; raises NoFiles if there are none."""
 
 
-MakeKind = Callable[[Parts], RepositoryKind]
+MakeKind = Callable[[web.Application], RepositoryKind]
+"""Makes a kind for an application whose parts are open."""
 
 
 class Kinds:

@@ -20,7 +20,7 @@ from registry.mirror.errors import NothingMirrored
 from registry.mirror.names import Source, is_mirror
 from registry.mirror.service import Listed, Mirror
 from registry.notifications import note_blob_pull
-from registry.parts import MEMORY, SETTINGS, Parts
+from registry.parts import MEMORY, PARTS, SETTINGS
 from storage.blobs.rows import StoredBlob
 from storage.digest import Digest
 from storage.errors import BlobUnknown
@@ -31,9 +31,10 @@ class Mirrored:
 
     listed = True
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._mirror = parts.mirror
+    def __init__(self, app: web.Application) -> None:
+        self._parts = app[PARTS]
+        self._memory = app[MEMORY]
+        self._mirror = self._parts.mirror
 
     def owns(self, repository: str) -> bool:
         return is_mirror(repository)
@@ -53,7 +54,7 @@ class Mirrored:
 
     async def get_manifest(self, request: web.Request, target: Target) -> web.StreamResponse:
         mirror, source = self._find(target)
-        memory = request.app[MEMORY]
+        memory = self._memory
         stamp = self._parts.changes.stamp(source.scope)
         if is_digest(target.reference):
             digest = path_digest(target.reference)

@@ -19,7 +19,7 @@ from registry.kinds.stored import StoredKind, accept_header, answer, find_manife
 from registry.kinds.waiting import building_head, media_types_of, trickle, wait_a_while
 from registry.notifications import note_manifest_pull
 from registry.observer import PRINCIPAL
-from registry.parts import MEMORY, SETTINGS, Parts
+from registry.parts import SETTINGS
 from registry.rates import caller_of
 from registry.trail import actor_of
 
@@ -30,9 +30,9 @@ class OnDemand(StoredKind):
     listed = False
     """There is no end of names."""
 
-    def __init__(self, parts: Parts) -> None:
-        super().__init__(parts)
-        self._root = parts.demand.root
+    def __init__(self, app: web.Application) -> None:
+        super().__init__(app)
+        self._root = self.parts.demand.root
         # one for all: they share their content, and which name asked for it first means nothing
         self._entity = f"{self._root}/*"
 
@@ -72,7 +72,7 @@ class OnDemand(StoredKind):
         """Reading is enough for what is there; a build requires another grant, and that its sender wants it."""
 
         def permit() -> Begun:
-            check_granted(request, self.needs(Permission.ENVIRONMENT_CREATE, repository))
+            check_granted(request, self.parts, self.needs(Permission.ENVIRONMENT_CREATE, repository))
             self.parts.authentication.check_wish(request, request[PRINCIPAL])
             # the client may be gone when the build has begun
             actor = actor_of(request, request[PRINCIPAL])
@@ -91,7 +91,7 @@ class OnDemand(StoredKind):
         async def prepare(image: FinishedImage) -> Prepared:
             variants = await self._remember(request, repository, tag, image)
             manifest = next(each for each in variants.prepared if each.media_type == media_type)
-            note_manifest_pull(request, manifest)
+            note_manifest_pull(request, self.parts, manifest)
             return manifest
 
         start = write_beginning(ticket.spec, media_type)
@@ -104,5 +104,5 @@ class OnDemand(StoredKind):
         stamp = self.parts.changes.stamp(scope)
         stored = [await find_manifest(request, scope, variant.digest, stamp) for variant in image.variants]
         variants = Variants.of([each.with_warnings(image.warnings) for each in stored], image.expires)
-        request.app[MEMORY].keep_tag(repository, tag, variants, stamp)
+        self.memory.keep_tag(repository, tag, variants, stamp)
         return variants

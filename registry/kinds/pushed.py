@@ -6,7 +6,6 @@ from aiohttp import web
 
 from registry.http.manifests import Prepared, Variants
 from registry.kinds.stored import StoredKind, answer_variants
-from registry.parts import MEMORY
 from storage.errors import ManifestUnknown, RepositoryUnknown
 from storage.suggestions import find_near
 
@@ -26,7 +25,7 @@ class Pushed(StoredKind):
                 raise RepositoryUnknown(repository, _hint(repository, self.parts.demand.root))
             raise ManifestUnknown(repository, tag)
         variants = Variants.pushed(Prepared.of(stored))
-        request.app[MEMORY].keep_tag(repository, tag, variants, stamp)
+        self.memory.keep_tag(repository, tag, variants, stamp)
         return answer_variants(request, variants)
 
 

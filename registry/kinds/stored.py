@@ -21,7 +21,7 @@ from registry.kinds import pages
 from registry.kinds.kind import Need, need_of
 from registry.notifications import note_blob_pull, note_manifest_pull
 from registry.observer import PRINCIPAL
-from registry.parts import MEMORY, PARTS, SETTINGS, Parts
+from registry.parts import MEMORY, PARTS, SETTINGS
 from storage.blobs.rows import StoredBlob
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestUnknown, ObjectMissing, StorageError
@@ -37,8 +37,9 @@ class StoredKind(abc.ABC):
 
     listed = True
 
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
+    def __init__(self, app: web.Application) -> None:
+        self.parts = app[PARTS]
+        self.memory = app[MEMORY]
 
     @abc.abstractmethod
     def owns(self, repository: str) -> bool: ...
@@ -69,7 +70,7 @@ class StoredKind(abc.ABC):
                 # as if it did not exist
                 raise ManifestUnknown(scope, digest)
             return answer(request, await find_manifest(request, scope, digest, stamp))
-        variants = request.app[MEMORY].tag(repository, reference, stamp)
+        variants = self.memory.tag(repository, reference, stamp)
         if variants is None:
             return await self.answer_tag(request, repository, check_tag(reference), stamp)
         return answer(request, variants.choose(accept_header(request)))
@@ -127,9 +128,10 @@ def accept_header(request: web.Request) -> str:
 def answer(request: web.Request, manifest: Prepared) -> web.StreamResponse:
     if "If-None-Match" in request.headers and matches(request.headers["If-None-Match"], manifest.headers["ETag"]):
         return web.Response(status=304, headers=manifest.headers)
-    note_manifest_pull(request, manifest)
+    app = request.app
+    note_manifest_pull(request, app[PARTS], manifest)
     # if web pages may read, every answer has to say that it varies by origin
-    if suits(request) and not request.app[SETTINGS].cors_origins:
+    if suits(request) and not app[SETTINGS].cors_origins:
         return manifest.instant
     return web.Response(body=manifest.body, headers=manifest.headers)
 
@@ -156,7 +158,8 @@ async def find_manifest(request: web.Request, scope: str, digest: Digest, stamp:
 
 async def find_blob(request: web.Request, scope: str, digest: Digest) -> StoredBlob:
     """Find a blob in memory or the database; raises BlobUnknown if `scope` does not have it."""
-    parts, memory = request.app[PARTS], request.app[MEMORY]
+    app = request.app
+    parts, memory = app[PARTS], app[MEMORY]
     stamp = parts.changes.stamp(scope)
     blob = memory.blob(scope, digest, stamp)
     if blob is None:
@@ -179,5 +182,6 @@ def blob_headers(request: web.Request) -> Mapping[str, str]:
 
 async def send_blob(request: web.Request, blob: StoredBlob) -> web.StreamResponse:
     """Send the bytes of `blob`, or the requested part; raises ObjectMissing."""
-    parts, stall_seconds = request.app[PARTS], request.app[SETTINGS].stall_seconds
-    return await send_content(request, parts.blobs, blob, blob_headers(request), stall_seconds=stall_seconds)
+    app = request.app
+    stall_seconds = app[SETTINGS].stall_seconds
+    return await send_content(request, app[PARTS].blobs, blob, blob_headers(request), stall_seconds=stall_seconds)

@@ -32,7 +32,7 @@ class RequestLog(Protocol):
     """Logs finished requests."""
 
     def write(self, level: str, fields: dict[str, Any]) -> None:
-        """Log `fields` at `level` (debug, info, error). Called on the event loop; returns at once."""
+        """Log `fields` at `level` (debug, info, error), and keep them. Called on the event loop; returns at once."""
 
     def flush(self) -> None:
         """Write what is still buffered."""
@@ -82,12 +82,12 @@ class JsonRequestLog:
             self._stream.flush()
 
     def _line(self, now: float, level: str, fields: dict[str, Any]) -> str:
-        line = {**fields, "event": "request", "level": level, "timestamp": self._timestamp(now)}
+        fields["event"], fields["level"], fields["timestamp"] = "request", level, self._timestamp(now)
         try:
-            return orjson.dumps(line, default=str).decode()
+            return orjson.dumps(fields, default=str).decode()
         except TypeError:
             # a path may have bytes that are not UTF-8
-            return json.dumps(line, default=str)
+            return json.dumps(fields, default=str)
 
     def _timestamp(self, now: float) -> str:
         """ISO 8601, UTC, microseconds, as structlog writes it; the part before the point is made once a second."""
