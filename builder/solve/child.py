@@ -187,21 +187,27 @@ class Child:
 
     async def _watch(self) -> None:
         """Check its unfinished files and its whole memory, including mapped files, which the kernel does not limit."""
-        page = os.sysconf("SC_PAGE_SIZE")
-        statm = Path(f"/proc/{self._process.pid}/statm")
         while not self.gone:
             await self._busy.wait()
-            try:
-                resident = int(statm.read_text().split()[1]) * page
-            except (OSError, IndexError):
+            # in a thread: the system answers late while the process changes what memory it has
+            resident, unfinished = await asyncio.to_thread(self._measure)
+            if resident is None:
                 return
             if resident > self._settings.memory:
                 log.warning("solver process killed: it uses too much memory", bytes=resident)
                 self.kill("memory")
-            if await asyncio.to_thread(self._folder.measure_unfinished, self.pid) > self._settings.repodata_disk:
+            if unfinished > self._settings.repodata_disk:
                 log.warning("solver process killed: it writes too much", limit=format_size(self._folder.most))
                 self.kill("disk")
             await asyncio.sleep(_WATCH)
+
+    def _measure(self) -> tuple[int | None, int]:
+        """Return the bytes of its memory, or None if it is gone, and those of its unfinished files."""
+        try:
+            pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        except (OSError, IndexError):
+            return None, 0
+        return pages * os.sysconf("SC_PAGE_SIZE"), self._folder.measure_unfinished(self.pid)
 
     async def _copy_log(self) -> None:
         """Copy what the process writes to its stderr into this process's log, without secrets."""

@@ -31,6 +31,8 @@ SILENT_SECONDS = 30
 """After so long a connection ends whose other machine no longer confirms what it gets, or that it is there."""
 PROBES = 3
 POOL_SIZE = 20
+SQLITE_POOL_SIZE = 15
+"""Connections, each with a thread of its own."""
 RETRY_AFTER = 5
 MOST_PARAMETERS = 10_000
 """Parameters in one statement. PostgreSQL takes 65,535, SQLite's usual builds 32,766."""
@@ -179,7 +181,9 @@ def open_engine(url: str) -> AsyncEngine:
     Its errors show no parameters, which may be keys and hashes and would be in the log.
     """
     if make_url(url).get_backend_name() == "sqlite":
-        engine: AsyncEngine = _SteadyEngine(create_async_engine(url, hide_parameters=True).sync_engine)
+        # no overflow: its connections are closed after each use, and to open one takes longer than most statements
+        created = create_async_engine(url, hide_parameters=True, pool_size=SQLITE_POOL_SIZE, max_overflow=0)
+        engine: AsyncEngine = _SteadyEngine(created.sync_engine)
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
