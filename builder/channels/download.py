@@ -87,7 +87,7 @@ class Downloader:
         self._fetch_oci = fetch_oci
         self._flights: SingleFlight[str, Path] = SingleFlight()
         self._lane = Lane(
-            settings.limit, kept=settings.limit // 4, long=_LONG * settings.limit, patience=settings.patience
+            settings.limit, kept=settings.limit // 4, long=_LONG * settings.limit, patience=settings.patience, extra=1
         )
 
     async def __aenter__(self) -> Self:

@@ -66,8 +66,8 @@ class Solving:
         usage = Usage()
         self._loading = Lane(LOADS, kept=LOADS // 2)
         self._first = Lane(PER_CORE * cores, kept=PER_CORE * cores - share, usage=usage)
-        self._second = Lane(cores, kept=cores - share, usage=usage)
-        self._long = Lane(lanes.long, kept=lanes.long // 2, usage=usage)
+        self._second = Lane(cores, kept=cores - share, usage=usage, extra=1)
+        self._long = Lane(lanes.long, kept=lanes.long // 2, usage=usage, extra=1)
         self._solver = Solver(settings)
         self._spare = SpareSolver(replace(settings, priority=LOW_PRIORITY))
 

@@ -10,9 +10,10 @@ A `Lane` gives the slots of one stage of builds to claims. The next turn goes to
   the claim that came first.
 
 A caller has at most a share of a lane, so that another caller's turn is never far. Once somebody who is signed in has
-had a turn, all others together leave a quarter of the lane, since anybody can have any number of addresses. A turn that
-takes long gives up its slot: it goes on in one of the lane's long slots or, if those are taken and it can be
-interrupted, later. What it has there counts as a turn like any other.
+had a turn, all others together leave a quarter of the lane, since anybody can have any number of addresses. For those
+who come before that, and for lanes of too few slots, there may be extra ones. A turn that takes long gives up its slot:
+it goes on in one of the lane's long slots or, if those are taken and it can be interrupted, later. What it has there
+counts as a turn like any other.
 """
 
 from __future__ import annotations
@@ -40,13 +41,17 @@ class Turn:
 class Slots:
     """How many turns there are now, by caller and by build. `share` bounds those of one caller.
 
+    Beyond `count` there are `extra` slots for those who are signed in, as long as they have fewer than that in all.
     `usage` has what callers have had lately, of these slots and of others perhaps. The turns in `long` are those that
     had one of these slots before.
     """
 
-    def __init__(self, count: int, share: int, usage: Usage | None = None, long: Slots | None = None) -> None:
+    def __init__(
+        self, count: int, share: int, usage: Usage | None = None, long: Slots | None = None, extra: int = 0
+    ) -> None:
         self.count = count
         self.share = share
+        self.extra = extra
         self.usage = usage or Usage()
         self.long = long
         self.taken = 0
@@ -58,7 +63,7 @@ class Slots:
         self.of_build: Counter[Claim] = Counter()
 
     def copy(self) -> Slots:
-        copied = Slots(self.count, self.share, self.usage, self.long)
+        copied = Slots(self.count, self.share, self.usage, self.long, self.extra)
         copied.taken = self.taken
         copied.of_caller = self.of_caller.copy()
         copied.of_side = self.of_side.copy()
@@ -79,9 +84,14 @@ class Slots:
         of_build = self.of_build[claim.origin] + (self.long.of_build[claim.origin] if self.long else 0)
         return side, not caller.signed_in, own, self.usage.of(caller), of_build
 
+    @property
+    def is_full(self) -> bool:
+        """Whether nobody at all can have a turn."""
+        return self.taken >= self.count + self.extra
+
     def has_room(self, caller: Caller) -> bool:
         if self.taken >= self.count:
-            return False
+            return caller.signed_in and self.of_side[True] < self.extra
         if caller.signed_in or not self.reserves:
             return self.of_caller[caller] < self.share
         # of what is left to them, one leaves as much to the others as of the whole
@@ -141,7 +151,7 @@ class Line:
 
     def find(self) -> tuple[Claim, Caller] | None:
         """Whose turn is next, and who will be charged for it."""
-        if self._slots.taken >= self._slots.count:
+        if self._slots.is_full:
             return None
         best: tuple[tuple[int, bool, int, bool, int, int, int], Claim, Caller] | None = None
         # a dictionary keeps the order in which claims came
@@ -180,6 +190,7 @@ class Lane:
     """The slots of one stage: `count` slots, of which a caller gets all but `kept`, and at least one.
 
     Of four slots or more, all who are not signed in together leave a quarter to those who are, once there are any.
+    While all slots are taken, those who are signed in get up to `extra` more.
 
     A turn that lasts more than `patience` seconds moves to one of `long` further slots, which are shared in the same
     way. Lanes of one `usage` count what callers have had of all of them.
@@ -193,10 +204,11 @@ class Lane:
         long: int = 0,
         patience: float = math.inf,
         usage: Usage | None = None,
+        extra: int = 0,
     ) -> None:
         usage = usage or Usage()
         self._long = Slots(long, max(1, long - max(kept, long // 4)), usage)
-        self._slots = Slots(count, max(1, count - kept), usage, self._long)
+        self._slots = Slots(count, max(1, count - kept), usage, self._long, extra)
         self._patience = patience
         self._line = Line(self._slots)
         self._overdue: dict[_Pending, None] = {}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from builder import stages
 from builder.demand import Ticket
 from builder.errors import BuildFailed, TooManyBuilds
 from builder.image.finished import FinishedImage
@@ -93,6 +94,33 @@ async def test_the_reason_when_an_index_hangs_names_the_channel_and_the_time(sit
     async with attacked(site, "/hung", channel_seconds=1) as (service, _):
         with pytest.raises(BuildFailed, match=r"channel .*hung.* no complete answer within 0\.8 s"):
             await (await ask(service, "channel.hung/any", STRANGER)).wait(WITHIN)
+
+
+async def test_as_many_are_under_way_as_there_is_something_to_do_for(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Strangers' builds do not take each other's time all at once; whoever is signed in begins beside them."""
+    monkeypatch.setattr(stages, "BEGUN_PATIENCE", 1000.0)
+    async with attacked(site, "/hung", concurrent_builds=1) as (service, server):
+        clients = await waiting([await ask(service, f"channel.hung{n}/any", MANY_ATTACKERS[n]) for n in range(20)])
+        under_way = service.builder.stages.under_way
+        await until(lambda: server.stuck >= stages.BEGUN)
+        assert (under_way.taken, under_way.waiting) == (stages.BEGUN, 20 - stages.BEGUN)
+        for number in range(2):
+            ticket = await ask(service, f"stranger-{number}", Caller("ann", signed_in=True))
+            assert await ticket.wait(WITHIN) is not None
+        assert (under_way.taken, under_way.waiting) == (stages.BEGUN, 20 - stages.BEGUN)
+        await stop(clients)
+
+
+async def test_others_begin_beside_those_that_wait_long(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "BEGUN_PATIENCE", 0.1)
+    async with attacked(site, "/hung", concurrent_builds=1) as (service, server):
+        clients = await waiting([await ask(service, f"channel.hung{n}/any", MANY_ATTACKERS[n]) for n in range(20)])
+        await until(lambda: server.stuck >= 20)
+        await stranger_is_served(service)
+        assert not any(client.done() for client in clients)
+        await stop(clients)
 
 
 @callers

@@ -22,9 +22,11 @@ CALLERS = [*(Caller(name) for name in "abcd"), Caller("a", signed_in=True), Call
 STEPS = st.lists(st.tuples(st.sampled_from(["ask", "leave", "end"]), st.integers(0, 5), st.booleans()), max_size=80)
 
 
-@given(STEPS, st.integers(1, 6), st.integers(1, 6))
-def test_shares_and_the_order_hold_whatever_comes(steps: list[tuple[str, int, bool]], count: int, share: int) -> None:
-    slots = Slots(count, min(share, count))
+@given(STEPS, st.integers(1, 6), st.integers(1, 6), st.integers(0, 2))
+def test_shares_and_the_order_hold_whatever_comes(
+    steps: list[tuple[str, int, bool]], count: int, share: int, extra: int
+) -> None:
+    slots = Slots(count, min(share, count), extra=extra)
     line, waiting, running = Line(slots), list[Turn](), list[Turn]()
     for step, number, wanted in steps:
         if step == "ask":
@@ -37,7 +39,7 @@ def test_shares_and_the_order_hold_whatever_comes(steps: list[tuple[str, int, bo
         while True:
             before = Counter(turn.caller for turn in running)
             sides = Counter(turn.caller.signed_in for turn in running)
-            able = [turn for turn in waiting if len(running) < count and may_begin(turn.claim.first, slots, running)]
+            able = [turn for turn in waiting if may_begin(turn.claim.first, slots, running)]
             begun = line.next()
             if begun is None:
                 assert not able
@@ -52,13 +54,16 @@ def test_shares_and_the_order_hold_whatever_comes(steps: list[tuple[str, int, bo
             waiting.remove(begun)
             running.append(begun)
         assert len(line) == len(waiting)
-        assert slots.taken == len(running) <= count
+        assert slots.taken == len(running) <= count + extra
+        assert sum(not turn.caller.signed_in for turn in running) <= count
         assert slots.of_caller == Counter(turn.caller for turn in running)
-        assert max(slots.of_caller.values(), default=0) <= slots.share
+        assert max(slots.of_caller.values(), default=0) <= max(slots.share, extra)
 
 
 def may_begin(caller: Caller, slots: Slots, running: list[Turn]) -> bool:
     own = sum(turn.caller == caller for turn in running)
+    if len(running) >= slots.count:
+        return caller.signed_in and sum(turn.caller.signed_in for turn in running) < slots.extra
     if caller.signed_in or not slots.reserves:
         return own < slots.share
     others = sum(not turn.caller.signed_in for turn in running)
@@ -132,6 +137,33 @@ async def test_a_flood_from_many_addresses_does_not_delay_who_is_signed_in(count
     if count == 1:
         await track.end(track.running[0])
     assert track.running[-1] == "ann again", "with four slots one is kept for them now"
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+async def test_whoever_is_signed_in_need_not_wait_for_others_to_end(count: int) -> None:
+    """Though nobody was kept a slot, as nobody had signed in yet or there are too few."""
+    track = Track(Lane(count, extra=1))
+    for number in range(20):
+        await track.begin(f"flood{number}", of(f"203.0.113.{number}"))
+    await track.begin("ann", of("ann", signed_in=True))
+    assert track.running[count:] == ["ann"]
+    for number in range(20):
+        await track.begin(f"ann{number}", of("ann", signed_in=True))
+    await track.begin("bob", of("bob", signed_in=True))
+    assert track.running[count:] == ["ann"], "there is one for all of them"
+    await track.end("ann")
+    assert track.running[count:] == ["ann0"]
+    await track.end("flood0")
+    assert len(track.running) == count, "nobody gets one while there is an extra one in use"
+
+
+async def test_extra_slots_are_only_for_who_is_signed_in() -> None:
+    track = Track(Lane(2, extra=1))
+    for number in range(5):
+        await track.begin(f"ann{number}", of("ann", signed_in=True))
+    assert len(track.running) == 2, "with the others unused, the lane has as many slots as it says"
+    await track.begin("flood", of("203.0.113.1"))
+    assert "flood" not in track.running
 
 
 async def test_who_is_not_signed_in_has_a_share_too() -> None:
