@@ -107,8 +107,15 @@ class PlatformBuild:
         async def read(some: Sequence[LockedPackage]) -> list[tuple[PackageContents, PathMarks]]:
             nonlocal done
             paths = [archives[package.archive_key] for package in some]
-            result = await self.pool.run(
-                f"reading {some[0]}", inspect_all, some, paths, python, self.data.contents, self.limits
+            result = await self.pool.run_sized(
+                sum(map(_measure, some)),
+                f"reading {some[0]}",
+                inspect_all,
+                some,
+                paths,
+                python,
+                self.data.contents,
+                self.limits,
             )
             done += len(some)
             progress(Event("inspect", done, len(packages), str(some[-1])))
@@ -136,7 +143,8 @@ class PlatformBuild:
         if not among:
             return NO_OVERLAPS
         python = PythonLayout.among(packages)
-        return await self.pool.run(
+        return await self.pool.run_sized(
+            sum(_measure(package) for package in packages if package.name in among),
             "comparing the paths of the packages",
             read_overlaps,
             packages,

@@ -42,7 +42,7 @@ from builder.solve.own import OwnSolvers
 from builder.solve.settings import SolverSettings
 from builder.stages import Stages
 from builder.work.claims import Claim, on_behalf_of
-from builder.work.pool import WorkerPool
+from builder.work.pool import HEAVY_NICENESS, WorkerPool
 from storage.blobs.blocking import StoreInThreads
 from storage.blobs.layers import LayerStore
 from storage.blobs.store import BlobStore
@@ -169,7 +169,7 @@ async def _open_builder(
     stack.push_async_callback(solver.close)
     downloads = _make_download_settings(settings, data, policy)
     downloader = await stack.enter_async_context(Downloader(downloads, credentials, solver.download))
-    pool = await stack.enter_async_context(WorkerPool(settings.workers, clear, settings.worker_memory))
+    pool = await _open_workers(stack, settings, clear)
     layers = Layers(LayerStore(blobs), pool)
     builder = Builder(
         settings, data, catalog, blobs, layers, solver, downloader, pool, base, Popularity.load_shipped(),
@@ -177,6 +177,14 @@ async def _open_builder(
     )  # fmt: skip
     stack.push_async_callback(builder.close)
     return builder
+
+
+async def _open_workers(
+    stack: contextlib.AsyncExitStack, settings: BuilderSettings, clear: Callable[[], object]
+) -> WorkerPool:
+    memory = settings.worker_memory
+    heavy = await stack.enter_async_context(WorkerPool(settings.workers, clear, memory, HEAVY_NICENESS))
+    return await stack.enter_async_context(WorkerPool(settings.workers, clear, memory, heavy=heavy))
 
 
 def _open_base(

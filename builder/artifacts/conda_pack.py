@@ -122,7 +122,14 @@ async def pack(task: ArchiveTask, pool: WorkerPool, seconds: float) -> Join:
     try:
         async with asyncio.timeout(seconds) as limit:
             await gather_all(
-                pool.run(f"transcoding {group[0].package.name}", make_fragments, task.data, group, task.limits)
+                pool.run_sized(
+                    sum(map(_measure, group)),
+                    f"transcoding {group[0].package.name}",
+                    make_fragments,
+                    task.data,
+                    group,
+                    task.limits,
+                )
                 for group in group_small(sorted(task.fragments, key=lambda each: each.package.name), _measure)
             )
             return await pool.run("finishing an archive", finish_archive, task)

@@ -154,7 +154,8 @@ class Layers:
     async def _assemble(self, group: Sequence[LayerTask]) -> list[AssembledLayer | BuilderError | StorageError]:
         """Run `assemble_all` in a worker. A layer that kills the worker fails alone."""
         try:
-            return await self._pool.run(f"transcoding {_name(group[0])}", assemble_all, group)
+            size = sum(map(_measure, group))
+            return await self._pool.run_sized(size, f"transcoding {_name(group[0])}", assemble_all, group)
         except (WorkerLost, MemoryLimit):
             if len(group) == 1:
                 raise

@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from builder.errors import MemoryLimit, WorkerLost
 from builder.work.turns import Lane
-from builder.work.worker import Answer, serve
+from builder.work.worker import NICENESS, Answer, serve
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,6 +29,12 @@ CLOSE_SECONDS = 5.0
 MEMORY = 512 << 20
 PATIENCE = 2.0
 """Seconds after which a task counts as long. Others then start beside it, in one more process if need be."""
+HEAVY = 64 << 20
+"""Bytes of packages from which on a task is for workers that give way to others: it takes half a second or more."""
+HEAVY_NICENESS = 15
+"""What those add to their niceness (nice(2))."""
+EXTRA = 1
+"""Processes more for those who are signed in, if all are busy with what others asked for."""
 PRELOAD = [
     "builder.layers.layer",
     "builder.packages.inspection",
@@ -41,18 +47,29 @@ PRELOAD = [
 
 class WorkerPool:
     """`workers` processes of at most `memory` bytes, started when first needed, and as many more while long tasks run.
+    One more runs what somebody signed in asked for while all are busy with what others did.
 
     Tasks take turns: those of a build with many tasks do not all go before another build's. Use it as an async context
     manager.
     """
 
-    def __init__(self, workers: int, on_loss: Callable[[], object] | None = None, memory: int = MEMORY) -> None:
+    def __init__(
+        self,
+        workers: int,
+        on_loss: Callable[[], object] | None = None,
+        memory: int = MEMORY,
+        niceness: int = NICENESS,
+        heavy: WorkerPool | None = None,
+    ) -> None:
+        """`heavy` does the heavy tasks, so that no others wait for them. Who makes it closes it."""
         self._workers = workers
+        self._niceness = niceness
+        self._heavy = heavy
         self._on_loss = on_loss
         """Called in a thread when a worker has died, to clean up what it left."""
         self._memory = memory
-        self._lane = Lane(workers, long=workers, patience=PATIENCE)
-        self._threads = ThreadPoolExecutor(2 * workers, thread_name_prefix="worker")
+        self._lane = Lane(workers, long=workers, patience=PATIENCE, extra=EXTRA)
+        self._threads = ThreadPoolExecutor(2 * workers + EXTRA, thread_name_prefix="worker")
         """One thread waits for each worker, so that no more tasks are under way than there are workers."""
         self._lock = threading.Lock()
         self._idle: list[_Process] = []
@@ -99,6 +116,11 @@ class WorkerPool:
                 work.cancel()
             raise
 
+    async def run_sized(self, size: int, doing: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `function(*args)`, which works on packages of `size` bytes, as `run` does."""
+        pool = self._heavy if self._heavy is not None and size >= HEAVY else self
+        return await pool.run(doing, function, *args, **kwargs)
+
     async def _take_turn(self, begun: asyncio.Event, doing: str, task: Callable[[], T]) -> T:
         async with self._lane.turn():
             begun.set()
@@ -141,7 +163,7 @@ class WorkerPool:
 
     def _take(self) -> _Process:
         with self._lock:
-            process = self._idle.pop() if self._idle else _Process(self._memory)
+            process = self._idle.pop() if self._idle else _Process(self._memory, self._niceness)
             self._busy.add(process)
         return process
 
@@ -181,12 +203,12 @@ class WorkerPool:
 class _Process:
     """One worker process, which does one task at a time."""
 
-    def __init__(self, memory: int) -> None:
+    def __init__(self, memory: int, niceness: int) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOAD)
         self._pipe, theirs = context.Pipe()
         with theirs:
-            self._process: BaseProcess = context.Process(target=serve, args=(theirs, memory), daemon=True)
+            self._process: BaseProcess = context.Process(target=serve, args=(theirs, memory, niceness), daemon=True)
             self._process.start()
         self.package: str | None = None
         """The package that it last said it was working on."""

@@ -75,12 +75,12 @@ def _describe_memory() -> str:
     return f"{_this.memory >> 20} MiB" if _this else "memory"
 
 
-def serve(pool: connection.Connection, memory: int) -> None:
+def serve(pool: connection.Connection, memory: int, niceness: int) -> None:
     """Do the tasks that come from `pool` until it closes: a process's main function. `memory` is in bytes."""
     global _this  # noqa: PLW0603 - a process is one worker, and knows it from here on
     _this = _Worker(pool, memory)
     # requests for stored content are answered by the server's own process, which must not wait for workers
-    give_way(NICENESS)
+    give_way(niceness)
     _die_with_parent()
     # Ctrl-C reaches all processes of a terminal, and the pool ends its workers itself
     signal.signal(signal.SIGINT, signal.SIG_IGN)

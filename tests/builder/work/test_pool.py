@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from builder.errors import MemoryLimit, PackageRefused, WorkerLost
-from builder.work.pool import PRELOAD, WorkerPool
-from builder.work.worker import GROWN, working_on
+from builder.work.claims import Caller, Claim, on_behalf_of
+from builder.work.pool import HEAVY, HEAVY_NICENESS, PRELOAD, WorkerPool
+from builder.work.worker import GROWN, NICENESS, working_on
 
 FOREIGN = ("sqlalchemy", "boto3", "aiohttp", "rattler")
 
@@ -183,6 +184,41 @@ async def test_a_slot_is_taken_until_its_worker_is_free(tmp_path: Path, monkeypa
         assert await pool.run("adding", sum, [1]) == 1
         assert not (tmp_path / "1").exists()
     assert pool._lane.taken == 0
+
+
+async def test_nobody_waits_for_packages_that_take_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builder.work.pool.PATIENCE", 600)
+    async with WorkerPool(1, niceness=HEAVY_NICENESS) as heavy, WorkerPool(1, heavy=heavy) as pool:
+        waits = [
+            asyncio.create_task(pool.run_sized(HEAVY, "waiting", wait_for, tmp_path / "end", tmp_path / str(number)))
+            for number in range(3)
+        ]
+        async with asyncio.timeout(30):
+            while not (tmp_path / "0").exists():
+                await asyncio.sleep(0.01)
+        assert await pool.run_sized(HEAVY - 1, "adding", sum, [1, 2]) == 3
+        assert not any(each.done() for each in waits)
+        (tmp_path / "end").touch()
+        await asyncio.gather(*waits)
+        assert await pool.run("asking", niceness) == os.nice(0) + NICENESS
+        assert await pool.run_sized(HEAVY, "asking", niceness) == os.nice(0) + HEAVY_NICENESS
+
+
+def niceness() -> int:
+    return os.nice(0)
+
+
+async def test_who_is_signed_in_need_not_wait_for_the_tasks_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builder.work.pool.PATIENCE", 600)
+    async with WorkerPool(1) as pool:
+        waiting = asyncio.create_task(pool.run("waiting", wait_for, tmp_path / "end", tmp_path / "begun"))
+        with on_behalf_of(Claim(Caller("ann", signed_in=True), lasting=True)):
+            assert await pool.run("adding", sum, [1, 2]) == 3
+        assert not waiting.done()
+        (tmp_path / "end").touch()
+        await waiting
 
 
 def wait_for(end: Path, begun: Path) -> None:
