@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import access
-from bench.builds import archive, bad_builds, build, pulling
+from bench.builds import archive, bad_builds, build, flood, pulling
 from bench.row import Row
 from bench.serving import credentials, http, registries, sign_ins
 
@@ -24,6 +24,7 @@ SUITES: dict[str, Callable[..., list[Row]]] = {
     "archive": archive.measure,
     "http": http.measure,
     "bad_builds": bad_builds.measure,
+    "flood": flood.measure,
     "registries": registries.measure,
     "credentials": credentials.measure,
     "sign_ins": sign_ins.measure,
