@@ -42,7 +42,8 @@ async def list_tokens(request: web.Request) -> web.StreamResponse:
 
 async def make_token(request: web.Request) -> web.StreamResponse:
     document = await read_object(request, (*OURS, *CONDA_STORES))
-    if not document.keys() <= set(OURS):
+    # an empty one is what conda-store's clients send for a token without limits
+    if not document or not document.keys() <= set(OURS):
         return await _make_conda_stores(request, document)
     name = read_text(document, "name")
     if name is None:
