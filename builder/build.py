@@ -106,10 +106,9 @@ class Builder:
 
     async def run(self, job: Job) -> str:
         """Make what `job` asks for, and return its key. Idempotent, and quick if everything is there."""
-        async with self.stages.under_way.turn():
-            if name := job.artifact:
-                return await self._make_of_lock(job, show_nothing, lambda lock, _: self.artifact(lock, name))
-            return (await self._make_image_of(job, show_nothing))[0]
+        if name := job.artifact:
+            return await self._make_of_lock(job, show_nothing, lambda lock, _: self.artifact(lock, name))
+        return (await self._make_image_of(job, show_nothing))[0]
 
     async def image_of(self, spec: EnvironmentSpec, progress: Progress) -> FinishedImage:
         """Make the image of `spec` that `run` would make, for somebody who watches."""

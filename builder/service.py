@@ -117,7 +117,7 @@ class BuilderService:
             ) -> Record[None] | None:
                 return announce(await demand.describe_end(job, build_id, seconds, end)) if announce else None
 
-            queue = EmbeddedQueue(catalog.builds, builder.run, settings, tell)
+            queue = EmbeddedQueue(catalog.builds, builder.run, settings, tell, builder.stages.begun.turn)
             demand = Demand(
                 settings, catalog, queue, builder.image_key, builder.resolution_key, channels, admission, logins
             )

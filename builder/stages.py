@@ -15,7 +15,7 @@ from builder.work.turns import Lane
 PATIENCE = 10.0
 """Seconds after which a build that makes layers counts as a long one."""
 BEGUN = 4
-"""Builds under way for each that may make layers: enough that there is always one to go on with."""
+"""Builds that have begun for each that may make layers: enough that the processors always have something to do."""
 BEGUN_PATIENCE = 2.0
 """Seconds after which the next build begins beside one that waits for a channel, a solve or a turn."""
 
@@ -24,11 +24,11 @@ BEGUN_PATIENCE = 2.0
 class Stages:
     """The stages of the build itself. Solves, downloads and workers have lanes of their own.
 
-    What a build does between those takes a part of the event loop, which hundreds of builds would take from somebody
-    signed in, whose build then waits everywhere. So builds also take turns to be under way at all.
+    What builds do between those takes time of the event loop. Hundreds of them would take it from the one of somebody
+    signed in, so builds also take turns to begin at all.
     """
 
-    under_way: Lane
+    begun: Lane
     layers: Lane
     pack: Lane
     download_seconds: float
@@ -39,7 +39,7 @@ class Stages:
         count = settings.concurrent_builds
         begun = BEGUN * count
         return cls(
-            under_way=Lane(begun, kept=begun // 4, long=settings.builds_at_most, patience=BEGUN_PATIENCE, extra=1),
+            begun=Lane(begun, kept=begun // 4, long=settings.builds_at_most, patience=BEGUN_PATIENCE, extra=1),
             layers=Lane(count, kept=count // 4, long=count, patience=PATIENCE, extra=1),
             pack=Lane(settings.concurrent_archives, kept=settings.concurrent_archives // 2, extra=1),
             download_seconds=settings.build_download_seconds,

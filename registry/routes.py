@@ -147,7 +147,7 @@ def compose(
     app[CONNECTIONS] = Connections(settings.trusted_proxies)
     app[RATES] = open_rates(settings)
     app[UPLOAD_BUDGET] = UploadBudget(settings.upload_memory)
-    observer = Observer(app, request_log, app[PROXIES], app[CONNECTIONS], Cors(settings.cors_origins))
+    observer = Observer(app, request_log, Cors(settings.cors_origins))
     app[STOPPING] = asyncio.Event()
 
     async def parts(app: web.Application) -> AsyncIterator[None]:
@@ -159,17 +159,17 @@ def compose(
 
     app.cleanup_ctx.append(parts)
     app.on_response_prepare.append(observer.complete)
-    for pattern, rows, handler in _resources(routes):
+    for path, rows, handler in _resources(routes):
         answer = observer.around(handler, rows[0].form, probe=rows[0].probe)
-        if pattern in FOLDERS:
-            app.router.register_resource(Folder(pattern, answer))
+        if path in FOLDERS:
+            app.router.register_resource(Folder(path, answer))
         else:
-            app.router.add_route("*", pattern, answer, expect_handler=leave_to_reader)
+            app.router.add_route("*", path, answer, expect_handler=leave_to_reader)
     return app
 
 
 def _resources(routes: Sequence[Row]) -> Iterator[tuple[str, list[Row], Handler]]:
-    """The rows and the handler of each path pattern that aiohttp tells apart. Raises RoutesInvalid."""
+    """The rows and the handler of each path or folder that aiohttp tells apart. Raises RoutesInvalid."""
     groups: dict[str, list[Row]] = {}
     for row in routes:
         groups.setdefault(find_folder(row.path) or row.path, []).append(row)

@@ -31,11 +31,11 @@ FLOOD = 250
 BEGINNING = 2.0
 """Seconds from the flood to the first image."""
 BETWEEN = 1.0
+"""Seconds from each image to the next."""
 SMALL = 100_000
 """Bytes of a package whose image takes the server little time when it is idle."""
 MUST = 10
-"""Strangers' builds take the processors from hers, and no turn. Before it had turns of its own it took 40 times as
-long."""
+"""Strangers' builds may take time of the processors and the disk from it, but no turns."""
 
 
 def measure(*, short: bool) -> list[Row]:

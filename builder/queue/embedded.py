@@ -55,6 +55,7 @@ Run = Callable[[Job], Awaitable[str]]
 
 Tell = Callable[[Job, str, float, CompletedBuild | BuildFailed], Awaitable[Record[None] | None]]
 """Returns what to record with the end of a build, given the job, the build's id, its seconds, and how it ended."""
+TakeTurn = Callable[[], contextlib.AbstractAsyncContextManager[None]]
 _UNRECORDED = "the build failed, and the reason could not be recorded; the server's log has it under the build's id"
 _CRASHED = "internal error; the server's log has the details under the build's id"
 _FOREIGN = "another version of the server started this build and this one cannot resume it; ask again"
@@ -69,10 +70,19 @@ async def tell_nobody(job: Job, build_id: str, seconds: float, end: CompletedBui
 class EmbeddedQueue:
     """A BuildQueue (`builder.queue.protocol`) that runs jobs with `run` in this process."""
 
-    def __init__(self, builds: Builds, run: Run, settings: BuilderSettings, tell: Tell = tell_nobody) -> None:
+    def __init__(
+        self,
+        builds: Builds,
+        run: Run,
+        settings: BuilderSettings,
+        tell: Tell = tell_nobody,
+        turn: TakeTurn = contextlib.nullcontext,
+    ) -> None:
+        """A job is run in a `turn`, and its build stays queued until it has one."""
         self._builds = builds
         self._run = run
         self._tell = tell
+        self._turn = turn
         self._settings = settings
         self._owner = Owner.new()
         self._flights: dict[str, Flight] = {}
@@ -281,8 +291,9 @@ class EmbeddedQueue:
         try:
             if count_deaths(row) >= MOST_ATTEMPTS:
                 raise WorkerLost("building this image, in every attempt")
-            await self._builds.set_building(row.id)
-            completed = CompletedBuild(row.id, await self._run(job))
+            async with self._turn():
+                await self._builds.set_building(row.id)
+                completed = CompletedBuild(row.id, await self._run(job))
         except ConderyError as error:
             transient = not isinstance(error, BuilderError) or error.transient
             # it may quote bytes from a package or a channel that are not text, which no database accepts

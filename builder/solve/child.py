@@ -190,9 +190,10 @@ class Child:
         while not self.gone:
             await self._busy.wait()
             # in a thread: the system answers late while the process changes what memory it has
-            resident, unfinished = await asyncio.to_thread(self._measure)
-            if resident is None:
+            measured = await asyncio.to_thread(self._measure)
+            if measured is None:
                 return
+            resident, unfinished = measured
             if resident > self._settings.memory:
                 log.warning("solver process killed: it uses too much memory", bytes=resident)
                 self.kill("memory")
@@ -201,12 +202,12 @@ class Child:
                 self.kill("disk")
             await asyncio.sleep(_WATCH)
 
-    def _measure(self) -> tuple[int | None, int]:
-        """Return the bytes of its memory, or None if it is gone, and those of its unfinished files."""
+    def _measure(self) -> tuple[int, int] | None:
+        """Return the bytes of its memory and of its unfinished files; None if it is gone."""
         try:
             pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         except (OSError, IndexError):
-            return None, 0
+            return None
         return pages * os.sysconf("SC_PAGE_SIZE"), self._folder.measure_unfinished(self.pid)
 
     async def _copy_log(self) -> None:

@@ -190,7 +190,7 @@ class Lane:
     """The slots of one stage: `count` slots, of which a caller gets all but `kept`, and at least one.
 
     Of four slots or more, all who are not signed in together leave a quarter to those who are, once there are any.
-    While all slots are taken, those who are signed in get up to `extra` more.
+    While all slots are taken, those who are signed in get more, as long as they have fewer than `extra` in all.
 
     A turn that lasts more than `patience` seconds moves to one of `long` further slots, which are shared in the same
     way. Lanes of one `usage` count what callers have had of all of them.

@@ -27,6 +27,7 @@ class Folder(web.AbstractResource):
 
     @property
     def canonical(self) -> str:
+        # aiohttp's router looks for a resource under what is before the brace
         return f"{self._beginning}{{path}}"
 
     async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:

@@ -32,7 +32,10 @@ class RequestLog(Protocol):
     """Logs finished requests."""
 
     def write(self, level: str, fields: dict[str, Any]) -> None:
-        """Log `fields` at `level` (debug, info, error), and keep them. Called on the event loop; returns at once."""
+        """Log `fields` at `level` (debug, info, error). Called on the event loop; returns at once.
+
+        The caller must not use `fields` afterwards.
+        """
 
     def flush(self) -> None:
         """Write what is still buffered."""

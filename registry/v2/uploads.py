@@ -42,10 +42,10 @@ async def open_upload(request: web.Request, target: Target) -> web.StreamRespons
     elif "digest" in query:
         digest = Digest.parse(query["digest"])
         return await _take_whole(request, target.repository, digest)
-    caller = caller_of(request)
-    # no account has a name with this character
-    opener = caller.name if caller.signed_in else f"@{caller.name}"
-    upload = await parts.uploads.open(target.repository, request[PRINCIPAL].key, opener[:255])
+    principal, caller = request[PRINCIPAL], caller_of(request)
+    # nobody who is signed in has a name with this character
+    opener = principal.id or (caller.name if caller.signed_in else f"@{caller.name}")
+    upload = await parts.uploads.open(target.repository, principal.key, opener[:255])
     return _answer_accepted(upload)
 
 

@@ -181,7 +181,7 @@ def open_engine(url: str) -> AsyncEngine:
     Its errors show no parameters, which may be keys and hashes and would be in the log.
     """
     if make_url(url).get_backend_name() == "sqlite":
-        # no overflow: its connections are closed after each use, and to open one takes longer than most statements
+        # no overflow: such connections are closed after each use, and opening one takes longer than most statements
         created = create_async_engine(url, hide_parameters=True, pool_size=SQLITE_POOL_SIZE, max_overflow=0)
         engine: AsyncEngine = _SteadyEngine(created.sync_engine)
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)

@@ -325,7 +325,7 @@ upload = Table(
     Column("repository", NAME, nullable=False),
     # whose it is: the account's id, or the name of somebody without an account
     Column("principal", String(255), nullable=False),
-    # whose room it takes: the account's name, or @ and the client of somebody who is not signed in
+    # whose room it takes: the account's id, who is signed in without an account, or @ and the client of anybody else
     Column("opener", String(255), nullable=False, server_default="", index=True),
     Column("size", BigInteger, nullable=False),
     Column("parts", Integer, nullable=False),

@@ -83,7 +83,7 @@ class Uploads:
     async def open(self, repository: str, principal: str, opener: str = "") -> Upload:
         """A session of `principal`, which takes room of `opener`: of nobody if that is empty. Raises TooManyUploads.
 
-        `principal` is what `auth.principal.Principal.key` says, and never the name of an account.
+        `principal` is never the name of an account, which may be another's later.
         """
         now = time.time()
         upload = Upload(str(uuid.uuid4()), repository, principal, 0, 0)

@@ -96,20 +96,21 @@ async def test_the_reason_when_an_index_hangs_names_the_channel_and_the_time(sit
             await (await ask(service, "channel.hung/any", STRANGER)).wait(WITHIN)
 
 
-async def test_as_many_are_under_way_as_there_is_something_to_do_for(
+async def test_a_few_builds_have_begun_at_a_time_and_whoever_signs_in_begins_beside_them(
     site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Strangers' builds do not take each other's time all at once; whoever is signed in begins beside them."""
     monkeypatch.setattr(stages, "BEGUN_PATIENCE", 1000.0)
     async with attacked(site, "/hung", concurrent_builds=1) as (service, server):
         clients = await waiting([await ask(service, f"channel.hung{n}/any", MANY_ATTACKERS[n]) for n in range(20)])
-        under_way = service.builder.stages.under_way
+        begun = service.builder.stages.begun
+        await until(lambda: (begun.taken, begun.waiting) == (stages.BEGUN, 20 - stages.BEGUN))
         await until(lambda: server.stuck >= stages.BEGUN)
-        assert (under_way.taken, under_way.waiting) == (stages.BEGUN, 20 - stages.BEGUN)
+        states = [row.status for row in await service.builder.catalog.builds.list_unfinished()]
+        assert sorted(states) == ["BUILDING"] * stages.BEGUN + ["QUEUED"] * (20 - stages.BEGUN)
         for number in range(2):
             ticket = await ask(service, f"stranger-{number}", Caller("ann", signed_in=True))
             assert await ticket.wait(WITHIN) is not None
-        assert (under_way.taken, under_way.waiting) == (stages.BEGUN, 20 - stages.BEGUN)
+        assert (begun.taken, begun.waiting) == (stages.BEGUN, 20 - stages.BEGUN)
         await stop(clients)
 
 

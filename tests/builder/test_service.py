@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from builder.artifacts.artifact import ARCHIVE
+from builder.names.image_name import parse_specs
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
+from builder.work.pool import HEAVY_NICENESS, WorkerPool
+from builder.work.worker import NICENESS
 from storage.disk.files import TEMPORARY, atomic_write
+from tests.support.builder.packages import File, Package
+from tests.support.builder.services import make_channel, open_service
 from tests.support.storage.stores import open_stores
 
 SETTINGS = BuilderSettings(base="scratch", workers=1)
@@ -35,3 +44,26 @@ async def test_a_server_clears_away_what_dead_ones_left_and_nothing_else(tmp_pat
                         await asyncio.sleep(0.01)
     assert all(path.exists() for path in kept)
     assert (tmp_path / "fragments/ab/y").read_bytes() == b"being written by somebody else"
+
+
+async def test_large_packages_are_for_workers_of_low_priority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever reads or transcodes their archives: images, archives, and the comparison of their paths."""
+    run, done = WorkerPool.run, list[tuple[int, str]]()
+
+    async def note(pool: WorkerPool, doing: str, *args: Any, **kwargs: Any) -> Any:
+        done.append((pool._niceness, doing.partition(" ")[0]))
+        return await run(pool, doing, *args, **kwargs)
+
+    monkeypatch.setattr(WorkerPool, "run", note)
+    packages = [Package(name=name, files={"share/both": File(b"x"), f"share/{name}": File(b"y")}) for name in "ab"]
+    channel = await make_channel(tmp_path / "channel", packages)
+    for folder, least, niceness in (("large", 1, HEAVY_NICENESS), ("small", 1 << 30, NICENESS)):
+        monkeypatch.setattr("builder.work.pool.HEAVY", least)
+        done.clear()
+        async with open_service(tmp_path / folder, channel) as service:
+            lock = await service.lock(parse_specs(["a", "b"], service.builder.settings))
+            await service.builder.image(lock)
+            await service.builder.artifact(lock, ARCHIVE)
+        with_packages = {"reading", "transcoding", "comparing"}
+        assert {each for each in done if each[1] in with_packages} == {(niceness, doing) for doing in with_packages}
+        assert {number for number, doing in done if doing not in with_packages} == {NICENESS}
