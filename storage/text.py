@@ -10,6 +10,9 @@ _UNSAFE = "\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e
 _CONTROLS = re.compile(f"[{_UNSAFE}]")
 _CONTROLS_AND_BREAKS = re.compile(f"[\\n\\t{_UNSAFE}]")
 
+SPACES = " \t"
+"""The white space of HTTP (RFC 9110, section 5.6.3). Python strips Unicode's too, which would make one name of two."""
+
 HIDDEN = "***"
 """Stands in place of a secret."""
 

@@ -48,6 +48,7 @@ class AuditLog:
         self._dropped = 0
         self._floods = Floods(clock)
         self._more = asyncio.Event()
+        self._one = asyncio.Lock()
 
     def note(self, event: AuditEvent) -> None:
         """Write `event` soon. Never waits; if too many events are waiting, drops it and logs that.
@@ -102,6 +103,11 @@ class AuditLog:
                 self._dropped = 0
 
     async def _write_some(self) -> None:
+        async with self._one:
+            await self._write_first()
+
+    async def _write_first(self) -> None:
+        """Write those that have waited longest."""
         some = [self._waiting[index] for index in range(min(MOST_AT_ONCE, len(self._waiting)))]
         try:
             await self._write(some)

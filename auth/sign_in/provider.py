@@ -129,6 +129,19 @@ class Provider:
             raise self._unreachable(error) from None
         return f"{url}{'&' if '?' in url else '?'}{urlencode(fields)}"
 
+    async def check_issuer(self, issuer: str | None) -> None:
+        """Raises SignInFailed for the answer of another provider, which is named in it (RFC 9207, section 2.4)."""
+        if issuer is None:
+            try:
+                async with asyncio.timeout(EXCHANGE_SECONDS):
+                    names = (await self._load()).get("authorization_response_iss_parameter_supported")
+            except (FetchFailed, TimeoutError) as error:
+                raise self._unreachable(error) from None
+            if names is not True:
+                return
+        if issuer != self.issuer:
+            raise SignInFailed("another provider has answered; begin again at /login")
+
     async def finish(self, code: str, secrets: Mapping[str, str]) -> SignedIn:
         """Who has come back with `code`. Raises SignInFailed."""
         if not 0 < len(code) <= LONGEST_CODE or not code.isprintable():

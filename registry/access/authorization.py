@@ -11,6 +11,7 @@ import binascii
 from typing import NamedTuple
 
 from auth.tokens.errors import CredentialsInvalid
+from storage.text import SPACES
 
 
 class Shown(NamedTuple):
@@ -28,9 +29,9 @@ def read_authorization(header: str) -> Shown:
     scheme, _, text = header.partition(" ")
     match scheme.lower():
         case "bearer":
-            return Shown(None, text.strip())
+            return Shown(None, text.strip(SPACES))
         case "basic":
-            return _read_basic(text.strip())
+            return _read_basic(text.strip(SPACES))
         case _:
             raise CredentialsInvalid("they are neither Bearer nor Basic")
 

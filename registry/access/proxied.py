@@ -22,6 +22,7 @@ from auth.tokens.credential import Recognition
 from registry.access.site import is_own_visit
 from registry.parts import PROXIES
 from registry.peers.networks import client_of
+from storage.text import SPACES
 
 MOST_REMEMBERED = 4096
 """Users of about 1 KB each."""
@@ -49,13 +50,13 @@ class ProxyHeaders:
         if len(users) > 1:
             # one of them may be the client's own
             raise SignInRefused(f"the proxy sends {len(users)} headers {self.user}; it has to remove its client's")
-        name = users[0].strip() if users else ""
+        name = users[0].strip(SPACES) if users else ""
         if not name:
             return None
         groups = None
         if self.groups:
             texts = ",".join(request.headers.getall(self.groups, ())).split(",")
-            groups = frozenset(text.strip() for text in texts) - {""}
+            groups = frozenset(text.strip(SPACES) for text in texts) - {""}
         return Identity(PROXY, name, name, groups)
 
 

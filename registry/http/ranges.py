@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
+from storage.text import SPACES
+
 _ONE_RANGE = re.compile(r"bytes=[ \t]*([0-9]*)-([0-9]*)[ \t]*", re.IGNORECASE)
 
 _MOST_DIGITS = 18
@@ -39,7 +41,8 @@ def parse_range(header: str | None, size: int) -> Span | Literal["whole", "unsat
 
 def matches(header: str, etag: str) -> bool:
     """Whether an If-None-Match header names the entity tag `etag` (with its quotes), by weak comparison."""
-    return header.strip() == "*" or any(each.strip().removeprefix("W/") == etag for each in header.split(","))
+    tags = (each.strip(SPACES).removeprefix("W/") for each in header.split(","))
+    return header.strip(SPACES) == "*" or etag in tags
 
 
 def _number(digits: str) -> int | None:

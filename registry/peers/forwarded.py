@@ -17,6 +17,7 @@ from aiohttp import web
 from multidict import MultiMapping
 
 from registry.peers.networks import is_in, network, node_address, plain_address
+from storage.text import SPACES
 
 HeaderKind = Literal["x-forwarded", "forwarded"]
 """X-Forwarded-For, -Proto and -Host, or the single header of RFC 7239."""
@@ -131,7 +132,7 @@ def _x_forwarded(clients: _Values, schemes: _Values, hosts: _Values) -> Iterator
 
 def _list(lines: _Values) -> list[str]:
     """The elements of a header; at least one."""
-    return [part.strip() for part in ",".join(lines).split(",")]
+    return [part.strip(SPACES) for part in ",".join(lines).split(",")]
 
 
 def _read_forwarded(lines: _Values) -> Iterator[_Hop]:

@@ -28,6 +28,7 @@ from storage.errors import DigestInvalid, RangeInvalid, UploadUnknown
 from storage.events.outbox import Record
 from storage.quotas.arrivals import Arrival
 from storage.repositories.uploads import Received, Upload
+from storage.text import SPACES
 
 _SESSION = re.compile(r"[0-9a-f-]{36}")
 _RANGE = re.compile(r"(?:bytes[ =])?\s*([0-9]{1,18})-([0-9]{1,18})(?:/(?:\*|[0-9]{1,18}))?")
@@ -170,7 +171,7 @@ def _expected_size(request: web.Request, upload: Upload) -> int | None:
     header = request.headers.get("Content-Range")
     if header is None:
         return None
-    found = _RANGE.fullmatch(header.strip())
+    found = _RANGE.fullmatch(header.strip(SPACES))
     if found is None:
         raise ContentRangeInvalid(header)
     start, stop = int(found[1]), int(found[2]) + 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from registry.parts import PROXIES
+from storage.text import SPACES
 
 LONGEST = 128
 """Characters; ours are shorter."""
@@ -32,7 +33,8 @@ class Cookie:
         set one."""
         found, mine = [], self.name(request)
         for line in request.headers.getall("Cookie", ()):
-            pairs = (each.strip().partition("=") for each in line.split(";"))
+            # a browser lets another site of the domain set a name that begins with Unicode's white space
+            pairs = (each.strip(SPACES).partition("=") for each in line.split(";"))
             found += [value for name, _, value in pairs if name == mine]
         if len(found) != 1 or len(found[0]) > LONGEST or not found[0].isascii():
             return None

@@ -38,7 +38,7 @@ class ProviderSignIns:
         secrets = make_secrets()
         next_page = local_page(request.query.get("next", "/"))
         client = client_of(request.app[PROXIES].client(request))
-        state = await self._pending.begin({**secrets, "next": next_page}, client)
+        state = await self._pending.begin({**secrets, "next": next_page, "issuer": self._provider.issuer}, client)
         response = redirect(await self._provider.begin(state, secrets))
         _COOKIE.write(request, response, state, SECONDS)
         return response
@@ -47,8 +47,9 @@ class ProviderSignIns:
         """Sign the browser in that comes back. Raises SignInFailed, SignInRefused."""
         fields = _read_fields(request.query.items())
         kept = await self._take(request, fields)
-        if fields.get("iss", self._provider.issuer) != self._provider.issuer:
-            raise SignInFailed("another provider has answered; begin again at /login")
+        if kept["issuer"] != self._provider.issuer:
+            raise SignInFailed("the server has another provider since this sign-in began; begin again at /login")
+        await self._provider.check_issuer(fields.get("iss"))
         if "error" in fields:
             raise SignInFailed(f"the provider refuses: {fields['error'][:100]!r}; begin again at /login")
         found = await self._provider.finish(fields.get("code", ""), kept)

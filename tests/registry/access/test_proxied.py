@@ -202,6 +202,25 @@ async def test_odd_names_are_refused_and_nothing_crashes(site: Site) -> None:
     assert await status(site, {USER: "alice", GROUPS: "," * 5000}) == 404
 
 
+SPACES = sorted(
+    {chr(number) for number in range(0x3001) if chr(number).isspace()} - set(" \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f")
+)
+"""Python's white space that HTTP's headers may hold, and that is none to HTTP."""
+
+
+@pytest.mark.parametrize("space", SPACES, ids=lambda each: f"U+{ord(each):04X}")
+async def test_a_name_that_begins_or_ends_with_another_space_is_another(site: Site, space: str) -> None:
+    assert await who(site, {USER: "alice"}) == "alice"
+    for name in (f"{space}alice", f"alice{space}", f" {space}alice"):
+        assert await who(site, {USER: name}) == 403
+    store = site.workshop.store
+    await Groups(AccessData(store.database, store.changes), Names(ROOT)).add("ops", by=BY)
+    await People(site).bindings.bind(Holder("group", "ops"), "*=admin", by=BY)
+    for group in (f"{space}ops", f"ops{space}", f"a, {space}ops"):
+        assert await status(site, {USER: "bob", GROUPS: group}) == 403
+    assert await status(site, {USER: "bob", GROUPS: "a, ops\t"}) == 404
+
+
 async def test_no_shared_cache_keeps_a_blob_that_takes_a_sign_in(tmp_path: Path) -> None:
     """The proxy's header says who it is, so nothing in the client's request tells a cache that it is somebody."""
     closed = AccessSettings(anonymous_bindings=("open/*=viewer",))

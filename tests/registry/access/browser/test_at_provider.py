@@ -21,6 +21,7 @@ from auth.changing import AccessData
 from auth.settings import AccessSettings
 from auth.sign_in import provider
 from auth.sign_in.errors import FetchFailed, SignInFailed
+from auth.sign_in.pending import PendingSignIns
 from auth.sign_in.settings import SignInSettings
 from registry.access.browser.form import local_page
 from registry.http.settings import HttpSettings
@@ -177,6 +178,36 @@ async def test_the_answer_of_another_provider(site: Site, issuer: Issuer) -> Non
     asked = await browser.begin()
     grant(issuer, asked)
     assert "another provider" in await refused(browser, await browser.come_back(asked, iss="https://evil.example"))
+    assert issuer.forms == []
+
+
+async def test_a_provider_that_names_itself_has_to(site: Site, issuer: Issuer) -> None:
+    """RFC 9207, section 2.4: where it announces that it does, an answer without a name may be another's."""
+    issuer.discovery["authorization_response_iss_parameter_supported"] = True
+    browser = Browser(site)
+    asked = await browser.begin()
+    grant(issuer, asked)
+    assert "another provider" in await refused(browser, await browser.come_back(asked))
+    assert issuer.forms == []
+    asked = await browser.begin()
+    grant(issuer, asked)
+    assert (await browser.come_back(asked, iss=issuer.url)).status == 303
+
+
+async def test_a_sign_in_that_began_at_another_provider_ends(
+    site: Site, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings, or another process of a roll-out, name another one meanwhile: its code is shown to nobody else."""
+    browser = Browser(site)
+    begin = PendingSignIns.begin
+
+    async def at_another(pending: PendingSignIns, document: dict[str, object], *args: str) -> str:
+        return await begin(pending, {**document, "issuer": "https://before.example.org"}, *args)
+
+    monkeypatch.setattr(PendingSignIns, "begin", at_another)
+    asked = await browser.begin()
+    grant(issuer, asked)
+    assert "another provider since" in await refused(browser, await browser.come_back(asked))
     assert issuer.forms == []
 
 
@@ -346,6 +377,18 @@ async def test_two_cookies_of_one_name_are_nobodys(site: Site, issuer: Issuer) -
     await browser.sign_in(issuer)
     text = f"{SESSION}={browser.cookies[SESSION]}; {SESSION}=other"
     assert await Browser(site).who({"Cookie": text}) == 401
+
+
+@pytest.mark.parametrize("space", ["\u2000", "\u3000", "\xa0", "\x85"], ids=lambda each: f"U+{ord(each):04X}")
+async def test_a_name_with_another_space_is_no_cookie_of_ours(site: Site, issuer: Issuer, space: str) -> None:
+    """A browser lets another host of the domain set it, since it does not begin with `__Host-`."""
+    browser = Browser(site)
+    await browser.sign_in(issuer)
+    value = browser.cookies[SESSION]
+    assert await Browser(site).who({"Cookie": f"{space}{SESSION}={value}"}) == 401
+    assert await Browser(site).who({"Cookie": f"{SESSION}{space}={value}"}) == 401
+    # nor does it make two of one
+    assert await Browser(site).who({"Cookie": f"{space}{SESSION}=planted; \t{SESSION}={value}"}) != 401
 
 
 @pytest.mark.parametrize("site_of_page", ["cross-site", "same-site", ""])
