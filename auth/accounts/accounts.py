@@ -6,11 +6,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth.accounts.account import Account, AccountKind, new_id, read_account
 from auth.accounts.administrators import Standing, add_administrator, find_standing, keeping_one
+from auth.accounts.bindings import unbind_all
 from auth.accounts.lookup import find_account, find_of_kind, has_accounts
 from auth.accounts.names import LOGIN_NAME, Names
 from auth.accounts.passwords import Passwords
@@ -140,14 +141,8 @@ class Accounts:
         async with self._data.changing_alone() as connection:
             found = await find_account(connection, name)
             await end_sessions(connection, found.id)
-            table, now = access_token, time.time()
-            holds = and_(table.c.revoked.is_(None), or_(table.c.expires.is_(None), table.c.expires > now))
-            mine = (table.c.account == found.id, holds, *ended)
-            rows = (await connection.execute(select(table.c.id, table.c.name).where(*mine))).all()
-            await connection.execute(update(table).where(*mine).values(revoked=now))
             await append(connection, by.did("user.sign-out", name))
-            for row in rows:
-                await append(connection, by.did("token.revoke", name, id=row.id, name=row.name))
+            await _revoke_tokens(connection, and_(access_token.c.account == found.id, *ended), by=by)
 
     async def disable(self, name: str, kind: AccountKind = "person", *, by: Actor, force: bool = False) -> None:
         """Refuse all credentials of an account and of its robots.
@@ -175,8 +170,11 @@ class Accounts:
         async with self._data.changing_alone() as connection, keeping_one(connection, force=force):
             found = await find_of_kind(connection, name, kind)
             gone = select(account.c.id).where(or_(account.c.id == found.id, account.c.owner == found.id))
-            held = binding.c.holder_kind == "account", binding.c.holder.in_(gone)
-            await connection.execute(delete(binding).where(*held))
+            await unbind_all(connection, and_(binding.c.holder_kind == "account", binding.c.holder.in_(gone)), by=by)
+            await _revoke_tokens(connection, access_token.c.account.in_(gone), by=by)
+            robots = select(account.c.name).where(account.c.owner == found.id).order_by(account.c.name)
+            for robot in (await connection.execute(robots)).scalars():
+                await append(connection, by.did("robot.delete", robot))
             # the database also deletes what belongs to it, robots included
             await connection.execute(delete(account).where(account.c.id == found.id))
             await append(connection, by.did(f"{_NOUNS[kind]}.delete", name))
@@ -194,6 +192,19 @@ class Accounts:
 
 async def _update(connection: AsyncConnection, account_id: str, **values: Any) -> None:
     await connection.execute(update(account).where(account.c.id == account_id).values(**values))
+
+
+async def _revoke_tokens(connection: AsyncConnection, which: ColumnElement[bool], *, by: Actor) -> None:
+    """End the access tokens for which `which` holds, of those that have not ended."""
+    table, now = access_token, time.time()
+    holds = and_(which, table.c.revoked.is_(None), or_(table.c.expires.is_(None), table.c.expires > now))
+    owned = select(table.c.id, table.c.name, account.c.name.label("owner")).join(
+        account, account.c.id == table.c.account
+    )
+    rows = (await connection.execute(owned.where(holds).order_by(account.c.name, table.c.name))).all()
+    await connection.execute(update(table).where(holds).values(revoked=now))
+    for row in rows:
+        await append(connection, by.did("token.revoke", row.owner, id=row.id, name=row.name))
 
 
 async def end_sessions(connection: AsyncConnection, account_id: str) -> None:

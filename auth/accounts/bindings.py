@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import and_, delete, insert, select
+from sqlalchemy import ColumnElement, Select, and_, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth.accounts.account import new_id
@@ -97,10 +97,7 @@ class HeldBindings:
 
     async def list_all(self, holder: Holder | None = None) -> list[HeldBinding]:
         """All bindings, or those of one holder."""
-        names = select(binding, account.c.name.label("account_name")).outerjoin(
-            account, and_(binding.c.holder_kind == "account", account.c.id == binding.c.holder)
-        )
-        query = names.order_by(binding.c.holder_kind, account.c.name, binding.c.holder, binding.c.pattern)
+        query = _with_names().order_by(binding.c.holder_kind, account.c.name, binding.c.holder, binding.c.pattern)
         async with self._data.database.reading() as connection:
             if holder is not None:
                 key = await _key(connection, holder)
@@ -129,6 +126,20 @@ class HeldBindings:
         holder = Holder(row.holder_kind, row.account_name or row.holder)
         known = row.role in self._roles
         return HeldBinding(row.id, holder, row.pattern, row.role, row.created, row.created_by, known)
+
+
+async def unbind_all(connection: AsyncConnection, which: ColumnElement[bool], *, by: Actor) -> None:
+    """Remove the bindings for which `which` holds, in a transaction of `changing_alone`."""
+    for row in (await connection.execute(_with_names().where(which).order_by(binding.c.pattern))).all():
+        holder = Holder(row.holder_kind, row.account_name or row.holder)
+        await append(connection, by.did("role.unbind", row.pattern, **_detail(holder, row.role)))
+    await connection.execute(delete(binding).where(which))
+
+
+def _with_names() -> Select[Any]:
+    """Select bindings, with the names of accounts that hold them."""
+    held = and_(binding.c.holder_kind == "account", account.c.id == binding.c.holder)
+    return select(binding, account.c.name.label("account_name")).outerjoin(account, held)
 
 
 def check_subset(granter: Principal, wanted: Binding) -> None:

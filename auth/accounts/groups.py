@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import and_, delete, func, insert, select
 
 from auth.accounts.administrators import LOCAL, keeping_one
+from auth.accounts.bindings import unbind_all
 from auth.accounts.lookup import check_group, find_of_kind, is_there
 from auth.accounts.names import Names
 from auth.audit.actor import Actor
@@ -55,8 +56,8 @@ class Groups:
         """Delete a group with its bindings. Raises LastAdministrator, unless with `force`."""
         async with self._data.changing_alone() as connection, keeping_one(connection, force=force):
             await check_group(connection, name)
-            held = binding.c.holder_kind == "group", binding.c.holder == name
-            await connection.execute(delete(binding).where(*held))
+            held = and_(binding.c.holder_kind == "group", binding.c.holder == name)
+            await unbind_all(connection, held, by=by)
             await connection.execute(delete(account_group).where(account_group.c.name == name))
             await append(connection, by.did("group.delete", name))
 

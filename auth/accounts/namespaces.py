@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 from sqlalchemy import and_, delete, insert, or_, select, update
 
+from auth.accounts.bindings import unbind_all
 from auth.accounts.content import first_repository
 from auth.accounts.lookup import find_namespace, is_there
 from auth.accounts.names import Names, is_name
@@ -108,10 +109,14 @@ class Namespaces:
             stored = await first_repository(connection, name)
             if stored is not None:
                 raise NamespaceInUse(name, stored)
-            held = and_(binding.c.holder_kind == "namespace", binding.c.holder == name)
+            of_it = and_(binding.c.holder_kind == "namespace", binding.c.holder == name)
             on_it = begins_with(binding.c.pattern, f"{name}/")
-            await connection.execute(delete(binding).where(or_(held, on_it)))
-            await connection.execute(delete(credential).where(credential.c.namespace == name))
+            await unbind_all(connection, or_(of_it, on_it), by=by)
+            mine = credential.c.namespace == name
+            held = select(credential.c.address).where(mine).order_by(credential.c.address)
+            for address in (await connection.execute(held)).scalars():
+                await append(connection, by.did("credential.remove", name, address=address))
+            await connection.execute(delete(credential).where(mine))
             await connection.execute(delete(namespace).where(namespace.c.name == name))
             await append(connection, by.did("namespace.delete", name))
 

@@ -43,7 +43,10 @@ async def test_changes_are_told(opened: Opened) -> None:
     await namespaces.create("team", by=BY)
     await namespaces.set_metadata("team", {}, by=BY)
     await namespaces.set_quota("team", 1000, by=BY)
+    await bindings.bind(Holder("namespace", "team"), "shared/*=viewer", by=BY)
+    await bindings.bind(ALICE, "team/*=viewer", by=BY)
     await namespaces.delete("team", by=BY)
+    await bindings.bind(Holder("group", "science"), "shared/*=viewer", by=BY)
     await groups.delete("science", by=BY)
     await accounts.disable("ci", "robot", by=BY)
     await accounts.enable("ci", "robot", by=BY)
@@ -61,7 +64,13 @@ async def test_changes_are_told(opened: Opened) -> None:
         ("namespace.create", "team"),
         ("namespace.metadata", "team"),
         ("namespace.quota", "team"),
+        ("role.bind", "shared/*"),
+        ("role.bind", "team/*"),
+        ("role.unbind", "shared/*"),
+        ("role.unbind", "team/*"),
         ("namespace.delete", "team"),
+        ("role.bind", "shared/*"),
+        ("role.unbind", "shared/*"),
         ("group.delete", "science"),
         ("robot.disable", "ci"),
         ("robot.enable", "ci"),

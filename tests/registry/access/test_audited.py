@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from auth.accounts.bindings import Holder
 from auth.audit.log import append
 from auth.settings import AccessSettings
 from registry.http.settings import HttpSettings
@@ -57,6 +58,28 @@ async def test_what_changes_and_what_is_refused(ask: Pusher, people: People, sit
         ("alice", "manifest.delete", "team/app", "allowed"),
         ("anonymous", "sign-in", "alice", "denied"),
         ("alice", "sign-in", "alice", "allowed"),
+    ]
+
+
+async def test_what_ends_with_an_account_is_told_too(people: People, site: Site) -> None:
+    """The log says who ended a robot's token, also when it was its owner who was deleted."""
+    alice = await people.add("alice", "team/*=editor")
+    robot = await people.accounts.add_robot("ci", owner="alice", by=BY)
+    await people.bindings.bind(Holder("account", "ci"), "team/*=viewer", by=BY)
+    tokens = site.access.tokens.access
+    old = await tokens.make(alice.principal, "old", None, by=BY)
+    await tokens.revoke(old.token.id, by=BY)
+    await tokens.make(await people.load(robot.id), "job", None, by=BY)
+    before = len(await read_events(site))
+    await people.accounts.delete("alice", by=BY)
+    told = [(action, entity) for _, action, entity, _ in (await read_events(site))[before:]]
+    assert told == [
+        ("role.unbind", "team/*"),
+        ("role.unbind", "team/*"),
+        ("token.revoke", "alice"),
+        ("token.revoke", "ci"),
+        ("robot.delete", "ci"),
+        ("user.delete", "alice"),
     ]
 
 
