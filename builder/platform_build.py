@@ -37,7 +37,7 @@ from builder.packages.path_marks import PathMarks, find_sharing
 from builder.progress import Event, Progress
 from builder.settings import BuilderSettings
 from builder.work.gather import gather_all
-from builder.work.pool import WorkerPool
+from builder.work.pool import HEAVY, WorkerPool
 from builder.work.shares import deal_out
 from builder.work.stopwatch import Stopwatch
 from storage.blobs.store import BlobStore
@@ -215,4 +215,4 @@ class PlatformBuild:
 
 
 def _measure(package: LockedPackage) -> int:
-    return package.size or 0
+    return HEAVY if package.size is None else package.size

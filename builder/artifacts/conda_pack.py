@@ -45,7 +45,7 @@ from builder.packages.overlap import find_overlaps, read_contents
 from builder.packages.relocation import VERSION, list_own_paths, write_own_files
 from builder.packages.starting_files import StartingFiles
 from builder.work.gather import gather_all
-from builder.work.pool import WorkerPool
+from builder.work.pool import HEAVY, WorkerPool
 from builder.work.shares import group_small
 from storage.blobs.joins import FragmentPart, Join
 from storage.digest import Digest
@@ -235,4 +235,5 @@ def _hash_files(paths: Iterable[Path]) -> Digest:
 
 
 def _measure(fragment: FragmentTask) -> int:
-    return fragment.package.size or 0
+    size = fragment.package.size
+    return HEAVY if size is None else size

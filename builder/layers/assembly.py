@@ -18,7 +18,7 @@ from builder.errors import BuilderError, MemoryLimit, WorkerLost
 from builder.layers.layer import AssembledLayer, LayerTask, assemble_all, find_fragments
 from builder.work.claims import Claim, current_claim, on_behalf_of
 from builder.work.gather import gather_all
-from builder.work.pool import WorkerPool
+from builder.work.pool import HEAVY, WorkerPool
 from builder.work.shares import group_small
 from storage.blobs.joins import Layer
 from storage.blobs.layers import KnownLayer, LayerStore
@@ -294,4 +294,5 @@ def _name(task: LayerTask) -> str:
 
 
 def _measure(task: LayerTask) -> int:
-    return sum(fragment.package.size or 0 for fragment in task.fragments)
+    sizes = (fragment.package.size for fragment in task.fragments)
+    return sum(HEAVY if size is None else size for size in sizes)

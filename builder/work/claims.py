@@ -129,13 +129,15 @@ class Claim:
             count_down(self._watchers, watcher)
 
     def _tell(self) -> None:
-        seen, left = {self}, [self]
+        seen, left, watchers = {self}, [self], dict[Callable[[], None], None]()
         while left:
             claim = left.pop()
-            for watcher in list(claim._watchers):
-                watcher()
+            watchers.update(dict.fromkeys(claim._watchers))
             left.extend(claim._serves.keys() - seen)
             seen.update(claim._serves)
+        # each once, however many parts of a build wait for the same
+        for watcher in watchers:
+            watcher()
 
     def list_waiting(self) -> Set[Caller]:
         """Return those who wait now, or did a moment ago."""

@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from builder.errors import MemoryLimit, WorkerLost
+from builder.work.claims import current_claim
 from builder.work.turns import Lane
 from builder.work.worker import NICENESS, Answer, serve
 
@@ -30,7 +31,8 @@ MEMORY = 512 << 20
 PATIENCE = 2.0
 """Seconds after which a task counts as long. Others then start beside it, in one more process if need be."""
 HEAVY = 64 << 20
-"""Bytes of packages from which on a task is for workers that give way to others: it takes half a second or more."""
+"""Bytes of packages from which on a task is for workers that give way to others: it takes half a second or more. A
+package counts as large if its channel does not say its size."""
 HEAVY_NICENESS = 15
 """What those add to their niceness (nice(2))."""
 EXTRA = 1
@@ -117,8 +119,12 @@ class WorkerPool:
             raise
 
     async def run_sized(self, size: int, doing: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `function(*args)`, which works on packages of `size` bytes, as `run` does."""
-        pool = self._heavy if self._heavy is not None and size >= HEAVY else self
+        """Run `function(*args)`, which works on packages of `size` bytes, as `run` does.
+
+        Strangers' large ones give way to all else.
+        """
+        is_heavy = self._heavy is not None and size >= HEAVY and current_claim().is_anonymous()
+        pool = self._heavy if self._heavy is not None and is_heavy else self
         return await pool.run(doing, function, *args, **kwargs)
 
     async def _take_turn(self, begun: asyncio.Event, doing: str, task: Callable[[], T]) -> T:

@@ -29,6 +29,11 @@ from dataclasses import dataclass, field
 from builder.work.claims import OURSELVES, Caller, Claim, count_down, current_claim
 from builder.work.usage import Usage
 
+NOTICED = 0.002
+"""Seconds from which on giving out turns is followed by a rest."""
+RESTS = 4
+"""How many times as long the rest is: so much more of the event loop is for others."""
+
 
 @dataclass(eq=False, slots=True)
 class Turn:
@@ -41,9 +46,8 @@ class Turn:
 class Slots:
     """How many turns there are now, by caller and by build. `share` bounds those of one caller.
 
-    Beyond `count` there are `extra` slots for those who are signed in, as long as they have fewer than that in all.
-    `usage` has what callers have had lately, of these slots and of others perhaps. The turns in `long` are those that
-    had one of these slots before.
+    Beyond `count` there are `extra` slots for callers who are signed in and have no turn. `usage` has what callers have
+    had lately, of these slots and of others perhaps. The turns in `long` are those that had one of these slots before.
     """
 
     def __init__(
@@ -89,9 +93,14 @@ class Slots:
         """Whether nobody at all can have a turn."""
         return self.taken >= self.count + self.extra
 
+    @property
+    def has_extra_only(self) -> bool:
+        """Whether only who is signed in can have a turn."""
+        return self.count <= self.taken < self.count + self.extra
+
     def has_room(self, caller: Caller) -> bool:
         if self.taken >= self.count:
-            return caller.signed_in and self.of_side[True] < self.extra
+            return not self.is_full and caller.signed_in and not self.count_of(caller)[1]
         if caller.signed_in or not self.reserves:
             return self.of_caller[caller] < self.share
         # of what is left to them, one leaves as much to the others as of the whole
@@ -118,22 +127,33 @@ class Line:
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
         self._waiting: dict[Claim, deque[Turn]] = {}
+        self._length = 0
+        self._may_have_signed_in = True
+        """Whether somebody signed in may wait: looking for them takes time for each claim."""
 
     def __len__(self) -> int:
-        return sum(map(len, self._waiting.values()))
+        return self._length
+
+    def note_arrivals(self) -> None:
+        """Somebody else waits for one of the claims now, and may be signed in."""
+        self._may_have_signed_in = True
 
     def over(self, slots: Slots) -> Line:
         """Copy the requests to a line for other slots."""
         line = Line(slots)
         line._waiting = {claim: turns.copy() for claim, turns in self._waiting.items()}
+        line._length = self._length
         return line
 
     def add(self, turn: Turn) -> None:
         self._waiting.setdefault(turn.claim, deque()).append(turn)
+        self._length += 1
+        self._may_have_signed_in = self._may_have_signed_in or not turn.claim.is_anonymous()
 
     def remove(self, turn: Turn) -> None:
         turns = self._waiting[turn.claim]
         turns.remove(turn)
+        self._length -= 1
         if not turns:
             del self._waiting[turn.claim]
 
@@ -151,18 +171,22 @@ class Line:
 
     def find(self) -> tuple[Claim, Caller] | None:
         """Whose turn is next, and who will be charged for it."""
-        if self._slots.is_full:
+        extra_only = self._slots.has_extra_only
+        if self._slots.is_full or (extra_only and not self._may_have_signed_in):
             return None
+        found_signed_in = False
         best: tuple[tuple[int, bool, int, bool, int, int, int], Claim, Caller] | None = None
         # a dictionary keeps the order in which claims came
         for claim in self._waiting:
             waiting = claim.list_waiting()
+            found_signed_in = found_signed_in or any(each.signed_in for each in waiting or {claim.first})
             rank_of = functools.partial(self._slots.rank, claim=claim)
             caller = min(waiting or {claim.first}, key=lambda each: (rank_of(each), each.name))
             if self._slots.has_room(caller):
                 rank = (-claim.find_urgency(), not waiting, *rank_of(caller))
                 if best is None or rank < best[0]:
                     best = rank, claim, caller
+        self._may_have_signed_in = found_signed_in
         return best[1:] if best else None
 
 
@@ -190,7 +214,7 @@ class Lane:
     """The slots of one stage: `count` slots, of which a caller gets all but `kept`, and at least one.
 
     Of four slots or more, all who are not signed in together leave a quarter to those who are, once there are any.
-    While all slots are taken, those who are signed in get more, as long as they have fewer than `extra` in all.
+    While all slots are taken, callers who are signed in and have none get one of `extra` more.
 
     A turn that lasts more than `patience` seconds moves to one of `long` further slots, which are shared in the same
     way. Lanes of one `usage` count what callers have had of all of them.
@@ -216,6 +240,10 @@ class Lane:
         self._interruptible: set[_Pending] = set()
         self._going: set[_Pending] = set()
         """Turns that were interrupted and have not left yet."""
+        self._dealing: asyncio.Handle | None = None
+        """The next time that turns are given out."""
+        self._rests_until = -math.inf
+        """By the loop's clock."""
 
     @property
     def waiting(self) -> int:
@@ -234,9 +262,12 @@ class Lane:
         """
         turn = _Pending(current_claim(), interruptible_after=interruptible_after)
         self._line.add(turn)
-        self._deal()
+        if len(self._line) == 1:
+            self._deal()
+        else:
+            self._deal_soon()
         try:
-            with turn.claim.watched(self._deal):
+            with turn.claim.watched(self._note_arrivals):
                 await turn.granted
             async with asyncio.timeout(None) as turn.limit:
                 yield
@@ -247,7 +278,32 @@ class Lane:
         finally:
             self._leave(turn)
 
+    def _note_arrivals(self) -> None:
+        self._line.note_arrivals()
+        self._deal_soon()
+
+    def _deal_soon(self) -> None:
+        """Give out turns once for all that happens in this pass of the event loop, and let others have most of it.
+
+        To choose from thousands of claims takes as many microseconds, and anybody can make them come and go.
+        """
+        if self._dealing is None:
+            loop = asyncio.get_running_loop()
+            rests = self._rests_until > loop.time()
+            self._dealing = loop.call_at(self._rests_until, self._deal) if rests else loop.call_soon(self._deal)
+
     def _deal(self) -> None:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        if self._dealing is not None:
+            self._dealing.cancel()
+            self._dealing = None
+        self._give_out()
+        took = loop.time() - begun
+        if took > NOTICED:
+            self._rests_until = begun + took * (1 + RESTS)
+
+    def _give_out(self) -> None:
         while (turn := self._line.next()) is not None:
             assert isinstance(turn, _Pending)
             turn.slots = self._slots
@@ -290,11 +346,13 @@ class Lane:
                 self._slots.give_back(turn)
                 turn.slots = self._long
                 self._long.take(turn)
-        self._deal()
+        if len(self._line):
+            self._deal_soon()
 
     def _allow_to_interrupt(self, turn: _Pending) -> None:
         self._interruptible.add(turn)
-        self._interrupt()
+        if len(self._line):
+            self._deal_soon()
 
     def _interrupt(self) -> None:
         """Interrupt overdue turns, each only if that lets another start for which the leaving ones make no room."""

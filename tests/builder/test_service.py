@@ -12,6 +12,7 @@ from builder.artifacts.artifact import ARCHIVE
 from builder.names.image_name import parse_specs
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
+from builder.work.claims import Caller, Claim, on_behalf_of
 from builder.work.pool import HEAVY_NICENESS, WorkerPool
 from builder.work.worker import NICENESS
 from storage.disk.files import TEMPORARY, atomic_write
@@ -60,10 +61,12 @@ async def test_large_packages_are_for_workers_of_low_priority(tmp_path: Path, mo
     for folder, least, niceness in (("large", 1, HEAVY_NICENESS), ("small", 1 << 30, NICENESS)):
         monkeypatch.setattr("builder.work.pool.HEAVY", least)
         done.clear()
+        stranger = on_behalf_of(Claim(Caller("203.0.113.1")))
         async with open_service(tmp_path / folder, channel) as service:
-            lock = await service.lock(parse_specs(["a", "b"], service.builder.settings))
-            await service.builder.image(lock)
-            await service.builder.artifact(lock, ARCHIVE)
+            with stranger:
+                lock = await service.lock(parse_specs(["a", "b"], service.builder.settings))
+                await service.builder.image(lock)
+                await service.builder.artifact(lock, ARCHIVE)
         with_packages = {"reading", "transcoding", "comparing"}
         assert {each for each in done if each[1] in with_packages} == {(niceness, doing) for doing in with_packages}
         assert {number for number, doing in done if doing not in with_packages} == {NICENESS}

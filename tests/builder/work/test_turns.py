@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.work import claims
+from builder.work import claims, turns
 from builder.work.claims import Caller, Claim, on_behalf_of
 from builder.work.single_flight import SingleFlight
 from builder.work.turns import GaveWay, Lane, Line, Slots, Turn
@@ -57,13 +57,13 @@ def test_shares_and_the_order_hold_whatever_comes(
         assert slots.taken == len(running) <= count + extra
         assert sum(not turn.caller.signed_in for turn in running) <= count
         assert slots.of_caller == Counter(turn.caller for turn in running)
-        assert max(slots.of_caller.values(), default=0) <= max(slots.share, extra)
+        assert max(slots.of_caller.values(), default=0) <= slots.share
 
 
 def may_begin(caller: Caller, slots: Slots, running: list[Turn]) -> bool:
     own = sum(turn.caller == caller for turn in running)
     if len(running) >= slots.count:
-        return caller.signed_in and sum(turn.caller.signed_in for turn in running) < slots.extra
+        return caller.signed_in and not own and len(running) < slots.count + slots.extra
     if caller.signed_in or not slots.reserves:
         return own < slots.share
     others = sum(not turn.caller.signed_in for turn in running)
@@ -153,8 +153,14 @@ async def test_whoever_is_signed_in_need_not_wait_for_others_to_end(count: int) 
     assert track.running[count:] == ["ann"], "there is one for all of them"
     await track.end("ann")
     assert track.running[count:] == ["ann0"]
-    await track.end("flood0")
-    assert len(track.running) == count, "nobody gets one while there is an extra one in use"
+
+
+async def test_whoever_is_signed_in_need_not_wait_for_another_who_has_all() -> None:
+    track = Track(Lane(2, extra=1))
+    for number in range(5):
+        await track.begin(f"mallory{number}", of("mallory", signed_in=True))
+    await track.begin("ann", of("ann", signed_in=True))
+    assert track.running == ["mallory0", "mallory1", "ann"]
 
 
 async def test_extra_slots_are_only_for_who_is_signed_in() -> None:
@@ -463,3 +469,53 @@ async def test_what_becomes_urgent_is_next() -> None:
     release.set()
     await asyncio.gather(*tasks)
     assert order == ["a", "c", "b"]
+
+
+async def test_whoever_waits_is_looked_at_once_for_all_that_happens_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many parts of many builds wait in a line that anybody can make longer, and somebody joins or leaves each."""
+    ranked = 0
+    rank = Slots.rank
+
+    def count(slots: Slots, caller: Caller, claim: Claim) -> tuple[int, bool, int, int, int]:
+        nonlocal ranked
+        ranked += 1
+        return rank(slots, caller, claim)
+
+    monkeypatch.setattr(Slots, "rank", count)
+    lane = Lane(2, extra=1)
+    track = Track(lane)
+    builds = [Claim(Caller(f"203.0.113.{number}"), lasting=True) for number in range(20)]
+    parts = [build.make_part() for build in builds for _ in range(10)]
+    with contextlib.ExitStack() as stack:
+        for part, build in zip(parts, [build for build in builds for _ in range(10)], strict=True):
+            stack.enter_context(part.joined(build))
+        for number, part in enumerate(parts):
+            await track.begin(str(number), part)
+        assert ranked < 20 * len(parts), "the lane is full, and nobody who waits is signed in"
+        ranked = 0
+        for build in builds:
+            with build.waited_for(Caller("198.51.100.1")):
+                pass
+        await settle()
+        assert ranked <= 2 * len(parts), "one look for all who came"
+        ranked = 0
+        await track.end("0")
+        assert 0 < ranked <= 4 * len(parts)
+
+
+async def test_the_event_loop_has_most_of_its_time_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a look that took long, the next one waits for a multiple of that time."""
+    monkeypatch.setattr(turns, "NOTICED", 0.0)
+    monkeypatch.setattr(turns, "RESTS", 1e9)
+    track = Track(Lane(1))
+    await track.begin("first", of("a"))
+    await track.begin("second", of("b"))
+    await track.begin("third", of("c"))
+    await track.end("first")
+    assert track.running == [], "it rests"
+    monkeypatch.setattr(turns, "NOTICED", math.inf)
+    track = Track(Lane(1))
+    for name in ("first", "second"):
+        await track.begin(name, of(name))
+    await track.end("first")
+    assert track.running == ["second"]

@@ -7,5 +7,5 @@ import asyncio
 
 async def settle() -> None:
     """Let every task run until it waits for something that lasts."""
-    for _ in range(5):
+    for _ in range(10):
         await asyncio.sleep(0)
