@@ -14,6 +14,7 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from urllib3.util.connection import create_connection
 
 from builder.network.addresses import AddressGuard
+from storage.network.this_machine import is_this_machine
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
@@ -23,8 +24,8 @@ POOL = 8
 class GuardedAdapter(requests.adapters.HTTPAdapter):
     """Raises InternalAddress. Requests without a time limit, such as oras's for tokens, get one.
 
-    If the environment names a proxy, the proxy connects. The host is checked beforehand, as far as it can be looked up
-    here.
+    If the environment names a proxy, the proxy connects, but never to this machine. The host is checked beforehand, as
+    far as it can be looked up here.
     """
 
     def __init__(self, guard: AddressGuard) -> None:
@@ -34,6 +35,10 @@ class GuardedAdapter(requests.adapters.HTTPAdapter):
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
         url = request.url or ""
+        if is_this_machine(urlsplit(url).hostname or ""):
+            options["proxies"] = {}
+            # a redirect of a proxied request has the proxy's password
+            request.headers.pop("Proxy-Authorization", None)
         if requests.utils.select_proxy(url, options.get("proxies")):
             parts = urlsplit(url)
             self._guard.check_known(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))

@@ -30,11 +30,15 @@ async def send(
 
     from storage import strict_json
     from storage.errors import JsonInvalid
+    from storage.network.this_machine import is_this_machine
 
+    timeout = aiohttp.ClientTimeout(SECONDS)
+    # a proxy would get what goes unencrypted to this machine, and may understand another machine by localhost
+    proxied = not is_this_machine(url.host or "")
     try:
         # credentials follow no redirect: they are for this server
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(SECONDS), trust_env=True) as session,
+            aiohttp.ClientSession(timeout=timeout, trust_env=proxied) as session,
             session.request(method, url, headers=headers, json=json, data=form, allow_redirects=False) as answer,
         ):
             status, body = answer.status, b""

@@ -14,8 +14,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from storage.errors import ObjectMissing, StorageError, StorageFull, StorageUnavailable
+from storage.network.this_machine import is_this_machine
 from storage.objects.s3_plan import SMALLEST_PART
 
 CONNECT_SECONDS = 4
@@ -261,10 +263,12 @@ class Bucket:
         with self._lock:
             if name in self._made:
                 return self._made[name]
+            address = endpoint or location.endpoint
+            host = urlsplit(address or "").hostname or ""
             self._session = self._session or boto3.session.Session()
             client = self._session.client(
                 "s3",
-                endpoint_url=endpoint or location.endpoint,
+                endpoint_url=address,
                 region_name=location.region or self._session.region_name or "us-east-1",
                 aws_access_key_id=location.access_key,
                 aws_secret_access_key=location.secret_key,
@@ -277,6 +281,8 @@ class Bucket:
                     max_pool_connections=CONNECTIONS,
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
+                    # None takes those of the environment, even for a store on this machine
+                    proxies={} if is_this_machine(host) else None,
                 ),
             )
             client.meta.events.register("before-sign.s3.DeleteObjects", _add_md5)

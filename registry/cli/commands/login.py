@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 TOKENS = "api/v1/token/"
 MOST_DAYS = 36500
-THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Server = Annotated[str, typer.Argument(metavar="SERVER", help="The server's host and port, as in names of images.")]
 File = Annotated[
@@ -115,9 +114,11 @@ def _open(file: Path | None, *, docker: bool) -> LoginFile:
 
 def _base(server: str, *, insecure: bool) -> URL:
     """The server's address; a password goes over no network unencrypted. Raises UsageError."""
+    from storage.network.this_machine import is_this_machine
+
     try:
         given = URL(server if "://" in server else f"//{server}")
-        here = given.host in THIS_MACHINE
+        here = is_this_machine(given.host or "")
         scheme = given.scheme or ("http" if here else "https")
         # as docker does, a name without a scheme that is this machine's is spoken to without TLS
         origin = URL.build(scheme=scheme, host=given.host or "", port=given.explicit_port)

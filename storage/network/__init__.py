@@ -1,0 +1,1 @@
+"""Hosts and addresses of other machines and this one."""
