@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from yarl import URL
 
+from auth.accounts.names import LOGIN_NAME
 from registry.cli.asking import LoginFailed, check_done, send
 from registry.cli.commands.accounts.opening import PasswordFile, read_password
 from registry.cli.display import echo
@@ -55,13 +56,17 @@ def login(
     base, logins = _base(server, insecure=insecure), _open(file, docker=docker)
     if days is not None and not 0 < days < MOST_DAYS:
         raise UsageError(f"--days must be more than 0 and less than {MOST_DAYS}")
+    if user is None and password_file is not None:
+        raise UsageError("--password-file: say whose password it is, with --user")
+    if user is not None and ":" in user:
+        raise UsageError("--user: no name of an account has a colon")
+    logins.check_writable()
     if user is None:
-        if password_file is not None:
-            raise UsageError("--password-file: say whose password it is, with --user")
+        made = True
         user, token = run_async(_sign_in_by_browser(base, days))
     else:
-        token = _sign_in(base, user, read_password(password_file, new=False), days)
-    logins.keep(_host(base), user, token)
+        made, token = _sign_in(base, user, read_password(password_file, new=False), days)
+    _keep(logins, base, user, token, made=made)
     echo(f"signed in to {_host(base)}; the token is in {logins.path}")
     if docker and logins.helper is not None:
         echo(f"docker asks {logins.helper} for logins, so it will not find this one", err=True)
@@ -78,18 +83,35 @@ def logout(server: Server, file: File = None, docker: Docker = False, insecure: 
         run_async(_revoke(base, token))
     finally:
         # it is gone from here, whatever the server says
-        logins.forget(_host(base))
+        logins.forget(_host(base), token)
     echo(f"signed out of {_host(base)}")
 
 
-def _sign_in(base: URL, user: str, password: str, days: float | None) -> str:
-    """An access token for a password; one that stands for the password is taken itself. Raises LoginFailed."""
+def _keep(logins: LoginFile, base: URL, user: str, token: str, *, made: bool) -> None:
+    """Write a token down. One that was `made` for this is revoked if that fails: nobody else knows it."""
+    try:
+        logins.keep(_host(base), user, token)
+    except BaseException as error:
+        if made:
+            try:
+                run_async(_revoke(base, token))
+            except LoginFailed as failed:
+                name = f"{LOGIN_NAME}{socket.gethostname()}"
+                raise LoginFailed(f"{error}; revoke the token {name!r} yourself, since {failed}") from error
+        raise
+
+
+def _sign_in(base: URL, user: str, password: str, days: float | None) -> tuple[bool, str]:
+    """An access token, and whether it was made: one that stands for the password is taken itself.
+
+    Raises LoginFailed.
+    """
     from auth.tokens.secrets_text import is_access_token
 
     if is_access_token(password):
         run_async(_check(base, password))
-        return password
-    return run_async(_make_token(base, user, password, None if days is None else time.time() + days * 86400))
+        return False, password
+    return True, run_async(_make_token(base, user, password, None if days is None else time.time() + days * 86400))
 
 
 async def _sign_in_by_browser(base: URL, days: float | None) -> tuple[str, str]:
@@ -138,8 +160,6 @@ def _host(base: URL) -> str:
 
 async def _make_token(base: URL, user: str, password: str, expires: float | None) -> str:
     from aiohttp import encode_basic_auth
-
-    from auth.accounts.names import LOGIN_NAME
 
     document: dict[str, Any] = {"name": f"{LOGIN_NAME}{socket.gethostname()}"}
     if expires is not None:
