@@ -145,6 +145,18 @@ class TestPasswords:
         os.close(terminal)
         assert PASSWORD.encode() not in shown
 
+    def test_that_a_terminal_has_cut_are_refused(self, tmp_path: Path) -> None:
+        terminal, end = pty.openpty()
+        command = [sys.executable, "-m", "registry.cli", "user", "add", "alice", "--data-dir", str(tmp_path / "data")]
+        process = subprocess.Popen(command, stdin=end, stdout=end, stderr=end)
+        os.close(end)
+        for _ in range(2):
+            _read_until(terminal, b"assword: ", b"confirmation: ")
+            os.write(terminal, b"x" * 5000 + b"\n")
+        assert b"pass the password by --password-file" in _read_until(terminal, b"--password-file")
+        assert process.wait(60) == 2
+        os.close(terminal)
+
 
 def _read_until(terminal: int, *endings: bytes) -> bytes:
     """What the process writes, until it waits for an answer or is done."""

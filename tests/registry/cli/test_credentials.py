@@ -63,6 +63,19 @@ def test_without_a_key_it_says_what_to_set(run: Run, tmp_path: Path) -> None:
     assert "set vault_key_file" in run("vault rotate", code=1).stderr
 
 
+def test_a_secret_is_taken_whole_or_not_at_all(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    longest = chr(0x1F511) * 4096
+    file.write_text(f"{longest}\n", encoding="utf-8")
+    run(f"credential set team {URL} --username me --secret-file {file}")
+    for text in ("x" * 32_769, "short enough\n" + "#" * 40_000):
+        file.write_text(text)
+        refused = run(f"credential set team {URL} --secret-file {file}", code=2)
+        assert "the secret is too long: it has more than 32768 bytes" in refused.stderr
+        assert "the secret is too long" in run(f"credential set team {URL}", code=2, stdin=text).stderr
+    assert "the secret must have" in run(f"credential set team {URL}", code=1, stdin="x" * 6000).stderr
+
+
 def test_keys_have_no_flag(run: Run) -> None:
     assert "--vault-keys" in run("vault rotate --vault-keys x", code=2).stderr
     assert "--vault-keys" not in run("serve --help").stdout

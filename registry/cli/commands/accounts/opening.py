@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.cells import cell_len, set_cell_size
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MOST_BYTES = 4096
+TERMINAL_BYTES = 4095
+"""The longest line that Linux takes from a terminal. What is beyond is dropped without a word."""
 
 _MOMENT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})T([0-9]{2}:[0-9]{2}):[0-9]{2}Z")
 
@@ -114,13 +115,22 @@ def read_secret(path: Path | None, what: str, option: str, *, new: bool = False)
     """
     if path is not None:
         with path.open("rb") as file:
-            return _first_line(file.read(MOST_BYTES), what, option)
+            return _first_line(file, what, option)
     if sys.stdin.isatty():
-        return str(typer.prompt(what.capitalize(), hide_input=True, confirmation_prompt=new, err=True))
-    return _first_line(sys.stdin.buffer.read(MOST_BYTES), what, option)
+        typed = str(typer.prompt(what.capitalize(), hide_input=True, confirmation_prompt=new, err=True))
+        if len(typed.encode(errors="replace")) >= TERMINAL_BYTES:
+            raise UsageError(f"a terminal cuts lines of {TERMINAL_BYTES} bytes; pass the {what} by {option}")
+        return typed
+    return _first_line(sys.stdin.buffer, what, option)
 
 
-def _first_line(data: bytes, what: str, option: str) -> str:
+def _first_line(file: IO[bytes], what: str, option: str) -> str:
+    from storage.disk.secret_file import read_all
+
+    try:
+        data = read_all(file)
+    except ValueError as error:
+        raise UsageError(f"the {what} is too long: {error}") from None
     line = data.partition(b"\n")[0].rstrip(b"\r")
     if not line:
         raise UsageError(f"no {what} was given: type it, or pass it by {option} or standard input")
