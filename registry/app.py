@@ -52,6 +52,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         open_notifications(settings.webhook, settings.http, store.database) as notifier,
     ):
         _tell_privacy(directory)
+        _tell_open_secrets(settings)
         _tell_lacking(settings.builder.channels)
         await prepare_first_sign_in(settings, store)
         credentials = NamespaceCredentials(store.database, store.changes, vault)
@@ -151,6 +152,29 @@ def _tell_privacy(directory: Path) -> None:
             mode=mode,
             fix=f"chmod -R go= {directory}",
         )
+
+
+def _tell_open_secrets(settings: Settings) -> None:
+    files = {
+        "vault_key_file": settings.vault.vault_key_file,
+        "webhook_secret_file": settings.webhook.webhook_secret_file,
+        "oidc_client_secret_file": settings.sign_in.oidc_client_secret_file,
+        "admin_password_file": settings.access.admin_password_file,
+        "s3_credentials": settings.storage.s3_credentials,
+        "credentials": settings.builder.credentials,
+        "tls_key": settings.http.tls_key,
+    }
+    for setting, path in files.items():
+        # one that is needed and missing is told by its reader
+        with contextlib.suppress(OSError):
+            if path is not None and (mode := open_to_others(path)):
+                log.warning(
+                    "other users of this machine may read or write a file of secrets",
+                    setting=setting,
+                    file=str(path),
+                    mode=mode,
+                    fix=f"chmod go= {path}",
+                )
 
 
 @contextlib.asynccontextmanager

@@ -36,7 +36,7 @@ def make_private(directory: Path) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)
 
 
-def open_to_others(directory: Path) -> str | None:
-    """The directory's mode, such as `0755`, if it gives others any access; otherwise None."""
-    mode = stat.S_IMODE(directory.stat().st_mode)
+def open_to_others(path: Path) -> str | None:
+    """The mode of a directory or file, such as `0755`, if it gives others any access; otherwise None."""
+    mode = stat.S_IMODE(path.stat().st_mode)
     return f"{mode:04o}" if mode & OWNER_ONLY else None

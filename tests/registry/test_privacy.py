@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from builder import publish
 from registry.cli.app import app
+from storage.vault.key_text import new_key
 from tests.support.builder.packages import Package, write_channel
 from tests.support.registry.asking import ask, manifest_path
 from tests.support.server import StartServer
@@ -50,6 +51,25 @@ def test_one_that_exists_is_told_and_left(start_server: StartServer, channel: st
     lines = [json.loads(line) for line in server.log.read_text().splitlines()]
     [told] = [line for line in lines if "may enter the data directory" in line["event"]]
     assert (told["mode"], told["fix"]) == ("0755", f"chmod -R go= {data}")
+
+
+@pytest.mark.parametrize(("mode", "told"), [(0o600, []), (0o400, []), (0o644, ["0644"]), (0o620, ["0620"])])
+def test_files_of_secrets_that_others_reach_are_told(
+    start_server: StartServer, tmp_path: Path, mode: int, told: list[str]
+) -> None:
+    files = {"vault_key_file": tmp_path / "keys", "credentials": tmp_path / "logins"}
+    files["vault_key_file"].write_text(new_key())
+    files["credentials"].write_text("{}")
+    for file in files.values():
+        file.chmod(mode)
+    config = tmp_path / "condery.toml"
+    config.write_text('base = "scratch"\n' + "".join(f'{name} = "{file}"\n' for name, file in files.items()))
+    server = start_server("--config", str(config))
+    server.stop()
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    found = [line for line in lines if "a file of secrets" in line["event"]]
+    assert [(line["setting"], line["mode"]) for line in found] == [(name, each) for name in files for each in told]
+    assert [line["fix"] for line in found] == [f"chmod go= {files[line['setting']]}" for line in found]
 
 
 def test_commands_make_it_private_and_their_output_as_the_caller_likes(channel: str, tmp_path: Path) -> None:
