@@ -35,6 +35,7 @@ from storage.catalog.credential import NamespaceCredential
 from storage.catalog.credentials import NoCredentials
 from storage.errors import ConderyError, JsonInvalid
 from storage.oci import MIRROR_ROOT
+from storage.text import Sent
 
 MOST_REDIRECTS = 5
 MOST_GRANTS = 4096
@@ -44,7 +45,6 @@ READ_BUFFER = 512 << 10
 
 TOKEN_BYTES = 1 << 20
 ERROR_BYTES = 64 << 10
-LONGEST_MESSAGE = 300
 MOST_DIGITS = 9
 
 _Key = tuple[Source, str]
@@ -66,6 +66,10 @@ class _Account:
 
     id: str = ""
     login: Login | None = None
+
+    @property
+    def sent(self) -> list[Sent]:
+        return [Sent(self.login.password, self.login.username)] if self.login else []
 
 
 class UpstreamClient:
@@ -121,6 +125,10 @@ class UpstreamClient:
             finally:
                 await client._granting.close()
 
+    async def account_of(self, source: Source) -> str:
+        """The id of the credential with which the repository is asked now; empty for that of the settings."""
+        return (await self._find_account(source)).id
+
     def url(self, source: Source, path: str) -> URL:
         """The URL of `path` below the repository."""
         return URL(f"{self._scheme(source)}://{source.api}/v2/{source.repository}/{path}", encoded=True)
@@ -130,20 +138,32 @@ class UpstreamClient:
         self, method: str, source: Source, url: URL, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Yield the answer, whatever its status. Errors while the block reads it are raised as MirrorError, too."""
-        with _translate_errors(source):
-            response = await self._ask_authorized(method, source, url, headers or {})
+        account = await self._find_account(source)
+        sent = account.sent
+        with _presentable(sent), _translate_errors(source):
+            response = await self._ask_authorized(method, source, url, headers or {}, account, sent)
             try:
                 yield response
             finally:
                 response.close()
 
     async def _ask_authorized(
-        self, method: str, source: Source, url: URL, headers: Mapping[str, str]
+        self,
+        method: str,
+        source: Source,
+        url: URL,
+        headers: Mapping[str, str],
+        account: _Account,
+        sent: list[Sent],
     ) -> aiohttp.ClientResponse:
-        """Send a request, and once more with a new grant if the registry itself answers 401."""
-        account = await self._find_account(source)
+        """Send a request, and once more with a new grant if the registry itself answers 401.
+
+        `sent` gets the grants that are sent.
+        """
         key = (source, account.id)
         used = self._grants.get(key)
+        if used is not None:
+            sent.append(used.sent)
         response = await self._follow(method, source, url, headers, used)
         if response.status != HTTPStatus.UNAUTHORIZED or response.url.origin() != url.origin():
             return response
@@ -154,6 +174,7 @@ class UpstreamClient:
         grant = self._grants.get(key)
         if grant is None or grant is used:
             grant = await self._granting.do(key, lambda: self._grant(source, account, challenge))
+        sent.append(grant.sent)
         return await self._follow(method, source, url, headers, grant)
 
     async def _find_account(self, source: Source) -> _Account:
@@ -223,6 +244,16 @@ def _is_this_machine(host: str) -> bool:
 
 
 @contextlib.contextmanager
+def _presentable(sent: Sequence[Sent]) -> Iterator[None]:
+    """Let no error out that repeats something of `sent`, as it is once the error is raised."""
+    try:
+        yield
+    except MirrorError as error:
+        error.make_presentable(sent)
+        raise
+
+
+@contextlib.contextmanager
 def _translate_errors(source: Source) -> Iterator[None]:
     """Raise aiohttp's errors as ours, without URLs, which may hold secrets."""
     registry = source.registry
@@ -266,16 +297,10 @@ async def _read_error(source: Source, response: aiohttp.ClientResponse) -> tuple
     try:
         document = strict_json.parse(await read_limited(source, response, ERROR_BYTES))
         first = document["errors"][0]
-        return _plain(first.get("code")), _plain(first.get("message"))
+        code, message = first.get("code"), first.get("message")
+        return code if isinstance(code, str) else "", message if isinstance(message, str) else ""
     except (ConderyError, KeyError, IndexError, TypeError, AttributeError, aiohttp.ClientError, OSError):
-        return "", _plain(response.reason)
-
-
-def _plain(text: object) -> str:
-    """A registry's text, shortened and without control characters, for terminals."""
-    if not isinstance(text, str):
-        return ""
-    return "".join(each if each.isprintable() else " " for each in text[:LONGEST_MESSAGE]).strip()
+        return "", response.reason or ""
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:

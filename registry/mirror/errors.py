@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from storage.errors import ConderyError
+from storage.text import Sent, hide
+
+LONGEST_REASON = 450
+"""Characters; another registry's words are a part of many."""
 
 
 class NotMirrored(ConderyError):
@@ -21,6 +27,12 @@ class MirrorError(ConderyError):
         super().__init__(f"{registry} {reason}")
         self.registry = registry
         self.reason = reason
+
+    def make_presentable(self, sent: Collection[Sent]) -> None:
+        """Leave nothing of what the registry was sent, which it may have repeated; no control characters, no end."""
+        reason = "".join(each if each.isprintable() else " " for each in hide(self.reason, sent)[:LONGEST_REASON])
+        self.reason = reason.strip()
+        self.args = (f"{self.registry} {self.reason}",)
 
 
 class UpstreamFailed(MirrorError):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import structlog
 from aiohttp.abc import AbstractResolver
@@ -78,6 +78,15 @@ class _Kept:
     until: float
 
 
+class _Key(NamedTuple):
+    """A question to a registry, and with which credential it is asked. What is remembered of one is no other's."""
+
+    kind: str
+    source: Source
+    reference: str
+    account: str
+
+
 class Mirror:
     """Repositories of other registries. Raises MirrorError for whatever cannot be delivered, for any reason.
 
@@ -97,11 +106,11 @@ class Mirror:
         self._content = content
         self._repositories = repositories
         self._fetching = fetching
-        self._asking: SingleFlight[Hashable, Any] = SingleFlight()
-        self._failures: TLRUCache[Hashable, MirrorError] = TLRUCache(
+        self._asking: SingleFlight[_Key, Any] = SingleFlight()
+        self._failures: TLRUCache[_Key, MirrorError] = TLRUCache(
             MOST_REMEMBERED, lambda _, error, now: now + self._memory(error)
         )
-        self._lists: LRUCache[Hashable, _Kept] = LRUCache(LISTED, lambda kept: len(kept.items) + 1)
+        self._lists: LRUCache[_Key, _Kept] = LRUCache(LISTED, lambda kept: len(kept.items) + 1)
         note_seconds = min(USE_SECONDS, (settings.mirror_keep or USE_SECONDS) / 4)
         self._pulls: UseNotes[tuple[str, Digest]] = UseNotes(self._write_pull, note_seconds, "pull not recorded")
 
@@ -162,7 +171,8 @@ class Mirror:
             return self._fresh(copy)
         patience = seconds if copy is None else min(seconds, self._settings.mirror_patience)
         try:
-            return await self._ask(source, ("tag", source, tag), lambda: self._refresh(source, tag), patience)
+            key = await self._key("tag", source, tag)
+            return await self._ask(key, lambda: self._refresh(source, tag), patience)
         except UpstreamLacks:
             raise
         except (MirrorError, QuotaExceeded) as error:
@@ -219,7 +229,8 @@ class Mirror:
         stored = await self._repositories.manifest(source.scope, digest)
         if stored is not None:
             return stored
-        return await self._ask(source, ("manifest", source, digest), lambda: self._fetch(source, digest), seconds)
+        key = await self._key("manifest", source, digest)
+        return await self._ask(key, lambda: self._fetch(source, digest), seconds)
 
     async def _fetch(self, source: Source, digest: Digest) -> StoredManifest:
         stored = await self._repositories.manifest(source.scope, digest)
@@ -254,11 +265,11 @@ class Mirror:
     async def blob_size(self, source: Source, digest: Digest, seconds: float) -> int:
         """The size of a blob that is not here yet, from the registry that has it or the manifests that name it."""
         running = self._fetching.running(source, digest)
-        key = ("blob", source, digest)
         with _of_a_blob():
             if running is not None:
                 return await running.wait_for_size(seconds)
-            size: int | None = await self._ask(source, key, lambda: self._upstream.blob_size(source, digest), seconds)
+            key = await self._key("blob", source, digest)
+            size: int | None = await self._ask(key, lambda: self._upstream.blob_size(source, digest), seconds)
             if size is None:
                 sizes = await self._content.sizes(source.scope, digest)
                 if len(sizes) != 1:
@@ -274,7 +285,8 @@ class Mirror:
         async def read_stored() -> Sequence[str]:
             return (await self._repositories.tags(source.scope, None, STORED_LISTED)).items
 
-        return await self._list(source, ("tags", source), lambda: self._upstream.tags(source), read_stored, seconds)
+        key = await self._key("tags", source)
+        return await self._list(key, lambda: self._upstream.tags(source), read_stored, seconds)
 
     async def referrers(self, source: Source, subject: Digest, seconds: float) -> Listed[Referrer]:
         """All manifests at the registry whose subject is `subject`; if it fails, like `tags`."""
@@ -285,12 +297,11 @@ class Mirror:
         async def read_stored() -> Sequence[Referrer]:
             return (await self._repositories.referrers(source.scope, subject, None, None, STORED_LISTED)).items
 
-        return await self._list(source, ("referrers", source, subject), ask, read_stored, seconds)
+        return await self._list(await self._key("referrers", source, subject), ask, read_stored, seconds)
 
     async def _list(
         self,
-        source: Source,
-        key: Hashable,
+        key: _Key,
         ask: Callable[[], Awaitable[Sequence[T]]],
         read_stored: Callable[[], Awaitable[Sequence[T]]],
         seconds: float,
@@ -301,7 +312,7 @@ class Mirror:
             return Listed(kept.items)
         patience = seconds if kept is None else min(seconds, self._settings.mirror_patience)
         try:
-            items = await self._ask(source, key, ask, patience)
+            items = await self._ask(key, ask, patience)
         except UpstreamLacks:
             self._lists.pop(key, None)
             raise
@@ -310,7 +321,7 @@ class Mirror:
                 old = kept.items if kept is not None else await read_stored()
             except RepositoryUnknown:
                 raise error from None
-            log.warning("stale list served", repository=source.scope, reason=str(error))
+            log.warning("stale list served", repository=key.source.scope, reason=str(error))
             return Listed(old, str(error))
         if len(items) < LISTED:
             self._lists[key] = _Kept(items, time.monotonic() + self._settings.mirror_fresh_for)
@@ -318,7 +329,11 @@ class Mirror:
 
     # asking
 
-    async def _ask(self, source: Source, key: Hashable, ask: Callable[[], Awaitable[T]], seconds: float) -> T:
+    async def _key(self, kind: str, source: Source, reference: str = "") -> _Key:
+        """Everything that an answer depends on: with another login it may be another one."""
+        return _Key(kind, source, reference, await self._upstream.account_of(source))
+
+    async def _ask(self, key: _Key, ask: Callable[[], Awaitable[T]], seconds: float) -> T:
         """The result of `ask`, called once for all who want `key` at the same time, and not again for a while after a
         failure.
         """
@@ -328,13 +343,13 @@ class Mirror:
             async with asyncio.timeout(seconds):
                 answer = await self._asking.do(key, lambda: self._outcome(key, ask))
         except TimeoutError:
-            raise UpstreamSlow(source.registry, seconds) from None
+            raise UpstreamSlow(key.source.registry, seconds) from None
         if isinstance(answer, ConderyError):
             raise answer.for_another() from answer.__cause__
         result: T = answer
         return result
 
-    async def _outcome(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T | ConderyError:
+    async def _outcome(self, key: _Key, ask: Callable[[], Awaitable[T]]) -> T | ConderyError:
         """The result or the error, as a value, since nobody may be waiting for it any more."""
         try:
             return await ask()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from builder.network.organisation import are_of_one
 from builder.remote.repository import Login
 from registry.mirror.errors import UpstreamFailed
 from registry.mirror.names import Source
+from storage.errors import quote
+from storage.text import Sent
 
 TOKEN_SECONDS = 60.0
 """How long a token is valid if it does not say so."""
@@ -23,6 +26,8 @@ LONGEST = 24 * 3600.0
 
 EARLY_SECONDS = 10.0
 """How long before its end a token is no longer used: a request takes a while, and clocks differ."""
+
+_PARAMETER = re.compile(r'([A-Za-z]{1,20})="([^"]*)"')
 
 
 @dataclass(frozen=True)
@@ -45,13 +50,19 @@ class Grant:
     def __repr__(self) -> str:
         return "Grant()"
 
+    @property
+    def sent(self) -> Sent:
+        """What of it must not be shown."""
+        return Sent(self.header.partition(" ")[2])
+
 
 def read_challenge(headers: Sequence[str]) -> Challenge | None:
     """The WWW-Authenticate header that can be met; a token is preferred to a login."""
     by_scheme = {text.strip().partition(" ")[0].lower(): text for text in reversed(headers)}
     if "bearer" in by_scheme:
-        found = oras.auth.utils.parse_auth_header(by_scheme["bearer"])
-        return Challenge("bearer", found.realm or "", found.service or "", found.scope or "")
+        # not oras's, which takes what follows an empty value for that value
+        found = dict(_PARAMETER.findall(by_scheme["bearer"]))
+        return Challenge("bearer", found.get("realm", ""), found.get("service", ""), found.get("scope", ""))
     return Challenge("basic") if "basic" in by_scheme else None
 
 
@@ -65,6 +76,8 @@ def token_url(source: Source, challenge: Challenge) -> URL:
         realm = URL(challenge.realm)
     except ValueError:
         raise UpstreamFailed(source.registry, "names an invalid token server") from None
+    if not realm.scheme or not realm.host:
+        raise UpstreamFailed(source.registry, f"names {quote(challenge.realm)} as its token server, which is no URL")
     query = {"scope": challenge.scope or f"repository:{source.repository}:pull"}
     if challenge.service:
         query["service"] = challenge.service

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import aiohttp
 from yarl import URL
@@ -23,6 +23,8 @@ from storage.errors import DigestInvalid, JsonInvalid, ManifestInvalid
 from storage.oci import OCI_INDEX
 from storage.repositories.manifest_document import KINDS, ManifestDocument, read_manifest
 from storage.repositories.rows import Push, StoredManifest
+
+T = TypeVar("T")
 
 MANIFEST_BYTES = 4 << 20
 LIST_BYTES = 16 << 20
@@ -47,10 +49,17 @@ class BlobStream:
 
 
 class Upstream:
-    """The content of other registries. Raises MirrorError."""
+    """The content of other registries. Raises MirrorError.
+
+    Whatever an answer says is read while it is held: what is raised then repeats no secret that was sent for it.
+    """
 
     def __init__(self, client: UpstreamClient) -> None:
         self._client = client
+
+    async def account_of(self, source: Source) -> str:
+        """As `UpstreamClient.account_of`. Whoever is asked with another login may answer something else."""
+        return await self._client.account_of(source)
 
     # manifests
 
@@ -80,10 +89,10 @@ class Upstream:
                 raise await refusal(source, response, what)
             body = await read_limited(source, response, MANIFEST_BYTES)
             wanted = Digest.parse(reference) if is_digest(reference) else _read_digest(source, response)
-        digest = await asyncio.to_thread(Digest.of, body, wanted.algorithm if wanted else "sha256")
-        if wanted and digest != wanted:
-            raise UpstreamLies(source.registry, f"sent content with digest {digest} for {what}, which is {wanted}")
-        document = await _document(source, what, response.headers.get("Content-Type"), body)
+            digest = await asyncio.to_thread(Digest.of, body, wanted.algorithm if wanted else "sha256")
+            if wanted and digest != wanted:
+                raise UpstreamLies(source.registry, f"sent content with digest {digest} for {what}, which is {wanted}")
+            document = await _document(source, what, response.headers.get("Content-Type"), body)
         return Push(
             StoredManifest(digest, document.media_type, body),
             optional_blobs=[*document.blobs, *document.optional_blobs],
@@ -134,16 +143,17 @@ class Upstream:
     async def tags(self, source: Source) -> list[str]:
         """All tags, sorted by code point."""
         found: set[str] = set()
-        async for page in self._pages(source, f"tags/list?n={TAGS_ASKED}", "list of tags", "application/json"):
-            found.update(await _tags(source, page))
+        path = f"tags/list?n={TAGS_ASKED}"
+        async for page in self._pages(source, path, "list of tags", "application/json", _tags):
+            found.update(page)
         return sorted(found)
 
     async def referrers(self, source: Source, subject: Digest) -> list[Descriptor]:
         """All manifests with this subject, sorted by digest; from a tag if the registry lacks the referrers API."""
         found: dict[Digest, Descriptor] = {}
         try:
-            async for page in self._pages(source, f"referrers/{subject}", "list of referrers", OCI_INDEX):
-                found.update((each.digest, each) for each in await _entries(source, page))
+            async for page in self._pages(source, f"referrers/{subject}", "list of referrers", OCI_INDEX, _entries):
+                found.update((each.digest, each) for each in page)
         except UpstreamLacks:
             found = {each.digest: each for each in await self._referrers_by_tag(source, subject)}
         return [found[digest] for digest in sorted(found)]
@@ -154,27 +164,31 @@ class Upstream:
         try:
             return [
                 each
-                async for page in self._pages(source, path, "list of referrers", OCI_INDEX)
-                for each in await _entries(source, page)
+                async for page in self._pages(source, path, "list of referrers", OCI_INDEX, _entries)
+                for each in page
             ]
         except UpstreamLacks:
             return []
 
-    async def _pages(self, source: Source, path: str, what: str, accept: str) -> AsyncIterator[_Page]:
+    async def _pages(
+        self, source: Source, path: str, what: str, accept: str, read: Callable[[Source, _Page], Awaitable[Sequence[T]]]
+    ) -> AsyncIterator[Sequence[T]]:
+        """The entries of each page, as `read` finds them."""
         url = self._client.url(source, path)
         home = url.origin()
         for _ in range(MOST_PAGES):
             async with self._client.send("GET", source, url, {"Accept": accept}) as response:
                 if response.status != HTTPStatus.OK:
                     raise await refusal(source, response, what, RepositoryLacking)
-                page = _Page(response.headers.get("Content-Type"), await read_limited(source, response, LIST_BYTES))
+                body = await read_limited(source, response, LIST_BYTES)
+                page = await read(source, _Page(response.headers.get("Content-Type"), body))
                 rest = response.links.get("next")
+                url = URL(rest["url"]) if rest is not None else url
+                if url.origin() != home:
+                    raise UpstreamFailed(source.registry, f"has the rest of its {what} at {url.host}")
             yield page
             if rest is None:
                 return
-            url = URL(rest["url"])
-            if url.origin() != home:
-                raise UpstreamFailed(source.registry, f"has the rest of its {what} at {url.host}")
         raise UpstreamFailed(source.registry, f"has a {what} of more than {MOST_PAGES} pages")
 
     def _ask(
