@@ -110,7 +110,7 @@ class Sent:
                 repr(plain)[1:-1],
                 *escaped,
                 *(each.replace("/", "\\/") for each in escaped),
-                *((encoded, encoded.rstrip("=")) if self._in_base64 else ()),
+                *((encoded, encoded.rstrip("="), quote(encoded, safe="")) if self._in_base64 else ()),
             }
         )
 

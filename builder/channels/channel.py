@@ -11,12 +11,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from builder.errors import ChannelUnavailable, LoginsFileUnusable
-from storage.text import HIDDEN, redact
+from storage.text import Sent, hide, redact
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _PORT = re.compile(r":[^\]:]*$")
@@ -136,12 +137,12 @@ class Credentials:
         return None
 
     def redact(self, text: str) -> str:
-        """Remove all known secrets, and credentials in addresses, from `text`."""
-        for credential in self.by_host.values():
-            for secret in (credential.secret, quote(credential.secret, safe="")):
-                if secret:
-                    text = text.replace(secret, HIDDEN)
-        return redact(text)
+        """Remove all known secrets, in whatever form, and credentials in addresses, from `text`."""
+        return redact(hide(text, self._sent))
+
+    @cached_property
+    def _sent(self) -> tuple[Sent, ...]:
+        return tuple(Sent(each.secret, each.username) for each in self.by_host.values())
 
 
 def _read_credential(path: Path, host: str, entry: Any) -> Credential:

@@ -184,7 +184,8 @@ class Downloader:
             await self._bring_oci(package, part, received, logins)
             return
         pace = Pace(self._settings.least, self._settings.seconds)
-        transfer = Transfer(package, part, received, pace, _KEPT * self._settings.patience)
+        redact = self._redactor(logins)
+        transfer = Transfer(package, part, received, pace, _KEPT * self._settings.patience, redact)
         fruitless, most = 0, part.size
         while problem := await self._try(transfer, logins):
             if problem.gave_way:
@@ -192,9 +193,13 @@ class Downloader:
             fruitless = 0 if part.size > most and not problem.slow else fruitless + 1
             most = max(most, part.size)
             if problem.final or fruitless >= self._settings.attempts:
-                raise DownloadFailed(package.file_name, logins.redact(self._credentials.redact(problem.reason)))
+                raise DownloadFailed(package.file_name, redact(problem.reason))
             wait = max(self._settings.backoff * 2**fruitless, problem.retry_after)
             await asyncio.sleep(min(wait, _LONGEST_WAIT))
+
+    def _redactor(self, logins: Logins) -> Callable[[str], str]:
+        """What removes all secrets that may be sent for a download: a server may repeat what it got."""
+        return lambda text: logins.redact(self._credentials.redact(text))
 
     async def _try(self, transfer: Transfer, logins: Logins) -> Problem | None:
         """Use one connection. Returns what went wrong, or None if the archive is complete."""
@@ -213,7 +218,8 @@ class Downloader:
         except TooSlow as problem:
             return Problem(str(problem), slow=problem.came > 0)
         except InternalAddress as error:
-            log.warning("package not fetched from an internal address", package=str(transfer.package), host=error.host)
+            host = transfer.redact(error.host)
+            log.warning("package not fetched from an internal address", package=str(transfer.package), host=host)
             return Problem(
                 f"its channel refers to {error.host}, an internal address; only internal hosts that the settings name "
                 "are contacted",
@@ -266,7 +272,7 @@ class Downloader:
             async with self._lane.turn():
                 await self._fetch_oci(package.url, part.path, logins)
         except BuilderError as error:
-            raise DownloadFailed(package.file_name, logins.redact(self._credentials.redact(str(error)))) from None
+            raise DownloadFailed(package.file_name, self._redactor(logins)(str(error))) from None
         await asyncio.to_thread(part.rehash)
         received(part.size, package.size)
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from builder.canonical import make_key
 from builder.channels.channel import Credential, resolve_address
@@ -24,7 +24,7 @@ from builder.channels.policy import list_channels
 from builder.locks.lock import Lock, LockedPackage
 from builder.names.spec import EnvironmentSpec
 from storage.catalog.credential import Form, NamespaceCredential
-from storage.text import HIDDEN
+from storage.text import Sent, hide
 
 KINDS: dict[Form, str] = {"basic": "BasicHTTP", "bearer": "BearerToken", "conda-token": "CondaToken"}
 
@@ -91,11 +91,12 @@ class Logins:
         return {host: frozenset(ports) for host, ports in found.items()}
 
     def redact(self, text: str) -> str:
-        """Remove these secrets from `text`."""
-        for each in self.held:
-            for secret in (each.secret, quote(each.secret, safe="")):
-                text = text.replace(secret, HIDDEN)
-        return text
+        """Remove these secrets from `text`, in whatever form."""
+        return hide(text, self._sent)
+
+    @cached_property
+    def _sent(self) -> tuple[Sent, ...]:
+        return tuple(Sent(each.secret, each.username) for each in self.held)
 
 
 NO_LOGINS = Logins()

@@ -48,13 +48,23 @@ class Problem:
 class Transfer:
     """One archive's bytes, over one connection or several."""
 
-    def __init__(self, package: LockedPackage, part: PartFile, received: Received, pace: Pace, kept_for: float) -> None:
+    def __init__(
+        self,
+        package: LockedPackage,
+        part: PartFile,
+        received: Received,
+        pace: Pace,
+        kept_for: float,
+        redact: Callable[[str], str],
+    ) -> None:
+        """`redact` removes the secrets that are sent."""
         self.package = package
         self.pace = pace
         self.kept_for = kept_for
         """Seconds for which a connection does not give way to those who have as many."""
         self._part = part
         self._received = received
+        self.redact = redact
         self._validator: str | None = None
         self._resumable = True
         """Whether another connection can resume where this one ends, as far as its answer tells."""
@@ -117,7 +127,10 @@ class Transfer:
         if split_endpoint(where) != split_endpoint(self.package.url):
             # what another host says is only for that host's own clients
             log.warning(
-                "package download failed after a redirect", package=str(self.package), url=where, status=response.status
+                "package download failed after a redirect",
+                package=str(self.package),
+                url=self.redact(where),
+                status=response.status,
             )
             return Problem("its channel redirects to an address that does not have it", response.status in _FINAL)
         reason = f"{where} answers {response.status} {response.reason or ''}".rstrip()

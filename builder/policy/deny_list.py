@@ -113,9 +113,9 @@ class DenyList:
             content, known = await self._read(seconds)
             changed = await self._take(content, known=known)
         except ListBroken as error:
-            self._problem = str(error)
+            self._problem = self._credentials.redact(str(error))
             self.status = error.kept if self._rules else "never read: nothing is allowed"
-            log.warning("deny list not read", place=redact(self._place), reason=str(error), kept=bool(self._rules))
+            log.warning("deny list not read", place=redact(self._place), reason=self._problem, kept=bool(self._rules))
             return False
         self.status = "ok"
         return changed

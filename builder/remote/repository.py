@@ -30,14 +30,18 @@ from builder.network.addresses import AddressGuard, InternalAddress, split_endpo
 from builder.network.organisation import are_of_one
 from builder.remote.guarded_adapter import GuardedAdapter
 from storage.digest import Descriptor, Digest
-from storage.errors import DigestInvalid
+from storage.errors import DigestInvalid, quote
 from storage.objects.segments import CHUNK
 from storage.oci import DOCKER_HUB, DOCKER_HUB_API, DOCKER_HUB_NAMES, HOST, MANIFEST_TYPES, TAG, is_repository
+from storage.text import Sent, hide
 
 MAX_DOCUMENT = 4 << 20
 """Bytes of the largest manifest and config that is read. podman and containerd refuse larger manifests too."""
 
 MOST_REDIRECTS = 5
+
+LONGEST_REASON = 450
+"""Characters; the registry's words are a part of many."""
 
 
 @dataclass(frozen=True)
@@ -198,8 +202,7 @@ class RemoteRepository:
                 for chunk in response.iter_content(CHUNK):
                     received += len(chunk)
                     if received > descriptor.size:
-                        raise RemoteUnavailable(
-                            str(self.reference),
+                        raise self._error(
                             f"{descriptor.digest} is longer than the {descriptor.size} bytes announced",
                         )
                     yield chunk
@@ -209,7 +212,7 @@ class RemoteRepository:
     def small_blob(self, descriptor: Descriptor) -> bytes:
         """Return a config of at most MAX_DOCUMENT bytes."""
         if descriptor.size > MAX_DOCUMENT:
-            raise RemoteUnavailable(str(self.reference), f"{descriptor.digest} is larger than {MAX_DOCUMENT} bytes")
+            raise self._error(f"{descriptor.digest} is larger than {MAX_DOCUMENT} bytes")
         return b"".join(self.blob(descriptor))
 
     def has_blob(self, digest: Digest) -> bool:
@@ -262,8 +265,7 @@ class RemoteRepository:
                 response.close()
                 self._authorize(response, writing, own)
         except InternalAddress as error:
-            raise RemoteUnavailable(
-                str(self.reference),
+            raise self._error(
                 f"{self.reference.host} refers to {error.host}, an internal address; if that is intended, the setting "
                 "insecure_registries must name it",
             ) from None
@@ -279,7 +281,7 @@ class RemoteRepository:
             challenge = refused.headers.get("WWW-Authenticate", "")
             basic = challenge.lower().startswith("basic")
             if self._login is None and basic:
-                raise RemoteUnavailable(str(self.reference), f"{self.reference.host} asks for a login, but none is set")
+                raise self._error(f"{self.reference.host} asks for a login, but none is set")
             backend = oras.auth.get_auth_backend("basic" if basic else "token", self._session, self._insecure)
             if self._login:
                 backend.set_basic_auth(self._login.username, self._login.password)
@@ -287,7 +289,7 @@ class RemoteRepository:
                 self._check_realm(oras.auth.utils.parse_auth_header(challenge).realm or "")
             headers, changed = backend.authenticate_request(refused, {}, refresh=True)
             if not changed:
-                raise RemoteUnavailable(str(self.reference), f"{self.reference.host} gives no token for it: log in")
+                raise self._error(f"{self.reference.host} gives no token for it: log in")
             self._authorization[writing] = {"Authorization": headers["Authorization"]}
 
     def _check_realm(self, realm: str) -> None:
@@ -295,10 +297,12 @@ class RemoteRepository:
 
         It may get the password only if one organisation owns both.
         """
-        self._check_address(realm)
         name = _split_host(realm)
+        if not name:
+            raise self._error(f"{self.reference.host} names {quote(realm)} as its token server, which is no URL")
+        self._check_address(realm)
         if self._login is not None and not are_of_one(name, self._name):
-            raise RemoteUnavailable(str(self.reference), f"{self.reference.host} asks to send its login to {name}")
+            raise self._error(f"{self.reference.host} asks to send its login to {name}")
 
     def _check_redirect(self, response: requests.Response, *_args: Any, **_options: Any) -> None:
         if response.is_redirect:
@@ -317,19 +321,25 @@ class RemoteRepository:
             or not name
             or parts.username is not None
         ):
-            raise RemoteUnavailable(str(self.reference), f"{self.reference.host} refers to {scheme or 'no'}://{name}")
+            raise self._error(f"{self.reference.host} refers to {scheme or 'no'}://{name}")
 
     def _expect(self, response: requests.Response, what: str, *statuses: int) -> None:
         if response.status_code in statuses:
             return
         if response.history:
             # what another host says is only for that host's own clients
-            raise RemoteUnavailable(str(self.reference), f"{what}: it is not where {self.reference.host} refers to")
-        raise RemoteUnavailable(str(self.reference), f"{what}: {response.status_code} {_read_error(response)}".rstrip())
+            raise self._error(f"{what}: it is not where {self.reference.host} refers to")
+        raise self._error(f"{what}: {response.status_code} {_read_error(response)}".rstrip())
 
     def _check(self, digest: Digest, body: bytes) -> None:
         if hashlib.new(digest.algorithm, body).hexdigest() != digest.hex:
-            raise RemoteUnavailable(str(self.reference), f"the content sent for {digest} has another digest")
+            raise self._error(f"the content sent for {digest} has another digest")
+
+    def _error(self, reason: str) -> RemoteUnavailable:
+        """The error without what the registry was sent, which it may have repeated."""
+        tokens = [each["Authorization"].partition(" ")[2] for each in list(self._authorization.values())]
+        login = [Sent(self._login.password, self._login.username)] if self._login else []
+        return RemoteUnavailable(str(self.reference), hide(reason, [*login, *map(Sent, tokens)])[:LONGEST_REASON])
 
     def _describe_failure(self, error: requests.RequestException) -> RemoteUnavailable:
         if isinstance(error, requests.Timeout):
@@ -340,7 +350,7 @@ class RemoteRepository:
             reason = "cannot be reached, or broke the connection"
         else:
             reason = type(error).__name__
-        return RemoteUnavailable(str(self.reference), f"{self.reference.host} {reason}")
+        return self._error(f"{self.reference.host} {reason}")
 
 
 def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -358,11 +368,11 @@ def _read_limited(response: requests.Response, reference: ImageReference) -> byt
 
 
 def _read_error(response: requests.Response) -> str:
-    """Return the registry's own message (distribution-spec, error codes), shortened, or else the status line's."""
+    """Return the registry's own message (distribution-spec, error codes), or else the status line's."""
     try:
         body = next(response.iter_content(4096), b"")
         first = json.loads(body)["errors"][0]
-        return f"{first.get('code', '')} {first.get('message', '')}".strip()[:300]
+        return f"{first.get('code', '')} {first.get('message', '')}".strip()
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, requests.RequestException):
         return response.reason or ""
 

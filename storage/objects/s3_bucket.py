@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from storage.errors import ObjectMissing, StorageError, StorageFull, StorageUnavailable
 from storage.network.this_machine import is_this_machine
 from storage.objects.s3_plan import SMALLEST_PART
+from storage.text import Sent, hide
 
 CONNECT_SECONDS = 4
 READ_SECONDS = 15
@@ -335,8 +336,7 @@ class Bucket:
         return StorageUnavailable(self._where, self._hide_secret(f"{code}: {message}" if message else code))
 
     def _hide_secret(self, reason: str) -> str:
-        secret = self.location.secret_key
-        return (reason.replace(secret, "***") if secret else reason)[:300]
+        return hide(reason, [Sent(self.location.secret_key or "")])[:300]
 
 
 def _system_reason(error: BaseException | None) -> str | None:

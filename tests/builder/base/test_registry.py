@@ -8,9 +8,11 @@ import contextlib
 import http.server
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import quote
 
 import pytest
 
@@ -294,11 +296,17 @@ class _Hostile(http.server.BaseHTTPRequestHandler):
 def hostile(status: int, headers: dict[str, str], body: bytes = b"") -> Iterator[tuple[str, list[str]]]:
     told: list[str] = []
     handler = type("Handler", (_Hostile,), {"answer": (status, headers, body), "told": told})
+    with serving(handler) as address:
+        yield address, told
+
+
+@contextlib.contextmanager
+def serving(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield f"127.0.0.1:{server.server_port}", told
+        yield f"127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()
@@ -317,7 +325,8 @@ def hostile(status: int, headers: dict[str, str], body: bytes = b"") -> Iterator
             "send its login to 192.0.2.1",
         ),
         (401, {"WWW-Authenticate": 'Bearer realm="http://169.254.169.254/token"'}, b"", "send its login to 169"),
-        (401, {}, b"", "no://"),
+        (401, {}, b"", "names '' as its token server"),
+        (401, {"WWW-Authenticate": 'Bearer realm="/token"'}, b"", "names '/token' as its token server"),
         (500, {}, b'{"errors": [{"code": "UNKNOWN", "message": "no luck"}]}', "500 UNKNOWN no luck"),
         (403, {}, b"[" * 5000, "403 Forbidden"),
         (200, {}, b"[" * 100_000, "not JSON"),
@@ -334,6 +343,54 @@ async def test_hostile_registries(data: Data, status: int, headers: dict[str, st
             await opened(f"{address}/x:1", data, {address: Login("me", "secret")}).resolve("linux-64")
     assert told == [""]
     assert await data.blobs.elsewhere(count_pins(data)) == 0
+
+
+class _Repeating(http.server.BaseHTTPRequestHandler):
+    """Asks for a login or, at /v2/by-token/, for a token, and answers with what it then gets."""
+
+    def do_GET(self) -> None:
+        shown = self.headers.get("Authorization")
+        if self.path.startswith("/token"):
+            self._answer(200, json.dumps({"token": "token-that-was-given"}))
+        elif shown is None:
+            realm = f"http://127.0.0.1:{self.server.server_port}/token"  # type: ignore[attr-defined] # of an HTTPServer
+            kind = "Bearer" if "by-token" in self.path else "Basic"
+            self._answer(401, "{}", {"WWW-Authenticate": f'{kind} realm="{realm}"'})
+        else:
+            told = f"{shown} {quote(shown)}"
+            if shown.startswith("Basic"):
+                told += " " + base64.b64decode(shown.split()[1]).decode()
+            if "in-body" in self.path:
+                self._answer(403, json.dumps({"errors": [{"code": "DENIED", "message": told}]}))
+            else:
+                self._answer(403, "", reason=told)
+
+    def _answer(
+        self, status: int, body: str, headers: Mapping[str, str] = MappingProxyType({}), reason: str = ""
+    ) -> None:
+        self.send_response(status, reason or None)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("repository", ["by-login/in-body", "by-login/x", "by-token/in-body", "by-token/x"])
+async def test_a_registry_that_repeats_what_it_got_shows_no_secret(data: Data, repository: str) -> None:
+    password = "s3cret/of the=base"
+    with serving(_Repeating) as address:
+        with pytest.raises(BaseUnavailable, match=r"\*\*\*") as caught:
+            await opened(f"{address}/{repository}:1", data, {address: Login("me", password)}).resolve("linux-64")
+        target = ImageReference.parse(f"{address}/{repository}:1")
+        with pytest.raises(RemoteUnavailable, match=r"403") as other:
+            RemoteRepository(target, logins={address: Login("me", password)}).manifest("1")
+    pair = base64.b64encode(f"me:{password}".encode()).decode()
+    for form in (password, quote(password), pair, quote(pair), pair[4:-4], "token-that-was-given"):
+        assert form not in f"{caught.value} {other.value}"
 
 
 def test_a_blob_longer_than_announced_is_cut_off() -> None:

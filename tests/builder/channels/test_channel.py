@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from builder.channels.channel import Credential, Credentials, resolve_address, strip_credentials
+from builder.channels.logins import Logins
 from builder.errors import ChannelUnavailable, LoginsFileUnusable
+from storage.catalog.credential import NamespaceCredential
 
 ALIAS = "https://conda.anaconda.org"
 
@@ -92,6 +96,19 @@ def test_no_secret_in_texts() -> None:
     credentials = Credentials({"h.org": Credential("BasicHTTP", "s3cr/t", "u")})
     assert "s3cr" not in repr(credentials)
     assert credentials.redact("tried s3cr/t and s3cr%2Ft") == "tried *** and ***"
+
+
+def test_no_form_of_a_secret_in_texts() -> None:
+    secret = "s3cr/t=of-the-channel"
+    pair = base64.b64encode(f"u:{secret}".encode()).decode()
+    credentials = Credentials(
+        {"h.org": Credential("BasicHTTP", secret, "u"), "i.org": Credential("CondaToken", "tk-1")}
+    )
+    held = NamespaceCredential("1", "team", "channel", "https://h.org/", "basic", secret, "u")
+    for redact in (credentials.redact, Logins.of("team", [held]).redact):
+        for form in (secret, quote(secret, safe="").lower(), pair, pair.rstrip("="), quote(pair, safe="")):
+            assert redact(f"403 you sent {form}") == "403 you sent ***"
+    assert credentials.redact("https://i.org/t/tk-1/c and tk-1") == "https://i.org/t/***/c and ***"
 
 
 @pytest.mark.parametrize(

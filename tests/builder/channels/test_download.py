@@ -6,12 +6,14 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from builder.channels.channel import Credential, Credentials
 from builder.channels.download import _LONG, Downloader, DownloadSettings
@@ -21,6 +23,7 @@ from builder.channels.policy import ChannelPolicy
 from builder.errors import DownloadFailed, PackageRefused, SolveError
 from builder.locks.lock import LockedPackage
 from builder.work.claims import Caller, Claim, on_behalf_of
+from storage.catalog.credential import NamespaceCredential
 from storage.errors import StorageFull
 from tests.support.builder.packages import File, Package
 from tests.support.servers.channel_server import ChannelServer
@@ -288,6 +291,54 @@ async def test_wrong_credentials(tmp_path: Path, channel: Path, record: LockedPa
                 await downloader.fetch(on(private, record))
     assert SECRET not in str(caught.value)
     assert len(private.requests) == 1
+
+
+@contextlib.asynccontextmanager
+async def answering(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_get("/{path:.*}", handler)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("owned", [False, True])
+async def test_a_channel_that_repeats_what_it_got_shows_no_secret(
+    tmp_path: Path, record: LockedPackage, owned: bool
+) -> None:
+    """Neither in the error nor, where it redirects, in the log."""
+    secret = "s3cret of-the=channel"
+
+    async def repeat(request: web.Request) -> web.StreamResponse:
+        if request.path.startswith("/elsewhere"):
+            return web.Response(status=403)
+        shown = request.headers["Authorization"].split()[1]
+        told = f"{shown.rstrip('=')} {quote(shown)} {base64.b64decode(shown).decode()}"
+        if "away" in request.path:
+            location = f"http://localhost:{request.url.port}/elsewhere/{quote(told, safe='')}"
+            return web.Response(status=307, headers={"Location": location})
+        return web.Response(status=403, reason=told)
+
+    said = ""
+    async with answering(repeat) as url:
+        held = NamespaceCredential("1", "team", "channel", f"{url}/", "basic", secret, "u")
+        logins = Logins.of("team", [held] if owned else [])
+        credentials = Credentials({} if owned else {"127.0.0.1": Credential("BasicHTTP", secret, "u")})
+        policy = ChannelPolicy((url, url.replace("127.0.0.1", "localhost")))
+        async with Downloader(replace(settings(tmp_path), policy=policy), credentials) as downloader:
+            for folder in ("here", "away"):
+                package = replace(record, channel=url, url=f"{url}/{folder}/{record.file_name}")
+                with capture_logs() as logged, pytest.raises(DownloadFailed) as caught:
+                    await downloader.fetch(package, logins=logins)
+                said += f"{caught.value} {logged}"
+                assert "***" in f"{caught.value} {logged}"
+    pair = base64.b64encode(f"u:{secret}".encode()).decode()
+    for form in (secret, quote(secret, safe=""), pair, pair[4:-4], quote(pair)):
+        assert form not in said
 
 
 async def test_a_conda_token_goes_into_the_path(tmp_path: Path, channel: Path, record: LockedPackage) -> None:

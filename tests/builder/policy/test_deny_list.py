@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from builder.channels.channel import Credential, Credentials
 from builder.errors import PolicyRefusal, PolicyUnavailable
@@ -325,6 +326,19 @@ async def test_credentials_go_to_the_own_server_alone(server: tuple[ListServer, 
     async with reading(f"{url}/list", tmp_path / "other", credentials=credentials) as found:
         with pytest.raises(PolicyUnavailable, match="refers to localhost"):
             _ = found.rules
+
+
+async def test_what_a_server_repeats_of_a_credential_is_not_shown(
+    server: tuple[ListServer, str], tmp_path: Path
+) -> None:
+    running, url = server
+    running.location = "http://169.254.169.254/"
+    credentials = Credentials({"127.0.0.1": Credential("BearerToken", "169.254.169.254")})
+    with capture_logs() as logged:
+        async with reading(f"{url}/list", tmp_path / "policy", credentials=credentials) as found:
+            with pytest.raises(PolicyUnavailable, match=r"refers to \*\*\*, which") as caught:
+                _ = found.rules
+    assert "169.254" not in f"{caught.value} {logged}"
 
 
 async def test_a_server_with_a_list(tmp_path: Path) -> None:
