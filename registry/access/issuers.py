@@ -18,6 +18,7 @@ from builder.network.addresses import AddressGuard, InternalAddress, split_endpo
 from builder.network.routes import Routes
 from storage import strict_json
 from storage.errors import JsonInvalid
+from storage.text import Sent, hide
 
 MOST_BYTES = 1 << 20
 MOST_ERROR_BYTES = 16 << 10
@@ -65,6 +66,8 @@ class IssuerClient:
             async with self._routes.send(method, url, headers, form) as response:
                 if response.status != HTTPStatus.OK:
                     code = await _read_code(response) if form is not None else ""
+                    # a code that repeats a secret is none
+                    code = "" if _is_sent(code, authorization, form or {}) else code
                     said = f" ({code})" if code else ""
                     raise FetchFailed(url, f"answers {response.status}{said}", response.status, code)
                 return await _read(url, response)
@@ -104,6 +107,10 @@ async def _read_code(response: aiohttp.ClientResponse) -> str:
         return ""
     code = document.get("error") if isinstance(document, dict) else None
     return code if isinstance(code, str) and _CODE.fullmatch(code) else ""
+
+
+def _is_sent(code: str, authorization: str, form: Mapping[str, str]) -> bool:
+    return code in form.values() or hide(authorization, [Sent(code)]) != authorization
 
 
 def _load_trust(path: Path | None) -> ssl.SSLContext | None:

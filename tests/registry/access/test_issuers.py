@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiohttp import web
+from aiohttp import encode_basic_auth, web
+from aiohttp.test_utils import TestServer
 
 from auth.sign_in.errors import FetchFailed, IssuerUnusable, TrustUnusable
 from auth.sign_in.issuer_keys import Discovery, IssuerKeys
@@ -136,3 +137,24 @@ def test_authorities_that_cannot_be_read(tmp_path: Path) -> None:
             path.write_text(text)
         with pytest.raises(TrustUnusable, match=f"certificate authorities {path}: "):
             IssuerClient(["https://issuer.example.org"], [], path)
+
+
+@pytest.mark.parametrize("by_header", [False, True])
+async def test_an_error_code_that_repeats_a_secret_is_not_shown(by_header: bool) -> None:
+    secret = "a_secret_of_small_letters"
+    codes = iter([secret, "invalid_client"])
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"error": next(codes)}, status=400)
+
+    app = web.Application()
+    app.router.add_post("/token", answer)
+    form = {"grant_type": "refresh_token", "refresh_token": "x"} | ({} if by_header else {"client_secret": secret})
+    authorization = encode_basic_auth("condery", secret) if by_header else ""
+    async with TestServer(app, host="127.0.0.1") as server:
+        url = str(server.make_url("/token"))
+        async with open_issuer_client([url], []) as client:
+            for told in ("answers 400", "answers 400 (invalid_client)"):
+                with pytest.raises(FetchFailed) as caught:
+                    await client.post(url, form, authorization)
+                assert str(caught.value) == f"{url} {told}"
