@@ -298,7 +298,7 @@ class RemoteRepository:
         It may get the password only if one organisation owns both.
         """
         name = _split_host(realm)
-        if not name:
+        if not urllib.parse.urlsplit(realm).scheme:
             raise self._error(f"{self.reference.host} names {quote(realm)} as its token server, which is no URL")
         self._check_address(realm)
         if self._login is not None and not are_of_one(name, self._name):
