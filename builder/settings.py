@@ -129,9 +129,9 @@ class BuilderSettings(Section):
     )
     workers: int = Field(
         default_factory=lambda: os.cpu_count() or 2,
-        description="Number of processes that turn packages into fragments. There are up to as many more for tasks that "
-        "last over 2 seconds, up to twice as many of lower priority for strangers' tasks of 64 MiB of packages and more, "
-        "and one for whoever is signed in.",
+        description="Number of processes that turn packages into fragments. There are up to as many more for tasks "
+        "that last over 2 seconds, up to twice as many of lower priority for strangers' tasks of 64 MiB of packages "
+        "and more, and one for whoever is signed in.",
     )
     worker_memory: Size = Field(
         512 << 20, description="Maximum memory of each worker process; a package that needs more is refused."
