@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,10 @@ class NoAnswer(LoginFailed):
 async def send(
     method: str, url: URL, headers: Mapping[str, str], *, json: object = None, form: Mapping[str, str] | None = None
 ) -> tuple[int, Mapping[str, Any]]:
-    """The status, and the document in the answer, empty for what is no object. Raises LoginFailed, NoAnswer."""
+    """The status, and the document in the answer, empty for what is no object. Raises LoginFailed, NoAnswer.
+
+    The texts of a refusal, which are shown, do not repeat what was sent.
+    """
     import aiohttp
 
     from storage import strict_json
@@ -52,11 +56,26 @@ async def send(
         found = strict_json.parse(body)
     except JsonInvalid:
         found = None
-    return status, found if isinstance(found, dict) else {}
+    document = found if isinstance(found, dict) else {}
+    return status, document if status == 200 else _without_secrets(document, headers, form or {})
+
+
+def _without_secrets(
+    document: Mapping[str, Any], headers: Mapping[str, str], form: Mapping[str, str]
+) -> Mapping[str, Any]:
+    from storage.text import Sent, hide
+
+    scheme, _, credentials = headers.get("Authorization", "").partition(" ")
+    sent = [Sent(credentials), Sent(form.get("device_code", ""))]
+    if scheme == "Basic":
+        user, _, password = base64.b64decode(credentials).decode().partition(":")
+        sent.append(Sent(password, user))
+    return {name: hide(each, sent) if isinstance(each, str) else each for name, each in document.items()}
 
 
 def check_done(url: URL, status: int, document: Mapping[str, Any]) -> None:
     """Raises LoginFailed for anything but success."""
     if status != 200:
         said = document.get("message") or document.get("error_description")
-        raise LoginFailed(f"{url.origin()} says {status}: {said or 'it is no condery, or redirects'}")
+        told = said if isinstance(said, str) else "it is no condery, or redirects"
+        raise LoginFailed(f"{url.origin()} says {status}: {told}")
