@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import tempfile
@@ -15,10 +14,10 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
-from rattler.index import index_fs
 
 from builder.errors import SampleChannelFailed
 from builder.sample_channel import elf
+from builder.sample_channel.indexing import index
 from builder.sample_channel.interpreter import Interpreter, make_python_recipe
 from builder.sample_channel.libraries import Libraries
 from builder.sample_channel.package import Recipe, write_package
@@ -83,7 +82,7 @@ def make_channel(
     (directory / "noarch").mkdir(parents=True, exist_ok=True)
     # otherwise what an interrupted run left would be indexed as a package
     remove_leftovers(path for path in directory.iterdir() if path.is_dir())
-    asyncio.run(index_fs(directory, write_zst=True, write_shards=True))
+    index(directory)
     progress(Step("index", 1, 1))
     return ChannelSummary(
         directory,
