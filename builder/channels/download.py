@@ -208,7 +208,7 @@ class Downloader:
         try:
             async with (
                 self._lane.turn(interruptible_after=transfer.kept_for),
-                transfer.pace.kept(),
+                transfer.pace.enforce(),
                 self._get(transfer.package, transfer.make_headers(), logins) as response,
             ):
                 return await transfer.take(response)

@@ -20,8 +20,8 @@ class Dates(NamedTuple):
     since: int | None
 
     @property
-    def counted(self) -> int | None:
-        """What the package's age is counted from."""
+    def age_start(self) -> int | None:
+        """The time from which the package's age is counted."""
         return self.timestamp if self.since is None else self.since
 
 

@@ -30,7 +30,7 @@ class Pace:
         self._limit = asyncio.timeout(None)
 
     @asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
+    async def enforce(self) -> AsyncIterator[None]:
         """Measure while this context is open. Raises TooSlow out of it, and the next one starts from zero."""
         self._limit = limit = asyncio.timeout(self._left)
         try:

@@ -149,7 +149,7 @@ def _find_refusals(policy: Policy, lock: Lock, now: float) -> Iterator[str]:
 def describe_package(package: LockedPackage, alias: str) -> Candidate:
     """A package of a lock as rules see it."""
     channel = resolve_address(package.channel, alias)
-    return Candidate(package.name, package.version, package.build, channel, package.license, package.dates.counted)
+    return Candidate(package.name, package.version, package.build, channel, package.license, package.dates.age_start)
 
 
 def _find_age_problem(rules: Rules, candidate: Candidate, at: float) -> str | None:

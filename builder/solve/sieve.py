@@ -135,7 +135,7 @@ def describe_record(record: RepoDataRecord) -> Candidate:
         str(record.build),
         record.channel.rstrip("/") + "/",
         record.license,
-        read_record_dates(record.timestamp, record.indexed_timestamp).counted,
+        read_record_dates(record.timestamp, record.indexed_timestamp).age_start,
     )
 
 

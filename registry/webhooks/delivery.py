@@ -94,10 +94,10 @@ class Line:
                 await self._turn(session)
             except StorageError as error:
                 self._failures += 1
-                log.warning("webhook waits for the database", webhook=self._webhook.shown, reason=str(error))
+                log.warning("webhook waits for the database", webhook=self._webhook.address, reason=str(error))
             except Exception:
                 self._failures += 1
-                log.exception("webhook delivery crashed", webhook=self._webhook.shown)
+                log.exception("webhook delivery crashed", webhook=self._webhook.address)
             if self._failures:
                 await asyncio.sleep(self._timing.pause(self._failures))
 
@@ -115,12 +115,12 @@ class Line:
         if failure is None:
             await self._outbox.forget(self._webhook.key, [event.id for event in events])
             self._failures = self._refusals = 0
-            log.debug("webhook told", webhook=self._webhook.shown, events=len(events))
+            log.debug("webhook told", webhook=self._webhook.address, events=len(events))
         else:
             await self._note_failure(events[0], failure)
 
     async def _note_failure(self, event: Waiting, failure: Failure) -> None:
-        log.warning("webhook failed", webhook=self._webhook.shown, reason=failure.reason, attempts=event.attempts + 1)
+        log.warning("webhook failed", webhook=self._webhook.address, reason=failure.reason, attempts=event.attempts + 1)
         self._failures += 1
         self._refusals = self._refusals + 1 if failure.refused else 0
         now = due = time.time()
@@ -130,7 +130,7 @@ class Line:
             self._refusals = 0
         await self._outbox.count_failure(self._webhook.key, event.id, due)
         if count := await self._outbox.give_up(now - self._timing.give_up, self._webhook.key):
-            log.error("events given up", webhook=self._webhook.shown, count=count)
+            log.error("events given up", webhook=self._webhook.address, count=count)
 
     async def _post(self, session: aiohttp.ClientSession, body: bytes) -> Failure | None:
         headers = {"Content-Type": MEDIA_TYPE}

@@ -51,7 +51,7 @@ class Webhook:
         return hashlib.sha256(self.url.encode()).hexdigest()[:32]
 
     @cached_property
-    def shown(self) -> str:
+    def address(self) -> str:
         """The address without its path, which may be secret."""
         return hide_path(self.url)
 

@@ -21,7 +21,7 @@ class VaultSettings(Section):
     )
     vault_keys: Annotated[tuple[str, ...], Secret()] = Field(
         (),
-        description="The same keys, for who has no file: the newest first, and before those in vault_key_file. It has "
+        description="The same keys without a file: the newest first, and before those in vault_key_file. It has "
         "no flag.",
     )
 

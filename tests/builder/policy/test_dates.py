@@ -169,4 +169,4 @@ def test_dates_that_were_read_are_read_again_as_the_same(timestamp: int | None, 
 def test_a_locked_package_reads_its_own() -> None:
     found: LockedPackage = package("a", timestamp=OLD, since=YOUNG)
     assert found.dates == Dates(OLD * 1000, YOUNG * 1000)
-    assert found.dates.counted == YOUNG * 1000
+    assert found.dates.age_start == YOUNG * 1000

@@ -106,7 +106,7 @@ def test_commas_within_a_line_do_not_split_it(value: object) -> None:
 )
 def test_an_address_is_shown_without_what_may_be_a_secret(line: str, text: str) -> None:
     assert hide_path(line) == text
-    assert Webhook.parse(line).shown == text.split()[0]
+    assert Webhook.parse(line).address == text.split()[0]
 
 
 def test_settings_show_hides_it() -> None:

@@ -56,14 +56,14 @@ def work_on(loaded: LoadedSettings, work: Callable[[OpenedAccounts], Awaitable[T
         need_data(settings.data_directory)
 
     async def run() -> T:
-        async with _opened(settings) as opened:
+        async with _open_accounts(settings) as opened:
             return await work(opened)
 
     return run_async(run())
 
 
 @contextlib.asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[OpenedAccounts]:
+async def _open_accounts(settings: Settings) -> AsyncIterator[OpenedAccounts]:
     from registry.access.accounts import open_accounts
     from storage.store import open_store
 
