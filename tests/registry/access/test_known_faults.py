@@ -390,6 +390,7 @@ STARTING = {
     "registry/cli/demonstration.py",
     # a command for this machine's own files, which no request reaches
     "builder/sample_channel/elf.py",
+    "builder/sample_channel/indexing.py",
     "builder/sample_channel/wheel_cache.py",
 }
 
