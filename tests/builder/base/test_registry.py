@@ -353,7 +353,7 @@ class _Repeating(http.server.BaseHTTPRequestHandler):
         if self.path.startswith("/token"):
             self._answer(200, json.dumps({"token": "token-that-was-given"}))
         elif shown is None:
-            realm = f"http://127.0.0.1:{self.server.server_port}/token"  # type: ignore[attr-defined] # of an HTTPServer
+            realm = f"http://127.0.0.1:{self.server.server_port}/token"  # type: ignore[attr-defined] # an HTTPServer has a port, which its base class does not declare
             kind = "Bearer" if "by-token" in self.path else "Basic"
             self._answer(401, "{}", {"WWW-Authenticate": f'{kind} realm="{realm}"'})
         else:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.work import claims, turns
+from builder.work import claims
 from builder.work.claims import Caller, Claim, on_behalf_of
 from builder.work.single_flight import SingleFlight
 from builder.work.turns import GaveWay, Lane, Line, Slots, Turn
 from builder.work.usage import Usage
 from tests.support.builder.settling import settle
+from tests.support.builder.track import Track, of
 
 CALLERS = [*(Caller(name) for name in "abcd"), Caller("a", signed_in=True), Caller("b", signed_in=True)]
 STEPS = st.lists(st.tuples(st.sampled_from(["ask", "leave", "end"]), st.integers(0, 5), st.booleans()), max_size=80)
@@ -68,42 +68,6 @@ def may_begin(caller: Caller, slots: Slots, running: list[Turn]) -> bool:
         return own < slots.share
     others = sum(not turn.caller.signed_in for turn in running)
     return others < slots.count - slots.count // 4 and own < max(1, slots.share - slots.count // 4)
-
-
-class Track:
-    """Tasks that have turns of a lane until they are told to end."""
-
-    def __init__(self, lane: Lane) -> None:
-        self.lane = lane
-        self.running: list[str] = []
-        self.gave_way: list[str] = []
-        self.ends: dict[str, asyncio.Event] = {}
-        self.tasks: dict[str, asyncio.Task[None]] = {}
-
-    async def begin(self, name: str, claim: Claim, *, interruptible_after: float = math.inf) -> None:
-        self.ends[name] = asyncio.Event()
-        with on_behalf_of(claim):
-            self.tasks[name] = asyncio.create_task(self._run(name, interruptible_after=interruptible_after))
-        await settle()
-
-    async def end(self, name: str) -> None:
-        self.ends[name].set()
-        await settle()
-
-    async def _run(self, name: str, *, interruptible_after: float) -> None:
-        try:
-            async with self.lane.turn(interruptible_after=interruptible_after):
-                self.running.append(name)
-                try:
-                    await self.ends[name].wait()
-                finally:
-                    self.running.remove(name)
-        except GaveWay:
-            self.gave_way.append(name)
-
-
-def of(name: str, *, signed_in: bool = False) -> Claim:
-    return Claim(Caller(name, signed_in), lasting=True)
 
 
 async def test_the_one_wish_of_another_is_next() -> None:
@@ -469,53 +433,3 @@ async def test_what_becomes_urgent_is_next() -> None:
     release.set()
     await asyncio.gather(*tasks)
     assert order == ["a", "c", "b"]
-
-
-async def test_whoever_waits_is_looked_at_once_for_all_that_happens_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many parts of many builds wait in a line that anybody can make longer, and somebody joins or leaves each."""
-    ranked = 0
-    rank = Slots.rank
-
-    def count(slots: Slots, caller: Caller, claim: Claim) -> tuple[int, bool, int, int, int]:
-        nonlocal ranked
-        ranked += 1
-        return rank(slots, caller, claim)
-
-    monkeypatch.setattr(Slots, "rank", count)
-    lane = Lane(2, extra=1)
-    track = Track(lane)
-    builds = [Claim(Caller(f"203.0.113.{number}"), lasting=True) for number in range(20)]
-    parts = [build.make_part() for build in builds for _ in range(10)]
-    with contextlib.ExitStack() as stack:
-        for part, build in zip(parts, [build for build in builds for _ in range(10)], strict=True):
-            stack.enter_context(part.joined(build))
-        for number, part in enumerate(parts):
-            await track.begin(str(number), part)
-        assert ranked < 20 * len(parts), "the lane is full, and nobody who waits is signed in"
-        ranked = 0
-        for build in builds:
-            with build.waited_for(Caller("198.51.100.1")):
-                pass
-        await settle()
-        assert ranked <= 2 * len(parts), "one look for all who came"
-        ranked = 0
-        await track.end("0")
-        assert 0 < ranked <= 4 * len(parts)
-
-
-async def test_the_event_loop_has_most_of_its_time_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a look that took long, the next one waits for a multiple of that time."""
-    monkeypatch.setattr(turns, "NOTICED", 0.0)
-    monkeypatch.setattr(turns, "RESTS", 1e9)
-    track = Track(Lane(1))
-    await track.begin("first", of("a"))
-    await track.begin("second", of("b"))
-    await track.begin("third", of("c"))
-    await track.end("first")
-    assert track.running == [], "it rests"
-    monkeypatch.setattr(turns, "NOTICED", math.inf)
-    track = Track(Lane(1))
-    for name in ("first", "second"):
-        await track.begin(name, of(name))
-    await track.end("first")
-    assert track.running == ["second"]
