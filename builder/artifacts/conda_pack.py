@@ -5,7 +5,8 @@
     gzip member: conda-meta, conda-pack's scripts and conda-unpack's table, two zero blocks
 
 Images and archives share the code that decides what is installed where: the same contents, overlaps and checks, and the
-same reading of the package. Nothing is unpacked on this machine.
+same reading of the package. Nothing is unpacked on this machine. The environment's variables are in `conda-meta/state`,
+which conda reads, and in scripts, which conda-pack's own activation runs.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from builder.archives.tar_member import TarMember
 from builder.canonical import make_key
 from builder.errors import ArchiveFailed, PathConflict
 from builder.image.environment_layer import InstalledPackage, record_package, write_history
+from builder.image.variables import list_variable_paths, write_variable_files
 from builder.layers.compressor import Compressor
 from builder.layers.fragment import (
     FragmentInfo,
@@ -98,9 +100,10 @@ def plan_archive(
     pairs = read_contents(packages, paths, PythonLayout.among(packages), data.contents, limits)
     overlaps = find_overlaps(pairs)
     fragments = []
+    own = list_own_paths() | list_variable_paths(lock.spec)
     for package, its in pairs:
-        _check_own_paths(its)
-        excluded = list_own_paths().intersection(its.list_installed()).union(overlaps.excluded.get(package.name, ()))
+        _check_own_paths(its, own)
+        excluded = own.intersection(its.list_installed()).union(overlaps.excluded.get(package.name, ()))
         recipe = FragmentRecipe.of(
             package.archive_key, its, lock.spec.prefix, tuple(sorted(excluded)), relocatable=True
         )  # fmt: skip
@@ -108,8 +111,8 @@ def plan_archive(
     return ArchiveTask(data, lock, platform, tuple(fragments), limits)
 
 
-def _check_own_paths(contents: PackageContents) -> None:
-    for path in list_own_paths().intersection(contents.directories) | {"bin"}.intersection(contents.list_installed()):
+def _check_own_paths(contents: PackageContents, own: frozenset[str]) -> None:
+    for path in own.intersection(contents.directories) | {"bin"}.intersection(contents.list_installed()):
         raise PathConflict(path, (contents.package, _CONDA_PACK))
 
 
@@ -158,7 +161,7 @@ def finish_archive(task: ArchiveTask) -> Join:
         for info in infos
         for path, placeholder in sorted(_read_relocations(task, info).items())
     ]
-    own = write_own_files(relocations)
+    own = [*write_own_files(relocations), *_write_variables(task)]
     modified = find_newest(task.lock.packages[task.platform]) // 1000
     head = _write_edge(task, "head", (tar.make_directory(path) for path in _list_directories(task, own)))
     tail = _write_edge(task, "tail", _write_tail(task, own, modified))
@@ -182,6 +185,10 @@ def _read_relocations(task: ArchiveTask, info: FragmentInfo) -> dict[str, Placeh
         return read_relocations(task.path(info.key))
     except FileNotFoundError:
         raise FragmentsGone([info.key]) from None
+
+
+def _write_variables(task: ArchiveTask) -> list[TarMember]:
+    return [TarMember(path, content) for path, content in write_variable_files(task.lock.spec).items()]
 
 
 def _list_directories(task: ArchiveTask, own: Iterable[TarMember]) -> list[str]:

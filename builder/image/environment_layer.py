@@ -24,6 +24,7 @@ from builder.locks.description import find_newest
 from builder.locks.formats import CONDA_LOCK, EXPLICIT
 from builder.locks.lock import Lock, LockedPackage
 from builder.packages.prefix_record import write_prefix_record
+from builder.packages.starting_files import STATE
 from storage.digest import Descriptor, Digest
 
 ENTRYPOINT = ".condery/entrypoint"
@@ -63,17 +64,20 @@ def list_members(
     *,
     shell: str | None,
     user: int | None = None,
+    state: bytes | None = None,
 ) -> list[TarMember]:
     """List the layer's members for `platform`, without the directories that lead to them.
 
     `shell` is the absolute path of the image's shell, see `find_shell`; without one there is no entrypoint. `user` gets
-    a home.
+    a home. `state` is what `builder.image.variables.write_state` wrote, if the environment has variables.
     """
     prefix = lock.spec.prefix.strip("/")
     requested = {item.name: item.match_spec() for item in lock.spec.items}
     result = [record_package(f"{prefix}/", each, requested.get(each.package.name)) for each in installed]
     result.append(TarMember(f"{prefix}/conda-meta/history", write_history(lock, platform)))
     result.append(_write_lock_file(lock, platform, prefix))
+    if state is not None:
+        result.append(TarMember(f"{prefix}/{STATE}", state))
     if shell:
         result.append(TarMember(f"{prefix}/{ENTRYPOINT}", write_entrypoint(shell), 0o755))
         result.append(TarMember(f"{prefix}/{ACTIVATION}", write_activation()))

@@ -21,7 +21,7 @@ from builder.image.environment_layer import (
     list_members,
 )
 from builder.image.installed_files import InstalledFiles
-from builder.image.variables import read_variables
+from builder.image.variables import read_variables, write_state
 from builder.layers.fragment import read_paths, read_starting_files
 from builder.layers.layer import FragmentTask
 from builder.locks.description import find_newest
@@ -82,11 +82,13 @@ def make_environment_layer(task: EnvironmentLayerTask) -> FinishedLayer:
     files = collect_starting_files(task)
     variables = read_variables(file for file in files if not file.path.startswith(SCRIPTS))
     scripts = [file for file in files if file.path.startswith(SCRIPTS)]
-    prefix = task.lock.spec.prefix
+    spec = task.lock.spec
+    prefix = spec.prefix
+    state = write_state(spec, files) if spec.variables else None
     shell = find_shell(prefix, task.shells, task.base_shell)
     try:
         layer = compress_layer(
-            list_members(task.lock, task.platform, installed, shell=shell, user=task.user),
+            list_members(task.lock, task.platform, installed, shell=shell, user=task.user, state=state),
             find_newest(task.lock.packages[task.platform]) // 1000,
         )
     except FileNotFoundError:
@@ -95,7 +97,7 @@ def make_environment_layer(task: EnvironmentLayerTask) -> FinishedLayer:
         entrypoint=f"{prefix}/{ENTRYPOINT}" if shell else None,
         activation=f"{prefix}/{ACTIVATION}" if shell else None,
         shell=shell,
-        variables=variables.values,
+        variables=variables.values | dict(spec.variables),
         user=task.user,
     )
     warnings = [*variables.list_warnings(), *find_activation_problems(scripts, shell)]

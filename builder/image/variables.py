@@ -1,18 +1,24 @@
-"""The variables that packages set, as conda's and rattler's activation read them.
+"""The variables of an environment: those that packages set, as conda's and rattler's activation read them, and those of
+its spec.
 
 Every file in `etc/conda/env_vars.d`, whatever its name, is a JSON object of variables. The files are read in the order
 of their names, and a later one wins; `conda-meta/state` comes last. docs/fragments.md says which to follow where conda
 and rattler differ. What cannot be used is skipped and reported; it never fails the image.
+
+The spec's variables override those of packages. `conda-meta/state` holds them, with what a package wrote there.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import orjson
 
+from builder.canonical import canonical_json
+from builder.names.spec import EnvironmentSpec
 from builder.packages.starting_files import STATE, StartingFile, list_some
 
 LONGEST = (128 << 10) - 1
@@ -103,3 +109,37 @@ def _find_problem(name: str, value: object) -> str | None:
     if len(name.encode()) + len(text.encode()) + 1 > LONGEST:
         return f"which is longer than the {LONGEST} bytes that Linux allows"
     return None
+
+
+STATE_VERSION = 1
+"""Of the format of `conda-meta/state` (conda core/prefix_data.py)."""
+
+ACTIVATE = "etc/conda/activate.d/~condery-variables.sh"
+DEACTIVATE = "etc/conda/deactivate.d/~condery-variables.sh"
+"""Scripts for whoever activates an environment without reading its state, as conda-pack does. `~` sorts them last."""
+
+
+def write_state(spec: EnvironmentSpec, packages: Iterable[StartingFile] = ()) -> bytes:
+    """Write `conda-meta/state` with the variables of `spec`, over those of `packages` that have such a file.
+
+    Only an environment whose spec has variables gets this file.
+    """
+    others = read_variables(file for file in packages if file.path == STATE).values
+    return canonical_json({"version": STATE_VERSION, "env_vars": others | dict(spec.variables)})
+
+
+def list_variable_paths(spec: EnvironmentSpec) -> frozenset[str]:
+    """List the paths of `write_variable_files`."""
+    return frozenset(write_variable_files(spec))
+
+
+def write_variable_files(spec: EnvironmentSpec) -> Mapping[str, bytes]:
+    """Write the files that give `spec`'s variables to an environment on disk, by path; none if it has none.
+
+    The scripts are for POSIX shells. What a variable was before is not restored.
+    """
+    if not spec.variables:
+        return {}
+    sets = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in spec.variables)
+    unsets = "".join(f"unset {name}\n" for name, _ in spec.variables)
+    return {STATE: write_state(spec), ACTIVATE: sets.encode(), DEACTIVATE: unsets.encode()}

@@ -86,6 +86,7 @@ def write_environment_file(lock: Lock, platform: str) -> bytes:
             f"{package.name}={package.version}={package.build}"
             for package in sorted(lock.packages[platform], key=lambda package: package.name)
         ],
+        **({"variables": dict(lock.spec.variables)} if lock.spec.variables else {}),
     }
     header = [
         f"# The exact packages of lock-{lock.key} for {platform}",

@@ -91,6 +91,8 @@ class EnvironmentSpec:
     owner: str = ""
     """The namespace whose credentials its channels are asked with; nobody else gets what is made of it. Empty if they
     are asked with none of a namespace's."""
+    variables: tuple[tuple[str, str], ...] = ()
+    """Environment variables of whatever runs in the environment, sorted by name. They override those of packages."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -110,8 +112,9 @@ class EnvironmentSpec:
             "virtual_packages": [list(pair) for pair in self.virtual_packages],
             "until": self.until.isoformat() if self.until else None,
             "prefix": self.prefix,
-            # keys of specs that are nobody's own are those of before
+            # specs that have none of these keep the keys of before
             **({"owner": self.owner} if self.owner else {}),
+            **({"variables": [list(pair) for pair in self.variables]} if self.variables else {}),
         }
 
     @classmethod
@@ -133,6 +136,7 @@ class EnvironmentSpec:
             until=datetime.date.fromisoformat(document["until"]) if document["until"] else None,
             prefix=document["prefix"],
             owner=document.get("owner", ""),
+            variables=tuple((name, value) for name, value in document.get("variables", ())),
         )
 
     @cached_property
