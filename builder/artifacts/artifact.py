@@ -25,7 +25,7 @@ _FORMATS = {each.file_name: each for each in FORMATS}
 ARTIFACTS = (*_FORMATS, ARCHIVE)
 """Names that can be requested."""
 
-ARTIFACT_FORMAT = 2
+ARTIFACT_FORMAT = 3
 """Part of every file's key: raise it when the same lock must give other bytes."""
 
 Pack = Callable[[Lock, str], Awaitable[Join]]

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from builder.errors import FormatUnsuitable
 from builder.locks.description import describe_spec, find_newest, format_time, list_channels, suggest_name
 from builder.locks.lock import Lock, LockedPackage
+from builder.locks.pixi_lock import write_pixi_lock
+from builder.locks.yaml_text import write_yaml
 
 _SPEC = re.compile(r"(?:.*::)?(?P<name>[A-Za-z0-9_.-]+)\s*(?P<rest>.*)", re.DOTALL)
 
@@ -53,7 +53,7 @@ def write_conda_lock(lock: Lock) -> bytes:
         "#   conda-lock install --name NAME conda-lock.yml\n"
         "#   micromamba create --name NAME --file conda-lock.yml\n"
     )
-    return header.encode() + _write_yaml(document)
+    return header.encode() + write_yaml(document)
 
 
 def write_explicit(lock: Lock, platform: str) -> bytes:
@@ -94,7 +94,7 @@ def write_environment_file(lock: Lock, platform: str) -> bytes:
         *(f"# Solved with {name}={version}" for name, version in lock.spec.virtual_packages),
         "# Create with: conda env create --file environment.yaml",
     ]
-    return ("\n".join(header) + "\n").encode() + _write_yaml(document)
+    return ("\n".join(header) + "\n").encode() + write_yaml(document)
 
 
 def _write_conda_lock_package(package: LockedPackage, platform: str) -> dict[str, Any]:
@@ -139,15 +139,11 @@ def _merge_dependencies(depends: Sequence[str]) -> dict[str, str]:
     return merged
 
 
-def _write_yaml(document: Any) -> bytes:
-    text: bytes = yaml.dump(document, Dumper=yaml.CSafeDumper, sort_keys=False, width=1000, encoding="utf-8")
-    return text
-
-
 class FormatName(enum.StrEnum):
     """The command line's names of the formats."""
 
     CONDA_LOCK = "conda-lock"
+    PIXI = "pixi"
     EXPLICIT = "explicit"
     YAML = "yaml"
 
@@ -173,7 +169,10 @@ CONDA_LOCK = LockFormat(
     lambda lock, _: write_conda_lock(lock),
     all_platforms=True,
 )
+PIXI = LockFormat(
+    FormatName.PIXI, "pixi.lock", "application/yaml", lambda lock, _: write_pixi_lock(lock), all_platforms=True
+)
 EXPLICIT = LockFormat(FormatName.EXPLICIT, "explicit.txt", "text/plain; charset=utf-8", write_explicit)
 ENVIRONMENT_FILE = LockFormat(FormatName.YAML, "environment.yaml", "application/yaml", write_environment_file)
 
-FORMATS = (CONDA_LOCK, EXPLICIT, ENVIRONMENT_FILE)
+FORMATS = (CONDA_LOCK, PIXI, EXPLICIT, ENVIRONMENT_FILE)

@@ -26,7 +26,8 @@ def lock(
     format: Annotated[  # noqa: A002 - the flag's name
         FormatName,
         typer.Option(
-            help="Format: conda-lock.yml, an explicit list of URLs, or an environment file with exact versions."
+            help="Format: conda-lock.yml, pixi.lock, an explicit list of URLs, or an environment file with exact "
+            "versions."
         ),
     ] = FormatName.CONDA_LOCK,
 ) -> None:

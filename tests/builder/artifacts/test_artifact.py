@@ -48,6 +48,7 @@ async def make_archive(lock: Lock, channel: str, data: Path) -> tuple[Artifact, 
     ("name", "media_type", "file_name"),
     [
         ("conda-lock.yml", "application/yaml", f"numpy-python-{LOCK.key[:12]}.conda-lock.yml"),
+        ("pixi.lock", "application/yaml", f"numpy-python-{LOCK.key[:12]}.pixi.lock"),
         ("explicit.txt", "text/plain; charset=utf-8", f"numpy-python-{LOCK.key[:12]}-linux-64.explicit.txt"),
         ("environment.yaml", "application/yaml", f"numpy-python-{LOCK.key[:12]}-linux-64.environment.yaml"),
     ],

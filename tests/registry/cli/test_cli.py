@@ -253,6 +253,7 @@ def test_lock_writes_each_format(condery: Run, flags: list[str], tmp_path: Path)
     done = condery("lock", "tzdata", *flags)
     assert done.exit_code == 0, done.stderr
     assert "version: 1" in done.stdout
+    assert "environments:\n  default:\n" in condery("lock", "tzdata", "--format", "pixi", *flags).stdout
     assert condery("lock", "tzdata", "--format", "explicit", *flags).stdout.count("@EXPLICIT") == 1
     assert condery("lock", "tzdata", "--format", "yaml", "--output", tmp_path / "e.yaml", *flags).stdout == ""
     assert "- tzdata=" in (tmp_path / "e.yaml").read_text()

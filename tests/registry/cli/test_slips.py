@@ -191,7 +191,7 @@ def _family(host: str) -> socket.AddressFamily:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("lock", "numpy", "--format", "yml"), "'yml' is not one of 'conda-lock', 'explicit', 'yaml'"),
+        (("lock", "numpy", "--format", "yml"), "'yml' is not one of 'conda-lock', 'pixi', 'explicit', 'yaml'"),
         (("token", "create", "x", "--user", "a", "--days", "many"), "it must be a valid number"),
     ],
 )
