@@ -156,7 +156,7 @@ _SOON = (
 )
 """Errors that know after how many seconds the same request may work."""
 
-_CODES_OF_STATUS = {401: "UNAUTHORIZED", 403: "DENIED", 404: "NOT_FOUND", 405: "UNSUPPORTED", 413: "SIZE_INVALID"}
+CODES_OF_STATUS = {401: "UNAUTHORIZED", 403: "DENIED", 404: "NOT_FOUND", 405: "UNSUPPORTED", 413: "SIZE_INVALID"}
 
 
 def answer_of(error: type[ConderyError]) -> Answer | None:
@@ -192,7 +192,7 @@ def _choose_challenges(form: Form, error: Unauthorized) -> Sequence[str]:
 
 def http_error_response(form: Form, error: web.HTTPException) -> web.Response:
     """One of aiohttp's own errors in our form."""
-    code = _CODES_OF_STATUS.get(error.status, "UNSUPPORTED" if error.status < 500 else "UNKNOWN")
+    code = CODES_OF_STATUS.get(error.status, "UNSUPPORTED" if error.status < 500 else "UNKNOWN")
     allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
     return _write(form, error.status, code, error.reason, headers=allowed)
 

@@ -18,6 +18,7 @@ from auth.permission import PUBLIC, SIGNED_IN, Permission, Public, SignedIn
 from registry.access.rights import check_entity, check_signed_in, check_unscoped
 from registry.access.site import check_site
 from registry.answers import Form
+from registry.contract import Gives, Shape
 from registry.errors import Denied, MethodUnsupported, RouteUnknown
 from registry.http.references import Endpoint, Target, parse_file_path, parse_path
 from registry.kinds.kind import KIND, KINDS, RepositoryKind, check_granted
@@ -46,7 +47,7 @@ class Route:
 
     If it has a permission, the handler shows only what that is granted on, and `lists` declares this. With `probe` the
     row also answers on connections beyond the bound, and does not count as a request; nor does an `uncounted` one,
-    which people sign in with.
+    which people sign in with. What is below `/api/` says what it reads and gives (`registry.contract`).
     """
 
     methods: tuple[str, ...]
@@ -59,6 +60,8 @@ class Route:
     lists: bool = False
     probe: bool = False
     uncounted: bool = False
+    query: type[Shape] | None = None
+    gives: Gives | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class AccountRoute:
 
     The handler is called if the sender has been granted `permission` on `entity`, in which `{field}` stands for that
     part of the path. With `SIGNED_IN` the sender has to be signed in, and the handler shows and changes only what is
-    theirs.
+    theirs. What it reads and gives is described (`registry.contract`).
     """
 
     methods: tuple[str, ...]
@@ -92,6 +95,10 @@ class AccountRoute:
     summary: str
     entity: str = ""
     probe: bool = False
+    query: type[Shape] | None = None
+    body: object = None
+    """The type of the JSON that is read; None if a body is not."""
+    gives: Gives | None = None
 
 
 Row = Route | RepositoryRoute | AccountRoute

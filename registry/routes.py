@@ -25,9 +25,12 @@ from registry.access.browser.pages import (
     show_login,
 )
 from registry.access.token_route import get_token, post_token
+from registry.api import schemas
 from registry.api.audit import list_events
+from registry.api.description.handlers import DESCRIPTION, Description, get_document, get_page
 from registry.api.permissions import get_permission
 from registry.api.tokens import list_tokens, make_token, revoke_token
+from registry.contract import HTML, JSON, data, listing, message, raw
 from registry.dispatch import (
     FOLDERS,
     READ_METHODS,
@@ -113,14 +116,23 @@ ROUTES: tuple[Row, ...] = (
     Route(("GET",), "/token", PUBLIC, get_token, "token", "give a token for the registry", uncounted=True),
     Route(("POST",), "/token", PUBLIC, post_token, "token", "give a token for a password or a refresh token",
           uncounted=True),
-    Route(READ_METHODS, "/api/v1/permission/", PUBLIC, get_permission, "rest", "say who the sender is and may do what"),
-    AccountRoute(READ_METHODS, _TOKENS, SIGNED_IN, list_tokens, "rest", "list one's own access tokens"),
-    AccountRoute(("POST",), _TOKENS, SIGNED_IN, make_token, "rest", "make an access token"),
+    Route(READ_METHODS, "/api/openapi.json", PUBLIC, get_document, "rest", "describe the REST API for programs",
+          gives=raw(JSON)),
+    Route(READ_METHODS, "/api/docs", PUBLIC, get_page, "page", "describe the REST API, and try it", gives=raw(HTML)),
+    Route(READ_METHODS, "/api/v1/permission/", PUBLIC, get_permission, "rest", "say who the sender is and may do what",
+          gives=data(schemas.Permissions)),
+    AccountRoute(READ_METHODS, _TOKENS, SIGNED_IN, list_tokens, "rest", "list one's own access tokens",
+                 query=schemas.Tokens, gives=listing(schemas.Token)),
+    AccountRoute(("POST",), _TOKENS, SIGNED_IN, make_token, "rest", "make an access token",
+                 body=schemas.NewToken | schemas.NewCondaStoreToken,
+                 gives=data(schemas.MadeToken | schemas.CondaStoreToken)),
+    AccountRoute(("DELETE",), _TOKENS + "{token}/", SIGNED_IN, revoke_token, "rest", "revoke an access token",
+                 gives=message()),
     AccountRoute(READ_METHODS, _AUDIT, Permission.AUDIT_READ, list_events, "rest", "list events of the audit log",
-                 "*/*"),
+                 "*/*", query=schemas.Events, gives=data(list[schemas.Event], next=str)),
     AccountRoute(READ_METHODS, _AUDIT + "{namespace}/", Permission.AUDIT_READ, list_events, "rest",
-                 "list events about a namespace", "{namespace}/*"),
-    AccountRoute(("DELETE",), _TOKENS + "{token}/", SIGNED_IN, revoke_token, "rest", "revoke an access token"),
+                 "list events about a namespace", "{namespace}/*", query=schemas.Events,
+                 gives=data(list[schemas.Event], next=str)),
     AccountRoute(("POST",), "/device", SIGNED_IN, answer_device, "page", "let a program sign in, or not"),
     AccountRoute(("POST",), "/logout", SIGNED_IN, log_out, "page", "sign a browser out"),
 )
@@ -149,6 +161,7 @@ def compose(
     app[UPLOAD_BUDGET] = UploadBudget(settings.upload_memory)
     observer = Observer(app, request_log, Cors(settings.cors_origins))
     app[STOPPING] = asyncio.Event()
+    app[DESCRIPTION] = Description(routes)
 
     async def parts(app: web.Application) -> AsyncIterator[None]:
         async with open_parts() as opened:
@@ -182,7 +195,7 @@ def _resources(routes: Sequence[Row]) -> Iterator[tuple[str, list[Row], Handler]
             yield path, rows, handler
             if path.startswith(API):
                 # conda-store's clients write either, and follow no redirect
-                yield path.removesuffix("/"), rows, handler
+                yield path.removesuffix("/") if path.endswith("/") else f"{path}/", rows, handler
             elif path in ("/login", "/logout"):
                 # likewise
                 yield f"{path}/", rows, handler

@@ -13,7 +13,7 @@ from storage.suggestions import find_near
 
 MOST_CHARACTERS = 64
 
-_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
+NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 
 _OF_THE_SERVER = frozenset(
     {MIRROR_ROOT, "anonymous", "api", "condery", "files", "local", "me", "operator", "robot", "token", "v2", "workload"}
@@ -29,7 +29,7 @@ LOGIN_NAME = "condery login at "
 
 def is_name(text: str) -> bool:
     """Whether the characters of a name are allowed for an account, a group or a namespace."""
-    return len(text) <= MOST_CHARACTERS and _NAME.fullmatch(text) is not None
+    return len(text) <= MOST_CHARACTERS and NAME.fullmatch(text) is not None
 
 
 class Names:
@@ -77,4 +77,4 @@ def _find_fault(name: str) -> str:
     if odd is not None:
         # it may look exactly like an allowed one
         return f"it holds U+{ord(odd):04X} {unicodedata.name(odd, '')}".rstrip() + f"; {rule}"
-    return f"did you mean {name.lower()!r}?" if _NAME.fullmatch(name.lower()) else rule
+    return f"did you mean {name.lower()!r}?" if NAME.fullmatch(name.lower()) else rule

@@ -8,15 +8,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 from aiohttp import web
 
+from auth.accounts.names import is_name
 from auth.tokens.access_tokens import AccessToken
 from auth.tokens.api_tokens import write_api_token
 from auth.tokens.errors import AccessTokenInvalid, AccessTokenUnknown
 from registry.api.documents import answer_data, answer_list, answer_message, read_object, read_text, read_texts
 from registry.api.permissions import primary_namespace
+from registry.api.schemas import TokenSort
 from registry.errors import BodyInvalid
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS
@@ -27,7 +29,7 @@ OURS = ("name", "bindings", "expires")
 CONDA_STORES = ("primary_namespace", "expiration", "exp", "role_bindings")
 CURRENT = "current"
 """Stands for the id of the token that was presented: who logs out knows no other name of it."""
-SORTS = ("name", "created", "expires", "used")
+SORTS = get_args(TokenSort)
 LONGEST = 7500
 """Characters of a token: no header may be longer than 8190 bytes."""
 
@@ -72,7 +74,11 @@ async def _make_conda_stores(request: web.Request, document: Mapping[str, Any]) 
     if mixed := document.keys() & set(OURS):
         raise BodyInvalid(min(mixed), f"is no field beside {', '.join(CONDA_STORES)}")
     principal, tokens = request[PRINCIPAL], request.app[PARTS].tokens
-    namespace = read_text(document, "primary_namespace") or primary_namespace(principal)
+    namespace = read_text(document, "primary_namespace")
+    if namespace is None:
+        namespace = primary_namespace(principal)
+    elif not is_name(namespace):
+        raise BodyInvalid("primary_namespace", f"{quote(namespace)} is no name of a namespace")
     roles = _read_role_bindings(document)
     expires = _read_time(document, "expiration") or _read_time(document, "exp")
     key = await tokens.keys.current()

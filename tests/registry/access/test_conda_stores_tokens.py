@@ -127,6 +127,7 @@ async def test_what_is_written_in_it_counts_for_nothing(ask: Pusher, alice: dict
         {"role_bindings": {"team/*": ["nobody"]}},
         {"expiration": "soon"},
         {"primary_namespace": 5},
+        {"primary_namespace": "Team/x"},
         {"primary_namespace": "team", "name": "mixed"},
     ],
     ids=str,

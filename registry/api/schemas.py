@@ -1,0 +1,114 @@
+"""The shapes that the REST API reads and answers, one class each, as the rows of the route table name them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from auth.accounts.names import MOST_CHARACTERS, NAME
+from auth.permission import Permission
+from registry.contract import Paged, Shape
+
+Name = Annotated[str, Field(max_length=MOST_CHARACTERS, pattern=f"^{NAME.pattern}$")]
+Moment = datetime | Annotated[float, Field(ge=0)]
+"""ISO 8601, of which one without a time zone is UTC, or seconds since 1970."""
+
+
+class Permissions(Shape):
+    """Who the sender is, and may do what."""
+
+    authenticated: bool
+    primary_namespace: str
+    """Where what is made without the name of a namespace goes."""
+    entity_permissions: dict[str, list[Permission]]
+    """By pattern, which has exactly one slash."""
+    entity_roles: dict[str, list[str]]
+    """The built-in roles that are granted whole, by pattern."""
+    expiration: datetime | None
+    """When what the sender has shown ends."""
+
+
+class Token(Shape):
+    id: str
+    name: str
+    owner: str
+    bindings: list[str] | None
+    """What it is limited to; null for all that its owner may do."""
+    created: datetime
+    expires: datetime | None
+    revoked: datetime | None
+    used: datetime | None
+    used_from: str | None
+
+
+class MadeToken(Token):
+    token: str
+    """The token itself, which is answered once."""
+
+
+class CondaStoreToken(Shape):
+    """What conda-store's clients get."""
+
+    token: str
+
+
+class NewToken(Shape):
+    name: str
+    """What it is for, such as a machine's name."""
+    bindings: list[str] | None = None
+    """What it is limited to, such as `team/*=viewer`; without it, all that its owner may do."""
+    expires: Moment | None = None
+
+
+class NewCondaStoreToken(Shape):
+    """As conda-store's clients ask for one."""
+
+    primary_namespace: Name | None = None
+    expiration: Moment | None = None
+    exp: Moment | None = None
+    role_bindings: dict[str, list[str]] | None = None
+    """Roles by entity; empty for all that its owner may do."""
+
+
+TokenSort = Literal["name", "created", "expires", "used"]
+
+
+class Tokens(Paged):
+    sort_by: TokenSort | None = None
+
+
+class Event(Shape):
+    """Something that was done, or refused."""
+
+    id: int
+    time: datetime
+    principal: str
+    principal_kind: str
+    token: str
+    client: str
+    """An address."""
+    action: str
+    """A noun and a verb, such as manifest.push."""
+    entity: str
+    outcome: Literal["allowed", "denied"]
+    request: str
+    detail: dict[str, JsonValue]
+
+
+Printable = Annotated[str, Field(pattern=r"^[ -~]*$")]
+
+
+class Events(Shape):
+    principal: Printable | None = None
+    action: Printable | None = None
+    entity: Printable | None = None
+    """One that ends in `*` stands for all that begin so."""
+    outcome: Literal["allowed", "denied"] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    limit: Annotated[int, Field(ge=1, lt=10**18)] | None = None
+    """Events on a page: 100 if nothing is said, and never more than 1000."""
+    before: Annotated[int, Field(ge=1, lt=10**18)] | None = None
+    """Older events than that of this number."""
