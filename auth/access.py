@@ -17,6 +17,9 @@ class Access(Protocol):
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         """Whether `permission` on `entity`, a `namespace/name`, is granted to `principal`."""
 
+    def may_everywhere(self, principal: Principal, permission: Permission) -> bool:
+        """Whether `may` is known to be true for every entity, so that a long list need not ask for each."""
+
     def places(self, principal: Principal, permission: Permission) -> Places:
         """Where all repositories are on which `permission` is granted to `principal`, and perhaps others."""
 
@@ -33,6 +36,9 @@ class GrantedAccess:
     """Decides by what was loaded with the principal."""
 
     may = staticmethod(may)
+
+    def may_everywhere(self, principal: Principal, permission: Permission) -> bool:
+        return all(grants.is_everywhere(permission) for grants in (principal.grants, *principal.limits))
 
     def places(self, principal: Principal, permission: Permission) -> Places:
         # what all of them grant is among what each of them grants

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from auth.binding import Binding
+from auth.binding import EVERYTHING, Binding
 from auth.pattern_index import PatternIndex
 from auth.permission import Permission
 from storage.repositories.places import Places
@@ -21,6 +21,7 @@ class Grants:
         self._index = PatternIndex([binding.pattern for binding in self.bindings])
         self._answers: dict[tuple[Permission, str], Binding | None] = {}
         self._places: dict[Permission, Places] = {}
+        self._everywhere: dict[Permission, bool] = {}
 
     def find(self, permission: Permission, entity: str) -> Binding | None:
         """The first binding that grants `permission` on `entity`, or None."""
@@ -33,6 +34,15 @@ class Grants:
         if len(self._answers) >= MOST_REMEMBERED:
             self._answers.clear()
         self._answers[key] = found
+        return found
+
+    def is_everywhere(self, permission: Permission) -> bool:
+        """Whether one binding grants `permission` on every entity. Several that do so together do not count."""
+        found = self._everywhere.get(permission)
+        if found is None:
+            found = self._everywhere[permission] = any(
+                each.pattern == EVERYTHING and permission in each.role.permissions for each in self.bindings
+            )
         return found
 
     def places(self, permission: Permission) -> Places:

@@ -104,6 +104,7 @@ class Demand:
         logins: NamespaceLogins,
     ) -> None:
         self._settings = settings
+        self._root, self._below = settings.root, f"{settings.root}/"
         self._settings_key = make_settings_key(settings)
         self._channels = channels
         self._admission = admission
@@ -121,11 +122,11 @@ class Demand:
     @property
     def root(self) -> str:
         """The repository in which all images made on demand are stored."""
-        return self._settings.root
+        return self._root
 
     def owns(self, repository: str) -> bool:
         """Whether `repository` is under the on-demand root."""
-        return repository == self._settings.root or repository.startswith(self._settings.root + "/")
+        return repository.startswith(self._below) or repository == self._root
 
     async def image(
         self, repository: str, tag: str, caller: Caller = OURSELVES, permit: Permit = permit_all

@@ -166,10 +166,19 @@ class Kinds:
 
     def __init__(self, kinds: Sequence[RepositoryKind]) -> None:
         self._kinds = tuple(kinds)
+        unlisted = [number for number, kind in enumerate(kinds) if not kind.listed]
+        self._before_listed = self._kinds[: max(unlisted, default=-1) + 1]
         self.of = lru_cache(maxsize=4096)(self._find)
         """Returns the kind of a repository's name."""
         self.need = lru_cache(maxsize=4096)(self._find_need)
         """Returns the grant that a permission requires for the repository of a name."""
+
+    def lists(self, repository: str) -> bool:
+        """Whether the catalog lists it: `of(repository).listed`, without pushing other names out of memory."""
+        for kind in self._before_listed:
+            if kind.owns(repository):
+                return kind.listed
+        return True
 
     def _find(self, repository: str) -> RepositoryKind:
         for kind in self._kinds:

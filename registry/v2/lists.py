@@ -36,16 +36,18 @@ async def get_catalog(request: web.Request) -> web.StreamResponse:
         )
 
     def is_shown(name: str) -> bool:
-        kind = kinds.of(name)
-        return kind.listed and is_permitted(request, kind.needs(Permission.ENVIRONMENT_READ, name))
+        return kinds.lists(name) and is_permitted(request, kinds.of(name).needs(Permission.ENVIRONMENT_READ, name))
 
-    places = parts.access.places(request[PRINCIPAL], Permission.ENVIRONMENT_READ)
+    access, principal = parts.access, request[PRINCIPAL]
+    places = access.places(principal, Permission.ENVIRONMENT_READ)
+    # of ten thousand names it takes longer to ask for each than to read them
+    shows = kinds.lists if access.may_everywhere(principal, Permission.ENVIRONMENT_READ) else is_shown
     shown: list[str] = []
     after, more = last, limit > 0
     while more and len(shown) <= limit:
         page = await parts.repositories.names(after, limit + 1, places)
         after, more = (page.items[-1] if page.items else None), page.more
-        shown += filter(is_shown, page.items)
+        shown += filter(shows, page.items)
     names, more = shown[:limit], len(shown) > limit
     return answer_json({"repositories": names}, link("/v2/_catalog", limit, names, more))
 

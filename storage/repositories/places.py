@@ -49,7 +49,9 @@ class Places:
                 for text, _ in group:
                     if last is None:
                         yield _begins(text)
-                    elif not text or last < _end_of(text):
+                    elif not text:
+                        yield column > last
+                    elif last < _end_of(text):
                         yield _begins(text) & (column > last)
             else:
                 for names in batches(name for name, _ in group if last is None or name > last):
@@ -58,14 +60,19 @@ class Places:
 
 EVERYWHERE = Places((), ("",))
 
+_FILLED = (
+    select(tables.repository.c.name)
+    .where(exists().where(tables.repository_manifest.c.repository == tables.repository.c.name))
+    .order_by(tables.repository.c.name)
+)
+"""Once, since putting it together takes longer than reading a short page."""
+
 
 async def list_names(connection: AsyncConnection, last: str | None, most: int, places: Places) -> list[str]:
     """At most `most` names of repositories that have a manifest, in `places` and after `last`, sorted by code point."""
-    table, row = tables.repository, tables.repository_manifest
-    filled = exists().where(row.c.repository == table.c.name)
     found: list[str] = []
     for condition in places.spans(last):
-        query = select(table.c.name).where(filled, condition).order_by(table.c.name).limit(most - len(found))
+        query = _FILLED.where(condition).limit(most - len(found))
         found += (await connection.execute(query)).scalars()
         if len(found) >= most:
             break

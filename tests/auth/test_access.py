@@ -86,6 +86,24 @@ def test_whatever_is_granted_is_where_lists_look_for_it(pairs: list[tuple[str, o
             assert entity in places.names or entity.startswith(places.beginnings)
 
 
+@given(st.lists(st.tuples(_patterns, st.sampled_from([VIEWER, EDITOR, ADMIN])), max_size=6), _entities)
+def test_who_may_everywhere_may_here(pairs: list[tuple[str, object]], entity: str) -> None:
+    grants = Grants([Binding(pattern, role) for pattern, role in pairs])  # type: ignore[arg-type]  # the samples are roles
+    for permission in (READ, CREATE, DELETE):
+        assert grants.find(permission, entity) is not None or not grants.is_everywhere(permission)
+
+
+def test_may_everywhere() -> None:
+    everything, some = Grants([TEAM, Binding("*/*", VIEWER)]), Grants([Binding("*/*x", ADMIN), Binding("t*/*", ADMIN)])
+    access = GrantedAccess()
+    assert access.may_everywhere(Principal("a", grants=everything), READ)
+    assert access.may_everywhere(Principal("a", grants=everything, limits=(everything,)), READ)
+    assert not access.may_everywhere(Principal("a", grants=everything), CREATE)
+    assert not access.may_everywhere(Principal("a", grants=everything, limits=(everything, some)), READ)
+    assert not access.may_everywhere(Principal("a", grants=some, limits=(everything,)), READ)
+    assert not access.may_everywhere(ANONYMOUS, READ)
+
+
 def test_lists_look_where_the_least_is() -> None:
     everything, some = Grants([Binding("*/*", ADMIN)]), Grants([TEAM, Binding("other/x", VIEWER)])
     for grants, limits in ((everything, (some,)), (some, (everything,)), (some, ())):

@@ -118,6 +118,7 @@ async def test_the_catalog_shows_what_may_be_read_and_pages_over_the_rest(
     # and so it does for whoever may read one here and one there
     for bindings, shown in (
         (("*=viewer", "hidden/app3=viewer"), sorted([*mine, *(f"hidden/app{number}" for number in range(20))])),
+        (("*e*/*=viewer", "*/app1=viewer"), sorted([*mine, *(f"hidden/app{number}" for number in range(20))])),
         (("hidden/app7=viewer", "team/app1=viewer", "te*/*3=viewer"), ["hidden/app7", "team/app1", "team/app3"]),
     ):
         limited = bearer(await people.access_token(root, *bindings))

@@ -77,6 +77,7 @@ async def test_each_name_is_of_one_kind(tmp_path: Path, name: str, kind: type, e
         assert found.needs(Permission.ENVIRONMENT_READ, name) == (Permission.ENVIRONMENT_READ, entity, name, "pull")
         assert (found.refusal(name) is None) == (kind is Pushed)
         assert found.scope(name) == (ROOT if kind is OnDemand else name)
+        assert site.app[KINDS].lists(name) is found.listed is (kind is not OnDemand)
 
 
 async def test_one_more_kind_is_a_module_and_a_line(tmp_path: Path) -> None:
@@ -107,6 +108,7 @@ async def test_one_more_kind_is_a_module_and_a_line(tmp_path: Path) -> None:
             assert answer.status == 201, "it is mounted from the kind's scope"
         async with site.request("GET", f"/v2/{NUMPY}/tags/list") as answer:
             assert answer.status == 200, "the others are as before"
+        assert [site.app[KINDS].lists(name) for name in ("numbered/1", NUMPY, "stock")] == [False, False, True]
 
 
 READ, CREATE = Permission.ENVIRONMENT_READ, Permission.ENVIRONMENT_CREATE

@@ -13,5 +13,8 @@ class OpenAccess:
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         return True
 
+    def may_everywhere(self, principal: Principal, permission: Permission) -> bool:
+        return True
+
     def places(self, principal: Principal, permission: Permission) -> Places:
         return EVERYWHERE

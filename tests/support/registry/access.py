@@ -22,6 +22,9 @@ class GrantedAccess:
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         return (permission, entity) in self.granted
 
+    def may_everywhere(self, principal: Principal, permission: Permission) -> bool:
+        return False
+
     def places(self, principal: Principal, permission: Permission) -> Places:
         return EVERYWHERE
 
@@ -34,6 +37,9 @@ class ClosedAccess:
 
     def may(self, principal: Principal, permission: Permission, entity: str) -> bool:
         self.asked.append((principal, permission, entity))
+        return False
+
+    def may_everywhere(self, principal: Principal, permission: Permission) -> bool:
         return False
 
     def places(self, principal: Principal, permission: Permission) -> Places:
