@@ -19,12 +19,16 @@
     │   ├── VaultKeysInvalid, VaultKeyMissing, VaultLocked
     │   ├── CredentialUnfit, CredentialUnknown
     │   ├── Unsupported         the object store lacks an operation
-    │   └── ContentError       a push, mount or deletion that cannot be done
-    │       ├── RepositoryUnknown, ManifestUnknown, UploadUnknown
-    │       ├── ManifestBlobUnknown, BlobInUse, SizeMismatch
-    │       ├── RangeInvalid
-    │       ├── TagImmutable, TagTaken, QuotaExceeded
-    │       └── DeletionForbidden
+    │   ├── ContentError       a push, mount or deletion that cannot be done
+    │   │   ├── RepositoryUnknown, ManifestUnknown, UploadUnknown
+    │   │   ├── ManifestBlobUnknown, BlobInUse, SizeMismatch
+    │   │   ├── RangeInvalid
+    │   │   ├── TagImmutable, TagTaken, QuotaExceeded
+    │   │   ├── RepositoryOfEnvironment
+    │   │   └── DeletionForbidden
+    │   └── EnvironmentProblem
+    │       ├── EnvironmentUnknown, EnvironmentBuildUnknown
+    │       └── EnvironmentTaken, BuildStateWrong
     ├── JsonInvalid
     ├── ManifestInvalid
     └── builder.errors.BuilderError, auth.errors.AuthError, registry.errors.RequestError ...
@@ -287,6 +291,52 @@ class DeletionForbidden(ContentError):
     def __init__(self, repository: str, where: str) -> None:
         super().__init__(f"nothing is deleted from {repository}, by {where}; ask the administrator")
         self.repository = repository
+
+
+class RepositoryOfEnvironment(ContentError):
+    """A push to the images of an environment, or a deletion there."""
+
+    def __init__(self, repository: str) -> None:
+        super().__init__(
+            f"{repository} is an environment, whose images are built; change it with: condery env update {repository}"
+        )
+        self.repository = repository
+
+
+class EnvironmentProblem(StorageError):
+    """A request about a named environment cannot be done."""
+
+
+class EnvironmentUnknown(EnvironmentProblem):
+    """`hint` is the end of the sentence: what may be meant."""
+
+    def __init__(self, namespace: str, name: str, hint: str = "") -> None:
+        super().__init__(f"there is no environment {quote(f'{namespace}/{name}')} here{hint}")
+        self.namespace = namespace
+        self.name = name
+
+
+class EnvironmentBuildUnknown(EnvironmentProblem):
+    def __init__(self, build: int) -> None:
+        super().__init__(f"there is no build {build} here, or no more")
+        self.build = build
+
+
+class EnvironmentTaken(EnvironmentProblem):
+    """The images of an environment would be in a repository that is something else."""
+
+    def __init__(self, namespace: str, name: str, reason: str) -> None:
+        super().__init__(f"{quote(f'{namespace}/{name}')} cannot be made: {reason}")
+        self.namespace = namespace
+        self.name = name
+
+
+class BuildStateWrong(EnvironmentProblem):
+    """A build is in a state in which this cannot be done."""
+
+    def __init__(self, build: int, reason: str) -> None:
+        super().__init__(f"build {build}: {reason}")
+        self.build = build
 
 
 class QuotaExceeded(ContentError):

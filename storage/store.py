@@ -13,6 +13,7 @@ from storage.catalog.parts import Catalog
 from storage.database.engine import Database, database_url, migrate
 from storage.disk.privacy import make_private
 from storage.disk.reserve import Reserve
+from storage.environments.parts import EnvironmentStore
 from storage.events.announcements import listening
 from storage.events.changes import Changes
 from storage.layout import DataDirectory
@@ -33,6 +34,7 @@ class Store:
     repositories: Repositories
     uploads: Uploads
     reserve: Reserve
+    environments: EnvironmentStore
 
 
 @contextlib.asynccontextmanager
@@ -58,6 +60,7 @@ async def open_store(settings: StorageSettings, limits: Limits | None = None) ->
         async with listening(url, changes):
             uploads = Uploads(blobs, repositories, settings.uploads_per_caller)
             catalog = Catalog.of(database, Made(database, limits, changes.mark), changes.mark)
-            yield Store(database, changes, blobs, catalog, repositories, uploads, reserve)
+            environments = EnvironmentStore.of(database, changes, repositories.room, limits)
+            yield Store(database, changes, blobs, catalog, repositories, uploads, reserve, environments)
     finally:
         await database.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, String, Table, Text, false
+from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, String, Table, Text, false, text
 
 from storage.database.tables import NAME, metadata
 
@@ -20,6 +20,8 @@ namespace = Table(
     Column("policy", Text, nullable=False, server_default="{}"),
     # the most bytes that its repositories may hold together; 0 is no limit, null is what the settings say
     Column("quota", BigInteger),
+    # what clients that know namespaces by numbers call it
+    Column("id", Integer, default=text("(SELECT coalesce(max(id), 0) + 1 FROM namespace)"), index=True),
 )
 
 account = Table(

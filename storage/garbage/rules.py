@@ -24,6 +24,7 @@ from sqlalchemy import ColumnElement, FromClause, Table, and_, case, exists, fal
 
 from storage.clock import IN_USE_SECONDS
 from storage.database import tables
+from storage.database.environment_tables import environment_build
 from storage.database.sql_clock import is_before
 from storage.quotas.limits import Limits
 
@@ -243,6 +244,7 @@ class Rules:
     def _locks(self) -> ColumnElement[bool]:
         """Locks have no foreign keys: what is made from a lock may exist without it, and be made again."""
         lock, image, file = tables.lock, tables.image, tables.artifact
+        named = environment_build.c.lock_key
         never_used = and_(lock.c.used.is_(None), lock.c.created < self.now - self.policy.build_retention)
         garbage = or_(never_used, self._is_unused(lock.c.used, self.policy.lock_retention))
         if self.bounds.lock is not None:
@@ -255,6 +257,8 @@ class Rules:
             garbage,
             ~exists().where(image.c.lock_key == lock.c.key, *self.require_kept(image)),
             ~exists().where(file.c.lock_key == lock.c.key, *self.require_kept(file)),
+            # what was built can be built again for as long as the environment's history says so
+            ~exists().where(named == lock.c.key),
         )
 
     def _resolutions(self) -> ColumnElement[bool]:

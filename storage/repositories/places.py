@@ -39,20 +39,21 @@ class Places:
         """Of two sets of places, the one to look in has less of it."""
         return 1 << 32 if "" in self.beginnings else len(self.names) + len(self.beginnings)
 
-    def spans(self, last: str | None) -> Iterator[ColumnElement[bool]]:
+    def spans(
+        self, last: str | None, column: ColumnElement[str] = tables.repository.c.name
+    ) -> Iterator[ColumnElement[bool]]:
         """Conditions on names, each about names that follow those of the one before, and all about names after
         `last`."""
-        column = tables.repository.c.name
         texts = sorted([*((name, False) for name in self.names), *((each, True) for each in self.beginnings)])
         for is_beginning, group in groupby(texts, key=lambda each: each[1]):
             if is_beginning:
                 for text, _ in group:
                     if last is None:
-                        yield _begins(text)
+                        yield _begins(column, text)
                     elif not text:
                         yield column > last
                     elif last < _end_of(text):
-                        yield _begins(text) & (column > last)
+                        yield _begins(column, text) & (column > last)
             else:
                 for names in batches(name for name, _ in group if last is None or name > last):
                     yield column.in_(names)
@@ -79,8 +80,7 @@ async def list_names(connection: AsyncConnection, last: str | None, most: int, p
     return found
 
 
-def _begins(text: str) -> ColumnElement[bool]:
-    column = tables.repository.c.name
+def _begins(column: ColumnElement[str], text: str) -> ColumnElement[bool]:
     return (column >= text) & (column < _end_of(text)) if text else true()
 
 

@@ -23,11 +23,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.blobs.rows import BLOB_COLUMNS, StoredBlob, lock_rows, stored_blob
 from storage.database import tables
 from storage.database.engine import Database
+from storage.database.environment_tables import environment
 from storage.digest import Descriptor, Digest
 from storage.errors import (
     BlobInUse,
     BlobUnknown,
     ManifestUnknown,
+    RepositoryOfEnvironment,
     RepositoryUnknown,
     TagImmutable,
     TagTaken,
@@ -130,6 +132,7 @@ class Repositories:
         digest = push.manifest.digest
         async with self._database.writing() as connection:
             await lock_manifests(self._database, connection, repository)
+            await _check_no_environment(connection, repository)
             pinned = await pin_blobs(connection, repository, push.blobs, push.optional_blobs)
             await ensure_repository(self._database, connection, repository)
             await self._limits.check_tags(self._database, connection, repository, digest, tags, moves=moves)
@@ -369,6 +372,13 @@ class Repositories:
             body = (await connection.execute(select(table.c.body).where(table.c.digest == digest))).scalar()
         # a body may have 4 MB: parse it once, and not in the event loop
         return await asyncio.to_thread(_annotations_of, body) if body is not None else ({}, 0)
+
+
+async def _check_no_environment(connection: AsyncConnection, repository: str) -> None:
+    """Raises RepositoryOfEnvironment where images are built, whatever this process knows of environments."""
+    found = exists().where(environment.c.repository == repository, environment.c.deleted.is_(None))
+    if (await connection.execute(select(found))).scalar():
+        raise RepositoryOfEnvironment(repository)
 
 
 def _manifest_query() -> Any:

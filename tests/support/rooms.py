@@ -17,7 +17,7 @@ ORDER = {
         "sample_channel elf canonical errors",
         "auth": "sign_in tokens accounts audit settings access refusal principal grants pattern_index binding role "
         "permission remembered changing errors",
-        "storage": "store garbage integrity catalog repositories upkeep_settings quotas blobs objects events vault "
+        "storage": "store garbage integrity environments catalog repositories upkeep_settings quotas blobs objects events vault "
         "database disk network settings section strict_json text suggestions glob digest oci background cancellation "
         "use_notes layout clock errors",
     }.items()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from alembic import context
 
-from storage.database import account_tables, tables
+from storage.database import account_tables, environment_tables, tables
 
-assert account_tables.account.metadata is tables.metadata, "both families of tables are one schema"
+for table in (account_tables.account, environment_tables.environment):
+    assert table.metadata is tables.metadata, "all families of tables are one schema"
 context.configure(
     connection=context.config.attributes["connection"], target_metadata=tables.metadata, render_as_batch=True
 )

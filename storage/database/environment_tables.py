@@ -1,0 +1,112 @@
+"""The tables of named environments. Times are UNIX seconds, documents are JSON text, and ids are shown to clients."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, String, Table, Text, text
+
+from storage.database.tables import NAME, metadata
+
+ENVIRONMENT_NAME = String(255).with_variant(String(255, collation="C"), "postgresql")
+
+ALIVE = "deleted IS NULL"
+UNFINISHED = "status IN ('QUEUED', 'BUILDING')"
+
+specification = Table(
+    "specification",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    # of everything below but the time: equal specifications are one row
+    Column("sha256", String(64), nullable=False, unique=True),
+    Column("name", ENVIRONMENT_NAME, nullable=False),
+    # what clients see: {name, prefix, channels, dependencies, variables}, or {lockfile}
+    Column("document", Text, nullable=False),
+    # what is built of it, which the builder understands
+    Column("request", Text, nullable=False),
+    Column("created", Float, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+environment = Table(
+    "environment",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("namespace", NAME, nullable=False),
+    Column("name", ENVIRONMENT_NAME, nullable=False),
+    # namespace/name as image names are written: the repository of its images, and the entity of rights on it
+    Column("repository", NAME, nullable=False),
+    Column("description", Text, nullable=False, server_default=""),
+    # the build that `latest` means; the first one from the start
+    Column("current_build", Integer),
+    # the last build that was requested, whatever became of it
+    Column("last_build", Integer),
+    Column("created", Float, nullable=False),
+    Column("created_by", String(255), nullable=False),
+    # its row stays for its builds' logs and locks, by setting
+    Column("deleted", Float),
+    Index("uq_environment_alive_name", "namespace", "name", unique=True,
+          sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
+    Index("uq_environment_alive_repository", "repository", unique=True,
+          sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
+    Index("ix_environment_current", "current_build"),
+    Index("ix_environment_deleted", "deleted"),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+
+environment_build = Table(
+    "environment_build",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("environment", Integer, ForeignKey("environment.id"), nullable=False),
+    Column("specification", Integer, ForeignKey("specification.id"), nullable=False, index=True),
+    # QUEUED, BUILDING, COMPLETED, FAILED or CANCELED
+    Column("status", String(16), nullable=False),
+    # one sentence that says why it failed, or what is remarkable
+    Column("status_info", Text),
+    # the queue's build that does the work, once there is one
+    Column("job", String(32), index=True),
+    # REQUEST, REBUILD, WATCH, SCHEDULE or IMPORT
+    Column("cause", String(16), nullable=False),
+    # the lock that it was solved to, and the image
+    Column("lock_key", String(64), index=True),
+    Column("image_key", String(64)),
+    # the earlier build that has the same lock
+    Column("same_as", Integer),
+    # bytes of the packages
+    Column("size", BigInteger, nullable=False, server_default="0"),
+    Column("scheduled", Float, nullable=False),
+    Column("started", Float),
+    Column("ended", Float),
+    Column("created_by", String(255), nullable=False),
+    # when its image or one of its files was last pulled
+    Column("pulled", Float),
+    Column("deleted", Float),
+    Index("ix_environment_build_environment_id", "environment", "id",
+          sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
+    Index("ix_environment_build_status_id", "status", "id", sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
+    Index("ix_environment_build_id", "id", sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
+    Index("ix_environment_build_scheduled", "scheduled", sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
+    Index("ix_environment_build_started", "started", sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
+    Index("ix_environment_build_ended", "ended", sqlite_where=text(ALIVE), postgresql_where=text(ALIVE)),
+    Index("ix_environment_build_deleted", "deleted"),
+    Index("ix_environment_build_unfinished", "id",
+          sqlite_where=text(UNFINISHED), postgresql_where=text(UNFINISHED)),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+
+lock_package = Table(
+    "lock_package",
+    metadata,
+    # what is in a lock, for lists that are filtered by packages
+    Column("lock_key", String(64), primary_key=True),
+    Column("name", NAME, primary_key=True),
+    Index("ix_lock_package_name", "name", "lock_key"),
+)
+
+setting = Table(
+    "setting",
+    metadata,
+    # both empty for all namespaces, the second one empty for all environments of a namespace
+    Column("namespace", NAME, primary_key=True),
+    Column("environment", ENVIRONMENT_NAME, primary_key=True),
+    Column("document", Text, nullable=False),
+)

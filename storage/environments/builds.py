@@ -1,0 +1,247 @@
+"""Builds of environments: how they begin, what they make, how they end, and lists of them.
+
+The queue's build (`storage.catalog.builds`) does the work. It ends in the same transaction as the environment's build,
+so neither is ever seen to go on when the other has ended.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Iterable
+
+from sqlalchemy import exists, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.clock import SKEW_SECONDS, USE_SECONDS
+from storage.database import tables
+from storage.database.engine import Database, batches
+from storage.database.environment_tables import environment, environment_build, lock_package, specification
+from storage.digest import Digest
+from storage.environments.environments import find_build, lock_environment
+from storage.environments.listing import match_builds, order_builds
+from storage.environments.publishing import LATEST, give_image, set_tags, write_day, write_lock_tag
+from storage.environments.rows import (
+    SPECIFICATION_COLUMNS,
+    read_build,
+    read_specification,
+    select_builds,
+)
+from storage.environments.scope import Scope
+from storage.environments.vocabulary import (
+    UNFINISHED,
+    BuildFilter,
+    BuildStatus,
+    EnvironmentBuild,
+    Listed,
+    Made,
+    Paging,
+    Specification,
+)
+from storage.errors import EnvironmentBuildUnknown
+from storage.events.announcements import announce
+from storage.events.changes import Changes
+from storage.quotas.limits import Limits
+from storage.quotas.room import Room
+
+
+class EnvironmentBuilds:
+    """The table of environments' builds; each method is one transaction unless it takes a connection."""
+
+    def __init__(self, database: Database, changes: Changes, room: Room, limits: Limits | None = None) -> None:
+        self._database = database
+        self.changes = changes
+        self._room = room
+        self._limits = limits or Limits()
+
+    # reading
+
+    async def find(self, build_id: int) -> EnvironmentBuild:
+        """Raises EnvironmentBuildUnknown."""
+        async with self._database.reading() as connection:
+            return await find_build(connection, build_id)
+
+    async def find_specification(self, specification_id: int) -> Specification:
+        async with self._database.reading() as connection:
+            query = select(*SPECIFICATION_COLUMNS).where(specification.c.id == specification_id)
+            return read_specification((await connection.execute(query)).one())
+
+    async def find_specifications(self, ids: Iterable[int]) -> dict[int, Specification]:
+        """Specifications by their ids."""
+        found: dict[int, Specification] = {}
+        async with self._database.reading() as connection:
+            for batch in batches(set(ids)):
+                query = select(*SPECIFICATION_COLUMNS).where(specification.c.id.in_(batch))
+                found |= {row.id: read_specification(row) for row in await connection.execute(query)}
+        return found
+
+    async def find_for_tag(self, repository: str, tag: str) -> EnvironmentBuild | None:
+        """The build that a tag means: the current one for `latest`, else by its id, its lock or its day.
+
+        A day means the last build that was complete at its end. The build may be unfinished or have failed.
+        """
+        row = environment_build
+        query = select_builds().where(environment.c.repository == repository, environment.c.deleted.is_(None))
+        complete = row.c.status == BuildStatus.COMPLETED
+        if tag == LATEST:
+            query = query.where(row.c.id == environment.c.current_build)
+        elif tag.isdecimal() and tag.isascii() and len(tag) < 10:
+            query = query.where(row.c.id == int(tag))
+        elif tag.startswith("lock-"):
+            prefix = tag.removeprefix("lock-")
+            query = query.where(complete, row.c.lock_key >= prefix, row.c.lock_key < prefix + "g")
+        elif (end := _end_of_day(tag)) is not None:
+            query = query.where(complete, row.c.ended < end)
+        else:
+            return None
+        async with self._database.reading() as connection:
+            found = (await connection.execute(query.order_by(row.c.id.desc()).limit(1))).first()
+        return read_build(found) if found else None
+
+    async def list_all(
+        self, scope: Scope, which: BuildFilter | None = None, paging: Paging | None = None
+    ) -> Listed[EnvironmentBuild]:
+        """The builds in `scope` that match, on one page, and how many there are."""
+        which, paging = which or BuildFilter(), paging or Paging()
+        async with self._database.reading() as connection:
+            seen = await scope.find_condition(connection)
+            conditions = list(match_builds(which))
+            if seen is not None:
+                conditions.append(environment_build.c.environment.in_(select(environment.c.id).where(seen)))
+            alive = environment_build.c.deleted.is_(None)
+            count = select(func.count()).select_from(environment_build).where(alive, *conditions)
+            total = int((await connection.execute(count)).scalar_one())
+            query = order_builds(select_builds().where(*conditions), paging)
+            rows = (await connection.execute(query)).all()
+        return Listed([read_build(row) for row in rows], total)
+
+    async def list_left(self, before: float) -> list[EnvironmentBuild]:
+        """Unfinished builds requested before a time (UNIX seconds) that no unfinished build of the queue works on."""
+        row, job = environment_build, tables.build
+        working = exists().where(job.c.id == row.c.job, job.c.ended.is_(None))
+        query = select_builds().where(row.c.status.in_(UNFINISHED), row.c.scheduled < before, ~working)
+        async with self._database.reading() as connection:
+            return [read_build(each) for each in await connection.execute(query.order_by(row.c.id))]
+
+    # life
+
+    async def set_job(self, build_id: int, job: str) -> None:
+        """Record the queue's build that does the work."""
+        row = environment_build
+        async with self._database.writing() as connection:
+            await connection.execute(update(row).where(row.c.id == build_id).values(job=job))
+
+    async def begin(self, build_id: int) -> None:
+        """Record that the work has begun. Raises EnvironmentBuildUnknown if the build was deleted meanwhile."""
+        row = environment_build
+        values = {"status": BuildStatus.BUILDING, "started": func.coalesce(row.c.started, time.time())}
+        these = (row.c.id == build_id) & row.c.deleted.is_(None) & row.c.status.in_(UNFINISHED)
+        async with self._database.writing() as connection:
+            if (await connection.execute(update(row).where(these).values(**values))).rowcount != 1:
+                raise EnvironmentBuildUnknown(build_id)
+
+    async def publish(self, build_id: int, made: Made, digest: Digest) -> None:
+        """Give the image to the environment's repository and tag it with the build's id.
+
+        `digest` is that of the image's index. Nobody is told before the build is complete. Raises
+        EnvironmentBuildUnknown, ManifestUnknown or ManifestBlobUnknown if the image is gone again, QuotaExceeded.
+        """
+        build = await self.find(build_id)
+
+        async def attempt() -> None:
+            async with self._database.writing() as connection:
+                await lock_environment(self._database, connection, build.repository)
+                await find_build(connection, build_id)
+                await give_image(self._database, connection, self._limits, build.repository, made.image_key)
+                await set_tags(self._database, connection, build.repository, digest, [str(build_id)])
+                await self._note_packages(connection, made)
+                row = environment_build
+                values = {"lock_key": made.lock_key, "image_key": made.image_key, "size": made.size}
+                await connection.execute(update(row).where(row.c.id == build_id).values(**values))
+                await announce(connection, build.repository)
+
+        await self._room.within(build.repository, attempt)
+
+    async def _note_packages(self, connection: AsyncConnection, made: Made) -> None:
+        known = select(exists().where(lock_package.c.lock_key == made.lock_key))
+        if made.packages and not (await connection.execute(known)).scalar():
+            rows = [{"lock_key": made.lock_key, "name": name} for name in sorted(set(made.packages))]
+            await connection.execute(self._database.insert(lock_package).on_conflict_do_nothing(), rows)
+
+    async def complete(self, connection: AsyncConnection, build_id: int) -> None:
+        """End a published build, in the transaction that ends the queue's.
+
+        It becomes the current build unless a later one is complete already: two that run at once end in any order.
+        """
+        row, now = environment_build, time.time()
+        build = await self._find_unfinished(connection, build_id)
+        if build is None:
+            return
+        await lock_environment(self._database, connection, build.repository)
+        of_environment = (row.c.environment == build.environment) & (row.c.id != build_id)
+        same_lock = of_environment & (row.c.status == BuildStatus.COMPLETED) & (row.c.lock_key == build.lock_key)
+        same = (await connection.execute(select(func.min(row.c.id)).where(same_lock))).scalar()
+        info = f"the same lock as build {same}, so nothing was made anew" if same is not None else None
+        values = {"status": BuildStatus.COMPLETED, "ended": now, "same_as": same, "status_info": info}
+        await connection.execute(update(row).where(row.c.id == build_id).values(**values))
+        later = exists().where(
+            of_environment, row.c.id > build_id, row.c.status == BuildStatus.COMPLETED, row.c.deleted.is_(None)
+        )
+        is_last = not (await connection.execute(select(later))).scalar()
+        tag = tables.tag
+        query = select(tag.c.digest).where(tag.c.repository == build.repository, tag.c.name == str(build_id))
+        digest = (await connection.execute(query)).scalar_one()
+        assert build.lock_key is not None, "a published build has a lock"
+        tags = [write_lock_tag(build.lock_key), *([LATEST, write_day(now)] if is_last else [])]
+        await set_tags(self._database, connection, build.repository, digest, tags)
+        if is_last:
+            this = environment.c.id == build.environment
+            await connection.execute(update(environment).where(this).values(current_build=build_id))
+        await announce(connection, build.repository)
+
+    async def fail(self, connection: AsyncConnection, build_id: int, reason: str, *, canceled: bool = False) -> None:
+        """End a build that made nothing, with a sentence that somebody can act on."""
+        row = environment_build
+        build = await self._find_unfinished(connection, build_id)
+        if build is None:
+            return
+        values = {
+            "status": BuildStatus.CANCELED if canceled else BuildStatus.FAILED,
+            "status_info": reason,
+            "ended": time.time(),
+        }
+        await connection.execute(update(row).where(row.c.id == build_id).values(**values))
+        tag = tables.tag
+        await connection.execute(tag.delete().where(tag.c.repository == build.repository, tag.c.name == str(build_id)))
+        await announce(connection, build.repository)
+
+    async def end_left(self, build_id: int, reason: str, *, canceled: bool = False) -> None:
+        """End a build that no build of the queue works on, as `fail`."""
+        async with self._database.writing() as connection:
+            await self.fail(connection, build_id, reason, canceled=canceled)
+
+    async def _find_unfinished(self, connection: AsyncConnection, build_id: int) -> EnvironmentBuild | None:
+        row = environment_build
+        query = select_builds().where(row.c.id == build_id, row.c.status.in_(UNFINISHED))
+        found = (await connection.execute(query)).first()
+        return read_build(found) if found else None
+
+    async def note_pull(self, repository: str, tag: str) -> None:
+        """Record that the build of a tag was pulled, at most once in USE_SECONDS."""
+        build = await self.find_for_tag(repository, tag)
+        now = time.time()
+        if build is None or (build.pulled is not None and -SKEW_SECONDS < now - build.pulled < USE_SECONDS):
+            return
+        row = environment_build
+        recent = or_(row.c.pulled.is_(None), ~row.c.pulled.between(now - USE_SECONDS, now + SKEW_SECONDS))
+        async with self._database.writing() as connection:
+            await connection.execute(update(row).where(row.c.id == build.id, recent).values(pulled=now))
+
+
+def _end_of_day(text: str) -> float | None:
+    """The end of a day (UNIX seconds), if `text` is one."""
+    try:
+        day = datetime.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=datetime.UTC)
+    except ValueError:
+        return None
+    return (day + datetime.timedelta(days=1)).timestamp()

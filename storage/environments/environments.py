@@ -1,0 +1,325 @@
+"""Named environments: asking for a build, moving between builds, describing and deleting.
+
+Each method is one transaction. All that changes one environment happens under one lock, so of two writers neither is
+lost. A method that moves or deletes a tag marks the repository as changed before it returns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from typing import Any
+
+from sqlalchemy import exists, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.database import tables
+from storage.database.account_tables import namespace as namespaces
+from storage.database.engine import Database
+from storage.database.environment_tables import environment, environment_build, specification
+from storage.environments.listing import match_environments, order_environments
+from storage.environments.publishing import drop_build, drop_repository, set_latest
+from storage.environments.rows import read_build, read_environment, select_builds, select_environments
+from storage.environments.scope import Scope
+from storage.environments.vocabulary import (
+    UNFINISHED,
+    BuildStatus,
+    Cause,
+    Environment,
+    EnvironmentBuild,
+    EnvironmentFilter,
+    Listed,
+    NewSpecification,
+    Paging,
+)
+from storage.errors import BuildStateWrong, EnvironmentBuildUnknown, EnvironmentTaken, EnvironmentUnknown
+from storage.events.announcements import announce
+from storage.events.changes import Changes
+from storage.events.outbox import Record
+from storage.repositories.rows import lock_manifests
+from storage.suggestions import did_you_mean, find_near
+
+
+class Environments:
+    """The table of environments."""
+
+    def __init__(self, database: Database, changes: Changes) -> None:
+        self._database = database
+        self.changes = changes
+
+    # reading
+
+    async def find(self, namespace: str, name: str) -> Environment:
+        """Raises EnvironmentUnknown."""
+        async with self._database.reading() as connection:
+            return await find_environment(connection, namespace, name)
+
+    async def find_of_repository(self, repository: str) -> Environment | None:
+        """The environment whose images are in `repository`."""
+        query = select_environments().where(environment.c.repository == repository)
+        async with self._database.reading() as connection:
+            row = (await connection.execute(query)).first()
+        return read_environment(row) if row else None
+
+    async def list_repositories(self) -> set[str]:
+        """The repositories of all environments."""
+        query = select(environment.c.repository).where(environment.c.deleted.is_(None))
+        async with self._database.reading() as connection:
+            return set((await connection.execute(query)).scalars())
+
+    async def list_all(
+        self, scope: Scope, which: EnvironmentFilter | None = None, paging: Paging | None = None
+    ) -> Listed[Environment]:
+        """The environments in `scope` that match, on one page, and how many there are."""
+        which, paging = which or EnvironmentFilter(), paging or Paging()
+        async with self._database.reading() as connection:
+            seen = await scope.find_condition(connection)
+            conditions = [*match_environments(which), *([] if seen is None else [seen])]
+            count = select(func.count()).select_from(environment).where(environment.c.deleted.is_(None), *conditions)
+            total = int((await connection.execute(count)).scalar_one())
+            query = order_environments(select_environments().where(*conditions), paging)
+            rows = (await connection.execute(query)).all()
+        return Listed([read_environment(row) for row in rows], total)
+
+    # changing
+
+    async def ask_for_build(
+        self,
+        namespace: str,
+        name: str,
+        repository: str,
+        wanted: NewSpecification,
+        *,
+        by: str,
+        cause: Cause = Cause.REQUEST,
+        description: str | None = None,
+        record: Record[EnvironmentBuild] | None = None,
+    ) -> EnvironmentBuild:
+        """Record a build of a specification, and the environment and its namespace if they are new.
+
+        Raises EnvironmentTaken if another environment has this image name, or it is a repository that was pushed to.
+        """
+        async with self._database.writing() as connection:
+            await lock_environment(self._database, connection, repository)
+            await self._ensure_namespace(connection, namespace, by)
+            found = await self._ensure_environment(connection, namespace, name, repository, by)
+            if description is not None:
+                await connection.execute(
+                    update(environment).where(environment.c.id == found).values(description=description)
+                )
+            specified = await self._ensure_specification(connection, wanted)
+            build = await self._insert_build(connection, found, specified, cause, by)
+            if record is not None:
+                await record(connection, build)
+            await announce(connection, repository)
+        self.changes.mark(repository)
+        return build
+
+    async def ask_again(self, build_id: int, *, by: str, cause: Cause = Cause.REBUILD) -> EnvironmentBuild:
+        """Record another build of a build's specification. Raises EnvironmentBuildUnknown."""
+        async with self._database.writing() as connection:
+            earlier = await find_build(connection, build_id)
+            await lock_environment(self._database, connection, earlier.repository)
+            earlier = await find_build(connection, build_id)
+            build = await self._insert_build(connection, earlier.environment, earlier.specification, cause, by)
+            await announce(connection, earlier.repository)
+        self.changes.mark(earlier.repository)
+        return build
+
+    async def take_back(self, build_id: int) -> None:
+        """Undo `ask_for_build` or `ask_again`, whose build the queue did not take; an environment that had no other
+        build goes, too."""
+        async with self._database.writing() as connection:
+            build = await find_build(connection, build_id)
+            await lock_environment(self._database, connection, build.repository)
+            this, row = environment.c.id == build.environment, environment_build
+            await connection.execute(update(row).where(row.c.id == build_id).values(deleted=time.time()))
+            rest = select(func.max(row.c.id)).where(row.c.environment == build.environment, row.c.deleted.is_(None))
+            last = (await connection.execute(rest)).scalar()
+            if last is None:
+                await connection.execute(update(environment).where(this).values(deleted=time.time()))
+            else:
+                await connection.execute(update(environment).where(this).values(last_build=last))
+            await announce(connection, build.repository)
+        self.changes.mark(build.repository)
+
+    async def describe(self, namespace: str, name: str, description: str) -> Environment:
+        """Set the description. Raises EnvironmentUnknown."""
+        async with self._database.writing() as connection:
+            found = await find_environment(connection, namespace, name)
+            await connection.execute(
+                update(environment).where(environment.c.id == found.id).values(description=description)
+            )
+            return await find_environment(connection, namespace, name)
+
+    async def set_current(self, namespace: str, name: str, build_id: int) -> Environment:
+        """Make a completed build the current one, an earlier or a later one.
+
+        Raises EnvironmentUnknown, EnvironmentBuildUnknown if it is not the environment's, BuildStateWrong.
+        """
+        async with self._database.writing() as connection:
+            found = await find_environment(connection, namespace, name)
+            await lock_environment(self._database, connection, found.repository)
+            build = await find_build(connection, build_id)
+            if build.environment != found.id:
+                raise EnvironmentBuildUnknown(build_id)
+            if build.status != BuildStatus.COMPLETED:
+                raise BuildStateWrong(
+                    build_id, f"it is {build.status}, and only a build that is COMPLETED can become the current one"
+                )
+            await connection.execute(
+                update(environment).where(environment.c.id == found.id).values(current_build=build_id)
+            )
+            await set_latest(self._database, connection, found.repository, build_id)
+            await announce(connection, found.repository)
+            changed = await find_environment(connection, namespace, name)
+        self.changes.mark(found.repository)
+        return changed
+
+    async def delete(self, namespace: str, name: str) -> list[EnvironmentBuild]:
+        """Delete an environment with its builds, images and tags; return the builds that were unfinished.
+
+        The rows stay for what is kept of deleted builds. Raises EnvironmentUnknown.
+        """
+        now = time.time()
+        async with self._database.writing() as connection:
+            found = await find_environment(connection, namespace, name)
+            await lock_environment(self._database, connection, found.repository)
+            row = environment_build
+            query = select_builds().where(row.c.environment == found.id, row.c.status.in_(UNFINISHED))
+            unfinished = [read_build(each) for each in await connection.execute(query)]
+            these = (row.c.environment == found.id) & row.c.deleted.is_(None)
+            await connection.execute(update(row).where(these).values(deleted=now))
+            await connection.execute(update(environment).where(environment.c.id == found.id).values(deleted=now))
+            await drop_repository(self._database, connection, found.repository)
+            await announce(connection, found.repository)
+        self.changes.mark(found.repository)
+        return unfinished
+
+    async def delete_build(self, build_id: int) -> EnvironmentBuild:
+        """Delete a build that has ended, with its tags and what only it had of the images.
+
+        Raises EnvironmentBuildUnknown, BuildStateWrong for one that has not ended, or the current one.
+        """
+        async with self._database.writing() as connection:
+            build = await find_build(connection, build_id)
+            await lock_environment(self._database, connection, build.repository)
+            build = await find_build(connection, build_id)
+            if not build.is_finished:
+                raise BuildStateWrong(build_id, f"it is {build.status}; cancel it first")
+            if build.is_current and await self._has_others(connection, build):
+                raise BuildStateWrong(
+                    build_id,
+                    f"it is the current build of {build.namespace}/{build.name}; make another one the current build, "
+                    "or delete the environment",
+                )
+            if build.is_current and build.status == BuildStatus.COMPLETED:
+                raise BuildStateWrong(
+                    build_id, f"it is the only build of {build.namespace}/{build.name}; delete the environment instead"
+                )
+            row = environment_build
+            await connection.execute(update(row).where(row.c.id == build_id).values(deleted=time.time()))
+            await drop_build(self._database, connection, build)
+            await announce(connection, build.repository)
+        self.changes.mark(build.repository)
+        return build
+
+    async def _has_others(self, connection: AsyncConnection, build: EnvironmentBuild) -> bool:
+        row = environment_build
+        others = exists().where(row.c.environment == build.environment, row.c.id != build.id, row.c.deleted.is_(None))
+        return bool((await connection.execute(select(others))).scalar())
+
+    async def _ensure_namespace(self, connection: AsyncConnection, name: str, by: str) -> None:
+        row = self._database.insert(namespaces).values(name=name, created=time.time(), created_by=by)
+        await connection.execute(row.on_conflict_do_nothing())
+
+    async def _ensure_environment(
+        self, connection: AsyncConnection, namespace: str, name: str, repository: str, by: str
+    ) -> int:
+        query = select(environment.c.id, environment.c.namespace, environment.c.name).where(
+            environment.c.deleted.is_(None), environment.c.repository == repository
+        )
+        found = (await connection.execute(query)).first()
+        if found is not None and (found.namespace, found.name) != (namespace, name):
+            raise EnvironmentTaken(
+                namespace, name, f"its images would be {repository}, as those of {found.name} are; choose another name"
+            )
+        if found is not None:
+            return int(found.id)
+        row = tables.repository_manifest
+        pushed = exists().where(row.c.repository == repository)
+        # nobody pushes there meanwhile
+        await lock_manifests(self._database, connection, repository)
+        if (await connection.execute(select(pushed))).scalar():
+            raise EnvironmentTaken(
+                namespace, name, f"{repository} is a repository of pushed images; delete those, or choose another name"
+            )
+        values = {
+            "namespace": namespace,
+            "name": name,
+            "repository": repository,
+            "created": time.time(),
+            "created_by": by,
+        }
+        statement = insert(environment).values(**values).returning(environment.c.id)
+        return int((await connection.execute(statement)).scalar_one())
+
+    async def _ensure_specification(self, connection: AsyncConnection, wanted: NewSpecification) -> int:
+        document = json.dumps(wanted.document, sort_keys=True, ensure_ascii=False)
+        request = json.dumps(wanted.request, sort_keys=True, ensure_ascii=False)
+        key = hashlib.sha256(json.dumps([wanted.name, document, request]).encode()).hexdigest()
+        values = {"sha256": key, "name": wanted.name, "document": document, "request": request, "created": time.time()}
+        await connection.execute(self._database.insert(specification).values(**values).on_conflict_do_nothing())
+        query = select(specification.c.id).where(specification.c.sha256 == key)
+        return int((await connection.execute(query)).scalar_one())
+
+    async def _insert_build(
+        self, connection: AsyncConnection, environment_id: int, specification_id: int, cause: Cause, by: str
+    ) -> EnvironmentBuild:
+        values: dict[str, Any] = {
+            "environment": environment_id,
+            "specification": specification_id,
+            "status": BuildStatus.QUEUED,
+            "cause": cause,
+            "scheduled": time.time(),
+            "created_by": by,
+        }
+        statement = insert(environment_build).values(**values).returning(environment_build.c.id)
+        build_id = int((await connection.execute(statement)).scalar_one())
+        await connection.execute(
+            update(environment)
+            .where(environment.c.id == environment_id)
+            .values(last_build=build_id, current_build=func.coalesce(environment.c.current_build, build_id))
+        )
+        return await find_build(connection, build_id)
+
+
+async def lock_environment(database: Database, connection: AsyncConnection, repository: str) -> None:
+    """Hold off all others who change the environment of `repository`, until the transaction ends."""
+    await database.lock(connection, f"environment {repository}")
+
+
+async def find_environment(connection: AsyncConnection, namespace: str, name: str) -> Environment:
+    """Raises EnvironmentUnknown."""
+    query = select_environments().where(environment.c.namespace == namespace, environment.c.name == name)
+    row = (await connection.execute(query)).first()
+    if row is None:
+        raise EnvironmentUnknown(namespace, name, did_you_mean(await _find_near(connection, namespace, name)))
+    return read_environment(row)
+
+
+async def _find_near(connection: AsyncConnection, namespace: str, name: str) -> list[str]:
+    """Names that may be meant, of those that begin as `name` does or are another case of it."""
+    column = environment.c.name
+    begins = or_(func.substr(column, 1, 1) == name[:1], func.lower(column) == name.lower())
+    query = select(column).where(environment.c.deleted.is_(None), environment.c.namespace == namespace, begins)
+    return find_near(name, (await connection.execute(query.limit(1000))).scalars())
+
+
+async def find_build(connection: AsyncConnection, build_id: int) -> EnvironmentBuild:
+    """Raises EnvironmentBuildUnknown."""
+    row = (await connection.execute(select_builds().where(environment_build.c.id == build_id))).first()
+    if row is None:
+        raise EnvironmentBuildUnknown(build_id)
+    return read_build(row)

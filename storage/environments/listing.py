@@ -1,0 +1,93 @@
+"""Filters and orders of lists, as conditions that indexes answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, exists, func, or_, select
+
+from storage.database.environment_tables import environment, environment_build, lock_package
+from storage.environments.vocabulary import BuildFilter, BuildStatus, EnvironmentFilter, Paging
+
+_BUILD_COLUMNS = {
+    "id": environment_build.c.id,
+    "scheduled_on": environment_build.c.scheduled,
+    "started_on": environment_build.c.started,
+    "ended_on": environment_build.c.ended,
+}
+
+
+def match_environments(which: EnvironmentFilter) -> Iterator[ColumnElement[bool]]:
+    """Conditions on rows of environments."""
+    if which.namespace is not None:
+        yield environment.c.namespace == which.namespace
+    if which.name is not None:
+        yield environment.c.name == which.name
+    if which.search:
+        text = which.search.lower()
+        columns = (environment.c.name, environment.c.namespace)
+        yield or_(*(func.lower(column).contains(text, autoescape=True) for column in columns))
+    of_build = list(_match_current(which))
+    if of_build:
+        row = environment_build
+        current = exists().where(row.c.id == environment.c.current_build, row.c.deleted.is_(None), *of_build)
+        yield current
+
+
+def _match_current(which: EnvironmentFilter) -> Iterator[ColumnElement[bool]]:
+    if which.status is not None:
+        yield environment_build.c.status == which.status
+    if which.has_image:
+        yield environment_build.c.status == BuildStatus.COMPLETED
+    yield from _match_packages(which.packages)
+
+
+def match_builds(which: BuildFilter) -> Iterator[ColumnElement[bool]]:
+    """Conditions on rows of builds."""
+    row = environment_build
+    of_environment = list(_match_environment_of(which))
+    if of_environment:
+        yield row.c.environment.in_(select(environment.c.id).where(*of_environment))
+    if which.environment is not None:
+        yield row.c.environment == which.environment
+    if which.status is not None:
+        yield row.c.status == which.status
+    if which.has_image:
+        yield row.c.status == BuildStatus.COMPLETED
+    yield from _match_packages(which.packages)
+
+
+def _match_environment_of(which: BuildFilter) -> Iterator[ColumnElement[bool]]:
+    if which.namespace is not None:
+        yield environment.c.namespace == which.namespace
+    if which.name is not None:
+        yield environment.c.name == which.name
+
+
+def _match_packages(packages: tuple[str, ...]) -> Iterator[ColumnElement[bool]]:
+    for name in packages:
+        holding = select(lock_package.c.lock_key).where(lock_package.c.name == name)
+        yield environment_build.c.lock_key.in_(holding)
+
+
+def order_environments(query: Select[Any], paging: Paging) -> Select[Any]:
+    """One page of environments in the wanted order."""
+    names = {
+        "id": (environment.c.id,),
+        "name": (environment.c.name, environment.c.namespace),
+        "namespace": (environment.c.namespace, environment.c.name),
+    }
+    return _page(query, names[paging.sort], paging)
+
+
+def order_builds(query: Select[Any], paging: Paging) -> Select[Any]:
+    """One page of builds in the wanted order."""
+    column = _BUILD_COLUMNS[paging.sort]
+    columns = (column,) if paging.sort == "id" else (column, environment_build.c.id)
+    return _page(query, columns, paging)
+
+
+def _page(query: Select[Any], columns: tuple[Any, ...], paging: Paging) -> Select[Any]:
+    query = query.order_by(*(column.desc() if paging.descending else column.asc() for column in columns))
+    return query if paging.limit is None else query.offset(paging.offset).limit(paging.limit)

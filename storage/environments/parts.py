@@ -1,0 +1,31 @@
+"""What is stored of named environments, one part each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from storage.database.engine import Database
+from storage.environments.builds import EnvironmentBuilds
+from storage.environments.environments import Environments
+from storage.environments.settings import EnvironmentSettings
+from storage.events.changes import Changes
+from storage.quotas.limits import Limits
+from storage.quotas.room import Room
+
+
+@dataclass(frozen=True)
+class EnvironmentStore:
+    """All parts together. Code that needs one part takes only that."""
+
+    environments: Environments
+    builds: EnvironmentBuilds
+    settings: EnvironmentSettings
+
+    @classmethod
+    def of(cls, database: Database, changes: Changes, room: Room, limits: Limits | None = None) -> Self:
+        return cls(
+            Environments(database, changes),
+            EnvironmentBuilds(database, changes, room, limits),
+            EnvironmentSettings(database),
+        )
