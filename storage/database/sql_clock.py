@@ -19,7 +19,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Float, cast, exists, extract, func, or_, select, tuple_, update
 
-from storage.database import tables
+from storage.database import environment_tables, tables
 from storage.database.engine import Database
 
 TOLERANCE = 3600.0
@@ -53,6 +53,14 @@ RESET: tuple[Column[Any], ...] = (
     tables.upload.c.created,
     tables.event.c.created,
     tables.event.c.due,
+    environment_tables.specification.c.created,
+    environment_tables.environment.c.created,
+    environment_tables.environment.c.deleted,
+    environment_tables.environment_build.c.scheduled,
+    environment_tables.environment_build.c.started,
+    environment_tables.environment_build.c.ended,
+    environment_tables.environment_build.c.pulled,
+    environment_tables.environment_build.c.deleted,
 )
 """Times that are reset to now if they lie in the future."""
 

@@ -128,19 +128,13 @@ class Environments:
         return build
 
     async def take_back(self, build_id: int) -> None:
-        """Undo `ask_for_build` or `ask_again`, whose build the queue did not take; an environment that had no other
-        build goes, too."""
+        """Undo `ask_for_build` or `ask_again`, whose build the queue did not take."""
         async with self._database.writing() as connection:
             build = await find_build(connection, build_id)
             await lock_environment(self._database, connection, build.repository)
-            this, row = environment.c.id == build.environment, environment_build
+            row = environment_build
             await connection.execute(update(row).where(row.c.id == build_id).values(deleted=time.time()))
-            rest = select(func.max(row.c.id)).where(row.c.environment == build.environment, row.c.deleted.is_(None))
-            last = (await connection.execute(rest)).scalar()
-            if last is None:
-                await connection.execute(update(environment).where(this).values(deleted=time.time()))
-            else:
-                await connection.execute(update(environment).where(this).values(last_build=last))
+            await self._leave(connection, build)
             await announce(connection, build.repository)
         self.changes.mark(build.repository)
 
@@ -200,7 +194,7 @@ class Environments:
     async def delete_build(self, build_id: int) -> EnvironmentBuild:
         """Delete a build that has ended, with its tags and what only it had of the images.
 
-        Raises EnvironmentBuildUnknown, BuildStateWrong for one that has not ended, or the current one.
+        Raises EnvironmentBuildUnknown, BuildStateWrong for one that has not ended, or that `latest` means.
         """
         async with self._database.writing() as connection:
             build = await find_build(connection, build_id)
@@ -208,27 +202,37 @@ class Environments:
             build = await find_build(connection, build_id)
             if not build.is_finished:
                 raise BuildStateWrong(build_id, f"it is {build.status}; cancel it first")
-            if build.is_current and await self._has_others(connection, build):
+            if build.is_current and build.status == BuildStatus.COMPLETED:
                 raise BuildStateWrong(
                     build_id,
                     f"it is the current build of {build.namespace}/{build.name}; make another one the current build, "
                     "or delete the environment",
                 )
-            if build.is_current and build.status == BuildStatus.COMPLETED:
-                raise BuildStateWrong(
-                    build_id, f"it is the only build of {build.namespace}/{build.name}; delete the environment instead"
-                )
             row = environment_build
             await connection.execute(update(row).where(row.c.id == build_id).values(deleted=time.time()))
             await drop_build(self._database, connection, build)
+            await self._leave(connection, build)
             await announce(connection, build.repository)
         self.changes.mark(build.repository)
         return build
 
-    async def _has_others(self, connection: AsyncConnection, build: EnvironmentBuild) -> bool:
-        row = environment_build
-        others = exists().where(row.c.environment == build.environment, row.c.id != build.id, row.c.deleted.is_(None))
-        return bool((await connection.execute(select(others))).scalar())
+    async def _leave(self, connection: AsyncConnection, build: EnvironmentBuild) -> None:
+        """Let the environment of a deleted build name others as its current and its last build.
+
+        One that has no build any more never had a complete one, so nobody could use it: it goes, too.
+        """
+        row, this = environment_build, environment.c.id == build.environment
+        alive = (row.c.environment == build.environment) & row.c.deleted.is_(None)
+        complete = alive & (row.c.status == BuildStatus.COMPLETED)
+        last = (await connection.execute(select(func.max(row.c.id)).where(alive))).scalar()
+        if last is None:
+            await connection.execute(update(environment).where(this).values(deleted=time.time()))
+            return
+        values = {"last_build": last}
+        if build.is_current:
+            best = (await connection.execute(select(func.max(row.c.id)).where(complete))).scalar()
+            values["current_build"] = last if best is None else best
+        await connection.execute(update(environment).where(this).values(**values))
 
     async def _ensure_namespace(self, connection: AsyncConnection, name: str, by: str) -> None:
         row = self._database.insert(namespaces).values(name=name, created=time.time(), created_by=by)
