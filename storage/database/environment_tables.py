@@ -62,8 +62,8 @@ environment_build = Table(
     Column("status", String(16), nullable=False),
     # one sentence that says why it failed, or what is remarkable
     Column("status_info", Text),
-    # the queue's build that does the work, once there is one
-    Column("job", String(32), index=True),
+    # the key of the queue's builds that do the work
+    Column("job_key", String(64), index=True),
     # REQUEST, REBUILD, WATCH, SCHEDULE or IMPORT
     Column("cause", String(16), nullable=False),
     # the lock that it was solved to, and the image

@@ -118,18 +118,12 @@ class EnvironmentBuilds:
     async def list_left(self, before: float) -> list[EnvironmentBuild]:
         """Unfinished builds requested before a time (UNIX seconds) that no unfinished build of the queue works on."""
         row, job = environment_build, tables.build
-        working = exists().where(job.c.id == row.c.job, job.c.ended.is_(None))
+        working = exists().where(job.c.key == row.c.job_key, job.c.ended.is_(None))
         query = select_builds().where(row.c.status.in_(UNFINISHED), row.c.scheduled < before, ~working)
         async with self._database.reading() as connection:
             return [read_build(each) for each in await connection.execute(query.order_by(row.c.id))]
 
     # life
-
-    async def set_job(self, build_id: int, job: str) -> None:
-        """Record the queue's build that does the work."""
-        row = environment_build
-        async with self._database.writing() as connection:
-            await connection.execute(update(row).where(row.c.id == build_id).values(job=job))
 
     async def begin(self, build_id: int) -> None:
         """Record that the work has begun. Raises EnvironmentBuildUnknown if the build was deleted meanwhile."""

@@ -32,6 +32,7 @@ from storage.environments.vocabulary import (
     Listed,
     NewSpecification,
     Paging,
+    make_job_key,
 )
 from storage.errors import BuildStateWrong, EnvironmentBuildUnknown, EnvironmentTaken, EnvironmentUnknown
 from storage.events.announcements import announce
@@ -291,6 +292,8 @@ class Environments:
         }
         statement = insert(environment_build).values(**values).returning(environment_build.c.id)
         build_id = int((await connection.execute(statement)).scalar_one())
+        row = environment_build
+        await connection.execute(update(row).where(row.c.id == build_id).values(job_key=make_job_key(build_id)))
         await connection.execute(
             update(environment)
             .where(environment.c.id == environment_id)

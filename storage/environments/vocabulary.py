@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,6 +19,11 @@ class BuildStatus(StrEnum):
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
     CANCELED = "CANCELED"
+
+
+def make_job_key(build_id: int) -> str:
+    """The key of the queue's builds that do the work of an environment's build: no two share one."""
+    return hashlib.sha256(f"environment build {build_id}".encode()).hexdigest()
 
 
 UNFINISHED = (BuildStatus.QUEUED, BuildStatus.BUILDING)
@@ -84,8 +90,8 @@ class EnvironmentBuild:
     specification: int
     status: BuildStatus
     status_info: str | None
-    job: str | None
-    """The queue's build that does the work."""
+    job_key: str | None
+    """The key of the queue's builds that do the work."""
     cause: Cause
     lock_key: str | None
     image_key: str | None

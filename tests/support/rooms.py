@@ -17,9 +17,9 @@ ORDER = {
         "sample_channel elf canonical errors",
         "auth": "sign_in tokens accounts audit settings access refusal principal grants pattern_index binding role "
         "permission remembered changing errors",
-        "storage": "store garbage integrity environments catalog repositories upkeep_settings quotas blobs objects events vault "
-        "database disk network settings section strict_json text suggestions glob digest oci background cancellation "
-        "use_notes layout clock errors",
+        "storage": "store garbage integrity environments catalog repositories upkeep_settings quotas blobs objects "
+        "events vault database disk network settings section strict_json text suggestions glob digest oci background "
+        "cancellation use_notes layout clock errors",
     }.items()
 }
 """The rooms of each package, and the modules beside them: each may import only those after it."""

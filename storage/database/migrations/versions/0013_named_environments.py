@@ -61,7 +61,7 @@ def upgrade() -> None:
         sa.Column("specification", sa.Integer(), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("status_info", sa.Text(), nullable=True),
-        sa.Column("job", sa.String(length=32), nullable=True),
+        sa.Column("job_key", sa.String(length=64), nullable=True),
         sa.Column("cause", sa.String(length=16), nullable=False),
         sa.Column("lock_key", sa.String(length=64), nullable=True),
         sa.Column("image_key", sa.String(length=64), nullable=True),
@@ -84,7 +84,7 @@ def upgrade() -> None:
     )
     for name, columns in (
         ("ix_environment_build_specification", ["specification"]),
-        ("ix_environment_build_job", ["job"]),
+        ("ix_environment_build_job_key", ["job_key"]),
         ("ix_environment_build_lock_key", ["lock_key"]),
         ("ix_environment_build_deleted", ["deleted"]),
     ):
