@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from builder.artifacts.artifact import ARCHIVE, Pack, choose_platform, make_artifact, make_artifact_key
+from builder.artifacts.artifact import ARCHIVE, IMAGE_FILES, Pack, choose_platform, make_artifact, make_artifact_key
 from builder.artifacts.conda_pack import pack, plan_archive
+from builder.artifacts.image_file import record_image_file
 from builder.base.prefix_path import check_prefix
 from builder.base.vocabulary import Base, BaseImage
 from builder.canonical import make_key
@@ -107,7 +108,7 @@ class Builder:
     async def run(self, job: Job) -> str:
         """Make what `job` asks for, and return its key. Idempotent, and quick if everything is there."""
         if name := job.artifact:
-            return await self._make_of_lock(job, show_nothing, lambda lock, _: self.artifact(lock, name))
+            return await self._make_of_lock(job, show_nothing, lambda lock, watch: self._make_file(lock, name, watch))
         return (await self._make_image_of(job, show_nothing))[0]
 
     async def image_of(self, spec: EnvironmentSpec, progress: Progress) -> FinishedImage:
@@ -199,6 +200,16 @@ class Builder:
         if self.settings.glibc:
             return dict.fromkeys(platforms, self.settings.glibc)
         return _read_glibc(await self._resolve_bases(platforms))
+
+    async def _make_file(self, lock: Lock, name: str, watch: Stopwatch) -> str:
+        if name not in IMAGE_FILES:
+            return await self.artifact(lock, name)
+
+        async def make() -> str:
+            key, _ = await self._image(lock, show_nothing, watch)
+            return await record_image_file(name, key, self.catalog, self.blobs)
+
+        return await _retry_when_collected(make)
 
     async def artifact(self, lock: Lock, name: str) -> str:
         """Make and record the file `name` of `lock`, and return its key."""

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Generic, Literal, TypeVar
 
-from builder.artifacts.artifact import ARTIFACTS, Artifact, make_artifact_key
+from builder.artifacts.artifact import ARTIFACTS, IMAGE_FILES, Artifact, make_artifact_key
 from builder.channels.logins import Logins, NamespaceLogins
 from builder.channels.policy import ChannelPolicy
 from builder.errors import BuildFailed, TooManyBuilds, UnknownArtifact
@@ -335,9 +335,11 @@ class Demand:
         found = await self._find_allowed_lock(job, accepts)
         if not found:
             return None
-        key = make_artifact_key(found[0], job.artifact)
-        document = await self._catalog.artifacts.find(key)
-        return (key, Artifact.from_json(document)) if document else None
+        of_image = job.artifact in IMAGE_FILES
+        made = self._image_key(found[0], job.spec.platforms) if of_image else found[0]
+        key = make_artifact_key(made, job.artifact) if made else None
+        document = await self._catalog.artifacts.find(key) if key else None
+        return (key, Artifact.from_json(document)) if key and document else None
 
 
 async def read_name(repository: str, tag: str, settings: BuilderSettings, catalog: Catalog) -> image_name.ImageRequest:

@@ -1,11 +1,18 @@
-"""The files beside an image: lock files, and the environment as an archive that needs no container."""
+"""The files beside an image: what a lock says in many formats, and the environment as an archive.
+
+of a lock     conda-lock.yml, pixi.lock, ..., the bills of materials, the archive
+of an image   how it was made: see `builder.artifacts.image_file`
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from builder.artifacts.cyclonedx import write_cyclonedx
+from builder.artifacts.spdx import write_spdx
 from builder.canonical import make_key
 from builder.errors import ArchiveFailed, UnknownArtifact
 from builder.locks.description import suggest_name
@@ -20,9 +27,38 @@ ARCHIVE = "archive.tar.gz"
 
 ARCHIVE_MEDIA_TYPE = "application/gzip"
 
-_FORMATS = {each.file_name: each for each in FORMATS}
+PROVENANCE = "provenance.json"
+REPORT = "report.json"
+IMAGE_FILES = (PROVENANCE, REPORT)
+"""Files that belong to an image, and not only to its lock."""
 
-ARTIFACTS = (*_FORMATS, ARCHIVE)
+
+@dataclass(frozen=True)
+class TextFile:
+    """A file that is written from a lock alone."""
+
+    name: str
+    media_type: str
+    write: Callable[[Lock, str], bytes]
+    """Writes the file for one of the lock's platforms. Raises FormatUnsuitable."""
+    all_platforms: bool
+    """Whether one file holds all platforms, so that `write` ignores the platform."""
+
+
+SPDX = TextFile("sbom.spdx.json", "application/spdx+json", lambda lock, _: write_spdx(lock), all_platforms=True)
+CYCLONEDX = TextFile(
+    "sbom.cdx.json", "application/vnd.cyclonedx+json", lambda lock, _: write_cyclonedx(lock), all_platforms=True
+)
+TEXT_FILES: Mapping[str, TextFile] = {
+    each.name: each
+    for each in (
+        *(TextFile(each.file_name, each.media_type, each.write, each.all_platforms) for each in FORMATS),
+        SPDX,
+        CYCLONEDX,
+    )
+}
+
+ARTIFACTS = (*TEXT_FILES, ARCHIVE, *IMAGE_FILES)
 """Names that can be requested."""
 
 ARTIFACT_FORMAT = 3
@@ -54,8 +90,12 @@ class Artifact:
         return cls(Digest.parse(document["digest"]), document["size"], document["media_type"], document["file_name"])
 
 
-def make_artifact_key(lock_key: str, name: str) -> str:
-    return make_key("artifact", [ARTIFACT_FORMAT, lock_key, name])
+def make_artifact_key(key: str, name: str, platform: str | None = None) -> str:
+    """The key of a file of the lock or image `key`.
+
+    A file of one platform is of the lock's first, unless `platform` is another.
+    """
+    return make_key("artifact", [ARTIFACT_FORMAT, key, name, *([platform] if platform else [])])
 
 
 async def make_artifact(name: str, lock: Lock, *, blobs: BlobStore, layers: LayerStore, pack: Pack) -> Artifact:
@@ -63,17 +103,26 @@ async def make_artifact(name: str, lock: Lock, *, blobs: BlobStore, layers: Laye
 
     Raises UnknownArtifact, FormatUnsuitable, ArchiveFailed, FragmentsGone, StorageFull and what `pack` raises.
     """
-    if name not in ARTIFACTS:
-        raise UnknownArtifact(name, ARTIFACTS)
     platform = choose_platform(lock)
     if name == ARCHIVE:
         digest, size = await _store_archive(lock, platform, layers, pack)
         return Artifact(digest, size, ARCHIVE_MEDIA_TYPE, suggest_file_name(name, lock, platform))
-    lock_format = _FORMATS[name]
-    content = lock_format.write(lock, platform)
+    return await make_text_file(name, lock, platform, blobs)
+
+
+async def make_text_file(name: str, lock: Lock, platform: str, blobs: BlobStore) -> Artifact:
+    """Write the file `name` of one of the lock's platforms and store it. Raises UnknownArtifact, FormatUnsuitable."""
+    if name not in TEXT_FILES:
+        raise UnknownArtifact(name, ARTIFACTS)
+    # hundreds of packages take a while, in which others are answered
+    content = await asyncio.to_thread(TEXT_FILES[name].write, lock, platform)
+    return await store_text(content, TEXT_FILES[name].media_type, suggest_file_name(name, lock, platform), blobs)
+
+
+async def store_text(content: bytes, media_type: str, file_name: str, blobs: BlobStore) -> Artifact:
     digest = Digest.of(content)
     size = (await blobs.put(digest, [content])).size
-    return Artifact(digest, size, lock_format.media_type, suggest_file_name(name, lock, platform))
+    return Artifact(digest, size, media_type, file_name)
 
 
 def suggest_file_name(name: str, lock: Lock, platform: str) -> str:
@@ -84,7 +133,8 @@ def suggest_file_name(name: str, lock: Lock, platform: str) -> str:
     stem = f"{suggest_name(lock.spec)}-{lock.key[:12]}"
     if name == ARCHIVE:
         return f"{stem}-{platform}.tar.gz"
-    return f"{stem}.{name}" if _FORMATS[name].all_platforms else f"{stem}-{platform}.{name}"
+    text = TEXT_FILES.get(name)
+    return f"{stem}.{name}" if text is None or text.all_platforms else f"{stem}-{platform}.{name}"
 
 
 def choose_platform(lock: Lock) -> str:

@@ -61,6 +61,21 @@ class Images:
             found = (await connection.execute(query)).first()
         return StoredManifest(digest, found.media_type, found.body) if found else None
 
+    async def list_manifests(self, key: str) -> list[StoredManifest]:
+        """The manifests of an image that are still stored, sorted by digest."""
+        made, row, body = tables.image_manifest, tables.repository_manifest, tables.manifest
+        query = (
+            select(row.c.digest, row.c.media_type, body.c.body)
+            .distinct()
+            .join(made, made.c.digest == row.c.digest)
+            .join(body, body.c.digest == row.c.digest)
+            .where(made.c.image == key)
+            .order_by(row.c.digest)
+        )
+        async with self._database.reading() as connection:
+            rows = await connection.execute(query)
+            return [StoredManifest(Digest(found.digest), found.media_type, found.body) for found in rows]
+
     async def put(
         self, key: str, lock_key: str, document: Mapping[str, Any], repository: str, pushes: Sequence[Push]
     ) -> None:
