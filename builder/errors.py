@@ -3,6 +3,7 @@
     ConderyError (storage.errors)
     └── BuilderError
         ├── InvalidImageName       the name or tag breaks the grammar
+        ├── InputInvalid           a file that somebody wrote is no environment, or no lock
         ├── UnknownLock            a lock- tag that names no stored lock
         ├── SolveError
         │   ├── UnknownPackage
@@ -64,6 +65,17 @@ class InvalidImageName(BuilderError):
         self.item = item
         self.reason = reason
         self.suggestion = suggestion
+
+
+class InputInvalid(BuilderError):
+    """`path` leads to the field, such as `dependencies[2]`; empty for the whole file. `reason` says what to do."""
+
+    is_mistake = True
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}" if path else reason)
+        self.path = path
+        self.reason = reason
 
 
 class UnknownLock(BuilderError):

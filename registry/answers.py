@@ -150,6 +150,7 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     mirror.MirrorError: Answer(404, "MANIFEST_UNKNOWN"),
     builder.TooManyBuilds: Answer(429, "TOOMANYREQUESTS"),
     builder.UnknownArtifact: Answer(404, "NOT_FOUND"),
+    builder.InputInvalid: Answer(400, "SPECIFICATION_INVALID"),
     builder.BuilderError: Answer(404, "MANIFEST_UNKNOWN"),
 }
 """An error gets the answer of the nearest of its classes in this table."""

@@ -25,7 +25,9 @@ _CONSTRAINT = re.compile(r"(?P<operator>[<>=!~]*)(?P<version>[^<>=!~][^<>=~]*)")
 _BRACKET = re.compile(r"""\s*(?P<key>[a-z0-9_]+)\s*=\s*(?P<value>"[^"]*"|'[^']*'|[^,"']*?)\s*(?:,|$)""")
 _LONGEST = 1000
 """Characters of one match spec: rattler's time to parse tens of thousands of bounds grows with their square."""
+_MOST_ALTERNATIVES = 50
 _SHOWN = 60
+_EXTRAS = re.compile(r"(?:[^\s\[\]]+::)?[^\s=<>!~\[\]:]+\[[A-Za-z0-9_., -]*\].*")
 _ANY = {"", "*", "=*", "==*"}
 _OPERATORS = {">", ">=", "<", "<=", "==", "!=", "=", "~="}
 
@@ -35,14 +37,18 @@ def parse_match_spec(text: str) -> PackageItem:
 
     `numpy=1.26`, `numpy 1.26.*` and `numpy=1.26.*` mean 1.26 and everything that starts with it; `numpy 1.26` and
     `numpy==1.26` mean exactly that version. A build is the whole build string, with `*` for anything: `py311_0`,
-    `*cuda*`, `py311_c*_0`. Raises InvalidImageName, also for what condery does not support: `|`, and regular
-    expressions as builds.
+    `*cuda*`, `py311_c*_0`. `>=1,<2|>=3` is a choice between two ranges. Raises InvalidImageName, also for what condery
+    does not support: parentheses, extras, and regular expressions as builds.
     """
     if len(text) > _LONGEST:
         shown = text[:_SHOWN] + "..."
         raise InvalidImageName(shown, f"it has {len(text)} characters; at most {_LONGEST} are allowed")
     match = _SPEC.fullmatch(text.strip())
     if match is None:
+        if _EXTRAS.fullmatch(text.strip()):
+            raise InvalidImageName(
+                text, "conda packages have no extras in brackets; leave them out, and name the packages that they need"
+            )
         raise InvalidImageName(text, "not a conda match spec, such as 'numpy>=1.2,<2'")
     brackets = _parse_brackets(text, match["brackets"] or "")
     version, build = _split_version(text, match["rest"])
@@ -52,11 +58,13 @@ def parse_match_spec(text: str) -> PackageItem:
     if not _PACKAGE.fullmatch(name):
         raise InvalidImageName(text, f"{name!r} is not a package name")
     channel = match["channel"] or brackets.get("channel")
+    plain, choice = _parse_versions(text, version, brackets.get("version", ""))
     return PackageItem(
         name,
         check_channel(text, channel) if channel else None,
-        tuple(sorted(_parse_constraints(text, version) | _parse_constraints(text, brackets.get("version", "")))),
+        tuple(sorted(plain)),
         _parse_build(text, build or brackets.get("build")),
+        choice,
     )
 
 
@@ -95,21 +103,47 @@ def _parse_brackets(text: str, inside: str) -> dict[str, str]:
 
 def _split_version(text: str, rest: str) -> tuple[str, str | None]:
     """Split what follows the name: `=1.2=py_0`, ` >=1.2, <2`, ` 1.2 py_0`."""
-    rest = re.sub(r"\s*,\s*", ",", rest.strip())
+    rest = re.sub(r"\s*([,|])\s*", r"\1", rest.strip())
     rest = re.sub(r"([<>=!~])\s+", r"\1", rest)
     pinned = re.fullmatch(r"(\S*[^<>=!~\s,])=([^=<>!~\s,]+)", rest)
     if pinned:
         # with a build, a single = means the exact version
-        return re.sub(r"^=(?=[^=,]+$)", "==", pinned[1]), pinned[2]
+        return re.sub(r"^=(?=[^=,|]+$)", "==", pinned[1]), pinned[2]
     words = rest.split()
     if len(words) > 2:
         raise InvalidImageName(text, "it has more than a name, a version and a build")
     return (words[0] if words else ""), (words[1] if len(words) == 2 else None)
 
 
+_Groups = tuple[tuple[Constraint, ...], ...]
+
+
+def _parse_versions(text: str, *versions: str) -> tuple[set[Constraint], _Groups]:
+    """Parse versions that must all hold: what each demands, and the alternatives of the one that has any."""
+    plain: set[Constraint] = set()
+    choice: _Groups = ()
+    for version in versions:
+        if "|" not in version:
+            plain |= _parse_constraints(text, version)
+            continue
+        if choice:
+            raise InvalidImageName(text, "it has two choices of versions; write one")
+        parts = version.split("|")
+        if len(parts) > _MOST_ALTERNATIVES:
+            raise InvalidImageName(text, f"it has {len(parts)} alternatives; at most {_MOST_ALTERNATIVES} are allowed")
+        if not all(part.strip() for part in parts):
+            raise InvalidImageName(text, "an alternative beside | is empty")
+        groups = {tuple(sorted(_parse_constraints(text, part))) for part in parts}
+        # an alternative that every version fulfils leaves no choice to make
+        choice = () if () in groups else tuple(sorted(groups))
+    if len(choice) == 1:
+        return plain | set(choice[0]), ()
+    return plain, choice
+
+
 def _parse_constraints(text: str, version: str) -> set[Constraint]:
-    if "|" in version:
-        raise InvalidImageName(text, "alternatives (|) are not supported; ask for one range of versions")
+    if "(" in version or ")" in version:
+        raise InvalidImageName(text, "parentheses are not supported; write each alternative whole, as in >=1,<2|>=3,<4")
     return {_parse_constraint(text, part.strip()) for part in version.split(",") if part.strip() not in _ANY}
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, repeat
+from itertools import chain, repeat, zip_longest
 from typing import Any, Self
 
 from builder.canonical import make_key
@@ -29,17 +29,29 @@ class Constraint:
         return f"{self.operator}{self.version}"
 
 
+_Choice = tuple[tuple[Constraint, ...], ...]
+
+
 @dataclass(frozen=True)
 class PackageItem:
     """One requested package.
 
-    `build` is the whole build string. If it has a `*`, which stands for anything, case is ignored.
+    `build` is the whole build string. If it has a `*`, which stands for anything, case is ignored. Of `alternatives`,
+    if there are any, one must hold: all constraints of it.
     """
 
     name: str
     channel: str | None = None
     constraints: tuple[Constraint, ...] = ()
     build: str | None = None
+    alternatives: _Choice = ()
+
+    @property
+    def version(self) -> str:
+        """The versions as conda writes them; empty if all match."""
+        plain = ",".join(map(str, self.constraints))
+        either = "|".join(",".join(map(str, group)) for group in self.alternatives)
+        return f"{plain},({either})" if plain and either else plain or either
 
     def match_spec(self) -> str:
         """Write the item as a conda match spec (CEP 29), e.g.
@@ -47,7 +59,7 @@ class PackageItem:
         `bioconda::samtools >=1.2,<2`, with the build in brackets.
         """
         channel = f"{self.channel}::" if self.channel else ""
-        version = " " + ",".join(map(str, self.constraints)) if self.constraints else ""
+        version = f" {self.version}" if self.version else ""
         build = f'[build="{self.build}"]' if self.build else ""
         return f"{channel}{self.name}{version}{build}"
 
@@ -55,19 +67,23 @@ class PackageItem:
 def merge_items(items: Iterable[PackageItem]) -> tuple[PackageItem, ...]:
     """Merge equal wishes and put them in canonical order: by channel and name, constraints sorted.
 
-    Wishes for one package become one item. A second requested build is an item of its own, which the solver must
-    satisfy too.
+    Wishes for one package become one item. A second requested build, or a second choice of alternatives, is an item of
+    its own, which the solver must satisfy too.
     """
-    merged: dict[tuple[str, str], tuple[set[Constraint], set[str]]] = {}
+    merged: dict[tuple[str, str], tuple[set[Constraint], set[str], set[_Choice]]] = {}
     for item in items:
-        constraints, builds = merged.setdefault((item.channel or "", item.name), (set(), set()))
+        constraints, builds, choices = merged.setdefault((item.channel or "", item.name), (set(), set(), set()))
         constraints.update(item.constraints)
         builds.update([item.build] if item.build else [])
-    no_build: list[str | None] = [None]
+        choices.update([item.alternatives] if item.alternatives else [])
     return tuple(
-        PackageItem(name, channel or None, tuple(sorted(constraints)) if first else (), build)
-        for (channel, name), (constraints, builds) in sorted(merged.items())
-        for first, build in zip(chain([True], repeat(False)), sorted(builds) or no_build, strict=False)
+        PackageItem(name, channel or None, tuple(sorted(constraints)) if first else (), build, choice or ())
+        for (channel, name), (constraints, builds, choices) in sorted(merged.items(), key=lambda row: row[0])
+        for first, (build, choice) in zip(
+            chain([True], repeat(False)),
+            list(zip_longest(sorted(builds), sorted(choices))) or [(None, None)],
+            strict=False,
+        )
     )
 
 
@@ -103,6 +119,8 @@ class EnvironmentSpec:
                     "channel": item.channel,
                     "constraints": [[constraint.operator, constraint.version] for constraint in item.constraints],
                     "build": _build_to_json(item.build),
+                    # items without a choice keep the keys of before
+                    **({"alternatives": _groups_to_json(item.alternatives)} if item.alternatives else {}),
                 }
                 for item in self.items
             ],
@@ -126,6 +144,10 @@ class EnvironmentSpec:
                     channel=item["channel"],
                     constraints=tuple(Constraint(operator, version) for operator, version in item["constraints"]),
                     build=_build_from_json(item["build"]),
+                    alternatives=tuple(
+                        tuple(Constraint(operator, version) for operator, version in group)
+                        for group in item.get("alternatives", ())
+                    ),
                 )
                 for item in document["items"]
             ),
@@ -146,6 +168,10 @@ class EnvironmentSpec:
 
     def match_specs(self) -> list[str]:
         return [item.match_spec() for item in self.items]
+
+
+def _groups_to_json(groups: Iterable[Iterable[Constraint]]) -> list[list[list[str]]]:
+    return [[[constraint.operator, constraint.version] for constraint in group] for group in groups]
 
 
 _CONTAINED = re.compile(r"\*([^*]+)\*")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, NamedTuple, Self
@@ -65,7 +65,7 @@ class Denial:
     @property
     def is_whole(self) -> bool:
         """Whether no version, build or channel of the package is left."""
-        return any(not item.constraints and not item.build and not item.channel for item in self.items)
+        return any(not item.version and not item.build and not item.channel for item in self.items)
 
     def holds(self, candidate: Candidate) -> bool:
         return any(_matches(item, candidate) for item in self.items)
@@ -141,7 +141,7 @@ def _resolve(item: PackageItem, alias: str) -> PackageItem:
         raise ValueError(
             f"the channel {item.channel!r} ends in a platform; name {place}/, which means all of its packages"
         )
-    return PackageItem(item.name, channel, item.constraints, item.build)
+    return replace(item, channel=channel)
 
 
 @lru_cache(maxsize=1 << 10)
@@ -154,6 +154,8 @@ def _spell(url: str) -> str:
 
 def matches_item(item: PackageItem, version: str, build: str) -> bool:
     """Whether a version and build of the package are those that `item` asks for. Raises ValueError."""
+    if item.alternatives and not any(matches(version, group) for group in item.alternatives):
+        return False
     return matches(version, item.constraints) and (item.build is None or _fits(build, item.build))
 
 

@@ -103,8 +103,8 @@ class PlatformSolve:
     def _make_wish(self, item: PackageItem) -> Wish:
         """Write an item for rattler. Channel names are resolved here, because rattler knows only its own alias."""
         parts = []
-        if item.constraints:
-            parts.append(f'version="{",".join(map(str, item.constraints))}"')
+        if item.version:
+            parts.append(f'version="{item.version}"')
         if item.build:
             parts.append(f'build="{item.build}"')
         channels = self.channels

@@ -134,7 +134,7 @@ async def _raise_if_unmatched(
             item.name, f"its channel's index has files of {item.name}, but no record has that name ({where})"
         )
     there = [record for record in records if until is None or _find_first_day(record) <= until]
-    asked = " ".join([item.name, ",".join(map(str, item.constraints))]).strip()
+    asked = f"{item.name} {item.version}".strip()
     if not there:
         date = until.date() if until else ""
         raise Unsatisfiable(
@@ -175,8 +175,7 @@ def _match(records: Sequence[RepoDataRecord], text: str) -> list[RepoDataRecord]
 
 
 def _match_versions(records: Sequence[RepoDataRecord], item: PackageItem) -> list[RepoDataRecord]:
-    versions = ",".join(map(str, item.constraints))
-    return _match(records, f'{item.name}[version="{versions}"]') if versions else list(records)
+    return _match(records, f'{item.name}[version="{item.version}"]') if item.version else list(records)
 
 
 def _guess_meant(records: Sequence[RepoDataRecord], item: PackageItem) -> str | None:

@@ -1,0 +1,1 @@
+"""Environments as things with a life."""

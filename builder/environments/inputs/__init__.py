@@ -1,0 +1,1 @@
+"""What people write down: environment files, lock files and manifests, read into an `EnvironmentInput`."""
