@@ -21,6 +21,7 @@
         ├── LoginsFileUnusable     the credentials file cannot be used
         ├── BaseUnavailable        the base layer is unavailable, or lacks the platform
         ├── PrefixUnsuitable       the environment cannot be at this prefix
+        ├── DirectoryUnsuitable    a name that no directory can have
         ├── RemoteUnavailable      another registry cannot be reached, or refuses
         ├── PublishFailed          a finished image cannot be written or pushed to its target
         ├── StageLimit             a stage of the build took too long
@@ -42,7 +43,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from storage.errors import ConderyError
+from storage.errors import ConderyError, quote
 from storage.suggestions import did_you_mean
 
 LONGEST_REASON = 1000
@@ -218,6 +219,15 @@ class PrefixUnsuitable(BuilderError):
     def __init__(self, prefix: str, reason: str) -> None:
         super().__init__(f"the prefix {prefix!r} (setting prefix) cannot be used: {reason}")
         self.prefix = prefix
+        self.reason = reason
+
+
+class DirectoryUnsuitable(BuilderError):
+    """The environment `name` cannot be a directory below environments_directory."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{quote(name)} cannot be on disk: {reason}")
+        self.name = name
         self.reason = reason
 
 

@@ -12,7 +12,7 @@
     │   ├── ServerStopping     the process is being stopped
     │   ├── ObjectMissing      the bytes that a row names are not there
     │   ├── WriteExpired
-    │   ├── FragmentsGone
+    │   ├── FragmentsGone, PackagesGone
     │   ├── GarbageCollectionRunning
     │   ├── BackupFailed
     │   ├── CredentialsFileInvalid
@@ -158,6 +158,14 @@ class FragmentsGone(StorageError):
     def __init__(self, keys: Sequence[str]) -> None:
         super().__init__(f"{len(keys)} cached pieces of packages were evicted while they were needed; try again")
         self.keys = tuple(keys)
+
+
+class PackagesGone(StorageError):
+    """Unpacked packages were evicted, or are not as they were, while they were needed. A new attempt unpacks them."""
+
+    def __init__(self, packages: Sequence[str]) -> None:
+        super().__init__(f"the unpacked package {packages[0]} was evicted while it was needed; try again")
+        self.packages = tuple(packages)
 
 
 class GarbageCollectionRunning(StorageError):

@@ -6,6 +6,7 @@
     bases/            layers of docker archives while condery compresses them
     archives/         downloaded packages, a cache
     contents/         what was read from the packages, a cache
+    packages/         unpacked packages, to which the files of environments on disk are links; a cache
     repodata/         channel indexes, a cache; its folder `own` has those read with a namespace's credentials
     working/          images being put together
     policy/           the deny list as it was read last
@@ -52,6 +53,10 @@ class DataDirectory:
     @property
     def contents(self) -> Path:
         return self.root / "contents"
+
+    @property
+    def packages(self) -> Path:
+        return self.root / "packages"
 
     @property
     def repodata(self) -> Path:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import IO
 
 from builder.archives.archive import DEFAULT_LIMITS, ArchiveLimits, check_member, check_name, payload
 from builder.archives.tar import DIRECTORY, FILE, HARD_LINK, SYMLINK, add_parents, make_header, normalize_mode, pad
-from builder.archives.tar_reader import Member, Renamed, TarError, TarReader
+from builder.archives.tar_reader import Member, Renamed, Sink, TarError, TarReader
 from builder.errors import PackageRefused
 from builder.layers.compressor import CHUNK, Compressor, Hasher
 from builder.layers.fragment import FragmentInfo, FragmentRecipe, write_sidecar
@@ -54,14 +54,8 @@ def transcode(
     scratch = path.parents[1]
     with atomic_write(path, durable=False, scratch=scratch) as file:
         compressor = Compressor(file.write, compressed, uncompressed)
-        job = _Transcoding(recipe, contents, compressor, scratch, limits.text)
-        for part in contents.parts:
-            with payload(archive, contents.package, limits, compressor, part) as members:
-                job.copy(members)
-        for part in contents.parts if job.postponed else ():
-            with payload(archive, contents.package, limits, part=part) as members:
-                job.copy_postponed(members)
-        job.check_complete()
+        job = Transcoding(recipe, contents, compressor.add, scratch, limits.text)
+        job.copy_all(archive, limits, compressor)
         job.write_entry_points()
         compressor.finish()
     differences = job.find_differences()
@@ -73,18 +67,28 @@ def transcode(
     return info
 
 
-class _Transcoding:
-    """One pass over a package's members."""
+class Transcoding:
+    """One pass over a package's members.
+
+    Every member is checked before `_write_unchanged`, `_add_symlink` or `_add_hard_link` is called for it, so who
+    writes something else than a layer replaces only these.
+    """
 
     def __init__(
-        self, recipe: FragmentRecipe, contents: PackageContents, compressor: Compressor, scratch: Path, room: int
+        self,
+        recipe: FragmentRecipe,
+        contents: PackageContents,
+        add: Callable[[bytes | memoryview], object],
+        scratch: Path,
+        room: int,
     ) -> None:
+        """`add` takes the members' bytes, `scratch` is a folder for temporary files."""
         self._package = contents.package
         self._contents = contents
         self._prefix = recipe.prefix
         self._relocatable = recipe.relocatable
         self._root = "" if recipe.relocatable else recipe.prefix.strip("/") + "/"
-        self._add = compressor.add
+        self._add = add
         self._scratch = scratch
         self._room = room
         """Characters that link targets may still have."""
@@ -150,6 +154,16 @@ class _Transcoding:
                     f"but {self._prefix} is longer; ask the administrator for a shorter prefix",
                 )
 
+    def copy_all(self, archive: Path, limits: ArchiveLimits, sink: Sink | None = None) -> None:
+        """Write all that the package lists. Raises PackageRefused if the archive lacks some of it."""
+        for part in self._contents.parts:
+            with payload(archive, self._package, limits, sink, part) as members:
+                self.copy(members)
+        for part in self._contents.parts if self.postponed else ():
+            with payload(archive, self._package, limits, part=part) as members:
+                self.copy_postponed(members)
+        self.check_complete()
+
     def copy(self, members: TarReader) -> None:
         """Write all listed members, in the archive's order."""
         while True:
@@ -157,9 +171,9 @@ class _Transcoding:
             member = members.next()
             if member is None:
                 return
-            self._copy_member(members, member)
+            self.copy_member(members, member)
 
-    def _copy_member(self, members: TarReader, member: Member) -> None:
+    def copy_member(self, members: TarReader, member: Member) -> None:
         """Write a member that is big, patched, linked, oddly named, or not listed."""
         check_member(member)
         name = check_name(member.name)
@@ -204,6 +218,9 @@ class _Transcoding:
         if len(link) > _LONGEST_LINK or self._room < 0:
             raise PackageRefused(self._package, f"the symbolic link {target} points to a path that is too long")
         self._linked.add(target)
+        self._add_symlink(target, link, mtime)
+
+    def _add_symlink(self, target: str, link: str, mtime: int) -> None:
         self.starting.keep_link(target, link)
         self._add(make_header(self._root + target, mode=0o777, mtime=mtime, kind=SYMLINK, link=link))
 
@@ -213,13 +230,17 @@ class _Transcoding:
         if raw in self._symlinks:
             self._write_symlink(target, self._symlinks[raw], member.mtime)
         elif raw in self._copied and name not in self._placeholders:
-            # docker gives the file the mode and time from the header of its last link
-            self._copied[_encode(name)] = path, mode, mtime, _ = self._copied[raw]
-            self.starting.keep_link(target, f"/{path.decode()}")
-            self._add(make_header(self._root + target, mode=mode, mtime=mtime, kind=HARD_LINK, link=path.decode()))
+            self._copied[_encode(name)] = self._copied[raw]
+            self._add_hard_link(target, self._copied[raw])
         else:
             self._settled.add(_encode(name))
             self.postponed.setdefault(origin, []).append((name, target))
+
+    def _add_hard_link(self, target: str, origin: Renamed) -> None:
+        # docker gives the file the mode and time from the header of its last link
+        path, mode, mtime, _ = origin
+        self.starting.keep_link(target, f"/{path.decode()}")
+        self._add(make_header(self._root + target, mode=mode, mtime=mtime, kind=HARD_LINK, link=path.decode()))
 
     def _write_file(self, members: TarReader, member: Member, name: str, target: str) -> None:
         placeholder = self._placeholders.get(name)

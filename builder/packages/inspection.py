@@ -33,19 +33,29 @@ def inspect(
     contents of an archive that is gone stay remembered. `python` matters to noarch python packages only. Raises
     PackageRefused.
     """
-    name = str(package)
-    remembered = cache / _name_cached(package)
-    with working_on(name):
-        document = _recall(remembered)
-        state = _stat(path)
-        if document is None or (state and document.get("archive") != state):
-            verify(path, name, package.size, package.sha256, package.md5)
-            document = {**(document or read_listing(path, name, limits)), "archive": state}
-            with atomic_write(remembered, durable=False, scratch=cache) as file:
-                file.write(orjson.dumps(document))
-        contents = place(_read_contents(name, document), python, limits)
+    with working_on(str(package)):
+        contents = place(_inspect(path, package, cache, limits), python, limits)
         check_reserved(contents.package, contents.targets, contents.directories)
         return contents
+
+
+def inspect_archive(path: Path, package: LockedPackage, cache: Path, limits: ArchiveLimits) -> PackageContents:
+    """Return the same before anything is placed: `targets` are as in the archive. Raises PackageRefused."""
+    with working_on(str(package)):
+        return _inspect(path, package, cache, limits)
+
+
+def _inspect(path: Path, package: LockedPackage, cache: Path, limits: ArchiveLimits) -> PackageContents:
+    name = str(package)
+    remembered = cache / _name_cached(package)
+    document = _recall(remembered)
+    state = _stat(path)
+    if document is None or (state and document.get("archive") != state):
+        verify(path, name, package.size, package.sha256, package.md5)
+        document = {**(document or read_listing(path, name, limits)), "archive": state}
+        with atomic_write(remembered, durable=False, scratch=cache) as file:
+            file.write(orjson.dumps(document))
+    return _read_contents(name, document)
 
 
 def inspect_all(

@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from auth.settings import AccessSettings
 from auth.sign_in.settings import SignInSettings
 from auth.sign_in.workload_settings import WorkloadSettings
+from builder.environments.directories.settings import DirectorySettings
 from builder.policy.settings import PolicySettings
 from builder.settings import BuilderSettings
 from registry.http.settings import HttpSettings
@@ -46,6 +47,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "webhook": WebhookSettings,
     "builder": BuilderSettings,
     "policy": PolicySettings,
+    "directories": DirectorySettings,
     "storage": StorageSettings,
     "vault": VaultSettings,
     "mirror": MirrorSettings,
@@ -67,6 +69,7 @@ class Settings(BaseModel):
     webhook: WebhookSettings = Field(default_factory=WebhookSettings)
     builder: BuilderSettings = Field(default_factory=BuilderSettings)
     policy: PolicySettings = Field(default_factory=PolicySettings)
+    directories: DirectorySettings = Field(default_factory=DirectorySettings)
     storage: StorageSettings = Field(default_factory=lambda: StorageSettings(data_directory=default_data_directory()))
     vault: VaultSettings = Field(default_factory=VaultSettings)
     mirror: MirrorSettings = Field(default_factory=MirrorSettings)

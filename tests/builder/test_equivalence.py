@@ -13,10 +13,8 @@ import asyncio
 import hashlib
 import io
 import json
-import os
 import tarfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -26,21 +24,12 @@ from builder.service import BuilderService
 from storage.digest import Digest
 from storage.oci import OCI_MANIFEST
 from storage.repositories.rows import StoredManifest
+from tests.support.builder.installed import Found, installed
 from tests.support.builder.packages import PLACEHOLDER, File, Link, Package
 from tests.support.builder.services import make_channel, open_service, spec_of
 
 PREFIX = "opt/conda/"
 OURS = ("conda-meta/", ".condery/")
-THEIRS = ("conda-meta/", "CACHEDIR.TAG", "__clobbers__/")
-
-
-@dataclass(frozen=True)
-class Found:
-    """One path: `kind` is file or link, `executable` the mode class, `content` a hash or the link's target."""
-
-    kind: str
-    executable: bool
-    content: str
 
 
 async def layers_of(service: BuilderService, manifest: StoredManifest) -> list[bytes]:
@@ -68,21 +57,6 @@ def unpacked(layers: Sequence[bytes]) -> dict[str, Found]:
                     digest = hashlib.sha256(file.read()).hexdigest()
                     found[name] = Found("file", bool(member.mode & 0o111), digest)
     return found
-
-
-def installed(directory: Path) -> Iterator[tuple[str, Found]]:
-    for folder, folders, names in os.walk(directory):
-        for name in [*names, *(each for each in folders if os.path.islink(os.path.join(folder, each)))]:
-            path = Path(folder, name)
-            relative = str(path.relative_to(directory))
-            if relative.startswith(THEIRS):
-                continue
-            if path.is_symlink():
-                yield relative, Found("link", False, os.readlink(path))
-            else:
-                with path.open("rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-                yield relative, Found("file", bool(path.stat().st_mode & 0o111), digest)
 
 
 async def compare(service: BuilderService, work: Path, *specs: str) -> int:

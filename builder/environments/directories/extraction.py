@@ -1,0 +1,132 @@
+"""Unpacks packages into the cache, in a worker, by the same checked reading as for images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from builder.archives.archive import ArchiveLimits
+from builder.archives.tar import EARLIEST, normalize_mode
+from builder.archives.tar_reader import Member, Renamed, TarReader
+from builder.environments.directories.cache import (
+    CONTENTS,
+    CachedPackage,
+    Stored,
+    StoredFile,
+    is_cached,
+    locate,
+    read_cached,
+    write_contents,
+)
+from builder.layers.fragment import FragmentRecipe
+from builder.layers.transcoding import Transcoding
+from builder.locks.lock import LockedPackage
+from builder.packages.contents import PackageContents
+from builder.packages.inspection import inspect_archive
+from builder.work.worker import working_on
+from storage.disk.files import temporary_directory, translate_errors
+from storage.layout import DataDirectory
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_LATEST = (1 << 33) - 1
+"""Seconds, as in images: a time that ext4 cannot hold would make every look at the file fail."""
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """A package to unpack, and its verified archive."""
+
+    package: LockedPackage
+    archive: Path
+
+
+def extract_all(data: DataDirectory, extractions: Sequence[Extraction], limits: ArchiveLimits) -> None:
+    """Unpack the packages that are not cached yet. Raises PackageRefused, StorageFull, StorageUnavailable."""
+    for each in extractions:
+        if not is_cached(data.packages, each.package):
+            with working_on(str(each.package)), translate_errors(data.packages):
+                _extract(data, each, limits)
+
+
+def _extract(data: DataDirectory, extraction: Extraction, limits: ArchiveLimits) -> None:
+    package = extraction.package
+    contents = inspect_archive(extraction.archive, package, data.contents, limits)
+    place = locate(data.packages, package)
+    with temporary_directory(data.packages) as folder:
+        job = _Unpacking(contents, package.archive_key, folder, limits)
+        job.copy_all(extraction.archive, limits)
+        cached = CachedPackage(folder, contents, job.stored, job.files, job.find_differences().found)
+        (folder / CONTENTS).write_bytes(write_contents(cached))
+        _put(folder, place, data, package)
+
+
+def _put(folder: Path, place: Path, data: DataDirectory, package: LockedPackage) -> None:
+    """Give `folder` its final name, unless another process was faster. A broken package there makes way."""
+    with suppress(OSError):
+        os.rename(folder, place)
+        return
+    if read_cached(data.packages, package) is None:
+        set_aside(place)
+        os.rename(folder, place)
+
+
+def set_aside(place: Path) -> None:
+    """Give a package of the cache a name under which it counts as absent, and delete it."""
+    with suppress(FileNotFoundError), temporary_directory(place.parent) as aside:
+        os.rename(place, aside / "old")
+
+
+class _Unpacking(Transcoding):
+    """Writes the members as numbered files, whatever their names are."""
+
+    def __init__(self, contents: PackageContents, archive_key: str, folder: Path, limits: ArchiveLimits) -> None:
+        self._folder = folder
+        self._rows = {target: index for index, target in enumerate(contents.sources)}
+        self.stored: list[Stored] = [None] * len(contents.sources)
+        self.files: dict[int, StoredFile] = {}
+        # nothing is replaced yet, nor left out for a script that is not written yet
+        plain = replace(contents, targets=contents.sources, placeholders={}, entry_points=(), python=None)
+        recipe = FragmentRecipe(archive_key, "", relocatable=True)
+        super().__init__(recipe, plain, _refuse_bytes, folder, limits.text)
+
+    def copy(self, members: TarReader) -> None:
+        for member in members:
+            self.copy_member(members, member)
+
+    def _write_unchanged(self, pieces: Iterable[bytes | memoryview], member: Member, target: str) -> None:
+        number = self._rows[target]
+        executable = normalize_mode(member.mode) == 0o755
+        modified = min(max(member.mtime, EARLIEST), _LATEST) * 10**9
+        descriptor = os.open(f"{self._folder}/{number}", _NEW, 0o600)
+        try:
+            size = _write(descriptor, pieces)
+            os.fchmod(descriptor, 0o555 if executable else 0o444)
+            os.utime(descriptor, ns=(modified, modified))
+        finally:
+            os.close(descriptor)
+        self.stored[number] = number
+        self.files[number] = StoredFile(size, modified, executable)
+
+    def _add_symlink(self, target: str, link: str, mtime: int) -> None:
+        self.stored[self._rows[target]] = link
+
+    def _add_hard_link(self, target: str, origin: Renamed) -> None:
+        self.stored[self._rows[target]] = self.stored[self._rows[origin[0].decode()]]
+
+
+def _write(descriptor: int, pieces: Iterable[bytes | memoryview]) -> int:
+    size = 0
+    for piece in pieces:
+        view = memoryview(piece)
+        while view:
+            written = os.write(descriptor, view)
+            view = view[written:]
+            size += written
+    return size
+
+
+def _refuse_bytes(piece: bytes | memoryview) -> None:
+    raise AssertionError(f"{len(piece)} bytes of a tar were written")
