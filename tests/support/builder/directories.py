@@ -49,7 +49,7 @@ async def open_directories(
     chosen = DirectorySettings(environments_directory=root or tmp_path / "envs", **settings)
     data = DataDirectory(tmp_path / "data")
     async with contextlib.AsyncExitStack() as stack:
-        workers: WorkerPool = pool or await stack.enter_async_context(WorkerPool(2))
+        workers = pool if pool is not None else await stack.enter_async_context(WorkerPool(2))
         opened = await stack.enter_async_context(
             Directories.open(chosen, data, workers, fetch, limits=limits, refuse_scripts=refuse_scripts)
         )
