@@ -39,9 +39,21 @@ class Stages:
         count = settings.concurrent_builds
         begun = BEGUN * count
         return cls(
-            begun=Lane(begun, kept=begun // 4, long=settings.builds_at_most, patience=BEGUN_PATIENCE, extra=1),
-            layers=Lane(count, kept=count // 4, long=count, patience=PATIENCE, extra=1),
-            pack=Lane(settings.concurrent_archives, kept=settings.concurrent_archives // 2, extra=1),
+            begun=Lane(
+                begun,
+                kept=begun // 4,
+                long=settings.builds_at_most,
+                patience=BEGUN_PATIENCE,
+                extra=1,
+                what="a turn to begin",
+            ),
+            layers=Lane(count, kept=count // 4, long=count, patience=PATIENCE, extra=1, what="a turn to make layers"),
+            pack=Lane(
+                settings.concurrent_archives,
+                kept=settings.concurrent_archives // 2,
+                extra=1,
+                what="a turn to write an archive",
+            ),
             download_seconds=settings.build_download_seconds,
             layers_seconds=settings.build_layers_seconds,
         )

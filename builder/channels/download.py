@@ -87,7 +87,12 @@ class Downloader:
         self._fetch_oci = fetch_oci
         self._flights: SingleFlight[str, Path] = SingleFlight()
         self._lane = Lane(
-            settings.limit, kept=settings.limit // 4, long=_LONG * settings.limit, patience=settings.patience, extra=1
+            settings.limit,
+            kept=settings.limit // 4,
+            long=_LONG * settings.limit,
+            patience=settings.patience,
+            extra=1,
+            what="a turn to download",
         )
 
     async def __aenter__(self) -> Self:

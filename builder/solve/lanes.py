@@ -42,6 +42,7 @@ SECOND_FACTOR = 2
 """How many times the seconds of a try alone one in the second lane has."""
 PER_CORE = 8
 """Tries in the first lane, as long as they are."""
+_TURN = "a turn to solve"
 LOW_PRIORITY = 15
 """What is added to the niceness of the second process: more than workers have (nice(2))."""
 
@@ -64,10 +65,10 @@ class Solving:
         cores = max(2, os.cpu_count() or 1)
         share = cores - max(1, cores // 4)
         usage = Usage()
-        self._loading = Lane(LOADS, kept=LOADS // 2, extra=1)
-        self._first = Lane(PER_CORE * cores, kept=PER_CORE * cores - share, usage=usage, extra=1)
-        self._second = Lane(cores, kept=cores - share, usage=usage, extra=1)
-        self._long = Lane(lanes.long, kept=lanes.long // 2, usage=usage, extra=1)
+        self._loading = Lane(LOADS, kept=LOADS // 2, extra=1, what="a turn to load channels")
+        self._first = Lane(PER_CORE * cores, kept=PER_CORE * cores - share, usage=usage, extra=1, what=_TURN)
+        self._second = Lane(cores, kept=cores - share, usage=usage, extra=1, what=_TURN)
+        self._long = Lane(lanes.long, kept=lanes.long // 2, usage=usage, extra=1, what=_TURN)
         self._solver = Solver(settings)
         self._spare = SpareSolver(replace(settings, priority=LOW_PRIORITY))
 

@@ -96,7 +96,7 @@ class Solver:
         """The arguments of ChannelRefused, by the channel's URL."""
         self._suspects = Suspects(settings.policy)
         self._starting = asyncio.Lock()
-        self._alone = Lane(_ALONE, kept=1, extra=1)
+        self._alone = Lane(_ALONE, kept=1, extra=1, what="a turn to solve")
         self._refresher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:

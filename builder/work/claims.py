@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
@@ -47,6 +47,15 @@ def permit_all() -> Begun:
     return untold
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Wait:
+    """What is waited for, since when (by time.monotonic), and how many others wait for one of the same kind now."""
+
+    what: str
+    since: float
+    count_others: Callable[[], int]
+
+
 class Claim:
     """Work is done for those who wait for it. When nobody waits any more, it is still charged to `first`.
 
@@ -68,6 +77,7 @@ class Claim:
         self._serves: Counter[Claim] = Counter()
         """The claims that this one has joined."""
         self._watchers: Counter[Callable[[], None]] = Counter()
+        self._waits: dict[Wait, None] = {}
 
     def make_part(self) -> Claim:
         """Make a claim for something that other builds may need too."""
@@ -127,6 +137,25 @@ class Claim:
             yield
         finally:
             count_down(self._watchers, watcher)
+
+    @contextlib.contextmanager
+    def waiting_for(self, wait: Wait) -> Iterator[None]:
+        """The work waits for something as long as this context is open."""
+        self._waits[wait] = None
+        try:
+            yield
+        finally:
+            del self._waits[wait]
+
+    def list_waits(self) -> Sequence[Wait]:
+        """Return what this work waits for now, and what the work waits for that it has joined."""
+        seen, left, waits = {self}, [self], list[Wait]()
+        while left:
+            claim = left.pop()
+            waits.extend(claim._waits)
+            left.extend(claim._serves.keys() - seen)
+            seen.update(claim._serves)
+        return waits
 
     def _tell(self) -> None:
         seen, left, watchers = {self}, [self], dict[Callable[[], None], None]()

@@ -70,7 +70,7 @@ class WorkerPool:
         self._on_loss = on_loss
         """Called in a thread when a worker has died, to clean up what it left."""
         self._memory = memory
-        self._lane = Lane(workers, long=workers, patience=PATIENCE, extra=EXTRA)
+        self._lane = Lane(workers, long=workers, patience=PATIENCE, extra=EXTRA, what="a worker")
         self._threads = ThreadPoolExecutor(2 * workers + EXTRA, thread_name_prefix="worker")
         """One thread waits for each worker, so that no more tasks are under way than there are workers."""
         self._lock = threading.Lock()

@@ -22,11 +22,12 @@ import asyncio
 import contextlib
 import functools
 import math
+import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from builder.work.claims import OURSELVES, Caller, Claim, count_down, current_claim
+from builder.work.claims import OURSELVES, Caller, Claim, Wait, count_down, current_claim
 from builder.work.usage import Usage
 
 NOTICED = 0.002
@@ -217,7 +218,7 @@ class Lane:
     While all slots are taken, callers who are signed in and have none get one of `extra` more.
 
     A turn that lasts more than `patience` seconds moves to one of `long` further slots, which are shared in the same
-    way. Lanes of one `usage` count what callers have had of all of them.
+    way. Lanes of one `usage` count what callers have had of all of them. `what` is what a claim waits for here.
     """
 
     def __init__(
@@ -229,11 +230,13 @@ class Lane:
         patience: float = math.inf,
         usage: Usage | None = None,
         extra: int = 0,
+        what: str = "a turn",
     ) -> None:
         usage = usage or Usage()
         self._long = Slots(long, max(1, long - max(kept, long // 4)), usage)
         self._slots = Slots(count, max(1, count - kept), usage, self._long, extra)
         self._patience = patience
+        self._what = what
         self._line = Line(self._slots)
         self._overdue: dict[_Pending, None] = {}
         """Turns that lasted more than `patience` seconds and found no long slot."""
@@ -267,7 +270,7 @@ class Lane:
         else:
             self._deal_soon()
         try:
-            with turn.claim.watched(self._note_arrivals):
+            with turn.claim.watched(self._note_arrivals), turn.claim.waiting_for(self._wait()):
                 await turn.granted
             async with asyncio.timeout(None) as turn.limit:
                 yield
@@ -277,6 +280,9 @@ class Lane:
             raise
         finally:
             self._leave(turn)
+
+    def _wait(self) -> Wait:
+        return Wait(self._what, time.monotonic(), lambda: max(len(self._line) - 1, 0))
 
     def _note_arrivals(self) -> None:
         self._line.note_arrivals()

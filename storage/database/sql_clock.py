@@ -21,6 +21,7 @@ from sqlalchemy import Column, ColumnElement, Float, cast, exists, extract, func
 
 from storage.database import environment_tables, tables
 from storage.database.engine import Database
+from storage.database.log_tables import environment_log
 
 TOLERANCE = 3600.0
 """How far the clocks of machines that share a database may differ before a time counts as wrong."""
@@ -77,6 +78,7 @@ OVER: tuple[Column[Any], ...] = (
     tables.pending.c.expires,
     tables.pending.c.held_until,
     tables.lease.c.until,
+    environment_log.c.written,
 )
 """Times that count as long ago where they are read."""
 

@@ -1,1 +1,1 @@
-"""Named environments: what was written down, what was built of it, and which build is the current one."""
+"""Named environments: what was written down, what was built of it, which build is current, and what builds log."""

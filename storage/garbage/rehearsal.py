@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, ColumnElement, MetaData, String, Table, exists, func, literal, select
+from sqlalchemy import BigInteger, Column, ColumnElement, MetaData, String, Table, cast, exists, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateTable
 
@@ -122,4 +122,6 @@ async def _objects(connection: AsyncConnection, now: float) -> Step:
 
 
 def _pair(key: Sequence[ColumnElement[Any]]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
-    return key[0], key[1] if len(key) > 1 else literal("")
+    # PostgreSQL compares no number with a text
+    first, second, *_ = (*(each if isinstance(each.type, String) else cast(each, _TEXT) for each in key), literal(""))
+    return first, second

@@ -7,7 +7,7 @@
     lock        nothing made from it is left, and it was not requested for long; or nothing ever was, or too many locks
     resolution  its lock is gone, or there are too many
     build       it ended long ago, or there are too many
-    blob        no repository and no file has it, and nothing has just come to need it
+    blob        no repository, file or log has it, and nothing has just come to need it
 
 The schema's foreign keys say what refers to what. A manifest is garbage only once everything that leads to it is gone.
 So a whole graph of manifests goes from the top, one by one, and a single statement shows the reason for each. The few
@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from sqlalchemy import ColumnElement, FromClause, Table, and_, case, exists, false, func, literal, or_, tuple_
 
 from storage.clock import IN_USE_SECONDS
-from storage.database import tables
+from storage.database import log_tables, tables
 from storage.database.environment_tables import environment_build
 from storage.database.sql_clock import is_before
 from storage.quotas.limits import Limits
@@ -107,6 +107,8 @@ REPOSITORIES = GarbageKind("repositories", tables.repository)
 LOCKS = GarbageKind("locks", tables.lock, tables.lock.c.size)
 RESOLUTIONS = GarbageKind("resolutions", tables.resolution)
 BUILDS = GarbageKind("builds", tables.build)
+
+assert log_tables.environment_log.metadata is tables.metadata, "the tables that keep blobs are known"
 
 KINDS = (
     UPLOADS, TAGS, IMAGES, FILES, COPIES, MANIFESTS, LINKS, BLOBS, BODIES, REPOSITORIES, LOCKS, RESOLUTIONS, BUILDS,

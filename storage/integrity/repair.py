@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.blobs.joins import FragmentPart
@@ -16,6 +16,7 @@ from storage.blobs.rows import BLOB_COLUMNS, DOOMED, StoredBlob, make_pending, s
 from storage.blobs.store import BlobStore
 from storage.database import tables
 from storage.database.engine import batches
+from storage.database.log_tables import environment_log
 from storage.digest import Digest
 from storage.events.announcements import announce
 from storage.events.changes import Changes
@@ -62,6 +63,9 @@ async def _forget_blob(blobs: BlobStore, changes: Changes, broken: StoredBlob) -
         needing = select(use.c.manifest).where(use.c.digest == digest)
         images = await _forget_images(connection, needing)
         changed = {row.repository for row in await connection.execute(select(link).where(link.c.digest == digest))}
+        # a log without its blob is empty
+        lost = update(environment_log).where(environment_log.c.digest == digest).values(digest=None, size=0)
+        await connection.execute(lost)
         for table in (use, link, file, blob):
             await connection.execute(delete(table).where(table.c.digest == digest))
         await make_pending(connection, [broken.key] if broken.key else [], DOOMED)

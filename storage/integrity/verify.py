@@ -19,6 +19,7 @@ from storage.blobs.joins import FragmentPart
 from storage.blobs.rows import BLOB_COLUMNS, StoredBlob, stored_blob
 from storage.blobs.store import BlobStore
 from storage.database import tables
+from storage.database.log_tables import environment_log
 from storage.digest import Digest
 from storage.errors import BlobUnknown, JsonInvalid, ManifestInvalid, ObjectMissing
 from storage.repositories.manifest_document import read_manifest
@@ -151,11 +152,13 @@ class Verifier:
         linked = select(link.c.repository).where(link.c.digest == digest)
         needing = select(use.c.repository, use.c.manifest).where(use.c.digest == digest)
         files = select(exists().where(file.c.digest == digest))
+        logs = select(environment_log.c.build).where(environment_log.c.digest == digest)
         async with self._database.reading() as connection:
             found = set((await connection.execute(linked)).scalars())
             manifests = [_Place(*row) for row in await connection.execute(needing)]
             if (await connection.execute(files)).scalar():
                 found.add("a file beside an image")
+            found.update(f"the log of build {build}" for build in (await connection.execute(logs)).scalars())
         names = await self._names(manifests)
         # a blob that is there for a manifest is reported with that manifest's tags
         return tuple(sorted((found - {place.repository for place in manifests}) | {*sum(names.values(), ())}))

@@ -37,6 +37,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.blobs.rows import BLOB_LINGER_SECONDS, StoredBlob, lock_rows, make_pending
 from storage.database import tables
 from storage.database.engine import Database
+from storage.database.log_tables import environment_log
 from storage.database.sql_clock import is_before
 from storage.digest import Digest
 from storage.errors import QuotaExceeded
@@ -260,6 +261,7 @@ async def let_go(connection: AsyncConnection, links: Sequence[Any], condition: C
             blob.c.used <= created,
             ~exists().where(link.c.digest == blob.c.digest),
             ~exists().where(file.c.digest == blob.c.digest),
+            ~exists().where(environment_log.c.digest == blob.c.digest),
         )
         if (await connection.execute(select(blob.c.key).where(unneeded).with_for_update(skip_locked=True))).first():
             keys = (await connection.execute(delete(blob).where(unneeded).returning(blob.c.key))).scalars()

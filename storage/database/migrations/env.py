@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from alembic import context
 
-from storage.database import account_tables, environment_tables, tables
+from storage.database import account_tables, environment_tables, log_tables, tables
 
-for table in (account_tables.account, environment_tables.environment):
+for table in (account_tables.account, environment_tables.environment, log_tables.environment_log):
     assert table.metadata is tables.metadata, "all families of tables are one schema"
 context.configure(
     connection=context.config.attributes["connection"], target_metadata=tables.metadata, render_as_batch=True

@@ -1,0 +1,104 @@
+r"""The records of a log: lines of JSON, `{"at": ..., "kind": ..., "text": ..., "data": {...}}`.
+
+One log has two views: its texts, for people, and its events, for programs, which are all records but mere lines.
+Packages, channels and solvers say what is in them, so control characters are written out, credentials hidden, and
+everything is bounded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import orjson
+
+from storage.text import printable_json, printable_line, redact
+
+LINE = "line"
+"""The kind of a record that is no event."""
+
+MOST_LINE = 4000
+"""Characters of one line; what is longer is cut."""
+MOST_TEXT = 1 << 20
+"""Characters of one text of many lines."""
+MOST_DATA = 300
+"""Characters of one text in an event's data."""
+MOST_FIELDS = 12
+MOST_RECORD = 64 << 10
+"""Bytes: more than any record has by the bounds above. A text may get twice as long when it is made printable."""
+
+Value = str | int | float | bool | None
+Data = Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """What was said `at` a time (UNIX seconds); `text` is one line, and `data` is what a program would want of it."""
+
+    at: float
+    kind: str
+    text: str
+    data: Mapping[str, Value]
+
+    @property
+    def is_event(self) -> bool:
+        return self.kind != LINE
+
+    @property
+    def moment(self) -> str:
+        """The time in ISO 8601."""
+        return datetime.fromtimestamp(self.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def to_text(self) -> str:
+        return f"{self.moment} {self.text}"
+
+    def to_json(self) -> dict[str, object]:
+        return {"at": self.at, "kind": self.kind, "text": self.text, "data": dict(self.data)}
+
+
+def write_records(kind: str, text: str, data: Data | None = None) -> Iterator[bytes]:
+    """What was just said, as lines of a log: the first line of `text` as a record of `kind`, others as mere lines."""
+    at = round(time.time(), 3)
+    lines = text[:MOST_TEXT].splitlines() or [""]
+    if len(text) > MOST_TEXT:
+        lines.append(f"... {len(text) - MOST_TEXT:,} more characters were left out")
+    for number, line in enumerate(lines):
+        if number == 0:
+            yield _write(at, kind, line, data or {})
+        else:
+            yield _write(at, LINE, line, {})
+
+
+def _write(at: float, kind: str, line: str, data: Data) -> bytes:
+    # first redacted: of a credential that is cut nobody knows what it was
+    line = printable_line(_cut(redact(line[: 4 * MOST_LINE]), MOST_LINE, len(line)))[: 2 * MOST_LINE]
+    document: dict[str, object] = {"at": at, "kind": kind, "text": line}
+    if data:
+        document["data"] = {name: _clean(value) for name, value in list(data.items())[:MOST_FIELDS]}
+    return printable_json(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE).decode()).encode()
+
+
+def _clean(value: Value) -> Value:
+    if not isinstance(value, str):
+        return value
+    return printable_line(_cut(redact(value[: 4 * MOST_DATA]), MOST_DATA, len(value)))[: 2 * MOST_DATA]
+
+
+def _cut(text: str, most: int, length: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}... ({length - most:,} more characters)"
+
+
+def read_records(content: bytes) -> Iterator[tuple[LogRecord, int]]:
+    """The records in whole lines of a log, each with the bytes that it takes; lines that are none are left out."""
+    taken = 0
+    for line in content.splitlines(keepends=True):
+        taken += len(line)
+        try:
+            found = orjson.loads(line)
+            record = LogRecord(float(found["at"]), str(found["kind"]), str(found["text"]), found.get("data") or {})
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
+            continue
+        yield record, taken
+        taken = 0
