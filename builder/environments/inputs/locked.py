@@ -59,6 +59,7 @@ class Facts:
     constrains: Any = ()
     python_site_packages_path: Any = None
     noarch: Any = None
+    build_number: Any = None
     agrees: Mapping[str, Any] = field(default_factory=dict)
     """Fields that must agree with the address: `name`, `version`, `build`, `subdir`."""
 
@@ -151,12 +152,11 @@ def read_package(address: Address, facts: Facts, platform: str, path: str) -> Lo
     sha256, md5 = _read_hash(facts.sha256, "sha256", _SHA256, path), _read_hash(facts.md5, "md5", _MD5, path)
     if not sha256 and not md5:
         raise InputInvalid(path, "it has neither sha256 nor md5, so nobody can tell whether the right bytes arrive")
-    number = _NUMBER.search(address.build)
     return LockedPackage(
         name=address.name,
         version=address.version,
         build=address.build,
-        build_number=int(number[1]) if number else 0,
+        build_number=_read_number(facts.build_number, address.build, path),
         subdir=address.subdir,
         channel=address.channel,
         url=address.url,
@@ -166,7 +166,7 @@ def read_package(address: Address, facts: Facts, platform: str, path: str) -> Lo
         md5=md5,
         depends=_read_specs(facts.depends, f"{path}.depends"),
         constrains=_read_specs(facts.constrains, f"{path}.constrains"),
-        noarch=_read_noarch(facts.noarch, address, path),
+        noarch=_read_noarch(facts.noarch, path),
         python_site_packages_path=_read_site_packages(facts.python_site_packages_path, path),
     )
 
@@ -179,17 +179,27 @@ def _read_hash(value: Any, kind: str, pattern: re.Pattern[str], path: str) -> st
     return value.lower()
 
 
+def _read_number(value: Any, build: str, path: str) -> int:
+    """The build number, which most builds end in."""
+    if value is None:
+        match = _NUMBER.search(build)
+        return int(match[1]) if match else 0
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 53:
+        raise InputInvalid(f"{path}.build_number", f"{quote(str(value))} is not a build number")
+    return value
+
+
 def _read_size(value: Any, path: str) -> int | None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= LARGEST):
         raise InputInvalid(f"{path}.size", f"{quote(str(value))} is not a size in bytes")
     return value
 
 
-def _read_noarch(value: Any, address: Address, path: str) -> str | None:
+def _read_noarch(value: Any, path: str) -> str | None:
     if value is None:
         return None
-    if value not in ("python", "generic") or address.subdir != "noarch":
-        raise InputInvalid(f"{path}.noarch", f"{quote(str(value))} does not fit a package of {address.subdir}")
+    if value not in ("python", "generic"):
+        raise InputInvalid(f"{path}.noarch", f"it is {quote(str(value))}; it must be python or generic")
     return str(value)
 
 
@@ -280,5 +290,5 @@ def choose_built(locked: Sequence[str], settings: InputSettings, path: str, warn
     wanted = tuple(each for each in locked if each in settings.platforms)
     if wanted and len(wanted) < len(locked):
         others = ", ".join(each for each in locked if each not in wanted)
-        warnings.append(f"{path}: this server builds for {', '.join(wanted)}, so {others} is left out")
+        warnings.append(f"{path}: this server builds for {', '.join(wanted)}; left out: {others}")
     return wanted or tuple(locked)

@@ -13,7 +13,10 @@ from typing import Any
 
 from builder.environments.inputs.conda_lock import read_conda_lock
 from builder.environments.inputs.environment_file import read_environment_file
+from builder.environments.inputs.explicit_list import is_explicit, read_explicit
 from builder.environments.inputs.input import EnvironmentInput, InputSettings
+from builder.environments.inputs.pixi_lock import read_pixi_lock
+from builder.environments.inputs.pixi_manifest import is_pixi_manifest, read_pixi_manifest
 from builder.environments.inputs.yaml_text import read_yaml
 from builder.errors import InputInvalid, MemoryLimit, WorkerLost
 from builder.work.pool import WorkerPool
@@ -35,7 +38,7 @@ def read_input(
     It may take seconds: use `read_input_aside` in an event loop.
     """
     text = _decode(content)
-    found = _read_yaml_kind(read_yaml(text), settings)
+    found = _read_kind(text, settings, file_name)
     if is_lock is not None and found.kind.is_lock != is_lock:
         what = "an environment file" if is_lock else "a lock file"
         raise InputInvalid("", f"it is {what}; send it as one (is_lockfile: {str(not is_lock).lower()})")
@@ -83,12 +86,29 @@ def _decode(content: bytes) -> str:
         raise InputInvalid("", f"it is not UTF-8 text (byte {error.start})") from None
 
 
-def _read_yaml_kind(document: Any, settings: InputSettings) -> EnvironmentInput:
-    if isinstance(document, dict) and is_conda_lock(document):
-        return read_conda_lock(document, settings)
-    return read_environment_file(document, settings)
+def _read_kind(text: str, settings: InputSettings, file_name: str | None) -> EnvironmentInput:
+    if is_explicit(text):
+        return read_explicit(text, settings)
+    if is_pixi_manifest(text, file_name):
+        return read_pixi_manifest(text, settings)
+    document = read_yaml(text)
+    match document:
+        case dict() if is_pixi_lock(document):
+            return read_pixi_lock(document, settings)
+        case dict() if is_conda_lock(document):
+            return read_conda_lock(document, settings)
+        case _:
+            return read_environment_file(document, settings)
 
 
 def is_conda_lock(document: Mapping[str, Any]) -> bool:
     """Whether it is meant to be one: also one that lacks something."""
     return "dependencies" not in document and ("package" in document or "metadata" in document)
+
+
+def is_pixi_lock(document: Mapping[str, Any]) -> bool:
+    """Likewise. Old ones are told from conda-lock's by their version, and by a key that those must have."""
+    version, packages = document.get("version"), document.get("package")
+    is_conda = isinstance(packages, list) and any(isinstance(each, dict) and "optional" in each for each in packages)
+    is_old = is_conda_lock(document) and isinstance(version, int) and version > 1 and not is_conda
+    return "dependencies" not in document and ("environments" in document or is_old)

@@ -41,7 +41,7 @@ def choose_platforms(names: Sequence[str], path: str, warnings: list[str]) -> tu
         which = f"it has only {', '.join(others[:10])}" if others else "it has none"
         raise InputInvalid(path, f"{which}, but environments are made for Linux only; add a platform such as linux-64")
     if others:
-        warnings.append(f"{path}: environments are made for Linux only, so {', '.join(others[:10])} is left out")
+        warnings.append(f"{path}: environments are made for Linux only; left out: {', '.join(others[:10])}")
     return chosen
 
 

@@ -98,8 +98,8 @@ def test_platforms_that_this_server_builds_for() -> None:
     assert found.lock
     assert list(found.lock.packages) == ["linux-64"]
     assert found.warnings == (
-        "metadata.platforms: environments are made for Linux only, so osx-64 is left out",
-        "metadata.platforms: this server builds for linux-64, so linux-aarch64 is left out",
+        "metadata.platforms: environments are made for Linux only; left out: osx-64",
+        "metadata.platforms: this server builds for linux-64; left out: linux-aarch64",
     )
     other = read(value, replace(SETTINGS, platforms=("linux-s390x",)))
     assert other.spec.platforms == ("linux-64", "linux-aarch64")

@@ -156,7 +156,7 @@ def test_cuda_is_the_machines() -> None:
         ("name: a\ndependencies: []\n'a b': 1\n", "['a b']: it is not a known key"),
         (
             "name: a\ndependencies: []\nplatforms: [linux-64, osx-64, win-64]\n",
-            "platforms: environments are made for Linux only, so osx-64, win-64 is left out",
+            "platforms: environments are made for Linux only; left out: osx-64, win-64",
         ),
         (dependencies("x", "pip: [y]"), "dependencies: there is a pip part, but pip is not among the packages"),
     ],

@@ -37,6 +37,32 @@ REFUSED = {
             r"package: it is missing"
         ),
     },
+    "explicit": {
+        "Franck-Dumetz__ORFeome__conda-osx-64": r"line 2: it has only osx-64",
+        "conda-incubator__conda-lock__example__pangeo__conda-osx-64": r"line 1: it has only osx-64",
+        "conda__rattler__test-data__explicit-envs__ros-noetic": r"line 5: it has neither sha256 nor md5",
+        "conda__rattler__test-data__python__explicit-env-osx-64": r"line 2: it has only osx-64",
+        "conda__rattler__test-data__python__explicit-env-osx-arm64": r"line 2: it has only osx-arm64",
+        "conda__rattler__test-data__python__explicit-env-win-64": r"line 2: it has only win-64",
+        "jupyterlab__jupyterlab-desktop__env_installer__conda-osx-arm64": r"line 2: it has only osx-arm64",
+        "mamba-org__rattler__test-data__explicit-envs__ros-noetic": r"line 5: it has neither sha256 nor md5",
+    },
+    "pixi": {
+        "2lian__Motion-Stack": r"linux-64\[\d+\]: '.' is source code or a path of your machine",
+        "Quantco__conda-deny__tests__test_ignored_source_package": r"'my-partial-pkg.* is source code or a path",
+        "conda-incubator__conda-lockfiles__tests__data__pixi__pixi": r"packages: it has only noarch",
+        "conda__rattler__test-data__conda-lock__forward-compatible": r"version: it is '1000'; versions 2 to 7",
+        "conda__rattler__test-data__conda-lock__v5__similar": r"packages: it has only win-64",
+        "conda__rattler__test-data__conda-lock__v6__derived-channel": r"packages: it has only win-64",
+        "conda__rattler__test-data__conda-lock__v6__multiple-source": r"'my-package-linux' is source code or a path",
+        "conda__rattler__test-data__conda-lock__v6__pixi-build-git-rev": r"'pixi-rev-package' is source code or a path",
+        "conda__rattler__test-data__conda-lock__v6__pixi-build-git-tag": r"'pixi-tag-package' is source code or a path",
+        "conda__rattler__test-data__conda-lock__v6__pixi-build-url": r"'pixi-url-package' is source code or a path",
+        "conda__rattler__test-data__conda-lock__v7__conda-path": r"'minimal-project.* is source code or a path",
+        "conda__rattler__test-data__conda-lock__v7__derived-channel": r"packages: it has only win-64",
+        "conda__rattler__test-data__conda-lock__v7__partial-source": r"'my-partial-pkg.* is source code or a path",
+        "conda__rattler__test-data__conda-lock__v7__pixi-build-git": r"'pixi-rev-package.* is source code or a path",
+    },
 }
 """By the beginning of a file's name: why it is refused. All others are read."""
 
