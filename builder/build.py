@@ -32,7 +32,7 @@ from builder.image.report import BuildReport
 from builder.layers.assembly import Layers
 from builder.layers.plan import PLAN_FORMAT
 from builder.layers.popularity import Popularity
-from builder.locks.lock import Lock, LockedPackage
+from builder.locks.lock import Lock, LockedPackage, order_by_dependency
 from builder.names.spec import EnvironmentSpec
 from builder.platform_build import PlatformBuild
 from builder.policy.admission import Admission
@@ -210,6 +210,22 @@ class Builder:
             return await record_image_file(name, key, self.catalog, self.blobs)
 
         return await _retry_when_collected(make)
+
+    async def complete(self, lock: Lock, progress: Progress = show_nothing) -> Lock:
+        """Return a lock that somebody sent with what the archives themselves say of its packages.
+
+        Without this, a lock must not be built: it may call an archive something else than it is, and rules judge
+        packages by their names, licences and age. Raises ChannelNotAllowed, DownloadFailed, PackageRefused.
+        """
+        async with self.stages.downloading():
+            archives = await self._fetch_archives(itertools.chain.from_iterable(lock.packages.values()), progress)
+        return Lock(
+            lock.spec,
+            {
+                platform: order_by_dependency(await self._platforms.complete(packages, archives))
+                for platform, packages in lock.packages.items()
+            },
+        )
 
     async def artifact(self, lock: Lock, name: str) -> str:
         """Make and record the file `name` of `lock`, and return its key."""

@@ -33,6 +33,7 @@ from builder.packages.contents import PackageContents, PythonLayout
 from builder.packages.inspection import inspect_all
 from builder.packages.overlap import NONE as NO_OVERLAPS
 from builder.packages.overlap import Overlaps, PathRoom, read_overlaps
+from builder.packages.own_record import complete_all
 from builder.packages.path_marks import PathMarks, find_sharing
 from builder.progress import Event, Progress
 from builder.settings import BuilderSettings
@@ -131,6 +132,22 @@ class PlatformBuild:
             {name: contents for name, (contents, _) in by_name.items()},
             {name: marks for name, (_, marks) in by_name.items()},
         )
+
+    async def complete(self, packages: Sequence[LockedPackage], archives: Mapping[str, Path]) -> list[LockedPackage]:
+        """Return the packages with what their archives say of them. Raises PackageRefused."""
+        shares = deal_out(packages, 4 * self.settings.workers, _measure)
+        completed = await gather_all(
+            self.pool.run_sized(
+                sum(map(_measure, some)),
+                f"reading {some[0]}",
+                complete_all,
+                some,
+                [archives[package.archive_key] for package in some],
+                self.limits,
+            )
+            for some in shares
+        )
+        return list(itertools.chain.from_iterable(completed))
 
     async def _find_overlaps(
         self, packages: Sequence[LockedPackage], archives: Mapping[str, Path], marks: Mapping[str, PathMarks]

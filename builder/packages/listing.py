@@ -63,8 +63,8 @@ def read_listing(path: Path, name: str, limits: ArchiveLimits) -> dict[str, Any]
     found = read_info(path, name, _INFO, _is_enough, limits)
     info, strays = found.files, found.strays
     del found
-    index = _read_json(name, info, "index.json")
-    noarch = _read_noarch(name, index)
+    index = read_json(name, info, "index.json")
+    noarch = read_noarch(name, index)
     entries = _read_entry_points(name, info) if noarch == "python" else []
     mtime = info["index.json"].mtime
     rows = _Rows(name)
@@ -156,7 +156,7 @@ class _Rows:
 def _read_paths(package: str, info: dict[str, InfoFile], limits: ArchiveLimits) -> dict[str, Any]:
     """Take paths.json out of `info` and parse it. Its bytes are freed before its rows become columns."""
     values = _VALUES_OF_A_PATH * limits.paths
-    return _read_json(package, {"paths.json": info.pop("paths.json")}, "paths.json", limits.info, values)
+    return read_json(package, {"paths.json": info.pop("paths.json")}, "paths.json", limits.info, values)
 
 
 def _read_paths_json(rows: _Rows, document: dict[str, Any], limits: ArchiveLimits) -> None:
@@ -238,9 +238,10 @@ def _read_lines(package: str, info: dict[str, InfoFile], name: str, limits: Arch
     return lines
 
 
-def _read_json(
+def read_json(
     package: str, info: dict[str, InfoFile], name: str, size: int = _OTHER_DOCUMENT, values: int = 100_000
 ) -> dict[str, Any]:
+    """Parse one document of `info/`. Raises PackageRefused, also for one that has no object."""
     if name not in info:
         raise PackageRefused(package, f"it has no info/{name}")
     content = info[name].content
@@ -255,7 +256,8 @@ def _read_json(
     return document
 
 
-def _read_noarch(package: str, index: dict[str, Any]) -> str | None:
+def read_noarch(package: str, index: dict[str, Any]) -> str | None:
+    """The kind of a noarch package, `python` or `generic`, by its `info/index.json`. Raises PackageRefused."""
     if index.get("noarch_python"):
         raise PackageRefused(
             package,
@@ -273,7 +275,7 @@ def _read_entry_points(package: str, info: dict[str, InfoFile]) -> list[EntryPoi
     name = "link.json" if "link.json" in info else "package_metadata.json"
     if name not in info:
         return []
-    noarch = _read_json(package, info, name).get("noarch")
+    noarch = read_json(package, info, name).get("noarch")
     lines = noarch.get("entry_points") if isinstance(noarch, dict) else None
     if lines is None:
         return []

@@ -28,7 +28,7 @@ from storage.errors import quote
 DEFAULT = "default"
 LARGEST = 256 << 10
 """Bytes. Real ones have a few thousand; a hostile one of a megabyte takes tomllib long."""
-_DEPTH = 12
+DEPTH = 12
 _DEEP = re.compile(r"""\[{13}|(?<![\w"'-])(?:[\w"'-]++[ \t]*\.[ \t]*){13}""")
 """tomllib calls itself for each level of lists, and copies the beginning of a key for each of its parts."""
 _MOST_FEATURES = 100
@@ -77,13 +77,13 @@ def _parse(text: str) -> dict[str, Any]:
     if len(text) > LARGEST:
         raise InputInvalid("", f"it has {len(text)} characters; at most {LARGEST} are allowed of a manifest")
     if _DEEP.search(text):
-        raise InputInvalid("", f"it is nested deeper than {_DEPTH} levels")
+        raise InputInvalid("", f"it is nested deeper than {DEPTH} levels")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputInvalid("", f"it is not TOML: {str(error)[:200]}") from None
     except RecursionError:
-        raise InputInvalid("", f"it is nested deeper than {_DEPTH} levels") from None
+        raise InputInvalid("", f"it is nested deeper than {DEPTH} levels") from None
 
 
 def _read_channels(value: Any, path: str, settings: InputSettings) -> tuple[str, ...]:
