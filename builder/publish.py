@@ -25,7 +25,9 @@ from typing import Any
 from builder.base.layers import ChunkReader
 from builder.errors import PublishFailed, RemoteUnavailable
 from builder.platforms import conda_platform
-from builder.remote.repository import ImageReference, Login, RemoteRepository, RepeatableBody
+from builder.remote.logins import Login
+from builder.remote.reference import ImageReference
+from builder.remote.repository import RemoteRepository, RepeatableBody
 from storage.blobs.blocking import BlobReader
 from storage.digest import Descriptor, Digest
 from storage.disk.files import TEMPORARY, atomic_write, sync_directory

@@ -35,7 +35,7 @@ from builder.queue.embedded import EmbeddedQueue
 from builder.queue.ended import Announce
 from builder.queue.job import Job
 from builder.queue.protocol import BuildQueue, CompletedBuild
-from builder.remote.repository import read_logins
+from builder.remote.logins import read_logins
 from builder.settings import BuilderSettings
 from builder.solve.lanes import Solving, SolvingSettings
 from builder.solve.own import OwnSolvers

@@ -14,7 +14,7 @@ import structlog
 from aiohttp import web
 
 from auth.changing import AccessData
-from builder.remote.repository import read_logins
+from builder.remote.logins import read_logins
 from builder.service import BuilderService
 from registry.access.accounts import prepare_first_sign_in
 from registry.access.opening import OpenedAccess, open_access

@@ -1,6 +1,7 @@
 """Argon2id (RFC 9106) in its own threads, so that a flood of sign-ins takes no more than its share of the machine.
 
-No other work uses these threads: a password takes a tenth of a second and 64 MiB.
+No other work uses these threads: a password takes a tenth of a second and 64 MiB. They also import the library, which
+is of no use to servers without passwords (`auth.late`).
 """
 
 from __future__ import annotations
@@ -13,27 +14,32 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from threading import Lock
-from typing import TypeVar
-
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
+from typing import TYPE_CHECKING, TypeVar
 
 from auth.errors import PasswordUnfit, SignInBusy
+
+if TYPE_CHECKING:
+    from argon2 import PasswordHasher
 
 T = TypeVar("T")
 
 LEAST_CHARACTERS = 8
 MOST_BYTES = 1024
 
-HASHER = PasswordHasher(time_cost=3, memory_cost=64 * 1024, parallelism=1)
-"""One lane: lanes are threads, and here different passwords run in parallel instead."""
-
 NICENESS = 15
 """Two threads of this priority leave nine tenths of a core to the one that answers requests, and get the rest."""
 
 WAITING_PER_THREAD = 16
 """Passwords that may wait per thread: the last one then waits for seconds."""
+
+
+def make_hasher() -> PasswordHasher:
+    """One lane: lanes are threads, and here different passwords run in parallel instead."""
+    from argon2 import PasswordHasher
+
+    return PasswordHasher(time_cost=3, memory_cost=64 * 1024, parallelism=1)
 
 
 class HashPool:
@@ -43,33 +49,47 @@ class HashPool:
     that those who have right passwords there leave room for others.
     """
 
-    def __init__(self, threads: int, hasher: PasswordHasher = HASHER) -> None:
-        self._hasher = hasher
-        self.hash_of_nobody = _hash_of_nobody(hasher)
-        """A hash that no password has; comparing with it takes as long as with any other."""
+    def __init__(self, threads: int, hasher: PasswordHasher | None = None) -> None:
+        """With `make_hasher`'s hasher unless there is another."""
+        self._given = hasher
         self._strangers, self._known = _Threads(threads, 1, _give_way), _Threads(1, 2)
+
+    @cached_property
+    def _hasher(self) -> PasswordHasher:
+        """For threads, and for what comes after them."""
+        return self._given or make_hasher()
+
+    @cached_property
+    def hash_of_nobody(self) -> str:
+        """A hash that no password has; comparing with it takes as long as with any other."""
+        return _hash_of_nobody(self._hasher)
 
     async def hash(self, secret: bytes) -> str:
         """Hash in Argon2's own format, which includes salt and parameters. Raises SignInBusy."""
         return await self._strangers.run(lambda: self._hasher.hash(secret))
 
-    async def matches(self, stored: str, secret: bytes, *, known: bool = False, network: str = "") -> bool:
-        """Whether `stored` was made from `secret`; `known` if that was so before. Raises SignInBusy."""
+    async def matches(self, stored: str | None, secret: bytes, *, known: bool = False, network: str = "") -> bool:
+        """Whether `stored`, or nobody's hash, was made from `secret`; `known` if that was so before.
+
+        Raises SignInBusy.
+        """
         if known:
             return await self._known.run(lambda: self._matches(stored, secret), network)
         return await self._strangers.run(lambda: self._matches(stored, secret))
 
     def is_outdated(self, stored: str) -> bool:
-        """Whether `stored` was made with other parameters than the current ones."""
+        """Whether `stored`, which was compared before, was made with other parameters than the current ones."""
         return self._hasher.check_needs_rehash(stored)
 
     def close(self) -> None:
         for threads in (self._strangers, self._known):
             threads.close()
 
-    def _matches(self, stored: str, secret: bytes) -> bool:
+    def _matches(self, stored: str | None, secret: bytes) -> bool:
+        from argon2.exceptions import InvalidHashError, VerificationError
+
         try:
-            return self._hasher.verify(stored, secret)
+            return self._hasher.verify(self.hash_of_nobody if stored is None else stored, secret)
         except (VerificationError, InvalidHashError):
             return False
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from argon2 import PasswordHasher
 from sqlalchemy import select, update
 
 from auth.accounts.account import Account, read_account
-from auth.accounts.hashing import HASHER, HashPool, check_password, read_password
+from auth.accounts.hashing import HashPool, check_password, read_password
 from auth.accounts.names import is_name
 from auth.changing import AccessData
 from auth.errors import SignInBusy
@@ -22,14 +21,16 @@ from storage.clock import USE_SECONDS, is_within
 from storage.database.account_tables import account
 from storage.errors import StorageError
 
+if TYPE_CHECKING:
+    from argon2 import PasswordHasher
+
 
 class Passwords:
     """Compares passwords, at most `hashes` at a time."""
 
-    def __init__(self, data: AccessData, hashes: int, hasher: PasswordHasher = HASHER) -> None:
+    def __init__(self, data: AccessData, hashes: int, hasher: PasswordHasher | None = None) -> None:
         self._data = data
         self._pool = HashPool(hashes, hasher)
-        self._nobodys = self._pool.hash_of_nobody
 
     def __enter__(self) -> Self:
         return self
@@ -46,7 +47,7 @@ class Passwords:
         """
         row = await self._find(name)
         secret = read_password(password)
-        stored = self._nobodys if row is None or row.password is None else row.password
+        stored = row.password if row is not None else None
         matches = await self._pool.matches(stored, secret or b"", known=known, network=network)
         if row is None or row.password is None or secret is None or not matches:
             return None

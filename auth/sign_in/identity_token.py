@@ -13,8 +13,6 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jwt
-
 from auth.sign_in.errors import IdentityRefused
 from auth.sign_in.issuer_keys import IssuerKeys
 from auth.sign_in.key_set import ALGORITHMS, LONGEST_KID, IssuerKey
@@ -89,6 +87,9 @@ def _read_signed(text: str, algorithm: str, key: IssuerKey | None) -> Mapping[st
         raise IdentityRefused("its issuer has no such key")
     if algorithm not in key.algorithms:
         raise IdentityRefused(f"its key is not for {algorithm}")
+    # with the key it is there (`auth.sign_in.key_set`)
+    import jwt
+
     try:
         payload = jwt.PyJWS().decode(text, key.key, algorithms=[algorithm])
         # the very bytes that were signed

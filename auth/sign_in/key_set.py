@@ -1,25 +1,25 @@
-"""Keys as issuers publish them: a JWK set (RFC 7517), of which only what can sign an identity token is kept."""
+"""Keys as issuers publish them: a JWK set (RFC 7517), of which only what can sign an identity token is kept.
+
+Sets are parsed in threads, which also import the libraries for that (`auth.late`).
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
-import jwt
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from storage import strict_json
 from storage.errors import JsonInvalid
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
 MOST_KEYS = 100
 LONGEST_KID = 255
-
-PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _CURVES: Mapping[str, tuple[str, ...]] = {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp521r1": ("ES512",)}
@@ -37,7 +37,7 @@ MOST_EXPONENT = 1 << 32
 class IssuerKey:
     """A key, and the algorithms that it may be used with: its type decides, not the token."""
 
-    key: PublicKey
+    key: RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
     algorithms: tuple[str, ...]
 
 
@@ -80,36 +80,32 @@ def _read_key(jwk: Mapping[str, Any]) -> IssuerKey | None:
     if jwk.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
         return None
     try:
-        public = _load(jwk)
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError):
+        key = _load(jwk)
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    algorithms = _algorithms_of(public)
     named = jwk.get("alg")
-    if named is not None:
-        algorithms = tuple(each for each in algorithms if each == named)
-    return IssuerKey(public, algorithms) if algorithms else None
+    algorithms = tuple(each for each in key.algorithms if named is None or each == named)
+    return replace(key, algorithms=algorithms) if algorithms else None
 
 
-def _load(jwk: Mapping[str, Any]) -> PublicKey:
-    """Raises ValueError, and what the library raises for members of wrong types."""
-    match jwk.get("kty"):
-        case "RSA":
-            key: Any = RSAAlgorithm.from_jwk(dict(jwk))
-        case "EC":
-            key = ECAlgorithm.from_jwk(dict(jwk))
-        case "OKP":
-            key = OKPAlgorithm.from_jwk(dict(jwk))
-        case _:
-            raise ValueError("another type of key")
-    if isinstance(key, RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey):
-        return key
+def _load(jwk: Mapping[str, Any]) -> IssuerKey:
+    """With all algorithms of its type. Raises ValueError, and what the library raises for members of wrong types."""
+    import jwt
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+    makers: Mapping[Any, Any] = {"RSA": RSAAlgorithm, "EC": ECAlgorithm, "OKP": OKPAlgorithm}
+    try:
+        key = makers[jwk.get("kty")].from_jwk(dict(jwk))
+    except jwt.PyJWTError as error:
+        raise ValueError(str(error)) from None
+    if isinstance(key, RSAPublicKey):
+        usual = key.key_size in RSA_BITS and key.public_numbers().e <= MOST_EXPONENT
+        return IssuerKey(key, _RSA if usual else ())
+    if isinstance(key, EllipticCurvePublicKey):
+        return IssuerKey(key, _CURVES.get(key.curve.name, ()))
+    if isinstance(key, Ed25519PublicKey):
+        return IssuerKey(key, _ED25519)
     raise ValueError("another type of key")
-
-
-def _algorithms_of(public: PublicKey) -> tuple[str, ...]:
-    if isinstance(public, RSAPublicKey):
-        usual = public.key_size in RSA_BITS and public.public_numbers().e <= MOST_EXPONENT
-        return _RSA if usual else ()
-    if isinstance(public, EllipticCurvePublicKey):
-        return _CURVES.get(public.curve.name, ())
-    return _ED25519

@@ -7,16 +7,13 @@ browser shows its cookie, which is when it has to.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from sqlalchemy import delete, update
 
 from auth.changing import AccessData
@@ -25,6 +22,9 @@ from auth.tokens.credential import Credential
 from auth.tokens.secrets_text import hash_of, new_secret
 from storage.database.account_tables import account, browser_session
 from storage.database.sql_clock import is_ahead
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 HOUR = 3600.0
 WORD_SECONDS = HOUR
@@ -65,7 +65,7 @@ class BrowserSessions:
         `refresh` is the token with which the issuer can be asked again.
         """
         now, text = time.time(), new_secret()
-        more = {"issuer": issuer, "checked": now, "refresh": _seal(text, refresh)} if issuer else {}
+        more = {"issuer": issuer, "checked": now, "refresh": await _seal(text, refresh)} if issuer else {}
         # nobody remembers that it was not there, so nothing has to be forgotten
         async with self._data.database.writing() as connection:
             await connection.execute(update(account).where(account.c.id == credential.account).values(signed_in=now))
@@ -86,11 +86,11 @@ class BrowserSessions:
         mine = browser_session.c.hash == hash_of(text), browser_session.c.refresh == session.sealed
         async with self._data.database.writing() as connection:
             taken = await connection.execute(update(browser_session).where(*mine).values(refresh=None))
-        return _unseal(text, session.sealed) if taken.rowcount else None
+        return await asyncio.to_thread(_decrypt, text, session.sealed) if taken.rowcount else None
 
     async def put_refresh(self, text: str, refresh: str, *, checked: bool) -> None:
         """Keep the next one, or the same again; `checked` says that the provider's word begins anew."""
-        values: dict[str, Any] = {"refresh": _seal(text, refresh)}
+        values: dict[str, Any] = {"refresh": await _seal(text, refresh)}
         if checked:
             values["checked"] = time.time()
         mine = browser_session.c.hash == hash_of(text)
@@ -103,15 +103,22 @@ class BrowserSessions:
             await connection.execute(delete(browser_session).where(browser_session.c.hash == hash_of(text)))
 
 
-def _seal(text: str, secret: str) -> str | None:
-    if not secret:
-        return None
+async def _seal(text: str, secret: str) -> str | None:
+    return await asyncio.to_thread(_encrypt, text, secret) if secret else None
+
+
+# these import what they need (`auth.late`), and so run in threads
+
+
+def _encrypt(text: str, secret: str) -> str:
     nonce = os.urandom(_NONCE)
     return base64.b64encode(nonce + _cipher(text).encrypt(nonce, secret.encode(), None)).decode()
 
 
-def _unseal(text: str, sealed: str) -> str | None:
-    """None for what was not sealed with `text`."""
+def _decrypt(text: str, sealed: str) -> str | None:
+    """None for what was not encrypted with `text`."""
+    from cryptography.exceptions import InvalidTag
+
     try:
         data = base64.b64decode(sealed, validate=True)
         return _cipher(text).decrypt(data[:_NONCE], data[_NONCE:], None).decode()
@@ -121,4 +128,8 @@ def _unseal(text: str, sealed: str) -> str | None:
 
 def _cipher(text: str) -> ChaCha20Poly1305:
     """With a key that only who has the text can make; its hash, which is stored, is no help (RFC 5869)."""
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
     return ChaCha20Poly1305(HKDF(SHA256(), 32, None, b"condery: a provider's refresh token").derive(text.encode()))

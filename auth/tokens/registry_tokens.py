@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jwt
-
 from auth.accounts.account import new_id
+from auth.late import import_late
 from auth.principal import Scopes
 from auth.tokens.credential import Credential, Workload, write_access
 from auth.tokens.errors import CredentialsInvalid
@@ -55,6 +54,9 @@ class RegistryTokens:
 
     async def issue(self, credential: Credential, name: str, scopes: Scopes) -> Issued:
         """For whoever has proved `credential`; `name` is for people who look into the token."""
+        await import_late("jwt")
+        import jwt
+
         now = time.time()
         key = await self._keys.current()
         assert key.private is not None, "it signs"
@@ -82,6 +84,9 @@ class RegistryTokens:
             raise CredentialsInvalid("it is no token")
         if not is_spelled_once(text):
             raise CredentialsInvalid("its signature has another spelling")
+        await import_late("jwt")
+        import jwt
+
         try:
             kid = _check_header(jwt.get_unverified_header(text))
             key = await self._keys.find(kid)

@@ -9,31 +9,23 @@ sign. Rows of before there was a key work as they are.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from auth.changing import AccessData
+from auth.late import import_late
 from storage.clock import DAY, SKEW_SECONDS
 from storage.database.account_tables import signing_key
 from storage.errors import VaultLocked
 from storage.vault.vault import NO_VAULT, Vault, is_sealed
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 ROTATE_SECONDS = 90 * DAY
 """Age from which a key signs nothing more."""
@@ -43,6 +35,8 @@ ASK_AGAIN_SECONDS = 1.0
 """For a key that is not known, the database is asked at most so often: anybody can make up names of keys."""
 
 _LOCK = "//signing-key"
+_KEY_TEXT = "auth.tokens.key_text"
+"""The module that functions here import when there is a key."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +61,7 @@ class SigningKeys:
 
     async def current(self) -> SigningKey:
         """The key that signs, made now where there is none or only one that is old."""
+        await import_late(_KEY_TEXT)
         stamp = self._data.stamp
         if stamp != self._stamp:
             await self._load(stamp)
@@ -79,6 +74,7 @@ class SigningKeys:
 
     async def find(self, kid: str) -> Ed25519PublicKey | None:
         """The key that has signed what names `kid`; None for none that counts."""
+        await import_late(_KEY_TEXT)
         stamp = self._data.stamp
         if stamp != self._stamp:
             await self._load(stamp)
@@ -102,19 +98,14 @@ class SigningKeys:
     async def _read(self, connection: AsyncConnection) -> Mapping[str, SigningKey]:
         now = time.time()
         rows = await connection.execute(select(signing_key))
-        return {
-            row.kid: SigningKey(row.kid, _read_public(row.public), row.created, self._private(row))
-            for row in rows
-            if row.expires is None or row.expires > now
-        }
+        return {row.kid: self._read_row(row) for row in rows if row.expires is None or row.expires > now}
 
-    def _private(self, row: Any) -> Ed25519PrivateKey | None:
-        """None for one that is retired. Raises VaultLocked."""
-        if row.retired is not None:
-            return None
-        private = load_pem_private_key(self._open(row).encode(), None)
-        assert isinstance(private, Ed25519PrivateKey), "only such keys are made"
-        return private
+    def _read_row(self, row: Any) -> SigningKey:
+        """Raises VaultLocked."""
+        from auth.tokens.key_text import read_private, read_public
+
+        private = read_private(self._open(row)) if row.retired is None else None
+        return SigningKey(row.kid, read_public(row.public), row.created, private)
 
     def _open(self, row: Any) -> str:
         return self._vault.unseal(row.private, _name(row.kid)) if is_sealed(row.private) else str(row.private)
@@ -158,46 +149,32 @@ class SigningKeys:
             await self._data.database.lock(connection, _LOCK)
             self._keys = await self._read(connection)
             if self._signing() is None:
-                now, private = time.time(), Ed25519PrivateKey.generate()
+                now = time.time()
                 await connection.execute(delete(signing_key).where(signing_key.c.expires <= now))
                 # what it signs with is deleted, not only left unused
                 retired = {"retired": now, "expires": now + KEEP_SECONDS, "private": ""}
                 await connection.execute(update(signing_key).where(signing_key.c.retired.is_(None)).values(**retired))
-                await connection.execute(insert(signing_key).values(**self._row(private, now)))
+                await connection.execute(insert(signing_key).values(**self._make_row(now)))
                 self._keys = await self._read(connection)
         self._stamp = stamp
 
-    def _row(self, private: Ed25519PrivateKey, now: float) -> Mapping[str, object]:
-        text = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    def _make_row(self, now: float) -> Mapping[str, object]:
+        """That of a new key."""
+        from auth.tokens.key_text import make_private, thumbprint, write_private, write_public
+
+        private = make_private()
         public = private.public_key()
         kid = thumbprint(public)
         return {
             "kid": kid,
-            "private": self._close(text, kid),
-            "public": public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(),
+            "private": self._close(write_private(private), kid),
+            "public": write_public(public),
             "created": now,
         }
 
 
-def thumbprint(public: Ed25519PublicKey) -> str:
-    """RFC 7638, over the members that RFC 8037 names."""
-    raw = public.public_bytes(Encoding.Raw, PublicFormat.Raw)
-    members = {"crv": "Ed25519", "kty": "OKP", "x": _base64url(raw)}
-    return _base64url(hashlib.sha256(json.dumps(members, separators=(",", ":"), sort_keys=True).encode()).digest())
-
-
 def _name(kid: str) -> str:
     return f"the signing key {kid}"
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _read_public(text: str) -> Ed25519PublicKey:
-    public = load_pem_public_key(text.encode())
-    assert isinstance(public, Ed25519PublicKey), "only such keys are made"
-    return public
 
 
 def _is_old(created: float, now: float) -> bool:

@@ -18,7 +18,7 @@ from builder.base.layers import RootFacts, look_into
 from builder.base.vocabulary import BaseImage, BaseLayer
 from builder.errors import BaseUnavailable
 from builder.platforms import conda_platform
-from builder.remote.repository import MAX_DOCUMENT
+from builder.remote.reference import MAX_DOCUMENT
 from storage.blobs.blocking import BlockingBlobs
 from storage.digest import Descriptor, Digest
 from storage.errors import DigestInvalid, DigestMismatch

@@ -20,7 +20,8 @@ from builder.base.registry import BasePins, RegistryBase
 from builder.base.scratch import ScratchBase
 from builder.base.vocabulary import Base
 from builder.errors import BaseUnavailable
-from builder.remote.repository import ImageReference, Login
+from builder.remote.logins import Login
+from builder.remote.reference import ImageReference
 from storage.blobs.blocking import BlockingBlobs
 
 _NO_LOGINS: Mapping[str, Login] = MappingProxyType({})

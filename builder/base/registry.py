@@ -14,7 +14,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
@@ -23,11 +23,15 @@ from builder.base.oci_image import ImageReader, look_into_base, parse_document
 from builder.base.vocabulary import BaseImage
 from builder.canonical import make_key
 from builder.errors import BaseUnavailable, RemoteUnavailable
-from builder.remote.repository import ImageReference, Login, RemoteRepository
+from builder.remote.logins import Login
+from builder.remote.reference import ImageReference
 from storage.blobs.blocking import BlockingBlobs
 from storage.digest import Descriptor, Digest
 from storage.errors import DigestInvalid
 from storage.oci import MANIFEST_TYPES
+
+if TYPE_CHECKING:
+    from builder.remote.repository import RemoteRepository
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +77,7 @@ class RegistryBase:
             pin = await self._find_pin()
             if pin and (image := await self._find_known(pin, platform)):
                 return image
-            source = _RegistrySource(self._open_repository())
+            source = _RegistrySource(await asyncio.to_thread(self._open_repository))
             top = await asyncio.to_thread(source.read_top, pin or self._image.target)
             image = await asyncio.to_thread(self._read, source, top, platform)
             # what was read and makes no base is not pinned: the registry's next answer may be right
@@ -139,6 +143,9 @@ class RegistryBase:
         return reader.read(document, platform, reference=self.reference, digest=digest)
 
     def _open_repository(self) -> RemoteRepository:
+        """For a thread: it imports the client."""
+        from builder.remote.repository import RemoteRepository
+
         return RemoteRepository(self._image, logins=self._logins, insecure=self._insecure)
 
 

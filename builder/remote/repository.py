@@ -3,11 +3,13 @@
 oras keeps the session, tokens and addresses. This module adds what a server needs besides: bodies that are streams
 (oras reads an uploaded blob into memory), renewal of a token that is refused, time limits, and care about who gets to
 see credentials.
+
+oras takes 9 MB in each process, and most servers have a base of their own. So this is imported where a repository is
+opened, in a thread.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import ipaddress
 import json
@@ -15,7 +17,6 @@ import threading
 import urllib.parse
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import oras.auth
@@ -25,114 +26,22 @@ import oras.provider
 import oras.utils
 import requests
 
-from builder.errors import LoginsFileUnusable, RemoteUnavailable
+from builder.errors import RemoteUnavailable
 from builder.network.addresses import AddressGuard, InternalAddress, split_endpoint
 from builder.network.organisation import are_of_one
 from builder.remote.guarded_adapter import GuardedAdapter
+from builder.remote.logins import Login
+from builder.remote.reference import MAX_DOCUMENT, ImageReference
 from storage.digest import Descriptor, Digest
-from storage.errors import DigestInvalid, quote
+from storage.errors import quote
 from storage.objects.segments import CHUNK
-from storage.oci import DOCKER_HUB, DOCKER_HUB_API, DOCKER_HUB_NAMES, HOST, MANIFEST_TYPES, TAG, is_repository
+from storage.oci import DOCKER_HUB, DOCKER_HUB_API, MANIFEST_TYPES
 from storage.text import Sent, hide
-
-MAX_DOCUMENT = 4 << 20
-"""Bytes of the largest manifest and config that is read. podman and containerd refuse larger manifests too."""
 
 MOST_REDIRECTS = 5
 
 LONGEST_REASON = 450
 """Characters; the registry's words are a part of many."""
-
-
-@dataclass(frozen=True)
-class ImageReference:
-    """`HOST/REPOSITORY[:TAG][@DIGEST]` (distribution-spec, pulling manifests).
-
-    Without tag and digest, the tag is `latest`.
-    """
-
-    host: str
-    repository: str
-    tag: str | None
-    digest: Digest | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> ImageReference:
-        """Parse a reference. Raises ValueError, which says what is wrong."""
-        host, slash, rest = text.partition("/")
-        if not slash or not HOST.fullmatch(host):
-            raise ValueError(f"{text!r} does not start with a registry's host, such as docker.io/ or localhost:5000/")
-        rest, at, digest = rest.partition("@")
-        repository, colon, tag = rest.partition(":")
-        if host in DOCKER_HUB_NAMES:
-            host = DOCKER_HUB
-            if "/" not in repository:
-                repository = f"library/{repository}"
-        if not is_repository(repository):
-            raise ValueError(f"{repository!r} is not a repository name")
-        if colon and not TAG.fullmatch(tag):
-            raise ValueError(f"{tag!r} is not a tag")
-        if not at:
-            return cls(host, repository, tag or "latest")
-        try:
-            return cls(host, repository, tag or None, Digest.parse(digest))
-        except DigestInvalid as error:
-            raise ValueError(str(error)) from None
-
-    @property
-    def target(self) -> str:
-        """What follows `manifests/` in its address: the digest if there is one, else the tag."""
-        return self.digest or self.tag or "latest"
-
-    def __str__(self) -> str:
-        tag = f":{self.tag}" if self.tag else ""
-        digest = f"@{self.digest}" if self.digest else ""
-        return f"{self.host}/{self.repository}{tag}{digest}"
-
-
-@dataclass(frozen=True)
-class Login:
-    """A user at a registry. The password appears in no repr."""
-
-    username: str
-    password: str
-
-    def __repr__(self) -> str:
-        return f"Login({self.username!r})"
-
-
-def read_logins(path: Path) -> dict[str, Login]:
-    """Read logins by registry host from docker's config.json (`auths`) or rattler's credentials.json (`BasicHTTP`).
-
-    Entries of other kinds, such as credential helpers, are ignored. Raises LoginsFileUnusable.
-    """
-    try:
-        document = json.loads(path.read_bytes())
-        entries = document["auths"] if isinstance(document.get("auths"), dict) else document
-        found = {
-            _normalize_host(name): _read_login(entry) for name, entry in entries.items() if isinstance(entry, dict)
-        }
-    except OSError as error:
-        raise LoginsFileUnusable(str(path), error.strerror or "cannot be read") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise LoginsFileUnusable(str(path), "is neither a docker config.json nor a rattler credentials.json") from None
-    return {host: login for host, login in found.items() if login}
-
-
-def _normalize_host(name: str) -> str:
-    host = (urllib.parse.urlsplit(name).netloc if "://" in name else name).partition("/")[0]
-    return DOCKER_HUB if host in DOCKER_HUB_NAMES else host
-
-
-def _read_login(entry: Mapping[str, Any]) -> Login | None:
-    if isinstance(plain := entry.get("BasicHTTP"), dict):
-        return Login(plain["username"], plain["password"])
-    if encoded := entry.get("auth"):
-        username, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
-        return Login(username, password)
-    if "username" in entry and "password" in entry:
-        return Login(entry["username"], entry["password"])
-    return None
 
 
 @dataclass(frozen=True)

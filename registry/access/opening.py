@@ -6,14 +6,12 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from argon2 import PasswordHasher
+from typing import TYPE_CHECKING
 
 from auth.access import GrantedAccess
 from auth.accounts.accounts import Accounts
 from auth.accounts.attempts import Attempts
 from auth.accounts.defaults import Defaults
-from auth.accounts.hashing import HASHER
 from auth.accounts.loading import PrincipalLoader
 from auth.accounts.passwords import Passwords
 from auth.audit.log import AuditLog
@@ -48,6 +46,9 @@ from registry.http.settings import HttpSettings
 from storage.disk.secret_file import read_first_line
 from storage.vault.vault import NO_VAULT, Vault
 
+if TYPE_CHECKING:
+    from argon2 import PasswordHasher
+
 
 @dataclass(frozen=True)
 class OpenedAccess:
@@ -70,7 +71,7 @@ async def open_access(
     workload: WorkloadSettings | None = None,
     sign_in: SignInSettings | None = None,
     vault: Vault = NO_VAULT,
-    hasher: PasswordHasher = HASHER,
+    hasher: PasswordHasher | None = None,
 ) -> AsyncIterator[OpenedAccess]:
     """`root` is the first part of on-demand names. Raises WorkloadRuleInvalid, TrustUnusable, VaultLocked."""
     service = service_of(settings, http)

@@ -13,6 +13,7 @@ from typing import Any, get_args
 from aiohttp import web
 
 from auth.accounts.names import is_name
+from auth.late import import_late
 from auth.tokens.access_tokens import AccessToken
 from auth.tokens.api_tokens import write_api_token
 from auth.tokens.errors import AccessTokenInvalid, AccessTokenUnknown
@@ -82,6 +83,7 @@ async def _make_conda_stores(request: web.Request, document: Mapping[str, Any]) 
     roles = _read_role_bindings(document)
     expires = _read_time(document, "expiration") or _read_time(document, "exp")
     key = await tokens.keys.current()
+    await import_late("jwt")
 
     def write(token: AccessToken) -> str:
         assert token.expires is not None, "every new token ends"

@@ -10,6 +10,6 @@
 
 Base images and pushes use oras (`builder.remote.repository`), in threads that each wait for one registry. Here any
 number of clients wait for registries that may be slow or dead, and read blobs while they arrive. So this runs on the
-event loop with aiohttp, which can also connect to the very address that was checked. oras only parses challenges here.
-Its references are not used, since it guesses where a host ends: it takes the repository `a.b/c` for c on the host a.b.
+event loop with aiohttp, which can also connect to the very address that was checked.
+oras's references are not used, since it guesses where a host ends: it takes `a.b/c`, a repository, for c on host a.b.
 """

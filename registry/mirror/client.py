@@ -17,7 +17,7 @@ from cachetools import TLRUCache
 from yarl import URL
 
 from builder.network.addresses import AddressGuard, InternalAddress, make_connector
-from builder.remote.repository import Login
+from builder.remote.logins import Login
 from builder.work.single_flight import SingleFlight
 from registry.mirror import tokens
 from registry.mirror.errors import (

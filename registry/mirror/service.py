@@ -14,7 +14,7 @@ import structlog
 from aiohttp.abc import AbstractResolver
 from cachetools import LRUCache, TLRUCache
 
-from builder.remote.repository import Login
+from builder.remote.logins import Login
 from builder.work.single_flight import SingleFlight
 from registry.mirror.client import OwnCredentials, UpstreamClient
 from registry.mirror.download import Download

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import oras.auth.utils
 from yarl import URL
 
 from builder.network.organisation import are_of_one
-from builder.remote.repository import Login
+from builder.remote.logins import Login
 from registry.mirror.errors import UpstreamFailed
 from registry.mirror.names import Source
 from storage.errors import quote
@@ -67,7 +67,7 @@ def read_challenge(headers: Sequence[str]) -> Challenge | None:
 
 
 def basic(login: Login) -> Grant:
-    return Grant(f"Basic {oras.auth.utils.get_basic_auth(login.username, login.password)}")
+    return Grant(f"Basic {base64.b64encode(f'{login.username}:{login.password}'.encode()).decode()}")
 
 
 def token_url(source: Source, challenge: Challenge) -> URL:

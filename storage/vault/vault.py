@@ -15,14 +15,14 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from typing import TYPE_CHECKING, Self
 
 from storage.disk.secret_file import read_lines
 from storage.errors import VaultKeyMissing, VaultKeysInvalid, VaultLocked
 from storage.vault.key_text import read_key
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 SEALED = "sealed:1:"
 _NONCE_BYTES = 12
@@ -36,6 +36,9 @@ class _Key:
 
     @classmethod
     def of(cls, key: bytes) -> Self:
+        # most servers have no key, and so no use for 10 MB of library
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
         return cls(hashlib.sha256(b"condery vault key\0" + key).hexdigest()[:_ID_DIGITS], AESGCM(key))
 
 
@@ -86,6 +89,9 @@ class Vault:
         key = self._keys.get(name)
         if key is None:
             raise VaultLocked(row, f"it is encrypted with the key {name}, which the settings do not have")
+        # with the key's cipher it is there
+        from cryptography.exceptions import InvalidTag
+
         try:
             data = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
             return key.cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], row.encode()).decode()

@@ -14,7 +14,9 @@ from builder.errors import RemoteUnavailable
 from builder.network.addresses import AddressGuard, InternalAddress
 from builder.network.organisation import are_of_one, find_organisation
 from builder.remote.guarded_adapter import GuardedAdapter
-from builder.remote.repository import ImageReference, Login, RemoteRepository, RepeatableBody
+from builder.remote.logins import Login
+from builder.remote.reference import ImageReference
+from builder.remote.repository import RemoteRepository, RepeatableBody
 from storage.digest import Digest
 from tests.support.servers.inside import STATUS, TARGETS, Inside, inside
 

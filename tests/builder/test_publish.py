@@ -20,7 +20,7 @@ import pytest
 
 from builder.errors import PublishFailed
 from builder.publish import StoredImage, push, write_docker_archive, write_oci_layout
-from builder.remote.repository import Login
+from builder.remote.logins import Login
 from storage.digest import Descriptor, Digest
 from storage.disk.privacy import masked
 from storage.errors import ObjectMissing

@@ -16,7 +16,7 @@ ORDER = {
         "settings publish base layers packages archives remote policy channels locks names network work platforms "
         "sample_channel elf canonical errors",
         "auth": "sign_in tokens accounts audit settings access refusal principal grants pattern_index binding role "
-        "permission remembered changing errors",
+        "permission remembered changing late errors",
         "storage": "store garbage integrity environments catalog repositories upkeep_settings quotas blobs objects "
         "events vault database disk network settings section strict_json text suggestions glob digest oci background "
         "cancellation use_notes layout clock errors",

@@ -94,7 +94,7 @@ def build(
 
 def _check_reference(push: str) -> None:
     """Raise UsageError now for a reference that nothing can be pushed to, and not after the build."""
-    from builder.remote.repository import ImageReference
+    from builder.remote.reference import ImageReference
 
     try:
         ImageReference.parse(push)
@@ -161,7 +161,7 @@ def _write(image: StoredImage, output: _Place, reference: str, umask: int) -> No
 
 def _push(image: StoredImage, reference: str, settings: Settings) -> str:
     from builder.publish import push
-    from builder.remote.repository import read_logins
+    from builder.remote.logins import read_logins
 
     credentials = settings.builder.credentials
     return push(

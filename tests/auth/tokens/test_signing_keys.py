@@ -12,7 +12,8 @@ from sqlalchemy import select, update
 
 from auth.changing import AccessData
 from auth.tokens import signing_keys
-from auth.tokens.signing_keys import KEEP_SECONDS, ROTATE_SECONDS, SigningKeys, thumbprint
+from auth.tokens.key_text import thumbprint
+from auth.tokens.signing_keys import KEEP_SECONDS, ROTATE_SECONDS, SigningKeys
 from storage.database.account_tables import signing_key
 from storage.database.engine import Database
 from storage.errors import VaultLocked

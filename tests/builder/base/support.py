@@ -17,7 +17,7 @@ import pytest
 from builder.base.opening import open_base
 from builder.base.vocabulary import Base, BaseImage
 from builder.platforms import host_platform
-from builder.remote.repository import Login
+from builder.remote.logins import Login
 from storage.catalog.bases import Bases
 from storage.digest import Digest
 from tests.support.builder.images import OCI

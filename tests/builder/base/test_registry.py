@@ -19,7 +19,9 @@ import pytest
 from builder.base.registry import RegistryBase
 from builder.errors import BaseUnavailable, LoginsFileUnusable, RemoteUnavailable
 from builder.publish import push
-from builder.remote.repository import ImageReference, Login, RemoteRepository, read_logins
+from builder.remote.logins import Login, read_logins
+from builder.remote.reference import ImageReference
+from builder.remote.repository import RemoteRepository
 from storage.database import tables
 from storage.digest import Descriptor, Digest
 from tests.builder.base.support import PAIR, Data, OpenData, check, files_of, opened

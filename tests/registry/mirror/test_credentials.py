@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from builder.remote.repository import Login
+from builder.remote.logins import Login
 from storage.catalog.credential import NamespaceCredential
 from storage.oci import OCI_INDEX
 from tests.support.registry.mirrored import APP, FIRST, SECOND, get, get_refusal

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from builder.remote.repository import Login
+from builder.remote.logins import Login
 from tests.support.registry.mirrored import APP, FIRST, get, get_refusal, name_of
 from tests.support.registry.upstreams import QUICK, ScriptedRegistry, mirroring, scripted_registry
 from tests.support.servers.resolver import Answers

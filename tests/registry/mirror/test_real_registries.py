@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from builder.remote.repository import Login
+from builder.remote.logins import Login
 from storage.digest import Digest
 from storage.oci import OCI_INDEX
 from tests.support.registry.mirrored import APP, FIRST, SECOND, assert_pulled, get, get_refusal, name_of, warnings

@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from auth.tokens.api_tokens import write_api_token
+from auth.tokens.key_text import thumbprint
 from auth.tokens.registry_tokens import ISSUER, LONGEST, TYPE
-from auth.tokens.signing_keys import SigningKey, thumbprint
+from auth.tokens.signing_keys import SigningKey
 
 SERVICE = "registry.example.org"
 

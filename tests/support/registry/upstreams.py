@@ -18,7 +18,7 @@ from yarl import URL
 
 from auth.access import Access
 from auth.settings import AccessSettings
-from builder.remote.repository import Login
+from builder.remote.logins import Login
 from registry.http.settings import HttpSettings
 from registry.mirror.client import OwnCredentials
 from registry.mirror.service import Mirror
