@@ -1,6 +1,9 @@
 """What can go wrong between an image name and its layers.
 
     ConderyError (storage.errors)
+    ├── SearchUnavailable          the packages of no channel can be searched
+    │   └── SearchPreparing
+    ├── SearchLimit                a search for packages took too long
     └── BuilderError
         ├── InvalidImageName       the name or tag breaks the grammar
         ├── InputInvalid           a file that somebody wrote is no environment, or no lock
@@ -41,7 +44,7 @@ The person who typed `docker pull` reads these texts: they say what is wrong, wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from storage.errors import ConderyError, quote
 from storage.suggestions import did_you_mean
@@ -353,3 +356,30 @@ class BuildCanceled(BuildFailed):
 
 class SampleChannelFailed(BuilderError):
     """The sample channel cannot be made on this machine. `condery sample-channel` raises it; a pull never does."""
+
+
+class SearchUnavailable(ConderyError):
+    """`reasons` by channel."""
+
+    retry_after = 60
+    """Seconds."""
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        told = "; ".join(f"{channel}: {reason}" for channel, reason in reasons.items())
+        super().__init__(f"packages cannot be searched: {told}"[:LONGEST_REASON])
+        self.reasons = dict(reasons)
+
+
+class SearchPreparing(SearchUnavailable):
+    """A channel that nobody has searched before is being read."""
+
+    retry_after = 10
+
+
+class SearchLimit(ConderyError):
+    retry_after = 10
+    """Seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the search took more than {seconds:g} s; search for a longer part of a name")
+        self.seconds = seconds

@@ -36,6 +36,10 @@ from builder.queue.ended import Announce
 from builder.queue.job import Job
 from builder.queue.protocol import BuildQueue, CompletedBuild
 from builder.remote.logins import read_logins
+from builder.search.index_file import Written
+from builder.search.indexes import Indexes
+from builder.search.package import SearchedChannel
+from builder.search.search import PackageSearch
 from builder.settings import BuilderSettings
 from builder.solve.lanes import Solving, SolvingSettings
 from builder.solve.own import OwnSolvers
@@ -58,11 +62,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class BuilderService:
-    """`demand` serves clients that wait, `builder` serves the command line, which watches."""
+    """`demand` serves clients that wait, `builder` serves the command line, which watches. `packages` are searched."""
 
     builder: Builder
     queue: BuildQueue
     demand: Demand
+    packages: PackageSearch
 
     async def build(self, spec: EnvironmentSpec, progress: Progress = show_nothing) -> FinishedImage:
         """Build the image of `spec` here and now. Raises BuilderError, StorageError."""
@@ -123,7 +128,9 @@ class BuilderService:
             )
             stack.push_async_callback(demand.close)
             stack.push_async_callback(queue.close)
-            service = cls(builder, queue, demand)
+            packages = _open_search(settings, data, channels, builder.solver)
+            stack.push_async_callback(packages.close)
+            service = cls(builder, queue, demand, packages)
             if resume:
                 await stack.enter_async_context(service._serving(clear))
             yield service
@@ -146,7 +153,7 @@ async def _prepare_folders(data: DataDirectory) -> partial[int]:
     # their files are spread over 256 folders, made once here rather than checked at every write
     for folder in spread:
         await asyncio.to_thread(make_folders, folder)
-    return partial(remove_leftovers, [*spread, data.bases, data.working, data.own_repodata])
+    return partial(remove_leftovers, [*spread, data.bases, data.working, data.own_repodata, data.search])
 
 
 async def _open_builder(
@@ -207,6 +214,19 @@ def _open_base(
     shared = SharedBase(base)
     stack.push_async_callback(shared.close)
     return shared
+
+
+def _open_search(
+    settings: BuilderSettings, data: DataDirectory, policy: ChannelPolicy, solver: OwnSolvers
+) -> PackageSearch:
+    """Nothing is read before somebody searches."""
+    channels = [SearchedChannel(name, url) for url, name in policy.list_named().items()]
+    platforms = list(dict.fromkeys([*settings.platforms, "noarch"]))
+
+    async def make(channel: str, path: Path, seconds: float) -> Written:
+        return await solver.shared.list_packages(channel, platforms, path, seconds)
+
+    return PackageSearch(channels, policy.alias, Indexes(data.search, make, settings.search_refresh))
 
 
 def _make_solver_settings(settings: BuilderSettings, data: DataDirectory, policy: ChannelPolicy) -> SolverSettings:

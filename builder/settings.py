@@ -102,6 +102,10 @@ class BuilderSettings(Section):
     repodata_size: Size = Field(2 << 30, description="Maximum size of one channel index after decompression.")
     repodata_disk: Size = Field(16 << 30, description="Maximum size on disk of the indexes of all channels.")
     repodata_channels: int = Field(100, description="Number of channels whose index is kept in memory and refreshed.")
+    search_refresh: float = Field(
+        3600,
+        description="Seconds after which a search for packages lets a channel's list of them be read again.",
+    )
     downloads: int = Field(8, description="Number of archives that are downloaded at the same time.")
     download_seconds: float = Field(60, description="Seconds without a byte after which a download is resumed.")
     download_least: Size = Field(
@@ -181,7 +185,14 @@ class BuilderSettings(Section):
 
     @field_validator(
         *("fresh_for", "stale_for", "failure_memory", "transient_failure_memory", "channel_seconds", "solve_seconds"),
-        *("quick_solve_seconds", "repodata_refresh", "download_seconds", "download_least", "build_download_seconds"),
+        *(
+            "quick_solve_seconds",
+            "repodata_refresh",
+            "search_refresh",
+            "download_seconds",
+            "download_least",
+            "build_download_seconds",
+        ),
         *("build_layers_seconds", "archive_seconds", "user", "builds_per_minute"),
     )
     @classmethod

@@ -149,6 +149,8 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     mirror.UpstreamLimits: Answer(429, "TOOMANYREQUESTS"),
     mirror.MirrorError: Answer(404, "MANIFEST_UNKNOWN"),
     builder.TooManyBuilds: Answer(429, "TOOMANYREQUESTS"),
+    builder.SearchUnavailable: Answer(503, "UNAVAILABLE"),
+    builder.SearchLimit: Answer(503, "UNAVAILABLE"),
     builder.UnknownArtifact: Answer(404, "NOT_FOUND"),
     builder.InputInvalid: Answer(400, "SPECIFICATION_INVALID"),
     builder.BuilderError: Answer(404, "MANIFEST_UNKNOWN"),
@@ -157,6 +159,7 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
 
 _SOON = (
     *(StillBuilding, TooManyConnections, TooManyRequests, DeviceTooFast, builder.TooManyBuilds),
+    *(builder.SearchUnavailable, builder.SearchLimit),
     *(storage.StorageBusy, storage.TooManyUploads, storage.ServerStopping),
     *(auth.TooManyAttempts, auth.SignInBusy, IssuerUnusable),
 )

@@ -100,6 +100,7 @@ def _make_parts(
         notifier=notifier,
         reserve=store.reserve,
         mirror=mirror,
+        packages=service.packages,
         browsers=opened.browsers,
         devices=opened.devices,
     )

@@ -72,11 +72,11 @@ def data(of: object, **optional: object) -> Gives:
     return Gives({"data": of, **optional}, frozenset(optional))
 
 
-def listing(of: object) -> Gives:
-    """A list, all of it or a page."""
+def listing(of: object, **optional: object) -> Gives:
+    """A list, all of it or a page; `optional` fields may stand beside it."""
     # a type that is a value can stand in an annotation only by force
     listed: object = list.__class_getitem__(of)
-    return fields(data=listed, page=int, size=int, count=int)
+    return Gives({"data": listed, "page": int, "size": int, "count": int, **optional}, frozenset(optional))
 
 
 def message() -> Gives:

@@ -19,6 +19,7 @@ from auth.tokens.tokens import Tokens
 from builder.artifacts.artifact import Artifact
 from builder.demand import Ticket
 from builder.image.finished import FinishedImage
+from builder.search.search import PackageSearch
 from builder.work.claims import Caller, Permit
 from registry.errors import Unauthorized
 from registry.http.budget import UploadBudget
@@ -128,6 +129,8 @@ class Parts:
     """Room for deletions on a full disk; None if nothing is stored on one."""
     mirror: Mirror | None = None
     """None if no other registry is mirrored."""
+    packages: PackageSearch | None = None
+    """None if no channel can be searched."""
     browsers: BrowserPages | None = None
     devices: DeviceSignIns | None = None
     """Programs that sign in by somebody's browser."""

@@ -28,6 +28,7 @@ from registry.access.token_route import get_token, post_token
 from registry.api import schemas
 from registry.api.audit import list_events
 from registry.api.description.handlers import DESCRIPTION, Description, get_document, get_page
+from registry.api.packages import list_channels, list_packages
 from registry.api.permissions import get_permission
 from registry.api.tokens import list_tokens, make_token, revoke_token
 from registry.contract import HTML, JSON, data, listing, message, raw
@@ -121,6 +122,10 @@ ROUTES: tuple[Row, ...] = (
     Route(READ_METHODS, "/api/docs", PUBLIC, get_page, "page", "describe the REST API, and try it", gives=raw(HTML)),
     Route(READ_METHODS, "/api/v1/permission/", PUBLIC, get_permission, "rest", "say who the sender is and may do what",
           gives=data(schemas.Permissions)),
+    Route(READ_METHODS, "/api/v1/channel/", _READ, list_channels, "rest", "list the channels that can be searched",
+          lists=True, query=schemas.Channels, gives=listing(schemas.Channel)),
+    Route(READ_METHODS, "/api/v1/package/", _READ, list_packages, "rest", "search for packages in channels",
+          lists=True, query=schemas.Packages, gives=listing(schemas.Package, message=str)),
     AccountRoute(READ_METHODS, _TOKENS, SIGNED_IN, list_tokens, "rest", "list one's own access tokens",
                  query=schemas.Tokens, gives=listing(schemas.Token)),
     AccountRoute(("POST",), _TOKENS, SIGNED_IN, make_token, "rest", "make an access token",

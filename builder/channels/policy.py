@@ -7,6 +7,7 @@ network, unless the settings name that very channel there.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable
@@ -64,6 +65,14 @@ class ChannelPolicy:
     def is_own(self, channel: str) -> bool:
         """Whether it is one of the setting `channels`. Raises ChannelUnavailable if it is not a channel."""
         return resolve_address(channel, self.alias) in self._named
+
+    def list_named(self) -> dict[str, str]:
+        """The channels that the settings name, by URL, in their order; patterns with a wildcard name none."""
+        named: dict[str, str] = {}
+        for channel in [*self.channels, *(each for each in self.patterns if not _WILD.search(each))]:
+            with contextlib.suppress(ChannelUnavailable):
+                named.setdefault(resolve_address(channel, self.alias), channel)
+        return named
 
     def check(self, spec: EnvironmentSpec) -> None:
         """Raises ChannelNotAllowed for the first channel in the spec that is not allowed."""

@@ -21,6 +21,7 @@ _OF_NO_BUILD = frozenset(
         "failure_memory",
         "transient_failure_memory",
         "repodata_refresh",
+        "search_refresh",
         # who may ask, and what runs at a time; machines of one cluster may differ in these
         "builds_per_caller",
         "builds_at_most",

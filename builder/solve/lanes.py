@@ -27,6 +27,7 @@ from builder.locks.lock import Lock
 from builder.names.spec import EnvironmentSpec
 from builder.network.guarding_proxy import MOST_CONNECTIONS
 from builder.policy.policy import NO_POLICY, Policy
+from builder.search.index_file import Written
 from builder.solve.settings import SolverSettings
 from builder.solve.solver import Solver
 from builder.solve.spare import SpareSolver
@@ -131,6 +132,10 @@ class Solving:
     async def list_package_names(self, channels: Sequence[str], platforms: Sequence[str]) -> list[str]:
         """Do what `Solver.list_package_names` does."""
         return await self._solver.list_package_names(channels, platforms)
+
+    async def list_packages(self, channel: str, platforms: Sequence[str], path: Path, seconds: float) -> Written:
+        """Do what `Solver.list_packages` does."""
+        return await self._solver.list_packages(channel, platforms, path, seconds)
 
     async def refresh(self) -> None:
         """Do what `Solver.refresh` does. The second process refreshes itself."""

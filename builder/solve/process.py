@@ -31,9 +31,11 @@ from builder.channels.logins import Logins
 from builder.channels.policy import list_channels
 from builder.errors import BuilderError, ChannelUnavailable, SolveLimit, Unsatisfiable
 from builder.names.spec import EnvironmentSpec
+from builder.search.package import SearchedChannel
 from builder.solve.frames import LARGEST, OUT_OF_MEMORY, read_frame, write_frame
 from builder.solve.indexes.client import make_client
 from builder.solve.indexes.folder import RepodataFolder
+from builder.solve.indexes.listing import ChannelListing
 from builder.solve.indexes.repodata import Repodata, RepodataLimits
 from builder.solve.platform_solve import PlatformSolve
 from builder.solve.policy_files import PolicyFiles
@@ -87,16 +89,15 @@ class SolverProcess:
         folder = Path(configuration.repodata)
         home = folder / "home"
         home.mkdir(exist_ok=True)
-        self._repodata = Repodata(
-            RepodataFolder(folder, configuration.repodata_disk),
-            make_client(configuration.proxy, self._credentials, self._logins, home),
-            RepodataLimits(
-                configuration.reading,
-                configuration.repodata_size,
-                configuration.repodata_channels,
-                configuration.connections,
-            ),
+        self._folder = RepodataFolder(folder, configuration.repodata_disk)
+        self._limits = RepodataLimits(
+            configuration.reading,
+            configuration.repodata_size,
+            configuration.repodata_channels,
+            configuration.connections,
         )
+        client = make_client(configuration.proxy, self._credentials, self._logins, home)
+        self._repodata = Repodata(self._folder, client, self._limits)
 
         self._policies = PolicyFiles()
 
@@ -134,6 +135,8 @@ class SolverProcess:
             case "download":
                 await download_to_path(self._repodata.client, request["url"], Path(request["path"]))
                 return None
+            case "packages":
+                return await self._list_packages(request)
             case unknown:
                 raise ValueError(f"unknown request {unknown}")
 
@@ -146,6 +149,12 @@ class SolverProcess:
         urls = [resolve_address(channel, self._alias) for channel in channels]
         gateway = await self._repodata.open_gateway(urls, platforms)
         return await list_package_names(gateway, urls, platforms)
+
+    async def _list_packages(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Write the index of a channel's packages. Raises ChannelUnavailable, ChannelRefused, StorageFull."""
+        channel = SearchedChannel(request["channel"], resolve_address(request["channel"], self._alias))
+        source = ChannelListing(channel, request["platforms"], self._repodata.client, self._folder, self._limits)
+        return await source.write(Path(request["path"]))
 
     async def _load(self, spec: EnvironmentSpec, request: dict[str, Any]) -> None:
         """Load the channels.

@@ -42,6 +42,7 @@ from builder.names.spec import EnvironmentSpec
 from builder.network.addresses import AddressGuard
 from builder.network.guarding_proxy import GuardingProxy
 from builder.policy.policy import NO_POLICY, Policy, find_moment
+from builder.search.index_file import Written
 from builder.solve.child import GRACE, Child, Gone
 from builder.solve.indexes.folder import RepodataFolder, format_size
 from builder.solve.policy_files import write_policy
@@ -62,6 +63,8 @@ _ALONE = 4
 """Processes with a single request at a time. One caller's requests never have all of them."""
 _TRANSFER = 3600.0
 """Seconds that a download from an OCI registry may take."""
+LISTING_PRIORITY = 15
+"""What is added to the niceness of a process that lists packages for searches (nice(2)): builds go first."""
 _UNLIMITED = -1
 """RLIM_INFINITY (getrlimit(2))."""
 
@@ -214,6 +217,25 @@ class Solver:
         except Gone:
             raise WorkerLost("downloading") from None
 
+    async def list_packages(self, channel: str, platforms: Sequence[str], path: Path, seconds: float) -> Written:
+        """Write the index of all packages of `channel` to `path`, in a process of its own.
+
+        Raises ChannelNotAllowed, ChannelUnavailable, ChannelRefused, SolveError, WorkerLost.
+        """
+        self._check([channel])
+        doing = "listing packages"
+        child = await self._start(priority=LISTING_PRIORITY)
+        request = {"channel": channel, "platforms": list(platforms), "path": str(path.absolute()), "alone": True}
+        try:
+            return Written(**await self._ask_of(child, seconds, {"do": "packages", **request}))
+        except SolveLimit:
+            raise ChannelUnavailable(channel, f"its packages could not be listed within {seconds:g} s") from None
+        except Gone as gone:
+            raise self._explain(Gone(gone.cause, [channel]), doing, [channel]) from None
+        finally:
+            await child.close()
+            await asyncio.to_thread(self._folder.remove_leftovers)
+
     def _check(self, channels: Sequence[str]) -> None:
         """Raises ChannelNotAllowed. The proxy admits requests to these channels from now on."""
         policy = self._settings.policy
@@ -323,10 +345,11 @@ class Solver:
                 self._child = await self._start()
             return self._child
 
-    async def _start(self, file_size: int | None = None) -> Child:
+    async def _start(self, file_size: int | None = None, priority: int | None = None) -> Child:
         """Start a process, all of whose requests go out through the proxy."""
         size = file_size or self._settings.repodata_size
-        return await Child.start(self._settings, self._proxy, self._folder, size, self._redact)
+        settings = self._settings if priority is None else replace(self._settings, priority=priority)
+        return await Child.start(settings, self._proxy, self._folder, size, self._redact)
 
     async def _refresh_forever(self) -> None:
         while True:

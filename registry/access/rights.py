@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aiohttp import web
 
 from auth.permission import Permission
@@ -30,6 +32,20 @@ def check_entity(request: web.Request, permission: Permission, entity: str) -> N
     if principal.kind == "anonymous" and "Authorization" not in request.headers:
         raise request.app[PARTS].authentication.challenge(request, message=f"{refusal}; sign in")
     raise Denied(refusal)
+
+
+def check_anywhere(request: web.Request, permissions: Sequence[Permission], doing: str) -> None:
+    """Raises Denied to whoever has been granted none of `permissions` on anything, and Unauthorized likewise."""
+    principal, access = request[PRINCIPAL], request.app[PARTS].access
+    for permission in permissions:
+        places = access.places(principal, permission)
+        if places.names or places.beginnings:
+            return
+    needed = " or ".join(permissions)
+    if principal.kind == "anonymous" and "Authorization" not in request.headers:
+        message = f"whoever is not signed in may not {doing} ({needed}); sign in"
+        raise request.app[PARTS].authentication.challenge(request, message=message)
+    raise Denied(f"to {doing} you need {needed} on something; ask an administrator for the role viewer anywhere")
 
 
 def check_unscoped(request: web.Request) -> None:

@@ -34,24 +34,40 @@ def answer_message(message: str) -> web.Response:
 def answer_list(request: web.Request, rows: Sequence[Mapping[str, Any]], sorts: Collection[str]) -> web.Response:
     """All rows, or the page that is asked for, sorted by one of `sorts` if that is asked for. Raises PageInvalid."""
     rows = _sort(request, rows, sorts)
-    if "page" not in request.query and "size" not in request.query:
-        # conda-store's command line asks again and again until it has `count` rows
+    paging = read_paging(request)
+    if paging is None:
         return answer_data(rows, page=1, size=len(rows), count=len(rows))
-    page, size = _read_number(request, "page", 1), min(_read_number(request, "size", 10), MOST_ON_PAGE)
+    page, size = paging
     return answer_data(rows[(page - 1) * size : page * size], page=page, size=size, count=len(rows))
 
 
-def _sort(
-    request: web.Request, rows: Sequence[Mapping[str, Any]], sorts: Collection[str]
-) -> Sequence[Mapping[str, Any]]:
+def read_paging(request: web.Request) -> tuple[int, int] | None:
+    """The number of the page, from 1, and the rows on each; None if all rows are asked for. Raises PageInvalid.
+
+    conda-store's command line asks again and again until it has `count` rows.
+    """
+    if "page" not in request.query and "size" not in request.query:
+        return None
+    return _read_number(request, "page", 1), min(_read_number(request, "size", 10), MOST_ON_PAGE)
+
+
+def read_sorting(request: web.Request, sorts: Collection[str]) -> tuple[str, bool]:
+    """What is sorted by, empty if that is not asked for, and whether backwards. Raises PageInvalid."""
     order, by = _read_word(request, "order"), _read_word(request, "sort_by")
     if order not in ("", "asc", "desc"):
         raise PageInvalid("order", order, "expected asc or desc")
     if by not in ("", *sorts):
         raise PageInvalid("sort_by", by, f"expected one of {', '.join(sorts)}")
+    return by, order == "desc"
+
+
+def _sort(
+    request: web.Request, rows: Sequence[Mapping[str, Any]], sorts: Collection[str]
+) -> Sequence[Mapping[str, Any]]:
+    by, backwards = read_sorting(request, sorts)
     if by:
         rows = sorted(rows, key=lambda row: (row[by] is not None, row[by]))
-    return rows[::-1] if order == "desc" else rows
+    return rows[::-1] if backwards else rows
 
 
 def _read_word(request: web.Request, name: str) -> str:

@@ -112,3 +112,59 @@ class Events(Shape):
     """Events on a page: 100 if nothing is said, and never more than 1000."""
     before: Annotated[int, Field(ge=1, lt=10**18)] | None = None
     """Older events than that of this number."""
+
+
+class Channel(Shape):
+    """A channel whose packages can be searched."""
+
+    id: int
+    name: str
+    """As it is written in a spec: a name or an address."""
+    last_update: datetime | None
+    """When its list of packages was last read; null before its first search."""
+
+
+class Channels(Paged):
+    sort_by: Literal["id", "name", "last_update"] | None = None
+
+
+class Package(Shape):
+    """A package of a channel. conda-store's has the fields from `id` to `summary`."""
+
+    id: int
+    channel: Channel
+    license: str | None
+    name: str
+    version: str
+    summary: str
+    """What the channel says of it; empty if it says nothing."""
+    build: str
+    build_number: int
+    subdir: str
+    size: int | None
+    """Bytes of its archive."""
+    timestamp: int | None
+    """When it was built: milliseconds since 1970."""
+    sha256: str | None
+    md5: str | None
+    depends: int
+    """How many dependencies it has."""
+
+
+PackageColumn = Literal["channel", "name", "version"]
+Searched = Annotated[str, Field(max_length=200, pattern=r"^[ -~]*$")]
+
+
+class Packages(Paged):
+    search: Searched | None = None
+    """A part of the name, whatever its case."""
+    exact: Literal["true", "false"] | None = None
+    """Whether `search` is the whole name."""
+    build: Searched | None = None
+    """A part of the build."""
+    channel: Annotated[list[Searched], Field(max_length=20)] | None = None
+    """Names or addresses of channels; without them, all are searched."""
+    distinct_on: Annotated[list[PackageColumn], Field(max_length=20)] | None = None
+    """Of packages that are alike in these, the newest is shown."""
+    sort_by: PackageColumn | None = None
+    """Versions sort as conda sorts them."""

@@ -56,7 +56,8 @@ UNTOLD = {
 READ = {
     "/", "/healthz", "/readyz", "/login", "/login/provider", "/device", "/v2/", "/v2/_catalog", "/v2/{name}/tags/list",
     "/v2/{name}/referrers/{digest}", "/v2/{name}/blobs/{digest}", "/v2/{name}/blobs/uploads/{session}",
-    "/api/v1/permission/", "/api/v1/token/", "/api/v1/audit/", "/api/v1/audit/{namespace}/",
+    "/api/v1/permission/", "/api/v1/channel/", "/api/v1/package/", "/api/v1/token/",
+    "/api/v1/audit/", "/api/v1/audit/{namespace}/", "/api/openapi.json", "/api/docs",
 }  # fmt: skip
 """Paths whose GET changes nothing."""
 

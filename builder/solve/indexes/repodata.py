@@ -143,7 +143,7 @@ class Repodata:
     def make_error(self, channels: Mapping[str, str], text: str) -> ChannelUnavailable | ChannelRefused:
         """Turn a gateway's error into one about the channel, from `channels` (URL to name), that it mentions."""
         url = next((url for url in channels if url in text), next(iter(channels)))
-        return _make_error(channels[url], read_gateway_reason(text, url, self._limits.size))
+        return make_channel_error(channels[url], read_gateway_reason(text, url, self._limits.size))
 
     async def reload(self, urls: Iterable[str]) -> None:
         """Let the next use read the indexes of `urls` again."""
@@ -196,9 +196,9 @@ class Repodata:
         """
         for url, reason in failures.items():
             if url in offline or not _is_unreachable(reason):
-                raise _make_error(url, reason)
+                raise make_channel_error(url, reason)
             if await self._read(self._open(frozenset([url])), url, platforms) is not None:
-                raise _make_error(url, reason)
+                raise make_channel_error(url, reason)
         for url, reason in failures.items():
             log.warning("channel cannot be reached; its last known packages are used", channel=url, reason=reason)
             self._offline |= {url}
@@ -290,7 +290,8 @@ class Repodata:
                     self._forget(url)
 
 
-def _make_error(channel: str, reason: str) -> ChannelUnavailable | ChannelRefused:
+def make_channel_error(channel: str, reason: str) -> ChannelUnavailable | ChannelRefused:
+    """The error for a reason that `read_gateway_reason` gave; `channel` is its name."""
     return ChannelRefused(channel, reason) if "repodata_size" in reason else ChannelUnavailable(channel, reason)
 
 

@@ -17,6 +17,7 @@ from registry.api.schemas import NewToken, Tokens
 from registry.contract import EVENTS, data, listing, message, raw
 from registry.dispatch import AccountRoute, RepositoryRoute
 from registry.routes import ROUTES
+from tests.support.builder.searching import record, write_repodata
 from tests.support.registry.asking import ask
 from tests.support.server import Server
 
@@ -38,7 +39,10 @@ def administered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     place = directory / "data"
     condery(place, "user", "add", "alice", stdin=PASSWORD)
     condery(place, "role", "bind", "*/*=admin", "--user", "alice")
-    server = Server(("--base", "scratch", "--workers", "1"), place, directory / "log")
+    channel = write_repodata(directory / "channel", record("numpy"), record("numba")).as_uri()
+    # what is granted to anybody needs no credentials, whatever the description says
+    options = ("--base", "scratch", "--workers", "1", "--channels", channel, "--anonymous-bindings", "none")
+    server = Server(options, place, directory / "log")
     server.start()
     yield server
     server.kill()

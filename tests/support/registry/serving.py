@@ -26,6 +26,7 @@ from builder.image.documents import write_beginning
 from builder.image.finished import FinishedImage
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.queue.protocol import CompletedBuild
+from builder.search.search import PackageSearch
 from builder.work.claims import OURSELVES, Caller, Permit
 from registry.access.opening import OpenedAccess, open_access
 from registry.dispatch import Row
@@ -235,6 +236,7 @@ async def serving(
     webhooks: WebhookSettings | None = None,
     timing: Timing | None = None,
     open_mirror: Callable[[Store], contextlib.AbstractAsyncContextManager[Mirror]] | None = None,
+    packages: PackageSearch | None = None,
 ) -> AsyncIterator[Site]:
     """A server on `directory`; `database` is the URL of another database than SQLite there."""
     settings = settings or HttpSettings()
@@ -278,6 +280,7 @@ async def serving(
                 read_only=read_only,
                 notifier=notifier,
                 mirror=mirror,
+                packages=packages,
                 browsers=opened.browsers,
                 devices=opened.devices,
             )

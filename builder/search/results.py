@@ -1,0 +1,113 @@
+"""What a search has found in the indexes of several channels. Its methods block; call them in a thread."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from builder.errors import SearchLimit
+from builder.search.index_file import address_of
+from builder.search.package import FoundPackage
+from builder.search.question import Question
+
+MOST_CHANNELS = 10
+"""Files that SQLite attaches to one connection."""
+_STEPS = 50_000
+"""Steps of SQLite's machine between two looks at the clock; far below a millisecond."""
+
+_ROWS = """
+SELECT id, name, version, build, build_number, subdir, license,
+    coalesce((SELECT summary FROM {schema}.summaries s WHERE s.name = p.name), ''),
+    size, timestamp, sha256, md5, depends
+FROM {schema}.packages p WHERE row BETWEEN ? AND ? ORDER BY row {direction}
+"""
+
+
+class Results:
+    """`seconds` are for each call of a method."""
+
+    def __init__(self, indexes: Sequence[Path], question: Question, seconds: float) -> None:
+        """Open the indexes, at most MOST_CHANNELS, which are in the order of their channels' names.
+
+        Raises SearchLimit, sqlite3.Error.
+        """
+        self._question = question
+        self._channels = len(indexes)
+        self._seconds = seconds
+        self._deadline = time.monotonic() + seconds
+        self._lock = threading.Lock()
+        # each call is from one thread, but the next may be from another
+        self._connection = sqlite3.connect("file::memory:", uri=True, check_same_thread=False)
+        try:
+            self._connection.set_progress_handler(self._is_late, _STEPS)
+            for number, path in enumerate(indexes):
+                self._connection.execute(f"ATTACH ? AS c{number}", (address_of(path),))
+            self.count = self._read_count() if indexes else 0
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        """Close the indexes, once a call that may still run in another thread has broken off."""
+        self._seconds, self._deadline = 0.0, 0.0
+        with self._lock:
+            self._connection.close()
+
+    def read_page(self, begin: int, size: int) -> list[FoundPackage]:
+        """At most `size` packages from number `begin` on, counted from 0. Raises SearchLimit, sqlite3.Error."""
+        if begin >= self.count:
+            return []
+        return self._take(self._read_from(begin), size)
+
+    def read_all(self, size: int) -> Iterator[list[FoundPackage]]:
+        """All packages, `size` at a time. Raises SearchLimit, sqlite3.Error."""
+        packages = self._read_from(0)
+        while some := self._take(packages, size):
+            yield some
+
+    def _take(self, packages: Iterator[FoundPackage], size: int) -> list[FoundPackage]:
+        with self._lock:
+            self._deadline = time.monotonic() + self._seconds
+            try:
+                return list(islice(packages, size))
+            except sqlite3.OperationalError as error:
+                raise self._explain(error) from None
+
+    def _read_count(self) -> int:
+        query, values = self._question.write_count(self._channels)
+        try:
+            count: int = self._connection.execute(query, values).fetchone()[0]
+        except sqlite3.OperationalError as error:
+            raise self._explain(error) from None
+        return count
+
+    def _read_from(self, begin: int) -> Iterator[FoundPackage]:
+        if not self._channels:
+            return
+        query, values = self._question.write_spans(self._channels)
+        for channel, first, last in self._connection.execute(query, values):
+            length = last - first + 1
+            if begin >= length:
+                begin -= length
+                continue
+            if self._question.descending:
+                yield from self._read_rows(channel, first, last - begin)
+            else:
+                yield from self._read_rows(channel, first + begin, last)
+            begin = 0
+
+    def _read_rows(self, channel: int, first: int, last: int) -> Iterator[FoundPackage]:
+        direction = "DESC" if self._question.descending else "ASC"
+        query = _ROWS.format(schema=f"c{channel}", direction=direction)
+        for *before, sha256, md5, depends in self._connection.execute(query, (first, last)):
+            yield FoundPackage._make((channel, *before, sha256.hex() or None, md5.hex() or None, depends))
+
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._deadline
+
+    def _explain(self, error: sqlite3.OperationalError) -> Exception:
+        return SearchLimit(self._seconds) if self._is_late() else error

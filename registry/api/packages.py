@@ -1,0 +1,167 @@
+"""GET channel/ and package/: the channels that the settings name, and searches for packages in them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from auth.permission import Permission
+from builder.errors import ChannelUnavailable
+from builder.search.package import FoundPackage, SearchedChannel
+from builder.search.question import COLUMNS, Column, Question
+from builder.search.search import Found, ListedChannel, PackageSearch
+from registry.access.rights import check_anywhere
+from registry.answers import UNSTORED_JSON
+from registry.api.documents import answer_data, answer_list, read_paging, read_sorting
+from registry.errors import PageInvalid, RouteUnknown
+from registry.http.transfer import send_chunks
+from registry.parts import PARTS, SETTINGS
+from storage.text import redact
+
+NEEDED = (Permission.ENVIRONMENT_READ, Permission.ENVIRONMENT_CREATE, Permission.ENVIRONMENT_SOLVE)
+"""Any of these, on anything: whoever may use no channel does not learn which there are."""
+PARAMETERS = ("search", "exact", "build", "channel", "distinct_on", "sort_by", "order", "page", "size")
+_ONCE = tuple(each for each in PARAMETERS if each not in ("channel", "distinct_on"))
+_LONGEST = 200
+"""Characters of what is searched for. Names have at most 240, with version and build."""
+_MOST_VALUES = 20
+"""Of a parameter that may be there several times."""
+_PIECE = 500
+"""Packages that are read and written at a time."""
+_WORDS = {"": False, "false": False, "true": True}
+
+
+async def list_channels(request: web.Request) -> web.StreamResponse:
+    """Each with the time at which its list of packages was last read, null before its first search."""
+    packages = _find_search(request)
+    rows = [_write_channel(each) for each in await packages.list_channels()]
+    return answer_list(request, rows, ("id", "name", "last_update"))
+
+
+async def list_packages(request: web.Request) -> web.StreamResponse:
+    """Of what cannot be searched, or only as it was, the answer's `message` says why."""
+    packages = _find_search(request)
+    _check_parameters(request)
+    question, paging = _read_question(request), read_paging(request)
+    async with packages.find(question, _read_channels(request, packages)) as found:
+        channels = [_write_channel(each) for each in found.channels]
+        about = {"message": _tell_problems(found)} if found.problems else {}
+        if paging is None:
+            return await _stream(request, found, channels, about)
+        page, size = paging
+        rows = await found.read_page((page - 1) * size, size, lambda each: _write(each, channels))
+        return answer_data(rows, **about, page=page, size=size, count=found.count)
+
+
+def _find_search(request: web.Request) -> PackageSearch:
+    """Raises Denied, Unauthorized, RouteUnknown."""
+    check_anywhere(request, NEEDED, "search for packages")
+    packages = request.app[PARTS].packages
+    if packages is None:
+        raise RouteUnknown(request.rel_url.raw_path)
+    return packages
+
+
+def _check_parameters(request: web.Request) -> None:
+    """Raises PageInvalid."""
+    for name in request.query:
+        values = request.query.getall(name)
+        if name not in PARAMETERS:
+            raise PageInvalid(name, values[0], f"there is no such parameter; there are {', '.join(PARAMETERS)}")
+        if name in _ONCE and len(values) > 1:
+            raise PageInvalid(name, values[1], "this parameter is there twice")
+        if len(values) > _MOST_VALUES:
+            raise PageInvalid(name, values[-1], f"expected at most {_MOST_VALUES} of this parameter")
+        for value in values:
+            if len(value) > _LONGEST or not value.isprintable():
+                raise PageInvalid(name, value, f"expected at most {_LONGEST} printable characters")
+
+
+def _read_question(request: web.Request) -> Question:
+    """Raises PageInvalid."""
+    search, build = _read_word(request, "search"), _read_word(request, "build")
+    exact = _WORDS.get(_read_word(request, "exact"))
+    if exact is None:
+        raise PageInvalid("exact", _read_word(request, "exact"), "expected true or false")
+    by, backwards = read_sorting(request, COLUMNS)
+    distinct = [_read_column("distinct_on", each) for each in _read_words(request, "distinct_on")]
+    sort_by: Column | None = _read_column("sort_by", by) if by else None
+    return Question(search, exact, build, frozenset(distinct), sort_by or "", backwards)
+
+
+def _read_column(parameter: str, text: str) -> Column:
+    for column in COLUMNS:
+        if text == column:
+            return column
+    raise PageInvalid(parameter, text, f"expected one of {', '.join(COLUMNS)}")
+
+
+def _read_channels(request: web.Request, packages: PackageSearch) -> Sequence[SearchedChannel]:
+    """The channels that are named in the query, by name or address. Raises PageInvalid."""
+    chosen = {}
+    for text in _read_words(request, "channel"):
+        try:
+            channel = packages.find_channel(text)
+        except ChannelUnavailable:
+            channel = None
+        if channel is None:
+            names = ", ".join(each.name for each in packages.channels)
+            raise PageInvalid("channel", redact(text), f"expected one of {names}")
+        chosen[channel.url] = channel
+    return tuple(chosen.values())
+
+
+def _read_word(request: web.Request, name: str) -> str:
+    return next(iter(_read_words(request, name)), "")
+
+
+def _read_words(request: web.Request, name: str) -> list[str]:
+    """What the parameter has, without the slash that conda-store's command line glues to the end of a query."""
+    *before, last = request.query.getall(name, [""])
+    return [each for each in (*before, last.removesuffix("/")) if each]
+
+
+def _tell_problems(found: Found) -> str:
+    return "; ".join(f"{channel}: {problem}" for channel, problem in found.problems.items())
+
+
+def _write_channel(listed: ListedChannel) -> dict[str, Any]:
+    moment = listed.last_update
+    update = None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+    return {"id": listed.channel.id, "name": listed.channel.name, "last_update": update}
+
+
+def _write(package: FoundPackage, channels: list[dict[str, Any]]) -> dict[str, Any]:
+    return package.to_json(channels)
+
+
+async def _stream(
+    request: web.Request, found: Found, channels: list[dict[str, Any]], about: dict[str, str]
+) -> web.StreamResponse:
+    """All packages, which may be hundreds of megabytes, of which few are in memory at a time."""
+    response = web.StreamResponse(headers=UNSTORED_JSON)
+    if request.method == "HEAD":
+        return response
+    await send_chunks(request, response, _write_all(found, channels, about), request.app[SETTINGS].stall_seconds)
+    return response
+
+
+async def _write_all(
+    found: Found, channels: list[dict[str, Any]], about: dict[str, str]
+) -> AsyncGenerator[bytes, None]:
+    count = found.count
+    begin = orjson.dumps({"status": "ok", **about, "page": 1, "size": count, "count": count})
+    yield begin.removesuffix(b"}") + b',"data":['
+    separator = b""
+    async for piece in found.read_all(_PIECE, lambda some: _write_piece(some, channels)):
+        yield separator + piece
+        separator = b","
+    yield b"]}"
+
+
+def _write_piece(packages: list[FoundPackage], channels: list[dict[str, Any]]) -> bytes:
+    return orjson.dumps([_write(each, channels) for each in packages])[1:-1]
