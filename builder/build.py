@@ -36,7 +36,7 @@ from builder.locks.lock import Lock, LockedPackage, order_by_dependency
 from builder.names.spec import EnvironmentSpec
 from builder.platform_build import PlatformBuild
 from builder.policy.admission import Admission
-from builder.policy.policy import NO_POLICY, Policy
+from builder.policy.policy import NO_POLICY, Policy, check_lock
 from builder.progress import Event, Progress, show_nothing
 from builder.queue.job import Job
 from builder.settings import BuilderSettings
@@ -73,6 +73,17 @@ class Solved:
     lock: Lock
     key: str = ""
     unrecorded: float | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a named environment is, whose rules hold for it."""
+
+    namespace: str
+    repository: str
+    """Where its images are."""
+    anew: bool = False
+    """Whether it is solved again though there is a fresh lock."""
 
 
 @dataclass(frozen=True)
@@ -116,17 +127,33 @@ class Builder:
         spec = await self.logins.give_owner(spec, self.settings.root)
         return (await self._make_image_of(Job("image", spec), progress))[1]
 
+    async def make_named(self, job: Job, place: Place, progress: Progress) -> tuple[Lock, str, FinishedImage]:
+        """Make the image of a named environment; return its lock, its key and itself."""
+
+        async def make(lock: Lock, watch: Stopwatch) -> tuple[Lock, str, FinishedImage]:
+            # what was read with a namespace's credentials is not where everybody's images are
+            home = place.repository if lock.spec.owner else self.settings.root
+            return lock, *await self._image_and_key(lock, progress, watch, home)
+
+        return await self._make_of_lock(job, progress, make, place)
+
     async def _make_image_of(self, job: Job, progress: Progress) -> tuple[str, FinishedImage]:
         return await self._make_of_lock(job, progress, lambda lock, watch: self._image_and_key(lock, progress, watch))
 
-    async def _make_of_lock(self, job: Job, progress: Progress, make: Callable[[Lock, Stopwatch], Awaitable[T]]) -> T:
+    async def _make_of_lock(
+        self,
+        job: Job,
+        progress: Progress,
+        make: Callable[[Lock, Stopwatch], Awaitable[T]],
+        place: Place | None = None,
+    ) -> T:
         """Apply `make` to the lock that `job` means.
 
         A lock that fails is forgotten at once: when the channel is fixed, the next solve notices. A lock that is to
         replace one that still answers does so only when the result is made.
         """
         watch = Stopwatch()
-        solved = await self._find_or_solve(job, progress, watch)
+        solved = await self._find_or_solve(job, progress, watch, place)
         try:
             made = await make(solved.lock, watch)
         except BuilderError:
@@ -148,39 +175,56 @@ class Builder:
         logins = await self.logins.find(spec.owner)
         await self.solver.solve(spec, await self._find_glibc(spec.platforms), NO_POLICY, logins)
 
-    async def _find_or_solve(self, job: Job, progress: Progress, watch: Stopwatch) -> Solved:
+    async def _find_or_solve(
+        self, job: Job, progress: Progress, watch: Stopwatch, place: Place | None = None
+    ) -> Solved:
+        admission = self.admission.of(place.namespace) if place else self.admission
         if job.lock_key:
             document = await self.catalog.locks.find(job.lock_key)
             if document is None:
                 raise UnknownLock(job.lock_key, "it was deleted before this build started; pull the tag latest")
             lock = Lock.from_json(document)
-            await self.admission.check_lock(lock)
+            await admission.check_lock(lock)
             return Solved(lock)
         with watch.stage("solve"):
             progress(Event("solve", 0, 1, " ".join(job.spec.match_specs())))
             glibc = await self._find_glibc(job.spec.platforms)
-            await self.admission.check_spec(job.spec)
-            policy = await self.admission.find_policy()
+            await admission.check_spec(job.spec)
+            policy = await admission.find_policy()
             logins = await self.logins.find(job.spec.owner)
             key = make_resolution_key(job.spec, glibc, self.settings.channel_alias, policy, logins.key)
-            solved = await self._solves.do(key, lambda: self._solve(key, job.spec, glibc, policy, logins))
-            await self.admission.check_lock(solved.lock)
+            anew = place is not None and place.anew
+            solved = await self._solves.do(
+                f"{key} anew" if anew else key, lambda: self._solve(key, job.spec, glibc, policy, logins, anew=anew)
+            )
+            await admission.check_lock(solved.lock)
             progress(Event("solve", 1, 1, f"{sum(map(len, solved.lock.packages.values()))} packages"))
         return solved
 
     async def _solve(
-        self, key: str, spec: EnvironmentSpec, glibc: Mapping[str, str], policy: Policy, logins: Logins
+        self,
+        key: str,
+        spec: EnvironmentSpec,
+        glibc: Mapping[str, str],
+        policy: Policy,
+        logins: Logins,
+        *,
+        anew: bool = False,
     ) -> Solved:
-        """Return the stored lock while it is fresh, else a new one, recorded unless the old one still answers."""
+        """Return the stored lock while it is fresh, else a new one, recorded unless the old one still answers.
+
+        With `anew` there is always a new one.
+        """
         now = time.time()
         resolution = await self.catalog.locks.find_resolution(key)
-        if resolution and is_fresh(spec, resolution.solved, self.settings, now):
+        if resolution and not anew and is_fresh(spec, resolution.solved, self.settings, now):
             document = await self.catalog.locks.find(resolution.lock_key)
             if document:
                 return Solved(Lock.from_json(document), key)
         lock = logins.own(await self.solver.solve(spec, glibc, policy, logins), self.settings.channel_alias)
+        if policy.key:
+            check_lock(policy, lock, now)
         solved = Solved(lock, key, now)
-        await self.admission.check_lock(solved.lock)
         if resolution and answers_meanwhile(spec, resolution.solved, self.settings, now):
             return solved
         await self._record(spec, solved)
@@ -206,7 +250,7 @@ class Builder:
             return await self.artifact(lock, name)
 
         async def make() -> str:
-            key, _ = await self._image(lock, show_nothing, watch)
+            key, _ = await self._image(lock, show_nothing, watch, self.settings.root)
             return await record_image_file(name, key, self.catalog, self.blobs)
 
         return await _retry_when_collected(make)
@@ -268,10 +312,12 @@ class Builder:
         """Return the image of `lock`. Make and record it if it does not exist."""
         return (await self._image_and_key(lock, progress, Stopwatch()))[1]
 
-    async def _image_and_key(self, lock: Lock, progress: Progress, watch: Stopwatch) -> tuple[str, FinishedImage]:
-        return await _retry_when_collected(lambda: self._image(lock, progress, watch))
+    async def _image_and_key(
+        self, lock: Lock, progress: Progress, watch: Stopwatch, home: str = ""
+    ) -> tuple[str, FinishedImage]:
+        return await _retry_when_collected(lambda: self._image(lock, progress, watch, home or self.settings.root))
 
-    async def _image(self, lock: Lock, progress: Progress, watch: Stopwatch) -> tuple[str, FinishedImage]:
+    async def _image(self, lock: Lock, progress: Progress, watch: Stopwatch, home: str) -> tuple[str, FinishedImage]:
         bases = await self._resolve_bases(lock.spec.platforms)
         for base in bases.values():
             check_prefix(lock.spec.prefix, base)
@@ -279,10 +325,16 @@ class Builder:
         document = await self.catalog.images.find(key)
         if document:
             return key, FinishedImage.from_json(document["image"])
-        return key, await self._images.do(key, lambda: self._make_image(key, lock, bases, progress, watch))
+        return key, await self._images.do(key, lambda: self._make_image(key, lock, bases, progress, watch, home))
 
     async def _make_image(
-        self, key: str, lock: Lock, bases: Mapping[str, BaseImage], progress: Progress, watch: Stopwatch
+        self,
+        key: str,
+        lock: Lock,
+        bases: Mapping[str, BaseImage],
+        progress: Progress,
+        watch: Stopwatch,
+        home: str,
     ) -> FinishedImage:
         await self.catalog.room.look(_estimate_size(lock.packages.values()))
         async with self.stages.downloading():
@@ -296,7 +348,7 @@ class Builder:
         image, pushes = join_platforms(lock, platforms)
         report = BuildReport(watch.seconds, {each.platform: each.report for each in platforms})
         document = {"image": image.to_json(), "report": report.to_json()}
-        await self.catalog.images.put(key, lock.key, document, self.settings.root, pushes)
+        await self.catalog.images.put(key, lock.key, document, home, pushes)
         progress(Event("image", 1, 1, image.variants[0].digest))
         return image
 

@@ -6,7 +6,7 @@ import datetime
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from builder.artifacts.artifact import ARTIFACTS, IMAGE_FILES, Artifact, make_artifact_key
 from builder.channels.logins import Logins, NamespaceLogins
@@ -21,10 +21,11 @@ from builder.policy.admission import Admission
 from builder.policy.policy import Policy
 from builder.queue.ended import EndedBuild
 from builder.queue.job import Job
-from builder.queue.protocol import BuildQueue, CompletedBuild, SubmittedBuild
+from builder.queue.protocol import BuildQueue, CompletedBuild
 from builder.queue.settings_key import make_settings_key
 from builder.settings import BuilderSettings
 from builder.solve.resolution import FOREVER, answers_meanwhile, find_expiry, is_fresh
+from builder.ticket import Ticket
 from builder.work.claims import OURSELVES, Caller, Permit, permit_all
 from storage.catalog.parts import Catalog
 from storage.clock import USE_SECONDS
@@ -40,53 +41,6 @@ ResultKind = Literal["image", "artifact"]
 
 Accepts = Callable[[float], bool]
 """Whether a solve at a time (UNIX seconds) is an acceptable answer."""
-
-
-class Ticket(Generic[T]):
-    """A claim of `caller` to a result that exists already or is being made.
-
-    `stale` is None if the result is the one requested. If it answers while that one is being made, `stale` is empty, or
-    says why the new one cannot be made.
-    """
-
-    def __init__(
-        self,
-        spec: EnvironmentSpec,
-        caller: Caller = OURSELVES,
-        *,
-        ready: T | None = None,
-        stale: str | None = None,
-        build: SubmittedBuild | None = None,
-        fetch: Callable[[CompletedBuild], Awaitable[T | None]] | None = None,
-    ) -> None:
-        self.spec = spec
-        self.stale = stale
-        self._caller = caller
-        self._ready = ready
-        self._build = build
-        self._fetch = fetch
-
-    @property
-    def build_id(self) -> str:
-        """The build that makes the result; empty if none was needed."""
-        return self._build.id if self._build else ""
-
-    async def wait(self, seconds: float | None) -> T | None:
-        """Return the result, or None if it is not ready after `seconds`. Raises BuildFailed.
-
-        A cancelled caller does not disturb the build.
-        """
-        if self._ready is not None:
-            return self._ready
-        assert self._build is not None
-        assert self._fetch is not None
-        completed = await self._build.wait(seconds, self._caller)
-        if completed is None:
-            return None
-        self._ready = await self._fetch(completed)
-        if self._ready is None:
-            raise BuildFailed(completed.id, "Collected", "what was built has already been deleted; ask again")
-        return self._ready
 
 
 class Demand:

@@ -19,6 +19,7 @@
         ├── PackageRefused         an archive that is corrupt or forged, or cannot be installed by copying
         ├── PathConflict           two packages that cannot be installed together
         ├── UnknownArtifact        no file of this name exists beside an image
+        ├── EnvironmentUnusable    an environment that cannot be built as it is written down
         ├── FormatUnsuitable       a lock that a file format cannot express
         ├── ArchiveFailed          the environment's archive cannot be packed
         ├── LoginsFileUnusable     the credentials file cannot be used
@@ -182,6 +183,14 @@ class UnknownArtifact(BuilderError):
         super().__init__(f"no file {name!r} exists beside an image; the files are {', '.join(known)}")
         self.name = name
         self.known = tuple(known)
+
+
+class EnvironmentUnusable(BuilderError):
+    """An environment cannot be built as it is written down."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class FormatUnsuitable(BuilderError):

@@ -21,6 +21,9 @@ from builder.channels.download import Downloader, DownloadSettings
 from builder.channels.logins import NamespaceCredentials, NamespaceLogins
 from builder.channels.policy import ChannelPolicy, Others
 from builder.demand import Demand
+from builder.environments.journal import Journals
+from builder.environments.life import NamedEnvironments
+from builder.environments.work import EnvironmentWork
 from builder.errors import BuildFailed
 from builder.image.finished import FinishedImage
 from builder.layers.assembly import Layers
@@ -53,6 +56,8 @@ from storage.blobs.store import BlobStore
 from storage.catalog.credentials import NoCredentials
 from storage.catalog.parts import Catalog
 from storage.disk.files import make_folders, remove_leftovers
+from storage.environments.log_writing import LogWriters
+from storage.environments.parts import EnvironmentStore
 from storage.errors import ConderyError
 from storage.events.outbox import Record
 from storage.layout import DataDirectory
@@ -68,6 +73,7 @@ class BuilderService:
     queue: BuildQueue
     demand: Demand
     packages: PackageSearch
+    environments: NamedEnvironments | None = None
 
     async def build(self, spec: EnvironmentSpec, progress: Progress = show_nothing) -> FinishedImage:
         """Build the image of `spec` here and now. Raises BuilderError, StorageError."""
@@ -95,12 +101,14 @@ class BuilderService:
         rules: PolicySettings | None = None,
         changed: Callable[[], None] = lambda: None,
         credentials: NamespaceCredentials | None = None,
+        environments: EnvironmentStore | None = None,
     ) -> AsyncIterator[Self]:
         """Open the builder on the data directory `root`. With `resume`, it resumes what a dead server left unfinished.
 
         `others` says which channels besides those in the settings may be read. `announce` is called for every build
         that ends here. `rules` say what environments may hold, beside what their namespace says; `changed` is called
-        when the deny list is another. `credentials` are those of namespaces. Closing leaves unfinished builds to be
+        when the deny list is another. `credentials` are those of namespaces, and `environments` what is stored of named
+        environments, without which there are none. Closing leaves unfinished builds to be
         resumed. Raises BaseUnavailable for a base that makes no sense, and what `Solver` and `Credentials` raise.
         """
         data = DataDirectory(root)
@@ -117,12 +125,19 @@ class BuilderService:
             admission = Admission(policies, catalog.locks, settings.root)
             builder = await _open_builder(stack, settings, data, catalog, blobs, channels, admission, logins, clear)
 
+            work = _open_work(stack, builder, environments) if environments else None
+
+            async def run(job: Job) -> str:
+                return await (work.run(job) if work and job.kind == "environment" else builder.run(job))
+
             async def tell(
                 job: Job, build_id: str, seconds: float, end: CompletedBuild | BuildFailed
             ) -> Record[None] | None:
+                if work and job.kind == "environment":
+                    return await work.describe_end(job, build_id, seconds, end, announce)
                 return announce(await demand.describe_end(job, build_id, seconds, end)) if announce else None
 
-            queue = EmbeddedQueue(catalog.builds, builder.run, settings, tell, builder.stages.begun.turn)
+            queue = EmbeddedQueue(catalog.builds, run, settings, tell, builder.stages.begun.turn)
             demand = Demand(
                 settings, catalog, queue, builder.image_key, builder.resolution_key, channels, admission, logins
             )
@@ -130,7 +145,8 @@ class BuilderService:
             stack.push_async_callback(queue.close)
             packages = _open_search(settings, data, channels, builder.solver)
             stack.push_async_callback(packages.close)
-            service = cls(builder, queue, demand, packages)
+            named = NamedEnvironments(environments, builder, queue, channels) if environments else None
+            service = cls(builder, queue, demand, packages, named)
             if resume:
                 await stack.enter_async_context(service._serving(clear))
             yield service
@@ -139,12 +155,19 @@ class BuilderService:
     async def _serving(self, clear: Callable[[Callable[[], bool]], int]) -> AsyncIterator[None]:
         """Resume what a dead server left, and get ready for builds beside the block."""
         await self.queue.start()
+        keeping = self.environments.keeping() if self.environments else contextlib.nullcontext()
         warming = asyncio.create_task(_warm(self.builder))
         try:
-            async with _tidying(clear):
+            async with keeping, _tidying(clear):
                 yield
         finally:
             warming.cancel()
+
+
+def _open_work(stack: contextlib.AsyncExitStack, builder: Builder, store: EnvironmentStore) -> EnvironmentWork:
+    writers = LogWriters(store.logs)
+    stack.push_async_callback(writers.close)
+    return EnvironmentWork(builder, store, Journals(writers))
 
 
 async def _prepare_folders(data: DataDirectory) -> partial[int]:

@@ -121,6 +121,7 @@ def open_builder(
         rules=settings.policy,
         changed=partial(store.changes.mark, settings.builder.root),
         credentials=credentials,
+        environments=store.environments,
     )
 
 

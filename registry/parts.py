@@ -17,9 +17,9 @@ from auth.sign_in.device import DeviceSignIns
 from auth.tokens.credential import Credential
 from auth.tokens.tokens import Tokens
 from builder.artifacts.artifact import Artifact
-from builder.demand import Ticket
 from builder.image.finished import FinishedImage
 from builder.search.search import PackageSearch
+from builder.ticket import Ticket
 from builder.work.claims import Caller, Permit
 from registry.errors import Unauthorized
 from registry.http.budget import UploadBudget

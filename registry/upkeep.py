@@ -69,7 +69,7 @@ async def collect(settings: Settings, store: Store, *, dry_run: bool = False) ->
     else:
         with only_here(settings.data_directory):
             async with only_one(store.database):
-                await store.logs.settle()
+                await store.environments.logs.settle()
                 report = await Garbage(store.blobs, store.changes, policy).collect()
     report.add(Step("audit events", await _prune_audit(settings, store, dry_run=dry_run)))
     # each machine has its own caches, whoever collects shared content

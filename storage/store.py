@@ -13,7 +13,6 @@ from storage.catalog.parts import Catalog
 from storage.database.engine import Database, database_url, migrate
 from storage.disk.privacy import make_private
 from storage.disk.reserve import Reserve
-from storage.environments.logs import Logs
 from storage.environments.parts import EnvironmentStore
 from storage.events.announcements import listening
 from storage.events.changes import Changes
@@ -36,8 +35,6 @@ class Store:
     uploads: Uploads
     reserve: Reserve
     environments: EnvironmentStore
-    logs: Logs
-    """Of environments' builds."""
 
 
 @contextlib.asynccontextmanager
@@ -63,7 +60,7 @@ async def open_store(settings: StorageSettings, limits: Limits | None = None) ->
         async with listening(url, changes):
             uploads = Uploads(blobs, repositories, settings.uploads_per_caller)
             catalog = Catalog.of(database, Made(database, limits, changes.mark), changes.mark)
-            environments = EnvironmentStore.of(database, changes, repositories.room, limits)
-            yield Store(database, changes, blobs, catalog, repositories, uploads, reserve, environments, Logs(blobs))
+            environments = EnvironmentStore.of(blobs, changes, repositories.room, limits)
+            yield Store(database, changes, blobs, catalog, repositories, uploads, reserve, environments)
     finally:
         await database.close()

@@ -18,11 +18,11 @@ from aiohttp import web
 from auth.changing import AccessData
 from auth.settings import AccessSettings
 from builder.artifacts.artifact import Artifact
-from builder.demand import Ticket
 from builder.errors import UnknownArtifact
 from builder.image.documents import write_beginning
 from builder.image.finished import FinishedImage
 from builder.names.spec import EnvironmentSpec, PackageItem
+from builder.ticket import Ticket
 from builder.work.claims import Caller, Permit
 from registry.access.opening import open_access
 from registry.http.settings import HttpSettings

@@ -1,1 +1,1 @@
-"""Environments as things with a life."""
+"""Named environments: what people write down, what is built of it, and its life."""

@@ -26,7 +26,7 @@ class StoredLocks(Protocol):
 
 
 class Admission:
-    """What is made on demand has one namespace, the first part of its names."""
+    """What is made on demand has one namespace, the first part of its names; what is named has its own."""
 
     def __init__(self, policies: Policies, locks: StoredLocks, namespace: str) -> None:
         self.policies = policies
@@ -36,6 +36,12 @@ class Admission:
         """When which policy let which lock pass, by the keys of both.
 
         Packages only grow older, so it still does, unless the clock was ahead then."""
+
+    def of(self, namespace: str) -> Admission:
+        """The same for what is made in another namespace."""
+        other = Admission(self.policies, self._locks, namespace)
+        other._admitted = self._admitted
+        return other
 
     async def find_policy(self) -> Policy:
         """Return the policy that holds now. Raises PolicyUnavailable."""

@@ -9,13 +9,17 @@ from typing import Any, Literal, Self
 
 from builder.canonical import make_key
 from builder.names.spec import EnvironmentSpec
+from storage.environments.vocabulary import make_job_key
 
 
 @dataclass(frozen=True)
 class Job:
-    """An image of `spec`, or a file beside it; made from the lock `lock_key` if that is given."""
+    """An image of `spec`, or a file beside it; made from the lock `lock_key` if that is given.
 
-    kind: Literal["image", "artifact"]
+    Or all that a build of a named environment is, which its own tables describe.
+    """
+
+    kind: Literal["image", "artifact", "environment"]
     spec: EnvironmentSpec
     lock_key: str | None = None
     artifact: str | None = None
@@ -25,9 +29,13 @@ class Job:
     """Likewise the key of the credentials of the spec's owner."""
     settings: str = ""
     """Likewise the key of the settings that a build depends on (`builder.queue.settings_key`)."""
+    environment_build: int | None = None
+    """Which build of an environment it is, for that kind. What else matters is decided when it runs."""
 
     @cached_property
     def key(self) -> str:
+        if self.environment_build is not None:
+            return make_job_key(self.environment_build)
         held = [self.policy, self.logins, self.settings]
         while held and not held[-1]:
             # builds that are recorded without these keep their keys
@@ -43,6 +51,7 @@ class Job:
             "policy": self.policy,
             "logins": self.logins,
             "settings": self.settings,
+            **({} if self.environment_build is None else {"environment_build": self.environment_build}),
         }
 
     @classmethod
@@ -55,4 +64,5 @@ class Job:
             policy=document.get("policy", ""),
             logins=document.get("logins", ""),
             settings=document.get("settings", ""),
+            environment_build=document.get("environment_build"),
         )

@@ -12,7 +12,7 @@ from auth.permission import Permission
 from auth.principal import Principal, Scopes
 from auth.refusal import BUILD, refuse
 from builder.artifacts.artifact import Artifact
-from builder.demand import Ticket
+from builder.ticket import Ticket
 from registry.errors import Denied, Unauthorized
 from registry.http.references import Target
 from registry.observer import PRINCIPAL

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from auth.permission import Permission
 from builder.artifacts.artifact import Artifact
-from builder.demand import Ticket
+from builder.ticket import Ticket
 from registry.errors import NoFiles
 from registry.http.manifests import Prepared, Variants, stale_warnings
 from registry.http.references import Target, check_tag, is_digest, path_digest

@@ -7,9 +7,9 @@ from aiohttp import web
 from auth.audit.floods import BUILD
 from auth.permission import Permission
 from builder.artifacts.artifact import Artifact
-from builder.demand import Ticket
 from builder.image.documents import write_beginning
 from builder.image.finished import FinishedImage
+from builder.ticket import Ticket
 from builder.work.claims import Begun, Permit
 from registry.http.manifests import Prepared, Variants, choose_accepted
 from registry.http.references import Target

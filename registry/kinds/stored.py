@@ -10,7 +10,7 @@ from aiohttp import web
 
 from auth.permission import Permission
 from builder.artifacts.artifact import Artifact
-from builder.demand import Ticket
+from builder.ticket import Ticket
 from registry.errors import NoFiles
 from registry.http.instant import suits
 from registry.http.manifests import Prepared, Variants

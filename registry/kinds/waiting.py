@@ -18,9 +18,9 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from builder.demand import Ticket
 from builder.image.finished import FinishedImage
 from builder.names.spec import EnvironmentSpec
+from builder.ticket import Ticket
 from registry.errors import BrokenPromise
 from registry.http.manifests import Prepared
 from registry.http.settings import HttpSettings

@@ -104,6 +104,20 @@ class Locks:
                 solved=solved,
             )
 
+    async def put(self, lock_key: str, spec_key: str, document: Mapping[str, Any]) -> None:
+        """Store a lock that was not solved here."""
+        text = json.dumps(document)
+        async with self._database.writing() as connection:
+            await self._insert(
+                connection,
+                tables.lock,
+                key=lock_key,
+                spec_key=spec_key,
+                document=text,
+                size=len(text),
+                created=time.time(),
+            )
+
     async def find_resolution(self, request_key: str) -> Resolution | None:
         table = tables.resolution
         query = select(table.c.lock_key, table.c.solved).where(table.c.request_key == request_key)

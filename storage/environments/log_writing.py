@@ -168,6 +168,7 @@ class LogWriters:
         self._more = asyncio.Event()
         self._soon = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
         self._is_unsure = False
         """Whether the last transaction failed, perhaps after its commit."""
 
@@ -187,6 +188,12 @@ class LogWriters:
         except StorageError as error:
             log.warning("the log of a build is not kept as a blob yet", build=writer.build, reason=str(error))
 
+    def end_soon(self, writer: LogWriter) -> None:
+        """End a log, and let nobody wait for it."""
+        task = asyncio.create_task(self.end(writer), context=contextvars.Context())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
     async def release(self, writer: LogWriter) -> None:
         """Write what is left of a log that another process will continue."""
         await writer.flush()
@@ -196,6 +203,7 @@ class LogWriters:
 
     async def close(self) -> None:
         """Write what is left, and stop."""
+        await asyncio.gather(*self._ending)
         await asyncio.gather(*(writer.flush() for writer in self._writers.values()))
         self._writers.clear()
         if self._task is not None:

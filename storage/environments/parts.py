@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from storage.database.engine import Database
+from storage.blobs.store import BlobStore
 from storage.environments.builds import EnvironmentBuilds
 from storage.environments.environments import Environments
+from storage.environments.logs import Logs
 from storage.environments.settings import EnvironmentSettings
 from storage.events.changes import Changes
 from storage.quotas.limits import Limits
@@ -21,11 +22,14 @@ class EnvironmentStore:
     environments: Environments
     builds: EnvironmentBuilds
     settings: EnvironmentSettings
+    logs: Logs
 
     @classmethod
-    def of(cls, database: Database, changes: Changes, room: Room, limits: Limits | None = None) -> Self:
+    def of(cls, blobs: BlobStore, changes: Changes, room: Room, limits: Limits | None = None) -> Self:
+        database = blobs.database
         return cls(
             Environments(database, changes),
             EnvironmentBuilds(database, changes, room, limits),
             EnvironmentSettings(database),
+            Logs(blobs),
         )

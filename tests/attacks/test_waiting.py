@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from builder import stages
-from builder.demand import Ticket
 from builder.errors import BuildFailed, TooManyBuilds
 from builder.image.finished import FinishedImage
 from builder.service import BuilderService
+from builder.ticket import Ticket
 from builder.work.claims import Caller
 from tests.support.builder.packages import File, Package
 from tests.support.builder.services import make_channel, open_service

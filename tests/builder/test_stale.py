@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from builder.demand import Ticket
 from builder.errors import BuildFailed
 from builder.image.finished import FinishedImage
 from builder.service import BuilderService
+from builder.ticket import Ticket
 from tests.support.builder.packages import File, Package
 from tests.support.builder.services import make_channel, open_service
 from tests.support.servers.slow import SlowServer

@@ -12,9 +12,9 @@ ORDER = {
     for package, rooms in {
         "registry": "cli serving app upkeep routes files welcome v2 api dispatch contract access kinds rates health "
         "notifications observer trail parts answers settings mirror http webhooks peers logs errors",
-        "builder": "service environments demand build platform_build artifacts image solve queue stages progress "
-        "settings publish base layers packages archives remote search policy channels locks names network work "
-        "platforms sample_channel elf canonical errors",
+        "builder": "service environments demand ticket build platform_build artifacts image solve queue stages "
+        "progress settings publish base layers packages archives remote search policy channels locks names network "
+        "work platforms sample_channel elf canonical errors",
         "auth": "sign_in tokens accounts audit settings access refusal principal grants pattern_index binding role "
         "permission remembered changing late errors",
         "storage": "store garbage integrity environments catalog repositories upkeep_settings quotas blobs objects "

@@ -57,7 +57,7 @@ def test_logins_count_by_their_content(tmp_path: Path) -> None:
 
 def test_a_job_is_read_again_with_its_key() -> None:
     spec = BuilderSettings()
-    forms: list[dict[str, str]] = [{}, {"policy": "p"}, {"logins": "l"}, {"settings": "s"}]
+    forms: list[dict[str, Any]] = [{}, {"policy": "p"}, {"logins": "l"}, {"settings": "s"}]
     for fields in [*forms, {"policy": "p", "settings": "s"}]:
         job = Job("image", parse_specs(["tzdata"], spec), **fields)
         assert Job.from_json(json.loads(json.dumps(job.to_json()))).key == job.key

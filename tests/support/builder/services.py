@@ -17,8 +17,11 @@ from builder.names.spec import EnvironmentSpec
 from builder.policy.settings import PolicySettings
 from builder.service import BuilderService
 from builder.settings import BuilderSettings
+from storage.environments.parts import EnvironmentStore
+from storage.events.changes import Changes
 from storage.objects.protocol import ObjectStore
 from storage.oci import OCI_MANIFEST
+from storage.repositories.pushed import Repositories
 from tests.support.builder.packages import Package
 from tests.support.storage.stores import open_stores
 
@@ -46,8 +49,16 @@ async def open_service(
     values: dict[str, Any] = {"base": "scratch", "repodata_refresh": 0, "workers": 2} | settings
     chosen = BuilderSettings(**{"channels": (channel,), **values})
     async with open_stores(root, joins=joins, objects=objects) as stores:
+        changes = Changes(root / "changes")
+        room = Repositories(stores.database, changes).room
         async with BuilderService.open(
-            chosen, root, stores.catalog, stores.blobs, rules=rules, credentials=credentials
+            chosen,
+            root,
+            stores.catalog,
+            stores.blobs,
+            rules=rules,
+            credentials=credentials,
+            environments=EnvironmentStore.of(stores.blobs, changes, room),
         ) as service:
             yield service
 

@@ -20,13 +20,13 @@ from auth.settings import AccessSettings
 from auth.sign_in.settings import SignInSettings
 from auth.sign_in.workload_settings import WorkloadSettings
 from builder.artifacts.artifact import ARTIFACTS, Artifact
-from builder.demand import Ticket
 from builder.errors import InvalidImageName, TooManyBuilds, UnknownArtifact
 from builder.image.documents import write_beginning
 from builder.image.finished import FinishedImage
 from builder.names.spec import EnvironmentSpec, PackageItem
 from builder.queue.protocol import CompletedBuild
 from builder.search.search import PackageSearch
+from builder.ticket import Ticket
 from builder.work.claims import OURSELVES, Caller, Permit
 from registry.access.opening import OpenedAccess, open_access
 from registry.dispatch import Row

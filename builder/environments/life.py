@@ -1,0 +1,206 @@
+"""The life of named environments: asked for, built, followed, moved between builds, deleted.
+
+A build is recorded before it is submitted to the queue. If the process dies in between, or the queue forgets it, the
+next one to look submits it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+import structlog
+
+from builder.build import Builder
+from builder.channels.policy import ChannelPolicy
+from builder.environments.inputs.input import EnvironmentInput
+from builder.environments.request import BuildRequest
+from builder.errors import BuildFailed, TooManyBuilds
+from builder.image.finished import FinishedImage
+from builder.names.spec import EnvironmentSpec
+from builder.queue.job import Job
+from builder.queue.protocol import BuildQueue, CompletedBuild, Priority, SubmittedBuild
+from builder.ticket import Ticket
+from builder.work.claims import OURSELVES, Caller
+from storage.environments.parts import EnvironmentStore
+from storage.environments.vocabulary import BuildStatus, Cause, EnvironmentBuild, NewSpecification, make_job_key
+from storage.errors import ConderyError
+
+log = structlog.get_logger(__name__)
+
+LEFT_SECONDS = 10.0
+"""How old an unfinished build is before the queue is asked again to do it."""
+LOOK_SECONDS = 15.0
+
+_OUTSIDE = re.compile(r"[^a-z0-9._-]+")
+_RUNS = re.compile(r"([._-])[._-]*")
+
+
+def write_repository(namespace: str, name: str) -> str:
+    """The repository of an environment's images: `namespace/name` in the grammar of image names.
+
+    Capitals become small, and characters that image names cannot have become `-`.
+    """
+    part = _RUNS.sub(r"\1", _OUTSIDE.sub("-", name.lower())).strip("._-")
+    return f"{namespace}/{part}" if part else ""
+
+
+@dataclass(frozen=True)
+class NamedEnvironments:
+    """Named environments of a server."""
+
+    store: EnvironmentStore
+    builder: Builder
+    queue: BuildQueue
+    channels: ChannelPolicy
+
+    # asking
+
+    async def create(
+        self,
+        namespace: str,
+        name: str,
+        wanted: EnvironmentInput,
+        *,
+        by: str,
+        caller: Caller = OURSELVES,
+        cause: Cause = Cause.REQUEST,
+        description: str | None = None,
+    ) -> EnvironmentBuild:
+        """Have a build made of what somebody wrote down, in a new environment or as a new build of an old one.
+
+        Raises ChannelNotAllowed, PolicyRefusal, PolicyUnavailable, TooManyBuilds, EnvironmentTaken.
+        """
+        admission = self.builder.admission.of(namespace)
+        self.channels.check(wanted.spec)
+        spec = await self.builder.logins.give_owner(wanted.spec, namespace)
+        lock_key = None
+        if wanted.lock is None:
+            await admission.check_spec(spec)
+        else:
+            lock = await self.builder.logins.own(replace(wanted.lock, spec=spec))
+            for packages in lock.packages.values():
+                for package in packages:
+                    self.channels.check_package(package)
+            await admission.check_lock(lock)
+            await self.builder.catalog.locks.put(lock.key, spec.key, lock.to_json())
+            lock_key = lock.key
+        request = BuildRequest(spec, lock_key, wanted.pip, wanted.extends)
+        build = await self.store.environments.ask_for_build(
+            namespace,
+            name,
+            write_repository(namespace, name),
+            NewSpecification(name, wanted.document, request.to_json()),
+            by=by,
+            cause=cause,
+            description=wanted.description if description is None else description,
+        )
+        await self._submit_or_take_back(build, spec, caller)
+        return build
+
+    async def rebuild(
+        self, build_id: int, *, by: str, caller: Caller = OURSELVES, cause: Cause = Cause.REBUILD
+    ) -> EnvironmentBuild:
+        """Have the specification of a build solved and built again. Raises EnvironmentBuildUnknown, TooManyBuilds."""
+        build = await self.store.environments.ask_again(build_id, by=by, cause=cause)
+        await self._submit_or_take_back(build, await self._read_spec(build), caller)
+        return build
+
+    async def _submit_or_take_back(self, build: EnvironmentBuild, spec: EnvironmentSpec, caller: Caller) -> None:
+        try:
+            await self._submit(build, spec, caller)
+        except TooManyBuilds:
+            await self.store.environments.take_back(build.id)
+            raise
+
+    async def _submit(self, build: EnvironmentBuild, spec: EnvironmentSpec, caller: Caller) -> SubmittedBuild:
+        is_asked = build.cause in (Cause.REQUEST, Cause.REBUILD)
+        job = Job("environment", spec, environment_build=build.id)
+        return await self.queue.submit(job, caller, Priority.NORMAL if is_asked else Priority.LOW)
+
+    async def _read_spec(self, build: EnvironmentBuild) -> EnvironmentSpec:
+        specification = await self.store.builds.find_specification(build.specification)
+        return BuildRequest.from_json(specification.request).spec
+
+    # following and ending
+
+    async def follow(self, build: EnvironmentBuild) -> SubmittedBuild | None:
+        """The queue's build that does the work, to wait for; None if there is none any more."""
+        row = await self.builder.catalog.builds.last(make_job_key(build.id))
+        return await self.queue.follow(row.id) if row else None
+
+    async def find_ticket(self, repository: str, tag: str, caller: Caller) -> Ticket[FinishedImage] | None:
+        """A ticket for the image that a tag of an environment means; None if it means none.
+
+        Where its build has not ended the ticket waits for it, unless an earlier build answers for `latest`. One that
+        has failed raises BuildFailed.
+        """
+        build = await self.store.builds.find_for_tag(repository, tag)
+        if build is None:
+            return None
+        spec = await self._read_spec(build)
+        if build.is_finished:
+            return Ticket(spec, caller, ready=await self._get_image(build))
+        running = await self.follow(build)
+        if running is None:
+            # it was recorded a moment ago, or its process died before it was submitted
+            running = await self._submit(build, spec, caller)
+
+        async def fetch(_completed: CompletedBuild) -> FinishedImage | None:
+            return await self._get_image(await self.store.builds.find(build.id))
+
+        return Ticket(spec, caller, build=running, fetch=fetch)
+
+    async def _get_image(self, build: EnvironmentBuild) -> FinishedImage | None:
+        """The image of a build that has ended. Raises BuildFailed."""
+        if build.status != BuildStatus.COMPLETED or build.image_key is None:
+            raise BuildFailed(str(build.id), build.status, build.status_info or "it made nothing")
+        document = await self.builder.catalog.images.find(build.image_key)
+        return FinishedImage.from_json(document["image"]) if document else None
+
+    async def cancel(self, build: EnvironmentBuild, reason: str) -> bool:
+        """End an unfinished build; False if it has ended already. `reason` is a whole sentence."""
+        row = await self.builder.catalog.builds.last(make_job_key(build.id))
+        if row is not None and row.ended is None and await self.queue.cancel(row.id, reason):
+            return True
+        if (await self.store.builds.find(build.id)).is_finished:
+            return False
+        await self.store.builds.end_left(build.id, reason, canceled=True)
+        return True
+
+    async def delete(self, namespace: str, name: str, *, by: str) -> None:
+        """Delete an environment, and cancel its builds that have not ended. Raises EnvironmentUnknown."""
+        for build in await self.store.environments.delete(namespace, name):
+            row = await self.builder.catalog.builds.last(make_job_key(build.id))
+            if row is not None and row.ended is None:
+                await self.queue.cancel(row.id, f"its environment was deleted by {by}")
+
+    # keeping alive
+
+    @contextlib.asynccontextmanager
+    async def keeping(self) -> AsyncIterator[None]:
+        """Submit again, while the block runs, what was recorded and not submitted."""
+        task = asyncio.create_task(self._keep())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                await self.submit_left()
+            except ConderyError as error:
+                log.warning("cannot look for builds that nobody works on", reason=str(error))
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def submit_left(self) -> None:
+        """Submit the unfinished builds that the queue does not have."""
+        for build in await self.store.builds.list_left(time.time() - LEFT_SECONDS):
+            log.info("build of an environment submitted again", build=build.id, environment=build.repository)
+            await self._submit(build, await self._read_spec(build), OURSELVES)

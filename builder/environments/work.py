@@ -1,0 +1,174 @@
+"""The work of one build of an environment: to a lock, an image, and the environment's repository.
+
+    begin -> solve -> image (as on demand, and shared with it) -> publish
+
+The queue ends the build when the work is done, and with it the environment's build, in one transaction. All steps are
+idempotent: whoever takes the build over from a dead process does them again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass, replace
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from builder.build import Builder, Place
+from builder.environments.journal import Journal, Journals
+from builder.environments.request import BuildRequest
+from builder.errors import BuildCanceled, BuildFailed, EnvironmentUnusable
+from builder.image.finished import FinishedImage
+from builder.locks.lock import Lock, LockedPackage
+from builder.names.spec import Constraint, EnvironmentSpec, PackageItem, merge_items
+from builder.progress import Progress
+from builder.queue.ended import Announce, EndedBuild
+from builder.queue.job import Job
+from builder.queue.protocol import CompletedBuild
+from builder.work.claims import current_claim
+from storage.cancellation import to_end
+from storage.environments.parts import EnvironmentStore
+from storage.environments.vocabulary import BuildStatus, Cause, EnvironmentBuild, Made, make_job_key
+from storage.errors import (
+    ConderyError,
+    EnvironmentBuildUnknown,
+    EnvironmentUnknown,
+    ManifestBlobUnknown,
+    ManifestUnknown,
+    StorageUnavailable,
+)
+from storage.events.outbox import Record
+
+ATTEMPTS = 3
+"""How often an image is made whose parts are deleted before they are published."""
+
+
+@dataclass(frozen=True)
+class EnvironmentWork:
+    """Does the jobs of environments' builds."""
+
+    builder: Builder
+    store: EnvironmentStore
+    journals: Journals
+
+    async def run(self, job: Job) -> str:
+        """Do the work of a build, and return the key of its image. Raises BuilderError, StorageError."""
+        assert job.environment_build is not None
+        build_id = job.environment_build
+        earlier = await self.store.builds.find(build_id)
+        await self.store.builds.begin(build_id)
+        build = replace(earlier, status=BuildStatus.BUILDING)
+        resumed = earlier.status == BuildStatus.BUILDING
+        async with self.journals.keeping(build_id, current_claim(), resumed=resumed) as journal:
+            return await self._tell_of(build, journal, self._do(job, build, journal))
+
+    async def _tell_of(self, build: EnvironmentBuild, journal: Journal, work: Awaitable[str]) -> str:
+        """Let the log have the beginning and the end of a build's work."""
+        journal.change_state("BUILDING", f"{build.namespace}/{build.name}, asked for by {build.created_by}")
+        try:
+            key = await work
+        except ConderyError as error:
+            journal.change_state("FAILED", str(error))
+            raise
+        except asyncio.CancelledError:
+            row = await to_end(self.builder.catalog.builds.last(make_job_key(build.id)))
+            if row is not None and row.status == "CANCELED":
+                journal.change_state("CANCELED", row.error_message or "")
+            raise
+        journal.change_state("COMPLETED")
+        return key
+
+    async def _do(self, job: Job, build: EnvironmentBuild, progress: Progress) -> str:
+        specification = await self.store.builds.find_specification(build.specification)
+        request = BuildRequest.from_json(specification.request)
+        if request.pip:
+            raise EnvironmentUnusable(
+                f"it asks for PyPI packages ({', '.join(request.pip[:3])}{', ...' if len(request.pip) > 3 else ''}), "
+                "which are not supported yet; ask for conda packages instead of the pip part"
+            )
+        # the credentials of now: they may have changed since it was asked for
+        spec = await self.builder.logins.give_owner(await self._extend(request), build.namespace)
+        return await self._make(replace(job, spec=spec, lock_key=request.lock_key), build, progress)
+
+    async def _make(self, job: Job, build: EnvironmentBuild, progress: Progress) -> str:
+        place = Place(build.namespace, build.repository, anew=build.cause in (Cause.REBUILD, Cause.SCHEDULE))
+        for _ in range(ATTEMPTS):
+            lock, key, image = await self.builder.make_named(job, place, progress)
+            try:
+                await self.store.builds.publish(build.id, describe_made(lock, key), image.variants[0].digest)
+            except (ManifestUnknown, ManifestBlobUnknown) as error:
+                gone = error
+                continue
+            return key
+        raise StorageUnavailable("the image", "its parts are deleted before they can be used") from gone
+
+    async def _extend(self, request: BuildRequest) -> EnvironmentSpec:
+        """The spec, with all packages of the environment that it extends as they are locked there."""
+        if request.extends is None:
+            return request.spec
+        namespace, _, name = request.extends.partition("/")
+        try:
+            found = await self.store.environments.find(namespace, name)
+        except EnvironmentUnknown as error:
+            raise EnvironmentUnusable(f"extends: {error}") from None
+        base = await self.store.builds.find(found.current_build) if found.current_build is not None else None
+        document = await self.builder.catalog.locks.find(base.lock_key) if base and base.lock_key else None
+        if document is None:
+            raise EnvironmentUnusable(f"extends: {request.extends} has no complete build yet; build it first")
+        return pin_all(request.spec, Lock.from_json(document), request.extends)
+
+    async def describe_end(
+        self, job: Job, build_id: str, seconds: float, end: CompletedBuild | BuildFailed, announce: Announce | None
+    ) -> Record[None]:
+        """What to record in the transaction that ends the queue's build: the end of the environment's, and an event."""
+        assert job.environment_build is not None
+        number = job.environment_build
+        told = announce(await self._describe(number, build_id, seconds, end)) if announce else None
+
+        async def record(connection: AsyncConnection, nothing: None) -> None:
+            if isinstance(end, BuildFailed):
+                canceled = isinstance(end, BuildCanceled)
+                await self.store.builds.fail(connection, number, end.message, canceled=canceled)
+            else:
+                await self.store.builds.complete(connection, number)
+            if told is not None:
+                await told(connection, nothing)
+
+        return record
+
+    async def _describe(
+        self, number: int, build_id: str, seconds: float, end: CompletedBuild | BuildFailed
+    ) -> EndedBuild:
+        try:
+            build = await self.store.builds.find(number)
+        except EnvironmentBuildUnknown:
+            return EndedBuild(build_id, "environment", "", seconds, end if isinstance(end, BuildFailed) else None)
+        if isinstance(end, BuildFailed):
+            return EndedBuild(build_id, "environment", build.repository, seconds, end)
+        document = await self.builder.catalog.images.find(end.made) if end.made else None
+        manifest = FinishedImage.from_json(document["image"]).variants[0] if document else None
+        return EndedBuild(build_id, "environment", build.repository, seconds, tag=str(number), manifest=manifest)
+
+
+def describe_made(lock: Lock, image_key: str) -> Made:
+    """What is recorded of a lock's image."""
+    packages = [package for group in lock.packages.values() for package in group]
+    unique = {package.archive_key: package.size or 0 for package in packages}
+    return Made(lock.key, image_key, sum(unique.values()), tuple(sorted({package.name for package in packages})))
+
+
+def pin_all(spec: EnvironmentSpec, base: Lock, name: str) -> EnvironmentSpec:
+    """The spec, which also wants exactly the packages of another lock. Raises EnvironmentUnusable."""
+    if missing := sorted(set(spec.platforms) - base.packages.keys()):
+        raise EnvironmentUnusable(f"extends: {name} is not built for {', '.join(missing)}")
+    pinned = {_pin(package) for platform in spec.platforms for package in base.packages[platform]}
+    if len(spec.platforms) > 1 and len({each.name for each in pinned}) < len(pinned):
+        raise EnvironmentUnusable(
+            f"extends: {name} has other versions for each platform; name one platform in each environment file"
+        )
+    channels = tuple(dict.fromkeys([*spec.channels, *base.spec.channels]))
+    return replace(spec, items=merge_items([*spec.items, *pinned]), channels=channels)
+
+
+def _pin(package: LockedPackage) -> PackageItem:
+    return PackageItem(package.name, None, (Constraint("==", package.version),), package.build)
