@@ -13,6 +13,7 @@ from typing import Self
 
 import structlog
 
+from builder.artifacts.referrers import Referrers
 from builder.base.opening import open_base
 from builder.base.shared import SharedBase
 from builder.build import Builder
@@ -73,6 +74,7 @@ class BuilderService:
     queue: BuildQueue
     demand: Demand
     packages: PackageSearch
+    referrers: Referrers
     environments: NamedEnvironments | None = None
 
     async def build(self, spec: EnvironmentSpec, progress: Progress = show_nothing) -> FinishedImage:
@@ -145,8 +147,10 @@ class BuilderService:
             stack.push_async_callback(queue.close)
             packages = _open_search(settings, data, channels, builder.solver)
             stack.push_async_callback(packages.close)
+            referrers = Referrers(catalog, blobs)
+            stack.push_async_callback(referrers.close)
             named = NamedEnvironments(environments, builder, queue, channels) if environments else None
-            service = cls(builder, queue, demand, packages, named)
+            service = cls(builder, queue, demand, packages, referrers, named)
             if resume:
                 await stack.enter_async_context(service._serving(clear))
             yield service

@@ -99,6 +99,7 @@ def _make_parts(
         read_only=settings.upkeep.read_only,
         notifier=notifier,
         reserve=store.reserve,
+        referrers=service.referrers,
         mirror=mirror,
         packages=service.packages,
         browsers=opened.browsers,

@@ -31,6 +31,7 @@ from registry.peers.forwarded import Proxies
 from registry.peers.networks import client_of
 from registry.webhooks.notifier import Notifier
 from storage.blobs.store import BlobStore
+from storage.digest import Digest
 from storage.disk.reserve import Reserve
 from storage.events.changes import Changes
 from storage.repositories.pushed import Repositories
@@ -56,6 +57,13 @@ class ImagesByName(Protocol):
     ) -> Ticket[Artifact]: ...
 
     async def tags(self, repository: str) -> Sequence[str]: ...
+
+
+class ImageReferrers(Protocol):
+    """Makes what refers to images, like `builder.artifacts.referrers.Referrers`."""
+
+    async def attach(self, repository: str, subject: Digest, seconds: float) -> None:
+        """Attach its files to the manifest of an image, for `seconds` at most. Anything else is left alone."""
 
 
 class Authentication(Protocol):
@@ -127,6 +135,8 @@ class Parts:
     """None without webhooks."""
     reserve: Reserve | None = None
     """Room for deletions on a full disk; None if nothing is stored on one."""
+    referrers: ImageReferrers | None = None
+    """None if images have no files that refer to them."""
     mirror: Mirror | None = None
     """None if no other registry is mirrored."""
     packages: PackageSearch | None = None

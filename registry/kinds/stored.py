@@ -116,6 +116,15 @@ class StoredKind(abc.ABC):
             page = Page(shown, found.more)
         return pages.answer_referrers_page(target, asked, page)
 
+    async def attach_files(self, request: web.Request, repository: str, subject: Digest) -> None:
+        """Attach the files of an image to its manifest `subject`, before what refers to that is listed.
+
+        Kinds whose repositories have images of the builder call it in `get_referrers`.
+        """
+        referrers, wait = self.parts.referrers, request.app[SETTINGS].answer_within
+        if referrers is not None and await self.shows(repository, subject):
+            await referrers.attach(self.scope(repository), subject, wait)
+
     async def find_file(self, request: web.Request, repository: str, tag: str, name: str) -> Ticket[Artifact]:
         raise NoFiles(repository, self.parts.demand.root, name)
 

@@ -49,7 +49,7 @@ class Made:
         limits = limits or Limits()
         self._database = database
         self._mark = mark
-        self._limits = limits
+        self.limits = limits
         self._root = limits.root
         self._fixed = list(_bounds(limits))
 
@@ -90,7 +90,7 @@ class Made:
         """The bounds of on-demand content, in the order in which their locks are taken; none without a root."""
         if not self._root:
             return []
-        of_namespace = await find_namespace_bound(connection, self._limits, namespace_of(self._root))
+        of_namespace = await find_namespace_bound(connection, self.limits, namespace_of(self._root))
         return [*self._fixed, of_namespace] if of_namespace else self._fixed
 
     # sums
@@ -101,14 +101,16 @@ class Made:
         use, made = tables.manifest_blob, tables.image_manifest
         settled = time.time() - IN_USE_SECONDS
         recent = select(made.c.digest).join(image, image.c.key == made.c.image).where(image.c.used >= settled)
+        attached = select(row.c.digest).where(row.c.repository == self._root, row.c.subject.in_(recent))
+        named = or_(use.c.manifest.in_(recent), use.c.manifest.in_(attached))
         blobs = union(
             select(link.c.digest).where(link.c.repository != self._root, bound.holds(link.c.repository)),
-            select(use.c.digest).where(use.c.repository == self._root, use.c.manifest.in_(recent)),
+            select(use.c.digest).where(use.c.repository == self._root, named),
             select(file.c.digest).where(file.c.used >= settled),
         )
         manifests = or_(
             and_(row.c.repository != self._root, bound.holds(row.c.repository)),
-            and_(row.c.repository == self._root, row.c.digest.in_(recent)),
+            and_(row.c.repository == self._root, or_(row.c.digest.in_(recent), row.c.subject.in_(recent))),
         )
         return await sum_sizes(connection, blobs, manifests) + await coming(connection, bound)
 
@@ -143,13 +145,15 @@ class Made:
 
     async def _let_go_image(self, connection: AsyncConnection, key: str, settled: float) -> int | None:
         """Delete an image and return the bytes that this frees; None if somebody has just requested it."""
-        image, made, use = tables.image, tables.image_manifest, tables.manifest_blob
+        image, made, use, row = tables.image, tables.image_manifest, tables.manifest_blob, tables.repository_manifest
         this = and_(image.c.key == key, image.c.used < settled)
         if (
             await connection.execute(select(image.c.key).where(this).with_for_update(skip_locked=True))
         ).first() is None:
             return None
         digests = list((await connection.execute(select(made.c.digest).where(made.c.image == key))).scalars())
+        attached = select(row.c.digest).where(row.c.repository == self._root, row.c.subject.in_(digests))
+        digests += (await connection.execute(attached)).scalars()
         named = select(use.c.digest).where(use.c.repository == self._root, use.c.manifest.in_(digests)).distinct()
         blobs = list((await connection.execute(named)).scalars())
         await connection.execute(delete(image).where(this))
@@ -158,14 +162,19 @@ class Made:
         return freed + await self._let_go_blobs(connection, tables.link.c.digest.in_(blobs))
 
     async def _drop_manifests(self, connection: AsyncConnection, digests: Sequence[str]) -> int:
-        """Delete the manifests that nothing leads to any more, from the index down, and return their bytes."""
+        """Delete the manifests that nothing leads to any more, from the index down, and return their bytes.
+
+        What is attached to a manifest goes after it.
+        """
         row, tag, child, made = tables.repository_manifest, tables.tag, tables.manifest_child, tables.image_manifest
+        upper = row.alias("upper")
         loose = and_(
             row.c.repository == self._root,
             row.c.digest.in_(digests),
             ~exists().where(made.c.digest == row.c.digest),
             ~exists().where(tag.c.repository == row.c.repository, tag.c.digest == row.c.digest),
             ~exists().where(child.c.repository == row.c.repository, child.c.digest == row.c.digest),
+            ~exists().where(upper.c.repository == row.c.repository, upper.c.digest == row.c.subject),
         )
         freed = 0
         while sizes := list((await connection.execute(delete(row).where(loose).returning(row.c.size))).scalars()):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from storage.catalog.artifacts import Artifacts
+from storage.catalog.attachments import Attachments
 from storage.catalog.bases import Bases
 from storage.catalog.builds import Builds
 from storage.catalog.images import Images
@@ -27,6 +28,7 @@ class Catalog:
     bases: Bases
     room: Made
     policies: NamespacePolicies
+    attachments: Attachments
 
     @classmethod
     def of(cls, database: Database, made: Made | None = None, mark: Callable[[str], None] = lambda _: None) -> Self:
@@ -40,4 +42,5 @@ class Catalog:
             Bases(database),
             made,
             NamespacePolicies(database, mark),
+            Attachments(database, made),
         )

@@ -192,7 +192,8 @@ class Rules:
         tag, copy, image = tables.tag, tables.mirrored_manifest, tables.image_manifest
         return and_(
             or_(
-                and_(row.c.repository == self.policy.root, row.c.pushed < self._grace),
+                # what is attached to an image's manifest came when that was there, and goes with it
+                and_(row.c.repository == self.policy.root, or_(row.c.pushed < self._grace, row.c.subject.is_not(None))),
                 and_(row.c.repository != self.policy.root, self._is_long_untagged(row)),
             ),
             ~exists().where(tag.c.repository == row.c.repository, tag.c.digest == row.c.digest),
