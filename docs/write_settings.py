@@ -71,6 +71,8 @@ EXAMPLES: dict[str, object] = {
     "user": 1000,
     "tls_certificate": "/etc/condery/tls.crt",
     "tls_key": "/etc/condery/tls.key",
+    "ui_directory": "/srv/node_modules/@conda-store/conda-store-ui/dist",
+    "api_prefix": "/conda-store",
     "public_url": "https://registry.example.org",
     "deny_list": "https://security.example.org/conda-deny-list.txt",
     "webhook_secret_file": "/etc/condery/webhook-secret",

@@ -172,12 +172,12 @@ def answer_of(error: type[ConderyError]) -> Answer | None:
     return next((ANSWERS[each] for each in error.__mro__ if each in ANSWERS), None)
 
 
-def error_response(form: Form, error: ConderyError) -> web.Response:
-    """The answer to a request that failed with `error`."""
+def error_response(form: Form, error: ConderyError, *, to_script: bool = False) -> web.Response:
+    """The answer to a request that failed with `error`; `to_script` if the script of a page has sent it."""
     status, code = answer_of(type(error)) or Answer(500, "UNKNOWN")
     headers: dict[str, str | Sequence[str]] = {}
     if isinstance(error, Unauthorized):
-        headers["WWW-Authenticate"] = _choose_challenges(form, error)
+        headers["WWW-Authenticate"] = _choose_challenges(form, error, to_script=to_script)
     if isinstance(error, MethodUnsupported):
         headers["Allow"] = error.allowed
     if isinstance(error, _SOON):
@@ -189,11 +189,11 @@ def error_response(form: Form, error: ConderyError) -> web.Response:
     return _write(form, status, code, str(error), headers=headers)
 
 
-def _choose_challenges(form: Form, error: Unauthorized) -> Sequence[str]:
+def _choose_challenges(form: Form, error: Unauthorized, *, to_script: bool) -> Sequence[str]:
     if form == "token":
         # who asks for a token is told to send a password, not to ask for a token
         return error.challenges[-1:]
-    if form == "page" and not error.error:
+    if to_script or (form == "page" and not error.error):
         # for Basic a browser would ask for a password by itself; one that has sent a wrong one has to forget it
         return [each for each in error.challenges if each.startswith("Bearer")] or ["Bearer"]
     return error.challenges

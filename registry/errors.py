@@ -23,7 +23,7 @@
     │   ├── UpstreamSlow, UpstreamLimits, BlobFailed
     │   └── UpstreamLacks
     │       └── RepositoryLacking, BlobLacking
-    ├── CannotListen, ProcessFailed, CertificateInvalid, InvalidSettings, SecretInvalid
+    ├── CannotListen, ProcessFailed, CertificateInvalid, InterfaceMissing, InvalidSettings, SecretInvalid
     └── UsageError, ImageUnknown, DemoFailed
 
 Those of mirrors are in `registry.mirror.errors`, those of the command line and of a start beside what raises them.

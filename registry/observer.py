@@ -171,8 +171,13 @@ def _answer_failure(request: web.Request, error: Exception, form: Form) -> web.S
         # headers are already sent: only an unexpected end can still tell the client; a clean end would be a lie
         return _cut(request)
     if isinstance(error, ConderyError) and known:
-        return error_response(form, error)
+        return error_response(form, error, to_script=_is_script(request))
     return crash_response(form, request[REQUEST_ID])
+
+
+def _is_script(request: web.Request) -> bool:
+    """Whether a page's script has sent it: for Basic a browser would ask for a password, and have the script wait."""
+    return any(mode != "navigate" for mode in request.headers.getall("Sec-Fetch-Mode", ()))
 
 
 class CutShort(web.StreamResponse):

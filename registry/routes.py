@@ -61,6 +61,7 @@ from registry.peers.connections import Connections
 from registry.peers.cors import Cors
 from registry.peers.forwarded import Proxies
 from registry.rates import RATES, open_rates
+from registry.ui import check_interface, get_configuration, get_script, get_style, show_ui
 from registry.v2 import blobs, lists, manifests, uploads
 from registry.welcome import welcome
 
@@ -71,6 +72,8 @@ _BLOB = "/v2/{name}/blobs/{digest}"
 _UPLOADS = "/v2/{name}/blobs/uploads/"
 _UPLOAD = "/v2/{name}/blobs/uploads/{session}"
 API = "/api/"
+PREFIXED = (API, "/login", "/logout", "/ui")
+"""The beginnings of paths that are below the setting `api_prefix` as well."""
 _TOKENS = "/api/v1/token/"
 _AUDIT = "/api/v1/audit/"
 
@@ -138,6 +141,12 @@ ROUTES: tuple[Row, ...] = (
     AccountRoute(READ_METHODS, _AUDIT + "{namespace}/", Permission.AUDIT_READ, list_events, "rest",
                  "list events about a namespace", "{namespace}/*", query=schemas.Events,
                  gives=data(list[schemas.Event], next=str)),
+    Route(READ_METHODS, "/ui/", PUBLIC, show_ui, "page", "show the web interface"),
+    Route(READ_METHODS, "/ui/runtime-config.js", PUBLIC, get_configuration, "page",
+          "tell the web interface where it is"),
+    Route(READ_METHODS, "/ui/main.js", PUBLIC, get_script, "page", "give the program of the web interface"),
+    Route(READ_METHODS, "/ui/main.css", PUBLIC, get_style, "page", "give the styles of the web interface"),
+    Route(READ_METHODS, "/ui/{path:.*}", PUBLIC, show_ui, "page", "show the web interface at one of its addresses"),
     AccountRoute(("POST",), "/device", SIGNED_IN, answer_device, "page", "let a program sign in, or not"),
     AccountRoute(("POST",), "/logout", SIGNED_IN, log_out, "page", "sign a browser out"),
 )
@@ -154,9 +163,10 @@ def compose(
 ) -> web.Application:
     """The application. It opens its parts with `open_parts` when it starts, and closes them after its last request.
 
-    Raises RoutesInvalid.
+    Raises RoutesInvalid, InterfaceMissing.
     """
     check_routes(routes)
+    check_interface(settings.ui_directory)
     app = web.Application()
     app[SETTINGS] = settings
     app[MEMORY] = Memory(settings.manifest_memory, settings.tag_memory_seconds)
@@ -181,8 +191,10 @@ def compose(
         answer = observer.around(handler, rows[0].form, probe=rows[0].probe)
         if path in FOLDERS:
             app.router.register_resource(Folder(path, answer))
-        else:
-            app.router.add_route("*", path, answer, expect_handler=leave_to_reader)
+            continue
+        app.router.add_route("*", path, answer, expect_handler=leave_to_reader)
+        if settings.api_prefix is not None and path.startswith(PREFIXED):
+            app.router.add_route("*", settings.api_prefix + path, answer, expect_handler=leave_to_reader)
     return app
 
 
@@ -204,6 +216,8 @@ def _resources(routes: Sequence[Row]) -> Iterator[tuple[str, list[Row], Handler]
             elif path in ("/login", "/logout"):
                 # likewise
                 yield f"{path}/", rows, handler
+            elif path == "/ui/":
+                yield "/ui", rows, handler
             continue
         handler = dispatch_folder(rows, FOLDERS[path])
         yield path, rows, handler

@@ -40,3 +40,11 @@ def is_own_visit(request: web.Request) -> bool:
         return True
     goes = request.headers.getall("Sec-Fetch-Mode", ()), request.headers.getall("Sec-Fetch-Dest", ())
     return request.method in ("GET", "HEAD") and goes == (["navigate"], ["document"])
+
+
+def is_program(request: web.Request) -> bool:
+    """Whether no browser has sent the request: it would say which page that is from, or that it is from none.
+
+    Over http to another machine it does not always; there no cookie is safe from others, whatever its name.
+    """
+    return not any(name in request.headers for name in ("Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest"))

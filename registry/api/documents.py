@@ -36,7 +36,8 @@ def answer_list(request: web.Request, rows: Sequence[Mapping[str, Any]], sorts: 
     rows = _sort(request, rows, sorts)
     paging = read_paging(request)
     if paging is None:
-        return answer_data(rows, page=1, size=len(rows), count=len(rows))
+        # conda-store's command line divides by `size`
+        return answer_data(rows, page=1, size=max(len(rows), 1), count=len(rows))
     page, size = paging
     return answer_data(rows[(page - 1) * size : page * size], page=page, size=size, count=len(rows))
 

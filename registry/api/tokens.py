@@ -13,6 +13,7 @@ from typing import Any, get_args
 from aiohttp import web
 
 from auth.accounts.names import is_name
+from auth.errors import GrantExceeded
 from auth.late import import_late
 from auth.tokens.access_tokens import AccessToken
 from auth.tokens.api_tokens import write_api_token
@@ -94,7 +95,11 @@ async def _make_conda_stores(request: web.Request, document: Mapping[str, Any]) 
 
     bindings = None if roles is None else [f"{entity}={role}" for entity, names in roles.items() for role in names]
     by = actor_of(request, principal)
-    made = await tokens.access.make(principal, "conda-store", bindings, expires, by=by, write=write)
+    try:
+        made = await tokens.access.make(principal, "conda-store", bindings, expires, by=by, write=write)
+    except GrantExceeded as error:
+        # conda-store's command line shows what a 400 says, and breaks on any other refusal
+        raise AccessTokenInvalid(str(error)) from None
     return answer_data({"token": made.text})
 
 

@@ -15,6 +15,9 @@ from storage.section import Section, Size
 _OWN_PORTS = {"http": ":80", "https": ":443"}
 """Browsers leave these out."""
 
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,62}){1,8}")
+_OWN_PATHS = ("api", "device", "files", "healthz", "login", "logout", "readyz", "token", "ui", "v2")
+
 _PUBLIC_URL = re.compile(r"https?://[^/@?#\s]+/?")
 
 
@@ -124,6 +127,17 @@ class HttpSettings(Section):
         description="Origins of web pages that may read the registry from a browser, such as https://ui.example.org.",
     )
 
+    ui_directory: Path | None = Field(
+        None,
+        description="Folder dist of the npm package @conda-store/conda-store-ui; when it is set, that web interface is "
+        "at /ui/.",
+    )
+    api_prefix: str | None = Field(
+        None,
+        description="Path below which the REST API, the sign-in and the web interface are as well, such as "
+        "/conda-store, where clients of conda-store look for them.",
+    )
+
     @property
     def is_for_this_machine(self) -> bool:
         """Whether only this machine should reach the server: it listens on loopback, and no proxy forwards to it."""
@@ -142,6 +156,13 @@ class HttpSettings(Section):
         for each in value:
             if not ORIGIN.fullmatch(each) or each.endswith(_OWN_PORTS[each.partition(":")[0]]):
                 raise ValueError(f"{each!r} is not an origin as browsers send it, such as https://ui.example.org")
+        return value
+
+    @field_validator("api_prefix")
+    @classmethod
+    def _is_prefix(cls, value: str | None) -> str | None:
+        if value is not None and (not _PREFIX.fullmatch(value) or value.split("/")[1] in _OWN_PATHS):
+            raise ValueError(f"must be a path such as /conda-store that begins with none of {', '.join(_OWN_PATHS)}")
         return value
 
     @field_validator("public_url")

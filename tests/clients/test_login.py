@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import requests
 from tests.clients import layouts
 from tests.clients.pushed import layers
 from tests.support.programs import ClientError, Containerd, Crane, Docker, OrasCommand, Podman, Skopeo, run
+from tests.support.registry.commands import run_line
 from tests.support.server import Server
 
 pytestmark = pytest.mark.clients
@@ -42,21 +42,15 @@ class Guarded:
         return f"{self.address}/{TEAM}/{repository}"
 
 
-def condery(data: Path, line: str, stdin: str = "") -> str:
-    command = [sys.executable, "-m", "registry.cli", *line.split(), "--data-dir", str(data)]
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
-
-
 @pytest.fixture(scope="session")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     directory = tmp_path_factory.mktemp("guarded")
     data = directory / "data"
     for name, role in (("alice", "editor"), ("bob", "viewer")):
-        condery(data, f"user add {name}", PASSWORD)
-        condery(data, f"role bind {TEAM}/*={role} --user {name}")
-    condery(data, "role bind public/*=editor --user alice")
-    token = condery(data, f"token create clients --user alice --limit {TEAM}/*=viewer")
+        run_line(data, f"user add {name}", PASSWORD)
+        run_line(data, f"role bind {TEAM}/*={role} --user {name}")
+    run_line(data, "role bind public/*=editor --user alice")
+    token = run_line(data, f"token create clients --user alice --limit {TEAM}/*=viewer")
     flags = ("--base", "scratch", "--workers", "1", "--anonymous-bindings", "public/*=viewer")
     server = Server(flags, data, directory / "log")
     server.start()

@@ -14,6 +14,7 @@ NEVER_ANSWERED = {
     "registry.settings.loading.InvalidSettings": "read before the server starts",
     "registry.serving.listening.CannotListen": "the server does not start",
     "registry.serving.processes.ProcessFailed": "the server does not start",
+    "registry.ui.InterfaceMissing": "the server does not start",
     "registry.serving.tls.CertificateInvalid": "the server does not start, or keeps the certificate it has",
     "registry.webhooks.signing.SecretInvalid": "the server does not start",
     "auth.errors.AuthError": "only the classes below it are raised",

@@ -23,6 +23,7 @@ from registry.http.settings import HttpSettings
 from registry.logs.request_log import request_log
 from registry.logs.settings import LogSettings
 from registry.routes import ROUTES, compose
+from registry.ui import get_configuration, get_script, get_style, show_ui
 from tests.support.registry.access import ClosedAccess, GrantedAccess
 from tests.support.registry.people import People
 from tests.support.registry.serving import ROOT, Site, serving
@@ -35,6 +36,7 @@ FILLED = {
     "{session}": "00000000-0000-0000-0000-000000000000",
     "{tag}": "latest",
     "{file}": "conda-lock.yml",
+    "{path:.*}": "default/analysis",
     "{namespace}": "team",
     "{token}": "0123456789abcdef0123456789abcdef",
 }
@@ -77,8 +79,12 @@ PUBLIC_ANSWERS: Mapping[object, int] = {
     show_device: 200,
     begin_at_provider: 404,
     finish_at_provider: 404,
+    show_ui: 404,
+    get_configuration: 404,
+    get_script: 404,
+    get_style: 404,
 }
-"""Of what needs a form, and of what is there only where people can sign in."""
+"""Of what needs a form, and of what is there only where people can sign in, or where there is a web interface."""
 
 
 @pytest.mark.parametrize(("pattern", "path"), CASES, ids=[path for _, path in CASES])

@@ -11,16 +11,20 @@ from collections.abc import Callable, Mapping
 
 from builder.sample_channel import WheelsUnavailable
 from tests.conformance.suite import conformance_program
+from tests.support.conda_store import ClientUnavailable, install_command_line, interface_directory
 from tests.support.go_programs import GoProgramUnavailable, go_program
+from tests.support.npm_packages import NpmPackageUnavailable
 from tests.support.programs import CRANE, ORAS
 from tests.support.sample import sample_channel
 from tests.support.servers import s3_gateway
 from tests.support.servers.distribution import distribution_3
-from tests.support.servers.providers.oidc_provider import ProviderUnavailable, install_provider
+from tests.support.servers.providers.oidc_provider import install_provider
 
 NEEDED: Mapping[str, Callable[[], object]] = {
     "sample channel": sample_channel,
     "OpenID Connect provider": install_provider,
+    "conda-store's command line": install_command_line,
+    "conda-store's web interface": interface_directory,
     "conformance suite": conformance_program,
     "crane": lambda: go_program(*CRANE),
     "oras": lambda: go_program(*ORAS),
@@ -34,7 +38,7 @@ def main() -> None:
         begun = time.monotonic()
         try:
             get()
-        except (GoProgramUnavailable, ProviderUnavailable, WheelsUnavailable) as error:
+        except (GoProgramUnavailable, NpmPackageUnavailable, ClientUnavailable, WheelsUnavailable) as error:
             sys.stderr.write(f"{name}: {error}\n")
         else:
             sys.stderr.write(f"{name}: {time.monotonic() - begun:.0f} s\n")

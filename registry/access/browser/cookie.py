@@ -16,16 +16,22 @@ LONGEST = 128
 
 @dataclass(frozen=True)
 class Cookie:
-    """A cookie of ours, over https or, where there is none, over http."""
+    """A cookie of ours, over https or, where there is none, over http.
+
+    One with a `plain` name can be set by sites of neighbours, so nothing that a browser sends may count on it.
+    """
 
     purpose: str
+    plain: str = ""
 
     def name(self, request: web.Request) -> str:
+        if self.plain:
+            return self.plain
         return f"__Host-condery-{self.purpose}" if _is_secure(request) else f"condery-{self.purpose}"
 
     def may_be_in(self, request: web.Request) -> bool:
         """Whether it is worth while to read it."""
-        ending = f"condery-{self.purpose}"
+        ending = self.plain or f"condery-{self.purpose}"
         return any(ending in line for line in request.headers.getall("Cookie", ()))
 
     def read(self, request: web.Request) -> str | None:

@@ -19,7 +19,7 @@ from auth.tokens.secrets_text import new_secret
 from registry.access.browser.cookie import Cookie
 from registry.errors import TokenRequestInvalid
 from registry.http.intake import read_limited
-from registry.parts import SETTINGS
+from registry.parts import PROXIES, SETTINGS
 from storage.errors import quote
 
 FIELD = "form"
@@ -74,6 +74,16 @@ async def read_form(request: web.Request, known: Collection[str]) -> Mapping[str
     return fields
 
 
-def local_page(text: str) -> str:
-    """The page to go on to; the first one for anything that may lead elsewhere."""
+def next_page(request: web.Request, text: str) -> str:
+    """The page to go on to, as a path here."""
+    return local_page(text, request.app[PROXIES].base_url(request))
+
+
+def local_page(text: str, base: str | None) -> str:
+    """The page as a path; the first one for anything that may lead away from `base`, the address of this server.
+
+    conda-store's interface names its page by its whole address.
+    """
+    if base is not None and text.startswith(f"{base}/"):
+        text = text.removeprefix(base)
     return text if _LOCAL.fullmatch(text) else "/"

@@ -43,7 +43,7 @@ class LoginPage:
 
     async def show(self, request: web.Request) -> web.Response:
         """Raises RouteUnknown where nobody can sign in."""
-        next_page = form.local_page(request.query.get("next", "/"))
+        next_page = form.next_page(request, request.query.get("next", "/"))
         if self._passwords is None:
             if not self._has_provider:
                 raise RouteUnknown(request.rel_url.raw_path)
@@ -57,12 +57,12 @@ class LoginPage:
         is_json = request.content_type == JSON
         fields = await (_read_json(request) if is_json else form.read_form(request, (*_FIELDS, "next")))
         name, password = fields.get("username", ""), fields.get("password", "")
-        next_page = form.local_page(fields.get("next", "/"))
+        next_page = form.next_page(request, fields.get("next", "/"))
         client = client_of(request.app[PROXIES].client(request))
         response = redirect(next_page)
         try:
             compared = await self._passwords.verify(name, password, client)
-            await self._browsers.sign_in(request, response, compared.credential)
+            await self._browsers.sign_in(request, response, compared.credential, for_program=is_json)
         except CredentialsInvalid as error:
             note(request, request[PRINCIPAL], SIGN_IN, error.name, outcome="denied", reason=error.reason)
             return self._show(request, next_page, "The name or the password is wrong.", name if is_name(name) else "")

@@ -13,7 +13,7 @@ from auth.sign_in.pending import SECONDS, PendingSignIns
 from auth.sign_in.provider import Provider, make_secrets
 from auth.tokens.errors import CredentialsInvalid
 from registry.access.browser.cookie import Cookie
-from registry.access.browser.form import local_page
+from registry.access.browser.form import next_page
 from registry.access.browser.page import redirect
 from registry.access.browser.sessions import SignedInBrowsers
 from registry.parts import PROXIES
@@ -36,9 +36,9 @@ class ProviderSignIns:
     async def begin(self, request: web.Request) -> web.Response:
         """Send a browser to the provider. Raises SignInFailed."""
         secrets = make_secrets()
-        next_page = local_page(request.query.get("next", "/"))
+        page = next_page(request, request.query.get("next", "/"))
         client = client_of(request.app[PROXIES].client(request))
-        state = await self._pending.begin({**secrets, "next": next_page, "issuer": self._provider.issuer}, client)
+        state = await self._pending.begin({**secrets, "next": page, "issuer": self._provider.issuer}, client)
         response = redirect(await self._provider.begin(state, secrets))
         _COOKIE.write(request, response, state, SECONDS)
         return response

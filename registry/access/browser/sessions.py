@@ -18,7 +18,7 @@ from auth.tokens.errors import CredentialsInvalid
 from auth.tokens.secrets_text import hash_of
 from registry.access.browser.cookie import Cookie
 from registry.access.browser.form import forget_token
-from registry.access.site import is_own_visit
+from registry.access.site import is_own_visit, is_program
 from registry.observer import PRINCIPAL
 from registry.parts import PROXIES
 from registry.peers.networks import client_of
@@ -28,6 +28,9 @@ MOST_REMEMBERED = 4096
 REMEMBER_SECONDS = 60.0
 
 _COOKIE = Cookie("session")
+_CLIENTS_COOKIE = Cookie("session", plain="conda-store-auth")
+"""Where programs for conda-store look for their session. It is read of programs alone: browsers have the other cookie,
+which no other host can set."""
 
 
 class SignedInBrowsers:
@@ -46,11 +49,11 @@ class SignedInBrowsers:
     def names_somebody(self, request: web.Request) -> bool:
         """Whether whom it comes from has to be looked up."""
         # most requests have none, and each would feel it
-        return "Cookie" in request.headers and _COOKIE.may_be_in(request)
+        return "Cookie" in request.headers and (_COOKIE.may_be_in(request) or _CLIENTS_COOKIE.may_be_in(request))
 
     async def identify(self, request: web.Request) -> Principal | None:
         """Whose browser it is; None for one that is not signed in, or not any more."""
-        text = _COOKIE.read(request)
+        text = _read(request)
         if text is None or not is_own_visit(request):
             return None
         key = hash_of(text)
@@ -76,24 +79,29 @@ class SignedInBrowsers:
         *,
         issuer: str = "",
         refresh: str = "",
+        for_program: bool = False,
     ) -> None:
-        """Give the browser a session of its own, whatever it had before. Raises CredentialsInvalid."""
+        """Give the browser, or a program, a session of its own, whatever it had before. Raises CredentialsInvalid."""
         # an account may be disabled
         principal = (await self._recognition.recognise(credential)).principal
         await self._end(request, principal)
         text = await self._sessions.make(credential, issuer, refresh)
         _COOKIE.write(request, response, text, self._sessions.seconds)
+        if for_program:
+            _CLIENTS_COOKIE.write(request, response, text, self._sessions.seconds)
         forget_token(request, response)
         note(request, principal, SESSION_MADE, principal.name, issuer=issuer)
 
     async def sign_out(self, request: web.Request, response: web.StreamResponse) -> None:
         await self._end(request, request[PRINCIPAL])
         _COOKIE.write(request, response, "", 0)
+        if _CLIENTS_COOKIE.may_be_in(request):
+            _CLIENTS_COOKIE.write(request, response, "", 0)
         forget_token(request, response)
 
     async def _end(self, request: web.Request, by: Principal) -> None:
         """End the session that the browser shows, if it is one that holds: anybody can make one up."""
-        text = _COOKIE.read(request)
+        text = _read(request)
         if text is None:
             return
         try:
@@ -116,3 +124,11 @@ class SignedInBrowsers:
 
     def _due_at(self, session: BrowserSession) -> float:
         return self._renewals.due_at(session) if self._renewals is not None else math.inf
+
+
+def _read(request: web.Request) -> str | None:
+    """The text of the session that the request shows."""
+    text = _COOKIE.read(request)
+    if text is None and _CLIENTS_COOKIE.may_be_in(request) and is_program(request):
+        return _CLIENTS_COOKIE.read(request)
+    return text

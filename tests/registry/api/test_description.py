@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,9 @@ from registry.api.schemas import NewToken, Tokens
 from registry.contract import EVENTS, data, listing, message, raw
 from registry.dispatch import AccountRoute, RepositoryRoute
 from registry.routes import ROUTES
-from tests.support.builder.searching import record, write_repodata
 from tests.support.registry.asking import ask
+from tests.support.registry.people import PASSWORD
 from tests.support.server import Server
-
-PASSWORD = "correct horse battery"
 
 ROWS = {
     (method, row.path): row
@@ -30,27 +27,6 @@ ROWS = {
     for method in row.methods
     if method != "HEAD"
 }
-
-
-@pytest.fixture(scope="module")
-def administered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose administrator is alice."""
-    directory = tmp_path_factory.mktemp("administered")
-    place = directory / "data"
-    condery(place, "user", "add", "alice", stdin=PASSWORD)
-    condery(place, "role", "bind", "*/*=admin", "--user", "alice")
-    channel = write_repodata(directory / "channel", record("numpy"), record("numba")).as_uri()
-    # what is granted to anybody needs no credentials, whatever the description says
-    options = ("--base", "scratch", "--workers", "1", "--channels", channel, "--anonymous-bindings", "none")
-    server = Server(options, place, directory / "log")
-    server.start()
-    yield server
-    server.kill()
-
-
-def condery(place: Path, *words: str, stdin: str = "") -> None:
-    command = [sys.executable, "-m", "registry.cli", *words, "--data-dir", str(place)]
-    subprocess.run(command, input=stdin, capture_output=True, text=True, check=True)
 
 
 def operations(description: Any) -> dict[tuple[str, str], Any]:

@@ -14,6 +14,13 @@ def condery(data: Path, command: str, *arguments: str) -> subprocess.CompletedPr
     return subprocess.run(line, capture_output=True, text=True, timeout=120)
 
 
+def run_line(data: Path, line: str, stdin: str = "") -> str:
+    """What a command prints that has to succeed; no word of it has a space."""
+    command = [sys.executable, "-m", "registry.cli", *line.split(), "--data-dir", str(data)]
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
 def report(data: Path, command: str, *arguments: str, code: int = 0) -> dict[str, Any]:
     done = condery(data, command, "--json", *arguments)
     assert done.returncode == code, done.stdout + done.stderr

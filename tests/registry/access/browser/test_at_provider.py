@@ -116,12 +116,14 @@ async def test_without_https_cookies_have_another_name(tmp_path: Path, issuer: I
     ],
 )  # fmt: skip
 def test_the_next_page_is_one_of_ours(page: str) -> None:
-    assert local_page(page) == "/"
+    assert local_page(page, None) == "/"
+    assert local_page(page, "https://registry.example.org") == "/"
 
 
 @pytest.mark.parametrize("page", ["/", "/v2/", "/a?b=c&d=https://x", "/a//b", "/~x"])
 def test_pages_of_ours(page: str) -> None:
-    assert local_page(page) == page
+    assert local_page(page, None) == page
+    assert local_page(f"https://registry.example.org{page}", "https://registry.example.org") == page
 
 
 async def test_open_redirect_a_sign_in_leads_to_pages_of_ours(site: Site, issuer: Issuer) -> None:

@@ -24,6 +24,7 @@ from tests.support.servers.issuer import Issuer
 
 PUBLIC = "https://registry.example.org"
 SESSION, FORM = "__Host-condery-session", "__Host-condery-form"
+CONDA_STORES = "conda-store-auth"
 OURS = {"Origin": PUBLIC, "Sec-Fetch-Site": "same-origin"}
 
 
@@ -224,6 +225,50 @@ async def test_clients_of_conda_store_send_json(site: Site) -> None:
         answer = await browser.ask("POST", "/login/", json=document)
         assert answer.status == status, answer.text
     assert await browser.who() == "alice"
+
+
+async def test_clients_of_conda_store_get_its_cookie(site: Site) -> None:
+    browser = Browser(site)
+    await browser.log_in("alice", PASSWORD)
+    assert CONDA_STORES not in browser.cookies, "people with a browser have no use for it"
+    program = Browser(site)
+    await program.ask("POST", "/login/", json={"username": "alice", "password": PASSWORD})
+    text = program.cookies[CONDA_STORES]
+    assert text == program.cookies[SESSION]
+    kept = Browser(site, {CONDA_STORES: text})
+    assert await kept.who() == "alice"
+    # a neighbour of this host can set it in a browser, to have somebody work in an account of theirs
+    for headers in (OURS, {"Origin": PUBLIC}, {"Sec-Fetch-Site": "none"}, {"Sec-Fetch-Mode": "navigate"}):
+        assert (await kept.ask("GET", "/api/v1/token/", headers)).status == 401, headers
+    assert (await kept.ask("POST", "/logout/")).status == 303
+    assert kept.cookies == {}
+    assert await program.who() == 401, "the session is gone, and not only the cookie"
+
+
+@pytest.mark.parametrize(
+    ("asked", "leads"),
+    [
+        ("/ui/default/analysis", "/ui/default/analysis"),
+        (f"{PUBLIC}/ui/default/analysis", "/ui/default/analysis"),
+        (f"{PUBLIC}/ui/?page=2", "/ui/?page=2"),
+        (f"{PUBLIC}//evil.example", "/"),
+        (f"{PUBLIC}/\\evil.example", "/"),
+        (PUBLIC, "/"),
+        (f"{PUBLIC}.evil.example/", "/"),
+        (f"{PUBLIC}@evil.example/", "/"),
+        (f"{PUBLIC.replace('https', 'http')}/", "/"),
+        ("https://evil.example/", "/"),
+        ("//evil.example/", "/"),
+        ("/\\evil.example/", "/"),
+        ("\t//evil.example/", "/"),
+        ("javascript:alert(1)", "/"),
+        ("", "/"),
+    ],
+)
+async def test_whoever_signs_in_goes_on_to_a_page_here(site: Site, asked: str, leads: str) -> None:
+    """conda-store's `next` leads anywhere; its interface names its own page with the host, unencoded."""
+    answer = await Browser(site).log_in("alice", PASSWORD, f"/login?next={asked}")
+    assert (answer.status, answer.location) == (303, leads)
 
 
 async def test_who_signs_in_is_audited(site: Site) -> None:

@@ -18,11 +18,12 @@ from auth.accounts.names import Names
 from auth.sign_in.settings import SignInSettings
 from registry.access.browser import sessions as remembered
 from registry.http.settings import HttpSettings
+from tests.support.npm_packages import NpmPackageUnavailable
 from tests.support.registry.access import CLOSED
 from tests.support.registry.browser import PROVIDER, Answer, Browser, age, data_of
 from tests.support.registry.people import BY, People, bearer
 from tests.support.registry.serving import ROOT, Site, serving
-from tests.support.servers.providers.oidc_provider import OidcProvider, ProviderUnavailable, install_provider
+from tests.support.servers.providers.oidc_provider import OidcProvider, install_provider
 from tests.support.servers.running import running
 
 pytestmark = pytest.mark.services
@@ -36,7 +37,7 @@ ELEVEN_MINUTES = 660.0
 def provider(tmp_path: Path) -> Iterator[OidcProvider]:
     try:
         install_provider()
-    except ProviderUnavailable as error:
+    except NpmPackageUnavailable as error:
         pytest.skip(str(error))
     directory = tmp_path / "provider"
     directory.mkdir()

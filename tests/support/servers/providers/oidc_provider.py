@@ -4,45 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.sample import CACHE
+from tests.support.npm_packages import npm_package
 from tests.support.servers.providers.child import Child
 
 PACKAGE = "oidc-provider@9.13.3"
 PROGRAM = Path(__file__).with_suffix(".mjs")
-INSTALL_SECONDS = 300
 
 
-class ProviderUnavailable(Exception):
-    """Why it is not available here."""
-
-
-def install_provider(cache: Path = CACHE / "npm") -> Path:
-    """The folder with the package. Raises ProviderUnavailable."""
-    place = cache / PACKAGE
-    if place.exists():
-        return place
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        raise ProviderUnavailable("node and npm are not installed")
-    cache.mkdir(parents=True, exist_ok=True)
-    # others may install it at the same time, so it appears whole
-    with tempfile.TemporaryDirectory(dir=cache) as directory:
-        command = ["npm", "install", "--prefix", directory, "--prefer-offline", "--no-audit", "--no-fund"]
-        command += ["--ignore-scripts", PACKAGE]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS)
-        if done.returncode:
-            raise ProviderUnavailable(f"{' '.join(command)}: {done.stderr.strip()[:500]}")
-        try:
-            shutil.move(directory, place)
-        except OSError:
-            assert place.exists(), "somebody else has installed it"
-        else:
-            Path(directory).mkdir()
-    return place
+def install_provider() -> Path:
+    """The folder with the package. Raises NpmPackageUnavailable."""
+    return npm_package(PACKAGE)
 
 
 @dataclass
@@ -54,7 +28,7 @@ class OidcProvider(Child):
     _groups: dict[str, list[str] | None] = field(init=False, default_factory=dict)
 
     def start(self) -> None:
-        modules = install_provider() / "node_modules"
+        modules = install_provider()
         # node looks for packages beside the program
         program = self.directory / PROGRAM.name
         shutil.copy(PROGRAM, program)
