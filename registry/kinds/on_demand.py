@@ -29,6 +29,7 @@ class OnDemand(StoredKind):
 
     listed = False
     """There is no end of names."""
+    has_files = True
 
     def __init__(self, app: web.Application) -> None:
         super().__init__(app)
@@ -53,13 +54,6 @@ class OnDemand(StoredKind):
         """The tags that this repository was requested by so far."""
         pages.read_page(request.query)  # a bad query is reported before a bad name
         return pages.answer_tags(request, target, sorted(await self.parts.demand.tags(target.repository)))
-
-    async def get_referrers(self, request: web.Request, target: Target) -> web.StreamResponse:
-        """The files of the image, which are made when somebody first asks for them."""
-        asked = pages.read_referrers_page(request, target)
-        if asked.last is None:
-            await self.attach_files(request, target.repository, asked.subject)
-        return await super().get_referrers(request, target)
 
     async def answer_tag(self, request: web.Request, repository: str, tag: str, stamp: int) -> web.StreamResponse:
         """Answer from the catalog, or with a build and the rules of `registry.kinds.waiting`."""

@@ -36,6 +36,8 @@ class StoredKind(abc.ABC):
     """A RepositoryKind whose content is in the database. Subclasses say which names it owns, and resolve its tags."""
 
     listed = True
+    has_files = False
+    """Whether images of the builder are here, whose files refer to them once somebody asks."""
 
     def __init__(self, app: web.Application) -> None:
         self.parts = app[PARTS]
@@ -100,6 +102,8 @@ class StoredKind(abc.ABC):
     async def get_referrers(self, request: web.Request, target: Target) -> web.StreamResponse:
         """An image index of the manifests whose subject is the digest; empty, never 404, if there are none."""
         asked = pages.read_referrers_page(request, target)
+        if self.has_files and asked.last is None:
+            await self._attach_files(request, target.repository, asked.subject)
         page: Page[Referrer] = Page([], more=True)
         last = asked.last
         while page.more and not page.items:
@@ -116,11 +120,7 @@ class StoredKind(abc.ABC):
             page = Page(shown, found.more)
         return pages.answer_referrers_page(target, asked, page)
 
-    async def attach_files(self, request: web.Request, repository: str, subject: Digest) -> None:
-        """Attach the files of an image to its manifest `subject`, before what refers to that is listed.
-
-        Kinds whose repositories have images of the builder call it in `get_referrers`.
-        """
+    async def _attach_files(self, request: web.Request, repository: str, subject: Digest) -> None:
         referrers, wait = self.parts.referrers, request.app[SETTINGS].answer_within
         if referrers is not None and await self.shows(repository, subject):
             await referrers.attach(self.scope(repository), subject, wait)
