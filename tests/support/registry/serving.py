@@ -92,7 +92,10 @@ class Build(Generic[T]):
 
 @dataclass
 class Workshop:
-    """A `registry.parts.ImagesByName`. Repositories in `stored` exist at once; all others need a build."""
+    """A `registry.parts.ImagesByName`. Repositories in `stored` exist at once; all others need a build.
+
+    It is an `ImageReferrers` too, which only notes what it is asked for.
+    """
 
     store: Store
     warnings: tuple[str, ...] = ()
@@ -102,6 +105,7 @@ class Workshop:
     tag_list: list[str] = field(default_factory=lambda: ["latest", "2026-01-31", "lock-0123456789ab"])
     asked: int = 0
     callers: list[Caller] = field(default_factory=list)
+    attached: list[tuple[str, Digest]] = field(default_factory=list)
     refusal: TooManyBuilds | None = None
     """Raised instead of starting a build."""
 
@@ -147,6 +151,9 @@ class Workshop:
 
     async def tags(self, repository: str) -> list[str]:
         return self.tag_list
+
+    async def attach(self, repository: str, subject: Digest, seconds: float) -> None:
+        self.attached.append((repository, subject))
 
     def _build(self, repository: str) -> Build[T]:
         return Build(f"build{len(self.builds)}", spec_of(repository), asyncio.get_running_loop().create_future())
@@ -279,6 +286,7 @@ async def serving(
                 audit_pulls=sign_in is not None and sign_in.audit_pulls,
                 read_only=read_only,
                 notifier=notifier,
+                referrers=workshops[0],
                 mirror=mirror,
                 packages=packages,
                 browsers=opened.browsers,
