@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from builder.locks.lock import Lock
 from builder.service import BuilderService
 from tests.support.builder.packages import PLACEHOLDER, File, Package
 from tests.support.builder.services import make_channel, open_service, spec_of
+from tests.support.programs import run
 
 PACKAGES = [
     Package("base", files={"lib/base": b"base"}),
@@ -109,9 +109,9 @@ async def test_archive(locked: Locked) -> None:
     path = await locked.write(ARCHIVE)
     prefix = locked.folder / "unpacked"
     prefix.mkdir()
-    await asyncio.to_thread(subprocess.run, ["tar", "xzf", path, "-C", prefix], check=True)
+    await asyncio.to_thread(run, ["tar", "xzf", path, "-C", prefix])
     # the environment has no Python of its own, with which conda-unpack would run
-    await asyncio.to_thread(subprocess.run, [sys.executable, prefix / "bin/conda-unpack"], check=True)
+    await asyncio.to_thread(run, [sys.executable, prefix / "bin/conda-unpack"])
     check(prefix)
 
 
@@ -127,10 +127,7 @@ async def test_conda_lock_renders_what_conda_installs(locked: Locked) -> None:
         "linux-64",
         path,
     ]
-    done = await asyncio.to_thread(
-        subprocess.run, command, cwd=locked.folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    await asyncio.to_thread(run, command, directory=locked.folder)
     rendered = (locked.folder / "conda-linux-64.lock").read_text()
     lines = [line for line in rendered.splitlines() if line.startswith("file:")]
     assert sorted(lines) == sorted(f"{each.url}#{each.md5}" for each in locked.lock.packages["linux-64"])
