@@ -118,7 +118,7 @@ async def test_archive(locked: Locked) -> None:
 async def test_conda_lock_renders_what_conda_installs(locked: Locked) -> None:
     """`conda-lock install` hands conda this list; there is no conda on PyPI to hand it to."""
     path = await locked.write("conda-lock.yml")
-    command = [
+    command: list[str | Path] = [
         Path(sys.executable).with_name("conda-lock"),
         "render",
         "--kind",
