@@ -119,7 +119,10 @@ class Builder:
     async def run(self, job: Job) -> str:
         """Make what `job` asks for, and return its key. Idempotent, and quick if everything is there."""
         if name := job.artifact:
-            return await self._make_of_lock(job, show_nothing, lambda lock, watch: self._make_file(lock, name, watch))
+            place = Place(job.namespace, "") if job.namespace else None
+            return await self._make_of_lock(
+                job, show_nothing, lambda lock, watch: self._make_file(lock, name, watch), place
+            )
         return (await self._make_image_of(job, show_nothing))[0]
 
     async def image_of(self, spec: EnvironmentSpec, progress: Progress) -> FinishedImage:

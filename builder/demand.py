@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from builder.artifacts.artifact import ARTIFACTS, IMAGE_FILES, Artifact, make_artifact_key
 from builder.channels.logins import Logins, NamespaceLogins
 from builder.channels.policy import ChannelPolicy
-from builder.errors import BuildFailed, TooManyBuilds, UnknownArtifact
+from builder.errors import BuildFailed, TooManyBuilds, UnknownArtifact, UnknownLock
 from builder.image.finished import FinishedImage
 from builder.locks.lock import Lock
 from builder.locks.stored import find_lock_key
@@ -115,6 +115,27 @@ class Demand:
         if name not in ARTIFACTS:
             raise UnknownArtifact(name, ARTIFACTS)
         job = replace(await self._make_job("artifact", repository, tag), artifact=name)
+        return await self._artifact_of(job, caller, permit)
+
+    async def artifact_of_lock(
+        self, lock_key: str, name: str, namespace: str, caller: Caller = OURSELVES, permit: Permit = permit_all
+    ) -> Ticket[Artifact]:
+        """Return a ticket for a file of a stored lock, by the rules of `namespace`.
+
+        Raises UnknownLock, UnknownArtifact, PolicyRefusal, PolicyUnavailable, TooManyBuilds, BuildFailed.
+        """
+        if name not in ARTIFACTS:
+            raise UnknownArtifact(name, ARTIFACTS)
+        document = await self._catalog.locks.find(lock_key)
+        if document is None:
+            raise UnknownLock(f"lock-{lock_key[:12]}", "it was deleted; build the environment again")
+        spec = Lock.from_json(document).spec
+        policy = await self._admission.of(namespace).find_policy()
+        logins = await self._logins.find(spec.owner)
+        job = Job("artifact", spec, lock_key, name, policy.key, logins.key, self._settings_key, namespace=namespace)
+        return await self._artifact_of(job, caller, permit)
+
+    async def _artifact_of(self, job: Job, caller: Caller, permit: Permit) -> Ticket[Artifact]:
         return await self._make_ticket(
             "artifact",
             job,
@@ -227,11 +248,14 @@ class Demand:
             return None
         return resolution.lock_key, find_expiry(job.spec, resolution.solved, self._settings)
 
+    def _find_admission(self, job: Job) -> Admission:
+        return self._admission.of(job.namespace) if job.namespace else self._admission
+
     async def _find_allowed_lock(self, job: Job, accepts: Accepts) -> tuple[str, float] | None:
         """As `_find_lock`. Raises PolicyRefusal for a lock that is not to be served now."""
         found = await self._find_lock(job, accepts)
         if found:
-            await self._admission.check_stored(found[0])
+            await self._find_admission(job).check_stored(found[0])
         return found
 
     async def _find_image(self, job: Job, accepts: Accepts) -> tuple[str, FinishedImage] | None:
@@ -281,7 +305,7 @@ class Demand:
         """As `_get_allowed_image`."""
         lock_key = await self._catalog.artifacts.find_lock(completed.made) if completed.made else None
         if lock_key is not None:
-            await self._admission.check_stored(lock_key)
+            await self._find_admission(job).check_stored(lock_key)
         return await self._get_artifact(job, completed)
 
     async def _find_artifact(self, job: Job, accepts: Accepts) -> tuple[str, Artifact] | None:

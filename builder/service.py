@@ -139,7 +139,11 @@ class BuilderService:
                     return await work.describe_end(job, build_id, seconds, end, announce)
                 return announce(await demand.describe_end(job, build_id, seconds, end)) if announce else None
 
-            queue = EmbeddedQueue(catalog.builds, run, settings, tell, builder.stages.begun.turn)
+            def ended(job: Job) -> None:
+                if work and job.kind == "environment":
+                    work.note_ended(job)
+
+            queue = EmbeddedQueue(catalog.builds, run, settings, tell, builder.stages.begun.turn, ended)
             demand = Demand(
                 settings, catalog, queue, builder.image_key, builder.resolution_key, channels, admission, logins
             )
@@ -149,7 +153,7 @@ class BuilderService:
             stack.push_async_callback(packages.close)
             referrers = Referrers(catalog, blobs)
             stack.push_async_callback(referrers.close)
-            named = NamedEnvironments(environments, builder, queue, channels) if environments else None
+            named = NamedEnvironments(environments, builder, queue, channels, demand) if environments else None
             service = cls(builder, queue, demand, packages, referrers, named)
             if resume:
                 await stack.enter_async_context(service._serving(clear))

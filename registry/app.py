@@ -27,6 +27,7 @@ from registry.routes import compose
 from registry.settings.model import Settings
 from registry.upkeep import collecting, keeping
 from registry.webhooks.notifier import Notifier
+from storage.background import in_background
 from storage.catalog.credentials import NamespaceCredentials
 from storage.disk.privacy import open_to_others
 from storage.layout import DataDirectory
@@ -69,6 +70,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                 sign_in=settings.sign_in,
                 vault=vault,
             ) as opened,
+            in_background(store.environments.environments.names.follow()),
             collecting(settings, store),
             keeping(store.reserve),
         ):
@@ -85,6 +87,7 @@ def _make_parts(
 ) -> Parts:
     return Parts(
         demand=service.demand,
+        environments=service.environments,
         blobs=store.blobs,
         repositories=store.repositories,
         uploads=store.uploads,

@@ -17,6 +17,7 @@ from auth.sign_in.device import DeviceSignIns
 from auth.tokens.credential import Credential
 from auth.tokens.tokens import Tokens
 from builder.artifacts.artifact import Artifact
+from builder.environments.life import NamedEnvironments
 from builder.image.finished import FinishedImage
 from builder.search.search import PackageSearch
 from builder.ticket import Ticket
@@ -142,6 +143,8 @@ class Parts:
     packages: PackageSearch | None = None
     """None if no channel can be searched."""
     browsers: BrowserPages | None = None
+    environments: NamedEnvironments | None = None
+    """None where a process serves only other kinds of repositories, as in a measurement."""
     devices: DeviceSignIns | None = None
     """Programs that sign in by somebody's browser."""
 

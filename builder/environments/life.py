@@ -12,23 +12,25 @@ import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import structlog
 
+from builder.artifacts.artifact import Artifact
 from builder.build import Builder
 from builder.channels.policy import ChannelPolicy
 from builder.environments.inputs.input import EnvironmentInput
 from builder.environments.request import BuildRequest
-from builder.errors import BuildFailed, TooManyBuilds
+from builder.errors import BuildFailed, EnvironmentUnusable, TooManyBuilds
 from builder.image.finished import FinishedImage
 from builder.names.spec import EnvironmentSpec
 from builder.queue.job import Job
 from builder.queue.protocol import BuildQueue, CompletedBuild, Priority, SubmittedBuild
 from builder.ticket import Ticket
-from builder.work.claims import OURSELVES, Caller
+from builder.work.claims import OURSELVES, Caller, Permit, permit_all
 from storage.environments.parts import EnvironmentStore
 from storage.environments.vocabulary import BuildStatus, Cause, EnvironmentBuild, NewSpecification, make_job_key
-from storage.errors import ConderyError
+from storage.errors import ConderyError, ManifestUnknown, StorageError
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +51,14 @@ def write_repository(namespace: str, name: str) -> str:
     return f"{namespace}/{part}" if part else ""
 
 
+class Files(Protocol):
+    """Makes files of locks, as `builder.demand.Demand` does."""
+
+    async def artifact_of_lock(
+        self, lock_key: str, name: str, namespace: str, caller: Caller, permit: Permit = permit_all
+    ) -> Ticket[Artifact]: ...
+
+
 @dataclass(frozen=True)
 class NamedEnvironments:
     """Named environments of a server."""
@@ -57,6 +67,7 @@ class NamedEnvironments:
     builder: Builder
     queue: BuildQueue
     channels: ChannelPolicy
+    files: Files
 
     # asking
 
@@ -143,6 +154,8 @@ class NamedEnvironments:
         if build is None:
             return None
         spec = await self._read_spec(build)
+        with contextlib.suppress(StorageError):
+            await self.store.builds.note_pull(build)
         if build.is_finished:
             return Ticket(spec, caller, ready=await self._get_image(build))
         running = await self.follow(build)
@@ -154,6 +167,25 @@ class NamedEnvironments:
             return await self._get_image(await self.store.builds.find(build.id))
 
         return Ticket(spec, caller, build=running, fetch=fetch)
+
+    async def find_file(self, repository: str, tag: str, name: str, caller: Caller) -> Ticket[Artifact]:
+        """A ticket for a file beside the image that a tag means. Raises ManifestUnknown, and as `make_file`."""
+        build = await self.store.builds.find_for_tag(repository, tag)
+        if build is None:
+            raise ManifestUnknown(repository, tag)
+        return await self.make_file(build, name, caller)
+
+    async def make_file(self, build: EnvironmentBuild, name: str, caller: Caller) -> Ticket[Artifact]:
+        """A ticket for a file of a build.
+
+        Raises EnvironmentUnusable if the build has no lock yet, BuildFailed if it never will, and what
+        `Files.artifact_of_lock` raises.
+        """
+        if build.lock_key is None and build.is_finished:
+            raise BuildFailed(str(build.id), build.status, build.status_info or "it made nothing")
+        if build.lock_key is None:
+            raise EnvironmentUnusable(f"build {build.id} is {build.status} and has no files yet; ask again")
+        return await self.files.artifact_of_lock(build.lock_key, name, build.namespace, caller)
 
     async def _get_image(self, build: EnvironmentBuild) -> FinishedImage | None:
         """The image of a build that has ended. Raises BuildFailed."""

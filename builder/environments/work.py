@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -50,6 +50,8 @@ class EnvironmentWork:
     builder: Builder
     store: EnvironmentStore
     journals: Journals
+    _repositories: dict[int, str] = field(default_factory=dict)
+    """Where the images of builds are that are about to end here."""
 
     async def run(self, job: Job) -> str:
         """Do the work of a build, and return the key of its image. Raises BuilderError, StorageError."""
@@ -123,7 +125,9 @@ class EnvironmentWork:
         """What to record in the transaction that ends the queue's build: the end of the environment's, and an event."""
         assert job.environment_build is not None
         number = job.environment_build
-        told = announce(await self._describe(number, build_id, seconds, end)) if announce else None
+        described = await self._describe(number, build_id, seconds, end)
+        self._repositories[number] = described.repository
+        told = announce(described) if announce else None
 
         async def record(connection: AsyncConnection, nothing: None) -> None:
             if isinstance(end, BuildFailed):
@@ -135,6 +139,11 @@ class EnvironmentWork:
                 await told(connection, nothing)
 
         return record
+
+    def note_ended(self, job: Job) -> None:
+        """Void what is remembered of the repository's tags, once the end of a build is recorded."""
+        if (repository := self._repositories.pop(job.environment_build or 0, None)) is not None:
+            self.store.builds.changes.mark(repository)
 
     async def _describe(
         self, number: int, build_id: str, seconds: float, end: CompletedBuild | BuildFailed

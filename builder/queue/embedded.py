@@ -77,12 +77,17 @@ class EmbeddedQueue:
         settings: BuilderSettings,
         tell: Tell = tell_nobody,
         turn: TakeTurn = contextlib.nullcontext,
+        ended: Callable[[Job], None] = lambda _: None,
     ) -> None:
-        """A job is run in a `turn`, and its build stays queued until it has one."""
+        """A job is run in a `turn`, and its build stays queued until it has one.
+
+        `ended` is called once the end of a job is recorded, before anybody is told.
+        """
         self._builds = builds
         self._run = run
         self._tell = tell
         self._turn = turn
+        self._note_ended = ended
         self._settings = settings
         self._owner = Owner.new()
         self._flights: dict[str, Flight] = {}
@@ -201,6 +206,8 @@ class EmbeddedQueue:
         done = await self._builds.fail(
             build_id, kind=failure.kind, message=failure.message, canceled=True, record=record
         )
+        if done and job:
+            self._note_ended(job)
         flight = self._flights.get(row.key)
         if done and flight and flight.id == build_id:
             self._stop(flight, failure)
@@ -310,6 +317,7 @@ class EmbeddedQueue:
         record = await self._tell(job, row.id, measure_age(row, started), completed)
         if not await self._builds.complete(row.id, completed.made or "", record):
             return await self._end_elsewhere(row.id, completed)
+        self._note_ended(job)
         bound.info("build completed", seconds=round(time.monotonic() - started, 3))
         return completed
 
@@ -334,6 +342,7 @@ class EmbeddedQueue:
             await self._builds.fail(
                 row.id, kind=failure.kind, message=failure.message, transient=transient, record=record
             )
+            self._note_ended(job)
         except Exception:  # noqa: BLE001 - logged, and the caller still has its answer
             bound.exception("failure not recorded")
             # a row that stays unfinished would keep everybody waiting who requests the same

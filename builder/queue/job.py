@@ -29,6 +29,8 @@ class Job:
     """Likewise the key of the credentials of the spec's owner."""
     settings: str = ""
     """Likewise the key of the settings that a build depends on (`builder.queue.settings_key`)."""
+    namespace: str = ""
+    """The namespace whose rules hold; empty for that of on-demand names."""
     environment_build: int | None = None
     """Which build of an environment it is, for that kind. What else matters is decided when it runs."""
 
@@ -36,7 +38,7 @@ class Job:
     def key(self) -> str:
         if self.environment_build is not None:
             return make_job_key(self.environment_build)
-        held = [self.policy, self.logins, self.settings]
+        held = [self.policy, self.logins, self.settings, self.namespace]
         while held and not held[-1]:
             # builds that are recorded without these keep their keys
             held.pop()
@@ -51,6 +53,7 @@ class Job:
             "policy": self.policy,
             "logins": self.logins,
             "settings": self.settings,
+            **({"namespace": self.namespace} if self.namespace else {}),
             **({} if self.environment_build is None else {"environment_build": self.environment_build}),
         }
 
@@ -64,5 +67,6 @@ class Job:
             policy=document.get("policy", ""),
             logins=document.get("logins", ""),
             settings=document.get("settings", ""),
+            namespace=document.get("namespace", ""),
             environment_build=document.get("environment_build"),
         )

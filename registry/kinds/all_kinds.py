@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from registry.kinds.environments import Environments
 from registry.kinds.kind import MakeKind
 from registry.kinds.mirrored import Mirrored
 from registry.kinds.on_demand import OnDemand
@@ -10,5 +11,6 @@ from registry.kinds.pushed import Pushed
 ALL_KINDS: tuple[MakeKind, ...] = (
     OnDemand,
     Mirrored,
+    Environments,
     Pushed,
 )

@@ -124,7 +124,10 @@ class RepositoryKind(Protocol):
     """Whether the catalog lists these repositories. Then the entity of one that is stored is its name."""
 
     def owns(self, repository: str) -> bool:
-        """Whether `repository` is of this kind, which never changes. Called for many requests, so it must not wait."""
+        """Whether `repository` is of this kind. Called for many requests, so it must not wait.
+
+        Where that changes, the kind has `Kinds.forget` called.
+        """
 
     def scope(self, repository: str) -> str:
         """The repository in the database that holds the content of `repository`."""
@@ -179,6 +182,11 @@ class Kinds:
             if kind.owns(repository):
                 return kind.listed
         return True
+
+    def forget(self) -> None:
+        """Find the kinds of all names anew: some names have become another kind's."""
+        self.of.cache_clear()
+        self.need.cache_clear()
 
     def _find(self, repository: str) -> RepositoryKind:
         for kind in self._kinds:

@@ -10,10 +10,10 @@ import datetime
 import time
 from collections.abc import Iterable
 
-from sqlalchemy import exists, func, or_, select, update
+from sqlalchemy import case, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.clock import SKEW_SECONDS, USE_SECONDS
+from storage.clock import USE_SECONDS, is_within
 from storage.database import tables
 from storage.database.engine import Database, batches
 from storage.database.environment_tables import environment, environment_build, lock_package, specification
@@ -82,20 +82,22 @@ class EnvironmentBuilds:
         """
         row = environment_build
         query = select_builds().where(environment.c.repository == repository, environment.c.deleted.is_(None))
-        complete = row.c.status == BuildStatus.COMPLETED
+        complete, newest = row.c.status == BuildStatus.COMPLETED, row.c.id.desc()
         if tag == LATEST:
-            query = query.where(row.c.id == environment.c.current_build)
+            # one that could never be pulled gives way to the last one that was asked for
+            query = query.where(or_(row.c.id == environment.c.current_build, row.c.id == environment.c.last_build))
+            query = query.order_by(case(((row.c.id == environment.c.current_build) & complete, 0), else_=1), newest)
         elif tag.isdecimal() and tag.isascii() and len(tag) < 10:
             query = query.where(row.c.id == int(tag))
         elif tag.startswith("lock-"):
             prefix = tag.removeprefix("lock-")
-            query = query.where(complete, row.c.lock_key >= prefix, row.c.lock_key < prefix + "g")
+            query = query.where(complete, row.c.lock_key >= prefix, row.c.lock_key < prefix + "g").order_by(newest)
         elif (end := _end_of_day(tag)) is not None:
-            query = query.where(complete, row.c.ended < end)
+            query = query.where(complete, row.c.ended < end).order_by(newest)
         else:
             return None
         async with self._database.reading() as connection:
-            found = (await connection.execute(query.order_by(row.c.id.desc()).limit(1))).first()
+            found = (await connection.execute(query.limit(1))).first()
         return read_build(found) if found else None
 
     async def list_all(
@@ -220,16 +222,13 @@ class EnvironmentBuilds:
         found = (await connection.execute(query)).first()
         return read_build(found) if found else None
 
-    async def note_pull(self, repository: str, tag: str) -> None:
-        """Record that the build of a tag was pulled, at most once in USE_SECONDS."""
-        build = await self.find_for_tag(repository, tag)
-        now = time.time()
-        if build is None or (build.pulled is not None and -SKEW_SECONDS < now - build.pulled < USE_SECONDS):
+    async def note_pull(self, build: EnvironmentBuild) -> None:
+        """Record that a build was pulled, at most once in USE_SECONDS."""
+        if build.pulled is not None and is_within(USE_SECONDS, build.pulled, time.time()):
             return
         row = environment_build
-        recent = or_(row.c.pulled.is_(None), ~row.c.pulled.between(now - USE_SECONDS, now + SKEW_SECONDS))
         async with self._database.writing() as connection:
-            await connection.execute(update(row).where(row.c.id == build.id, recent).values(pulled=now))
+            await connection.execute(update(row).where(row.c.id == build.id).values(pulled=time.time()))
 
 
 def _end_of_day(text: str) -> float | None:

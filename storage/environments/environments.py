@@ -19,6 +19,7 @@ from storage.database.account_tables import namespace as namespaces
 from storage.database.engine import Database
 from storage.database.environment_tables import environment, environment_build, specification
 from storage.environments.listing import match_environments, order_environments
+from storage.environments.names import CHANNEL, EnvironmentNames
 from storage.environments.publishing import drop_build, drop_repository, set_latest
 from storage.environments.rows import read_build, read_environment, select_builds, select_environments
 from storage.environments.scope import Scope
@@ -37,6 +38,7 @@ from storage.environments.vocabulary import (
 from storage.errors import BuildStateWrong, EnvironmentBuildUnknown, EnvironmentTaken, EnvironmentUnknown
 from storage.events.announcements import announce
 from storage.events.changes import Changes
+from storage.events.hints import hint
 from storage.events.outbox import Record
 from storage.repositories.rows import lock_manifests
 from storage.suggestions import did_you_mean, find_near
@@ -45,9 +47,10 @@ from storage.suggestions import did_you_mean, find_near
 class Environments:
     """The table of environments."""
 
-    def __init__(self, database: Database, changes: Changes) -> None:
+    def __init__(self, database: Database, changes: Changes, names: EnvironmentNames) -> None:
         self._database = database
         self.changes = changes
+        self.names = names
 
     # reading
 
@@ -62,12 +65,6 @@ class Environments:
         async with self._database.reading() as connection:
             row = (await connection.execute(query)).first()
         return read_environment(row) if row else None
-
-    async def list_repositories(self) -> set[str]:
-        """The repositories of all environments."""
-        query = select(environment.c.repository).where(environment.c.deleted.is_(None))
-        async with self._database.reading() as connection:
-            return set((await connection.execute(query)).scalars())
 
     async def list_all(
         self, scope: Scope, which: EnvironmentFilter | None = None, paging: Paging | None = None
@@ -114,6 +111,8 @@ class Environments:
             if record is not None:
                 await record(connection, build)
             await announce(connection, repository)
+            await hint(connection, CHANNEL)
+        self.names.add(repository)
         self.changes.mark(repository)
         return build
 
@@ -137,6 +136,8 @@ class Environments:
             await connection.execute(update(row).where(row.c.id == build_id).values(deleted=time.time()))
             await self._leave(connection, build)
             await announce(connection, build.repository)
+            await hint(connection, CHANNEL)
+        await self.names.load()
         self.changes.mark(build.repository)
 
     async def describe(self, namespace: str, name: str, description: str) -> Environment:
@@ -189,6 +190,8 @@ class Environments:
             await connection.execute(update(environment).where(environment.c.id == found.id).values(deleted=now))
             await drop_repository(self._database, connection, found.repository)
             await announce(connection, found.repository)
+            await hint(connection, CHANNEL)
+        self.names.discard(found.repository)
         self.changes.mark(found.repository)
         return unfinished
 
@@ -214,6 +217,8 @@ class Environments:
             await drop_build(self._database, connection, build)
             await self._leave(connection, build)
             await announce(connection, build.repository)
+            await hint(connection, CHANNEL)
+        await self.names.load()
         self.changes.mark(build.repository)
         return build
 

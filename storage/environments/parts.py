@@ -9,6 +9,7 @@ from storage.blobs.store import BlobStore
 from storage.environments.builds import EnvironmentBuilds
 from storage.environments.environments import Environments
 from storage.environments.logs import Logs
+from storage.environments.names import EnvironmentNames
 from storage.environments.settings import EnvironmentSettings
 from storage.events.changes import Changes
 from storage.quotas.limits import Limits
@@ -28,7 +29,7 @@ class EnvironmentStore:
     def of(cls, blobs: BlobStore, changes: Changes, room: Room, limits: Limits | None = None) -> Self:
         database = blobs.database
         return cls(
-            Environments(database, changes),
+            Environments(database, changes, EnvironmentNames(database)),
             EnvironmentBuilds(database, changes, room, limits),
             EnvironmentSettings(database),
             Logs(blobs),
