@@ -130,7 +130,7 @@ async def test_the_walks_name_every_module_that_a_pull_and_a_push_call(tmp_path:
     # while others pull, a server looks for builds of environments that nobody works on
     assert unnamed(pulling, "A pull", "A build", "A named environment") == []
     # the build's last beats and turns may come while something is pushed
-    assert unnamed(pushing, "A push", "A build") == []
+    assert unnamed(pushing, "A named environment", "A push", "A build") == []
 
 
 async def test_the_walk_names_every_module_that_a_sign_in_calls(tmp_path: Path) -> None:
