@@ -141,7 +141,7 @@ async def test_the_walk_names_every_module_that_a_sign_in_calls(tmp_path: Path) 
             await sign_in_by_browser(site)
     assert "auth/tokens/refresh_tokens.py" in signing_in
     assert "auth/sign_in/device.py" in signing_in
-    assert unnamed(signing_in, "A sign-in by docker", "A pull") == []
+    assert unnamed(signing_in, "A named environment", "A sign-in by docker", "A pull") == []
 
 
 async def sign_in_by_docker(site: Site) -> None:
