@@ -9,6 +9,7 @@ from builder.channels.channel import check_form, strip_credentials
 from builder.environments.inputs.fields import need_list, need_text
 from builder.environments.inputs.input import InputSettings
 from builder.errors import InputInvalid
+from storage.errors import quote
 from storage.text import redact
 
 NO_DEFAULTS = "nodefaults"
@@ -33,7 +34,7 @@ def read_channels(value: Any, path: str, settings: InputSettings) -> tuple[str, 
 
 def resolve_channel(name: str, path: str, settings: InputSettings) -> tuple[str, ...]:
     """The channels that `name` stands for: itself, in the form that policies know, or several for `defaults`."""
-    if strip_credentials(name) != name:
+    if drop_login(name, path) != name:
         raise InputInvalid(
             path,
             f"{redact(name)} has credentials, which would be stored with the environment; leave them out, and store "
@@ -48,6 +49,14 @@ def resolve_channel(name: str, path: str, settings: InputSettings) -> tuple[str,
         return (check_form(name.rstrip("/") if "://" in name else name),)
     except ValueError as error:
         raise InputInvalid(path, str(error)) from None
+
+
+def drop_login(url: str, path: str) -> str:
+    """The channel without the login in its address. Raises InputInvalid for what is no address."""
+    try:
+        return strip_credentials(url)
+    except ValueError:
+        raise InputInvalid(path, f"{quote(redact(url))} is neither a channel's name nor its address") from None
 
 
 def merge(*groups: Sequence[str] | Iterable[str]) -> tuple[str, ...]:

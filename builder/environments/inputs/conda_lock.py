@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from builder.channels.channel import strip_credentials
-from builder.environments.inputs.channels import resolve_channel
+from builder.environments.inputs.channels import drop_login, resolve_channel
 from builder.environments.inputs.fields import (
     describe,
     join,
@@ -93,7 +92,7 @@ def _read_metadata(
         place = f"{path}.channels[{index}]"
         refuse_others(need_mapping(entry, place), _CHANNEL, place)
         url = need_text(need(entry, "url", place), f"{place}.url")
-        channels += resolve_channel(strip_credentials(url), f"{place}.url", settings)
+        channels += resolve_channel(drop_login(url, f"{place}.url"), f"{place}.url", settings)
     platforms = read_platforms(need(metadata, "platforms", path), f"{path}.platforms", warnings)
     return platforms, channels
 

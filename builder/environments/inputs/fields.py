@@ -12,6 +12,7 @@ from storage.suggestions import did_you_mean, find_near
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,60}")
 _LONGEST_KEY = 60
+_MOST_KEYS = 100
 _KINDS = {dict: "a mapping", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
 
 
@@ -78,7 +79,9 @@ def refuse_others(document: Mapping[str, Any], known: Collection[str], path: str
 
 
 def warn_of_others(document: Mapping[str, Any], known: Collection[str], path: str, warnings: list[str]) -> None:
-    """Note each key that is not known, and therefore ignored (CEP 24)."""
+    """Note each key that is not known, and therefore ignored (CEP 24). Raises InputInvalid if they are too many."""
+    if len(document) > _MOST_KEYS:
+        raise InputInvalid(path, f"it has {len(document)} keys; the known ones are {', '.join(known)}")
     for key in document:
         if key not in known:
             meant = did_you_mean(find_near(key, known))

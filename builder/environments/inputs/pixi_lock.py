@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from builder.channels.channel import strip_credentials
-from builder.environments.inputs.channels import resolve_channel
+from builder.environments.inputs.channels import drop_login, resolve_channel
 from builder.environments.inputs.fields import join, need, need_list, need_mapping, need_text
 from builder.environments.inputs.input import EnvironmentInput, InputKind, InputSettings
 from builder.environments.inputs.locked import MOST_PACKAGES, Facts, LockReader, choose_built, drop_credentials
@@ -164,7 +163,7 @@ def _read_channels(environment: Mapping[str, Any], path: str, settings: InputSet
     for index, entry in enumerate(entries):
         place = f"{path}.channels[{index}]"
         url = need_text(need(need_mapping(entry, place), "url", place), f"{place}.url")
-        channels += resolve_channel(strip_credentials(url), f"{place}.url", settings)
+        channels += resolve_channel(drop_login(url, f"{place}.url"), f"{place}.url", settings)
     return channels
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from builder.environments.inputs.conda_lock import read_conda_lock
@@ -24,6 +25,7 @@ from builder.work.pool import WorkerPool
 LARGEST = 1 << 20
 """Bytes of an environment file or manifest."""
 LARGEST_LOCK = 16 << 20
+MOST_WARNINGS = 50
 SECONDS = 30.0
 """For reading one file in a worker. The largest real ones take a second."""
 
@@ -42,6 +44,8 @@ def read_input(
     if is_lock is not None and found.kind.is_lock != is_lock:
         what = "an environment file" if is_lock else "a lock file"
         raise InputInvalid("", f"it is {what}; send it as one (is_lockfile: {str(not is_lock).lower()})")
+    if (more := len(found.warnings) - MOST_WARNINGS) > 0:
+        return replace(found, warnings=(*found.warnings[:MOST_WARNINGS], f"and {more} more"))
     return found
 
 

@@ -7,6 +7,7 @@ follow YAML 1.2's core schema, as conda reads them (`yes` is text, `1:30` is tex
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -122,6 +123,6 @@ def _read_scalar(event: Any, path: str) -> Any:
         return text in _TRUE
     if _INTEGER.fullmatch(text):
         return int(text)
-    if "." in text and _FLOAT.fullmatch(text):
-        return float(text)
+    if "." in text and _FLOAT.fullmatch(text) and math.isfinite(number := float(text)):
+        return number
     return text

@@ -10,7 +10,9 @@ import pytest
 from builder.environments.inputs.input import EnvironmentInput, InputKind, InputSettings
 from builder.environments.inputs.reading import read_input
 from builder.errors import InputInvalid
+from builder.locks.formats import write_environment_file
 from builder.names.spec import Constraint, PackageItem
+from tests.support.builder.locks import LOCK
 
 SETTINGS = InputSettings(channels=("conda-forge",), platforms=("linux-64",))
 WHOLE = """
@@ -135,6 +137,13 @@ def test_specs(spec: str, expected: str) -> None:
     assert found.spec.match_specs() == [expected]
 
 
+def test_what_condery_exports() -> None:
+    found = read(write_environment_file(LOCK, "linux-64").decode())
+    assert found.spec.match_specs() == sorted(
+        f'{package.name} =={package.version}[build="{package.build}"]' for package in LOCK.packages["linux-64"]
+    )
+
+
 def test_what_other_systems_need_is_left_out() -> None:
     found = read(dependencies("a", "sel(win): b", "sel(osx): c"))
     assert found.spec.match_specs() == ["a"]
@@ -197,6 +206,10 @@ REJECTED = [
     (
         "name: a\nchannels: ['https://x.org/t/tk-1/y']\ndependencies: []\n",
         "channels[0]: https://x.org/t/***/y has cred",
+    ),
+    (
+        "name: a\nchannels: ['https://[']\ndependencies: []\n",
+        "channels[0]: 'https://[' is neither a channel's name",
     ),
     ("name: a\nchannels: [nodefaults]\ndependencies: []\n", "channels: it names no channel but nodefaults"),
     ("name: a\nchannels: [" + "x," * 101 + "]\ndependencies: []\n", "channels: it has 101 entries; at most 100"),
