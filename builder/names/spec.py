@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, repeat, zip_longest
+from itertools import zip_longest
 from typing import Any, Self
 
 from builder.canonical import make_key
@@ -49,9 +49,8 @@ class PackageItem:
     @property
     def version(self) -> str:
         """The versions as conda writes them; empty if all match."""
-        plain = ",".join(map(str, self.constraints))
-        either = "|".join(",".join(map(str, group)) for group in self.alternatives)
-        return f"{plain},({either})" if plain and either else plain or either
+        groups = [(*self.constraints, *group) for group in self.alternatives] or [self.constraints]
+        return "|".join(",".join(map(str, group)) for group in groups)
 
     def match_spec(self) -> str:
         """Write the item as a conda match spec (CEP 29), e.g.
@@ -77,14 +76,33 @@ def merge_items(items: Iterable[PackageItem]) -> tuple[PackageItem, ...]:
         builds.update([item.build] if item.build else [])
         choices.update([item.alternatives] if item.alternatives else [])
     return tuple(
-        PackageItem(name, channel or None, tuple(sorted(constraints)) if first else (), build, choice or ())
+        item
         for (channel, name), (constraints, builds, choices) in sorted(merged.items(), key=lambda row: row[0])
-        for first, (build, choice) in zip(
-            chain([True], repeat(False)),
-            list(zip_longest(sorted(builds), sorted(choices))) or [(None, None)],
-            strict=False,
-        )
+        for item in _make_items(name, channel or None, constraints, sorted(builds), sorted(choices))
     )
+
+
+def _make_items(
+    name: str, channel: str | None, constraints: set[Constraint], builds: Sequence[str], choices: Sequence[_Choice]
+) -> Iterable[PackageItem]:
+    """The items of one package, of which the first has all that can be in one."""
+    plain, choices = _narrow(constraints, choices)
+    for build, choice in list(zip_longest(builds, choices)) or [(None, None)]:
+        yield PackageItem(name, channel, plain, build, choice or ())
+        plain = ()
+
+
+def _narrow(
+    constraints: set[Constraint], choices: Sequence[_Choice]
+) -> tuple[tuple[Constraint, ...], Sequence[_Choice]]:
+    """Put what is needed in any case into each alternative of a choice: match specs have no parentheses here."""
+    plain = tuple(sorted(constraints))
+    for index, choice in enumerate(choices):
+        narrowed = tuple(sorted({tuple(sorted({*plain, *group})) for group in choice}))
+        if len(narrowed) > 1:
+            return (), sorted({narrowed, *choices[index + 1 :]})
+        plain = narrowed[0]
+    return plain, ()
 
 
 @dataclass(frozen=True)

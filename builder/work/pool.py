@@ -43,6 +43,7 @@ PRELOAD = [
     "builder.image.environment_layer_task",
     "builder.artifacts.conda_pack",
     "builder.packages.overlap",
+    "builder.environments.inputs.reading",
     "builder.work.worker",
 ]
 

@@ -290,6 +290,7 @@ def test_a_stored_spec() -> None:
         ("numpy[version='=1.8|>2', build=*cuda*]", 'numpy =1.8|>2[build="*cuda*"]'),
         ("numpy 1|1", "numpy ==1"),
         ("numpy *|1", "numpy"),
+        ("numpy>=1[version='1.1|1.2']", "numpy ==1.1,>=1|==1.2,>=1"),
     ],
 )
 def test_match_specs_of_the_command_line(text: str, match_spec: str) -> None:
@@ -417,6 +418,12 @@ def one_spelling(build: str) -> str:
     return re.sub(r"\*+", "*", build)
 
 
+def one_choice(groups: list[list[Constraint]]) -> tuple[tuple[Constraint, ...], ...]:
+    """As match specs have it: sorted, and at least two."""
+    choice = tuple(sorted({tuple(sorted(set(group))) for group in groups}))
+    return choice if len(choice) > 1 else ()
+
+
 packages = st.from_regex(r"[a-z][a-z0-9]{0,7}([._-][a-z][a-z0-9]{0,5}){0,2}", fullmatch=True)
 versions = st.from_regex(
     r"([0-9]!)?[0-9]{1,2}([._-][a-z0-9]{1,4}){0,3}(\+[a-z0-9]{1,3}(\.[0-9])?)?", fullmatch=True
@@ -428,6 +435,7 @@ package_items = st.builds(
     st.none() | st.sampled_from(["bioconda", "conda-forge", "a.b-c"]),
     st.lists(constraints, max_size=3).map(lambda many: tuple(sorted(set(many)))),
     st.none() | st.from_regex(r"\*?[a-zA-Z0-9]{1,6}(\*|_[a-z0-9]{1,3}|_\*)?\*?", fullmatch=True).map(one_spelling),
+    st.just(()) | st.lists(st.lists(constraints, min_size=1, max_size=2), max_size=3).map(one_choice),
 )
 words = st.sampled_from([*OPERATORS, "build", "channel", "platform", "cuda", "shell", "spec", "1", "2.0", "numpy", "x"])
 near_names = st.lists(words | packages, min_size=1, max_size=6).flatmap(
@@ -462,6 +470,13 @@ def test_a_spec_is_read_back_from_its_name(
     else:
         assert parse(repository, "latest", SETTINGS, today=TODAY).spec == spec
     assert EnvironmentSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+
+
+@given(st.lists(package_items, min_size=1, max_size=5))
+def test_merging_again_changes_nothing(items: list[PackageItem]) -> None:
+    merged = merge_items([replace(item, name="one") for item in items])
+    assert merge_items(merged) == merged
+    assert merge_items(reversed(merged)) == merged
 
 
 @given(st.lists(package_items, min_size=1, max_size=5))

@@ -13,7 +13,7 @@ import pytest
 
 from builder.errors import SolveError, UnknownPackage, Unsatisfiable
 from builder.locks.lock import Lock
-from builder.names.spec import EnvironmentSpec, PackageItem
+from builder.names.spec import Constraint, EnvironmentSpec, PackageItem
 from builder.solve.settings import SolverSettings
 from builder.solve.solver import Solver
 from builder.solve.virtual_packages import list_virtual_packages
@@ -100,6 +100,16 @@ async def test_platforms_and_single_items_of_other_channels(solver: Solver, tmp_
     assert {package.channel for package in lock.packages["linux-64"]} == {channel.as_uri(), other.as_uri()}
     explicit = EnvironmentSpec((item("lib", channel=other.as_uri()),), (channel.as_uri(),))
     assert stems(await solver.solve(explicit)) == ["lib-9.0-0"]
+
+
+async def test_a_choice_of_versions(solver: Solver, channel: Path) -> None:
+    old, none = (Constraint("<", "2"),), (Constraint(">", "100"),)
+    wish = spec(PackageItem("lib", alternatives=(old, none)), channel=channel.as_uri())
+    assert stems(await solver.solve(wish)) == ["lib-1.0-0"]
+    with pytest.raises(Unsatisfiable, match=r"no lib >100\|==99 in .*; available: "):
+        await solver.solve(
+            spec(PackageItem("lib", alternatives=(none, (Constraint("==", "99"),))), channel=channel.as_uri())
+        )
 
 
 async def test_channels_by_name(settings: SolverSettings, channel: Path) -> None:
