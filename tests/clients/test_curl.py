@@ -53,6 +53,11 @@ def header(text: str, name: str) -> str:
         ("explicit.txt", "text/plain; charset=utf-8"),
         ("environment.yaml", "application/yaml"),
         ("archive.tar.gz", "application/gzip"),
+        ("pixi.lock", "application/yaml"),
+        ("sbom.spdx.json", "application/spdx+json"),
+        ("sbom.cdx.json", "application/vnd.cyclonedx+json"),
+        ("provenance.json", "application/vnd.in-toto+json"),
+        ("report.json", "application/json"),
     ],
 )
 def test_a_file_is_saved_under_its_name(name: str, media_type: str, curl: Curl, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from builder.artifacts.materials import list_materials, write_license, write_pur
 from builder.artifacts.spdx import write_spdx
 from builder.locks.lock import Lock, LockedPackage
 from tests.support.builder.locks import LOCK, SPEC, package
+from tests.support.builder.services import open_service, spec_of
 
 NOARCH = package("tzdata", "2026a", "h0_0", subdir="noarch", noarch="generic", license="LicenseRef-Public-Domain")
 PACKAGES = (
@@ -144,3 +145,12 @@ def test_a_package_of_two_platforms_is_one_material() -> None:
     materials = list_materials(BOTH)
     assert len(materials) == len(URLS)
     assert [each.platforms for each in materials if each.package == NOARCH] == [("linux-64", "linux-aarch64")]
+
+
+async def test_those_of_a_real_environment_are_valid(sample_channel: Path, tmp_path: Path) -> None:
+    async with open_service(tmp_path / "data", sample_channel.as_uri(), glibc="2.99") as service:
+        lock = await service.lock(spec_of(service, "jupyterlab", "pandas"))
+    document = read_spdx(lock, tmp_path)
+    assert [each.validation_message for each in validate_full_spdx_document(document)] == []
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(write_cyclonedx(lock).decode()) is None
+    assert len(document.packages) == 1 + len(lock.packages["linux-64"]) > 50

@@ -131,3 +131,21 @@ async def test_conda_lock_renders_what_conda_installs(locked: Locked) -> None:
     rendered = (locked.folder / "conda-linux-64.lock").read_text()
     lines = [line for line in rendered.splitlines() if line.startswith("file:")]
     assert sorted(lines) == sorted(f"{each.url}#{each.md5}" for each in locked.lock.packages["linux-64"])
+
+
+@pytest.mark.parametrize("name", ["conda-lock.yml", "pixi.lock"])
+async def test_a_real_environment_runs(name: str, sample_channel: Path, tmp_path: Path) -> None:
+    async with open_service(tmp_path / "data", sample_channel.as_uri(), glibc="2.99") as service:
+        artifact = await (await service.demand.artifact("conda-store-dynamic/python/numpy", "latest", name)).wait(None)
+        assert artifact
+        path = tmp_path / name
+        path.write_bytes(await service.builder.blobs.content(artifact.digest))
+    environment = rattler.LockFile.from_path(path).default_environment()
+    assert environment
+    prefix = tmp_path / "prefix"
+    await rattler.install(
+        environment.conda_repodata_records()["linux-64"], prefix, cache_dir=tmp_path / "cache", platform=PLATFORM,
+        show_progress=False,
+    )  # fmt: skip
+    program = "import numpy; print(int(numpy.arange(10).sum()))"
+    assert (await asyncio.to_thread(run, [prefix / "bin/python", "-c", program])).strip() == "45"

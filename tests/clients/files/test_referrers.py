@@ -54,6 +54,13 @@ def test_oras_discovers_and_pulls_the_files_of_an_image(oras_command: OrasComman
         assert pulled.decode() == served_file
     lock = yaml.safe_load((oras_command.directory / "files/conda-lock.yml").read_text())
     assert {each["name"] for each in lock["package"]} >= {"tzdata", "ca-certificates"}
+    provenance = json.loads((oras_command.directory / "files/provenance.json").read_text())
+    [entry] = json.loads(fetch(served, NAME, "latest"))["manifests"]
+    annotations = json.loads(fetch(served, NAME, entry["digest"]))["annotations"]
+    base = provenance["predicate"]["buildDefinition"]["resolvedDependencies"][0]
+    assert base["name"] == annotations["org.opencontainers.image.base.name"]
+    assert f"sha256:{base['digest']['sha256']}" == annotations["org.opencontainers.image.base.digest"]
+    assert entry["digest"] in {f"sha256:{each['digest']['sha256']}" for each in provenance["subject"]}
 
 
 def test_oras_finds_those_of_a_platform(oras_command: OrasCommand, served: Server) -> None:
