@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import access
-from bench.builds import archive, bad_builds, build, flood, pulling
+from bench.builds import archive, bad_builds, build, flood, logs, pulling
 from bench.row import Row
 from bench.serving import credentials, http, registries, sign_ins
 
@@ -29,6 +29,7 @@ SUITES: dict[str, Callable[..., list[Row]]] = {
     "credentials": credentials.measure,
     "sign_ins": sign_ins.measure,
     "pulling": pulling.measure,
+    "logs": logs.measure,
 }
 
 

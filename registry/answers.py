@@ -51,6 +51,7 @@ from registry.errors import (
     TokenRequestInvalid,
     TooManyConnections,
     TooManyRequests,
+    TooManyStreams,
     Unauthorized,
 )
 from registry.mirror import errors as mirror
@@ -90,6 +91,7 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
     StillBuilding: Answer(503, "BUILDING"),
     TooManyConnections: Answer(503, "UNAVAILABLE"),
     TooManyRequests: Answer(429, "TOOMANYREQUESTS"),
+    TooManyStreams: Answer(429, "TOOMANYREQUESTS"),
     BrokenPromise: Answer(500, "UNKNOWN"),
     RequestError: Answer(400, "UNSUPPORTED"),
     tokens.AccessTokenInvalid: Answer(400, "TOKEN_INVALID"),
@@ -158,7 +160,7 @@ ANSWERS: Mapping[type[ConderyError], Answer] = {
 """An error gets the answer of the nearest of its classes in this table."""
 
 _SOON = (
-    *(StillBuilding, TooManyConnections, TooManyRequests, DeviceTooFast, builder.TooManyBuilds),
+    *(StillBuilding, TooManyConnections, TooManyRequests, TooManyStreams, DeviceTooFast, builder.TooManyBuilds),
     *(builder.SearchUnavailable, builder.SearchLimit),
     *(storage.StorageBusy, storage.TooManyUploads, storage.ServerStopping),
     *(auth.TooManyAttempts, auth.SignInBusy, IssuerUnusable),

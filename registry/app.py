@@ -30,6 +30,7 @@ from registry.webhooks.notifier import Notifier
 from storage.background import in_background
 from storage.catalog.credentials import NamespaceCredentials
 from storage.disk.privacy import open_to_others
+from storage.environments.log_following import LogFollowing
 from storage.layout import DataDirectory
 from storage.store import Store, open_store
 from storage.text import redact
@@ -73,8 +74,9 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             in_background(store.environments.environments.names.follow()),
             collecting(settings, store),
             keeping(store.reserve),
+            contextlib.aclosing(LogFollowing(store.environments.logs)) as logs,
         ):
-            yield _make_parts(settings, store, service, opened, notifier, mirror)
+            yield _make_parts(settings, store, service, opened, notifier, mirror, logs)
 
 
 def _make_parts(
@@ -84,6 +86,7 @@ def _make_parts(
     opened: OpenedAccess,
     notifier: Notifier | None,
     mirror: Mirror | None,
+    logs: LogFollowing,
 ) -> Parts:
     return Parts(
         demand=service.demand,
@@ -107,6 +110,7 @@ def _make_parts(
         packages=service.packages,
         browsers=opened.browsers,
         devices=opened.devices,
+        logs=logs,
     )
 
 

@@ -11,7 +11,7 @@
     │   ├── TokenRequestInvalid
     │   │   └── GrantUnsupported, ServiceUnknown, ScopesInvalid
     │   ├── RouteUnknown, NoFiles, MethodUnsupported
-    │   ├── StillBuilding, TooManyConnections, TooManyRequests
+    │   ├── StillBuilding, TooManyConnections, TooManyRequests, TooManyStreams
     │   └── LoginFailed
     │       └── NoAnswer
     ├── BrokenPromise
@@ -232,6 +232,19 @@ class TooManyRequests(RequestError):
         self.sender = sender
         self.retry_after = retry_after
         """Seconds."""
+
+
+class TooManyStreams(RequestError):
+    """One sender follows more logs at a time than one may."""
+
+    retry_after = 30
+    """Seconds."""
+
+    def __init__(self, sender: str, most: int) -> None:
+        super().__init__(
+            f"{quote(sender)} follows {most} logs, which is the maximum (setting streams_per_sender); close some first"
+        )
+        self.most = most
 
 
 class BrokenPromise(ConderyError):

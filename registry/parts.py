@@ -26,6 +26,7 @@ from registry.errors import Unauthorized
 from registry.http.budget import UploadBudget
 from registry.http.memory import Memory
 from registry.http.settings import HttpSettings
+from registry.http.streams import Streams
 from registry.mirror.service import Mirror
 from registry.peers.connections import Connections
 from registry.peers.forwarded import Proxies
@@ -34,6 +35,7 @@ from registry.webhooks.notifier import Notifier
 from storage.blobs.store import BlobStore
 from storage.digest import Digest
 from storage.disk.reserve import Reserve
+from storage.environments.log_following import LogFollowing
 from storage.events.changes import Changes
 from storage.repositories.pushed import Repositories
 from storage.repositories.uploads import Uploads
@@ -147,6 +149,8 @@ class Parts:
     """None where a process serves only other kinds of repositories, as in a measurement."""
     devices: DeviceSignIns | None = None
     """Programs that sign in by somebody's browser."""
+    logs: LogFollowing | None = None
+    """The logs of environments' builds."""
 
     @property
     def changes(self) -> Changes:
@@ -158,6 +162,7 @@ PARTS = web.AppKey("parts", Parts)
 MEMORY = web.AppKey("memory", Memory)
 PROXIES = web.AppKey("proxies", Proxies)
 CONNECTIONS = web.AppKey("connections", Connections)
+STREAMS = web.AppKey("streams", Streams)
 UPLOAD_BUDGET = web.AppKey("upload_budget", UploadBudget)
 STOPPING = web.AppKey("stopping", asyncio.Event)
 

@@ -52,11 +52,12 @@ from registry.http.folder import Folder
 from registry.http.intake import leave_to_reader
 from registry.http.memory import Memory
 from registry.http.settings import HttpSettings
+from registry.http.streams import Streams
 from registry.kinds.all_kinds import ALL_KINDS
 from registry.kinds.kind import KINDS, Kinds, MakeKind
 from registry.logs.request_log import RequestLog
 from registry.observer import Observer
-from registry.parts import CONNECTIONS, MEMORY, PARTS, PROXIES, SETTINGS, STOPPING, UPLOAD_BUDGET, Parts
+from registry.parts import CONNECTIONS, MEMORY, PARTS, PROXIES, SETTINGS, STOPPING, STREAMS, UPLOAD_BUDGET, Parts
 from registry.peers.connections import Connections
 from registry.peers.cors import Cors
 from registry.peers.forwarded import Proxies
@@ -174,6 +175,7 @@ def compose(
     app[CONNECTIONS] = Connections(settings.trusted_proxies)
     app[RATES] = open_rates(settings)
     app[UPLOAD_BUDGET] = UploadBudget(settings.upload_memory)
+    app[STREAMS] = Streams(settings.streams_per_sender)
     observer = Observer(app, request_log, Cors(settings.cors_origins))
     app[STOPPING] = asyncio.Event()
     app[DESCRIPTION] = Description(routes)

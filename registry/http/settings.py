@@ -88,6 +88,12 @@ class HttpSettings(Section):
         description="Maximum memory of each process for the bodies of pushes; one client gets at most half of it. "
         "Further pushes wait for a short time and are then answered 503.",
     )
+    streams_per_sender: int = Field(
+        100,
+        ge=1,
+        description="Maximum number of logs that one sender follows at a time at each process: somebody who is signed "
+        "in, or a client address. More are answered 429.",
+    )
     shutdown_seconds: float = Field(
         25, gt=0, description="Seconds that running requests have to finish when the server stops."
     )

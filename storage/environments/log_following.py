@@ -21,6 +21,8 @@ LOOK_SECONDS = 1.0
 """Between two looks at most: hints are lost while the database's connection is down."""
 PAUSE_SECONDS = 0.1
 """Between two looks at least: what comes meanwhile is read and sent at once."""
+BEHIND_SECONDS = 0.02
+"""Likewise, if more has come than is read at a look, or comes already."""
 MOST_KEPT = PAGE
 """Bytes of the end of a log that stay in memory while it is followed."""
 RETRY_SECONDS = 0.5
@@ -164,7 +166,7 @@ class LogFollowing:
             if not followed.readers:
                 del self._followed[build]
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -185,7 +187,7 @@ class LogFollowing:
             except Exception:
                 # without the look everybody would wait for ever
                 log.exception("the logs of builds cannot be followed now")
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(BEHIND_SECONDS if self._heard.is_set() else PAUSE_SECONDS)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._heard.wait()

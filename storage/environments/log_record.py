@@ -10,10 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import lru_cache
 
 import orjson
 
+from storage.clock import iso
 from storage.text import printable_json, printable_line, redact
 
 LINE = "line"
@@ -46,13 +47,8 @@ class LogRecord:
     def is_event(self) -> bool:
         return self.kind != LINE
 
-    @property
-    def moment(self) -> str:
-        """The time in ISO 8601."""
-        return datetime.fromtimestamp(self.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
     def to_text(self) -> str:
-        return f"{self.moment} {self.text}"
+        return f"{_moment(int(self.at))} {self.text}"
 
     def to_json(self) -> dict[str, object]:
         return {"at": self.at, "kind": self.kind, "text": self.text, "data": dict(self.data)}
@@ -88,6 +84,12 @@ def _clean(value: Value) -> Value:
 
 def _cut(text: str, most: int, length: int) -> str:
     return text if len(text) <= most else f"{text[:most]}... ({length - most:,} more characters)"
+
+
+@lru_cache(maxsize=256)
+def _moment(seconds: int) -> str:
+    """The time in ISO 8601; of many records it is the same."""
+    return iso(seconds)
 
 
 def read_records(content: bytes) -> Iterator[tuple[LogRecord, int]]:

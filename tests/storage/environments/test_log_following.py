@@ -33,9 +33,8 @@ async def elsewhere(tmp_path: Path, database_url: str) -> AsyncIterator[Logs]:
 
 @pytest.fixture
 async def following(stores: Stores) -> AsyncIterator[LogFollowing]:
-    opened = LogFollowing(Logs(stores.blobs))
-    yield opened
-    await opened.close()
+    async with contextlib.aclosing(LogFollowing(Logs(stores.blobs))) as opened:
+        yield opened
 
 
 def records(*texts: str) -> bytes:

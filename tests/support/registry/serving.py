@@ -43,6 +43,7 @@ from registry.webhooks.settings import WebhookSettings
 from storage.blobs.rows import StoredBlob
 from storage.digest import Descriptor, Digest
 from storage.disk.privacy import make_private
+from storage.environments.log_following import LogFollowing
 from storage.layout import DataDirectory
 from storage.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from storage.quotas.limits import Limits
@@ -270,6 +271,7 @@ async def serving(
                 sign_in=elsewhere,
                 hasher=CHEAP,
             ) as opened,
+            contextlib.aclosing(LogFollowing(store.environments.logs)) as logs,
         ):
             workshops.append(Workshop(store))
             accesses.append(opened)
@@ -291,6 +293,7 @@ async def serving(
                 packages=packages,
                 browsers=opened.browsers,
                 devices=opened.devices,
+                logs=logs,
             )
 
     log = io.StringIO()
