@@ -1,7 +1,8 @@
 """The cache of unpacked packages: what hard links of environments lead to.
 
-  <data>/packages/<archive key>/<number>        a file of the package, read-only, by its row in the listing
-  <data>/packages/<archive key>/contents.json   what the package installs, and what each of its files must be
+  <data>/packages/<key>/<number>        a file of the package, read-only, by its row in the listing
+  <data>/packages/<key>/contents.json   where the package's paths go
+  <data>/packages/<key>/files.json      what each of them must be
 
 Files have numbers for names, so nothing that a package says leads anywhere here. A package is there whole or not at
 all. A file that is not as it was unpacked (somebody wrote into an environment, or the power was cut) makes the package
@@ -12,10 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import orjson
 
@@ -26,61 +27,38 @@ from builder.packages.contents import EntryPoint, PackageContents, Placeholder
 from builder.packages.differences import PathFacts
 from storage.disk.files import mark_used
 
+T = TypeVar("T")
+
 FORMAT = 1
 """Part of every package's key: raise it when the same archive must be unpacked differently."""
 
-CONTENTS = "contents.json"
+CONTENTS, FILES = "contents.json", "files.json"
 
 Stored = int | str | None
 """A row's file by its number, the target of its symbolic link, or None for a directory."""
 
 
-@dataclass(frozen=True)
-class StoredFile:
-    """What a file must be: `size` in bytes, `modified` in nanoseconds, and whether it is executable."""
+@dataclass
+class StoredFiles:
+    """What the rows of a package's listing are in the cache, in columns of equal length."""
 
-    size: int
-    modified: int
-    executable: bool
-
-    def is_still(self, status: os.stat_result) -> bool:
-        return status.st_size == self.size and status.st_mtime_ns == self.modified
-
-
-@dataclass(frozen=True)
-class CachedPackage:
-    """An unpacked package. `contents` are as in its archive, without a python's layout."""
-
-    folder: Path
-    contents: PackageContents
-    stored: Sequence[Stored]
-    """By row of `contents`. Rows that are hard links to each other have one file."""
-    files: Mapping[int, StoredFile]
-    found: Mapping[str, PathFacts]
+    stored: list[Stored]
+    """Rows that are hard links to each other have one file."""
+    sizes: list[int]
+    """Bytes of the file of this number; 0 where the row has no file of its own."""
+    modified: list[int]
+    """Its time in nanoseconds."""
+    executable: list[bool]
+    found: Mapping[str, PathFacts] = field(default_factory=dict)
     """By path in the archive: what it has there where its listing is wrong."""
 
-    def path(self, number: int) -> str:
-        return f"{self.folder}/{number}"
+    @classmethod
+    def empty(cls, rows: int) -> Self:
+        return cls([None] * rows, [0] * rows, [0] * rows, [False] * rows)
 
-    def to_json(self) -> dict[str, Any]:
-        contents = self.contents
-        return {
-            "format": FORMAT,
-            "sources": contents.sources,
-            "kinds": contents.kinds,
-            "sizes": contents.sizes,
-            "sha256": contents.sha256,
-            "placeholders": [[index, *each] for index, each in contents.placeholders.items()],
-            "no_link": sorted(contents.no_link),
-            "directories": contents.directories,
-            "entry_points": [list(entry) for entry in contents.entry_points],
-            "link_scripts": contents.link_scripts,
-            "timestamp": contents.timestamp,
-            "noarch": contents.noarch,
-            "stored": self.stored,
-            "files": [[number, each.size, each.modified, each.executable] for number, each in self.files.items()],
-            "found": {path: list(facts) for path, facts in self.found.items()},
-        }
+    def is_still(self, number: int, status: os.stat_result) -> bool:
+        """Whether a file is as it was unpacked."""
+        return status.st_size == self.sizes[number] and status.st_mtime_ns == self.modified[number]
 
 
 def locate(packages: Path, package: LockedPackage) -> Path:
@@ -95,22 +73,61 @@ def is_cached(packages: Path, package: LockedPackage) -> bool:
     return path.exists()
 
 
-def read_cached(packages: Path, package: LockedPackage) -> CachedPackage | None:
-    """Read a package's listing. Returns None if it is not there, or broken."""
-    folder = locate(packages, package)
+def read_contents(packages: Path, package: LockedPackage) -> PackageContents | None:
+    """Read where a package's paths go, as in its archive, without their sizes and hashes.
+
+    Returns None if the package is not there, or broken.
+    """
+    return _read(locate(packages, package) / CONTENTS, lambda document: _load_contents(str(package), document))
+
+
+def read_files(
+    packages: Path, package: LockedPackage, contents: PackageContents
+) -> tuple[PackageContents, StoredFiles] | None:
+    """Read the rest: the contents with sizes and hashes, and the files. Returns None like `read_contents`."""
+    return _read(locate(packages, package) / FILES, lambda document: _load_files(contents, document))
+
+
+def write_package(folder: Path, contents: PackageContents, files: StoredFiles) -> None:
+    """Write both documents of an unpacked package to its folder. Raises OSError."""
+    known = {
+        "sources": contents.sources,
+        "kinds": contents.kinds,
+        "placeholders": [[index, *each] for index, each in contents.placeholders.items()],
+        "no_link": sorted(contents.no_link),
+        "directories": contents.directories,
+        "entry_points": [list(entry) for entry in contents.entry_points],
+        "link_scripts": contents.link_scripts,
+        "timestamp": contents.timestamp,
+        "noarch": contents.noarch,
+    }
+    stored = {
+        "sizes": contents.sizes,
+        "sha256": contents.sha256,
+        "stored": files.stored,
+        "stored_sizes": files.sizes,
+        "modified": files.modified,
+        "executable": files.executable,
+        "found": {path: list(facts) for path, facts in files.found.items()},
+    }
+    (folder / FILES).write_bytes(orjson.dumps(stored))
+    (folder / CONTENTS).write_bytes(orjson.dumps(known))
+
+
+def _read(path: Path, load: Callable[[Mapping[str, Any]], T]) -> T | None:
     with contextlib.suppress(OSError, JsonRefused, KeyError, TypeError, ValueError):
-        return _read(folder, str(package), load_trusted((folder / CONTENTS).read_bytes()))
+        return load(load_trusted(path.read_bytes()))
     return None
 
 
-def _read(folder: Path, name: str, document: Mapping[str, Any]) -> CachedPackage:
-    contents = PackageContents(
+def _load_contents(name: str, document: Mapping[str, Any]) -> PackageContents:
+    return PackageContents(
         package=name,
         sources=document["sources"],
         targets=document["sources"],
         kinds=document["kinds"],
-        sizes=document["sizes"],
-        sha256=document["sha256"],
+        sizes=(),
+        sha256=(),
         placeholders={index: Placeholder(text, mode) for index, text, mode in document["placeholders"]},
         no_link=frozenset(document["no_link"]),
         directories=document["directories"],
@@ -119,12 +136,17 @@ def _read(folder: Path, name: str, document: Mapping[str, Any]) -> CachedPackage
         timestamp=document["timestamp"],
         noarch=document["noarch"],
     )
-    files = {number: StoredFile(*rest) for number, *rest in document["files"]}
-    found = {path: PathFacts(*facts) for path, facts in document["found"].items()}
-    return CachedPackage(folder, contents, document["stored"], files, found)
 
 
-def write_contents(package: CachedPackage) -> bytes:
-    """The content of CONTENTS."""
-    plain = replace(package.contents, targets=package.contents.sources)
-    return orjson.dumps(replace(package, contents=plain).to_json())
+def _load_files(contents: PackageContents, document: Mapping[str, Any]) -> tuple[PackageContents, StoredFiles]:
+    files = StoredFiles(
+        stored=document["stored"],
+        sizes=document["stored_sizes"],
+        modified=document["modified"],
+        executable=document["executable"],
+        found={path: PathFacts(*facts) for path, facts in document["found"].items()},
+    )
+    columns = (contents.sources, document["sizes"], document["sha256"], files.stored, files.sizes, files.modified)
+    if len({len(column) for column in (*columns, files.executable)}) > 1:
+        raise ValueError("columns of different lengths")
+    return replace(contents, sizes=document["sizes"], sha256=document["sha256"]), files

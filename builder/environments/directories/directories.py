@@ -18,17 +18,17 @@ from builder.environments.directories import publication, retirement
 from builder.environments.directories.cache import is_cached
 from builder.environments.directories.eviction import evict
 from builder.environments.directories.extraction import Extraction, extract_all
-from builder.environments.directories.installation import (
-    Installation,
+from builder.environments.directories.installation import Installation
+from builder.environments.directories.places import Place, telling
+from builder.environments.directories.retirement import Retired
+from builder.environments.directories.settings import DirectorySettings
+from builder.environments.directories.steps import (
     Plan,
     Share,
     finish_installation,
     install_share,
     plan_installation,
 )
-from builder.environments.directories.places import Place, telling
-from builder.environments.directories.retirement import Retired
-from builder.environments.directories.settings import DirectorySettings
 from builder.errors import PackageRefused
 from builder.locks.lock import Lock, LockedPackage
 from builder.work.gather import gather_all

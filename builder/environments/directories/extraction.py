@@ -11,16 +11,7 @@ from pathlib import Path
 from builder.archives.archive import ArchiveLimits
 from builder.archives.tar import EARLIEST, normalize_mode
 from builder.archives.tar_reader import Member, Renamed, TarReader
-from builder.environments.directories.cache import (
-    CONTENTS,
-    CachedPackage,
-    Stored,
-    StoredFile,
-    is_cached,
-    locate,
-    read_cached,
-    write_contents,
-)
+from builder.environments.directories.cache import StoredFiles, is_cached, locate, read_contents, write_package
 from builder.layers.fragment import FragmentRecipe
 from builder.layers.transcoding import Transcoding
 from builder.locks.lock import LockedPackage
@@ -58,8 +49,7 @@ def _extract(data: DataDirectory, extraction: Extraction, limits: ArchiveLimits)
     with temporary_directory(data.packages) as folder:
         job = _Unpacking(contents, package.archive_key, folder, limits)
         job.copy_all(extraction.archive, limits)
-        cached = CachedPackage(folder, contents, job.stored, job.files, job.find_differences().found)
-        (folder / CONTENTS).write_bytes(write_contents(cached))
+        write_package(folder, contents, job.finish())
         _put(folder, place, data, package)
 
 
@@ -68,7 +58,7 @@ def _put(folder: Path, place: Path, data: DataDirectory, package: LockedPackage)
     with suppress(OSError):
         os.rename(folder, place)
         return
-    if read_cached(data.packages, package) is None:
+    if read_contents(data.packages, package) is None:
         set_aside(place)
         os.rename(folder, place)
 
@@ -85,8 +75,7 @@ class _Unpacking(Transcoding):
     def __init__(self, contents: PackageContents, archive_key: str, folder: Path, limits: ArchiveLimits) -> None:
         self._folder = folder
         self._rows = {target: index for index, target in enumerate(contents.sources)}
-        self.stored: list[Stored] = [None] * len(contents.sources)
-        self.files: dict[int, StoredFile] = {}
+        self._files = StoredFiles.empty(len(contents.sources))
         # nothing is replaced yet, nor left out for a script that is not written yet
         plain = replace(contents, targets=contents.sources, placeholders={}, entry_points=(), python=None)
         recipe = FragmentRecipe(archive_key, "", relocatable=True)
@@ -107,14 +96,20 @@ class _Unpacking(Transcoding):
             os.utime(descriptor, ns=(modified, modified))
         finally:
             os.close(descriptor)
-        self.stored[number] = number
-        self.files[number] = StoredFile(size, modified, executable)
+        self._files.stored[number] = number
+        self._files.sizes[number] = size
+        self._files.modified[number] = modified
+        self._files.executable[number] = executable
 
     def _add_symlink(self, target: str, link: str, mtime: int) -> None:
-        self.stored[self._rows[target]] = link
+        self._files.stored[self._rows[target]] = link
 
     def _add_hard_link(self, target: str, origin: Renamed) -> None:
-        self.stored[self._rows[target]] = self.stored[self._rows[origin[0].decode()]]
+        self._files.stored[self._rows[target]] = self._files.stored[self._rows[origin[0].decode()]]
+
+    def finish(self) -> StoredFiles:
+        """Return what was written, after all of it."""
+        return replace(self._files, found=self.find_differences().found)
 
 
 def _write(descriptor: int, pieces: Iterable[bytes | memoryview]) -> int:

@@ -1,58 +1,50 @@
-"""Writes files that hold the prefix: those of packages, with their placeholder replaced, and their commands."""
+"""Writes files that are no links into the cache: those that hold the prefix, commands, records.
+
+All paths are relative to an open folder. Nothing is written through a link, or over what is there.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
-from typing import BinaryIO
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import BinaryIO, TypeVar
 
-from builder.environments.directories.cache import StoredFile
-from builder.errors import PackageRefused
-from builder.packages.contents import PackageContents, Placeholder
+from builder.packages.contents import Placeholder
 from builder.packages.differences import PathFacts
 from builder.packages.prefix import replace_chunks
 from builder.packages.prefix_record import WrittenFile
 
-_PIECE = 1 << 20
+T = TypeVar("T")
+
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_PIECE = 1 << 20
 
 
-def check_room(contents: PackageContents, prefix: str) -> None:
-    """Raises PackageRefused if the prefix does not fit in a binary file of the package."""
-    length = len(prefix.encode())
-    for index, (text, mode) in contents.placeholders.items():
-        if mode == "binary" and length > len(text.encode()):
-            raise PackageRefused(
-                contents.package,
-                f"{contents.sources[index]} has room for a prefix of {len(text.encode())} bytes, but {prefix} has "
-                f"{length}; give the environment or its namespace a shorter name, or ask the administrator for a "
-                "shorter environments_directory",
-            )
+def again(folder: int, path: str, make: Callable[[str], T]) -> T:
+    """Call `make(path)`. What is there already was left by a worker that died, and is removed first."""
+    try:
+        return make(path)
+    except FileExistsError:
+        with suppress(FileNotFoundError):
+            os.unlink(path, dir_fd=folder)
+        return make(path)
 
 
-def write_replaced(
-    path: str, cached: str, stored: StoredFile, placeholder: Placeholder, prefix: str, modified: int
-) -> tuple[WrittenFile, PathFacts]:
-    """Write the file `cached` to `path`, with its placeholder replaced, and return what it is now and what it was.
-
-    `modified` is in seconds. Raises FileExistsError, LongString, and FileNotFoundError if the cached file is not what
-    was stored.
-    """
-    packaged = hashlib.sha256()
-    with open(cached, "rb") as file:
-        if not stored.is_still(os.fstat(file.fileno())):
-            raise FileNotFoundError(cached)
-        pieces = replace_chunks(_read(file, packaged), placeholder.mode, placeholder.text, prefix)
-        written = write_new(path, pieces, 0o755 if stored.executable else 0o644, modified)
-    return written, PathFacts("f", stored.size, packaged.hexdigest())
+def replace_file(
+    folder: int, path: str, pieces: Iterable[bytes], mode: int, modified: int | None = None
+) -> WrittenFile:
+    """Write a file anew from `pieces`, which can be iterated again. `modified` is in seconds."""
+    return again(folder, path, partial(write_new, folder, pieces=pieces, mode=mode, modified=modified))
 
 
-def write_new(path: str, pieces: Iterable[bytes], mode: int, modified: int | None = None) -> WrittenFile:
-    """Write a new file. Raises FileExistsError; nothing is written through a link. `modified` is in seconds."""
+def write_new(folder: int, path: str, pieces: Iterable[bytes], mode: int, modified: int | None = None) -> WrittenFile:
+    """Write a new file. Raises FileExistsError. `modified` is in seconds."""
     digest = hashlib.sha256()
     size = 0
-    with open(path, "wb", opener=lambda name, _: os.open(name, NEW, mode)) as file:
+    with open(os.open(path, NEW, mode, dir_fd=folder), "wb") as file:
         for piece in pieces:
             digest.update(piece)
             file.write(piece)
@@ -61,6 +53,34 @@ def write_new(path: str, pieces: Iterable[bytes], mode: int, modified: int | Non
         if modified is not None:
             os.utime(file.fileno(), ns=(modified * 10**9, modified * 10**9))
     return WrittenFile(digest.hexdigest(), size)
+
+
+def write_replaced(
+    folder: int, path: str, packaged: BinaryIO, mode: int, placeholder: Placeholder, prefix: str, modified: int
+) -> tuple[WrittenFile, PathFacts]:
+    """Write the file `packaged` with its placeholder replaced, and return what it is now and what it was.
+
+    Raises FileExistsError, LongString.
+    """
+    digest = hashlib.sha256()
+    packaged.seek(0)
+    pieces = replace_chunks(_read(packaged, digest), placeholder.mode, placeholder.text, prefix)
+    written = write_new(folder, path, pieces, mode, modified)
+    return written, PathFacts("f", packaged.tell(), digest.hexdigest())
+
+
+def copy_new(folder: int, path: str, packaged: BinaryIO, mode: int, modified: int) -> None:
+    """Copy the file `packaged`. `modified` is in nanoseconds. Raises FileExistsError."""
+    packaged.seek(0)
+    descriptor = os.open(path, NEW, 0o600, dir_fd=folder)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            while piece := packaged.read(_PIECE):
+                file.write(piece)
+        os.utime(descriptor, ns=(modified, modified))
+        os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
 
 
 def _read(file: BinaryIO, digest: hashlib._Hash) -> Iterator[bytes]:
