@@ -77,7 +77,9 @@ def _remove(place: Place, build: str, directory: Path) -> bool:
         with changing(place):
             if find_current(place) == build:
                 return False
-            os.rename(directory, aside / "old")
+            # another process may have removed it meanwhile
+            with suppress(FileNotFoundError):
+                os.rename(directory, aside / "old")
             sync_directory(place.folder)
     return True
 
