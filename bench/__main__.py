@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import access
-from bench.builds import archive, bad_builds, build, flood, logs, pulling
+from bench.builds import archive, bad_builds, build, flood, logs, on_disk, pulling
 from bench.row import Row
 from bench.serving import credentials, http, registries, sign_ins
 
@@ -22,6 +22,7 @@ SUITES: dict[str, Callable[..., list[Row]]] = {
     "access": access.measure,
     "build": build.measure,
     "archive": archive.measure,
+    "on_disk": on_disk.measure,
     "http": http.measure,
     "bad_builds": bad_builds.measure,
     "flood": flood.measure,

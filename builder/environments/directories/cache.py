@@ -25,7 +25,7 @@ from builder.locks.lock import LockedPackage
 from builder.packages.bounded_json import JsonRefused, load_trusted
 from builder.packages.contents import EntryPoint, PackageContents, Placeholder
 from builder.packages.differences import PathFacts
-from storage.disk.files import mark_used
+from storage.disk.files import mark_used, temporary_directory
 
 T = TypeVar("T")
 
@@ -86,6 +86,12 @@ def read_files(
 ) -> tuple[PackageContents, StoredFiles] | None:
     """Read the rest: the contents with sizes and hashes, and the files. Returns None like `read_contents`."""
     return _read(locate(packages, package) / FILES, lambda document: _load_files(contents, document))
+
+
+def set_aside(place: Path) -> None:
+    """Give a package of the cache a name under which it counts as absent, and delete it."""
+    with contextlib.suppress(FileNotFoundError), temporary_directory(place.parent) as aside:
+        os.rename(place, aside / "old")
 
 
 def write_package(folder: Path, contents: PackageContents, files: StoredFiles) -> None:

@@ -10,8 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.environments.directories.cache import CONTENTS
-from builder.environments.directories.extraction import set_aside
+from builder.environments.directories.cache import CONTENTS, set_aside
 from storage.clock import IN_USE_SECONDS, is_within
 from storage.disk.files import TEMPORARY
 

@@ -11,7 +11,14 @@ from pathlib import Path
 from builder.archives.archive import ArchiveLimits
 from builder.archives.tar import EARLIEST, normalize_mode
 from builder.archives.tar_reader import Member, Renamed, TarReader
-from builder.environments.directories.cache import StoredFiles, is_cached, locate, read_contents, write_package
+from builder.environments.directories.cache import (
+    StoredFiles,
+    is_cached,
+    locate,
+    read_contents,
+    set_aside,
+    write_package,
+)
 from builder.layers.fragment import FragmentRecipe
 from builder.layers.transcoding import Transcoding
 from builder.locks.lock import LockedPackage
@@ -61,12 +68,6 @@ def _put(folder: Path, place: Path, data: DataDirectory, package: LockedPackage)
     if read_contents(data.packages, package) is None:
         set_aside(place)
         os.rename(folder, place)
-
-
-def set_aside(place: Path) -> None:
-    """Give a package of the cache a name under which it counts as absent, and delete it."""
-    with suppress(FileNotFoundError), temporary_directory(place.parent) as aside:
-        os.rename(place, aside / "old")
 
 
 class _Unpacking(Transcoding):

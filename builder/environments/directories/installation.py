@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.archives.archive import ArchiveLimits
+from builder.environments.directories.cache import locate, set_aside
 from builder.locks.lock import Lock, LockedPackage
 from builder.packages.contents import PackageContents, PythonLayout, place
 from storage.errors import PackagesGone
@@ -34,7 +35,8 @@ class Installation:
     def place(
         self, contents: PackageContents | None, package: LockedPackage, python: PythonLayout | None
     ) -> PackageContents:
-        """Place what was read of a package. Raises PackagesGone for nothing, PackageRefused."""
+        """Place what was read of a package. Raises PackageRefused, and PackagesGone if there was nothing to read."""
         if contents is None:
+            set_aside(locate(self.packages, package))
             raise PackagesGone([str(package)])
         return place(contents, python, self.limits)

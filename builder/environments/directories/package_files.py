@@ -15,8 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from builder.environments.directories.cache import StoredFiles, locate, read_contents, read_files
-from builder.environments.directories.extraction import set_aside
+from builder.environments.directories.cache import StoredFiles, locate, read_contents, read_files, set_aside
 from builder.environments.directories.installation import FROZEN, META, Installation
 from builder.environments.directories.prefix_files import again, copy_new, replace_file, write_replaced
 from builder.errors import PackageRefused
