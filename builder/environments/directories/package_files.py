@@ -26,6 +26,7 @@ from builder.packages.entry_point import write_entry_point
 from builder.packages.paths import check_reserved
 from builder.packages.prefix import LongString
 from builder.packages.prefix_record import WrittenFile, write_paths, write_prefix_record
+from builder.packages.starting_files import STATE
 from storage.errors import PackagesGone
 
 _NO_LINK = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -40,8 +41,8 @@ class _Absent(Exception):
 def check_contents(contents: PackageContents, prefix: Path) -> None:
     """Raises PackageRefused if the package cannot be installed at `prefix`, by what it lists."""
     check_reserved(contents.package, contents.targets, contents.directories)
-    if FROZEN in contents.targets or FROZEN in contents.directories:
-        raise PackageRefused(contents.package, f"it has {FROZEN}, which belongs to the environment itself")
+    if taken := {FROZEN}.intersection(contents.targets) | {FROZEN, STATE}.intersection(contents.directories):
+        raise PackageRefused(contents.package, f"it has {min(taken)}, which belongs to the environment itself")
     length = len(str(prefix).encode())
     for index, (text, mode) in contents.placeholders.items():
         if mode == "binary" and length > len(text.encode()):

@@ -17,10 +17,12 @@ from builder.environments.directories.package_files import PackageFiles, check_c
 from builder.environments.directories.places import telling
 from builder.environments.directories.prefix_files import replace_file
 from builder.image.environment_layer import write_history
+from builder.image.variables import write_state
 from builder.locks.description import find_newest
 from builder.locks.lock import LockedPackage
 from builder.packages.contents import PackageContents
 from builder.packages.overlap import PathRoom, find_overlaps
+from builder.packages.starting_files import LARGEST, STATE, StartingFile
 from builder.work.worker import working_on
 from storage.disk.privacy import masked
 
@@ -91,10 +93,12 @@ def finish_installation(installation: Installation) -> None:
     """Write what belongs to no package, and flush everything. Raises StorageFull, StorageUnavailable."""
     lock, platform = installation.lock, installation.platform
     modified = find_newest(lock.packages[platform]) // 1000
-    own = {f"{META}/history": write_history(lock, platform), FROZEN: write_frozen(installation.prefix)}
     with telling(installation.prefix), masked(READABLE):
         folder = os.open(installation.folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
+            own = {f"{META}/history": write_history(lock, platform), FROZEN: write_frozen(installation.prefix)}
+            if lock.spec.variables:
+                own[STATE] = write_state(lock.spec, _read_state(folder))
             for path, content in own.items():
                 replace_file(folder, path, [content], 0o644, modified)
             os.fchmod(folder, 0o755)
@@ -110,6 +114,17 @@ def write_frozen(prefix: Path) -> bytes:
         "lost. Change the environment in condery instead."
     )
     return json.dumps({"message": message}).encode() + b"\n"
+
+
+def _read_state(folder: int) -> list[StartingFile]:
+    """Read the variables that a package has, where the environment's own go."""
+    try:
+        descriptor = os.open(STATE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return []
+    with open(descriptor, "rb") as file:
+        content = file.read(LARGEST + 1)
+    return [StartingFile("a package", STATE, content)] if len(content) <= LARGEST else []
 
 
 def sync_file_system(descriptor: int) -> None:

@@ -16,6 +16,7 @@ import json
 import os
 import stat
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +196,14 @@ async def test_the_mark_of_a_frozen_environment(tmp_path: Path) -> None:
     document = json.loads((prefix / "conda-meta/frozen").read_bytes())
     assert list(document) == ["message"]
     assert str(prefix) in document["message"]
+
+
+async def test_variables_of_the_environment(tmp_path: Path) -> None:
+    state = b'{"version": 1, "env_vars": {"A": "of a package", "B": "of a package"}}'
+    lock = lock_of([Package("tool", files={"conda-meta/state": state}).conda(tmp_path / "channel")])
+    lock = replace(lock, spec=replace(lock.spec, variables=(("A", "of the environment"), ("C", "$HOME"))))
+    async with open_directories(tmp_path) as directories:
+        prefix = await directories.make("team", "analysis", "1", lock, PLATFORM)
+    document = json.loads((prefix / "conda-meta/state").read_bytes())
+    assert document["env_vars"] == {"A": "of the environment", "B": "of a package", "C": "$HOME"}
+    assert stat.S_IMODE((prefix / "conda-meta/state").stat().st_mode) == 0o644
