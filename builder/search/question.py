@@ -39,14 +39,12 @@ class Question:
     descending: bool = False
 
     def write_count(self, channels: int) -> tuple[str, Sequence[str]]:
-        """The query for the number of packages, in `channels` channels."""
+        """The query for the number of packages in `channels` channels, unless they are grouped."""
         # no sort changes the number, and the names are the fewest
         tables, values = self._union(channels, sorts=False)
         if not self.distinct_on:
             return f"SELECT coalesce(sum(last - first + 1), 0) FROM ({tables})", values
-        if self._is_unique(channels, sorts=False):
-            return f"SELECT count(*) FROM ({tables})", values
-        return f"SELECT count(*) FROM (SELECT 1 FROM ({tables}) GROUP BY {self._group})", values
+        return f"SELECT count(*) FROM ({tables})", values
 
     def write_spans(self, channels: int) -> tuple[str, Sequence[str]]:
         """The query for the spans, in the order that is asked for."""
@@ -54,12 +52,16 @@ class Question:
         order = ", ".join(f"{each}{' DESC' if self.descending else ''}" for each in _SORTS[self.sort_by])
         if not self.distinct_on:
             return f"SELECT channel, first, last FROM ({tables}) ORDER BY {order}", values
-        if self._is_unique(channels, sorts=True):
+        if self._is_unique(channels):
             return f"SELECT channel, last, last FROM ({tables}) ORDER BY {order}", values
         # SQLite takes the other columns from the row that has the maximum
         newest = "max(key || printf('%09d', 9 - channel) || printf('%09d', last))"
         groups = f"SELECT channel, name, key, last AS first, last, {newest} FROM ({tables}) GROUP BY {self._group}"
         return f"SELECT channel, last, last FROM ({groups}) ORDER BY {order}", values
+
+    def is_grouped(self, channels: int) -> bool:
+        """Whether rows are grouped to tell them apart, so that all of them are read before the first is known."""
+        return bool(self.distinct_on) and not self._is_unique(channels)
 
     @property
     def _group(self) -> str:
@@ -72,7 +74,7 @@ class Question:
         by_version = sorts and self.sort_by == "version" and "name" not in self.distinct_on
         return "releases" if "version" in self.distinct_on or by_version else "names"
 
-    def _is_unique(self, channels: int, *, sorts: bool) -> bool:
+    def _is_unique(self, channels: int) -> bool:
         """Whether no two rows of the table are alike in what is told apart."""
         own: dict[str, frozenset[Column]] = {"names": frozenset(["name"]), "releases": frozenset(["name", "version"])}
         wanted = set(self.distinct_on)
@@ -80,7 +82,7 @@ class Question:
             wanted.add("channel")
         if self.exact and self.search:
             wanted.add("name")
-        table = self._table(sorts=sorts)
+        table = self._table(sorts=True)
         return table in own and "channel" in wanted and own[table] <= wanted
 
     def _union(self, channels: int, *, sorts: bool) -> tuple[str, Sequence[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from array import array
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -18,6 +19,10 @@ MOST_CHANNELS = 10
 """Files that SQLite attaches to one connection."""
 _STEPS = 50_000
 """Steps of SQLite's machine between two looks at the clock; far below a millisecond."""
+
+_BITS = 40
+_ROW = (1 << _BITS) - 1
+"""A row's number, below that of its channel."""
 
 _ROWS = """
 SELECT id, name, version, build, build_number, subdir, license,
@@ -40,13 +45,25 @@ class Results:
         self._seconds = seconds
         self._deadline = time.monotonic() + seconds
         self._lock = threading.Lock()
+        self._chosen: array[int] | None = None
+        """The rows of groups, each with the number of its channel; nothing is kept of what is found but this."""
         # each call is from one thread, but the next may be from another
         self._connection = sqlite3.connect("file::memory:", uri=True, check_same_thread=False)
         try:
             self._connection.set_progress_handler(self._is_late, _STEPS)
             for number, path in enumerate(indexes):
                 self._connection.execute(f"ATTACH ? AS c{number}", (address_of(path),))
-            self.count = self._read_count() if indexes else 0
+            if not indexes:
+                self.count = 0
+            elif question.is_grouped(len(indexes)):
+                # its rows are put together before the first of them is known, so that is done once
+                self._chosen = array("q", (channel << _BITS | last for channel, _, last in self._read_spans()))
+                self.count = len(self._chosen)
+            else:
+                self.count = self._read_count()
+        except sqlite3.OperationalError as error:
+            self._connection.close()
+            raise self._explain(error) from None
         except BaseException:
             self._connection.close()
             raise
@@ -79,26 +96,29 @@ class Results:
 
     def _read_count(self) -> int:
         query, values = self._question.write_count(self._channels)
-        try:
-            count: int = self._connection.execute(query, values).fetchone()[0]
-        except sqlite3.OperationalError as error:
-            raise self._explain(error) from None
+        count: int = self._connection.execute(query, values).fetchone()[0]
         return count
 
-    def _read_from(self, begin: int) -> Iterator[FoundPackage]:
-        if not self._channels:
-            return
+    def _read_spans(self) -> Iterator[tuple[int, int, int]]:
         query, values = self._question.write_spans(self._channels)
-        for channel, first, last in self._connection.execute(query, values):
+        yield from self._connection.execute(query, values)
+
+    def _read_from(self, begin: int) -> Iterator[FoundPackage]:
+        if self._chosen is not None:
+            for each in islice(self._chosen, begin, None):
+                row = each & _ROW
+                yield from self._read_rows(each >> _BITS, row, row)
+            return
+        for channel, first, last in self._read_spans() if self._channels else ():
             length = last - first + 1
             if begin >= length:
                 begin -= length
-                continue
-            if self._question.descending:
+            elif self._question.descending:
                 yield from self._read_rows(channel, first, last - begin)
+                begin = 0
             else:
                 yield from self._read_rows(channel, first + begin, last)
-            begin = 0
+                begin = 0
 
     def _read_rows(self, channel: int, first: int, last: int) -> Iterator[FoundPackage]:
         direction = "DESC" if self._question.descending else "ASC"

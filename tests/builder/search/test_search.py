@@ -262,7 +262,7 @@ async def test_hostile_records_take_no_other_with_them(tmp_path: Path, server: C
             assert each.name.isalnum()
             assert (each.license or "").isprintable()
             assert len(each.license or "") <= 1200
-            assert orjson.loads(orjson.dumps(each)) == list(each)
+            assert orjson.loads(orjson.dumps(list(each))) == list(each)
 
 
 async def test_repodata_that_is_none_is_refused(tmp_path: Path, server: ChannelServer) -> None:
