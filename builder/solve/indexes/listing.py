@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -48,6 +49,10 @@ _LONGEST = 300
 _LARGEST = 1 << 53
 """Of a number that every reader of JSON can read."""
 _TEMPORARY = ".tmp-listing-"
+
+
+class _Lacking(Exception):
+    """The channel has nothing for a platform, which is no error if it has something for another."""
 
 
 class ChannelListing:
@@ -92,22 +97,38 @@ class ChannelListing:
         lacking = ""
         for platform in self._platforms:
             try:
-                if self._local is not None:
-                    sources[platform] = await asyncio.to_thread(self._open_local, self._local, platform)
-                else:
-                    sources[platform] = await self._fetch(platform)
-            except FetchRepoDataError as error:
-                text = str(error)
-                if not text.startswith(_LACKING):
-                    raise self._explain(text) from None
-                lacking = lacking or text
-            except OSError as error:
-                lacking = (
-                    lacking or f"failed to open file `{error.filename}`: {error.strerror} (os error {error.errno})"
-                )
+                sources[platform] = await self._open(platform)
+            except _Lacking as error:
+                lacking = lacking or str(error)
         if not sources:
             raise self._explain(lacking)
         return sources
+
+    async def _open(self, platform: str) -> SparseRepoData:
+        """Raises _Lacking, ChannelUnavailable, ChannelRefused."""
+        try:
+            if self._local is not None:
+                return await asyncio.to_thread(self._open_local, self._local, platform)
+            return await self._fetch(platform)
+        except FetchRepoDataError as error:
+            text = str(error)
+            raise (_Lacking(text) if text.startswith(_LACKING) else self._explain(text)) from None
+        except zstandard.ZstdError as error:
+            raise self._explain_content(error) from None
+        except OSError as error:
+            # without a number it is rattler's, for content that it cannot parse
+            raise (self._explain_system(error) if error.errno else self._explain_content(error)) from None
+
+    def _explain_content(self, error: Exception) -> Exception:
+        text = printable_line(str(error)[:_LONGEST])
+        return make_channel_error(self._channel.name, f"its index is broken: {text}")
+
+    def _explain_system(self, error: OSError) -> Exception:
+        number = f"(os error {error.errno})"
+        if error.errno == errno.EFBIG:
+            return self._explain(f"the copy is too large {number}")
+        text = f"failed to open file `{error.filename}`: {error.strerror} {number}"
+        return _Lacking(text) if error.errno == errno.ENOENT else self._explain(text)
 
     def _explain(self, text: str) -> Exception:
         reason = read_gateway_reason(text, self._channel.url, self._limits.size)

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
+import zstandard
 
 from builder.errors import SearchUnavailable
 from builder.policy.versions import compare, parse_version
@@ -276,6 +277,26 @@ async def test_repodata_that_is_none_is_refused(tmp_path: Path, server: ChannelS
             await find(search)
         assert list(refused.value.reasons) == names
         assert all("index is broken" in reason for reason in refused.value.reasons.values()), refused.value.reasons
+
+
+async def test_directories_are_refused_likewise(tmp_path: Path) -> None:
+    """Their indexes are copied, and unpacked if only a packed one is there."""
+    plain = write_repodata(tmp_path / "plain", *(record(f"package{number}") for number in range(3000)))
+    packed = write_repodata(tmp_path / "packed", record("x"))
+    (packed / "linux-64" / "repodata.json").unlink()
+    good = packed / "linux-64" / "repodata.json.zst"
+    good.write_bytes(zstandard.compress((plain / "linux-64" / "repodata.json").read_bytes()))
+    broken = write_repodata(tmp_path / "broken", record("x"))
+    (broken / "linux-64" / "repodata.json").rename(broken / "linux-64" / "repodata.json.zst")
+    names = [each.as_uri() for each in (plain, packed, broken)]
+    async with open_search(tmp_path / "data", "http://127.0.0.1:1", *names) as search:
+        assert len(await find(search, channels=names[:2])) == 6000
+        assert "index is broken" in (await find_problems(search))[names[2]]
+    async with open_search(tmp_path / "small", "http://127.0.0.1:1", *names[:2], repodata_size=200_000) as search:
+        with pytest.raises(SearchUnavailable) as refused:
+            await find(search)
+        assert all("repodata_size" in reason for reason in refused.value.reasons.values()), refused.value.reasons
+    assert not list((tmp_path / "data" / "repodata").glob(".tmp*"))
 
 
 async def test_repodata_that_is_too_large_is_refused(tmp_path: Path, server: ChannelServer) -> None:
