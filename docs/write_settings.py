@@ -71,6 +71,7 @@ EXAMPLES: dict[str, object] = {
     "user": 1000,
     "tls_certificate": "/etc/condery/tls.crt",
     "tls_key": "/etc/condery/tls.key",
+    "api_origins": ["https://jupyter.example.org"],
     "ui_directory": "/srv/node_modules/@conda-store/conda-store-ui/dist",
     "api_prefix": "/conda-store",
     "public_url": "https://registry.example.org",

@@ -18,8 +18,7 @@ from registry.errors import RouteUnknown, TooManyConnections
 from registry.http.direct import SPENT
 from registry.http.instant import SERVER, Instant
 from registry.logs.request_log import LOG_FIELDS, REQUEST_ID, RequestLog
-from registry.parts import CONNECTIONS, PARTS, PROXIES
-from registry.peers.cors import Cors
+from registry.parts import CONNECTIONS, CORS, PARTS, PROXIES
 from registry.trail import note_refusal
 from storage.errors import ConderyError
 
@@ -46,13 +45,13 @@ class Observer:
     Not an aiohttp middleware: one costs a twelfth of the time to answer a manifest from memory.
     """
 
-    def __init__(self, app: web.Application, request_log: RequestLog, cors: Cors) -> None:
-        """`app` knows its proxies and connections; its parts need not be open yet."""
+    def __init__(self, app: web.Application, request_log: RequestLog) -> None:
+        """`app` knows its proxies, its connections and the pages it allows; its parts need not be open yet."""
         self._app = app
         self._request_log = request_log
         self._proxies = app[PROXIES]
         self._connections = app[CONNECTIONS]
-        self._cors = cors
+        self._cors = app[CORS]
         self._process = secrets.token_hex(5)
         self._numbers = itertools.count(1)
 
@@ -77,7 +76,7 @@ class Observer:
                         raise TooManyConnections
                     # asked first, so that no pull pays for the call
                     if request.method == "OPTIONS" and self._cors.is_preflight(request):
-                        response: web.StreamResponse = self._cors.allow()
+                        response: web.StreamResponse = self._cors.allow(request)
                     else:
                         if known is None and not probe:
                             request[PRINCIPAL] = await authentication.identify(request)

@@ -29,6 +29,7 @@ from registry.http.settings import HttpSettings
 from registry.http.streams import Streams
 from registry.mirror.service import Mirror
 from registry.peers.connections import Connections
+from registry.peers.cors import Cors
 from registry.peers.forwarded import Proxies
 from registry.peers.networks import client_of
 from registry.webhooks.notifier import Notifier
@@ -161,6 +162,7 @@ SETTINGS = web.AppKey("settings", HttpSettings)
 PARTS = web.AppKey("parts", Parts)
 MEMORY = web.AppKey("memory", Memory)
 PROXIES = web.AppKey("proxies", Proxies)
+CORS = web.AppKey("cors", Cors)
 CONNECTIONS = web.AppKey("connections", Connections)
 STREAMS = web.AppKey("streams", Streams)
 UPLOAD_BUDGET = web.AppKey("upload_budget", UploadBudget)

@@ -57,7 +57,7 @@ from registry.kinds.all_kinds import ALL_KINDS
 from registry.kinds.kind import KINDS, Kinds, MakeKind
 from registry.logs.request_log import RequestLog
 from registry.observer import Observer
-from registry.parts import CONNECTIONS, MEMORY, PARTS, PROXIES, SETTINGS, STOPPING, STREAMS, UPLOAD_BUDGET, Parts
+from registry.parts import CONNECTIONS, CORS, MEMORY, PARTS, PROXIES, SETTINGS, STOPPING, STREAMS, UPLOAD_BUDGET, Parts
 from registry.peers.connections import Connections
 from registry.peers.cors import Cors
 from registry.peers.forwarded import Proxies
@@ -176,7 +176,8 @@ def compose(
     app[RATES] = open_rates(settings)
     app[UPLOAD_BUDGET] = UploadBudget(settings.upload_memory)
     app[STREAMS] = Streams(settings.streams_per_sender)
-    observer = Observer(app, request_log, Cors(settings.cors_origins))
+    app[CORS] = Cors(settings.cors_origins, settings.api_origins, settings.api_prefix or "")
+    observer = Observer(app, request_log)
     app[STOPPING] = asyncio.Event()
     app[DESCRIPTION] = Description(routes)
 

@@ -9,14 +9,19 @@ from __future__ import annotations
 from aiohttp import web
 
 from registry.errors import Denied
-from registry.parts import PROXIES
+from registry.parts import CORS, PROXIES
 
 OWN_SITE = frozenset({"same-origin", "none"})
 """A page of this very origin, or a person at the address bar. A page of a neighbour (`same-site`) is another's."""
 
 
 def check_site(request: web.Request) -> None:
-    """Raises Denied for what a page of another origin has sent, or one of which that cannot be told."""
+    """Raises Denied for what a page of another origin has sent, or one of which that cannot be told.
+
+    Pages that the settings trust with the REST API count as this server's there.
+    """
+    if request.app[CORS].trusts(request):
+        return
     origins, sites = request.headers.getall("Origin", ()), request.headers.getall("Sec-Fetch-Site", ())
     base = request.app[PROXIES].base_url(request)
     if any(origin != base for origin in origins) or not OWN_SITE.issuperset(sites):
@@ -36,6 +41,8 @@ def check_wish(request: web.Request) -> None:
 
 def is_own_visit(request: web.Request) -> bool:
     """Whether a page of this server, no page, or a person who goes to an address of it has sent a request."""
+    if request.app[CORS].trusts(request):
+        return True
     if OWN_SITE.issuperset(request.headers.getall("Sec-Fetch-Site", ())):
         return True
     goes = request.headers.getall("Sec-Fetch-Mode", ()), request.headers.getall("Sec-Fetch-Dest", ())

@@ -133,6 +133,11 @@ class HttpSettings(Section):
         description="Origins of web pages that may read the registry from a browser, such as https://ui.example.org.",
     )
 
+    api_origins: tuple[str, ...] = Field(
+        (),
+        description="Origins of web pages that may use the REST API in the name of who is signed in, such as a "
+        "JupyterLab with conda-store's extension; name only what is trusted as much as this server.",
+    )
     ui_directory: Path | None = Field(
         None,
         description="Folder dist of the npm package @conda-store/conda-store-ui; when it is set, that web interface is "
@@ -156,7 +161,7 @@ class HttpSettings(Section):
             network(each)
         return value
 
-    @field_validator("cors_origins")
+    @field_validator("cors_origins", "api_origins")
     @classmethod
     def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for each in value:
