@@ -139,11 +139,14 @@ class BuilderService:
                     return await work.describe_end(job, build_id, seconds, end, announce)
                 return announce(await demand.describe_end(job, build_id, seconds, end)) if announce else None
 
+            def turn(job: Job) -> contextlib.AbstractAsyncContextManager[None]:
+                return work.turn(job) if work and job.kind == "environment" else builder.stages.begun.turn()
+
             def ended(job: Job) -> None:
                 if work and job.kind == "environment":
                     work.note_ended(job)
 
-            queue = EmbeddedQueue(catalog.builds, run, settings, tell, builder.stages.begun.turn, ended)
+            queue = EmbeddedQueue(catalog.builds, run, settings, tell, turn, ended)
             demand = Demand(
                 settings, catalog, queue, builder.image_key, builder.resolution_key, channels, admission, logins
             )

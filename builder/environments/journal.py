@@ -215,6 +215,7 @@ class Journals:
             await self._writers.end(writer)
             raise
         else:
+            await writer.flush()
             self._writers.end_soon(writer)
 
 

@@ -9,7 +9,8 @@ idempotent: whoever takes the build over from a dead process does them again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -50,32 +51,45 @@ class EnvironmentWork:
     builder: Builder
     store: EnvironmentStore
     journals: Journals
+    _journals: dict[int, Journal] = field(default_factory=dict)
+    """Those of builds that have a turn, or wait for one."""
     _repositories: dict[int, str] = field(default_factory=dict)
     """Where the images of builds are that are about to end here."""
 
-    async def run(self, job: Job) -> str:
-        """Do the work of a build, and return the key of its image. Raises BuilderError, StorageError."""
-        assert job.environment_build is not None
-        build_id = job.environment_build
-        earlier = await self.store.builds.find(build_id)
-        await self.store.builds.begin(build_id)
-        build = replace(earlier, status=BuildStatus.BUILDING)
-        resumed = earlier.status == BuildStatus.BUILDING
-        async with self.journals.keeping(build_id, current_claim(), resumed=resumed) as journal:
-            return await self._tell_of(build, journal, self._do(job, build, journal))
+    @contextlib.asynccontextmanager
+    async def turn(self, job: Job) -> AsyncIterator[None]:
+        """Take a turn to `run` the job. The build's log is open meanwhile, and says how long there was none."""
+        build = await self.store.builds.find(_number_of(job))
+        resumed = build.status == BuildStatus.BUILDING
+        async with self.journals.keeping(build.id, current_claim(), resumed=resumed) as journal:
+            if not resumed:
+                journal.change_state("QUEUED", f"{build.namespace}/{build.name}, asked for by {build.created_by}")
+            self._journals[build.id] = journal
+            try:
+                async with self.builder.stages.begun.turn():
+                    yield
+            except asyncio.CancelledError:
+                row = await to_end(self.builder.catalog.builds.last(make_job_key(build.id)))
+                if row is not None and row.status == "CANCELED":
+                    journal.change_state("CANCELED", row.error_message or "")
+                raise
+            finally:
+                del self._journals[build.id]
 
-    async def _tell_of(self, build: EnvironmentBuild, journal: Journal, work: Awaitable[str]) -> str:
-        """Let the log have the beginning and the end of a build's work."""
-        journal.change_state("BUILDING", f"{build.namespace}/{build.name}, asked for by {build.created_by}")
+    async def run(self, job: Job) -> str:
+        """Do the work of a build in its `turn`; return the key of its image. Raises BuilderError, StorageError."""
+        build_id = _number_of(job)
+        await self.store.builds.begin(build_id)
+        build = await self.store.builds.find(build_id)
+        journal = self._journals[build_id]
+        journal.change_state("BUILDING")
         try:
-            key = await work
+            key = await self._do(job, build, journal)
         except ConderyError as error:
             journal.change_state("FAILED", str(error))
             raise
-        except asyncio.CancelledError:
-            row = await to_end(self.builder.catalog.builds.last(make_job_key(build.id)))
-            if row is not None and row.status == "CANCELED":
-                journal.change_state("CANCELED", row.error_message or "")
+        except Exception:
+            journal.change_state("FAILED", "internal error; the server's log has the details")
             raise
         journal.change_state("COMPLETED")
         return key
@@ -157,6 +171,11 @@ class EnvironmentWork:
         document = await self.builder.catalog.images.find(end.made) if end.made else None
         manifest = FinishedImage.from_json(document["image"]).variants[0] if document else None
         return EndedBuild(build_id, "environment", build.repository, seconds, tag=str(number), manifest=manifest)
+
+
+def _number_of(job: Job) -> int:
+    assert job.environment_build is not None
+    return job.environment_build
 
 
 def describe_made(lock: Lock, image_key: str) -> Made:

@@ -55,7 +55,7 @@ Run = Callable[[Job], Awaitable[str]]
 
 Tell = Callable[[Job, str, float, CompletedBuild | BuildFailed], Awaitable[Record[None] | None]]
 """Returns what to record with the end of a build, given the job, the build's id, its seconds, and how it ended."""
-TakeTurn = Callable[[], contextlib.AbstractAsyncContextManager[None]]
+TakeTurn = Callable[[Job], contextlib.AbstractAsyncContextManager[None]]
 _UNRECORDED = "the build failed, and the reason could not be recorded; the server's log has it under the build's id"
 _CRASHED = "internal error; the server's log has the details under the build's id"
 _FOREIGN = "another version of the server started this build and this one cannot resume it; ask again"
@@ -67,6 +67,10 @@ async def tell_nobody(job: Job, build_id: str, seconds: float, end: CompletedBui
     return None
 
 
+def take_at_once(job: Job) -> contextlib.AbstractAsyncContextManager[None]:
+    return contextlib.nullcontext()
+
+
 class EmbeddedQueue:
     """A BuildQueue (`builder.queue.protocol`) that runs jobs with `run` in this process."""
 
@@ -76,7 +80,7 @@ class EmbeddedQueue:
         run: Run,
         settings: BuilderSettings,
         tell: Tell = tell_nobody,
-        turn: TakeTurn = contextlib.nullcontext,
+        turn: TakeTurn = take_at_once,
         ended: Callable[[Job], None] = lambda _: None,
     ) -> None:
         """A job is run in a `turn`, and its build stays queued until it has one.
@@ -298,7 +302,7 @@ class EmbeddedQueue:
         try:
             if count_deaths(row) >= MOST_ATTEMPTS:
                 raise WorkerLost("building this image, in every attempt")
-            async with self._turn():
+            async with self._turn(job):
                 await self._builds.set_building(row.id)
                 completed = CompletedBuild(row.id, await self._run(job))
         except ConderyError as error:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
+import pytest
+
+from builder.environments import journal
 from builder.environments.inputs.input import EnvironmentInput, InputKind
 from builder.environments.life import NamedEnvironments, write_repository
 from builder.names.image_name import parse_specs
 from builder.service import BuilderService
-from builder.work.claims import OURSELVES
+from builder.work.claims import OURSELVES, Caller, Claim, on_behalf_of
+from storage.environments.log_record import LogRecord, read_records
 from storage.environments.vocabulary import BuildStatus, EnvironmentBuild
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel, open_service
@@ -51,6 +56,45 @@ async def test_from_a_file_to_an_image_and_back(tmp_path: Path) -> None:
         assert bad.status == BuildStatus.FAILED
         assert bad.status_info is not None
         assert bad.status_info.startswith("no package tow for linux-64")
+
+
+async def log_of(named: NamedEnvironments, build: EnvironmentBuild) -> list[LogRecord]:
+    """What its log has once it has ended."""
+    async with asyncio.timeout(60):
+        while (state := await named.store.logs.find(build.id)) is None or not state.ended:
+            await asyncio.sleep(0.02)
+    return [record for record, _ in read_records((await named.store.logs.read(build.id, 0)).content)]
+
+
+async def test_the_log_says_what_a_build_waits_for_and_how_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "PATIENCE", 0.05)
+    monkeypatch.setattr(journal, "LOOK_SECONDS", 0.02)
+    channel = await make_channel(tmp_path / "channel", [Package("one")])
+    async with open_service(tmp_path / "data", channel, concurrent_builds=1) as service:
+        named = service.environments
+        assert named is not None
+        async with contextlib.AsyncExitStack() as stack:
+            lane = service.builder.stages.begun
+            for number in range(lane._slots.count + lane._slots.extra):
+                with on_behalf_of(Claim(Caller(f"somebody{number}", signed_in=True), lasting=True)):
+                    await stack.enter_async_context(lane.turn())
+            build = await named.create("team", "science", write_down(service, "one"), by="ann")
+            canceled = await named.create("team", "other", write_down(service, "one"), by="ann")
+            async with asyncio.timeout(60):
+                for each in (build, canceled):
+                    while b"a turn to begin" not in (await named.store.logs.read(each.id, 0)).content:
+                        await asyncio.sleep(0.02)
+            await named.cancel(canceled, "It is not needed.")
+        await end_of(named, build)
+        events = [record for record in await log_of(named, build) if record.is_event]
+        states = [record.data["status"] for record in events if record.kind == "state"]
+        assert states == ["QUEUED", "BUILDING", "COMPLETED"]
+        waits = [record.data["for"] for record in events if record.kind == "waiting"]
+        assert "a turn to begin" in waits
+        last = (await log_of(named, canceled))[-1]
+        assert last.data["status"] == "CANCELED"
 
 
 def test_names() -> None:
