@@ -261,18 +261,22 @@ class Builder:
     async def complete(self, lock: Lock, progress: Progress = show_nothing) -> Lock:
         """Return a lock that somebody sent with what the archives themselves say of its packages.
 
-        Without this, a lock must not be built: it may call an archive something else than it is, and rules judge
-        packages by their names, licences and age. Raises ChannelNotAllowed, DownloadFailed, PackageRefused.
+        The policy is asked about the result. Without this, a lock must not be built: it may call an archive something
+        else than it is, and rules judge packages by their names, licences and age. Its packages have their owner, if
+        any. Raises ChannelNotAllowed, DownloadFailed, PackageRefused, PolicyRefusal.
         """
+        await self.catalog.room.look(_estimate_size(lock.packages.values()))
         async with self.stages.downloading():
             archives = await self._fetch_archives(itertools.chain.from_iterable(lock.packages.values()), progress)
-        return Lock(
+        completed = Lock(
             lock.spec,
             {
                 platform: order_by_dependency(await self._platforms.complete(packages, archives))
                 for platform, packages in lock.packages.items()
             },
         )
+        await self.admission.check_lock(completed)
+        return completed
 
     async def artifact(self, lock: Lock, name: str) -> str:
         """Make and record the file `name` of `lock`, and return its key."""

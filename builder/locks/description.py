@@ -17,12 +17,12 @@ def suggest_name(spec: EnvironmentSpec, longest: int = 60) -> str:
         if len(longer) > longest:
             break
         name = longer
-    return name or (spec.items[0].name[:longest] if spec.items else "empty")
+    return name or (spec.items[0].name[:longest] if spec.items else "environment")
 
 
 def describe_spec(spec: EnvironmentSpec) -> str:
-    """List the requested packages in one line."""
-    return ", ".join(spec.match_specs()) or "an empty environment"
+    """List the requested packages in one line. A lock that somebody sent was not made for any."""
+    return ", ".join(spec.match_specs()) or "the packages of a lock"
 
 
 def list_channels(lock: Lock) -> list[str]:

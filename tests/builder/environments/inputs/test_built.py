@@ -12,11 +12,12 @@ import pytest
 
 from builder.environments.inputs.input import InputKind, InputSettings
 from builder.environments.inputs.reading import read_input, read_input_aside
-from builder.errors import ChannelNotAllowed, InputInvalid, PackageRefused
+from builder.errors import ChannelNotAllowed, InputInvalid, PackageRefused, PolicyRefusal
 from builder.image.finished import FinishedImage
 from builder.locks.formats import write_conda_lock, write_explicit
 from builder.locks.lock import Lock
 from builder.locks.pixi_lock import write_pixi_lock
+from builder.policy.settings import PolicySettings
 from builder.service import BuilderService
 from storage.digest import Digest
 from tests.support.builder.packages import PLACEHOLDER, File, Package
@@ -127,6 +128,20 @@ async def test_an_archive_by_another_name_is_refused(tmp_path: Path) -> None:
         found = read_input(content, InputSettings.of(service.builder.settings))
         assert found.lock
         with pytest.raises(PackageRefused, match=r"good-1\.0-0.*the archive that its lock names says name 'evil'"):
+            await service.builder.complete(found.lock)
+
+
+async def test_rules_judge_what_the_archives_say(tmp_path: Path) -> None:
+    copyleft = Package("copyleft", license="GPL-3.0-only", files={"share/x": b"x"})
+    channel = await make_channel(tmp_path / "channel", [copyleft])
+    async with open_service(tmp_path / "one", channel) as service:
+        lock = await service.lock(spec_of(service, "copyleft"))
+    content = write_pixi_lock(lock).replace(b"GPL-3.0-only", b"MIT")
+    assert b"license: MIT" in content
+    async with open_service(tmp_path / "two", channel, rules=PolicySettings(denied_licenses=("GPL-*",))) as service:
+        found = read_input(content, InputSettings.of(service.builder.settings))
+        assert found.lock
+        with pytest.raises(PolicyRefusal, match=r"copyleft.*GPL-3\.0-only"):
             await service.builder.complete(found.lock)
 
 
