@@ -187,7 +187,7 @@ async def _prepare_folders(data: DataDirectory) -> partial[int]:
     # their files are spread over 256 folders, made once here rather than checked at every write
     for folder in spread:
         await asyncio.to_thread(make_folders, folder)
-    return partial(remove_leftovers, [*spread, data.bases, data.working, data.own_repodata, data.search])
+    return partial(remove_leftovers, [*spread, data.packages, data.bases, data.working, data.own_repodata, data.search])
 
 
 async def _open_builder(

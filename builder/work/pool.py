@@ -42,6 +42,8 @@ PRELOAD = [
     "builder.packages.inspection",
     "builder.image.environment_layer_task",
     "builder.artifacts.conda_pack",
+    "builder.environments.directories.extraction",
+    "builder.environments.directories.steps",
     "builder.packages.overlap",
     "builder.environments.inputs.reading",
     "builder.work.worker",

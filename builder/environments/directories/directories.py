@@ -29,7 +29,7 @@ from builder.environments.directories.steps import (
     install_share,
     plan_installation,
 )
-from builder.errors import PackageRefused
+from builder.errors import DirectoryUnsuitable, PackageRefused
 from builder.locks.lock import Lock, LockedPackage
 from builder.work.gather import gather_all
 from builder.work.pool import HEAVY, WorkerPool
@@ -135,6 +135,8 @@ class Directories:
         PathConflict, StorageFull, StorageUnavailable, MemoryLimit, WorkerLost, and what downloads raise; then there is
         no directory.
         """
+        if platform.startswith("win-"):
+            raise DirectoryUnsuitable(name, f"packages for {platform} are not made for this system's file names")
         place = Place(self._root, namespace, name)
         directory = place.directory(build)
         return await self._flights.do(directory, lambda: self._make(place, directory, lock, platform))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from builder.environments.directories.cache import CONTENTS, set_aside
 from storage.clock import IN_USE_SECONDS, is_within
+from storage.database.sql_clock import mend_file
 from storage.disk.files import TEMPORARY
 
 
@@ -64,6 +65,6 @@ def _measure(folder: Path) -> Unpacked | None:
                 linked = linked or status.st_nlink > 1
                 size += status.st_blocks * 512 if status.st_nlink == 1 else 0
                 if entry.name == CONTENTS:
-                    used = max(status.st_atime, status.st_mtime)
+                    used = mend_file(folder / CONTENTS, status)
         return Unpacked(folder, size, linked, used)
     return None

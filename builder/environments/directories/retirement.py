@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -64,11 +65,18 @@ def _choose(place: Place, keep: Collection[str], grace: float) -> tuple[dict[str
         with suppress(FileNotFoundError):
             if build == current:
                 kept[build] = "it is current"
-            elif is_within(grace, directory.stat().st_mtime):
+            elif is_within(grace, _find_last_day(directory)):
                 kept[build] = f"it was current, or made, less than {grace:g} s ago (environments_grace)"
             else:
                 doomed[build] = directory
     return doomed, kept
+
+
+def _find_last_day(directory: Path) -> float:
+    """When it was current last, or made. A clock that was ahead starts the grace time anew, rather than to end it."""
+    if directory.stat().st_mtime > time.time():
+        os.utime(directory)
+    return directory.stat().st_mtime
 
 
 def _remove(place: Place, build: str, directory: Path) -> bool:

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from builder.environments.directories.cache import read_contents
@@ -62,7 +62,7 @@ def plan_installation(installation: Installation) -> Plan:
         contents = installation.place(read_contents(installation.packages, package), package, python)
         check_contents(contents, installation.prefix)
         room.take(str(package), len(contents.targets), sum(map(len, contents.targets)))
-        pairs.append((package, contents))
+        pairs.append((package, replace(contents, sources=(), placeholders={})))
     overlaps = find_overlaps(pairs)
     with telling(installation.prefix), masked(READABLE), suppress(FileExistsError):
         os.mkdir(installation.folder / META)

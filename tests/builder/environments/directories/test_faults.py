@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from builder.environments.directories.cache import locate
-from builder.errors import DownloadFailed, PackageRefused, PathConflict
+from builder.errors import DirectoryUnsuitable, DownloadFailed, PackageRefused, PathConflict
 from builder.locks.lock import LockedPackage
 from builder.work.pool import WorkerPool
 from storage.errors import StorageFull, StorageUnavailable
@@ -185,6 +185,30 @@ async def test_on_another_file_system_files_are_copied(tmp_path: Path) -> None:
                 assert (status.st_nlink, status.st_mode & 0o777) == (1, mode)
             assert (prefix / "share/x").read_bytes() == b"x"
             assert (prefix / "share/x").stat().st_mtime == 1_500_000_000
+
+
+async def test_a_file_that_has_too_many_links_is_copied(tmp_path: Path) -> None:
+    lock = lock_of([Package("tool", files={"share/x": b"x"}).conda(tmp_path)])
+    async with open_directories(tmp_path) as directories:
+        one = await directories.make("team", "one", "1", lock, PLATFORM)
+        most = os.pathconf(one, "PC_LINK_MAX")
+        if not 1 < most <= 70_000:
+            pytest.skip(f"a file on this file system may have {most} links")
+        (tmp_path / "links").mkdir()
+        for number in range(most - (one / "share/x").stat().st_nlink):
+            os.link(one / "share/x", tmp_path / "links" / str(number))
+        with pytest.raises(OSError, match="Too many links"):
+            os.link(one / "share/x", tmp_path / "links/more")
+        two = await directories.make("team", "two", "1", lock, PLATFORM)
+    assert (two / "share/x").read_bytes() == b"x"
+    assert (two / "share/x").stat().st_nlink == 1
+
+
+async def test_packages_for_another_system(tmp_path: Path) -> None:
+    lock = lock_of([SMALL.conda(tmp_path)])
+    async with open_directories(tmp_path) as directories:
+        with pytest.raises(DirectoryUnsuitable, match="packages for win-64 are not made for this system"):
+            await directories.make("team", "tool", "1", lock, "win-64")
 
 
 async def test_link_scripts_are_refused_by_setting(tmp_path: Path) -> None:

@@ -12,11 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from builder.environments.directories.directories import Directories
 from builder.environments.directories.processes import find_used
+from builder.environments.directories.settings import DirectorySettings
 from builder.locks.lock import Lock
+from builder.work.pool import WorkerPool
 from storage.errors import StorageUnavailable
-from tests.support.builder.directories import PLATFORM, lock_of, open_directories
+from storage.layout import DataDirectory
+from tests.support.builder.directories import PLATFORM, fetch_local, lock_of, open_directories
 from tests.support.builder.packages import PLACEHOLDER, Entry, File, Package
 
 DAY = 24 * 3600
@@ -136,6 +141,30 @@ async def test_the_grace_time_begins_when_another_build_becomes_current(tmp_path
         assert (await directories.retire("team", "tool", keep=[])).removed == ()
         leave(directories.locate("team", "tool", "1"), 2 * DAY)
         assert (await directories.retire("team", "tool", keep=[])).removed == ("1",)
+
+
+async def test_a_clock_that_was_ahead_ends_no_grace_time(tmp_path: Path) -> None:
+    async with open_directories(tmp_path, environments_grace=DAY) as directories:
+        prefix = await directories.make("team", "tool", "1", write_tool(tmp_path), PLATFORM)
+        leave(prefix, -99 * DAY)
+        assert (await directories.retire("team", "tool", keep=[])).removed == ()
+        leave(prefix, 2 * DAY)
+        assert (await directories.retire("team", "tool", keep=[])).removed == ("1",)
+
+
+async def test_without_a_directory_nothing_is_opened(tmp_path: Path) -> None:
+    async with (
+        WorkerPool(1) as pool,
+        Directories.open(DirectorySettings(), DataDirectory(tmp_path), pool, fetch_local) as opened,
+    ):
+        assert opened is None
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["/", "relative", "/srv/with space", "/srv/../etc", "/srv/a:b", "/proc/environments"])
+def test_directories_that_are_refused(path: str) -> None:
+    with pytest.raises(ValidationError):
+        DirectorySettings(environments_directory=Path(path))
 
 
 async def test_of_a_deleted_environment_nothing_stays(tmp_path: Path) -> None:
