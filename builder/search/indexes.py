@@ -81,6 +81,13 @@ class Indexes:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def remove_others(self, channels: Sequence[SearchedChannel]) -> None:
+        """Remove the indexes of channels that are not searched any more."""
+        kept = {channel.key for channel in channels}
+        for path in self.folder.glob(f"*{SUFFIX}"):
+            if path.stem not in kept:
+                path.unlink(missing_ok=True)
+
     async def find(self, channels: Sequence[SearchedChannel]) -> Mapping[str, FreshIndex]:
         """The index of each channel that has one, by URL. Raises SearchUnavailable if none of them has."""
         looks = await asyncio.to_thread(self._look_all, channels)

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -45,6 +45,7 @@ class Results:
         self._seconds = seconds
         self._deadline = time.monotonic() + seconds
         self._lock = threading.Lock()
+        self._begun: list[Generator[FoundPackage]] = []
         self._chosen: array[int] | None = None
         """The rows of groups, each with the number of its channel; nothing is kept of what is found but this."""
         # each call is from one thread, but the next may be from another
@@ -72,19 +73,26 @@ class Results:
         """Close the indexes, once a call that may still run in another thread has broken off."""
         self._seconds, self._deadline = 0.0, 0.0
         with self._lock:
+            # a query that is not at its end is given up before its connection
+            for packages in self._begun:
+                packages.close()
             self._connection.close()
 
     def read_page(self, begin: int, size: int) -> list[FoundPackage]:
         """At most `size` packages from number `begin` on, counted from 0. Raises SearchLimit, sqlite3.Error."""
         if begin >= self.count:
             return []
-        return self._take(self._read_from(begin), size)
+        return self._take(self._begin(begin), size)
 
     def read_all(self, size: int) -> Iterator[list[FoundPackage]]:
         """All packages, `size` at a time. Raises SearchLimit, sqlite3.Error."""
-        packages = self._read_from(0)
+        packages = self._begin(0)
         while some := self._take(packages, size):
             yield some
+
+    def _begin(self, begin: int) -> Iterator[FoundPackage]:
+        self._begun.append(self._read_from(begin))
+        return self._begun[-1]
 
     def _take(self, packages: Iterator[FoundPackage], size: int) -> list[FoundPackage]:
         with self._lock:
@@ -103,7 +111,7 @@ class Results:
         query, values = self._question.write_spans(self._channels)
         yield from self._connection.execute(query, values)
 
-    def _read_from(self, begin: int) -> Iterator[FoundPackage]:
+    def _read_from(self, begin: int) -> Generator[FoundPackage]:
         if self._chosen is not None:
             for each in islice(self._chosen, begin, None):
                 row = each & _ROW

@@ -79,6 +79,7 @@ class PackageSearch:
         self._indexes = indexes
         self._threads = ThreadPoolExecutor(_THREADS, "search")
         self._open = asyncio.Semaphore(MOST_OPEN)
+        self._is_first = True
 
     async def close(self) -> None:
         await self._indexes.close()
@@ -96,6 +97,9 @@ class PackageSearch:
     @contextlib.asynccontextmanager
     async def find(self, question: Question, channels: Sequence[SearchedChannel] = ()) -> AsyncIterator[Found]:
         """What is found in `channels`, or in all of them. Raises SearchUnavailable, SearchLimit."""
+        if self._is_first:
+            self._is_first = False
+            await asyncio.to_thread(self._indexes.remove_others, self.channels)
         wanted = sorted(channels, key=lambda each: each.name) or self.channels
         problems = {each.name: f"not searched: at most {MOST_CHANNELS} at a time" for each in wanted[MOST_CHANNELS:]}
         indexes = await self._indexes.find(wanted[:MOST_CHANNELS])

@@ -26,6 +26,7 @@ from tests.support.builder.searching import (
     write_repodata,
     write_summaries,
 )
+from tests.support.sample import sample_channel_directory
 from tests.support.servers.channel_server import ChannelServer
 
 FIRST = [
@@ -191,6 +192,38 @@ async def test_of_repodata_that_has_not_changed_no_index_is_made(tmp_path: Path,
         before = index.stat()
         await settle(search, "", until=lambda _: index.stat().st_mtime_ns != before.st_mtime_ns)
         assert index.stat().st_ino == before.st_ino
+
+
+async def test_processes_of_one_machine_read_a_channel_once(tmp_path: Path, server: ChannelServer) -> None:
+    async with (
+        open_search(tmp_path / "both", server.url, "first") as one,
+        open_search(tmp_path / "both", server.url, "first") as other,
+    ):
+        held = server.hold("linux-64/repodata.json")
+        searches = [asyncio.create_task(find(each)) for each in (one, other)]
+        await asyncio.to_thread(held.reached.wait)
+        held.released.set()
+        first, second = await asyncio.gather(*searches)
+        assert first == second
+    asked = [each for each in server.seen("linux-64/repodata.json") if each.status == 200]
+    assert len(asked) == 1
+
+
+async def test_indexes_of_channels_that_are_not_searched_any_more_go(tmp_path: Path, server: ChannelServer) -> None:
+    for channels, kept in ((["first", "second"], 2), (["second"], 1)):
+        async with open_search(tmp_path, server.url, *channels) as search:
+            await find(search)
+        assert len(list((tmp_path / "search").glob("*.sqlite"))) == kept
+
+
+async def test_the_sample_channel_is_searched(tmp_path: Path) -> None:
+    async with (
+        ChannelServer(sample_channel_directory()) as server,
+        open_search(tmp_path, server.url, f"{server.url}/") as search,
+    ):
+        found = await find(search, "numpy", exact=True, distinct_on=frozenset(["name"]))
+        assert [name for name, _, _ in found] == ["numpy"]
+        assert await find_problems(search) == {}
 
 
 async def test_a_directory_is_read_again_when_it_changes(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from auth.settings import AccessSettings
+from builder.search.search import MOST_OPEN
 from registry.api.packages import PARAMETERS
 from tests.support.builder.searching import open_search, record, write_repodata
 from tests.support.registry.people import BY, People, bearer
@@ -174,6 +176,21 @@ async def test_what_cannot_be_searched_is_told_beside_what_can(site: Site, chann
         assert response.status == 503
         assert int(response.headers["Retry-After"]) > 0
         assert "extra: unreachable" in (await response.json())["message"]
+
+
+async def test_clients_that_leave_give_their_places_back(site: Site, channels: ChannelServer) -> None:
+    """Each takes the beginning of more than a socket holds, and goes away."""
+    many = [record("big", f"1.{number}", license="x" * 290) for number in range(30_000)]
+    write_repodata(channels.directory / "extra", *many)
+    assert (await get(site, "package/?channel=extra&size=1"))["count"] == len(many)
+    for _ in range(MOST_OPEN + 2):
+        async with site.request("GET", "/api/v1/package/?channel=extra") as response:
+            assert len(await response.content.readexactly(1000)) == 1000
+            response.close()
+    async with asyncio.timeout(60):
+        assert (await get(site, "package/?channel=extra&page=1&size=1"))["count"] == len(many)
+        async with site.request("GET", "/api/v1/package/?channel=extra") as response:
+            assert len((await response.json())["data"]) == len(many)
 
 
 @pytest.mark.parametrize("path", ["channel/", "package/?search=numba"])
