@@ -27,6 +27,8 @@ class Environments(StoredKind):
     """The repository of an environment has its builds' images. A tag means a build: the current one, or one by its id,
     its lock or its day."""
 
+    has_files = True
+
     def __init__(self, app: web.Application) -> None:
         super().__init__(app)
         self._named = self.parts.environments

@@ -21,7 +21,7 @@ from registry.app import create_app
 from registry.parts import PARTS
 from registry.settings.model import Settings
 from storage.environments.vocabulary import BuildStatus, EnvironmentBuild
-from storage.oci import DOCKER_MANIFEST, OCI_INDEX
+from storage.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from storage.settings import StorageSettings
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel
@@ -131,6 +131,30 @@ async def test_files_of_its_builds(tmp_path: Path) -> None:
             async with place.client.get(f"/files/team/science/latest/{name}") as answer:
                 assert answer.status == 200, (name, await answer.text())
         async with place.client.get("/files/team/science/7/explicit.txt") as answer:
+            assert answer.status == 404
+
+
+async def test_files_refer_to_the_images_of_its_builds(tmp_path: Path) -> None:
+    async with serving(tmp_path, "one", "two") as place:
+        builds = [await place.make("one"), await place.make("two")]
+        contents = []
+        for build in builds:
+            digest = (await place.get(str(build.id)))[1]["Docker-Content-Digest"]
+            async with place.client.get(f"/v2/team/science/referrers/{digest}") as answer:
+                listed = (await answer.json())["manifests"]
+            types = {each["artifactType"]: each["digest"] for each in listed}
+            assert {"application/vnd.pixi.lock.v1+yaml", "application/spdx+json"} <= types.keys()
+            _, _, artifact = await place.get(types["application/vnd.conda.explicit.v1"], OCI_MANIFEST)
+            assert artifact["subject"]["digest"] == digest
+            async with place.client.get(f"/v2/team/science/blobs/{artifact['layers'][0]['digest']}") as answer:
+                contents.append(await answer.text())
+            async with place.client.get(f"/files/team/science/{build.id}/explicit.txt") as answer:
+                assert await answer.text() == contents[-1]
+        assert contents[0] != contents[1]
+        # in this repository, and not where the same image is for everybody
+        async with place.client.get(
+            f"/v2/conda-store-dynamic/one/manifests/{types['application/spdx+json']}"
+        ) as answer:
             assert answer.status == 404
 
 
