@@ -34,14 +34,18 @@ class Shape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, defer_build=True)
 
 
+Empty = Literal[""]
+"""conda-store's clients send a parameter with nothing in it where they mean none."""
+
+
 class Paged(Shape):
     """The query of a list. The rows of a table that can be sorted add a `sort_by` of their own."""
 
-    page: Annotated[int, Field(ge=1, le=999_999_999)] | None = None
+    page: Annotated[int, Field(ge=1, le=999_999_999)] | Empty | None = None
     """Which page, from 1. Without `page` and `size` the answer has all rows."""
-    size: Annotated[int, Field(ge=1, le=999_999_999)] | None = None
+    size: Annotated[int, Field(ge=1, le=999_999_999)] | Empty | None = None
     """Rows on a page; more than 100 are never given."""
-    order: Literal["asc", "desc"] | None = None
+    order: Literal["asc", "desc", ""] | None = None
 
 
 @dataclass(frozen=True)

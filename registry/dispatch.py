@@ -10,12 +10,13 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from auth.permission import PUBLIC, SIGNED_IN, Permission, Public, SignedIn
-from registry.access.rights import check_entity, check_signed_in, check_unscoped
+from registry.access.rights import Found, check_entity, check_found, check_signed_in, check_unscoped, unknown_to
 from registry.access.site import check_site
 from registry.answers import Form
 from registry.contract import Gives, Shape
@@ -26,7 +27,9 @@ from registry.observer import PRINCIPAL
 from registry.parts import PARTS, Parts
 from registry.rates import RATES, count_request
 from registry.trail import note_change
-from storage.errors import StorageFull
+from storage.errors import EnvironmentBuildUnknown, EnvironmentUnknown, StorageFull
+
+T = TypeVar("T")
 
 TargetHandler = Callable[[web.Request, Target], Awaitable[web.StreamResponse]]
 
@@ -101,7 +104,31 @@ class AccountRoute:
     gives: Gives | None = None
 
 
-Row = Route | RepositoryRoute | AccountRoute
+@dataclass(frozen=True)
+class EntityRoute(Generic[T]):
+    """A row of the REST API about a thing whose entity its path does not say, such as a build with a number.
+
+    `find` finds the thing and its entity. The handler is called with it if the sender has been granted `permission`
+    there. To whoever may not even read it, it is as if it was not there: `find` raises EnvironmentUnknown or
+    EnvironmentBuildUnknown then.
+    """
+
+    methods: tuple[str, ...]
+    path: str
+    permission: Permission | None
+    find: Callable[[web.Request], Awaitable[Found[T]]]
+    handler: Callable[[web.Request, T], Awaitable[web.StreamResponse]]
+    form: Form
+    summary: str
+    entity: str = ""
+    """What `find` finds, for the description."""
+    probe: bool = False
+    query: type[Shape] | None = None
+    body: object = None
+    gives: Gives | None = None
+
+
+Row = Route | RepositoryRoute | AccountRoute | EntityRoute[Any]
 
 
 FOLDERS: Mapping[str, Callable[[str], Target]] = {"/v2/": parse_path, "/files/": parse_file_path}
@@ -142,7 +169,7 @@ def check_routes(rows: Iterable[Row]) -> None:
 
 
 def _endpoint(row: Row) -> Endpoint | None:
-    return None if isinstance(row, AccountRoute) else row.endpoint
+    return None if isinstance(row, AccountRoute | EntityRoute) else row.endpoint
 
 
 def _check_permission(row: Row, name: str) -> None:
@@ -177,7 +204,7 @@ def _check_entity_of(row: AccountRoute, name: str) -> None:
 def _check_place(row: Row, name: str) -> None:
     """Raise RoutesInvalid if requests for the row's path would not reach it in the way that its class expects."""
     folder = find_folder(row.path)
-    if isinstance(row, AccountRoute):
+    if isinstance(row, AccountRoute | EntityRoute):
         if folder is not None:
             raise RoutesInvalid(f"{name} is below {folder}, so a repository is read from it")
         return
@@ -202,6 +229,8 @@ def dispatch_path(rows: Sequence[Row]) -> Handler:
     for row in rows:
         if isinstance(row, AccountRoute):
             handlers.update(dict.fromkeys(row.methods, _guard_account(row)))
+        elif isinstance(row, EntityRoute):
+            handlers.update(dict.fromkeys(row.methods, _guard_entity(row)))
         elif isinstance(row, Route):
             handlers.update(dict.fromkeys(row.methods, _count(row)))
 
@@ -218,7 +247,7 @@ def dispatch_folder(rows: Sequence[Row], parse: Callable[[str], Target]) -> Hand
     """The handler of all paths below a folder, which `parse` reads; the rows differ by endpoint and method."""
     handlers: dict[Endpoint, dict[str, TargetHandler]] = {}
     for row in rows:
-        assert not isinstance(row, AccountRoute), "the table was checked"
+        assert not isinstance(row, AccountRoute | EntityRoute), "the table was checked"
         assert row.endpoint is not None, "the table was checked"
         handler = _guard(row) if isinstance(row, RepositoryRoute) else _ignore_target(_count(row))
         handlers.setdefault(row.endpoint, {}).update(dict.fromkeys(row.methods, handler))
@@ -321,6 +350,35 @@ def _guard_account(row: AccountRoute) -> Handler:
     return answer
 
 
+def _guard_entity(row: EntityRoute[Any]) -> Handler:
+    """The row's handler, called with what its `find` finds if the sender has been granted what it needs there."""
+    permission = row.permission
+    assert permission is not None, "the table was checked"
+    changes = changes_things(row)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        check_unscoped(request)
+        if changes:
+            check_site(request)
+        try:
+            found = await row.find(request)
+        except (EnvironmentUnknown, EnvironmentBuildUnknown) as error:
+            raise unknown_to(request, error) from None
+        check_found(request, permission, found)
+        if changes and request.app[PARTS].read_only:
+            raise Denied("this registry is read-only now; its administrator has turned off pushes and deletions")
+        count_request(request)
+        return await row.handler(request, found.thing)
+
+    if "DELETE" not in row.methods:
+        return answer
+
+    async def delete(request: web.Request) -> web.StreamResponse:
+        return await _spend_if_full(request, lambda: answer(request))
+
+    return delete
+
+
 def _check_writable(parts: Parts, kind: RepositoryKind, repository: str) -> None:
     """Raise Denied if nobody may write to the repository, or LookupError if its kind would write to another."""
     refusal = kind.refusal(repository)
@@ -336,12 +394,18 @@ def _with_reserve(handler: TargetHandler) -> TargetHandler:
     """Make room for a deletion on a full disk: if it fails, spend the reserve and run it again."""
 
     async def delete(request: web.Request, target: Target) -> web.StreamResponse:
-        try:
-            return await handler(request, target)
-        except StorageFull:
-            reserve = request.app[PARTS].reserve
-            if reserve is None or not await asyncio.to_thread(reserve.spend):
-                raise
-            return await handler(request, target)
+        return await _spend_if_full(request, lambda: handler(request, target))
 
     return delete
+
+
+async def _spend_if_full(
+    request: web.Request, answer: Callable[[], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await answer()
+    except StorageFull:
+        reserve = request.app[PARTS].reserve
+        if reserve is None or not await asyncio.to_thread(reserve.spend):
+            raise
+        return await answer()

@@ -5,7 +5,8 @@
     │   ├── NameInvalid, DigestMalformed, DigestOfBody, PageInvalid, FilterInvalid, TagsInvalid
     │   ├── TagInvalid
     │   │   └── TagMalformed
-    │   ├── ContentRangeInvalid, BodyTooLarge, BodyBroken, BodyInvalid
+    │   ├── ContentRangeInvalid, BodyTooLarge, BodyBroken, BodyInvalid, PathInvalid
+    │   ├── SpecificationRefused
     │   ├── Unauthorized           signing in, or another token, may help
     │   ├── Denied
     │   ├── TokenRequestInvalid
@@ -175,6 +176,17 @@ class BodyInvalid(RequestError):
 
     def __init__(self, where: str, problem: str) -> None:
         super().__init__(f"{where}: {problem}" if where else problem)
+
+
+class PathInvalid(RequestError):
+    """A part of a path that cannot be the name or the number of anything; `field` is which."""
+
+    def __init__(self, field: str, value: str, expected: str) -> None:
+        super().__init__(f"{quote(value)} in the path cannot be a {field}: {expected}")
+
+
+class SpecificationRefused(RequestError):
+    """What somebody asks to have built may not be built here; the text says why."""
 
 
 class Denied(RequestError):

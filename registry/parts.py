@@ -11,6 +11,8 @@ from typing import Literal, Protocol
 from aiohttp import web
 
 from auth.access import Access
+from auth.accounts.bindings import HeldBindings
+from auth.accounts.namespaces import Namespaces
 from auth.audit.log import AuditLog
 from auth.principal import Principal
 from auth.sign_in.device import DeviceSignIns
@@ -37,6 +39,7 @@ from storage.blobs.store import BlobStore
 from storage.digest import Digest
 from storage.disk.reserve import Reserve
 from storage.environments.log_following import LogFollowing
+from storage.environments.parts import EnvironmentStore
 from storage.events.changes import Changes
 from storage.repositories.pushed import Repositories
 from storage.repositories.uploads import Uploads
@@ -127,6 +130,9 @@ class Parts:
     authentication: Authentication
     tokens: Tokens
     audit: AuditLog
+    namespaces: Namespaces
+    bindings: HeldBindings
+    stored_environments: EnvironmentStore
     checks: Mapping[str, Check] = field(default_factory=dict)
     notes: Mapping[str, Callable[[], str]] = field(default_factory=dict)
     """What /readyz says in a few words besides, which nobody has to act on at once."""
@@ -147,7 +153,7 @@ class Parts:
     """None if no channel can be searched."""
     browsers: BrowserPages | None = None
     environments: NamedEnvironments | None = None
-    """None where a process serves only other kinds of repositories, as in a measurement."""
+    """None where nothing can be built, as in a measurement."""
     devices: DeviceSignIns | None = None
     """Programs that sign in by somebody's browser."""
     logs: LogFollowing | None = None

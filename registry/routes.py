@@ -28,6 +28,11 @@ from registry.access.token_route import get_token, post_token
 from registry.api import schemas
 from registry.api.audit import list_events
 from registry.api.description.handlers import DESCRIPTION, Description, get_document, get_page
+from registry.api.environments import schemas as shapes
+from registry.api.environments.builds import get_build, list_builds
+from registry.api.environments.environments import get_environment, list_environments
+from registry.api.environments.finding import find_build, find_environment
+from registry.api.environments.specification import find_specification, post_specification
 from registry.api.packages import list_channels, list_packages
 from registry.api.permissions import get_permission
 from registry.api.tokens import list_tokens, make_token, revoke_token
@@ -36,6 +41,7 @@ from registry.dispatch import (
     FOLDERS,
     READ_METHODS,
     AccountRoute,
+    EntityRoute,
     RepositoryRoute,
     Route,
     RoutesInvalid,
@@ -77,6 +83,9 @@ PREFIXED = (API, "/login", "/logout", "/ui")
 """The beginnings of paths that are below the setting `api_prefix` as well."""
 _TOKENS = "/api/v1/token/"
 _AUDIT = "/api/v1/audit/"
+_ENVIRONMENT = "/api/v1/environment/{namespace}/{environment}/"
+_BUILD = "/api/v1/build/{build}/"
+_ITS = "{namespace}/{environment}"
 
 # fmt: off
 # a table is read by its columns
@@ -130,6 +139,17 @@ ROUTES: tuple[Row, ...] = (
           lists=True, query=schemas.Channels, gives=listing(schemas.Channel)),
     Route(READ_METHODS, "/api/v1/package/", _READ, list_packages, "rest", "search for packages in channels",
           lists=True, query=schemas.Packages, gives=listing(schemas.Package, message=str)),
+    Route(READ_METHODS, "/api/v1/environment/", _READ, list_environments, "rest", "list environments", lists=True,
+          query=shapes.Environments, gives=listing(shapes.Environment)),
+    EntityRoute(READ_METHODS, _ENVIRONMENT, _READ, find_environment, get_environment, "rest", "show an environment",
+                _ITS, gives=data(shapes.CurrentEnvironment)),
+    EntityRoute(("POST",), "/api/v1/specification/", _CREATE, find_specification, post_specification, "rest",
+                "have an environment built, new or as it is written down now", "the environment in the body",
+                body=shapes.NewSpecification, gives=data(shapes.NewBuild, message=str)),
+    Route(READ_METHODS, "/api/v1/build/", _READ, list_builds, "rest", "list builds", lists=True,
+          query=shapes.Builds, gives=listing(shapes.Build)),
+    EntityRoute(READ_METHODS, _BUILD, _READ, find_build, get_build, "rest", "show a build",
+                "the environment of the build", gives=data(shapes.WholeBuild)),
     AccountRoute(READ_METHODS, _TOKENS, SIGNED_IN, list_tokens, "rest", "list one's own access tokens",
                  query=schemas.Tokens, gives=listing(schemas.Token)),
     AccountRoute(("POST",), _TOKENS, SIGNED_IN, make_token, "rest", "make an access token",

@@ -46,6 +46,10 @@ class Namespaces:
         self._data = data
         self._names = names
 
+    def check(self, name: str) -> str:
+        """Check what is to be the name of a namespace that people use, and return it. Raises NameUnfit."""
+        return self._names.check("a namespace", name)
+
     async def create(self, name: str, *, by: Actor) -> None:
         """Create a namespace. Raises NameUnfit, NameTaken."""
         self._names.check("a namespace", name)

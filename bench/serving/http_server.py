@@ -86,6 +86,9 @@ def condery(directory: Path) -> web.Application:
                 opened.authentication,
                 opened.tokens,
                 opened.audit,
+                opened.namespaces,
+                opened.bindings,
+                store.environments,
             )
 
     log = (directory / "requests.log").open("w")

@@ -31,6 +31,7 @@ from builder.work.claims import OURSELVES, Caller, Permit, permit_all
 from storage.environments.parts import EnvironmentStore
 from storage.environments.vocabulary import BuildStatus, Cause, EnvironmentBuild, NewSpecification, make_job_key
 from storage.errors import ConderyError, ManifestUnknown, StorageError
+from storage.events.outbox import Record
 
 log = structlog.get_logger(__name__)
 
@@ -81,8 +82,11 @@ class NamedEnvironments:
         caller: Caller = OURSELVES,
         cause: Cause = Cause.REQUEST,
         description: str | None = None,
+        record: Record[EnvironmentBuild] | None = None,
     ) -> EnvironmentBuild:
         """Have a build made of what somebody wrote down, in a new environment or as a new build of an old one.
+
+        The build is the current one if the environment is new.
 
         Raises ChannelNotAllowed, PolicyRefusal, PolicyUnavailable, TooManyBuilds, EnvironmentTaken.
         """
@@ -109,15 +113,22 @@ class NamedEnvironments:
             by=by,
             cause=cause,
             description=wanted.description if description is None else description,
+            record=record,
         )
         await self._submit_or_take_back(build, spec, caller)
         return build
 
     async def rebuild(
-        self, build_id: int, *, by: str, caller: Caller = OURSELVES, cause: Cause = Cause.REBUILD
+        self,
+        build_id: int,
+        *,
+        by: str,
+        caller: Caller = OURSELVES,
+        cause: Cause = Cause.REBUILD,
+        record: Record[EnvironmentBuild] | None = None,
     ) -> EnvironmentBuild:
         """Have the specification of a build solved and built again. Raises EnvironmentBuildUnknown, TooManyBuilds."""
-        build = await self.store.environments.ask_again(build_id, by=by, cause=cause)
+        build = await self.store.environments.ask_again(build_id, by=by, cause=cause, record=record)
         await self._submit_or_take_back(build, await self._read_spec(build), caller)
         return build
 

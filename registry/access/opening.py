@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from auth.access import GrantedAccess
 from auth.accounts.accounts import Accounts
 from auth.accounts.attempts import Attempts
+from auth.accounts.bindings import HeldBindings
 from auth.accounts.defaults import Defaults
 from auth.accounts.loading import PrincipalLoader
+from auth.accounts.namespaces import Namespaces
 from auth.accounts.passwords import Passwords
 from auth.audit.log import AuditLog
 from auth.changing import AccessData
@@ -57,6 +59,8 @@ class OpenedAccess:
     tokens: Tokens
     loader: PrincipalLoader
     audit: AuditLog
+    namespaces: Namespaces
+    bindings: HeldBindings
     browsers: BrowserPages
     devices: DeviceSignIns
 
@@ -107,7 +111,17 @@ async def open_access(
                 makes_accounts=proxied is not None or opened.has_provider,
             )
             try:
-                yield OpenedAccess(GrantedAccess(), authentication, tokens, loader, audit, opened.pages, opened.devices)
+                yield OpenedAccess(
+                    GrantedAccess(),
+                    authentication,
+                    tokens,
+                    loader,
+                    audit,
+                    Namespaces(data, names),
+                    HeldBindings(data, settings.own_roles),
+                    opened.pages,
+                    opened.devices,
+                )
             finally:
                 await tokens.access.close()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from aiohttp import web
 
@@ -11,6 +13,22 @@ from auth.refusal import refuse
 from registry.errors import Denied
 from registry.observer import PRINCIPAL
 from registry.parts import PARTS
+from storage.errors import ConderyError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Found(Generic[T]):
+    """What a request is about.
+
+    `unknown` is the error for whoever may not know that it is there; None if the request itself says what the entity
+    is, and asks to make it.
+    """
+
+    entity: str
+    thing: T
+    unknown: ConderyError | None = None
 
 
 def check_signed_in(request: web.Request) -> None:
@@ -32,6 +50,34 @@ def check_entity(request: web.Request, permission: Permission, entity: str) -> N
     if principal.kind == "anonymous" and "Authorization" not in request.headers:
         raise request.app[PARTS].authentication.challenge(request, message=f"{refusal}; sign in")
     raise Denied(refusal)
+
+
+def check_found(request: web.Request, permission: Permission, found: Found[T]) -> None:
+    """Raises Denied to whoever may read the entity, but lacks `permission`, and to others as if it was not there."""
+    principal, access = request[PRINCIPAL], request.app[PARTS].access
+    if found.unknown is None:
+        check_entity(request, permission, found.entity)
+        return
+    if access.may(principal, permission, found.entity):
+        return
+    if permission is Permission.ENVIRONMENT_READ or not access.may(
+        principal, Permission.ENVIRONMENT_READ, found.entity
+    ):
+        raise unknown_to(request, found.unknown)
+    raise Denied(refuse(principal, permission, found.entity))
+
+
+def unknown_to(request: web.Request, error: ConderyError) -> ConderyError:
+    """The error for what is not there, or is as if it was not: the same for both.
+
+    Who is not signed in and does not see everything is asked to sign in.
+    """
+    principal, parts = request[PRINCIPAL], request.app[PARTS]
+    is_anybody = principal.kind == "anonymous" and "Authorization" not in request.headers
+    if is_anybody and not parts.access.may_everywhere(principal, Permission.ENVIRONMENT_READ):
+        message = f"{error}, or nobody may see it without signing in; sign in"
+        return parts.authentication.challenge(request, message=message)
+    return error
 
 
 def check_anywhere(request: web.Request, permissions: Sequence[Permission], doing: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -85,14 +86,20 @@ def _read_number(request: web.Request, name: str, default: int) -> int:
     return int(text)
 
 
-async def read_object(request: web.Request, known: Collection[str]) -> Mapping[str, Any]:
-    """The JSON object in the body, whose fields are all `known`. Raises BodyInvalid, BodyTooLarge, BodyBroken."""
+async def read_object(request: web.Request, known: Collection[str], most: int = LARGEST) -> Mapping[str, Any]:
+    """The JSON object in the body of at most `most` bytes, whose fields are all `known`.
+
+    Raises BodyInvalid, BodyTooLarge, BodyBroken.
+    """
     if request.content_type != "application/json":
         # what a form on a page of another site can send is none of these
         raise BodyInvalid("Content-Type", f"{quote(request.content_type)}: expected application/json")
-    body = await read_limited(request, LARGEST, request.app[SETTINGS].stall_seconds)
+    body = await read_limited(request, most, request.app[SETTINGS].stall_seconds)
     try:
-        document = strict_json.parse(body)
+        if len(body) <= LARGEST:
+            document = strict_json.parse(body)
+        else:
+            document = await asyncio.to_thread(strict_json.parse, body)
     except JsonInvalid as error:
         raise BodyInvalid("", str(error)) from None
     if not isinstance(document, dict):
@@ -108,6 +115,22 @@ def read_text(document: Mapping[str, Any], name: str) -> str | None:
     value = document.get(name)
     if value is not None and not isinstance(value, str):
         raise BodyInvalid(name, "expected text")
+    return value
+
+
+def read_flag(document: Mapping[str, Any], name: str) -> bool:
+    """A field that is true, or false, missing or null. Raises BodyInvalid."""
+    value = document.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise BodyInvalid(name, "expected true or false")
+    return value is True
+
+
+def read_number(document: Mapping[str, Any], name: str, most: int) -> int | None:
+    """A field that is a whole number from 1, or is missing or null. Raises BodyInvalid."""
+    value = document.get(name)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most):
+        raise BodyInvalid(name, f"expected a whole number from 1 to {most}")
     return value
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from sqlalchemy import case, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, case, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.clock import USE_SECONDS, is_within
@@ -104,18 +104,41 @@ class EnvironmentBuilds:
         self, scope: Scope, which: BuildFilter | None = None, paging: Paging | None = None
     ) -> Listed[EnvironmentBuild]:
         """The builds in `scope` that match, on one page, and how many there are."""
-        which, paging = which or BuildFilter(), paging or Paging()
+        paging = paging or Paging()
         async with self._database.reading() as connection:
-            seen = await scope.find_condition(connection)
-            conditions = list(match_builds(which))
-            if seen is not None:
-                conditions.append(environment_build.c.environment.in_(select(environment.c.id).where(seen)))
+            conditions = await self._match(connection, scope, which)
             alive = environment_build.c.deleted.is_(None)
             count = select(func.count()).select_from(environment_build).where(alive, *conditions)
             total = int((await connection.execute(count)).scalar_one())
             query = order_builds(select_builds().where(*conditions), paging)
             rows = (await connection.execute(query)).all()
         return Listed([read_build(row) for row in rows], total)
+
+    async def list_ids(self, scope: Scope, which: BuildFilter | None = None, paging: Paging | None = None) -> list[int]:
+        """The ids of all builds in `scope` that match, in the wanted order, to be read some at a time."""
+        row = environment_build
+        async with self._database.reading() as connection:
+            conditions = await self._match(connection, scope, which)
+            query = select(row.c.id).where(row.c.deleted.is_(None), *conditions)
+            return list((await connection.execute(order_builds(query, paging or Paging()))).scalars())
+
+    async def find_many(self, ids: Sequence[int]) -> list[EnvironmentBuild]:
+        """Builds by their ids, in this order, also those that were deleted meanwhile."""
+        found: dict[int, EnvironmentBuild] = {}
+        async with self._database.reading() as connection:
+            for batch in batches(ids):
+                query = select_builds(deleted=True).where(environment_build.c.id.in_(batch))
+                found |= {row.id: read_build(row) for row in await connection.execute(query)}
+        return [found[each] for each in ids if each in found]
+
+    async def _match(
+        self, connection: AsyncConnection, scope: Scope, which: BuildFilter | None
+    ) -> list[ColumnElement[bool]]:
+        seen = await scope.find_condition(connection)
+        conditions = list(match_builds(which or BuildFilter()))
+        if seen is not None:
+            conditions.append(environment_build.c.environment.in_(select(environment.c.id).where(seen)))
+        return conditions
 
     async def list_left(self, before: float) -> list[EnvironmentBuild]:
         """Unfinished builds requested before a time (UNIX seconds) that no unfinished build of the queue works on."""

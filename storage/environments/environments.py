@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import exists, func, insert, or_, select, update
@@ -16,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database import tables
 from storage.database.account_tables import namespace as namespaces
-from storage.database.engine import Database
+from storage.database.engine import Database, batches
 from storage.database.environment_tables import environment, environment_build, specification
 from storage.environments.listing import match_environments, order_environments
 from storage.environments.names import CHANNEL, EnvironmentNames
@@ -80,6 +81,25 @@ class Environments:
             rows = (await connection.execute(query)).all()
         return Listed([read_environment(row) for row in rows], total)
 
+    async def list_ids(
+        self, scope: Scope, which: EnvironmentFilter | None = None, paging: Paging | None = None
+    ) -> list[int]:
+        """The ids of all environments in `scope` that match, in the wanted order, to be read some at a time."""
+        async with self._database.reading() as connection:
+            seen = await scope.find_condition(connection)
+            conditions = [*match_environments(which or EnvironmentFilter()), *([] if seen is None else [seen])]
+            query = select(environment.c.id).where(environment.c.deleted.is_(None), *conditions)
+            return list((await connection.execute(order_environments(query, paging or Paging()))).scalars())
+
+    async def find_many(self, ids: Sequence[int]) -> list[Environment]:
+        """Environments by their ids, in this order, also those that were deleted meanwhile."""
+        found: dict[int, Environment] = {}
+        async with self._database.reading() as connection:
+            for batch in batches(ids):
+                query = select_environments(deleted=True).where(environment.c.id.in_(batch))
+                found |= {row.id: read_environment(row) for row in await connection.execute(query)}
+        return [found[each] for each in ids if each in found]
+
     # changing
 
     async def ask_for_build(
@@ -116,13 +136,17 @@ class Environments:
         self.changes.mark(repository)
         return build
 
-    async def ask_again(self, build_id: int, *, by: str, cause: Cause = Cause.REBUILD) -> EnvironmentBuild:
+    async def ask_again(
+        self, build_id: int, *, by: str, cause: Cause = Cause.REBUILD, record: Record[EnvironmentBuild] | None = None
+    ) -> EnvironmentBuild:
         """Record another build of a build's specification. Raises EnvironmentBuildUnknown."""
         async with self._database.writing() as connection:
             earlier = await find_build(connection, build_id)
             await lock_environment(self._database, connection, earlier.repository)
             earlier = await find_build(connection, build_id)
             build = await self._insert_build(connection, earlier.environment, earlier.specification, cause, by)
+            if record is not None:
+                await record(connection, build)
             await announce(connection, earlier.repository)
         self.changes.mark(earlier.repository)
         return build

@@ -15,32 +15,27 @@ _OF_ENVIRONMENT = tuple(each for each in environment.c if each.name != "deleted"
 _OF_BUILD = tuple(each for each in environment_build.c if each.name != "deleted")
 
 
-def select_environments() -> Select[Any]:
-    """A query of all environments that are not deleted."""
-    return (
-        select(*_OF_ENVIRONMENT, namespace.c.id.label("namespace_id"))
-        .join(namespace, namespace.c.name == environment.c.namespace)
-        .where(environment.c.deleted.is_(None))
-    )
+def select_environments(*, deleted: bool = False) -> Select[Any]:
+    """A query of all environments that are not deleted, or also of those that are."""
+    query = select(*_OF_ENVIRONMENT, namespace.c.id.label("namespace_id"))
+    query = query.join(namespace, namespace.c.name == environment.c.namespace)
+    return query if deleted else query.where(environment.c.deleted.is_(None))
 
 
 def read_environment(row: Any) -> Environment:
     return Environment(**row._mapping)
 
 
-def select_builds() -> Select[Any]:
-    """A query of all builds that are not deleted."""
-    return (
-        select(
-            *_OF_BUILD,
-            environment.c.namespace,
-            environment.c.name,
-            environment.c.repository,
-            (environment.c.current_build == environment_build.c.id).label("is_current"),
-        )
-        .join(environment, environment.c.id == environment_build.c.environment)
-        .where(environment_build.c.deleted.is_(None))
-    )
+def select_builds(*, deleted: bool = False) -> Select[Any]:
+    """A query of all builds that are not deleted, or also of those that are."""
+    query = select(
+        *_OF_BUILD,
+        environment.c.namespace,
+        environment.c.name,
+        environment.c.repository,
+        (environment.c.current_build == environment_build.c.id).label("is_current"),
+    ).join(environment, environment.c.id == environment_build.c.environment)
+    return query if deleted else query.where(environment_build.c.deleted.is_(None))
 
 
 def read_build(row: Any) -> EnvironmentBuild:

@@ -26,6 +26,7 @@ from storage.digest import Digest
 from tests.support.registry.access import CLOSED
 from tests.support.registry.audited import read_stored
 from tests.support.registry.browser import Browser, data_of
+from tests.support.registry.environments import Place, serving_environments
 from tests.support.registry.people import BY, PASSWORD, People, basic
 from tests.support.registry.pushes import DATA, DIGEST, MANIFEST, Pusher, image_manifest
 from tests.support.registry.serving import NUMPY, ROOT, Site, serving
@@ -48,6 +49,9 @@ TOLD = {
     "GET /v2/{name}/manifests/{reference}": {"image.build"},
     "GET /files/{name}/{tag}/{file}": {"image.build"},
 }
+TOLD_OF_ENVIRONMENTS = {
+    "POST /api/v1/specification/": {"environment.create"},
+}
 UNTOLD = {
     "PATCH /v2/{name}/blobs/uploads/{session}": "a session that is not finished has changed nothing yet",
     "DELETE /v2/{name}/blobs/uploads/{session}": "likewise",
@@ -58,13 +62,15 @@ READ = {
     "/v2/{name}/referrers/{digest}", "/v2/{name}/blobs/{digest}", "/v2/{name}/blobs/uploads/{session}",
     "/api/v1/permission/", "/api/v1/channel/", "/api/v1/package/", "/api/v1/token/",
     "/api/v1/audit/", "/api/v1/audit/{namespace}/", "/api/openapi.json", "/api/docs",
+    "/api/v1/environment/", "/api/v1/environment/{namespace}/{environment}/", "/api/v1/build/",
+    "/api/v1/build/{build}/",
 }  # fmt: skip
 """Paths whose GET changes nothing."""
 
 
 def test_every_route_is_named() -> None:
     rows = {f"{method} {row.path}" for row in ROUTES for method in row.methods if method != "HEAD"}
-    assert rows == {*TOLD, *UNTOLD, *(f"GET {path}" for path in READ)}
+    assert rows == {*TOLD, *TOLD_OF_ENVIRONMENTS, *UNTOLD, *(f"GET {path}" for path in READ)}
 
 
 class Requests:
@@ -180,6 +186,31 @@ async def test_every_route_that_changes_something_is_told(tmp_path: Path) -> Non
                 found[row] = {each.action for each in new if each.outcome == "allowed"}
                 assert all(each.principal in ("alice", "bob") and each.client for each in new), row
             assert found == TOLD
+
+
+class RequestsOfEnvironments:
+    """Likewise, by an administrator of a whole server."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    async def post_specification(self) -> None:
+        self.first = await self.place.post("app", "one")
+
+    def by_row(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        return {"POST /api/v1/specification/": self.post_specification}
+
+
+async def test_every_route_that_changes_an_environment_is_told(tmp_path: Path) -> None:
+    async with serving_environments(tmp_path) as place:
+        found: dict[str, set[str]] = {}
+        for row, send in RequestsOfEnvironments(place).by_row().items():
+            seen = {each["id"] for each in (await place.get("audit/")).data}
+            await send()
+            new = [each for each in (await place.get("audit/")).data if each["id"] not in seen]
+            found[row] = {each["action"] for each in new if each["outcome"] == "allowed"}
+            assert all(each["principal"] == "admin" and each["client"] for each in new), row
+        assert found == TOLD_OF_ENVIRONMENTS
 
 
 COMMANDS = {

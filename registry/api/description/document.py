@@ -11,9 +11,12 @@ from pydantic.json_schema import JsonSchemaMode
 
 from auth.accounts.names import MOST_CHARACTERS, NAME
 from auth.permission import PUBLIC, Permission
+from builder.environments.inputs.environment_file import LONGEST_NAME
+from builder.environments.inputs.environment_file import NAME as ENVIRONMENT_NAME
 from registry.answers import ANSWERS, CODES_OF_STATUS, Form
+from registry.api.environments.finding import MOST_BUILDS
 from registry.contract import HTML, JSON, Gives, Shape
-from registry.dispatch import AccountRoute, RepositoryRoute, Route, Row
+from registry.dispatch import AccountRoute, EntityRoute, RepositoryRoute, Route, Row
 
 BEGINNING = "/api/"
 """Of the paths that are described; the others have specifications of their own."""
@@ -23,6 +26,8 @@ _REFERENCE = "#/components/schemas/{model}"
 
 PATH_FIELDS: Mapping[str, Mapping[str, Any]] = {
     "namespace": {"type": "string", "maxLength": MOST_CHARACTERS, "pattern": f"^{NAME.pattern}$"},
+    "environment": {"type": "string", "maxLength": LONGEST_NAME, "pattern": f"^{ENVIRONMENT_NAME.pattern}$"},
+    "build": {"type": "integer", "minimum": 1, "maximum": MOST_BUILDS, "description": "Its id."},
     "token": {
         "type": "string",
         "pattern": "^([0-9a-f]{32}|current)$",
@@ -62,7 +67,7 @@ _SCHEMES = {
 }
 
 
-Described = Route | AccountRoute
+Described = Route | AccountRoute | EntityRoute[Any]
 
 
 class UndescribedRoute(ValueError):
@@ -138,7 +143,7 @@ class _Types:
 def _uses(row: Described) -> Iterator[tuple[object, JsonSchemaMode]]:
     if row.query is not None:
         yield row.query, "validation"
-    if isinstance(row, AccountRoute) and row.body is not None:
+    if isinstance(row, AccountRoute | EntityRoute) and row.body is not None:
         yield row.body, "validation"
     if row.gives is None:
         raise UndescribedRoute(f"{row.path} does not say what it answers; see registry.contract")
@@ -156,11 +161,11 @@ def _write_operation(row: Described, method: str, types: _Types) -> dict[str, An
         "tags": [row.path.removeprefix(BEGINNING).removeprefix("v1/").split("/")[0].partition(".")[0] or "version"],
         "x-permission": row.permission.value if row.permission is not None else None,
     }
-    if isinstance(row, AccountRoute) and row.entity:
+    if isinstance(row, AccountRoute | EntityRoute) and row.entity:
         written["x-entity"] = row.entity
     if parameters:
         written["parameters"] = parameters
-    if isinstance(row, AccountRoute) and row.body is not None:
+    if isinstance(row, AccountRoute | EntityRoute) and row.body is not None:
         content = {JSON: {"schema": types.schema(row.body, "validation")}}
         written["requestBody"] = {"required": True, "content": content}
     return written | {"responses": _write_responses(row.gives, row.form, types), "security": _write_security(row)}
@@ -207,7 +212,8 @@ def _write_responses(gives: Gives, form: Form, types: _Types) -> dict[str, Any]:
 
 
 def _write_security(row: Described) -> list[dict[str, list[str]]]:
-    """For what is public it is better to be somebody, too: the answer may depend on it."""
+    """For what is public it is better to be somebody, too: the answer may depend on it. So does what is in a list."""
     needed = [row.permission.value] if isinstance(row.permission, Permission) else []
-    anybody: list[dict[str, list[str]]] = [{}] if row.permission is PUBLIC else []
+    is_open = row.permission is PUBLIC or (isinstance(row, Route) and row.lists)
+    anybody: list[dict[str, list[str]]] = [{}] if is_open else []
     return anybody + [{scheme: needed} for scheme in _SCHEMES]

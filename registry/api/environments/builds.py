@@ -1,0 +1,66 @@
+"""GET build/ and all about one build."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+
+from registry.api.documents import answer_data
+from registry.api.environments.finding import scope_of
+from registry.api.environments.queries import (
+    PAGING,
+    check_parameters,
+    is_never_made,
+    read_artifact,
+    read_number,
+    read_packages,
+    read_page,
+    read_status,
+    read_word,
+)
+from registry.api.environments.writing import LOGS, write_build, write_whole_build
+from registry.api.streamed import answer_all
+from registry.parts import PARTS
+from storage.environments.vocabulary import BUILD_SORTS, BuildFilter, EnvironmentBuild
+
+FILTERS = ("namespace", "name", "environment_id", "status", "packages", "artifact")
+
+
+async def list_builds(request: web.Request) -> web.StreamResponse:
+    """Those of environments that the sender may read."""
+    check_parameters(request, (*FILTERS, *PAGING))
+    which, artifact = read_filter(request), read_artifact(request)
+    paging, page = read_page(request, BUILD_SORTS, "id")
+    store = request.app[PARTS].stored_environments.builds
+
+    async def load(ids: Sequence[int]) -> list[dict[str, Any]]:
+        return [write_build(each) for each in await store.find_many(ids)]
+
+    if page is None:
+        ids = [] if is_never_made(artifact) else await store.list_ids(scope_of(request), which, paging)
+        return await answer_all(request, ids, load)
+    if is_never_made(artifact):
+        return answer_data([], page=page, size=paging.limit, count=0)
+    listed = await store.list_all(scope_of(request), which, paging)
+    rows = [write_build(each) for each in listed.items]
+    return answer_data(rows, page=page, size=paging.limit, count=listed.count)
+
+
+def read_filter(request: web.Request) -> BuildFilter:
+    """Raises PageInvalid."""
+    artifact = read_artifact(request)
+    return BuildFilter(
+        read_word(request, "namespace"),
+        read_word(request, "name"),
+        read_number(request, "environment_id"),
+        read_status(request),
+        read_packages(request),
+        has_image=artifact is not None and artifact != LOGS,
+    )
+
+
+async def get_build(request: web.Request, build: EnvironmentBuild) -> web.StreamResponse:
+    specification = await request.app[PARTS].stored_environments.builds.find_specification(build.specification)
+    return answer_data(write_whole_build(build, specification))

@@ -1,0 +1,87 @@
+"""What lists of environments and builds are asked for, in the words of conda-store's clients."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+
+from aiohttp import web
+
+from registry.api.documents import read_paging, read_sorting
+from registry.api.environments.writing import FILES_OF_TYPES, LOGS
+from registry.errors import PageInvalid
+from storage.environments.vocabulary import BuildStatus, Paging
+
+PAGING = ("page", "size", "sort_by", "order")
+ARTIFACT_TYPES = ("DIRECTORY", "LOCKFILE", LOGS, "YAML", "CONDA_PACK", "DOCKER_MANIFEST", "CONSTRUCTOR_INSTALLER")
+_LONGEST = 255
+_MOST_PACKAGES = 20
+_NUMBER = re.compile(r"[0-9]{1,10}")
+
+
+def check_parameters(request: web.Request, known: Collection[str]) -> None:
+    """Raises PageInvalid. conda-store's lists also take a token here, where logs and histories keep it."""
+    for name in request.query:
+        values = request.query.getall(name)
+        if name not in known:
+            raise PageInvalid(name, "...", f"there is no such parameter; there are {', '.join(known)}")
+        most = _MOST_PACKAGES if name == "packages" else 1
+        if len(values) > most:
+            raise PageInvalid(name, values[-1], "this parameter is there too often")
+        for value in values:
+            if len(value) > _LONGEST or not value.isprintable():
+                raise PageInvalid(name, value, f"expected at most {_LONGEST} printable characters")
+
+
+def read_words(request: web.Request, name: str) -> Sequence[str]:
+    """What the parameter has, without the slash that conda-store's command line glues to the end of a query."""
+    *before, last = request.query.getall(name, [""])
+    return [each for each in (*before, last.removesuffix("/")) if each]
+
+
+def read_word(request: web.Request, name: str) -> str | None:
+    return next(iter(read_words(request, name)), None)
+
+
+def read_packages(request: web.Request) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(each.lower() for each in read_words(request, "packages")))
+
+
+def read_status(request: web.Request) -> BuildStatus | None:
+    text = read_word(request, "status")
+    if text is None:
+        return None
+    if text not in BuildStatus.__members__:
+        raise PageInvalid("status", text, f"expected one of {', '.join(BuildStatus)}")
+    return BuildStatus(text)
+
+
+def read_artifact(request: web.Request) -> str | None:
+    text = read_word(request, "artifact")
+    if text is not None and text not in ARTIFACT_TYPES:
+        raise PageInvalid("artifact", text, f"expected one of {', '.join(ARTIFACT_TYPES)}")
+    return text
+
+
+def is_never_made(artifact: str | None) -> bool:
+    """Whether no build has it."""
+    return artifact is not None and artifact != LOGS and artifact not in FILES_OF_TYPES
+
+
+def read_number(request: web.Request, name: str) -> int | None:
+    text = read_word(request, name)
+    if text is None:
+        return None
+    if not _NUMBER.fullmatch(text) or not 1 <= int(text) < 2**31:
+        raise PageInvalid(name, text, "expected a whole number from 1")
+    return int(text)
+
+
+def read_page(request: web.Request, sorts: Collection[str], default: str) -> tuple[Paging, int | None]:
+    """What to ask for, and the number of the page; None if all rows are asked for. Raises PageInvalid."""
+    by, descending = read_sorting(request, sorts)
+    paging = read_paging(request)
+    if paging is None:
+        return Paging(sort=by or default, descending=descending), None
+    page, size = paging
+    return Paging((page - 1) * size, size, by or default, descending), page

@@ -1,0 +1,142 @@
+"""The shapes of environments, specifications and builds. Times are UTC, without a zone as conda-store writes them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from builder.environments.inputs.environment_file import LONGEST_NAME, NAME
+from registry.api.schemas import Name
+from registry.contract import Empty, Paged, Shape
+
+Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?$")]
+EnvironmentName = Annotated[str, Field(max_length=LONGEST_NAME, pattern=f"^{NAME.pattern}$")]
+Status = Literal["QUEUED", "BUILDING", "COMPLETED", "FAILED", "CANCELED"]
+ArtifactType = Literal[
+    "DIRECTORY", "LOCKFILE", "LOGS", "YAML", "CONDA_PACK", "DOCKER_MANIFEST", "CONSTRUCTOR_INSTALLER"
+]
+BuildNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+
+class NamespaceName(Shape):
+    id: int
+    name: Name
+
+
+class Environment(Shape):
+    id: int
+    namespace: NamespaceName
+    name: EnvironmentName
+    current_build_id: int
+    """The build that `latest` means; the first one from the start."""
+    description: str
+    repository: str
+    """Where its images are, and the entity of rights on it."""
+    last_build_id: int
+    """The last build that was asked for, whatever became of it."""
+    created_on: Time
+    created_by: str
+
+
+class Build(Shape):
+    """As lists have it."""
+
+    id: int
+    environment_id: int
+    status: Status
+    status_info: str | None
+    """Why it failed, or what is remarkable, in a sentence."""
+    size: int
+    """Bytes of its packages."""
+    scheduled_on: Time
+    started_on: Time | None
+    ended_on: Time | None
+    cause: Literal["REQUEST", "REBUILD", "WATCH", "SCHEDULE", "IMPORT"]
+    created_by: str
+    pulled_on: Time | None
+    """When its image or one of its files was last pulled."""
+    lock: str | None
+    """The key of its lock: the `<hex>` of the tag `lock-<hex>`."""
+    same_as: int | None
+    """An earlier build that has the same lock."""
+
+
+class CurrentEnvironment(Environment):
+    current_build: Build
+    """The build of `current_build_id`."""
+
+
+class Specification(Shape):
+    id: int
+    name: str
+    spec: dict[str, JsonValue]
+    """`{name, prefix, channels, dependencies, variables}` and more that was written down, or `{lockfile}`."""
+    sha256: str
+    created_on: Time
+
+
+class BuildArtifact(Shape):
+    id: int
+    artifact_type: ArtifactType
+    key: str
+    """Where it is: a path of this API, or the reference of an image."""
+
+
+class WholeBuild(Build):
+    specification: Specification
+    packages: None
+    """They have a list of their own, in pages."""
+    build_artifacts: list[BuildArtifact]
+
+
+class NewBuild(Shape):
+    build_id: int
+
+
+class NewSpecification(Shape):
+    specification: str
+    """An environment file, a lock of conda-lock's or pixi's, an explicit list, or a manifest of pixi's."""
+    namespace: Name | None = None
+    """Without it, one's primary one."""
+    is_lockfile: bool | None = None
+    """If true, nothing but a lock is taken."""
+    environment_name: str | None = None
+    """For what does not say it itself, such as a lock."""
+    environment_description: str | None = None
+
+
+class ChangedEnvironment(Shape):
+    """At least one of them."""
+
+    build_id: BuildNumber | None = None
+    """The build to be the current one, an earlier or a later one."""
+    description: Annotated[str, Field(max_length=10_000)] | None = None
+
+
+Searched = Annotated[str, Field(max_length=255, pattern=r"^[ -~]*$")]
+
+
+class Environments(Paged):
+    namespace: Searched | None = None
+    name: Searched | None = None
+    search: Searched | None = None
+    """A part of the name or of the namespace, whatever its case."""
+    status: Status | Empty | None = None
+    """Of the current build."""
+    packages: Annotated[list[Searched], Field(max_length=20)] | None = None
+    """Names of packages, which the current build has all."""
+    artifact: ArtifactType | Empty | None = None
+    """What the current build has."""
+    sort_by: Literal["id", "name", "namespace", ""] | None = None
+
+
+class Builds(Paged):
+    namespace: Searched | None = None
+    name: Searched | None = None
+    """Of the environment."""
+    environment_id: BuildNumber | Empty | None = None
+    status: Status | Empty | None = None
+    packages: Annotated[list[Searched], Field(max_length=20)] | None = None
+    artifact: ArtifactType | Empty | None = None
+    sort_by: Literal["id", "scheduled_on", "started_on", "ended_on", ""] | None = None

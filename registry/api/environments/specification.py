@@ -1,0 +1,128 @@
+"""POST specification/: what somebody wrote down is read, and a build of it asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from auth.audit.log import append
+from auth.permission import Permission
+from auth.refusal import refuse
+from builder.environments.inputs.environment_file import LONGEST_NAME, check_name
+from builder.environments.inputs.input import EnvironmentInput, InputSettings
+from builder.environments.inputs.reading import LARGEST_LOCK, read_input_aside
+from builder.environments.life import write_repository
+from builder.errors import BuilderError, InputInvalid, TooManyBuilds
+from registry.access.rights import Found, check_anywhere
+from registry.api.documents import answer_data, read_flag, read_object, read_text
+from registry.api.environments.finding import named_of
+from registry.api.permissions import primary_namespace
+from registry.errors import BodyInvalid, Denied, NameInvalid, SpecificationRefused
+from registry.http.references import check_repository
+from registry.observer import PRINCIPAL
+from registry.parts import PARTS, room_for
+from registry.rates import caller_of
+from registry.trail import actor_of
+from storage.environments.vocabulary import EnvironmentBuild
+
+FIELDS = ("specification", "namespace", "is_lockfile", "environment_name", "environment_description")
+LARGEST = LARGEST_LOCK + (LARGEST_LOCK >> 1)
+"""Bytes of the body: in JSON each end of a line and each quotation mark of a lock takes one more."""
+PARSED = 3
+"""How many times its size a body takes from the memory for pushes."""
+_LONGEST_DESCRIPTION = 10_000
+
+CREATE, UPDATE = Permission.ENVIRONMENT_CREATE, Permission.ENVIRONMENT_UPDATE
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An environment that somebody has written down, and what it is to be called."""
+
+    namespace: str
+    name: str
+    repository: str
+    wanted: EnvironmentInput
+    description: str | None
+
+
+async def find_specification(request: web.Request) -> Found[Sent]:
+    """What the body has, and the environment that it is about.
+
+    Raises RequestError, InputInvalid, NameUnfit; Denied and Unauthorized to whoever may create nothing at all, before
+    they send much.
+    """
+    check_anywhere(request, (CREATE,), "have environments built")
+    sent = await read_specification(request)
+    return Found(sent.repository, sent)
+
+
+async def post_specification(request: web.Request, sent: Sent) -> web.StreamResponse:
+    """The sender may create this environment. Whether they may change one that is there is decided with its row."""
+    principal, parts = request[PRINCIPAL], request.app[PARTS]
+    actor = actor_of(request, principal)
+
+    async def record(connection: AsyncConnection, build: EnvironmentBuild) -> None:
+        # the first build of an environment is the current one from the start
+        if not build.is_current and not parts.access.may(principal, UPDATE, sent.repository):
+            raise Denied(refuse(principal, UPDATE, sent.repository))
+        action = "environment.create" if build.is_current else "environment.update"
+        await append(connection, actor.did(action, sent.repository, build=build.id))
+
+    try:
+        build = await named_of(request).create(
+            sent.namespace,
+            sent.name,
+            sent.wanted,
+            by=principal.name,
+            caller=caller_of(request),
+            description=sent.description,
+            record=record,
+        )
+    except (TooManyBuilds, InputInvalid):
+        raise
+    except BuilderError as error:
+        # not found, as a pull is told, would be of no use here
+        raise SpecificationRefused(str(error)) from error
+    warnings = {"message": "; ".join(sent.wanted.warnings)} if sent.wanted.warnings else {}
+    return answer_data({"build_id": build.id}, **warnings)
+
+
+async def read_specification(request: web.Request) -> Sent:
+    """Raises BodyInvalid, BodyTooLarge, BodyBroken, InputInvalid, NameUnfit."""
+    async with room_for(request, PARSED * min(request.content_length or LARGEST, LARGEST)):
+        document = await read_object(request, FIELDS, LARGEST)
+        text = read_text(document, "specification")
+        if text is None:
+            raise BodyInvalid("specification", "it is missing; send the text of an environment file or a lock")
+        name, description = read_text(document, "environment_name"), read_text(document, "environment_description")
+        must_be_lock = read_flag(document, "is_lockfile")
+        namespace = read_text(document, "namespace") or primary_namespace(request[PRINCIPAL])
+        named = named_of(request)
+        settings = InputSettings.of(named.builder.settings, needs_name=not name)
+        wanted = await read_input_aside(
+            text.encode(), settings, named.builder.pool, is_lock=True if must_be_lock else None
+        )
+    return _name(request, wanted, namespace, name, description)
+
+
+def _name(
+    request: web.Request, wanted: EnvironmentInput, namespace: str, name: str | None, description: str | None
+) -> Sent:
+    chosen = wanted.name or name
+    if not chosen:
+        raise InputInvalid("environment_name", "it is missing; a lock does not say what its environment is called")
+    if len(chosen) > LONGEST_NAME:
+        raise InputInvalid("environment_name", f"it has more than {LONGEST_NAME} characters")
+    check_name(chosen, "name" if wanted.name else "environment_name")
+    if description is not None and len(description) > _LONGEST_DESCRIPTION:
+        raise InputInvalid("environment_description", f"it has more than {_LONGEST_DESCRIPTION} characters")
+    request.app[PARTS].namespaces.check(namespace)
+    repository = write_repository(namespace, chosen)
+    try:
+        check_repository(repository)
+    except NameInvalid:
+        raise InputInvalid("name", f"{chosen} leaves no name for its images; use more letters and digits") from None
+    return Sent(namespace, chosen, repository, wanted, description or None)

@@ -1,0 +1,1 @@
+"""Named environments in the REST API."""
