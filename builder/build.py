@@ -166,9 +166,9 @@ class Builder:
         await self._record(job.spec, solved)
         return made
 
-    async def lock(self, job: Job, progress: Progress = show_nothing) -> Lock:
+    async def lock(self, job: Job, progress: Progress = show_nothing, place: Place | None = None) -> Lock:
         """Return the lock that `job` names, or the current one of its spec."""
-        solved = await self._find_or_solve(job, progress, Stopwatch())
+        solved = await self._find_or_solve(job, progress, Stopwatch(), place)
         await self._record(job.spec, solved)
         return solved.lock
 

@@ -40,6 +40,11 @@ class UpkeepSettings(Section):
         description="Seconds for which the record of an ended build is kept, and a lock that no image or file was "
         "made from.",
     )
+    deleted_retention: float = Field(
+        90 * DAY,
+        ge=0,
+        description="Seconds for which logs and locks of deleted builds of environments are kept.",
+    )
     lock_retention: float = Field(
         0,
         ge=0,

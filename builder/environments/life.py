@@ -17,8 +17,9 @@ from typing import Protocol
 import structlog
 
 from builder.artifacts.artifact import Artifact
-from builder.build import Builder
+from builder.build import Builder, Place
 from builder.channels.policy import ChannelPolicy
+from builder.environments.extending import find_extended
 from builder.environments.inputs.input import EnvironmentInput
 from builder.environments.request import BuildRequest
 from builder.errors import BuildFailed, EnvironmentUnusable, TooManyBuilds
@@ -27,7 +28,7 @@ from builder.names.spec import EnvironmentSpec
 from builder.queue.job import Job
 from builder.queue.protocol import BuildQueue, CompletedBuild, Priority, SubmittedBuild
 from builder.ticket import Ticket
-from builder.work.claims import OURSELVES, Caller, Permit, permit_all
+from builder.work.claims import OURSELVES, Caller, Claim, Permit, on_behalf_of, permit_all
 from storage.environments.parts import EnvironmentStore
 from storage.environments.vocabulary import BuildStatus, Cause, EnvironmentBuild, NewSpecification, make_job_key
 from storage.errors import ConderyError, ManifestUnknown, StorageError
@@ -132,6 +133,19 @@ class NamedEnvironments:
         await self._submit_or_take_back(build, await self._read_spec(build), caller)
         return build
 
+    async def has_news(self, build: EnvironmentBuild) -> bool:
+        """Whether a solve of now gives another lock than a build has. Raises what the solve raises."""
+        specification = await self.store.builds.find_specification(build.specification)
+        request = BuildRequest.from_json(specification.request)
+        if request.lock_key is not None:
+            return False
+        spec = await find_extended(request, self.store, self.builder.catalog.locks)
+        spec = await self.builder.logins.give_owner(spec, build.namespace)
+        place = Place(build.namespace, build.repository)
+        with on_behalf_of(Claim(priority=Priority.LOW)):
+            lock = await self.builder.lock(Job("image", spec, namespace=build.namespace), place=place)
+        return lock.key != build.lock_key
+
     async def _submit_or_take_back(self, build: EnvironmentBuild, spec: EnvironmentSpec, caller: Caller) -> None:
         try:
             await self._submit(build, spec, caller)
@@ -146,7 +160,12 @@ class NamedEnvironments:
 
     async def _read_spec(self, build: EnvironmentBuild) -> EnvironmentSpec:
         specification = await self.store.builds.find_specification(build.specification)
-        return BuildRequest.from_json(specification.request).spec
+        request = BuildRequest.from_json(specification.request)
+        try:
+            return await find_extended(request, self.store, self.builder.catalog.locks)
+        except EnvironmentUnusable:
+            # the build says so itself
+            return request.spec
 
     # following and ending
 
@@ -158,8 +177,8 @@ class NamedEnvironments:
     async def find_ticket(self, repository: str, tag: str, caller: Caller) -> Ticket[FinishedImage] | None:
         """A ticket for the image that a tag of an environment means; None if it means none.
 
-        Where its build has not ended the ticket waits for it, unless an earlier build answers for `latest`. One that
-        has failed raises BuildFailed.
+        Where its build has not ended the ticket waits for it, unless an earlier build answers for `latest`. Raises
+        BuildFailed for one that has failed, and PolicyRefusal for one that holds what is not allowed any more.
         """
         build = await self.store.builds.find_for_tag(repository, tag)
         if build is None:
@@ -168,6 +187,8 @@ class NamedEnvironments:
         with contextlib.suppress(StorageError):
             await self.store.builds.note_pull(build)
         if build.is_finished:
+            if build.lock_key is not None:
+                await self.builder.admission.of(build.namespace).check_stored(build.lock_key)
             return Ticket(spec, caller, ready=await self._get_image(build))
         running = await self.follow(build)
         if running is None:

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from builder.build import Builder, Place
+from builder.environments.extending import find_extended
 from builder.environments.journal import Journal, Journals
 from builder.environments.request import BuildRequest
 from builder.errors import BuildCanceled, BuildFailed, EnvironmentUnusable
 from builder.image.finished import FinishedImage
-from builder.locks.lock import Lock, LockedPackage
-from builder.names.spec import Constraint, EnvironmentSpec, PackageItem, merge_items
+from builder.locks.lock import Lock
 from builder.progress import Progress
 from builder.queue.ended import Announce, EndedBuild
 from builder.queue.job import Job
@@ -33,7 +33,6 @@ from storage.environments.vocabulary import BuildStatus, Cause, EnvironmentBuild
 from storage.errors import (
     ConderyError,
     EnvironmentBuildUnknown,
-    EnvironmentUnknown,
     ManifestBlobUnknown,
     ManifestUnknown,
     StorageUnavailable,
@@ -103,11 +102,12 @@ class EnvironmentWork:
                 "which are not supported yet; ask for conda packages instead of the pip part"
             )
         # the credentials of now: they may have changed since it was asked for
-        spec = await self.builder.logins.give_owner(await self._extend(request), build.namespace)
+        wanted = await find_extended(request, self.store, self.builder.catalog.locks)
+        spec = await self.builder.logins.give_owner(wanted, build.namespace)
         return await self._make(replace(job, spec=spec, lock_key=request.lock_key), build, progress)
 
     async def _make(self, job: Job, build: EnvironmentBuild, progress: Progress) -> str:
-        place = Place(build.namespace, build.repository, anew=build.cause in (Cause.REBUILD, Cause.SCHEDULE))
+        place = Place(build.namespace, build.repository, anew=build.cause is Cause.REBUILD)
         for _ in range(ATTEMPTS):
             lock, key, image = await self.builder.make_named(job, place, progress)
             try:
@@ -117,21 +117,6 @@ class EnvironmentWork:
                 continue
             return key
         raise StorageUnavailable("the image", "its parts are deleted before they can be used") from gone
-
-    async def _extend(self, request: BuildRequest) -> EnvironmentSpec:
-        """The spec, with all packages of the environment that it extends as they are locked there."""
-        if request.extends is None:
-            return request.spec
-        namespace, _, name = request.extends.partition("/")
-        try:
-            found = await self.store.environments.find(namespace, name)
-        except EnvironmentUnknown as error:
-            raise EnvironmentUnusable(f"extends: {error}") from None
-        base = await self.store.builds.find(found.current_build) if found.current_build is not None else None
-        document = await self.builder.catalog.locks.find(base.lock_key) if base and base.lock_key else None
-        if document is None:
-            raise EnvironmentUnusable(f"extends: {request.extends} has no complete build yet; build it first")
-        return pin_all(request.spec, Lock.from_json(document), request.extends)
 
     async def describe_end(
         self, job: Job, build_id: str, seconds: float, end: CompletedBuild | BuildFailed, announce: Announce | None
@@ -183,20 +168,3 @@ def describe_made(lock: Lock, image_key: str) -> Made:
     packages = [package for group in lock.packages.values() for package in group]
     unique = {package.archive_key: package.size or 0 for package in packages}
     return Made(lock.key, image_key, sum(unique.values()), tuple(sorted({package.name for package in packages})))
-
-
-def pin_all(spec: EnvironmentSpec, base: Lock, name: str) -> EnvironmentSpec:
-    """The spec, which also wants exactly the packages of another lock. Raises EnvironmentUnusable."""
-    if missing := sorted(set(spec.platforms) - base.packages.keys()):
-        raise EnvironmentUnusable(f"extends: {name} is not built for {', '.join(missing)}")
-    pinned = {_pin(package) for platform in spec.platforms for package in base.packages[platform]}
-    if len(spec.platforms) > 1 and len({each.name for each in pinned}) < len(pinned):
-        raise EnvironmentUnusable(
-            f"extends: {name} has other versions for each platform; name one platform in each environment file"
-        )
-    channels = tuple(dict.fromkeys([*spec.channels, *base.spec.channels]))
-    return replace(spec, items=merge_items([*spec.items, *pinned]), channels=channels)
-
-
-def _pin(package: LockedPackage) -> PackageItem:
-    return PackageItem(package.name, None, (Constraint("==", package.version),), package.build)

@@ -41,6 +41,8 @@ environment = Table(
     Column("last_build", Integer),
     Column("created", Float, nullable=False),
     Column("created_by", String(255), nullable=False),
+    # when it was last solved to see whether something has changed
+    Column("resolved", Float),
     # its row stays for its builds' logs and locks, by setting
     Column("deleted", Float),
     Index("uq_environment_alive_name", "namespace", "name", unique=True,
@@ -100,6 +102,15 @@ lock_package = Table(
     Column("lock_key", String(64), primary_key=True),
     Column("name", NAME, primary_key=True),
     Index("ix_lock_package_name", "name", "lock_key"),
+)
+
+environment_alarm = Table(
+    "environment_alarm",
+    metadata,
+    # a current build that holds what the rules of now refuse
+    Column("build", Integer, ForeignKey("environment_build.id", ondelete="CASCADE"), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("since", Float, nullable=False),
 )
 
 setting = Table(

@@ -11,7 +11,7 @@ from storage.database.account_tables import namespace
 from storage.database.environment_tables import environment, environment_build, specification
 from storage.environments.vocabulary import BuildStatus, Cause, Environment, EnvironmentBuild, Specification
 
-_OF_ENVIRONMENT = tuple(each for each in environment.c if each.name != "deleted")
+_OF_ENVIRONMENT = tuple(each for each in environment.c if each.name not in ("deleted", "resolved"))
 _OF_BUILD = tuple(each for each in environment_build.c if each.name != "deleted")
 
 

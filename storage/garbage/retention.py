@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import ColumnElement, and_, exists, or_, select, true
 
 from storage.database import tables
+from storage.database.environment_tables import environment
 from storage.glob import glob
 from storage.quotas.limits import Limits, Retention
 from storage.quotas.protection import Protection
@@ -26,7 +27,9 @@ def is_given_up(rule: Retention, repository: str, now: float) -> ColumnElement[b
     tag, copy = tables.tag, tables.mirrored_manifest
     is_copy = exists().where(copy.c.repository == tag.c.repository, copy.c.digest == tag.c.digest)
     young = tag.c.updated >= now - rule.days * 86400 if rule.days is not None else ~true()
-    return and_(tag.c.repository == repository, ~young, ~is_copy, _behind(rule.last, repository))
+    # builds of an environment go by its own settings, with their tags
+    is_built = exists().where(environment.c.repository == tag.c.repository, environment.c.deleted.is_(None))
+    return and_(tag.c.repository == repository, ~young, ~is_copy, ~is_built, _behind(rule.last, repository))
 
 
 def _behind(last: int | None, repository: str) -> ColumnElement[bool]:

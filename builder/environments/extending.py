@@ -1,0 +1,49 @@
+"""Environments that build on others: all packages of the other one, as they are locked there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from builder.environments.request import BuildRequest
+from builder.errors import EnvironmentUnusable
+from builder.locks.lock import Lock, LockedPackage
+from builder.names.spec import Constraint, EnvironmentSpec, PackageItem, merge_items
+from storage.catalog.locks import Locks
+from storage.environments.parts import EnvironmentStore
+from storage.errors import EnvironmentUnknown
+
+
+async def find_extended(request: BuildRequest, store: EnvironmentStore, locks: Locks) -> EnvironmentSpec:
+    """What is to be solved: the request's own spec, with the packages of the environment that it extends.
+
+    Raises EnvironmentUnusable.
+    """
+    if request.extends is None:
+        return request.spec
+    namespace, _, name = request.extends.partition("/")
+    try:
+        found = await store.environments.find(namespace, name)
+    except EnvironmentUnknown as error:
+        raise EnvironmentUnusable(f"extends: {error}") from None
+    base = await store.builds.find(found.current_build) if found.current_build is not None else None
+    document = await locks.find(base.lock_key) if base and base.lock_key else None
+    if document is None:
+        raise EnvironmentUnusable(f"extends: {request.extends} has no complete build yet; build it first")
+    return pin_all(request.spec, Lock.from_json(document), request.extends)
+
+
+def pin_all(spec: EnvironmentSpec, base: Lock, name: str) -> EnvironmentSpec:
+    """The spec, which also wants exactly the packages of another lock. Raises EnvironmentUnusable."""
+    if missing := sorted(set(spec.platforms) - base.packages.keys()):
+        raise EnvironmentUnusable(f"extends: {name} is not built for {', '.join(missing)}")
+    pinned = {_pin(package) for platform in spec.platforms for package in base.packages[platform]}
+    if len(spec.platforms) > 1 and len({each.name for each in pinned}) < len(pinned):
+        raise EnvironmentUnusable(
+            f"extends: {name} has other versions for each platform; name one platform in each environment file"
+        )
+    channels = tuple(dict.fromkeys([*spec.channels, *base.spec.channels]))
+    return replace(spec, items=merge_items([*spec.items, *pinned]), channels=channels)
+
+
+def _pin(package: LockedPackage) -> PackageItem:
+    return PackageItem(package.name, None, (Constraint("==", package.version),), package.build)

@@ -1,0 +1,177 @@
+"""What is done to environments that nobody asked for: old builds go, others are looked at again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import and_, delete, exists, func, or_, select, update
+
+from storage.database.engine import Database, batches
+from storage.database.environment_tables import (
+    environment,
+    environment_alarm,
+    environment_build,
+    lock_package,
+    specification,
+)
+from storage.environments.rows import read_build, read_environment, select_builds, select_environments
+from storage.environments.vocabulary import UNFINISHED, BuildStatus, Environment, EnvironmentBuild
+
+BATCH = 500
+"""Rows that are read or deleted in one transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A current build that holds what the rules refuse."""
+
+    build: EnvironmentBuild
+    reason: str
+    since: float
+
+
+class EnvironmentUpkeep:
+    """Each method is one transaction, or one for each batch."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list_environments(self, after: int = 0) -> list[Environment]:
+        """The next environments by their ids."""
+        query = select_environments().where(environment.c.id > after).order_by(environment.c.id).limit(BATCH)
+        async with self._database.reading() as connection:
+            return [read_environment(row) for row in await connection.execute(query)]
+
+    async def list_expired(self, environment_id: int, kept: int | None, before: float | None) -> list[int]:
+        """Ended builds that are not the current one, beyond the last `kept` complete ones or ended before a time.
+
+        A build that was pulled after that time stays. Without `kept` and `before` all stay.
+        """
+        row = environment_build
+        current = select(environment.c.current_build).where(environment.c.id == environment_id).scalar_subquery()
+        ended = and_(
+            row.c.environment == environment_id,
+            row.c.deleted.is_(None),
+            row.c.status.not_in(UNFINISHED),
+            row.c.id != func.coalesce(current, 0),
+        )
+        conditions = []
+        if kept is not None:
+            last = (
+                select(row.c.id)
+                .where(
+                    row.c.environment == environment_id,
+                    row.c.deleted.is_(None),
+                    row.c.status == BuildStatus.COMPLETED,
+                )
+                .order_by(row.c.id.desc())
+                .limit(1)
+                .offset(max(kept - 1, 0))
+                .scalar_subquery()
+            )
+            conditions.append(row.c.id < last)
+        if before is not None:
+            conditions.append(and_(row.c.ended < before, func.coalesce(row.c.pulled, 0.0) < before))
+        if not conditions:
+            return []
+        query = select(row.c.id).where(ended, or_(*conditions)).order_by(row.c.id).limit(BATCH)
+        async with self._database.reading() as connection:
+            return list((await connection.execute(query)).scalars())
+
+    async def list_forgotten(self, before: float) -> list[int]:
+        """Builds that were deleted before a time, whose rows and logs may go."""
+        row = environment_build
+        query = select(row.c.id).where(row.c.deleted < before).order_by(row.c.id).limit(BATCH)
+        async with self._database.reading() as connection:
+            return list((await connection.execute(query)).scalars())
+
+    async def forget(self, builds: Sequence[int]) -> None:
+        """Delete the rows of deleted builds, and of environments and specifications that nothing else needs."""
+        row, below = environment_build, lock_package
+        async with self._database.writing() as connection:
+            for batch in batches(builds):
+                gone = delete(row).where(row.c.id.in_(batch), row.c.deleted.is_not(None))
+                await connection.execute(gone)
+            unused = ~exists().where(row.c.specification == specification.c.id)
+            await connection.execute(delete(specification).where(unused))
+            empty = ~exists().where(row.c.environment == environment.c.id)
+            await connection.execute(delete(environment).where(environment.c.deleted.is_not(None), empty))
+            await connection.execute(delete(below).where(~exists().where(row.c.lock_key == below.c.lock_key)))
+
+    # looking again
+
+    async def list_due(self, before: Mapping[int, float]) -> list[Environment]:
+        """Those of some environments that were last solved before their time, and that nothing is built for now."""
+        row = environment_build
+        running = exists().where(
+            row.c.environment == environment.c.id, row.c.deleted.is_(None), row.c.status.in_(UNFINISHED)
+        )
+        last = func.coalesce(environment.c.resolved, environment.c.created)
+        async with self._database.reading() as connection:
+            found = []
+            for batch in batches(before):
+                query = (
+                    select_environments().add_columns(last.label("last")).where(environment.c.id.in_(batch), ~running)
+                )
+                for each in await connection.execute(query):
+                    values = dict(each._mapping)
+                    if values.pop("last") < before[each.id]:
+                        found.append(Environment(**values))
+        return found
+
+    async def note_resolved(self, environment_id: int) -> None:
+        """Record that an environment was solved now."""
+        async with self._database.writing() as connection:
+            these = environment.c.id == environment_id
+            await connection.execute(update(environment).where(these).values(resolved=time.time()))
+
+    # alarms
+
+    async def list_current(self, after: int = 0) -> list[EnvironmentBuild]:
+        """The next complete current builds by their ids."""
+        row = environment_build
+        current = and_(environment.c.current_build == row.c.id, environment.c.deleted.is_(None))
+        query = select_builds().where(current, row.c.status == BuildStatus.COMPLETED, row.c.id > after)
+        async with self._database.reading() as connection:
+            return [read_build(each) for each in await connection.execute(query.order_by(row.c.id).limit(BATCH))]
+
+    async def set_alarm(self, build_id: int, reason: str | None) -> bool:
+        """Record why a build is not to be used any more, or that it is; whether that is news."""
+        table = environment_alarm
+        query = select(table.c.reason).where(table.c.build == build_id)
+        async with self._database.reading() as connection:
+            known = (await connection.execute(query)).scalar()
+        if known == reason:
+            return False
+        async with self._database.writing() as connection:
+            await connection.execute(delete(table).where(table.c.build == build_id))
+            if reason is not None:
+                values = {"build": build_id, "reason": reason, "since": time.time()}
+                await connection.execute(self._database.insert(table).values(**values).on_conflict_do_nothing())
+        return True
+
+    async def list_alarms(self) -> list[Alarm]:
+        """All alarms about builds that are the current ones, the oldest first."""
+        table, row = environment_alarm, environment_build
+        query = (
+            select_builds()
+            .add_columns(table.c.reason, table.c.since)
+            .join(table, table.c.build == row.c.id)
+            .where(environment.c.current_build == row.c.id, environment.c.deleted.is_(None))
+            .order_by(table.c.since, row.c.id)
+        )
+        async with self._database.reading() as connection:
+            return [_read_alarm(each) for each in await connection.execute(query)]
+
+
+def _read_alarm(row: object) -> Alarm:
+    values = dict(row._mapping)  # type: ignore[attr-defined]  # a row of SQLAlchemy, of columns that are not typed
+    reason, since = values.pop("reason"), values.pop("since")
+    return Alarm(read_build(_Row(values)), reason, since)
+
+
+@dataclass(frozen=True)
+class _Row:
+    _mapping: Mapping[str, object]

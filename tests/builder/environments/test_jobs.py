@@ -1,0 +1,135 @@
+"""What happens to environments by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from builder.environments.jobs import EnvironmentJobs
+from builder.environments.life import NamedEnvironments
+from builder.policy.settings import PolicySettings
+from builder.service import BuilderService
+from storage.database.engine import Database
+from storage.database.environment_tables import environment, environment_build
+from storage.database.leases import Leases
+from storage.environments.upkeep import EnvironmentUpkeep
+from storage.environments.vocabulary import BuildStatus, Cause, EnvironmentBuild
+from storage.errors import EnvironmentBuildUnknown
+from tests.builder.environments.test_life import end_of, write_down
+from tests.support.builder.packages import Package
+from tests.support.builder.services import make_channel, open_service
+
+
+class Place:
+    def __init__(self, service: BuilderService, channel: Path) -> None:
+        assert service.environments is not None
+        self.service, self.channel = service, channel
+        self.named: NamedEnvironments = service.environments
+        self.database: Database = service.environments.store.logs._database
+        self.upkeep = EnvironmentUpkeep(self.database)
+        self.jobs = EnvironmentJobs(self.named, self.upkeep, Leases(self.database))
+
+    async def make(self, *specs: str) -> EnvironmentBuild:
+        build = await self.named.create("team", "science", write_down(self.service, *specs), by="ann")
+        return await end_of(self.named, build)
+
+    async def exists(self, build: EnvironmentBuild) -> bool:
+        try:
+            await self.named.store.builds.find(build.id)
+        except EnvironmentBuildUnknown:
+            return False
+        return True
+
+
+@contextlib.asynccontextmanager
+async def placed(tmp_path: Path, *, rules: PolicySettings | None = None) -> AsyncIterator[Place]:
+    channel = await make_channel(tmp_path / "channel", [Package("one"), Package("two")])
+    async with open_service(tmp_path / "data", channel, rules=rules) as service:
+        yield Place(service, tmp_path / "channel")
+
+
+async def test_builds_beyond_those_that_are_kept_go_but_never_the_current_one(tmp_path: Path) -> None:
+    async with placed(tmp_path) as place:
+        builds = [await place.make(name) for name in ("one", "two", "one")]
+        await place.named.store.environments.set_current("team", "science", builds[0].id)
+        assert await place.jobs.retire() == 0
+        await place.named.store.settings.put({"kept_builds": 1}, "team")
+        assert await place.jobs.retire() == 1
+        assert [await place.exists(each) for each in builds] == [True, False, True]
+
+
+async def test_builds_go_after_their_days_unless_they_are_pulled(tmp_path: Path) -> None:
+    async with placed(tmp_path) as place:
+        builds = [await place.make(name) for name in ("one", "two", "one")]
+        async with place.database.writing() as connection:
+            long_ago = time.time() - 3 * 86400
+            await connection.execute(update(environment_build).values(ended=long_ago))
+        await place.named.store.builds.note_pull(builds[1])
+        await place.named.store.settings.put({"kept_days": 2})
+        assert await place.jobs.retire() == 1
+        assert [await place.exists(each) for each in builds] == [False, True, True]
+
+
+async def test_what_is_left_of_deleted_builds_goes_later(tmp_path: Path) -> None:
+    async with placed(tmp_path) as place:
+        first, second = await place.make("one"), await place.make("two")
+        await place.named.store.environments.delete_build(first.id)
+        assert await place.jobs.forget() == 0
+        place.jobs.kept = -1
+        assert await place.jobs.forget() == 1
+        assert await place.exists(second)
+        await place.named.delete("team", "science", by="ann")
+        assert await place.jobs.forget() == 1
+        async with place.database.reading() as connection:
+            for table in (environment, environment_build):
+                assert (await connection.execute(table.select())).first() is None
+
+
+async def test_an_environment_that_asks_for_it_is_built_when_its_lock_would_be_another(tmp_path: Path) -> None:
+    async with placed(tmp_path) as place:
+        await place.named.store.settings.put({"solve_every_hours": 1}, "team", "science")
+        first = await place.make("one")
+        assert await place.jobs.solve_again() == 0
+
+        async def come_later() -> None:
+            async with place.database.writing() as connection:
+                await connection.execute(update(environment).values(resolved=None, created=1.0))
+            async with place.database.writing() as connection:
+                await connection.exec_driver_sql("UPDATE resolution SET solved = 1.0")
+
+        await come_later()
+        assert await place.jobs.solve_again() == 0
+        await make_channel(place.channel, [Package("one", version="99"), Package("two")])
+        await come_later()
+        async with asyncio.timeout(60):
+            while await place.jobs.solve_again() == 0:
+                await come_later()
+        found = await place.named.store.environments.find("team", "science")
+        assert found.last_build is not None
+        again = await end_of(place.named, await place.named.store.builds.find(found.last_build))
+        assert (again.status, again.cause, again.is_current) == (BuildStatus.COMPLETED, Cause.SCHEDULE, True)
+        assert again.lock_key != first.lock_key
+
+
+async def test_current_builds_that_hold_what_is_denied_raise_an_alarm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with placed(tmp_path) as place:
+        build = await place.make("one")
+        assert await place.jobs.find_alarms() == 0
+        async with place.database.writing() as connection:
+            await connection.exec_driver_sql("""UPDATE namespace SET policy = '{"denied_packages": ["one"]}'""")
+        assert await place.jobs.find_alarms() == 1
+        [alarm] = await place.upkeep.list_alarms()
+        assert (alarm.build.id, "one" in alarm.reason) == (build.id, True)
+        assert await place.jobs.find_alarms() == 0
+        async with place.database.writing() as connection:
+            await connection.exec_driver_sql("UPDATE namespace SET policy = '{}'")
+        assert await place.jobs.find_alarms() == 1
+        assert await place.upkeep.list_alarms() == []
