@@ -21,7 +21,7 @@ from storage.database.leases import Leases
 from storage.environments.upkeep import EnvironmentUpkeep
 from storage.environments.vocabulary import BuildStatus, Cause, EnvironmentBuild
 from storage.errors import EnvironmentBuildUnknown
-from tests.builder.environments.test_life import end_of, write_down
+from tests.support.builder.named import end_of, write_down
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel, open_service
 

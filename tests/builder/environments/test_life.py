@@ -9,28 +9,13 @@ from pathlib import Path
 import pytest
 
 from builder.environments import journal
-from builder.environments.inputs.input import EnvironmentInput, InputKind
 from builder.environments.life import NamedEnvironments, write_repository
-from builder.names.image_name import parse_specs
-from builder.service import BuilderService
 from builder.work.claims import OURSELVES, Caller, Claim, on_behalf_of
 from storage.environments.log_record import LogRecord, read_records
 from storage.environments.vocabulary import BuildStatus, EnvironmentBuild
+from tests.support.builder.named import end_of, write_down
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel, open_service
-
-
-def write_down(service: BuilderService, *specs: str) -> EnvironmentInput:
-    spec = parse_specs(specs, service.builder.settings)
-    document = {"name": "science", "channels": list(spec.channels), "dependencies": list(specs)}
-    return EnvironmentInput(InputKind.ENVIRONMENT, document, spec, name="science")
-
-
-async def end_of(named: NamedEnvironments, build: EnvironmentBuild) -> EnvironmentBuild:
-    async with asyncio.timeout(60):
-        while not (found := await named.store.builds.find(build.id)).is_finished:
-            await asyncio.sleep(0.02)
-    return found
 
 
 async def test_from_a_file_to_an_image_and_back(tmp_path: Path) -> None:
