@@ -267,7 +267,7 @@ class Builder:
         """
         await self.catalog.room.look(_estimate_size(lock.packages.values()))
         async with self.stages.downloading():
-            archives = await self._fetch_archives(itertools.chain.from_iterable(lock.packages.values()), progress)
+            archives = await self.fetch_archives(itertools.chain.from_iterable(lock.packages.values()), progress)
         completed = Lock(
             lock.spec,
             {
@@ -311,7 +311,7 @@ class Builder:
             yield functools.partial(self._pack, {})
             return
         async with self.stages.downloading():
-            archives = await self._fetch_archives(lock.packages[choose_platform(lock)])
+            archives = await self.fetch_archives(lock.packages[choose_platform(lock)])
         async with self.stages.pack.turn():
             yield functools.partial(self._pack, archives)
 
@@ -346,7 +346,7 @@ class Builder:
         await self.catalog.room.look(_estimate_size(lock.packages.values()))
         async with self.stages.downloading():
             with watch.stage("download"):
-                archives = await self._fetch_archives(itertools.chain.from_iterable(lock.packages.values()), progress)
+                archives = await self.fetch_archives(itertools.chain.from_iterable(lock.packages.values()), progress)
         async with self.stages.making_layers(), _temporary_directory(self.data.working) as working:
             platforms = [
                 await self._platforms.make(lock, bases[platform], archives, working, progress, watch)
@@ -398,7 +398,7 @@ class Builder:
         self._bases.update(found)
         return found
 
-    async def _fetch_archives(
+    async def fetch_archives(
         self, packages: Iterable[LockedPackage], progress: Progress = show_nothing
     ) -> dict[str, Path]:
         """Return the packages' archives, by archive key. Those that are not local are downloaded in parallel."""

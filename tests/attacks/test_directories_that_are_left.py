@@ -22,7 +22,7 @@ from tests.attacks.hostile import Hostile
 from tests.attacks.leaving import ATTACKS, CANNOT, PYTHONS, SECRET, VICTIM, Attack, conda, listed
 from tests.support.builder.directories import PLATFORM, lock_of, open_directories
 from tests.support.builder.installed import installed
-from tests.support.builder.packages import Directory, Link, Made, Package
+from tests.support.builder.packages import PLACEHOLDER, Directory, File, Link, Made, Package
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 """All tests use the same worker processes."""
@@ -37,6 +37,17 @@ MORE = {
     ),
     "a directory for that mark": Attack(
         conda("frozenc", [("conda-meta/frozen/x", b"")], ["conda-meta/frozen/x"]), "belongs to the environment itself"
+    ),
+    "times that no file can have": Attack(
+        conda(
+            "late",
+            [("share/x", File(PLACEHOLDER.encode(), mtime=1 << 62)), ("share/y", File(b"y", mtime=-(1 << 40)))],
+            [listed("share/x", prefix_placeholder=PLACEHOLDER, file_mode="text"), "share/y"],
+        ),
+        None,
+    ),
+    "a time of the package that is none": Attack(
+        Hostile(Package("never", timestamp=1 << 62), [("share/y", b"y")], ["share/y"]), "is not a time"
     ),
     "files of the cache": Attack(
         conda("cache", [("0", b"x"), ("contents.json", b"{}"), ("files.json", b"{}")], ["0", "contents.json"]), None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from builder.archives.archive import ArchiveLimits
-from builder.archives.tar import EARLIEST, normalize_mode
+from builder.archives.tar import normalize_mode
 from builder.archives.tar_reader import Member, Renamed, TarReader
 from builder.environments.directories.cache import (
     StoredFiles,
@@ -19,6 +19,7 @@ from builder.environments.directories.cache import (
     set_aside,
     write_package,
 )
+from builder.environments.directories.prefix_files import NEW, clamp_time
 from builder.layers.fragment import FragmentRecipe
 from builder.layers.transcoding import Transcoding
 from builder.locks.lock import LockedPackage
@@ -27,10 +28,6 @@ from builder.packages.inspection import inspect_archive
 from builder.work.worker import working_on
 from storage.disk.files import temporary_directory, translate_errors
 from storage.layout import DataDirectory
-
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_LATEST = (1 << 33) - 1
-"""Seconds, as in images: a time that ext4 cannot hold would make every look at the file fail."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +86,8 @@ class _Unpacking(Transcoding):
     def _write_unchanged(self, pieces: Iterable[bytes | memoryview], member: Member, target: str) -> None:
         number = self._rows[target]
         executable = normalize_mode(member.mode) == 0o755
-        modified = min(max(member.mtime, EARLIEST), _LATEST) * 10**9
-        descriptor = os.open(f"{self._folder}/{number}", _NEW, 0o600)
+        modified = clamp_time(member.mtime) * 10**9
+        descriptor = os.open(f"{self._folder}/{number}", NEW, 0o600)
         try:
             size = _write(descriptor, pieces)
             os.fchmod(descriptor, 0o555 if executable else 0o444)

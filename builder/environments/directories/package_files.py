@@ -17,7 +17,7 @@ from typing import BinaryIO, Self
 
 from builder.environments.directories.cache import StoredFiles, locate, read_contents, read_files, set_aside
 from builder.environments.directories.installation import FROZEN, META, Installation
-from builder.environments.directories.prefix_files import again, copy_new, replace_file, write_replaced
+from builder.environments.directories.prefix_files import again, clamp_time, copy_new, replace_file, write_replaced
 from builder.errors import PackageRefused
 from builder.locks.lock import LockedPackage
 from builder.packages.contents import PackageContents, PythonLayout
@@ -75,7 +75,7 @@ class PackageFiles:
         self._excluded = frozenset(excluded)
         self._source = source
         self._folder = folder
-        self._patched_time = contents.timestamp + 1
+        self._patched_time = clamp_time(contents.timestamp + 1)
         self._written: dict[str, WrittenFile] = {}
         self._packaged: dict[int, PathFacts] = {}
 

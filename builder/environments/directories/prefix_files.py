@@ -12,6 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import BinaryIO, TypeVar
 
+from builder.archives.tar import EARLIEST
 from builder.packages.contents import Placeholder
 from builder.packages.differences import PathFacts
 from builder.packages.prefix import replace_chunks
@@ -21,6 +22,12 @@ T = TypeVar("T")
 
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIECE = 1 << 20
+_LATEST = (1 << 33) - 1
+
+
+def clamp_time(seconds: int) -> int:
+    """Return a time that images and every usual file system can hold: from 1980 to 2242, in seconds."""
+    return min(max(seconds, EARLIEST), _LATEST)
 
 
 def again(folder: int, path: str, make: Callable[[str], T]) -> T:

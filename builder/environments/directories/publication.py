@@ -27,9 +27,11 @@ def make_folders(place: Place) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder that everybody may enter. Raises OSError."""
+    """Make a folder that everybody may enter, and those above it. Raises OSError."""
+    if not folder.parent.is_dir():
+        make_folder(folder.parent)
     with suppress(FileExistsError):
-        folder.mkdir(parents=True)
+        folder.mkdir()
         # the server's umask gives nothing to others
         folder.chmod(_READABLE)
 

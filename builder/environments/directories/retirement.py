@@ -38,10 +38,10 @@ def retire(place: Place, keep: Collection[str], grace: float) -> Retired:
         for build, directory in doomed.items():
             if process := used.get(directory):
                 kept[build] = f"process {process} runs from it"
-            elif _remove(place, build, directory):
+            elif _remove(place, build, directory, grace):
                 removed.append(build)
             else:
-                kept[build] = "it is current"
+                kept[build] = "it has become current meanwhile"
     return Retired(tuple(removed), kept)
 
 
@@ -79,14 +79,14 @@ def _find_last_day(directory: Path) -> float:
     return directory.stat().st_mtime
 
 
-def _remove(place: Place, build: str, directory: Path) -> bool:
-    """Remove a directory, first from its name and then its files. Returns False if it has become current."""
+def _remove(place: Place, build: str, directory: Path, grace: float) -> bool:
+    """Remove a directory, first from its name and then its files. Returns False if it has become current since."""
     with temporary_directory(place.folder) as aside:
         with changing(place):
-            if find_current(place) == build:
-                return False
             # another process may have removed it meanwhile
             with suppress(FileNotFoundError):
+                if find_current(place) == build or is_within(grace, directory.stat().st_mtime):
+                    return False
                 os.rename(directory, aside / "old")
             sync_directory(place.folder)
     return True

@@ -15,7 +15,7 @@ from builder.environments.directories.cache import read_contents
 from builder.environments.directories.installation import FROZEN, META, Installation
 from builder.environments.directories.package_files import PackageFiles, check_contents
 from builder.environments.directories.places import telling
-from builder.environments.directories.prefix_files import replace_file
+from builder.environments.directories.prefix_files import clamp_time, replace_file
 from builder.image.environment_layer import write_history
 from builder.image.variables import write_state
 from builder.locks.description import find_newest
@@ -92,7 +92,7 @@ def install_share(share: Share) -> None:
 def finish_installation(installation: Installation) -> None:
     """Write what belongs to no package, and flush everything. Raises StorageFull, StorageUnavailable."""
     lock, platform = installation.lock, installation.platform
-    modified = find_newest(lock.packages[platform]) // 1000
+    modified = clamp_time(find_newest(lock.packages[platform]) // 1000)
     with telling(installation.prefix), masked(READABLE):
         folder = os.open(installation.folder, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -23,6 +23,8 @@ from storage.errors import StorageUnavailable
 from storage.layout import DataDirectory
 from tests.support.builder.directories import PLATFORM, fetch_local, lock_of, open_directories
 from tests.support.builder.packages import PLACEHOLDER, Entry, File, Package
+from tests.support.builder.services import make_channel, open_service, spec_of
+from tests.support.servers.slow import SlowServer
 
 DAY = 24 * 3600
 
@@ -56,6 +58,22 @@ async def test_the_link_leads_to_the_build_that_was_published(tmp_path: Path) ->
         assert os.readlink(link) == "../tool-1"
         await directories.withdraw("team", "tool")
         assert not os.path.lexists(link)
+
+
+async def test_with_the_workers_and_the_downloads_of_builds(tmp_path: Path) -> None:
+    """As a server opens it."""
+    await make_channel(tmp_path / "site/channel", [Package("tool", files={"share/x": b"x"})])
+    async with (
+        SlowServer(tmp_path / "site") as server,
+        open_service(tmp_path / "data", f"{server.url}/channel") as service,
+    ):
+        builder = service.builder
+        settings = DirectorySettings(environments_directory=tmp_path / "envs")
+        lock = await service.lock(spec_of(service, "tool"))
+        async with Directories.open(settings, builder.data, builder.pool, builder.fetch_archives) as directories:
+            assert directories is not None
+            prefix = await directories.make("team", "tool", "1", lock, PLATFORM)
+        assert (prefix / "share/x").read_bytes() == b"x"
 
 
 async def test_a_build_that_is_not_there_is_not_published(tmp_path: Path) -> None:
