@@ -258,7 +258,7 @@ class Builder:
 
         return await _retry_when_collected(make)
 
-    async def complete(self, lock: Lock, progress: Progress = show_nothing) -> Lock:
+    async def complete(self, lock: Lock, progress: Progress = show_nothing, place: Place | None = None) -> Lock:
         """Return a lock that somebody sent with what the archives themselves say of its packages.
 
         The policy is asked about the result. Without this, a lock must not be built: it may call an archive something
@@ -275,7 +275,7 @@ class Builder:
                 for platform, packages in lock.packages.items()
             },
         )
-        await self.admission.check_lock(completed)
+        await (self.admission.of(place.namespace) if place else self.admission).check_lock(completed)
         return completed
 
     async def artifact(self, lock: Lock, name: str) -> str:

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from builder.build import Builder, Place
+from builder.canonical import make_key
 from builder.environments.extending import find_extended
 from builder.environments.journal import Journal, Journals
 from builder.environments.request import BuildRequest
-from builder.errors import BuildCanceled, BuildFailed, EnvironmentUnusable
+from builder.errors import BuildCanceled, BuildFailed, EnvironmentUnusable, UnknownLock
 from builder.image.finished import FinishedImage
 from builder.locks.lock import Lock
 from builder.progress import Progress
@@ -104,7 +106,24 @@ class EnvironmentWork:
         # the credentials of now: they may have changed since it was asked for
         wanted = await find_extended(request, self.store, self.builder.catalog.locks)
         spec = await self.builder.logins.give_owner(wanted, build.namespace)
-        return await self._make(replace(job, spec=spec, lock_key=request.lock_key), build, progress)
+        lock_key = await self._complete(request.lock_key, build, progress) if request.lock_key else None
+        return await self._make(replace(job, spec=spec, lock_key=lock_key), build, progress)
+
+    async def _complete(self, key: str, build: EnvironmentBuild, progress: Progress) -> str:
+        """The key of a lock that somebody sent, with what its archives say of themselves. Raises UnknownLock."""
+        locks = self.builder.catalog.locks
+        known = make_key("completed lock", key)
+        if (found := await locks.find_resolution(known)) is not None:
+            return found.lock_key
+        document = await locks.find(key)
+        if document is None:
+            raise UnknownLock(f"lock-{key[:12]}", "it was deleted; send the lock file again")
+        place = Place(build.namespace, build.repository)
+        lock = await self.builder.complete(Lock.from_json(document), progress, place)
+        await locks.put_solve(
+            known, None, time.time(), lock_key=lock.key, spec_key=lock.spec.key, document=lock.to_json()
+        )
+        return lock.key
 
     async def _make(self, job: Job, build: EnvironmentBuild, progress: Progress) -> str:
         place = Place(build.namespace, build.repository, anew=build.cause is Cause.REBUILD)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from builder.environments import journal
+from builder.environments.inputs.input import InputSettings
+from builder.environments.inputs.reading import read_input
 from builder.environments.life import NamedEnvironments, write_repository
+from builder.locks.formats import write_conda_lock
+from builder.locks.lock import Lock
 from builder.work.claims import OURSELVES, Caller, Claim, on_behalf_of
 from storage.environments.log_record import LogRecord, read_records
 from storage.environments.vocabulary import BuildStatus, EnvironmentBuild
@@ -84,3 +89,47 @@ async def test_the_log_says_what_a_build_waits_for_and_how_it_ends(
 
 def test_names() -> None:
     assert write_repository("team", "My_Env+2") == "team/my_env-2"
+
+
+async def test_a_lock_that_somebody_sent_is_built_as_it_is(tmp_path: Path) -> None:
+    channel = await make_channel(tmp_path / "channel", [Package("one", depends=["two"]), Package("two")])
+    async with open_service(tmp_path / "data", channel) as service:
+        named = service.environments
+        assert named is not None
+        solved = await end_of(named, await named.create("team", "solved", write_down(service, "one"), by="ann"))
+        assert solved.lock_key is not None
+        document = await service.builder.catalog.locks.find(solved.lock_key)
+        assert document is not None
+        settings = InputSettings.of(service.builder.settings, needs_name=False)
+        text = write_conda_lock(Lock.from_json(document))
+        for _ in range(2):
+            sent = read_input(text, settings, is_lock=True)
+            build = await end_of(named, await named.create("team", "sent", sent, by="ann"))
+            assert (build.status, build.status_info) == (BuildStatus.COMPLETED, build.status_info)
+            assert build.lock_key is not None
+            found = await service.builder.catalog.locks.find(build.lock_key)
+            assert found is not None
+            [packages] = Lock.from_json(found).packages.values()
+            assert [(each.name, each.depends) for each in packages] == [("two", ()), ("one", ("two",))]
+        assert build.same_as is not None
+
+
+async def test_an_environment_builds_on_another(tmp_path: Path) -> None:
+    channel = await make_channel(
+        tmp_path / "channel", [Package("one", version="1"), Package("one", version="2"), Package("two")]
+    )
+    async with open_service(tmp_path / "data", channel) as service:
+        named = service.environments
+        assert named is not None
+        above = replace(write_down(service, "two", "one"), extends="team/base")
+        early = await end_of(named, await named.create("team", "above", above, by="ann"))
+        assert early.status == BuildStatus.FAILED
+        assert early.status_info is not None
+        assert "no environment 'team/base'" in early.status_info
+        await end_of(named, await named.create("team", "base", write_down(service, "one==1"), by="ann"))
+        late = await end_of(named, await named.create("team", "above", above, by="ann"))
+        assert late.lock_key is not None, late.status_info
+        document = await service.builder.catalog.locks.find(late.lock_key)
+        assert document is not None
+        [packages] = Lock.from_json(document).packages.values()
+        assert sorted((each.name, each.version) for each in packages) == [("one", "1"), ("two", "1.0")]
