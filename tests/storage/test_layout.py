@@ -19,6 +19,10 @@ NAMES = {path.name for name in dir(DATA) if isinstance(path := getattr(DATA, nam
 """Of everything in the data directory itself."""
 
 OTHER_MEANINGS = {
+    ("registry/api/environments/builds.py", "packages"): "a parameter of a list",
+    ("registry/api/environments/environments.py", "packages"): "a parameter of a list",
+    ("registry/api/environments/environments.py", "search"): "a parameter of a list",
+    ("registry/api/packages.py", "search"): "a parameter of a list",
     ("registry/mirror/names.py", "mirror"): "the first part of a repository's name",
     ("storage/blobs/layers.py", "fragments"): "a lock of the database",
     ("storage/oci.py", "mirror"): "the first part of a repository's name",
