@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -27,13 +30,34 @@ def dist() -> Path:
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory, sample_channel: Path, dist: Path) -> Iterator[Server]:
+def elsewhere(dist: Path) -> Iterator[str]:
+    """The origin of another server that has the interface's files, as a JupyterLab with the extension has."""
+    handler = functools.partial(_Quiet, directory=str(dist))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://localhost:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def store(
+    tmp_path_factory: pytest.TempPathFactory, sample_channel: Path, dist: Path, elsewhere: str
+) -> Iterator[Server]:
+    """It trusts the pages of `elsewhere`."""
     directory = tmp_path_factory.mktemp("store")
     data = directory / "data"
     run_line(data, "user add alice", PASSWORD)
     run_line(data, "role bind */*=admin --user alice")
-    flags = ("--channels", sample_channel.as_uri(), "--ui-directory", str(dist), "--api-prefix", PREFIX)
-    server = Server(flags, data, directory / "log")
+    flags = ["--channels", sample_channel.as_uri(), "--ui-directory", str(dist)]
+    flags += ["--api-prefix", PREFIX, "--api-origins", elsewhere]
+    server = Server(tuple(flags), data, directory / "log")
     server.start()
     yield server
     server.kill()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from playwright.async_api import Page
 
 from tests.clients.conda_store.conftest import PREFIX
 from tests.support.chromium import Window
@@ -33,9 +36,7 @@ async def test_a_person_signs_in_and_out(opened: Window, store: Server) -> None:
     # where nobody is signed in, the button leads to our page, and that leads back
     await page.goto(address(store, "/ui/"))
     await page.get_by_role("button", name="Log in").click()
-    await page.get_by_label("Name").fill("alice")
-    await page.get_by_label("Password").fill(PASSWORD)
-    await page.get_by_role("button", name="Sign in").click()
+    await fill_in(page)
     await page.get_by_role("button", name="Log out").wait_for()
     assert page.url == address(store, "/ui/")
     names = {cookie["name"] for cookie in await page.context.cookies()}
@@ -43,3 +44,43 @@ async def test_a_person_signs_in_and_out(opened: Window, store: Server) -> None:
     await page.get_by_role("button", name="Log out").click()
     await page.get_by_role("button", name="Log in").wait_for()
     assert await page.context.cookies() == []
+
+
+async def sign_in(page: Page, store: Server) -> None:
+    await page.goto(address(store, "/login"))
+    await fill_in(page)
+
+
+async def fill_in(page: Page) -> None:
+    await page.get_by_label("Name").fill("alice")
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.get_by_role("button", name="Sign in").click()
+
+
+async def open_elsewhere(page: Page, elsewhere: str, store: Server) -> None:
+    """The interface on the page of another server, with the addresses that the extension has by default."""
+    base = address(store, PREFIX)
+    config = {"REACT_APP_API_URL": f"{base}/", "REACT_APP_LOGIN_PAGE_URL": f"{base}/login?next="}
+    config |= {"REACT_APP_LOGOUT_PAGE_URL": f"{base}/logout?next=/", "REACT_APP_ROUTER_TYPE": "memory"}
+    await page.add_init_script(f"window.condaStoreConfig = {json.dumps(config)}")
+    await page.goto(f"{elsewhere}/index.html")
+
+
+async def test_it_works_on_a_page_of_an_origin_that_is_trusted(opened: Window, store: Server, elsewhere: str) -> None:
+    page = opened.page
+    await sign_in(page, store)
+    await open_elsewhere(page, elsewhere, store)
+    await page.get_by_role("button", name="Log out").click()
+    await page.get_by_role("button", name="Log in").wait_for()
+    assert await page.context.cookies() == []
+
+
+async def test_it_does_not_on_a_page_of_another(opened: Window, store: Server, elsewhere: str) -> None:
+    page = opened.page
+    await sign_in(page, store)
+    other = elsewhere.replace("localhost", "127.0.0.1")
+    await open_elsewhere(page, other, store)
+    await page.get_by_role("button", name="Log in").wait_for()
+    blocked = [line for line in opened.complaints if "blocked by CORS policy" in line]
+    assert blocked
+    assert all(f"from origin '{other}'" in line for line in blocked)
