@@ -154,7 +154,7 @@ async def _write_all(
     found: Found, channels: list[dict[str, Any]], about: dict[str, str]
 ) -> AsyncGenerator[bytes, None]:
     count = found.count
-    begin = orjson.dumps({"status": "ok", **about, "page": 1, "size": count, "count": count})
+    begin = orjson.dumps({"status": "ok", **about, "page": 1, "size": max(count, 1), "count": count})
     yield begin.removesuffix(b"}") + b',"data":['
     separator = b""
     async for piece in found.read_all(_PIECE, lambda some: _write_piece(some, channels)):

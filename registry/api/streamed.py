@@ -32,7 +32,8 @@ async def answer_all(
 
 async def _write(ids: Sequence[int], load: Load, about: Mapping[str, Any]) -> AsyncGenerator[bytes, None]:
     count = len(ids)
-    begin = orjson.dumps({"status": "ok", **about, "page": 1, "size": count, "count": count})
+    # conda-store's command line divides by the size
+    begin = orjson.dumps({"status": "ok", **about, "page": 1, "size": max(count, 1), "count": count})
     yield begin.removesuffix(b"}") + b',"data":['
     separator = b""
     for start in range(0, count, PIECE):

@@ -56,6 +56,8 @@ def store(
     run_line(data, "user add alice", PASSWORD)
     run_line(data, "role bind */*=admin --user alice")
     flags = ["--channels", sample_channel.as_uri(), "--ui-directory", str(dist)]
+    # on a server of this machine alone, anybody may do anything otherwise
+    flags += ["--anonymous-bindings", "none"]
     flags += ["--api-prefix", PREFIX, "--api-origins", elsewhere]
     server = Server(tuple(flags), data, directory / "log")
     server.start()

@@ -1,0 +1,125 @@
+"""Environments with conda-store's command line: listed, waited for, downloaded and run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import requests
+import yaml
+
+from tests.support.conda_store import CondaStore
+from tests.support.registry.people import PASSWORD
+from tests.support.server import Server
+
+pytestmark = pytest.mark.clients
+
+NAMESPACE = "alice"
+SMALL = ["tzdata"]
+
+
+class Store:
+    """What the command line has no command for, by the requests that it would send."""
+
+    def __init__(self, server: Server) -> None:
+        self._url = f"http://localhost:{server.port}/api/v1/"
+        self._session = requests.Session()
+        self._session.auth = ("alice", PASSWORD)
+
+    def send(self, method: str, path: str, document: Mapping[str, Any] | None = None) -> Any:
+        answer = self._session.request(method, self._url + path, json=document)
+        assert answer.status_code == 200, (method, path, answer.text)
+        return answer.json()
+
+    def make(self, name: str, dependencies: list[str], namespace: str = NAMESPACE) -> int:
+        """Have an environment built; the id of its build."""
+        written = yaml.safe_dump({"name": name, "dependencies": dependencies})
+        made = self.send("POST", "specification/", {"namespace": namespace, "specification": written})
+        return int(made["data"]["build_id"])
+
+
+@pytest.fixture(scope="module")
+def made(store: Server) -> Store:
+    return Store(store)
+
+
+@pytest.fixture(scope="module")
+def alice(command_line: CondaStore) -> CondaStore:
+    return command_line.as_person("alice", PASSWORD)
+
+
+@pytest.fixture(scope="module")
+def built(made: Store, alice: CondaStore) -> int:
+    """The id of the finished build of alice/analysis."""
+    build = made.make("analysis", ["python", "tzdata"])
+    alice.ask("wait", str(build), "--interval", "1")
+    return build
+
+
+def rows(client: CondaStore, *words: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(client.ask("list", *words, "--output", "json"))
+    return found
+
+
+@pytest.mark.parametrize("uri", ["{build}", "alice/analysis", "alice/analysis:{build}"])
+@pytest.mark.parametrize("artifact", ["build", "lockfile", "yaml", "archive", "docker"])
+def test_it_waits_for_each_form_of_a_build(alice: CondaStore, built: int, uri: str, artifact: str) -> None:
+    assert (
+        alice.ask("wait", uri.format(build=built), "--artifact", artifact, "--timeout", "30", "--interval", "1") == ""
+    )
+
+
+def test_it_lists_environments_by_what_is_in_them(alice: CondaStore, built: int) -> None:
+    every = rows(alice, "environment")
+    [ours] = [each for each in every if each["name"] == "analysis"]
+    assert (ours["namespace"]["name"], ours["current_build_id"]) == ("alice", built)
+    assert "analysis" in alice.ask("list", "environment")
+    for words, found in (
+        (("--status", "COMPLETED"), True),
+        (("--status", "FAILED"), False),
+        (("--artifact", "LOCKFILE"), True),
+        (("--package", "python"), True),
+        (("--package", "python", "--package", "tzdata"), True),
+        (("--package", "python", "--package", "numpy"), False),
+        (("--status", "COMPLETED", "--package", "tzdata"), True),
+    ):
+        assert (ours["id"] in [each["id"] for each in rows(alice, "environment", *words)]) == found, words
+
+
+def test_it_lists_builds_with_their_sizes(alice: CondaStore, built: int) -> None:
+    [ours] = [each for each in rows(alice, "build", "--status", "COMPLETED") if each["id"] == built]
+    assert ours["status"] == "COMPLETED"
+    assert ours["size"][-1] == "B"
+    assert not ours["size"].startswith("0")
+    assert "Status" in alice.ask("list", "build", "--package", "python", "--artifact", "YAML")
+
+
+def test_lists_of_nothing_end(alice: CondaStore, built: int) -> None:
+    """It divides `count` by `size`."""
+    for what in ("build", "environment"):
+        assert rows(alice, what, "--package", "nothing-has-it") == []
+
+
+def test_a_hundred_and_one_environments_are_listed_once(alice: CondaStore, made: Store) -> None:
+    """It asks for the same page until it has all rows, so an answer of a hundred would have it ask for ever."""
+    names = {f"many-{number}" for number in range(101)}
+    for name in names:
+        made.make(name, SMALL)
+    found = [each["name"] for each in rows(alice, "environment") if each["name"] in names]
+    assert sorted(found) == sorted(names)
+    assert len({each["id"] for each in rows(alice, "build")}) >= 101
+
+
+def test_it_is_told_that_a_build_failed(alice: CondaStore, made: Store) -> None:
+    build = made.make("broken", ["no-package-has-this-name"])
+    assert f"Build {build} failed" in alice.refused("wait", str(build), "--interval", "1", "--timeout", "60")
+    assert build in [each["id"] for each in rows(alice, "build", "--status", "FAILED")]
+
+
+def test_nobody_sees_what_they_may_not(command_line: CondaStore, built: int) -> None:
+    assert rows(command_line, "environment") == []
+    assert rows(command_line, "build") == []
+    for words in (["wait", str(built)], ["download", "alice/analysis", "--output-filename", "none"]):
+        assert "Error getting" in command_line.refused(*words)
