@@ -14,11 +14,11 @@ import structlog
 from aiohttp import web
 
 from auth.changing import AccessData
-from builder.environments.jobs import EnvironmentJobs
 from builder.remote.logins import read_logins
 from builder.service import BuilderService
 from registry.access.accounts import prepare_first_sign_in
 from registry.access.opening import OpenedAccess, open_access
+from registry.environments import keeping_environments
 from registry.health import storage_check
 from registry.logs.request_log import request_log
 from registry.mirror.service import Mirror
@@ -30,10 +30,8 @@ from registry.upkeep import collecting, keeping
 from registry.webhooks.notifier import Notifier
 from storage.background import in_background
 from storage.catalog.credentials import NamespaceCredentials
-from storage.database.leases import Leases
 from storage.disk.privacy import open_to_others
 from storage.environments.log_following import LogFollowing
-from storage.environments.upkeep import EnvironmentUpkeep
 from storage.layout import DataDirectory
 from storage.store import Store, open_store
 from storage.text import redact
@@ -75,7 +73,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
                 vault=vault,
             ) as opened,
             in_background(store.environments.environments.names.follow()),
-            open_jobs(settings, store, service),
+            keeping_environments(settings, store, service),
             collecting(settings, store),
             keeping(store.reserve),
             contextlib.aclosing(LogFollowing(store.environments.logs)) as logs,
@@ -138,14 +136,6 @@ def open_builder(
         credentials=credentials,
         environments=store.environments,
     )
-
-
-def open_jobs(settings: Settings, store: Store, service: BuilderService) -> AbstractAsyncContextManager[None]:
-    """What happens to environments by itself while the block runs."""
-    if service.environments is None:
-        return contextlib.nullcontext()
-    upkeep, leases = EnvironmentUpkeep(store.database), Leases(store.database)
-    return EnvironmentJobs(service.environments, upkeep, leases, settings.upkeep.deleted_retention).running()
 
 
 def _checks(store: Store, directory: Path) -> Mapping[str, Check]:

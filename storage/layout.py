@@ -14,6 +14,7 @@
     mirror/           blobs of other registries on their way into a bucket
     changes           stamps of repositories, mapped by all processes of the machine
     collecting        the lock of the garbage collection; its time is that of the last collection
+    directories       the lock of the process that keeps environments on disk
     reserve           room for deletions on a full disk
 
 docs/operation.md says which of these may be deleted, and when.
@@ -94,6 +95,11 @@ class DataDirectory:
     @property
     def reserve(self) -> Path:
         return self.root / "reserve"
+
+    @property
+    def directories(self) -> Path:
+        """Held by the process that keeps environments on disk."""
+        return self.root / "directories"
 
     def fragment(self, key: str) -> Path:
         """The bytes of a fragment; its facts are beside them, with a suffix."""

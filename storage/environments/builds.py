@@ -20,6 +20,7 @@ from storage.database.environment_tables import environment, environment_build, 
 from storage.digest import Digest
 from storage.environments.environments import find_build, lock_environment
 from storage.environments.listing import match_builds, order_builds
+from storage.environments.names import CHANNEL
 from storage.environments.publishing import LATEST, give_image, set_tags, write_day, write_lock_tag
 from storage.environments.rows import (
     SPECIFICATION_COLUMNS,
@@ -41,6 +42,7 @@ from storage.environments.vocabulary import (
 from storage.errors import EnvironmentBuildUnknown
 from storage.events.announcements import announce
 from storage.events.changes import Changes
+from storage.events.hints import hint
 from storage.quotas.limits import Limits
 from storage.quotas.room import Room
 
@@ -216,6 +218,7 @@ class EnvironmentBuilds:
         if is_last:
             this = environment.c.id == build.environment
             await connection.execute(update(environment).where(this).values(current_build=build_id))
+        await hint(connection, CHANNEL)
         await announce(connection, build.repository)
 
     async def fail(self, connection: AsyncConnection, build_id: int, reason: str, *, canceled: bool = False) -> None:

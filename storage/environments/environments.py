@@ -192,6 +192,7 @@ class Environments:
                 update(environment).where(environment.c.id == found.id).values(current_build=build_id)
             )
             await set_latest(self._database, connection, found.repository, build_id)
+            await hint(connection, CHANNEL)
             await announce(connection, found.repository)
             changed = await find_environment(connection, namespace, name)
         self.changes.mark(found.repository)

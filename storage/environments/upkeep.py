@@ -32,11 +32,73 @@ class Alarm:
     since: float
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A complete current build, which is to be on disk."""
+
+    environment: int
+    namespace: str
+    name: str
+    build: int
+    lock_key: str
+
+
 class EnvironmentUpkeep:
     """Each method is one transaction, or one for each batch."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    @property
+    def database(self) -> Database:
+        return self._database
+
+    # on disk
+
+    async def find_version(self) -> tuple[int, int, float]:
+        """A value that changes with the current build of any environment, and with each deletion."""
+        query = select(
+            func.count(environment.c.current_build),
+            func.coalesce(func.sum(environment.c.current_build * environment.c.id), 0),
+            func.coalesce(func.max(environment.c.deleted), 0.0),
+        )
+        done = select(func.coalesce(func.max(environment_build.c.ended), 0.0)).where(
+            environment_build.c.deleted.is_(None)
+        )
+        async with self._database.reading() as connection:
+            count, total, deleted = (await connection.execute(query)).one()
+            ended = (await connection.execute(done)).scalar_one()
+        return count, total, deleted + ended
+
+    async def list_wanted(self, after: int = 0) -> list[Wanted]:
+        """The next environments by their ids that have a complete current build."""
+        row = environment_build
+        query = (
+            select(environment.c.id, environment.c.namespace, environment.c.name, row.c.id, row.c.lock_key)
+            .join(row, row.c.id == environment.c.current_build)
+            .where(environment.c.deleted.is_(None), environment.c.id > after, row.c.status == BuildStatus.COMPLETED)
+            .order_by(environment.c.id)
+            .limit(BATCH)
+        )
+        async with self._database.reading() as connection:
+            return [Wanted(*each) for each in await connection.execute(query)]
+
+    async def list_kept(self, environment_id: int) -> list[int]:
+        """The builds of an environment that are not deleted."""
+        row = environment_build
+        query = select(row.c.id).where(row.c.environment == environment_id, row.c.deleted.is_(None))
+        async with self._database.reading() as connection:
+            return list((await connection.execute(query)).scalars())
+
+    async def list_deleted(self) -> list[tuple[str, str]]:
+        """Namespace and name of environments that are deleted, and not there again."""
+        again = environment.alias("again")
+        is_back = exists().where(
+            again.c.namespace == environment.c.namespace, again.c.name == environment.c.name, again.c.deleted.is_(None)
+        )
+        query = select(environment.c.namespace, environment.c.name).where(environment.c.deleted.is_not(None), ~is_back)
+        async with self._database.reading() as connection:
+            return [(row.namespace, row.name) for row in await connection.execute(query.distinct())]
 
     async def list_environments(self, after: int = 0) -> list[Environment]:
         """The next environments by their ids."""
