@@ -18,7 +18,6 @@ from builder.remote.logins import read_logins
 from builder.service import BuilderService
 from registry.access.accounts import prepare_first_sign_in
 from registry.access.opening import OpenedAccess, open_access
-from registry.environments import keeping_environments
 from registry.health import storage_check
 from registry.logs.request_log import request_log
 from registry.mirror.service import Mirror
@@ -26,7 +25,8 @@ from registry.notifications import open_notifications
 from registry.parts import Check, Parts
 from registry.routes import compose
 from registry.settings.model import Settings
-from registry.upkeep import collecting, keeping
+from registry.upkeep.collection import collecting, keeping
+from registry.upkeep.environments import keeping_environments
 from registry.webhooks.notifier import Notifier
 from storage.background import in_background
 from storage.catalog.credentials import NamespaceCredentials

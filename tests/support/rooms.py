@@ -10,7 +10,7 @@ PACKAGES = ("registry", "builder", "auth", "storage")
 ORDER = {
     package: rooms.split()
     for package, rooms in {
-        "registry": "cli serving app environments upkeep routes files welcome ui v2 api dispatch contract access "
+        "registry": "cli serving app upkeep routes files welcome ui v2 api dispatch contract access "
         "kinds rates health notifications observer trail parts answers settings mirror http webhooks peers logs errors",
         "builder": "service environments demand ticket build platform_build artifacts image solve queue stages "
         "progress settings publish base layers packages archives remote search policy channels locks names network "

@@ -37,7 +37,7 @@ def gc(
 
 
 async def _collect(settings: Settings, dry_run: bool) -> CollectionReport:
-    from registry.upkeep import collect
+    from registry.upkeep.collection import collect
     from storage.store import open_store
 
     async with open_store(settings.storage, settings.limits) as store:
