@@ -26,10 +26,10 @@ from storage.digest import Digest
 from tests.support.registry.access import CLOSED
 from tests.support.registry.audited import read_stored
 from tests.support.registry.browser import Browser, data_of
+from tests.support.registry.environments import Place, serving_environments
 from tests.support.registry.people import BY, PASSWORD, People, basic
 from tests.support.registry.pushes import DATA, DIGEST, MANIFEST, Pusher, image_manifest
 from tests.support.registry.serving import NUMPY, ROOT, Site, serving
-from tests.support.registry.upkeep.environments import Place, serving_environments
 from tests.support.servers.issuer import Issuer
 
 TOLD = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.support.registry.upkeep.environments import serving_environments
+from tests.support.registry.environments import serving_environments
 
 PEOPLE = {"ann": ("team/*=admin",), "bob": ("team/*=viewer",), "eve": ("other/*=admin",)}
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?")
