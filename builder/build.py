@@ -82,6 +82,7 @@ class Place:
     namespace: str
     repository: str
     """Where its images are."""
+    environment: str = ""
     anew: bool = False
     """Whether it is solved again though there is a fresh lock."""
 
@@ -181,7 +182,7 @@ class Builder:
     async def _find_or_solve(
         self, job: Job, progress: Progress, watch: Stopwatch, place: Place | None = None
     ) -> Solved:
-        admission = self.admission.of(place.namespace) if place else self.admission
+        admission = self.admission.of(place.namespace, place.environment) if place else self.admission
         if job.lock_key:
             document = await self.catalog.locks.find(job.lock_key)
             if document is None:

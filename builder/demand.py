@@ -130,7 +130,7 @@ class Demand:
         if document is None:
             raise UnknownLock(f"lock-{lock_key[:12]}", "it was deleted; build the environment again")
         spec = Lock.from_json(document).spec
-        policy = await self._admission.of(namespace).find_policy()
+        policy = await self._admission.of(namespace, "").find_policy()
         logins = await self._logins.find(spec.owner)
         job = Job("artifact", spec, lock_key, name, policy.key, logins.key, self._settings_key, namespace=namespace)
         return await self._artifact_of(job, caller, permit)
@@ -249,7 +249,7 @@ class Demand:
         return resolution.lock_key, find_expiry(job.spec, resolution.solved, self._settings)
 
     def _find_admission(self, job: Job) -> Admission:
-        return self._admission.of(job.namespace) if job.namespace else self._admission
+        return self._admission.of(job.namespace, "") if job.namespace else self._admission
 
     async def _find_allowed_lock(self, job: Job, accepts: Accepts) -> tuple[str, float] | None:
         """As `_find_lock`. Raises PolicyRefusal for a lock that is not to be served now."""

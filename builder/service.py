@@ -22,8 +22,11 @@ from builder.channels.download import Downloader, DownloadSettings
 from builder.channels.logins import NamespaceCredentials, NamespaceLogins
 from builder.channels.policy import ChannelPolicy, Others
 from builder.demand import Demand
+from builder.environments.inputs.input import InputSettings
 from builder.environments.journal import Journals
 from builder.environments.life import NamedEnvironments
+from builder.environments.settings import SettingsOfEnvironments
+from builder.environments.wanted import Wanted
 from builder.environments.work import EnvironmentWork
 from builder.errors import BuildFailed
 from builder.image.finished import FinishedImage
@@ -122,12 +125,14 @@ class BuilderService:
                 Policies.open(
                     rules or PolicySettings(), settings.channel_alias, catalog.policies, data.policy,
                     Credentials.read(settings.credentials), changed,
+                    environments.settings if environments else None,
                 )
             )  # fmt: skip
             admission = Admission(policies, catalog.locks, settings.root)
             builder = await _open_builder(stack, settings, data, catalog, blobs, channels, admission, logins, clear)
 
-            work = _open_work(stack, builder, environments) if environments else None
+            wanted = _open_wanted(settings, builder, environments, channels) if environments else None
+            work = _open_work(stack, builder, environments, wanted) if environments and wanted else None
 
             async def run(job: Job) -> str:
                 return await (work.run(job) if work and job.kind == "environment" else builder.run(job))
@@ -156,7 +161,11 @@ class BuilderService:
             stack.push_async_callback(packages.close)
             referrers = Referrers(catalog, blobs)
             stack.push_async_callback(referrers.close)
-            named = NamedEnvironments(environments, builder, queue, channels, demand) if environments else None
+            named = (
+                NamedEnvironments(environments, builder, queue, channels, demand, wanted)
+                if environments and wanted
+                else None
+            )
             service = cls(builder, queue, demand, packages, referrers, named)
             if resume:
                 await stack.enter_async_context(service._serving(clear))
@@ -175,10 +184,19 @@ class BuilderService:
             warming.cancel()
 
 
-def _open_work(stack: contextlib.AsyncExitStack, builder: Builder, store: EnvironmentStore) -> EnvironmentWork:
+def _open_wanted(
+    settings: BuilderSettings, builder: Builder, store: EnvironmentStore, channels: ChannelPolicy
+) -> Wanted:
+    chosen = SettingsOfEnvironments(store.settings, channels, InputSettings.of(settings))
+    return Wanted(store, builder.catalog.locks, builder.logins, chosen)
+
+
+def _open_work(
+    stack: contextlib.AsyncExitStack, builder: Builder, store: EnvironmentStore, wanted: Wanted
+) -> EnvironmentWork:
     writers = LogWriters(store.logs)
     stack.push_async_callback(writers.close)
-    return EnvironmentWork(builder, store, Journals(writers))
+    return EnvironmentWork(builder, store, Journals(writers), wanted)
 
 
 async def _prepare_folders(data: DataDirectory) -> partial[int]:

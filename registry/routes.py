@@ -29,9 +29,16 @@ from registry.api import schemas
 from registry.api.audit import list_events
 from registry.api.description.handlers import DESCRIPTION, Description, get_document, get_page
 from registry.api.environments import schemas as shapes
+from registry.api.environments import wanted_schemas as wanted
 from registry.api.environments.builds import get_build, list_builds
 from registry.api.environments.environments import get_environment, list_environments
 from registry.api.environments.finding import find_build, find_environment
+from registry.api.environments.settings import (
+    get_environment_settings,
+    get_settings,
+    put_environment_settings,
+    put_settings,
+)
 from registry.api.environments.specification import find_specification, post_specification
 from registry.api.packages import list_channels, list_packages
 from registry.api.permissions import get_permission
@@ -86,6 +93,8 @@ _AUDIT = "/api/v1/audit/"
 _ENVIRONMENT = "/api/v1/environment/{namespace}/{environment}/"
 _BUILD = "/api/v1/build/{build}/"
 _ITS = "{namespace}/{environment}"
+_SETTING = "/api/v1/setting/"
+_SET = data(wanted.Settings, message=str, layers=wanted.SettingLayers)
 
 # fmt: off
 # a table is read by its columns
@@ -150,6 +159,18 @@ ROUTES: tuple[Row, ...] = (
           query=shapes.Builds, gives=listing(shapes.Build)),
     EntityRoute(READ_METHODS, _BUILD, _READ, find_build, get_build, "rest", "show a build",
                 "the environment of the build", gives=data(shapes.WholeBuild)),
+    AccountRoute(READ_METHODS, _SETTING, Permission.SETTING_READ, get_settings, "rest",
+                 "show what is set for all environments", "*/*", gives=_SET),
+    AccountRoute(("PUT",), _SETTING, Permission.SETTING_UPDATE, put_settings, "rest", "set it", "*/*",
+                 body=wanted.Settings, gives=_SET),
+    AccountRoute(READ_METHODS, _SETTING + "{namespace}/", Permission.SETTING_READ, get_settings, "rest",
+                 "show what is set for the environments of a namespace", "{namespace}/*", gives=_SET),
+    AccountRoute(("PUT",), _SETTING + "{namespace}/", Permission.SETTING_UPDATE, put_settings, "rest", "set it",
+                 "{namespace}/*", body=wanted.Settings, gives=_SET),
+    EntityRoute(READ_METHODS, _SETTING + "{namespace}/{environment}/", Permission.SETTING_READ, find_environment,
+                get_environment_settings, "rest", "show what is set for an environment", _ITS, gives=_SET),
+    EntityRoute(("PUT",), _SETTING + "{namespace}/{environment}/", Permission.SETTING_UPDATE, find_environment,
+                put_environment_settings, "rest", "set it", _ITS, body=wanted.Settings, gives=_SET),
     AccountRoute(READ_METHODS, _TOKENS, SIGNED_IN, list_tokens, "rest", "list one's own access tokens",
                  query=schemas.Tokens, gives=listing(schemas.Token)),
     AccountRoute(("POST",), _TOKENS, SIGNED_IN, make_token, "rest", "make an access token",

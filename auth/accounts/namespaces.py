@@ -23,6 +23,7 @@ from auth.audit.log import append
 from auth.changing import AccessData
 from auth.errors import MetadataInvalid, NamespaceInUse, NamespaceOfServer, NamespaceUnknown, NameTaken
 from storage.database.account_tables import binding, credential, namespace
+from storage.environments.settings import drop_settings
 from storage.quotas.bounds import begins_with
 
 MOST_METADATA = 64 << 10
@@ -102,7 +103,8 @@ class Namespaces:
             await append(connection, by.did("namespace.quota", name, quota="default" if quota is None else quota))
 
     async def delete(self, name: str, *, by: Actor) -> None:
-        """Delete a namespace with the bindings that it holds, those on it alone, and its credentials.
+        """Delete a namespace with the bindings that it holds, those on it alone, its credentials, and the
+        settings of its environments.
 
         A later namespace of the same name finds none of them. Raises NamespaceInUse, NamespaceOfServer.
         """
@@ -121,6 +123,7 @@ class Namespaces:
             for address in (await connection.execute(held)).scalars():
                 await append(connection, by.did("credential.remove", name, address=address))
             await connection.execute(delete(credential).where(mine))
+            await drop_settings(connection, name)
             await connection.execute(delete(namespace).where(namespace.c.name == name))
             await append(connection, by.did("namespace.delete", name))
 

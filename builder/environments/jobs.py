@@ -10,7 +10,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import structlog
 
@@ -71,10 +70,9 @@ class EnvironmentJobs:
         """Delete the builds that the settings of their environment do not keep; never the current one."""
         count = 0
         async for found in self._each():
-            rules = await self.named.store.settings.merge(found.namespace, found.name)
-            kept, days = _read_number(rules, "kept_builds"), _read_number(rules, "kept_days")
-            before = time.time() - days * DAY if days is not None else None
-            for build_id in await self.upkeep.list_expired(found.id, None if kept is None else int(kept), before):
+            values = (await self.named.wanted.settings.find(found.namespace, found.name)).values
+            before = time.time() - values.kept_days * DAY if values.kept_days is not None else None
+            for build_id in await self.upkeep.list_expired(found.id, values.kept_builds, before):
                 with contextlib.suppress(ConderyError):
                     await self.named.store.environments.delete_build(build_id)
                     count += 1
@@ -95,9 +93,9 @@ class EnvironmentJobs:
         """Build environments anew that ask for it, if the solve of now gives another lock."""
         count, due = 0, dict[int, float]()
         async for found in self._each():
-            rules = await self.named.store.settings.merge(found.namespace, found.name)
-            if (hours := _read_number(rules, "solve_every_hours")) is not None:
-                due[found.id] = time.time() - hours * 3600.0
+            values = (await self.named.wanted.settings.find(found.namespace, found.name)).values
+            if values.solve_every_hours is not None:
+                due[found.id] = time.time() - values.solve_every_hours * 3600.0
         for found in await self.upkeep.list_due(due):
             await self.upkeep.note_resolved(found.id)
             try:
@@ -137,7 +135,7 @@ class EnvironmentJobs:
         if build.lock_key is None:
             return None
         try:
-            await self.named.builder.admission.of(build.namespace).check_stored(build.lock_key)
+            await self.named.builder.admission.of(build.namespace, build.name).check_stored(build.lock_key)
         except PolicyRefusal as error:
             return error.reason
         return None
@@ -148,8 +146,3 @@ class EnvironmentJobs:
             after = found[-1].id
             for each in found:
                 yield each
-
-
-def _read_number(rules: Any, name: str) -> float | None:
-    value = rules.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None

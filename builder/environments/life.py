@@ -19,9 +19,9 @@ import structlog
 from builder.artifacts.artifact import Artifact
 from builder.build import Builder, Place
 from builder.channels.policy import ChannelPolicy
-from builder.environments.extending import find_extended
 from builder.environments.inputs.input import EnvironmentInput
 from builder.environments.request import BuildRequest
+from builder.environments.wanted import Wanted
 from builder.errors import BuildFailed, EnvironmentUnusable, TooManyBuilds
 from builder.image.finished import FinishedImage
 from builder.names.spec import EnvironmentSpec
@@ -53,6 +53,12 @@ def write_repository(namespace: str, name: str) -> str:
     return f"{namespace}/{part}" if part else ""
 
 
+def check_extends(extends: str | None, repository: str) -> None:
+    """Raises EnvironmentUnusable for an environment, whose images are in `repository`, that extends itself."""
+    if extends is not None and write_repository(*extends.split("/", 1)) == repository:
+        raise EnvironmentUnusable(f"extends: {extends} is this environment itself; name another one")
+
+
 class Files(Protocol):
     """Makes files of locks, as `builder.demand.Demand` does."""
 
@@ -70,6 +76,7 @@ class NamedEnvironments:
     queue: BuildQueue
     channels: ChannelPolicy
     files: Files
+    wanted: Wanted
 
     # asking
 
@@ -91,13 +98,13 @@ class NamedEnvironments:
 
         Raises ChannelNotAllowed, PolicyRefusal, PolicyUnavailable, TooManyBuilds, EnvironmentTaken.
         """
-        admission = self.builder.admission.of(namespace)
-        self.channels.check(wanted.spec)
-        spec = await self.builder.logins.give_owner(wanted.spec, namespace)
-        lock_key = None
-        if wanted.lock is None:
-            await admission.check_spec(spec)
-        else:
+        repository = write_repository(namespace, name)
+        check_extends(wanted.extends, repository)
+        found = await self.wanted.settings.find(namespace, name)
+        await self.wanted.check_room(found, namespace, name)
+        request = BuildRequest(wanted.spec, None, wanted.pip, wanted.extends)
+        spec, lock_key = await self._check(request, namespace, name), None
+        if wanted.lock is not None:
             lock = await self.builder.logins.own(replace(wanted.lock, spec=spec))
             for packages in lock.packages.values():
                 for package in packages:
@@ -105,19 +112,32 @@ class NamedEnvironments:
             # rules are asked when the archives have said what they are: a lock may say anything of them
             await self.builder.catalog.locks.put(lock.key, spec.key, lock.to_json())
             lock_key = lock.key
-        request = BuildRequest(spec, lock_key, wanted.pip, wanted.extends)
+            request = BuildRequest(spec, lock_key, wanted.pip)
         build = await self.store.environments.ask_for_build(
             namespace,
             name,
-            write_repository(namespace, name),
+            repository,
             NewSpecification(name, wanted.document, request.to_json()),
             by=by,
             cause=cause,
             description=wanted.description if description is None else description,
-            record=record,
+            record=self.wanted.record_within(found, namespace, name, record),
         )
         await self._submit_or_take_back(build, spec, caller)
         return build
+
+    async def _check(self, request: BuildRequest, namespace: str, name: str) -> EnvironmentSpec:
+        """What would be solved. Raises ChannelNotAllowed, PolicyRefusal, PolicyUnavailable."""
+        self.channels.check(request.spec)
+        try:
+            spec = await self.wanted.find_spec(request, namespace, name)
+        except EnvironmentUnusable:
+            # the environment that it extends may be there when it is built; else the build says so itself
+            spec = await self.builder.logins.give_owner(request.spec, namespace)
+        self.channels.check(spec)
+        if spec.items:
+            await self.builder.admission.of(namespace, name).check_spec(spec)
+        return spec
 
     async def rebuild(
         self,
@@ -128,8 +148,15 @@ class NamedEnvironments:
         cause: Cause = Cause.REBUILD,
         record: Record[EnvironmentBuild] | None = None,
     ) -> EnvironmentBuild:
-        """Have the specification of a build solved and built again. Raises EnvironmentBuildUnknown, TooManyBuilds."""
-        build = await self.store.environments.ask_again(build_id, by=by, cause=cause, record=record)
+        """Have the specification of a build solved and built again.
+
+        Raises EnvironmentBuildUnknown, PolicyRefusal, TooManyBuilds.
+        """
+        earlier = await self.store.builds.find(build_id)
+        found = await self.wanted.settings.find(earlier.namespace, earlier.name)
+        await self.wanted.check_room(found, earlier.namespace, earlier.name)
+        within = self.wanted.record_within(found, earlier.namespace, earlier.name, record)
+        build = await self.store.environments.ask_again(build_id, by=by, cause=cause, record=within)
         await self._submit_or_take_back(build, await self._read_spec(build), caller)
         return build
 
@@ -139,9 +166,8 @@ class NamedEnvironments:
         request = BuildRequest.from_json(specification.request)
         if request.lock_key is not None:
             return False
-        spec = await find_extended(request, self.store, self.builder.catalog.locks)
-        spec = await self.builder.logins.give_owner(spec, build.namespace)
-        place = Place(build.namespace, build.repository)
+        spec = await self.wanted.find_spec(request, build.namespace, build.name)
+        place = Place(build.namespace, build.repository, build.name)
         with on_behalf_of(Claim(priority=Priority.LOW)):
             lock = await self.builder.lock(Job("image", spec, namespace=build.namespace), place=place)
         return lock.key != build.lock_key
@@ -162,7 +188,7 @@ class NamedEnvironments:
         specification = await self.store.builds.find_specification(build.specification)
         request = BuildRequest.from_json(specification.request)
         try:
-            return await find_extended(request, self.store, self.builder.catalog.locks)
+            return await self.wanted.find_spec(request, build.namespace, build.name)
         except EnvironmentUnusable:
             # the build says so itself
             return request.spec
@@ -188,7 +214,7 @@ class NamedEnvironments:
             await self.store.builds.note_pull(build)
         if build.is_finished:
             if build.lock_key is not None:
-                await self.builder.admission.of(build.namespace).check_stored(build.lock_key)
+                await self.builder.admission.of(build.namespace, build.name).check_stored(build.lock_key)
             return Ticket(spec, caller, ready=await self._get_image(build))
         running = await self.follow(build)
         if running is None:
@@ -217,6 +243,7 @@ class NamedEnvironments:
             raise BuildFailed(str(build.id), build.status, build.status_info or "it made nothing")
         if build.lock_key is None:
             raise EnvironmentUnusable(f"build {build.id} is {build.status} and has no files yet; ask again")
+        await self.builder.admission.of(build.namespace, build.name).check_stored(build.lock_key)
         return await self.files.artifact_of_lock(build.lock_key, name, build.namespace, caller)
 
     async def _get_image(self, build: EnvironmentBuild) -> FinishedImage | None:

@@ -18,9 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from builder.build import Builder, Place
 from builder.canonical import make_key
-from builder.environments.extending import find_extended
 from builder.environments.journal import Journal, Journals
 from builder.environments.request import BuildRequest
+from builder.environments.wanted import Wanted
 from builder.errors import BuildCanceled, BuildFailed, EnvironmentUnusable, UnknownLock
 from builder.image.finished import FinishedImage
 from builder.locks.lock import Lock
@@ -52,6 +52,7 @@ class EnvironmentWork:
     builder: Builder
     store: EnvironmentStore
     journals: Journals
+    wanted: Wanted
     _journals: dict[int, Journal] = field(default_factory=dict)
     """Those of builds that have a turn, or wait for one."""
     _repositories: dict[int, str] = field(default_factory=dict)
@@ -104,8 +105,7 @@ class EnvironmentWork:
                 "which are not supported yet; ask for conda packages instead of the pip part"
             )
         # the credentials of now: they may have changed since it was asked for
-        wanted = await find_extended(request, self.store, self.builder.catalog.locks)
-        spec = await self.builder.logins.give_owner(wanted, build.namespace)
+        spec = await self.wanted.find_spec(request, build.namespace, build.name)
         lock_key = await self._complete(request.lock_key, build, progress) if request.lock_key else None
         return await self._make(replace(job, spec=spec, lock_key=lock_key), build, progress)
 
@@ -118,7 +118,7 @@ class EnvironmentWork:
         document = await locks.find(key)
         if document is None:
             raise UnknownLock(f"lock-{key[:12]}", "it was deleted; send the lock file again")
-        place = Place(build.namespace, build.repository)
+        place = Place(build.namespace, build.repository, build.name)
         lock = await self.builder.complete(Lock.from_json(document), progress, place)
         await locks.put_solve(
             known, None, time.time(), lock_key=lock.key, spec_key=lock.spec.key, document=lock.to_json()
@@ -126,7 +126,7 @@ class EnvironmentWork:
         return lock.key
 
     async def _make(self, job: Job, build: EnvironmentBuild, progress: Progress) -> str:
-        place = Place(build.namespace, build.repository, anew=build.cause is Cause.REBUILD)
+        place = Place(build.namespace, build.repository, build.name, anew=build.cause is Cause.REBUILD)
         for _ in range(ATTEMPTS):
             lock, key, image = await self.builder.make_named(job, place, progress)
             try:

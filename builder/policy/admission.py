@@ -28,24 +28,25 @@ class StoredLocks(Protocol):
 class Admission:
     """What is made on demand has one namespace, the first part of its names; what is named has its own."""
 
-    def __init__(self, policies: Policies, locks: StoredLocks, namespace: str) -> None:
+    def __init__(self, policies: Policies, locks: StoredLocks, namespace: str, environment: str | None = None) -> None:
         self.policies = policies
         self._locks = locks
         self._namespace = namespace
+        self._environment = environment
         self._admitted: LRUCache[tuple[str, str], float] = LRUCache(_MOST_REMEMBERED)
         """When which policy let which lock pass, by the keys of both.
 
         Packages only grow older, so it still does, unless the clock was ahead then."""
 
-    def of(self, namespace: str) -> Admission:
-        """The same for what is made in another namespace."""
-        other = Admission(self.policies, self._locks, namespace)
+    def of(self, namespace: str, environment: str | None = None) -> Admission:
+        """The same for what is made in another namespace, or for an environment there."""
+        other = Admission(self.policies, self._locks, namespace, environment)
         other._admitted = self._admitted
         return other
 
     async def find_policy(self) -> Policy:
         """Return the policy that holds now. Raises PolicyUnavailable."""
-        return await self.policies.find(self._namespace)
+        return await self.policies.find(self._namespace, self._environment)
 
     async def check_spec(self, spec: EnvironmentSpec) -> None:
         """Raises PolicyRefusal, PolicyUnavailable."""

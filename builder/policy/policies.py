@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -14,8 +14,9 @@ from builder.channels.channel import Credentials
 from builder.errors import PolicyUnavailable
 from builder.policy.deny_list import DenyList
 from builder.policy.policy import Policy, merge
-from builder.policy.rules import Rules
+from builder.policy.rules import RULES, Rules
 from builder.policy.settings import PolicySettings
+from storage.environments.settings import SettingLayer
 from storage.quotas.namespace_rules import RULES as PUSH_RULES
 from storage.quotas.namespace_rules import NamespaceRules
 
@@ -28,18 +29,30 @@ class NamespaceDocuments(Protocol):
     async def find(self, namespace: str) -> str | None: ...
 
 
+class SettingLayers(Protocol):
+    """What is set for environments (`storage.environments.settings`)."""
+
+    async def list_layers(self, namespace: str, environment: str) -> Sequence[SettingLayer]: ...
+
+
 class Policies:
-    """`alias` is where channels are found by name."""
+    """`alias` is where channels are found by name; `layers` have rules for named environments."""
 
     def __init__(
-        self, settings: PolicySettings, alias: str, documents: NamespaceDocuments, deny_list: DenyList | None = None
+        self,
+        settings: PolicySettings,
+        alias: str,
+        documents: NamespaceDocuments,
+        deny_list: DenyList | None = None,
+        layers: SettingLayers | None = None,
     ) -> None:
         self._rules = settings.make_rules(alias)
         self._alias = alias
         self._documents = documents
         self.deny_list = deny_list
-        self._kept: LRUCache[tuple[str, str, str], Policy] = LRUCache(_MOST_KEPT)
-        """By namespace, its document, and the key of the deny list."""
+        self._layers = layers
+        self._kept: LRUCache[tuple[str, str, str, Sequence[SettingLayer]], Policy] = LRUCache(_MOST_KEPT)
+        """By namespace, its document, the key of the deny list, and what is set for environments."""
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -51,15 +64,16 @@ class Policies:
         folder: Path,
         credentials: Credentials,
         changed: Callable[[], None] = lambda: None,
+        layers: SettingLayers | None = None,
     ) -> AsyncIterator[Self]:
         """Read the deny list of the settings while the block runs; `changed` is called when it is another."""
         if settings.deny_list is None:
-            yield cls(settings, alias, documents)
+            yield cls(settings, alias, documents, None, layers)
             return
         async with DenyList.open(
             settings.deny_list, settings.deny_list_refresh, folder, alias, credentials, changed
         ) as deny_list:
-            yield cls(settings, alias, documents, deny_list)
+            yield cls(settings, alias, documents, deny_list, layers)
 
     @property
     def status(self) -> str | None:
@@ -74,16 +88,30 @@ class Policies:
             return f"nothing is built until {error.what} is read: {error.reason}"
         return None
 
-    async def find(self, namespace: str) -> Policy:
-        """The policy that holds for `namespace` now. Raises PolicyUnavailable."""
+    async def find(self, namespace: str, environment: str | None = None) -> Policy:
+        """The policy that holds for `namespace` now. Raises PolicyUnavailable.
+
+        With the name of an environment it is that one's, with what is set for it; an empty name is a new one's.
+        """
         denied = self.deny_list.rules if self.deny_list else None
         text = await self._documents.find(namespace) or "{}"
-        key = (namespace, text, denied.key if denied else "")
+        named = await self._list_layers(namespace, environment)
+        key = (namespace, text, denied.key if denied else "", named)
         if key not in self._kept:
             own = _read(namespace, text, self._alias)
-            layers = [self._rules, *([denied] if denied else []), own]
-            self._kept[key] = merge([Policy((layer,)) for layer in layers], self._alias)
+            rules = [
+                self._rules,
+                *([denied] if denied else []),
+                own,
+                *(_read_layer(each, self._alias) for each in named),
+            ]
+            self._kept[key] = merge([Policy((each,)) for each in rules], self._alias)
         return self._kept[key]
+
+    async def _list_layers(self, namespace: str, environment: str | None) -> Sequence[SettingLayer]:
+        if environment is None or self._layers is None:
+            return ()
+        return tuple(await self._layers.list_layers(namespace, environment))
 
 
 def read_document(document: object, namespace: str, alias: str) -> Rules:
@@ -100,3 +128,18 @@ def _read(namespace: str, text: str, alias: str) -> Rules:
         return read_document(orjson.loads(text), namespace, alias)
     except ValueError as error:
         raise PolicyUnavailable(f"the policy of namespace {namespace}", str(error)) from None
+
+
+def name_layer(layer: SettingLayer) -> str:
+    """Where it is set, for people."""
+    if not layer.namespace:
+        return "the settings of all environments"
+    return f"the settings of {layer.namespace}{f'/{layer.environment}' if layer.environment else ''}"
+
+
+def _read_layer(layer: SettingLayer, alias: str) -> Rules:
+    try:
+        own = {name: value for name, value in layer.document.items() if name in RULES}
+        return Rules.of_document(own, name_layer(layer), alias)
+    except ValueError as error:
+        raise PolicyUnavailable(name_layer(layer), str(error)) from None

@@ -184,3 +184,5 @@ _READERS: Mapping[str, Callable[[object, str], object]] = {
     "max_packages_size": _read_count,
 }
 """What each rule is read by."""
+
+RULES = tuple(_READERS)

@@ -86,8 +86,8 @@ def _read_number(request: web.Request, name: str, default: int) -> int:
     return int(text)
 
 
-async def read_object(request: web.Request, known: Collection[str], most: int = LARGEST) -> Mapping[str, Any]:
-    """The JSON object in the body of at most `most` bytes, whose fields are all `known`.
+async def read_object(request: web.Request, known: Collection[str] | None, most: int = LARGEST) -> Mapping[str, Any]:
+    """The JSON object in the body of at most `most` bytes, whose fields are all `known`; None leaves that to others.
 
     Raises BodyInvalid, BodyTooLarge, BodyBroken.
     """
@@ -105,7 +105,7 @@ async def read_object(request: web.Request, known: Collection[str], most: int = 
     if not isinstance(document, dict):
         raise BodyInvalid("", "expected an object")
     for name in document:
-        if name not in known:
+        if known is not None and name not in known:
             raise BodyInvalid(quote(name), f"there is no such field; there are {', '.join(known)}")
     return document
 

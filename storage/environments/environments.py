@@ -24,6 +24,7 @@ from storage.environments.names import CHANNEL, EnvironmentNames
 from storage.environments.publishing import drop_build, drop_repository, set_latest
 from storage.environments.rows import read_build, read_environment, select_builds, select_environments
 from storage.environments.scope import Scope
+from storage.environments.settings import drop_settings
 from storage.environments.vocabulary import (
     UNFINISHED,
     BuildStatus,
@@ -213,6 +214,7 @@ class Environments:
             these = (row.c.environment == found.id) & row.c.deleted.is_(None)
             await connection.execute(update(row).where(these).values(deleted=now))
             await connection.execute(update(environment).where(environment.c.id == found.id).values(deleted=now))
+            await drop_settings(connection, namespace, name)
             await drop_repository(self._database, connection, found.repository)
             await announce(connection, found.repository)
             await hint(connection, CHANNEL)
@@ -258,6 +260,7 @@ class Environments:
         last = (await connection.execute(select(func.max(row.c.id)).where(alive))).scalar()
         if last is None:
             await connection.execute(update(environment).where(this).values(deleted=time.time()))
+            await drop_settings(connection, build.namespace, build.name)
             return
         values = {"last_build": last}
         if build.is_current:

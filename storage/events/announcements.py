@@ -19,6 +19,8 @@ from storage.events.changes import Changes
 from storage.events.listening import RETRY_SECONDS, listen
 
 CHANNEL = "condery_changes"
+ALL = "*"
+"""Announced in place of a repository, it stands for all of them."""
 
 
 async def announce(connection: AsyncConnection, repository: str) -> None:
@@ -43,7 +45,13 @@ async def listening(url: str, changes: Changes) -> AsyncIterator[None]:
             heard.set()
         changes.blind = deaf
 
-    async with in_background(listen(address, CHANNEL, changes.mark, be_deaf)):
+    def mark(repository: str) -> None:
+        if repository == ALL:
+            changes.mark_all()
+        else:
+            changes.mark(repository)
+
+    async with in_background(listen(address, CHANNEL, mark, be_deaf)):
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(heard.wait(), RETRY_SECONDS)
         yield

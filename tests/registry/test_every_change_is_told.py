@@ -51,6 +51,9 @@ TOLD = {
 }
 TOLD_OF_ENVIRONMENTS = {
     "POST /api/v1/specification/": {"environment.create"},
+    "PUT /api/v1/setting/": {"setting.update"},
+    "PUT /api/v1/setting/{namespace}/": {"setting.update"},
+    "PUT /api/v1/setting/{namespace}/{environment}/": {"setting.update"},
 }
 UNTOLD = {
     "PATCH /v2/{name}/blobs/uploads/{session}": "a session that is not finished has changed nothing yet",
@@ -63,7 +66,8 @@ READ = {
     "/api/v1/permission/", "/api/v1/channel/", "/api/v1/package/", "/api/v1/token/",
     "/api/v1/audit/", "/api/v1/audit/{namespace}/", "/api/openapi.json", "/api/docs",
     "/api/v1/environment/", "/api/v1/environment/{namespace}/{environment}/", "/api/v1/build/",
-    "/api/v1/build/{build}/",
+    "/api/v1/build/{build}/", "/api/v1/setting/", "/api/v1/setting/{namespace}/",
+    "/api/v1/setting/{namespace}/{environment}/",
 }  # fmt: skip
 """Paths whose GET changes nothing."""
 
@@ -198,7 +202,17 @@ class RequestsOfEnvironments:
         self.first = await self.place.post("app", "one")
 
     def by_row(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        return {"POST /api/v1/specification/": self.post_specification}
+        setting = "PUT /api/v1/setting/"
+        return {
+            "POST /api/v1/specification/": self.post_specification,
+            setting: lambda: self.put_setting("setting/"),
+            setting + "{namespace}/": lambda: self.put_setting("setting/team/"),
+            setting + "{namespace}/{environment}/": lambda: self.put_setting("setting/team/app/"),
+        }
+
+    async def put_setting(self, path: str) -> None:
+        answer = await self.place.ask("PUT", path, {"kept_builds": 9})
+        assert answer.status == 200, answer.body
 
 
 async def test_every_route_that_changes_an_environment_is_told(tmp_path: Path) -> None:

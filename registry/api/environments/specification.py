@@ -11,8 +11,8 @@ from auth.audit.log import append
 from auth.permission import Permission
 from auth.refusal import refuse
 from builder.environments.inputs.environment_file import LONGEST_NAME, check_name
-from builder.environments.inputs.input import EnvironmentInput, InputSettings
-from builder.environments.inputs.reading import LARGEST_LOCK, read_input_aside
+from builder.environments.inputs.input import EnvironmentInput
+from builder.environments.inputs.reading import LARGEST_LOCK
 from builder.environments.life import write_repository
 from builder.errors import BuilderError, InputInvalid, TooManyBuilds
 from registry.access.rights import Found, check_anywhere
@@ -101,9 +101,9 @@ async def read_specification(request: web.Request) -> Sent:
         must_be_lock = read_flag(document, "is_lockfile")
         namespace = read_text(document, "namespace") or primary_namespace(request[PRINCIPAL])
         named = named_of(request)
-        settings = InputSettings.of(named.builder.settings, needs_name=not name)
-        wanted = await read_input_aside(
-            text.encode(), settings, named.builder.pool, is_lock=True if must_be_lock else None
+        request.app[PARTS].namespaces.check(namespace)
+        wanted = await named.wanted.read(
+            text.encode(), named.builder.pool, namespace, name, is_lock=True if must_be_lock else None
         )
     return _name(request, wanted, namespace, name, description)
 
@@ -119,7 +119,6 @@ def _name(
     check_name(chosen, "name" if wanted.name else "environment_name")
     if description is not None and len(description) > _LONGEST_DESCRIPTION:
         raise InputInvalid("environment_description", f"it has more than {_LONGEST_DESCRIPTION} characters")
-    request.app[PARTS].namespaces.check(namespace)
     repository = write_repository(namespace, chosen)
     try:
         check_repository(repository)

@@ -59,7 +59,7 @@ async def test_builds_beyond_those_that_are_kept_go_but_never_the_current_one(tm
         builds = [await place.make(name) for name in ("one", "two", "one")]
         await place.named.store.environments.set_current("team", "science", builds[0].id)
         assert await place.jobs.retire() == 0
-        await place.named.store.settings.put({"kept_builds": 1}, "team")
+        await place.named.store.settings.change({"kept_builds": 1}, "team")
         assert await place.jobs.retire() == 1
         assert [await place.exists(each) for each in builds] == [True, False, True]
 
@@ -71,7 +71,7 @@ async def test_builds_go_after_their_days_unless_they_are_pulled(tmp_path: Path)
             long_ago = time.time() - 3 * 86400
             await connection.execute(update(environment_build).values(ended=long_ago))
         await place.named.store.builds.note_pull(builds[1])
-        await place.named.store.settings.put({"kept_days": 2})
+        await place.named.store.settings.change({"kept_days": 2})
         assert await place.jobs.retire() == 1
         assert [await place.exists(each) for each in builds] == [False, True, True]
 
@@ -93,7 +93,7 @@ async def test_what_is_left_of_deleted_builds_goes_later(tmp_path: Path) -> None
 
 async def test_an_environment_that_asks_for_it_is_built_when_its_lock_would_be_another(tmp_path: Path) -> None:
     async with placed(tmp_path) as place:
-        await place.named.store.settings.put({"solve_every_hours": 1}, "team", "science")
+        await place.named.store.settings.change({"solve_every_hours": 1}, "team", "science")
         first = await place.make("one")
         assert await place.jobs.solve_again() == 0
 
