@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_group
 
+from registry.cli.build_command import BuildCommand
 from registry.cli.options import Command, Group, is_cut_off
 from registry.settings.secrecy import hide_secrets
 
@@ -21,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "build": "build:build",
     "lock": "lock:lock",
     "explain": "explain:explain",
+    "env": "environments.app:app",
     "gc": "gc:gc",
     "audit": "audit:audit",
     "verify": "verify:verify",
@@ -44,6 +46,9 @@ COMMANDS: Mapping[str, str] = {
 """Where each is below `registry.cli.commands`: a function, or an application with more commands."""
 
 
+CLASSES: Mapping[str, type[Command]] = {"build": BuildCommand}
+
+
 class Commands(Group):
     """A group that makes each command when it is asked for."""
 
@@ -64,14 +69,14 @@ class Commands(Group):
         return super().resolve_command(ctx, args)
 
 
-def _application(cls: type[Group]) -> typer.Typer:
+def _application(cls: type[Group], *, completes: bool = False) -> typer.Typer:
     return typer.Typer(
         name="condery",
         cls=cls,
         help="An OCI registry that makes conda images on demand: ask for an environment by name, get an image in"
         " seconds.",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=completes,
         pretty_exceptions_enable=False,
         # rich's tables would cut names that are longer than their column
         rich_markup_mode=None,
@@ -86,11 +91,11 @@ def _command(name: str) -> Any:
     if isinstance(found, typer.Typer):
         holder.add_typer(found, name=name)
     else:
-        holder.command(name, cls=Command)(found)
+        holder.command(name, cls=CLASSES.get(name, Command))(found)
     return get_group(holder).commands[name]
 
 
-app = _application(Commands)
+app = _application(Commands, completes=True)
 
 
 def _print_version(wanted: bool) -> None:

@@ -24,7 +24,13 @@ class NoAnswer(LoginFailed):
 
 
 async def send(
-    method: str, url: URL, headers: Mapping[str, str], *, json: object = None, form: Mapping[str, str] | None = None
+    method: str,
+    url: URL,
+    headers: Mapping[str, str],
+    *,
+    json: object = None,
+    form: Mapping[str, str] | None = None,
+    largest: int = LARGEST,
 ) -> tuple[int, Mapping[str, Any]]:
     """The status, and the document in the answer, empty for what is no object. Raises LoginFailed, NoAnswer.
 
@@ -48,8 +54,8 @@ async def send(
             status, body = answer.status, b""
             async for piece in answer.content.iter_any():
                 body += piece
-                if len(body) > LARGEST:
-                    raise LoginFailed(f"{url.origin()} answers with more than {LARGEST} bytes, so it is no condery")
+                if len(body) > largest:
+                    raise LoginFailed(f"{url.origin()} answers with more than {largest} bytes, so it is no condery")
     except (aiohttp.ClientError, TimeoutError) as error:
         raise NoAnswer(f"{url.origin()} does not answer: {error or type(error).__name__}") from None
     try:

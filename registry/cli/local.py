@@ -39,6 +39,7 @@ def open_builder(settings: Settings, store: Store) -> contextlib.AbstractAsyncCo
         others="all",
         rules=settings.policy,
         credentials=NamespaceCredentials(store.database, store.changes, vault),
+        environments=store.environments,
     )
 
 

@@ -23,8 +23,9 @@ from storage.suggestions import did_you_mean, find_near
 CONFIG_FILES = (Path("condery.toml"), Path("/etc/condery/condery.toml"))
 """Where to look for a settings file if none is named; the first that exists is read."""
 
-NOT_SETTINGS = frozenset({"config", "debug", "require_clients"})
-"""Variables with the prefix that are not settings: the file's path, tracebacks, and the tests' switch."""
+NOT_SETTINGS = frozenset({"config", "debug", "require_clients", "server", "token"})
+"""Variables with the prefix that are not settings: the file's path, tracebacks, the tests' switch, and the server that
+commands ask (`registry.settings.client`)."""
 
 
 class InvalidSettings(ConderyError):

@@ -16,6 +16,7 @@ from registry.cli.asking import LoginFailed, check_done, send
 from registry.cli.commands.accounts.opening import PasswordFile, read_password
 from registry.cli.display import echo
 from registry.cli.options import UsageError, reports_errors, run_async
+from registry.cli.origin import read_origin
 
 if TYPE_CHECKING:
     from registry.cli.logins import LoginFile
@@ -53,7 +54,7 @@ def login(
     With --user the password, or an access token, is asked for, or read from standard input or a file. Without it the
     command says an address and a code, and waits until you have typed the code there, in a browser on any machine.
     """
-    base, logins = _base(server, insecure=insecure), _open(file, docker=docker)
+    base, logins = read_origin(server, insecure=insecure), _open(file, docker=docker)
     if days is not None and not 0 < days < MOST_DAYS:
         raise UsageError(f"--days must be more than 0 and less than {MOST_DAYS}")
     if user is None and password_file is not None:
@@ -75,7 +76,7 @@ def login(
 @reports_errors
 def logout(server: Server, file: File = None, docker: Docker = False, insecure: Insecure = False) -> None:
     """Revoke the access token of a login, and forget it."""
-    base, logins = _base(server, insecure=insecure), _open(file, docker=docker)
+    base, logins = read_origin(server, insecure=insecure), _open(file, docker=docker)
     token = logins.find_secret(_host(base))
     if token is None:
         raise LoginFailed(f"there is no login for {_host(base)} in {logins.path}")
@@ -132,25 +133,6 @@ def _open(file: Path | None, *, docker: bool) -> LoginFile:
     if file is not None and docker:
         raise UsageError("--file and --docker contradict each other")
     return LoginFile(file or (docker_file() if docker else own_file()))
-
-
-def _base(server: str, *, insecure: bool) -> URL:
-    """The server's address; a password goes over no network unencrypted. Raises UsageError."""
-    from storage.network.this_machine import is_this_machine
-
-    try:
-        given = URL(server if "://" in server else f"//{server}")
-        here = is_this_machine(given.host or "")
-        scheme = given.scheme or ("http" if here else "https")
-        # as docker does, a name without a scheme that is this machine's is spoken to without TLS
-        origin = URL.build(scheme=scheme, host=given.host or "", port=given.explicit_port)
-    except ValueError:
-        raise UsageError(f"{server} is no server such as registry.example.org or localhost:5000") from None
-    if not given.host or scheme not in ("http", "https") or given.path not in ("", "/") or given.user:
-        raise UsageError(f"{server} is no server such as registry.example.org or localhost:5000")
-    if scheme == "http" and not (here or insecure):
-        raise UsageError(f"{server} would get the password unencrypted; if that has to be, add --insecure")
-    return origin
 
 
 def _host(base: URL) -> str:

@@ -1,0 +1,34 @@
+"""`condery build SPEC...`, which also has commands of its own: `condery build list`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from typer.main import get_group
+
+from registry.cli.options import Command
+
+NAMES = ("list", "show", "logs", "cancel")
+"""No package that anybody builds an image of is called so; one that is has an operator: `'list>=0'`."""
+
+
+class BuildCommand(Command):
+    """A command whose first argument may be the name of another one, about builds of environments.
+
+    The types of contexts are private to typer.
+    """
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        if args and args[0] in NAMES:
+            return self.builds.make_context(info_name, args, parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+    @property
+    def builds(self) -> Any:
+        """The group of the other commands."""
+        return get_group(import_module("registry.cli.commands.environments.builds").app)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        super().format_options(ctx, formatter)
+        self.builds.format_commands(ctx, formatter)

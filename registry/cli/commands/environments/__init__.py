@@ -1,0 +1,1 @@
+"""`condery env`, and what `condery build` does with builds of environments."""

@@ -1,0 +1,25 @@
+"""`condery env`."""
+
+from __future__ import annotations
+
+import typer
+
+from registry.cli.commands.environments.changing import delete, rollback
+from registry.cli.commands.environments.showing import list_environments, show
+from registry.cli.commands.environments.writing import create, update
+from registry.cli.options import Command, Group
+
+app = typer.Typer(
+    cls=Group,
+    help="Have environments built that people write down, show them, and choose between their builds.",
+    no_args_is_help=True,
+)
+for name, command in {
+    "create": create,
+    "list": list_environments,
+    "show": show,
+    "update": update,
+    "delete": delete,
+    "rollback": rollback,
+}.items():
+    app.command(name, cls=Command)(command)

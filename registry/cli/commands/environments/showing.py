@@ -1,0 +1,136 @@
+"""`condery env list` and `condery env show`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from registry.cli.commands.accounts.opening import moment, show_list
+from registry.cli.display import echo, echo_json
+from registry.cli.environments.naming import EnvironmentName, Limit, Namespace, find_environment
+from registry.cli.environments.opening import Insecure, Server, work_at
+from registry.cli.environments.shown import EnvironmentQuery
+from registry.cli.options import AsJson, takes_settings
+from registry.settings.loading import LoadedSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from registry.cli.environments.description import DescribedEnvironment
+    from registry.cli.environments.place import Place
+    from registry.cli.environments.shown import ShownEnvironment
+
+STATUSES = ("QUEUED", "BUILDING", "COMPLETED", "FAILED", "CANCELED")
+
+
+def read_status(text: str | None) -> str | None:
+    if text is not None and text.upper() not in STATUSES:
+        raise typer.BadParameter(f"it is one of {', '.join(STATUSES)}")
+    return text.upper() if text is not None else None
+
+
+Status = Annotated[
+    str | None,
+    typer.Option(
+        "--status",
+        metavar="STATUS",
+        help=f"Only those in this state: {', '.join(STATUSES)}.",
+        callback=read_status,
+        show_default=False,
+    ),
+]
+
+
+@takes_settings("storage", "log")
+def list_environments(
+    loaded: LoadedSettings,
+    namespace: Annotated[
+        str | None,
+        typer.Option("--namespace", "-n", metavar="NAMESPACE", help="Only those in it.", show_default=False),
+    ] = None,
+    search: Annotated[
+        str | None,
+        typer.Option("--search", metavar="TEXT", help="Only those whose name or namespace has it.", show_default=False),
+    ] = None,
+    package: Annotated[
+        list[str] | None,
+        typer.Option("--package", metavar="NAME", help="Only those whose current build has it; repeatable."),
+    ] = None,
+    status: Status = None,
+    json: AsJson = False,
+    server: Server = None,
+    insecure: Insecure = False,
+) -> None:
+    """List the environments that you may see. --status is that of the current build."""
+    query = EnvironmentQuery(namespace, search, status, tuple(package or ()))
+
+    async def work(place: Place) -> Sequence[ShownEnvironment]:
+        return await place.list_environments(query)
+
+    found = work_at(loaded, server, insecure, work)
+    if json:
+        echo_json([each.to_json() for each in found])
+        return
+    rows = [
+        (each.full_name, each.current_build, each.last_build, moment(each.created), each.created_by, each.description)
+        for each in found
+    ]
+    columns = ("environment", "current_build", "last_build", "created", "created_by", "description")
+    show_list(columns, rows, json=False, empty="there are none; make one with: condery env create FILE")
+
+
+@takes_settings("storage", "log")
+def show(
+    loaded: LoadedSettings,
+    environment: EnvironmentName,
+    namespace: Namespace = None,
+    limit: Limit = 10,
+    json: AsJson = False,
+    server: Server = None,
+    insecure: Insecure = False,
+) -> None:
+    """Show an environment: its current build, its history with what each build changed, and how to get it."""
+    from registry.cli.environments.description import describe_environment
+
+    async def work(place: Place) -> DescribedEnvironment:
+        return await describe_environment(place, await find_environment(place, environment, namespace), limit)
+
+    found = work_at(loaded, server, insecure, work)
+    if json:
+        echo_json(found.to_json())
+    else:
+        _print(found)
+
+
+def _print(found: DescribedEnvironment) -> None:
+    shown, current = found.environment, found.current
+    echo(shown.full_name + (f": {shown.description}" if shown.description else ""))
+    echo(f"made {moment(shown.created)} by {shown.created_by}")
+    echo(f"current build: {current.id}, {current.status}" + (f" ({current.info})" if current.info else ""))
+    echo(f"pull it:  docker pull {found.image}")
+    if current.is_complete:
+        echo(f"          docker pull {found.image}:{current.id}   (this build, whatever the current one is)")
+        echo(f"          docker pull {found.image}:lock-{(current.lock or '')[:12]}   (exactly these packages)")
+    for address in found.files.values():
+        echo(f"file:     {address}")
+    echo("")
+    rows = [
+        (
+            f"{each.build.id} *" if each.build.id == current.id else each.build.id,
+            each.build.status,
+            moment(each.build.scheduled),
+            each.build.created_by,
+            each.build.cause.lower(),
+            each.changes.to_line() if each.changes else each.build.info or _count(each.packages),
+        )
+        for each in found.builds
+    ]
+    columns = ("build", "status", "asked_for", "by", "cause", "what_changed")
+    show_list(columns, rows, json=False, empty="it has no builds")
+    if found.count > len(rows):
+        echo(f"{len(rows)} of {found.count} builds; --limit shows more", err=True)
+
+
+def _count(packages: Sequence[object]) -> str:
+    return f"{len(packages)} packages" if packages else ""

@@ -1,0 +1,214 @@
+"""Environments in the local store. Whoever can open it may do everything, and the audit log tells of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from auth.audit.log import append
+from registry.cli.commands.accounts.opening import by
+from registry.cli.environments.shown import (
+    BuildQuery,
+    EnvironmentQuery,
+    ShownBuild,
+    ShownEnvironment,
+    ShownPackage,
+    Written,
+)
+from storage.environments.log_following import LogFollowing
+from storage.environments.log_record import read_records
+from storage.environments.vocabulary import BuildFilter, BuildStatus, EnvironmentFilter, Paging
+from storage.errors import BuildStateWrong
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from auth.audit.actor import Actor
+    from builder.environments.inputs.input import EnvironmentInput
+    from builder.environments.life import NamedEnvironments
+    from registry.settings.model import Settings
+    from storage.environments.logs import Page
+    from storage.environments.scope import Scope
+    from storage.environments.vocabulary import Environment, EnvironmentBuild
+    from storage.store import Store
+
+DEFAULT_NAMESPACE = "default"
+LOOK_SECONDS = 1.0
+"""Between two looks at whether a build has ended whose log says nothing."""
+LAST_SECONDS = 2.0
+"""For what was written just before a build ended."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """`named` is None for commands that build nothing."""
+
+    settings: Settings
+    store: Store
+    named: NamedEnvironments | None = None
+    actor: Actor = field(default_factory=by)
+
+    @property
+    def host(self) -> str:
+        http = self.settings.http
+        return f"{'localhost' if http.is_for_this_machine else http.host}:{http.port}"
+
+    @property
+    def files(self) -> str:
+        return f"http://{self.host}/files"
+
+    @property
+    def waits(self) -> bool:
+        return True
+
+    @property
+    def left(self) -> str:
+        return "is continued by the server on this data directory, if one runs or when one starts"
+
+    async def find_namespace(self) -> str:
+        return DEFAULT_NAMESPACE
+
+    async def ask(self, written: Written, wanted: EnvironmentInput) -> int:
+        build = await self._named.create(
+            written.namespace,
+            written.name,
+            wanted,
+            by=self.actor.name,
+            description=written.description,
+            record=self._record_build,
+        )
+        return build.id
+
+    async def ask_again(self, build: int) -> int:
+        return (await self._named.rebuild(build, by=self.actor.name, record=self._record_rebuild)).id
+
+    async def find(self, namespace: str, name: str) -> ShownEnvironment:
+        return show_environment(await self.store.environments.environments.find(namespace, name))
+
+    async def list_environments(self, query: EnvironmentQuery) -> Sequence[ShownEnvironment]:
+        status = BuildStatus(query.status) if query.status else None
+        which = EnvironmentFilter(query.namespace, None, query.search, status, query.packages)
+        paging = Paging(sort="namespace")
+        found = await self.store.environments.environments.list_all(_everything(), which, paging)
+        return [show_environment(each) for each in found.items]
+
+    async def find_build(self, build: int) -> ShownBuild:
+        return show_build(await self.store.environments.builds.find(build))
+
+    async def list_builds(self, query: BuildQuery) -> tuple[Sequence[ShownBuild], int]:
+        which = BuildFilter(query.namespace, query.name, status=BuildStatus(query.status) if query.status else None)
+        paging = Paging(limit=query.limit, descending=True)
+        found = await self.store.environments.builds.list_all(_everything(), which, paging)
+        return [show_build(each) for each in found.items], found.count
+
+    async def list_packages(self, build: ShownBuild) -> Sequence[ShownPackage]:
+        from builder.locks.lock import Lock
+
+        document = await self.store.catalog.locks.find(build.lock or "")
+        if document is None:
+            return ()
+        first = next(iter(Lock.from_json(document).packages.values()), ())
+        return sorted({ShownPackage(each.name, each.version, each.channel) for each in first})
+
+    async def set_current(self, namespace: str, name: str, build: int) -> None:
+        changed = await self.store.environments.environments.set_current(namespace, name, build)
+        await self._record("environment.switch", changed.repository, build=build)
+
+    async def describe(self, namespace: str, name: str, description: str) -> None:
+        changed = await self.store.environments.environments.describe(namespace, name, description)
+        await self._record("environment.describe", changed.repository)
+
+    async def delete(self, namespace: str, name: str) -> None:
+        found = await self.store.environments.environments.find(namespace, name)
+        await self._named.delete(namespace, name, by=self.actor.name)
+        await self._record("environment.delete", found.repository)
+
+    async def cancel(self, build: int) -> None:
+        found = await self.store.environments.builds.find(build)
+        if not await self._named.cancel(found, f"It was canceled by {self.actor.name}."):
+            ended = await self.store.environments.builds.find(build)
+            raise BuildStateWrong(build, f"it is {ended.status} and cannot be canceled any more")
+        await self._record("build.cancel", found.repository, build=build)
+
+    async def read_log(self, build: int, *, follow: bool) -> AsyncIterator[str]:
+        # one that is not there has no log
+        await self.store.environments.builds.find(build)
+        pages = self._follow(build) if follow else self._read(build)
+        async for page in pages:
+            for record, _ in read_records(page.content):
+                yield record.to_text()
+
+    async def _read(self, build: int) -> AsyncIterator[Page]:
+        logs, position = self.store.environments.logs, 0
+        state = await logs.find(build)
+        while state and position < state.size and (page := await logs.read(build, position)).content:
+            yield page
+            position = page.stop
+
+    async def _follow(self, build: int) -> AsyncIterator[Page]:
+        following, is_last = LogFollowing(self.store.environments.logs), False
+        try:
+            with following.reading(build) as reader:
+                while True:
+                    page = await reader.next(LAST_SECONDS if is_last else LOOK_SECONDS)
+                    if page is not None:
+                        yield page
+                    elif reader.is_over or is_last:
+                        return
+                    else:
+                        is_last = (await self.store.environments.builds.find(build)).is_finished
+        finally:
+            await following.aclose()
+
+    @property
+    def _named(self) -> NamedEnvironments:
+        assert self.named is not None, "commands that build open a builder"
+        return self.named
+
+    async def _record_build(self, connection: AsyncConnection, build: EnvironmentBuild) -> None:
+        # the first build of an environment is the current one from the start
+        action = "environment.create" if build.is_current else "environment.update"
+        await append(connection, self.actor.did(action, build.repository, build=build.id))
+
+    async def _record_rebuild(self, connection: AsyncConnection, build: EnvironmentBuild) -> None:
+        await append(connection, self.actor.did("environment.rebuild", build.repository, build=build.id))
+
+    async def _record(self, action: str, entity: str, **detail: object) -> None:
+        async with self.store.database.writing() as connection:
+            await append(connection, self.actor.did(action, entity, **detail))
+
+
+def _everything() -> Scope:
+    from storage.environments.scope import Scope
+
+    return Scope()
+
+
+def show_environment(found: Environment) -> ShownEnvironment:
+    return ShownEnvironment(
+        found.namespace,
+        found.name,
+        found.repository,
+        found.description,
+        found.current_build or 0,
+        found.last_build or 0,
+        found.created,
+        found.created_by,
+    )
+
+
+def show_build(found: EnvironmentBuild) -> ShownBuild:
+    return ShownBuild(
+        found.id,
+        f"{found.namespace}/{found.name}",
+        found.status,
+        found.status_info or "",
+        found.size,
+        found.scheduled,
+        found.started,
+        found.ended,
+        found.cause,
+        found.created_by,
+        found.lock_key if found.status == BuildStatus.COMPLETED else None,
+    )

@@ -1,0 +1,81 @@
+"""Where environments are: what commands ask of the local store and of a server alike."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from builder.environments.inputs.input import EnvironmentInput
+    from registry.cli.environments.shown import (
+        BuildQuery,
+        EnvironmentQuery,
+        ShownBuild,
+        ShownEnvironment,
+        ShownPackage,
+        Written,
+    )
+
+
+class Place(Protocol):
+    """Everything raises ConderyError: EnvironmentUnknown and others of the store, or ServerRefused and NoAnswer."""
+
+    @property
+    def host(self) -> str:
+        """The beginning of image names: `localhost:5000`."""
+        ...
+
+    @property
+    def files(self) -> str:
+        """The address below which files are: `http://localhost:5000/files`."""
+        ...
+
+    @property
+    def waits(self) -> bool:
+        """Whether a build is followed unless somebody says otherwise: one that this process works on."""
+        ...
+
+    @property
+    def left(self) -> str:
+        """What becomes of a build that is not followed any more: the end of a sentence about it."""
+        ...
+
+    async def find_namespace(self) -> str:
+        """The namespace of whoever names none."""
+        ...
+
+    async def ask(self, written: Written, wanted: EnvironmentInput) -> int:
+        """Ask for a build, of a new environment or of one that is there; return its id."""
+        ...
+
+    async def ask_again(self, build: int) -> int:
+        """Have what a build was made of solved and built again; return the new build's id."""
+        ...
+
+    async def find(self, namespace: str, name: str) -> ShownEnvironment: ...
+
+    async def list_environments(self, query: EnvironmentQuery) -> Sequence[ShownEnvironment]: ...
+
+    async def find_build(self, build: int) -> ShownBuild: ...
+
+    async def list_builds(self, query: BuildQuery) -> tuple[Sequence[ShownBuild], int]:
+        """The last ones, the newest first, and how many there are in all."""
+        ...
+
+    async def list_packages(self, build: ShownBuild) -> Sequence[ShownPackage]:
+        """Of a complete build, for the first of its platforms."""
+        ...
+
+    async def set_current(self, namespace: str, name: str, build: int) -> None: ...
+
+    async def describe(self, namespace: str, name: str, description: str) -> None: ...
+
+    async def delete(self, namespace: str, name: str) -> None: ...
+
+    async def cancel(self, build: int) -> None:
+        """Raises BuildStateWrong or ServerRefused for one that has ended."""
+        ...
+
+    def read_log(self, build: int, *, follow: bool) -> AsyncIterator[str]:
+        """The lines of a log as it is now, or with `follow` until the build has ended."""
+        ...
