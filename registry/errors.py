@@ -13,6 +13,7 @@
     │   │   └── GrantUnsupported, ServiceUnknown, ScopesInvalid
     │   ├── RouteUnknown, NoFiles, MethodUnsupported
     │   ├── StillBuilding, TooManyConnections, TooManyRequests, TooManyStreams
+    │   ├── ServerRefused          what another server says to a command
     │   └── LoginFailed
     │       └── NoAnswer
     ├── BrokenPromise
@@ -25,7 +26,7 @@
     │   └── UpstreamLacks
     │       └── RepositoryLacking, BlobLacking
     ├── CannotListen, ProcessFailed, CertificateInvalid, InterfaceMissing, InvalidSettings, SecretInvalid
-    └── UsageError, ImageUnknown, DemoFailed
+    └── UsageError, ImageUnknown, BuildUnsuccessful, DemoFailed
 
 Those of mirrors are in `registry.mirror.errors`, those of the command line and of a start beside what raises them.
 """

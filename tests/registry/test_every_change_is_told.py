@@ -5,6 +5,7 @@ What a new route or command leaves has to be said here, and so has why it leaves
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -20,9 +21,12 @@ from auth.accounts.names import Names
 from auth.sign_in.settings import SignInSettings
 from registry.access.token_route import DEVICE_GRANT
 from registry.cli.app import app
+from registry.cli.build_command import BuildCommand
 from registry.http.settings import HttpSettings
 from registry.routes import ROUTES
 from storage.digest import Digest
+from tests.support.builder.packages import Package
+from tests.support.builder.services import make_channel
 from tests.support.registry.access import CLOSED
 from tests.support.registry.audited import read_stored
 from tests.support.registry.browser import Browser, data_of
@@ -255,10 +259,17 @@ COMMANDS = {
     "credential remove team https://conda.example.org/team": "credential.remove",
     "namespace delete team": "namespace.delete",
     "user delete ann": "user.delete",
+    "env create app.yaml": "environment.create",
+    "env update app app.yaml --no-wait": "environment.update",
+    "env update app --no-wait": "environment.rebuild",
+    "env update app --description text": "environment.describe",
+    "build cancel 3": "build.cancel",
+    "env rollback app 1": "environment.switch",
+    "env delete app": "environment.delete",
 }
 """Commands that change something, in an order in which they work, and the action of the event that each leaves."""
 OTHER_COMMANDS = {
-    "audit", "backup", "build", "demo", "explain", "explain-access", "gc", "lock", "login", "logout", "sample-channel",
+    "audit", "backup", "build", "build list", "build show", "build logs", "demo", "env list", "env show", "explain", "explain-access", "gc", "lock", "login", "logout", "sample-channel",
     "serve", "verify", "settings show", "policy show", "policy check", "user list", "group list", "robot list",
     "token list", "role list", "namespace list", "credential list", "vault new-key",
 }  # fmt: skip
@@ -267,6 +278,9 @@ OTHER_COMMANDS = {
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
     """Those below a command of typer, whose classes are its own."""
+    if isinstance(command, BuildCommand):
+        yield " ".join(path)
+        command = command.builds
     if not hasattr(command, "list_commands"):
         yield " ".join(path)
         return
@@ -282,7 +296,11 @@ def test_every_command_that_changes_something_is_told(
     restored_logs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "condery.toml").write_text('data_directory = "data"\nvault_key_file = "keys"\n')
+    channel = asyncio.run(make_channel(tmp_path / "channel", [Package("one")]))
+    (tmp_path / "condery.toml").write_text(
+        f'data_directory = "data"\nvault_key_file = "keys"\nbase = "scratch"\nchannels = ["{channel}"]\n'
+    )
+    (tmp_path / "app.yaml").write_text(f"name: app\nchannels: [{channel}]\ndependencies: [one]\n")
     (tmp_path / "rules").write_text('{"denied_packages": ["left-pad"]}')
 
     def run(line: str, stdin: str = "correct-horse-battery\n") -> str:
