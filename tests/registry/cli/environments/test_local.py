@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.registry.cli.environments.conftest import Shell
+from tests.support.registry.shell import Shell
 
 
 def test_an_environment_is_made_shown_changed_rolled_back_and_deleted(shell: Shell) -> None:

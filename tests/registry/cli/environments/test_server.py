@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.registry.cli.environments.conftest import Shell
+from tests.support.registry.shell import Shell
 from tests.support.server import Server, StartServer
 
 
