@@ -40,6 +40,7 @@ from registry.api.environments.settings import (
     put_settings,
 )
 from registry.api.environments.specification import find_specification, post_specification
+from registry.api.namespaces import list_namespaces
 from registry.api.packages import list_channels, list_packages
 from registry.api.permissions import get_permission
 from registry.api.tokens import list_tokens, make_token, revoke_token
@@ -148,6 +149,8 @@ ROUTES: tuple[Row, ...] = (
           lists=True, query=schemas.Channels, gives=listing(schemas.Channel)),
     Route(READ_METHODS, "/api/v1/package/", _READ, list_packages, "rest", "search for packages in channels",
           lists=True, query=schemas.Packages, gives=listing(schemas.Package, message=str)),
+    Route(READ_METHODS, "/api/v1/namespace/", Permission.NAMESPACE_READ, list_namespaces, "rest", "list namespaces",
+          lists=True, query=schemas.Namespaces, gives=listing(schemas.ListedNamespace)),
     Route(READ_METHODS, "/api/v1/environment/", _READ, list_environments, "rest", "list environments", lists=True,
           query=shapes.Environments, gives=listing(shapes.Environment)),
     EntityRoute(READ_METHODS, _ENVIRONMENT, _READ, find_environment, get_environment, "rest", "show an environment",

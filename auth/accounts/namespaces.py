@@ -38,6 +38,8 @@ class Namespace:
     metadata: Mapping[str, Any]
     quota: int | None
     """The most bytes of its repositories together; 0 is no limit, None is what the setting namespace_quota says."""
+    number: int
+    """What clients that know namespaces by numbers call it."""
 
 
 class Namespaces:
@@ -129,7 +131,7 @@ class Namespaces:
 
 
 def _read(row: Any) -> Namespace:
-    return Namespace(row.name, row.created, row.created_by, orjson.loads(row.metadata), row.quota)
+    return Namespace(row.name, row.created, row.created_by, orjson.loads(row.metadata), row.quota, row.id)
 
 
 def _write_metadata(metadata: Mapping[str, Any]) -> str:

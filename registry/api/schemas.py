@@ -30,6 +30,15 @@ class Permissions(Shape):
     """When what the sender has shown ends."""
 
 
+class ListedNamespace(Shape):
+    id: int
+    name: Name
+
+
+class Namespaces(Paged):
+    sort_by: Literal["id", "name"] | None = None
+
+
 class Token(Shape):
     id: str
     name: str

@@ -93,6 +93,7 @@ PUBLIC_ANSWERS: Mapping[object, int] = {
 _NOTHING = {"count": 0, "data": []}
 EMPTY_LISTS: Mapping[str, Mapping[str, Any]] = {
     "/v2/_catalog": {"repositories": []},
+    "/api/v1/namespace/": _NOTHING,
     "/api/v1/environment/": _NOTHING,
     "/api/v1/build/": _NOTHING,
 }

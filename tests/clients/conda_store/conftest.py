@@ -5,10 +5,14 @@ from __future__ import annotations
 import functools
 import http.server
 import threading
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
+import yaml
 
 from tests.support.chromium import Window, window
 from tests.support.conda_store import ClientUnavailable, CondaStore, install_command_line, interface_directory
@@ -18,6 +22,7 @@ from tests.support.registry.people import PASSWORD
 from tests.support.server import Server
 
 PREFIX = "/conda-store"
+NAMESPACE = "alice"
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +78,37 @@ def command_line(store: Server) -> CondaStore:
     except ClientUnavailable as error:
         pytest.skip(f"the command line cannot be had: {error}")
     return CondaStore(store)
+
+
+class Store:
+    """What the command line has no command for, by the requests that it would send."""
+
+    def __init__(self, server: Server) -> None:
+        self._url = f"http://localhost:{server.port}/api/v1/"
+        self._session = requests.Session()
+        self._session.auth = ("alice", PASSWORD)
+
+    def send(self, method: str, path: str, document: Mapping[str, Any] | None = None) -> Any:
+        answer = self._session.request(method, self._url + path, json=document)
+        assert answer.status_code == 200, (method, path, answer.text)
+        return answer.json()
+
+    def make(self, name: str, dependencies: list[str], namespace: str = NAMESPACE) -> int:
+        """Have an environment built; the id of its build."""
+        written = yaml.safe_dump({"name": name, "dependencies": dependencies})
+        made = self.send("POST", "specification/", {"namespace": namespace, "specification": written})
+        return int(made["data"]["build_id"])
+
+    def wait(self, build: int) -> None:
+        """Until a build is complete."""
+        while (status := self.send("GET", f"build/{build}/")["data"]["status"]) != "COMPLETED":
+            assert status in ("QUEUED", "BUILDING"), status
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="session")
+def made(store: Server) -> Store:
+    return Store(store)
 
 
 @pytest.fixture

@@ -3,46 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
-import requests
-import yaml
 
+from tests.clients.conda_store.conftest import Store
 from tests.support.conda_store import CondaStore
 from tests.support.registry.people import PASSWORD
-from tests.support.server import Server
 
 pytestmark = pytest.mark.clients
 
-NAMESPACE = "alice"
 SMALL = ["tzdata"]
-
-
-class Store:
-    """What the command line has no command for, by the requests that it would send."""
-
-    def __init__(self, server: Server) -> None:
-        self._url = f"http://localhost:{server.port}/api/v1/"
-        self._session = requests.Session()
-        self._session.auth = ("alice", PASSWORD)
-
-    def send(self, method: str, path: str, document: Mapping[str, Any] | None = None) -> Any:
-        answer = self._session.request(method, self._url + path, json=document)
-        assert answer.status_code == 200, (method, path, answer.text)
-        return answer.json()
-
-    def make(self, name: str, dependencies: list[str], namespace: str = NAMESPACE) -> int:
-        """Have an environment built; the id of its build."""
-        written = yaml.safe_dump({"name": name, "dependencies": dependencies})
-        made = self.send("POST", "specification/", {"namespace": namespace, "specification": written})
-        return int(made["data"]["build_id"])
-
-
-@pytest.fixture(scope="module")
-def made(store: Server) -> Store:
-    return Store(store)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +71,16 @@ def test_lists_of_nothing_end(alice: CondaStore, built: int) -> None:
     """It divides `count` by `size`."""
     for what in ("build", "environment"):
         assert rows(alice, what, "--package", "nothing-has-it") == []
+
+
+def test_it_lists_namespaces(alice: CondaStore, made: Store, built: int) -> None:
+    before = [each["name"] for each in rows(alice, "namespace")]
+    assert "alice" in before
+    for number in range(3):
+        made.make("listed", SMALL, f"listed-{number}")
+    found = [each["name"] for each in rows(alice, "namespace")]
+    assert sorted(found) == sorted([*before, "listed-0", "listed-1", "listed-2"])
+    assert "listed-1" in alice.ask("list", "namespace")
 
 
 def test_a_hundred_and_one_environments_are_listed_once(alice: CondaStore, made: Store) -> None:
