@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from auth.errors import NamespaceUnknown
 from auth.permission import PUBLIC, SIGNED_IN, Permission, Public, SignedIn
 from registry.access.rights import Found, check_entity, check_found, check_signed_in, check_unscoped, unknown_to
 from registry.access.site import check_site
@@ -109,8 +110,8 @@ class EntityRoute(Generic[T]):
     """A row of the REST API about a thing whose entity its path does not say, such as a build with a number.
 
     `find` finds the thing and its entity. The handler is called with it if the sender has been granted `permission`
-    there. To whoever may not even read it, it is as if it was not there: `find` raises EnvironmentUnknown or
-    EnvironmentBuildUnknown then.
+    there. To whoever may not even read it, it is as if it was not there: `find` raises EnvironmentUnknown,
+    EnvironmentBuildUnknown or NamespaceUnknown then.
     """
 
     methods: tuple[str, ...]
@@ -362,7 +363,7 @@ def _guard_entity(row: EntityRoute[Any]) -> Handler:
             check_site(request)
         try:
             found = await row.find(request)
-        except (EnvironmentUnknown, EnvironmentBuildUnknown) as error:
+        except (EnvironmentUnknown, EnvironmentBuildUnknown, NamespaceUnknown) as error:
             raise unknown_to(request, error) from None
         check_found(request, permission, found)
         if changes and request.app[PARTS].read_only:

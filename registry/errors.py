@@ -6,7 +6,7 @@
     │   ├── TagInvalid
     │   │   └── TagMalformed
     │   ├── ContentRangeInvalid, BodyTooLarge, BodyBroken, BodyInvalid, PathInvalid
-    │   ├── SpecificationRefused
+    │   ├── SpecificationRefused, NothingMade
     │   ├── Unauthorized           signing in, or another token, may help
     │   ├── Denied
     │   ├── TokenRequestInvalid
@@ -188,6 +188,10 @@ class PathInvalid(RequestError):
 
 class SpecificationRefused(RequestError):
     """What somebody asks to have built may not be built here; the text says why."""
+
+
+class NothingMade(RequestError):
+    """What is asked for is made of no build, or not of this one; the text says why."""
 
 
 class Denied(RequestError):

@@ -30,9 +30,25 @@ from registry.api.audit import list_events
 from registry.api.description.handlers import DESCRIPTION, Description, get_document, get_page
 from registry.api.environments import schemas as shapes
 from registry.api.environments import wanted_schemas as wanted
-from registry.api.environments.builds import get_build, list_builds
-from registry.api.environments.environments import get_environment, list_environments
+from registry.api.environments.builds import cancel_build, delete_build, get_build, list_builds, put_build
+from registry.api.environments.environments import (
+    delete_environment,
+    get_environment,
+    list_environments,
+    put_environment,
+)
+from registry.api.environments.files import (
+    BUILD_FILES,
+    get_current_lock,
+    get_events,
+    get_image,
+    get_installer,
+    get_log,
+    sends,
+    type_of,
+)
 from registry.api.environments.finding import find_build, find_environment
+from registry.api.environments.packages import list_packages as list_locked_packages
 from registry.api.environments.settings import (
     get_environment_settings,
     get_settings,
@@ -44,7 +60,7 @@ from registry.api.namespaces import list_namespaces
 from registry.api.packages import list_channels, list_packages
 from registry.api.permissions import get_permission
 from registry.api.tokens import list_tokens, make_token, revoke_token
-from registry.contract import HTML, JSON, data, listing, message, raw
+from registry.contract import BYTES, EVENTS, HTML, JSON, TEXT, YAML, data, listing, message, raw
 from registry.dispatch import (
     FOLDERS,
     READ_METHODS,
@@ -96,6 +112,7 @@ _BUILD = "/api/v1/build/{build}/"
 _ITS = "{namespace}/{environment}"
 _SETTING = "/api/v1/setting/"
 _SET = data(wanted.Settings, message=str, layers=wanted.SettingLayers)
+_BUILDS = "the environment of the build"
 
 # fmt: off
 # a table is read by its columns
@@ -161,7 +178,7 @@ ROUTES: tuple[Row, ...] = (
     Route(READ_METHODS, "/api/v1/build/", _READ, list_builds, "rest", "list builds", lists=True,
           query=shapes.Builds, gives=listing(shapes.Build)),
     EntityRoute(READ_METHODS, _BUILD, _READ, find_build, get_build, "rest", "show a build",
-                "the environment of the build", gives=data(shapes.WholeBuild)),
+                _BUILDS, gives=data(shapes.WholeBuild)),
     AccountRoute(READ_METHODS, _SETTING, Permission.SETTING_READ, get_settings, "rest",
                  "show what is set for all environments", "*/*", gives=_SET),
     AccountRoute(("PUT",), _SETTING, Permission.SETTING_UPDATE, put_settings, "rest", "set it", "*/*",
@@ -174,6 +191,33 @@ ROUTES: tuple[Row, ...] = (
                 get_environment_settings, "rest", "show what is set for an environment", _ITS, gives=_SET),
     EntityRoute(("PUT",), _SETTING + "{namespace}/{environment}/", Permission.SETTING_UPDATE, find_environment,
                 put_environment_settings, "rest", "set it", _ITS, body=wanted.Settings, gives=_SET),
+    EntityRoute(("PUT",), _ENVIRONMENT, Permission.ENVIRONMENT_UPDATE, find_environment, put_environment, "rest",
+                "choose the current build of an environment, or describe it", _ITS, body=shapes.ChangedEnvironment,
+                gives=data(shapes.Environment)),
+    EntityRoute(("DELETE",), _ENVIRONMENT, _DELETE, find_environment, delete_environment, "rest",
+                "delete an environment with its builds and images", _ITS, gives=message()),
+    *(EntityRoute(READ_METHODS, _ENVIRONMENT + end, _READ, find_environment, get_current_lock, "rest",
+                  "get the lock of the current build", _ITS, gives=raw(YAML))
+      for end in ("conda-lock.yml", "conda-lock.yaml", "lockfile/")),
+    EntityRoute(("PUT",), _BUILD, Permission.ENVIRONMENT_UPDATE, find_build, put_build, "rest",
+                "have a build made again", _BUILDS, gives=data(shapes.NewBuild, message=str)),
+    EntityRoute(("DELETE",), _BUILD, Permission.BUILD_DELETE, find_build, delete_build, "rest",
+                "delete a build that has ended", _BUILDS, gives=message()),
+    EntityRoute(("PUT",), _BUILD + "cancel/", Permission.BUILD_CANCEL, find_build, cancel_build, "rest",
+                "cancel a build", _BUILDS, gives=message()),
+    EntityRoute(READ_METHODS, _BUILD + "packages/", _READ, find_build, list_locked_packages, "rest",
+                "list the packages of a build", _BUILDS, query=shapes.LockedPackages, gives=listing(schemas.Package)),
+    EntityRoute(READ_METHODS, _BUILD + "logs/", _READ, find_build, get_log, "rest", "get the log of a build", _BUILDS,
+                query=shapes.Log, gives=raw(TEXT, EVENTS)),
+    EntityRoute(READ_METHODS, _BUILD + "events/", _READ, find_build, get_events, "rest",
+                "follow the events of a build", _BUILDS, gives=raw(EVENTS)),
+    EntityRoute(READ_METHODS, _BUILD + "docker/", _READ, find_build, get_image, "rest",
+                "get the reference of a build's image", _BUILDS, gives=raw(TEXT)),
+    EntityRoute(READ_METHODS, _BUILD + "installer/", _READ, find_build, get_installer, "rest",
+                "say that there are no installers", _BUILDS, gives=raw(BYTES)),
+    *(EntityRoute(READ_METHODS, _BUILD + end, _READ, find_build, sends(file), "rest", f"get a build's {file}", _BUILDS,
+                  gives=raw(type_of(file)))
+      for end, file in BUILD_FILES.items()),
     AccountRoute(READ_METHODS, _TOKENS, SIGNED_IN, list_tokens, "rest", "list one's own access tokens",
                  query=schemas.Tokens, gives=listing(schemas.Token)),
     AccountRoute(("POST",), _TOKENS, SIGNED_IN, make_token, "rest", "make an access token",

@@ -30,7 +30,14 @@ from builder.queue.protocol import BuildQueue, CompletedBuild, Priority, Submitt
 from builder.ticket import Ticket
 from builder.work.claims import OURSELVES, Caller, Claim, Permit, on_behalf_of, permit_all
 from storage.environments.parts import EnvironmentStore
-from storage.environments.vocabulary import BuildStatus, Cause, EnvironmentBuild, NewSpecification, make_job_key
+from storage.environments.vocabulary import (
+    BuildStatus,
+    Cause,
+    Environment,
+    EnvironmentBuild,
+    NewSpecification,
+    make_job_key,
+)
 from storage.errors import ConderyError, ManifestUnknown, StorageError
 from storage.events.outbox import Record
 
@@ -263,9 +270,9 @@ class NamedEnvironments:
         await self.store.builds.end_left(build.id, reason, canceled=True)
         return True
 
-    async def delete(self, namespace: str, name: str, *, by: str) -> None:
+    async def delete(self, namespace: str, name: str, *, by: str, record: Record[Environment] | None = None) -> None:
         """Delete an environment, and cancel its builds that have not ended. Raises EnvironmentUnknown."""
-        for build in await self.store.environments.delete(namespace, name):
+        for build in await self.store.environments.delete(namespace, name, record):
             row = await self.builder.catalog.builds.last(make_job_key(build.id))
             if row is not None and row.ended is None:
                 await self.queue.cancel(row.id, f"its environment was deleted by {by}")

@@ -29,6 +29,8 @@ class Found(Generic[T]):
     entity: str
     thing: T
     unknown: ConderyError | None = None
+    read: Permission = Permission.ENVIRONMENT_READ
+    """Whoever has it may know that it is there."""
 
 
 def check_signed_in(request: web.Request) -> None:
@@ -60,9 +62,7 @@ def check_found(request: web.Request, permission: Permission, found: Found[T]) -
         return
     if access.may(principal, permission, found.entity):
         return
-    if permission is Permission.ENVIRONMENT_READ or not access.may(
-        principal, Permission.ENVIRONMENT_READ, found.entity
-    ):
+    if permission is found.read or not access.may(principal, found.read, found.entity):
         raise unknown_to(request, found.unknown)
     raise Denied(refuse(principal, permission, found.entity))
 

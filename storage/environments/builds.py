@@ -63,6 +63,13 @@ class EnvironmentBuilds:
         async with self._database.reading() as connection:
             return await find_build(connection, build_id)
 
+    async def find_lock_text(self, lock_key: str) -> str | None:
+        """The document of a lock as JSON text, for a thread to parse."""
+        async with self._database.reading() as connection:
+            query = select(tables.lock.c.document).where(tables.lock.c.key == lock_key)
+            text: str | None = (await connection.execute(query)).scalar()
+        return text
+
     async def find_specification(self, specification_id: int) -> Specification:
         async with self._database.reading() as connection:
             query = select(*SPECIFICATION_COLUMNS).where(specification.c.id == specification_id)

@@ -167,39 +167,56 @@ class Environments:
 
     async def describe(self, namespace: str, name: str, description: str) -> Environment:
         """Set the description. Raises EnvironmentUnknown."""
-        async with self._database.writing() as connection:
-            found = await find_environment(connection, namespace, name)
-            await connection.execute(
-                update(environment).where(environment.c.id == found.id).values(description=description)
-            )
-            return await find_environment(connection, namespace, name)
+        return await self.change(namespace, name, description=description)
 
     async def set_current(self, namespace: str, name: str, build_id: int) -> Environment:
         """Make a completed build the current one, an earlier or a later one.
 
         Raises EnvironmentUnknown, EnvironmentBuildUnknown if it is not the environment's, BuildStateWrong.
         """
+        return await self.change(namespace, name, build_id=build_id)
+
+    async def change(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        build_id: int | None = None,
+        description: str | None = None,
+        record: Record[Environment] | None = None,
+    ) -> Environment:
+        """Set what is not None, both or neither. Raises what `set_current` does."""
         async with self._database.writing() as connection:
             found = await find_environment(connection, namespace, name)
             await lock_environment(self._database, connection, found.repository)
-            build = await find_build(connection, build_id)
-            if build.environment != found.id:
-                raise EnvironmentBuildUnknown(build_id)
-            if build.status != BuildStatus.COMPLETED:
-                raise BuildStateWrong(
-                    build_id, f"it is {build.status}, and only a build that is COMPLETED can become the current one"
-                )
-            await connection.execute(
-                update(environment).where(environment.c.id == found.id).values(current_build=build_id)
-            )
-            await set_latest(self._database, connection, found.repository, build_id)
-            await hint(connection, CHANNEL)
+            if build_id is not None:
+                await self._move(connection, found, build_id)
+                await hint(connection, CHANNEL)
+            if description is not None:
+                this = environment.c.id == found.id
+                await connection.execute(update(environment).where(this).values(description=description))
             await announce(connection, found.repository)
             changed = await find_environment(connection, namespace, name)
+            if record is not None:
+                await record(connection, changed)
         self.changes.mark(found.repository)
         return changed
 
-    async def delete(self, namespace: str, name: str) -> list[EnvironmentBuild]:
+    async def _move(self, connection: AsyncConnection, found: Environment, build_id: int) -> None:
+        build = await find_build(connection, build_id)
+        if build.environment != found.id:
+            raise EnvironmentBuildUnknown(build_id)
+        if build.status != BuildStatus.COMPLETED:
+            raise BuildStateWrong(
+                build_id, f"it is {build.status}, and only a build that is COMPLETED can become the current one"
+            )
+        this = environment.c.id == found.id
+        await connection.execute(update(environment).where(this).values(current_build=build_id))
+        await set_latest(self._database, connection, found.repository, build_id)
+
+    async def delete(
+        self, namespace: str, name: str, record: Record[Environment] | None = None
+    ) -> list[EnvironmentBuild]:
         """Delete an environment with its builds, images and tags; return the builds that were unfinished.
 
         The rows stay for what is kept of deleted builds. Raises EnvironmentUnknown.
@@ -216,13 +233,15 @@ class Environments:
             await connection.execute(update(environment).where(environment.c.id == found.id).values(deleted=now))
             await drop_settings(connection, namespace, name)
             await drop_repository(self._database, connection, found.repository)
+            if record is not None:
+                await record(connection, found)
             await announce(connection, found.repository)
             await hint(connection, CHANNEL)
         self.names.discard(found.repository)
         self.changes.mark(found.repository)
         return unfinished
 
-    async def delete_build(self, build_id: int) -> EnvironmentBuild:
+    async def delete_build(self, build_id: int, record: Record[EnvironmentBuild] | None = None) -> EnvironmentBuild:
         """Delete a build that has ended, with its tags and what only it had of the images.
 
         Raises EnvironmentBuildUnknown, BuildStateWrong for one that has not ended, or that `latest` means.
@@ -243,6 +262,8 @@ class Environments:
             await connection.execute(update(row).where(row.c.id == build_id).values(deleted=time.time()))
             await drop_build(self._database, connection, build)
             await self._leave(connection, build)
+            if record is not None:
+                await record(connection, build)
             await announce(connection, build.repository)
             await hint(connection, CHANNEL)
         await self.names.load()

@@ -20,6 +20,7 @@ from auth.accounts.groups import Groups
 from auth.accounts.names import Names
 from auth.sign_in.settings import SignInSettings
 from registry.access.token_route import DEVICE_GRANT
+from registry.api.environments.files import BUILD_FILES
 from registry.cli.app import app
 from registry.cli.build_command import BuildCommand
 from registry.http.settings import HttpSettings
@@ -30,7 +31,7 @@ from tests.support.builder.services import make_channel
 from tests.support.registry.access import CLOSED
 from tests.support.registry.audited import read_stored
 from tests.support.registry.browser import Browser, data_of
-from tests.support.registry.environments import Place, serving_environments
+from tests.support.registry.environments import Answer, Place, serving_environments
 from tests.support.registry.people import BY, PASSWORD, People, basic
 from tests.support.registry.pushes import DATA, DIGEST, MANIFEST, Pusher, image_manifest
 from tests.support.registry.serving import NUMPY, ROOT, Site, serving
@@ -58,6 +59,11 @@ TOLD_OF_ENVIRONMENTS = {
     "PUT /api/v1/setting/": {"setting.update"},
     "PUT /api/v1/setting/{namespace}/": {"setting.update"},
     "PUT /api/v1/setting/{namespace}/{environment}/": {"setting.update"},
+    "PUT /api/v1/build/{build}/": {"environment.rebuild"},
+    "PUT /api/v1/build/{build}/cancel/": {"build.cancel"},
+    "PUT /api/v1/environment/{namespace}/{environment}/": {"environment.switch", "environment.describe"},
+    "DELETE /api/v1/build/{build}/": {"build.delete"},
+    "DELETE /api/v1/environment/{namespace}/{environment}/": {"environment.delete"},
 }
 UNTOLD = {
     "PATCH /v2/{name}/blobs/uploads/{session}": "a session that is not finished has changed nothing yet",
@@ -70,8 +76,14 @@ READ = {
     "/api/v1/permission/", "/api/v1/channel/", "/api/v1/package/", "/api/v1/token/",
     "/api/v1/audit/", "/api/v1/audit/{namespace}/", "/api/openapi.json", "/api/docs",
     "/api/v1/environment/", "/api/v1/environment/{namespace}/{environment}/", "/api/v1/build/",
-    "/api/v1/build/{build}/", "/api/v1/setting/", "/api/v1/setting/{namespace}/",
+    "/api/v1/setting/", "/api/v1/setting/{namespace}/",
     "/api/v1/setting/{namespace}/{environment}/",
+    "/ui/", "/ui/{path:.*}", "/ui/main.css", "/ui/main.js", "/ui/runtime-config.js",
+    "/api/v1/build/{build}/", "/api/v1/build/{build}/packages/", "/api/v1/build/{build}/logs/",
+    "/api/v1/build/{build}/events/", "/api/v1/build/{build}/docker/", "/api/v1/build/{build}/installer/",
+    *(f"/api/v1/build/{{build}}/{end}" for end in BUILD_FILES),
+    *(f"/api/v1/environment/{{namespace}}/{{environment}}/{end}"
+      for end in ("conda-lock.yml", "conda-lock.yaml", "lockfile/")),
 }  # fmt: skip
 """Paths whose GET changes nothing."""
 
@@ -204,6 +216,31 @@ class RequestsOfEnvironments:
 
     async def post_specification(self) -> None:
         self.first = await self.place.post("app", "one")
+        assert self.place.server is not None
+        self.place.server.hold("held-1.0-0.conda")
+        self.waiting = await self.place.post("other", "held")
+
+    async def put_build(self) -> None:
+        await self.place.end_of(self.first)
+        self.second = int((await self.send("PUT", f"build/{self.first}/")).data["build_id"])
+
+    async def cancel_build(self) -> None:
+        await self.send("PUT", f"build/{self.waiting}/cancel/")
+
+    async def put_environment(self) -> None:
+        await self.place.end_of(self.second)
+        await self.send("PUT", "environment/team/app/", {"build_id": self.first, "description": "x"})
+
+    async def delete_build(self) -> None:
+        await self.send("DELETE", f"build/{self.second}/")
+
+    async def delete_environment(self) -> None:
+        await self.send("DELETE", "environment/team/app/")
+
+    async def send(self, method: str, path: str, document: Any = None) -> Answer:
+        answer = await self.place.ask(method, path, document)
+        assert answer.status == 200, answer.body
+        return answer
 
     def by_row(self) -> dict[str, Callable[[], Awaitable[None]]]:
         setting = "PUT /api/v1/setting/"
@@ -212,6 +249,11 @@ class RequestsOfEnvironments:
             setting: lambda: self.put_setting("setting/"),
             setting + "{namespace}/": lambda: self.put_setting("setting/team/"),
             setting + "{namespace}/{environment}/": lambda: self.put_setting("setting/team/app/"),
+            "PUT /api/v1/build/{build}/": self.put_build,
+            "PUT /api/v1/build/{build}/cancel/": self.cancel_build,
+            "PUT /api/v1/environment/{namespace}/{environment}/": self.put_environment,
+            "DELETE /api/v1/build/{build}/": self.delete_build,
+            "DELETE /api/v1/environment/{namespace}/{environment}/": self.delete_environment,
         }
 
     async def put_setting(self, path: str) -> None:
@@ -220,11 +262,13 @@ class RequestsOfEnvironments:
 
 
 async def test_every_route_that_changes_an_environment_is_told(tmp_path: Path) -> None:
-    async with serving_environments(tmp_path) as place:
+    async with serving_environments(tmp_path, packages=("one", "held"), served=True) as place:
         found: dict[str, set[str]] = {}
         for row, send in RequestsOfEnvironments(place).by_row().items():
             seen = {each["id"] for each in (await place.get("audit/")).data}
             await send()
+            async with place.parts.audit.writing():
+                pass
             new = [each for each in (await place.get("audit/")).data if each["id"] not in seen]
             found[row] = {each["action"] for each in new if each["outcome"] == "allowed"}
             assert all(each["principal"] == "admin" and each["client"] for each in new), row

@@ -12,8 +12,8 @@ import pytest
 
 from builder.artifacts.artifact import Artifact
 from builder.errors import Unsatisfiable
-from registry.files import content_type, disposition
 from registry.http.settings import HttpSettings
+from registry.kinds.sending import content_type, disposition
 from tests.support.registry.serving import DOCUMENT, NUMPY, ROOT, Site, serving
 
 PATH = f"/files/{NUMPY}/latest/conda-lock.yml"

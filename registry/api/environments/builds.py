@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from registry.api.documents import answer_data
-from registry.api.environments.finding import scope_of
+from auth.audit.log import append
+from registry.api.documents import answer_data, answer_message
+from registry.api.environments.finding import named_of, scope_of
 from registry.api.environments.queries import (
     PAGING,
     check_parameters,
@@ -22,8 +24,12 @@ from registry.api.environments.queries import (
 )
 from registry.api.environments.writing import LOGS, write_build, write_whole_build
 from registry.api.streamed import answer_all
+from registry.observer import PRINCIPAL
 from registry.parts import PARTS
+from registry.rates import caller_of
+from registry.trail import actor_of, note
 from storage.environments.vocabulary import BUILD_SORTS, BuildFilter, EnvironmentBuild
+from storage.errors import BuildStateWrong
 
 FILTERS = ("namespace", "name", "environment_id", "status", "packages", "artifact")
 
@@ -59,6 +65,38 @@ def read_filter(request: web.Request) -> BuildFilter:
         read_packages(request),
         has_image=artifact is not None and artifact != LOGS,
     )
+
+
+async def put_build(request: web.Request, build: EnvironmentBuild) -> web.StreamResponse:
+    """Have the same specification solved and built again."""
+    principal = request[PRINCIPAL]
+    actor = actor_of(request, principal)
+
+    async def record(connection: AsyncConnection, new: EnvironmentBuild) -> None:
+        await append(connection, actor.did("environment.rebuild", new.repository, build=new.id, of=build.id))
+
+    new = await named_of(request).rebuild(build.id, by=principal.name, caller=caller_of(request), record=record)
+    return answer_data({"build_id": new.id}, message="rebuild triggered")
+
+
+async def cancel_build(request: web.Request, build: EnvironmentBuild) -> web.StreamResponse:
+    principal = request[PRINCIPAL]
+    if not await named_of(request).cancel(build, f"canceled by {principal.name}"):
+        now = await request.app[PARTS].stored_environments.builds.find(build.id)
+        raise BuildStateWrong(build.id, f"it is {now.status} already, so there is nothing to cancel")
+    note(request, principal, "build.cancel", build.repository, build=build.id)
+    return answer_message(f"build {build.id} canceled")
+
+
+async def delete_build(request: web.Request, build: EnvironmentBuild) -> web.StreamResponse:
+    """One that has ended, and is not the current one."""
+    actor = actor_of(request, request[PRINCIPAL])
+
+    async def record(connection: AsyncConnection, gone: EnvironmentBuild) -> None:
+        await append(connection, actor.did("build.delete", gone.repository, build=gone.id))
+
+    await request.app[PARTS].stored_environments.environments.delete_build(build.id, record)
+    return answer_message(f"build {build.id} deleted")
 
 
 async def get_build(request: web.Request, build: EnvironmentBuild) -> web.StreamResponse:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from registry.api.documents import answer_data
-from registry.api.environments.finding import scope_of
+from auth.audit.log import append
+from registry.api.documents import answer_data, answer_message, read_number, read_object, read_text
+from registry.api.environments.finding import MOST_BUILDS, named_of, scope_of
 from registry.api.environments.queries import (
     PAGING,
     check_parameters,
@@ -19,9 +21,13 @@ from registry.api.environments.queries import (
     read_status,
     read_word,
 )
+from registry.api.environments.specification import check_description
 from registry.api.environments.writing import LOGS, write_build, write_environment
 from registry.api.streamed import answer_all
+from registry.errors import BodyInvalid
+from registry.observer import PRINCIPAL
 from registry.parts import PARTS
+from registry.trail import actor_of
 from storage.environments.vocabulary import ENVIRONMENT_SORTS, Environment, EnvironmentFilter
 
 FILTERS = ("namespace", "name", "search", "status", "packages", "artifact")
@@ -58,6 +64,40 @@ def read_filter(request: web.Request) -> EnvironmentFilter:
         read_packages(request),
         has_image=artifact is not None and artifact != LOGS,
     )
+
+
+async def put_environment(request: web.Request, environment: Environment) -> web.StreamResponse:
+    """Set the current build, the description, or both."""
+    document = await read_object(request, ("build_id", "description"))
+    build_id, description = read_number(document, "build_id", MOST_BUILDS), read_text(document, "description")
+    if build_id is None and description is None:
+        raise BodyInvalid("", "expected build_id, description, or both")
+    if description is not None:
+        check_description(description, "description")
+    actor = actor_of(request, request[PRINCIPAL])
+
+    async def record(connection: AsyncConnection, changed: Environment) -> None:
+        if build_id is not None:
+            await append(connection, actor.did("environment.switch", changed.repository, build=build_id))
+        if description is not None:
+            await append(connection, actor.did("environment.describe", changed.repository))
+
+    changed = await request.app[PARTS].stored_environments.environments.change(
+        environment.namespace, environment.name, build_id=build_id, description=description, record=record
+    )
+    return answer_data(write_environment(changed))
+
+
+async def delete_environment(request: web.Request, environment: Environment) -> web.StreamResponse:
+    """Its builds that have not ended are cancelled."""
+    principal = request[PRINCIPAL]
+    actor = actor_of(request, principal)
+
+    async def record(connection: AsyncConnection, gone: Environment) -> None:
+        await append(connection, actor.did("environment.delete", gone.repository, name=gone.name))
+
+    await named_of(request).delete(environment.namespace, environment.name, by=principal.name, record=record)
+    return answer_message(f"environment {environment.namespace}/{environment.name} deleted")
 
 
 async def get_environment(request: web.Request, environment: Environment) -> web.StreamResponse:

@@ -19,6 +19,9 @@ ArtifactType = Literal[
 BuildNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
+Searched = Annotated[str, Field(max_length=255, pattern=r"^[ -~]*$")]
+
+
 class NamespaceName(Shape):
     id: int
     name: Name
@@ -114,7 +117,21 @@ class ChangedEnvironment(Shape):
     description: Annotated[str, Field(max_length=10_000)] | None = None
 
 
-Searched = Annotated[str, Field(max_length=255, pattern=r"^[ -~]*$")]
+class LockedPackages(Paged):
+    search: Searched | None = None
+    """A part of the name, whatever its case."""
+    exact: Literal["true", "false", "1", "0", ""] | None = None
+    """Whether `search` is the whole name."""
+    build: Searched | None = None
+    """A part of the build."""
+    platform: Searched | None = None
+    """Without it, the first of the lock."""
+    sort_by: Literal["name", "channel", "version", ""] | None = None
+
+
+class Log(Shape):
+    follow: Literal["0", "1", ""] | None = None
+    """1 for server-sent events as the log grows."""
 
 
 class Environments(Paged):

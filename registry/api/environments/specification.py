@@ -32,7 +32,7 @@ LARGEST = LARGEST_LOCK + (LARGEST_LOCK >> 1)
 """Bytes of the body: in JSON each end of a line and each quotation mark of a lock takes one more."""
 PARSED = 3
 """How many times its size a body takes from the memory for pushes."""
-_LONGEST_DESCRIPTION = 10_000
+LONGEST_DESCRIPTION = 10_000
 
 CREATE, UPDATE = Permission.ENVIRONMENT_CREATE, Permission.ENVIRONMENT_UPDATE
 
@@ -108,6 +108,14 @@ async def read_specification(request: web.Request) -> Sent:
     return _name(request, wanted, namespace, name, description)
 
 
+def check_description(text: str, where: str) -> None:
+    """Raises BodyInvalid."""
+    if len(text) > LONGEST_DESCRIPTION:
+        raise BodyInvalid(where, f"it has {len(text)} characters; at most {LONGEST_DESCRIPTION} are allowed")
+    if not text.translate(dict.fromkeys(map(ord, "\n\t\r"))).isprintable():
+        raise BodyInvalid(where, "it has a control character")
+
+
 def _name(
     request: web.Request, wanted: EnvironmentInput, namespace: str, name: str | None, description: str | None
 ) -> Sent:
@@ -117,8 +125,8 @@ def _name(
     if len(chosen) > LONGEST_NAME:
         raise InputInvalid("environment_name", f"it has more than {LONGEST_NAME} characters")
     check_name(chosen, "name" if wanted.name else "environment_name")
-    if description is not None and len(description) > _LONGEST_DESCRIPTION:
-        raise InputInvalid("environment_description", f"it has more than {_LONGEST_DESCRIPTION} characters")
+    if description is not None:
+        check_description(description, "environment_description")
     repository = write_repository(namespace, chosen)
     try:
         check_repository(repository)

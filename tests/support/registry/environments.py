@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from tests.support.auth.opened import CHEAP
 from tests.support.builder.packages import Package
 from tests.support.builder.services import make_channel
 from tests.support.registry.people import PASSWORD, basic
+from tests.support.servers.channel_server import ChannelServer
 
 BY = Actor.operator()
 NOBODY: Mapping[str, str] = {}
@@ -66,11 +67,13 @@ class Place:
     parts: Parts
     channel: str
     headers: Mapping[str, str]
+    server: ChannelServer | None = None
+    """Of the channel, if it is not a directory."""
 
     def by(self, name: str | None) -> Place:
         """The same place for somebody else."""
         headers = NOBODY if name is None else basic(name, PASSWORD)
-        return Place(self.client, self.url, self.parts, self.channel, headers)
+        return replace(self, headers=headers)
 
     @property
     def named(self) -> NamedEnvironments:
@@ -118,12 +121,33 @@ async def serving_environments(
     anonymous: tuple[str, ...] = ("none",),
     read_only: bool = False,
     database: str | None = None,
+    served: bool = False,
     **builder: Any,
 ) -> AsyncIterator[Place]:
-    """A server for `people`, whose bindings these are; requests are the first one's."""
+    """A server for `people`, whose bindings these are; requests are the first one's. A `served` channel has its own."""
     channel = await make_channel(
         directory / "channel", [Package(each) if isinstance(each, str) else each for each in packages]
     )
+    async with ChannelServer(directory / "channel") if served else contextlib.nullcontext() as server:
+        url = server.url if server else channel
+        async with _open(directory, url, people, anonymous, read_only, database, builder) as place:
+            try:
+                yield replace(place, server=server)
+            finally:
+                for held in server.holds if server else ():
+                    held.released.set()
+
+
+@contextlib.asynccontextmanager
+async def _open(
+    directory: Path,
+    channel: str,
+    people: Mapping[str, Sequence[str]],
+    anonymous: tuple[str, ...],
+    read_only: bool,
+    database: str | None,
+    builder: Mapping[str, Any],
+) -> AsyncIterator[Place]:
     values = {"channels": (channel,), "base": "scratch", "repodata_refresh": 0, "workers": 1, **builder}
     settings = Settings(
         http=HttpSettings(answer_within=5.0),
