@@ -299,7 +299,7 @@ def _guard(row: RepositoryRoute) -> TargetHandler:
         if changes and "Origin" in request.headers:
             raise Denied("web pages may read this registry, not write to it")
         if writes:
-            _check_writable(parts, kind, repository)
+            _check_writable(request, parts, kind, repository)
         check_granted(request, parts, kinds.need(permission, repository))
         if app[RATES] is not None:
             count_request(request)
@@ -380,9 +380,9 @@ def _guard_entity(row: EntityRoute[Any]) -> Handler:
     return delete
 
 
-def _check_writable(parts: Parts, kind: RepositoryKind, repository: str) -> None:
+def _check_writable(request: web.Request, parts: Parts, kind: RepositoryKind, repository: str) -> None:
     """Raise Denied if nobody may write to the repository, or LookupError if its kind would write to another."""
-    refusal = kind.refusal(repository)
+    refusal = kind.refusal(request, repository)
     if refusal is not None:
         raise Denied(refusal)
     if parts.read_only:

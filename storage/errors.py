@@ -306,7 +306,8 @@ class RepositoryOfEnvironment(ContentError):
 
     def __init__(self, repository: str) -> None:
         super().__init__(
-            f"{repository} is an environment, whose images are built; change it with: condery env update {repository}"
+            f"{repository} is an environment, whose images are built; change it with: condery env update {repository} "
+            "FILE, or push such a file as an artifact"
         )
         self.repository = repository
 

@@ -7,11 +7,13 @@ import math
 from aiohttp import web
 
 from builder.artifacts.artifact import Artifact
+from builder.environments.inputs.reading import LARGEST_LOCK
 from builder.environments.life import NamedEnvironments
 from builder.image.documents import write_beginning
 from builder.image.finished import FinishedImage
 from builder.ticket import Ticket
 from registry.http.manifests import Prepared, Variants, choose_accepted
+from registry.http.references import parse_path
 from registry.kinds.kind import KINDS
 from registry.kinds.stored import StoredKind, accept_header, answer, answer_variants, find_manifest
 from registry.kinds.waiting import building_head, media_types_of, trickle, wait_a_while
@@ -20,7 +22,10 @@ from registry.parts import SETTINGS
 from registry.rates import caller_of
 from storage.environments.publishing import LATEST
 from storage.environments.vocabulary import BuildStatus
-from storage.errors import ManifestUnknown, RepositoryUnknown
+from storage.errors import ManifestUnknown, RepositoryOfEnvironment, RepositoryUnknown
+
+PUSHERS_OF_IMAGES = ("docker/", "buildkit/", "containerd/")
+"""The programs that push nothing but images, by how their User-Agent begins."""
 
 
 class Environments(StoredKind):
@@ -44,11 +49,16 @@ class Environments(StoredKind):
     def owns(self, repository: str) -> bool:
         return self._named is not None and repository in self._names
 
-    def refusal(self, repository: str) -> str | None:
-        return (
-            f"{repository} is an environment, whose images are built; change what is written down with: condery env "
-            f"update {repository} FILE"
-        )
+    def refusal(self, request: web.Request, repository: str) -> str | None:
+        """Only a file that says what to build may be pushed, which its manifest shows, after its blobs.
+
+        What can be no such file is refused before it is sent.
+        """
+        deletes = request.method == "DELETE" and parse_path(request.rel_url.raw_path).endpoint != "upload"
+        is_image = request.headers.get("User-Agent", "").startswith(PUSHERS_OF_IMAGES)
+        if not deletes and not is_image and (request.content_length or 0) <= LARGEST_LOCK:
+            return None
+        return str(RepositoryOfEnvironment(repository))
 
     async def answer_tag(self, request: web.Request, repository: str, tag: str, stamp: int) -> web.StreamResponse:
         """Answer with the image of the build that the tag means, waiting for one that is not finished.

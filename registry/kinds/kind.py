@@ -132,8 +132,8 @@ class RepositoryKind(Protocol):
     def scope(self, repository: str) -> str:
         """The repository in the database that holds the content of `repository`."""
 
-    def refusal(self, repository: str) -> str | None:
-        """Why nobody may push to `repository` or delete from it, as a sentence; None if permissions decide.
+    def refusal(self, request: web.Request, repository: str) -> str | None:
+        """Why nobody may push or delete as `request` does, as a sentence; None if permissions decide.
 
         Pushes and deletions go to the name itself, so if this returns None, `scope` must be the name, too.
         """

@@ -42,7 +42,7 @@ class Mirrored:
     def scope(self, repository: str) -> str:
         return self._mirror.scope(repository) if self._mirror is not None else repository
 
-    def refusal(self, repository: str) -> str | None:
+    def refusal(self, request: web.Request, repository: str) -> str | None:
         return f"{repository} is reserved for a copy from another registry; push or delete there"
 
     def needs(self, permission: Permission, repository: str) -> Need:

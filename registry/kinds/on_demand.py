@@ -43,7 +43,7 @@ class OnDemand(StoredKind):
     def scope(self, repository: str) -> str:
         return self._root
 
-    def refusal(self, repository: str) -> str | None:
+    def refusal(self, request: web.Request, repository: str) -> str | None:
         return f"{repository} is made from its name, so nothing can be pushed to it or deleted from it"
 
     def needs(self, permission: Permission, repository: str) -> Need:

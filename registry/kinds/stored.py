@@ -53,7 +53,7 @@ class StoredKind(abc.ABC):
     def scope(self, repository: str) -> str:
         return repository
 
-    def refusal(self, repository: str) -> str | None:
+    def refusal(self, request: web.Request, repository: str) -> str | None:
         return None
 
     def needs(self, permission: Permission, repository: str) -> Need:

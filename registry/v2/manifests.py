@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
 from aiohttp import web
 
@@ -14,9 +14,11 @@ from registry.http.references import Target, check_new_tag, check_tag, is_digest
 from registry.kinds.kind import KIND, is_granted
 from registry.notifications import recorder
 from registry.parts import PARTS, SETTINGS, room_for
+from registry.v2.written import ask_for_written, find_written
 from registry.webhooks.events import EventTarget
 from storage.digest import Digest
-from storage.repositories.manifest_document import read_manifest
+from storage.events.outbox import Record
+from storage.repositories.manifest_document import ManifestDocument, read_manifest
 from storage.repositories.rows import Push, StoredManifest
 
 LARGEST = 4 << 20
@@ -40,7 +42,9 @@ async def put_manifest(request: web.Request, target: Target) -> web.StreamRespon
     tags = _tags(request) if wanted is not None else [check_new_tag(target.reference)]
     if (request.content_length or 0) > LARGEST:
         raise BodyTooLarge(LARGEST)
-    await parts.repositories.check_push(repository, wanted, tags, request.content_length)
+    # what is pushed to an environment gets no tag of the client's
+    is_environment = repository in parts.stored_environments.environments.names
+    await parts.repositories.check_push(repository, wanted, [] if is_environment else tags, request.content_length)
     # the parsed document takes more memory than its text
     async with room_for(request, PARSED * min(request.content_length or LARGEST, LARGEST)):
         body = await read_limited(request, LARGEST, request.app[SETTINGS].stall_seconds)
@@ -62,20 +66,35 @@ async def _store(
         artifact_type=document.artifact_type,
         annotations=document.annotations,
     )
-    named = (*document.blobs, *document.children)
-    told = [EventTarget(digest, document.media_type, len(body), tag, references=named) for tag in tags or (None,)]
-    record = recorder(request, "push", repository, lambda _: told)
-    # who may only create never takes a tag from what it means
-    moves = is_granted(request, request[KIND].needs(Permission.ENVIRONMENT_UPDATE, repository))
-    await parts.repositories.put_manifest(repository, push, tags, record, moves=moves)
+    written = find_written(document)
+    record = _record_push(request, repository, document, push, [])
+    asked = await ask_for_written(request, repository, written, push, record) if written is not None else None
+    if asked is None:
+        record = _record_push(request, repository, document, push, tags)
+        # who may only create never takes a tag from what it means
+        moves = is_granted(request, request[KIND].needs(Permission.ENVIRONMENT_UPDATE, repository))
+        await parts.repositories.put_manifest(repository, push, tags, record, moves=moves)
     response = web.Response(status=201, headers={"Docker-Content-Digest": digest})
     response.headers["Location"] = f"/v2/{repository}/manifests/{digest}"
     if document.subject is not None:
         response.headers["OCI-Subject"] = document.subject.digest
-    if wanted is not None:
+    if asked is not None:
+        asked.add_headers(response)
+    elif wanted is not None:
         for tag in tags:
             response.headers.add("OCI-Tag", tag)
     return response
+
+
+def _record_push(
+    request: web.Request, repository: str, document: ManifestDocument, push: Push, tags: Sequence[str]
+) -> Record[None] | None:
+    manifest, named = push.manifest, (*document.blobs, *document.children)
+    told = [
+        EventTarget(manifest.digest, manifest.media_type, len(manifest.body), tag, references=named)
+        for tag in tags or (None,)
+    ]
+    return recorder(request, "push", repository, lambda _: told)
 
 
 def _tags(request: web.Request) -> list[str]:

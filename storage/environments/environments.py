@@ -159,6 +159,8 @@ class Environments:
             await lock_environment(self._database, connection, build.repository)
             row = environment_build
             await connection.execute(update(row).where(row.c.id == build_id).values(deleted=time.time()))
+            # the file that it was asked for with, if that was pushed
+            await drop_build(self._database, connection, build)
             await self._leave(connection, build)
             await announce(connection, build.repository)
             await hint(connection, CHANNEL)

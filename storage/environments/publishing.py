@@ -34,6 +34,11 @@ def write_lock_tag(lock_key: str) -> str:
     return f"lock-{lock_key[:SHOWN_LOCK]}"
 
 
+def write_file_tag(build: int) -> str:
+    """The tag of the artifact that a build was asked for with. It looks like no build's."""
+    return f"file-{build}"
+
+
 def write_day(seconds: float) -> str:
     """The day (UTC) of a time."""
     return datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC).date().isoformat()
@@ -152,7 +157,7 @@ async def drop_build(database: Database, connection: AsyncConnection, build: Env
     """
     await lock_manifests(database, connection, build.repository)
     table, row = tables.tag, environment_build
-    names = [str(build.id)]
+    names = [str(build.id), write_file_tag(build.id)]
     alive = and_(row.c.environment == build.environment, row.c.deleted.is_(None), row.c.status == BuildStatus.COMPLETED)
     if build.lock_key is not None:
         same = exists().where(alive, row.c.lock_key == build.lock_key)

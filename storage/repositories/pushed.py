@@ -117,11 +117,11 @@ class Repositories:
         """Store a manifest, pin its blobs, and point `tags` to it.
 
         Without `moves` no tag is taken from another manifest. Raises ManifestBlobUnknown, SizeMismatch, TagImmutable,
-        TagTaken, QuotaExceeded.
+        TagTaken, QuotaExceeded, RepositoryOfEnvironment.
         """
         try:
             await self.room.within(repository, lambda: self._put_manifest(repository, push, tags, record, moves=moves))
-        except (TagImmutable, TagTaken):
+        except (TagImmutable, TagTaken, RepositoryOfEnvironment):
             await self.room.give_up_push(repository, [blob.digest for blob in push.blobs])
             raise
         self.changes.mark(repository)
@@ -133,15 +133,35 @@ class Repositories:
         async with self._database.writing() as connection:
             await lock_manifests(self._database, connection, repository)
             await _check_no_environment(connection, repository)
-            pinned = await pin_blobs(connection, repository, push.blobs, push.optional_blobs)
-            await ensure_repository(self._database, connection, repository)
+            pinned = await self._pin(connection, repository, push)
             await self._limits.check_tags(self._database, connection, repository, digest, tags, moves=moves)
-            await self.room.check_manifest(connection, repository, digest, len(push.manifest.body))
-            await insert_manifest(self._database, connection, repository, push, pinned)
-            await self.set_tags(connection, repository, digest, tags)
+            await self._insert(connection, repository, push, pinned, tags)
             if record is not None:
                 await record(connection, None)
             await announce(connection, repository)
+
+    async def write_manifest(
+        self, connection: AsyncConnection, repository: str, push: Push, tags: Sequence[str]
+    ) -> None:
+        """Store a manifest in the transaction of something else, which also marks the repository as changed.
+
+        Raises ManifestBlobUnknown, SizeMismatch, QuotaExceeded.
+        """
+        await lock_manifests(self._database, connection, repository)
+        await self._insert(connection, repository, push, await self._pin(connection, repository, push), tags)
+
+    async def _pin(self, connection: AsyncConnection, repository: str, push: Push) -> set[str]:
+        pinned = await pin_blobs(connection, repository, push.blobs, push.optional_blobs)
+        await ensure_repository(self._database, connection, repository)
+        return pinned
+
+    async def _insert(
+        self, connection: AsyncConnection, repository: str, push: Push, pinned: set[str], tags: Sequence[str]
+    ) -> None:
+        digest = push.manifest.digest
+        await self.room.check_manifest(connection, repository, digest, len(push.manifest.body))
+        await insert_manifest(self._database, connection, repository, push, pinned)
+        await self.set_tags(connection, repository, digest, tags)
 
     async def check_push(self, repository: str, digest: Digest | None, tags: Sequence[str], size: int | None) -> None:
         """Raise TagImmutable or QuotaExceeded if a manifest that has not arrived yet could not be stored.
@@ -311,6 +331,12 @@ class Repositories:
         """Whether the repository has a row: something was pushed to it and not collected since."""
         async with self._database.reading() as connection:
             return await _exists(connection, repository)
+
+    async def has_manifests(self, repository: str) -> bool:
+        """Whether something is stored there that is more than blobs."""
+        row = tables.repository_manifest
+        async with self._database.reading() as connection:
+            return bool((await connection.execute(select(exists().where(row.c.repository == repository)))).scalar())
 
     async def tags(self, repository: str, last: str | None, limit: int) -> Page[str]:
         """Tags after `last`, sorted by code point; raises RepositoryUnknown."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from auth.permission import Permission
 from registry.http.manifests import Prepared, Variants
@@ -44,7 +45,7 @@ class Numbered(StoredKind):
     def scope(self, repository: str) -> str:
         return "stock"
 
-    def refusal(self, repository: str) -> str | None:
+    def refusal(self, request: web.Request, repository: str) -> str | None:
         return f"{repository} is numbered, so nobody writes to it"
 
     def needs(self, permission: Permission, repository: str) -> Need:
@@ -75,7 +76,7 @@ async def test_each_name_is_of_one_kind(tmp_path: Path, name: str, kind: type, e
         found = site.app[KINDS].of(name)
         assert type(found) is kind
         assert found.needs(Permission.ENVIRONMENT_READ, name) == (Permission.ENVIRONMENT_READ, entity, name, "pull")
-        assert (found.refusal(name) is None) == (kind is Pushed)
+        assert (found.refusal(make_mocked_request("PUT", "/"), name) is None) == (kind is Pushed)
         assert found.scope(name) == (ROOT if kind is OnDemand else name)
         assert site.app[KINDS].lists(name) is found.listed is (kind is not OnDemand)
 
@@ -168,7 +169,7 @@ async def test_a_kind_says_what_of_a_scope_is_read_by_digest(tmp_path: Path) -> 
 
 async def test_what_is_written_is_never_written_beside_what_is_read(tmp_path: Path) -> None:
     class Open(Numbered):
-        def refusal(self, repository: str) -> str | None:
+        def refusal(self, request: web.Request, repository: str) -> str | None:
             return None
 
     async with serving(tmp_path, kinds=(Open, *ALL_KINDS)) as site:

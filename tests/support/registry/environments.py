@@ -120,6 +120,7 @@ async def serving_environments(
     *,
     anonymous: tuple[str, ...] = ("none",),
     read_only: bool = False,
+    roles: tuple[str, ...] = (),
     database: str | None = None,
     served: bool = False,
     **builder: Any,
@@ -149,9 +150,10 @@ async def _open(
     builder: Mapping[str, Any],
 ) -> AsyncIterator[Place]:
     values = {"channels": (channel,), "base": "scratch", "repodata_refresh": 0, "workers": 1, **builder}
+    access = AccessSettings(anonymous_bindings=anonymous, signed_in_bindings=("none",), roles=roles)
     settings = Settings(
         http=HttpSettings(answer_within=5.0),
-        access=AccessSettings(anonymous_bindings=anonymous, signed_in_bindings=("none",)),
+        access=access,
         builder=BuilderSettings(**values),
         storage=StorageSettings(data_directory=directory / "data", database=database),
         upkeep=UpkeepSettings(read_only=read_only),
@@ -163,7 +165,7 @@ async def _open(
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         host, port = runner.addresses[0]
         parts = app[PARTS]
-        await _add(parts, people)
+        await _add(parts, people, access.own_roles)
         async with aiohttp.ClientSession() as client:
             place = Place(client, f"http://{host}:{port}", parts, channel, NOBODY)
             yield place.by(next(iter(people), None))
@@ -171,10 +173,10 @@ async def _open(
         await runner.cleanup()
 
 
-async def _add(parts: Parts, people: Mapping[str, Sequence[str]]) -> None:
+async def _add(parts: Parts, people: Mapping[str, Sequence[str]], roles: Roles) -> None:
     data = AccessData(parts.blobs.database, parts.changes)
     with Passwords(data, 2, CHEAP) as passwords:
-        accounts, bindings = Accounts(data, Names("conda-store-dynamic"), passwords), HeldBindings(data, Roles())
+        accounts, bindings = Accounts(data, Names("conda-store-dynamic"), passwords), HeldBindings(data, roles)
         for name, held in people.items():
             await accounts.add_person(name, PASSWORD, by=BY)
             for each in held:
