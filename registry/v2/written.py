@@ -17,9 +17,9 @@ from auth.errors import NameUnfit
 from auth.permission import Permission
 from auth.refusal import refuse
 from builder.artifacts.referrers import TYPES
-from builder.environments.inputs.input import EnvironmentInput, InputSettings
-from builder.environments.inputs.reading import LARGEST_LOCK, read_input_aside
-from builder.environments.life import NamedEnvironments, write_repository
+from builder.environments.inputs.input import EnvironmentInput
+from builder.environments.inputs.reading import LARGEST_LOCK
+from builder.environments.life import write_repository
 from builder.errors import BuilderError, InputInvalid, TooManyBuilds
 from builder.locks.formats import CONDA_LOCK, ENVIRONMENT_FILE, EXPLICIT, PIXI
 from registry.errors import Denied, SpecificationRefused
@@ -110,9 +110,10 @@ async def ask_for_written(
         return None
     if found is not None and (build := await _find_same(request, found, push.manifest.digest)) is not None:
         return Asked(build)
-    async with room_for(request, PARSED * min(written.layer.size, LARGEST_LOCK)):
-        wanted = await _read(request, named, repository, written)
     namespace, _, last = repository.partition("/")
+    async with room_for(request, PARSED * min(written.layer.size, LARGEST_LOCK)):
+        content = await _read(request, repository, written)
+        wanted = await named.wanted.read(content, named.builder.pool, namespace, found.name if found else last)
     name, told_of_name = _choose_name(found, wanted, namespace, last)
     record = _recorder(request, repository, push, told)
 
@@ -155,7 +156,7 @@ async def _find_same(request: web.Request, found: Environment, digest: Digest) -
     return None if build.status in (BuildStatus.FAILED, BuildStatus.CANCELED) else build
 
 
-async def _read(request: web.Request, named: NamedEnvironments, repository: str, written: Written) -> EnvironmentInput:
+async def _read(request: web.Request, repository: str, written: Written) -> bytes:
     """Raises InputInvalid, ManifestBlobUnknown, SizeMismatch."""
     parts, layer = request.app[PARTS], written.layer
     if layer.size > LARGEST_LOCK:
@@ -166,9 +167,7 @@ async def _read(request: web.Request, named: NamedEnvironments, repository: str,
         raise ManifestBlobUnknown(repository, [layer.digest]) from None
     if blob.size != layer.size:
         raise SizeMismatch(layer.digest, layer.size, blob.size)
-    content = await parts.blobs.content(layer.digest)
-    settings = InputSettings.of(named.builder.settings, needs_name=False)
-    return await read_input_aside(content, settings, named.builder.pool, file_name=written.file_name)
+    return await parts.blobs.content(layer.digest)
 
 
 def _choose_name(
