@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from pathlib import Path
 
@@ -25,8 +26,10 @@ def test_oras_pushes_a_file_and_any_client_pulls_its_image(
     oras_command: OrasCommand, crane: Crane, served: Server
 ) -> None:
     name = f"{served.address}/oras/science"
-    # the program writes the server's warnings where it logs, beside its output
-    push(oras_command, f"{name}:first,second", "dependencies: [tzdata]\n")
+    (oras_command.directory / "environment.yaml").write_text("dependencies: [tzdata]\n")
+    command = [oras_command.program, "push", "--plain-http", f"{name}:first,second", f"environment.yaml:{ENVIRONMENT}"]
+    done = subprocess.run(command, cwd=oras_command.directory, capture_output=True, text=True, check=True, timeout=60)
+    assert "of oras/science is QUEUED: pull oras/science:" in done.stderr
     config = json.loads(crane("config", "--insecure", f"{name}:latest"))
     assert config["os"] == "linux"
     tags = crane("ls", "--insecure", name).split()
