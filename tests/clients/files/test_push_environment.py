@@ -27,7 +27,13 @@ def test_oras_pushes_a_file_and_any_client_pulls_its_image(
 ) -> None:
     name = f"{served.address}/oras/science"
     (oras_command.directory / "environment.yaml").write_text("dependencies: [tzdata]\n")
-    command = [oras_command.program, "push", "--plain-http", f"{name}:first,second", f"environment.yaml:{ENVIRONMENT}"]
+    command = [
+        str(oras_command.program),
+        "push",
+        "--plain-http",
+        f"{name}:first,second",
+        f"environment.yaml:{ENVIRONMENT}",
+    ]
     done = subprocess.run(command, cwd=oras_command.directory, capture_output=True, text=True, check=True, timeout=60)
     assert "of oras/science is QUEUED: pull oras/science:" in done.stderr
     config = json.loads(crane("config", "--insecure", f"{name}:latest"))
