@@ -129,9 +129,10 @@ async def serving_environments(
     channel = await make_channel(
         directory / "channel", [Package(each) if isinstance(each, str) else each for each in packages]
     )
+    access = AccessSettings(anonymous_bindings=anonymous, signed_in_bindings=("none",), roles=roles)
     async with ChannelServer(directory / "channel") if served else contextlib.nullcontext() as server:
         url = server.url if server else channel
-        async with _open(directory, url, people, anonymous, read_only, database, builder) as place:
+        async with _open(directory, url, people, access, read_only, database, builder) as place:
             try:
                 yield replace(place, server=server)
             finally:
@@ -144,13 +145,12 @@ async def _open(
     directory: Path,
     channel: str,
     people: Mapping[str, Sequence[str]],
-    anonymous: tuple[str, ...],
+    access: AccessSettings,
     read_only: bool,
     database: str | None,
     builder: Mapping[str, Any],
 ) -> AsyncIterator[Place]:
     values = {"channels": (channel,), "base": "scratch", "repodata_refresh": 0, "workers": 1, **builder}
-    access = AccessSettings(anonymous_bindings=anonymous, signed_in_bindings=("none",), roles=roles)
     settings = Settings(
         http=HttpSettings(answer_within=5.0),
         access=access,
