@@ -173,6 +173,24 @@ class Builder:
         await self._record(job.spec, solved)
         return solved.lock
 
+    async def preview(self, spec: EnvironmentSpec, place: Place) -> Lock:
+        """The lock that a build of now would have. Nothing is recorded. Raises what the solve raises."""
+        admission = self.admission.of(place.namespace, place.environment)
+        await admission.check_spec(spec)
+        glibc, policy = await self._find_glibc(spec.platforms), await admission.find_policy()
+        logins = await self.logins.find(spec.owner)
+        key = make_resolution_key(spec, glibc, self.settings.channel_alias, policy, logins.key)
+
+        async def solve() -> Solved:
+            if (found := await self._find_fresh(key, spec, time.time())) is not None:
+                return Solved(found)
+            return Solved(logins.own(await self.solver.solve(spec, glibc, policy, logins), self.settings.channel_alias))
+
+        # by a key of its own: who joins a build's solve would wait for it to be recorded
+        solved = await self._solves.do(f"{key} preview", solve)
+        await admission.check_lock(solved.lock)
+        return solved.lock
+
     async def check(self, spec: EnvironmentSpec) -> None:
         """Solve `spec` and record nothing. Raises what the solve raises."""
         spec = await self.logins.give_owner(spec, self.settings.root)
@@ -221,10 +239,8 @@ class Builder:
         """
         now = time.time()
         resolution = await self.catalog.locks.find_resolution(key)
-        if resolution and not anew and is_fresh(spec, resolution.solved, self.settings, now):
-            document = await self.catalog.locks.find(resolution.lock_key)
-            if document:
-                return Solved(Lock.from_json(document), key)
+        if not anew and (fresh := await self._find_fresh(key, spec, now)) is not None:
+            return Solved(fresh, key)
         lock = logins.own(await self.solver.solve(spec, glibc, policy, logins), self.settings.channel_alias)
         if policy.key:
             check_lock(policy, lock, now)
@@ -233,6 +249,14 @@ class Builder:
             return solved
         await self._record(spec, solved)
         return Solved(solved.lock, key)
+
+    async def _find_fresh(self, key: str, spec: EnvironmentSpec, now: float) -> Lock | None:
+        """The stored solution of a spec while it is fresh."""
+        resolution = await self.catalog.locks.find_resolution(key)
+        if resolution is None or not is_fresh(spec, resolution.solved, self.settings, now):
+            return None
+        document = await self.catalog.locks.find(resolution.lock_key)
+        return Lock.from_json(document) if document else None
 
     async def _record(self, spec: EnvironmentSpec, solved: Solved) -> None:
         if solved.unrecorded is None:

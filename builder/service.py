@@ -25,6 +25,7 @@ from builder.demand import Demand
 from builder.environments.inputs.input import InputSettings
 from builder.environments.journal import Journals
 from builder.environments.life import NamedEnvironments
+from builder.environments.previews import Previews
 from builder.environments.settings import SettingsOfEnvironments
 from builder.environments.wanted import Wanted
 from builder.environments.work import EnvironmentWork
@@ -161,11 +162,10 @@ class BuilderService:
             stack.push_async_callback(packages.close)
             referrers = Referrers(catalog, blobs)
             stack.push_async_callback(referrers.close)
-            named = (
-                NamedEnvironments(environments, builder, queue, channels, demand, wanted)
-                if environments and wanted
-                else None
-            )
+            named = None
+            if environments and wanted:
+                previews = Previews(wanted, builder, channels, queue)
+                named = NamedEnvironments(environments, builder, queue, channels, demand, wanted, previews)
             service = cls(builder, queue, demand, packages, referrers, named)
             if resume:
                 await stack.enter_async_context(service._serving(clear))

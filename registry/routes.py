@@ -31,6 +31,7 @@ from registry.api.description.handlers import DESCRIPTION, Description, get_docu
 from registry.api.environments import schemas as shapes
 from registry.api.environments import wanted_schemas as wanted
 from registry.api.environments.builds import cancel_build, delete_build, get_build, list_builds, put_build
+from registry.api.environments.differences import get_difference
 from registry.api.environments.environments import (
     delete_environment,
     get_environment,
@@ -49,6 +50,7 @@ from registry.api.environments.files import (
 )
 from registry.api.environments.finding import find_build, find_environment
 from registry.api.environments.packages import list_packages as list_locked_packages
+from registry.api.environments.planning import find_plan, post_solve, solve_specification
 from registry.api.environments.settings import (
     get_environment_settings,
     get_settings,
@@ -60,7 +62,7 @@ from registry.api.namespaces import list_namespaces
 from registry.api.packages import list_channels, list_packages
 from registry.api.permissions import get_permission
 from registry.api.tokens import list_tokens, make_token, revoke_token
-from registry.contract import BYTES, EVENTS, HTML, JSON, TEXT, YAML, data, listing, message, raw
+from registry.contract import BYTES, EVENTS, HTML, JSON, TEXT, YAML, data, fields, listing, message, raw
 from registry.dispatch import (
     FOLDERS,
     READ_METHODS,
@@ -179,6 +181,14 @@ ROUTES: tuple[Row, ...] = (
           query=shapes.Builds, gives=listing(shapes.Build)),
     EntityRoute(READ_METHODS, _BUILD, _READ, find_build, get_build, "rest", "show a build",
                 _BUILDS, gives=data(shapes.WholeBuild)),
+    EntityRoute(READ_METHODS, _BUILD + "difference/", _READ, find_build, get_difference, "rest",
+                "show what a build changed against the one before", _BUILDS,
+                query=wanted.Against, gives=data(wanted.Difference)),
+    Route(READ_METHODS, "/api/v1/specification/", Permission.ENVIRONMENT_SOLVE, solve_specification, "rest",
+          "solve, and build nothing", lists=True, query=wanted.Specified, gives=fields(solve=list[wanted.Solved])),
+    EntityRoute(("POST",), "/api/v1/solve/", Permission.ENVIRONMENT_SOLVE, find_plan, post_solve, "rest",
+                "say what a build would be, and build nothing", "the environment in the body",
+                body=wanted.NewPlan, gives=data(wanted.Plan)),
     AccountRoute(READ_METHODS, _SETTING, Permission.SETTING_READ, get_settings, "rest",
                  "show what is set for all environments", "*/*", gives=_SET),
     AccountRoute(("PUT",), _SETTING, Permission.SETTING_UPDATE, put_settings, "rest", "set it", "*/*",

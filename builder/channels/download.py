@@ -69,6 +69,9 @@ class DownloadSettings:
     """Seconds after which a connection moves from its slot to a long one, or gives way."""
 
 
+EXTENSIONS = (".conda", ".tar.bz2")
+
+
 class Downloader:
     """Fetches archives in parallel, at most `limit` at a time, and each once from its channel, however many want it.
 
@@ -123,8 +126,19 @@ class Downloader:
             return _find_local(package)
         return await self._flights.do(package.source_key, lambda: self._fetch(package, received or _ignore, logins))
 
+    def has(self, package: LockedPackage) -> bool:
+        """Whether the archive is on this machine. It reads the disk."""
+        if package.url.startswith("file://"):
+            return True
+        if not package.file_name.endswith(EXTENSIONS) or not (package.sha256 or package.md5):
+            return False
+        return _is_whole(self._path_of(package), package.size)
+
+    def _path_of(self, package: LockedPackage) -> Path:
+        return self._settings.directory / f"{package.archive_key}{_find_extension(package)}"
+
     async def _fetch(self, package: LockedPackage, received: Received, logins: Logins) -> Path:
-        path = self._settings.directory / f"{package.archive_key}{_find_extension(package)}"
+        path = self._path_of(package)
         algorithm: Literal["sha256", "md5"] = "sha256" if package.sha256 else "md5"
         await asyncio.to_thread(mark_used, path)
         try:
@@ -329,7 +343,7 @@ def _find_local(package: LockedPackage) -> Path:
 
 
 def _find_extension(package: LockedPackage) -> str:
-    for extension in (".conda", ".tar.bz2"):
+    for extension in EXTENSIONS:
         if package.file_name.endswith(extension):
             return extension
     raise PackageRefused(package.file_name, "it is neither a .conda nor a .tar.bz2 file")

@@ -20,6 +20,7 @@ from builder.artifacts.artifact import Artifact
 from builder.build import Builder, Place
 from builder.channels.policy import ChannelPolicy
 from builder.environments.inputs.input import EnvironmentInput
+from builder.environments.previews import Previews
 from builder.environments.request import BuildRequest
 from builder.environments.wanted import Wanted
 from builder.errors import BuildFailed, EnvironmentUnusable, TooManyBuilds
@@ -84,6 +85,7 @@ class NamedEnvironments:
     channels: ChannelPolicy
     files: Files
     wanted: Wanted
+    previews: Previews
 
     # asking
 

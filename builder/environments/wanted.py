@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,7 +14,7 @@ from builder.environments.inputs.input import EnvironmentInput
 from builder.environments.inputs.reading import read_input_aside
 from builder.environments.request import BuildRequest
 from builder.environments.settings import SettingsFound, SettingsOfEnvironments
-from builder.errors import PolicyRefusal, TooManyBuilds
+from builder.errors import EnvironmentUnusable, PolicyRefusal, TooManyBuilds
 from builder.names.spec import EnvironmentSpec
 from builder.work.pool import WorkerPool
 from storage.catalog.locks import Locks
@@ -21,6 +22,15 @@ from storage.environments.parts import EnvironmentStore
 from storage.environments.usage import count_unfinished
 from storage.environments.vocabulary import EnvironmentBuild
 from storage.events.outbox import Record
+
+
+def check_pip(pip: Sequence[str]) -> None:
+    """Raises EnvironmentUnusable for what cannot be built yet."""
+    if pip:
+        raise EnvironmentUnusable(
+            f"it asks for PyPI packages ({', '.join(pip[:3])}{', ...' if len(pip) > 3 else ''}), "
+            "which are not supported yet; ask for conda packages instead of the pip part"
+        )
 
 
 @dataclass(frozen=True)
@@ -33,14 +43,21 @@ class Wanted:
     settings: SettingsOfEnvironments
 
     async def read(
-        self, content: bytes, pool: WorkerPool, namespace: str, name: str | None = None, *, is_lock: bool | None = None
+        self,
+        content: bytes,
+        pool: WorkerPool,
+        namespace: str,
+        name: str | None = None,
+        *,
+        is_lock: bool | None = None,
+        needs_name: bool = True,
     ) -> EnvironmentInput:
         """Read what somebody wrote down for an environment of `namespace`, which is called `name` if the file does
         not say. Raises InputInvalid.
         """
         # what cannot be a name is refused later
         found = await self.settings.find(namespace, name if name and NAME.fullmatch(name) else "")
-        inputs = replace(self.settings.inputs, needs_name=not name)
+        inputs = replace(self.settings.inputs, needs_name=needs_name and not name)
         settings = found.values.adapt(inputs)
         wanted = await read_input_aside(content, settings, pool, is_lock=is_lock)
         if wanted.name is None or wanted.name == name:

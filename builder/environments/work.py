@@ -20,8 +20,8 @@ from builder.build import Builder, Place
 from builder.canonical import make_key
 from builder.environments.journal import Journal, Journals
 from builder.environments.request import BuildRequest
-from builder.environments.wanted import Wanted
-from builder.errors import BuildCanceled, BuildFailed, EnvironmentUnusable, UnknownLock
+from builder.environments.wanted import Wanted, check_pip
+from builder.errors import BuildCanceled, BuildFailed, UnknownLock
 from builder.image.finished import FinishedImage
 from builder.locks.lock import Lock
 from builder.progress import Progress
@@ -99,11 +99,7 @@ class EnvironmentWork:
     async def _do(self, job: Job, build: EnvironmentBuild, progress: Progress) -> str:
         specification = await self.store.builds.find_specification(build.specification)
         request = BuildRequest.from_json(specification.request)
-        if request.pip:
-            raise EnvironmentUnusable(
-                f"it asks for PyPI packages ({', '.join(request.pip[:3])}{', ...' if len(request.pip) > 3 else ''}), "
-                "which are not supported yet; ask for conda packages instead of the pip part"
-            )
+        check_pip(request.pip)
         # the credentials of now: they may have changed since it was asked for
         spec = await self.wanted.find_spec(request, build.namespace, build.name)
         lock_key = await self._complete(request.lock_key, build, progress) if request.lock_key else None

@@ -12,7 +12,8 @@ import contextlib
 import math
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 
 import structlog
 
@@ -34,7 +35,7 @@ from builder.queue.rows import count_deaths, is_dead, is_since, measure_age, rea
 from builder.queue.watcher import Watcher
 from builder.settings import BuilderSettings
 from builder.work.buckets import Buckets
-from builder.work.claims import OURSELVES, Begun, Caller, Claim, on_behalf_of, untold
+from builder.work.claims import OURSELVES, Begun, Caller, Claim, count_down, on_behalf_of, untold
 from storage.catalog.builds import BuildRow, Builds
 from storage.clock import is_within
 from storage.errors import ConderyError, QuotaExceeded, ServerStopping
@@ -95,6 +96,8 @@ class EmbeddedQueue:
         self._settings = settings
         self._owner = Owner.new()
         self._flights: dict[str, Flight] = {}
+        self._held: Counter[Caller] = Counter()
+        """Who has something under way that counts as a build."""
         a_minute = settings.builds_per_minute
         self._begun = Buckets(a_minute / 60, a_minute) if a_minute else None
         self._heart: asyncio.Task[None] | None = None
@@ -176,7 +179,8 @@ class EmbeddedQueue:
         """Raises TooManyBuilds. Builds that a dead server left are resumed, however many there are."""
         if caller == OURSELVES:
             return
-        settings, firsts = self._settings, [flight.claim.first for flight in self._flights.values()]
+        settings = self._settings
+        firsts = [*(flight.claim.first for flight in self._flights.values()), *self._held.elements()]
         own = firsts.count(caller)
         if own >= settings.builds_per_caller:
             raise TooManyBuilds(own, settings.builds_per_caller, "builds_per_caller", caller.name)
@@ -191,6 +195,15 @@ class EmbeddedQueue:
             raise TooManyBuilds(counted, settings.builds_at_most, "builds_at_most")
         if self._begun is not None and (seconds := self._begun.take(caller)):
             raise TooManyNewBuilds(settings.builds_per_minute, caller.name, math.ceil(seconds))
+
+    @contextlib.contextmanager
+    def holding(self, caller: Caller) -> Iterator[None]:
+        self._check_room(caller)
+        self._held[caller] += 1
+        try:
+            yield
+        finally:
+            count_down(self._held, caller)
 
     async def follow(self, build_id: str) -> SubmittedBuild | None:
         row = await self._builds.find(build_id)

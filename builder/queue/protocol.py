@@ -7,6 +7,7 @@ is taken over when its owner dies, and it is found again after a restart.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -74,6 +75,12 @@ class BuildQueue(Protocol):
 
         Raises TooManyBuilds if this caller, or all callers together, have as many builds under way as the settings
         allow, unless the job's build already runs.
+        """
+
+    def holding(self, caller: Caller) -> contextlib.AbstractContextManager[None]:
+        """Count as a build of `caller`, while the block runs, what is none but takes as much, such as a dry solve.
+
+        Entering it raises TooManyBuilds as `submit` does.
         """
 
     async def follow(self, build_id: str) -> SubmittedBuild | None:

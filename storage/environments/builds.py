@@ -149,6 +149,16 @@ class EnvironmentBuilds:
             conditions.append(environment_build.c.environment.in_(select(environment.c.id).where(seen)))
         return conditions
 
+    async def find_before(self, build: EnvironmentBuild) -> EnvironmentBuild | None:
+        """The last complete build of the same environment that is older than `build`."""
+        row = environment_build
+        earlier = (row.c.environment == build.environment) & (row.c.id < build.id)
+        complete = row.c.status == BuildStatus.COMPLETED
+        query = select_builds().where(earlier, complete).order_by(row.c.id.desc()).limit(1)
+        async with self._database.reading() as connection:
+            found = (await connection.execute(query)).first()
+        return read_build(found) if found else None
+
     async def list_left(self, before: float) -> list[EnvironmentBuild]:
         """Unfinished builds requested before a time (UNIX seconds) that no unfinished build of the queue works on."""
         row, job = environment_build, tables.build

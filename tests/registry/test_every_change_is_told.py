@@ -68,6 +68,7 @@ TOLD_OF_ENVIRONMENTS = {
 UNTOLD = {
     "PATCH /v2/{name}/blobs/uploads/{session}": "a session that is not finished has changed nothing yet",
     "DELETE /v2/{name}/blobs/uploads/{session}": "likewise",
+    "POST /api/v1/solve/": "nothing is built or recorded",
     "POST /device/code": "codes are worth nothing until somebody allows them",
 }
 READ = {
@@ -84,6 +85,7 @@ READ = {
     *(f"/api/v1/build/{{build}}/{end}" for end in BUILD_FILES),
     *(f"/api/v1/environment/{{namespace}}/{{environment}}/{end}"
       for end in ("conda-lock.yml", "conda-lock.yaml", "lockfile/")),
+    "/api/v1/build/{build}/difference/", "/api/v1/specification/",
 }  # fmt: skip
 """Paths whose GET changes nothing."""
 

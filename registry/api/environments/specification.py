@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -26,6 +27,7 @@ from registry.parts import PARTS, room_for
 from registry.rates import caller_of
 from registry.trail import actor_of
 from storage.environments.vocabulary import EnvironmentBuild
+from storage.errors import EnvironmentUnknown
 
 FIELDS = ("specification", "namespace", "is_lockfile", "environment_name", "environment_description")
 LARGEST = LARGEST_LOCK + (LARGEST_LOCK >> 1)
@@ -35,6 +37,7 @@ PARSED = 3
 LONGEST_DESCRIPTION = 10_000
 
 CREATE, UPDATE = Permission.ENVIRONMENT_CREATE, Permission.ENVIRONMENT_UPDATE
+READ = Permission.ENVIRONMENT_READ
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ async def find_specification(request: web.Request) -> Found[Sent]:
 
 async def post_specification(request: web.Request, sent: Sent) -> web.StreamResponse:
     """The sender may create this environment. Whether they may change one that is there is decided with its row."""
+    await check_base(request, sent.wanted.extends)
     principal, parts = request[PRINCIPAL], request.app[PARTS]
     actor = actor_of(request, principal)
 
@@ -90,8 +94,24 @@ async def post_specification(request: web.Request, sent: Sent) -> web.StreamResp
     return answer_data({"build_id": build.id}, **warnings)
 
 
-async def read_specification(request: web.Request) -> Sent:
-    """Raises BodyInvalid, BodyTooLarge, BodyBroken, InputInvalid, NameUnfit."""
+async def check_base(request: web.Request, extends: str | None) -> None:
+    """Raises SpecificationRefused for an environment to build on that is not there, or that the sender may not read:
+    the packages of the new one say what is in the other.
+    """
+    if extends is None:
+        return
+    parts, (namespace, name) = request.app[PARTS], extends.split("/", 1)
+    with contextlib.suppress(EnvironmentUnknown):
+        found = await parts.stored_environments.environments.find(namespace, name)
+        if parts.access.may(request[PRINCIPAL], READ, found.repository):
+            return
+    raise SpecificationRefused(f"extends: there is no environment {extends}, or you may not read it")
+
+
+async def read_specification(request: web.Request, *, needs_name: bool = True) -> Sent:
+    """What the body has. Without a name, where none is needed, it is about the whole namespace.
+
+    Raises BodyInvalid, BodyTooLarge, BodyBroken, InputInvalid, NameUnfit."""
     async with room_for(request, PARSED * min(request.content_length or LARGEST, LARGEST)):
         document = await read_object(request, FIELDS, LARGEST)
         text = read_text(document, "specification")
@@ -103,8 +123,15 @@ async def read_specification(request: web.Request) -> Sent:
         named = named_of(request)
         request.app[PARTS].namespaces.check(namespace)
         wanted = await named.wanted.read(
-            text.encode(), named.builder.pool, namespace, name, is_lock=True if must_be_lock else None
+            text.encode(),
+            named.builder.pool,
+            namespace,
+            name,
+            is_lock=True if must_be_lock else None,
+            needs_name=needs_name,
         )
+    if not (needs_name or name or wanted.name):
+        return Sent(namespace, "", f"{namespace}/*", wanted, None)
     return _name(request, wanted, namespace, name, description)
 
 

@@ -8,9 +8,12 @@ from pydantic import Field
 
 from builder.environments.settings import MOST_BUILDS, MOST_BYTES, MOST_DAYS, MOST_HOURS
 from builder.policy.rules import MOST_DAYS as MOST_COOLDOWN
-from registry.contract import Shape
+from registry.api.environments.schemas import BuildNumber
+from registry.api.schemas import Name
+from registry.contract import Empty, Shape
 
 Texts = list[str]
+Many = Annotated[list[Annotated[str, Field(max_length=1000, pattern=r"^[ -~]*$")]], Field(max_length=500)]
 Count = Annotated[int, Field(ge=0, lt=1 << 60)]
 
 
@@ -67,3 +70,109 @@ class SettingLayers(Shape):
     all: Settings
     namespace: Settings
     environment: Settings
+
+
+class Specified(Shape):
+    """The query of conda-store's dry solve."""
+
+    channel: Many | None = None
+    channels: Many | None = None
+    """Another name of the same."""
+    conda: Many | None = None
+    """Match specs."""
+    pip: Many | None = None
+    """Requirements of PyPI packages, which are refused as long as they are not supported."""
+
+
+class Solved(Shape):
+    name: str
+    version: str
+    channel_id: int
+    size: int
+    """Bytes of its archive; 0 if the channel does not say."""
+
+
+class Planned(Shape):
+    """A package of a lock."""
+
+    name: str
+    version: str
+    build: str
+    subdir: str
+    channel: str
+    url: str
+    sha256: str | None
+    license: str | None
+    size: int | None
+    """Bytes of its archive."""
+
+
+class Step(Shape):
+    name: str
+    before: Planned
+    after: Planned
+
+
+class PlatformDifference(Shape):
+    added: list[Planned]
+    removed: list[Planned]
+    up: list[Step]
+    """To a later version, or a later build of the same."""
+    down: list[Step]
+    other: list[Step]
+    """The same version and build number in another build or with other content."""
+    size: int
+    """How many bytes of archives more, or less, there are."""
+    download: int
+    """Bytes of archives that are new."""
+
+
+class Difference(Shape):
+    build_id: int
+    against: int | None
+    """The build that it is compared with; null if there is none, and everything is added."""
+    platforms: dict[str, PlatformDifference]
+
+
+class Against(Shape):
+    against: BuildNumber | Empty | None = None
+    """A build of the same environment; without it, the last complete one before."""
+
+
+class CachedParts(Shape):
+    """What the server has already."""
+
+    archives: int
+    """Packages that need no download."""
+    archives_size: int
+    fragments: int
+    """Packages whose part of a layer is made."""
+    image: bool
+    """Whether the whole image is made."""
+
+
+class PlannedPlatform(Shape):
+    packages: list[Planned]
+    size: int
+
+
+class Plan(Shape):
+    """What a build of now would be."""
+
+    lock: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    """Its key."""
+    platforms: dict[str, PlannedPlatform]
+    against: int | None
+    """The current build of the environment."""
+    difference: dict[str, PlatformDifference]
+    cached: CachedParts
+
+
+class NewPlan(Shape):
+    specification: str
+    """An environment file, a lock of conda-lock's or pixi's, an explicit list, or a manifest of pixi's."""
+    namespace: Name | None = None
+    """Whose rules hold; without it, one's primary one."""
+    is_lockfile: bool | None = None
+    environment_name: str | None = None
+    """With whose current build it is compared, if the specification does not say it."""
