@@ -69,6 +69,10 @@ async def test_a_person_makes_an_environment_changes_it_and_sees_why_it_fails(pa
     await page.get_by_role("button", name="Save").click()
     await expect(page.get_by_test_id("build-status")).to_contain_text("Failed (")
     await expect(page.get_by_test_id("build-status")).to_contain_text("no-package-has-this-name")
+    async with page.context.expect_page() as opened:
+        await page.get_by_role("link", name="Log", exact=True).click()
+    log = await opened.value
+    await expect(log.locator("body")).to_contain_text("no-package-has-this-name")
 
 
 async def test_a_specification_that_is_wrong_is_refused_with_the_reason(page: Page, at_home: str) -> None:
@@ -89,3 +93,26 @@ async def test_environments_are_listed_and_found(page: Page, at_home: str, made:
     await expect(page.get_by_text("listed-one")).to_be_hidden()
     await page.get_by_text("listed-two").click()
     await expect(page.get_by_test_id("build-status")).to_contain_text("Completed")
+
+
+async def test_an_environment_is_rolled_back(page: Page, at_home: str, made: Store) -> None:
+    first = made.make("rolled", ["tzdata"])
+    made.wait(first)
+    second = made.make("rolled", ["tzdata", "ca-certificates"])
+    made.wait(second)
+    assert made.send("GET", "environment/alice/rolled/")["data"]["current_build_id"] == second
+    await page.goto(f"{at_home}/ui/alice/rolled")
+    await page.get_by_role("button", name="Edit", exact=True).click()
+    await page.locator("[role=combobox], [role=button][aria-haspopup=listbox]").first.click()
+    await page.locator(f"[role=option][data-value='{first}']").click()
+    await page.get_by_role("button", name="Change environment version").click()
+    await expect(page.get_by_text("has been updated with the selected build")).to_be_visible()
+    assert made.send("GET", "environment/alice/rolled/")["data"]["current_build_id"] == first
+
+
+async def test_what_is_made_of_a_build_is_downloaded(page: Page, at_home: str, made: Store) -> None:
+    made.wait(made.make("downloaded", ["tzdata"]))
+    await page.goto(f"{at_home}/ui/alice/downloaded")
+    async with page.expect_download() as saved:
+        await page.get_by_role("link", name="Download archive").click()
+    assert (await saved.value).suggested_filename.endswith(".tar.gz")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import tarfile
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.clients.conda_store.conftest import Store
 from tests.support.conda_store import CondaStore
@@ -91,6 +94,28 @@ def test_a_hundred_and_one_environments_are_listed_once(alice: CondaStore, made:
     found = [each["name"] for each in rows(alice, "environment") if each["name"] in names]
     assert sorted(found) == sorted(names)
     assert len({each["id"] for each in rows(alice, "build")}) >= 101
+
+
+def test_it_downloads_each_form(alice: CondaStore, built: int, tmp_path: Path) -> None:
+    lock = yaml.safe_load(download(alice, tmp_path, "lockfile", "alice/analysis"))
+    assert {"python", "tzdata"} <= {each["name"] for each in lock["package"]}
+    written = yaml.safe_load(download(alice, tmp_path, "yaml", f"alice/analysis:{built}"))
+    assert any(str(each).startswith("python=") for each in written["dependencies"])
+    assert download(alice, tmp_path, "logs", str(built)).strip()
+    download(alice, tmp_path, "archive", str(built))
+    with tarfile.open(tmp_path / "archive") as archive:
+        assert {"bin/activate", "bin/conda-unpack"} <= {name.removeprefix("./") for name in archive.getnames()}
+
+
+def download(client: CondaStore, directory: Path, artifact: str, uri: str) -> bytes:
+    client.ask("download", uri, "--artifact", artifact, "--output-filename", artifact, directory=directory)
+    return (directory / artifact).read_bytes()
+
+
+def test_it_runs_a_command_in_an_environment(alice: CondaStore, built: int) -> None:
+    shown = alice.ask("run", "--no-cache", "alice/analysis", "--", "python", "-c", "import sys; print(sys.prefix)")
+    assert "/bin" not in shown
+    assert shown.strip()
 
 
 def test_it_is_told_that_a_build_failed(alice: CondaStore, made: Store) -> None:
