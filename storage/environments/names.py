@@ -27,7 +27,9 @@ class EnvironmentNames:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._known: set[str] = set()
-        self._version: tuple[int | None, float | None] = (None, None)
+        self._version: tuple[int, ...] | None = None
+        self._changes = 0
+        """How often this process has changed them."""
         self._listeners: list[Callable[[], None]] = []
 
     def __contains__(self, repository: str) -> bool:
@@ -39,10 +41,15 @@ class EnvironmentNames:
 
     def add(self, repository: str) -> None:
         self._known.add(repository)
-        self._tell()
+        self._note_change()
 
     def discard(self, repository: str) -> None:
         self._known.discard(repository)
+        self._note_change()
+
+    def _note_change(self) -> None:
+        self._changes += 1
+        self._version = None
         self._tell()
 
     def _tell(self) -> None:
@@ -51,14 +58,25 @@ class EnvironmentNames:
 
     async def load(self) -> None:
         """Read the names if they have changed since."""
-        newest = select(func.max(environment.c.id), func.max(environment.c.deleted))
-        query = select(environment.c.repository).where(environment.c.deleted.is_(None))
-        async with self._database.reading() as connection:
-            version = tuple((await connection.execute(newest)).one())
-            if version == self._version:
-                return
-            self._known = set((await connection.execute(query)).scalars())
-        self._version = version
+        alive = environment.c.deleted.is_(None)
+        # not times or the newest id alone: of two transactions the one that began later may end earlier
+        numbers = (
+            func.count(),
+            func.coalesce(func.sum(environment.c.id), 0),
+            func.coalesce(func.max(environment.c.id), 0),
+        )
+        newest = select(*numbers).where(alive)
+        query = select(environment.c.repository).where(alive)
+        while True:
+            before = self._changes
+            async with self._database.reading() as connection:
+                version = tuple(int(each) for each in (await connection.execute(newest)).one())
+                if version == self._version:
+                    return
+                known = set((await connection.execute(query)).scalars())
+            if before == self._changes:
+                break
+        self._known, self._version = known, version
         self._tell()
 
     async def follow(self) -> NoReturn:
