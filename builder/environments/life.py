@@ -255,12 +255,14 @@ class NamedEnvironments:
         await self.builder.admission.of(build.namespace, build.name).check_stored(build.lock_key)
         return await self.files.artifact_of_lock(build.lock_key, name, build.namespace, caller)
 
-    async def _get_image(self, build: EnvironmentBuild) -> FinishedImage | None:
+    async def _get_image(self, build: EnvironmentBuild) -> FinishedImage:
         """The image of a build that has ended. Raises BuildFailed."""
         if build.status != BuildStatus.COMPLETED or build.image_key is None:
             raise BuildFailed(str(build.id), build.status, build.status_info or "it made nothing")
-        document = await self.builder.catalog.images.find(build.image_key)
-        return FinishedImage.from_json(document["image"]) if document else None
+        document = await self.store.builds.find_image(build.image_key)
+        if document is None:
+            raise BuildFailed(str(build.id), "Collected", "its image was lost; build it again")
+        return FinishedImage.from_json(document["image"])
 
     async def cancel(self, build: EnvironmentBuild, reason: str) -> bool:
         """End an unfinished build; False if it has ended already. `reason` is a whole sentence."""

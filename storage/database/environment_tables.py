@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, String, Table, Text, text
 
-from storage.database.tables import NAME, metadata
+from storage.database.tables import DIGEST, NAME, metadata
 
 ENVIRONMENT_NAME = String(255).with_variant(String(255, collation="C"), "postgresql")
 
@@ -70,7 +70,7 @@ environment_build = Table(
     Column("cause", String(16), nullable=False),
     # the lock that it was solved to, and the image
     Column("lock_key", String(64), index=True),
-    Column("image_key", String(64)),
+    Column("image_key", String(64), index=True),
     # the earlier build that has the same lock
     Column("same_as", Integer),
     # bytes of the packages
@@ -102,6 +102,22 @@ lock_package = Table(
     Column("lock_key", String(64), primary_key=True),
     Column("name", NAME, primary_key=True),
     Index("ix_lock_package_name", "name", "lock_key"),
+)
+
+environment_image = Table(
+    "environment_image",
+    metadata,
+    # a copy of the image's row of on-demand images, which gives way to others while its builds are still there
+    Column("key", String(64), primary_key=True),
+    Column("document", Text, nullable=False),
+)
+
+environment_manifest = Table(
+    "environment_manifest",
+    metadata,
+    # the manifests of an image, of which a build's tags lead only to some
+    Column("image", String(64), ForeignKey("environment_image.key", ondelete="CASCADE"), primary_key=True),
+    Column("digest", DIGEST, primary_key=True, index=True),
 )
 
 environment_alarm = Table(

@@ -7,8 +7,11 @@ so neither is ever seen to go on when the other has ended.
 from __future__ import annotations
 
 import datetime
+import json
+import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import ColumnElement, case, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,12 +19,29 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.clock import USE_SECONDS, is_within
 from storage.database import tables
 from storage.database.engine import Database, batches
-from storage.database.environment_tables import environment, environment_build, lock_package, specification
+from storage.database.environment_tables import (
+    environment,
+    environment_build,
+    environment_image,
+    lock_package,
+    specification,
+)
 from storage.digest import Digest
 from storage.environments.environments import find_build, lock_environment
 from storage.environments.listing import match_builds, order_builds
 from storage.environments.names import CHANNEL
-from storage.environments.publishing import LATEST, give_image, set_tags, write_day, write_lock_tag
+from storage.environments.publishing import (
+    DAY_SECONDS,
+    LATEST,
+    drop_tags,
+    drop_unneeded,
+    forget_lost_images,
+    give_image,
+    lock_packages,
+    set_tags,
+    write_day,
+    write_lock_tag,
+)
 from storage.environments.rows import (
     SPECIFICATION_COLUMNS,
     read_build,
@@ -39,12 +59,16 @@ from storage.environments.vocabulary import (
     Paging,
     Specification,
 )
-from storage.errors import EnvironmentBuildUnknown
+from storage.errors import EnvironmentBuildUnknown, ManifestUnknown, QuotaExceeded
 from storage.events.announcements import announce
 from storage.events.changes import Changes
 from storage.events.hints import hint
 from storage.quotas.limits import Limits
 from storage.quotas.room import Room
+from storage.repositories.rows import lock_manifests
+
+LARGEST_ID = 2**31 - 1
+_LOCK_TAG = re.compile(r"lock-([0-9a-f]{12,64})")
 
 
 class EnvironmentBuilds:
@@ -69,6 +93,16 @@ class EnvironmentBuilds:
             query = select(tables.lock.c.document).where(tables.lock.c.key == lock_key)
             text: str | None = (await connection.execute(query)).scalar()
         return text
+
+    async def find_image(self, key: str) -> Mapping[str, Any] | None:
+        """The document of an image that a build has, as `Images` has it; None if no build was ever published with it.
+
+        It is there as long as the build, also when the image itself gave way to others that are made on demand.
+        """
+        query = select(environment_image.c.document).where(environment_image.c.key == key)
+        async with self._database.reading() as connection:
+            text: str | None = (await connection.execute(query)).scalar()
+        return None if text is None else json.loads(text)
 
     async def find_specification(self, specification_id: int) -> Specification:
         async with self._database.reading() as connection:
@@ -96,10 +130,10 @@ class EnvironmentBuilds:
             # one that could never be pulled gives way to the last one that was asked for
             query = query.where(or_(row.c.id == environment.c.current_build, row.c.id == environment.c.last_build))
             query = query.order_by(case(((row.c.id == environment.c.current_build) & complete, 0), else_=1), newest)
-        elif tag.isdecimal() and tag.isascii() and len(tag) < 10:
-            query = query.where(row.c.id == int(tag))
-        elif tag.startswith("lock-"):
-            prefix = tag.removeprefix("lock-")
+        elif (number := _read_id(tag)) is not None:
+            query = query.where(row.c.id == number)
+        elif found_lock := _LOCK_TAG.fullmatch(tag):
+            prefix = found_lock[1]
             query = query.where(complete, row.c.lock_key >= prefix, row.c.lock_key < prefix + "g").order_by(newest)
         elif (end := _end_of_day(tag)) is not None:
             query = query.where(complete, row.c.ended < end).order_by(newest)
@@ -182,14 +216,16 @@ class EnvironmentBuilds:
         """Give the image to the environment's repository and tag it with the build's id.
 
         `digest` is that of the image's index. Nobody is told before the build is complete. Raises
-        EnvironmentBuildUnknown, ManifestUnknown or ManifestBlobUnknown if the image is gone again, QuotaExceeded.
+        EnvironmentBuildUnknown if the build was deleted or has ended, ManifestUnknown or ManifestBlobUnknown if the
+        image is gone again, QuotaExceeded.
         """
         build = await self.find(build_id)
 
         async def attempt() -> None:
             async with self._database.writing() as connection:
                 await lock_environment(self._database, connection, build.repository)
-                await find_build(connection, build_id)
+                if await self._find_unfinished(connection, build_id) is None:
+                    raise EnvironmentBuildUnknown(build_id)
                 await give_image(self._database, connection, self._limits, build.repository, made.image_key)
                 await set_tags(self._database, connection, build.repository, digest, [str(build_id)])
                 await self._note_packages(connection, made)
@@ -198,9 +234,35 @@ class EnvironmentBuilds:
                 await connection.execute(update(row).where(row.c.id == build_id).values(**values))
                 await announce(connection, build.repository)
 
-        await self._room.within(build.repository, attempt)
+        try:
+            await self._room.within(build.repository, attempt)
+        except QuotaExceeded as error:
+            await self._drop_refused(build.repository, made.image_key)
+            raise QuotaExceeded(
+                error.prefix, error.what, error.limit, error.needed, _make_room(error.prefix, build.namespace),
+                held=error.held,
+            ) from error  # fmt: skip
+        except ManifestUnknown:
+            # its row alone would keep it from being made again
+            async with self._database.writing() as connection:
+                made_of = tables.image_manifest
+                query = select(made_of.c.digest).where(made_of.c.image == made.image_key)
+                await forget_lost_images(connection, list((await connection.execute(query)).scalars()))
+            raise
+
+    async def _drop_refused(self, repository: str, image_key: str) -> None:
+        """Delete what was made in the repository itself, of an image that no build there has."""
+        made, row = tables.image_manifest, tables.repository_manifest
+        async with self._database.writing() as connection:
+            await lock_environment(self._database, connection, repository)
+            await lock_manifests(self._database, connection, repository)
+            of_image = select(made.c.digest).where(made.c.image == image_key)
+            await drop_unneeded(connection, repository, row.c.digest.in_(of_image))
+            await announce(connection, repository)
+        self.changes.mark(repository)
 
     async def _note_packages(self, connection: AsyncConnection, made: Made) -> None:
+        await lock_packages(self._database, connection, made.lock_key)
         known = select(exists().where(lock_package.c.lock_key == made.lock_key))
         if made.packages and not (await connection.execute(known)).scalar():
             rows = [{"lock_key": made.lock_key, "name": name} for name in sorted(set(made.packages))]
@@ -210,28 +272,36 @@ class EnvironmentBuilds:
         """End a published build, in the transaction that ends the queue's.
 
         It becomes the current build unless a later one is complete already: two that run at once end in any order.
+        Nothing happens if it was deleted or has ended meanwhile.
         """
         row, now = environment_build, time.time()
-        build = await self._find_unfinished(connection, build_id)
+        build = await self._lock_unfinished(connection, build_id)
         if build is None:
             return
-        await lock_environment(self._database, connection, build.repository)
-        of_environment = (row.c.environment == build.environment) & (row.c.id != build_id)
-        same_lock = of_environment & (row.c.status == BuildStatus.COMPLETED) & (row.c.lock_key == build.lock_key)
-        same = (await connection.execute(select(func.min(row.c.id)).where(same_lock))).scalar()
-        info = f"the same lock as build {same}, so nothing was made anew" if same is not None else None
-        values = {"status": BuildStatus.COMPLETED, "ended": now, "same_as": same, "status_info": info}
-        await connection.execute(update(row).where(row.c.id == build_id).values(**values))
-        later = exists().where(
-            of_environment, row.c.id > build_id, row.c.status == BuildStatus.COMPLETED, row.c.deleted.is_(None)
+        assert build.lock_key is not None, "a published build has a lock"
+        others = (
+            (row.c.environment == build.environment)
+            & (row.c.id != build_id)
+            & (row.c.status == BuildStatus.COMPLETED)
+            & row.c.deleted.is_(None)
         )
-        is_last = not (await connection.execute(select(later))).scalar()
+        same_lock = others & (row.c.lock_key == build.lock_key)
+        first, last_same = (
+            await connection.execute(select(func.min(row.c.id), func.max(row.c.id)).where(same_lock))
+        ).one()
+        info = f"the same lock as build {first}, so nothing was made anew" if first is not None else None
+        values = {"status": BuildStatus.COMPLETED, "ended": now, "same_as": first, "status_info": info}
+        await connection.execute(update(row).where(row.c.id == build_id).values(**values))
+        is_last = not (await connection.execute(select(exists().where(others, row.c.id > build_id)))).scalar()
         tag = tables.tag
+        await lock_manifests(self._database, connection, build.repository)
         query = select(tag.c.digest).where(tag.c.repository == build.repository, tag.c.name == str(build_id))
         digest = (await connection.execute(query)).scalar_one()
-        assert build.lock_key is not None, "a published build has a lock"
-        tags = [write_lock_tag(build.lock_key), *([LATEST, write_day(now)] if is_last else [])]
-        await set_tags(self._database, connection, build.repository, digest, tags)
+        tags = [LATEST, write_day(now)] if is_last else []
+        if last_same is None or last_same < build_id:
+            tags.append(write_lock_tag(build.lock_key))
+        if tags:
+            await set_tags(self._database, connection, build.repository, digest, tags)
         if is_last:
             this = environment.c.id == build.environment
             await connection.execute(update(environment).where(this).values(current_build=build_id))
@@ -239,20 +309,35 @@ class EnvironmentBuilds:
         await announce(connection, build.repository)
 
     async def fail(self, connection: AsyncConnection, build_id: int, reason: str, *, canceled: bool = False) -> None:
-        """End a build that made nothing, with a sentence that somebody can act on."""
+        """End a build that made nothing, with a sentence that somebody can act on; what it published goes.
+
+        Nothing happens if it was deleted or has ended meanwhile.
+        """
         row = environment_build
-        build = await self._find_unfinished(connection, build_id)
+        build = await self._lock_unfinished(connection, build_id)
         if build is None:
             return
         values = {
             "status": BuildStatus.CANCELED if canceled else BuildStatus.FAILED,
             "status_info": reason,
             "ended": time.time(),
+            "lock_key": None,
+            "image_key": None,
+            "size": 0,
         }
         await connection.execute(update(row).where(row.c.id == build_id).values(**values))
-        tag = tables.tag
-        await connection.execute(tag.delete().where(tag.c.repository == build.repository, tag.c.name == str(build_id)))
+        if build.image_key is not None:
+            await lock_manifests(self._database, connection, build.repository)
+            await drop_tags(connection, build.repository, [str(build_id)])
         await announce(connection, build.repository)
+
+    async def _lock_unfinished(self, connection: AsyncConnection, build_id: int) -> EnvironmentBuild | None:
+        """A build that has not ended, which nobody else ends or deletes until the transaction ends."""
+        build = await self._find_unfinished(connection, build_id)
+        if build is None:
+            return None
+        await lock_environment(self._database, connection, build.repository)
+        return await self._find_unfinished(connection, build_id)
 
     async def end_left(self, build_id: int, reason: str, *, canceled: bool = False) -> None:
         """End a build that no build of the queue works on, as `fail`."""
@@ -274,10 +359,27 @@ class EnvironmentBuilds:
             await connection.execute(update(row).where(row.c.id == build.id).values(pulled=time.time()))
 
 
-def _end_of_day(text: str) -> float | None:
-    """The end of a day (UNIX seconds), if `text` is one."""
+def _make_room(prefix: str, namespace: str) -> str:
+    """What somebody does whose build does not fit."""
+    advice = f"delete builds or environments of {namespace} that nobody needs, and build it again"
+    if prefix == f"namespace {namespace}":
+        return f"{advice}; an administrator can raise it with: condery namespace quota {namespace} SIZE"
+    return f"{advice}; an administrator can raise quotas"
+
+
+def _read_id(tag: str) -> int | None:
+    """The id of a build that a tag is, as we write it: 7, not 007."""
+    if not tag.isascii() or not tag.isdecimal() or len(tag) > len(str(LARGEST_ID)) or str(int(tag)) != tag:
+        return None
+    return int(tag) if int(tag) <= LARGEST_ID else None
+
+
+def _end_of_day(tag: str) -> float | None:
+    """The end of a day (UNIX seconds), if `tag` is one as we write it: 2026-01-02, not 2026-1-2."""
     try:
-        day = datetime.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=datetime.UTC)
+        day = datetime.date.fromisoformat(tag)
     except ValueError:
         return None
-    return (day + datetime.timedelta(days=1)).timestamp()
+    if day.isoformat() != tag:
+        return None
+    return datetime.datetime.combine(day, datetime.time(), datetime.UTC).timestamp() + DAY_SECONDS

@@ -6,6 +6,7 @@ lost. A method that moves or deletes a tag marks the repository as changed befor
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
@@ -142,9 +143,7 @@ class Environments:
     ) -> EnvironmentBuild:
         """Record another build of a build's specification. Raises EnvironmentBuildUnknown."""
         async with self._database.writing() as connection:
-            earlier = await find_build(connection, build_id)
-            await lock_environment(self._database, connection, earlier.repository)
-            earlier = await find_build(connection, build_id)
+            earlier = await self._lock_build(connection, build_id)
             build = await self._insert_build(connection, earlier.environment, earlier.specification, cause, by)
             if record is not None:
                 await record(connection, build)
@@ -153,10 +152,13 @@ class Environments:
         return build
 
     async def take_back(self, build_id: int) -> None:
-        """Undo `ask_for_build` or `ask_again`, whose build the queue did not take."""
+        """Undo `ask_for_build` or `ask_again`, whose build the queue did not take; nothing if it was deleted."""
+        with contextlib.suppress(EnvironmentBuildUnknown):
+            await self._take_back(build_id)
+
+    async def _take_back(self, build_id: int) -> None:
         async with self._database.writing() as connection:
-            build = await find_build(connection, build_id)
-            await lock_environment(self._database, connection, build.repository)
+            build = await self._lock_build(connection, build_id)
             row = environment_build
             await connection.execute(update(row).where(row.c.id == build_id).values(deleted=time.time()))
             # the file that it was asked for with, if that was pushed
@@ -189,8 +191,7 @@ class Environments:
     ) -> Environment:
         """Set what is not None, both or neither. Raises what `set_current` does."""
         async with self._database.writing() as connection:
-            found = await find_environment(connection, namespace, name)
-            await lock_environment(self._database, connection, found.repository)
+            found = await self._lock_environment(connection, namespace, name)
             if build_id is not None:
                 await self._move(connection, found, build_id)
                 await hint(connection, CHANNEL)
@@ -225,8 +226,7 @@ class Environments:
         """
         now = time.time()
         async with self._database.writing() as connection:
-            found = await find_environment(connection, namespace, name)
-            await lock_environment(self._database, connection, found.repository)
+            found = await self._lock_environment(connection, namespace, name)
             row = environment_build
             query = select_builds().where(row.c.environment == found.id, row.c.status.in_(UNFINISHED))
             unfinished = [read_build(each) for each in await connection.execute(query)]
@@ -249,9 +249,7 @@ class Environments:
         Raises EnvironmentBuildUnknown, BuildStateWrong for one that has not ended, or that `latest` means.
         """
         async with self._database.writing() as connection:
-            build = await find_build(connection, build_id)
-            await lock_environment(self._database, connection, build.repository)
-            build = await find_build(connection, build_id)
+            build = await self._lock_build(connection, build_id)
             if not build.is_finished:
                 raise BuildStateWrong(build_id, f"it is {build.status}; cancel it first")
             if build.is_current and build.status == BuildStatus.COMPLETED:
@@ -272,6 +270,22 @@ class Environments:
         self.changes.mark(build.repository)
         return build
 
+    async def _lock_environment(self, connection: AsyncConnection, namespace: str, name: str) -> Environment:
+        """An environment that nobody else changes until the transaction ends. Raises EnvironmentUnknown."""
+        found = await find_environment(connection, namespace, name)
+        await lock_environment(self._database, connection, found.repository)
+        # it may be deleted, and another one be there, since we looked
+        return await find_environment(connection, namespace, name)
+
+    async def _lock_build(self, connection: AsyncConnection, build_id: int) -> EnvironmentBuild:
+        """A build of an environment that nobody else changes until the transaction ends.
+
+        Raises EnvironmentBuildUnknown.
+        """
+        build = await find_build(connection, build_id)
+        await lock_environment(self._database, connection, build.repository)
+        return await find_build(connection, build_id)
+
     async def _leave(self, connection: AsyncConnection, build: EnvironmentBuild) -> None:
         """Let the environment of a deleted build name others as its current and its last build.
 
@@ -284,6 +298,7 @@ class Environments:
         if last is None:
             await connection.execute(update(environment).where(this).values(deleted=time.time()))
             await drop_settings(connection, build.namespace, build.name)
+            await drop_repository(self._database, connection, build.repository)
             return
         values = {"last_build": last}
         if build.is_current:
@@ -331,9 +346,10 @@ class Environments:
         request = json.dumps(wanted.request, sort_keys=True, ensure_ascii=False)
         key = hashlib.sha256(json.dumps([wanted.name, document, request]).encode()).hexdigest()
         values = {"sha256": key, "name": wanted.name, "document": document, "request": request, "created": time.time()}
-        await connection.execute(self._database.insert(specification).values(**values).on_conflict_do_nothing())
-        query = select(specification.c.id).where(specification.c.sha256 == key)
-        return int((await connection.execute(query)).scalar_one())
+        statement = self._database.insert(specification).values(**values)
+        # updated, so that nobody deletes it who has seen that nothing needs it
+        statement = statement.on_conflict_do_update(index_elements=["sha256"], set_={"name": statement.excluded.name})
+        return int((await connection.execute(statement.returning(specification.c.id))).scalar_one())
 
     async def _insert_build(
         self, connection: AsyncConnection, environment_id: int, specification_id: int, cause: Cause, by: str

@@ -10,17 +10,18 @@ import datetime
 import time
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import ColumnElement, Table, and_, delete, exists, func, literal, select, update
+from sqlalchemy import ColumnElement, FromClause, Table, and_, delete, exists, func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.blobs.rows import touch
+from storage.blobs.rows import lock_rows, touch
 from storage.database import tables
-from storage.database.engine import Database
-from storage.database.environment_tables import environment_build
+from storage.database.engine import Database, batches
+from storage.database.environment_tables import environment as environments
+from storage.database.environment_tables import environment_build, environment_image, environment_manifest
 from storage.digest import Digest
 from storage.environments.vocabulary import BuildStatus, EnvironmentBuild
 from storage.errors import ManifestBlobUnknown, ManifestUnknown
-from storage.quotas.bounds import find_bounds
+from storage.quotas.bounds import Bound, find_bounds
 from storage.quotas.limits import Limits
 from storage.quotas.room import release_unnamed, sum_held
 from storage.repositories.rows import ensure_repository, link_blobs, lock_manifests, note_tags
@@ -28,6 +29,7 @@ from storage.repositories.rows import ensure_repository, link_blobs, lock_manife
 LATEST = "latest"
 SHOWN_LOCK = 12
 """Hex digits of a lock in tags."""
+DAY_SECONDS = 86400
 
 
 def write_lock_tag(lock_key: str) -> str:
@@ -44,6 +46,11 @@ def write_day(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC).date().isoformat()
 
 
+async def lock_packages(database: Database, connection: AsyncConnection, lock_key: str) -> None:
+    """Hold off all others who record or delete what is in a lock, until the transaction ends."""
+    await database.lock(connection, f"packages of lock {lock_key}")
+
+
 async def give_image(
     database: Database, connection: AsyncConnection, limits: Limits, repository: str, image_key: str
 ) -> None:
@@ -52,12 +59,7 @@ async def give_image(
     Raises ManifestUnknown or ManifestBlobUnknown if some of it is gone, QuotaExceeded.
     """
     await lock_manifests(database, connection, repository)
-    made, row, use, child = (
-        tables.image_manifest,
-        tables.repository_manifest,
-        tables.manifest_blob,
-        tables.manifest_child,
-    )
+    made, use = tables.image_manifest, tables.manifest_blob
     digests = sorted((await connection.execute(select(made.c.digest).where(made.c.image == image_key))).scalars())
     home = await _find_home(connection, repository, digests)
     if home is None:
@@ -67,26 +69,82 @@ async def give_image(
     if missing := set(needed) - await touch(connection, needed):
         raise ManifestBlobUnknown(repository, sorted(missing))
     await ensure_repository(database, connection, repository)
-    if home == repository:
-        return
+    await _note_image(database, connection, image_key)
     bounds = await find_bounds(connection, limits, repository)
     for bound in bounds:
         await database.lock(connection, bound.lock)
+    if home == repository:
+        # it adds nothing, unless it was made here for this build, with credentials that only this namespace has
+        if not await _is_known(connection, repository, image_key):
+            await _check_bounds(connection, bounds)
+        return
     held = [await sum_held(connection, bound) for bound in bounds]
     await link_blobs(database, connection, repository, needed)
-    now = time.time()
+    await _copy_manifests(database, connection, home, repository, digests)
+    await _check_bounds(connection, bounds, held)
+
+
+async def _check_bounds(connection: AsyncConnection, bounds: Sequence[Bound], earlier: Sequence[int] = ()) -> None:
+    """Raises QuotaExceeded where more is held than may be, and more than `earlier`."""
+    for index, bound in enumerate(bounds):
+        held = await sum_held(connection, bound)
+        before = earlier[index] if earlier else None
+        if held > bound.limit and (before is None or held > before):
+            raise bound.refuse(held if before is None else before, held)
+
+
+async def _copy_manifests(
+    database: Database, connection: AsyncConnection, home: str, repository: str, digests: Sequence[str]
+) -> None:
+    """Give manifests of `home` to `repository`, which has their blobs."""
+    body, row, now = tables.manifest, tables.repository_manifest, time.time()
     # so that the garbage collection keeps a body that it was about to delete
-    body = tables.manifest
+    await lock_rows(connection, body, body.c.digest.in_(digests))
     await connection.execute(update(body).where(body.c.digest.in_(digests)).values(created=now))
     these = and_(row.c.repository == home, row.c.digest.in_(digests))
     await _copy(database, connection, row, repository, these, {"pushed": now, "untagged": now})
-    for table in (use, child):
+    for table in (tables.manifest_blob, tables.manifest_child):
         these = and_(table.c.repository == home, table.c.manifest.in_(digests))
         await _copy(database, connection, table, repository, these, {})
-    for bound, before in zip(bounds, held, strict=True):
-        after = await sum_held(connection, bound)
-        if after > bound.limit and after > before:
-            raise bound.refuse(before, after)
+
+
+async def _is_known(connection: AsyncConnection, repository: str, image_key: str) -> bool:
+    """Whether a build of the environment has an image."""
+    build = environment_build
+    known = exists().where(
+        build.c.image_key == image_key,
+        build.c.deleted.is_(None),
+        environments.c.id == build.c.environment,
+        environments.c.repository == repository,
+        environments.c.deleted.is_(None),
+    )
+    return bool((await connection.execute(select(known))).scalar())
+
+
+async def _note_image(database: Database, connection: AsyncConnection, key: str) -> None:
+    """Keep what is known of an image for as long as builds have it: its own row goes when nobody asks on demand."""
+    image, made, kept = tables.image, tables.image_manifest, environment_image
+    document = select(image.c.key, image.c.document).where(image.c.key == key)
+    statement = database.insert(kept).from_select(["key", "document"], document)
+    # updated, so that nobody deletes it who has seen that nothing needs it
+    changed = {"document": statement.excluded.document}
+    await connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_=changed))
+    digests = select(made.c.image, made.c.digest).where(made.c.image == key)
+    statement = database.insert(environment_manifest).from_select(["image", "digest"], digests)
+    await connection.execute(statement.on_conflict_do_nothing())
+
+
+def is_of_build(row: FromClause) -> ColumnElement[bool]:
+    """Whether a manifest is of the image of a build, in the repository of its environment."""
+    manifest, build = environment_manifest, environment_build
+    return exists().where(
+        manifest.c.digest == row.c.digest,
+        build.c.image_key == manifest.c.image,
+        build.c.deleted.is_(None),
+        environments.c.id == build.c.environment,
+        environments.c.repository == row.c.repository,
+        environments.c.deleted.is_(None),
+    )
 
 
 async def _find_home(connection: AsyncConnection, repository: str, digests: Sequence[str]) -> str | None:
@@ -156,41 +214,78 @@ async def drop_build(database: Database, connection: AsyncConnection, build: Env
     The tags of its lock and its day go over to another build that has the same.
     """
     await lock_manifests(database, connection, build.repository)
-    table, row = tables.tag, environment_build
-    names = [str(build.id), write_file_tag(build.id)]
+    row = environment_build
     alive = and_(row.c.environment == build.environment, row.c.deleted.is_(None), row.c.status == BuildStatus.COMPLETED)
+    names = [str(build.id), write_file_tag(build.id)]
     if build.lock_key is not None:
-        same = exists().where(alive, row.c.lock_key == build.lock_key)
-        if not (await connection.execute(select(same))).scalar():
-            names.append(write_lock_tag(build.lock_key))
+        name = write_lock_tag(build.lock_key)
+        if not await _hand_over(
+            database, connection, build.repository, name, and_(alive, row.c.lock_key == build.lock_key)
+        ):
+            names.append(name)
     if build.ended is not None:
         day = write_day(build.ended)
         begin = datetime.datetime.fromisoformat(day).replace(tzinfo=datetime.UTC).timestamp()
-        that_day = and_(alive, row.c.ended >= begin, row.c.ended < begin + 86400)
-        last = (await connection.execute(select(func.max(row.c.id)).where(that_day))).scalar()
-        if last is None:
+        that_day = and_(alive, row.c.ended >= begin, row.c.ended < begin + DAY_SECONDS)
+        if not await _hand_over(database, connection, build.repository, day, that_day):
             names.append(day)
-        else:
-            query = select(table.c.digest).where(table.c.repository == build.repository, table.c.name == str(last))
-            digest = (await connection.execute(query)).scalar()
-            if digest is not None:
-                await set_tags(database, connection, build.repository, digest, [day])
-    these = and_(table.c.repository == build.repository, table.c.name.in_(names))
+    await drop_tags(connection, build.repository, names)
+
+
+async def _hand_over(
+    database: Database, connection: AsyncConnection, repository: str, name: str, heirs: ColumnElement[bool]
+) -> bool:
+    """Point a tag to the last of some builds; False if there is none."""
+    row, table = environment_build, tables.tag
+    last = (await connection.execute(select(func.max(row.c.id)).where(heirs))).scalar()
+    query = select(table.c.digest).where(table.c.repository == repository, table.c.name == str(last))
+    digest = None if last is None else (await connection.execute(query)).scalar()
+    if digest is None:
+        return False
+    await set_tags(database, connection, repository, digest, [name])
+    return True
+
+
+async def drop_tags(connection: AsyncConnection, repository: str, names: Iterable[str]) -> None:
+    """Delete tags, and the manifests that nothing leads to any more."""
+    table, row = tables.tag, tables.repository_manifest
+    these = and_(table.c.repository == repository, table.c.name.in_(list(names)))
     gone = set((await connection.execute(delete(table).where(these).returning(table.c.digest))).scalars())
-    await note_tags(connection, build.repository, gone)
-    await _drop_manifests(connection, build.repository)
+    await note_tags(connection, repository, gone)
+    await drop_unneeded(connection, repository, row.c.digest.in_(gone))
 
 
 async def drop_repository(database: Database, connection: AsyncConnection, repository: str) -> None:
-    """Delete all tags and manifests of an environment's repository; the garbage collection takes the blobs."""
+    """Delete all that is in an environment's repository, so that the next one of its name has none of it.
+
+    The garbage collection takes the blobs.
+    """
     await lock_manifests(database, connection, repository)
-    table = tables.tag
-    await connection.execute(delete(table).where(table.c.repository == repository))
-    await _drop_manifests(connection, repository)
+    row, link = tables.repository_manifest, tables.link
+    gone = await connection.execute(delete(row).where(row.c.repository == repository).returning(row.c.digest))
+    await forget_lost_images(connection, list(gone.scalars()))
+    await lock_rows(connection, link, link.c.repository == repository)
+    await connection.execute(delete(link).where(link.c.repository == repository))
 
 
-async def _drop_manifests(connection: AsyncConnection, repository: str) -> None:
-    """Delete the manifests that nothing in the repository leads to, from the top down."""
+async def forget_lost_images(connection: AsyncConnection, digests: Iterable[str]) -> None:
+    """Delete the rows of images with one of these manifests that nobody has any more, or they were not made again.
+
+    An image that was made with the credentials of a namespace is only in repositories of its environments.
+    """
+    image, made, row = tables.image, tables.image_manifest, tables.repository_manifest
+    lost = ~exists().where(row.c.digest == made.c.digest)
+    for batch in batches(sorted(digests)):
+        keys = select(made.c.image).where(made.c.digest.in_(batch), lost)
+        await connection.execute(delete(image).where(image.c.key.in_(keys)))
+
+
+async def drop_unneeded(connection: AsyncConnection, repository: str, these: ColumnElement[bool]) -> None:
+    """Delete the manifests that neither a build nor anything in the repository leads to, from the top down.
+
+    Only of those that builds had, that are attached to others, or that `these`, a condition on rows of manifests, holds
+    for.
+    """
     row, tag, child, use = (
         tables.repository_manifest,
         tables.tag,
@@ -198,8 +293,11 @@ async def _drop_manifests(connection: AsyncConnection, repository: str) -> None:
         tables.manifest_blob,
     )
     upper = row.alias("upper")
+    built = exists().where(environment_manifest.c.digest == row.c.digest)
     loose = and_(
         row.c.repository == repository,
+        or_(row.c.subject.is_not(None), built, these),
+        ~is_of_build(row),
         ~exists().where(tag.c.repository == row.c.repository, tag.c.digest == row.c.digest),
         ~exists().where(child.c.repository == row.c.repository, child.c.digest == row.c.digest),
         ~exists().where(upper.c.repository == row.c.repository, upper.c.digest == row.c.subject),
@@ -209,3 +307,4 @@ async def _drop_manifests(connection: AsyncConnection, repository: str) -> None:
         blobs = list((await connection.execute(named)).scalars())
         await connection.execute(delete(row).where(row.c.repository == repository, row.c.digest.in_(digests)))
         await release_unnamed(connection, repository, blobs)
+        await forget_lost_images(connection, digests)

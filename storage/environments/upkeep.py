@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import and_, delete, exists, func, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, Table, and_, cast, delete, exists, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.blobs.rows import lock_rows
 from storage.database.engine import Database, batches
 from storage.database.environment_tables import (
     environment,
     environment_alarm,
     environment_build,
+    environment_image,
     lock_package,
     specification,
 )
+from storage.environments.publishing import lock_packages
 from storage.environments.rows import read_build, read_environment, select_builds, select_environments
 from storage.environments.vocabulary import UNFINISHED, BuildStatus, Environment, EnvironmentBuild
 
@@ -55,20 +60,25 @@ class EnvironmentUpkeep:
 
     # on disk
 
-    async def find_version(self) -> tuple[int, int, float]:
+    async def find_version(self) -> tuple[float, ...]:
         """A value that changes with the current build of any environment, and with each deletion."""
+        # two sums, since one of them may be the same when several environments have gone back to earlier builds
+        current, number = cast(environment.c.current_build, BigInteger), cast(environment.c.id, BigInteger)
         query = select(
-            func.count(environment.c.current_build),
-            func.coalesce(func.sum(environment.c.current_build * environment.c.id), 0),
-            func.coalesce(func.max(environment.c.deleted), 0.0),
-        )
-        done = select(func.coalesce(func.max(environment_build.c.ended), 0.0)).where(
-            environment_build.c.deleted.is_(None)
-        )
+            func.count(),
+            func.coalesce(func.sum(current * number), 0),
+            func.coalesce(func.sum(current * current), 0),
+            func.coalesce(func.max(number), 0),
+        ).where(environment.c.deleted.is_(None))
+        row = environment_build
+        done = select(
+            func.coalesce(func.max(row.c.ended), 0.0),
+            func.count(),
+            func.coalesce(func.sum(cast(row.c.id, BigInteger)), 0),
+        ).where(row.c.deleted.is_(None))
         async with self._database.reading() as connection:
-            count, total, deleted = (await connection.execute(query)).one()
-            ended = (await connection.execute(done)).scalar_one()
-        return count, total, deleted + ended
+            rows = [(await connection.execute(each)).one() for each in (query, done)]
+        return tuple(float(each) for row in rows for each in row)
 
     async def list_wanted(self, after: int = 0) -> list[Wanted]:
         """The next environments by their ids that have a complete current build."""
@@ -150,17 +160,46 @@ class EnvironmentUpkeep:
             return list((await connection.execute(query)).scalars())
 
     async def forget(self, builds: Sequence[int]) -> None:
-        """Delete the rows of deleted builds, and of environments and specifications that nothing else needs."""
-        row, below = environment_build, lock_package
-        async with self._database.writing() as connection:
-            for batch in batches(builds):
-                gone = delete(row).where(row.c.id.in_(batch), row.c.deleted.is_not(None))
-                await connection.execute(gone)
-            unused = ~exists().where(row.c.specification == specification.c.id)
-            await connection.execute(delete(specification).where(unused))
-            empty = ~exists().where(row.c.environment == environment.c.id)
-            await connection.execute(delete(environment).where(environment.c.deleted.is_not(None), empty))
-            await connection.execute(delete(below).where(~exists().where(row.c.lock_key == below.c.lock_key)))
+        """Delete the rows of deleted builds, and what nothing else needs of their environments, specifications, images
+        and locks."""
+        row, image = environment_build, environment_image
+        for batch in batches(builds):
+            async with self._database.writing() as connection:
+                these = and_(row.c.id.in_(batch), row.c.deleted.is_not(None))
+                await lock_rows(connection, row, these)
+                columns = (row.c.environment, row.c.specification, row.c.image_key, row.c.lock_key)
+                gone = (await connection.execute(delete(row).where(these).returning(*columns))).all()
+                await self._drop_unused(
+                    connection, environment, environment.c.id, row.c.environment, {each.environment for each in gone},
+                    environment.c.deleted.is_not(None),
+                )  # fmt: skip
+                await self._drop_unused(
+                    connection, specification, specification.c.id, row.c.specification,
+                    {each.specification for each in gone},
+                )  # fmt: skip
+                await self._drop_unused(
+                    connection, image, image.c.key, row.c.image_key, {each.image_key for each in gone} - {None}
+                )
+                for key in sorted({each.lock_key for each in gone} - {None}):
+                    await lock_packages(self._database, connection, key)
+                    unused = ~exists().where(row.c.lock_key == key)
+                    await connection.execute(delete(lock_package).where(lock_package.c.lock_key == key, unused))
+
+    async def _drop_unused(
+        self,
+        connection: AsyncConnection,
+        table: Table,
+        key: ColumnElement[Any],
+        user: ColumnElement[Any],
+        found: Collection[Any],
+        *where: ColumnElement[bool],
+    ) -> None:
+        """Delete those rows of `found` that no build has in its column `user`."""
+        unused = and_(key.in_(sorted(found)), ~exists().where(user == key), *where)
+        # a build that is asked for now holds the rows that it needs, and is seen once they are free
+        free = select(key).where(unused).order_by(key).with_for_update(skip_locked=True)
+        keys = list((await connection.execute(free)).scalars())
+        await connection.execute(delete(table).where(key.in_(keys), unused))
 
     # looking again
 

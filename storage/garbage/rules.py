@@ -2,7 +2,7 @@
 
     tag         its repository's retention rule does not keep it
     image       (on demand) not requested for long; likewise files beside images, and copies from other registries
-    manifest    for long no tag, image, index or subject has led to it
+    manifest    for long no tag, image, build, index or subject has led to it
     link        no manifest of this repository needs the blob, and nobody has just pushed it
     lock        nothing made from it is left, and it was not requested for long; or nothing ever was, or too many locks
     resolution  its lock is gone, or there are too many
@@ -26,6 +26,7 @@ from storage.clock import IN_USE_SECONDS
 from storage.database import log_tables, tables
 from storage.database.environment_tables import environment_build
 from storage.database.sql_clock import is_before
+from storage.environments.publishing import is_of_build
 from storage.quotas.limits import Limits
 
 BUILD_SILENT_SECONDS = 60.0
@@ -202,6 +203,8 @@ class Rules:
             ~exists().where(
                 copy.c.repository == row.c.repository, copy.c.digest == row.c.digest, *self.require_kept(copy)
             ),
+            # the docker schema 2 form of an environment's image has no tag
+            ~is_of_build(row),
             *self.require_kept(tables.repository_manifest, row),
         )
 
