@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -85,6 +85,18 @@ class BuilderService:
         """Build the image of `spec` here and now. Raises BuilderError, StorageError."""
         with on_behalf_of(Claim(lasting=True)):
             return await self.builder.image_of(spec, progress)
+
+    async def build_lock(self, lock: Lock, progress: Progress = show_nothing) -> FinishedImage:
+        """Build the image of a lock that somebody wrote, with what the archives say of themselves.
+
+        Raises BuilderError, StorageError.
+        """
+        builder = self.builder
+        with on_behalf_of(Claim(lasting=True)):
+            spec = await builder.logins.give_owner(lock.spec, builder.settings.root)
+            lock = await builder.complete(await builder.logins.own(replace(lock, spec=spec)), progress)
+            await builder.catalog.locks.put(lock.key, lock.spec.key, lock.to_json())
+            return await builder.image(lock, progress)
 
     async def lock(self, spec: EnvironmentSpec, progress: Progress = show_nothing) -> Lock:
         """Return the lock of `spec`: the stored one while it is fresh, else a new one."""

@@ -32,7 +32,11 @@ SETTINGS = "Settings"
 AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON document.")]
 
 Specs = Annotated[
-    list[str], typer.Argument(metavar="SPEC", help="Item as in image names, or conda match spec such as 'numpy>=2'.")
+    list[str],
+    typer.Argument(
+        metavar="SPEC",
+        help="Item as in image names, conda match spec such as 'numpy>=2', or one file such as environment.yaml.",
+    ),
 ]
 
 T = TypeVar("T")

@@ -15,8 +15,8 @@ from registry.settings.model import Settings
 
 if TYPE_CHECKING:
     from builder.image.finished import FinishedImage
-    from builder.names.spec import EnvironmentSpec
     from builder.publish import StoredImage
+    from registry.cli.asked import Asked
 
 LAYOUT = "oci:"
 ARCHIVE = "docker-archive:"
@@ -64,8 +64,12 @@ def build(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Build an image into the local store, and print its reference with its digest: REFERENCE@DIGEST."""
-    from builder.names import image_name
+    """Build an image into the local store, and print its reference with its digest: REFERENCE@DIGEST.
+
+    Instead of SPECs there may be one file: an environment file, a lock, a pixi manifest, or - for standard input. To
+    give an environment a name and a history, use `condery env create FILE`.
+    """
+    from registry.cli.asked import read_asked
     from registry.logs.lines import configure
     from storage.disk.privacy import current_umask
 
@@ -74,8 +78,8 @@ def build(
     if push is not None:
         _check_reference(push)
     place = _read_place(output) if output is not None else None
-    spec = image_name.parse_specs(specs, settings.builder)
-    reference, image, pushed = run_async(_build(settings, spec, place, push, current_umask()))
+    asked = read_asked(specs, settings.builder)
+    reference, image, pushed = run_async(_build(settings, asked, place, push, current_umask()))
     if json:
         document = {
             "reference": reference,
@@ -122,7 +126,7 @@ def _read_place(output: str) -> _Place:
 
 
 async def _build(
-    settings: Settings, spec: EnvironmentSpec, output: _Place | None, push: str | None, umask: int
+    settings: Settings, asked: Asked, output: _Place | None, push: str | None, umask: int
 ) -> tuple[str, FinishedImage, str | None]:
     """Build the image; return its reference here, the image, and the reference that it was pushed to.
 
@@ -138,8 +142,10 @@ async def _build(
     pushed = None
     async with open_service(settings) as (store, service):
         with build_display(console) as progress:
-            image = await service.build(spec, progress)
-        reference = f"{image_name.write_repository(spec, settings.builder)}:lock-{image.lock_key[:12]}"
+            image = await (
+                service.build_lock(asked.lock, progress) if asked.lock else service.build(asked.spec, progress)
+            )
+        reference = f"{image_name.write_repository(asked.spec, settings.builder)}:lock-{image.lock_key[:12]}"
         if output or push:
             manifests = await manifests_below(store.catalog, image.variants[0].digest)
             stored = StoredImage(image.variants[0], StoreInThreads(store.blobs), lambda digest: manifests[digest])

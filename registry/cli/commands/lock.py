@@ -31,8 +31,12 @@ def lock(
         ),
     ] = FormatName.CONDA_LOCK,
 ) -> None:
-    """Solve specs and write the lock file. Nothing is downloaded or built."""
-    from builder.names import image_name
+    """Solve specs and write the lock file. Nothing is downloaded or built.
+
+    Instead of SPECs there may be one file: an environment file, a pixi manifest, a lock, which is written in another
+    format, or - for standard input.
+    """
+    from registry.cli.asked import read_asked
     from registry.logs.lines import configure
     from storage.disk.files import atomic_write
 
@@ -40,9 +44,9 @@ def lock(
     configure(loaded.command_log)
     if output is not None:
         _check_place(output)
-    spec = image_name.parse_specs(specs, settings.builder)
+    asked = read_asked(specs, settings.builder)
     [lock_format] = [each for each in FORMATS if each.name == format]
-    text = _write(run_async(_solve(settings, spec)), lock_format)
+    text = _write(asked.lock or run_async(_solve(settings, asked.spec)), lock_format)
     if output is None:
         typer.echo(text, nl=False)
         return
