@@ -112,7 +112,7 @@ class Client:
     def _refusal(self, status: int, answer: Mapping[str, Any]) -> ServerRefused:
         said = answer.get("message")
         reason = said if isinstance(said, str) and said else "it is no condery, or redirects"
-        if status == 401:
+        if status == 401 or (status == 403 and self.token is None):
             ask = f"sign in with `condery login {self.origin.authority}`, or set CONDERY_TOKEN"
             reason = f"{reason}; {ask}"
         return ServerRefused(str(self.origin), status, reason)

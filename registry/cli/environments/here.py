@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from auth.audit.actor import Actor
-    from builder.environments.inputs.input import EnvironmentInput
     from builder.environments.life import NamedEnvironments
     from registry.settings.model import Settings
     from storage.environments.logs import Page
     from storage.environments.scope import Scope
     from storage.environments.vocabulary import Environment, EnvironmentBuild
+    from storage.events.outbox import Record
     from storage.store import Store
 
 DEFAULT_NAMESPACE = "default"
@@ -69,8 +69,17 @@ class Here:
     async def find_namespace(self) -> str:
         return DEFAULT_NAMESPACE
 
-    async def ask(self, written: Written, wanted: EnvironmentInput) -> int:
-        build = await self._named.create(
+    async def ask(self, written: Written) -> int:
+        from auth.accounts.names import Names
+        from builder.environments.life import write_repository
+        from registry.http.references import check_repository
+
+        named = self._named
+        Names(self.settings.builder.root).check("a namespace", written.namespace)
+        check_repository(write_repository(written.namespace, written.name))
+        # what the file leaves open may be set for the namespace
+        wanted = await named.wanted.read(written.text.encode(), named.builder.pool, written.namespace, written.name)
+        build = await named.create(
             written.namespace,
             written.name,
             wanted,
@@ -112,24 +121,23 @@ class Here:
         return sorted({ShownPackage(each.name, each.version, each.channel) for each in first})
 
     async def set_current(self, namespace: str, name: str, build: int) -> None:
-        changed = await self.store.environments.environments.set_current(namespace, name, build)
-        await self._record("environment.switch", changed.repository, build=build)
+        record = self._record("environment.switch", build=build)
+        await self.store.environments.environments.change(namespace, name, build_id=build, record=record)
 
     async def describe(self, namespace: str, name: str, description: str) -> None:
-        changed = await self.store.environments.environments.describe(namespace, name, description)
-        await self._record("environment.describe", changed.repository)
+        record = self._record("environment.describe")
+        await self.store.environments.environments.change(namespace, name, description=description, record=record)
 
     async def delete(self, namespace: str, name: str) -> None:
-        found = await self.store.environments.environments.find(namespace, name)
-        await self._named.delete(namespace, name, by=self.actor.name)
-        await self._record("environment.delete", found.repository)
+        await self._named.delete(namespace, name, by=self.actor.name, record=self._record("environment.delete"))
 
     async def cancel(self, build: int) -> None:
         found = await self.store.environments.builds.find(build)
         if not await self._named.cancel(found, f"It was canceled by {self.actor.name}."):
             ended = await self.store.environments.builds.find(build)
             raise BuildStateWrong(build, f"it is {ended.status} and cannot be canceled any more")
-        await self._record("build.cancel", found.repository, build=build)
+        async with self.store.database.writing() as connection:
+            await append(connection, self.actor.did("build.cancel", found.repository, build=build))
 
     async def read_log(self, build: int, *, follow: bool) -> AsyncIterator[str]:
         # one that is not there has no log
@@ -174,9 +182,11 @@ class Here:
     async def _record_rebuild(self, connection: AsyncConnection, build: EnvironmentBuild) -> None:
         await append(connection, self.actor.did("environment.rebuild", build.repository, build=build.id))
 
-    async def _record(self, action: str, entity: str, **detail: object) -> None:
-        async with self.store.database.writing() as connection:
-            await append(connection, self.actor.did(action, entity, **detail))
+    def _record(self, action: str, **detail: object) -> Record[Environment]:
+        async def record(connection: AsyncConnection, changed: Environment) -> None:
+            await append(connection, self.actor.did(action, changed.repository, **detail))
+
+        return record
 
 
 def _everything() -> Scope:

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from builder.environments.inputs.input import EnvironmentInput
     from registry.cli.environments.shown import (
         BuildQuery,
         EnvironmentQuery,
@@ -44,7 +43,7 @@ class Place(Protocol):
         """The namespace of whoever names none."""
         ...
 
-    async def ask(self, written: Written, wanted: EnvironmentInput) -> int:
+    async def ask(self, written: Written) -> int:
         """Ask for a build, of a new environment or of one that is there; return its id."""
         ...
 

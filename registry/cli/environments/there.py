@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from registry.cli.asking import NoAnswer
 from registry.cli.environments.client import Client, Fields, StreamedEvent
@@ -18,9 +17,6 @@ from registry.cli.environments.shown import (
     ShownPackage,
     Written,
 )
-
-if TYPE_CHECKING:
-    from builder.environments.inputs.input import EnvironmentInput
 
 MOST_ATTEMPTS = 10
 RETRY_SECONDS = 2.0
@@ -52,7 +48,7 @@ class There:
     async def find_namespace(self) -> str:
         return (await self.client.ask("GET", "permission")).inner("data").text("primary_namespace")
 
-    async def ask(self, written: Written, wanted: EnvironmentInput) -> int:
+    async def ask(self, written: Written) -> int:
         document = {
             "specification": written.text,
             "namespace": written.namespace,

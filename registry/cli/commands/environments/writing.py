@@ -82,7 +82,7 @@ def create(
     async def work(place: Place) -> Asked:
         where = await choose_namespace(place, namespace)
         written = Written(text, chosen, where, description, is_lock=wanted.kind.is_lock)
-        build = await place.ask(written, wanted)
+        build = await place.ask(written)
         return await _finish(place, await place.find(where, chosen), build, wait, wanted.warnings, json=json)
 
     show_asked(work_at(loaded, server, insecure, work, builds=True, new=True), json=json)
@@ -115,7 +115,7 @@ def update(
             text, wanted = read
             choose_name(wanted, found.name, file or "")
             lock = wanted.kind.is_lock
-            build = await place.ask(Written(text, found.name, found.namespace, description, is_lock=lock), wanted)
+            build = await place.ask(Written(text, found.name, found.namespace, description, is_lock=lock))
         elif description is not None:
             await place.describe(found.namespace, found.name, description)
             return None
