@@ -15,7 +15,7 @@ from builder.environments.inputs.environment_file import LONGEST_NAME
 from builder.environments.inputs.environment_file import NAME as ENVIRONMENT_NAME
 from registry.answers import ANSWERS, CODES_OF_STATUS, Form
 from registry.api.environments.finding import MOST_BUILDS
-from registry.contract import HTML, JSON, Gives, Shape
+from registry.contract import HTML, JSON, TEXT, Gives, Shape
 from registry.dispatch import AccountRoute, EntityRoute, RepositoryRoute, Route, Row
 
 BEGINNING = "/api/"
@@ -191,7 +191,9 @@ def _write_parameter(name: str, schema: Mapping[str, Any], *, required: bool) ->
 
 
 def _write_failure(media_type: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {"description": "It was not done, and this says why.", "content": {media_type: {"schema": schema}}}
+    # a request that cannot be read at all, such as one with too long an address, is refused before it has a form
+    content = {media_type: {"schema": schema}, TEXT: {"schema": {"type": "string"}}}
+    return {"description": "It was not done, and this says why.", "content": content}
 
 
 def _write_responses(gives: Gives, form: Form, types: _Types) -> dict[str, Any]:

@@ -118,6 +118,14 @@ def test_it_runs_a_command_in_an_environment(alice: CondaStore, built: int) -> N
     assert shown.strip()
 
 
+def test_it_solves_a_file(alice: CondaStore, tmp_path: Path) -> None:
+    file = tmp_path / "environment.yaml"
+    file.write_text("channels: []\ndependencies: [numpy, tzdata]\n")
+    packages = json.loads(alice.ask("solve", str(file), "--output", "json"))
+    assert {"numpy", "tzdata", "python"} <= {each["name"] for each in packages}
+    assert "Total Size" in alice.ask("solve", str(file))
+
+
 def test_it_is_told_that_a_build_failed(alice: CondaStore, made: Store) -> None:
     build = made.make("broken", ["no-package-has-this-name"])
     assert f"Build {build} failed" in alice.refused("wait", str(build), "--interval", "1", "--timeout", "60")
