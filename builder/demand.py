@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from builder.artifacts.artifact import ARTIFACTS, IMAGE_FILES, Artifact, make_artifact_key
 from builder.channels.logins import Logins, NamespaceLogins
 from builder.channels.policy import ChannelPolicy
-from builder.errors import BuildFailed, TooManyBuilds, UnknownArtifact, UnknownLock
+from builder.errors import BuildFailed, InvalidImageName, TooManyBuilds, UnknownArtifact, UnknownLock
 from builder.image.finished import FinishedImage
 from builder.locks.lock import Lock
 from builder.locks.stored import find_lock_key
@@ -173,7 +173,8 @@ class Demand:
         for key in list_spec_keys(spec, self._settings.root):
             locks.update(f"lock-{each[:12]}" for each in await self._catalog.locks.list_of_spec(key))
             days.update(await self._catalog.locks.list_days(key))
-        return sorted({"latest"} | locks | days) if locks else []
+        newest = {"latest"} if spec.items else set[str]()
+        return sorted(newest | locks | days) if locks else []
 
     async def _make_ticket(
         self,
@@ -227,6 +228,11 @@ class Demand:
             await self._catalog.locks.pin(key)
             logins = await self._logins.find(self._settings.root)
             return await self._job_of(kind, request.spec, logins, key)
+        if not request.spec.items:
+            raise InvalidImageName(
+                f"{repository.rpartition('/')[2]}:{tag}",
+                "this handle is of a lock, which has no newest solution; pull its tag lock-<hex>",
+            )
         # the result of a lock is served whatever channels may be read; what is not made yet fails when it is fetched
         self._channels.check(request.spec)
         await self._admission.check_spec(request.spec)

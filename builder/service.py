@@ -22,6 +22,7 @@ from builder.channels.download import Downloader, DownloadSettings
 from builder.channels.logins import NamespaceCredentials, NamespaceLogins
 from builder.channels.policy import ChannelPolicy, Others
 from builder.demand import Demand
+from builder.environments.handles import Handles
 from builder.environments.inputs.input import InputSettings
 from builder.environments.journal import Journals
 from builder.environments.life import NamedEnvironments
@@ -177,7 +178,8 @@ class BuilderService:
             named = None
             if environments and wanted:
                 previews = Previews(wanted, builder, channels, queue)
-                named = NamedEnvironments(environments, builder, queue, channels, demand, wanted, previews)
+                handles = Handles(builder, channels, queue)
+                named = NamedEnvironments(environments, builder, queue, channels, demand, wanted, previews, handles)
             service = cls(builder, queue, demand, packages, referrers, named)
             if resume:
                 await stack.enter_async_context(service._serving(clear))

@@ -49,6 +49,7 @@ from registry.api.environments.files import (
     type_of,
 )
 from registry.api.environments.finding import find_build, find_environment
+from registry.api.environments.images import find_image, post_image
 from registry.api.environments.packages import list_packages as list_locked_packages
 from registry.api.environments.planning import find_plan, post_solve, solve_specification
 from registry.api.environments.settings import (
@@ -189,6 +190,9 @@ ROUTES: tuple[Row, ...] = (
     EntityRoute(("POST",), "/api/v1/solve/", Permission.ENVIRONMENT_SOLVE, find_plan, post_solve, "rest",
                 "say what a build would be, and build nothing", "the environment in the body",
                 body=wanted.NewPlan, gives=data(wanted.Plan)),
+    EntityRoute(("POST",), "/api/v1/image/", _CREATE, find_image, post_image, "rest",
+                "give a specification a name on demand", "all images on demand", body=wanted.NewImage,
+                gives=data(wanted.Image, message=str)),
     AccountRoute(READ_METHODS, _SETTING, Permission.SETTING_READ, get_settings, "rest",
                  "show what is set for all environments", "*/*", gives=_SET),
     AccountRoute(("PUT",), _SETTING, Permission.SETTING_UPDATE, put_settings, "rest", "set it", "*/*",

@@ -19,6 +19,7 @@ import structlog
 from builder.artifacts.artifact import Artifact
 from builder.build import Builder, Place
 from builder.channels.policy import ChannelPolicy
+from builder.environments.handles import Handles
 from builder.environments.inputs.input import EnvironmentInput
 from builder.environments.previews import Previews
 from builder.environments.request import BuildRequest
@@ -86,6 +87,7 @@ class NamedEnvironments:
     files: Files
     wanted: Wanted
     previews: Previews
+    handles: Handles
 
     # asking
 

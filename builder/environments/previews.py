@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from builder.build import Builder, Place
 from builder.channels.policy import ChannelPolicy
 from builder.environments.difference import Difference, compare
+from builder.environments.handles import taking_turn
 from builder.environments.inputs.input import EnvironmentInput
 from builder.environments.request import BuildRequest
 from builder.environments.wanted import Wanted, check_pip
-from builder.errors import StageLimit
 from builder.layers.fragment import FragmentRecipe
 from builder.locks.lock import Lock, LockedPackage
 from builder.names.spec import EnvironmentSpec
 from builder.packages.contents import PythonLayout
 from builder.queue.protocol import BuildQueue
-from builder.work.claims import Caller, Claim, on_behalf_of
+from builder.work.claims import Caller
 from storage.environments.vocabulary import EnvironmentBuild
 from storage.errors import EnvironmentUnknown
 
@@ -65,17 +65,8 @@ class Previews:
     async def solve(self, namespace: str, name: str, wanted: EnvironmentInput, caller: Caller) -> Lock:
         """The lock that a build would have. An empty namespace has only the server's rules, and no credentials."""
         check_pip(wanted.pip)
-        settings = self.builder.settings
-        seconds = settings.channel_seconds + 2 * settings.solve_seconds
-        claim = Claim(caller)
-        with self.queue.holding(caller), on_behalf_of(claim), claim.waited_for(caller):
-            try:
-                async with asyncio.timeout(seconds) as limit, self.builder.stages.begun.turn():
-                    return await self._solve(namespace, name, wanted)
-            except TimeoutError:
-                if limit.expired():
-                    raise StageLimit("a dry solve", seconds, "solve_seconds") from None
-                raise
+        async with taking_turn(self.builder, self.queue, caller):
+            return await self._solve(namespace, name, wanted)
 
     async def _solve(self, namespace: str, name: str, wanted: EnvironmentInput) -> Lock:
         self.channels.check(wanted.spec)

@@ -142,6 +142,11 @@ class SettingsOfEnvironments:
     channels: ChannelPolicy
     inputs: InputSettings
 
+    @property
+    def inputs_without_name(self) -> InputSettings:
+        """For what becomes no environment."""
+        return replace(self.inputs, needs_name=False)
+
     async def find(self, namespace: str = "", environment: str = "") -> SettingsFound:
         return SettingsFound(await self.store.list_layers(namespace, environment))
 

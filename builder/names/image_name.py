@@ -32,7 +32,7 @@ TAGS = "a tag is latest, a day such as 2026-01-31, or lock- and at least 12 hex 
 _VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)*(?:(?:a|b|rc|\.post|\.dev)[0-9]+)?")
 """What somebody may write as a tag who means a package's version, and an item can have."""
 _HANDLE = re.compile(r"[0-9a-f]{12,64}")
-_HANDLE_DIGITS = 16
+HANDLE_DIGITS = 16
 """Digits in the handles that we give: too many for anybody to find a second spec with the same ones."""
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
@@ -97,8 +97,8 @@ def parse(
     elif stored is None:
         raise InvalidImageName(
             f"spec.{handle}",
-            "no stored spec has this handle, or several start with it; condery build, run on this server's data "
-            "directory, stores a spec, and prints its handle when no image name can express it",
+            "no stored spec has this handle, or several start with it; POST /api/v1/image/ stores a spec and gives its "
+            "handle, and so does condery build, run on this server's data directory",
         )
     else:
         spec = stored
@@ -171,7 +171,7 @@ def write_repository(spec: EnvironmentSpec, settings: NameSettings) -> str:
         if _mentions(repository, spec, settings):
             return repository
     # the stored spec is the lock's, which has no cut-off date
-    return f"{settings.root}/spec.{replace(spec, until=None).key[:_HANDLE_DIGITS]}"
+    return f"{settings.root}/spec.{replace(spec, until=None).key[:HANDLE_DIGITS]}"
 
 
 def find_close_names(name: str, known: Iterable[str], limit: int = 3) -> list[str]:

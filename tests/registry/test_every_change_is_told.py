@@ -56,6 +56,7 @@ TOLD = {
 }
 TOLD_OF_ENVIRONMENTS = {
     "POST /api/v1/specification/": {"environment.create"},
+    "POST /api/v1/image/": {"spec.store"},
     "PUT /api/v1/setting/": {"setting.update"},
     "PUT /api/v1/setting/{namespace}/": {"setting.update"},
     "PUT /api/v1/setting/{namespace}/{environment}/": {"setting.update"},
@@ -248,6 +249,7 @@ class RequestsOfEnvironments:
         setting = "PUT /api/v1/setting/"
         return {
             "POST /api/v1/specification/": self.post_specification,
+            "POST /api/v1/image/": self.post_image,
             setting: lambda: self.put_setting("setting/"),
             setting + "{namespace}/": lambda: self.put_setting("setting/team/"),
             setting + "{namespace}/{environment}/": lambda: self.put_setting("setting/team/app/"),
@@ -257,6 +259,10 @@ class RequestsOfEnvironments:
             "DELETE /api/v1/build/{build}/": self.delete_build,
             "DELETE /api/v1/environment/{namespace}/{environment}/": self.delete_environment,
         }
+
+    async def post_image(self) -> None:
+        answer = await self.place.ask("POST", "image/", {"specification": "dependencies: [one]"})
+        assert answer.status == 200, answer.body
 
     async def put_setting(self, path: str) -> None:
         answer = await self.place.ask("PUT", path, {"kept_builds": 9})

@@ -176,3 +176,21 @@ class NewPlan(Shape):
     is_lockfile: bool | None = None
     environment_name: str | None = None
     """With whose current build it is compared, if the specification does not say it."""
+
+
+class NewImage(Shape):
+    specification: str
+    """An environment file, a lock of conda-lock's or pixi's, an explicit list, or a manifest of pixi's."""
+    is_lockfile: bool | None = None
+
+
+class Image(Shape):
+    handle: str
+    """`spec.<hash>`: a name below that of all images on demand."""
+    reference: str
+    """For docker pull: what the handle means now, or for a lock exactly that."""
+    pinned: str
+    """The same with the tag of the lock that it means at the moment."""
+    lock: str
+    digest: str | None
+    """Null until the image is built."""
