@@ -92,8 +92,9 @@ async def test_it_ends_when_it_says(ask: Pusher, alice: dict[str, str], people: 
 
 async def test_what_the_command_line_writes_as_a_time_is_read(ask: Pusher, alice: dict[str, str]) -> None:
     """It sends null, what GET permission/ says, or a time in the form of its own programs."""
-    assert read(await make(ask, alice, exp=None, expiration=None))["exp"] > datetime.datetime.now().timestamp()
-    when = datetime.datetime.now(datetime.UTC).replace(microsecond=200_000) + datetime.timedelta(hours=1)
+    now = datetime.datetime.now(datetime.UTC)
+    assert read(await make(ask, alice, exp=None, expiration=None))["exp"] > now.timestamp()
+    when = now.replace(microsecond=200_000) + datetime.timedelta(hours=1)
     for text in (f"{when:%Y-%m-%d %H:%M:%S}.2+00:00", f"{when:%Y-%m-%d %H:%M:%S}", f"{when:%Y-%m-%dT%H:%M:%SZ}"):
         token = await make(ask, alice, exp=text)
         assert int(read(token)["exp"]) == int(when.timestamp())
