@@ -23,9 +23,9 @@ STORE = "spec.store"
 
 async def find_image(request: web.Request) -> Found[EnvironmentInput]:
     """What the body has. All images on demand are one thing to bindings."""
-    named = named_of(request)
-    entity = f"{named.builder.settings.root}/*"
+    entity = f"{request.app[PARTS].demand.root}/*"
     check_entity(request, Permission.ENVIRONMENT_CREATE, entity)
+    named = named_of(request)
     async with room_for(request, PARSED * min(request.content_length or LARGEST, LARGEST)):
         document = await read_object(request, ("specification", "is_lockfile"), LARGEST)
         text = read_text(document, "specification")

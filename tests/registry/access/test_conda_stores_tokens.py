@@ -99,7 +99,7 @@ async def test_what_the_command_line_writes_as_a_time_is_read(ask: Pusher, alice
         token = await make(ask, alice, exp=text)
         assert int(read(token)["exp"]) == int(when.timestamp())
     permission = json.loads((await ask.request("GET", "/api/v1/permission/", headers=bearer(token))).body)["data"]
-    again = await make(ask, bearer(token), exp=permission["expiration"], role_bindings={"team/*": ["viewer"]})
+    again = await make(ask, dict(bearer(token)), exp=permission["expiration"], role_bindings={"team/*": ["viewer"]})
     assert int(read(again)["exp"]) == int(when.timestamp())
 
 
