@@ -257,7 +257,8 @@ class EnvironmentBuilds:
             await lock_environment(self._database, connection, repository)
             await lock_manifests(self._database, connection, repository)
             of_image = select(made.c.digest).where(made.c.image == image_key)
-            await drop_unneeded(connection, repository, row.c.digest.in_(of_image))
+            digests = list((await connection.execute(of_image)).scalars())
+            await drop_unneeded(connection, repository, row.c.digest.in_(digests))
             await announce(connection, repository)
         self.changes.mark(repository)
 

@@ -393,7 +393,8 @@ async def _find_near(connection: AsyncConnection, namespace: str, name: str) -> 
     column = environment.c.name
     begins = or_(func.substr(column, 1, 1) == name[:1], func.lower(column) == name.lower())
     query = select(column).where(environment.c.deleted.is_(None), environment.c.namespace == namespace, begins)
-    return find_near(name, (await connection.execute(query.limit(1000))).scalars())
+    known = list((await connection.execute(query.limit(1000))).scalars())
+    return [each for each in known if each.lower() == name.lower()] or find_near(name, known)
 
 
 async def find_build(connection: AsyncConnection, build_id: int) -> EnvironmentBuild:

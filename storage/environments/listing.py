@@ -89,5 +89,12 @@ def order_builds(query: Select[Any], paging: Paging) -> Select[Any]:
 
 
 def _page(query: Select[Any], columns: tuple[Any, ...], paging: Paging) -> Select[Any]:
-    query = query.order_by(*(column.desc() if paging.descending else column.asc() for column in columns))
+    query = query.order_by(*(_direct(column, paging.descending) for column in columns))
     return query if paging.limit is None else query.offset(paging.offset).limit(paging.limit)
+
+
+def _direct(column: Any, descending: bool) -> ColumnElement[Any]:
+    """The order of a column. What has not begun or ended yet is the last to do so, as PostgreSQL has it by itself."""
+    if not column.nullable:
+        return column.desc() if descending else column.asc()  # type: ignore[no-any-return]  # a column of any type
+    return column.desc().nulls_first() if descending else column.asc().nulls_last()  # type: ignore[no-any-return]

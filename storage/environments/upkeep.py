@@ -248,9 +248,15 @@ class EnvironmentUpkeep:
             return False
         async with self._database.writing() as connection:
             await connection.execute(delete(table).where(table.c.build == build_id))
-            if reason is not None:
-                values = {"build": build_id, "reason": reason, "since": time.time()}
-                await connection.execute(self._database.insert(table).values(**values).on_conflict_do_nothing())
+            if reason is None:
+                return True
+            # it may be forgotten since it was found
+            row = environment_build
+            there = select(row.c.id).where(row.c.id == build_id).with_for_update(read=True, key_share=True)
+            if (await connection.execute(there)).first() is None:
+                return False
+            values = {"build": build_id, "reason": reason, "since": time.time()}
+            await connection.execute(self._database.insert(table).values(**values).on_conflict_do_nothing())
         return True
 
     async def list_alarms(self) -> list[Alarm]:
