@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from pydantic import JsonValue
 
 from auth.permission import PUBLIC, SIGNED_IN, Permission
 from registry.access.browser.pages import (
@@ -25,7 +26,7 @@ from registry.access.browser.pages import (
     show_login,
 )
 from registry.access.token_route import get_token, post_token
-from registry.api import schemas
+from registry.api import namespaces, schemas
 from registry.api.audit import list_events
 from registry.api.description.handlers import DESCRIPTION, Description, get_document, get_page
 from registry.api.environments import schemas as shapes
@@ -59,9 +60,9 @@ from registry.api.environments.settings import (
     put_settings,
 )
 from registry.api.environments.specification import find_specification, post_specification
-from registry.api.namespaces import list_namespaces
 from registry.api.packages import list_channels, list_packages
 from registry.api.permissions import get_permission
+from registry.api.status import get_usage, get_version
 from registry.api.tokens import list_tokens, make_token, revoke_token
 from registry.contract import BYTES, EVENTS, HTML, JSON, TEXT, YAML, data, fields, listing, message, raw
 from registry.dispatch import (
@@ -113,6 +114,8 @@ _AUDIT = "/api/v1/audit/"
 _ENVIRONMENT = "/api/v1/environment/{namespace}/{environment}/"
 _BUILD = "/api/v1/build/{build}/"
 _ITS = "{namespace}/{environment}"
+_NAMESPACE = "/api/v1/namespace/{namespace}/"
+_ONE = "{namespace}"
 _SETTING = "/api/v1/setting/"
 _SET = data(wanted.Settings, message=str, layers=wanted.SettingLayers)
 _BUILDS = "the environment of the build"
@@ -169,8 +172,42 @@ ROUTES: tuple[Row, ...] = (
           lists=True, query=schemas.Channels, gives=listing(schemas.Channel)),
     Route(READ_METHODS, "/api/v1/package/", _READ, list_packages, "rest", "search for packages in channels",
           lists=True, query=schemas.Packages, gives=listing(schemas.Package, message=str)),
-    Route(READ_METHODS, "/api/v1/namespace/", Permission.NAMESPACE_READ, list_namespaces, "rest", "list namespaces",
-          lists=True, query=schemas.Namespaces, gives=listing(schemas.ListedNamespace)),
+    Route(READ_METHODS, "/api/v1/", PUBLIC, get_version, "rest", "say which version this is",
+          gives=data(schemas.Version)),
+    Route(READ_METHODS, "/api/v1/usage/", Permission.NAMESPACE_READ, get_usage, "rest",
+          "say how much each namespace has", lists=True, gives=data(dict[str, schemas.Used])),
+    Route(READ_METHODS, "/api/v1/namespace/", Permission.NAMESPACE_READ, namespaces.list_namespaces, "rest",
+          "list namespaces", lists=True, query=schemas.Namespaces, gives=listing(schemas.ListedNamespace)),
+    EntityRoute(READ_METHODS, _NAMESPACE, Permission.NAMESPACE_READ, namespaces.find_namespace,
+                namespaces.get_namespace, "rest", "show a namespace", _ONE, gives=data(schemas.Namespace)),
+    AccountRoute(("POST",), _NAMESPACE, Permission.NAMESPACE_CREATE, namespaces.create_namespace, "rest",
+                 "create a namespace", _ONE, gives=message()),
+    EntityRoute(("PUT",), _NAMESPACE, Permission.NAMESPACE_UPDATE, namespaces.find_namespace,
+                namespaces.put_namespace, "rest", "replace a namespace's metadata and role mappings", _ONE,
+                body=schemas.ChangedNamespace, gives=message()),
+    EntityRoute(("DELETE",), _NAMESPACE, Permission.NAMESPACE_DELETE, namespaces.find_namespace,
+                namespaces.delete_namespace, "rest", "delete an empty namespace", _ONE, gives=message()),
+    EntityRoute(("PUT",), _NAMESPACE + "metadata/", Permission.NAMESPACE_UPDATE, namespaces.find_namespace,
+                namespaces.put_metadata, "rest", "replace a namespace's metadata", _ONE,
+                body=dict[str, JsonValue], gives=message()),
+    EntityRoute(READ_METHODS, _NAMESPACE + "roles/", Permission.NAMESPACE_ROLE_MAPPING_READ,
+                namespaces.find_namespace, namespaces.list_roles, "rest", "list a namespace's role mappings", _ONE,
+                gives=data(list[schemas.NamespaceRole])),
+    EntityRoute(("DELETE",), _NAMESPACE + "roles/", Permission.NAMESPACE_ROLE_MAPPING_DELETE,
+                namespaces.find_namespace, namespaces.delete_roles, "rest", "delete all role mappings of a namespace",
+                _ONE, gives=message()),
+    EntityRoute(READ_METHODS, _NAMESPACE + "role/", Permission.NAMESPACE_ROLE_MAPPING_READ,
+                namespaces.find_namespace, namespaces.get_role, "rest", "show a namespace's role in another", _ONE,
+                query=schemas.OtherNamespace, gives=data(schemas.NamespaceRole)),
+    EntityRoute(("POST",), _NAMESPACE + "role/", Permission.NAMESPACE_ROLE_MAPPING_CREATE, namespaces.find_namespace,
+                namespaces.create_role, "rest", "map a role in another namespace to a namespace", _ONE,
+                body=schemas.NewNamespaceRole, gives=message()),
+    EntityRoute(("PUT",), _NAMESPACE + "role/", Permission.NAMESPACE_ROLE_MAPPING_UPDATE, namespaces.find_namespace,
+                namespaces.put_role, "rest", "change a namespace's role in another", _ONE,
+                body=schemas.NewNamespaceRole, gives=message()),
+    EntityRoute(("DELETE",), _NAMESPACE + "role/", Permission.NAMESPACE_ROLE_MAPPING_DELETE,
+                namespaces.find_namespace, namespaces.delete_role, "rest", "delete a namespace's role in another",
+                _ONE, body=schemas.OtherNamespace, gives=message()),
     Route(READ_METHODS, "/api/v1/environment/", _READ, list_environments, "rest", "list environments", lists=True,
           query=shapes.Environments, gives=listing(shapes.Environment)),
     EntityRoute(READ_METHODS, _ENVIRONMENT, _READ, find_environment, get_environment, "rest", "show an environment",

@@ -15,7 +15,7 @@ import orjson
 from sqlalchemy import and_, delete, insert, or_, select, update
 
 from auth.accounts.bindings import unbind_all
-from auth.accounts.content import first_repository
+from auth.accounts.content import find_content
 from auth.accounts.lookup import find_namespace, is_there
 from auth.accounts.names import Names, is_name
 from auth.audit.actor import Actor
@@ -114,7 +114,7 @@ class Namespaces:
             raise NamespaceOfServer(name)
         async with self._data.changing_alone() as connection:
             await find_namespace(connection, name)
-            stored = await first_repository(connection, name)
+            stored = await find_content(connection, name)
             if stored is not None:
                 raise NamespaceInUse(name, stored)
             of_it = and_(binding.c.holder_kind == "namespace", binding.c.holder == name)

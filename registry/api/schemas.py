@@ -123,6 +123,56 @@ class Events(Shape):
     """Older events than that of this number."""
 
 
+class Version(Shape):
+    version: str
+
+
+class Used(Shape):
+    """What a namespace has. `storage` is bytes of packages, of each lock once."""
+
+    num_environments: int
+    num_builds: int
+    storage: int
+
+
+class RoleMapping(Shape):
+    id: str
+    entity: str
+    """A pattern, such as `team/*`."""
+    role: str
+
+
+class Namespace(ListedNamespace):
+    metadata_: dict[str, JsonValue]
+    role_mappings: list[RoleMapping]
+    """What is bound to it, for all who may act for it."""
+
+
+class ChangedNamespace(Shape):
+    metadata: dict[str, JsonValue] | None = None
+    role_mappings: dict[str, list[str]] | None = None
+    """Roles by entity, in place of all that are bound to it."""
+
+
+class NamespaceRole(Shape):
+    id: str
+    namespace: Name
+    other_namespace: str
+    """Where it has the role."""
+    role: str
+    entity: str
+    """The pattern on which it has the role: `<other_namespace>/*`, unless it is narrower."""
+
+
+class OtherNamespace(Shape):
+    other_namespace: Name
+
+
+class NewNamespaceRole(Shape):
+    other_namespace: Name
+    role: Annotated[str, Field(min_length=1)]
+
+
 class Channel(Shape):
     """A channel whose packages can be searched."""
 

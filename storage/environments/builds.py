@@ -49,6 +49,7 @@ from storage.environments.rows import (
     select_builds,
 )
 from storage.environments.scope import Scope
+from storage.environments.usage import Usage, sum_namespaces
 from storage.environments.vocabulary import (
     UNFINISHED,
     BuildFilter,
@@ -192,6 +193,10 @@ class EnvironmentBuilds:
         async with self._database.reading() as connection:
             found = (await connection.execute(query)).first()
         return read_build(found) if found else None
+
+    async def sum_usage(self) -> list[Usage]:
+        async with self._database.reading() as connection:
+            return await sum_namespaces(connection)
 
     async def list_left(self, before: float) -> list[EnvironmentBuild]:
         """Unfinished builds requested before a time (UNIX seconds) that no unfinished build of the queue works on."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -27,3 +29,32 @@ _BUILDS = environment_build.join(environment, environment.c.id == environment_bu
 def _match(namespace: str, name: str | None) -> list[ColumnElement[bool]]:
     whole = [environment.c.namespace == namespace, environment_build.c.deleted.is_(None)]
     return whole if name is None else [*whole, environment.c.name == name]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a namespace has. `size` is bytes of packages, of each lock once."""
+
+    namespace: str
+    environments: int
+    builds: int
+    size: int
+
+
+async def sum_namespaces(connection: AsyncConnection) -> list[Usage]:
+    """What each namespace has that has an environment."""
+    row, alive = environment_build, environment.c.deleted.is_(None)
+    builds = (
+        select(
+            environment.c.namespace, row.c.lock_key, func.count().label("builds"), func.max(row.c.size).label("size")
+        )
+        .select_from(_BUILDS)
+        .where(row.c.deleted.is_(None))
+        .group_by(environment.c.namespace, row.c.lock_key)
+        .subquery()
+    )
+    sums = select(builds.c.namespace, func.sum(builds.c.builds), func.sum(builds.c.size)).group_by(builds.c.namespace)
+    counts = select(environment.c.namespace, func.count()).where(alive).group_by(environment.c.namespace)
+    numbers = {name: int(count) for name, count in await connection.execute(counts)}
+    rows = await connection.execute(sums.order_by(builds.c.namespace))
+    return [Usage(name, numbers.get(name, 0), int(count), int(size)) for name, count, size in rows]

@@ -54,7 +54,16 @@ TOLD = {
     "GET /v2/{name}/manifests/{reference}": {"image.build"},
     "GET /files/{name}/{tag}/{file}": {"image.build"},
 }
+_NAMESPACE = "/api/v1/namespace/{namespace}/"
 TOLD_OF_ENVIRONMENTS = {
+    f"POST {_NAMESPACE}": {"namespace.create"},
+    f"PUT {_NAMESPACE}": {"namespace.metadata", "role.bind"},
+    f"PUT {_NAMESPACE}metadata/": {"namespace.metadata"},
+    f"DELETE {_NAMESPACE}roles/": {"role.unbind"},
+    f"POST {_NAMESPACE}role/": {"role.bind"},
+    f"PUT {_NAMESPACE}role/": {"role.bind", "role.unbind"},
+    f"DELETE {_NAMESPACE}role/": {"role.unbind"},
+    f"DELETE {_NAMESPACE}": {"namespace.delete"},
     "POST /api/v1/specification/": {"environment.create"},
     "POST /api/v1/image/": {"spec.store"},
     "PUT /api/v1/setting/": {"setting.update"},
@@ -80,6 +89,7 @@ READ = {
     "/api/v1/environment/", "/api/v1/environment/{namespace}/{environment}/", "/api/v1/build/",
     "/api/v1/setting/", "/api/v1/setting/{namespace}/",
     "/api/v1/setting/{namespace}/{environment}/",
+    "/api/v1/", "/api/v1/usage/", "/api/v1/namespace/", _NAMESPACE, f"{_NAMESPACE}roles/", f"{_NAMESPACE}role/",
     "/ui/", "/ui/{path:.*}", "/ui/main.css", "/ui/main.js", "/ui/runtime-config.js",
     "/api/v1/build/{build}/", "/api/v1/build/{build}/packages/", "/api/v1/build/{build}/logs/",
     "/api/v1/build/{build}/events/", "/api/v1/build/{build}/docker/", "/api/v1/build/{build}/installer/",
@@ -240,6 +250,9 @@ class RequestsOfEnvironments:
     async def delete_environment(self) -> None:
         await self.send("DELETE", "environment/team/app/")
 
+    async def change(self, method: str, end: str, document: Any = None) -> None:
+        await self.send(method, f"namespace/lab/{end}", document)
+
     async def send(self, method: str, path: str, document: Any = None) -> Answer:
         answer = await self.place.ask(method, path, document)
         assert answer.status == 200, answer.body
@@ -248,6 +261,20 @@ class RequestsOfEnvironments:
     def by_row(self) -> dict[str, Callable[[], Awaitable[None]]]:
         setting = "PUT /api/v1/setting/"
         return {
+            f"POST {_NAMESPACE}": lambda: self.change("POST", ""),
+            f"PUT {_NAMESPACE}": lambda: self.change(
+                "PUT", "", {"metadata": {"a": 1}, "role_mappings": {"other/*": ["viewer"]}}
+            ),
+            f"PUT {_NAMESPACE}metadata/": lambda: self.change("PUT", "metadata", {"a": 2}),
+            f"DELETE {_NAMESPACE}roles/": lambda: self.change("DELETE", "roles"),
+            f"POST {_NAMESPACE}role/": lambda: self.change(
+                "POST", "role", {"other_namespace": "other", "role": "viewer"}
+            ),
+            f"PUT {_NAMESPACE}role/": lambda: self.change(
+                "PUT", "role", {"other_namespace": "other", "role": "editor"}
+            ),
+            f"DELETE {_NAMESPACE}role/": lambda: self.change("DELETE", "role", {"other_namespace": "other"}),
+            f"DELETE {_NAMESPACE}": lambda: self.change("DELETE", ""),
             "POST /api/v1/specification/": self.post_specification,
             "POST /api/v1/image/": self.post_image,
             setting: lambda: self.put_setting("setting/"),

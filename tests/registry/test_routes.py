@@ -96,6 +96,7 @@ EMPTY_LISTS: Mapping[str, Mapping[str, Any]] = {
     "/api/v1/namespace/": _NOTHING,
     "/api/v1/environment/": _NOTHING,
     "/api/v1/build/": _NOTHING,
+    "/api/v1/usage/": {"data": {}},
 }
 """What is listed for whoever may see nothing."""
 

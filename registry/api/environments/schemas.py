@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from builder.environments.inputs.environment_file import LONGEST_NAME, NAME
-from registry.api.schemas import Name
+from registry.api.schemas import ListedNamespace, Name
 from registry.contract import Empty, Paged, Shape
 
 Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?$")]
@@ -22,14 +22,9 @@ BuildNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Searched = Annotated[str, Field(max_length=255, pattern=r"^[ -~]*$")]
 
 
-class NamespaceName(Shape):
-    id: int
-    name: Name
-
-
 class Environment(Shape):
     id: int
-    namespace: NamespaceName
+    namespace: ListedNamespace
     name: EnvironmentName
     current_build_id: int
     """The build that `latest` means; the first one from the start."""
