@@ -21,7 +21,18 @@ def administered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     run_line(place, "role bind */*=admin --user alice")
     channel = write_repodata(directory / "channel", record("numpy"), record("numba")).as_uri()
     # what is granted to anybody needs no credentials, whatever the description says
-    options = ("--base", "scratch", "--workers", "1", "--channels", channel, "--anonymous-bindings", "none")
+    options = (
+        "--base",
+        "scratch",
+        "--workers",
+        "1",
+        "--channels",
+        channel,
+        "--anonymous-bindings",
+        "none",
+        "--login-attempts",
+        "1000000",
+    )
     server = Server(options, place, directory / "log")
     server.start()
     yield server
