@@ -165,7 +165,10 @@ class BuilderService:
                 if work and job.kind == "environment":
                     work.note_ended(job)
 
-            queue = EmbeddedQueue(catalog.builds, run, settings, tell, turn, ended)
+            def begins(job: Job) -> Record[None] | None:
+                return work.record_beginning(job) if work and job.kind == "environment" else None
+
+            queue = EmbeddedQueue(catalog.builds, run, settings, tell, turn, ended, begins)
             demand = Demand(
                 settings, catalog, queue, builder.image_key, builder.resolution_key, channels, admission, logins
             )

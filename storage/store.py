@@ -59,7 +59,9 @@ async def open_store(settings: StorageSettings, limits: Limits | None = None) ->
     try:
         async with listening(url, changes):
             uploads = Uploads(blobs, repositories, settings.uploads_per_caller)
-            catalog = Catalog.of(database, Made(database, limits, changes.mark), changes.mark)
+            catalog = Catalog.of(
+                database, Made(database, limits, changes.mark), changes.mark, changes.stamp_of_namespace
+            )
             environments = EnvironmentStore.of(blobs, changes, repositories.room, limits)
             yield Store(database, changes, blobs, catalog, repositories, uploads, reserve, environments)
     finally:

@@ -195,7 +195,7 @@ class Journals:
     async def keeping(self, build: int, claim: Claim | None = None, *, resumed: bool = False) -> AsyncIterator[Journal]:
         """Keep the journal of a build while the block runs; the log ends with the block.
 
-        Who was told that the build is complete does not wait for its log to be a blob.
+        Who was told that the build is complete has not waited for the end of its log, which follows within moments.
 
         With `resumed`, another process has begun the build and the log. If the block is cancelled before the build is
         over, the log does not end: another process, or this one after its restart, will go on.
@@ -215,7 +215,6 @@ class Journals:
             await self._writers.end(writer)
             raise
         else:
-            await writer.flush()
             self._writers.end_soon(writer)
 
 

@@ -57,6 +57,8 @@ class EnvironmentWork:
     """Those of builds that have a turn, or wait for one."""
     _repositories: dict[int, str] = field(default_factory=dict)
     """Where the images of builds are that are about to end here."""
+    _begun: dict[int, EnvironmentBuild] = field(default_factory=dict)
+    """Builds that have a turn here, as they were before."""
 
     @contextlib.asynccontextmanager
     async def turn(self, job: Job) -> AsyncIterator[None]:
@@ -66,7 +68,7 @@ class EnvironmentWork:
         async with self.journals.keeping(build.id, current_claim(), resumed=resumed) as journal:
             if not resumed:
                 journal.change_state("QUEUED", f"{build.namespace}/{build.name}, asked for by {build.created_by}")
-            self._journals[build.id] = journal
+            self._journals[build.id], self._begun[build.id] = journal, build
             try:
                 async with self.builder.stages.begun.turn():
                     yield
@@ -76,14 +78,16 @@ class EnvironmentWork:
                     journal.change_state("CANCELED", row.error_message or "")
                 raise
             finally:
-                del self._journals[build.id]
+                del self._journals[build.id], self._begun[build.id]
+
+    def record_beginning(self, job: Job) -> Record[None]:
+        """What to record in the transaction that says that the queue's build begins."""
+        return lambda connection, _: self.store.builds.begin(connection, _number_of(job))
 
     async def run(self, job: Job) -> str:
         """Do the work of a build in its `turn`; return the key of its image. Raises BuilderError, StorageError."""
-        build_id = _number_of(job)
-        await self.store.builds.begin(build_id)
-        build = await self.store.builds.find(build_id)
-        journal = self._journals[build_id]
+        build = self._begun[_number_of(job)]
+        journal = self._journals[build.id]
         journal.change_state("BUILDING")
         try:
             key = await self._do(job, build, journal)

@@ -83,16 +83,19 @@ class EmbeddedQueue:
         tell: Tell = tell_nobody,
         turn: TakeTurn = take_at_once,
         ended: Callable[[Job], None] = lambda _: None,
+        begins: Callable[[Job], Record[None] | None] = lambda _: None,
     ) -> None:
         """A job is run in a `turn`, and its build stays queued until it has one.
 
-        `ended` is called once the end of a job is recorded, before anybody is told.
+        `begins` returns what to record with the beginning of a job's work, and `ended` is called once its end is
+        recorded, before anybody is told.
         """
         self._builds = builds
         self._run = run
         self._tell = tell
         self._turn = turn
         self._note_ended = ended
+        self._record_beginning = begins
         self._settings = settings
         self._owner = Owner.new()
         self._flights: dict[str, Flight] = {}
@@ -316,7 +319,7 @@ class EmbeddedQueue:
             if count_deaths(row) >= MOST_ATTEMPTS:
                 raise WorkerLost("building this image, in every attempt")
             async with self._turn(job):
-                await self._builds.set_building(row.id)
+                await self._builds.set_building(row.id, self._record_beginning(job))
                 completed = CompletedBuild(row.id, await self._run(job))
         except ConderyError as error:
             transient = not isinstance(error, BuilderError) or error.transient

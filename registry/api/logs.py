@@ -33,6 +33,7 @@ from storage.environments.log_record import read_records
 from storage.environments.logs import Logs, LogState, Page, View
 from storage.text import printable_json
 
+LOOK_SECONDS = 0.05
 LAST_SECONDS = 2.0
 """For what was written just before a build ended, and not seen yet."""
 
@@ -57,7 +58,7 @@ async def stream_log(
     if follow or wants_events(request):
         return await _stream(request, build, write_line_events, is_over)
     logs = _following(request).logs
-    state = await logs.find(build) or LogState(0, ended=False)
+    state = await _find_end(logs, build, is_over)
     response = web.StreamResponse(headers={**HEADERS, "Content-Type": TEXT})
     if request.method == "HEAD":
         return response
@@ -68,6 +69,16 @@ async def stream_log(
 async def stream_events(request: web.Request, build: int, *, is_over: IsOver = never) -> web.StreamResponse:
     """Answer with the events of a build as they happen. Raises TooManyStreams, StorageError."""
     return await _stream(request, build, write_json_events, is_over)
+
+
+async def _find_end(logs: Logs, build: int, is_over: IsOver) -> LogState:
+    """The state of a log: that of its end if the build has ended, which the log learns moments later."""
+    deadline = time.monotonic() + LAST_SECONDS
+    while True:
+        state = await logs.find(build) or LogState(0, ended=False)
+        if state.ended or time.monotonic() > deadline or not await is_over():
+            return state
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 def _following(request: web.Request) -> LogFollowing:

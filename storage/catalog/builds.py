@@ -189,11 +189,14 @@ class Builds:
         async with self._changing() as connection:
             await connection.execute(statement)
 
-    async def set_building(self, build_id: str) -> None:
+    async def set_building(self, build_id: str, record: Record[None] | None = None) -> None:
+        """Record that the work begins, and run `record` in the same transaction."""
         table = tables.build
         unfinished = (table.c.id == build_id) & table.c.ended.is_(None)
         async with self._database.writing() as connection:
             await connection.execute(update(table).where(unfinished).values(status="BUILDING"))
+            if record is not None:
+                await record(connection, None)
 
     async def set_priority(self, build_id: str, priority: int) -> bool:
         """Set the priority of an unfinished build; False if there is none."""

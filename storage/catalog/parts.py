@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Self
 
@@ -31,8 +31,14 @@ class Catalog:
     attachments: Attachments
 
     @classmethod
-    def of(cls, database: Database, made: Made | None = None, mark: Callable[[str], None] = lambda _: None) -> Self:
-        """`mark` is called with a namespace whose policy has changed."""
+    def of(
+        cls,
+        database: Database,
+        made: Made | None = None,
+        mark: Callable[[str], None] = lambda _: None,
+        stamp: Callable[[str], Hashable] | None = None,
+    ) -> Self:
+        """`mark` is called with a namespace whose policy has changed, and `stamp` says whether it has."""
         made = made or Made(database)
         return cls(
             Builds(database),
@@ -41,6 +47,6 @@ class Catalog:
             Artifacts(database, made),
             Bases(database),
             made,
-            NamespacePolicies(database, mark),
+            NamespacePolicies(database, mark, stamp),
             Attachments(database, made),
         )

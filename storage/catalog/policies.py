@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from sqlalchemy import select
 
@@ -11,6 +11,7 @@ from storage.database.account_tables import namespace as table
 from storage.database.engine import Database
 from storage.events.announcements import announce
 from storage.events.outbox import Record
+from storage.events.remembered import Remembered
 
 
 class NamespacePolicies:
@@ -20,12 +21,23 @@ class NamespacePolicies:
     and what is remembered of its tags does not hold any more.
     """
 
-    def __init__(self, database: Database, mark: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        mark: Callable[[str], None] = lambda _: None,
+        stamp: Callable[[str], Hashable] | None = None,
+    ) -> None:
+        """With `stamp`, which changes with each mark of a namespace and with all that decides about access, documents
+        are remembered."""
         self._database = database
         self._mark = mark
+        self._remembered = Remembered(stamp, self._read) if stamp is not None else None
 
     async def find(self, namespace: str) -> str | None:
         """The document as JSON text; None if there is no such namespace."""
+        return await (self._remembered.find(namespace) if self._remembered else self._read(namespace))
+
+    async def _read(self, namespace: str) -> str | None:
         async with self._database.reading() as connection:
             return (await connection.execute(select(table.c.policy).where(table.c.name == namespace))).scalar()
 

@@ -208,14 +208,16 @@ class EnvironmentBuilds:
 
     # life
 
-    async def begin(self, build_id: int) -> None:
-        """Record that the work has begun. Raises EnvironmentBuildUnknown if the build was deleted meanwhile."""
+    async def begin(self, connection: AsyncConnection, build_id: int) -> None:
+        """Record that the work has begun, in the transaction that says so of the queue's build.
+
+        Raises EnvironmentBuildUnknown if the build was deleted meanwhile.
+        """
         row = environment_build
         values = {"status": BuildStatus.BUILDING, "started": func.coalesce(row.c.started, time.time())}
         these = (row.c.id == build_id) & row.c.deleted.is_(None) & row.c.status.in_(UNFINISHED)
-        async with self._database.writing() as connection:
-            if (await connection.execute(update(row).where(these).values(**values))).rowcount != 1:
-                raise EnvironmentBuildUnknown(build_id)
+        if (await connection.execute(update(row).where(these).values(**values))).rowcount != 1:
+            raise EnvironmentBuildUnknown(build_id)
 
     async def publish(self, build_id: int, made: Made, digest: Digest) -> None:
         """Give the image to the environment's repository and tag it with the build's id.

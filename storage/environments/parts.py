@@ -31,6 +31,6 @@ class EnvironmentStore:
         return cls(
             Environments(database, changes, EnvironmentNames(database)),
             EnvironmentBuilds(database, changes, room, limits),
-            EnvironmentSettings(database, changes.mark_all),
+            EnvironmentSettings(database, changes),
             Logs(blobs),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,9 @@ from storage.database.engine import Database
 from storage.database.environment_tables import setting
 from storage.environments.usage import sum_sizes
 from storage.events.announcements import ALL, announce
+from storage.events.changes import Changes
 from storage.events.outbox import Record
+from storage.events.remembered import Remembered
 
 Document = Mapping[str, Any]
 
@@ -36,13 +38,17 @@ class SettingLayer:
 class EnvironmentSettings:
     """The table of settings; a layer is a document, which the builder understands. Empty names stand for all."""
 
-    def __init__(self, database: Database, mark: Callable[[], None] = lambda: None) -> None:
-        """`mark` is called when something is set: what is remembered of tags may not be allowed any more."""
+    def __init__(self, database: Database, changes: Changes) -> None:
         self._database = database
-        self._mark = mark
+        self._changes = changes
+        self._remembered = Remembered(lambda place: changes.stamp_of_namespace(place[0]), self._read_layers)
 
     async def list_layers(self, namespace: str = "", environment: str = "") -> list[SettingLayer]:
         """What is set for an environment, in the order of all, its namespace, itself; what sets nothing is left out."""
+        return await self._remembered.find((namespace, environment))
+
+    async def _read_layers(self, place: tuple[str, str]) -> list[SettingLayer]:
+        namespace, environment = place
         places = dict.fromkeys([("", ""), (namespace, ""), (namespace, environment)])
         these = or_(*(_is_of(*place) for place in places))
         query = select(setting).where(these).order_by(setting.c.namespace, setting.c.environment)
@@ -79,7 +85,8 @@ class EnvironmentSettings:
             if record is not None:
                 await record(connection, None)
             await announce(connection, ALL)
-        self._mark()
+        # what is remembered of tags may not be allowed any more
+        self._changes.mark_all()
         return document
 
 

@@ -20,6 +20,10 @@ _BYTES = 8 * (SLOTS + 1)
 """One slot more is for names that begin with `//`, which no repository has: what decides about access."""
 
 
+ACCESS = "//access"
+"""What decides about access, as the name of a repository."""
+
+
 class Changes:
     """The stamps shared by the processes that map `path`. Safe to use from several threads and processes at once."""
 
@@ -40,6 +44,11 @@ class Changes:
         if self.blind:
             return secrets.randbits(64)
         return self._stamps[_slot(repository)]
+
+    def stamp_of_namespace(self, namespace: str) -> tuple[int, int]:
+        """What changes with every mark of `namespace`, and with all that decides about access, such as whether there is
+        such a namespace."""
+        return self.stamp(namespace), self.stamp(ACCESS)
 
     def mark(self, repository: str) -> None:
         """Void all caches of `repository`.

@@ -37,7 +37,7 @@ CHILD = """
 
     STAGES = {
         "recorded": (NamedEnvironments, "_submit", False),
-        "begun": (EnvironmentBuilds, "begin", True),
+        "begun": (Builds, "set_building", True),
         "solved": (Builder, "_image_and_key", False),
         "made": (Images, "put", True),
         "published": (EnvironmentBuilds, "publish", True),
