@@ -155,7 +155,7 @@ async def test_what_has_ended_stays_as_it_ended(named: Named) -> None:
     assert await named.complete(failed) == failed
     for build in (done, failed):
         with pytest.raises(EnvironmentBuildUnknown):
-            await named.store.builds.begin(build.id)
+            await named.begin(build)
         with pytest.raises(EnvironmentBuildUnknown):
             await named.publish(build)
 
@@ -179,14 +179,14 @@ async def test_ending_and_publishing_at_once(named: Named) -> None:
 
 async def test_begin_counts_the_first_time(named: Named) -> None:
     build = await named.ask()
-    await named.store.builds.begin(build.id)
+    await named.begin(build)
     begun = await named.store.builds.find(build.id)
     assert (begun.status, begun.started is None) == (BuildStatus.BUILDING, False)
-    await named.store.builds.begin(build.id)
+    await named.begin(build)
     assert (await named.store.builds.find(build.id)).started == begun.started
     await named.store.environments.delete("team", "science")
     with pytest.raises(EnvironmentBuildUnknown):
-        await named.store.builds.begin(build.id)
+        await named.begin(build)
 
 
 # left behind

@@ -45,6 +45,11 @@ class Named:
         store = EnvironmentStore.of(stores.blobs, content.changes, room, limits)
         return cls(content, store, EnvironmentUpkeep(stores.database))
 
+    async def begin(self, build: EnvironmentBuild) -> None:
+        """As the queue does when the work of a build begins."""
+        async with self.content.stores.database.writing() as connection:
+            await self.store.builds.begin(connection, build.id)
+
     async def ask(
         self,
         what: str = "numpy",
@@ -64,7 +69,7 @@ class Named:
         """Make an image and publish it as the build's; returns the digests of its manifests."""
         image = image or f"image of {build.id}"
         digests = await self.content.make_image(image, b"base", f"layer of {image}".encode())
-        await self.store.builds.begin(build.id)
+        await self.begin(build)
         made = Made(lock_of(lock or image), image, size, packages)
         await self.store.builds.publish(build.id, made, digests[0])
         return digests
